@@ -1,0 +1,268 @@
+"""Leaderboards: one table per cell, a pure function of recorded runs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from noisybench.leaderboard.published import Published, published
+from noisybench.leaderboard.statistics import Ranking, Summary, Test, rank, summarise
+from noisybench.records import SELECTION_RULES, RunRecord, select
+
+
+@dataclass(frozen=True)
+class Row:
+    """One stack in one cell. Accuracies and shares in [0, 1].
+
+    Attributes:
+        stack: as people write it.
+        knowledge: privileged facts that it was given.
+        rules: by selection rule.
+        gap: oracle minus last: what choosing the epoch on the test split would have pretended.
+        detection: AUROC of the belief.
+        memorised: share of wrong labels that the final network repeats.
+        calibration_error: of the test predictions.
+        seconds: wall time of one run.
+        records: its runs.
+        published: values from the literature for the same data and noise.
+    """
+
+    stack: str
+    knowledge: tuple[str, ...]
+    rules: dict[str, Summary | None]
+    gap: Summary | None
+    detection: Summary | None
+    memorised: Summary | None
+    calibration_error: Summary | None
+    seconds: Summary | None
+    records: tuple[RunRecord, ...]
+    published: tuple[Published, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All stacks on one label set under one budget, best first.
+
+    Attributes:
+        title: dataset and noise.
+        label_set: SHA-256.
+        budget: hash of task and budget.
+        rows: the stacks.
+        ranking: what the seeds can show, by the rule `rule`.
+        rule: selection rule by which it is sorted and ranked.
+        warnings: what a reader should know: other versions, other devices, missing seeds.
+    """
+
+    title: str
+    label_set: str
+    budget: str
+    rows: tuple[Row, ...]
+    ranking: Ranking
+    rule: str
+    warnings: tuple[str, ...]
+
+    @property
+    def example(self) -> RunRecord:
+        """Any run of the cell; they share data, labels and budget."""
+        return self.rows[0].records[0]
+
+
+def build_cells(records: Iterable[RunRecord], rule: str = "last", test: Test = "blocks") -> list[Cell]:
+    """Group runs into cells; runs on other label sets or budgets never share a table.
+
+    Args:
+        records: finished runs.
+        rule: sorts and ranks.
+        test: as in `statistics.rank`.
+    """
+    groups: dict[tuple[str, str], list[RunRecord]] = {}
+    for record in records:
+        groups.setdefault((record.label_set, record.budget), []).append(record)
+    cells = [_cell(group, rule, test) for group in groups.values()]
+    return sorted(cells, key=lambda cell: (cell.title, cell.budget, cell.label_set))
+
+
+def _cell(records: list[RunRecord], rule: str, test: Test) -> Cell:
+    by_stack: dict[str, dict[int, RunRecord]] = {}
+    for record in records:
+        by_stack.setdefault(record.stack, {})[record.seed] = record
+    rows = [_row(stack, list(runs.values())) for stack, runs in by_stack.items()]
+
+    def key(row: Row) -> tuple[bool, float]:
+        summary = row.rules[rule]
+        return (summary is None, -summary.mean if summary else 0.0)
+
+    rows.sort(key=key)
+    values = {
+        row.stack: {each.seed: value for each in row.records if (value := select(each, rule)) is not None} for row in rows
+    }
+    first = records[0]
+    ranking = rank(values, test, resolution=1 / first.manifest["dataset"]["sizes"]["test"])
+    return Cell(
+        f"{first.dataset} · {first.noise}", first.label_set, first.budget, tuple(rows), ranking, rule, _warnings(rows, ranking)
+    )
+
+
+def _row(stack: str, records: list[RunRecord]) -> Row:
+    records = sorted(records, key=lambda each: each.seed)
+
+    def over_runs(measure: Callable[[RunRecord], float | None]) -> Summary | None:
+        return summarise([value for each in records if (value := measure(each)) is not None])
+
+    gaps = [select(each, "oracle") for each in records], [select(each, "last") for each in records]
+    return Row(
+        stack=stack,
+        knowledge=tuple(records[0].knowledge),
+        rules={rule: over_runs(lambda each, rule=rule: select(each, rule)) for rule in SELECTION_RULES},  # type: ignore[misc]
+        gap=summarise([best - last for best, last in zip(*gaps, strict=True) if best is not None and last is not None]),
+        detection=over_runs(lambda each: each.detection.auroc),
+        memorised=over_runs(lambda each: each.rows[-1].memorised),
+        calibration_error=over_runs(lambda each: each.calibration_error),
+        seconds=over_runs(lambda each: each.cost.wall_seconds),
+        records=tuple(records),
+        published=tuple(published(records[0])),
+    )
+
+
+def _warnings(rows: Sequence[Row], ranking: Ranking) -> tuple[str, ...]:
+    found = []
+    for key in ("device", "torch", "noisybench"):
+        seen = sorted({each.environment.get(key, "?") for row in rows for each in row.records})
+        if len(seen) > 1:
+            found.append(f"runs differ in {key}: {', '.join(seen)}")
+    if ranking.untested and len(rows) > 1:
+        found.append(f"not ranked, fewer than two seeds in common: {', '.join(ranking.untested)}")
+    seeds = {row.stack: {each.seed for each in row.records} for row in rows}
+    every = set().union(*seeds.values())
+    short = [f"{stack} lacks {', '.join(map(str, sorted(every - has)))}" for stack, has in seeds.items() if every - has]
+    if short:
+        found.append(f"missing seeds: {'; '.join(short)}")
+    return tuple(found)
+
+
+HEADER = (
+    "rank", "stack", "last", "last10", "noisy_val", "oracle", "gap", "detection", "memorised", "ECE", "seconds", "seeds",
+    "knowledge", "published",
+)  # fmt: skip
+
+
+def percent(summary: Summary | None, interval: bool = False) -> str:
+    """``88.2 ± 0.7`` (standard deviation) in percent, or with the 95 % interval; a dash where there is nothing."""
+    if summary is None:
+        return "–"
+    text = f"{100 * summary.mean:.1f}"
+    if summary.deviation is None:
+        return text
+    if interval and summary.low is not None and summary.high is not None:
+        return f"{text} [{100 * summary.low:.1f}, {100 * summary.high:.1f}]"
+    return f"{text} ± {100 * summary.deviation:.1f}"
+
+
+def describe_published(values: Sequence[Published]) -> str:
+    """``82.5 ± 0.4 best resnet34`` for each value, in a line."""
+    parts = []
+    for each in values:
+        spread = f" ± {each.deviation:g}" if each.deviation is not None else ""
+        parts.append(f"{each.value:g}{spread} {each.protocol}, {each.architecture}")
+    return "; ".join(parts)
+
+
+def text_rows(cell: Cell) -> list[list[str]]:
+    """The cell as text, in the order of `HEADER`."""
+    return [
+        [
+            str(cell.ranking.ranks.get(row.stack, "–")),
+            row.stack,
+            *(percent(row.rules[rule]) for rule in ("last", "last10", "noisy_val", "oracle")),
+            f"{100 * row.gap.mean:.1f}" if row.gap else "–",
+            f"{row.detection.mean:.3f}" if row.detection else "–",
+            f"{100 * row.memorised.mean:.0f}" if row.memorised else "–",
+            f"{row.calibration_error.mean:.3f}" if row.calibration_error else "–",
+            f"{row.seconds.mean:.1f}" if row.seconds else "–",
+            str(len(row.records)),
+            ", ".join(row.knowledge) or "none",
+            describe_published(row.published),
+        ]
+        for row in cell.rows
+    ]
+
+
+def footnote(cell: Cell, test: Test = "blocks") -> str:
+    """How to read the ranks of a cell."""
+    ranking = cell.ranking
+    if not ranking.ranks:
+        return "No ranks: at least two stacks with two seeds in common are needed."
+    name = {"blocks": "block design (stack + seed)", "paired_t": "paired t-tests"}[test]
+    shown = f"{100 * ranking.detectable:.1f}" if ranking.detectable is not None else "?"
+    return (
+        f"Rank = 1 + number of stacks significantly better by `{cell.rule}`: {name}, Holm-corrected over "
+        f"{len(ranking.p_values)} pairs at 5 %, {ranking.seeds} seeds. "
+        f"Smallest difference that these seeds show with 80 % probability: {shown} points."
+    )
+
+
+CSV_HEADER = [
+    "dataset", "noise", "label_set", "budget", "rank", "stack", "seeds",
+    *(f"{rule}_{part}" for rule in SELECTION_RULES for part in ("mean", "std", "low", "high")),
+    "gap", "detection_auroc", "memorised", "calibration_error", "seconds", "knowledge", "published",
+]  # fmt: skip
+
+
+def to_csv(cells: Sequence[Cell]) -> str:
+    """All cells as one CSV text with full precision."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(CSV_HEADER)
+    for cell in cells:
+        for row in cell.rows:
+            summaries = [row.rules[rule] for rule in SELECTION_RULES]
+            parts = [(s.mean, s.deviation, s.low, s.high) if s else (None,) * 4 for s in summaries]
+            measures = (row.gap, row.detection, row.memorised, row.calibration_error, row.seconds)
+            writer.writerow([
+                cell.example.dataset, cell.example.noise, cell.label_set, cell.budget,
+                cell.ranking.ranks.get(row.stack, ""), row.stack, len(row.records),
+                *np.ravel(np.array(parts, dtype=object)).tolist(),
+                *(each.mean if each else None for each in measures),
+                ", ".join(row.knowledge), describe_published(row.published),
+            ])  # fmt: skip
+    return out.getvalue()
+
+
+def to_markdown(cells: Sequence[Cell], test: Test = "blocks") -> str:
+    """All cells as Markdown tables."""
+    parts = []
+    for cell in cells:
+        lines = [f"### {cell.title}", "", "| " + " | ".join(HEADER) + " |", "|" + " --- |" * len(HEADER)]
+        lines += ["| " + " | ".join(each.replace("|", "\\|") for each in row) + " |" for row in text_rows(cell)]
+        lines += ["", footnote(cell, test), *(f"Note: {warning}." for warning in cell.warnings), ""]
+        lines += [f"Label set `{cell.label_set[:16]}`, budget `{cell.budget}`."]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "·": r"$\cdot$",
+}  # fmt: skip
+
+
+def latex_text(text: str) -> str:
+    """Text with LaTeX's special characters escaped."""
+    return "".join(LATEX_SPECIAL.get(character, character) for character in text)
+
+
+def to_latex(cells: Sequence[Cell], test: Test = "blocks") -> str:
+    r"""All cells as LaTeX tables for `\usepackage{booktabs}`."""
+    columns = [place for place, name in enumerate(HEADER) if name != "published"]
+    parts = []
+    for cell in cells:
+        lines = [r"\begin{table}", r"\centering", rf"\caption{{{latex_text(cell.title)}. {latex_text(footnote(cell, test))}}}"]
+        lines += [r"\begin{tabular}{rl" + "r" * (len(columns) - 3) + "l}", r"\toprule"]
+        lines += [" & ".join(latex_text(HEADER[place]) for place in columns) + r" \\", r"\midrule"]
+        lines += [" & ".join(latex_text(row[place]) for place in columns) + r" \\" for row in text_rows(cell)]
+        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]))
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,31 @@
+"""CIFAR-100's asymmetric noise as coded in ELR."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisybench.dataset import Dataset
+from noisybench.errors import UserError
+from noisybench.noise import ClassConditional, check_flip_rate, flip_matrix
+from noisybench.parameters import parameter
+
+
+class AsymmetricIndexBlock5(ClassConditional):
+    """Each label becomes the next class id within its block of five consecutive ids, with probability `rate`.
+
+    This is what the ELR code does on CIFAR-100 (Liu et al. 2020). CIFAR-100's ids are alphabetical, so these blocks
+    are not its superclasses; `asymmetric_superclass_uniform` is the other convention.
+    """
+
+    convention = "the next class id inside blocks of five consecutive ids; the rate is the expected share of wrong labels"
+
+    rate: float = parameter(0.4, ge=0, le=1, help="expected share of wrong labels, at most 0.5")
+
+    def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
+        """1 - rate on the diagonal, rate on the next id of the block."""
+        check_flip_rate(self.rate)
+        if dataset.num_classes % 5:
+            raise UserError(f"noise: blocks of five need a multiple of five classes, but there are {dataset.num_classes}")
+        ids = np.arange(dataset.num_classes)
+        return flip_matrix(ids // 5 * 5 + (ids + 1) % 5, self.rate)

@@ -1,0 +1,48 @@
+"""CIFAR-100's asymmetric noise within superclasses."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisybench.dataset import Dataset
+from noisybench.errors import UserError
+from noisybench.noise import ClassConditional
+from noisybench.parameters import parameter
+
+# CIFAR-100's twenty superclasses (Krizhevsky 2009), members by name.
+SUPERCLASSES = """
+beaver dolphin otter seal whale | aquarium_fish flatfish ray shark trout | orchid poppy rose sunflower tulip |
+bottle bowl can cup plate | apple mushroom orange pear sweet_pepper | clock keyboard lamp telephone television |
+bed chair couch table wardrobe | bee beetle butterfly caterpillar cockroach | bear leopard lion tiger wolf |
+bridge castle house road skyscraper | cloud forest mountain plain sea | camel cattle chimpanzee elephant kangaroo |
+fox porcupine possum raccoon skunk | crab lobster snail spider worm | baby boy girl man woman |
+crocodile dinosaur lizard snake turtle | hamster mouse rabbit shrew squirrel |
+maple_tree oak_tree palm_tree pine_tree willow_tree | bicycle bus motorcycle pickup_truck train |
+lawn_mower rocket streetcar tank tractor
+"""
+
+
+class AsymmetricSuperclassUniform(ClassConditional):
+    """Each label becomes, with probability `rate`, one of the four other classes of its CIFAR-100 superclass.
+
+    The convention of the C2D code (Zheltonozhskii et al. 2022); `asymmetric_index_block5` is the other one.
+    """
+
+    convention = "another class of the same superclass, all equally likely; the rate is the expected share of wrong labels"
+    example_classes = tuple(SUPERCLASSES.replace("|", " ").split())
+
+    rate: float = parameter(0.4, ge=0, le=0.8, help="expected share of wrong labels, at most 0.8")
+
+    def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
+        """1 - rate on the diagonal, rate / 4 on the rest of the superclass."""
+        group = {name: number for number, part in enumerate(SUPERCLASSES.split("|")) for name in part.split()}
+        unknown = [name for name in dataset.class_names if name not in group]
+        if unknown or dataset.num_classes != 100:
+            raise UserError(
+                "noise: superclasses are known for CIFAR-100's hundred class names alone, but the dataset has "
+                f"{dataset.num_classes} classes" + (f" such as `{unknown[0]}`" if unknown else "")
+            )
+        groups = np.array([group[name] for name in dataset.class_names])
+        siblings = (groups[:, None] == groups[None, :]) & ~np.eye(100, dtype=bool)
+        return np.eye(100) * (1 - self.rate) + siblings * (self.rate / 4)

@@ -1,0 +1,105 @@
+"""Labels that the user brings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisybench import labels
+from noisybench.dataset import Dataset, Split
+from noisybench.errors import UserError
+from noisybench.noise import NoiseModel
+from noisybench.parameters import parameter
+from noisybench.seeds import Stream
+
+
+class FromFile(NoiseModel):
+    """Observed labels from a file, or a whole frozen label set from its folder.
+
+    A `.csv` or `.parquet` file has a column `observed` with a class index or name per row, and either a column
+    `index` that names the row of the dataset's source, or exactly one row per example of the source's training part
+    in its order. A folder made by `noisybench labels make` is checked against its manifest and must belong to this
+    very dataset. The dataset's own targets count as the clean ones.
+    """
+
+    convention = "labels as given; the realised rate is measured against the dataset's own targets"
+
+    path: Path | None = parameter(None, help="a .csv or .parquet file, or the folder of a label set")
+
+    @classmethod
+    def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
+        """A table in which every third example of the source has the next class."""
+        observed = np.zeros(dataset.source_size, dtype=np.int64)
+        for split in (dataset.train, dataset.validation):
+            observed[split.index] = (split.targets + (split.index % 3 == 0)) % dataset.num_classes
+        lines = "\n".join(["observed", *(str(each) for each in observed), ""])
+        (folder / "labels.csv").write_text(lines)
+        return {"path": str(folder / "labels.csv")}
+
+    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
+        """The given labels of this split."""
+        if self.path is None:
+            raise UserError("noise.path: give the file or the folder that holds the labels, e.g. noise.path=labels.csv")
+        path = self.path.expanduser()
+        return self._frozen(path, dataset, split) if path.is_dir() else self._table(path, dataset, split)
+
+    def _frozen(self, folder: Path, dataset: Dataset, split: Split) -> NDArray[np.int64]:
+        frozen = labels.load(folder)
+        belongs = frozen.manifest["dataset"]["sha256"]
+        if belongs != dataset.hash:
+            raise UserError(
+                f"noise.path: the label set in {folder} was made for the dataset {belongs[:12]}…, but this one is "
+                f"{dataset.hash[:12]}… (other files, or another split: check the dataset's parameters)"
+            )
+        return frozen.train if split is dataset.train else frozen.validation
+
+    def _table(self, path: Path, dataset: Dataset, split: Split) -> NDArray[np.int64]:
+        table = labels.read_table(path)
+        if "observed" not in table:
+            raise UserError(f"noise.path: {path} has no column `observed` (it has {', '.join(map(str, table.columns))})")
+        observed = _class_indices(table["observed"].to_numpy(), dataset, path)
+        if "index" in table:
+            return _rows(observed, table["index"].to_numpy(dtype=np.int64), split, path)
+        if len(observed) != dataset.source_size:
+            raise UserError(
+                f"noise.path: {path} has {len(observed)} labels, but the dataset's source has {dataset.source_size} training "
+                "examples; give one label for each in the source's order, or add a column `index` with the source's rows"
+            )
+        return observed[split.index]
+
+
+def _class_indices(given: NDArray[np.generic], dataset: Dataset, path: Path) -> NDArray[np.int64]:
+    if np.issubdtype(given.dtype, np.integer):
+        indices = given.astype(np.int64)
+        wrong = (indices < 0) | (indices >= dataset.num_classes)
+    else:
+        position = {name: number for number, name in enumerate(dataset.class_names)}
+        indices = np.array([position.get(str(name), -1) for name in given], dtype=np.int64)
+        wrong = indices < 0
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise UserError(
+            f"noise.path: row {row} of {path} has the label {given[row]!r}; allowed are 0 to {dataset.num_classes - 1} "
+            f"or the class names ({', '.join(dataset.class_names[:5])}{' …' if dataset.num_classes > 5 else ''})"
+        )
+    return indices
+
+
+def _rows(observed: NDArray[np.int64], index: NDArray[np.int64], split: Split, path: Path) -> NDArray[np.int64]:
+    """Pick a split's rows by source row; every example must be labelled exactly once."""
+    if len(np.unique(index)) != len(index):
+        raise UserError(f"noise.path: an index occurs twice in {path}; each example needs one label")
+    if (index < 0).any():
+        raise UserError(f"noise.path: {path} has the index {index.min()}; source rows count from 0")
+    position = np.full(int(max(index.max(initial=-1), split.index.max(initial=-1))) + 1, -1)
+    position[index] = np.arange(len(index))
+    found = position[split.index]
+    if (found < 0).any():
+        raise UserError(
+            f"noise.path: {path} labels {len(index)} examples, but the example in row {split.index[found < 0][0]} of the "
+            "dataset's source is not among them; every training and validation example needs a label"
+        )
+    return observed[found]

@@ -1,0 +1,115 @@
+"""Labels that people gave: CIFAR-10N and CIFAR-100N."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisybench.dataset import Dataset, Split
+from noisybench.errors import UserError, nearest
+from noisybench.files import cache_folder, download
+from noisybench.noise import NoiseModel
+from noisybench.parameters import parameter
+from noisybench.seeds import Stream
+
+SOURCE = "https://github.com/UCSC-REAL/cifar-10-100n/raw/main/data/"
+# CIFAR-100N's file has no checksum here; it is held against the dataset's own labels instead, as both files are.
+PUBLISHED = {
+    10: ("CIFAR-10_human.pt", "873e69c39cb9b5e97fb6bae2d60bb59b38a5cbc31d2b868f7903dcb2b9dd2310"),
+    100: ("CIFAR-100_human.pt", None),
+}
+
+
+class Human(NoiseModel):
+    """Human annotations of CIFAR-10 and CIFAR-100 (Wei et al. 2022; licence CC BY-NC 4.0, so never bundled).
+
+    `labels` chooses the set: CIFAR-10N has aggre_label (9 % wrong), random_label1 to 3 (17 to 18 %) and worse_label
+    (40 %), CIFAR-100N has noisy_label (40 %). The file is `path`, or is downloaded once. It is read without running
+    any code in it, and its clean labels must be the dataset's own.
+    """
+
+    convention = "labels by human annotators; the realised rate is measured against the dataset's own targets"
+
+    labels: Literal[
+        "worse_label", "aggre_label", "random_label1", "random_label2", "random_label3", "noisy_label"
+    ] = parameter("worse_label", help="which set of annotations")
+    path: Path | None = parameter(None, help="the .pt or .npy file; downloaded where not given")
+
+    @classmethod
+    def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
+        """A file of CIFAR-10N's format in which every fourth worse label is the next class."""
+        import torch
+
+        clean = np.zeros(dataset.source_size, dtype=np.int64)
+        for split in (dataset.train, dataset.validation):
+            clean[split.index] = split.targets
+        worse = (clean + (np.arange(len(clean)) % 4 == 0)) % dataset.num_classes
+        torch.save({"clean_label": clean, "worse_label": worse}, folder / "human.pt")
+        return {"path": str(folder / "human.pt")}
+
+    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
+        """The annotators' labels of this split."""
+        path = self.path.expanduser() if self.path else _published(dataset.num_classes)
+        annotations = read_annotations(path)
+        if self.labels not in annotations:
+            raise UserError(f"noise.labels: {path} has no `{self.labels}`; {nearest(self.labels, annotations)}")
+        clean = annotations.get("clean_label")
+        if clean is None:
+            raise UserError(f"noise.path: {path} has no `clean_label` to check against the dataset; is it another file?")
+        for name in ("clean_label", self.labels):
+            if len(annotations[name]) != dataset.source_size:
+                raise UserError(
+                    f"noise.path: `{name}` in {path} has {len(annotations[name])} labels, but the dataset's source has "
+                    f"{dataset.source_size} training examples; labels must come from this very dataset"
+                )
+        differing = np.flatnonzero(clean[split.index] != split.targets)
+        if len(differing):
+            raise UserError(
+                f"noise.path: the clean labels in {path} are not the dataset's ({len(differing)} differ, the first in row "
+                f"{split.index[differing[0]]}); the images must be in the original order"
+            )
+        return annotations[self.labels][split.index]
+
+
+def _published(num_classes: int) -> Path:
+    if num_classes not in PUBLISHED:
+        raise UserError(
+            f"noise: human labels exist for CIFAR-10 and CIFAR-100, but this dataset has {num_classes} classes; "
+            "labels of your own go through `noise=from_file`"
+        )
+    name, checksum = PUBLISHED[num_classes]
+    return download(SOURCE + name, checksum, cache_folder() / "human" / name)
+
+
+def read_annotations(path: Path) -> dict[str, NDArray[np.int64]]:
+    """Read a CIFAR-N file by a restricted unpickler that can build NumPy arrays and nothing else.
+
+    Raises:
+        UserError: missing, damaged, or holding anything but arrays.
+    """
+    import codecs
+
+    import torch
+    from numpy._core import multiarray
+
+    if not path.is_file():
+        raise UserError(f"noise.path: {path}: there is no such file")
+    allowed = [
+        (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+        (multiarray._reconstruct, "numpy._core.multiarray._reconstruct"),
+        (codecs.encode, "_codecs.encode"),
+        np.ndarray,
+        np.dtype,
+        type(np.dtype(np.int64)),
+        type(np.dtype(np.int32)),
+    ]
+    try:
+        with torch.serialization.safe_globals(allowed):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        return {str(name): np.asarray(values, dtype=np.int64) for name, values in content.items()}
+    except Exception as error:
+        reason = str(error).splitlines()[0][:160]
+        raise UserError(f"noise.path: {path} is not a readable file of CIFAR-N labels ({reason}); fetch it again") from None

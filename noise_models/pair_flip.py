@@ -1,0 +1,23 @@
+"""Pair flip: every class turns into the next one."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisybench.dataset import Dataset
+from noisybench.noise import ClassConditional, check_flip_rate, flip_matrix
+from noisybench.parameters import parameter
+
+
+class PairFlip(ClassConditional):
+    """Each label becomes the next class id (the last becomes the first) with probability `rate` (Han et al. 2018)."""
+
+    convention = "class c becomes class (c + 1) mod C, so the rate is the expected share of wrong labels"
+
+    rate: float = parameter(0.45, ge=0, le=1, help="expected share of wrong labels, at most 0.5")
+
+    def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
+        """1 - rate on the diagonal, rate on the next class."""
+        check_flip_rate(self.rate)
+        return flip_matrix((np.arange(dataset.num_classes) + 1) % dataset.num_classes, self.rate)

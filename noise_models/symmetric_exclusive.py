@@ -1,0 +1,29 @@
+"""Symmetric noise whose changed labels always differ."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisybench.dataset import Dataset
+from noisybench.noise import ClassConditional, check_exclusive_rate
+from noisybench.parameters import parameter
+
+
+class SymmetricExclusive(ClassConditional):
+    """Each label is replaced, with probability `rate`, by one of the C - 1 other classes, all equally likely.
+
+    The convention of co-teaching (Han et al. 2018): the nominal rate is the expected share of wrong labels.
+    """
+
+    convention = "the new label is drawn from the other classes, so the rate is the expected share of wrong labels"
+
+    rate: float = parameter(0.4, ge=0, lt=1, help="expected share of wrong labels, at most 1 - 1/C")
+
+    def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
+        """1 - rate on the diagonal, rate / (C - 1) elsewhere."""
+        classes = dataset.num_classes
+        check_exclusive_rate(self.rate, classes)
+        return np.full((classes, classes), self.rate / (classes - 1)) + np.eye(classes) * (
+            1 - self.rate - self.rate / (classes - 1)
+        )

@@ -1,0 +1,79 @@
+"""Class-conditional noise with any transition matrix."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisybench.dataset import Dataset
+from noisybench.errors import UserError
+from noisybench.noise import ClassConditional, check_exclusive_rate
+from noisybench.parameters import parameter
+from noisybench.seeds import Stream
+
+
+class TransitionMatrix(ClassConditional):
+    """Labels drawn from the rows of a (C, C) matrix: given as a file, or generated at a rate.
+
+    A generated matrix keeps 1 - rate on its diagonal; the rest of each row is split at random in proportion to
+    Gamma(`concentration`) weights, that is, by a symmetric Dirichlet distribution.
+    """
+
+    convention = "row c of the matrix holds the probabilities of the observed classes of clean class c"
+
+    path: Path | None = parameter(None, help=".csv, .npy or .json file with C rows of C probabilities")
+    rate: float | None = parameter(None, ge=0, lt=1, help="generate a matrix with this expected share of wrong labels")
+    concentration: float = parameter(1.0, gt=0, help="of a generated matrix: small values favour few confusions")
+
+    @classmethod
+    def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
+        """A generated matrix."""
+        return {"rate": 0.3}
+
+    def nominal_rate(self, dataset: Dataset) -> float:
+        """Expected share of wrong labels on the training split."""
+        shares = np.bincount(dataset.train.targets, minlength=dataset.num_classes) / len(dataset.train)
+        return float(1 - shares @ np.diag(self.matrix(dataset)))
+
+    def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
+        """The given or the generated matrix."""
+        if (self.path is None) == (self.rate is None):
+            raise UserError("noise: give either noise.path (a matrix file) or noise.rate (generate one), not both or none")
+        return self._given(dataset.num_classes) if self.path else self._generated(dataset.num_classes)
+
+    def _generated(self, classes: int) -> NDArray[np.float64]:
+        from scipy.special import gammaincinv
+
+        rate = self.rate or 0.0
+        check_exclusive_rate(rate, classes)
+        uniform = Stream("transition_matrix", self.seed, classes).uniform(classes, classes) + 2.0**-33
+        weights = gammaincinv(self.concentration, uniform) * ~np.eye(classes, dtype=bool)
+        # With a tiny concentration every weight of a row can underflow; such a row is split evenly.
+        weights += (weights.sum(axis=1, keepdims=True) == 0) * ~np.eye(classes, dtype=bool)
+        return np.asarray(np.eye(classes) * (1 - rate) + rate * weights / weights.sum(axis=1, keepdims=True))
+
+    def _given(self, classes: int) -> NDArray[np.float64]:
+        path = self.path or Path()
+        readers = {
+            ".csv": lambda: np.loadtxt(path, delimiter=",", ndmin=2),
+            ".npy": lambda: np.load(path, allow_pickle=False),
+            ".json": lambda: json.loads(path.read_text()),
+        }
+        if path.suffix not in readers:
+            raise UserError(f"noise.path: a matrix is read from .csv, .npy or .json, not `{path.suffix}` ({path})")
+        try:
+            matrix = np.asarray(readers[path.suffix](), dtype=np.float64)
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(f"noise.path: {path} cannot be read as a matrix: {error}") from None
+        if matrix.shape != (classes, classes):
+            raise UserError(f"noise.path: {path} has shape {matrix.shape}, but {classes} classes need ({classes}, {classes})")
+        bad = np.flatnonzero((np.abs(matrix.sum(axis=1) - 1) > 1e-6) | (matrix < 0).any(axis=1) | ~np.isfinite(matrix).all(axis=1))
+        if len(bad):
+            raise UserError(
+                f"noise.path: row {bad[0]} of {path} must hold probabilities that sum to 1, but sums to {matrix[bad[0]].sum():g}"
+            )
+        return matrix

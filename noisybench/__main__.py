@@ -1,0 +1,5 @@
+"""`python -m noisybench`."""
+
+from noisybench.cli import main
+
+main()

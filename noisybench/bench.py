@@ -1,0 +1,254 @@
+"""Suites: cells x stacks x seeds. Expand, skip what is finished, execute, and say what happened."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from noisybench.errors import UserError, nearest
+from noisybench.records import RunRecord
+from noisybench.spec import RunSpec, override, parse_overrides, read_yaml, resolve
+from noisybench.tracking import Store
+from noisybench.workers import Event, context, preflight, run_all
+
+SUITE_FIELDS = ("description", "base", "datasets", "noise", "stacks", "seeds")
+
+
+@dataclass
+class Plan:
+    """What a command is going to do.
+
+    Attributes:
+        specs: all runs, without repetition.
+        todo: those that are not finished yet.
+        run_ids: of the finished ones, by identity.
+    """
+
+    specs: list[RunSpec]
+    todo: list[RunSpec]
+    run_ids: dict[str, str]
+
+
+@dataclass
+class Report:
+    """How a suite ended: the runs by outcome; failed ones with their reason."""
+
+    finished: list[RunSpec] = field(default_factory=list)
+    stopped: list[RunSpec] = field(default_factory=list)
+    failed: list[tuple[RunSpec, str, str]] = field(default_factory=list)
+    not_started: int = 0
+
+
+def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
+    """The runs of a suite, seeds outermost, so that an interrupted suite has comparable runs of all stacks.
+
+    Args:
+        name: a shipped suite or the path of a YAML file.
+        overrides: ``seeds=[0,1]`` and other fields of the suite, or fields of its base such as ``budget.epochs=5``.
+
+    Raises:
+        UserError: every problem found.
+    """
+    raw = read_yaml("suites", name)
+    unknown = [key for key in raw if key not in SUITE_FIELDS]
+    if unknown:
+        raise UserError(*(f"{name}: {key}: a suite has no such field; {nearest(key, SUITE_FIELDS)}" for key in unknown))
+    base = _base(raw.get("base") or {})
+    for path, values in parse_overrides(overrides):
+        if path[0] in ("datasets", "noise", "stacks", "seeds"):
+            if len(path) > 1:
+                raise UserError(f"{'.'.join(path)}: give the suite's list as a whole, e.g. {path[0]}=[…]")
+            raw[path[0]] = values if len(values) > 1 else values[0]
+        elif len(values) > 1:
+            raise UserError(f"{'.'.join(path)}: a suite has one value for all its runs; sweep over {', '.join(SUITE_FIELDS[2:])}")
+        else:
+            base = override(base, path, values[0])
+    axes = [
+        _axis(raw, "seeds", base.get("seed", 0)),
+        _axis(raw, "datasets", base.get("dataset", "digits")),
+        _axis(raw, "noise", base.get("noise", "clean")),
+        _axis(raw, "stacks", base.get("mitigations")),
+    ]
+    return _unique(_resolve_all(
+        {**base, "seed": seed, "dataset": dataset, "noise": noise, "mitigations": stack}
+        for seed, dataset, noise, stack in itertools.product(*axes)
+    ))
+
+
+def _base(raw: Any) -> dict[str, Any]:
+    """A base is a specification, which may name a recipe to start from."""
+    if not isinstance(raw, dict):
+        raise UserError(f"base: expected a mapping such as {{recipe: digits}}, but got {raw!r}")
+    base = dict(read_yaml("recipes", raw["recipe"])) if "recipe" in raw else {}
+    for key, value in raw.items():
+        if key == "budget":
+            base["budget"] = {**base.get("budget", {}), **value}
+        elif key != "recipe":
+            base[key] = value
+    return base
+
+
+def _axis(raw: dict[str, Any], name: str, default: Any) -> list[Any]:
+    values = raw.get(name, [default])
+    values = values if isinstance(values, list) else [values]
+    if not values:
+        raise UserError(f"{name}: the list is empty; give at least one")
+    return values
+
+
+def _resolve_all(raws: Iterable[dict[str, Any]]) -> list[RunSpec]:
+    """Resolve specifications; every distinct problem is reported once."""
+    specs, problems = [], dict[str, None]()
+    for raw in raws:
+        try:
+            specs.append(resolve(raw))
+        except UserError as error:
+            problems |= dict.fromkeys(error.problems)
+    if problems:
+        raise UserError(*problems)
+    return specs
+
+
+def _unique(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    return list({spec.identity: spec for spec in specs}.values())
+
+
+def make_plan(specs: Sequence[RunSpec], store: Store) -> Plan:
+    """Compare what is asked for with what the store has."""
+    specs = _unique(specs)
+    finished = store.finished()
+    wanted = {spec.identity for spec in specs}
+    return Plan(
+        specs,
+        [spec for spec in specs if spec.identity not in finished],
+        {identity: run_id for identity, run_id in finished.items() if identity in wanted},
+    )
+
+
+class Clock:
+    """Estimates what runs will take, from recorded ones and from those that end meanwhile."""
+
+    def __init__(self, records: Iterable[RunRecord]) -> None:
+        self._seconds: dict[tuple[str, ...], list[float]] = {}
+        for record in records:
+            # A process takes a little longer than what is booked inside it.
+            self._add(record.dataset, record.budget, record.stack, record.cost.wall_seconds + 1)
+
+    def learn(self, spec: RunSpec, seconds: float) -> None:
+        """Take in a run that has ended."""
+        self._add(spec.dataset_label, spec.budget_hash, spec.stack, seconds)
+
+    def _add(self, dataset: str, budget: str, stack: str, seconds: float) -> None:
+        for key in ((dataset, budget, stack), (dataset, budget)):
+            self._seconds.setdefault(key, []).append(seconds)
+
+    def estimate(self, spec: RunSpec) -> float | None:
+        """Seconds of a run: the mean of the same stack's, else of all in that cell's budget, else None."""
+        cell = (spec.dataset_label, spec.budget_hash)
+        known = self._seconds.get((*cell, spec.stack)) or self._seconds.get(cell)
+        return statistics.fmean(known) if known else None
+
+    def total(self, specs: Iterable[RunSpec]) -> float | None:
+        """Seconds of all runs one after the other; None while nothing is known of one of them."""
+        estimates = [self.estimate(spec) for spec in specs]
+        return None if None in estimates else sum(each for each in estimates if each is not None)
+
+
+def default_workers(specs: Sequence[RunSpec], gpu: bool) -> int:
+    """As many processes as cores allow at each run's threads; one on a GPU."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max((spec.execution.threads for spec in specs), default=1)
+    return 1 if gpu else max(1, cores // threads)
+
+
+def run_plan(
+    plan: Plan,
+    store: Store,
+    workers: int | None,
+    show: Callable[[Event, float | None], None],
+    interrupted: Callable[[], int],
+) -> Report:
+    """Check and execute what is to be done.
+
+    Args:
+        plan: from `make_plan`.
+        store: where runs are tracked.
+        workers: processes at a time; None to share the cores.
+        show: told of each event, and of the seconds left as far as they can be estimated.
+        interrupted: 0, or 1 to stop after the epochs in flight, or 2 to stop at once.
+
+    Raises:
+        UserError: a run is refused; nothing has been trained then.
+    """
+    report = Report()
+    if not plan.todo:
+        return report
+    ctx = context(max(spec.execution.threads for spec in plan.todo))
+    facts = preflight(ctx, plan.todo)
+    count = min(workers or default_workers(plan.todo, facts["gpu"]), len(plan.todo))
+    progress = Progress(plan.todo, Clock(store.records()), count)
+    for event in run_all(ctx, plan.todo, count, store.uri, interrupted):
+        progress.take(event)
+        if event.kind == "finished":
+            report.finished.append(event.spec)
+        elif event.kind == "stopped":
+            report.stopped.append(event.spec)
+        elif event.kind == "failed":
+            report.failed.append((event.spec, event.data["reason"], event.data["traceback"]))
+            if event.data.get("died"):
+                _record_death(store, event)
+        show(event, progress.seconds_left())
+    report.not_started = len(plan.todo) - len(report.finished) - len(report.stopped) - len(report.failed)
+    return report
+
+
+def _record_death(store: Store, event: Event) -> None:
+    """A process that was killed could not record its own end."""
+    file = event.spec.folder() / "run_id"
+    if file.is_file():
+        store.fail(file.read_text(), event.data["reason"], "")
+
+
+class Progress:
+    """How far the runs are, and how long the rest will take."""
+
+    def __init__(self, todo: Sequence[RunSpec], clock: Clock, workers: int) -> None:
+        self._waiting = {spec.identity: spec for spec in todo}
+        self._started: dict[str, float] = {}
+        self._share: dict[str, float] = {}
+        self._clock, self._workers = clock, workers
+
+    def take(self, event: Event) -> None:
+        """Take in an event."""
+        identity = event.spec.identity
+        if event.kind == "start":
+            self._started[identity], self._share[identity] = time.monotonic(), 0.0
+        elif event.kind == "epoch":
+            self._share[identity] = (event.data["epoch"] + 1) / event.data["epochs"]
+        else:
+            if event.kind == "finished":
+                self._clock.learn(event.spec, time.monotonic() - self._started[identity])
+            self._waiting.pop(identity, None)
+            self._share.pop(identity, None)
+
+    def seconds_left(self) -> float | None:
+        """Estimate of the seconds until all is done; None while there is nothing to go by."""
+        total = 0.0
+        fallback = self._pace()
+        for identity, spec in self._waiting.items():
+            whole = self._clock.estimate(spec) or fallback
+            if whole is None:
+                return None
+            total += whole * (1 - self._share.get(identity, 0.0))
+        return total / min(self._workers, max(1, len(self._waiting)))
+
+    def _pace(self) -> float | None:
+        """Seconds of a whole run, from those under way."""
+        now = time.monotonic()
+        known = [(now - self._started[identity]) / share for identity, share in self._share.items() if share > 0]
+        return statistics.fmean(known) if known else None

@@ -1,0 +1,412 @@
+"""The commands: parse, call, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from noisybench import __version__
+from noisybench.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from noisybench.spec import RunSpec
+    from noisybench.tracking import Store
+
+CONFIG_KINDS = ("recipes", "suites")
+FORMATS = ("terminal", "csv", "markdown", "latex", "html")
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Find out which remedy for wrong labels to trust.",
+    epilog="Start with: noisybench bench quickstart",
+)
+labels_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make, show, check, export and import label sets.")
+app.add_typer(labels_app, name="labels", epilog="Example: noisybench labels make digits noise=pair_flip --output labels/pair")
+
+Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides such as noise.rate=0.2 mitigations=elr seed=0,1,2")]
+Recipe = Annotated[str, typer.Argument(help="A shipped recipe (`noisybench list recipes`) or the path of a YAML file")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Runs at a time; by default as many as the cores allow")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to write")]
+
+
+@app.callback()
+def _global(
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks (may stand anywhere)")] = False,
+) -> None:
+    """Find out which remedy for wrong labels to trust."""
+
+
+@app.command(epilog="Example: noisybench run digits noise=pair_flip noise.rate=0.4 mitigations=elr mitigations.elr.beta=0.7 seed=0")
+def run(recipe: Recipe, overrides: Overrides = None, workers: Workers = None, dry_run: DryRun = False) -> None:
+    """Train one recipe; commas in an override make several runs. A finished run is not trained again."""
+    from noisybench.spec import read_recipe
+
+    _execute(read_recipe(recipe, overrides or []), workers, dry_run)
+
+
+@app.command(epilog="Example: noisybench bench quickstart seeds=[0,1,2,3,4] --workers 2")
+def bench(
+    suite: Annotated[str, typer.Argument(help="A shipped suite (`noisybench list suites`) or the path of a YAML file")],
+    overrides: Overrides = None,
+    workers: Workers = None,
+    dry_run: DryRun = False,
+    html: Annotated[Path, typer.Option(help="Where to write the page")] = Path("leaderboard.html"),
+) -> None:
+    """Run a suite (cells x stacks x seeds) and rank the stacks. What is finished is skipped."""
+    from noisybench.bench import read_suite
+
+    specs = read_suite(suite, overrides or [])
+    _execute(specs, workers, dry_run, html)
+
+
+def _execute(specs: list[RunSpec], workers: int | None, dry_run: bool, html: Path | None = None) -> None:
+    from noisybench import console as view
+    from noisybench.bench import Clock, default_workers, make_plan, run_plan
+    from noisybench.tracking import Store
+
+    console, start = view.make_console(), time.monotonic()
+    store = Store()
+    if dry_run:
+        plan = make_plan(specs, store)
+        clock = Clock(store.records())
+        count = workers or default_workers(plan.todo, gpu=False)
+        view.print_plan(console, plan, [clock.estimate(spec) for spec in plan.todo], count)
+        return
+    store.check()
+    plan = make_plan(specs, store)
+    display, interrupts = view.Display(console, len(plan.todo)), view.Interrupts(console)
+    if plan.todo:
+        console.print(f"{len(plan.todo)} of {len(plan.specs)} runs to do; checking them …")
+    with interrupts.listening(), display.running():
+        report = run_plan(plan, store, workers, display.show, interrupts)
+    view.print_report(console, report, plan, time.monotonic() - start)
+    if "--debug" in sys.argv:
+        for _, _, traceback in report.failed:
+            console.print(traceback, markup=False)
+    wanted = {spec.identity for spec in plan.specs}
+    _show(store, wanted, html)
+    if report.failed:
+        raise typer.Exit(1)
+    if interrupts.count:
+        raise typer.Exit(130)
+
+
+def _show(store: Store, wanted: set[str], html: Path | None) -> None:
+    """Rank the runs of a command, write the page, and say what to try next."""
+    from noisybench import console as view
+    from noisybench.leaderboard.page import to_html
+    from noisybench.leaderboard.table import build_cells
+
+    console = view.make_console()
+    cells = build_cells([each for each in store.records() if each.identity in wanted])
+    view.print_cells(console, cells, "blocks")
+    if not cells or html is None:
+        return
+    html.write_text(to_html(cells), encoding="utf-8")
+    example = cells[0].rows[0]
+    console.print(f"The same with curves: {html.resolve()}")
+    console.print("Next:")
+    console.print("  noisybench leaderboard --rule noisy_val            rank by the epoch that noisy validation chooses")
+    console.print(f"  noisybench describe {example.stack.split('(')[0].split('+')[0]:<30} what the best stack does, and its parameters")
+    console.print("  noisybench run digits mitigations=mixup+gce        a stack of your own")
+    console.print("  noisybench inspect digits noise=pair_flip          what a noise model does to the labels")
+    console.print("  mlflow ui --backend-store-uri sqlite:///mlflow.db  every run with its curves" if store.embedded else "")
+
+
+@app.command(epilog="Example: noisybench leaderboard --rule noisy_val --format markdown -o results.md")
+def leaderboard(
+    rule: Annotated[str, typer.Option(help="Selection rule to rank by: last, last10, noisy_val, oracle")] = "last",
+    test: Annotated[str, typer.Option(help="Paired test: blocks or paired_t")] = "blocks",
+    format: Annotated[str, typer.Option("--format", "-f", help=", ".join(FORMATS))] = "terminal",
+    output: Output = None,
+    suite: Annotated[str | None, typer.Option(help="Only the runs of this suite")] = None,
+    label_set: Annotated[str | None, typer.Option(help="Only the label set whose hash starts so")] = None,
+) -> None:
+    """Rank what the store holds: one table per label set and budget."""
+    from noisybench import console as view
+    from noisybench.leaderboard import page, table
+    from noisybench.records import SELECTION_RULES
+    from noisybench.tracking import Store
+
+    for name, value, known in (("rule", rule, list(SELECTION_RULES)), ("test", test, ["blocks", "paired_t"]), ("format", format, FORMATS)):
+        if value not in known:
+            raise UserError(f"--{name}: unknown {name} `{value}`; {nearest(value, known)}")
+    if format == "html" and output is None:
+        output = Path("leaderboard.html")
+    records = Store().records()
+    if suite:
+        from noisybench.bench import read_suite
+
+        wanted = {spec.identity for spec in read_suite(suite)}
+        records = [each for each in records if each.identity in wanted]
+    records = [each for each in records if each.label_set.startswith(label_set or "")]
+    if not records:
+        raise UserError("the store has no such finished runs; make some with `noisybench bench quickstart`")
+    cells = table.build_cells(records, rule, test)  # type: ignore[arg-type]
+    if format == "terminal" and output is None:
+        view.print_cells(view.make_console(), cells, test)
+        return
+    writers: dict[str, Any] = {
+        "csv": lambda: table.to_csv(cells),
+        "markdown": lambda: table.to_markdown(cells, test),  # type: ignore[arg-type]
+        "latex": lambda: table.to_latex(cells, test),  # type: ignore[arg-type]
+        "html": lambda: page.to_html(cells, test),  # type: ignore[arg-type]
+    }
+    if format == "terminal":
+        raise UserError("--output: choose a format for the file with --format csv, markdown, latex or html")
+    text = writers[format]()
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        _write(output, text)
+        typer.echo(f"{len(cells)} tables written to {output}")
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@app.command("list", epilog="Example: noisybench list mitigations")
+def list_names(
+    kind: Annotated[str | None, typer.Argument(help="noise_models, mitigations, datasets, tasks, networks, recipes or suites")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
+) -> None:
+    """List what can be used, with a line about each."""
+    from noisybench.registry import KINDS
+
+    kinds = [*KINDS, *CONFIG_KINDS]
+    if kind is not None and kind not in kinds:
+        raise UserError(f"unknown kind `{kind}`; {nearest(kind, kinds)}")
+    found = {each: _summaries(each) for each in ([kind] if kind else kinds)}
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    for name, summaries in found.items():
+        typer.echo(f"{name}")
+        width = max((len(each) for each in summaries), default=0)
+        for each, summary in summaries.items():
+            typer.echo(f"  {each:<{width}}  {summary}")
+        typer.echo("")
+
+
+def _summaries(kind: str) -> dict[str, str]:
+    if kind in CONFIG_KINDS:
+        from noisybench.spec import read_yaml, shipped
+
+        return {name: " ".join(str(read_yaml(kind, name).get("description", "")).split()) for name in sorted(shipped(kind))}
+    from noisybench.registry import entries
+
+    return {name: entry.summary for name, entry in entries(kind).items()}
+
+
+@app.command(epilog="Example: noisybench describe elr")
+def describe(name: Annotated[str, typer.Argument(help="Any listed name")]) -> None:
+    """Explain a name: what it is, its source, and its parameters with defaults and ranges."""
+    from noisybench.registry import KINDS, entries
+    from noisybench.spec import shipped
+
+    found = [entries(kind)[name] for kind in KINDS if name in entries(kind)]
+    configs = [(kind, shipped(kind)[name]) for kind in CONFIG_KINDS if name in shipped(kind)]
+    if not found and not configs:
+        known = {each for kind in KINDS for each in entries(kind)} | {each for kind in CONFIG_KINDS for each in shipped(kind)}
+        raise UserError(f"nothing is named `{name}`; {nearest(name, known)} (`noisybench list`)")
+    for entry in found:
+        typer.echo(f"{entry.name} ({entry.kind.replace('_', ' ').removesuffix('s')})\n\n{entry.documentation}\n")
+        for field, (kind, spec) in entry.schema.fields.items():
+            allowed = f", allowed {spec.describe_range()}" if spec.bounds else ""
+            searched = f", search {spec.low:g} to {spec.high:g}{' (log)' if spec.log else ''}" if spec.low is not None and spec.high is not None else ""
+            kind_name = getattr(kind, "__name__", str(kind)) if not str(kind).startswith(("typing", "list", "dict")) else str(kind).replace("typing.", "")
+            typer.echo(f"  {field} = {spec.default}    ({kind_name}{allowed}{searched})\n      {spec.help}")
+        typer.echo(f"\n  file: {entry.source}\n")
+    for kind, path in configs:
+        typer.echo(f"{name} ({kind.removesuffix('s')}): {path}\n\n{path.read_text(encoding='utf-8')}")
+
+
+@app.command(epilog="Example: noisybench inspect digits noise=instance_dependent noise.rate=0.3 -o noise.png")
+def inspect(recipe: Recipe, overrides: Overrides = None, output: Output = None) -> None:
+    """Draw what the noise does: transition matrix, rates, class counts, and examples with both labels."""
+    from noisybench.pictures import label_set_page
+
+    spec = _one(recipe, overrides)
+    dataset = spec.dataset.build().load()
+    labels = spec.noise.build().corrupt(dataset)
+    path = output or Path(f"{spec.dataset.name}-{spec.noise.name}.png")
+    label_set_page(dataset, labels, path)
+    typer.echo(_describe_labels(labels.manifest))
+    typer.echo(f"picture: {path}")
+
+
+@app.command(epilog="Example: noisybench validate my-suite.yaml seeds=[0,1]")
+def validate(
+    name: Annotated[str, typer.Argument(help="A recipe or suite, shipped or a YAML file")], overrides: Overrides = None
+) -> None:
+    """Check a recipe or suite completely, data and stacks included, without training."""
+    from noisybench.bench import SUITE_FIELDS, read_suite
+    from noisybench.spec import read_recipe, read_yaml, shipped
+    from noisybench.workers import context, preflight
+
+    is_path = name.endswith((".yaml", ".yml")) or "/" in name
+    if is_path:
+        raw = read_yaml("suites", name)
+        is_suite = bool({"base", *SUITE_FIELDS[2:]} & {*raw} - {"noise"})
+    else:
+        is_suite = name in shipped("suites")
+    specs = read_suite(name, overrides or []) if is_suite else read_recipe(name, overrides or [])
+    preflight(context(1), specs)
+    typer.echo(f"{name} is valid: {len(specs)} run{'s' if len(specs) != 1 else ''}")
+
+
+@app.command(epilog="Example: noisybench doctor")
+def doctor() -> None:
+    """Check this machine: versions, devices, operators, disk space and the store."""
+    from noisybench.doctor import examine
+
+    healthy = True
+    for name, value, good in examine():
+        healthy = healthy and good
+        typer.echo(f"{'ok ' if good else 'BAD'}  {name:<18} {value}")
+    if not healthy:
+        raise typer.Exit(1)
+
+
+@labels_app.command("make", epilog="Example: noisybench labels make digits noise=pair_flip noise.rate=0.3 --output labels/pair")
+def labels_make(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write")] = Path("labels"),
+    format: Annotated[str, typer.Option("--format", "-f", help="parquet or csv")] = "parquet",
+) -> None:
+    """Freeze the labels of a recipe's noise in a folder, with their manifest."""
+    from noisybench import labels
+
+    if format not in ("parquet", "csv"):
+        raise UserError(f"--format: must be parquet or csv, but got `{format}`")
+    spec = _one(recipe, overrides)
+    dataset = spec.dataset.build().load()
+    made = spec.noise.build().corrupt(dataset)
+    labels.save(made, dataset, output, format)  # type: ignore[arg-type]
+    typer.echo(_describe_labels(made.manifest))
+    typer.echo(f"written to {output}; use it with noise=from_file noise.path={output}")
+
+
+@labels_app.command("show", epilog="Example: noisybench labels show labels/pair")
+def labels_show(folder: Annotated[Path, typer.Argument(help="Folder of a label set")]) -> None:
+    """Show a label set's manifest and transitions, after checking them."""
+    from noisybench import labels
+
+    manifest = labels.load(folder).manifest
+    typer.echo(_describe_labels(manifest))
+    names = manifest["dataset"]["classes"]
+    typer.echo("transitions (rows: clean, columns: observed):")
+    for name, row in zip(names, manifest["transition_counts"], strict=True):
+        typer.echo(f"  {name:>16} " + " ".join(f"{count:>5}" for count in row))
+
+
+@labels_app.command("verify", epilog="Example: noisybench labels verify labels/pair digits")
+def labels_verify(
+    folder: Annotated[Path, typer.Argument(help="Folder of a label set")],
+    recipe: Annotated[str | None, typer.Argument(help="Also hold it against this recipe's dataset")] = None,
+    overrides: Overrides = None,
+) -> None:
+    """Check a label set against its manifest, and against a dataset where one is named."""
+    from noisybench import labels
+
+    found = labels.load(folder)
+    if recipe is not None:
+        dataset = _one(recipe, overrides).dataset.build().load()
+        if dataset.hash != found.manifest["dataset"]["sha256"]:
+            raise UserError(f"{folder} was made for another dataset ({found.manifest['dataset']['sha256'][:12]}… is not {dataset.hash[:12]}…)")
+    typer.echo(f"{folder}: the labels match their manifest ({found.hash})")
+
+
+@labels_app.command("export", epilog="Example: noisybench labels export labels/pair labels.csv")
+def labels_export(
+    folder: Annotated[Path, typer.Argument(help="Folder of a label set")],
+    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file to write")],
+) -> None:
+    """Write a label set as one table: split, index, clean, observed."""
+    from noisybench import labels
+
+    labels.load(folder)
+    tables = [folder / name for name in ("labels.parquet", "labels.csv") if (folder / name).exists()]
+    table = labels.read_table(tables[0])
+    if file.suffix == ".csv":
+        table.to_csv(file, index=False, lineterminator="\n")
+    elif file.suffix == ".parquet":
+        table.to_parquet(file, index=False)
+    else:
+        raise UserError(f"{file}: give a name that ends in .csv or .parquet")
+    typer.echo(f"{len(table)} labels written to {file}")
+
+
+@labels_app.command("import", epilog="Example: noisybench labels import my-labels.csv digits --output labels/mine")
+def labels_import(
+    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file with a column `observed`, and `index` where not all rows")],
+    recipe: Recipe,
+    overrides: Overrides = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write")] = Path("labels"),
+) -> None:
+    """Make a label set of labels of your own for a recipe's dataset."""
+    labels_make(recipe, [*(overrides or []), "noise=from_file", f"noise.path={file}"], output)
+
+
+def _one(recipe: str, overrides: list[str] | None) -> RunSpec:
+    from noisybench.spec import read_recipe
+
+    specs = read_recipe(recipe, overrides or [])
+    if len(specs) > 1:
+        raise UserError("this command takes one value per override, not a list with commas")
+    return specs[0]
+
+
+def _describe_labels(manifest: dict[str, Any]) -> str:
+    noise, dataset = manifest["noise"], manifest["dataset"]
+    nominal = "not stated" if noise["nominal_rate"] is None else f"{noise['nominal_rate']:.4f}"
+    validation = manifest["realised_rate_validation"]
+    held_out = f", validation {validation:.4f}" if validation is not None else ""
+    return "\n".join([
+        f"label set      {manifest['sha256']}",
+        f"dataset        {dataset['name']} ({dataset['sizes']['train']} training examples, {dataset['sha256'][:16]}…)",
+        f"noise          {noise['name']}, seed {noise['seed']}",
+        f"convention     {noise['convention']}",
+        f"nominal rate   {nominal}",
+        f"realised rate  {manifest['realised_rate']:.4f}{held_out}",
+    ])  # fmt: skip
+
+
+@app.command("version", hidden=True)
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Entry point: a user's mistake is told without a traceback and ends with status 2."""
+    debug = "--debug" in sys.argv
+    arguments = [each for each in sys.argv[1:] if each != "--debug"]
+    try:
+        app(args=arguments, prog_name="noisybench")
+    except UserError as error:
+        if debug:
+            raise
+        for problem in error.problems:
+            typer.echo(f"error: {problem}", err=True)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except Exception as error:
+        if debug:
+            raise
+        typer.echo(f"internal error: {type(error).__name__}: {error}\nrun the same command with --debug and report it", err=True)
+        raise SystemExit(1) from None

@@ -1,0 +1,217 @@
+"""Datasets: inputs with their best known targets, in fixed and hashed train, validation and test splits."""
+
+from __future__ import annotations
+
+import abc
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisybench.errors import UserError
+from noisybench.parameters import Parameterised, parameter
+from noisybench.seeds import Stream
+
+
+MEMORY_SHARE = 0.15
+"""Largest part of the free memory that one split's images may take; larger ones stay on disk."""
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs and targets as a source stores them.
+
+    Attributes:
+        inputs: (N, C, H, W) uint8; in memory, or memory-mapped where they would not fit.
+        targets: (N,) int64 class indices.
+    """
+
+    inputs: NDArray[np.uint8]
+    targets: NDArray[np.int64]
+
+
+class LazyImages:
+    """Some rows of a memory-mapped array: indexed like an array, but read only where it is."""
+
+    def __init__(self, images: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
+        self._images, self._rows = images, rows
+        self.shape = (len(rows), *images.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
+        return np.ascontiguousarray(self._images[self._rows[index]])
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split of a dataset.
+
+    Attributes:
+        inputs: (N, C, H, W) uint8; lazy where a copy would not fit in memory.
+        targets: (N,) int64, the best known targets.
+        index: (N,) int64, the row of each example in its source; label files refer to it.
+    """
+
+    inputs: NDArray[np.uint8] | LazyImages
+    targets: NDArray[np.int64]
+    index: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Inputs with their best known targets. Test targets are never corrupted."""
+
+    name: str
+    train: Split
+    validation: Split
+    test: Split
+    class_names: tuple[str, ...]
+    source_size: int
+    """Rows of the source's training part, before splitting; label files without an index have as many."""
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes C; targets are in [0, C)."""
+        return len(self.class_names)
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """SHA-256 over classes, inputs, targets and source rows of all three splits."""
+        digest = hashlib.sha256("\x1f".join(self.class_names).encode())
+        for split in (self.train, self.validation, self.test):
+            digest.update(repr(split.inputs.shape).encode())
+            for start in range(0, len(split), 4096):
+                digest.update(np.ascontiguousarray(split.inputs[start : start + 4096]))
+            for array in (split.targets, split.index):
+                digest.update(np.ascontiguousarray(array, dtype="<i8"))
+        return digest.hexdigest()
+
+
+class DatasetSource(Parameterised, abc.ABC):
+    """Contract of a dataset: read examples; splitting, subsetting and hashing are done here, alike for all.
+
+    A new dataset is one file in `tasks/datasets/` with one subclass that implements `read` and `example`.
+    """
+
+    tasks: ClassVar[tuple[str, ...]] = ("classification",)
+
+    validation_fraction: float = parameter(0.1, ge=0, lt=1, help="share of the training examples held out, with noisy labels, for the `noisy_val` rule")
+    test_fraction: float = parameter(0.25, gt=0, lt=1, help="share held out for testing where the source has no test split")
+    train_size: int | None = parameter(None, ge=1, help="use only so many training examples, class-balanced as the source is")
+    test_size: int | None = parameter(None, ge=1, help="use only so many test examples")
+    split_seed: int = parameter(0, ge=0, help="seed of the splits; not changed by the run's seed")
+
+    @abc.abstractmethod
+    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+        """Read the source.
+
+        Returns:
+            Training examples, test examples (None where the source has no test split), class names.
+
+        Raises:
+            UserError: files are missing or damaged; says which, and what to do.
+        """
+
+    @classmethod
+    @abc.abstractmethod
+    def example(cls, folder: Path) -> dict[str, Any]:
+        """Write a tiny set in this dataset's own file format; the contract test loads it.
+
+        Args:
+            folder: an empty folder.
+
+        Returns:
+            The parameters that load it.
+        """
+
+    def load(self) -> Dataset:
+        """Read, split and subset. The same parameters and files give the same splits on every machine."""
+        examples, test, class_names = self.read()
+        self._check(examples, test, class_names)
+        stream = Stream("split", self.split_seed)
+        rows = np.arange(len(examples.targets))
+        test_rows = np.arange(len(test.targets)) if test else rows
+        if test is None:
+            held_out = stratified(examples.targets, round(self.test_fraction * len(rows)), stream)
+            rows, test_rows, test = rows[~held_out], rows[held_out], examples
+        held_out = stratified(examples.targets[rows], round(self.validation_fraction * len(rows)), stream)
+        train_rows, validation_rows = rows[~held_out], rows[held_out]
+        train_rows = _subset(examples.targets, train_rows, self.train_size, stream, "train_size")
+        test_rows = _subset(test.targets, test_rows, self.test_size, stream, "test_size")
+        return Dataset(
+            name=type(self).__module__.rsplit(".", 1)[-1],
+            train=_take(examples, train_rows),
+            validation=_take(examples, validation_rows),
+            test=_take(test, test_rows),
+            class_names=class_names,
+            source_size=len(examples.targets),
+        )
+
+    def _check(self, examples: Examples, test: Examples | None, class_names: tuple[str, ...]) -> None:
+        for split, each in (("training", examples), ("test", test)):
+            if each is None:
+                continue
+            if len(each.inputs) != len(each.targets) or not len(each.targets):
+                raise UserError(f"dataset: {len(each.inputs)} {split} inputs but {len(each.targets)} targets")
+            low, high = int(each.targets.min()), int(each.targets.max())
+            if low < 0 or high >= len(class_names):
+                raise UserError(
+                    f"dataset: {split} targets go from {low} to {high}, but {len(class_names)} classes allow 0 to "
+                    f"{len(class_names) - 1}"
+                )
+
+
+def stratified(targets: NDArray[np.int64], count: int, stream: Stream) -> NDArray[np.bool_]:
+    """Choose ``count`` examples whose class shares are those of all, to within one example per class.
+
+    Args:
+        targets: (N,) class indices.
+        count: how many, in [0, N].
+        stream: decides which.
+
+    Returns:
+        (N,) mask with exactly ``count`` true entries.
+    """
+    order = stream.permutation(len(targets))
+    by_class = order[np.argsort(targets[order], kind="stable")]
+    sizes = np.bincount(targets)
+    starts = np.cumsum(sizes) - sizes
+    place = np.empty(len(targets), dtype=np.int64)
+    place[by_class] = np.arange(len(targets)) - starts[targets[by_class]]
+    quantile = (place + 0.5) / sizes[targets]
+    tie_break = np.empty(len(targets), dtype=np.int64)
+    tie_break[order] = np.arange(len(targets))
+    chosen = np.zeros(len(targets), dtype=bool)
+    chosen[np.lexsort((tie_break, quantile))[:count]] = True
+    return chosen
+
+
+def _subset(targets: NDArray[np.int64], rows: NDArray[np.int64], size: int | None, stream: Stream, name: str) -> NDArray[np.int64]:
+    if size is None:
+        return rows
+    if size > len(rows):
+        raise UserError(f"dataset.{name}: {size} examples were asked for, but only {len(rows)} are there")
+    return rows[stratified(targets[rows], size, stream)]
+
+
+def _take(examples: Examples, rows: NDArray[np.int64]) -> Split:
+    inputs: NDArray[np.uint8] | LazyImages = LazyImages(examples.inputs, rows)
+    if not isinstance(examples.inputs, np.memmap) or fits_in_memory(len(rows) * examples.inputs[0].nbytes):
+        inputs = inputs[:]
+    return Split(inputs, examples.targets[rows].astype(np.int64), rows.astype(np.int64))
+
+
+def fits_in_memory(size: int) -> bool:
+    """Whether ``size`` bytes are a small part of the free memory, so that several runs can hold a copy each."""
+    import psutil
+
+    return size < MEMORY_SHARE * psutil.virtual_memory().available

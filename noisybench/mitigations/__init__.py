@@ -1,0 +1,1 @@
+"""Remedies for wrong labels: one file per mitigation, file name = public name."""

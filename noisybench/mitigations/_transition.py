@@ -1,0 +1,88 @@
+"""What forward and backward correction have in common: the transition matrix, given or estimated."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from pytorch_lightning import LightningModule, Trainer
+from torch import Tensor
+
+from noisybench.errors import RunFailed
+from noisybench.mitigation import Batch, Mitigation, TrainingSet, cross_entropy
+from noisybench.parameters import parameter
+from noisybench.task import Task
+
+
+class TransitionCorrection(Mitigation):
+    """A correction by the transition matrix of the noise (Patrini et al. 2017)."""
+
+    matrix: Literal["estimated", "given"] = parameter("estimated", help="estimate it, or be told it, which is knowledge")
+    warmup_epochs: int = parameter(10, ge=1, low=2, high=30, help="epochs of cross-entropy before the estimate")
+    percentile: float = parameter(97.0, gt=0, le=100, low=90.0, high=100.0, help="which example stands for a class")
+
+    @property
+    def knowledge(self) -> tuple[str, ...]:
+        """The matrix, where it is given."""
+        return ("transition_matrix",) if self.matrix == "given" else ()
+
+    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+        """Take the matrix, where it is given."""
+        if self.matrix == "given":
+            self.state["matrix"] = self.known.transition_matrix.float()
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Estimate the matrix when the warm-up is over, from the network's predictions on the training set."""
+        if "matrix" in self.state or trainer.current_epoch < self.warmup_epochs:
+            return
+        assert isinstance(pl_module, Task)
+        self.state["matrix"] = estimate_transitions(pl_module.training_probabilities(), self.percentile)
+
+    def objective(self, task: Task, batch: Batch) -> Tensor:
+        """Cross-entropy until there is a matrix, the corrected loss from then on."""
+        logits = task.logits(batch.inputs)
+        if "matrix" not in self.state:
+            return cross_entropy(logits, batch)
+        return self.corrected(logits, batch.targets)
+
+    def corrected(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """(B,) corrected loss of (B, C) logits against (B, C) observed targets."""
+        raise NotImplementedError
+
+    def belief(self, task: Task, training_set: TrainingSet) -> Tensor | None:
+        """Probability of the observed class after Bayes' rule with the matrix."""
+        if "matrix" not in self.state:
+            return None
+        return self._posterior(task, training_set).gather(1, training_set.targets[:, None]).squeeze(1)
+
+    def correction(self, task: Task, training_set: TrainingSet) -> Tensor | None:
+        """Most likely clean class given prediction and observed class."""
+        return self._posterior(task, training_set).argmax(1) if "matrix" in self.state else None
+
+    def _posterior(self, task: Task, training_set: TrainingSet) -> Tensor:
+        joint = task.training_probabilities() * self.state["matrix"].T[training_set.targets]
+        return joint / joint.sum(1, keepdim=True).clamp_min(1e-12)
+
+
+def estimate_transitions(probabilities: Tensor, percentile: float) -> Tensor:
+    """(C, C) transition matrix from (N, C) predictions of a network trained on the observed labels.
+
+    Row c is the prediction for the example whose probability of class c is at the given percentile: near 100 that is
+    an example which the network holds for a perfect one of its class.
+    """
+    place = round(percentile / 100 * (len(probabilities) - 1))
+    examples = probabilities.argsort(dim=0)[place]
+    rows: Any = probabilities[examples]
+    return torch.as_tensor(rows / rows.sum(1, keepdim=True))
+
+
+def inverse(matrix: Tensor) -> Tensor:
+    """Inverse of a transition matrix.
+
+    Raises:
+        RunFailed: it has none.
+    """
+    result, failed = torch.linalg.inv_ex(matrix.double())
+    if bool(failed) or not bool(result.isfinite().all()):
+        raise RunFailed("the transition matrix has no inverse; use forward_correction, which needs none")
+    return result.float()

@@ -1,0 +1,45 @@
+"""Co-teaching."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from noisybench.mitigation import Batch, Mitigation, cross_entropy
+from noisybench.parameters import parameter
+from noisybench.task import Task
+
+
+class CoTeaching(Mitigation):
+    """Two networks, each trained on the batch's examples with the smallest loss under the other (Han et al. 2018).
+
+    In epoch e (from 0) the share R(e) = 1 - forget_rate * min(e / ramp_epochs, 1) of each batch is kept. Where
+    `forget_rate` is not given it is the true noise rate, which is declared knowledge. The deployed prediction is the
+    first network's, as in the paper; `ensemble` averages both, which is no longer a one-network prediction.
+    """
+
+    networks = 2
+
+    forget_rate: float | None = parameter(None, ge=0, lt=1, low=0.05, high=0.6, help="share finally left out; the true noise rate where not given")
+    ramp_epochs: int = parameter(10, ge=1, low=2, high=20, help="epochs until it is reached")
+    ensemble: bool = parameter(False, help="deploy the mean prediction of both networks")
+
+    @property
+    def knowledge(self) -> tuple[str, ...]:
+        """The noise rate, where no forget rate is given."""
+        return ("noise_rate",) if self.forget_rate is None else ()
+
+    def objective(self, task: Task, batch: Batch) -> Tensor:
+        """Sum of both networks' losses, each on the other's selection."""
+        forget = self.known.noise_rate if self.forget_rate is None else self.forget_rate
+        keep = 1 - forget * min(task.current_epoch / self.ramp_epochs, 1.0)
+        losses = [cross_entropy(task.logits(batch.inputs, network), batch) for network in range(2)]
+        chosen = [small_loss_weights(loss.detach(), keep) for loss in losses]
+        return losses[0] * chosen[1] + losses[1] * chosen[0]
+
+
+def small_loss_weights(losses: Tensor, keep: float) -> Tensor:
+    """(B,) weights that turn a mean over the batch into the mean over the ``keep`` share with the smallest losses."""
+    count = max(1, int(keep * len(losses)))
+    weights = torch.zeros_like(losses)
+    return weights.scatter_(0, losses.argsort()[:count], len(losses) / count)

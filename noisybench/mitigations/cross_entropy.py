@@ -1,0 +1,16 @@
+"""No remedy: the baseline."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from noisybench.mitigation import Batch, Mitigation
+from noisybench.task import Task
+
+
+class CrossEntropy(Mitigation):
+    """No remedy: the task's plain objective, cross-entropy for classification. The baseline of every table."""
+
+    def objective(self, task: Task, batch: Batch) -> Tensor:
+        """The plain objective."""
+        return task.plain_objective(batch)

@@ -1,0 +1,29 @@
+"""Mixup."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from noisybench.mitigation import Batch, Mitigation, Objective
+from noisybench.parameters import parameter
+from noisybench.task import Task
+
+
+class Mixup(Mitigation):
+    """Convex combinations of pairs of examples and of their targets (Zhang et al. 2018).
+
+    One weight Beta(alpha, alpha) per batch and a random partner for each example.
+    """
+
+    mixes = True
+
+    alpha: float = parameter(1.0, gt=0, low=0.1, high=8.0, log=True, help="both parameters of the Beta distribution")
+
+    def wrap(self, task: Task, batch: Batch, objective: Objective) -> Tensor:
+        """The rest of the stack on the mixed batch."""
+        weight = float(task.rng.beta(self.alpha, self.alpha))
+        partner = torch.randperm(len(batch.index), generator=task.generator, device=batch.index.device)
+        views = [view.lerp(view[partner], 1 - weight) for view in batch.views]
+        targets = batch.targets
+        return objective(batch.with_targets(targets.lerp(targets[partner], 1 - weight), views))

@@ -1,0 +1,12 @@
+"""ResNet-18 with the 3x3 stride-1 stem for 32x32 images: 11.2 million weights (He et al. 2016)."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from noisybench.networks._residual import residual_network
+
+
+def build(num_classes: int, channels: int) -> nn.Module:
+    """Stages of 2, 2, 2, 2 blocks with 64 to 512 maps."""
+    return residual_network(num_classes, channels, blocks=(2, 2, 2, 2))

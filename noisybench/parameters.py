@@ -1,0 +1,188 @@
+"""Parameters: default, bounds, search range and meaning of each on one line, next to the code that uses it.
+
+    class ELR(Mitigation):
+        beta: float = parameter(0.7, ge=0, lt=1, low=0.5, high=0.99, help="momentum of the targets")
+
+The command line, validation, search spaces, `noisybench describe` and the record of a run all read that line.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from noisybench.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What one `parameter(...)` line says."""
+
+    default: Any
+    bounds: dict[str, float] = field(default_factory=dict)
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    help: str = ""
+
+    def describe_range(self) -> str:
+        """Bounds as people write them, for example ``[0, 1)``; empty without bounds."""
+        if not self.bounds:
+            return ""
+        low = "[{:g}".format(self.bounds["ge"]) if "ge" in self.bounds else "({:g}".format(self.bounds.get("gt", -float("inf")))
+        high = "{:g}]".format(self.bounds["le"]) if "le" in self.bounds else "{:g})".format(self.bounds.get("lt", float("inf")))
+        return f"{low}, {high}"
+
+
+def parameter(
+    default: Any,
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    log: bool = False,
+    help: str = "",
+) -> Any:
+    """Declare a parameter of a noise model, mitigation, dataset or task.
+
+    Args:
+        default: value where the user gives none.
+        ge: smallest allowed value; ``gt``, ``le`` and ``lt`` likewise.
+        gt: values must be greater.
+        le: largest allowed value.
+        lt: values must be smaller.
+        low: lower end of the search range; narrower than what is allowed.
+        high: upper end of the search range.
+        log: search on a logarithmic scale.
+        help: meaning and unit, in a few words.
+    """
+    bounds = {name: value for name, value in (("ge", ge), ("gt", gt), ("le", le), ("lt", lt)) if value is not None}
+    return Parameter(default, bounds, low, high, log, help)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """All parameters of one component: annotation and declaration by name."""
+
+    fields: dict[str, tuple[Any, Parameter]]
+
+    def validate(self, values: dict[str, Any], place: str) -> tuple[dict[str, Any], list[str]]:
+        """Check ``values`` against the declarations and fill in the defaults.
+
+        Args:
+            values: what the user gave, by parameter name.
+            place: where it stands in the specification, for messages, e.g. ``"noise"``.
+
+        Returns:
+            The complete values as JSON-like data, and every problem found (values are then incomplete).
+        """
+        problems = [
+            f"{place}.{name}: there is no such parameter; {nearest(name, self.fields)}"
+            for name in values
+            if name not in self.fields
+        ]
+        known = {name: value for name, value in values.items() if name in self.fields}
+        try:
+            complete = self._model(**known).model_dump(mode="json")
+        except pydantic.ValidationError as error:
+            for each in error.errors():
+                where = ".".join(str(part) for part in each["loc"])
+                problems.append(f"{place}.{where}: {_reason(each)}, but got {each['input']!r}{self._allowed(each['loc'][0])}")
+            return {}, problems
+        return complete, problems
+
+    def paths(self) -> list[str]:
+        """Names of the parameters that hold a file or folder."""
+        return [name for name, (kind, _) in self.fields.items() if Path in (kind, *typing.get_args(kind))]
+
+    def _allowed(self, name: object) -> str:
+        declared = self.fields[str(name)][1].describe_range()
+        return f" (allowed: {declared})" if declared else ""
+
+    @functools.cached_property
+    def _model(self) -> type[pydantic.BaseModel]:
+        fields: dict[str, Any] = {
+            name: (kind, pydantic.Field(default=spec.default, **spec.bounds))  # type: ignore[arg-type]
+            for name, (kind, spec) in self.fields.items()
+        }
+        config = pydantic.ConfigDict(allow_inf_nan=False, coerce_numbers_to_str=True)
+        return pydantic.create_model("Parameters", __config__=config, **fields)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def _reason(error: Any) -> str:
+    message = str(error["msg"])
+    return message[0].lower() + message[1:]
+
+
+class Parameterised:
+    """Base of everything that is configured by name: keyword arguments are checked against the declarations.
+
+    Raises:
+        UserError: an unknown name or a value outside its bounds; all problems at once.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        schema = runtime_schema(type(self))
+        complete, problems = schema.validate(values, type(self).__name__)
+        if problems:
+            raise UserError(*problems)
+        for name, value in complete.items():
+            kind = schema.fields[name][0]
+            is_path = value is not None and Path in (kind, *typing.get_args(kind))
+            setattr(self, name, Path(value) if is_path else value)
+        self.parameters: dict[str, Any] = complete
+
+
+@functools.cache
+def runtime_schema(cls: type) -> Schema:
+    """The parameters that ``cls`` and its bases declare, read off the imported class."""
+    fields: dict[str, tuple[Any, Parameter]] = {}
+    for base in reversed(cls.__mro__):
+        own = {name: value for name, value in vars(base).items() if isinstance(value, Parameter)}
+        if own:
+            hints = typing.get_type_hints(base)
+            fields.update({name: (hints[name], value) for name, value in own.items()})
+    return Schema(fields)
+
+
+# What an annotation or a `parameter(...)` line may use, so that both can be read without importing the module.
+STATIC_NAMES: dict[str, Any] = {
+    **{kind.__name__: kind for kind in (int, float, bool, str, list, dict, tuple)},
+    **{"parameter": parameter, "Literal": Literal, "Path": Path},
+}
+
+
+@functools.lru_cache(maxsize=4096)
+def _file_digest(path: str, size: int, modified: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def content_digest(path: Path) -> str:
+    """Digest that follows the content, not the place, so that moved data keeps the identity of its runs.
+
+    A file counts with its bytes. A folder counts with the relative names and sizes of its files: reading every
+    image of a large folder to plan a suite would take minutes.
+    """
+    path = path.expanduser()
+    if path.is_file():
+        status = path.stat()
+        return _file_digest(os.fspath(path), status.st_size, status.st_mtime_ns)
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+        listing = "\n".join(f"{p.relative_to(path).as_posix()} {p.stat().st_size}" for p in files)
+        return hashlib.sha256(listing.encode()).hexdigest()
+    return f"absent:{path}"

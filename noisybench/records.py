@@ -1,0 +1,223 @@
+"""What a run leaves behind: facts only. Selecting, averaging and ranking happen later, from these."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class EpochRow:
+    """One epoch of one run. Accuracies and shares are in [0, 1], losses in nats, absent values are None.
+
+    Attributes:
+        epoch: number of the epoch, from 0.
+        stage: ``train``, or ``refine`` for the row after a mitigation changed the trained network.
+        train_loss: mean of the objective over the epoch's steps.
+        train_accuracy: on the observed training targets, after the epoch, without augmentation.
+        noisy_val_accuracy: on the observed validation targets; what the rule `noisy_val` reads.
+        noisy_val_loss: cross-entropy there.
+        test_accuracy: on the clean test targets; read by no one while training.
+        test_loss: cross-entropy there.
+        memorised: share of wrongly labelled training examples that are predicted as their wrong label.
+        recovered: share of wrongly labelled training examples that are predicted as their clean label.
+        detection_auroc: how well belief separates right from wrong labels.
+        learning_rate: at the end of the epoch.
+        seconds: of training in this epoch, without evaluation.
+        time: end of the epoch, milliseconds since 1970.
+    """
+
+    epoch: int
+    stage: str
+    train_loss: float | None
+    train_accuracy: float
+    noisy_val_accuracy: float | None
+    noisy_val_loss: float | None
+    test_accuracy: float
+    test_loss: float
+    memorised: float | None
+    recovered: float | None
+    detection_auroc: float | None
+    learning_rate: float | None
+    seconds: float
+    time: int
+
+    def metrics(self) -> dict[str, float]:
+        """All measured values that are present, by name."""
+        skipped = ("epoch", "stage", "time")
+        return {k: v for k, v in dataclasses.asdict(self).items() if k not in skipped and v is not None}
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run took.
+
+    Attributes:
+        wall_seconds: from the data in memory to the last record, summed over interruptions.
+        train_seconds: of that, inside training steps.
+        device_seconds: processor seconds on a CPU, wall seconds of training and evaluation on a GPU.
+        peak_memory_bytes: of the process on a CPU, allocated by torch on a GPU.
+        parameters: trained weights, all networks together.
+        images_per_second: training images per second of training.
+    """
+
+    wall_seconds: float
+    train_seconds: float
+    device_seconds: float
+    peak_memory_bytes: int
+    parameters: int
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How well belief finds wrong labels; all None where every label is right or every label is wrong.
+
+    Attributes:
+        auroc: area under the ROC curve.
+        average_precision: area under the precision-recall curve for wrong labels.
+        f1: at the threshold that a two-component Gaussian mixture of -log belief chooses, without privileged data.
+        flagged: share of examples beyond that threshold.
+    """
+
+    auroc: float | None
+    average_precision: float | None
+    f1: float | None
+    flagged: float | None
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One record per training example, as columns of length N.
+
+    Attributes:
+        index: row in the dataset's source.
+        observed: observed target.
+        clean: best known target.
+        belief: probability that the observed target is right.
+        prediction: class predicted at the end.
+        correction: target that the stack would use instead.
+    """
+
+    index: NDArray[np.int64]
+    observed: NDArray[np.int64]
+    clean: NDArray[np.int64]
+    belief: NDArray[np.float32]
+    prediction: NDArray[np.int64]
+    correction: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Test predictions.
+
+    Attributes:
+        index: (M,) row in the dataset's source.
+        target: (M,) clean target.
+        probabilities: (M, C) at the end.
+        by_epoch: (M, rows) predicted class at each recorded row, so that every accuracy can be scored again.
+    """
+
+    index: NDArray[np.int64]
+    target: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    by_epoch: NDArray[np.int16]
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A finished run as the leaderboard reads it; everything in it is JSON-like.
+
+    Attributes:
+        identity: of the specification.
+        spec: the complete specification.
+        title: one line.
+        stack: the stack of mitigations.
+        seed: of the run.
+        dataset: name of the dataset.
+        noise: label of the noise model with its parameters.
+        label_set: SHA-256 of the label set.
+        budget: hash of task and budget.
+        manifest: of the label set, without the matrices.
+        knowledge: declared by the stack.
+        rows: one per epoch.
+        calibration_error: expected calibration error of the test predictions, 15 equal-width bins.
+        correction_accuracy: share of corrected training targets that are clean.
+        detection: quality of the belief.
+        cost: what it took.
+        weights_sha256: of the final networks, to tell whether a run was repeated to the bit.
+        environment: versions, device and commit.
+        run_id: of the tracked run; empty before it is tracked.
+    """
+
+    identity: str
+    spec: dict[str, Any]
+    title: str
+    stack: str
+    seed: int
+    dataset: str
+    noise: str
+    label_set: str
+    budget: str
+    manifest: dict[str, Any]
+    knowledge: list[str]
+    rows: list[EpochRow]
+    calibration_error: float
+    correction_accuracy: float | None
+    detection: Detection
+    cost: Cost
+    weights_sha256: str
+    environment: dict[str, str]
+    run_id: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-like data; `from_dict` reads it back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> RunRecord:
+        """The record that `as_dict` wrote."""
+        rows = [EpochRow(**row) for row in data["rows"]]
+        return cls(**{**data, "rows": rows, "detection": Detection(**data["detection"]), "cost": Cost(**data["cost"])})
+
+
+def last(rows: Sequence[EpochRow]) -> float | None:
+    """Test accuracy of the last epoch."""
+    return rows[-1].test_accuracy
+
+
+def last10(rows: Sequence[EpochRow]) -> float | None:
+    """Mean test accuracy of the last ten epochs; None with fewer."""
+    return float(np.mean([row.test_accuracy for row in rows[-10:]])) if len(rows) >= 10 else None
+
+
+def noisy_val(rows: Sequence[EpochRow]) -> float | None:
+    """Test accuracy of the epoch with the best accuracy on the noisy validation split, the latest on a tie."""
+    if any(row.noisy_val_accuracy is None for row in rows):
+        return None
+    return max(rows, key=lambda row: (row.noisy_val_accuracy, row.epoch)).test_accuracy
+
+
+def oracle(rows: Sequence[EpochRow]) -> float | None:
+    """Best test accuracy of all epochs: selection on the test split, which no one could do. Never ranked."""
+    return max(row.test_accuracy for row in rows)
+
+
+SELECTION_RULES: dict[str, Callable[[Sequence[EpochRow]], float | None]] = {
+    "last": last,
+    "last10": last10,
+    "noisy_val": noisy_val,
+    "oracle": oracle,
+}
+"""How one number is taken from a run's rows."""
+
+
+def select(record: RunRecord, rule: str, stage: str | None = None) -> float | None:
+    """Apply a selection rule to the rows of one stage: by default the last stage of the run."""
+    chosen = stage or record.rows[-1].stage
+    return SELECTION_RULES[rule]([row for row in record.rows if row.stage == chosen])

@@ -1,0 +1,200 @@
+"""The contract of tasks, and the training loop that all of them share.
+
+An epoch is one Lightning step with manual optimisation: the loop over batches inside it costs as little as a bare
+PyTorch loop, while fitting, devices, callbacks and checkpoints stay Lightning's.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytorch_lightning
+import torch
+from torch import Tensor, nn
+
+from noisybench.errors import RunFailed
+from noisybench.mitigation import Batch, Stack, TrainingSet
+from noisybench.seeds import Stream, stable_hash, torch_seed
+from noisybench.spec import Budget
+
+
+class Task(pytorch_lightning.LightningModule, abc.ABC):
+    """Contract of a task: its networks, plain objective and predictions.
+
+    Attributes:
+        networks: as many as the stack asks for, each initialised from its own stream.
+        training_set: what mitigations may see.
+        generator: random numbers of the present epoch on the training device.
+        rng: random numbers of the present epoch on the host, where a device would have to be waited for.
+    """
+
+    generator: torch.Generator
+    rng: np.random.Generator
+
+    def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.budget, self.seed, self.training_set, self.stack = budget, seed, training_set, stack
+        self.networks = nn.ModuleList()
+        for number in range(stack.networks):
+            torch.manual_seed(torch_seed("initialisation", seed, number))
+            self.networks.append(self.build_network())
+        if budget.channels_last:
+            self.networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.forwards: list[Any] = [torch.compile(net) if budget.compile else net for net in self.networks]
+        self.weights: Tensor | None = None
+        self.train_loss = float("nan")
+        self.train_seconds = 0.0
+        self.examples_seen = 0
+        self._probabilities: Tensor | None = None
+
+    @abc.abstractmethod
+    def build_network(self) -> nn.Module:
+        """One freshly initialised network of the budget."""
+
+    @abc.abstractmethod
+    def logits(self, inputs: Tensor, network: int = 0) -> Tensor:
+        """(B, C) scores of one network for prepared inputs."""
+
+    @abc.abstractmethod
+    def plain_objective(self, batch: Batch) -> Tensor:
+        """(B,) nats per sample without any mitigation."""
+
+    @abc.abstractmethod
+    def batches(self, order: Tensor) -> Iterator[Batch]:
+        """Augmented batches of the training set in the given order, on the training device."""
+
+    @abc.abstractmethod
+    def predict(self, inputs: Any) -> Tensor:
+        """(N, C) class probabilities of the deployed prediction, in evaluation mode, without augmentation."""
+
+    def training_probabilities(self) -> Tensor:
+        """(N, C) predictions for the training set; computed once after each epoch and shared by all who ask."""
+        if self._probabilities is None:
+            self._probabilities = self.predict(self.training_set.inputs)
+        return self._probabilities
+
+    def networks_changed(self) -> None:
+        """Forget predictions that were made with earlier weights."""
+        self._probabilities = None
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The budget's optimiser over all networks together; each step is elementwise, so they do not interact."""
+        budget, parameters = self.budget, self.networks.parameters()
+        common = {"lr": budget.learning_rate, "weight_decay": budget.weight_decay}
+        if budget.optimizer == "sgd":
+            return torch.optim.SGD(parameters, momentum=budget.momentum, nesterov=budget.nesterov, **common)
+        kind = torch.optim.Adam if budget.optimizer == "adam" else torch.optim.AdamW
+        return kind(parameters, **common)
+
+    def on_fit_start(self) -> None:
+        """Bring data and the stack's state to the training device, and select examples unless that was restored."""
+        self.training_set.place(self.device)
+        for mitigation in self.stack.mitigations:
+            mitigation.state = {name: tensor.to(self.device) for name, tensor in mitigation.state.items()}
+        if self.weights is None:
+            self.weights = self.stack.weights(self, self.training_set)
+        if self.weights is not None:
+            self.weights = self.weights.to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the selection: making it anew could cost as much as training."""
+        checkpoint["selection"] = None if self.weights is None else self.weights.cpu()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the selection from the checkpoint."""
+        self.weights = checkpoint["selection"]
+
+    def on_train_epoch_start(self) -> None:
+        """Start every random stream of this epoch from its name, so that a resumed run draws the same."""
+        self.networks_changed()
+        self.networks.train()
+        names = (self.seed, self.current_epoch)
+        self.generator = torch.Generator(self.device).manual_seed(torch_seed("augmentation", *names))
+        self.rng = np.random.default_rng(stable_hash("mitigation", *names))
+        torch.manual_seed(torch_seed("network", *names))  # dropout and the like
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        """Train one epoch.
+
+        Raises:
+            RunFailed: the loss is not finite.
+        """
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        assert isinstance(optimizer, torch.optim.Optimizer)
+        objective = self.stack.objective(self)
+        order = self._order()
+        steps = self.steps_per_epoch
+        total = torch.zeros((), device=self.device)
+        start = time.perf_counter()
+        for step, each in enumerate(self.batches(order)):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(self.budget, self.current_epoch + step / steps)
+            with self.autocast():
+                loss = objective(each)
+                if self.weights is not None:
+                    loss = loss * self.weights[each.index]
+                loss = loss.mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
+        # The one point of the epoch at which the host waits for the device.
+        self.train_loss = total.item() / steps
+        self.train_seconds += time.perf_counter() - start
+        self.examples_seen += len(order)
+        if not math.isfinite(self.train_loss):
+            raise RunFailed(
+                f"the training loss became {self.train_loss} in epoch {self.current_epoch}; "
+                "lower budget.learning_rate or give budget.warmup_epochs"
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of batches of one epoch."""
+        count = len(self.training_set) if self.weights is None else int((self.weights > 0).sum())
+        full, rest = divmod(count, self.budget.batch_size)
+        # A single left-over example has no batch statistics.
+        return max(1, full + (rest > 1))
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The budget's precision for a forward pass.
+
+        Entered anew in every step: inside one context torch caches the converted weights, which would go on being
+        used after the optimiser has changed them.
+        """
+        if self.budget.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def _order(self) -> Tensor:
+        """Positions of this epoch's examples, shuffled; those with weight zero are left out."""
+        stream = Stream("order", self.seed, self.current_epoch)
+        if self.weights is None:
+            order = torch.from_numpy(stream.permutation(len(self.training_set)))
+        else:
+            kept = torch.nonzero(self.weights.cpu() > 0).squeeze(1)
+            order = kept[torch.from_numpy(stream.permutation(len(kept)))]
+        return order.to(self.training_set.targets.device)
+
+
+def learning_rate(budget: Budget, epoch: float) -> float:
+    """Learning rate at a point of training, a pure function, so that resuming needs no scheduler's state.
+
+    Args:
+        budget: the schedule.
+        epoch: epochs done so far, with their fraction.
+    """
+    if epoch < budget.warmup_epochs:
+        return budget.learning_rate * max(epoch, 1e-3) / budget.warmup_epochs
+    if budget.schedule == "cosine":
+        span = max(budget.epochs - budget.warmup_epochs, 1)
+        return budget.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - budget.warmup_epochs) / span))
+    passed = sum(epoch >= milestone for milestone in budget.milestones)
+    return budget.learning_rate * budget.gamma**passed

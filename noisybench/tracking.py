@@ -1,0 +1,254 @@
+"""MLflow: the only module that talks to it.
+
+By default an embedded SQLite store in the working folder (`mlflow.db`, artifacts in `mlartifacts/`), which
+`mlflow ui` shows; with `MLFLOW_TRACKING_URI` any server.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import sqlite3
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noisybench.errors import UserError
+from noisybench.records import SELECTION_RULES, EpochRow, RunRecord, select
+from noisybench.spec import RunSpec
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+EXPERIMENT = "noisybench"
+PREFIX = "noisybench."
+DATABASE = "mlflow.db"
+ARTIFACTS = "mlartifacts"
+
+
+class Store:
+    """Runs in one MLflow store.
+
+    Args:
+        uri: tracking URI; by default `MLFLOW_TRACKING_URI`, else the embedded store in the working folder.
+    """
+
+    def __init__(self, uri: str | None = None) -> None:
+        given = uri or os.environ.get("MLFLOW_TRACKING_URI")
+        self.uri = given or f"sqlite:///{(Path.cwd() / DATABASE).as_posix()}"
+        self.embedded = self.uri.startswith("sqlite:///")
+
+    def check(self) -> None:
+        """Make sure that the store can be written, before anything is trained.
+
+        Raises:
+            UserError: it cannot; says why and what to do.
+        """
+        if self.embedded:
+            self._prepare_database()
+        elif self.uri.startswith(("http://", "https://")):
+            self._ask_server()
+        elif "://" not in self.uri or self.uri.startswith("file:"):
+            raise UserError(
+                f"MLFLOW_TRACKING_URI={self.uri}: MLflow no longer writes file stores; unset it for the embedded "
+                "SQLite store, or give sqlite:///FILE or a server's http:// address"
+            )
+        _ = self.experiment
+
+    @property
+    def database(self) -> Path:
+        """File of the embedded store."""
+        return Path(urllib.parse.unquote(self.uri.removeprefix("sqlite:///")))
+
+    def exists(self) -> bool:
+        """False where an embedded store has not been made yet, so that reading need not make one."""
+        return not self.embedded or self.database.is_file()
+
+    def _prepare_database(self) -> None:
+        try:
+            with contextlib.closing(sqlite3.connect(self.database, timeout=30)) as connection:
+                # Readers and several writers at once; persists in the file. MLflow does not set it.
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("BEGIN IMMEDIATE")
+                connection.rollback()
+        except sqlite3.Error as error:
+            raise UserError(
+                f"the store {self.database} cannot be written ({error}); check the folder's permissions and free space, "
+                "or choose another store by MLFLOW_TRACKING_URI"
+            ) from None
+
+    def _ask_server(self) -> None:
+        try:
+            with urllib.request.urlopen(f"{self.uri.rstrip('/')}/health", timeout=10):
+                return
+        except (urllib.error.URLError, OSError) as error:
+            reason = getattr(error, "reason", error)
+            raise UserError(
+                f"the tracking server {self.uri} does not answer ({reason}); start it, or unset MLFLOW_TRACKING_URI "
+                "to use the embedded store"
+            ) from None
+
+    @functools.cached_property
+    def client(self) -> MlflowClient:
+        """The client; importing MLflow takes over a second, so only now."""
+        # MLflow's own defaults keep a run waiting for minutes when a server goes away.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self.uri)
+
+    @functools.cached_property
+    def experiment(self) -> str:
+        """Id of the experiment that holds all runs, made where it is missing."""
+        from mlflow.exceptions import MlflowException
+
+        found = self.client.get_experiment_by_name(EXPERIMENT)
+        if found is None:
+            place = (self.database.parent / ARTIFACTS).resolve().as_uri() if self.embedded else None
+            try:
+                return str(self.client.create_experiment(EXPERIMENT, artifact_location=place))
+            except MlflowException:  # another process was faster
+                found = self.client.get_experiment_by_name(EXPERIMENT)
+                if found is None:
+                    raise
+        return str(found.experiment_id)
+
+    def start(self, spec: RunSpec, tags: dict[str, str], run_id: str | None) -> str:
+        """Begin a run, or take up an interrupted or failed one.
+
+        Args:
+            spec: what is run.
+            tags: label set, environment and the like.
+            run_id: of the earlier attempt.
+
+        Returns:
+            The run's id.
+        """
+        from mlflow.entities import Param, RunTag
+        from mlflow.exceptions import MlflowException
+
+        if run_id:
+            try:
+                self.client.update_run(run_id, status="RUNNING")
+                return run_id
+            except MlflowException:
+                pass  # made in another store, or deleted there: begin anew
+        run = self.client.create_run(self.experiment, run_name=spec.title)
+        own = {"identity": spec.identity, "stack": spec.stack, "budget": spec.budget_hash}
+        named = [RunTag(PREFIX + key, value) for key, value in {**own, **tags}.items()]
+        params = [Param(key, str(value)[:500]) for key, value in _flat(spec.as_dict()).items()]
+        self.client.log_batch(run.info.run_id, params=params, tags=named)
+        return str(run.info.run_id)
+
+    def log_rows(self, run_id: str, rows: list[EpochRow]) -> None:
+        """Send rows in one batch. Sending a row again changes nothing, since key, step and time are the same."""
+        from mlflow.entities import Metric
+
+        metrics = [
+            Metric(name if row.stage == "train" else f"{row.stage}/{name}", value, row.time, row.epoch)
+            for row in rows
+            for name, value in row.metrics().items()
+        ]
+        for start in range(0, len(metrics), 1000):
+            self.client.log_batch(run_id, metrics=metrics[start : start + 1000])
+
+    def finish(self, run_id: str, record: RunRecord, folder: Path) -> None:
+        """Complete a run: all rows, summary metrics and every file of ``folder`` as artifacts."""
+        from mlflow.entities import Metric
+
+        self.log_rows(run_id, record.rows)
+        measured = {f"rule/{rule}": select(record, rule) for rule in SELECTION_RULES}
+        measured |= {f"cost/{name}": value for name, value in record.as_dict()["cost"].items()}
+        measured |= {f"detection/{name}": value for name, value in record.as_dict()["detection"].items()}
+        measured |= {"calibration_error": record.calibration_error, "correction_accuracy": record.correction_accuracy}
+        end = record.rows[-1]
+        metrics = [Metric(name, float(value), end.time, end.epoch) for name, value in measured.items() if value is not None]
+        self.client.log_batch(run_id, metrics=metrics)
+        self.client.log_artifacts(run_id, str(folder))
+        self.client.set_terminated(run_id, "FINISHED")
+
+    def stop(self, run_id: str) -> None:
+        """Mark a run as interrupted."""
+        self.client.set_terminated(run_id, "KILLED")
+
+    def fail(self, run_id: str, reason: str, traceback: str) -> None:
+        """Record why a run broke."""
+        self.client.set_tag(run_id, f"{PREFIX}error", reason[:5000])
+        self.client.log_text(run_id, traceback or reason, "traceback.txt")
+        self.client.set_terminated(run_id, "FAILED")
+
+    @contextlib.contextmanager
+    def system_metrics(self, run_id: str, wanted: bool) -> Iterator[None]:
+        """Sample processor, memory and GPU every ten seconds while inside."""
+        if not wanted:
+            yield
+            return
+        from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+        monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=self.uri)
+        monitor.start()
+        try:
+            yield
+        finally:
+            monitor.finish()
+
+    def finished(self) -> dict[str, str]:
+        """Run id of every finished identity."""
+        return {run.data.tags[f"{PREFIX}identity"]: run.info.run_id for run in self._runs("FINISHED")}
+
+    def failed(self) -> dict[str, str]:
+        """Reason of every identity whose latest attempt failed."""
+        return {run.data.tags[f"{PREFIX}identity"]: run.data.tags.get(f"{PREFIX}error", "") for run in self._runs("FAILED")}
+
+    def records(self) -> list[RunRecord]:
+        """All finished runs."""
+        return [self._record(run) for run in self._runs("FINISHED")]
+
+    def _runs(self, status: str) -> list[Run]:
+        if not self.exists():
+            return []
+        found: list[Run] = []
+        token = None
+        while True:
+            page = self.client.search_runs(
+                [self.experiment], f"attributes.status = '{status}'", max_results=1000, page_token=token
+            )
+            found += [run for run in page if f"{PREFIX}identity" in run.data.tags]
+            token = page.token
+            if not token:
+                return found
+
+    def _record(self, run: Run) -> RunRecord:
+        place = urllib.parse.urlparse(run.info.artifact_uri)
+        if place.scheme in ("", "file"):
+            text = (Path(urllib.request.url2pathname(place.path)) / "record.json").read_text()
+        else:
+            import mlflow.artifacts
+
+            text = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/record.json")
+        return RunRecord.from_dict({**json.loads(text), "run_id": run.info.run_id})
+
+
+def _flat(data: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested specification as dotted keys; members of the stack go by their names."""
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        if key == "mitigations":
+            flat[key] = "+".join(each["name"] for each in value)
+            for each in value:
+                flat |= {f"{key}.{each['name']}.{k}": v for k, v in each.items() if k != "name"}
+        elif isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

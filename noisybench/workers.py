@@ -1,0 +1,183 @@
+"""Runs in processes of their own, a few at a time, on this machine.
+
+Processes are forked from one server that has imported torch, Lightning and MLflow already, so that a run starts at
+once, has its memory to itself, and takes no other run with it when it dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any, Literal
+
+from noisybench.errors import RunFailed, UserError
+from noisybench.spec import RunSpec
+
+Outcome = Literal["finished", "stopped", "failed"]
+
+
+@dataclass
+class Event:
+    """What a run's process says: ``epoch`` with its row's metrics, or how it ended."""
+
+    spec: RunSpec
+    kind: Literal["start", "epoch"] | Outcome
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def context(threads: int) -> Any:
+    """A multiprocessing context whose new processes have the heavy imports done."""
+    # Read by the numeric libraries when they are imported in the server.
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(name, str(threads))
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    chosen = multiprocessing.get_context("forkserver")
+    chosen.set_forkserver_preload(["noisybench.preload"])
+    return chosen
+
+
+def preflight(ctx: Any, specs: Sequence[RunSpec]) -> dict[str, Any]:
+    """Check runs completely, in a process of its own, before any is trained.
+
+    Returns:
+        ``gpu``: whether the runs will use one.
+
+    Raises:
+        UserError: every problem of every run.
+    """
+    receiver, sender = ctx.Pipe(duplex=False)
+    process = ctx.Process(target=_check, args=(sender, list(specs)), daemon=True)
+    process.start()
+    sender.close()
+    try:
+        answer: dict[str, Any] = receiver.recv()
+    except EOFError:
+        process.join()
+        raise UserError(f"checking the runs failed: the process ended with {_exit_reason(process.exitcode)}") from None
+    process.join()
+    if answer["problems"]:
+        raise UserError(*answer["problems"])
+    return answer
+
+
+def _check(sender: Connection, specs: list[RunSpec]) -> None:
+    import torch
+
+    from noisybench.runner import prepare
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    problems: dict[str, None] = {}
+    cells: dict[str, Any] = {}
+    for spec in specs:
+        cell = repr((spec.dataset, spec.noise))
+        try:
+            known = cells.get(cell)
+            checked = prepare(spec, *known) if known else prepare(spec)
+            cells[cell] = (checked.dataset, checked.labels)
+        except UserError as error:
+            problems |= dict.fromkeys(error.problems)
+        except Exception:
+            problems[f"{spec.title}: checking it failed\n{traceback.format_exc()}"] = None
+        cells = {cell: cells[cell]} if cell in cells else {}
+    device = specs[0].execution.device if specs else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        problems["execution.device: `cuda` was asked for, but torch sees no GPU here; see `noisybench doctor`"] = None
+    sender.send({"problems": list(problems), "gpu": device == "cuda" or (device == "auto" and torch.cuda.is_available())})
+
+
+def run_all(
+    ctx: Any, specs: Sequence[RunSpec], count: int, uri: str, interrupted: Callable[[], int]
+) -> Iterator[Event]:
+    """Run specifications in up to ``count`` processes.
+
+    Args:
+        ctx: from `context`.
+        specs: what to run, in order.
+        count: how many at a time.
+        uri: of the store.
+        interrupted: asked often; 1 lets the epochs in flight end and starts nothing new, 2 kills.
+
+    Yields:
+        What happens; the last event of each started run is its outcome.
+    """
+    waiting = list(specs)[::-1]
+    stop = ctx.Event()
+    running: dict[Connection, tuple[RunSpec, Any]] = {}
+    try:
+        while waiting or running:
+            level = interrupted()
+            if level:
+                waiting.clear()
+                stop.set()
+            if level > 1:
+                for _, process in running.values():
+                    process.kill()
+            while waiting and len(running) < count:
+                spec = waiting.pop()
+                receiver, sender = ctx.Pipe(duplex=False)
+                process = ctx.Process(target=_run, args=(sender, spec, uri, stop), daemon=True)
+                process.start()
+                sender.close()
+                running[receiver] = (spec, process)
+                yield Event(spec, "start")
+            for ready in wait(list(running), timeout=0.2):
+                assert isinstance(ready, Connection)
+                spec, process = running[ready]
+                try:
+                    event: Event = ready.recv()
+                except (EOFError, ConnectionResetError):
+                    process.join()
+                    event = _death(spec, process.exitcode, killed_by_us=interrupted() > 1)
+                yield event
+                if event.kind in ("finished", "stopped", "failed"):
+                    process.join()
+                    ready.close()
+                    del running[ready]
+    finally:
+        for _, process in running.values():
+            process.kill()
+
+
+def _death(spec: RunSpec, code: int | None, killed_by_us: bool) -> Event:
+    if killed_by_us:
+        return Event(spec, "stopped")
+    reason = f"its process ended with {_exit_reason(code)}; the same command goes on from its last epoch"
+    return Event(spec, "failed", {"reason": reason, "traceback": "", "died": True})
+
+
+def _exit_reason(code: int | None) -> str:
+    if code is not None and code < 0:
+        with contextlib.suppress(ValueError):
+            name = signal.Signals(-code).name
+            return f"signal {name}" + (" (killed, perhaps for lack of memory)" if name == "SIGKILL" else "")
+    return f"exit status {code}"
+
+
+def _run(sender: Connection, spec: RunSpec, uri: str, stop: Any) -> None:
+    """Body of a run's process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    from noisybench.runner import execute
+    from noisybench.tracking import Store
+
+    def send(event: Event) -> None:
+        try:
+            sender.send(event)
+        except (BrokenPipeError, ConnectionResetError):
+            os._exit(1)  # nobody listens any more; the checkpoint of this epoch is written
+
+    try:
+        outcome = execute(spec, Store(uri), lambda kind, data: send(Event(spec, "epoch", data)), stop.is_set)
+        event = Event(spec, "stopped" if outcome == "stopped" else "finished")
+    except (UserError, RunFailed) as error:
+        event = Event(spec, "failed", {"reason": str(error), "traceback": ""})
+    except Exception as error:
+        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        event = Event(spec, "failed", {"reason": reason, "traceback": traceback.format_exc()})
+    send(event)

@@ -1,0 +1,5 @@
+"""Inputs with their best known targets: one file per dataset or family."""
+
+# The same file under a second module name would be a second class: registries and pickles would break.
+if __name__ != "noisybench.tasks.datasets":
+    raise ImportError("import this package as `noisybench.tasks.datasets`")

@@ -1,0 +1,31 @@
+"""CIFAR-10 through torchvision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from noisybench.dataset import Examples
+from noisybench.tasks.datasets._cifar import read_splits, write_example
+from noisybench.tasks.datasets._torchvision import TorchvisionSource
+
+CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+class Cifar10(TorchvisionSource):
+    """CIFAR-10: 32x32 colour images of ten things, 50,000 + 10,000 (Krizhevsky 2009)."""
+
+    files = ("cifar-10-python.tar.gz",)
+
+    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+        """Both splits, from torchvision's layout."""
+        from torchvision.datasets import CIFAR10
+
+        return read_splits(self, CIFAR10)
+
+    @classmethod
+    def example(cls, folder: Path) -> dict[str, Any]:
+        """A few random images in the pickled-batch format, whose checksums cannot be the published ones."""
+        batches = [f"data_batch_{number}" for number in range(1, 6)]
+        write_example(folder / "cifar-10-batches-py", batches, "test_batch", "labels", ("batches.meta", "label_names", CLASSES))
+        return {"root": str(folder), "download": False, "verify": False}

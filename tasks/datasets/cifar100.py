@@ -1,0 +1,29 @@
+"""CIFAR-100 through torchvision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from noisybench.dataset import Examples
+from noisybench.tasks.datasets._cifar import read_splits, write_example
+from noisybench.tasks.datasets._torchvision import TorchvisionSource
+
+
+class Cifar100(TorchvisionSource):
+    """CIFAR-100: 32x32 colour images of a hundred things, 50,000 + 10,000, fine labels (Krizhevsky 2009)."""
+
+    files = ("cifar-100-python.tar.gz",)
+
+    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+        """Both splits, from torchvision's layout."""
+        from torchvision.datasets import CIFAR100
+
+        return read_splits(self, CIFAR100)
+
+    @classmethod
+    def example(cls, folder: Path) -> dict[str, Any]:
+        """A few random images of six classes in the pickled-batch format, whose checksums cannot be the published ones."""
+        names = [f"class_{number}" for number in range(6)]
+        write_example(folder / "cifar-100-python", ["train"], "test", "fine_labels", ("meta", "fine_label_names", names))
+        return {"root": str(folder), "download": False, "verify": False}

@@ -1,0 +1,30 @@
+"""FashionMNIST through torchvision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from noisybench.dataset import Examples
+from noisybench.tasks.datasets._idx import FILES, read_splits, write_example
+from noisybench.tasks.datasets._torchvision import TorchvisionSource
+
+CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle_boot")
+
+
+class FashionMNIST(TorchvisionSource):
+    """FashionMNIST: 28x28 gray pictures of clothes, 60,000 + 10,000 (Xiao et al. 2017)."""
+
+    files = tuple(f"FashionMNIST/raw/{name}" for name in FILES)
+
+    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+        """Both splits, from torchvision's layout."""
+        from torchvision.datasets import FashionMNIST
+
+        train, test = read_splits(self, FashionMNIST)
+        return train, test, CLASSES
+
+    @classmethod
+    def example(cls, folder: Path) -> dict[str, Any]:
+        """A few random images in the IDX format."""
+        return write_example(folder / "FashionMNIST" / "raw")

@@ -1,0 +1,71 @@
+"""Folders of image files, one sub-folder per class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from noisybench.dataset import DatasetSource, Examples
+from noisybench.errors import UserError
+from noisybench.parameters import parameter
+from noisybench.seeds import Stream
+from noisybench.tasks.datasets._images import Encoded, decode_all, file_key
+
+
+class ImageFolder(DatasetSource):
+    """Image files in torchvision's ImageFolder layout: `root/CLASS/IMAGE`, or `root/train/…` and `root/test/…`.
+
+    Where `root` has a folder `train`, its test split is `test` or else `val`; without either it is held out by
+    `test_fraction`. Classes and files count in sorted order.
+    """
+
+    root: Path | None = parameter(None, help="the folder")
+    size: int | None = parameter(None, ge=4, help="resize and crop at the centre to size x size pixels")
+
+    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+        """Decode every image once; later runs map the decoded ones."""
+        if self.root is None:
+            raise UserError("dataset.root: give the folder that holds the images, e.g. dataset.root=images")
+        root = self.root.expanduser()
+        if not root.is_dir():
+            raise UserError(f"dataset.root: {root}: there is no such folder")
+        training = root / "train" if (root / "train").is_dir() else root
+        class_names = tuple(sorted(each.name for each in training.iterdir() if each.is_dir() and each.name[0] != "."))
+        if len(class_names) < 2:
+            raise UserError(f"dataset.root: {training} has {len(class_names)} class folders, but at least two are needed")
+        tests = [root / name for name in ("test", "val") if training != root and (root / name).is_dir()]
+        return self._split(training, class_names), self._split(tests[0], class_names) if tests else None, class_names
+
+    def _split(self, folder: Path, class_names: tuple[str, ...]) -> Examples:
+        from torchvision.datasets.folder import IMG_EXTENSIONS
+
+        files: list[Path] = []
+        targets: list[int] = []
+        for target, name in enumerate(class_names):
+            found = sorted(each for each in (folder / name).rglob("*") if each.suffix.lower() in IMG_EXTENSIONS)
+            if not found:
+                raise UserError(f"dataset.root: {folder / name} holds no image ({', '.join(IMG_EXTENSIONS)})")
+            files += found
+            targets += [target] * len(found)
+
+        def images() -> Iterator[Encoded]:
+            for file in files:
+                yield str(file), file.read_bytes()
+
+        return Examples(decode_all(len(files), images, self.size, file_key(folder)), np.array(targets, dtype=np.int64))
+
+    @classmethod
+    def example(cls, folder: Path) -> dict[str, Any]:
+        """Two classes of small PNG files in both splits."""
+        from PIL import Image
+
+        for split, count in (("train", 30), ("test", 12)):
+            for name in ("circle", "square"):
+                (folder / split / name).mkdir(parents=True)
+                for number in range(count):
+                    pixels = (Stream("folder example", split, name, number).uniform(9, 12, 3) * 256).astype(np.uint8)
+                    Image.fromarray(pixels).save(folder / split / name / f"{number:03}.png")
+        return {"root": str(folder), "size": 8}

@@ -1,0 +1,30 @@
+"""MNIST through torchvision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from noisybench.dataset import Examples
+from noisybench.tasks.datasets._idx import FILES, read_splits, write_example
+from noisybench.tasks.datasets._torchvision import TorchvisionSource
+
+CLASSES = tuple("0123456789")
+
+
+class MNIST(TorchvisionSource):
+    """MNIST: 28x28 gray handwritten digits, 60,000 + 10,000 (LeCun et al. 1998)."""
+
+    files = tuple(f"MNIST/raw/{name}" for name in FILES)
+
+    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+        """Both splits, from torchvision's layout."""
+        from torchvision.datasets import MNIST
+
+        train, test = read_splits(self, MNIST)
+        return train, test, CLASSES
+
+    @classmethod
+    def example(cls, folder: Path) -> dict[str, Any]:
+        """A few random images in the IDX format."""
+        return write_example(folder / "MNIST" / "raw")

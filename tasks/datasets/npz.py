@@ -1,0 +1,68 @@
+"""Arrays in a `.npz` file."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from noisybench.dataset import DatasetSource, Examples
+from noisybench.errors import UserError
+from noisybench.parameters import parameter
+from noisybench.seeds import Stream
+from noisybench.tasks.datasets._images import to_channels_first
+
+NAMES = (("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_labels", "test_images", "test_labels"), ("images", "labels"))
+
+
+class Npz(DatasetSource):
+    """Images and labels in one NumPy archive.
+
+    Arrays are named x_train, y_train, x_test, y_test, or train_images, train_labels, test_images, test_labels, or
+    images, labels; test arrays may be absent, and `class_names` may be present. Images are uint8 of shape
+    (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels.
+    """
+
+    path: Path | None = parameter(None, help="the file")
+
+    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+        """Read the arrays; pickled objects are refused."""
+        if self.path is None:
+            raise UserError("dataset.path: give the .npz file, e.g. dataset.path=images.npz")
+        path = self.path.expanduser()
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+        except FileNotFoundError:
+            raise UserError(f"dataset.path: {path}: there is no such file") from None
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+            raise UserError(f"dataset.path: {path} is damaged or not a .npz archive of plain arrays ({error})") from None
+        names = next((each for each in NAMES if each[0] in arrays and each[1] in arrays), None)
+        if names is None:
+            raise UserError(f"dataset.path: {path} must hold {' or '.join('/'.join(n[:2]) for n in NAMES)}; it has {', '.join(arrays)}")
+        splits = [
+            Examples(_images(arrays[image], f"{path}: {image}"), arrays[label].reshape(-1).astype(np.int64))
+            for image, label in zip(names[::2], names[1::2], strict=True)
+            if image in arrays and label in arrays
+        ]
+        classes = arrays.get("class_names", np.arange(max(int(each.targets.max(initial=0)) for each in splits) + 1))
+        return splits[0], splits[1] if len(splits) > 1 else None, tuple(str(each) for each in classes)
+
+    @classmethod
+    def example(cls, folder: Path) -> dict[str, Any]:
+        """Random gray images of three classes, without a test split."""
+        images = (Stream("npz example").uniform(120, 8, 8) * 256).astype(np.uint8)
+        np.savez(folder / "images.npz", images=images, labels=np.arange(120) % 3)
+        return {"path": str(folder / "images.npz")}
+
+
+def _images(array: np.ndarray[Any, Any], place: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    if array.dtype != np.uint8:
+        raise UserError(f"dataset.path: {place} must be uint8 with values 0 to 255, but is {array.dtype}")
+    if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
+        return np.ascontiguousarray(array)
+    if array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3)):
+        return to_channels_first(array)
+    raise UserError(f"dataset.path: {place} must have shape (N, H, W), (N, H, W, C) or (N, C, H, W), but has {array.shape}")

@@ -1,0 +1,48 @@
+"""Street View House Numbers through torchvision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from noisybench.dataset import Examples
+from noisybench.errors import UserError
+from noisybench.seeds import Stream
+from noisybench.tasks.datasets._torchvision import TorchvisionSource
+
+
+class Svhn(TorchvisionSource):
+    """SVHN: 32x32 colour crops of house numbers, 73,257 + 26,032 (Netzer et al. 2011)."""
+
+    files = ("train_32x32.mat", "test_32x32.mat")
+
+    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+        """Both splits, from torchvision's layout."""
+        from torchvision.datasets import SVHN
+
+        class Unverified(SVHN):
+            """The same reader, for files that are not the published ones."""
+
+            def _check_integrity(self) -> bool:
+                return (Path(self.root) / self.filename).is_file()
+
+        constructor = SVHN if self.verify else Unverified
+        try:
+            train, test = (self.open(constructor, split=part) for part in ("train", "test"))
+        except (ValueError, KeyError) as error:
+            raise UserError(f"dataset: a file in {self.root} is damaged ({error}); delete it and fetch it again") from None
+        splits = [Examples(np.ascontiguousarray(each.data), each.labels.astype(np.int64)) for each in (train, test)]
+        return splits[0], splits[1], tuple("0123456789")
+
+    @classmethod
+    def example(cls, folder: Path) -> dict[str, Any]:
+        """A few random images in the MATLAB format, whose checksums cannot be the published ones."""
+        from scipy.io import savemat
+
+        for name, count in (("train_32x32.mat", 120), ("test_32x32.mat", 40)):
+            pixels = (Stream("svhn example", name).uniform(32, 32, 3, count) * 256).astype(np.uint8)
+            # The format counts digits from 1 and writes zero as 10.
+            savemat(folder / name, {"X": pixels, "y": (np.arange(count) % 10 + 1).astype(np.uint8)[:, None]})
+        return {"root": str(folder), "download": False, "verify": False}
