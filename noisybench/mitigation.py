@@ -161,6 +161,11 @@ class Mitigation(Parameterised, Callback):
         """Take `state` from a checkpoint."""
         self.state = dict(state_dict)
 
+    @classmethod
+    def examples(cls) -> tuple[dict[str, Any], ...]:
+        """Parameter sets with which the contract test trains it for three epochs: every mode that it has."""
+        return ({},)
+
     @property
     def knowledge(self) -> tuple[str, ...]:
         """Names from `KNOWLEDGE` that it reads with its present parameters; shown on the leaderboard."""

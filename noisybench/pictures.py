@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -16,12 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def new_figure(rows: int, columns: int, size: tuple[float, float]) -> tuple[Figure, list[Axes]]:
-    """A figure that needs no display, and its axes in reading order; ``size`` in inches."""
+def new_figure(size: tuple[float, float], layout: Literal["constrained"] | None = None) -> Figure:
+    """A figure that needs no display; ``size`` in inches."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained", dpi=120)
-    return figure, [figure.add_subplot(rows, columns, place + 1) for place in range(rows * columns)]
+    return Figure(figsize=size, layout=layout, dpi=100)
 
 
 def learning_curves(record: RunRecord, path: Path) -> None:
@@ -32,8 +31,11 @@ def learning_curves(record: RunRecord, path: Path) -> None:
         "loss (nats)": ("train_loss", "noisy_val_loss", "test_loss"),
         "wrongly labelled examples": ("memorised", "recovered", "detection_auroc"),
     }
-    figure, axes = new_figure(1, 3, (13, 3.8))
-    for each, (title, names) in zip(axes, panels.items(), strict=True):
+    figure = new_figure((13, 3.8))
+    # Fixed margins: working them out takes as long as drawing, and this is done for every run.
+    figure.subplots_adjust(left=0.04, right=0.99, bottom=0.13, top=0.84, wspace=0.13)
+    for place, (title, names) in enumerate(panels.items()):
+        each = figure.add_subplot(1, 3, place + 1)
         for name in names:
             values = [getattr(row, name) for row in rows]
             if any(value is not None for value in values):
@@ -61,7 +63,7 @@ def label_set_page(dataset: Dataset, labels: LabelSet, path: Path, examples: int
     """
     from matplotlib.gridspec import GridSpec
 
-    figure, _ = new_figure(0, 0, (14, 11))
+    figure = new_figure((14, 11), "constrained")
     grid = GridSpec(2, 3, figure, height_ratios=[1.1, 1])
     _transition_panel(figure.add_subplot(grid[0, 0]), dataset, labels)
     _rate_panel(figure.add_subplot(grid[0, 1]), dataset, labels)

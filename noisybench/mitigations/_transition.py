@@ -8,7 +8,6 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from noisybench.errors import RunFailed
 from noisybench.mitigation import Batch, Mitigation, TrainingSet, cross_entropy
 from noisybench.parameters import parameter
 from noisybench.task import Task
@@ -20,6 +19,11 @@ class TransitionCorrection(Mitigation):
     matrix: Literal["estimated", "given"] = parameter("estimated", help="estimate it, or be told it, which is knowledge")
     warmup_epochs: int = parameter(10, ge=1, low=2, high=30, help="epochs of cross-entropy before the estimate")
     percentile: float = parameter(97.0, gt=0, le=100, low=90.0, high=100.0, help="which example stands for a class")
+
+    @classmethod
+    def examples(cls) -> tuple[dict[str, Any], ...]:
+        """Both sources of the matrix."""
+        return {"warmup_epochs": 1}, {"matrix": "given"}
 
     @property
     def knowledge(self) -> tuple[str, ...]:
@@ -74,15 +78,3 @@ def estimate_transitions(probabilities: Tensor, percentile: float) -> Tensor:
     examples = probabilities.argsort(dim=0)[place]
     rows: Any = probabilities[examples]
     return torch.as_tensor(rows / rows.sum(1, keepdim=True))
-
-
-def inverse(matrix: Tensor) -> Tensor:
-    """Inverse of a transition matrix.
-
-    Raises:
-        RunFailed: it has none.
-    """
-    result, failed = torch.linalg.inv_ex(matrix.double())
-    if bool(failed) or not bool(result.isfinite().all()):
-        raise RunFailed("the transition matrix has no inverse; use forward_correction, which needs none")
-    return result.float()

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
-from noisybench.mitigations._transition import TransitionCorrection, inverse
+from noisybench.mitigations._transition import TransitionCorrection
 
 
 class BackwardCorrection(TransitionCorrection):
     """Cross-entropies of all classes weighted by the inverse matrix: (T^-1 l)_y (Patrini et al. 2017).
 
     Its expectation over the noise is the clean loss, but single values are unbounded below, so that a large network
-    can drive it to minus infinity. The matrix is given or estimated as in `forward_correction`.
+    can drive it to minus infinity. The matrix is given or estimated as in `forward_correction`. Where it has no
+    inverse (two classes look alike, or one is never observed) the pseudo-inverse takes its place; the paper leaves
+    that case open.
     """
 
     def corrected(self, logits: Tensor, targets: Tensor) -> Tensor:
         """(B,) nats; for soft targets the expectation over the observed class."""
         if "inverse" not in self.state:
-            self.state["inverse"] = inverse(self.state["matrix"])
+            # Singular values below a thousandth of the greatest are noise that the inverse would blow up.
+            self.state["inverse"] = torch.linalg.pinv(self.state["matrix"].double(), rtol=1e-3).float()
         return backward_cross_entropy(logits, targets, self.state["inverse"])
 
 

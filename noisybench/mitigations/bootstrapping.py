@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +23,11 @@ class Bootstrapping(Mitigation):
 
     mode: Literal["soft", "hard"] = parameter("hard", help="mix in the probabilities, or the most likely class")
     beta: float | None = parameter(None, ge=0, le=1, low=0.5, high=0.99, help="share of the observed target; by default 0.95 soft, 0.8 hard")
+
+    @classmethod
+    def examples(cls) -> tuple[dict[str, Any], ...]:
+        """Both modes."""
+        return {"mode": "soft"}, {"mode": "hard"}
 
     def objective(self, task: Task, batch: Batch) -> Tensor:
         """Cross-entropy against the mixed targets."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,11 @@ class CoTeaching(Mitigation):
     forget_rate: float | None = parameter(None, ge=0, lt=1, low=0.05, high=0.6, help="share finally left out; the true noise rate where not given")
     ramp_epochs: int = parameter(10, ge=1, low=2, high=20, help="epochs until it is reached")
     ensemble: bool = parameter(False, help="deploy the mean prediction of both networks")
+
+    @classmethod
+    def examples(cls) -> tuple[dict[str, Any], ...]:
+        """Told the noise rate, and with a forget rate of one's own; one network deployed, and both."""
+        return {"ramp_epochs": 2}, {"forget_rate": 0.3, "ensemble": True}
 
     @property
     def knowledge(self) -> tuple[str, ...]:

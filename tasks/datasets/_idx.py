@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from noisybench.dataset import Examples
-from noisybench.errors import UserError
 from noisybench.seeds import Stream
 from noisybench.tasks.datasets._torchvision import TorchvisionSource, as_examples
 
@@ -17,18 +16,8 @@ FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 
 
 def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[Examples, Examples]:
-    """Training and test examples of a torchvision dataset in IDX files.
-
-    Raises:
-        UserError: a file is missing or truncated.
-    """
-    try:
-        train, test = (source.open(constructor, train=part) for part in (True, False))
-    except (ValueError, AssertionError, EOFError) as error:
-        raise UserError(
-            f"dataset: a file below {source.root} is damaged ({error}); delete it, so that it is fetched again "
-            f"(files: {', '.join(source.files)})"
-        ) from None
+    """Training and test examples of a torchvision dataset in IDX files."""
+    train, test = (source.open(constructor, train=part) for part in (True, False))
     return as_examples(train.data, train.targets), as_examples(test.data, test.targets)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,9 @@ from numpy.typing import NDArray
 
 from noisybench.errors import UserError
 from noisybench.files import cache_folder
+
+PORTION = 1024
+"""Images decoded at a time."""
 
 Encoded = tuple[str, bytes]
 """Where an image came from, for messages, and its encoded bytes."""
@@ -75,24 +79,23 @@ def decode_all(count: int, images: Callable[[], Iterator[Encoded]], size: int | 
 
 def _decode_into(path: Path, count: int, images: Iterator[Encoded], size: int | None) -> None:
     array: np.memmap[Any, np.dtype[np.uint8]] | None = None
+    row = 0
     with ThreadPoolExecutor() as pool:
         # In portions, because `map` would read the whole stream ahead.
-        for start in range(0, count, 1024):
-            portion = [image for image, _ in zip(images, range(min(1024, count - start)), strict=False)]
-            for row, (image, pixels) in enumerate(
-                zip(portion, pool.map(lambda each: decode(each, size), portion), strict=True), start
-            ):
+        while portion := list(itertools.islice(images, PORTION)):
+            decoded = pool.map(lambda each: decode(each, size), portion)
+            for image, pixels in zip(portion, decoded, strict=True):
                 if array is None:
-                    shape = (count, *pixels.shape)
-                    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
+                    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, *pixels.shape))
                 if pixels.shape != array.shape[1:]:
                     raise UserError(
                         f"{image[0]}: is {pixels.shape[2]}x{pixels.shape[1]} pixels, others are "
                         f"{array.shape[3]}x{array.shape[2]}; give dataset.size to bring all to one size"
                     )
                 array[row] = pixels
-    if array is None:
-        raise UserError("dataset: there are no images in it")
+                row += 1
+    if array is None or row != count:
+        raise UserError(f"dataset: {count} images were announced, but {row} are there; a file is cut off, fetch it again")
     array.flush()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from noisybench.dataset import DatasetSource, Examples
 from noisybench.errors import UserError
 from noisybench.parameters import parameter
 from noisybench.tasks.datasets._images import to_channels_first
+
+
+DAMAGED = (OSError, ValueError, KeyError, EOFError, AssertionError, pickle.UnpicklingError)
+"""What torchvision's readers raise on files that are cut off or overwritten."""
 
 
 class TorchvisionSource(DatasetSource):
@@ -33,9 +38,14 @@ class TorchvisionSource(DatasetSource):
         root = self.root.expanduser()
         try:
             return constructor(root=root, download=False, **arguments)
-        except RuntimeError as error:
+        except RuntimeError as error:  # missing, or another checksum
             if not self.download:
                 raise UserError(self._offline(root, str(error))) from None
+        except DAMAGED as error:
+            raise UserError(
+                f"dataset: one of {', '.join(str(root / name) for name in self.files)} is damaged "
+                f"({type(error).__name__}: {error}); delete it and fetch it again"
+            ) from None
         try:
             return constructor(root=root, download=True, **arguments)
         except (RuntimeError, OSError) as error:

@@ -33,12 +33,12 @@ class Npz(DatasetSource):
             raise UserError("dataset.path: give the .npz file, e.g. dataset.path=images.npz")
         path = self.path.expanduser()
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
                 arrays = {name: archive[name] for name in archive.files}
         except FileNotFoundError:
             raise UserError(f"dataset.path: {path}: there is no such file") from None
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-            raise UserError(f"dataset.path: {path} is damaged or not a .npz archive of plain arrays ({error})") from None
+            raise UserError(f"dataset.path: {path} is damaged or not a .npz archive of plain arrays ({error}); make it again") from None
         names = next((each for each in NAMES if each[0] in arrays and each[1] in arrays), None)
         if names is None:
             raise UserError(f"dataset.path: {path} must hold {' or '.join('/'.join(n[:2]) for n in NAMES)}; it has {', '.join(arrays)}")

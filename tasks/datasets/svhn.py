@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from noisybench.dataset import Examples
-from noisybench.errors import UserError
 from noisybench.seeds import Stream
 from noisybench.tasks.datasets._torchvision import TorchvisionSource
 
@@ -29,10 +28,7 @@ class Svhn(TorchvisionSource):
                 return (Path(self.root) / self.filename).is_file()
 
         constructor = SVHN if self.verify else Unverified
-        try:
-            train, test = (self.open(constructor, split=part) for part in ("train", "test"))
-        except (ValueError, KeyError) as error:
-            raise UserError(f"dataset: a file in {self.root} is damaged ({error}); delete it and fetch it again") from None
+        train, test = (self.open(constructor, split=part) for part in ("train", "test"))
         splits = [Examples(np.ascontiguousarray(each.data), each.labels.astype(np.int64)) for each in (train, test)]
         return splits[0], splits[1], tuple("0123456789")
 

@@ -1,0 +1,210 @@
+"""What every noise model, mitigation and dataset must do, ours and other people's alike."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tests.helpers import facts, prepared_toy, toy_dataset, toy_labels, train_toy
+
+from noisybench import labels
+from noisybench.dataset import Dataset, DatasetSource
+from noisybench.labels import LabelSet
+from noisybench.mitigation import KNOWLEDGE, Mitigation
+from noisybench.noise import NoiseModel
+from noisybench.parameters import Parameter, runtime_schema
+from noisybench.registry import Entry
+from noisybench.runner import prepare
+
+STANDARD_KEYS = {
+    "train_loss", "train_accuracy", "noisy_val_accuracy", "noisy_val_loss", "test_accuracy", "test_loss",
+    "memorised", "recovered", "detection_auroc", "learning_rate", "seconds",
+}  # fmt: skip
+
+
+def check_declaration(entry: Entry, base: type) -> None:
+    """The source text and the imported class agree, and everything is explained."""
+    cls = entry.load()
+    assert issubclass(cls, base)
+    assert inspect.getdoc(cls), "the public class needs a docstring"
+    assert len(entry.summary) > 10
+    assert entry.schema.fields == runtime_schema(cls).fields
+    for name, (_, declared) in entry.schema.fields.items():
+        assert isinstance(declared, Parameter)
+        assert declared.help, f"parameter `{name}` needs a help text"
+        if declared.low is not None and declared.high is not None:
+            assert declared.low < declared.high
+            for end in (declared.low, declared.high):
+                assert not entry.schema.validate({name: int(end) if float(end).is_integer() else end}, "x")[1]
+
+
+def check_noise_model(entry: Entry, folder: Path) -> None:
+    """Rate, matrix, determinism, an untouched test split, and files that hold what was made."""
+    check_declaration(entry, NoiseModel)
+    cls = entry.load()
+    dataset = toy_dataset(cls.example_classes, size=4000, held_out=1000)
+    parameters = cls.example(dataset, folder)
+    before = (dataset.test.targets.copy(), dataset.train.targets.copy())
+    made: LabelSet = cls(**parameters).corrupt(dataset)
+
+    np.testing.assert_array_equal(dataset.test.targets, before[0])
+    np.testing.assert_array_equal(dataset.train.targets, before[1])
+    for observed, split in ((made.train, dataset.train), (made.validation, dataset.validation)):
+        assert observed.dtype == np.int64
+        assert observed.shape == (len(split),)
+        assert observed.min() >= 0
+        assert observed.max() < dataset.num_classes
+
+    again = cls(**parameters).corrupt(toy_dataset(cls.example_classes, size=4000, held_out=1000))
+    assert again.hash == made.hash, "the same specification must give the same bytes"
+    assert made.manifest["noise"]["convention"]
+    assert made.manifest["realised_rate"] == np.mean(made.train != dataset.train.targets)
+    check_transitions(made, dataset)
+    if "seed" in parameters or made.manifest["transition_matrix"] is not None and made.manifest["realised_rate"] > 0:
+        other = cls(**{**parameters, "seed": 1}).corrupt(dataset)
+        assert other.hash != made.hash, "another seed must give other labels"
+
+    stored = labels.load(labels.save(made, dataset, folder / "label_set"))
+    assert stored.hash == made.hash
+    np.testing.assert_array_equal(stored.train, made.train)
+
+
+def check_transitions(made: LabelSet, dataset: Dataset) -> None:
+    """The counts follow the stated matrix: a chi-square test for each clean class."""
+    from scipy import stats
+
+    counts = np.asarray(made.manifest["transition_counts"])
+    assert counts.sum() == len(dataset.train)
+    if made.manifest["transition_matrix"] is None:
+        return
+    matrix = np.asarray(made.manifest["transition_matrix"])
+    np.testing.assert_allclose(matrix.sum(axis=1), 1)
+    assert not counts[matrix == 0].any(), "an impossible transition occurred"
+    p_values = []
+    for row, expected in zip(counts, matrix, strict=True):
+        possible = expected > 0
+        if possible.sum() > 1:
+            p_values.append(stats.chisquare(row[possible], expected[possible] * row.sum()).pvalue)
+    if p_values:
+        # Fixed seed, so this is no lottery: 1e-6 is far beyond what a right sampler gives.
+        assert min(p_values) > 1e-6
+
+
+Stack = dict[str, Any]
+"""A mitigation under test: its name and parameters."""
+
+
+def check_mitigation_declaration(entry: Entry) -> None:
+    """Documented, and with knowledge that exists."""
+    check_declaration(entry, Mitigation)
+    for parameters in entry.load().examples():
+        assert set(entry.load()(**parameters).knowledge) <= set(KNOWLEDGE)
+
+
+def check_mitigation_trains(stack: Stack, folder: Path) -> None:
+    """It builds, trains, logs the standard keys, and yields a belief for every example."""
+    recorder = train_toy(prepared_toy(stack), folder)
+    assert recorder.complete
+    trained = [row for row in recorder.rows if row.stage == "train"]
+    assert [row.epoch for row in trained] == [0, 1, 2]
+    assert set(trained[-1].metrics()) == STANDARD_KEYS
+    record = recorder.record({})
+    assert record == type(record).from_dict(record.as_dict())
+    samples = recorder.samples()
+    assert samples.belief.shape == samples.observed.shape
+    assert ((samples.belief >= 0) & (samples.belief <= 1 + 1e-5)).all()
+    assert ((samples.correction >= 0) & (samples.correction < 10)).all()
+
+
+def check_mitigation_resumes(stack: Stack, folder: Path) -> None:
+    """Interrupted after every epoch, it comes to the same rows and weights, bit for bit."""
+    whole = train_toy(prepared_toy(stack), folder / "whole")
+    for _ in range(2):
+        assert not train_toy(prepared_toy(stack), folder / "parts", stop_after=1).complete
+    parts = train_toy(prepared_toy(stack), folder / "parts")
+    assert parts.complete
+    assert facts(parts.rows) == facts(whole.rows)
+    assert parts.record({}).weights_sha256 == whole.record({}).weights_sha256
+    np.testing.assert_array_equal(parts.samples().belief, whole.samples().belief)
+
+
+def check_mitigation_survives(stack: Stack, folder: Path) -> None:
+    """No wrong label at all, and a class that no label names."""
+    clean = train_toy(prepared_toy(stack, labels=toy_labels(toy_dataset(), wrong_every=0)), folder / "clean")
+    record = clean.record({})
+    assert record.detection.auroc is None
+    assert record.rows[-1].memorised is None
+
+    dataset = toy_dataset()
+    made = toy_labels(dataset)
+    made.train[made.train == 3] = 4
+    missing = train_toy(prepared_toy(stack, dataset, made), folder / "missing")
+    assert np.isfinite(missing.samples().belief).all()
+
+
+def check_mitigation_is_honest(stack: Stack, folder: Path) -> None:
+    """Other clean labels under the same observed ones change nothing in what it learns.
+
+    Knowledge that it declares stays the same in both runs; all else about the truth is different.
+    """
+    dataset = toy_dataset()
+    made = toy_labels(dataset)
+    shuffled = dataclasses.replace(dataset.train, targets=np.roll(dataset.train.targets, 7))
+    validation = dataclasses.replace(dataset.validation, targets=np.roll(dataset.validation.targets, 3))
+    poisoned = Dataset("toy", shuffled, validation, dataset.test, dataset.class_names, dataset.source_size)
+    truthful = prepared_toy(stack, dataset, made)
+    manifest: dict[str, Any] = dict(made.manifest)
+    if "noise_rate" not in truthful.stack.knowledge:
+        manifest["realised_rate"] = 0.05
+    if "transition_matrix" not in truthful.stack.knowledge:
+        manifest["transition_matrix"] = np.full((10, 10), 0.1).tolist()
+    lies = LabelSet(made.train, made.validation, manifest)
+
+    honest = train_toy(truthful, folder / "truth")
+    misled = train_toy(prepared_toy(stack, poisoned, lies), folder / "lies")
+    same = honest.record({}).weights_sha256 == misled.record({}).weights_sha256
+    assert same, "it reads truth that it does not declare"
+    np.testing.assert_array_equal(honest.samples().belief, misled.samples().belief)
+    np.testing.assert_array_equal(honest.samples().correction, misled.samples().correction)
+
+
+MITIGATION_CHECKS = (
+    check_mitigation_trains, check_mitigation_resumes, check_mitigation_survives, check_mitigation_is_honest,
+)  # fmt: skip
+
+
+def check_dataset(entry: Entry, folder: Path) -> None:
+    """It loads its own format to fixed, disjoint, hashed splits that a network can train on."""
+    check_declaration(entry, DatasetSource)
+    cls = entry.load()
+    parameters = cls.example(folder)
+    dataset = cls(**parameters).load()
+    for split in (dataset.train, dataset.validation, dataset.test):
+        assert len(split) > 0
+        assert split.inputs[:].dtype == np.uint8
+        assert len(split.inputs.shape) == 4
+        assert split.inputs.shape[1] in (1, 3)
+        assert split.targets.dtype == np.int64
+        assert set(split.targets) <= set(range(dataset.num_classes))
+    assert not set(dataset.train.index) & set(dataset.validation.index)
+    assert dataset.source_size > max(dataset.train.index.max(), dataset.validation.index.max())
+    assert cls(**parameters).load().hash == dataset.hash, "the same files must give the same hash"
+    assert cls(**{**parameters, "split_seed": 1}).load().hash != dataset.hash
+    small = cls(**{**parameters, "train_size": 20}).load()
+    assert len(small.train) == 20
+    assert set(small.train.index) <= set(range(dataset.source_size))
+    run = prepare_on(dataset)
+    assert train_toy(run, folder / "run").complete
+
+
+def prepare_on(dataset: Dataset) -> Any:
+    """A one-epoch run on a dataset."""
+    from tests.helpers import toy_spec
+
+    spec = toy_spec(budget={"epochs": 1})
+    return prepare(spec, dataset, toy_labels(dataset))
+
+

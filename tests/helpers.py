@@ -1,0 +1,79 @@
+"""Small real data and short real runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from noisybench.dataset import Dataset, Split
+from noisybench.labels import LabelSet, make_label_set
+from noisybench.records import EpochRow
+from noisybench.runner import Prepared, Recorder, prepare, train
+from noisybench.seeds import Stream
+from noisybench.spec import RunSpec, resolve
+
+TINY_BUDGET = {"network": "small_cnn", "epochs": 3, "batch_size": 32, "learning_rate": 0.05}
+
+
+def toy_dataset(classes: Sequence[str] = tuple("0123456789"), size: int = 120, held_out: int = 40) -> Dataset:
+    """Gray 8x8 images whose class shows as a bright row or column, with noise."""
+
+    def split(name: str, count: int) -> Split:
+        stream = Stream("toy", name, len(classes))
+        targets = np.arange(count, dtype=np.int64) % len(classes)
+        images = stream.uniform(count, 1, 8, 8) * 120
+        images[np.arange(count), 0, targets % 8, :] += 100
+        images[np.arange(count), 0, :, targets // 8 % 8] += 35
+        return Split(images.astype(np.uint8), targets, np.arange(count, dtype=np.int64))
+
+    train_split, rest = split("train", size), split("rest", held_out)
+    validation = Split(rest.inputs, rest.targets, np.arange(size, size + held_out, dtype=np.int64))
+    return Dataset("toy", train_split, validation, split("test", held_out), tuple(classes), size + held_out)
+
+
+def toy_labels(dataset: Dataset, wrong_every: int = 4) -> LabelSet:
+    """Every so many-th label is the next class; 0 leaves all right."""
+
+    def observed(split: Split) -> np.ndarray[Any, np.dtype[np.int64]]:
+        wrong = np.arange(len(split)) % wrong_every == 1 if wrong_every else np.zeros(len(split), dtype=bool)
+        return (split.targets + wrong) % dataset.num_classes
+
+    described = {"name": "toy", "parameters": {}, "seed": 0, "convention": "by position", "nominal_rate": None}
+    rate = 1 / wrong_every if wrong_every else 0.0
+    eye = np.eye(dataset.num_classes)
+    matrix = (1 - rate) * eye + rate * np.roll(eye, 1, axis=1)
+    return make_label_set(dataset, observed(dataset.train), observed(dataset.validation), described, matrix)
+
+
+def toy_spec(mitigations: Any = "cross_entropy", **fields: Any) -> RunSpec:
+    """A run of three epochs; the dataset's name is a placeholder where the data is handed over."""
+    budget = {**TINY_BUDGET, **fields.pop("budget", {})}
+    execution = {"system_metrics": False, "device": "cpu", **fields.pop("execution", {})}
+    return resolve({"mitigations": mitigations, "budget": budget, "execution": execution, **fields})
+
+
+def prepared_toy(mitigations: Any, dataset: Dataset | None = None, labels: LabelSet | None = None, **fields: Any) -> Prepared:
+    """A checked run on the toy data."""
+    dataset = dataset or toy_dataset()
+    return prepare(toy_spec(mitigations, **fields), dataset, labels or toy_labels(dataset))
+
+
+def train_toy(run: Prepared, folder: Path, stop_after: int | None = None) -> Recorder:
+    """Train without a store; interrupt after so many epochs where asked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    told: list[dict[str, Any]] = []
+    return train(
+        run,
+        folder,
+        send=lambda rows: None,
+        report=lambda kind, data: told.append(data),
+        stop=lambda: stop_after is not None and len(told) >= stop_after,
+    )
+
+
+def facts(rows: Sequence[EpochRow]) -> list[dict[str, Any]]:
+    """Rows without what a clock decides."""
+    return [{k: v for k, v in vars(row).items() if k not in ("seconds", "time")} for row in rows]

@@ -1,0 +1,48 @@
+"""Every registered name passes its kind's contract; a new file is tested by existing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests import contracts
+
+from noisybench.registry import entries
+
+
+@pytest.mark.parametrize("name", entries("noise_models"))
+def test_noise_model(name: str, tmp_path: Path) -> None:
+    contracts.check_noise_model(entries("noise_models")[name], tmp_path)
+
+
+@pytest.mark.parametrize("name", entries("mitigations"))
+def test_mitigation_declaration(name: str) -> None:
+    contracts.check_mitigation_declaration(entries("mitigations")[name])
+
+
+STACKS = [{"name": name, **each} for name, entry in entries("mitigations").items() for each in entry.load().examples()]
+
+
+@pytest.mark.parametrize("check", contracts.MITIGATION_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("stack", STACKS, ids=lambda stack: "-".join(str(each) for each in stack.values()))
+def test_mitigation(stack: contracts.Stack, check: Callable[[contracts.Stack, Path], None], tmp_path: Path) -> None:
+    check(stack, tmp_path)
+
+
+@pytest.mark.parametrize("name", entries("datasets"))
+def test_dataset(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "files"
+    folder.mkdir()
+    contracts.check_dataset(entries("datasets")[name], folder)
+
+
+@pytest.mark.parametrize("name", [*entries("networks"), "torchvision:mobilenet_v3_small"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_network(name: str, channels: int) -> None:
+    import torch
+
+    from noisybench.networks import build_network
+
+    network = build_network(name, 7, channels).eval()
+    assert network(torch.zeros(2, channels, 32, 32)).shape == (2, 7)
