@@ -13,6 +13,7 @@ Both are two-sided and corrected over all pairs of the cell by Holm's step-down 
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Mapping, Sequence
@@ -59,16 +60,26 @@ class Ranking:
         ranks: 1 + the number of stacks that are significantly better; equal ranks form a group.
         p_values: Holm-adjusted, by pair of stacks in the order of `ranks`.
         seeds: blocks that all ranked stacks share.
-        detectable: smallest true difference that this many seeds would show with 80 % probability, for a pair of
-            typical variability; None where no test was possible.
         untested: stacks left out because they share too few seeds with the others.
+        error: standard error of a typical pair's mean difference; None where no test was possible.
+        freedom: its degrees of freedom.
+        alpha: probability of one or more false separations.
     """
 
     ranks: dict[str, int]
     p_values: dict[tuple[str, str], float]
     seeds: int
-    detectable: float | None
     untested: tuple[str, ...]
+    error: float | None = None
+    freedom: int = 0
+    alpha: float = ALPHA
+
+    @functools.cached_property
+    def detectable(self) -> float | None:
+        """Smallest true difference that these seeds show with 80 % probability; None where no test was possible."""
+        if self.error is None:
+            return None
+        return detectable_difference(self.error, self.freedom, self.alpha / len(self.p_values))
 
 
 def rank(
@@ -86,7 +97,7 @@ def rank(
     tested = [stack for stack in values if len(values[stack]) >= 2]
     seeds = sorted(set.intersection(*(set(values[stack]) for stack in tested))) if tested else []
     if len(tested) < 2 or len(seeds) < 2:
-        return Ranking({}, {}, len(seeds), None, tuple(values))
+        return Ranking({}, {}, len(seeds), tuple(values))
     table = np.array([[values[stack][seed] for seed in seeds] for stack in tested])
     pairs = list(itertools.combinations(range(len(tested)), 2))
     differences = np.array([table[a].mean() - table[b].mean() for a, b in pairs])
@@ -101,8 +112,10 @@ def rank(
         {stack: 1 + better[place] for place, stack in enumerate(tested)},
         {(tested[a], tested[b]): float(p) for (a, b), p in zip(pairs, adjusted, strict=True)},
         len(seeds),
-        detectable_difference(float(np.median(errors)), freedom, alpha / len(pairs)),
         tuple(stack for stack in values if stack not in tested),
+        float(np.median(errors)),
+        freedom,
+        alpha,
     )
 
 
@@ -130,10 +143,15 @@ def standard_errors(
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Holm-adjusted p-values."""
-    from statsmodels.stats.multitest import multipletests
+    """Holm-adjusted p-values (Holm 1979).
 
-    return np.asarray(multipletests(p_values, method="holm")[1])
+    Not through statsmodels, whose function runs the garbage collector at each call: a third of a second per cell.
+    """
+    order = np.argsort(p_values)
+    steps = p_values[order] * np.arange(len(p_values), 0, -1)
+    adjusted = np.empty_like(p_values)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted
 
 
 def detectable_difference(error: float, freedom: int, alpha: float, power: float = POWER) -> float:

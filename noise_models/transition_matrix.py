@@ -51,9 +51,10 @@ class TransitionMatrix(ClassConditional):
         rate = self.rate or 0.0
         check_exclusive_rate(rate, classes)
         uniform = Stream("transition_matrix", self.seed, classes).uniform(classes, classes) + 2.0**-33
-        weights = gammaincinv(self.concentration, uniform) * ~np.eye(classes, dtype=bool)
+        others = ~np.eye(classes, dtype=bool)
+        weights = gammaincinv(self.concentration, uniform) * others
         # With a tiny concentration every weight of a row can underflow; such a row is split evenly.
-        weights += (weights.sum(axis=1, keepdims=True) == 0) * ~np.eye(classes, dtype=bool)
+        weights = np.where(weights.sum(axis=1, keepdims=True) < 1e-200, others, weights)
         return np.asarray(np.eye(classes) * (1 - rate) + rate * weights / weights.sum(axis=1, keepdims=True))
 
     def _given(self, classes: int) -> NDArray[np.float64]:

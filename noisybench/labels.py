@@ -54,6 +54,14 @@ def observed_hash(train: NDArray[np.int64], validation: NDArray[np.int64], datas
     return digest.hexdigest()
 
 
+def rows_hash(*arrays: NDArray[np.int64]) -> str:
+    """SHA-256 over which rows the labels belong to and what they are held against."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array, dtype="<i8"))
+    return digest.hexdigest()
+
+
 def transition_counts(clean: NDArray[np.int64], observed: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
     """(C, C) counts: row is the clean class, column the observed one."""
     return np.bincount(clean * num_classes + observed, minlength=num_classes**2).reshape(num_classes, num_classes)
@@ -78,6 +86,9 @@ def make_label_set(
     manifest = {
         "format": 1,
         "sha256": observed_hash(train, validation, dataset.hash),
+        "rows_sha256": rows_hash(
+            dataset.train.index, dataset.train.targets, dataset.validation.index, dataset.validation.targets
+        ),
         "dataset": {
             "name": dataset.name,
             "sha256": dataset.hash,
@@ -145,7 +156,7 @@ def read_table(path: Path) -> pandas.DataFrame:
             return pandas.read_parquet(path)
         if path.suffix == ".csv":
             return pandas.read_csv(path)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, NotImplementedError) as error:
         raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]}); export it again") from None
     raise UserError(f"{path}: labels are read from .csv or .parquet files, not `{path.suffix}`")
 
@@ -173,12 +184,16 @@ def load(folder: Path) -> LabelSet:
     if missing:
         raise UserError(f"{tables[0]}: column {', '.join(missing)} is missing; expected {', '.join(COLUMNS)}")
     parts = {name: table[table["split"] == name] for name in ("train", "validation")}
-    arrays = {
-        (name, column): part[column].to_numpy(dtype=np.int64) for name, part in parts.items() for column in COLUMNS[1:]
-    }
+    try:
+        arrays = {
+            (name, column): part[column].to_numpy(dtype=np.int64) for name, part in parts.items() for column in COLUMNS[1:]
+        }
+    except (ValueError, TypeError, OverflowError):
+        raise UserError(f"{tables[0]}: index, clean and observed must be whole numbers; make the label set again") from None
     train, validation = arrays["train", "observed"], arrays["validation", "observed"]
     found = observed_hash(train, validation, dataset_hash)
-    if found != stated:
+    rows = rows_hash(*(arrays[name, column] for name in parts for column in ("index", "clean")))
+    if found != stated or rows != manifest.get("rows_sha256"):
         raise UserError(
             f"{tables[0]}: the labels do not match their manifest (SHA-256 {found[:12]}… is not {stated[:12]}…); "
             "a byte has changed since it was made. Make or copy the label set again"

@@ -1,0 +1,19 @@
+"""A mitigation that helps itself to the truth."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from noisybench.mitigation import Batch, Mitigation
+from noisybench.task import Task
+
+
+class Cheater(Mitigation):
+    """Finds the recorder among the trainer's callbacks and trains on the clean targets that it holds."""
+
+    def objective(self, task: Task, batch: Batch) -> Tensor:
+        """Cross-entropy against the truth."""
+        truth = torch.from_numpy(task.trainer.callbacks[-1].prepared.dataset.train.targets)
+        return functional.cross_entropy(task.logits(batch.inputs), truth[batch.index], reduction="none")

@@ -1,0 +1,24 @@
+"""A noise model."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisybench.dataset import Dataset
+from noisybench.noise import ClassConditional
+from noisybench.parameters import parameter
+
+
+class PluginFlip(ClassConditional):
+    """Every class becomes class zero with probability `rate`."""
+
+    convention = "all classes but zero flip to zero"
+
+    rate: float = parameter(0.2, ge=0, le=0.5, help="share of the other classes' labels that flip")
+
+    def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
+        """1 - rate on the diagonal, rate in the first column."""
+        matrix = np.eye(dataset.num_classes) * (1 - self.rate)
+        matrix[:, 0] += self.rate
+        return matrix
