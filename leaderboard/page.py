@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
 from noisybench.leaderboard.statistics import Summary, Test
 from noisybench.leaderboard.table import Cell, Row, describe_published, footnote
+
 from noisybench.records import SELECTION_RULES
 
 CURVES = ("test_accuracy", "noisy_val_accuracy", "memorised", "detection_auroc")
@@ -18,7 +18,9 @@ CURVES = ("test_accuracy", "noisy_val_accuracy", "memorised", "detection_auroc")
 
 def to_html(cells: Sequence[Cell], test: Test = "blocks") -> str:
     """The page for all cells."""
-    template = (importlib.resources.files("noisybench.leaderboard") / "static" / "page.html").read_text(encoding="utf-8")
+    template = (importlib.resources.files("noisybench.leaderboard") / "static" / "page.html").read_text(
+        encoding="utf-8"
+    )
     # Inside a script element only "</" could end it; JSON may write the slash escaped.
     data = json.dumps([_cell(cell, test) for cell in cells], allow_nan=False).replace("</", "<\\/")
     return template.replace("__LEADERBOARD_DATA__", data)
@@ -59,7 +61,11 @@ def _row(row: Row, rank: int | None) -> dict[str, Any]:
 
 
 def _summary(summary: Summary | None) -> dict[str, float | None] | None:
-    return None if summary is None else {"mean": summary.mean, "std": summary.deviation, "low": summary.low, "high": summary.high}
+    return (
+        None
+        if summary is None
+        else {"mean": summary.mean, "std": summary.deviation, "low": summary.low, "high": summary.high}
+    )
 
 
 def _curve(row: Row, name: str) -> list[float | None]:

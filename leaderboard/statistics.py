@@ -83,7 +83,10 @@ class Ranking:
 
 
 def rank(
-    values: Mapping[str, Mapping[int, float]], test: Test = "blocks", resolution: float = 0.0, alpha: float = ALPHA
+    values: Mapping[str, Mapping[int, float]],
+    test: Test = "blocks",
+    resolution: float = 0.0,
+    alpha: float = ALPHA,
 ) -> Ranking:
     """Rank stacks by their values, the greater the better.
 
@@ -104,7 +107,7 @@ def rank(
     errors, freedom = standard_errors(table, pairs, test, resolution)
     raw = 2 * stats.t.sf(np.abs(differences) / errors, freedom)
     adjusted = holm(raw)
-    better = {place: 0 for place in range(len(tested))}
+    better = dict.fromkeys(range(len(tested)), 0)
     for (a, b), difference, p in zip(pairs, differences, adjusted, strict=True):
         if p < alpha:
             better[b if difference > 0 else a] += 1

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
 from noisybench.leaderboard.published import Published, published
 from noisybench.leaderboard.statistics import Ranking, Summary, Test, rank, summarise
+
 from noisybench.records import SELECTION_RULES, RunRecord, select
 
 
@@ -98,12 +98,19 @@ def _cell(records: list[RunRecord], rule: str, test: Test) -> Cell:
 
     rows.sort(key=key)
     values = {
-        row.stack: {each.seed: value for each in row.records if (value := select(each, rule)) is not None} for row in rows
+        row.stack: {each.seed: value for each in row.records if (value := select(each, rule)) is not None}
+        for row in rows
     }
     first = records[0]
     ranking = rank(values, test, resolution=1 / first.manifest["dataset"]["sizes"]["test"])
     return Cell(
-        f"{first.dataset} · {first.noise}", first.label_set, first.budget, tuple(rows), ranking, rule, _warnings(rows, ranking)
+        f"{first.dataset} · {first.noise}",
+        first.label_set,
+        first.budget,
+        tuple(rows),
+        ranking,
+        rule,
+        _warnings(rows, ranking),
     )
 
 
@@ -260,7 +267,11 @@ def to_latex(cells: Sequence[Cell], test: Test = "blocks") -> str:
     columns = [place for place, name in enumerate(HEADER) if name != "published"]
     parts = []
     for cell in cells:
-        lines = [r"\begin{table}", r"\centering", rf"\caption{{{latex_text(cell.title)}. {latex_text(footnote(cell, test))}}}"]
+        lines = [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{latex_text(cell.title)}. {latex_text(footnote(cell, test))}}}",
+        ]
         lines += [r"\begin{tabular}{rl" + "r" * (len(columns) - 3) + "l}", r"\toprule"]
         lines += [" & ".join(latex_text(HEADER[place]) for place in columns) + r" \\", r"\midrule"]
         lines += [" & ".join(latex_text(row[place]) for place in columns) + r" \\" for row in text_rows(cell)]

@@ -18,7 +18,9 @@ class AsymmetricIndexBlock5(ClassConditional):
     are not its superclasses; `asymmetric_superclass_uniform` is the other convention.
     """
 
-    convention = "the next class id inside blocks of five consecutive ids; the rate is the expected share of wrong labels"
+    convention = (
+        "the next class id inside blocks of five consecutive ids; the rate is the expected share of wrong labels"
+    )
 
     rate: float = parameter(0.4, ge=0, le=1, help="expected share of wrong labels, at most 0.5")
 
@@ -26,6 +28,8 @@ class AsymmetricIndexBlock5(ClassConditional):
         """1 - rate on the diagonal, rate on the next id of the block."""
         check_flip_rate(self.rate)
         if dataset.num_classes % 5:
-            raise UserError(f"noise: blocks of five need a multiple of five classes, but there are {dataset.num_classes}")
+            raise UserError(
+                f"noise: blocks of five need a multiple of five classes, but there are {dataset.num_classes}"
+            )
         ids = np.arange(dataset.num_classes)
         return flip_matrix(ids // 5 * 5 + (ids + 1) % 5, self.rate)

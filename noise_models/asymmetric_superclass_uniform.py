@@ -29,7 +29,9 @@ class AsymmetricSuperclassUniform(ClassConditional):
     The convention of the C2D code (Zheltonozhskii et al. 2022); `asymmetric_index_block5` is the other one.
     """
 
-    convention = "another class of the same superclass, all equally likely; the rate is the expected share of wrong labels"
+    convention = (
+        "another class of the same superclass, all equally likely; the rate is the expected share of wrong labels"
+    )
     example_classes = tuple(SUPERCLASSES.replace("|", " ").split())
 
     rate: float = parameter(0.4, ge=0, le=0.8, help="expected share of wrong labels, at most 0.8")
@@ -45,4 +47,4 @@ class AsymmetricSuperclassUniform(ClassConditional):
             )
         groups = np.array([group[name] for name in dataset.class_names])
         siblings = (groups[:, None] == groups[None, :]) & ~np.eye(100, dtype=bool)
-        return np.eye(100) * (1 - self.rate) + siblings * (self.rate / 4)
+        return np.asarray(np.eye(100) * (1 - self.rate) + siblings * (self.rate / 4))

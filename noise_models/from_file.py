@@ -59,7 +59,9 @@ class FromFile(NoiseModel):
     def _table(self, path: Path, dataset: Dataset, split: Split) -> NDArray[np.int64]:
         table = labels.read_table(path)
         if "observed" not in table:
-            raise UserError(f"noise.path: {path} has no column `observed` (it has {', '.join(map(str, table.columns))})")
+            raise UserError(
+                f"noise.path: {path} has no column `observed` (it has {', '.join(map(str, table.columns))})"
+            )
         observed = _class_indices(table["observed"].to_numpy(), dataset, path)
         if "index" in table:
             return _rows(observed, table["index"].to_numpy(dtype=np.int64), split, path)
@@ -68,7 +70,8 @@ class FromFile(NoiseModel):
                 f"noise.path: {path} has {len(observed)} labels, but the dataset's source has {dataset.source_size} training "
                 "examples; give one label for each in the source's order, or add a column `index` with the source's rows"
             )
-        return observed[split.index]
+        own: NDArray[np.int64] = observed[split.index]
+        return own
 
 
 def _class_indices(given: NDArray[np.generic], dataset: Dataset, path: Path) -> NDArray[np.int64]:
@@ -102,4 +105,5 @@ def _rows(observed: NDArray[np.int64], index: NDArray[np.int64], split: Split, p
             f"noise.path: {path} labels {len(index)} examples, but the example in row {split.index[found < 0][0]} of the "
             "dataset's source is not among them; every training and validation example needs a label"
         )
-    return observed[found]
+    own: NDArray[np.int64] = observed[found]
+    return own

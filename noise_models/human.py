@@ -33,9 +33,9 @@ class Human(NoiseModel):
 
     convention = "labels by human annotators; the realised rate is measured against the dataset's own targets"
 
-    labels: Literal[
-        "worse_label", "aggre_label", "random_label1", "random_label2", "random_label3", "noisy_label"
-    ] = parameter("worse_label", help="which set of annotations")
+    labels: Literal["worse_label", "aggre_label", "random_label1", "random_label2", "random_label3", "noisy_label"] = (
+        parameter("worse_label", help="which set of annotations")
+    )
     path: Path | None = parameter(None, help="the .pt or .npy file; downloaded where not given")
 
     @classmethod
@@ -58,7 +58,9 @@ class Human(NoiseModel):
             raise UserError(f"noise.labels: {path} has no `{self.labels}`; {nearest(self.labels, annotations)}")
         clean = annotations.get("clean_label")
         if clean is None:
-            raise UserError(f"noise.path: {path} has no `clean_label` to check against the dataset; is it another file?")
+            raise UserError(
+                f"noise.path: {path} has no `clean_label` to check against the dataset; is it another file?"
+            )
         for name in ("clean_label", self.labels):
             if len(annotations[name]) != dataset.source_size:
                 raise UserError(
@@ -97,7 +99,7 @@ def read_annotations(path: Path) -> dict[str, NDArray[np.int64]]:
 
     if not path.is_file():
         raise UserError(f"noise.path: {path}: there is no such file")
-    allowed = [
+    allowed: list[Any] = [
         (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
         (multiarray._reconstruct, "numpy._core.multiarray._reconstruct"),
         (codecs.encode, "_codecs.encode"),
@@ -112,4 +114,6 @@ def read_annotations(path: Path) -> dict[str, NDArray[np.int64]]:
         return {str(name): np.asarray(values, dtype=np.int64) for name, values in content.items()}
     except Exception as error:
         reason = str(error).splitlines()[0][:160]
-        raise UserError(f"noise.path: {path} is not a readable file of CIFAR-N labels ({reason}); fetch it again") from None
+        raise UserError(
+            f"noise.path: {path} is not a readable file of CIFAR-N labels ({reason}); fetch it again"
+        ) from None

@@ -45,7 +45,11 @@ class InstanceDependent(NoiseModel):
             projection = Stream("instance_dependent", self.seed, dataset.hash, label).normal(pixels, classes)
             projection = np.rint(projection * WEIGHT_GRID)
             for chunk in np.array_split(rows, max(1, len(rows) * pixels // 2**24)):
-                scores = split.inputs[chunk].reshape(len(chunk), pixels).astype(np.float64) @ projection / (255 * WEIGHT_GRID)
+                scores = (
+                    split.inputs[chunk].reshape(len(chunk), pixels).astype(np.float64)
+                    @ projection
+                    / (255 * WEIGHT_GRID)
+                )
                 scores[:, label] = -np.inf
                 cumulative = np.cumsum(softmax(scores, axis=1), axis=1)
                 observed[chunk] = (choice[chunk, None] * cumulative[:, -1:] >= cumulative).sum(axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,9 @@ class TransitionMatrix(ClassConditional):
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
         """The given or the generated matrix."""
         if (self.path is None) == (self.rate is None):
-            raise UserError("noise: give either noise.path (a matrix file) or noise.rate (generate one), not both or none")
+            raise UserError(
+                "noise: give either noise.path (a matrix file) or noise.rate (generate one), not both or none"
+            )
         return self._given(dataset.num_classes) if self.path else self._generated(dataset.num_classes)
 
     def _generated(self, classes: int) -> NDArray[np.float64]:
@@ -59,7 +62,7 @@ class TransitionMatrix(ClassConditional):
 
     def _given(self, classes: int) -> NDArray[np.float64]:
         path = self.path or Path()
-        readers = {
+        readers: dict[str, Callable[[], Any]] = {
             ".csv": lambda: np.loadtxt(path, delimiter=",", ndmin=2),
             ".npy": lambda: np.load(path, allow_pickle=False),
             ".json": lambda: json.loads(path.read_text()),
@@ -71,8 +74,12 @@ class TransitionMatrix(ClassConditional):
         except (OSError, ValueError, TypeError) as error:
             raise UserError(f"noise.path: {path} cannot be read as a matrix: {error}") from None
         if matrix.shape != (classes, classes):
-            raise UserError(f"noise.path: {path} has shape {matrix.shape}, but {classes} classes need ({classes}, {classes})")
-        bad = np.flatnonzero((np.abs(matrix.sum(axis=1) - 1) > 1e-6) | (matrix < 0).any(axis=1) | ~np.isfinite(matrix).all(axis=1))
+            raise UserError(
+                f"noise.path: {path} has shape {matrix.shape}, but {classes} classes need ({classes}, {classes})"
+            )
+        bad = np.flatnonzero(
+            (np.abs(matrix.sum(axis=1) - 1) > 1e-6) | (matrix < 0).any(axis=1) | ~np.isfinite(matrix).all(axis=1)
+        )
         if len(bad):
             raise UserError(
                 f"noise.path: row {bad[0]} of {path} must hold probabilities that sum to 1, but sums to {matrix[bad[0]].sum():g}"

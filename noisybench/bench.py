@@ -65,7 +65,9 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
                 raise UserError(f"{'.'.join(path)}: give the suite's list as a whole, e.g. {path[0]}=[…]")
             raw[path[0]] = values if len(values) > 1 else values[0]
         elif len(values) > 1:
-            raise UserError(f"{'.'.join(path)}: a suite has one value for all its runs; sweep over {', '.join(SUITE_FIELDS[2:])}")
+            raise UserError(
+                f"{'.'.join(path)}: a suite has one value for all its runs; sweep over {', '.join(SUITE_FIELDS[2:])}"
+            )
         else:
             base = override(base, path, values[0])
     axes = [
@@ -74,10 +76,12 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
         _axis(raw, "noise", base.get("noise", "clean")),
         _axis(raw, "stacks", base.get("mitigations")),
     ]
-    return _unique(_resolve_all(
-        {**base, "seed": seed, "dataset": dataset, "noise": noise, "mitigations": stack}
-        for seed, dataset, noise, stack in itertools.product(*axes)
-    ))
+    return _unique(
+        _resolve_all(
+            {**base, "seed": seed, "dataset": dataset, "noise": noise, "mitigations": stack}
+            for seed, dataset, noise, stack in itertools.product(*axes)
+        )
+    )
 
 
 def _base(raw: Any) -> dict[str, Any]:

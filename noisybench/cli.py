@@ -27,10 +27,18 @@ app = typer.Typer(
     help="Find out which remedy for wrong labels to trust.",
     epilog="Start with: noisybench bench quickstart",
 )
-labels_app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Make, show, check, export and import label sets.")
-app.add_typer(labels_app, name="labels", epilog="Example: noisybench labels make digits noise=pair_flip --output labels/pair")
+labels_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Make, show, check, export and import label sets."
+)
+app.add_typer(
+    labels_app,
+    name="labels",
+    epilog="Example: noisybench labels make digits noise=pair_flip --output labels/pair",
+)
 
-Overrides = Annotated[list[str] | None, typer.Argument(help="Overrides such as noise.rate=0.2 mitigations=elr seed=0,1,2")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="Overrides such as noise.rate=0.2 mitigations=elr seed=0,1,2")
+]
 Recipe = Annotated[str, typer.Argument(help="A shipped recipe (`noisybench list recipes`) or the path of a YAML file")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Runs at a time; by default as many as the cores allow")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop")]
@@ -44,7 +52,9 @@ def _global(
     """Find out which remedy for wrong labels to trust."""
 
 
-@app.command(epilog="Example: noisybench run digits noise=pair_flip noise.rate=0.4 mitigations=elr mitigations.elr.beta=0.7 seed=0")
+@app.command(
+    epilog="Example: noisybench run digits noise=pair_flip noise.rate=0.4 mitigations=elr mitigations.elr.beta=0.7 seed=0"
+)
 def run(recipe: Recipe, overrides: Overrides = None, workers: Workers = None, dry_run: DryRun = False) -> None:
     """Train one recipe; commas in an override make several runs. A finished run is not trained again."""
     from noisybench.spec import read_recipe
@@ -114,11 +124,17 @@ def _show(store: Store, wanted: set[str], html: Path | None) -> None:
     example = cells[0].rows[0]
     console.print(f"The same with curves: {html.resolve()}")
     console.print("Next:")
-    console.print("  noisybench leaderboard --rule noisy_val            rank by the epoch that noisy validation chooses")
-    console.print(f"  noisybench describe {example.stack.split('(')[0].split('+')[0]:<30} what the best stack does, and its parameters")
+    console.print(
+        "  noisybench leaderboard --rule noisy_val            rank by the epoch that noisy validation chooses"
+    )
+    console.print(
+        f"  noisybench describe {example.stack.split('(')[0].split('+')[0]:<30} what the best stack does, and its parameters"
+    )
     console.print("  noisybench run digits mitigations=mixup+gce        a stack of your own")
     console.print("  noisybench inspect digits noise=pair_flip          what a noise model does to the labels")
-    console.print("  mlflow ui --backend-store-uri sqlite:///mlflow.db  every run with its curves" if store.embedded else "")
+    console.print(
+        "  mlflow ui --backend-store-uri sqlite:///mlflow.db  every run with its curves" if store.embedded else ""
+    )
 
 
 @app.command(epilog="Example: noisybench leaderboard --rule noisy_val --format markdown -o results.md")
@@ -136,7 +152,11 @@ def leaderboard(
     from noisybench.records import SELECTION_RULES
     from noisybench.tracking import Store
 
-    for name, value, known in (("rule", rule, list(SELECTION_RULES)), ("test", test, ["blocks", "paired_t"]), ("format", format, FORMATS)):
+    for name, value, known in (
+        ("rule", rule, list(SELECTION_RULES)),
+        ("test", test, ["blocks", "paired_t"]),
+        ("format", format, FORMATS),
+    ):
         if value not in known:
             raise UserError(f"--{name}: unknown {name} `{value}`; {nearest(value, known)}")
     if format == "html" and output is None:
@@ -179,7 +199,10 @@ def _write(path: Path, text: str) -> None:
 
 @app.command("list", epilog="Example: noisybench list mitigations")
 def list_names(
-    kind: Annotated[str | None, typer.Argument(help="noise_models, mitigations, datasets, tasks, networks, recipes or suites")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="noise_models, mitigations, datasets, tasks, networks, recipes or suites"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For programs")] = False,
 ) -> None:
     """List what can be used, with a line about each."""
@@ -204,7 +227,9 @@ def _summaries(kind: str) -> dict[str, str]:
     if kind in CONFIG_KINDS:
         from noisybench.spec import read_yaml, shipped
 
-        return {name: " ".join(str(read_yaml(kind, name).get("description", "")).split()) for name in sorted(shipped(kind))}
+        return {
+            name: " ".join(str(read_yaml(kind, name).get("description", "")).split()) for name in sorted(shipped(kind))
+        }
     from noisybench.registry import entries
 
     return {name: entry.summary for name, entry in entries(kind).items()}
@@ -219,14 +244,24 @@ def describe(name: Annotated[str, typer.Argument(help="Any listed name")]) -> No
     found = [entries(kind)[name] for kind in KINDS if name in entries(kind)]
     configs = [(kind, shipped(kind)[name]) for kind in CONFIG_KINDS if name in shipped(kind)]
     if not found and not configs:
-        known = {each for kind in KINDS for each in entries(kind)} | {each for kind in CONFIG_KINDS for each in shipped(kind)}
+        known = {each for kind in KINDS for each in entries(kind)} | {
+            each for kind in CONFIG_KINDS for each in shipped(kind)
+        }
         raise UserError(f"nothing is named `{name}`; {nearest(name, known)} (`noisybench list`)")
     for entry in found:
         typer.echo(f"{entry.name} ({entry.kind.replace('_', ' ').removesuffix('s')})\n\n{entry.documentation}\n")
         for field, (kind, spec) in entry.schema.fields.items():
             allowed = f", allowed {spec.describe_range()}" if spec.bounds else ""
-            searched = f", search {spec.low:g} to {spec.high:g}{' (log)' if spec.log else ''}" if spec.low is not None and spec.high is not None else ""
-            kind_name = getattr(kind, "__name__", str(kind)) if not str(kind).startswith(("typing", "list", "dict")) else str(kind).replace("typing.", "")
+            searched = (
+                f", search {spec.low:g} to {spec.high:g}{' (log)' if spec.log else ''}"
+                if spec.low is not None and spec.high is not None
+                else ""
+            )
+            kind_name = (
+                getattr(kind, "__name__", str(kind))
+                if not str(kind).startswith(("typing", "list", "dict"))
+                else str(kind).replace("typing.", "")
+            )
             typer.echo(f"  {field} = {spec.default}    ({kind_name}{allowed}{searched})\n      {spec.help}")
         typer.echo(f"\n  file: {entry.source}\n")
     for kind, path in configs:
@@ -249,7 +284,8 @@ def inspect(recipe: Recipe, overrides: Overrides = None, output: Output = None) 
 
 @app.command(epilog="Example: noisybench validate my-suite.yaml seeds=[0,1]")
 def validate(
-    name: Annotated[str, typer.Argument(help="A recipe or suite, shipped or a YAML file")], overrides: Overrides = None
+    name: Annotated[str, typer.Argument(help="A recipe or suite, shipped or a YAML file")],
+    overrides: Overrides = None,
 ) -> None:
     """Check a recipe or suite completely, data and stacks included, without training."""
     from noisybench.bench import SUITE_FIELDS, read_suite
@@ -280,7 +316,10 @@ def doctor() -> None:
         raise typer.Exit(1)
 
 
-@labels_app.command("make", epilog="Example: noisybench labels make digits noise=pair_flip noise.rate=0.3 --output labels/pair")
+@labels_app.command(
+    "make",
+    epilog="Example: noisybench labels make digits noise=pair_flip noise.rate=0.3 --output labels/pair",
+)
 def labels_make(
     recipe: Recipe,
     overrides: Overrides = None,
@@ -326,7 +365,9 @@ def labels_verify(
     if recipe is not None:
         dataset = _one(recipe, overrides).dataset.build().load()
         if dataset.hash != found.manifest["dataset"]["sha256"]:
-            raise UserError(f"{folder} was made for another dataset ({found.manifest['dataset']['sha256'][:12]}… is not {dataset.hash[:12]}…)")
+            raise UserError(
+                f"{folder} was made for another dataset ({found.manifest['dataset']['sha256'][:12]}… is not {dataset.hash[:12]}…)"
+            )
     typer.echo(f"{folder}: the labels match their manifest ({found.hash})")
 
 
@@ -352,7 +393,10 @@ def labels_export(
 
 @labels_app.command("import", epilog="Example: noisybench labels import my-labels.csv digits --output labels/mine")
 def labels_import(
-    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file with a column `observed`, and `index` where not all rows")],
+    file: Annotated[
+        Path,
+        typer.Argument(help="A .csv or .parquet file with a column `observed`, and `index` where not all rows"),
+    ],
     recipe: Recipe,
     overrides: Overrides = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write")] = Path("labels"),
@@ -408,5 +452,8 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        typer.echo(f"internal error: {type(error).__name__}: {error}\nrun the same command with --debug and report it", err=True)
+        typer.echo(
+            f"internal error: {type(error).__name__}: {error}\nrun the same command with --debug and report it",
+            err=True,
+        )
         raise SystemExit(1) from None

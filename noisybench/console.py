@@ -50,6 +50,7 @@ class Interrupts:
         self._console = console
 
     def __call__(self) -> int:
+        """How often it was pressed."""
         return self.count
 
     @contextmanager
@@ -86,7 +87,9 @@ class Display:
         if not self._console.is_terminal:
             yield
             return
-        with Live(get_renderable=self._picture, console=self._console, refresh_per_second=4, transient=True) as self._live:
+        with Live(
+            get_renderable=self._picture, console=self._console, refresh_per_second=4, transient=True
+        ) as self._live:
             yield
         self._live = None
 
@@ -107,7 +110,9 @@ class Display:
             if event.kind == "failed":
                 self._console.print(Text(f"failed: {event.spec.title}: {event.data['reason']}", style="red"))
             elif not self._console.is_terminal:
-                self._console.print(f"[{self._done}/{self._total}] {event.spec.title} · {event.kind} · {self._time_left()}")
+                self._console.print(
+                    f"[{self._done}/{self._total}] {event.spec.title} · {event.kind} · {self._time_left()}"
+                )
 
     def _time_left(self) -> str:
         if self._left is None:
@@ -127,7 +132,9 @@ def print_plan(console: Console, plan: Plan, estimates: Sequence[float | None], 
     """The plan of a dry run, with costs from recorded runs."""
     groups: dict[tuple[str, str], list[float | None]] = {}
     for spec, seconds in zip(plan.todo, estimates, strict=True):
-        groups.setdefault((f"{spec.dataset_label} · {spec.noise.label(hide=('path',))}", spec.stack), []).append(seconds)
+        groups.setdefault((f"{spec.dataset_label} · {spec.noise.label(hide=('path',))}", spec.stack), []).append(
+            seconds
+        )
     table = Table("cell", "stack", "runs to do", "estimate of one", box=None, header_style="bold")
     for (cell, stack), seconds_of in groups.items():
         table.add_row(cell, stack, str(len(seconds_of)), duration(seconds_of[0]))
@@ -135,9 +142,15 @@ def print_plan(console: Console, plan: Plan, estimates: Sequence[float | None], 
         console.print(table)
     resumed = sum((spec.folder() / "checkpoint.ckpt").is_file() for spec in plan.todo)
     known = [each for each in estimates if each is not None]
-    total = duration(sum(known) / workers) if known and len(known) == len(estimates) else "unknown, no such run is recorded yet"
+    total = (
+        duration(sum(known) / workers)
+        if known and len(known) == len(estimates)
+        else "unknown, no such run is recorded yet"
+    )
     done = len(plan.specs) - len(plan.todo)
-    console.print(f"{len(plan.specs)} runs: {done} finished, {resumed} to go on with, {len(plan.todo) - resumed} to start.")
+    console.print(
+        f"{len(plan.specs)} runs: {done} finished, {resumed} to go on with, {len(plan.todo) - resumed} to start."
+    )
     if plan.todo:
         console.print(f"Estimate with {workers} at a time: {total}.")
 
@@ -166,7 +179,14 @@ def print_cells(console: Console, cells: Sequence[Cell], test: str) -> None:
         rows = text_rows(cell)
         # A column that holds nothing for this cell is left out.
         shown = [place for place in range(len(HEADER)) if any(row[place] not in ("", "–") for row in rows)]
-        table = Table(title=cell.title, title_style="bold", title_justify="left", box=None, header_style="bold", pad_edge=False)
+        table = Table(
+            title=cell.title,
+            title_style="bold",
+            title_justify="left",
+            box=None,
+            header_style="bold",
+            pad_edge=False,
+        )
         for place in shown:
             name = HEADER[place]
             table.add_column(

@@ -16,7 +16,6 @@ from noisybench.errors import UserError
 from noisybench.parameters import Parameterised, parameter
 from noisybench.seeds import Stream
 
-
 MEMORY_SHARE = 0.15
 """Largest part of the free memory that one split's images may take; larger ones stay on disk."""
 
@@ -90,9 +89,9 @@ class Dataset:
         for split in (self.train, self.validation, self.test):
             digest.update(repr(split.inputs.shape).encode())
             for start in range(0, len(split), 4096):
-                digest.update(np.ascontiguousarray(split.inputs[start : start + 4096]))
+                digest.update(split.inputs[start : start + 4096].tobytes())
             for array in (split.targets, split.index):
-                digest.update(np.ascontiguousarray(array, dtype="<i8"))
+                digest.update(array.astype("<i8").tobytes())
         return digest.hexdigest()
 
 
@@ -104,9 +103,18 @@ class DatasetSource(Parameterised, abc.ABC):
 
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
 
-    validation_fraction: float = parameter(0.1, ge=0, lt=1, help="share of the training examples held out, with noisy labels, for the `noisy_val` rule")
-    test_fraction: float = parameter(0.25, gt=0, lt=1, help="share held out for testing where the source has no test split")
-    train_size: int | None = parameter(None, ge=1, help="use only so many training examples, class-balanced as the source is")
+    validation_fraction: float = parameter(
+        0.1,
+        ge=0,
+        lt=1,
+        help="share of the training examples held out, with noisy labels, for the `noisy_val` rule",
+    )
+    test_fraction: float = parameter(
+        0.25, gt=0, lt=1, help="share held out for testing where the source has no test split"
+    )
+    train_size: int | None = parameter(
+        None, ge=1, help="use only so many training examples, class-balanced as the source is"
+    )
     test_size: int | None = parameter(None, ge=1, help="use only so many test examples")
     split_seed: int = parameter(0, ge=0, help="seed of the splits; not changed by the run's seed")
 
@@ -195,7 +203,9 @@ def stratified(targets: NDArray[np.int64], count: int, stream: Stream) -> NDArra
     return chosen
 
 
-def _subset(targets: NDArray[np.int64], rows: NDArray[np.int64], size: int | None, stream: Stream, name: str) -> NDArray[np.int64]:
+def _subset(
+    targets: NDArray[np.int64], rows: NDArray[np.int64], size: int | None, stream: Stream, name: str
+) -> NDArray[np.int64]:
     if size is None:
         return rows
     if size > len(rows):

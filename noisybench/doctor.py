@@ -18,7 +18,16 @@ Finding = tuple[str, str, bool]
 def examine() -> Iterator[Finding]:
     """Name, finding and verdict of each check."""
     yield "python", platform.python_version(), True
-    for name in ("noisybench", "torch", "torchvision", "pytorch-lightning", "mlflow", "optuna", "albumentations", "scikit-learn"):
+    for name in (
+        "noisybench",
+        "torch",
+        "torchvision",
+        "pytorch-lightning",
+        "mlflow",
+        "optuna",
+        "albumentations",
+        "scikit-learn",
+    ):
         try:
             yield name, importlib.metadata.version(name), True
         except importlib.metadata.PackageNotFoundError:

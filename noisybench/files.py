@@ -43,7 +43,9 @@ def download(url: str, sha256: str | None, place: Path) -> Path:
                 data = answer.read()
         except (urllib.error.URLError, OSError) as error:
             reason = getattr(error, "reason", error)
-            raise UserError(f"{url} cannot be downloaded ({reason}); fetch it elsewhere and put it at {place}") from None
+            raise UserError(
+                f"{url} cannot be downloaded ({reason}); fetch it elsewhere and put it at {place}"
+            ) from None
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
             raise UserError(f"{url} gave a file that is not the published one (its SHA-256 differs); nothing was kept")
         write_atomically(place, data)

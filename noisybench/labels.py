@@ -50,7 +50,7 @@ def observed_hash(train: NDArray[np.int64], validation: NDArray[np.int64], datas
     digest = hashlib.sha256(dataset_hash.encode())
     for part in (train, validation):
         digest.update(len(part).to_bytes(8, "little"))
-        digest.update(np.ascontiguousarray(part, dtype="<i8"))
+        digest.update(part.astype("<i8").tobytes())
     return digest.hexdigest()
 
 
@@ -58,7 +58,7 @@ def rows_hash(*arrays: NDArray[np.int64]) -> str:
     """SHA-256 over which rows the labels belong to and what they are held against."""
     digest = hashlib.sha256()
     for array in arrays:
-        digest.update(np.ascontiguousarray(array, dtype="<i8"))
+        digest.update(array.astype("<i8").tobytes())
     return digest.hexdigest()
 
 
@@ -169,13 +169,17 @@ def load(folder: Path) -> LabelSet:
     """
     manifest_file = folder / "manifest.json"
     if not manifest_file.is_file():
-        raise UserError(f"{folder}: no label set there (manifest.json is missing); make one with `noisybench labels make`")
+        raise UserError(
+            f"{folder}: no label set there (manifest.json is missing); make one with `noisybench labels make`"
+        )
     try:
         manifest = json.loads(manifest_file.read_text())
         classes = len(manifest["dataset"]["classes"])
         dataset_hash, stated = manifest["dataset"]["sha256"], manifest["sha256"]
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{manifest_file}: not a manifest of a label set ({error!r}); make the label set again") from None
+        raise UserError(
+            f"{manifest_file}: not a manifest of a label set ({error!r}); make the label set again"
+        ) from None
     tables = [folder / name for name in ("labels.parquet", "labels.csv") if (folder / name).exists()]
     if not tables:
         raise UserError(f"{folder}: labels.parquet or labels.csv is missing beside the manifest")
@@ -186,10 +190,14 @@ def load(folder: Path) -> LabelSet:
     parts = {name: table[table["split"] == name] for name in ("train", "validation")}
     try:
         arrays = {
-            (name, column): part[column].to_numpy(dtype=np.int64) for name, part in parts.items() for column in COLUMNS[1:]
+            (name, column): part[column].to_numpy(dtype=np.int64)
+            for name, part in parts.items()
+            for column in COLUMNS[1:]
         }
     except (ValueError, TypeError, OverflowError):
-        raise UserError(f"{tables[0]}: index, clean and observed must be whole numbers; make the label set again") from None
+        raise UserError(
+            f"{tables[0]}: index, clean and observed must be whole numbers; make the label set again"
+        ) from None
     train, validation = arrays["train", "observed"], arrays["validation", "observed"]
     found = observed_hash(train, validation, dataset_hash)
     rows = rows_hash(*(arrays[name, column] for name in parts for column in ("index", "clean")))
@@ -201,5 +209,7 @@ def load(folder: Path) -> LabelSet:
     measured = _measured(arrays["train", "clean"], train, arrays["validation", "clean"], validation, classes)
     wrong = [key for key, value in measured.items() if manifest.get(key) != value]
     if wrong:
-        raise UserError(f"{manifest_file}: {', '.join(wrong)} does not follow from the labels beside it; make the label set again")
+        raise UserError(
+            f"{manifest_file}: {', '.join(wrong)} does not follow from the labels beside it; make the label set again"
+        )
     return LabelSet(train, validation, manifest)

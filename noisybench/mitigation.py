@@ -40,7 +40,9 @@ class Knowledge:
         if name in facts:
             return facts[name]
         if name in KNOWLEDGE:
-            raise UserError(f"`{name}` is privileged knowledge that this mitigation reads but does not declare in `knowledge`")
+            raise UserError(
+                f"`{name}` is privileged knowledge that this mitigation reads but does not declare in `knowledge`"
+            )
         raise AttributeError(name)
 
 
@@ -282,7 +284,9 @@ class Stack:
             if chosen is None:
                 continue
             if chosen.shape != training_set.targets.shape or not bool((chosen.isfinite() & (chosen >= 0)).all()):
-                raise UserError(f"mitigations.{public_name(each)}: selection weights must be {len(training_set)} finite numbers >= 0")
+                raise UserError(
+                    f"mitigations.{public_name(each)}: selection weights must be {len(training_set)} finite numbers >= 0"
+                )
             weights = chosen.float() if weights is None else weights * chosen
             if not bool((weights > 0).any()):
                 raise UserError(
@@ -325,5 +329,3 @@ def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
 def probabilities_in_float32(logits: Tensor) -> Tensor:
     """(B, C) softmax in single precision, also where the network ran in bfloat16."""
     return logits.float().softmax(1)
-
-

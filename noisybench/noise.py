@@ -106,7 +106,9 @@ def sample_transitions(
     """
     classes = len(matrix)
     # Column order of row c: c+1, c+2, ..., c. Rotating makes the clean class last in every row.
-    rotated = matrix[np.arange(classes)[:, None], (np.arange(classes)[None, :] + np.arange(classes)[:, None] + 1) % classes]
+    rotated = matrix[
+        np.arange(classes)[:, None], (np.arange(classes)[None, :] + np.arange(classes)[:, None] + 1) % classes
+    ]
     cumulative = np.cumsum(rotated, axis=1)
     cumulative /= cumulative[:, -1:]
     # One search for all rows: row c occupies [c, c + 1). Exact, because `uniform` has 32 bits.

@@ -36,8 +36,16 @@ class Parameter:
         """Bounds as people write them, for example ``[0, 1)``; empty without bounds."""
         if not self.bounds:
             return ""
-        low = "[{:g}".format(self.bounds["ge"]) if "ge" in self.bounds else "({:g}".format(self.bounds.get("gt", -float("inf")))
-        high = "{:g}]".format(self.bounds["le"]) if "le" in self.bounds else "{:g})".format(self.bounds.get("lt", float("inf")))
+        low = (
+            "[{:g}".format(self.bounds["ge"])
+            if "ge" in self.bounds
+            else "({:g}".format(self.bounds.get("gt", -float("inf")))
+        )
+        high = (
+            "{:g}]".format(self.bounds["le"])
+            if "le" in self.bounds
+            else "{:g})".format(self.bounds.get("lt", float("inf")))
+        )
         return f"{low}, {high}"
 
 
@@ -97,7 +105,9 @@ class Schema:
         except pydantic.ValidationError as error:
             for each in error.errors():
                 where = ".".join(str(part) for part in each["loc"])
-                problems.append(f"{place}.{where}: {_reason(each)}, but got {each['input']!r}{self._allowed(each['loc'][0])}")
+                problems.append(
+                    f"{place}.{where}: {_reason(each)}, but got {each['input']!r}{self._allowed(each['loc'][0])}"
+                )
             return {}, problems
         return complete, problems
 
@@ -111,9 +121,9 @@ class Schema:
 
     @functools.cached_property
     def _model(self) -> type[pydantic.BaseModel]:
+        field: Any = pydantic.Field
         fields: dict[str, Any] = {
-            name: (kind, pydantic.Field(default=spec.default, **spec.bounds))  # type: ignore[arg-type]
-            for name, (kind, spec) in self.fields.items()
+            name: (kind, field(default=spec.default, **spec.bounds)) for name, (kind, spec) in self.fields.items()
         }
         config = pydantic.ConfigDict(allow_inf_nan=False, coerce_numbers_to_str=True)
         return pydantic.create_model("Parameters", __config__=config, **fields)
@@ -135,7 +145,8 @@ class Parameterised:
     """
 
     def __init__(self, **values: Any) -> None:
-        schema = runtime_schema(type(self))
+        own: type = type(self)
+        schema = runtime_schema(own)
         complete, problems = schema.validate(values, type(self).__name__)
         if problems:
             raise UserError(*problems)
@@ -161,7 +172,9 @@ def runtime_schema(cls: type) -> Schema:
 # What an annotation or a `parameter(...)` line may use, so that both can be read without importing the module.
 STATIC_NAMES: dict[str, Any] = {
     **{kind.__name__: kind for kind in (int, float, bool, str, list, dict, tuple)},
-    **{"parameter": parameter, "Literal": Literal, "Path": Path},
+    "parameter": parameter,
+    "Literal": Literal,
+    "Path": Path,
 }
 
 

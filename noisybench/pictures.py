@@ -70,7 +70,9 @@ def label_set_page(dataset: Dataset, labels: LabelSet, path: Path, examples: int
     _count_panel(figure.add_subplot(grid[0, 2]), dataset, labels)
     _example_panel(figure, grid, dataset, labels, examples)
     noise = labels.manifest["noise"]
-    figure.suptitle(f"{dataset.name} · {noise['name']} · {noise['convention']}\nlabel set {labels.hash[:16]}", fontsize=11)
+    figure.suptitle(
+        f"{dataset.name} · {noise['name']} · {noise['convention']}\nlabel set {labels.hash[:16]}", fontsize=11
+    )
     figure.savefig(path)
 
 
@@ -117,7 +119,10 @@ def _example_panel(figure: Figure, grid: object, dataset: Dataset, labels: Label
         axes = figure.add_subplot(inner[place // 12, place % 12])
         picture = image.transpose(1, 2, 0)
         axes.imshow(picture[:, :, 0] if picture.shape[2] == 1 else picture, cmap="gray")
-        observed, clean = dataset.class_names[labels.train[row]], dataset.class_names[dataset.train.targets[row]]
+        observed, clean = (
+            dataset.class_names[labels.train[row]],
+            dataset.class_names[dataset.train.targets[row]],
+        )
         colour = "tab:red" if wrong[row] else "black"
         axes.set_title(f"{observed}\n(is {clean})" if wrong[row] else observed, fontsize=7, color=colour)
         axes.axis("off")

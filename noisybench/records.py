@@ -183,7 +183,14 @@ class RunRecord:
     def from_dict(cls, data: dict[str, Any]) -> RunRecord:
         """The record that `as_dict` wrote."""
         rows = [EpochRow(**row) for row in data["rows"]]
-        return cls(**{**data, "rows": rows, "detection": Detection(**data["detection"]), "cost": Cost(**data["cost"])})
+        return cls(
+            **{
+                **data,
+                "rows": rows,
+                "detection": Detection(**data["detection"]),
+                "cost": Cost(**data["cost"]),
+            }
+        )
 
 
 def last(rows: Sequence[EpochRow]) -> float | None:

@@ -138,19 +138,25 @@ def _static_schema(module: str, class_name: str) -> Schema:
         elif isinstance(base, ast.Name) and base.id in imported and _holds_parameters(imported[base.id][0]):
             fields.update(_static_schema(*imported[base.id]).fields)
     for node in classes[class_name].body:
-        declared = isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Call)
-        if declared and getattr(node.value.func, "id", "") == "parameter":  # type: ignore[union-attr]
-            fields[node.target.id] = (_evaluate(node.annotation, module), _evaluate(node.value, module))  # type: ignore[union-attr]
+        if not (
+            isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(node.value, ast.Call)
+        ):
+            continue
+        if isinstance(node.value.func, ast.Name) and node.value.func.id == "parameter":
+            fields[node.target.id] = (_evaluate(node.annotation, module), _evaluate(node.value, module))
     return Schema(fields)
 
 
 def _holds_parameters(module: str) -> bool:
     """Whether a base class from that module can declare parameters: third-party bases such as torch's do not."""
-    return not module.startswith(("torch", "pytorch_lightning", "abc", "typing", "collections")) and module != "noisybench.parameters"
+    return (
+        not module.startswith(("torch", "pytorch_lightning", "abc", "typing", "collections"))
+        and module != "noisybench.parameters"
+    )
 
 
-def _evaluate(node: ast.AST, module: str) -> Any:
-    code = compile(ast.Expression(node), module, "eval")  # type: ignore[arg-type]
+def _evaluate(node: ast.expr, module: str) -> Any:
+    code = compile(ast.Expression(node), module, "eval")
     try:
         return eval(code, {"__builtins__": {}, **STATIC_NAMES})
     except NameError as error:

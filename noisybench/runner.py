@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib.metadata
 import json
 import logging
 import platform
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytorch_lightning
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
@@ -173,7 +173,11 @@ def _publish(store: Store, run_id: str, record: RunRecord, facts: Path, folder: 
 
 
 def _tags(label_set: str, knowledge: Iterable[str], environment: dict[str, str]) -> dict[str, str]:
-    return {"label_set": label_set, "knowledge": ", ".join(knowledge), **{f"env.{k}": v for k, v in environment.items()}}
+    return {
+        "label_set": label_set,
+        "knowledge": ", ".join(knowledge),
+        **{f"env.{k}": v for k, v in environment.items()},
+    }
 
 
 class _Lock:
@@ -209,11 +213,17 @@ class _Sender:
             self.store.log_rows(self.run_id, rows)
         except Exception as error:
             self.behind = True
-            logging.getLogger("noisybench").warning("the store does not take rows now, they follow at the end: %s", error)
+            logging.getLogger("noisybench").warning(
+                "the store does not take rows now, they follow at the end: %s", error
+            )
 
 
 def train(
-    prepared: Prepared, folder: Path, send: Callable[[list[EpochRow]], None], report: Report, stop: Callable[[], bool]
+    prepared: Prepared,
+    folder: Path,
+    send: Callable[[list[EpochRow]], None],
+    report: Report,
+    stop: Callable[[], bool],
 ) -> Recorder:
     """Fit the task under its stack, from the checkpoint in ``folder`` if there is one.
 
@@ -282,7 +292,11 @@ class Recorder(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Rows and costs so far."""
-        return {"rows": [dataclasses.asdict(row) for row in self.rows], "by_epoch": self.by_epoch, "spent": dict(self._spent)}
+        return {
+            "rows": [dataclasses.asdict(row) for row in self.rows],
+            "by_epoch": self.by_epoch,
+            "spent": dict(self._spent),
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the rows of an interrupted run."""
@@ -319,7 +333,8 @@ class Recorder(Callback):
         if len([row for row in self.rows if row.stage == "train"]) < (trainer.max_epochs or 0):
             return
         stack, training_set = self.prepared.stack, pl_module.training_set
-        if any([each.refine(pl_module, training_set) for each in stack.mitigations]):
+        changed = [each.refine(pl_module, training_set) for each in stack.mitigations]
+        if any(changed):
             pl_module.networks_changed()
             self._add_row(pl_module, "refine", self.rows[-1].epoch)
         self._clock(pl_module)
@@ -366,7 +381,12 @@ class Recorder(Callback):
         train = self.prepared.dataset.train
         final = self._final
         return Samples(
-            train.index, self.prepared.labels.train, train.targets, final["belief"], final["prediction"], final["correction"]
+            train.index,
+            self.prepared.labels.train,
+            train.targets,
+            final["belief"],
+            final["prediction"],
+            final["correction"],
         )
 
     def predictions(self) -> Predictions:
@@ -462,7 +482,7 @@ def _weights_hash(weights: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in weights.items():
         digest.update(name.encode())
-        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy() if tensor.numel() else b"")
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -482,7 +502,7 @@ def describe_environment(spec: RunSpec) -> dict[str, str]:
         "noisybench": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "pytorch_lightning": pytorch_lightning.__version__,
+        "pytorch_lightning": importlib.metadata.version("pytorch-lightning"),
         "numpy": np.__version__,
         "device": torch.cuda.get_device_name() if use_gpu else f"{platform.machine()} processor",
         "threads": str(spec.execution.threads),

@@ -107,7 +107,9 @@ class Component:
         """Short text: the name, any rate, and the parameters that are not at their default, but those in ``hide``."""
         fields = find(self.kind, self.name).schema.fields
         changed = {
-            k: v for k, v in self.parameters.items() if k not in hide and (v != fields[k][1].default or (k == "rate" and v is not None))
+            k: v
+            for k, v in self.parameters.items()
+            if k not in hide and (v != fields[k][1].default or (k == "rate" and v is not None))
         }
         inside = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in changed.items())
         return f"{self.name}({inside})" if inside else self.name
@@ -196,9 +198,13 @@ def resolve(raw: Mapping[str, Any]) -> RunSpec:
     task = _component("tasks", raw.get("task", "classification"), "task", problems)
     dataset = _component("datasets", raw.get("dataset", "digits"), "dataset", problems)
     noise = _component("noise_models", raw.get("noise", "clean"), "noise", problems)
-    members = [_component("mitigations", each, _place(each), problems) for each in stack_members(raw.get("mitigations"))]
+    members = [
+        _component("mitigations", each, _place(each), problems) for each in stack_members(raw.get("mitigations"))
+    ]
     names = [member.name for member in members if member]
-    problems += [f"mitigations: `{name}` stands twice in the stack" for name in sorted({n for n in names if names.count(n) > 1})]
+    problems += [
+        f"mitigations: `{name}` stands twice in the stack" for name in sorted({n for n in names if names.count(n) > 1})
+    ]
     budget = _section(Budget, raw.get("budget") or {}, "budget", problems)
     execution = _section(Execution, raw.get("execution") or {}, "execution", problems)
     seed = raw.get("seed", 0)
@@ -347,11 +353,15 @@ def override(raw: Mapping[str, Any], path: list[str], value: Any) -> dict[str, A
     """
     changed = copy.deepcopy(dict(raw))
     if path[0] == "mitigations" and len(path) > 1:
-        members = [each if isinstance(each, dict) else {"name": each} for each in stack_members(changed.get("mitigations"))]
+        members = [
+            each if isinstance(each, dict) else {"name": each} for each in stack_members(changed.get("mitigations"))
+        ]
         chosen = [each for each in members if each.get("name") == path[1]]
         if not chosen or len(path) != 3:
             stack = [str(each.get("name")) for each in members]
-            raise UserError(f"{'.'.join(path)}: expected mitigations.NAME.PARAMETER with a member of the stack; {nearest(path[1], stack)}")
+            raise UserError(
+                f"{'.'.join(path)}: expected mitigations.NAME.PARAMETER with a member of the stack; {nearest(path[1], stack)}"
+            )
         chosen[0][path[2]] = value
         changed["mitigations"] = members
         return changed

@@ -46,7 +46,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
             torch.manual_seed(torch_seed("initialisation", seed, number))
             self.networks.append(self.build_network())
         if budget.channels_last:
-            self.networks.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.networks.to(memory_format=torch.channels_last)
         self.forwards: list[Any] = [torch.compile(net) if budget.compile else net for net in self.networks]
         self.weights: Tensor | None = None
         self.train_loss = float("nan")
@@ -87,7 +87,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The budget's optimiser over all networks together; each step is elementwise, so they do not interact."""
         budget, parameters = self.budget, self.networks.parameters()
-        common = {"lr": budget.learning_rate, "weight_decay": budget.weight_decay}
+        common: dict[str, Any] = {"lr": budget.learning_rate, "weight_decay": budget.weight_decay}
         if budget.optimizer == "sgd":
             return torch.optim.SGD(parameters, momentum=budget.momentum, nesterov=budget.nesterov, **common)
         kind = torch.optim.Adam if budget.optimizer == "adam" else torch.optim.AdamW
@@ -142,7 +142,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
                     loss = loss * self.weights[each.index]
                 loss = loss.mean()
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             total += loss.detach()
         # The one point of the epoch at which the host waits for the device.

@@ -170,9 +170,14 @@ class Store:
         measured = {f"rule/{rule}": select(record, rule) for rule in SELECTION_RULES}
         measured |= {f"cost/{name}": value for name, value in record.as_dict()["cost"].items()}
         measured |= {f"detection/{name}": value for name, value in record.as_dict()["detection"].items()}
-        measured |= {"calibration_error": record.calibration_error, "correction_accuracy": record.correction_accuracy}
+        measured |= {
+            "calibration_error": record.calibration_error,
+            "correction_accuracy": record.correction_accuracy,
+        }
         end = record.rows[-1]
-        metrics = [Metric(name, float(value), end.time, end.epoch) for name, value in measured.items() if value is not None]
+        metrics = [
+            Metric(name, float(value), end.time, end.epoch) for name, value in measured.items() if value is not None
+        ]
         self.client.log_batch(run_id, metrics=metrics)
         self.client.log_artifacts(run_id, str(folder))
         self.client.set_terminated(run_id, "FINISHED")
@@ -195,7 +200,7 @@ class Store:
             return
         from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-        monitor = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=self.uri)
+        monitor: Any = SystemMetricsMonitor(run_id, resume_logging=True, tracking_uri=self.uri)  # type: ignore[no-untyped-call]
         monitor.start()
         try:
             yield
@@ -208,7 +213,9 @@ class Store:
 
     def failed(self) -> dict[str, str]:
         """Reason of every identity whose latest attempt failed."""
-        return {run.data.tags[f"{PREFIX}identity"]: run.data.tags.get(f"{PREFIX}error", "") for run in self._runs("FAILED")}
+        return {
+            run.data.tags[f"{PREFIX}identity"]: run.data.tags.get(f"{PREFIX}error", "") for run in self._runs("FAILED")
+        }
 
     def records(self) -> list[RunRecord]:
         """All finished runs."""

@@ -89,7 +89,12 @@ def _check(sender: Connection, specs: list[RunSpec]) -> None:
     device = specs[0].execution.device if specs else "cpu"
     if device == "cuda" and not torch.cuda.is_available():
         problems["execution.device: `cuda` was asked for, but torch sees no GPU here; see `noisybench doctor`"] = None
-    sender.send({"problems": list(problems), "gpu": device == "cuda" or (device == "auto" and torch.cuda.is_available())})
+    sender.send(
+        {
+            "problems": list(problems),
+            "gpu": device == "cuda" or (device == "auto" and torch.cuda.is_available()),
+        }
+    )
 
 
 def run_all(

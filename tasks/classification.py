@@ -8,7 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.augmentation import augment
-from noisybench.mitigation import Batch, LazyTensor, Stack, TrainingSet, cross_entropy, probabilities_in_float32
+from noisybench.mitigation import (
+    Batch,
+    LazyTensor,
+    Stack,
+    TrainingSet,
+    cross_entropy,
+    probabilities_in_float32,
+)
 from noisybench.networks import build_network
 from noisybench.spec import Budget
 from noisybench.task import Task
@@ -18,6 +25,9 @@ EVALUATION_BATCH = 1000
 
 class Classification(Task):
     """One class per image: cross-entropy, batched augmentation, accuracy of the deployed network."""
+
+    mean: Tensor
+    scale: Tensor
 
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack) -> None:
         super().__init__(budget, seed, training_set, stack)

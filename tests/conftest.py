@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import shutil
-from collections.abc import Iterator
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -32,20 +32,31 @@ def workspace(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> P
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow takes seconds to make a database, so one is made and copied."""
-    folder = tmp_path_factory.mktemp("database")
-    store = Store(f"sqlite:///{folder / 'mlflow.db'}")
-    store.check()
-    store.client.search_experiments()
-    return folder / "mlflow.db"
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    Store(f"sqlite:///{path}").client.search_experiments()
+    return path
+
+
+def copy_database(source: Path, target: Path) -> None:
+    """Copy what is committed, also what still stands in the write-ahead log."""
+    with (
+        contextlib.closing(sqlite3.connect(source)) as old,
+        contextlib.closing(sqlite3.connect(target)) as new,
+    ):
+        old.backup(new)
 
 
 @pytest.fixture
-def store(workspace: Path, empty_database: Path) -> Iterator[Store]:
+def server_database(tmp_path: Path, empty_database: Path) -> Path:
+    """A database for a server."""
+    copy_database(empty_database, tmp_path / "server.db")
+    return tmp_path / "server.db"
+
+
+@pytest.fixture
+def store(workspace: Path, empty_database: Path) -> Store:
     """The embedded store of the working folder, without runs."""
-    shutil.copy(empty_database, workspace / "mlflow.db")
+    copy_database(empty_database, workspace / "mlflow.db")
     made = Store()
-    made.client.delete_experiment(made.experiment)
-    made.client.rename_experiment(made.experiment, "template")
-    fresh = Store()
-    fresh.check()
-    return fresh
+    made.check()
+    return made

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tests.helpers import facts, prepared_toy, toy_dataset, toy_labels, train_toy
 
 from noisybench import labels
 from noisybench.dataset import Dataset, DatasetSource
@@ -18,6 +17,7 @@ from noisybench.noise import NoiseModel
 from noisybench.parameters import Parameter, runtime_schema
 from noisybench.registry import Entry
 from noisybench.runner import prepare
+from tests.helpers import facts, prepared_toy, toy_dataset, toy_labels, train_toy
 
 STANDARD_KEYS = {
     "train_loss", "train_accuracy", "noisy_val_accuracy", "noisy_val_loss", "test_accuracy", "test_loss",
@@ -63,7 +63,7 @@ def check_noise_model(entry: Entry, folder: Path) -> None:
     assert made.manifest["noise"]["convention"]
     assert made.manifest["realised_rate"] == np.mean(made.train != dataset.train.targets)
     check_transitions(made, dataset)
-    if "seed" in parameters or made.manifest["transition_matrix"] is not None and made.manifest["realised_rate"] > 0:
+    if "seed" in parameters or (made.manifest["transition_matrix"] is not None and made.manifest["realised_rate"] > 0):
         other = cls(**{**parameters, "seed": 1}).corrupt(dataset)
         assert other.hash != made.hash, "another seed must give other labels"
 
@@ -206,5 +206,3 @@ def prepare_on(dataset: Dataset) -> Any:
 
     spec = toy_spec(budget={"epochs": 1})
     return prepare(spec, dataset, toy_labels(dataset))
-
-

@@ -41,7 +41,13 @@ def toy_labels(dataset: Dataset, wrong_every: int = 4) -> LabelSet:
         wrong = np.arange(len(split)) % wrong_every == 1 if wrong_every else np.zeros(len(split), dtype=bool)
         return (split.targets + wrong) % dataset.num_classes
 
-    described = {"name": "toy", "parameters": {}, "seed": 0, "convention": "by position", "nominal_rate": None}
+    described = {
+        "name": "toy",
+        "parameters": {},
+        "seed": 0,
+        "convention": "by position",
+        "nominal_rate": None,
+    }
     rate = 1 / wrong_every if wrong_every else 0.0
     eye = np.eye(dataset.num_classes)
     matrix = (1 - rate) * eye + rate * np.roll(eye, 1, axis=1)
@@ -55,7 +61,9 @@ def toy_spec(mitigations: Any = "cross_entropy", **fields: Any) -> RunSpec:
     return resolve({"mitigations": mitigations, "budget": budget, "execution": execution, **fields})
 
 
-def prepared_toy(mitigations: Any, dataset: Dataset | None = None, labels: LabelSet | None = None, **fields: Any) -> Prepared:
+def prepared_toy(
+    mitigations: Any, dataset: Dataset | None = None, labels: LabelSet | None = None, **fields: Any
+) -> Prepared:
     """A checked run on the toy data."""
     dataset = dataset or toy_dataset()
     return prepare(toy_spec(mitigations, **fields), dataset, labels or toy_labels(dataset))

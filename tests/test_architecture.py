@@ -44,7 +44,9 @@ def files(folder: str) -> list[Path]:
         ("tasks", "noisybench.tasks", ("noisybench.networks", "noisybench.spec")),
     ],
 )
-def test_content_imports_contracts_and_its_own_private_helpers(folder: str, package: str, extra: tuple[str, ...]) -> None:
+def test_content_imports_contracts_and_its_own_private_helpers(
+    folder: str, package: str, extra: tuple[str, ...]
+) -> None:
     for file in files(folder):
         for module in imports(file):
             allowed = (
@@ -57,7 +59,12 @@ def test_content_imports_contracts_and_its_own_private_helpers(folder: str, pack
 
 
 def test_the_engine_never_imports_concrete_content() -> None:
-    content = ("noisybench.noise_models.", "noisybench.mitigations.", "noisybench.tasks.", "noisybench.networks.")
+    content = (
+        "noisybench.noise_models.",
+        "noisybench.mitigations.",
+        "noisybench.tasks.",
+        "noisybench.networks.",
+    )
     for file in (ROOT / "noisybench").glob("*.py"):
         for module in imports(file):
             assert not module.startswith(content), f"{file.name} imports {module}"

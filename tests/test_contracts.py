@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests import contracts
 
 from noisybench.registry import entries
+from tests import contracts
 
 
 @pytest.mark.parametrize("name", entries("noise_models"))

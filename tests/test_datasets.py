@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from noisybench.tasks.datasets import _images
 
 from noisybench import dataset as dataset_module
 from noisybench.dataset import LazyImages, stratified
 from noisybench.errors import UserError
 from noisybench.registry import find
 from noisybench.seeds import Stream
-from noisybench.tasks.datasets import _images
 
 
 def png(value: int, width: int = 4) -> bytes:
@@ -57,7 +57,11 @@ def test_a_decoded_set_is_not_decoded_again(monkeypatch: pytest.MonkeyPatch) -> 
     np.testing.assert_array_equal(first, second)
 
 
-@given(counts=st.lists(st.integers(1, 30), min_size=2, max_size=6), share=st.floats(0, 1), seed=st.integers(0, 99))
+@given(
+    counts=st.lists(st.integers(1, 30), min_size=2, max_size=6),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
 def test_stratified_takes_each_class_in_proportion(counts: list[int], share: float, seed: int) -> None:
     targets = np.repeat(np.arange(len(counts)), counts)
     wanted = round(share * len(targets))
@@ -139,7 +143,11 @@ def test_a_missing_download_says_which_file_to_put_where(name: str, tmp_path: Pa
         ("parquet", {"train": "nowhere.parquet"}, "there is no such file"),
         ("npz", {"path": "nowhere.npz"}, "there is no such file"),
         ("image_folder", {"root": "nowhere"}, "there is no such folder"),
-        ("digits", {"train_size": 99999}, r"dataset\.train_size: 99999 examples were asked for, but only 1213"),
+        (
+            "digits",
+            {"train_size": 99999},
+            r"dataset\.train_size: 99999 examples were asked for, but only 1213",
+        ),
     ],
 )
 def test_bad_places_are_refused(name: str, parameters: dict[str, Any], message: str) -> None:
@@ -149,7 +157,7 @@ def test_bad_places_are_refused(name: str, parameters: dict[str, Any], message: 
 
 def test_npz_refuses_pickled_objects_and_floats(tmp_path: Path) -> None:
     np.savez(tmp_path / "object.npz", images=np.array([{"a": 1}], dtype=object), labels=np.zeros(1))
-    with pytest.raises(UserError, match="not a .npz archive of plain arrays"):
+    with pytest.raises(UserError, match="archive of plain arrays"):
         build("npz", path=str(tmp_path / "object.npz")).load()
     np.savez(tmp_path / "float.npz", images=np.zeros((4, 8, 8)), labels=np.zeros(4))
     with pytest.raises(UserError, match="must be uint8"):
@@ -157,6 +165,11 @@ def test_npz_refuses_pickled_objects_and_floats(tmp_path: Path) -> None:
 
 
 def test_targets_outside_the_classes_are_refused(tmp_path: Path) -> None:
-    np.savez(tmp_path / "x.npz", images=np.zeros((4, 8, 8), np.uint8), labels=[0, 1, 2, 9], class_names=["a", "b", "c"])
+    np.savez(
+        tmp_path / "x.npz",
+        images=np.zeros((4, 8, 8), np.uint8),
+        labels=[0, 1, 2, 9],
+        class_names=["a", "b", "c"],
+    )
     with pytest.raises(UserError, match="targets go from 0 to 9, but 3 classes allow 0 to 2"):
         build("npz", path=str(tmp_path / "x.npz")).load()

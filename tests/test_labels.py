@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 import pytest
-from tests.helpers import toy_dataset, toy_labels
 
 from noisybench import labels
 from noisybench.errors import UserError
 from noisybench.registry import find
+from tests.helpers import toy_dataset, toy_labels
 
 
 @pytest.mark.parametrize("format", ["parquet", "csv"])
@@ -57,8 +57,14 @@ def test_a_flipped_byte_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda manifest: manifest.update(realised_rate=0.1), "realised_rate does not follow from the labels"),
-        (lambda manifest: manifest["transition_counts"][0].__setitem__(0, 1), "transition_counts does not follow"),
+        (
+            lambda manifest: manifest.update(realised_rate=0.1),
+            "realised_rate does not follow from the labels",
+        ),
+        (
+            lambda manifest: manifest["transition_counts"][0].__setitem__(0, 1),
+            "transition_counts does not follow",
+        ),
         (lambda manifest: manifest.pop("sha256"), "not a manifest of a label set"),
         (lambda manifest: manifest["dataset"].update(sha256="0" * 64), "do not match their manifest"),
     ],

@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from noisybench.noise_models.asymmetric_superclass_uniform import SUPERCLASSES
 from scipy import stats
-from tests.helpers import toy_dataset
 
 from noisybench.dataset import Dataset
 from noisybench.errors import UserError
 from noisybench.noise import sample_transitions
-from noisybench.noise_models.asymmetric_superclass_uniform import SUPERCLASSES
 from noisybench.registry import find
 from noisybench.seeds import Stream
+from tests.helpers import toy_dataset
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
@@ -32,7 +32,12 @@ def names(count: int) -> tuple[str, ...]:
     return tuple(f"class {number}" for number in range(count))
 
 
-@given(classes=st.integers(2, 30), rate=st.integers(0, 1000).map(lambda each: each / 1000), count=st.integers(0, 400), seed=st.integers(0, 1000))
+@given(
+    classes=st.integers(2, 30),
+    rate=st.integers(0, 1000).map(lambda each: each / 1000),
+    count=st.integers(0, 400),
+    seed=st.integers(0, 1000),
+)
 @settings(deadline=None, max_examples=60)
 def test_symmetric_noise_of_any_shape_and_rate(classes: int, rate: float, count: int, seed: int) -> None:
     dataset = toy_dataset(names(classes), size=count + 1, held_out=count // 3 + 1)
@@ -84,12 +89,26 @@ def test_labels_are_pinned_forever() -> None:
     dataset = toy_dataset(size=500)
     found = {
         name: model(name, rate=0.4, seed=3).corrupt(dataset).hash[:16]
-        for name in ("symmetric_exclusive", "symmetric_inclusive", "pair_flip", "asymmetric", "transition_matrix", "instance_dependent")
+        for name in (
+            "symmetric_exclusive",
+            "symmetric_inclusive",
+            "pair_flip",
+            "asymmetric",
+            "transition_matrix",
+            "instance_dependent",
+        )
     }
     assert found == PINNED
 
 
-PINNED = {'symmetric_exclusive': '3680c8ccc5fa0957', 'symmetric_inclusive': 'ef0a1d204ff6680a', 'pair_flip': '37ae7cae84bea94e', 'asymmetric': '132f918d2ffb2f39', 'transition_matrix': 'e3ee53bc30e542c0', 'instance_dependent': 'fea1625051fa49e8'}
+PINNED = {
+    "symmetric_exclusive": "3680c8ccc5fa0957",
+    "symmetric_inclusive": "ef0a1d204ff6680a",
+    "pair_flip": "37ae7cae84bea94e",
+    "asymmetric": "132f918d2ffb2f39",
+    "transition_matrix": "e3ee53bc30e542c0",
+    "instance_dependent": "fea1625051fa49e8",
+}
 
 
 def test_stream_values_are_pinned_forever() -> None:
@@ -105,7 +124,13 @@ PINNED_PERMUTATION = [4, 2, 3, 0, 1, 7, 5, 6]
 def test_cifar10_map_is_the_fields() -> None:
     matrix = model("asymmetric", rate=0.4).matrix(toy_dataset(CIFAR10))
     flips = {(CIFAR10[row], CIFAR10[column]) for row, column in np.argwhere(matrix == 0.4)}
-    assert flips == {("truck", "automobile"), ("bird", "airplane"), ("cat", "dog"), ("dog", "cat"), ("deer", "horse")}
+    assert flips == {
+        ("truck", "automobile"),
+        ("bird", "airplane"),
+        ("cat", "dog"),
+        ("dog", "cat"),
+        ("deer", "horse"),
+    }
 
 
 def test_own_map_takes_names_and_refuses_unknown_ones() -> None:
@@ -155,7 +180,10 @@ def test_instance_dependent_against_a_slow_reference() -> None:
             continue
         weights = Stream("instance_dependent", 2, dataset.hash, label).normal(64, 3)
         scores = [
-            sum(float(x) / 255 * round(w * 2**16) / 2**16 for x, w in zip(dataset.train.inputs[row].ravel(), weights[:, c], strict=True))
+            sum(
+                float(x) / 255 * round(w * 2**16) / 2**16
+                for x, w in zip(dataset.train.inputs[row].ravel(), weights[:, c], strict=True)
+            )
             for c in range(3)
         ]
         powers = [0.0 if c == label else np.exp(score - max(scores)) for c, score in enumerate(scores)]
@@ -244,8 +272,14 @@ def test_human_labels_must_belong_to_the_dataset(tmp_path: Path) -> None:
     dataset = toy_dataset()
     clean = np.concatenate([dataset.train.targets, dataset.validation.targets])
     for content, message in (
-        ({"clean_label": np.roll(clean, 1), "worse_label": clean}, "the clean labels in .* are not the dataset's"),
-        ({"clean_label": clean[:-1], "worse_label": clean[:-1]}, "has 159 labels, but the dataset's source has 160"),
+        (
+            {"clean_label": np.roll(clean, 1), "worse_label": clean},
+            "the clean labels in .* are not the dataset's",
+        ),
+        (
+            {"clean_label": clean[:-1], "worse_label": clean[:-1]},
+            "has 159 labels, but the dataset's source has 160",
+        ),
         ({"clean_label": clean}, r"noise\.labels: .* has no `worse_label`"),
         ({"worse_label": clean}, "has no `clean_label`"),
     ):
@@ -303,7 +337,9 @@ def test_own_labels_by_index_or_by_name(tmp_path: Path) -> None:
         (["cow"] * 160, None, "has the label 'cow'"),
     ],
 )
-def test_bad_label_files_are_refused(observed: list[Any], index: list[int] | None, message: str, tmp_path: Path) -> None:
+def test_bad_label_files_are_refused(
+    observed: list[Any], index: list[int] | None, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=message):
         model("from_file", path=write_table(tmp_path / "bad.csv", observed, index)).corrupt(toy_dataset(("cat", "dog")))
 

@@ -50,7 +50,13 @@ def test_numbers_that_yaml_takes_for_text() -> None:
 
 def test_spelled_out_defaults_do_not_change_the_identity() -> None:
     plain = resolve({"noise": "pair_flip", "mitigations": "elr"})
-    spelled = resolve({"noise": {"name": "pair_flip", "rate": 0.45, "seed": 0}, "mitigations": [{"name": "elr", "beta": 0.7}], "seed": 0})
+    spelled = resolve(
+        {
+            "noise": {"name": "pair_flip", "rate": 0.45, "seed": 0},
+            "mitigations": [{"name": "elr", "beta": 0.7}],
+            "seed": 0,
+        }
+    )
     assert plain.identity == spelled.identity
     assert plain.identity == resolve(plain.as_dict()).identity
 
@@ -68,7 +74,9 @@ def test_what_matters_changes_the_identity(change: dict[str, Any]) -> None:
 
 
 def test_where_it_runs_does_not_change_the_identity() -> None:
-    assert resolve({}).identity == resolve({"execution": {"device": "cpu", "threads": 2, "save_weights": True}}).identity
+    assert (
+        resolve({}).identity == resolve({"execution": {"device": "cpu", "threads": 2, "save_weights": True}}).identity
+    )
 
 
 def test_identity_follows_a_files_content_not_its_place(tmp_path: Path) -> None:
@@ -81,7 +89,8 @@ def test_identity_follows_a_files_content_not_its_place(tmp_path: Path) -> None:
 
 def test_every_problem_is_told_at_once() -> None:
     found = problems({
-        "nose": 1, "noise": {"name": "symmetric_exclusive", "rate": 1.2, "rat": 3}, "mitigations": ["elrr", {"name": "gce", "q": "x"}],
+        "nose": 1, "noise": {"name": "symmetric_exclusive", "rate": 1.2, "rat": 3},
+        "mitigations": ["elrr", {"name": "gce", "q": "x"}],
         "budget": {"epochs": 0, "networkk": "a"}, "seed": -1, "dataset": 7,
     })  # fmt: skip
     text = "\n".join(found)

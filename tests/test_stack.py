@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.contracts import check_mitigation_is_honest
-from tests.helpers import facts, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
 from noisybench import registry
 from noisybench.errors import RunFailed, UserError
 from noisybench.mitigation import Knowledge
 from noisybench.runner import prepare
+from tests.contracts import check_mitigation_is_honest
+from tests.helpers import facts, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
 PLUGINS = Path(__file__).parent / "plugins"
 
@@ -61,7 +61,9 @@ def test_undeclared_knowledge_cannot_be_read() -> None:
 
 
 def test_knowledge_that_the_cell_does_not_offer_is_refused() -> None:
-    spec = toy_spec({"name": "forward_correction", "matrix": "given"}, noise={"name": "instance_dependent", "rate": 0.2})
+    spec = toy_spec(
+        {"name": "forward_correction", "matrix": "given"}, noise={"name": "instance_dependent", "rate": 0.2}
+    )
     with pytest.raises(UserError, match="needs to know the transition matrix, which this cell does not offer"):
         prepare(spec, toy_dataset())
 
@@ -102,13 +104,20 @@ def test_an_empty_selection_is_refused(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("plugins")
 def test_refining_adds_a_row_beside_the_untouched_network(tmp_path: Path) -> None:
     recorder = train_toy(prepared_toy({"name": "half_of_the_examples", "reset": True}), tmp_path)
-    assert [(row.epoch, row.stage) for row in recorder.rows] == [(0, "train"), (1, "train"), (2, "train"), (2, "refine")]
+    assert [(row.epoch, row.stage) for row in recorder.rows] == [
+        (0, "train"),
+        (1, "train"),
+        (2, "train"),
+        (2, "refine"),
+    ]
     assert recorder.rows[-1].test_accuracy != recorder.rows[-2].test_accuracy
     assert recorder.predictions().by_epoch.shape == (40, 4)
 
 
 def test_a_loss_that_is_not_finite_is_a_failed_run(tmp_path: Path) -> None:
-    with pytest.raises(RunFailed, match=r"the training loss became (nan|inf) in epoch \d+; lower budget\.learning_rate"):
+    with pytest.raises(
+        RunFailed, match=r"the training loss became (nan|inf) in epoch \d+; lower budget\.learning_rate"
+    ):
         train_toy(prepared_toy("cross_entropy", budget={"learning_rate": 1e18}), tmp_path)
 
 
@@ -116,7 +125,12 @@ def test_streams_are_independent(tmp_path: Path) -> None:
     """Another network or batch size changes no label; another run seed changes weights but no label."""
     runs = [
         prepare(toy_spec(noise={"name": "pair_flip", "rate": 0.3}, seed=seed, budget=budget), toy_dataset())
-        for seed, budget in ((0, {}), (1, {}), (0, {"batch_size": 16}), (0, {"network": "resnet8_cifar_stem"}))
+        for seed, budget in (
+            (0, {}),
+            (1, {}),
+            (0, {"batch_size": 16}),
+            (0, {"network": "resnet8_cifar_stem"}),
+        )
     ]
     assert len({run.labels.hash for run in runs}) == 1
     hashes = [train_toy(run, tmp_path / str(i)).record({}).weights_sha256 for i, run in enumerate(runs[:2])]
@@ -149,7 +163,9 @@ def test_every_budget_trains_and_resumes(budget: dict[str, Any], tmp_path: Path)
 def test_bfloat16_follows_the_optimiser(tmp_path: Path) -> None:
     # Inside one autocast context torch would go on using the weights it converted in the first step.
     exact = train_toy(prepared_toy("cross_entropy", budget={"epochs": 8}), tmp_path / "exact")
-    rounded = train_toy(prepared_toy("cross_entropy", budget={"epochs": 8, "precision": "bfloat16"}), tmp_path / "rounded")
+    rounded = train_toy(
+        prepared_toy("cross_entropy", budget={"epochs": 8, "precision": "bfloat16"}), tmp_path / "rounded"
+    )
     assert exact.rows[-1].train_loss == pytest.approx(rounded.rows[-1].train_loss, abs=0.1)
     assert rounded.rows[-1].train_loss < 0.8 * rounded.rows[0].train_loss
 
@@ -163,10 +179,14 @@ def test_labels_of_a_toy_cell_are_what_the_recorder_scores(tmp_path: Path) -> No
     assert row.memorised == sum(samples.prediction[i] == samples.observed[i] for i in wrong) / len(wrong)
     assert row.recovered == sum(samples.prediction[i] == samples.clean[i] for i in wrong) / len(wrong)
     right = [i for i in range(len(samples.observed)) if i not in wrong]
-    pairs = [(samples.belief[i] < samples.belief[j]) + 0.5 * (samples.belief[i] == samples.belief[j]) for i in wrong for j in right]
+    pairs = [
+        (samples.belief[i] < samples.belief[j]) + 0.5 * (samples.belief[i] == samples.belief[j])
+        for i in wrong
+        for j in right
+    ]
     assert row.detection_auroc == pytest.approx(np.mean(pairs))
     predictions = recorder.predictions()
     assert row.test_accuracy == pytest.approx((predictions.probabilities.argmax(1) == predictions.target).mean())
-    assert [r.test_accuracy for r in recorder.rows] == pytest.approx(list((predictions.by_epoch == predictions.target[:, None]).mean(0)))
-
-
+    assert [r.test_accuracy for r in recorder.rows] == pytest.approx(
+        list((predictions.by_epoch == predictions.target[:, None]).mean(0))
+    )

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
-
 from noisybench.leaderboard.statistics import detectable_difference, holm, rank, standard_errors, summarise
+from scipy import stats
 
 
 def as_values(table: np.ndarray) -> dict[str, dict[int, float]]:

@@ -16,7 +16,9 @@ from noisybench.task import Task
 class TransitionCorrection(Mitigation):
     """A correction by the transition matrix of the noise (Patrini et al. 2017)."""
 
-    matrix: Literal["estimated", "given"] = parameter("estimated", help="estimate it, or be told it, which is knowledge")
+    matrix: Literal["estimated", "given"] = parameter(
+        "estimated", help="estimate it, or be told it, which is knowledge"
+    )
     warmup_epochs: int = parameter(10, ge=1, low=2, high=30, help="epochs of cross-entropy before the estimate")
     percentile: float = parameter(97.0, gt=0, le=100, low=90.0, high=100.0, help="which example stands for a class")
 

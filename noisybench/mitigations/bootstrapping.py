@@ -22,7 +22,14 @@ class Bootstrapping(Mitigation):
     """
 
     mode: Literal["soft", "hard"] = parameter("hard", help="mix in the probabilities, or the most likely class")
-    beta: float | None = parameter(None, ge=0, le=1, low=0.5, high=0.99, help="share of the observed target; by default 0.95 soft, 0.8 hard")
+    beta: float | None = parameter(
+        None,
+        ge=0,
+        le=1,
+        low=0.5,
+        high=0.99,
+        help="share of the observed target; by default 0.95 soft, 0.8 hard",
+    )
 
     @classmethod
     def examples(cls) -> tuple[dict[str, Any], ...]:
@@ -42,9 +49,8 @@ class Bootstrapping(Mitigation):
 def bootstrapped_cross_entropy(logits: Tensor, targets: Tensor, mode: str, beta: float) -> Tensor:
     """(B,) nats of (B, C) logits against beta * targets + (1 - beta) * own prediction."""
     logits = logits.float()
-    if mode == "soft":
-        own = logits.softmax(1)
-    else:
-        own = functional.one_hot(logits.argmax(1), logits.shape[1]).to(logits.dtype)
+    own = (
+        logits.softmax(1) if mode == "soft" else functional.one_hot(logits.argmax(1), logits.shape[1]).to(logits.dtype)
+    )
     mixed = torch.lerp(own, targets.to(logits.dtype), beta)
     return -(mixed * logits.log_softmax(1)).sum(1)

@@ -22,7 +22,14 @@ class CoTeaching(Mitigation):
 
     networks = 2
 
-    forget_rate: float | None = parameter(None, ge=0, lt=1, low=0.05, high=0.6, help="share finally left out; the true noise rate where not given")
+    forget_rate: float | None = parameter(
+        None,
+        ge=0,
+        lt=1,
+        low=0.05,
+        high=0.6,
+        help="share finally left out; the true noise rate where not given",
+    )
     ramp_epochs: int = parameter(10, ge=1, low=2, high=20, help="epochs until it is reached")
     ensemble: bool = parameter(False, help="deploy the mean prediction of both networks")
 

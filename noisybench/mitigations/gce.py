@@ -15,7 +15,9 @@ class GeneralisedCrossEntropy(Mitigation):
     The plain loss L_q; the paper's truncated variant, which alternates with pruning, is not part of it.
     """
 
-    q: float = parameter(0.7, gt=0, le=1, low=0.1, high=1.0, help="near 0 like cross-entropy, 1 like mean absolute error")
+    q: float = parameter(
+        0.7, gt=0, le=1, low=0.1, high=1.0, help="near 0 like cross-entropy, 1 like mean absolute error"
+    )
 
     def objective(self, task: Task, batch: Batch) -> Tensor:
         """The loss L_q; for soft targets its expectation over the target's class."""

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from noisybench.tasks.datasets._torchvision import TorchvisionSource, as_examples
 
 from noisybench.dataset import Examples
 from noisybench.seeds import Stream
-from noisybench.tasks.datasets._torchvision import TorchvisionSource, as_examples
 
 
 def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[Examples, Examples, tuple[str, ...]]:
@@ -33,7 +33,9 @@ def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[Examples, 
     return as_examples(train.data, train.targets), as_examples(test.data, test.targets), tuple(train.classes)
 
 
-def write_example(folder: Path, batches: list[str], test: str, label_key: str, meta: tuple[str, str, list[str]]) -> None:
+def write_example(
+    folder: Path, batches: list[str], test: str, label_key: str, meta: tuple[str, str, list[str]]
+) -> None:
     """Write random 32x32 images in the pickled-batch format, 60 per file."""
     folder.mkdir(parents=True)
     for name in [*batches, test]:

@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from noisybench.tasks.datasets._torchvision import TorchvisionSource, as_examples
 
 from noisybench.dataset import Examples
 from noisybench.seeds import Stream
-from noisybench.tasks.datasets._torchvision import TorchvisionSource, as_examples
 
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 
 
 def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[Examples, Examples]:

@@ -74,7 +74,8 @@ def decode_all(count: int, images: Callable[[], Iterator[Encoded]], size: int | 
         finally:
             partial.unlink(missing_ok=True)
     # Copy-on-write, because torch warns of read-only arrays; nothing writes.
-    return np.load(place, mmap_mode="c")
+    mapped: NDArray[np.uint8] = np.load(place, mmap_mode="c")
+    return mapped
 
 
 def _decode_into(path: Path, count: int, images: Iterator[Encoded], size: int | None) -> None:
@@ -95,7 +96,9 @@ def _decode_into(path: Path, count: int, images: Iterator[Encoded], size: int | 
                 array[row] = pixels
                 row += 1
     if array is None or row != count:
-        raise UserError(f"dataset: {count} images were announced, but {row} are there; a file is cut off, fetch it again")
+        raise UserError(
+            f"dataset: {count} images were announced, but {row} are there; a file is cut off, fetch it again"
+        )
     array.flush()
 
 

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from noisybench.tasks.datasets._images import to_channels_first
 
 from noisybench.dataset import DatasetSource, Examples
 from noisybench.errors import UserError
 from noisybench.parameters import parameter
-from noisybench.tasks.datasets._images import to_channels_first
-
 
 DAMAGED = (OSError, ValueError, KeyError, EOFError, AssertionError, pickle.UnpicklingError)
 """What torchvision's readers raise on files that are cut off or overwritten."""

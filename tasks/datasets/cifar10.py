@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from noisybench.dataset import Examples
 from noisybench.tasks.datasets._cifar import read_splits, write_example
 from noisybench.tasks.datasets._torchvision import TorchvisionSource
+
+from noisybench.dataset import Examples
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -27,5 +28,11 @@ class Cifar10(TorchvisionSource):
     def example(cls, folder: Path) -> dict[str, Any]:
         """A few random images in the pickled-batch format, whose checksums cannot be the published ones."""
         batches = [f"data_batch_{number}" for number in range(1, 6)]
-        write_example(folder / "cifar-10-batches-py", batches, "test_batch", "labels", ("batches.meta", "label_names", CLASSES))
+        write_example(
+            folder / "cifar-10-batches-py",
+            batches,
+            "test_batch",
+            "labels",
+            ("batches.meta", "label_names", CLASSES),
+        )
         return {"root": str(folder), "download": False, "verify": False}

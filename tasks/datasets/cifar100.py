@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from noisybench.dataset import Examples
 from noisybench.tasks.datasets._cifar import read_splits, write_example
 from noisybench.tasks.datasets._torchvision import TorchvisionSource
+
+from noisybench.dataset import Examples
 
 
 class Cifar100(TorchvisionSource):
@@ -25,5 +26,7 @@ class Cifar100(TorchvisionSource):
     def example(cls, folder: Path) -> dict[str, Any]:
         """A few random images of six classes in the pickled-batch format, whose checksums cannot be the published ones."""
         names = [f"class_{number}" for number in range(6)]
-        write_example(folder / "cifar-100-python", ["train"], "test", "fine_labels", ("meta", "fine_label_names", names))
+        write_example(
+            folder / "cifar-100-python", ["train"], "test", "fine_labels", ("meta", "fine_label_names", names)
+        )
         return {"root": str(folder), "download": False, "verify": False}

@@ -5,11 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from noisybench.dataset import Examples
 from noisybench.tasks.datasets._idx import FILES, read_splits, write_example
 from noisybench.tasks.datasets._torchvision import TorchvisionSource
 
-CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle_boot")
+from noisybench.dataset import Examples
+
+CLASSES = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle_boot",
+)
 
 
 class FashionMNIST(TorchvisionSource):

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from noisybench.tasks.datasets._images import Encoded, decode_all, file_key
 
 from noisybench.dataset import DatasetSource, Examples
 from noisybench.errors import UserError
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
-from noisybench.tasks.datasets._images import Encoded, decode_all, file_key
 
 
 class ImageFolder(DatasetSource):
@@ -35,9 +35,15 @@ class ImageFolder(DatasetSource):
         training = root / "train" if (root / "train").is_dir() else root
         class_names = tuple(sorted(each.name for each in training.iterdir() if each.is_dir() and each.name[0] != "."))
         if len(class_names) < 2:
-            raise UserError(f"dataset.root: {training} has {len(class_names)} class folders, but at least two are needed")
+            raise UserError(
+                f"dataset.root: {training} has {len(class_names)} class folders, but at least two are needed"
+            )
         tests = [root / name for name in ("test", "val") if training != root and (root / name).is_dir()]
-        return self._split(training, class_names), self._split(tests[0], class_names) if tests else None, class_names
+        return (
+            self._split(training, class_names),
+            self._split(tests[0], class_names) if tests else None,
+            class_names,
+        )
 
     def _split(self, folder: Path, class_names: tuple[str, ...]) -> Examples:
         from torchvision.datasets.folder import IMG_EXTENSIONS

@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from noisybench.tasks.datasets._images import to_channels_first
 
 from noisybench.dataset import DatasetSource, Examples
 from noisybench.errors import UserError
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
-from noisybench.tasks.datasets._images import to_channels_first
 
-NAMES = (("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_labels", "test_images", "test_labels"), ("images", "labels"))
+NAMES = (
+    ("x_train", "y_train", "x_test", "y_test"),
+    ("train_images", "train_labels", "test_images", "test_labels"),
+    ("images", "labels"),
+)
 
 
 class Npz(DatasetSource):
@@ -38,10 +42,14 @@ class Npz(DatasetSource):
         except FileNotFoundError:
             raise UserError(f"dataset.path: {path}: there is no such file") from None
         except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-            raise UserError(f"dataset.path: {path} is damaged or not a .npz archive of plain arrays ({error}); make it again") from None
+            raise UserError(
+                f"dataset.path: {path} is damaged or not a .npz archive of plain arrays ({error}); make it again"
+            ) from None
         names = next((each for each in NAMES if each[0] in arrays and each[1] in arrays), None)
         if names is None:
-            raise UserError(f"dataset.path: {path} must hold {' or '.join('/'.join(n[:2]) for n in NAMES)}; it has {', '.join(arrays)}")
+            raise UserError(
+                f"dataset.path: {path} must hold {' or '.join('/'.join(n[:2]) for n in NAMES)}; it has {', '.join(arrays)}"
+            )
         splits = [
             Examples(_images(arrays[image], f"{path}: {image}"), arrays[label].reshape(-1).astype(np.int64))
             for image, label in zip(names[::2], names[1::2], strict=True)
@@ -65,4 +73,6 @@ def _images(array: np.ndarray[Any, Any], place: str) -> np.ndarray[Any, np.dtype
         return np.ascontiguousarray(array)
     if array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3)):
         return to_channels_first(array)
-    raise UserError(f"dataset.path: {place} must have shape (N, H, W), (N, H, W, C) or (N, C, H, W), but has {array.shape}")
+    raise UserError(
+        f"dataset.path: {place} must have shape (N, H, W), (N, H, W, C) or (N, C, H, W), but has {array.shape}"
+    )

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from noisybench.tasks.datasets._images import Encoded, decode_all, file_key
 
 from noisybench.dataset import DatasetSource, Examples
 from noisybench.errors import UserError
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
-from noisybench.tasks.datasets._images import Encoded, decode_all, file_key
 
 
 class Parquet(DatasetSource):
@@ -32,7 +32,9 @@ class Parquet(DatasetSource):
     def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
         """Decode every image once; later runs map the decoded ones."""
         if self.train is None:
-            raise UserError("dataset.train: give the parquet file with the training images, e.g. dataset.train=train.parquet")
+            raise UserError(
+                "dataset.train: give the parquet file with the training images, e.g. dataset.train=train.parquet"
+            )
         train, stated = self._split(self.train.expanduser(), "dataset.train")
         test = self._split(self.test.expanduser(), "dataset.test")[0] if self.test else None
         names = self.class_names or stated or [str(number) for number in range(int(train.targets.max()) + 1)]

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from noisybench.tasks.datasets._torchvision import TorchvisionSource
 
 from noisybench.dataset import Examples
 from noisybench.seeds import Stream
-from noisybench.tasks.datasets._torchvision import TorchvisionSource
 
 
 class Svhn(TorchvisionSource):
@@ -21,11 +21,11 @@ class Svhn(TorchvisionSource):
         """Both splits, from torchvision's layout."""
         from torchvision.datasets import SVHN
 
-        class Unverified(SVHN):
+        class Unverified(SVHN):  # type: ignore[misc]
             """The same reader, for files that are not the published ones."""
 
             def _check_integrity(self) -> bool:
-                return (Path(self.root) / self.filename).is_file()
+                return Path(self.root, str(self.filename)).is_file()
 
         constructor = SVHN if self.verify else Unverified
         train, test = (self.open(constructor, split=part) for part in ("train", "test"))

@@ -1,0 +1,226 @@
+"""Whole runs against real stores: embedded, a real server, and servers that go away."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+
+from noisybench import runner
+from noisybench.errors import RunFailed, UserError
+from noisybench.metrics import detect
+from noisybench.records import RunRecord
+from noisybench.tracking import Store
+from tests.helpers import facts, toy_spec
+
+SMALL = {
+    "dataset": {"name": "digits", "train_size": 200, "test_size": 100},
+    "noise": {"name": "pair_flip", "rate": 0.3},
+}
+
+
+def execute(spec: Any, store: Store, stop_after: int | None = None) -> str:
+    told: list[Any] = []
+    return runner.execute(
+        spec,
+        store,
+        lambda kind, data: told.append(data),
+        lambda: stop_after is not None and len(told) >= stop_after,
+    )
+
+
+def only_record(store: Store) -> RunRecord:
+    (record,) = store.records()
+    return record
+
+
+def test_a_run_leaves_all_its_facts(store: Store) -> None:
+    spec = toy_spec("elr", **SMALL, execution={"save_weights": True})
+    assert execute(spec, store) == "finished"
+    record = only_record(store)
+    assert record.identity == spec.identity
+    assert store.finished() == {spec.identity: record.run_id}
+
+    run = store.client.get_run(record.run_id)
+    assert run.data.params["noise.rate"] == "0.3"
+    assert run.data.params["mitigations.elr.beta"] == "0.7"
+    for tag in (
+        "identity",
+        "label_set",
+        "budget",
+        "stack",
+        "knowledge",
+        "env.torch",
+        "env.device",
+        "env.commit",
+    ):
+        assert f"noisybench.{tag}" in run.data.tags, tag
+    history = store.client.get_metric_history(record.run_id, "test_accuracy")
+    assert [(point.step, point.value) for point in history] == [(row.epoch, row.test_accuracy) for row in record.rows]
+    assert run.data.metrics["rule/last"] == record.rows[-1].test_accuracy
+
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    assert {path.name for path in folder.iterdir()} == {
+        "record.json", "spec.json", "manifest.json", "samples.parquet", "predictions.parquet", "curves.png", "weights.pt",
+    }  # fmt: skip
+    assert json.loads((folder / "manifest.json").read_text())["sha256"] == record.label_set
+    assert json.loads((folder / "spec.json").read_text()) == spec.as_dict()
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    samples = pandas.read_parquet(folder / "samples.parquet")
+    assert list(samples.columns) == ["index", "observed", "clean", "belief", "prediction", "correction"]
+    again = detect(samples["belief"].to_numpy(), (samples["observed"] != samples["clean"]).to_numpy())
+    assert again == record.detection, "detection follows from the recorded samples"
+    predictions = pandas.read_parquet(folder / "predictions.parquet")
+    by_epoch = pandas.DataFrame(predictions["by_epoch"].to_list())
+    scored = [(by_epoch[epoch] == predictions["target"]).mean() for epoch in by_epoch]
+    assert scored == pytest.approx([row.test_accuracy for row in record.rows]), "accuracies follow from the predictions"
+    assert not spec.folder().exists(), "nothing is left in the workspace"
+
+
+def test_an_interrupted_run_goes_on_in_the_same_tracked_run(store: Store) -> None:
+    spec = toy_spec("co_teaching", **SMALL)
+    assert execute(spec, store, stop_after=1) == "stopped"
+    (run,) = store.client.search_runs([store.experiment])
+    assert run.info.status == "KILLED"
+    assert execute(spec, store) == "finished"
+    record = only_record(store)
+    assert record.run_id == run.info.run_id
+    assert len(store.client.get_metric_history(record.run_id, "test_accuracy")) == 3, "nothing lost or doubled"
+
+
+def test_a_failing_run_is_recorded_as_failed(store: Store) -> None:
+    spec = toy_spec("cross_entropy", **SMALL, budget={"learning_rate": 1e18})
+    with pytest.raises(RunFailed, match="the training loss became"):
+        execute(spec, store)
+    (run,) = store.client.search_runs([store.experiment])
+    assert run.info.status == "FAILED"
+    assert "lower budget.learning_rate" in run.data.tags["noisybench.error"]
+    assert spec.identity in store.failed()
+
+
+def test_rows_sent_twice_are_stored_once(store: Store) -> None:
+    execute(toy_spec(**SMALL), store)
+    record = only_record(store)
+    store.log_rows(record.run_id, record.rows)
+    store.log_rows(record.run_id, record.rows)
+    assert len(store.client.get_metric_history(record.run_id, "test_loss")) == 3
+
+
+def test_the_same_run_is_not_trained_by_two(store: Store) -> None:
+    spec = toy_spec(**SMALL)
+    spec.folder().mkdir(parents=True)
+    with (
+        runner._Lock(spec.folder() / "lock"),
+        pytest.raises(RunFailed, match="another process is training this very run"),
+    ):
+        execute(spec, store)
+    assert execute(spec, store) == "finished"
+
+
+def test_system_metrics_are_sampled(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    spec = toy_spec(**SMALL, budget={"epochs": 12}, execution={"system_metrics": True})
+    execute(spec, store)
+    assert any(name.startswith("system/cpu") for name in store.client.get_run(only_record(store).run_id).data.metrics)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("sqlite:////proc/nowhere/mlflow.db", "cannot be written"),
+        ("http://127.0.0.1:9", "does not answer"),
+        ("./mlruns", "no longer writes file stores"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_refused_at_once(uri: str, message: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(UserError, match=message):
+        Store(uri).check()
+    assert time.monotonic() - start < 30, "the refusal must not wait for retries"
+
+
+class Server:
+    """A real MLflow server on its own SQLite file."""
+
+    def __init__(self, folder: Path, database: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.command = [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
+            "--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(folder / "artifacts"),
+        ]  # fmt: skip
+        self.log = (folder / "server.log").open("ab")
+
+    def start(self) -> None:
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        self.process = subprocess.Popen(
+            self.command, stdout=self.log, stderr=self.log, env=environment, start_new_session=True
+        )
+        for _ in range(600):
+            assert self.process.poll() is None, Path(self.log.name).read_text()
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.1)
+        raise TimeoutError(self.log.name)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path, server_database: Path) -> Iterator[Server]:
+    made = Server(tmp_path, server_database)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+        made.log.close()
+
+
+def test_a_real_server_and_its_absence(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracked over HTTP; when the server dies in the middle, training ends, and the records follow without training."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    store = Store()
+    store.check()
+    first = toy_spec("gce", **SMALL)
+    assert execute(first, store) == "finished"
+    assert facts(only_record(store).rows)[-1]["epoch"] == 2
+
+    second = toy_spec("elr", **SMALL)
+    epochs: list[int] = []
+
+    def report(kind: str, data: dict[str, Any]) -> None:
+        epochs.append(data["epoch"])
+        if data["epoch"] == 1:
+            server.stop()
+
+    with pytest.raises(RunFailed, match="training is done, but the store does not take the records"):
+        runner.execute(second, store, report, lambda: False)
+    assert epochs == [0, 1, 2]
+    kept = json.loads((second.folder() / "facts" / "record.json").read_text())
+
+    server.start()
+    monkeypatch.setattr(runner, "train", lambda *_: pytest.fail("trained again"))
+    assert execute(second, Store()) == "finished"
+    found = {record.identity: record for record in Store().records()}
+    assert found[second.identity].weights_sha256 == kept["weights_sha256"]
+    assert len(Store().client.get_metric_history(found[second.identity].run_id, "test_accuracy")) == 3
