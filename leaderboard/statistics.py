@@ -22,7 +22,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import special
 
 Test = Literal["blocks", "paired_t"]
 ALPHA = 0.05
@@ -48,7 +48,7 @@ def summarise(values: Sequence[float]) -> Summary | None:
     if count < 2:
         return Summary(mean, None, None, None, count)
     deviation = float(np.std(values, ddof=1))
-    half = float(stats.t.ppf(0.975, count - 1)) * deviation / math.sqrt(count)
+    half = float(special.stdtrit(count - 1, 0.975)) * deviation / math.sqrt(count)
     return Summary(mean, deviation, mean - half, mean + half, count)
 
 
@@ -105,7 +105,7 @@ def rank(
     pairs = list(itertools.combinations(range(len(tested)), 2))
     differences = np.array([table[a].mean() - table[b].mean() for a, b in pairs])
     errors, freedom = standard_errors(table, pairs, test, resolution)
-    raw = 2 * stats.t.sf(np.abs(differences) / errors, freedom)
+    raw = 2 * special.stdtr(freedom, -np.abs(differences) / errors)
     adjusted = holm(raw)
     better = dict.fromkeys(range(len(tested)), 0)
     for (a, b), difference, p in zip(pairs, differences, adjusted, strict=True):
@@ -166,13 +166,6 @@ def detectable_difference(error: float, freedom: int, alpha: float, power: float
         alpha: level of the test; for a whole cell the strictest of Holm's levels.
         power: wanted probability.
     """
-    critical = float(stats.t.isf(alpha / 2, freedom))
-
-    def missing(shift: float) -> float:
-        return float(stats.nct.sf(critical, freedom, shift)) - power
-
-    # The median of a noncentral t lies near its shift, so the answer is not far beyond the critical value.
-    upper = critical + 2.0
-    while missing(upper) < 0:
-        upper *= 1.5
-    return error * float(optimize.brentq(missing, 0.0, upper))
+    critical = -float(special.stdtrit(freedom, alpha / 2))
+    # The shift of the noncentral t distribution that leaves 1 - power below the critical value.
+    return error * float(special.nctdtrinc(freedom, 1 - power, critical))

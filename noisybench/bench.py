@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from noisybench.configuration import read_yaml
 from noisybench.errors import UserError, nearest
 from noisybench.records import RunRecord
-from noisybench.spec import RunSpec, override, parse_overrides, read_yaml, resolve
+from noisybench.spec import RunSpec, override, parse_overrides, resolve
 from noisybench.tracking import Store
 from noisybench.workers import Event, context, preflight, run_all
 
@@ -26,12 +27,10 @@ class Plan:
     Attributes:
         specs: all runs, without repetition.
         todo: those that are not finished yet.
-        run_ids: of the finished ones, by identity.
     """
 
     specs: list[RunSpec]
     todo: list[RunSpec]
-    run_ids: dict[str, str]
 
 
 @dataclass
@@ -122,16 +121,11 @@ def _unique(specs: Iterable[RunSpec]) -> list[RunSpec]:
     return list({spec.identity: spec for spec in specs}.values())
 
 
-def make_plan(specs: Sequence[RunSpec], store: Store) -> Plan:
-    """Compare what is asked for with what the store has."""
+def make_plan(specs: Sequence[RunSpec], records: Iterable[RunRecord]) -> Plan:
+    """Compare what is asked for with the finished runs of a store."""
     specs = _unique(specs)
-    finished = store.finished()
-    wanted = {spec.identity for spec in specs}
-    return Plan(
-        specs,
-        [spec for spec in specs if spec.identity not in finished],
-        {identity: run_id for identity, run_id in finished.items() if identity in wanted},
-    )
+    finished = {record.identity for record in records}
+    return Plan(specs, [spec for spec in specs if spec.identity not in finished])
 
 
 class Clock:
@@ -173,6 +167,7 @@ def default_workers(specs: Sequence[RunSpec], gpu: bool) -> int:
 def run_plan(
     plan: Plan,
     store: Store,
+    clock: Clock,
     workers: int | None,
     show: Callable[[Event, float | None], None],
     interrupted: Callable[[], int],
@@ -182,6 +177,7 @@ def run_plan(
     Args:
         plan: from `make_plan`.
         store: where runs are tracked.
+        clock: knows what recorded runs took.
         workers: processes at a time; None to share the cores.
         show: told of each event, and of the seconds left as far as they can be estimated.
         interrupted: 0, or 1 to stop after the epochs in flight, or 2 to stop at once.
@@ -195,7 +191,7 @@ def run_plan(
     ctx = context(max(spec.execution.threads for spec in plan.todo))
     facts = preflight(ctx, plan.todo)
     count = min(workers or default_workers(plan.todo, facts["gpu"]), len(plan.todo))
-    progress = Progress(plan.todo, Clock(store.records()), count)
+    progress = Progress(plan.todo, clock, count)
     for event in run_all(ctx, plan.todo, count, store.uri, interrupted):
         progress.take(event)
         if event.kind == "finished":

@@ -14,8 +14,8 @@ from noisybench import __version__
 from noisybench.errors import UserError, nearest
 
 if TYPE_CHECKING:
+    from noisybench.records import RunRecord
     from noisybench.spec import RunSpec
-    from noisybench.tracking import Store
 
 CONFIG_KINDS = ("recipes", "suites")
 FORMATS = ("terminal", "csv", "markdown", "latex", "html")
@@ -84,39 +84,40 @@ def _execute(specs: list[RunSpec], workers: int | None, dry_run: bool, html: Pat
 
     console, start = view.make_console(), time.monotonic()
     store = Store()
+    if not dry_run:
+        store.check()
+    records = store.records()
+    plan, clock = make_plan(specs, records), Clock(records)
     if dry_run:
-        plan = make_plan(specs, store)
-        clock = Clock(store.records())
         count = workers or default_workers(plan.todo, gpu=False)
         view.print_plan(console, plan, [clock.estimate(spec) for spec in plan.todo], count)
         return
-    store.check()
-    plan = make_plan(specs, store)
     display, interrupts = view.Display(console, len(plan.todo)), view.Interrupts(console)
     if plan.todo:
         console.print(f"{len(plan.todo)} of {len(plan.specs)} runs to do; checking them …")
     with interrupts.listening(), display.running():
-        report = run_plan(plan, store, workers, display.show, interrupts)
+        report = run_plan(plan, store, clock, workers, display.show, interrupts)
     view.print_report(console, report, plan, time.monotonic() - start)
     if "--debug" in sys.argv:
         for _, _, traceback in report.failed:
             console.print(traceback, markup=False)
     wanted = {spec.identity for spec in plan.specs}
-    _show(store, wanted, html)
+    records = store.records() if plan.todo else records
+    _show([each for each in records if each.identity in wanted], store.embedded, html)
     if report.failed:
         raise typer.Exit(1)
     if interrupts.count:
         raise typer.Exit(130)
 
 
-def _show(store: Store, wanted: set[str], html: Path | None) -> None:
+def _show(records: list[RunRecord], embedded: bool, html: Path | None) -> None:
     """Rank the runs of a command, write the page, and say what to try next."""
     from noisybench import console as view
     from noisybench.leaderboard.page import to_html
     from noisybench.leaderboard.table import build_cells
 
     console = view.make_console()
-    cells = build_cells([each for each in store.records() if each.identity in wanted])
+    cells = build_cells(records)
     view.print_cells(console, cells, "blocks")
     if not cells or html is None:
         return
@@ -132,9 +133,8 @@ def _show(store: Store, wanted: set[str], html: Path | None) -> None:
     )
     console.print("  noisybench run digits mitigations=mixup+gce        a stack of your own")
     console.print("  noisybench inspect digits noise=pair_flip          what a noise model does to the labels")
-    console.print(
-        "  mlflow ui --backend-store-uri sqlite:///mlflow.db  every run with its curves" if store.embedded else ""
-    )
+    if embedded:
+        console.print("  mlflow ui --backend-store-uri sqlite:///mlflow.db  every run with its curves")
 
 
 @app.command(epilog="Example: noisybench leaderboard --rule noisy_val --format markdown -o results.md")
@@ -225,7 +225,7 @@ def list_names(
 
 def _summaries(kind: str) -> dict[str, str]:
     if kind in CONFIG_KINDS:
-        from noisybench.spec import read_yaml, shipped
+        from noisybench.configuration import read_yaml, shipped
 
         return {
             name: " ".join(str(read_yaml(kind, name).get("description", "")).split()) for name in sorted(shipped(kind))
@@ -238,8 +238,8 @@ def _summaries(kind: str) -> dict[str, str]:
 @app.command(epilog="Example: noisybench describe elr")
 def describe(name: Annotated[str, typer.Argument(help="Any listed name")]) -> None:
     """Explain a name: what it is, its source, and its parameters with defaults and ranges."""
+    from noisybench.configuration import shipped
     from noisybench.registry import KINDS, entries
-    from noisybench.spec import shipped
 
     found = [entries(kind)[name] for kind in KINDS if name in entries(kind)]
     configs = [(kind, shipped(kind)[name]) for kind in CONFIG_KINDS if name in shipped(kind)]
@@ -289,7 +289,8 @@ def validate(
 ) -> None:
     """Check a recipe or suite completely, data and stacks included, without training."""
     from noisybench.bench import SUITE_FIELDS, read_suite
-    from noisybench.spec import read_recipe, read_yaml, shipped
+    from noisybench.configuration import read_yaml, shipped
+    from noisybench.spec import read_recipe
     from noisybench.workers import context, preflight
 
     is_path = name.endswith((".yaml", ".yml")) or "/" in name

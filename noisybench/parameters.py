@@ -14,11 +14,12 @@ import os
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
-
-import pydantic
+from typing import TYPE_CHECKING, Any, Literal
 
 from noisybench.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    import pydantic
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class Schema:
         Returns:
             The complete values as JSON-like data, and every problem found (values are then incomplete).
         """
+        import pydantic
+
         problems = [
             f"{place}.{name}: there is no such parameter; {nearest(name, self.fields)}"
             for name in values
@@ -121,6 +124,8 @@ class Schema:
 
     @functools.cached_property
     def _model(self) -> type[pydantic.BaseModel]:
+        import pydantic
+
         field: Any = pydantic.Field
         fields: dict[str, Any] = {
             name: (kind, field(default=spec.default, **spec.bounds)) for name, (kind, spec) in self.fields.items()

@@ -81,9 +81,15 @@ def entries(kind: str) -> dict[str, Entry]:
     folders = [Path(each) for each in (spec.submodule_search_locations or [])] if spec else []
     files = [file for folder in folders for file in folder.glob("*.py") if not file.stem.startswith("_")]
     found = {file.stem: Entry(kind, file.stem, f"{package}.{file.stem}") for file in files}
-    for point in importlib.metadata.entry_points(group=f"noisybench.{kind}"):
+    for point in _installed().select(group=f"noisybench.{kind}"):
         found.setdefault(point.name, Entry(kind, point.name, point.value))
     return dict(sorted(found.items()))
+
+
+@functools.cache
+def _installed() -> importlib.metadata.EntryPoints:
+    """Entry points of every installed package; looking them up reads the metadata of all of them."""
+    return importlib.metadata.entry_points()
 
 
 def find(kind: str, name: str, place: str | None = None) -> Entry:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import importlib.resources
 import itertools
 import json
 from collections.abc import Iterable, Mapping
@@ -22,6 +21,7 @@ from typing import Any, Literal, TypeVar
 import pydantic
 import yaml
 
+from noisybench.configuration import read_yaml
 from noisybench.errors import UserError, nearest
 from noisybench.parameters import content_digest
 from noisybench.registry import entries, find
@@ -267,34 +267,6 @@ def _section(model: type[Model], raw: Any, place: str, problems: list[str]) -> M
                 message = each["msg"].removeprefix("Value error, ")
                 problems.append(f"{where}: {message[0].lower()}{message[1:]}, but got {each['input']!r}")
         return None
-
-
-def shipped(folder: str) -> dict[str, Path]:
-    """Recipes, suites or searches that come with noisybench, by name."""
-    place = importlib.resources.files("noisybench.configs") / folder
-    return {Path(str(each)).stem: Path(str(each)) for each in place.iterdir() if each.name.endswith(".yaml")}
-
-
-def read_yaml(folder: str, name: str) -> dict[str, Any]:
-    """Read a configuration by its shipped name or its path.
-
-    Raises:
-        UserError: no such name or file, or not a YAML mapping.
-    """
-    known = shipped(folder)
-    looks_like_path = name.endswith((".yaml", ".yml")) or "/" in name
-    path = Path(name) if looks_like_path else known.get(name)
-    if path is None or not path.is_file():
-        what = folder.removesuffix("s")
-        hint = "there is no such file" if looks_like_path else nearest(name, known)
-        raise UserError(f"unknown {what} `{name}`; {hint} (`noisybench list {folder}`, or the path of a .yaml file)")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: expected a mapping of fields such as dataset, noise, mitigations")
-    return content
 
 
 def parse_overrides(arguments: Iterable[str]) -> list[tuple[list[str], list[Any]]]:

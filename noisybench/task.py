@@ -133,14 +133,13 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         steps = self.steps_per_epoch
         total = torch.zeros((), device=self.device)
         start = time.perf_counter()
+        budget, weights, epoch = self.budget, self.weights, self.current_epoch
         for step, each in enumerate(self.batches(order)):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(self.budget, self.current_epoch + step / steps)
+                group["lr"] = learning_rate(budget, epoch + step / steps)
             with self.autocast():
                 loss = objective(each)
-                if self.weights is not None:
-                    loss = loss * self.weights[each.index]
-                loss = loss.mean()
+                loss = (loss if weights is None else loss * weights[each.index]).mean()
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimizer.step()

@@ -56,14 +56,13 @@ class Classification(Task):
 
     def batches(self, order: Tensor) -> Iterator[Batch]:
         """Shuffled, augmented and normalised batches."""
-        size, kind = self.budget.batch_size, self.budget.augmentation
+        data, inputs, device = self.training_set, self.training_set.inputs, self.device
+        size, kind, views = self.budget.batch_size, self.budget.augmentation, range(self.stack.views)
         for step in range(self.steps_per_epoch):
             index = order[step * size : (step + 1) * size]
-            inputs = self.training_set.inputs
-            images = inputs[index.to(inputs.device)].to(self.device, non_blocking=True)
-            views = [self.normalise(augment(images, kind, self.generator)) for _ in range(self.stack.views)]
-            targets = self.training_set.targets[index]
-            yield Batch(views, targets, index, self.training_set.num_classes)
+            images = inputs[index.to(inputs.device)].to(device, non_blocking=True)
+            seen = [self.normalise(augment(images, kind, self.generator)) for _ in views]
+            yield Batch(seen, data.targets[index], index, data.num_classes)
 
     @torch.no_grad()
     def predict(self, inputs: Tensor | LazyTensor) -> Tensor:

@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noisybench.bench import read_suite
+from noisybench.configuration import shipped
 from noisybench.errors import UserError
 from noisybench.registry import KINDS, entries
 from noisybench.seeds import Stream, stable_hash
-from noisybench.spec import expand, parse_overrides, read_recipe, resolve, shipped, stack_members
+from noisybench.spec import expand, parse_overrides, read_recipe, resolve, stack_members
 
 
 def problems(raw: dict[str, Any]) -> list[str]:

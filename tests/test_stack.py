@@ -23,10 +23,10 @@ PLUGINS = Path(__file__).parent / "plugins"
 def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other people's package, installed as pip leaves it: a module and a folder of metadata with entry points."""
     monkeypatch.syspath_prepend(str(PLUGINS))
-    for cached in (registry.entries, registry._source, registry._parse):
+    for cached in (registry.entries, registry._installed, registry._source, registry._parse):
         cached.cache_clear()
     yield
-    for cached in (registry.entries, registry._source, registry._parse):
+    for cached in (registry.entries, registry._installed, registry._source, registry._parse):
         cached.cache_clear()
 
 
