@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from noisybench.leaderboard.statistics import Summary, Test
+from noisybench.leaderboard.statistics import Summary
 from noisybench.leaderboard.table import Cell, Row, describe_published, footnote
 
 from noisybench.records import SELECTION_RULES
@@ -16,17 +16,17 @@ from noisybench.records import SELECTION_RULES
 CURVES = ("test_accuracy", "noisy_val_accuracy", "memorised", "detection_auroc")
 
 
-def to_html(cells: Sequence[Cell], test: Test = "blocks") -> str:
+def to_html(cells: Sequence[Cell]) -> str:
     """The page for all cells."""
     template = (importlib.resources.files("noisybench.leaderboard") / "static" / "page.html").read_text(
         encoding="utf-8"
     )
     # Inside a script element only "</" could end it; JSON may write the slash escaped.
-    data = json.dumps([_cell(cell, test) for cell in cells], allow_nan=False).replace("</", "<\\/")
+    data = json.dumps([_cell(cell) for cell in cells], allow_nan=False).replace("</", "<\\/")
     return template.replace("__LEADERBOARD_DATA__", data)
 
 
-def _cell(cell: Cell, test: Test) -> dict[str, Any]:
+def _cell(cell: Cell) -> dict[str, Any]:
     budget = cell.example.spec["budget"]
     manifest = cell.example.manifest
     return {
@@ -35,7 +35,7 @@ def _cell(cell: Cell, test: Test) -> dict[str, Any]:
         "budget": {"hash": cell.budget, **budget},
         "convention": manifest["noise"]["convention"],
         "realised_rate": manifest["realised_rate"],
-        "footnote": footnote(cell, test),
+        "footnote": footnote(cell),
         "warnings": list(cell.warnings),
         "rule": cell.rule,
         "rows": [_row(row, cell.ranking.ranks.get(row.stack)) for row in cell.rows],

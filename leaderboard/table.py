@@ -54,6 +54,7 @@ class Cell:
         rows: the stacks.
         ranking: what the seeds can show, by the rule `rule`.
         rule: selection rule by which it is sorted and ranked.
+        test: how pairs were compared.
         warnings: what a reader should know: other versions, other devices, missing seeds.
     """
 
@@ -63,6 +64,7 @@ class Cell:
     rows: tuple[Row, ...]
     ranking: Ranking
     rule: str
+    test: Test
     warnings: tuple[str, ...]
 
     @property
@@ -110,6 +112,7 @@ def _cell(records: list[RunRecord], rule: str, test: Test) -> Cell:
         tuple(rows),
         ranking,
         rule,
+        test,
         _warnings(rows, ranking),
     )
 
@@ -178,13 +181,13 @@ def describe_published(values: Sequence[Published]) -> str:
     return "; ".join(parts)
 
 
-def text_rows(cell: Cell) -> list[list[str]]:
-    """The cell as text, in the order of `HEADER`."""
+def text_rows(cell: Cell, intervals: bool = False) -> list[list[str]]:
+    """The cell as text, in the order of `HEADER`, with standard deviations or with 95 % intervals."""
     return [
         [
             str(cell.ranking.ranks.get(row.stack, "–")),
             row.stack,
-            *(percent(row.rules[rule]) for rule in ("last", "last10", "noisy_val", "oracle")),
+            *(percent(row.rules[rule], intervals) for rule in ("last", "last10", "noisy_val", "oracle")),
             f"{100 * row.gap.mean:.1f}" if row.gap else "–",
             f"{row.detection.mean:.3f}" if row.detection else "–",
             f"{100 * row.memorised.mean:.0f}" if row.memorised else "–",
@@ -198,12 +201,12 @@ def text_rows(cell: Cell) -> list[list[str]]:
     ]
 
 
-def footnote(cell: Cell, test: Test = "blocks") -> str:
+def footnote(cell: Cell) -> str:
     """How to read the ranks of a cell."""
     ranking = cell.ranking
     if not ranking.ranks:
         return "No ranks: at least two stacks with two seeds in common are needed."
-    name = {"blocks": "block design (stack + seed)", "paired_t": "paired t-tests"}[test]
+    name = {"blocks": "block design (stack + seed)", "paired_t": "paired t-tests"}[cell.test]
     shown = f"{100 * ranking.detectable:.1f}" if ranking.detectable is not None else "?"
     return (
         f"Rank = 1 + number of stacks significantly better by `{cell.rule}`: {name}, Holm-corrected over "
@@ -239,13 +242,15 @@ def to_csv(cells: Sequence[Cell]) -> str:
     return out.getvalue()
 
 
-def to_markdown(cells: Sequence[Cell], test: Test = "blocks") -> str:
-    """All cells as Markdown tables."""
+def to_markdown(cells: Sequence[Cell], intervals: bool = False) -> str:
+    """All cells as Markdown tables, with standard deviations or with 95 % intervals."""
     parts = []
     for cell in cells:
         lines = [f"### {cell.title}", "", "| " + " | ".join(HEADER) + " |", "|" + " --- |" * len(HEADER)]
-        lines += ["| " + " | ".join(each.replace("|", "\\|") for each in row) + " |" for row in text_rows(cell)]
-        lines += ["", footnote(cell, test), *(f"Note: {warning}." for warning in cell.warnings), ""]
+        lines += [
+            "| " + " | ".join(each.replace("|", "\\|") for each in row) + " |" for row in text_rows(cell, intervals)
+        ]
+        lines += ["", footnote(cell), *(f"Note: {warning}." for warning in cell.warnings), ""]
         lines += [f"Label set `{cell.label_set[:16]}`, budget `{cell.budget}`."]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
@@ -262,18 +267,20 @@ def latex_text(text: str) -> str:
     return "".join(LATEX_SPECIAL.get(character, character) for character in text)
 
 
-def to_latex(cells: Sequence[Cell], test: Test = "blocks") -> str:
-    r"""All cells as LaTeX tables for `\usepackage{booktabs}`."""
+def to_latex(cells: Sequence[Cell], intervals: bool = False) -> str:
+    r"""All cells as LaTeX tables for `\usepackage{booktabs}`, with standard deviations or with 95 % intervals."""
     columns = [place for place, name in enumerate(HEADER) if name != "published"]
     parts = []
     for cell in cells:
         lines = [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{latex_text(cell.title)}. {latex_text(footnote(cell, test))}}}",
+            rf"\caption{{{latex_text(cell.title)}. {latex_text(footnote(cell))}}}",
         ]
         lines += [r"\begin{tabular}{rl" + "r" * (len(columns) - 3) + "l}", r"\toprule"]
         lines += [" & ".join(latex_text(HEADER[place]) for place in columns) + r" \\", r"\midrule"]
-        lines += [" & ".join(latex_text(row[place]) for place in columns) + r" \\" for row in text_rows(cell)]
+        lines += [
+            " & ".join(latex_text(row[place]) for place in columns) + r" \\" for row in text_rows(cell, intervals)
+        ]
         parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]))
     return "\n\n".join(parts) + "\n"

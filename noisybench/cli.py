@@ -118,7 +118,7 @@ def _show(records: list[RunRecord], embedded: bool, html: Path | None) -> None:
 
     console = view.make_console()
     cells = build_cells(records)
-    view.print_cells(console, cells, "blocks")
+    view.print_cells(console, cells)
     if not cells or html is None:
         return
     html.write_text(to_html(cells), encoding="utf-8")
@@ -143,6 +143,9 @@ def leaderboard(
     test: Annotated[str, typer.Option(help="Paired test: blocks or paired_t")] = "blocks",
     format: Annotated[str, typer.Option("--format", "-f", help=", ".join(FORMATS))] = "terminal",
     output: Output = None,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="95 % intervals in place of standard deviations")
+    ] = False,
     suite: Annotated[str | None, typer.Option(help="Only the runs of this suite")] = None,
     label_set: Annotated[str | None, typer.Option(help="Only the label set whose hash starts so")] = None,
 ) -> None:
@@ -172,13 +175,13 @@ def leaderboard(
         raise UserError("the store has no such finished runs; make some with `noisybench bench quickstart`")
     cells = table.build_cells(records, rule, test)  # type: ignore[arg-type]
     if format == "terminal" and output is None:
-        view.print_cells(view.make_console(), cells, test)
+        view.print_cells(view.make_console(), cells, intervals)
         return
     writers: dict[str, Any] = {
         "csv": lambda: table.to_csv(cells),
-        "markdown": lambda: table.to_markdown(cells, test),  # type: ignore[arg-type]
-        "latex": lambda: table.to_latex(cells, test),  # type: ignore[arg-type]
-        "html": lambda: page.to_html(cells, test),  # type: ignore[arg-type]
+        "markdown": lambda: table.to_markdown(cells, intervals),
+        "latex": lambda: table.to_latex(cells, intervals),
+        "html": lambda: page.to_html(cells),
     }
     if format == "terminal":
         raise UserError("--output: choose a format for the file with --format csv, markdown, latex or html")

@@ -100,9 +100,10 @@ class Display:
             self._active[identity] = f"{event.spec.title} · starting"
         elif event.kind == "epoch":
             data = event.data
-            self._active[identity] = (
-                f"{event.spec.title} · epoch {data['epoch'] + 1}/{data['epochs']} · test {100 * data['test_accuracy']:.1f} %"
-            )
+            # Not the test accuracy: nobody should read it while training.
+            held_out = data.get("noisy_val_accuracy")
+            shown = "" if held_out is None else f" · {100 * held_out:.1f} % on noisy validation"
+            self._active[identity] = f"{event.spec.title} · epoch {data['epoch'] + 1}/{data['epochs']}{shown}"
         else:
             self._active.pop(identity, None)
             self._done += event.kind == "finished"
@@ -170,13 +171,13 @@ def print_report(console: Console, report: Report, plan: Plan, seconds: float) -
             console.print("    the traceback is recorded with the run (traceback.txt); `--debug` prints it here")
 
 
-def print_cells(console: Console, cells: Sequence[Cell], test: str) -> None:
+def print_cells(console: Console, cells: Sequence[Cell], intervals: bool = False) -> None:
     """The leaderboard in the terminal."""
     from noisybench.leaderboard.table import HEADER, footnote, text_rows
 
     left = {"stack", "knowledge", "published"}
     for cell in cells:
-        rows = text_rows(cell)
+        rows = text_rows(cell, intervals)
         # A column that holds nothing for this cell is left out.
         shown = [place for place in range(len(HEADER)) if any(row[place] not in ("", "–") for row in rows)]
         table = Table(
@@ -198,7 +199,7 @@ def print_cells(console: Console, cells: Sequence[Cell], test: str) -> None:
         for row in rows:
             table.add_row(*(row[place] for place in shown))
         console.print(table)
-        console.print(Text(footnote(cell, test), style="bright_black"))  # type: ignore[arg-type]
+        console.print(Text(footnote(cell), style="bright_black"))
         for warning in cell.warnings:
             console.print(Text(f"Note: {warning}.", style="yellow"))
         console.print()

@@ -87,7 +87,7 @@ def entries(kind: str) -> dict[str, Entry]:
 
 
 @functools.cache
-def _installed() -> importlib.metadata.EntryPoints:
+def _installed() -> Any:
     """Entry points of every installed package; looking them up reads the metadata of all of them."""
     return importlib.metadata.entry_points()
 

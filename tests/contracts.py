@@ -11,6 +11,7 @@ import numpy as np
 
 from noisybench import labels
 from noisybench.dataset import Dataset, DatasetSource
+from noisybench.errors import UserError
 from noisybench.labels import LabelSet
 from noisybench.mitigation import KNOWLEDGE, Mitigation
 from noisybench.noise import NoiseModel
@@ -70,6 +71,28 @@ def check_noise_model(entry: Entry, folder: Path) -> None:
     stored = labels.load(labels.save(made, dataset, folder / "label_set"))
     assert stored.hash == made.hash
     np.testing.assert_array_equal(stored.train, made.train)
+
+
+def check_noise_model_anywhere(entry: Entry, folder: Path, size: int, seed: int, rate: float) -> None:
+    """Any size, seed and rate either gives labels of the right shape and kind, or is refused with a reason."""
+    cls = entry.load()
+    dataset = toy_dataset(cls.example_classes, size=size, held_out=size // 2 + 1)
+    parameters = {**cls.example(dataset, folder), "seed": seed}
+    if "rate" in entry.schema.fields:
+        parameters["rate"] = rate
+    refused = ""
+    try:
+        made: LabelSet = cls(**parameters).corrupt(dataset)
+    except UserError as refusal:
+        refused = str(refusal)
+    if refused:
+        assert "rate" in refused
+        return
+    assert made.train.shape == dataset.train.targets.shape
+    assert ((made.train >= 0) & (made.train < dataset.num_classes)).all()
+    assert made.hash == cls(**parameters).corrupt(dataset).hash
+    if rate == 0 and "rate" in parameters:
+        assert made.manifest["realised_rate"] == 0
 
 
 def check_transitions(made: LabelSet, dataset: Dataset) -> None:

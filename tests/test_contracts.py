@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from noisybench.registry import entries
 from tests import contracts
@@ -14,6 +16,13 @@ from tests import contracts
 @pytest.mark.parametrize("name", entries("noise_models"))
 def test_noise_model(name: str, tmp_path: Path) -> None:
     contracts.check_noise_model(entries("noise_models")[name], tmp_path)
+
+
+@pytest.mark.parametrize("name", entries("noise_models"))
+@given(size=st.integers(1, 300), seed=st.integers(0, 2**31), rate=st.floats(0, 1))
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_noise_model_anywhere(name: str, tmp_path: Path, size: int, seed: int, rate: float) -> None:
+    contracts.check_noise_model_anywhere(entries("noise_models")[name], tmp_path, size, seed, rate)
 
 
 @pytest.mark.parametrize("name", entries("mitigations"))

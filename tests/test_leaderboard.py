@@ -90,10 +90,14 @@ def test_every_format_has_every_stack() -> None:
     assert [row["stack"] for row in rows] == [row.stack for row in cells[0].rows]
     first = cells[0].rows[0].rules["last"]
     assert first is not None
+    assert first.low is not None
+    assert first.high is not None
     assert float(rows[0]["last_mean"]) == first.mean
     assert float(rows[0]["last_low"]) == first.low
     markdown = to_markdown(cells)
     assert markdown.count("\n| 1 |") == 2
+    assert " ± " in markdown
+    assert f"[{100 * first.low:.1f}, {100 * first.high:.1f}]" in to_markdown(cells, intervals=True)
     latex = to_latex(cells)
     assert r"cross\_entropy" in latex
     assert latex.count(r"\\") == 1 + len(rows)
