@@ -12,6 +12,7 @@ import typer
 
 from noisybench import __version__
 from noisybench.errors import UserError, nearest
+from noisybench.label_commands import Overrides, Recipe, describe_labels, labels_app, one_spec
 
 if TYPE_CHECKING:
     from noisybench.records import RunRecord
@@ -27,19 +28,12 @@ app = typer.Typer(
     help="Find out which remedy for wrong labels to trust.",
     epilog="Start with: noisybench bench quickstart",
 )
-labels_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Make, show, check, export and import label sets."
-)
 app.add_typer(
     labels_app,
     name="labels",
     epilog="Example: noisybench labels make digits noise=pair_flip --output labels/pair",
 )
 
-Overrides = Annotated[
-    list[str] | None, typer.Argument(help="Overrides such as noise.rate=0.2 mitigations=elr seed=0,1,2")
-]
-Recipe = Annotated[str, typer.Argument(help="A shipped recipe (`noisybench list recipes`) or the path of a YAML file")]
 Workers = Annotated[int | None, typer.Option(min=1, help="Runs at a time; by default as many as the cores allow")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and stop")]
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="File to write")]
@@ -276,12 +270,12 @@ def inspect(recipe: Recipe, overrides: Overrides = None, output: Output = None) 
     """Draw what the noise does: transition matrix, rates, class counts, and examples with both labels."""
     from noisybench.pictures import label_set_page
 
-    spec = _one(recipe, overrides)
+    spec = one_spec(recipe, overrides)
     dataset = spec.dataset.build().load()
     labels = spec.noise.build().corrupt(dataset)
     path = output or Path(f"{spec.dataset.name}-{spec.noise.name}.png")
     label_set_page(dataset, labels, path)
-    typer.echo(_describe_labels(labels.manifest))
+    typer.echo(describe_labels(labels.manifest))
     typer.echo(f"picture: {path}")
 
 
@@ -318,119 +312,6 @@ def doctor() -> None:
         typer.echo(f"{'ok ' if good else 'BAD'}  {name:<18} {value}")
     if not healthy:
         raise typer.Exit(1)
-
-
-@labels_app.command(
-    "make",
-    epilog="Example: noisybench labels make digits noise=pair_flip noise.rate=0.3 --output labels/pair",
-)
-def labels_make(
-    recipe: Recipe,
-    overrides: Overrides = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write")] = Path("labels"),
-    format: Annotated[str, typer.Option("--format", "-f", help="parquet or csv")] = "parquet",
-) -> None:
-    """Freeze the labels of a recipe's noise in a folder, with their manifest."""
-    from noisybench import labels
-
-    if format not in ("parquet", "csv"):
-        raise UserError(f"--format: must be parquet or csv, but got `{format}`")
-    spec = _one(recipe, overrides)
-    dataset = spec.dataset.build().load()
-    made = spec.noise.build().corrupt(dataset)
-    labels.save(made, dataset, output, format)  # type: ignore[arg-type]
-    typer.echo(_describe_labels(made.manifest))
-    typer.echo(f"written to {output}; use it with noise=from_file noise.path={output}")
-
-
-@labels_app.command("show", epilog="Example: noisybench labels show labels/pair")
-def labels_show(folder: Annotated[Path, typer.Argument(help="Folder of a label set")]) -> None:
-    """Show a label set's manifest and transitions, after checking them."""
-    from noisybench import labels
-
-    manifest = labels.load(folder).manifest
-    typer.echo(_describe_labels(manifest))
-    names = manifest["dataset"]["classes"]
-    typer.echo("transitions (rows: clean, columns: observed):")
-    for name, row in zip(names, manifest["transition_counts"], strict=True):
-        typer.echo(f"  {name:>16} " + " ".join(f"{count:>5}" for count in row))
-
-
-@labels_app.command("verify", epilog="Example: noisybench labels verify labels/pair digits")
-def labels_verify(
-    folder: Annotated[Path, typer.Argument(help="Folder of a label set")],
-    recipe: Annotated[str | None, typer.Argument(help="Also hold it against this recipe's dataset")] = None,
-    overrides: Overrides = None,
-) -> None:
-    """Check a label set against its manifest, and against a dataset where one is named."""
-    from noisybench import labels
-
-    found = labels.load(folder)
-    if recipe is not None:
-        dataset = _one(recipe, overrides).dataset.build().load()
-        if dataset.hash != found.manifest["dataset"]["sha256"]:
-            raise UserError(
-                f"{folder} was made for another dataset ({found.manifest['dataset']['sha256'][:12]}… is not {dataset.hash[:12]}…)"
-            )
-    typer.echo(f"{folder}: the labels match their manifest ({found.hash})")
-
-
-@labels_app.command("export", epilog="Example: noisybench labels export labels/pair labels.csv")
-def labels_export(
-    folder: Annotated[Path, typer.Argument(help="Folder of a label set")],
-    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file to write")],
-) -> None:
-    """Write a label set as one table: split, index, clean, observed."""
-    from noisybench import labels
-
-    labels.load(folder)
-    tables = [folder / name for name in ("labels.parquet", "labels.csv") if (folder / name).exists()]
-    table = labels.read_table(tables[0])
-    if file.suffix == ".csv":
-        table.to_csv(file, index=False, lineterminator="\n")
-    elif file.suffix == ".parquet":
-        table.to_parquet(file, index=False)
-    else:
-        raise UserError(f"{file}: give a name that ends in .csv or .parquet")
-    typer.echo(f"{len(table)} labels written to {file}")
-
-
-@labels_app.command("import", epilog="Example: noisybench labels import my-labels.csv digits --output labels/mine")
-def labels_import(
-    file: Annotated[
-        Path,
-        typer.Argument(help="A .csv or .parquet file with a column `observed`, and `index` where not all rows"),
-    ],
-    recipe: Recipe,
-    overrides: Overrides = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write")] = Path("labels"),
-) -> None:
-    """Make a label set of labels of your own for a recipe's dataset."""
-    labels_make(recipe, [*(overrides or []), "noise=from_file", f"noise.path={file}"], output)
-
-
-def _one(recipe: str, overrides: list[str] | None) -> RunSpec:
-    from noisybench.spec import read_recipe
-
-    specs = read_recipe(recipe, overrides or [])
-    if len(specs) > 1:
-        raise UserError("this command takes one value per override, not a list with commas")
-    return specs[0]
-
-
-def _describe_labels(manifest: dict[str, Any]) -> str:
-    noise, dataset = manifest["noise"], manifest["dataset"]
-    nominal = "not stated" if noise["nominal_rate"] is None else f"{noise['nominal_rate']:.4f}"
-    validation = manifest["realised_rate_validation"]
-    held_out = f", validation {validation:.4f}" if validation is not None else ""
-    return "\n".join([
-        f"label set      {manifest['sha256']}",
-        f"dataset        {dataset['name']} ({dataset['sizes']['train']} training examples, {dataset['sha256'][:16]}…)",
-        f"noise          {noise['name']}, seed {noise['seed']}",
-        f"convention     {noise['convention']}",
-        f"nominal rate   {nominal}",
-        f"realised rate  {manifest['realised_rate']:.4f}{held_out}",
-    ])  # fmt: skip
 
 
 @app.command("version", hidden=True)

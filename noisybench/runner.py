@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
 import importlib.metadata
 import json
 import logging
 import platform
 import shutil
 import subprocess
-import sys
-import time
 import traceback
 import warnings
 from collections.abc import Callable, Iterable
@@ -20,34 +16,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
-from torch.nn import functional
+from pytorch_lightning import Trainer
 
-from noisybench import __version__, metrics
+from noisybench import __version__
 from noisybench.dataset import Dataset, LazyImages
 from noisybench.errors import RunFailed, UserError
 from noisybench.files import write_atomically
 from noisybench.labels import LabelSet
 from noisybench.mitigation import Knowledge, LazyTensor, Stack, TrainingSet
-from noisybench.records import Cost, EpochRow, Predictions, RunRecord, Samples
+from noisybench.recorder import Prepared, Recorder, Report
+from noisybench.records import EpochRow, RunRecord
 from noisybench.registry import find
 from noisybench.spec import RunSpec
-from noisybench.task import Task, learning_rate
+from noisybench.task import Task
 from noisybench.tracking import Store
-
-Report = Callable[[str, dict[str, Any]], None]
-"""Told of each epoch: ``report("epoch", {...})``."""
-
-
-@dataclasses.dataclass
-class Prepared:
-    """A run that passed all checks, with everything it needs in memory."""
-
-    spec: RunSpec
-    dataset: Dataset
-    labels: LabelSet
-    stack: Stack
 
 
 def prepare(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | None = None) -> Prepared:
@@ -61,9 +43,7 @@ def prepare(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | No
     Raises:
         UserError: every problem found.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)
-        dataset = dataset or spec.dataset.build().load()
+    dataset = dataset or spec.dataset.build().load()
     noise = spec.noise.build()
     problems = []
     for place, each in (("noise", noise), ("dataset", find("datasets", spec.dataset.name).load())):
@@ -232,8 +212,6 @@ def train(
     """
     spec = prepared.spec
     torch.set_num_threads(spec.execution.threads)
-    torch.use_deterministic_algorithms(False)
-    # Every thread, and so every run on the processor, adds in the same order.
     quiet_lightning()
     inputs = prepared.dataset.train.inputs
     training_set = TrainingSet(
@@ -269,230 +247,6 @@ def quiet_lightning() -> None:
     """Keep Lightning's advertisements out of the output."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-class Recorder(Callback):
-    """Evaluates after each epoch, keeps the rows and writes the checkpoint. It alone holds the truth."""
-
-    def __init__(
-        self,
-        prepared: Prepared,
-        folder: Path,
-        send: Callable[[list[EpochRow]], None],
-        report: Report,
-        stop: Callable[[], bool],
-    ) -> None:
-        self.prepared, self.folder = prepared, folder
-        self._send, self._report, self._stop = send, report, stop
-        self.rows: list[EpochRow] = []
-        self.by_epoch: list[Tensor] = []
-        self.complete = False
-        self._spent = {"wall": 0.0, "train": 0.0, "device": 0.0, "examples": 0.0}
-        self._final: dict[str, Any] = {}
-
-    def state_dict(self) -> dict[str, Any]:
-        """Rows and costs so far."""
-        return {
-            "rows": [dataclasses.asdict(row) for row in self.rows],
-            "by_epoch": self.by_epoch,
-            "spent": dict(self._spent),
-        }
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the rows of an interrupted run."""
-        self.rows = [EpochRow(**row) for row in state_dict["rows"]]
-        self.by_epoch = list(state_dict["by_epoch"])
-        self._spent = dict(state_dict["spent"])
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clocks, and send what an interrupted run may not have sent."""
-        self._wall, self._process = time.perf_counter(), time.process_time()
-        if trainer.strategy.root_device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        if self.rows:
-            self._send(self.rows)
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the epoch's row and write the checkpoint, whole or not at all."""
-        assert isinstance(pl_module, Task)
-        pl_module.networks_changed()
-        self._add_row(pl_module, "train", trainer.current_epoch)
-        self._clock(pl_module)
-        partial = self.folder / "checkpoint.partial"
-        trainer.save_checkpoint(partial)
-        partial.replace(self.folder / "checkpoint.ckpt")
-        self._send(self.rows[-1:])
-        row = self.rows[-1]
-        self._report("epoch", {"epoch": row.epoch, "epochs": trainer.max_epochs, **row.metrics()})
-        if self._stop() and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
-            trainer.should_stop = True
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refine, and take the final predictions, unless the run was interrupted."""
-        assert isinstance(pl_module, Task)
-        if len([row for row in self.rows if row.stage == "train"]) < (trainer.max_epochs or 0):
-            return
-        stack, training_set = self.prepared.stack, pl_module.training_set
-        changed = [each.refine(pl_module, training_set) for each in stack.mitigations]
-        if any(changed):
-            pl_module.networks_changed()
-            self._add_row(pl_module, "refine", self.rows[-1].epoch)
-        self._clock(pl_module)
-        self._final = {
-            "belief": stack.belief(pl_module, training_set).float().cpu().numpy(),
-            "correction": stack.correction(pl_module, training_set).cpu().numpy(),
-            "prediction": pl_module.training_probabilities().argmax(1).cpu().numpy(),
-            "test": pl_module.predict(self._images(self.prepared.dataset.test.inputs)).cpu().numpy(),
-            "parameters": sum(each.numel() for each in pl_module.networks.parameters()),
-            "peak": _peak_memory(pl_module.device),
-            "weights": {name: tensor.cpu() for name, tensor in pl_module.networks.state_dict().items()},
-        }
-        self.complete = True
-
-    def record(self, environment: dict[str, str]) -> RunRecord:
-        """The complete record of a finished run."""
-        spec, labels, samples = self.prepared.spec, self.prepared.labels, self.samples()
-        wrong = samples.observed != samples.clean
-        corrected = samples.correction != samples.observed
-        manifest = {k: v for k, v in labels.manifest.items() if k not in ("transition_counts", "transition_matrix")}
-        return RunRecord(
-            identity=spec.identity,
-            spec=spec.as_dict(),
-            title=spec.title,
-            stack=spec.stack,
-            seed=spec.seed,
-            dataset=spec.dataset_label,
-            noise=spec.noise.label(hide=("path",)),
-            label_set=labels.hash,
-            budget=spec.budget_hash,
-            manifest=manifest,
-            knowledge=list(self.prepared.stack.knowledge),
-            rows=self.rows,
-            calibration_error=metrics.calibration_error(self._final["test"], self.prepared.dataset.test.targets),
-            correction_accuracy=metrics.share((samples.correction == samples.clean)[corrected]),
-            detection=metrics.detect(samples.belief, wrong),
-            cost=self._cost(),
-            weights_sha256=_weights_hash(self._final["weights"]),
-            environment=environment,
-        )
-
-    def samples(self) -> Samples:
-        """One record per training example."""
-        train = self.prepared.dataset.train
-        final = self._final
-        return Samples(
-            train.index,
-            self.prepared.labels.train,
-            train.targets,
-            final["belief"],
-            final["prediction"],
-            final["correction"],
-        )
-
-    def predictions(self) -> Predictions:
-        """The test predictions."""
-        test = self.prepared.dataset.test
-        by_epoch = torch.stack(self.by_epoch, 1).numpy().astype(np.int16)
-        return Predictions(test.index, test.targets, self._final["test"], by_epoch)
-
-    def write(self, record: RunRecord, folder: Path) -> None:
-        """Write all files of a finished run; `record.json` comes last and marks the folder as complete."""
-        import pandas
-
-        from noisybench.pictures import learning_curves
-
-        folder.mkdir(exist_ok=True)
-        pandas.DataFrame(dataclasses.asdict(self.samples())).to_parquet(folder / "samples.parquet", index=False)
-        predictions = {key: list(value) if value.ndim > 1 else value for key, value in vars(self.predictions()).items()}
-        pandas.DataFrame(predictions).to_parquet(folder / "predictions.parquet", index=False)
-        (folder / "manifest.json").write_text(json.dumps(self.prepared.labels.manifest))
-        (folder / "spec.json").write_text(json.dumps(record.spec, indent=2))
-        learning_curves(record, folder / "curves.png")
-        if self.prepared.spec.execution.save_weights:
-            torch.save(self._final["weights"], folder / "weights.pt")
-        write_atomically(folder / "record.json", json.dumps(record.as_dict()).encode())
-
-    def _images(self, images: Any) -> Tensor | LazyTensor:
-        return LazyTensor(images) if isinstance(images, LazyImages) else torch.from_numpy(images)
-
-    def _add_row(self, task: Task, stage: str, epoch: int) -> None:
-        dataset, labels = self.prepared.dataset, self.prepared.labels
-        observed, clean = labels.train, dataset.train.targets
-        predicted = task.training_probabilities().argmax(1).cpu().numpy()
-        belief = self.prepared.stack.belief(task, task.training_set).float().cpu().numpy()
-        wrong = observed != clean
-        test_accuracy, test_loss, test_predicted = self._score(task, dataset.test.inputs, dataset.test.targets)
-        validated = len(labels.validation) > 0
-        val_accuracy, val_loss, _ = (
-            self._score(task, dataset.validation.inputs, labels.validation) if validated else (None, None, None)
-        )
-        self.by_epoch.append(test_predicted.to(torch.int16))
-        trained = stage == "train"
-        self.rows.append(
-            EpochRow(
-                epoch=epoch,
-                stage=stage,
-                train_loss=task.train_loss if trained else None,
-                train_accuracy=float((predicted == observed).mean()),
-                noisy_val_accuracy=val_accuracy,
-                noisy_val_loss=val_loss,
-                test_accuracy=test_accuracy,
-                test_loss=test_loss,
-                memorised=metrics.share((predicted == observed)[wrong]),
-                recovered=metrics.share((predicted == clean)[wrong]),
-                detection_auroc=metrics.detection_auroc(belief, wrong),
-                learning_rate=learning_rate(task.budget, epoch + 1) if trained else None,
-                seconds=task.train_seconds if trained else 0.0,
-                time=int(time.time() * 1000),
-            )
-        )
-
-    def _score(self, task: Task, inputs: Any, targets: Any) -> tuple[float, float, Tensor]:
-        """Accuracy, cross-entropy in nats, and the predicted classes on the host."""
-        probabilities = task.predict(self._images(inputs)).cpu()
-        wanted = torch.from_numpy(targets)
-        predicted = probabilities.argmax(1)
-        loss = functional.nll_loss(probabilities.clamp_min(1e-12).log(), wanted).item()
-        return (predicted == wanted).double().mean().item(), loss, predicted
-
-    def _clock(self, task: Task) -> None:
-        """Book the time since the last call."""
-        wall, process = time.perf_counter(), time.process_time()
-        on_gpu = task.device.type != "cpu"
-        self._spent["wall"] += wall - self._wall
-        self._spent["device"] += wall - self._wall if on_gpu else process - self._process
-        self._spent["train"] += task.train_seconds
-        self._spent["examples"] += task.examples_seen
-        task.train_seconds, task.examples_seen = 0.0, 0
-        self._wall, self._process = wall, process
-
-    def _cost(self) -> Cost:
-        spent = self._spent
-        return Cost(
-            wall_seconds=spent["wall"],
-            train_seconds=spent["train"],
-            device_seconds=spent["device"],
-            peak_memory_bytes=self._final["peak"],
-            parameters=self._final["parameters"],
-            images_per_second=spent["examples"] / max(spent["train"], 1e-9),
-        )
-
-
-def _weights_hash(weights: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in weights.items():
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _peak_memory(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def describe_environment(spec: RunSpec) -> dict[str, str]:
