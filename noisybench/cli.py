@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -112,10 +113,11 @@ def _show(records: list[RunRecord], embedded: bool, html: Path | None) -> None:
 
     console = view.make_console()
     cells = build_cells(records)
+    if cells and html is not None:
+        _write(html, to_html(cells))
     view.print_cells(console, cells)
     if not cells or html is None:
         return
-    html.write_text(to_html(cells), encoding="utf-8")
     example = cells[0].rows[0]
     console.print(f"The same with curves: {html.resolve()}")
     console.print("Next:")
@@ -334,6 +336,9 @@ def main() -> None:
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except BrokenPipeError:  # the reader of a pipe, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(141) from None
     except Exception as error:
         if debug:
             raise

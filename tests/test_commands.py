@@ -277,3 +277,21 @@ def test_listing_and_describing(capsys: pytest.CaptureFixture[str], monkeypatch:
 def test_doctor_and_validate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert "torchvision ops" in accepted(capsys, monkeypatch, "doctor")
     assert "digits is valid: 1 run" in accepted(capsys, monkeypatch, "validate", "digits")
+
+
+def test_a_closed_pipe_ends_quietly(folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "noisybench", "list"],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) != 0
+    assert "internal error" not in errors
+    assert "Traceback" not in errors
