@@ -74,7 +74,9 @@ class Recorder(Callback):
         self._spent = dict(state_dict["spent"])
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clocks, and send what an interrupted run may not have sent."""
+        """Start the clocks, bring the held-out inputs to the device, and send what an interrupted run has not sent."""
+        device, dataset = trainer.strategy.root_device, self.prepared.dataset
+        self._test, self._validation = (_placed(each.inputs, device) for each in (dataset.test, dataset.validation))
         self._wall, self._process = time.perf_counter(), time.process_time()
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -111,7 +113,7 @@ class Recorder(Callback):
             "belief": stack.belief(pl_module, training_set).float().cpu().numpy(),
             "correction": stack.correction(pl_module, training_set).cpu().numpy(),
             "prediction": pl_module.training_probabilities().argmax(1).cpu().numpy(),
-            "test": pl_module.predict(self._images(self.prepared.dataset.test.inputs)).cpu().numpy(),
+            "test": pl_module.predict(self._test).cpu().numpy(),
             "parameters": sum(each.numel() for each in pl_module.networks.parameters()),
             "peak": _peak_memory(pl_module.device),
             "weights": {name: tensor.cpu() for name, tensor in pl_module.networks.state_dict().items()},
@@ -181,19 +183,16 @@ class Recorder(Callback):
             torch.save(self._final["weights"], folder / "weights.pt")
         write_atomically(folder / "record.json", json.dumps(record.as_dict()).encode())
 
-    def _images(self, images: Any) -> Tensor | LazyTensor:
-        return LazyTensor(images) if isinstance(images, LazyImages) else torch.from_numpy(images)
-
     def _add_row(self, task: Task, stage: str, epoch: int) -> None:
         dataset, labels = self.prepared.dataset, self.prepared.labels
         observed, clean = labels.train, dataset.train.targets
         predicted = task.training_probabilities().argmax(1).cpu().numpy()
         belief = self.prepared.stack.belief(task, task.training_set).float().cpu().numpy()
         wrong = observed != clean
-        test_accuracy, test_loss, test_predicted = self._score(task, dataset.test.inputs, dataset.test.targets)
+        test_accuracy, test_loss, test_predicted = self._score(task, self._test, dataset.test.targets)
         validated = len(labels.validation) > 0
         val_accuracy, val_loss, _ = (
-            self._score(task, dataset.validation.inputs, labels.validation) if validated else (None, None, None)
+            self._score(task, self._validation, labels.validation) if validated else (None, None, None)
         )
         self.by_epoch.append(test_predicted.to(torch.int16))
         trained = stage == "train"
@@ -216,9 +215,9 @@ class Recorder(Callback):
             )
         )
 
-    def _score(self, task: Task, inputs: Any, targets: Any) -> tuple[float, float, Tensor]:
+    def _score(self, task: Task, inputs: Tensor | LazyTensor, targets: Any) -> tuple[float, float, Tensor]:
         """Accuracy, cross-entropy in nats, and the predicted classes on the host."""
-        probabilities = task.predict(self._images(inputs)).cpu()
+        probabilities = task.predict(inputs).cpu()
         wanted = torch.from_numpy(targets)
         predicted = probabilities.argmax(1)
         loss = functional.nll_loss(probabilities.clamp_min(1e-12).log(), wanted).item()
@@ -245,6 +244,11 @@ class Recorder(Callback):
             parameters=self._final["parameters"],
             images_per_second=spent["examples"] / max(spent["train"], 1e-9),
         )
+
+
+def _placed(images: Any, device: torch.device) -> Tensor | LazyTensor:
+    """Inputs on the training device, copied once; lazy ones stay on disk."""
+    return LazyTensor(images) if isinstance(images, LazyImages) else torch.from_numpy(images).to(device)
 
 
 def _weights_hash(weights: dict[str, Tensor]) -> str:

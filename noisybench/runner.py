@@ -130,7 +130,10 @@ def execute(spec: RunSpec, store: Store, report: Report, stop: Callable[[], bool
             recorder.write(record, facts)
         except Exception as error:
             detail = "" if isinstance(error, RunFailed | UserError) else traceback.format_exc()
-            store.fail(run_id, str(error), detail)
+            try:
+                store.fail(run_id, str(error), detail)
+            except Exception as second:  # the first error is the one to tell
+                logging.getLogger("noisybench").warning("the store did not take the failure: %s", second)
             raise
         return _publish(store, run_id, record, facts, folder)
 

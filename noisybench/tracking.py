@@ -141,8 +141,10 @@ class Store:
             try:
                 self.client.update_run(run_id, status="RUNNING")
                 return run_id
-            except MlflowException:
-                pass  # made in another store, or deleted there: begin anew
+            except MlflowException as error:
+                # Made in another store, or deleted there: begin anew. Anything else is trouble with the store.
+                if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                    raise
         run = self.client.create_run(self.experiment, run_name=spec.title)
         own = {"identity": spec.identity, "stack": spec.stack, "budget": spec.budget_hash}
         named = [RunTag(PREFIX + key, value) for key, value in {**own, **tags}.items()]
@@ -236,14 +238,26 @@ class Store:
                 return found
 
     def _record(self, run: Run) -> RunRecord:
+        """The record of a finished run.
+
+        Raises:
+            UserError: its file is missing or damaged.
+        """
+        try:
+            return RunRecord.from_dict({**json.loads(self._record_text(run)), "run_id": run.info.run_id})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"the record of run {run.info.run_id} ({run.info.run_name}) cannot be read: {error}. Bring back record.json "
+                f"below {run.info.artifact_uri}, or delete the run: mlflow runs delete --run-id {run.info.run_id}"
+            ) from None
+
+    def _record_text(self, run: Run) -> str:
         place = urllib.parse.urlparse(run.info.artifact_uri)
         if place.scheme in ("", "file"):
-            text = (Path(urllib.request.url2pathname(place.path)) / "record.json").read_text()
-        else:
-            import mlflow.artifacts
+            return (Path(urllib.request.url2pathname(place.path)) / "record.json").read_text(encoding="utf-8")
+        import mlflow.artifacts
 
-            text = mlflow.artifacts.load_text(f"runs:/{run.info.run_id}/record.json")
-        return RunRecord.from_dict({**json.loads(text), "run_id": run.info.run_id})
+        return str(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/record.json"))
 
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:

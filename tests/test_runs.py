@@ -117,6 +117,24 @@ def test_rows_sent_twice_are_stored_once(store: Store) -> None:
     assert len(store.client.get_metric_history(record.run_id, "test_loss")) == 3
 
 
+def test_a_damaged_record_is_named(store: Store) -> None:
+    execute(toy_spec(**SMALL), store)
+    run_id = only_record(store).run_id
+    (next(Path("mlartifacts").rglob("record.json"))).write_text("{")
+    with pytest.raises(UserError, match=f"the record of run {run_id} .* cannot be read"):
+        store.records()
+
+
+def test_a_run_deleted_from_the_store_begins_anew(store: Store) -> None:
+    spec = toy_spec(**SMALL)
+    assert execute(spec, store, stop_after=1) == "stopped"
+    (run,) = store.client.search_runs([store.experiment])
+    store.client.delete_run(run.info.run_id)
+    assert execute(spec, store) == "finished"
+    assert only_record(store).run_id != run.info.run_id
+    assert len(store.client.get_metric_history(only_record(store).run_id, "test_accuracy")) == 3
+
+
 def test_the_same_run_is_not_trained_by_two(store: Store) -> None:
     spec = toy_spec(**SMALL)
     spec.folder().mkdir(parents=True)
