@@ -27,6 +27,8 @@ class FromFile(NoiseModel):
 
     convention = "labels as given; the realised rate is measured against the dataset's own targets"
 
+    needs_classes = False
+
     path: Path | None = parameter(None, help="a .csv or .parquet file, or the folder of a label set")
 
     @classmethod
@@ -45,6 +47,12 @@ class FromFile(NoiseModel):
             raise UserError("noise.path: give the file or the folder that holds the labels, e.g. noise.path=labels.csv")
         path = self.path.expanduser()
         return self._frozen(path, dataset, split) if path.is_dir() else self._table(path, dataset, split)
+
+    def replace(self, dataset: Dataset, split: Split) -> labels.Replaced | None:
+        """The replaced images of a frozen label set."""
+        path = self.path.expanduser() if self.path else Path()
+        frozen = labels.load(path).replaced if self.path and path.is_dir() else {}
+        return frozen.get("train" if split is dataset.train else "validation")
 
     def _frozen(self, folder: Path, dataset: Dataset, split: Split) -> NDArray[np.int64]:
         frozen = labels.load(folder)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -31,6 +34,149 @@ def crop_and_flip(images: Tensor, generator: torch.Generator, *, flip: bool) -> 
     place = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
     source = padded.reshape(count, channels, -1)
     return source.gather(2, place.reshape(count, 1, -1).expand(-1, channels, -1)).reshape(images.shape)
+
+
+def resized_crop(images: Tensor, generator: torch.Generator, *, flip: bool, smallest: float) -> Tensor:
+    """A random part of each image, blown up to the whole size (bilinear), and a random horizontal flip.
+
+    Args:
+        images: (B, C, H, W), any dtype.
+        generator: on the images' device.
+        flip: mirror half of the images.
+        smallest: share of the area that a part has at least; sides are in a ratio of 3:4 to 4:3 (Szegedy et al. 2015).
+
+    Returns:
+        (B, C, H, W) float32 in the units of the input.
+    """
+    draw = torch.rand((5, len(images)), generator=generator, device=images.device)
+    area, ratio = smallest + (1 - smallest) * draw[0], (4 / 3) ** (2 * draw[1] - 1)
+    width, height = (area * ratio).sqrt().clamp_max(1), (area / ratio).sqrt().clamp_max(1)
+    mirror = torch.where(draw[4] < 0.5, -1.0, 1.0) if flip else torch.ones_like(width)
+    zero = torch.zeros_like(width)
+    across, down = (1 - width) * (2 * draw[2] - 1), (1 - height) * (2 * draw[3] - 1)
+    affine = torch.stack([width * mirror, zero, across, zero, height, down], 1).view(-1, 2, 3)
+    grid = functional.affine_grid(affine, list(images.shape), align_corners=False)
+    return functional.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
+
+
+def colour_jitter(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Brightness, contrast, saturation (each 0.6 to 1.4) and hue (a tenth of the circle) of 80 %; 20 % become grey.
+
+    The strengths of Chen et al. 2020 for small images, in this fixed order. The hue turns around the axis of greys.
+    Images of one channel change in brightness and contrast alone.
+
+    Args:
+        images: (B, C, H, W) float in [0, 255].
+        generator: on the images' device.
+    """
+    draw = torch.rand((6, len(images), 1, 1, 1), generator=generator, device=images.device)
+    factor = 0.6 + 0.8 * draw[:3]
+    weights = images.new_tensor([0.299, 0.587, 0.114])[:, None, None]
+    coloured = images.shape[1] == 3
+
+    def grey(pictures: Tensor) -> Tensor:
+        return (pictures * weights).sum(1, keepdim=True) if coloured else pictures
+
+    changed = (images * factor[0]).clamp_(0, 255)
+    middle = grey(changed).mean((2, 3), keepdim=True)
+    changed = middle.lerp(changed, factor[1]).clamp_(0, 255)
+    if coloured:
+        changed = grey(changed).lerp(changed, factor[2]).clamp_(0, 255)
+        turn = _hue_rotation((0.2 * draw[3] - 0.1).flatten())
+        changed = torch.einsum("bij,bjhw->bihw", turn, changed).clamp_(0, 255)
+    changed = torch.where(draw[4] < 0.8, changed, images)
+    return torch.where(draw[5] < 0.2, grey(changed), changed) if coloured else changed
+
+
+def _hue_rotation(turns: Tensor) -> Tensor:
+    """(B, 3, 3) rotations of red, green and blue around the axis of greys, by (B,) parts of a full turn."""
+    angle = 2 * torch.pi * turns[:, None, None]
+    third = torch.full((3, 3), 1 / 3, device=turns.device)
+    eye = torch.eye(3, device=turns.device)
+    # Rodrigues' formula for the axis (1, 1, 1) / sqrt(3).
+    cross = turns.new_tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**0.5
+    return third + (eye - third) * angle.cos() + cross * angle.sin()
+
+
+def contrastive_view(images: Tensor, generator: torch.Generator, *, flip: bool, smallest: float = 0.08) -> Tensor:
+    """The view of contrastive learning on small images: resized crop, flip, colour jitter, grey; no blur.
+
+    Chen et al. 2020. Takes (B, C, H, W) uint8 images, gives float32 in [0, 255].
+    """
+    return colour_jitter(resized_crop(images, generator, flip=flip, smallest=smallest), generator)
+
+
+def strong_view(images: Tensor, generator: torch.Generator, rng: np.random.Generator, *, magnitude: int) -> Tensor:
+    """A resized crop and one operation of RandAugment (Cubuk et al. 2020), another one for each image; no flip.
+
+    Args:
+        images: (B, C, H, W) uint8.
+        generator: on the images' device.
+        rng: chooses the operations on the host, so that no device is waited for.
+        magnitude: of the operations, 0 to 30.
+
+    Returns:
+        (B, C, H, W) uint8.
+    """
+    result = resized_crop(images, generator, flip=False, smallest=0.08).round_().to(torch.uint8)
+    operations = rand_augment_operations(magnitude, images.shape[-1])
+    chosen = rng.integers(len(operations), size=len(images))
+    for number, operation in enumerate(operations):
+        rows = np.flatnonzero(chosen == number)
+        if len(rows):
+            place = torch.from_numpy(rows).to(images.device, non_blocking=True)
+            result[place] = operation(result[place])
+    return result
+
+
+def rand_augment_operations(magnitude: int, width: int) -> list[Callable[[Tensor], Tensor]]:
+    """The operations of RandAugment at one magnitude, each of the 14 twice, for both signs where it has one.
+
+    Args:
+        magnitude: 0 to 30.
+        width: of the images in pixels; shifts are in proportion.
+    """
+    from torchvision.transforms.v2 import functional as vision
+
+    part = magnitude / 30
+    shear, turn, factor = float(np.degrees(np.arctan(0.3 * part))), 30 * part, 0.9 * part
+    shift = int(150 / 331 * width * part)
+
+    def affine(angle: float = 0.0, move: tuple[int, int] = (0, 0), skew: tuple[float, float] = (0.0, 0.0)) -> Operation:
+        corner = [0.0, 0.0] if any(skew) else None
+        return lambda each: vision.affine(each, angle, list(move), 1.0, list(skew), center=corner)
+
+    def adjusted(change: Callable[[Tensor, float], Tensor], sign: int) -> Operation:
+        return lambda each: change(each, 1 + sign * factor)
+
+    operations: list[Operation] = []
+    for sign in (1, -1):
+        operations += [
+            lambda each: each,
+            affine(skew=(sign * shear, 0.0)),
+            affine(skew=(0.0, sign * shear)),
+            affine(move=(sign * shift, 0)),
+            affine(move=(0, sign * shift)),
+            lambda each, sign=sign: vision.rotate(each, sign * turn),  # type: ignore[misc]
+            *(
+                adjusted(change, sign)
+                for change in (
+                    vision.adjust_brightness,
+                    vision.adjust_saturation,
+                    vision.adjust_contrast,
+                    vision.adjust_sharpness,
+                )
+            ),
+            lambda each: vision.posterize(each, 8 - round(part * 4)),
+            lambda each: vision.solarize(each, 255 * (1 - part)),
+            vision.autocontrast,
+            vision.equalize,
+        ]
+    return operations
+
+
+Operation = Callable[[Tensor], Tensor]
+"""Changes a batch of uint8 images in one way."""
 
 
 def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,6 +15,12 @@ from numpy.typing import NDArray
 from noisybench.errors import UserError
 from noisybench.parameters import Parameterised, parameter
 from noisybench.seeds import Stream
+
+NONE = -1
+"""Target of an example that belongs to none of the classes: it is out of distribution."""
+
+UNKNOWN = -2
+"""Target of an example whose class nobody knows."""
 
 MEMORY_SHARE = 0.15
 """Largest part of the free memory that one split's images may take; larger ones stay on disk."""
@@ -26,11 +32,20 @@ class Examples:
 
     Attributes:
         inputs: (N, C, H, W) uint8; in memory, or memory-mapped where they would not fit.
-        targets: (N,) int64 class indices.
+        targets: (N,) int64 class indices; in a training part also `NONE` and `UNKNOWN`, where there are given labels.
+        given: (N,) int64 labels that came with the examples, where these are not the targets.
+        skipped: where damaged images were left out, as the user chose.
     """
 
     inputs: NDArray[np.uint8]
     targets: NDArray[np.int64]
+    given: NDArray[np.int64] | None = None
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """The given labels, else the targets: a class for every example."""
+        return self.targets if self.given is None else self.given
 
 
 class LazyImages:
@@ -38,13 +53,28 @@ class LazyImages:
 
     def __init__(self, images: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
         self._images, self._rows = images, rows
+        self._others, self._place = images[:0], np.full(len(rows), -1)
         self.shape = (len(rows), *images.shape[1:])
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
-        return np.ascontiguousarray(self._images[self._rows[index]])
+        images = np.ascontiguousarray(self._images[self._rows[index]])
+        place = self._place[index]
+        if (place >= 0).any():
+            images[place >= 0] = self._others[place[place >= 0]]
+        return images
+
+    def with_images(self, rows: NDArray[np.int64], images: NDArray[np.uint8]) -> LazyImages:
+        """The same with other images, held in memory, at some positions."""
+        changed = LazyImages(self._images, self._rows)
+        changed._place[rows], changed._others = np.arange(len(rows)), images
+        return changed
+
+
+Images = NDArray[np.uint8] | LazyImages
+"""(N, C, H, W) uint8, in memory or read where they are."""
 
 
 @dataclass(frozen=True)
@@ -53,16 +83,30 @@ class Split:
 
     Attributes:
         inputs: (N, C, H, W) uint8; lazy where a copy would not fit in memory.
-        targets: (N,) int64, the best known targets.
+        targets: (N,) int64, the best known targets; `NONE` and `UNKNOWN` may stand among them, but not in a test split.
         index: (N,) int64, the row of each example in its source; label files refer to it.
+        given: (N,) int64 labels that came with the examples, where these are not the targets.
     """
 
-    inputs: NDArray[np.uint8] | LazyImages
+    inputs: Images
     targets: NDArray[np.int64]
     index: NDArray[np.int64]
+    given: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def with_outsiders(self, rows: NDArray[np.int64], images: NDArray[np.uint8]) -> Split:
+        """The same with images of none of the classes at some positions."""
+        inputs = self.inputs
+        if isinstance(inputs, LazyImages):
+            inputs = inputs.with_images(rows, images)
+        else:
+            inputs = inputs.copy()
+            inputs[rows] = images
+        targets = self.targets.copy()
+        targets[rows] = NONE
+        return replace(self, inputs=inputs, targets=targets)
 
 
 @dataclass(frozen=True)
@@ -76,6 +120,10 @@ class Dataset:
     class_names: tuple[str, ...]
     source_size: int
     """Rows of the source's training part, before splitting; label files without an index have as many."""
+    outside: Images | None = None
+    """Images of held-out classes, which can serve as out-of-distribution images."""
+    skipped: tuple[str, ...] = ()
+    """Damaged images that the user chose to leave out."""
 
     @property
     def num_classes(self) -> int:
@@ -90,8 +138,9 @@ class Dataset:
             digest.update(repr(split.inputs.shape).encode())
             for start in range(0, len(split), 4096):
                 digest.update(split.inputs[start : start + 4096].tobytes())
-            for array in (split.targets, split.index):
-                digest.update(array.astype("<i8").tobytes())
+            for array in (split.targets, split.index, split.given):
+                if array is not None:
+                    digest.update(array.astype("<i8").tobytes())
         return digest.hexdigest()
 
 
@@ -117,6 +166,9 @@ class DatasetSource(Parameterised, abc.ABC):
     )
     test_size: int | None = parameter(None, ge=1, help="use only so many test examples")
     split_seed: int = parameter(0, ge=0, help="seed of the splits; not changed by the run's seed")
+    held_out_classes: list[int] | None = parameter(
+        None, help="class numbers left out of the task; their training images can serve as out-of-distribution images"
+    )
 
     @abc.abstractmethod
     def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
@@ -145,24 +197,44 @@ class DatasetSource(Parameterised, abc.ABC):
         """Read, split and subset. The same parameters and files give the same splits on every machine."""
         examples, test, class_names = self.read()
         self._check(examples, test, class_names)
+        source_size = len(examples.targets)
+        kept = self._kept_classes(len(class_names))
+        rows, left_out = _of_classes(examples, kept)
+        test_rows = rows if test is None else _of_classes(test, kept)[0]
+        outside = _rows(examples.inputs, left_out) if len(left_out) else None
+        examples, test = (each and _renumbered(each, kept) for each in (examples, test))  # type: ignore[assignment]
         stream = Stream("split", self.split_seed)
-        rows = np.arange(len(examples.targets))
-        test_rows = np.arange(len(test.targets)) if test else rows
         if test is None:
-            held_out = stratified(examples.targets, round(self.test_fraction * len(rows)), stream)
+            if examples.given is not None:
+                raise UserError("dataset: there is no test split whose labels are known; fetch it as well")
+            held_out = stratified(examples.targets[rows], round(self.test_fraction * len(rows)), stream)
             rows, test_rows, test = rows[~held_out], rows[held_out], examples
-        held_out = stratified(examples.targets[rows], round(self.validation_fraction * len(rows)), stream)
+        labels = examples.labels
+        held_out = stratified(labels[rows], round(self.validation_fraction * len(rows)), stream)
         train_rows, validation_rows = rows[~held_out], rows[held_out]
-        train_rows = _subset(examples.targets, train_rows, self.train_size, stream, "train_size")
+        train_rows = _subset(labels, train_rows, self.train_size, stream, "train_size")
         test_rows = _subset(test.targets, test_rows, self.test_size, stream, "test_size")
         return Dataset(
             name=type(self).__module__.rsplit(".", 1)[-1],
             train=_take(examples, train_rows),
             validation=_take(examples, validation_rows),
             test=_take(test, test_rows),
-            class_names=class_names,
-            source_size=len(examples.targets),
+            class_names=tuple(class_names[each] for each in kept),
+            source_size=source_size,
+            outside=outside,
+            skipped=examples.skipped + test.skipped if test is not examples else examples.skipped,
         )
+
+    def _kept_classes(self, count: int) -> list[int]:
+        held_out = set(self.held_out_classes or ())
+        wrong = sorted(each for each in held_out if not 0 <= each < count)
+        kept = [each for each in range(count) if each not in held_out]
+        if wrong or len(kept) < 2:
+            raise UserError(
+                f"dataset.held_out_classes: must be numbers from 0 to {count - 1} that leave at least two classes, but got "
+                f"{self.held_out_classes}"
+            )
+        return kept
 
     def _check(self, examples: Examples, test: Examples | None, class_names: tuple[str, ...]) -> None:
         for split, each in (("training", examples), ("test", test)):
@@ -170,12 +242,31 @@ class DatasetSource(Parameterised, abc.ABC):
                 continue
             if len(each.inputs) != len(each.targets) or not len(each.targets):
                 raise UserError(f"dataset: {len(each.inputs)} {split} inputs but {len(each.targets)} targets")
-            low, high = int(each.targets.min()), int(each.targets.max())
+            labels = each.labels
+            low, high = int(labels.min()), max(int(labels.max()), int(each.targets.max()))
             if low < 0 or high >= len(class_names):
                 raise UserError(
                     f"dataset: {split} targets go from {low} to {high}, but {len(class_names)} classes allow 0 to "
                     f"{len(class_names) - 1}"
                 )
+
+
+def _of_classes(examples: Examples, kept: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows whose label is one of the kept classes, and the others."""
+    inside = np.isin(examples.labels, kept)
+    return np.flatnonzero(inside), np.flatnonzero(~inside)
+
+
+def _renumbered(examples: Examples, kept: list[int]) -> Examples:
+    """The same with the kept classes numbered from 0; an example of another class belongs to none."""
+
+    def number(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        numbers = np.full(max(int(labels.max(initial=0)), *kept) + 1, NONE, dtype=np.int64)
+        numbers[kept] = np.arange(len(kept))
+        return np.where(labels < 0, labels, numbers[np.maximum(labels, 0)])
+
+    given = None if examples.given is None else number(examples.given)
+    return replace(examples, targets=number(examples.targets), given=given)
 
 
 def stratified(targets: NDArray[np.int64], count: int, stream: Stream) -> NDArray[np.bool_]:
@@ -214,10 +305,17 @@ def _subset(
 
 
 def _take(examples: Examples, rows: NDArray[np.int64]) -> Split:
-    inputs: NDArray[np.uint8] | LazyImages = LazyImages(examples.inputs, rows)
-    if not isinstance(examples.inputs, np.memmap) or fits_in_memory(len(rows) * examples.inputs[0].nbytes):
-        inputs = inputs[:]
-    return Split(inputs, examples.targets[rows].astype(np.int64), rows.astype(np.int64))
+    given = None if examples.given is None else examples.given[rows].astype(np.int64)
+    inputs = _rows(examples.inputs, rows)
+    return Split(inputs, examples.targets[rows].astype(np.int64), rows.astype(np.int64), given)
+
+
+def _rows(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> Images:
+    """Some of the images: copied where they fit in memory, else read where they are."""
+    lazy = LazyImages(images, rows)
+    if isinstance(images, np.memmap) and not fits_in_memory(len(rows) * images[0].nbytes):
+        return lazy
+    return lazy[:]
 
 
 def fits_in_memory(size: int) -> bool:

@@ -131,11 +131,21 @@ def describe_labels(manifest: dict[str, Any]) -> str:
     nominal = "not stated" if noise["nominal_rate"] is None else f"{noise['nominal_rate']:.4f}"
     validation = manifest["realised_rate_validation"]
     held_out = f", validation {validation:.4f}" if validation is not None else ""
+    realised = "unknown" if manifest["realised_rate"] is None else f"{manifest['realised_rate']:.4f}{held_out}"
+    states = manifest.get("states")
+    more = []
+    if states:
+        more.append("examples       " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in states.items()))
+    if "source" in noise:
+        more.append(f"images from    {noise['source']['name']}, {noise['source']['sha256'][:16]}…")
+    if dataset.get("skipped"):
+        more.append(f"left out       {len(dataset['skipped'])} damaged images, the first: {dataset['skipped'][0]}")
     return "\n".join([
         f"label set      {manifest['sha256']}",
         f"dataset        {dataset['name']} ({dataset['sizes']['train']} training examples, {dataset['sha256'][:16]}…)",
         f"noise          {noise['name']}, seed {noise['seed']}",
         f"convention     {noise['convention']}",
         f"nominal rate   {nominal}",
-        f"realised rate  {manifest['realised_rate']:.4f}{held_out}",
+        f"realised rate  {realised}",
+        *more,
     ])  # fmt: skip

@@ -1,27 +1,56 @@
 """Label sets: what a noise model made of a dataset, with a manifest that pins every byte of it.
 
 Two runs are comparable only on the same label set. A label set lives in a folder as `labels.parquet` or
-`labels.csv` (columns split, index, clean, observed) and `manifest.json`.
+`labels.csv` (columns split, index, clean, observed) and `manifest.json`; where images were replaced, they lie beside
+them in `images.npz`. A clean target of -1 says that the image is of none of the classes, -2 that nobody knows.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.dataset import Dataset
+from noisybench.dataset import NONE, UNKNOWN, Dataset
 from noisybench.errors import UserError
 
 if TYPE_CHECKING:
     import pandas
 
 COLUMNS = ["split", "index", "clean", "observed"]
+REPLACED = ("rows", "images")
+
+STATES = ("clean", "in_distribution", "out_of_distribution", "unknown")
+"""What an example's observed label can be: right, of another class, on an image of no class, or nobody knows."""
+
+CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, UNKNOWN_STATE = range(len(STATES))
+
+
+def noise_states(clean: NDArray[np.int64], observed: NDArray[np.int64]) -> NDArray[np.int8]:
+    """(N,) positions in `STATES` from (N,) clean and (N,) observed targets."""
+    states = np.where(clean == observed, CLEAN, IN_DISTRIBUTION)
+    states = np.where(clean == NONE, OUT_OF_DISTRIBUTION, states)
+    return np.where(clean == UNKNOWN, UNKNOWN_STATE, states).astype(np.int8)
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """Images of none of the classes, put in place of a split's own.
+
+    Attributes:
+        rows: (K,) int64 positions in the split, ascending.
+        images: (K, C, H, W) uint8.
+    """
+
+    rows: NDArray[np.int64]
+    images: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -33,24 +62,48 @@ class LabelSet:
         validation: (M,) int64 observed targets.
         manifest: `sha256` over the observed targets, dataset, noise model with its parameters, convention and
             seed, nominal and realised rate, transition counts and the transition matrix where one was used.
+        replaced: replaced images by split, for noise that changes images as well.
     """
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
     manifest: dict[str, Any]
+    replaced: Mapping[str, Replaced] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
-        """SHA-256 over the observed targets and the dataset they belong to."""
+        """SHA-256 over the observed targets, the replaced images and the dataset they belong to."""
         return str(self.manifest["sha256"])
 
+    def applied_to(self, dataset: Dataset) -> Dataset:
+        """The dataset as it is trained on: with the replaced images, whose targets are `NONE`."""
+        return with_replaced(dataset, self.replaced)
 
-def observed_hash(train: NDArray[np.int64], validation: NDArray[np.int64], dataset_hash: str) -> str:
-    """SHA-256 over the observed targets (little-endian int64, training before validation) and the dataset hash."""
+
+def with_replaced(dataset: Dataset, replaced: Mapping[str, Replaced]) -> Dataset:
+    """The dataset with other images in its training and validation split."""
+    changed = {name: getattr(dataset, name).with_outsiders(each.rows, each.images) for name, each in replaced.items()}
+    return replace(dataset, **changed) if changed else dataset
+
+
+def observed_hash(
+    train: NDArray[np.int64],
+    validation: NDArray[np.int64],
+    dataset_hash: str,
+    replaced: Mapping[str, Replaced] | None = None,
+) -> str:
+    """SHA-256 over the dataset hash, the observed targets and the replaced images.
+
+    Numbers are little-endian int64, the training split comes before the validation split.
+    """
     digest = hashlib.sha256(dataset_hash.encode())
     for part in (train, validation):
         digest.update(len(part).to_bytes(8, "little"))
         digest.update(part.astype("<i8").tobytes())
+    for name in ("train", "validation"):
+        if replaced and name in replaced:
+            digest.update(replaced[name].rows.astype("<i8").tobytes())
+            digest.update(replaced[name].images.tobytes())
     return digest.hexdigest()
 
 
@@ -63,8 +116,10 @@ def rows_hash(*arrays: NDArray[np.int64]) -> str:
 
 
 def transition_counts(clean: NDArray[np.int64], observed: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
-    """(C, C) counts: row is the clean class, column the observed one."""
-    return np.bincount(clean * num_classes + observed, minlength=num_classes**2).reshape(num_classes, num_classes)
+    """(C, C) counts: row is the clean class, column the observed one; examples without a known class are left out."""
+    known = clean >= 0
+    place = clean[known] * num_classes + observed[known]
+    return np.bincount(place, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def make_label_set(
@@ -73,6 +128,7 @@ def make_label_set(
     validation: NDArray[np.int64],
     noise: dict[str, Any],
     matrix: NDArray[np.float64] | None,
+    replaced: Mapping[str, Replaced] | None = None,
 ) -> LabelSet:
     """Attach the manifest to observed targets.
 
@@ -82,13 +138,15 @@ def make_label_set(
         validation: (M,) observed validation targets.
         noise: name, parameters, convention and nominal_rate of the noise model.
         matrix: (C, C) transition probabilities that were used, if the noise depends on the class alone.
+        replaced: replaced images by split.
     """
+    replaced = replaced or {}
+    applied = with_replaced(dataset, replaced)
+    clean, clean_validation = applied.train.targets, applied.validation.targets
     manifest = {
         "format": 1,
-        "sha256": observed_hash(train, validation, dataset.hash),
-        "rows_sha256": rows_hash(
-            dataset.train.index, dataset.train.targets, dataset.validation.index, dataset.validation.targets
-        ),
+        "sha256": observed_hash(train, validation, dataset.hash, replaced),
+        "rows_sha256": rows_hash(dataset.train.index, clean, dataset.validation.index, clean_validation),
         "dataset": {
             "name": dataset.name,
             "sha256": dataset.hash,
@@ -96,10 +154,12 @@ def make_label_set(
             "sizes": {"train": len(train), "validation": len(validation), "test": len(dataset.test)},
         },
         "noise": noise,
-        **_measured(dataset.train.targets, train, dataset.validation.targets, validation, dataset.num_classes),
+        **_measured(clean, train, clean_validation, validation, dataset.num_classes),
         "transition_matrix": None if matrix is None else matrix.tolist(),
     }
-    return LabelSet(train, validation, manifest)
+    if dataset.skipped:
+        manifest["dataset"]["skipped"] = list(dataset.skipped)
+    return LabelSet(train, validation, manifest, replaced)
 
 
 def _measured(
@@ -109,11 +169,22 @@ def _measured(
     validation: NDArray[np.int64],
     num_classes: int,
 ) -> dict[str, Any]:
-    return {
-        "realised_rate": float(np.mean(clean != train)),
-        "realised_rate_validation": float(np.mean(clean_validation != validation)) if len(validation) else None,
+    measured = {
+        "realised_rate": _rate(clean, train),
+        "realised_rate_validation": _rate(clean_validation, validation),
         "transition_counts": transition_counts(clean, train, num_classes).tolist(),
     }
+    if (clean < 0).any():
+        counts = np.bincount(noise_states(clean, train), minlength=len(STATES))
+        measured["states"] = dict(zip(STATES, counts.tolist(), strict=True))
+        measured["outsider_counts"] = np.bincount(train[clean == NONE], minlength=num_classes).tolist()
+    return measured
+
+
+def _rate(clean: NDArray[np.int64], observed: NDArray[np.int64]) -> float | None:
+    """Share of wrong labels among those of which it is known; an image of no class has a wrong one."""
+    known = clean != UNKNOWN
+    return float(np.mean(clean[known] != observed[known])) if known.any() else None
 
 
 def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parquet", "csv"] = "parquet") -> Path:
@@ -128,7 +199,8 @@ def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parq
     if manifest_file.exists() and json.loads(manifest_file.read_text())["sha256"] != labels.hash:
         raise UserError(f"{folder} holds another label set already; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    parts = [("train", dataset.train, labels.train), ("validation", dataset.validation, labels.validation)]
+    applied = labels.applied_to(dataset)
+    parts = [("train", applied.train, labels.train), ("validation", applied.validation, labels.validation)]
     frame = pandas.concat(
         pandas.DataFrame({"split": name, "index": split.index, "clean": split.targets, "observed": observed})
         for name, split, observed in parts
@@ -137,6 +209,9 @@ def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parq
         frame.to_csv(folder / "labels.csv", index=False, lineterminator="\n")
     else:
         frame.to_parquet(folder / "labels.parquet", index=False)
+    if labels.replaced:
+        arrays = {f"{name}_{part}": getattr(each, part) for name, each in labels.replaced.items() for part in REPLACED}
+        np.savez_compressed(folder / "images.npz", **arrays)
     manifest_file.write_text(json.dumps(labels.manifest, indent=2) + "\n")
     return folder
 
@@ -199,7 +274,8 @@ def load(folder: Path) -> LabelSet:
             f"{tables[0]}: index, clean and observed must be whole numbers; make the label set again"
         ) from None
     train, validation = arrays["train", "observed"], arrays["validation", "observed"]
-    found = observed_hash(train, validation, dataset_hash)
+    replaced = _read_replaced(folder / "images.npz")
+    found = observed_hash(train, validation, dataset_hash, replaced)
     rows = rows_hash(*(arrays[name, column] for name in parts for column in ("index", "clean")))
     if found != stated or rows != manifest.get("rows_sha256"):
         raise UserError(
@@ -212,4 +288,17 @@ def load(folder: Path) -> LabelSet:
         raise UserError(
             f"{manifest_file}: {', '.join(wrong)} does not follow from the labels beside it; make the label set again"
         )
-    return LabelSet(train, validation, manifest)
+    return LabelSet(train, validation, manifest, replaced)
+
+
+def _read_replaced(path: Path) -> dict[str, Replaced]:
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            names = [name for name in ("train", "validation") if f"{name}_rows" in archive]
+            return {name: Replaced(*(archive[f"{name}_{part}"] for part in REPLACED)) for name in names}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(
+            f"{path}: the replaced images are damaged ({error}); make or copy the label set again"
+        ) from None

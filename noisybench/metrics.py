@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.labels import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
 from noisybench.records import Detection
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
@@ -22,18 +23,85 @@ def detection_auroc(belief: Floats, wrong: NDArray[np.bool_]) -> float | None:
     return None if wrong.all() or not wrong.any() else float(roc_auc_score(wrong, -belief))
 
 
-def detect(belief: Floats, wrong: NDArray[np.bool_]) -> Detection:
-    """All detection metrics of (N,) belief against (N,) truth."""
+def detection_by_state(score: Floats, states: NDArray[np.int8]) -> dict[str, float | None]:
+    """AUROC of a score that is higher for wrong labels, for each kind of wrong label against right ones.
+
+    Args:
+        score: (N,).
+        states: (N,) positions in `labels.STATES`; unknown ones count nowhere.
+
+    Returns:
+        ``any`` counts both kinds as wrong; ``label`` (wrong label on an image of a class) and ``outsider`` (image of
+        none of the classes) leave the other kind out. None where one side is missing.
+    """
+    kinds = {
+        "any": (IN_DISTRIBUTION, OUT_OF_DISTRIBUTION),
+        "label": (IN_DISTRIBUTION,),
+        "outsider": (OUT_OF_DISTRIBUTION,),
+    }
+    found = {}
+    for name, kind in kinds.items():
+        wrong = np.isin(states, kind)
+        counted = wrong | (states == CLEAN)
+        found[name] = detection_auroc(-score[counted], wrong[counted])
+    return found
+
+
+def judge(score: Floats, flagged: NDArray[np.bool_], states: NDArray[np.int8]) -> dict[str, float | None]:
+    """What a detector is worth: its AUROC by kind, its flag rate, and the balanced accuracy of its flags.
+
+    Balanced accuracy is the mean of the share of wrong labels that are flagged and of right ones that are not; as for
+    the AUROC, ``any`` counts both kinds of wrong labels, ``outsider`` out-of-distribution images alone.
+    """
+    measured = {f"auroc_{name}": value for name, value in detection_by_state(score, states).items()}
+    right = share(~flagged[states == CLEAN])
+    for name, kinds in (("any", (IN_DISTRIBUTION, OUT_OF_DISTRIBUTION)), ("outsider", (OUT_OF_DISTRIBUTION,))):
+        found = share(flagged[np.isin(states, kinds)])
+        measured[f"balanced_accuracy_{name}"] = None if right is None or found is None else (right + found) / 2
+    return {**measured, "flagged": float(flagged.mean())}
+
+
+def correlation(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None:
+    """Phi coefficient of two sets of flags, in [-1, 1]; None where one of them is constant."""
+    if first.all() or second.all() or not first.any() or not second.any():
+        return None
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+ROC_GRID = np.linspace(0, 1, 51)
+"""False positive rates at which ROC curves are kept."""
+
+
+def roc_curve(score: Floats, states: NDArray[np.int8]) -> NDArray[np.float32] | None:
+    """(51,) true positive rates on `ROC_GRID`, both kinds of wrong labels against right ones; None without either side."""
+    from sklearn import metrics
+
+    known = states <= OUT_OF_DISTRIBUTION
+    wrong = states[known] != CLEAN
+    if wrong.all() or not wrong.any():
+        return None
+    false, true, _ = metrics.roc_curve(wrong, score[known])
+    return np.asarray(np.interp(ROC_GRID, false, true), dtype=np.float32)
+
+
+def detect(belief: Floats, states: NDArray[np.int8]) -> Detection:
+    """All detection metrics of (N,) belief against (N,) positions in `labels.STATES`."""
     from sklearn.metrics import average_precision_score, f1_score
 
     flagged = flag(belief)
+    known = states <= OUT_OF_DISTRIBUTION
+    wrong, believed = states[known] != CLEAN, belief[known]
     if wrong.all() or not wrong.any():
         return Detection(None, None, None, float(flagged.mean()))
+    by_kind = detection_by_state(-belief, states)
+    outsiders = (states == OUT_OF_DISTRIBUTION).any()
     return Detection(
-        auroc=detection_auroc(belief, wrong),
-        average_precision=float(average_precision_score(wrong, -belief)),
-        f1=float(f1_score(wrong, flagged, zero_division=0.0)),
+        auroc=by_kind["any"],
+        average_precision=float(average_precision_score(wrong, -believed)),
+        f1=float(f1_score(wrong, flagged[known], zero_division=0.0)),
         flagged=float(flagged.mean()),
+        label_auroc=by_kind["label"] if outsiders else None,
+        outsider_auroc=by_kind["outsider"],
     )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from pytorch_lightning import Callback
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from noisybench.dataset import LazyImages
@@ -16,6 +16,7 @@ from noisybench.errors import UserError
 from noisybench.parameters import Parameterised
 
 if TYPE_CHECKING:
+    from noisybench.spec import Budget
     from noisybench.task import Task
 
 KNOWLEDGE = {
@@ -23,6 +24,7 @@ KNOWLEDGE = {
     "noise_type": "name of the noise model",
     "transition_matrix": "(C, C) tensor of transition probabilities, rows are clean classes",
     "clean_validation": "(M,) clean targets of the validation split",
+    "noise_states": "(N,) positions in `labels.STATES`: which training labels are right, of another class, or on an outsider",
     "extra_data": "data beside the dataset",
     "pretrained_weights": "weights learned elsewhere",
 }
@@ -94,23 +96,25 @@ class Batch:
     """One step's examples, on the training device.
 
     Attributes:
-        views: one or more independently augmented (B, C, H, W) float tensors of the same examples.
+        views: independently augmented (B, C, H, W) float tensors of the same examples, by their names in `VIEWS`.
         observed: (B,) int64 observed targets.
         index: (B,) int64 positions in the training set.
         num_classes: number of classes.
         soft: (B, C) target probabilities where a mitigation has replaced the observed targets.
+        part: which part of the epoch it belongs to, where a mitigation planned the epoch.
     """
 
-    views: list[Tensor]
+    views: dict[str, Tensor]
     observed: Tensor
     index: Tensor
     num_classes: int
     soft: Tensor | None = None
+    part: int = 0
 
     @property
     def inputs(self) -> Tensor:
-        """The first view."""
-        return self.views[0]
+        """The weak view."""
+        return self.views["weak"]
 
     @property
     def targets(self) -> Tensor:
@@ -119,13 +123,49 @@ class Batch:
             return self.soft
         return functional.one_hot(self.observed, self.num_classes).to(self.inputs.dtype)
 
-    def with_targets(self, soft: Tensor, views: list[Tensor] | None = None) -> Batch:
+    def with_targets(self, soft: Tensor, views: dict[str, Tensor] | None = None) -> Batch:
         """The same batch with other target probabilities, and other inputs where given."""
         return replace(self, soft=soft, views=self.views if views is None else views)
 
 
 Objective = Callable[[Batch], Tensor]
 """Maps a batch to (B,) nats per sample, to be minimised on average."""
+
+VIEWS = {
+    "weak": "the budget's augmentation; always there",
+    "weak_2": "a second draw of it",
+    "strong": "resized crop and one operation of RandAugment",
+    "contrastive": "resized crop, flip, colour jitter, grey",
+}
+"""The views that a mitigation may ask for."""
+
+
+@dataclass
+class Planned:
+    """One step of an epoch that a mitigation plans itself.
+
+    Attributes:
+        index: (B,) int64 positions in the training set.
+        part: handed on to the batch.
+    """
+
+    index: Tensor
+    part: int = 0
+
+
+@dataclass
+class Detector:
+    """What one way of detecting wrong labels says of the training set.
+
+    Attributes:
+        score: (N,) finite numbers, higher where the label is more likely wrong.
+        flagged: (N,) bool, whether it takes the label for wrong.
+        mixture: weights, means and deviations of the two components fitted to the score, where there are some.
+    """
+
+    score: Tensor
+    flagged: Tensor
+    mixture: tuple[tuple[float, float], tuple[float, float], tuple[float, float]] | None = None
 
 
 class Mitigation(Parameterised, Callback):
@@ -137,13 +177,11 @@ class Mitigation(Parameterised, Callback):
     Attributes:
         state: tensors kept here live on the training device, are part of every checkpoint, and are restored.
         known: the declared knowledge.
+        facts: numbers about the present epoch, for its row in the record.
+        notes: what a reader of the present epoch's row should know, such as a fallback that was taken.
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
-    networks: ClassVar[int] = 1
-    """How many networks it trains."""
-    views: ClassVar[int] = 1
-    """How many augmented views of each example it needs."""
     per_example: ClassVar[bool] = False
     """Whether its objective keeps state per example and therefore cannot follow a mitigation that mixes examples."""
     mixes: ClassVar[bool] = False
@@ -154,6 +192,8 @@ class Mitigation(Parameterised, Callback):
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
         self.state: dict[str, Tensor] = {}
+        self.facts: dict[str, float] = {}
+        self.notes: list[str] = []
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of `state` for a checkpoint."""
@@ -173,8 +213,41 @@ class Mitigation(Parameterised, Callback):
         """Names from `KNOWLEDGE` that it reads with its present parameters; shown on the leaderboard."""
         return ()
 
+    @property
+    def networks(self) -> int:
+        """How many networks it trains."""
+        return 1
+
+    @property
+    def ensemble(self) -> bool:
+        """Whether the deployed prediction is the mean over all networks, not the first one's."""
+        return False
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names from `VIEWS` that its objective reads."""
+        return ("weak",)
+
+    @property
+    def feature_stage(self) -> int | None:
+        """The stage of the network whose pooled outputs for the training set it reads after each epoch."""
+        return None
+
+    def check(self, network: nn.Module, budget: Budget) -> list[str]:
+        """Problems in this run, found before anything is trained.
+
+        Args:
+            network: one of the run's networks, without values (on the meta device).
+            budget: of the run.
+        """
+        return []
+
     def prepare(self, task: Task, training_set: TrainingSet) -> None:
-        """Make the initial `state`. Called once before training, and before a checkpoint is restored."""
+        """Make the initial `state` and heads. Called once before training, and before a checkpoint is restored."""
+
+    def plan(self, task: Task) -> list[Planned] | None:
+        """The steps of this epoch, where it needs others than batches of the shuffled training set."""
+        return None
 
     def select(self, task: Task, training_set: TrainingSet) -> Tensor | None:
         """(N,) weights before training: zero leaves an example out; None keeps all alike."""
@@ -200,6 +273,10 @@ class Mitigation(Parameterised, Callback):
         """(N,) int64 targets that it would use instead; None where it corrects nothing."""
         return None
 
+    def detectors(self, task: Task, training_set: TrainingSet) -> dict[str, Detector]:
+        """Its ways of detecting wrong labels, by name, as they stand after this epoch; scored against the truth."""
+        return {}
+
     def overrides(self, name: str) -> bool:
         """Whether this mitigation implements the optional call of that name."""
         return getattr(type(self), name) is not getattr(Mitigation, name)
@@ -223,8 +300,13 @@ class Stack:
                 f"mitigations: {public_name(each)} keeps state per example and cannot follow {public_name(mixer)}, which "
                 "mixes examples; use one of them"
                 for each in self.mitigations
-                if each.per_example
+                if each.per_example and each is not mixer
             ]
+        planners = [public_name(each) for each in self.mitigations if each.overrides("plan")]
+        if len(planners) > 1:
+            problems.append(
+                f"mitigations: {', '.join(planners)} each plan the epoch, but one alone can; keep one of them"
+            )
         if problems:
             raise UserError(*problems)
         self.owner = owners[0] if owners else None
@@ -235,9 +317,20 @@ class Stack:
         return max((each.networks for each in self.mitigations), default=1)
 
     @property
-    def views(self) -> int:
-        """How many views of each example the stack needs."""
-        return max((each.views for each in self.mitigations), default=1)
+    def ensemble(self) -> bool:
+        """Whether the deployed prediction is the mean over all networks."""
+        return any(each.ensemble for each in self.mitigations)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """The views that the stack needs, the weak one first."""
+        wanted = {name for each in self.mitigations for name in each.views} | {"weak"}
+        return tuple(name for name in VIEWS if name in wanted)
+
+    @property
+    def feature_stage(self) -> int | None:
+        """The stage whose outputs the stack needs."""
+        return next((each.feature_stage for each in self.mitigations if each.feature_stage is not None), None)
 
     @property
     def knowledge(self) -> tuple[str, ...]:
@@ -271,6 +364,11 @@ class Stack:
         for each in reversed([each for each in self.mitigations if each.overrides("wrap")]):
             composed = _wrapped(each, task, composed)
         return composed
+
+    def plan(self, task: Task) -> list[Planned] | None:
+        """The steps of this epoch of the one mitigation that plans it, if there is one."""
+        plans = (each.plan(task) for each in self.mitigations if each.overrides("plan"))
+        return next(plans, None)
 
     def weights(self, task: Task, training_set: TrainingSet) -> Tensor | None:
         """Product of all selections, or None where nothing selects.

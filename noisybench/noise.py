@@ -1,4 +1,4 @@
-"""The contract of noise models: a reproducible corruption of training and validation targets."""
+"""The contract of noise models: a reproducible corruption of training and validation targets, and of inputs if need be."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from noisybench.dataset import Dataset, Split
 from noisybench.errors import UserError
-from noisybench.labels import LabelSet, make_label_set
+from noisybench.labels import LabelSet, Replaced, make_label_set
 from noisybench.parameters import Parameterised, parameter
 from noisybench.seeds import Stream
 
@@ -27,6 +27,8 @@ class NoiseModel(Parameterised, abc.ABC):
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
     convention: ClassVar[str]
     """What the rate means, in one sentence; part of the manifest."""
+    needs_classes: ClassVar[bool] = True
+    """Whether it reads the true classes; it is then refused on a dataset in which some are not known."""
 
     seed: int = parameter(0, ge=0, help="seed of the noise; independent of the run's seed")
 
@@ -46,8 +48,26 @@ class NoiseModel(Parameterised, abc.ABC):
             UserError: the parameters do not fit the dataset.
         """
 
+    def replace(self, dataset: Dataset, split: Split) -> Replaced | None:
+        """Images of none of the classes in place of some of a split's own; their observed targets are `observe`'s."""
+        return None
+
+    def provenance(self, dataset: Dataset) -> dict[str, Any]:
+        """Facts about where replacing images come from, for the manifest."""
+        return {}
+
+    def stream(self, dataset: Dataset, split: Split) -> Stream:
+        """The random stream of a split, from its start."""
+        name = "train" if split is dataset.train else "validation"
+        return Stream("noise", dataset.hash, type(self).__name__, self.seed, name)
+
     example_classes: ClassVar[tuple[str, ...]] = tuple("0123456789")
     """Class names of the dataset on which the contract test tries it."""
+
+    @classmethod
+    def example_dataset(cls, dataset: Dataset) -> Dataset:
+        """What the contract test needs ``dataset`` to have for it; by default nothing more."""
+        return dataset
 
     @classmethod
     def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
@@ -63,19 +83,40 @@ class NoiseModel(Parameterised, abc.ABC):
         return None
 
     def corrupt(self, dataset: Dataset) -> LabelSet:
-        """Corrupt a dataset's training and validation targets."""
-        observed = [
-            self.observe(dataset, split, Stream("noise", dataset.hash, type(self).__name__, self.seed, name))
-            for name, split in (("train", dataset.train), ("validation", dataset.validation))
-        ]
+        """Corrupt a dataset's training and validation split.
+
+        Raises:
+            UserError: the parameters do not fit the dataset, or it does not know the classes that the model needs.
+        """
+        splits = {"train": dataset.train, "validation": dataset.validation}
+        if self.needs_classes and any((split.targets < 0).any() for split in splits.values()):
+            raise UserError(
+                f"noise: `{self.name}` corrupts known classes, but those of {dataset.name} are not all known, for its labels "
+                "are noisy already; use noise=native for the labels as they came"
+            )
+        observed = {name: self.observe(dataset, each, self.stream(dataset, each)) for name, each in splits.items()}
+        replaced = {name: self.replace(dataset, each) for name, each in splits.items()}
         described = {
-            "name": type(self).__module__.rsplit(".", 1)[-1],
+            "name": self.name,
             "parameters": self.parameters,
             "seed": self.seed,
             "convention": self.convention,
             "nominal_rate": self.nominal_rate(dataset),
+            **self.provenance(dataset),
         }
-        return make_label_set(dataset, observed[0], observed[1], described, self.matrix(dataset))
+        return make_label_set(
+            dataset,
+            observed["train"],
+            observed["validation"],
+            described,
+            self.matrix(dataset),
+            {name: each for name, each in replaced.items() if each is not None},
+        )
+
+    @property
+    def name(self) -> str:
+        """The name in the registry: that of the file."""
+        return type(self).__module__.rsplit(".", 1)[-1]
 
 
 class ClassConditional(NoiseModel):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from noisybench.dataset import Dataset
-from noisybench.labels import LabelSet
-from noisybench.records import RunRecord
+from noisybench.dataset import UNKNOWN, Dataset
+from noisybench.labels import STATES, LabelSet, noise_states
+from noisybench.records import DetectorScores, RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,6 +54,96 @@ def learning_curves(record: RunRecord, path: Path) -> None:
     figure.savefig(path)
 
 
+STATE_COLOURS = ("tab:blue", "tab:orange", "tab:red", "tab:gray")
+
+
+def detector_page(
+    record: RunRecord,
+    states: NDArray[np.int8],
+    detectors: Mapping[str, DetectorScores],
+    curves: Mapping[str, Sequence[NDArray[np.float32]]],
+    path: Path,
+) -> None:
+    """One page about a run's detectors: score histograms by true state, ROC curves through the epochs, agreement.
+
+    Args:
+        record: of the run.
+        states: (N,) positions in `labels.STATES`.
+        detectors: as they stand at the end.
+        curves: ROC curves on `metrics.ROC_GRID`, one for each epoch since the detector began.
+        path: the PNG file.
+    """
+    figure = new_figure((5 * max(2, len(detectors)), 11), "constrained")
+    rows = figure.add_gridspec(3, 1)
+    above = rows[0].subgridspec(1, len(detectors))
+    for place, (name, detector) in enumerate(detectors.items()):
+        _score_panel(figure.add_subplot(above[place]), name, detector, states)
+    middle = rows[1].subgridspec(1, max(1, len(curves)))
+    for place, (name, each) in enumerate(curves.items()):
+        _curve_panel(figure.add_subplot(middle[place]), name, each)
+    below = rows[2].subgridspec(1, 2)
+    _epoch_panel(figure.add_subplot(below[0]), record, "auroc_any", "AUROC, all wrong labels")
+    _agreement_panel(figure.add_subplot(below[1]), record)
+    figure.suptitle(record.title, fontsize=11)
+    figure.savefig(path)
+
+
+def _score_panel(axes: Axes, name: str, detector: DetectorScores, states: NDArray[np.int8]) -> None:
+    score = detector.score
+    edges = np.linspace(score.min(), score.max() + 1e-9, 41)
+    present = [state for state in range(len(STATES)) if (states == state).any()]
+    axes.hist(
+        [score[states == state] for state in present],
+        bins=edges.tolist(),
+        stacked=True,
+        color=[STATE_COLOURS[state] for state in present],
+        label=[STATES[state].replace("_", " ") for state in present],
+        alpha=0.75,
+    )
+    if detector.mixture:
+        grid, scale = np.linspace(edges[0], edges[-1], 300), len(score) * (edges[1] - edges[0])
+        for weight, mean, deviation in zip(*detector.mixture, strict=True):
+            density = np.exp(-0.5 * ((grid - mean) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
+            axes.plot(grid, scale * weight * density, color="black", linewidth=1)
+    axes.set_yscale("symlog", linthresh=10)
+    axes.set(title=f"{name}: flags {np.mean(detector.flagged):.0%}", xlabel="score", ylabel="examples")
+    axes.legend(fontsize=8)
+
+
+def _curve_panel(axes: Axes, name: str, curves: Sequence[NDArray[np.float32]]) -> None:
+    grid = np.linspace(0, 1, len(curves[0]))
+    for place, curve in enumerate(curves):
+        axes.plot(grid, curve, color=str(0.85 * (1 - (place + 1) / len(curves))), linewidth=1)
+    axes.plot([0, 1], [0, 1], color="tab:red", linewidth=0.7, linestyle="--")
+    axes.set(title=f"{name}: ROC, later epochs darker", xlabel="right labels", ylabel="wrong labels", ylim=(0, 1.02))
+
+
+def _epoch_panel(axes: Axes, record: RunRecord, key: str, title: str) -> None:
+    rows = [row for row in record.rows if row.detectors]
+    for name in dict.fromkeys(name for row in rows for name in row.detectors if "~" not in name):
+        values = [row.detectors.get(name, {}).get(key) for row in rows]
+        axes.plot([row.epoch for row in rows], [np.nan if v is None else v for v in values], label=name, marker=".")
+    axes.set(title=title, xlabel="epoch", ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(fontsize=8)
+
+
+def _agreement_panel(axes: Axes, record: RunRecord) -> None:
+    rows = [row for row in record.rows if row.detectors]
+    for name in dict.fromkeys(name for row in rows for name in row.detectors):
+        key = "correlation" if "~" in name else "flagged"
+        values = [row.detectors.get(name, {}).get(key) for row in rows]
+        style = "-" if "~" in name else ":"
+        label = f"correlation of flags {name}" if "~" in name else f"share flagged, {name}"
+        points = [np.nan if value is None else value for value in values]
+        axes.plot([row.epoch for row in rows], points, style, label=label, marker=".")
+    axes.set(title="agreement of the detectors, and what they flag", xlabel="epoch")
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        axes.legend(fontsize=8)
+
+
 def label_set_page(dataset: Dataset, labels: LabelSet, path: Path, examples: int = 24) -> None:
     """One page about a label set: transition matrix, rates, class counts and examples with both labels.
 
@@ -63,6 +155,7 @@ def label_set_page(dataset: Dataset, labels: LabelSet, path: Path, examples: int
     """
     from matplotlib.gridspec import GridSpec
 
+    dataset = labels.applied_to(dataset)
     figure = new_figure((14, 11), "constrained")
     grid = GridSpec(2, 3, figure, height_ratios=[1.1, 1])
     _transition_panel(figure.add_subplot(grid[0, 0]), dataset, labels)
@@ -95,7 +188,8 @@ def _rate_panel(axes: Axes, dataset: Dataset, labels: LabelSet) -> None:
     rates = 1 - np.diag(counts) / np.maximum(counts.sum(axis=1), 1)
     axes.bar(range(dataset.num_classes), rates, color="tab:orange")
     realised, nominal = labels.manifest["realised_rate"], labels.manifest["noise"]["nominal_rate"]
-    axes.axhline(realised, color="black", label=f"realised {realised:.3f}")
+    if realised is not None:
+        axes.axhline(realised, color="black", label=f"realised {realised:.3f}")
     if nominal is not None:
         axes.axhline(nominal, color="tab:blue", linestyle="--", label=f"nominal {nominal:.3f}")
     axes.set(title="share of wrong labels per clean class", xlabel="class", ylim=(0, 1))
@@ -104,14 +198,20 @@ def _rate_panel(axes: Axes, dataset: Dataset, labels: LabelSet) -> None:
 
 def _count_panel(axes: Axes, dataset: Dataset, labels: LabelSet) -> None:
     place = np.arange(dataset.num_classes)
-    for shift, targets, name in ((-0.2, dataset.train.targets, "clean"), (0.2, labels.train, "observed")):
+    known = dataset.train.targets[dataset.train.targets >= 0]
+    for shift, targets, name in ((-0.2, known, "clean"), (0.2, labels.train, "observed")):
         axes.bar(place + shift, np.bincount(targets, minlength=dataset.num_classes), 0.4, label=name)
+    outsiders = labels.manifest.get("outsider_counts")
+    if outsiders:
+        axes.bar(place + 0.2, outsiders, 0.4, color="tab:red", label="observed on an image of no class")
     axes.set(title="training examples per class", xlabel="class")
     axes.legend(fontsize=8)
 
 
 def _example_panel(figure: Figure, grid: object, dataset: Dataset, labels: LabelSet, examples: int) -> None:
-    wrong = labels.train != dataset.train.targets
+    clean = dataset.train.targets
+    states = noise_states(clean, labels.train)
+    wrong = (states > 0) & (clean != UNKNOWN)
     order = np.argsort(~wrong, kind="stable")[:examples]
     images = dataset.train.inputs[np.sort(order)]
     inner = grid[1, :].subgridspec((len(order) + 11) // 12, 12)  # type: ignore[index]
@@ -119,10 +219,8 @@ def _example_panel(figure: Figure, grid: object, dataset: Dataset, labels: Label
         axes = figure.add_subplot(inner[place // 12, place % 12])
         picture = image.transpose(1, 2, 0)
         axes.imshow(picture[:, :, 0] if picture.shape[2] == 1 else picture, cmap="gray")
-        observed, clean = (
-            dataset.class_names[labels.train[row]],
-            dataset.class_names[dataset.train.targets[row]],
-        )
+        observed = dataset.class_names[labels.train[row]]
+        truth = dataset.class_names[clean[row]] if clean[row] >= 0 else "of no class"
         colour = "tab:red" if wrong[row] else "black"
-        axes.set_title(f"{observed}\n(is {clean})" if wrong[row] else observed, fontsize=7, color=colour)
+        axes.set_title(f"{observed}\n(is {truth})" if wrong[row] else observed, fontsize=7, color=colour)
         axes.axis("off")

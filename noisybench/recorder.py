@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import sys
 import time
@@ -20,9 +21,9 @@ from torch.nn import functional
 from noisybench import metrics
 from noisybench.dataset import Dataset, LazyImages
 from noisybench.files import write_atomically
-from noisybench.labels import LabelSet
-from noisybench.mitigation import LazyTensor, Stack
-from noisybench.records import Cost, EpochRow, Predictions, RunRecord, Samples
+from noisybench.labels import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, LabelSet, noise_states
+from noisybench.mitigation import LazyTensor, Stack, public_name
+from noisybench.records import Cost, DetectorScores, EpochRow, Predictions, RunRecord, Samples
 from noisybench.spec import RunSpec
 from noisybench.task import Task, learning_rate
 
@@ -58,12 +59,16 @@ class Recorder(Callback):
         self.complete = False
         self._spent = {"wall": 0.0, "train": 0.0, "device": 0.0, "examples": 0.0}
         self._final: dict[str, Any] = {}
+        self.curves: dict[str, list[Any]] = {}
+        applied, observed = prepared.dataset, prepared.labels.train
+        self._states = noise_states(applied.train.targets, observed)
 
     def state_dict(self) -> dict[str, Any]:
         """Rows and costs so far."""
         return {
             "rows": [dataclasses.asdict(row) for row in self.rows],
             "by_epoch": self.by_epoch,
+            "curves": {name: [curve.tolist() for curve in curves] for name, curves in self.curves.items()},
             "spent": dict(self._spent),
         }
 
@@ -72,6 +77,7 @@ class Recorder(Callback):
         self.rows = [EpochRow(**row) for row in state_dict["rows"]]
         self.by_epoch = list(state_dict["by_epoch"])
         self._spent = dict(state_dict["spent"])
+        self.curves = {n: [np.array(c, dtype=np.float32) for c in curves] for n, curves in state_dict["curves"].items()}
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clocks, bring the held-out inputs to the device, and send what an interrupted run has not sent."""
@@ -86,7 +92,6 @@ class Recorder(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row and write the checkpoint, whole or not at all."""
         assert isinstance(pl_module, Task)
-        pl_module.networks_changed()
         self._add_row(pl_module, "train", trainer.current_epoch)
         self._clock(pl_module)
         partial = self.folder / "checkpoint.partial"
@@ -114,17 +119,21 @@ class Recorder(Callback):
             "correction": stack.correction(pl_module, training_set).cpu().numpy(),
             "prediction": pl_module.training_probabilities().argmax(1).cpu().numpy(),
             "test": pl_module.predict(self._test).cpu().numpy(),
-            "parameters": sum(each.numel() for each in pl_module.networks.parameters()),
+            "detectors": self._detectors(pl_module),
+            "parameters": sum(each.numel() for each in pl_module.parameters()),
             "peak": _peak_memory(pl_module.device),
-            "weights": {name: tensor.cpu() for name, tensor in pl_module.networks.state_dict().items()},
+            "weights": {
+                name: tensor.cpu()
+                for trained in (pl_module.networks, pl_module.heads)
+                for name, tensor in trained.state_dict().items()
+            },
         }
         self.complete = True
 
     def record(self, environment: dict[str, str]) -> RunRecord:
         """The complete record of a finished run."""
         spec, labels, samples = self.prepared.spec, self.prepared.labels, self.samples()
-        wrong = samples.observed != samples.clean
-        corrected = samples.correction != samples.observed
+        corrected = (samples.correction != samples.observed) & (samples.clean >= 0)
         manifest = {k: v for k, v in labels.manifest.items() if k not in ("transition_counts", "transition_matrix")}
         return RunRecord(
             identity=spec.identity,
@@ -141,7 +150,7 @@ class Recorder(Callback):
             rows=self.rows,
             calibration_error=metrics.calibration_error(self._final["test"], self.prepared.dataset.test.targets),
             correction_accuracy=metrics.share((samples.correction == samples.clean)[corrected]),
-            detection=metrics.detect(samples.belief, wrong),
+            detection=metrics.detect(samples.belief, self._states),
             cost=self._cost(),
             weights_sha256=_weights_hash(self._final["weights"]),
             environment=environment,
@@ -158,6 +167,11 @@ class Recorder(Callback):
             final["belief"],
             final["prediction"],
             final["correction"],
+            {
+                key: values
+                for name, each in final["detectors"].items()
+                for key, values in ((name, each.score), (f"{name}_flagged", each.flagged))
+            },
         )
 
     def predictions(self) -> Predictions:
@@ -170,32 +184,35 @@ class Recorder(Callback):
         """Write all files of a finished run; `record.json` comes last and marks the folder as complete."""
         import pandas
 
-        from noisybench.pictures import learning_curves
+        from noisybench.pictures import detector_page, learning_curves
 
         folder.mkdir(exist_ok=True)
-        pandas.DataFrame(dataclasses.asdict(self.samples())).to_parquet(folder / "samples.parquet", index=False)
+        pandas.DataFrame(self.samples().columns()).to_parquet(folder / "samples.parquet", index=False)
         predictions = {key: list(value) if value.ndim > 1 else value for key, value in vars(self.predictions()).items()}
         pandas.DataFrame(predictions).to_parquet(folder / "predictions.parquet", index=False)
         (folder / "manifest.json").write_text(json.dumps(self.prepared.labels.manifest))
         (folder / "spec.json").write_text(json.dumps(record.spec, indent=2))
         learning_curves(record, folder / "curves.png")
+        if self._final["detectors"]:
+            detector_page(record, self._states, self._final["detectors"], self.curves, folder / "detectors.png")
         if self.prepared.spec.execution.save_weights:
             torch.save(self._final["weights"], folder / "weights.pt")
         write_atomically(folder / "record.json", json.dumps(record.as_dict()).encode())
 
     def _add_row(self, task: Task, stage: str, epoch: int) -> None:
-        dataset, labels = self.prepared.dataset, self.prepared.labels
+        dataset, labels, states = self.prepared.dataset, self.prepared.labels, self._states
         observed, clean = labels.train, dataset.train.targets
         predicted = task.training_probabilities().argmax(1).cpu().numpy()
         belief = self.prepared.stack.belief(task, task.training_set).float().cpu().numpy()
-        wrong = observed != clean
+        detection = metrics.detection_by_state(-belief, states)
+        outsiders = (states == OUT_OF_DISTRIBUTION).any()
         test_accuracy, test_loss, test_predicted = self._score(task, self._test, dataset.test.targets)
         validated = len(labels.validation) > 0
         val_accuracy, val_loss, _ = (
             self._score(task, self._validation, labels.validation) if validated else (None, None, None)
         )
         self.by_epoch.append(test_predicted.to(torch.int16))
-        trained = stage == "train"
+        trained, stack = stage == "train", self.prepared.stack.mitigations
         self.rows.append(
             EpochRow(
                 epoch=epoch,
@@ -206,14 +223,44 @@ class Recorder(Callback):
                 noisy_val_loss=val_loss,
                 test_accuracy=test_accuracy,
                 test_loss=test_loss,
-                memorised=metrics.share((predicted == observed)[wrong]),
-                recovered=metrics.share((predicted == clean)[wrong]),
-                detection_auroc=metrics.detection_auroc(belief, wrong),
+                memorised=metrics.share(
+                    (predicted == observed)[np.isin(states, (IN_DISTRIBUTION, OUT_OF_DISTRIBUTION))]
+                ),
+                recovered=metrics.share((predicted == clean)[states == IN_DISTRIBUTION]),
+                detection_auroc=detection["any"],
+                label_detection_auroc=detection["label"] if outsiders else None,
+                outsider_detection_auroc=detection["outsider"],
+                detectors=self._judged(task) if trained else {},
                 learning_rate=learning_rate(task.budget, epoch + 1) if trained else None,
                 seconds=task.train_seconds if trained else 0.0,
                 time=int(time.time() * 1000),
+                facts={f"{public_name(each)}.{key}": value for each in stack for key, value in each.facts.items()},
+                notes=[f"{public_name(each)}: {note}" for each in stack for note in each.notes],
             )
         )
+        for each in stack:
+            each.facts, each.notes = {}, []
+
+    def _detectors(self, task: Task) -> dict[str, DetectorScores]:
+        """What the stack's detectors say now, on the host."""
+        found: dict[str, DetectorScores] = {}
+        for mitigation in self.prepared.stack.mitigations:
+            for name, each in mitigation.detectors(task, task.training_set).items():
+                score, flagged = each.score.float().cpu().numpy(), each.flagged.bool().cpu().numpy()
+                found[name] = DetectorScores(score, flagged, each.mixture)
+        return found
+
+    def _judged(self, task: Task) -> dict[str, dict[str, float | None]]:
+        """The detectors against the truth, and how far any two of them agree."""
+        detectors = self._detectors(task)
+        judged = {name: metrics.judge(each.score, each.flagged, self._states) for name, each in detectors.items()}
+        for name, each in detectors.items():
+            curve = metrics.roc_curve(each.score, self._states)
+            if curve is not None:
+                self.curves.setdefault(name, []).append(curve)
+        for (name, first), (other, second) in itertools.combinations(detectors.items(), 2):
+            judged[f"{name}~{other}"] = {"correlation": metrics.correlation(first.flagged, second.flagged)}
+        return judged
 
     def _score(self, task: Task, inputs: Tensor | LazyTensor, targets: Any) -> tuple[float, float, Tensor]:
         """Accuracy, cross-entropy in nats, and the predicted classes on the host."""

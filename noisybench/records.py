@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,15 @@ class EpochRow:
         test_loss: cross-entropy there.
         memorised: share of wrongly labelled training examples that are predicted as their wrong label.
         recovered: share of wrongly labelled training examples that are predicted as their clean label.
-        detection_auroc: how well belief separates right from wrong labels.
+        detection_auroc: how well belief separates right from wrong labels, outsiders among the wrong ones.
         learning_rate: at the end of the epoch.
         seconds: of training in this epoch, without evaluation.
         time: end of the epoch, milliseconds since 1970.
+        label_detection_auroc: the same for wrong labels of examples that have a class; None where there are no others.
+        outsider_detection_auroc: the same for out-of-distribution examples against rightly labelled ones.
+        detectors: by detector of the stack, what `metrics.judge` finds; `A~B` is the correlation of two detectors' flags.
+        facts: numbers that the stack's mitigations gave, as ``mitigation.name``.
+        notes: what they had to say, such as a fallback that was taken.
     """
 
     epoch: int
@@ -46,11 +51,20 @@ class EpochRow:
     learning_rate: float | None
     seconds: float
     time: int
+    label_detection_auroc: float | None = None
+    outsider_detection_auroc: float | None = None
+    detectors: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    facts: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     def metrics(self) -> dict[str, float]:
         """All measured values that are present, by name."""
-        skipped = ("epoch", "stage", "time")
-        return {k: v for k, v in dataclasses.asdict(self).items() if k not in skipped and v is not None}
+        skipped = ("epoch", "stage", "time", "detectors", "facts", "notes")
+        found: dict[str, Any] = {k: v for k, v in vars(self).items() if k not in skipped}
+        for name, measured in self.detectors.items():
+            found |= {f"detector/{name}/{key}": value for key, value in measured.items()}
+        found |= {f"fact/{name}": value for name, value in self.facts.items()}
+        return {k: v for k, v in found.items() if v is not None}
 
 
 @dataclass(frozen=True)
@@ -78,17 +92,23 @@ class Cost:
 class Detection:
     """How well belief finds wrong labels; all None where every label is right or every label is wrong.
 
+    Examples whose class nobody knows count nowhere; an image of none of the classes has a wrong label.
+
     Attributes:
         auroc: area under the ROC curve.
         average_precision: area under the precision-recall curve for wrong labels.
         f1: at the threshold that a two-component Gaussian mixture of -log belief chooses, without privileged data.
         flagged: share of examples beyond that threshold.
+        label_auroc: of wrong labels on images of a class against right ones; None where all wrong labels are such.
+        outsider_auroc: of out-of-distribution images against rightly labelled ones; None where there are none.
     """
 
     auroc: float | None
     average_precision: float | None
     f1: float | None
     flagged: float | None
+    label_auroc: float | None = None
+    outsider_auroc: float | None = None
 
 
 @dataclass(frozen=True)
@@ -98,10 +118,11 @@ class Samples:
     Attributes:
         index: row in the dataset's source.
         observed: observed target.
-        clean: best known target.
+        clean: best known target; -1 for images of none of the classes, -2 where nobody knows.
         belief: probability that the observed target is right.
         prediction: class predicted at the end.
         correction: target that the stack would use instead.
+        detectors: (N,) scores by detector of the stack, and flags as ``NAME_flagged``.
     """
 
     index: NDArray[np.int64]
@@ -110,6 +131,27 @@ class Samples:
     belief: NDArray[np.float32]
     prediction: NDArray[np.int64]
     correction: NDArray[np.int64]
+    detectors: dict[str, NDArray[Any]] = field(default_factory=dict)
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """All columns of a table."""
+        plain = {name: values for name, values in vars(self).items() if name != "detectors"}
+        return plain | {f"detector_{name}": values for name, values in self.detectors.items()}
+
+
+@dataclass(frozen=True)
+class DetectorScores:
+    """What one detector of a stack says of the training examples at the end.
+
+    Attributes:
+        score: (N,) higher where the label is more likely wrong.
+        flagged: (N,) whether it takes the label for wrong.
+        mixture: weights, means and deviations of two components fitted to the score, where it has some.
+    """
+
+    score: NDArray[np.float32]
+    flagged: NDArray[np.bool_]
+    mixture: tuple[tuple[float, float], tuple[float, float], tuple[float, float]] | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +189,7 @@ class RunRecord:
         knowledge: declared by the stack.
         rows: one per epoch.
         calibration_error: expected calibration error of the test predictions, 15 equal-width bins.
-        correction_accuracy: share of corrected training targets that are clean.
+        correction_accuracy: share of corrected training targets that are clean, among examples of a known class.
         detection: quality of the belief.
         cost: what it took.
         weights_sha256: of the final networks, to tell whether a run was repeated to the bit.

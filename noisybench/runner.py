@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 import torch
 from pytorch_lightning import Trainer
+from torch import nn
 
 from noisybench import __version__
 from noisybench.dataset import Dataset, LazyImages
 from noisybench.errors import RunFailed, UserError
 from noisybench.files import write_atomically
-from noisybench.labels import LabelSet
-from noisybench.mitigation import Knowledge, LazyTensor, Stack, TrainingSet
+from noisybench.labels import UNKNOWN_STATE, LabelSet, noise_states
+from noisybench.mitigation import Knowledge, LazyTensor, Stack, TrainingSet, public_name
 from noisybench.recorder import Prepared, Recorder, Report
 from noisybench.records import EpochRow, RunRecord
 from noisybench.registry import find
@@ -52,23 +53,31 @@ def prepare(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | No
     if problems:
         raise UserError(*problems)
     labels = labels or noise.corrupt(dataset)
+    applied = labels.applied_to(dataset)
     stack = Stack([each.build() for each in spec.mitigations])
-    facts = offered_knowledge(labels, dataset)
+    facts = offered_knowledge(labels, applied)
     problems = stack.check(spec.task.name, sorted(facts))
+    network = _check_network(spec, applied)
+    problems += [
+        f"mitigations.{public_name(each)}: {problem}"
+        for each in stack.mitigations
+        for problem in each.check(network, spec.budget)
+    ]
     if problems:
         raise UserError(*problems)
     for mitigation in stack.mitigations:
         mitigation.known = Knowledge(facts, mitigation.knowledge)
-    _check_network(spec, dataset)
-    return Prepared(spec, dataset, labels, stack)
+    return Prepared(spec, applied, labels, stack)
 
 
 def offered_knowledge(labels: LabelSet, dataset: Dataset) -> dict[str, Any]:
     """The privileged facts that a cell can give to those who declare them."""
-    facts: dict[str, Any] = {
-        "noise_rate": labels.manifest["realised_rate"],
-        "noise_type": labels.manifest["noise"]["name"],
-    }
+    facts: dict[str, Any] = {"noise_type": labels.manifest["noise"]["name"], "pretrained_weights": True}
+    states = noise_states(dataset.train.targets, labels.train)
+    if labels.manifest["realised_rate"] is not None:
+        facts["noise_rate"] = labels.manifest["realised_rate"]
+    if (states != UNKNOWN_STATE).all():
+        facts["noise_states"] = torch.from_numpy(states)
     if labels.manifest["transition_matrix"] is not None:
         facts["transition_matrix"] = torch.tensor(labels.manifest["transition_matrix"])
     if len(dataset.validation):
@@ -76,7 +85,8 @@ def offered_knowledge(labels: LabelSet, dataset: Dataset) -> dict[str, Any]:
     return facts
 
 
-def _check_network(spec: RunSpec, dataset: Dataset) -> None:
+def _check_network(spec: RunSpec, dataset: Dataset) -> nn.Module:
+    """One of the run's networks without values; it takes the dataset's images."""
     from noisybench.networks import build_network
 
     shape = dataset.train.inputs.shape[1:]
@@ -90,6 +100,7 @@ def _check_network(spec: RunSpec, dataset: Dataset) -> None:
                 f"budget.network: `{spec.budget.network}` does not take images of {shape[1]}x{shape[2]} pixels ({reason}); "
                 "choose another network or another size"
             ) from None
+    return network
 
 
 def execute(spec: RunSpec, store: Store, report: Report, stop: Callable[[], bool]) -> str:

@@ -29,7 +29,7 @@ from noisybench.registry import entries, find
 WORKSPACE = Path(".noisybench")
 """Below the working folder: checkpoints, and records that could not be sent yet."""
 
-IDENTITY_FORMAT = 1
+IDENTITY_FORMAT = 2
 """Raised when the same specification would come to train differently."""
 
 
@@ -98,10 +98,13 @@ class Component:
         return {"name": self.name, **self.parameters}
 
     def identity(self) -> dict[str, Any]:
-        """As `as_dict`, with files replaced by what they contain."""
+        """As `as_dict`, with files replaced by what they contain.
+
+        What is not given leaves no trace, so that a component can gain an optional parameter without new identities.
+        """
         paths = find(self.kind, self.name).schema.paths()
         digests = {name: content_digest(Path(self.parameters[name])) for name in paths if self.parameters[name]}
-        return {**self.as_dict(), **digests}
+        return {key: value for key, value in {**self.as_dict(), **digests}.items() if value is not None}
 
     def label(self, hide: Iterable[str] = ()) -> str:
         """Short text: the name, any rate, and the parameters that are not at their default, but those in ``hide``."""

@@ -10,7 +10,8 @@ import abc
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,22 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.errors import RunFailed
-from noisybench.mitigation import Batch, Stack, TrainingSet
+from noisybench.mitigation import Batch, Planned, Stack, TrainingSet
 from noisybench.seeds import Stream, stable_hash, torch_seed
 from noisybench.spec import Budget
+
+
+@dataclass
+class Outputs:
+    """What one network says of a set of inputs.
+
+    Attributes:
+        probabilities: (N, C) float32.
+        features: (N, F) pooled outputs of the stage that the stack asked for.
+    """
+
+    probabilities: Tensor
+    features: Tensor | None = None
 
 
 class Task(pytorch_lightning.LightningModule, abc.ABC):
@@ -29,6 +43,8 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
 
     Attributes:
         networks: as many as the stack asks for, each initialised from its own stream.
+        heads: further modules that mitigations train, by name.
+        active: the network that `logits` uses where none is named.
         training_set: what mitigations may see.
         generator: random numbers of the present epoch on the training device.
         rng: random numbers of the present epoch on the host, where a device would have to be waited for.
@@ -42,6 +58,8 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         self.automatic_optimization = False
         self.budget, self.seed, self.training_set, self.stack = budget, seed, training_set, stack
         self.networks = nn.ModuleList()
+        self.heads = nn.ModuleDict()
+        self.active = 0
         for number in range(stack.networks):
             torch.manual_seed(torch_seed("initialisation", seed, number))
             self.networks.append(self.build_network())
@@ -52,41 +70,69 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         self.train_loss = float("nan")
         self.train_seconds = 0.0
         self.examples_seen = 0
-        self._probabilities: Tensor | None = None
+        self._outputs: dict[int, Outputs] = {}
 
     @abc.abstractmethod
     def build_network(self) -> nn.Module:
         """One freshly initialised network of the budget."""
 
     @abc.abstractmethod
-    def logits(self, inputs: Tensor, network: int = 0) -> Tensor:
-        """(B, C) scores of one network for prepared inputs."""
+    def logits(self, inputs: Tensor, network: int | None = None) -> Tensor:
+        """(B, C) scores of one network, by default the active one, for prepared inputs."""
+
+    @abc.abstractmethod
+    def features_and_logits(self, inputs: Tensor, network: int) -> tuple[Tensor, Tensor]:
+        """(B, F) inputs of a network's classifier, and its (B, C) scores."""
 
     @abc.abstractmethod
     def plain_objective(self, batch: Batch) -> Tensor:
         """(B,) nats per sample without any mitigation."""
 
     @abc.abstractmethod
-    def batches(self, order: Tensor) -> Iterator[Batch]:
-        """Augmented batches of the training set in the given order, on the training device."""
+    def batches(self, steps: Sequence[Planned]) -> Iterator[Batch]:
+        """Augmented batches of the training set, one for each step, on the training device."""
 
     @abc.abstractmethod
     def predict(self, inputs: Any) -> Tensor:
         """(N, C) class probabilities of the deployed prediction, in evaluation mode, without augmentation."""
 
+    @abc.abstractmethod
+    def evaluate(self, inputs: Any, network: int, stage: int | None = None) -> Outputs:
+        """What one network says of some inputs, in evaluation mode, without augmentation.
+
+        Args:
+            inputs: unprepared.
+            network: its number.
+            stage: also collect this stage's pooled outputs.
+        """
+
+    def training_outputs(self, network: int) -> Outputs:
+        """What a network says of the training set; computed once after each epoch and shared by all who ask."""
+        if network not in self._outputs:
+            self._outputs[network] = self.evaluate(self.training_set.inputs, network, self.stack.feature_stage)
+        return self._outputs[network]
+
     def training_probabilities(self) -> Tensor:
-        """(N, C) predictions for the training set; computed once after each epoch and shared by all who ask."""
-        if self._probabilities is None:
-            self._probabilities = self.predict(self.training_set.inputs)
-        return self._probabilities
+        """(N, C) deployed predictions for the training set."""
+        return torch.stack([self.training_outputs(each).probabilities for each in self.deployed]).mean(0)
+
+    @property
+    def deployed(self) -> range:
+        """Numbers of the networks whose mean is the deployed prediction: the first alone, or all."""
+        return range(len(self.networks) if self.stack.ensemble else 1)
 
     def networks_changed(self) -> None:
-        """Forget predictions that were made with earlier weights."""
-        self._probabilities = None
+        """Forget outputs that were computed with earlier weights."""
+        self._outputs = {}
+
+    def add_head(self, name: str, make: Callable[[], nn.Module]) -> None:
+        """Train a further module, initialised from its own stream, beside the networks."""
+        torch.manual_seed(torch_seed("head", self.seed, name))
+        self.heads[name] = make().to(self.device)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The budget's optimiser over all networks together; each step is elementwise, so they do not interact."""
-        budget, parameters = self.budget, self.networks.parameters()
+        budget, parameters = self.budget, [*self.networks.parameters(), *self.heads.parameters()]
         common: dict[str, Any] = {"lr": budget.learning_rate, "weight_decay": budget.weight_decay}
         if budget.optimizer == "sgd":
             return torch.optim.SGD(parameters, momentum=budget.momentum, nesterov=budget.nesterov, **common)
@@ -115,6 +161,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         """Start every random stream of this epoch from its name, so that a resumed run draws the same."""
         self.networks_changed()
         self.networks.train()
+        self.heads.train()
         names = (self.seed, self.current_epoch)
         self.generator = torch.Generator(self.device).manual_seed(torch_seed("augmentation", *names))
         self.rng = np.random.default_rng(stable_hash("mitigation", *names))
@@ -129,12 +176,12 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
         objective = self.stack.objective(self)
-        order = self._order()
-        steps = self.steps_per_epoch
+        plan = self.stack.plan(self) or self._plan()
+        steps = len(plan)
         total = torch.zeros((), device=self.device)
         start = time.perf_counter()
         budget, weights, epoch = self.budget, self.weights, self.current_epoch
-        for step, each in enumerate(self.batches(order)):
+        for step, each in enumerate(self.batches(plan)):
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(budget, epoch + step / steps)
             with self.autocast():
@@ -147,7 +194,8 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         # The one point of the epoch at which the host waits for the device.
         self.train_loss = total.item() / steps
         self.train_seconds += time.perf_counter() - start
-        self.examples_seen += len(order)
+        self.examples_seen += sum(len(each.index) for each in plan)
+        self.networks_changed()
         if not math.isfinite(self.train_loss):
             raise RunFailed(
                 f"the training loss became {self.train_loss} in epoch {self.current_epoch}; "
@@ -172,7 +220,12 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
-    def _order(self) -> Tensor:
+    def _plan(self) -> list[Planned]:
+        """Batches of the shuffled training set."""
+        order, size = self.shuffled(), self.budget.batch_size
+        return [Planned(order[step * size : (step + 1) * size]) for step in range(self.steps_per_epoch)]
+
+    def shuffled(self) -> Tensor:
         """Positions of this epoch's examples, shuffled; those with weight zero are left out."""
         stream = Stream("order", self.seed, self.current_epoch)
         if self.weights is None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from noisybench.augmentation import augment
+from noisybench.augmentation import augment, contrastive_view, strong_view
+from noisybench.features import captured, classifier, pooled, stages
 from noisybench.mitigation import (
     Batch,
     LazyTensor,
+    Planned,
     Stack,
     TrainingSet,
     cross_entropy,
@@ -18,9 +20,11 @@ from noisybench.mitigation import (
 )
 from noisybench.networks import build_network
 from noisybench.spec import Budget
-from noisybench.task import Task
+from noisybench.task import Outputs, Task
 
 EVALUATION_BATCH = 1000
+STRONG_MAGNITUDE = 4
+"""Of the strong view's operation, from 0 to 30."""
 
 
 class Classification(Task):
@@ -39,10 +43,19 @@ class Classification(Task):
         """A network for the training set's channels and classes."""
         return build_network(self.budget.network, self.training_set.num_classes, self.training_set.inputs.shape[1])
 
-    def logits(self, inputs: Tensor, network: int = 0) -> Tensor:
+    def logits(self, inputs: Tensor, network: int | None = None) -> Tensor:
         """(B, C) scores of one network for (B, channels, H, W) normalised inputs."""
-        scores: Tensor = self.forwards[network](inputs)
+        scores: Tensor = self.forwards[self.active if network is None else network](inputs)
         return scores
+
+    def features_and_logits(self, inputs: Tensor, network: int) -> tuple[Tensor, Tensor]:
+        """(B, F) inputs of the last linear layer and (B, C) scores of one network, from one forward pass."""
+        chosen = self.networks[network]
+        last = classifier(chosen)
+        assert last is not None  # checked before training
+        with captured(last[1], inputs=True) as seen:
+            scores: Tensor = chosen(inputs)
+        return seen[-1].flatten(1), scores
 
     def plain_objective(self, batch: Batch) -> Tensor:
         """Cross-entropy of the first network."""
@@ -54,35 +67,48 @@ class Classification(Task):
         images = images.sub_(self.mean).mul_(self.scale)
         return images.contiguous(memory_format=torch.channels_last) if self.budget.channels_last else images
 
-    def batches(self, order: Tensor) -> Iterator[Batch]:
-        """Shuffled, augmented and normalised batches."""
+    def batches(self, steps: Sequence[Planned]) -> Iterator[Batch]:
+        """Augmented and normalised batches."""
         data, inputs, device = self.training_set, self.training_set.inputs, self.device
-        size, kind, views = self.budget.batch_size, self.budget.augmentation, range(self.stack.views)
-        for step in range(self.steps_per_epoch):
-            index = order[step * size : (step + 1) * size]
+        for step in steps:
+            index = step.index
             images = inputs[index.to(inputs.device)].to(device, non_blocking=True)
-            seen = [self.normalise(augment(images, kind, self.generator)) for _ in views]
-            yield Batch(seen, data.targets[index], index, data.num_classes)
+            views = {name: self.normalise(self.view(images, name)) for name in self.stack.views}
+            yield Batch(views, data.targets[index], index, data.num_classes, part=step.part)
 
-    @torch.no_grad()
+    def view(self, images: Tensor, name: str) -> Tensor:
+        """One augmented view of (B, C, H, W) uint8 images, by its name in `VIEWS`."""
+        kind = self.budget.augmentation
+        if name == "strong":
+            return strong_view(images, self.generator, self.rng, magnitude=STRONG_MAGNITUDE)
+        if name == "contrastive":
+            return contrastive_view(images, self.generator, flip=kind == "crop_flip")
+        return augment(images, kind, self.generator)
+
     def predict(self, inputs: Tensor | LazyTensor) -> Tensor:
         """(N, C) class probabilities: of the first network, or the mean over all where the stack says so."""
+        return torch.stack([self.evaluate(inputs, each).probabilities for each in self.deployed]).mean(0)
+
+    @torch.no_grad()
+    def evaluate(self, inputs: Tensor | LazyTensor, network: int, stage: int | None = None) -> Outputs:
+        """(N, C) class probabilities of one network, and the (N, F) pooled outputs of one stage where asked for."""
         training = self.networks.training
         self.networks.eval()
-        members = range(len(self.networks)) if self.ensemble else range(1)
-        parts = []
+        parts, features = [], []
+        chosen, forward = self.networks[network], self.forwards[network]
         for start in range(0, len(inputs), EVALUATION_BATCH):
             images = self.normalise(inputs[start : start + EVALUATION_BATCH])
             with self.autocast():
-                scores = [self.logits(images, member) for member in members]
-            parts.append(torch.stack([probabilities_in_float32(each) for each in scores]).mean(0))
+                if stage is None:
+                    scores = forward(images)
+                else:
+                    with captured(stages(chosen)[stage], inputs=False) as seen:
+                        scores = chosen(images)
+                    features.append(pooled(seen[-1].float()))
+            parts.append(probabilities_in_float32(scores))
         self.networks.train(training)
-        return torch.cat(parts) if parts else torch.empty(0, self.training_set.num_classes, device=self.device)
-
-    @property
-    def ensemble(self) -> bool:
-        """Whether the deployed prediction averages all networks."""
-        return any(getattr(each, "ensemble", False) for each in self.stack.mitigations)
+        empty = torch.empty(0, self.training_set.num_classes, device=self.device)
+        return Outputs(torch.cat(parts) if parts else empty, torch.cat(features) if features else None)
 
 
 def channel_statistics(images: Tensor | LazyTensor) -> tuple[Tensor, Tensor]:

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from noisybench import labels
-from noisybench.dataset import Dataset, DatasetSource
+from noisybench.dataset import UNKNOWN, Dataset, DatasetSource
 from noisybench.errors import UserError
 from noisybench.labels import LabelSet
 from noisybench.mitigation import KNOWLEDGE, Mitigation
 from noisybench.noise import NoiseModel
 from noisybench.parameters import Parameter, runtime_schema
-from noisybench.registry import Entry
+from noisybench.registry import Entry, entries
 from noisybench.runner import prepare
 from tests.helpers import facts, prepared_toy, toy_dataset, toy_labels, train_toy
 
@@ -46,7 +46,7 @@ def check_noise_model(entry: Entry, folder: Path) -> None:
     """Rate, matrix, determinism, an untouched test split, and files that hold what was made."""
     check_declaration(entry, NoiseModel)
     cls = entry.load()
-    dataset = toy_dataset(cls.example_classes, size=4000, held_out=1000)
+    dataset = cls.example_dataset(toy_dataset(cls.example_classes, size=4000, held_out=1000))
     parameters = cls.example(dataset, folder)
     before = (dataset.test.targets.copy(), dataset.train.targets.copy())
     made: LabelSet = cls(**parameters).corrupt(dataset)
@@ -59,10 +59,11 @@ def check_noise_model(entry: Entry, folder: Path) -> None:
         assert observed.min() >= 0
         assert observed.max() < dataset.num_classes
 
-    again = cls(**parameters).corrupt(toy_dataset(cls.example_classes, size=4000, held_out=1000))
+    again = cls(**parameters).corrupt(dataclasses.replace(dataset))
     assert again.hash == made.hash, "the same specification must give the same bytes"
     assert made.manifest["noise"]["convention"]
-    assert made.manifest["realised_rate"] == np.mean(made.train != dataset.train.targets)
+    clean = made.applied_to(dataset).train.targets
+    assert made.manifest["realised_rate"] == np.mean((made.train != clean)[clean != UNKNOWN])
     check_transitions(made, dataset)
     if "seed" in parameters or (made.manifest["transition_matrix"] is not None and made.manifest["realised_rate"] > 0):
         other = cls(**{**parameters, "seed": 1}).corrupt(dataset)
@@ -71,12 +72,14 @@ def check_noise_model(entry: Entry, folder: Path) -> None:
     stored = labels.load(labels.save(made, dataset, folder / "label_set"))
     assert stored.hash == made.hash
     np.testing.assert_array_equal(stored.train, made.train)
+    frozen = entries("noise_models")["from_file"].load()(path=str(folder / "label_set")).corrupt(dataset)
+    assert frozen.hash == made.hash, "a frozen label set must be the label set, with every replaced image"
 
 
 def check_noise_model_anywhere(entry: Entry, folder: Path, size: int, seed: int, rate: float) -> None:
     """Any size, seed and rate either gives labels of the right shape and kind, or is refused with a reason."""
     cls = entry.load()
-    dataset = toy_dataset(cls.example_classes, size=size, held_out=size // 2 + 1)
+    dataset = cls.example_dataset(toy_dataset(cls.example_classes, size=size, held_out=size // 2 + 1))
     parameters = {**cls.example(dataset, folder), "seed": seed}
     if "rate" in entry.schema.fields:
         parameters["rate"] = rate
@@ -100,7 +103,7 @@ def check_transitions(made: LabelSet, dataset: Dataset) -> None:
     from scipy import stats
 
     counts = np.asarray(made.manifest["transition_counts"])
-    assert counts.sum() == len(dataset.train)
+    assert counts.sum() == (made.applied_to(dataset).train.targets >= 0).sum()
     if made.manifest["transition_matrix"] is None:
         return
     matrix = np.asarray(made.manifest["transition_matrix"])

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from noisybench.tasks.datasets import _images
 
 from noisybench import dataset as dataset_module
+from noisybench import images
 from noisybench.dataset import LazyImages, stratified
 from noisybench.errors import UserError
 from noisybench.registry import find
@@ -33,27 +33,27 @@ def build(name: str, **parameters: Any) -> Any:
 
 def test_images_keep_their_order_over_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     # One image was lost at the end of every portion, so that labels slipped against images.
-    monkeypatch.setattr(_images, "PORTION", 8)
-    found = _images.decode_all(37, lambda: ((str(i), png(i)) for i in range(37)), None, "order")
+    monkeypatch.setattr(images, "PORTION", 8)
+    found = images.decode_all(37, lambda: ((str(i), png(i)) for i in range(37)), None, "order").images
     np.testing.assert_array_equal(found[:, 0, 0, 0], np.arange(37))
 
 
 def test_a_stream_that_ends_early_is_refused() -> None:
     with pytest.raises(UserError, match="5 images were announced, but 3"):
-        _images.decode_all(5, lambda: ((str(i), png(i)) for i in range(3)), None, "short")
+        images.decode_all(5, lambda: ((str(i), png(i)) for i in range(3)), None, "short")
 
 
 def test_images_of_different_sizes_need_a_size() -> None:
     pictures = [("a.png", png(1)), ("b.png", png(2, width=6))]
     with pytest.raises(UserError, match=r"b\.png: is 6x4 pixels, others are 4x4; give dataset\.size"):
-        _images.decode_all(2, lambda: iter(pictures), None, "sizes")
-    assert _images.decode_all(2, lambda: iter(pictures), 4, "sizes").shape == (2, 3, 4, 4)
+        images.decode_all(2, lambda: iter(pictures), None, "sizes")
+    assert images.decode_all(2, lambda: iter(pictures), 4, "sizes").images.shape == (2, 3, 4, 4)
 
 
 def test_a_decoded_set_is_not_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = _images.decode_all(3, lambda: ((str(i), png(i)) for i in range(3)), None, "once")
-    monkeypatch.setattr(_images, "decode", lambda *_: pytest.fail("decoded again"))
-    second = _images.decode_all(3, lambda: pytest.fail("read again"), None, "once")
+    first = images.decode_all(3, lambda: ((str(i), png(i)) for i in range(3)), None, "once").images
+    monkeypatch.setattr(images, "decode", lambda *_: pytest.fail("decoded again"))
+    second = images.decode_all(3, lambda: pytest.fail("read again"), None, "once").images
     np.testing.assert_array_equal(first, second)
 
 

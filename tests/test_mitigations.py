@@ -49,7 +49,7 @@ def scores(seed: int = 0, count: int = 6) -> torch.Tensor:
 def batch(count: int = 6) -> Batch:
     observed = torch.arange(count) % CLASSES
     images = torch.arange(count * 4, dtype=torch.float64).reshape(count, 1, 2, 2)
-    return Batch([images], observed, torch.arange(count), CLASSES)
+    return Batch({"weak": images}, observed, torch.arange(count), CLASSES)
 
 
 def probabilities(logits: torch.Tensor) -> list[list[float]]:

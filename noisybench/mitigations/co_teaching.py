@@ -20,8 +20,6 @@ class CoTeaching(Mitigation):
     first network's, as in the paper; `ensemble` averages both, which is no longer a one-network prediction.
     """
 
-    networks = 2
-
     forget_rate: float | None = parameter(
         None,
         ge=0,
@@ -37,6 +35,11 @@ class CoTeaching(Mitigation):
     def examples(cls) -> tuple[dict[str, Any], ...]:
         """Told the noise rate, and with a forget rate of one's own; one network deployed, and both."""
         return {"ramp_epochs": 2}, {"forget_rate": 0.3, "ensemble": True}
+
+    @property
+    def networks(self) -> int:
+        """Both."""
+        return 2
 
     @property
     def knowledge(self) -> tuple[str, ...]:

@@ -24,6 +24,6 @@ class Mixup(Mitigation):
         """The rest of the stack on the mixed batch."""
         weight = float(task.rng.beta(self.alpha, self.alpha))
         partner = torch.randperm(len(batch.index), generator=task.generator, device=batch.index.device)
-        views = [view.lerp(view[partner], 1 - weight) for view in batch.views]
+        views = {name: view.lerp(view[partner], 1 - weight) for name, view in batch.views.items()}
         targets = batch.targets
         return objective(batch.with_targets(targets.lerp(targets[partner], 1 - weight), views))

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from noisybench.networks._staged import Staged
+
 
 class Block(nn.Module):
     """Two 3x3 convolutions and a shortcut: normalisation after each convolution, activation after the sum."""
@@ -70,12 +72,13 @@ def residual_network(
     layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, 1, 1, bias=False)]
     if not pre_activation:
         layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-    inside = width
+    inside, ends = width, []
     for stage, count in enumerate(blocks):
         outside = width * 2**stage
         for number in range(count):
             layers.append(block(inside, outside, 2 if stage and not number else 1))
             inside = outside
+        ends.append(len(layers) - 1)
     if pre_activation:
         layers += [nn.BatchNorm2d(inside), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inside, num_classes))
+    return Staged([*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inside, num_classes)], ends)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from noisybench.networks._staged import Staged
+
 
 def build(num_classes: int, channels: int) -> nn.Module:
     """Two 3x3 convolutions with batch normalisation (16 and 32 maps), one pooling, and a linear classifier.
@@ -12,7 +14,7 @@ def build(num_classes: int, channels: int) -> nn.Module:
         num_classes: number of outputs.
         channels: input channels; inputs are (B, channels, H, W) with H and W from 4 up.
     """
-    return nn.Sequential(
+    layers = [
         nn.Conv2d(channels, 16, 3, padding=1, bias=False),
         nn.BatchNorm2d(16),
         nn.ReLU(inplace=True),
@@ -23,4 +25,5 @@ def build(num_classes: int, channels: int) -> nn.Module:
         nn.AdaptiveAvgPool2d(2),
         nn.Flatten(),
         nn.Linear(128, num_classes),
-    )
+    ]
+    return Staged(layers, stages=(2, 6))

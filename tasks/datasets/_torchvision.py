@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from noisybench.tasks.datasets._images import to_channels_first
 
 from noisybench.dataset import DatasetSource, Examples
 from noisybench.errors import UserError
+from noisybench.images import to_channels_first
 from noisybench.parameters import parameter
 
 DAMAGED = (OSError, ValueError, KeyError, EOFError, AssertionError, pickle.UnpicklingError)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from noisybench.tasks.datasets._images import Encoded, decode_all, file_key
 
 from noisybench.dataset import DatasetSource, Examples
 from noisybench.errors import UserError
+from noisybench.images import IMAGE_SUFFIXES, image_files, read_files
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
 
@@ -24,6 +23,9 @@ class ImageFolder(DatasetSource):
 
     root: Path | None = parameter(None, help="the folder")
     size: int | None = parameter(None, ge=4, help="resize and crop at the centre to size x size pixels")
+    damaged: Literal["refuse", "skip"] = parameter(
+        "refuse", help="damaged images: refuse the set, or leave them out and record which"
+    )
 
     def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
         """Decode every image once; later runs map the decoded ones."""
@@ -46,22 +48,16 @@ class ImageFolder(DatasetSource):
         )
 
     def _split(self, folder: Path, class_names: tuple[str, ...]) -> Examples:
-        from torchvision.datasets.folder import IMG_EXTENSIONS
-
         files: list[Path] = []
         targets: list[int] = []
         for target, name in enumerate(class_names):
-            found = sorted(each for each in (folder / name).rglob("*") if each.suffix.lower() in IMG_EXTENSIONS)
+            found = image_files(folder / name)
             if not found:
-                raise UserError(f"dataset.root: {folder / name} holds no image ({', '.join(IMG_EXTENSIONS)})")
+                raise UserError(f"dataset.root: {folder / name} holds no image ({', '.join(IMAGE_SUFFIXES)})")
             files += found
             targets += [target] * len(found)
-
-        def images() -> Iterator[Encoded]:
-            for file in files:
-                yield str(file), file.read_bytes()
-
-        return Examples(decode_all(len(files), images, self.size, file_key(folder)), np.array(targets, dtype=np.int64))
+        decoded = read_files(files, self.size, self.damaged)
+        return Examples(decoded.images, np.array(targets)[decoded.kept], skipped=decoded.skipped)
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:

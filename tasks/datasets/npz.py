@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from noisybench.tasks.datasets._images import to_channels_first
 
 from noisybench.dataset import DatasetSource, Examples
 from noisybench.errors import UserError
+from noisybench.images import to_channels_first
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from noisybench.tasks.datasets._images import Encoded, decode_all, file_key
 
 from noisybench.dataset import DatasetSource, Examples
 from noisybench.errors import UserError
+from noisybench.images import read_parquet
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
 
@@ -41,35 +40,12 @@ class Parquet(DatasetSource):
         return train, test, tuple(names)
 
     def _split(self, path: Path, place: str) -> tuple[Examples, list[str] | None]:
-        import pyarrow
-        import pyarrow.parquet
-
-        if not path.is_file():
-            raise UserError(f"{place}: {path}: there is no such file")
+        decoded, table = read_parquet(path, place, self.size, self.label)
         try:
-            file = pyarrow.parquet.ParquetFile(path)
-            columns = file.schema_arrow.names
-            image = next((name for name in ("img", "image") if name in columns), None)
-            if image is None or self.label not in columns:
-                raise UserError(
-                    f"{place}: {path} needs a column `img` or `image` and a column `{self.label}`, but has "
-                    f"{', '.join(columns)}"
-                )
-            targets = file.read(columns=[self.label])[self.label].to_numpy().astype(np.int64)
-
-            def images() -> Iterator[Encoded]:
-                row = 0
-                for batch in file.iter_batches(batch_size=1024, columns=[image]):
-                    for each in batch.column(0).field("bytes"):
-                        yield f"{path}, row {row}", each.as_py() or b""
-                        row += 1
-
-            pixels = decode_all(len(targets), images, self.size, file_key(path))
-        except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OSError) as error:
-            raise UserError(
-                f"{place}: {path} is damaged or not a parquet file of images ({str(error).splitlines()[0]}); fetch it again"
-            ) from None
-        return Examples(pixels, targets), _class_names(file.schema_arrow.metadata, self.label)
+            targets = table[self.label].to_numpy().astype(np.int64)
+        except (ValueError, TypeError):
+            raise UserError(f"{place}: the column `{self.label}` of {path} must hold whole numbers") from None
+        return Examples(decoded.images, targets), _class_names(table.schema.metadata, self.label)
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:

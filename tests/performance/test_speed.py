@@ -151,7 +151,7 @@ def test_a_million_labels(name: str, benchmark: Any) -> None:
     size = 1_000_000 if benchmark.enabled else 1_000
     cls = entries("noise_models")[name].load()
     classes = cls.example_classes if len(cls.example_classes) == 100 else tuple(map(str, range(100)))
-    dataset = toy_dataset(classes, size=size, held_out=100)
+    dataset = cls.example_dataset(toy_dataset(classes, size=size, held_out=100))
     parameters = cls.example(dataset, Path())
     if name == "asymmetric":
         parameters["map"] = {str(number): str((number + 7) % 100) for number in range(50)}

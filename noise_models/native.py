@@ -1,0 +1,43 @@
+"""The labels that came with the data."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisybench.dataset import UNKNOWN, Dataset, Split
+from noisybench.errors import UserError
+from noisybench.noise import NoiseModel
+from noisybench.seeds import Stream
+
+
+class Native(NoiseModel):
+    """The labels that came with the data: those of crawled or cheaply annotated sets, wrong as they are.
+
+    For datasets that hold labels beside the best known targets, such as `cnwl`, `mini_webvision`, `webly_fg`,
+    `clothing1m` and `animal10n`. Where nobody knows an example's class, it counts in no measure of detection.
+    """
+
+    convention = "labels as they came with the data; the realised rate is measured where the class is known"
+    needs_classes = False
+
+    @classmethod
+    def example_dataset(cls, dataset: Dataset) -> Dataset:
+        """Every fifth example has the next class as its label, and nobody knows every seventh example's class."""
+        splits = {}
+        for name in ("train", "validation"):
+            split = getattr(dataset, name)
+            given = (split.targets + (split.index % 5 == 0)) % dataset.num_classes
+            splits[name] = replace(split, given=given, targets=np.where(split.index % 7, split.targets, UNKNOWN))
+        return replace(dataset, **splits)
+
+    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
+        """The given labels of this split."""
+        if split.given is None:
+            raise UserError(
+                f"noise: {dataset.name} has no labels beside its targets; corrupt these with another noise model "
+                "(`noisybench list noise_models`), or bring labels with noise=from_file"
+            )
+        return split.given.copy()

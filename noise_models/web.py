@@ -1,0 +1,136 @@
+"""Noise as in crawled images."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from noisybench.noise_models._outsiders import from_files, patterns, shuffled
+from numpy.typing import NDArray
+
+from noisybench.dataset import Dataset, Split
+from noisybench.errors import UserError
+from noisybench.labels import Replaced
+from noisybench.noise import NoiseModel
+from noisybench.parameters import parameter
+from noisybench.seeds import Stream
+
+ON_DISK = ("image_folder", "parquet", "imagenet32", "places365")
+
+
+class Web(NoiseModel):
+    """Images of none of the classes under some labels, and wrong labels on other images (Albert et al. 2022).
+
+    Each example is replaced by an out-of-distribution image with probability `out_of_distribution` and keeps its
+    label; each other one has its label redrawn from all C classes, so that `in_distribution` of all examples are
+    redrawn and in_distribution * (1 - 1/C) are wrong. Either share grows without disturbing the other. The clean
+    target of a replaced image is "none" (-1).
+
+    Sources: `patterns` (drawn stripes, checks, blobs, ramps), `shuffled` (the dataset's own images under one
+    permutation of the pixels), `held_out_classes` (those of dataset.held_out_classes), and on disk, at `path`:
+    `image_folder`, `parquet`, `imagenet32` (its pickled batches), `places365` (its photographs, resized). No image of
+    a source is used twice.
+    """
+
+    convention = (
+        "out_of_distribution of the images are replaced and keep their label; in_distribution of all labels are redrawn "
+        "from all classes, so only in_distribution * (1 - 1/C) become wrong"
+    )
+
+    out_of_distribution: float = parameter(0.4, ge=0, le=1, help="share of images replaced by images of no class")
+    in_distribution: float = parameter(
+        0.0, ge=0, le=1, help="share of labels redrawn; a (1 - 1/C)th of it become wrong"
+    )
+    source: Literal[
+        "patterns", "shuffled", "held_out_classes", "image_folder", "parquet", "imagenet32", "places365"
+    ] = parameter("patterns", help="where out-of-distribution images come from")
+    path: Path | None = parameter(None, help="file or folder of a source on disk")
+    convert: bool = parameter(False, help="bring a source's images to the dataset's size and colours")
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+        self._read: dict[str, Any] = {}
+
+    @classmethod
+    def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
+        """Both kinds of noise."""
+        return {"in_distribution": 0.2, "seed": 3}
+
+    def nominal_rate(self, dataset: Dataset) -> float:
+        """Both shares together."""
+        return self.out_of_distribution + self.in_distribution
+
+    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
+        """Labels redrawn from all classes where the example's number is among the highest."""
+        if self.out_of_distribution + self.in_distribution > 1:
+            raise UserError(
+                f"noise: out_of_distribution + in_distribution must be at most 1, since no example is both, but they are "
+                f"{self.out_of_distribution:g} + {self.in_distribution:g}"
+            )
+        number, drawn = stream.uniform(2, len(split))
+        redrawn = np.floor(drawn * dataset.num_classes).astype(np.int64)
+        return np.where(number >= 1 - self.in_distribution, redrawn, split.targets)
+
+    def replace(self, dataset: Dataset, split: Split) -> Replaced | None:
+        """Other images where the example's number is among the lowest.
+
+        Training takes images from the start of the shuffled source and validation from its end, so that they share none.
+        """
+        wanted = {
+            name: np.flatnonzero(self.stream(dataset, each).uniform(2, len(each))[0] < self.out_of_distribution)
+            for name, each in (("train", dataset.train), ("validation", dataset.validation))
+        }
+        if self.out_of_distribution == 0:
+            return None
+        needed = sum(len(rows) for rows in wanted.values())
+        images = self._images(dataset, needed)
+        if len(images) < needed:
+            raise UserError(
+                f"noise: {needed} out-of-distribution images are needed ({len(wanted['train'])} in training, "
+                f"{len(wanted['validation'])} in validation), but the source `{self.source}` has {len(images)}; "
+                "lower noise.out_of_distribution, or give a larger source"
+            )
+        order = Stream("web", "order", self.seed, len(images)).permutation(len(images))
+        training = split is dataset.train
+        rows = wanted["train" if training else "validation"]
+        chosen = order[: len(rows)] if training else order[::-1][: len(rows)]
+        return Replaced(rows, np.ascontiguousarray(images[chosen]))
+
+    def provenance(self, dataset: Dataset) -> dict[str, Any]:
+        """SHA-256 over all images of the source, and how many there are."""
+        if self.out_of_distribution == 0:
+            return {}
+        images = self._images(dataset, 64)
+        digest = hashlib.sha256(repr(images.shape[1:]).encode())
+        for start in range(0, len(images), 4096):
+            digest.update(images[start : start + 4096].tobytes())
+        # Patterns are drawn on demand; the first ones stand for all.
+        size = None if self.source == "patterns" else len(images)
+        return {"source": {"name": self.source, "size": size, "sha256": digest.hexdigest()}}
+
+    def _images(self, dataset: Dataset, needed: int) -> Any:
+        """The source's images, in its own order; read once."""
+        if (self.path is None) == (self.source in ON_DISK):
+            what = "needs noise.path" if self.path is None else "takes no noise.path"
+            raise UserError(f"noise.source: `{self.source}` {what}")
+        if self.source == "patterns":
+            return patterns(needed, dataset.train.inputs.shape[1:], Stream("web", "patterns", self.seed))
+        if dataset.hash not in self._read:
+            self._read[dataset.hash] = self._fixed_images(dataset)
+        return self._read[dataset.hash]
+
+    def _fixed_images(self, dataset: Dataset) -> Any:
+        if self.source == "shuffled":
+            own = np.concatenate([dataset.train.inputs[:], dataset.validation.inputs[:]])
+            return shuffled(own, Stream("web", "shuffled", self.seed))
+        if self.source == "held_out_classes":
+            if dataset.outside is None:
+                raise UserError(
+                    "noise.source: `held_out_classes` needs classes that are left out of the task; "
+                    "give them, e.g. dataset.held_out_classes=[7,8,9]"
+                )
+            return dataset.outside
+        assert self.path is not None
+        return from_files(self.source, self.path.expanduser(), dataset, self.convert)
