@@ -233,12 +233,13 @@ class Mitigation(Parameterised, Callback):
         """The stage of the network whose pooled outputs for the training set it reads after each epoch."""
         return None
 
-    def check(self, network: nn.Module, budget: Budget) -> list[str]:
+    def check(self, network: nn.Module, budget: Budget, examples: int) -> list[str]:
         """Problems in this run, found before anything is trained.
 
         Args:
             network: one of the run's networks, without values (on the meta device).
             budget: of the run.
+            examples: how many are in the training set.
         """
         return []
 

@@ -61,7 +61,7 @@ def prepare(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | No
     problems += [
         f"mitigations.{public_name(each)}: {problem}"
         for each in stack.mitigations
-        for problem in each.check(network, spec.budget)
+        for problem in each.check(network, spec.budget, len(applied.train))
     ]
     if problems:
         raise UserError(*problems)
