@@ -230,7 +230,7 @@ class Progress:
             self._started[identity], self._share[identity] = time.monotonic(), 0.0
         elif event.kind == "epoch":
             self._share[identity] = (event.data["epoch"] + 1) / event.data["epochs"]
-        else:
+        elif event.kind != "auxiliary":
             if event.kind == "finished":
                 self._clock.learn(event.spec, time.monotonic() - self._started[identity])
             self._waiting.pop(identity, None)

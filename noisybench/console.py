@@ -104,6 +104,11 @@ class Display:
             held_out = data.get("noisy_val_accuracy")
             shown = "" if held_out is None else f" · {100 * held_out:.1f} % on noisy validation"
             self._active[identity] = f"{event.spec.title} · epoch {data['epoch'] + 1}/{data['epochs']}{shown}"
+        elif event.kind == "auxiliary":
+            data = event.data
+            self._active[identity] = (
+                f"{event.spec.title} · {data['title']} · epoch {data['epoch'] + 1}/{data['epochs']}"
+            )
         else:
             self._active.pop(identity, None)
             self._done += event.kind == "finished"

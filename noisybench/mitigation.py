@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -80,6 +82,14 @@ class TrainingSet:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @functools.cached_property
+    def inputs_digest(self) -> str:
+        """SHA-256 over all inputs."""
+        digest = hashlib.sha256(repr(tuple(self.inputs.shape)).encode())
+        for start in range(0, len(self), 4096):
+            digest.update(self.inputs[start : start + 4096].cpu().numpy().tobytes())
+        return digest.hexdigest()
 
     def place(self, device: torch.device) -> None:
         """Copy targets to the training device once, and inputs where they take at most half of its free memory."""

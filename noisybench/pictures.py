@@ -120,7 +120,7 @@ def _curve_panel(axes: Axes, name: str, curves: Sequence[NDArray[np.float32]]) -
 
 def _epoch_panel(axes: Axes, record: RunRecord, key: str, title: str) -> None:
     rows = [row for row in record.rows if row.detectors]
-    for name in dict.fromkeys(name for row in rows for name in row.detectors if "~" not in name):
+    for name in dict.fromkeys(name for row in rows for name in row.detectors if "_with_" not in name):
         values = [row.detectors.get(name, {}).get(key) for row in rows]
         axes.plot([row.epoch for row in rows], [np.nan if v is None else v for v in values], label=name, marker=".")
     axes.set(title=title, xlabel="epoch", ylim=(0, 1.02))
@@ -132,10 +132,10 @@ def _epoch_panel(axes: Axes, record: RunRecord, key: str, title: str) -> None:
 def _agreement_panel(axes: Axes, record: RunRecord) -> None:
     rows = [row for row in record.rows if row.detectors]
     for name in dict.fromkeys(name for row in rows for name in row.detectors):
-        key = "correlation" if "~" in name else "flagged"
+        key = "correlation" if "_with_" in name else "flagged"
         values = [row.detectors.get(name, {}).get(key) for row in rows]
-        style = "-" if "~" in name else ":"
-        label = f"correlation of flags {name}" if "~" in name else f"share flagged, {name}"
+        style = "-" if "_with_" in name else ":"
+        label = f"correlation of flags {name}" if "_with_" in name else f"share flagged, {name}"
         points = [np.nan if value is None else value for value in values]
         axes.plot([row.epoch for row in rows], points, style, label=label, marker=".")
     axes.set(title="agreement of the detectors, and what they flag", xlabel="epoch")

@@ -8,9 +8,9 @@ import itertools
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from noisybench import metrics
+from noisybench.auxiliary import Charge
 from noisybench.dataset import Dataset, LazyImages
 from noisybench.files import write_atomically
 from noisybench.labels import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, LabelSet, noise_states
@@ -27,8 +28,8 @@ from noisybench.records import Cost, DetectorScores, EpochRow, Predictions, RunR
 from noisybench.spec import RunSpec
 from noisybench.task import Task, learning_rate
 
-Report = Callable[[str, dict[str, Any]], None]
-"""Told of each epoch: ``report("epoch", {...})``."""
+Report = Callable[[Literal["epoch", "auxiliary"], dict[str, Any]], None]
+"""Told of each epoch of the run, and of auxiliary runs that it waits for: ``report("epoch", {...})``."""
 
 
 @dataclasses.dataclass
@@ -60,6 +61,7 @@ class Recorder(Callback):
         self._spent = {"wall": 0.0, "train": 0.0, "device": 0.0, "examples": 0.0}
         self._final: dict[str, Any] = {}
         self.curves: dict[str, list[Any]] = {}
+        self.charges: list[Charge] = []
         applied, observed = prepared.dataset, prepared.labels.train
         self._states = noise_states(applied.train.targets, observed)
 
@@ -78,6 +80,15 @@ class Recorder(Callback):
         self.by_epoch = list(state_dict["by_epoch"])
         self._spent = dict(state_dict["spent"])
         self.curves = {n: [np.array(c, dtype=np.float32) for c in curves] for n, curves in state_dict["curves"].items()}
+
+    def charge(self, charges: Sequence[Charge]) -> None:
+        """Book what auxiliary runs took, whether or not they were trained just now."""
+        self.charges = list(charges)
+        for each in charges:
+            self._spent["wall"] += each.wall_seconds
+            self._spent["train"] += each.wall_seconds
+            self._spent["device"] += each.device_seconds
+            self._spent["examples"] += each.examples
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clocks, bring the held-out inputs to the device, and send what an interrupted run has not sent."""
@@ -154,6 +165,7 @@ class Recorder(Callback):
             cost=self._cost(),
             weights_sha256=_weights_hash(self._final["weights"]),
             environment=environment,
+            auxiliary=[dataclasses.asdict(each) for each in self.charges],
         )
 
     def samples(self) -> Samples:
@@ -259,7 +271,7 @@ class Recorder(Callback):
             if curve is not None:
                 self.curves.setdefault(name, []).append(curve)
         for (name, first), (other, second) in itertools.combinations(detectors.items(), 2):
-            judged[f"{name}~{other}"] = {"correlation": metrics.correlation(first.flagged, second.flagged)}
+            judged[f"{name}_with_{other}"] = {"correlation": metrics.correlation(first.flagged, second.flagged)}
         return judged
 
     def _score(self, task: Task, inputs: Tensor | LazyTensor, targets: Any) -> tuple[float, float, Tensor]:

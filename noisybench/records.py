@@ -32,7 +32,7 @@ class EpochRow:
         time: end of the epoch, milliseconds since 1970.
         label_detection_auroc: the same for wrong labels of examples that have a class; None where there are no others.
         outsider_detection_auroc: the same for out-of-distribution examples against rightly labelled ones.
-        detectors: by detector of the stack, what `metrics.judge` finds; `A~B` is the correlation of two detectors' flags.
+        detectors: by detector of the stack, what `metrics.judge` finds; `A_with_B` is the correlation of two detectors' flags.
         facts: numbers that the stack's mitigations gave, as ``mitigation.name``.
         notes: what they had to say, such as a fallback that was taken.
     """
@@ -195,6 +195,7 @@ class RunRecord:
         weights_sha256: of the final networks, to tell whether a run was repeated to the bit.
         environment: versions, device and commit.
         run_id: of the tracked run; empty before it is tracked.
+        auxiliary: auxiliary runs that it used, with their cost, which is contained in `cost`.
     """
 
     identity: str
@@ -216,6 +217,7 @@ class RunRecord:
     weights_sha256: str
     environment: dict[str, str]
     run_id: str = ""
+    auxiliary: list[dict[str, Any]] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-like data; `from_dict` reads it back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
 import json
 import logging
@@ -20,6 +21,7 @@ from pytorch_lightning import Trainer
 from torch import nn
 
 from noisybench import __version__
+from noisybench.auxiliary import Auxiliaries, Charge, Interrupted
 from noisybench.dataset import Dataset, LazyImages
 from noisybench.errors import RunFailed, UserError
 from noisybench.files import write_atomically
@@ -28,9 +30,11 @@ from noisybench.mitigation import Knowledge, LazyTensor, Stack, TrainingSet, pub
 from noisybench.recorder import Prepared, Recorder, Report
 from noisybench.records import EpochRow, RunRecord
 from noisybench.registry import find
-from noisybench.spec import RunSpec
+from noisybench.spec import WORKSPACE, RunSpec
 from noisybench.task import Task
 from noisybench.tracking import Store
+
+AUXILIARIES = WORKSPACE / "auxiliary"
 
 
 def prepare(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | None = None) -> Prepared:
@@ -133,7 +137,15 @@ def execute(spec: RunSpec, store: Store, report: Report, stop: Callable[[], bool
         write_atomically(folder / "run_id", run_id.encode())
         try:
             with store.system_metrics(run_id, spec.execution.system_metrics):
-                recorder = train(prepared, folder, _Sender(store, run_id), report, stop)
+                recorder = train(
+                    prepared,
+                    folder,
+                    _Sender(store, run_id),
+                    report,
+                    stop,
+                    AUXILIARIES,
+                    lambda charge, meaning: _track_auxiliary(store, run_id, charge, meaning),
+                )
             if not recorder.complete:
                 store.stop(run_id)
                 return "stopped"
@@ -164,6 +176,14 @@ def _publish(store: Store, run_id: str, record: RunRecord, facts: Path, folder: 
         ) from error
     shutil.rmtree(folder)
     return "finished"
+
+
+def _track_auxiliary(store: Store, run_id: str, charge: Charge, meaning: dict[str, Any]) -> None:
+    """Show an auxiliary run below the run that trained it; a store that is away takes nothing from the result."""
+    try:
+        store.add_auxiliary(run_id, charge.title, meaning, dataclasses.asdict(charge))
+    except Exception as error:
+        logging.getLogger("noisybench").warning("the store does not take the auxiliary run: %s", error)
 
 
 def _tags(label_set: str, knowledge: Iterable[str], environment: dict[str, str]) -> dict[str, str]:
@@ -218,8 +238,19 @@ def train(
     send: Callable[[list[EpochRow]], None],
     report: Report,
     stop: Callable[[], bool],
+    auxiliary_folder: Path | None = None,
+    finished: Callable[[Charge, dict[str, Any]], None] = lambda charge, meaning: None,
 ) -> Recorder:
     """Fit the task under its stack, from the checkpoint in ``folder`` if there is one.
+
+    Args:
+        prepared: the run.
+        folder: of its checkpoint.
+        send: takes new rows.
+        report: told of each epoch.
+        stop: asked after each epoch whether to interrupt.
+        auxiliary_folder: where auxiliary runs are shared with other runs; by default a folder of its own.
+        finished: told of each auxiliary run that was trained.
 
     Returns:
         The recorder, complete unless ``stop`` interrupted it.
@@ -235,8 +266,6 @@ def train(
     )
     task_class = find("tasks", spec.task.name).load()
     task: Task = task_class(spec.budget, spec.seed, training_set, prepared.stack)
-    for mitigation in prepared.stack.mitigations:
-        mitigation.prepare(task, training_set)
     recorder = Recorder(prepared, folder, send, report, stop)
     trainer = Trainer(
         accelerator=spec.execution.device,
@@ -249,6 +278,14 @@ def train(
         enable_model_summary=False,
         num_sanity_val_steps=0,
     )
+    task.to(trainer.strategy.root_device)
+    task.auxiliaries = Auxiliaries(auxiliary_folder or folder / "auxiliary", report, stop, finished)
+    try:
+        for mitigation in prepared.stack.mitigations:
+            mitigation.prepare(task, training_set)
+    except Interrupted:
+        return recorder
+    recorder.charge(task.auxiliaries.charges)
     checkpoint = folder / "checkpoint.ckpt"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")

@@ -19,6 +19,7 @@ import pytorch_lightning
 import torch
 from torch import Tensor, nn
 
+from noisybench.auxiliary import Auxiliaries, AuxiliaryRun
 from noisybench.errors import RunFailed
 from noisybench.mitigation import Batch, Planned, Stack, TrainingSet
 from noisybench.seeds import Stream, stable_hash, torch_seed
@@ -71,6 +72,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         self.train_seconds = 0.0
         self.examples_seen = 0
         self._outputs: dict[int, Outputs] = {}
+        self.auxiliaries: Auxiliaries | None = None
 
     @abc.abstractmethod
     def build_network(self) -> nn.Module:
@@ -87,6 +89,14 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
     @abc.abstractmethod
     def plain_objective(self, batch: Batch) -> Tensor:
         """(B,) nats per sample without any mitigation."""
+
+    @abc.abstractmethod
+    def features_of(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """(B, F) inputs of any network's classifier for prepared inputs."""
+
+    @abc.abstractmethod
+    def normalise(self, images: Tensor) -> Tensor:
+        """Raw inputs, augmented or not, as networks take them, on the training device."""
 
     @abc.abstractmethod
     def batches(self, steps: Sequence[Planned]) -> Iterator[Batch]:
@@ -124,6 +134,11 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
     def networks_changed(self) -> None:
         """Forget outputs that were computed with earlier weights."""
         self._outputs = {}
+
+    def auxiliary(self, run: AuxiliaryRun) -> dict[str, Tensor]:
+        """The result of an auxiliary run; trained once, charged to every run that asks for it."""
+        assert self.auxiliaries is not None, "the runner provides it before mitigations are prepared"
+        return self.auxiliaries.fetch(run)
 
     def add_head(self, name: str, make: Callable[[], nn.Module]) -> None:
         """Train a further module, initialised from its own stream, beside the networks."""

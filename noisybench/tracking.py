@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import sqlite3
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -183,6 +184,23 @@ class Store:
         self.client.log_batch(run_id, metrics=metrics)
         self.client.log_artifacts(run_id, str(folder))
         self.client.set_terminated(run_id, "FINISHED")
+
+    def add_auxiliary(self, parent: str, title: str, meaning: dict[str, Any], charge: dict[str, Any]) -> None:
+        """Show a finished auxiliary run as a child of the run that trained it."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        tags = {"mlflow.parentRunId": parent, f"{PREFIX}auxiliary": charge["identity"]}
+        run = self.client.create_run(self.experiment, run_name=title, tags=tags)
+        now = int(time.time() * 1000)
+        self.client.log_batch(
+            run.info.run_id,
+            metrics=[
+                Metric(key, float(value), now, 0) for key, value in charge.items() if isinstance(value, int | float)
+            ],
+            params=[Param(key, str(value)[:500]) for key, value in meaning.items()],
+        )
+        self.client.log_batch(parent, tags=[RunTag(f"{PREFIX}auxiliary", charge["identity"])])
+        self.client.set_terminated(run.info.run_id, "FINISHED")
 
     def stop(self, run_id: str) -> None:
         """Mark a run as interrupted."""

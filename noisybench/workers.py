@@ -24,10 +24,10 @@ Outcome = Literal["finished", "stopped", "failed"]
 
 @dataclass
 class Event:
-    """What a run's process says: ``epoch`` with its row's metrics, or how it ended."""
+    """What a run's process says: ``epoch`` with its row's metrics, ``auxiliary`` of pre-training, or how it ended."""
 
     spec: RunSpec
-    kind: Literal["start", "epoch"] | Outcome
+    kind: Literal["start", "epoch", "auxiliary"] | Outcome
     data: dict[str, Any] = field(default_factory=dict)
 
 
@@ -178,7 +178,7 @@ def _run(sender: Connection, spec: RunSpec, uri: str, stop: Any) -> None:
             os._exit(1)  # nobody listens any more; the checkpoint of this epoch is written
 
     try:
-        outcome = execute(spec, Store(uri), lambda kind, data: send(Event(spec, "epoch", data)), stop.is_set)
+        outcome = execute(spec, Store(uri), lambda kind, data: send(Event(spec, kind, data)), stop.is_set)
         event = Event(spec, "stopped" if outcome == "stopped" else "finished")
     except (UserError, RunFailed) as error:
         event = Event(spec, "failed", {"reason": str(error), "traceback": ""})

@@ -57,6 +57,14 @@ class Classification(Task):
             scores: Tensor = chosen(inputs)
         return seen[-1].flatten(1), scores
 
+    def features_of(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """(B, F) inputs of the last linear layer of any network."""
+        last = classifier(network)
+        assert last is not None
+        with captured(last[1], inputs=True) as seen:
+            network(inputs)
+        return seen[-1].flatten(1)
+
     def plain_objective(self, batch: Batch) -> Tensor:
         """Cross-entropy of the first network."""
         return cross_entropy(self.logits(batch.inputs), batch)

@@ -26,4 +26,4 @@ def build(num_classes: int, channels: int) -> nn.Module:
         nn.Flatten(),
         nn.Linear(128, num_classes),
     ]
-    return Staged(layers, stages=(2, 6))
+    return Staged({str(place): layer for place, layer in enumerate(layers)}, stages=("2", "6"))

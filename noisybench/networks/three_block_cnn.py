@@ -22,4 +22,4 @@ def build(num_classes: int, channels: int) -> nn.Module:
             nn.ReLU(inplace=True),
         ]
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes)]
-    return Staged(layers, stages=(2, 5, 8))
+    return Staged({str(place): layer for place, layer in enumerate(layers)}, stages=("2", "5", "8"))
