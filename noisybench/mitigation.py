@@ -195,7 +195,9 @@ class Mitigation(Parameterised, Callback):
     per_example: ClassVar[bool] = False
     """Whether its objective keeps state per example and therefore cannot follow a mitigation that mixes examples."""
     mixes: ClassVar[bool] = False
-    """Whether its `wrap` mixes examples."""
+    """Whether it mixes examples, which then have no loss of their own."""
+    repeats: ClassVar[bool] = False
+    """Whether its `wrap` has every network of several trained by the rest of the stack."""
 
     known: Knowledge
 
@@ -312,6 +314,17 @@ class Stack:
                 "mixes examples; use one of them"
                 for each in self.mitigations
                 if each.per_example and each is not mixer
+            ]
+        several = [each for each in self.mitigations if each.networks > 1]
+        if len(several) > 1:
+            names = ", ".join(public_name(each) for each in several)
+            problems.append(f"mitigations: {names} each train networks of their own number; keep one of them")
+        for repeater in (each for each in self.mitigations if each.repeats):
+            problems += [
+                f"mitigations: {public_name(each)} keeps one state per example and cannot train the several networks of "
+                f"{public_name(repeater)}; use one of them"
+                for each in self.mitigations
+                if each.per_example
             ]
         planners = [public_name(each) for each in self.mitigations if each.overrides("plan")]
         if len(planners) > 1:

@@ -240,9 +240,13 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         order, size = self.shuffled(), self.budget.batch_size
         return [Planned(order[step * size : (step + 1) * size]) for step in range(self.steps_per_epoch)]
 
-    def shuffled(self) -> Tensor:
-        """Positions of this epoch's examples, shuffled; those with weight zero are left out."""
-        stream = Stream("order", self.seed, self.current_epoch)
+    def shuffled(self, number: int = 0) -> Tensor:
+        """Positions of this epoch's examples, shuffled; those with weight zero are left out.
+
+        Args:
+            number: another one gives another order of the same epoch.
+        """
+        stream = Stream("order", self.seed, self.current_epoch, *([number] if number else []))
         if self.weights is None:
             order = torch.from_numpy(stream.permutation(len(self.training_set)))
         else:
