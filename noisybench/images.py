@@ -68,6 +68,8 @@ def decode(image: Encoded, size: int | None) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
     origin, data = image
+    if not data:
+        raise UserError(f"{origin}: missing or empty; replace it, or remove it from the set")
     try:
         with Image.open(io.BytesIO(data)) as opened:
             picture = opened.convert("RGB")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from noisybench import labels
-from noisybench.dataset import UNKNOWN, Dataset, DatasetSource
+from noisybench.dataset import NONE, UNKNOWN, Dataset, DatasetSource
 from noisybench.errors import UserError
 from noisybench.labels import LabelSet
 from noisybench.mitigation import KNOWLEDGE, Mitigation
@@ -212,7 +212,11 @@ def check_dataset(entry: Entry, folder: Path) -> None:
         assert len(split.inputs.shape) == 4
         assert split.inputs.shape[1] in (1, 3)
         assert split.targets.dtype == np.int64
-        assert set(split.targets) <= set(range(dataset.num_classes))
+        labels = split.targets if split.given is None else split.given
+        assert set(labels) <= set(range(dataset.num_classes))
+        assert set(split.targets) <= {NONE, UNKNOWN, *range(dataset.num_classes)}
+    assert dataset.test.targets.min() >= 0, "the test split has a known class for every image"
+    assert dataset.test.given is None
     assert not set(dataset.train.index) & set(dataset.validation.index)
     assert dataset.source_size > max(dataset.train.index.max(), dataset.validation.index.max())
     assert cls(**parameters).load().hash == dataset.hash, "the same files must give the same hash"
@@ -229,4 +233,5 @@ def prepare_on(dataset: Dataset) -> Any:
     from tests.helpers import toy_spec
 
     spec = toy_spec(budget={"epochs": 1})
-    return prepare(spec, dataset, toy_labels(dataset))
+    native = entries("noise_models")["native"].load()()
+    return prepare(spec, dataset, toy_labels(dataset) if dataset.train.given is None else native.corrupt(dataset))
