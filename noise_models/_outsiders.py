@@ -107,7 +107,8 @@ def imagenet32(folder: Path) -> Pictures:
     parts = []
     for file in files:
         try:
-            content = _PlainUnpickler(file.open("rb"), encoding="latin1").load()
+            with file.open("rb") as opened:
+                content = _PlainUnpickler(opened, encoding="latin1").load()
             parts.append(np.asarray(content["data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
         except Exception as error:
             reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__

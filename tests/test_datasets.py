@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from noisybench import dataset as dataset_module
 from noisybench import images
-from noisybench.dataset import LazyImages, stratified
+from noisybench.dataset import NONE, UNKNOWN, LazyImages, stratified
 from noisybench.errors import UserError
 from noisybench.registry import find
 from noisybench.seeds import Stream
@@ -173,3 +173,149 @@ def test_targets_outside_the_classes_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="targets go from 0 to 9, but 3 classes allow 0 to 2"):
         build("npz", path=str(tmp_path / "x.npz")).load()
+
+
+# Crawled sets
+
+
+@pytest.mark.parametrize("layout", ["A", "B", "C"])
+def test_every_layout_of_red_mini_imagenet_is_the_same_set(layout: str, tmp_path: Path) -> None:
+    from noisybench.tasks.datasets.cnwl import write_example
+
+    write_example(tmp_path, layout)
+    found = build("cnwl", root=str(tmp_path), size=8, validation_fraction=0).load()
+    assert len(found.train) == 60
+    assert len(found.test) == 20
+    assert (found.train.targets == NONE).sum() == 20, "every third image is from the web"
+    assert found.train.given is not None
+    assert sorted(found.train.given) == sorted([row % 4 for row in range(60)])
+    known = found.train.targets >= 0
+    np.testing.assert_array_equal(found.train.targets[known], found.train.given[known])
+    made = find("noise_models", "native").load()().corrupt(found)
+    assert made.manifest["states"] == {"clean": 40, "in_distribution": 0, "out_of_distribution": 20, "unknown": 0}
+    assert made.manifest["realised_rate"] == pytest.approx(1 / 3)
+    with pytest.raises(UserError, match=r"dataset\.noise_level: must be one of"):
+        build("cnwl", root=str(tmp_path), noise_level=0.35).load()
+
+
+def test_layouts_put_the_same_image_under_the_same_label(tmp_path: Path) -> None:
+    from noisybench.tasks.datasets.cnwl import write_example
+
+    by_image: list[dict[bytes, tuple[int, int]]] = []
+    for layout in "AC":
+        write_example(tmp_path / layout, layout)
+        found = build("cnwl", root=str(tmp_path / layout), size=8, validation_fraction=0).load().train
+        assert found.given is not None
+        by_image.append(
+            {
+                pixels.tobytes(): (int(clean), int(label))
+                for pixels, clean, label in zip(found.inputs[:], found.targets, found.given, strict=True)
+            }
+        )
+    names = [f"n{row:016}.jpg" if row % 3 else f"web{row:04}.jpg" for row in range(60)]
+    assert len(by_image[0]) == len(by_image[1]) == len(names)
+
+
+def test_webvision_keeps_the_first_classes_and_takes_either_test_set(tmp_path: Path) -> None:
+    parameters = find("datasets", "mini_webvision").load().example(tmp_path)
+    plain = build("mini_webvision", **parameters).load()
+    assert plain.class_names == ("kind 0", "kind 1", "kind 2")
+    assert set(plain.train.targets) == {UNKNOWN}
+    assert len(plain.train) + len(plain.validation) == 45
+    other = build("mini_webvision", **parameters, evaluate="imagenet", imagenet=str(tmp_path / "ilsvrc")).load()
+    np.testing.assert_array_equal(other.train.inputs[:], plain.train.inputs[:])
+    assert np.bincount(other.test.targets).tolist() == [5, 5, 5]
+    (tmp_path / "info" / "synsets.txt").unlink()
+    with pytest.raises(UserError, match="maps classes to WordNet ids"):
+        build("mini_webvision", **parameters, evaluate="imagenet", imagenet=str(tmp_path / "ilsvrc")).load()
+
+
+def test_clothing1m_knows_the_classes_that_people_checked(tmp_path: Path) -> None:
+    parameters = find("datasets", "clothing1m").load().example(tmp_path)
+    found = build("clothing1m", **parameters, validation_fraction=0).load()
+    made = find("noise_models", "native").load()().corrupt(found)
+    assert made.manifest["states"] == {"clean": 8, "in_distribution": 7, "out_of_distribution": 0, "unknown": 45}
+    assert made.manifest["realised_rate"] == pytest.approx(7 / 15)
+    assert found.class_names[0] == "T-Shirt"
+
+
+def test_webly_fg_reads_lists_and_folders_alike(tmp_path: Path) -> None:
+    parameters = find("datasets", "webly_fg").load().example(tmp_path)
+    listed = build("webly_fg", **parameters, validation_fraction=0).load()
+    (tmp_path / "train-list.txt").unlink()
+    found = build("webly_fg", **parameters, validation_fraction=0).load()
+    assert len(found.train) == len(listed.train) == 45
+    assert found.class_names == ("000.Bird", "001.Bird", "002.Bird")
+
+    def pairs(split: Any) -> set[tuple[bytes, int]]:
+        return {(pixels.tobytes(), int(label)) for pixels, label in zip(split.inputs[:], split.given, strict=True)}
+
+    assert pairs(found.train) == pairs(listed.train)
+
+
+WEB = ("cnwl", "mini_webvision", "webly_fg", "clothing1m", "animal10n")
+
+
+@pytest.mark.parametrize("name", WEB)
+def test_damaged_images_are_refused_all_together_or_left_out_and_recorded(name: str, tmp_path: Path) -> None:
+    parameters = find("datasets", name).load().example(tmp_path)
+    whole = build(name, **parameters, validation_fraction=0).load()
+    used = sorted(path for path in tmp_path.rglob("*.jpg") if "val" not in str(path.relative_to(tmp_path)))
+    used = [path for path in used if "testing" not in path.parts and not path.name.startswith("t")]
+    if name == "mini_webvision":
+        used = [path for path in used if "q3" not in path.parts]
+    victims = [used[3], used[7]]
+    victims[0].write_bytes(victims[0].read_bytes()[:60])
+    victims[1].unlink()
+    with pytest.raises(UserError) as refused:
+        build(name, **parameters, validation_fraction=0).load()
+    for victim in victims if name not in ("cnwl", "webly_fg", "animal10n") else victims[:1]:
+        assert str(victim) in str(refused.value)
+    found = build(name, **parameters, validation_fraction=0, damaged="skip").load()
+    assert any(victims[0].name in each for each in found.skipped)
+    assert len(found.train) == len(whole.train) - 2
+    assert found.train.given is not None
+    known = {each.tobytes(): int(label) for each, label in zip(whole.train.inputs[:], whole.train.given, strict=True)}  # type: ignore[arg-type]
+    for pixels, label in zip(found.train.inputs[:], found.train.given, strict=True):
+        assert known[pixels.tobytes()] == label, "labels do not slip where an image is left out"
+    made = find("noise_models", "native").load()().corrupt(found)
+    assert made.manifest["dataset"]["skipped"] == list(found.skipped)
+
+
+@pytest.mark.parametrize(
+    ("name", "missing", "message"),
+    [
+        ("cnwl", "split/red_noise_nl_0.4", "has neither split/red_noise_nl_0.4 nor training"),
+        ("cnwl", "split/validation", "clean_validation is missing"),
+        ("mini_webvision", "info/train_filelist_google.txt", "the list .*train_filelist_google.txt is missing"),
+        ("mini_webvision", "info/val_filelist.txt", "val_filelist.txt is missing"),
+        ("clothing1m", "noisy_label_kv.txt", "noisy_label_kv.txt is missing"),
+        ("clothing1m", "clean_test_key_list.txt", "clean_test_key_list.txt is missing"),
+        ("animal10n", "testing", "has no folder testing"),
+        ("webly_fg", "val", "has neither val-list.txt nor images in val/CLASS"),
+    ],
+)
+def test_missing_lists_are_named(name: str, missing: str, message: str, tmp_path: Path) -> None:
+    import shutil
+
+    parameters = find("datasets", name).load().example(tmp_path)
+    victim = tmp_path / missing
+    shutil.rmtree(victim) if victim.is_dir() else victim.unlink()
+    with pytest.raises(UserError, match=message):
+        build(name, **parameters).load()
+
+
+def test_a_bad_line_of_a_list_is_shown(tmp_path: Path) -> None:
+    parameters = find("datasets", "mini_webvision").load().example(tmp_path)
+    file = tmp_path / "info" / "val_filelist.txt"
+    file.write_text(file.read_text() + "val9999.jpg cat\n")
+    with pytest.raises(UserError, match=r"val_filelist\.txt, line 17: expected a file name and a class number"):
+        build("mini_webvision", **parameters).load()
+
+
+@pytest.mark.parametrize("name", WEB)
+def test_a_web_set_needs_its_folder(name: str) -> None:
+    with pytest.raises(UserError, match=r"dataset\.root: give the folder"):
+        build(name).load()
+    with pytest.raises(UserError, match="there is no such folder"):
+        build(name, root="nowhere").load()

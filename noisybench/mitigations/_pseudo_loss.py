@@ -38,7 +38,7 @@ def trust(guesses: Tensor, probabilities: Tensor, flagged: Tensor) -> Tensor:
         probabilities: (N, C) present predictions.
         flagged: (N,) bool.
     """
-    weights = torch.ones(len(flagged), device=flagged.device)
+    weights = torch.ones_like(probabilities[:, 0])
     if int(flagged.sum()) > 2:
         weights[flagged] = 1 - two_components(pseudo_loss(guesses[flagged], probabilities[flagged])).high
     return weights
