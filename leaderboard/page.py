@@ -51,6 +51,7 @@ def _row(row: Row, rank: int | None) -> dict[str, Any]:
         **{rule: _summary(row.rules[rule]) for rule in SELECTION_RULES},
         "gap": _summary(row.gap),
         "detection": _summary(row.detection),
+        "outsiders": _summary(row.outsiders),
         "memorised": _summary(row.memorised),
         "calibration_error": _summary(row.calibration_error),
         "seconds": _summary(row.seconds),

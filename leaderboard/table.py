@@ -24,6 +24,7 @@ class Row:
         rules: by selection rule.
         gap: oracle minus last: what choosing the epoch on the test split would have pretended.
         detection: AUROC of the belief.
+        outsiders: AUROC of the belief for images of none of the classes against rightly labelled ones.
         memorised: share of wrong labels that the final network repeats.
         calibration_error: of the test predictions.
         seconds: wall time of one run.
@@ -36,6 +37,7 @@ class Row:
     rules: dict[str, Summary | None]
     gap: Summary | None
     detection: Summary | None
+    outsiders: Summary | None
     memorised: Summary | None
     calibration_error: Summary | None
     seconds: Summary | None
@@ -130,6 +132,7 @@ def _row(stack: str, records: list[RunRecord]) -> Row:
         rules={rule: over_runs(lambda each, rule=rule: select(each, rule)) for rule in SELECTION_RULES},  # type: ignore[misc]
         gap=summarise([best - last for best, last in zip(*gaps, strict=True) if best is not None and last is not None]),
         detection=over_runs(lambda each: each.detection.auroc),
+        outsiders=over_runs(lambda each: each.detection.outsider_auroc),
         memorised=over_runs(lambda each: each.rows[-1].memorised),
         calibration_error=over_runs(lambda each: each.calibration_error),
         seconds=over_runs(lambda each: each.cost.wall_seconds),
@@ -146,6 +149,12 @@ def _warnings(rows: Sequence[Row], ranking: Ranking) -> tuple[str, ...]:
             found.append(f"runs differ in {key}: {', '.join(seen)}")
     if ranking.untested and len(rows) > 1:
         found.append(f"not ranked, fewer than two seeds in common: {', '.join(ranking.untested)}")
+    noted = {row.stack: len([each for each in row.records if any(epoch.notes for epoch in each.rows)]) for row in rows}
+    found += [
+        f"{stack}: {count} of its runs have notes, such as a detector that fell back or a class that vanished (record.json)"
+        for stack, count in noted.items()
+        if count
+    ]
     seeds = {row.stack: {each.seed for each in row.records} for row in rows}
     every = set().union(*seeds.values())
     short = [f"{stack} lacks {', '.join(map(str, sorted(every - has)))}" for stack, has in seeds.items() if every - has]
@@ -155,8 +164,8 @@ def _warnings(rows: Sequence[Row], ranking: Ranking) -> tuple[str, ...]:
 
 
 HEADER = (
-    "rank", "stack", "last", "last10", "noisy_val", "oracle", "gap", "detection", "memorised", "ECE", "seconds", "seeds",
-    "knowledge", "published",
+    "rank", "stack", "last", "last10", "noisy_val", "oracle", "gap", "detection", "outsiders", "memorised", "ECE", "seconds",
+    "seeds", "knowledge", "published",
 )  # fmt: skip
 
 
@@ -190,6 +199,7 @@ def text_rows(cell: Cell, intervals: bool = False) -> list[list[str]]:
             *(percent(row.rules[rule], intervals) for rule in ("last", "last10", "noisy_val", "oracle")),
             f"{100 * row.gap.mean:.1f}" if row.gap else "–",
             f"{row.detection.mean:.3f}" if row.detection else "–",
+            f"{row.outsiders.mean:.3f}" if row.outsiders else "–",
             f"{100 * row.memorised.mean:.0f}" if row.memorised else "–",
             f"{row.calibration_error.mean:.3f}" if row.calibration_error else "–",
             f"{row.seconds.mean:.1f}" if row.seconds else "–",
@@ -199,6 +209,48 @@ def text_rows(cell: Cell, intervals: bool = False) -> list[list[str]]:
         ]
         for row in cell.rows
     ]
+
+
+DETECTOR_HEADER = ("stack", "detector", "AUROC", "wrong label", "outsider", "balanced accuracy", "outsider", "flagged")
+DETECTOR_KEYS = (
+    "auroc_any", "auroc_label", "auroc_outsider", "balanced_accuracy_any", "balanced_accuracy_outsider", "flagged",
+)  # fmt: skip
+
+
+DETECTOR_NOTE = (
+    "Detectors: mean over the later half of their epochs and over seeds. AUROC of all wrong labels, of wrong labels on images "
+    "of a class, and of outsiders, each against right labels; balanced accuracy of the flags for all, and for outsiders."
+)
+
+
+def detector_values(row: Row) -> dict[str, dict[str, float | None]]:
+    """What a stack's detectors are worth: means over the later half of their epochs, and over seeds.
+
+    Returns:
+        By detector, the values of `DETECTOR_KEYS`; None where nothing was measured.
+    """
+    found: dict[str, dict[str, list[float]]] = {}
+    for record in row.records:
+        judged = [each.detectors for each in record.rows if each.detectors]
+        for epoch in judged[len(judged) // 2 :]:
+            for name, values in epoch.items():
+                for key in DETECTOR_KEYS:
+                    if values.get(key) is not None:
+                        found.setdefault(name, {}).setdefault(key, []).append(float(values[key] or 0.0))
+    return {
+        name: {key: float(np.mean(values[key])) if key in values else None for key in DETECTOR_KEYS}
+        for name, values in found.items()
+    }
+
+
+def detector_rows(cell: Cell) -> list[list[str]]:
+    """The detectors of a cell's stacks as text, in the order of `DETECTOR_HEADER`."""
+    rows = []
+    for row in cell.rows:
+        for name, values in detector_values(row).items():
+            shown = [("–" if values[key] is None else f"{values[key]:.3f}") for key in DETECTOR_KEYS]
+            rows.append([row.stack, name, *shown])
+    return rows
 
 
 def footnote(cell: Cell) -> str:
@@ -218,7 +270,7 @@ def footnote(cell: Cell) -> str:
 CSV_HEADER = [
     "dataset", "noise", "label_set", "budget", "rank", "stack", "seeds",
     *(f"{rule}_{part}" for rule in SELECTION_RULES for part in ("mean", "std", "low", "high")),
-    "gap", "detection_auroc", "memorised", "calibration_error", "seconds", "knowledge", "published",
+    "gap", "detection_auroc", "outsider_auroc", "memorised", "calibration_error", "seconds", "knowledge", "published",
 ]  # fmt: skip
 
 
@@ -231,7 +283,7 @@ def to_csv(cells: Sequence[Cell]) -> str:
         for row in cell.rows:
             summaries = [row.rules[rule] for rule in SELECTION_RULES]
             parts = [(s.mean, s.deviation, s.low, s.high) if s else (None,) * 4 for s in summaries]
-            measures = (row.gap, row.detection, row.memorised, row.calibration_error, row.seconds)
+            measures = (row.gap, row.detection, row.outsiders, row.memorised, row.calibration_error, row.seconds)
             writer.writerow([
                 cell.example.dataset, cell.example.noise, cell.label_set, cell.budget,
                 cell.ranking.ranks.get(row.stack, ""), row.stack, len(row.records),
@@ -251,6 +303,11 @@ def to_markdown(cells: Sequence[Cell], intervals: bool = False) -> str:
             "| " + " | ".join(each.replace("|", "\\|") for each in row) + " |" for row in text_rows(cell, intervals)
         ]
         lines += ["", footnote(cell), *(f"Note: {warning}." for warning in cell.warnings), ""]
+        detectors = detector_rows(cell)
+        if detectors:
+            lines += ["| " + " | ".join(DETECTOR_HEADER) + " |", "|" + " --- |" * len(DETECTOR_HEADER)]
+            lines += ["| " + " | ".join(each.replace("|", "\\|") for each in row) + " |" for row in detectors]
+            lines += ["", DETECTOR_NOTE, ""]
         lines += [f"Label set `{cell.label_set[:16]}`, budget `{cell.budget}`."]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -112,71 +113,72 @@ def strong_view(images: Tensor, generator: torch.Generator, rng: np.random.Gener
     Args:
         images: (B, C, H, W) uint8.
         generator: on the images' device.
-        rng: chooses the operations on the host, so that no device is waited for.
+        rng: chooses operations and signs on the host, so that no device is waited for.
         magnitude: of the operations, 0 to 30.
 
     Returns:
         (B, C, H, W) uint8.
     """
-    result = resized_crop(images, generator, flip=False, smallest=0.08).round_().to(torch.uint8)
-    operations = rand_augment_operations(magnitude, images.shape[-1])
-    chosen = rng.integers(len(operations), size=len(images))
-    for number, operation in enumerate(operations):
-        rows = np.flatnonzero(chosen == number)
-        if len(rows):
-            place = torch.from_numpy(rows).to(images.device, non_blocking=True)
-            result[place] = operation(result[place])
-    return result
+    cropped = resized_crop(images, generator, flip=False, smallest=0.08).round_().to(torch.uint8)
+    names = (*MOVES, *COLOURS)
+    return rand_augment(
+        cropped, rng.integers(len(names), size=len(images)), rng.integers(2, size=len(images)), magnitude
+    )
 
 
-def rand_augment_operations(magnitude: int, width: int) -> list[Callable[[Tensor], Tensor]]:
-    """The operations of RandAugment at one magnitude, each of the 14 twice, for both signs where it has one.
+MOVES = ("Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+COLOURS = ("Brightness", "Color", "Contrast", "Sharpness", "Posterize", "Solarize", "AutoContrast", "Equalize")
+SIGNED = 4
+"""The first colour operations go in two directions."""
+
+
+def rand_augment(images: Tensor, chosen: NDArray[np.int64], negative: NDArray[np.int64], magnitude: int) -> Tensor:
+    """One of RandAugment's 14 operations on each of (B, C, H, W) uint8 images, as torchvision defines them.
+
+    Moves are done together in one reading of all images; colour operations one after the other, each on its images.
 
     Args:
+        images: (B, C, H, W) uint8.
+        chosen: (B,) positions in `MOVES` followed by `COLOURS`.
+        negative: (B,) whether the operation, if it has a direction, goes in the opposite one.
         magnitude: 0 to 30.
-        width: of the images in pixels; shifts are in proportion.
     """
     from torchvision.transforms.v2 import functional as vision
 
-    part = magnitude / 30
-    shear, turn, factor = float(np.degrees(np.arctan(0.3 * part))), 30 * part, 0.9 * part
-    shift = int(150 / 331 * width * part)
+    part, (height, width) = magnitude / 30, images.shape[-2:]
+    sign = np.where(negative, -1.0, 1.0)
+    affine = np.tile(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), (len(images), 1, 1))
+    shear, turn = 0.3 * part * sign, np.deg2rad(30 * part) * sign
+    across, down = (np.trunc(150 / 331 * length * part) * sign for length in (width, height))
+    kind = {name: chosen == place for place, name in enumerate((*MOVES, *COLOURS))}
+    # Where each place of the result is read: in units of half the image, from its centre.
+    affine[:, 0, 1] = np.select([kind["ShearX"], kind["Rotate"]], [shear, -np.sin(turn)]) * height / width
+    affine[:, 1, 0] = np.select([kind["ShearY"], kind["Rotate"]], [shear, np.sin(turn)]) * width / height
+    affine[:, 0, 0] = affine[:, 1, 1] = np.where(kind["Rotate"], np.cos(turn), 1.0)
+    # Shears keep the upper left corner, not the centre.
+    affine[:, 0, 2] = np.select([kind["ShearX"], kind["TranslateX"]], [shear * height / width, -2 * across / width])
+    affine[:, 1, 2] = np.select([kind["ShearY"], kind["TranslateY"]], [shear * width / height, -2 * down / height])
+    theta = torch.from_numpy(affine).float().to(images.device, non_blocking=True)
+    grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+    moved = functional.grid_sample(images.float(), grid, mode="nearest", align_corners=False).to(torch.uint8)
 
-    def affine(angle: float = 0.0, move: tuple[int, int] = (0, 0), skew: tuple[float, float] = (0.0, 0.0)) -> Operation:
-        corner = [0.0, 0.0] if any(skew) else None
-        return lambda each: vision.affine(each, angle, list(move), 1.0, list(skew), center=corner)
-
-    def adjusted(change: Callable[[Tensor, float], Tensor], sign: int) -> Operation:
-        return lambda each: change(each, 1 + sign * factor)
-
-    operations: list[Operation] = []
-    for sign in (1, -1):
-        operations += [
-            lambda each: each,
-            affine(skew=(sign * shear, 0.0)),
-            affine(skew=(0.0, sign * shear)),
-            affine(move=(sign * shift, 0)),
-            affine(move=(0, sign * shift)),
-            lambda each, sign=sign: vision.rotate(each, sign * turn),  # type: ignore[misc]
-            *(
-                adjusted(change, sign)
-                for change in (
-                    vision.adjust_brightness,
-                    vision.adjust_saturation,
-                    vision.adjust_contrast,
-                    vision.adjust_sharpness,
-                )
-            ),
-            lambda each: vision.posterize(each, 8 - round(part * 4)),
-            lambda each: vision.solarize(each, 255 * (1 - part)),
-            vision.autocontrast,
-            vision.equalize,
-        ]
-    return operations
-
-
-Operation = Callable[[Tensor], Tensor]
-"""Changes a batch of uint8 images in one way."""
+    changes: list[Callable[[Tensor, float], Tensor]] = [
+        vision.adjust_brightness,
+        vision.adjust_saturation,
+        vision.adjust_contrast,
+        vision.adjust_sharpness,
+        lambda each, _: vision.posterize(each, 8 - round(part * 4)),
+        lambda each, _: vision.solarize(each, 255 * (1 - part)),
+        lambda each, _: vision.autocontrast(each),
+        lambda each, _: vision.equalize(each),
+    ]
+    for place, (name, change) in enumerate(zip(COLOURS, changes, strict=True)):
+        for direction in (1.0, -1.0) if place < SIGNED else (0.0,):
+            rows = np.flatnonzero(kind[name] & (sign == direction) if direction else kind[name])
+            if len(rows):
+                index = torch.from_numpy(rows).to(images.device, non_blocking=True)
+                moved[index] = change(moved[index], 1 + 0.9 * part * direction)
+    return moved
 
 
 def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:

