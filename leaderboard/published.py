@@ -21,8 +21,12 @@ METHODS = {
     "backward_correction": ("Backward",),
     "co_teaching": ("Co-teaching",),
     "elr": ("ELR", "ELR(cosine)"),
+    "dividemix": ("DivideMix",),
+    "pls": ("PLS",),
+    "simclr+lsa": ("PLS-LSA",),
+    "simclr+lsa(vote)": ("PLS-LSA+",),
 }
-"""Names of our mitigations in the literature."""
+"""Names of our stacks in the literature; in brackets how two networks work together, where the name depends on it."""
 
 NOISE = {
     "clean": ("clean",),
@@ -73,16 +77,10 @@ def published(record: RunRecord) -> list[Published]:
     """Published values for the record's data, noise and stack; only for the full training set of a known benchmark.
 
     The symmetric and asymmetric conventions are matched exactly: rows whose source does not say which one it uses
-    are left out, and so are stacks of several mitigations.
+    are left out, and so are stacks of several mitigations that have no name in the literature.
     """
-    spec = record.spec
-    dataset = _benchmark(record)
-    methods = METHODS.get(spec["mitigations"][0]["name"], ()) if len(spec["mitigations"]) == 1 else ()
-    noise = spec["noise"]
-    human = noise["name"] == "human"
-    names = (HUMAN[noise["labels"]],) if human else NOISE.get(noise["name"], ())
-    if dataset is None or not methods or not names:
-        return []
+    methods = METHODS.get(_stack(record.spec["mitigations"]), ())
+    cells = _crawled(record) or _corrupted(record)
     return [
         Published(
             row["method"],
@@ -93,11 +91,67 @@ def published(record: RunRecord) -> list[Published]:
             row["source"],
         )
         for row in _rows()
-        if row["dataset"] == (f"{dataset}n" if human else dataset)
-        and row["method"] in methods
-        and row["noise"] in names
-        and (human or noise["name"] == "clean" or float(row["rate"] or -1) == float(noise["rate"]))
+        if row["method"] in methods
+        and (row["dataset"], row["noise"], float(row["rate"]) if row["rate"] else None) in cells
     ]
+
+
+def _stack(mitigations: list[dict[str, Any]]) -> str:
+    """Names of a stack; of two networks also how they work together, which gives another method."""
+    names = [
+        f"{each['name']}({each['cotrain']})" if each.get("cotrain", "none") != "none" else each["name"]
+        for each in mitigations
+    ]
+    return "+".join(names)
+
+
+Cell = tuple[str, str, float | None]
+"""Dataset, noise and rate as `published.csv` writes them."""
+
+
+def _corrupted(record: RunRecord) -> set[Cell]:
+    """The cell of a CIFAR with corrupted labels."""
+    dataset, noise = _benchmark(record), record.spec["noise"]
+    if dataset is None:
+        return set()
+    if noise["name"] == "human":
+        label = HUMAN[noise["labels"]]
+        return {
+            (f"{dataset}n", label, float(row["rate"]) if row["rate"] else None)
+            for row in _rows()
+            if row["noise"] == label
+        }
+    if noise["name"] == "web":
+        if noise["source"] != "imagenet32":
+            return set()
+        inside, outside = noise["in_distribution"], noise["out_of_distribution"]
+        return {(dataset, f"id_inclusive_{inside:g}+ood_imagenet32_{outside:g}", round(inside + outside, 6))}
+    names = NOISE.get(noise["name"], ())
+    if noise["name"] == "clean":
+        return {(dataset, "clean", rate) for rate in (None, 0.0)}
+    return {(dataset, name, float(noise["rate"])) for name in names}
+
+
+CRAWLED = {"mini_webvision": "mini_webvision", "clothing1m": "clothing1m"}
+WEBLY_FG = {100: "web_aircraft", 200: "web_bird", 196: "web_car"}
+"""The subsets of Webly-fg by their number of classes."""
+
+
+def _crawled(record: RunRecord) -> set[Cell]:
+    """The cell of a whole set of crawled images with its own labels."""
+    if record.spec["noise"]["name"] != "native":
+        return set()
+    dataset, classes = record.spec["dataset"], len(record.manifest["dataset"]["classes"])
+    if dataset.get("train_size") or dataset.get("test_size"):
+        return set()
+    name = dataset["name"]
+    if name == "cnwl" and dataset["size"] == 32:
+        return {("cnwl_mini_imagenet_32", "web_red", dataset["noise_level"])}
+    if name == "mini_webvision" and dataset["evaluate"] == "imagenet":
+        return {("mini_webvision_to_ilsvrc12", "web", None)}
+    if name == "webly_fg":
+        return {(WEBLY_FG.get(classes, ""), "web", None)}
+    return {(CRAWLED[name], "web", None)} if name in CRAWLED else set()
 
 
 def _benchmark(record: RunRecord) -> str | None:

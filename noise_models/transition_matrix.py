@@ -27,7 +27,9 @@ class TransitionMatrix(ClassConditional):
     convention = "row c of the matrix holds the probabilities of the observed classes of clean class c"
 
     path: Path | None = parameter(None, help=".csv, .npy or .json file with C rows of C probabilities")
-    rate: float | None = parameter(None, ge=0, lt=1, help="generate a matrix with this expected share of wrong labels")
+    rate: float | None = parameter(
+        None, ge=0, lt=1, help="generate a matrix with this expected share of wrong labels", shown=True
+    )
     concentration: float = parameter(1.0, gt=0, help="of a generated matrix: small values favour few confusions")
 
     @classmethod

@@ -39,9 +39,11 @@ class Web(NoiseModel):
         "from all classes, so only in_distribution * (1 - 1/C) become wrong"
     )
 
-    out_of_distribution: float = parameter(0.4, ge=0, le=1, help="share of images replaced by images of no class")
+    out_of_distribution: float = parameter(
+        0.4, ge=0, le=1, help="share of images replaced by images of no class", shown=True
+    )
     in_distribution: float = parameter(
-        0.0, ge=0, le=1, help="share of labels redrawn; a (1 - 1/C)th of it become wrong"
+        0.0, ge=0, le=1, help="share of labels redrawn; of these 1 - 1/C become wrong", shown=True
     )
     source: Literal[
         "patterns", "shuffled", "held_out_classes", "image_folder", "parquet", "imagenet32", "places365"

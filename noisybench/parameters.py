@@ -32,6 +32,7 @@ class Parameter:
     high: float | None = None
     log: bool = False
     help: str = ""
+    shown: bool = False
 
     def describe_range(self) -> str:
         """Bounds as people write them, for example ``[0, 1)``; empty without bounds."""
@@ -61,6 +62,7 @@ def parameter(
     high: float | None = None,
     log: bool = False,
     help: str = "",
+    shown: bool = False,
 ) -> Any:
     """Declare a parameter of a noise model, mitigation, dataset or task.
 
@@ -74,9 +76,10 @@ def parameter(
         high: upper end of the search range.
         log: search on a logarithmic scale.
         help: meaning and unit, in a few words.
+        shown: part of a short label even at its default, as rates of noise are.
     """
     bounds = {name: value for name, value in (("ge", ge), ("gt", gt), ("le", le), ("lt", lt)) if value is not None}
-    return Parameter(default, bounds, low, high, log, help)
+    return Parameter(default, bounds, low, high, log, help, shown)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -84,7 +85,7 @@ def detector_page(
     below = rows[2].subgridspec(1, 2)
     _epoch_panel(figure.add_subplot(below[0]), record, "auroc_any", "AUROC, all wrong labels")
     _agreement_panel(figure.add_subplot(below[1]), record)
-    figure.suptitle(record.title, fontsize=11)
+    figure.suptitle(textwrap.fill(record.title, 45 * max(2, len(detectors))), fontsize=11)
     figure.savefig(path)
 
 
@@ -115,7 +116,12 @@ def _curve_panel(axes: Axes, name: str, curves: Sequence[NDArray[np.float32]]) -
     for place, curve in enumerate(curves):
         axes.plot(grid, curve, color=str(0.85 * (1 - (place + 1) / len(curves))), linewidth=1)
     axes.plot([0, 1], [0, 1], color="tab:red", linewidth=0.7, linestyle="--")
-    axes.set(title=f"{name}: ROC, later epochs darker", xlabel="right labels", ylabel="wrong labels", ylim=(0, 1.02))
+    axes.set(
+        title=f"{name}: ROC, later epochs darker",
+        xlabel="right labels flagged",
+        ylabel="wrong labels flagged",
+        ylim=(0, 1.02),
+    )
 
 
 def _epoch_panel(axes: Axes, record: RunRecord, key: str, title: str) -> None:
@@ -135,7 +141,8 @@ def _agreement_panel(axes: Axes, record: RunRecord) -> None:
         key = "correlation" if "_with_" in name else "flagged"
         values = [row.detectors.get(name, {}).get(key) for row in rows]
         style = "-" if "_with_" in name else ":"
-        label = f"correlation of flags {name}" if "_with_" in name else f"share flagged, {name}"
+        pair = name.replace("_with_", " and ")
+        label = f"correlation of flags, {pair}" if "_with_" in name else f"share flagged, {name}"
         points = [np.nan if value is None else value for value in values]
         axes.plot([row.epoch for row in rows], points, style, label=label, marker=".")
     axes.set(title="agreement of the detectors, and what they flag", xlabel="epoch")

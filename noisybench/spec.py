@@ -107,12 +107,12 @@ class Component:
         return {key: value for key, value in {**self.as_dict(), **digests}.items() if value is not None}
 
     def label(self, hide: Iterable[str] = ()) -> str:
-        """Short text: the name, any rate, and the parameters that are not at their default, but those in ``hide``."""
+        """Short text: the name, rates, and the parameters that are not at their default, but those in ``hide``."""
         fields = find(self.kind, self.name).schema.fields
         changed = {
             k: v
             for k, v in self.parameters.items()
-            if k not in hide and (v != fields[k][1].default or (k == "rate" and v is not None))
+            if k not in hide and v is not None and (v != fields[k][1].default or fields[k][1].shown)
         }
         inside = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in changed.items())
         return f"{self.name}({inside})" if inside else self.name

@@ -151,6 +151,34 @@ def test_published_names_exist_on_both_sides() -> None:
     ours = set(entries("mitigations"))
     theirs = {row["method"] for row in _rows()}
     assert len(_rows()) == 1125
-    for name, methods in METHODS.items():
-        assert name in ours
+    for stack, methods in METHODS.items():
+        assert {name.split("(")[0] for name in stack.split("+")} <= ours
         assert set(methods) <= theirs
+
+
+def crawled(name: str, classes: int, mitigations: list[dict[str, Any]], **dataset: Any) -> RunRecord:
+    plain = record("elr")
+    manifest = {**plain.manifest, "dataset": {**plain.manifest["dataset"], "classes": list(map(str, range(classes)))}}
+    spec = {
+        **plain.spec,
+        "dataset": {"name": name, **dataset},
+        "noise": {"name": "native", "seed": 0},
+        "mitigations": mitigations,
+    }
+    return dataclasses.replace(plain, manifest=manifest, spec=spec)
+
+
+def test_published_values_of_crawled_sets_and_of_stacks_with_a_name() -> None:
+    lsa = {"name": "lsa", "cotrain": "none"}
+    simclr = {"name": "simclr"}
+    red = crawled("cnwl", 100, [simclr, lsa], size=32, noise_level=0.4)
+    assert [each.value for each in published(red)] == [61.14]
+    both = crawled("cnwl", 100, [simclr, {**lsa, "cotrain": "vote"}], size=32, noise_level=0.4)
+    assert [each.value for each in published(both)] == [63.42]
+    assert published(crawled("cnwl", 100, [lsa], size=32, noise_level=0.4)) == []
+    assert published(crawled("cnwl", 100, [simclr, lsa], size=84, noise_level=0.4)) == []
+    pls = [{"name": "pls", "cotrain": "none"}]
+    assert [each.value for each in published(crawled("webly_fg", 200, pls))] == [79.0]
+    top = published(crawled("mini_webvision", 50, pls, evaluate="imagenet"))
+    assert 76.15 in {each.value for each in top}
+    assert published(crawled("webly_fg", 200, pls, train_size=50)) == []

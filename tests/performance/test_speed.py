@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import torch
 from noisybench.tasks.classification import Classification
+from pytorch_lightning import Callback
 from torch.nn import functional
 
 from noisybench.augmentation import crop_and_flip
@@ -140,6 +141,71 @@ def test_augmentation_throughput(benchmark: Any) -> None:
         print(f"\naugmentation: {ratio:.1f} x the images per second of torchvision's PIL pipeline")
     else:
         one_by_one()
+
+
+class EpochClock(Callback):
+    """Seconds of each epoch with the pass over the training set that every run records, and of what ends it."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
+        self.start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+        pl_module.training_probabilities()
+        self.seconds.append(time.perf_counter() - self.start)
+
+
+def epoch_seconds(mitigation: str, network: str, count: int, **parameters: Any) -> float:
+    """One epoch after the warm-up: steps, tracking pass and, where there is one, detection."""
+    from pytorch_lightning import Trainer
+
+    quiet_lightning()
+    budget = Budget(network=network, epochs=2, batch_size=128, augmentation="crop_flip", channels_last=True)
+    stack = Stack([find("mitigations", mitigation).load()(**parameters)])
+    data = training_data((count, 3, 32, 32))
+    task, clock = Classification(budget, 0, data, stack), EpochClock()
+    for each in stack.mitigations:
+        each.prepare(task, data)
+    trainer = Trainer(
+        accelerator="cpu", max_epochs=2, callbacks=[*stack.mitigations, clock], logger=False,
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(task, train_dataloaders=range(1))
+    return clock.seconds[1]
+
+
+@pytest.mark.parametrize("mitigation", ["lsa", "pls", "dividemix"])
+def test_epoch_against_cross_entropy(mitigation: str, benchmark: Any) -> None:
+    """Paired ratio of whole epochs on 32x32 images; in the ordinary test run a single tiny pair."""
+    count, network, rounds = (2048, "resnet8_cifar_stem", 5) if benchmark.enabled else (256, "three_block_cnn", 1)
+    quick = {"warmup_epochs": 1} | ({} if mitigation == "dividemix" else {"warmup_steps": 0, "threshold": 0.5})
+    ratios = [
+        epoch_seconds(mitigation, network, count, **quick) / epoch_seconds("cross_entropy", network, count)
+        for _ in range(rounds)
+    ]
+    benchmark.pedantic(lambda: None, rounds=1, iterations=1)
+    benchmark.extra_info["ratio"] = statistics.median(ratios)
+    print(f"\nan epoch of {mitigation} takes {statistics.median(ratios):.2f} epochs of cross-entropy")
+
+
+def test_mixture_and_regression(benchmark: Any) -> None:
+    """50,000 losses, and as many features of 128 dimensions as correlated as those of a network."""
+    from noisybench.mitigations._detection import linear_separation, two_components
+
+    count = 50_000 if benchmark.enabled else 2_000
+    generator = torch.Generator().manual_seed(0)
+    outside = torch.rand(count, generator=generator) < 0.4
+    hidden = torch.randn(count, 20, generator=generator) + 1.5 * outside[:, None] * torch.randn(20, generator=generator)
+    features = (hidden @ torch.randn(20, 128, generator=generator)).relu()
+    losses = torch.where(outside, 3.0, 0.4) * torch.rand(count, generator=generator)
+
+    def detect() -> None:
+        flags = two_components(losses).high > 0.95
+        linear_separation(features, flags)
+
+    benchmark.pedantic(detect, rounds=5 if benchmark.enabled else 1, iterations=1)
 
 
 NOISE = [name for name in entries("noise_models") if name not in ("clean", "from_file", "human")]
