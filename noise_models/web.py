@@ -17,6 +17,9 @@ from noisybench.noise import NoiseModel
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
 
+PUBLISHED_SEEDS = (2718, 1414, 3142)
+"""A thousand times e, the square root of two, and pi."""
+
 ON_DISK = ("image_folder", "parquet", "imagenet32", "places365")
 
 
@@ -32,6 +35,10 @@ class Web(NoiseModel):
     permutation of the pixels), `held_out_classes` (those of dataset.held_out_classes), and on disk, at `path`:
     `image_folder`, `parquet`, `imagenet32` (its pickled batches), `places365` (its photographs, resized). No image of
     a source is used twice.
+
+    `draw: published` gives the very sets of SNCF and PLS (Albert et al. 2022, 2023) for CIFAR in its own order with
+    dataset.validation_fraction=0: seed 0 is their 2718, 1 their 1414, 2 their 3142. Their two shares share one stream
+    of numbers, so that neither can change without the other.
     """
 
     convention = (
@@ -50,6 +57,9 @@ class Web(NoiseModel):
     ] = parameter("patterns", help="where out-of-distribution images come from")
     path: Path | None = parameter(None, help="file or folder of a source on disk")
     convert: bool = parameter(False, help="bring a source's images to the dataset's size and colours")
+    draw: Literal["independent", "published"] = parameter(
+        "independent", help="numbers of our own, or those of the published sets, in their order"
+    )
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
@@ -71,6 +81,8 @@ class Web(NoiseModel):
                 f"noise: out_of_distribution + in_distribution must be at most 1, since no example is both, but they are "
                 f"{self.out_of_distribution:g} + {self.in_distribution:g}"
             )
+        if self.draw == "published":
+            return self._published(dataset, split)[1]
         number, drawn = stream.uniform(2, len(split))
         redrawn = np.floor(drawn * dataset.num_classes).astype(np.int64)
         return np.where(number >= 1 - self.in_distribution, redrawn, split.targets)
@@ -86,19 +98,52 @@ class Web(NoiseModel):
         }
         if self.out_of_distribution == 0:
             return None
+        if self.draw == "published":
+            return self._published(dataset, split)[0]
         needed = sum(len(rows) for rows in wanted.values())
         images = self._images(dataset, needed)
-        if len(images) < needed:
-            raise UserError(
-                f"noise: {needed} out-of-distribution images are needed ({len(wanted['train'])} in training, "
-                f"{len(wanted['validation'])} in validation), but the source `{self.source}` has {len(images)}; "
-                "lower noise.out_of_distribution, or give a larger source"
-            )
+        self._check_size(needed, len(images))
         order = Stream("web", "order", self.seed, len(images)).permutation(len(images))
         training = split is dataset.train
         rows = wanted["train" if training else "validation"]
         chosen = order[: len(rows)] if training else order[::-1][: len(rows)]
         return Replaced(rows, np.ascontiguousarray(images[chosen]))
+
+    def _published(self, dataset: Dataset, split: Split) -> tuple[Replaced | None, NDArray[np.int64]]:
+        """Replaced images and observed targets as the published sets draw them."""
+        if split is not dataset.train and not len(split):
+            return None, split.targets.copy()
+        if len(split) != dataset.source_size:
+            raise UserError(
+                "noise.draw: `published` draws for the whole training part in its own order; give "
+                "dataset.validation_fraction=0 and no train_size"
+            )
+        if self.seed >= len(PUBLISHED_SEEDS):
+            raise UserError(
+                f"noise.seed: the published sets have the seeds 0 to {len(PUBLISHED_SEEDS) - 1}, but got {self.seed}"
+            )
+        # NumPy has frozen this generator, so its numbers stay the published ones.
+        rng = np.random.RandomState(PUBLISHED_SEEDS[self.seed])
+        outside, replaced = np.zeros(len(split), dtype=bool), None
+        if self.out_of_distribution > 0:
+            outside = rng.uniform(size=len(split)) < self.out_of_distribution
+            rows = np.flatnonzero(outside)
+            images = self._images(dataset, len(rows))
+            self._check_size(len(rows), len(images))
+            replaced = Replaced(rows, np.ascontiguousarray(images[rng.permutation(len(images))[: len(rows)]]))
+        observed, inside = split.targets.copy(), np.flatnonzero(~outside)
+        if len(inside):
+            share = self.in_distribution / max(1 - self.out_of_distribution, 1e-12)
+            redrawn = inside[rng.uniform(size=len(inside)) < share]
+            observed[redrawn] = np.floor(dataset.num_classes * rng.uniform(size=len(redrawn)))
+        return replaced, observed
+
+    def _check_size(self, needed: int, found: int) -> None:
+        if found < needed:
+            raise UserError(
+                f"noise: {needed} out-of-distribution images are needed, but the source `{self.source}` has {found}; lower "
+                "noise.out_of_distribution, or give a larger source"
+            )
 
     def provenance(self, dataset: Dataset) -> dict[str, Any]:
         """SHA-256 over all images of the source, and how many there are."""

@@ -97,7 +97,7 @@ def test_held_out_classes_become_outsiders() -> None:
     made = web(source="held_out_classes", out_of_distribution=0.3).corrupt(dataset)
     known = {each.tobytes() for each in dataset.outside[:]}
     assert {each.tobytes() for each in made.replaced["train"].images} <= known
-    with pytest.raises(UserError, match=r"\d+ out-of-distribution images are needed .* but the source .* has 533"):
+    with pytest.raises(UserError, match=r"\d+ out-of-distribution images are needed, but the source .* has 533"):
         web(source="held_out_classes", out_of_distribution=0.9).corrupt(dataset)
     with pytest.raises(UserError, match="needs classes that are left out"):
         web(source="held_out_classes").corrupt(whole)
@@ -148,6 +148,41 @@ def test_sources_on_disk(tmp_path: Path) -> None:
     assert made.replaced["train"].images.shape[1:] == (3, 8, 8), "photographs are brought to the dataset's size"
     other = web(source="parquet", path=parameters["test"], out_of_distribution=0.1).corrupt(colour(**parameters).load())
     assert other.manifest["noise"]["source"]["sha256"] != made.manifest["noise"]["source"]["sha256"]
+
+
+@pytest.mark.parametrize(("r_out", "r_in", "seed"), [(0.4, 0.2, 0), (0.2, 0.2, 1), (0.0, 0.5, 2), (0.6, 0.0, 0)])
+def test_the_published_sets_are_drawn_number_by_number(r_out: float, r_in: float, seed: int, tmp_path: Path) -> None:
+    dataset = toy_dataset(size=80, held_out=0)
+    source = np.stack([np.full((1, 8, 8), number, np.uint8) for number in range(100)])
+    batches = tmp_path / "sources"
+    batches.mkdir()
+    for number, picture in enumerate(source):
+        Image.fromarray(np.repeat(picture.transpose(1, 2, 0), 3, 2)).save(batches / f"{number:03}.png")
+    made = web(
+        out_of_distribution=r_out, in_distribution=r_in, seed=seed, source="image_folder", path=str(batches), convert=True,
+        draw="published",
+    ).corrupt(dataset)  # fmt: skip
+
+    # One number after the other from the old global generator, as the sets were made.
+    rng = np.random.RandomState([2718, 1414, 3142][seed])
+    images, labels_, outside = dataset.train.inputs[:].copy(), dataset.train.targets.copy(), []
+    if r_out > 0:
+        outside = [index for index in range(80) if rng.uniform() < r_out]
+        order = rng.permutation(100)
+        for place, index in enumerate(outside):
+            images[index] = source[order[place]]
+    noisy = [index for index in range(80) if index not in set(outside) and rng.uniform() < r_in / (1 - r_out)]
+    for index in noisy:
+        labels_[index] = int(10 * rng.uniform())
+    np.testing.assert_array_equal(made.train, labels_)
+    np.testing.assert_array_equal(made.applied_to(dataset).train.inputs, images)
+
+
+def test_the_published_sets_need_the_whole_training_part() -> None:
+    with pytest.raises(UserError, match=r"give dataset\.validation_fraction=0"):
+        web(draw="published").corrupt(toy_dataset())
+    with pytest.raises(UserError, match="have the seeds 0 to 2, but got 5"):
+        web(draw="published", seed=5).corrupt(toy_dataset(held_out=0))
 
 
 def test_bad_sources_are_refused(tmp_path: Path) -> None:
