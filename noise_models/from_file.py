@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,18 @@ class FromFile(NoiseModel):
 
     def replace(self, dataset: Dataset, split: Split) -> labels.Replaced | None:
         """The replaced images of a frozen label set."""
-        path = self.path.expanduser() if self.path else Path()
-        frozen = labels.load(path).replaced if self.path and path.is_dir() else {}
-        return frozen.get("train" if split is dataset.train else "validation")
+        if self.path is None or not self.path.expanduser().is_dir():
+            return None
+        return self._label_set.replaced.get("train" if split is dataset.train else "validation")
+
+    @functools.cached_property
+    def _label_set(self) -> labels.LabelSet:
+        """The frozen label set, read once."""
+        assert self.path is not None
+        return labels.load(self.path.expanduser())
 
     def _frozen(self, folder: Path, dataset: Dataset, split: Split) -> NDArray[np.int64]:
-        frozen = labels.load(folder)
+        frozen = self._label_set
         belongs = frozen.manifest["dataset"]["sha256"]
         if belongs != dataset.hash:
             raise UserError(

@@ -331,6 +331,9 @@ class Stack:
             problems.append(
                 f"mitigations: {', '.join(planners)} each plan the epoch, but one alone can; keep one of them"
             )
+        if len({each.feature_stage for each in self.mitigations} - {None}) > 1:
+            names = ", ".join(public_name(each) for each in self.mitigations if each.feature_stage is not None)
+            problems.append(f"mitigations: {names} read features of different stages; give them the same one")
         if problems:
             raise UserError(*problems)
         self.owner = owners[0] if owners else None

@@ -157,6 +157,36 @@ def test_the_quickstart_is_as_large_as_promised() -> None:
     assert len({spec.seed for spec in specs}) >= 3
 
 
+def test_cells_pair_datasets_with_noise() -> None:
+    Path("cells.yaml").write_text(
+        "base: {recipe: digits, noise: clean}\n"
+        "cells:\n"
+        "  - {noise: {name: web, source: shuffled}}\n"
+        "  - {dataset: {name: digits, held_out_classes: [8, 9]}, noise: {name: web, source: held_out_classes}}\n"
+        "  - {dataset: {name: digits, train_size: 300}}\n"
+        "stacks: [cross_entropy, mixup]\n"
+        "seeds: [0, 1]\n"
+    )
+    specs = read_suite("cells.yaml")
+    assert len(specs) == 12
+    found = {(spec.dataset_label, spec.noise.label()) for spec in specs}
+    assert found == {
+        ("digits", "web(out_of_distribution=0.4, in_distribution=0, source=shuffled)"),
+        ("digits(held_out_classes=[8, 9])", "web(out_of_distribution=0.4, in_distribution=0, source=held_out_classes)"),
+        ("digits(train_size=300)", "clean"),
+    }
+    assert [spec.seed for spec in specs] == [0] * 6 + [1] * 6, "seeds outermost, so that cells fill evenly"
+
+
+def test_what_is_not_given_leaves_no_trace_in_the_identity() -> None:
+    plain = resolve({"dataset": "digits", "noise": "web"})
+    given = resolve({"dataset": {"name": "digits", "held_out_classes": None}, "noise": {"name": "web", "path": None}})
+    assert given.identity == plain.identity
+    assert "held_out_classes" not in plain.dataset.identity()
+    other = resolve({"dataset": {"name": "digits", "held_out_classes": [9]}, "noise": "web"})
+    assert other.identity != plain.identity
+
+
 def test_suite_overrides(tmp_path: Path) -> None:
     specs = read_suite("quickstart", ["seeds=[5]", "stacks=[elr]", "budget.epochs=2"])
     assert len(specs) == 3
@@ -170,6 +200,8 @@ def test_suite_overrides(tmp_path: Path) -> None:
         ("base: {recipe: digitz}", "unknown recipe `digitz`; did you mean `digits`"),
         ("stacks: []", "stacks: the list is empty"),
         ("stacks: [elrr, gce, elrr]", "unknown mitigation `elrr`"),
+        ("cells: [{nois: clean}]", "cells: each is a mapping of `dataset` and `noise`"),
+        ("{cells: [{noise: clean}], datasets: [digits]}", "the axes `datasets` and `noise` are then not given"),
         ("- a", "expected a mapping"),
         ("a: [", "not valid YAML"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import cycle, islice
 from typing import Any, Literal
 
 import torch
@@ -138,8 +137,8 @@ class DivideMix(Mitigation):
             size = self._labelled[network] = min(half, len(labelled))
             count = len(labelled) // size
             # The unlabelled examples go round as often as it takes.
-            rest = unlabelled.tolist()
-            filler = torch.tensor(list(islice(cycle(rest), count * half)), dtype=torch.long, device=order.device)
+            turns = torch.arange(count * half if len(unlabelled) else 0, device=order.device) % max(1, len(unlabelled))
+            filler = unlabelled[turns]
             for step in range(count):
                 parts = (labelled[step * size : (step + 1) * size], filler[step * half : (step + 1) * half])
                 steps.append(Planned(torch.cat(parts), network))
