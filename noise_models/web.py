@@ -92,14 +92,14 @@ class Web(NoiseModel):
 
         Training takes images from the start of the shuffled source and validation from its end, so that they share none.
         """
-        wanted = {
-            name: np.flatnonzero(self.stream(dataset, each).uniform(2, len(each))[0] < self.out_of_distribution)
-            for name, each in (("train", dataset.train), ("validation", dataset.validation))
-        }
         if self.out_of_distribution == 0:
             return None
         if self.draw == "published":
             return self._published(dataset, split)[0]
+        wanted = {
+            name: np.flatnonzero(self.stream(dataset, each).uniform(2, len(each))[0] < self.out_of_distribution)
+            for name, each in (("train", dataset.train), ("validation", dataset.validation))
+        }
         needed = sum(len(rows) for rows in wanted.values())
         images = self._images(dataset, needed)
         self._check_size(needed, len(images))

@@ -170,9 +170,8 @@ def label_set_page(dataset: Dataset, labels: LabelSet, path: Path, examples: int
     _count_panel(figure.add_subplot(grid[0, 2]), dataset, labels)
     _example_panel(figure, grid, dataset, labels, examples)
     noise = labels.manifest["noise"]
-    figure.suptitle(
-        f"{dataset.name} · {noise['name']} · {noise['convention']}\nlabel set {labels.hash[:16]}", fontsize=11
-    )
+    title = textwrap.fill(f"{dataset.name} · {noise['name']} · {noise['convention']}", 130)
+    figure.suptitle(f"{title}\nlabel set {labels.hash[:16]}", fontsize=11)
     figure.savefig(path)
 
 
