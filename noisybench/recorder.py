@@ -246,12 +246,21 @@ class Recorder(Callback):
                 learning_rate=learning_rate(task.budget, epoch + 1) if trained else None,
                 seconds=task.train_seconds if trained else 0.0,
                 time=int(time.time() * 1000),
-                facts={f"{public_name(each)}.{key}": value for each in stack for key, value in each.facts.items()},
+                facts=self._corrected(task)
+                | {f"{public_name(each)}.{key}": value for each in stack for key, value in each.facts.items()},
                 notes=[f"{public_name(each)}: {note}" for each in stack for note in each.notes],
             )
         )
         for each in stack:
             each.facts, each.notes = {}, []
+
+    def _corrected(self, task: Task) -> dict[str, float]:
+        """Share of wrong labels on images of a class that the stack would correct to the clean one, if it corrects any."""
+        wrong = self._states == IN_DISTRIBUTION
+        if not wrong.any() or not any(each.overrides("correction") for each in self.prepared.stack.mitigations):
+            return {}
+        correction = self.prepared.stack.correction(task, task.training_set).cpu().numpy()
+        return {"corrected": float((correction == self.prepared.dataset.train.targets)[wrong].mean())}
 
     def _detectors(self, task: Task) -> dict[str, DetectorScores]:
         """What the stack's detectors say now, on the host."""

@@ -311,6 +311,7 @@ def test_a_run_on_web_noise_records_every_kind(tmp_path: Path) -> None:
     assert row.memorised == np.mean((samples.prediction == samples.observed)[wrong])
     inside = states == IN_DISTRIBUTION
     assert row.recovered == np.mean((samples.prediction == samples.clean)[inside])
+    assert row.facts["corrected"] == np.mean((samples.correction == samples.clean)[inside])
     record = recorder.record({})
     recorder.write(record, tmp_path / "facts")
     assert (tmp_path / "facts" / "detectors.png").stat().st_size > 10_000
