@@ -28,7 +28,9 @@ class LSA(PseudoLossSelection):
     examples. With fewer than ten flags on either side the small-loss flags are used instead, and the row says so.
 
     The first epoch of correction trusts all guesses, since none has been made before; the paper's code starts with
-    weights from the observed labels. The paper initialises with contrastive pre-training: `simclr+lsa`.
+    weights from the observed labels. The strong view has RandAugment's magnitude 4 everywhere, where the paper takes 6 on
+    red mini-ImageNet. Two networks (`cotrain`) learn on the same batches in one step, where the paper trains one after
+    the other. The paper initialises with contrastive pre-training: `simclr+lsa`.
     """
 
     warmup_epochs: int = parameter(1, ge=1, low=1, high=30, help="epochs on all labels before the first correction")
