@@ -97,7 +97,8 @@ def test_at_forty_percent_no_detector_does_much_harm(records: list[RunRecord]) -
     assert found["oracle"] >= found[ALTERNATE] - 0.015, found
 
 
-def test_at_sixty_percent_small_loss_alone_collapses(records: list[RunRecord]) -> None:
+def test_at_sixty_percent_the_other_detectors_beat_small_loss_alone(records: list[RunRecord]) -> None:
+    # By a class that small loss loses in one of the two seeds; in the other all are alike.
     found = {name: accuracy(records, 0.6, name) for name in ("mixup", "loss", "linear", ALTERNATE)}
     for name in (ALTERNATE, "linear"):
         assert found[name] >= found["loss"] + 0.03, found
