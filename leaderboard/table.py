@@ -211,15 +211,20 @@ def text_rows(cell: Cell, intervals: bool = False) -> list[list[str]]:
     ]
 
 
-DETECTOR_HEADER = ("stack", "detector", "AUROC", "wrong label", "outsider", "balanced accuracy", "outsider", "flagged")
+DETECTOR_HEADER = (
+    "stack", "detector", "AUROC", "wrong label", "outsider", "AP", "precision", "recall", "balanced accuracy", "outsider",
+    "flagged",
+)  # fmt: skip
 DETECTOR_KEYS = (
-    "auroc_any", "auroc_label", "auroc_outsider", "balanced_accuracy_any", "balanced_accuracy_outsider", "flagged",
+    "auroc_any", "auroc_label", "auroc_outsider", "average_precision", "precision", "recall", "balanced_accuracy_any",
+    "balanced_accuracy_outsider", "flagged",
 )  # fmt: skip
 
 
 DETECTOR_NOTE = (
     "Detectors: mean over the later half of their epochs and over seeds. AUROC of all wrong labels, of wrong labels on images "
-    "of a class, and of outsiders, each against right labels; balanced accuracy of the flags for all, and for outsiders."
+    "of a class, and of outsiders, each against right labels; average precision of the scores, precision and recall of the "
+    "flags; balanced accuracy of the flags for all, and for outsiders."
 )
 
 

@@ -39,12 +39,14 @@ class AuxiliaryRun(abc.ABC):
         meaning: JSON-like data that decides the result; equal meanings are trained once.
         epochs: how many there are.
         examples: how many are seen in one epoch.
+        device: where it trains.
     """
 
     title: str
     meaning: dict[str, Any]
     epochs: int
     examples: int
+    device: torch.device
 
     @abc.abstractmethod
     def train_epoch(self, epoch: int) -> float:
@@ -99,7 +101,7 @@ class Auxiliaries:
         folder: where all runs of a working folder share them.
         report: told of each epoch.
         stop: asked after each epoch whether to interrupt.
-        finished: told when one was trained here.
+        finished: told when one was trained here, and where its result is.
     """
 
     def __init__(
@@ -107,7 +109,7 @@ class Auxiliaries:
         folder: Path,
         report: Callable[[Literal["auxiliary"], dict[str, Any]], None],
         stop: Callable[[], bool],
-        finished: Callable[[Charge, dict[str, Any]], None] = lambda charge, meaning: None,
+        finished: Callable[[Charge, dict[str, Any], Path], None] = lambda charge, meaning, file: None,
     ) -> None:
         self.folder, self._report, self._stop, self._finished = folder, report, stop, finished
         self.charges: list[Charge] = []
@@ -155,7 +157,7 @@ class Auxiliaries:
             content = torch.load(checkpoint, map_location="cpu", weights_only=True)
             charge, start = Charge(**content["charge"]), int(content["epoch"])
             run.load_state_dict(content["state"])
-        on_gpu = torch.cuda.is_available() and any(each.is_cuda for each in run.result().values())
+        on_gpu = run.device.type == "cuda"
         wall, process = time.perf_counter(), time.process_time()
         for epoch in range(start, run.epochs):
             charge.loss = run.train_epoch(epoch)
@@ -173,7 +175,7 @@ class Auxiliaries:
         result = {name: tensor.detach().cpu() for name, tensor in run.result().items()}
         write_atomically(place, _bytes({"result": result, "charge": dataclasses.asdict(charge)}))
         checkpoint.unlink(missing_ok=True)
-        self._finished(charge, run.meaning)
+        self._finished(charge, run.meaning, place)
 
 
 def _bytes(content: dict[str, Any]) -> bytes:

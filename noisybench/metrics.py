@@ -48,12 +48,19 @@ def detection_by_state(score: Floats, states: NDArray[np.int8]) -> dict[str, flo
 
 
 def judge(score: Floats, flagged: NDArray[np.bool_], states: NDArray[np.int8]) -> dict[str, float | None]:
-    """What a detector is worth: its AUROC by kind, its flag rate, and the balanced accuracy of its flags.
+    """What a detector is worth: AUROC by kind, average precision, and its flags' rate, precision, recall and balance.
 
-    Balanced accuracy is the mean of the share of wrong labels that are flagged and of right ones that are not; as for
-    the AUROC, ``any`` counts both kinds of wrong labels, ``outsider`` out-of-distribution images alone.
+    Balanced accuracy is the mean of the share of wrong labels that are flagged (recall) and of right ones that are not. As
+    for the AUROC, ``any`` counts both kinds of wrong labels, ``outsider`` out-of-distribution images alone; average
+    precision, precision and recall count both.
     """
+    from sklearn.metrics import average_precision_score
+
     measured = {f"auroc_{name}": value for name, value in detection_by_state(score, states).items()}
+    known = states <= OUT_OF_DISTRIBUTION
+    wrong = states[known] != CLEAN
+    measured["average_precision"] = float(average_precision_score(wrong, score[known])) if wrong.any() else None
+    measured["precision"], measured["recall"] = share(wrong[flagged[known]]), share(flagged[known][wrong])
     right = share(~flagged[states == CLEAN])
     for name, kinds in (("any", (IN_DISTRIBUTION, OUT_OF_DISTRIBUTION)), ("outsider", (OUT_OF_DISTRIBUTION,))):
         found = share(flagged[np.isin(states, kinds)])

@@ -91,6 +91,11 @@ class TrainingSet:
             digest.update(self.inputs[start : start + 4096].cpu().numpy().tobytes())
         return digest.hexdigest()
 
+    @functools.cached_property
+    def targets_digest(self) -> str:
+        """SHA-256 over the observed targets."""
+        return hashlib.sha256(self.targets.cpu().numpy().tobytes()).hexdigest()
+
     def place(self, device: torch.device) -> None:
         """Copy targets to the training device once, and inputs where they take at most half of its free memory."""
         self.targets = self.targets.to(device)
@@ -241,6 +246,11 @@ class Mitigation(Parameterised, Callback):
         return ("weak",)
 
     @property
+    def equal_steps(self) -> bool:
+        """Whether an epoch keeps its number of steps when `select` leaves examples out, which are then seen more often."""
+        return True
+
+    @property
     def feature_stage(self) -> int | None:
         """The stage of the network whose pooled outputs for the training set it reads after each epoch."""
         return None
@@ -353,6 +363,11 @@ class Stack:
         """The views that the stack needs, the weak one first."""
         wanted = {name for each in self.mitigations for name in each.views} | {"weak"}
         return tuple(name for name in VIEWS if name in wanted)
+
+    @property
+    def equal_steps(self) -> bool:
+        """Whether an epoch keeps its number of steps when examples are left out."""
+        return all(each.equal_steps for each in self.mitigations)
 
     @property
     def feature_stage(self) -> int | None:

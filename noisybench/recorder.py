@@ -22,7 +22,7 @@ from noisybench import metrics
 from noisybench.auxiliary import Charge
 from noisybench.dataset import Dataset, LazyImages
 from noisybench.files import write_atomically
-from noisybench.labels import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, LabelSet, noise_states
+from noisybench.labels import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, LabelSet, noise_states
 from noisybench.mitigation import LazyTensor, Stack, public_name
 from noisybench.records import Cost, DetectorScores, EpochRow, Predictions, RunRecord, Samples
 from noisybench.spec import RunSpec
@@ -247,6 +247,7 @@ class Recorder(Callback):
                 seconds=task.train_seconds if trained else 0.0,
                 time=int(time.time() * 1000),
                 facts=self._corrected(task)
+                | self._left(task)
                 | {f"{public_name(each)}.{key}": value for each in stack for key, value in each.facts.items()},
                 notes=[f"{public_name(each)}: {note}" for each in stack for note in each.notes],
             )
@@ -261,6 +262,15 @@ class Recorder(Callback):
             return {}
         correction = self.prepared.stack.correction(task, task.training_set).cpu().numpy()
         return {"corrected": float((correction == self.prepared.dataset.train.targets)[wrong].mean())}
+
+    def _left(self, task: Task) -> dict[str, float]:
+        """Where the stack selects examples: the share that is trained on, and the share of wrong labels among it."""
+        if task.weights is None:
+            return {}
+        kept = (task.weights > 0).cpu().numpy()
+        states = self._states[kept]
+        wrong = metrics.share((states != CLEAN)[states <= OUT_OF_DISTRIBUTION])
+        return {"kept": float(kept.mean())} | ({} if wrong is None else {"wrong_among_kept": wrong})
 
     def _detectors(self, task: Task) -> dict[str, DetectorScores]:
         """What the stack's detectors say now, on the host."""

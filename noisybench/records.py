@@ -33,8 +33,9 @@ class EpochRow:
         label_detection_auroc: the same for wrong labels of examples that have a class; None where there are no others.
         outsider_detection_auroc: the same for out-of-distribution examples against rightly labelled ones.
         detectors: by detector of the stack, what `metrics.judge` finds; `A_with_B` is the correlation of two detectors' flags.
-        facts: numbers that the stack's mitigations gave, as ``mitigation.name``; and `corrected`, the share of wrong labels
-            on images of a class that the stack would correct to the clean one.
+        facts: numbers that the stack's mitigations gave, as ``mitigation.name``; `corrected`, the share of wrong labels
+            on images of a class that the stack would correct to the clean one; where it selects examples, the share
+            that is trained on (`kept`), and the share of wrong labels in it (`wrong_among_kept`).
         notes: what they had to say, such as a fallback that was taken.
     """
 

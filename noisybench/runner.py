@@ -144,7 +144,7 @@ def execute(spec: RunSpec, store: Store, report: Report, stop: Callable[[], bool
                     report,
                     stop,
                     AUXILIARIES,
-                    lambda charge, meaning: _track_auxiliary(store, run_id, charge, meaning),
+                    lambda charge, meaning, file: _track_auxiliary(store, run_id, charge, meaning, file),
                 )
             if not recorder.complete:
                 store.stop(run_id)
@@ -178,10 +178,10 @@ def _publish(store: Store, run_id: str, record: RunRecord, facts: Path, folder: 
     return "finished"
 
 
-def _track_auxiliary(store: Store, run_id: str, charge: Charge, meaning: dict[str, Any]) -> None:
+def _track_auxiliary(store: Store, run_id: str, charge: Charge, meaning: dict[str, Any], file: Path) -> None:
     """Show an auxiliary run below the run that trained it; a store that is away takes nothing from the result."""
     try:
-        store.add_auxiliary(run_id, charge.title, meaning, dataclasses.asdict(charge))
+        store.add_auxiliary(run_id, charge.title, meaning, dataclasses.asdict(charge), file)
     except Exception as error:
         logging.getLogger("noisybench").warning("the store does not take the auxiliary run: %s", error)
 
@@ -239,7 +239,7 @@ def train(
     report: Report,
     stop: Callable[[], bool],
     auxiliary_folder: Path | None = None,
-    finished: Callable[[Charge, dict[str, Any]], None] = lambda charge, meaning: None,
+    finished: Callable[[Charge, dict[str, Any], Path], None] = lambda charge, meaning, file: None,
 ) -> Recorder:
     """Fit the task under its stack, from the checkpoint in ``folder`` if there is one.
 
@@ -250,7 +250,7 @@ def train(
         report: told of each epoch.
         stop: asked after each epoch whether to interrupt.
         auxiliary_folder: where auxiliary runs are shared with other runs; by default a folder of its own.
-        finished: told of each auxiliary run that was trained.
+        finished: told of each auxiliary run that was trained, and where its result is.
 
     Returns:
         The recorder, complete unless ``stop`` interrupted it.

@@ -39,7 +39,7 @@ class Budget(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     network: str = "small_cnn"
-    """A file of `noisybench/networks/`, or `torchvision:NAME` for any classifier of torchvision."""
+    """A file of `noisybench/networks/`; of a family, the one named after a colon, such as `torchvision:resnet50`."""
     epochs: int = pydantic.Field(30, ge=1)
     batch_size: int = pydantic.Field(128, ge=2)
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
@@ -213,10 +213,10 @@ def resolve(raw: Mapping[str, Any]) -> RunSpec:
     seed = raw.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         problems.append(f"seed: must be a whole number from 0 up, but got {seed!r}")
-    if budget and not budget.network.startswith("torchvision:") and budget.network not in entries("networks"):
+    if budget and (family := budget.network.partition(":")[0]) not in entries("networks"):
         problems.append(
-            f"budget.network: unknown network `{budget.network}`; {nearest(budget.network, entries('networks'))} "
-            "(`noisybench list networks`, or `torchvision:NAME`)"
+            f"budget.network: unknown network `{budget.network}`; {nearest(family, entries('networks'))} "
+            "(`noisybench list networks`)"
         )
     if problems or not (task and dataset and noise and budget and execution):
         raise UserError(*problems)

@@ -72,6 +72,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         self.train_seconds = 0.0
         self.examples_seen = 0
         self._outputs: dict[int, Outputs] = {}
+        self._epoch_alone = 0
         self.auxiliaries: Auxiliaries | None = None
 
     @abc.abstractmethod
@@ -172,6 +173,11 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         """Take the selection from the checkpoint."""
         self.weights = checkpoint["selection"]
 
+    @property
+    def current_epoch(self) -> int:
+        """Number of the present epoch, from 0."""
+        return self._epoch_alone if self._trainer is None else super().current_epoch
+
     def on_train_epoch_start(self) -> None:
         """Start every random stream of this epoch from its name, so that a resumed run draws the same."""
         self.networks_changed()
@@ -190,6 +196,23 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         """
         optimizer = self.optimizers(use_pl_optimizer=False)
         assert isinstance(optimizer, torch.optim.Optimizer)
+        self._train_epoch(optimizer)
+
+    def train_alone(self, epoch: int, optimizer: torch.optim.Optimizer) -> None:
+        """Train one epoch outside Lightning, exactly as inside: for the networks of auxiliary runs.
+
+        Args:
+            epoch: its number, from 0; it decides the learning rate and all random numbers.
+            optimizer: from `configure_optimizers`.
+
+        Raises:
+            RunFailed: the loss is not finite.
+        """
+        self._epoch_alone = epoch
+        self.on_train_epoch_start()
+        self._train_epoch(optimizer)
+
+    def _train_epoch(self, optimizer: torch.optim.Optimizer) -> None:
         objective = self.stack.objective(self)
         plan = self.stack.plan(self) or self._plan()
         steps = len(plan)
@@ -219,8 +242,15 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of batches of one epoch."""
-        count = len(self.training_set) if self.weights is None else int((self.weights > 0).sum())
+        """Number of batches of one epoch: as many as all examples fill, whatever was selected, unless the stack differs."""
+        return self._batches_of(len(self.training_set) if self.stack.equal_steps else self._kept)
+
+    @property
+    def _kept(self) -> int:
+        """Number of examples that take part in training."""
+        return len(self.training_set) if self.weights is None else int((self.weights > 0).sum())
+
+    def _batches_of(self, count: int) -> int:
         full, rest = divmod(count, self.budget.batch_size)
         # A single left-over example has no batch statistics.
         return max(1, full + (rest > 1))
@@ -236,9 +266,11 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def _plan(self) -> list[Planned]:
-        """Batches of the shuffled training set."""
-        order, size = self.shuffled(), self.budget.batch_size
-        return [Planned(order[step * size : (step + 1) * size]) for step in range(self.steps_per_epoch)]
+        """Batches of the shuffled training set; where few examples are left, they are gone through more than once."""
+        size, steps, once = self.budget.batch_size, self.steps_per_epoch, self._batches_of(self._kept)
+        orders = [self.shuffled(number) for number in range(math.ceil(steps / once))]
+        batches = [Planned(order[step * size : (step + 1) * size]) for order in orders for step in range(once)]
+        return batches[:steps]
 
     def shuffled(self, number: int = 0) -> Tensor:
         """Positions of this epoch's examples, shuffled; those with weight zero are left out.

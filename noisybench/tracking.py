@@ -185,8 +185,10 @@ class Store:
         self.client.log_artifacts(run_id, str(folder))
         self.client.set_terminated(run_id, "FINISHED")
 
-    def add_auxiliary(self, parent: str, title: str, meaning: dict[str, Any], charge: dict[str, Any]) -> None:
-        """Show a finished auxiliary run as a child of the run that trained it."""
+    def add_auxiliary(
+        self, parent: str, title: str, meaning: dict[str, Any], charge: dict[str, Any], result: Path
+    ) -> None:
+        """Show a finished auxiliary run as a child of the run that trained it, with its result as an artifact."""
         from mlflow.entities import Metric, Param, RunTag
 
         tags = {"mlflow.parentRunId": parent, f"{PREFIX}auxiliary": charge["identity"]}
@@ -199,6 +201,7 @@ class Store:
             ],
             params=[Param(key, str(value)[:500]) for key, value in meaning.items()],
         )
+        self.client.log_artifact(run.info.run_id, str(result))
         self.client.log_batch(parent, tags=[RunTag(f"{PREFIX}auxiliary", charge["identity"])])
         self.client.set_terminated(run.info.run_id, "FINISHED")
 

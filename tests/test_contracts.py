@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,12 +47,13 @@ def test_dataset(name: str, tmp_path: Path) -> None:
     contracts.check_dataset(entries("datasets")[name], folder)
 
 
-@pytest.mark.parametrize("name", [*entries("networks"), "torchvision:mobilenet_v3_small"])
+@pytest.mark.parametrize("name", entries("networks"))
 @pytest.mark.parametrize("channels", [1, 3])
 def test_network(name: str, channels: int) -> None:
     import torch
 
     from noisybench.networks import build_network
 
-    network = build_network(name, 7, channels).eval()
+    example = getattr(importlib.import_module(entries("networks")[name].module), "EXAMPLE", "")
+    network = build_network(f"{name}:{example}" if example else name, 7, channels).eval()
     assert network(torch.zeros(2, channels, 32, 32)).shape == (2, 7)

@@ -209,7 +209,7 @@ def test_networks_start_from_the_pretrained_backbone(tmp_path: Path) -> None:
 class Counting(AuxiliaryRun):
     """Adds up the numbers of its epochs."""
 
-    title, epochs, examples = "counting", 4, 10
+    title, epochs, examples, device = "counting", 4, 10, torch.device("cpu")
 
     def __init__(self, name: str = "a") -> None:
         self.meaning = {"kind": "counting", "name": name}

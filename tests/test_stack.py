@@ -90,9 +90,10 @@ def test_plugins_are_found_and_pass_the_same_contract(tmp_path: Path) -> None:
 def test_a_selection_leaves_examples_out(tmp_path: Path) -> None:
     run = prepared_toy({"name": "half_of_the_examples", "share": 0.25})
     recorder = train_toy(run, tmp_path)
-    # 3 epochs of 30 examples; images per second is examples over seconds.
+    # 120 examples are 4 batches of 32; so the 30 that are left are gone through 4 times in each of 3 epochs.
     record = recorder.record({})
-    assert record.cost.images_per_second * record.cost.train_seconds == pytest.approx(3 * 30)
+    assert record.cost.images_per_second * record.cost.train_seconds == pytest.approx(3 * 4 * 30)
+    assert record.rows[0].facts["kept"] == 0.25
 
 
 @pytest.mark.usefixtures("plugins")

@@ -90,6 +90,7 @@ class _PreTraining(AuxiliaryRun):
 
     def __init__(self, settings: SimCLR, task: Task, training_set: TrainingSet) -> None:
         self.settings, self.task, self.inputs = settings, task, training_set.inputs
+        self.device = task.device
         self.epochs, budget = settings.epochs, task.budget
         self.flip = budget.augmentation == "crop_flip"
         own = {name: value for name, value in settings.parameters.items() if name != "checkpoint"}

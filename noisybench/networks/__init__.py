@@ -1,4 +1,7 @@
-"""Backbones: one file per network with a `build(num_classes, channels)`, file name = public name."""
+"""Backbones: one file per network with a function `build(num_classes, channels)`, file name = public name.
+
+A family of networks takes a further argument, given after a colon (`torchvision:resnet50`); its file names one in `EXAMPLE`.
+"""
 
 from __future__ import annotations
 
@@ -9,42 +12,28 @@ if TYPE_CHECKING:
 
 
 def build_network(name: str, num_classes: int, channels: int) -> nn.Module:
-    """A network by its registered name, or ``torchvision:NAME`` for any classifier of torchvision.
-
-    Torchvision's networks keep their own stem, made for large images; it is part of the name and so of the budget.
+    """A network by its registered name, with an argument after a colon where it is a family.
 
     Args:
         name: as in `budget.network`.
         num_classes: number of outputs.
-        channels: input channels; torchvision's networks take 3, so gray images are repeated.
+        channels: input channels.
 
     Raises:
-        UserError: there is no network of that name.
+        UserError: there is no network of that name, or it takes an argument that is missing, or none that is given.
     """
-    from noisybench.errors import UserError, nearest
+    import inspect
+
+    from noisybench.errors import UserError
     from noisybench.registry import find
 
-    if not name.startswith("torchvision:"):
-        network: nn.Module = find("networks", name, "budget.network").load()(num_classes, channels)
-        return network
-    import torchvision
-    from torch import nn
-
-    inner = name.removeprefix("torchvision:")
-    known = torchvision.models.list_models(module=torchvision.models)
-    if inner not in known:
-        raise UserError(f"budget.network: torchvision has no classifier `{inner}`; {nearest(inner, known)}")
-    arguments = {"init_weights": True, "aux_logits": False} if inner in ("googlenet", "inception_v3") else {}
-    if channels not in (1, 3):
-        raise UserError(f"budget.network: `{name}` takes colour or gray images, not {channels} channels")
-    model: nn.Module = torchvision.models.get_model(inner, weights=None, num_classes=num_classes, **arguments)
-    # Repeating a gray image is a 1x1 convolution with fixed weights of one.
-    return model if channels == 3 else nn.Sequential(_gray_to_colour(), model)
-
-
-def _gray_to_colour() -> nn.Module:
-    from torch import nn
-
-    repeat = nn.Conv2d(1, 3, 1, bias=False)
-    nn.init.ones_(repeat.weight).requires_grad_(False)
-    return repeat
+    family, colon, argument = name.partition(":")
+    build = find("networks", family, "budget.network").load()
+    takes_argument = len(inspect.signature(build).parameters) > 2
+    if takes_argument and not argument:
+        example = getattr(inspect.getmodule(build), "EXAMPLE", "NAME")
+        raise UserError(f"budget.network: `{family}` is a family of networks; say which, such as `{family}:{example}`")
+    if colon and not takes_argument:
+        raise UserError(f"budget.network: `{family}` is one network and takes nothing after a colon; got `{name}`")
+    network: nn.Module = build(num_classes, channels, argument) if takes_argument else build(num_classes, channels)
+    return network

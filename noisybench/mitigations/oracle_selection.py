@@ -1,0 +1,25 @@
+"""The truth as a selection."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from noisybench.labels import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
+from noisybench.mitigation import TrainingSet
+from noisybench.mitigations._pruning import Selection
+from noisybench.task import Task
+
+
+class OracleSelection(Selection):
+    """Leaves out exactly the wrong labels, which it is told: the ceiling of every pruning, not a remedy."""
+
+    @property
+    def knowledge(self) -> tuple[str, ...]:
+        """Which labels are wrong."""
+        return ("noise_states",)
+
+    def kept(self, task: Task, training_set: TrainingSet) -> Tensor:
+        """The right labels."""
+        states = self.known.noise_states
+        wrong: Tensor = (states == IN_DISTRIBUTION) | (states == OUT_OF_DISTRIBUTION)
+        return ~wrong

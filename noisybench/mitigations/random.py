@@ -1,0 +1,26 @@
+"""A random subset."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from noisybench.mitigation import TrainingSet
+from noisybench.mitigations._pruning import Selection, chosen
+from noisybench.parameters import parameter
+from noisybench.seeds import Stream
+from noisybench.task import Task
+
+
+class Random(Selection):
+    """Trains on a random subset: what pruning by a score must beat at the same size.
+
+    Another seed of the run draws another subset.
+    """
+
+    keep: float = parameter(0.5, gt=0, le=1, low=0.3, high=1.0, help="share kept", shown=True)
+
+    def kept(self, task: Task, training_set: TrainingSet) -> Tensor:
+        """So many, whoever they are."""
+        scores = torch.from_numpy(Stream("random subset", task.seed).uniform(len(training_set)))
+        return chosen(scores, "drop_highest", self.keep)[0]
