@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.labels import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
-from noisybench.records import Detection
+from noisybench.records import Detection, Judged
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 
@@ -148,6 +148,55 @@ def calibration_error(probabilities: Floats, targets: NDArray[np.int64], bins: i
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
     difference = np.bincount(place, weights=right - confidence, minlength=bins)
     return float(np.abs(difference).sum() / len(targets))
+
+
+def judge_classifier(
+    training: NDArray[np.int64],
+    held_out: NDArray[np.int64],
+    test: NDArray[np.int64],
+    clean: NDArray[np.int64],
+    observed: NDArray[np.int64],
+    held_out_observed: NDArray[np.int64],
+    test_targets: NDArray[np.int64],
+    states: NDArray[np.int8],
+) -> Judged:
+    """What predictions for the (N,) training, (V,) held-out and (M,) test inputs are worth against their targets.
+
+    Args:
+        training: predicted classes of the training inputs; `held_out` and `test` likewise.
+        clean: (N,) best known targets.
+        observed: (N,) observed targets; `held_out_observed` (V,) likewise.
+        test_targets: (M,) clean targets.
+        states: (N,) positions in `labels.STATES`.
+    """
+    wrong = np.isin(states, (IN_DISTRIBUTION, OUT_OF_DISTRIBUTION))
+    return Judged(
+        test_accuracy=float((test == test_targets).mean()),
+        noisy_val_accuracy=share(held_out == held_out_observed),
+        clean_accuracy=share((training == clean)[clean >= 0]),
+        noisy_accuracy=float((training == observed).mean()),
+        memorised=share((training == observed)[wrong]),
+        recovered=share((training == clean)[states == IN_DISTRIBUTION]),
+    )
+
+
+def label_directions(
+    clean: NDArray[np.int64], observed: NDArray[np.int64], num_classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """What of the labels is signal and what is noise, each (N, C).
+
+    Returns:
+        One-hot clean targets minus their mean, and one-hot observed targets minus their mean among examples of the same
+        clean class. Rows of examples without a known class are zero.
+    """
+    known = clean >= 0
+    eye = np.eye(num_classes)
+    signal, noise = np.zeros((len(clean), num_classes)), np.zeros((len(clean), num_classes))
+    signal[known] = eye[clean[known]] - eye[clean[known]].mean(0)
+    for each in np.unique(clean[known]):
+        own = clean == each
+        noise[own] = eye[observed[own]] - eye[observed[own]].mean(0)
+    return signal, noise
 
 
 def share(chosen: NDArray[np.bool_]) -> float | None:

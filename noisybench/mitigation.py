@@ -67,6 +67,14 @@ class LazyTensor:
 
 
 @dataclass
+class HeldOut:
+    """A validation split with (M,) observed targets, as wrong as those of the training set, to choose settings by."""
+
+    inputs: Tensor | LazyTensor
+    targets: Tensor
+
+
+@dataclass
 class TrainingSet:
     """All that a mitigation sees of the training data: no clean target, noise kind or rate is in it.
 
@@ -74,11 +82,13 @@ class TrainingSet:
         inputs: (N, C, H, W) uint8; a tensor, or what is indexed like one where the images do not fit in memory.
         targets: (N,) int64 observed targets.
         num_classes: number of classes.
+        held_out: the noisy validation split, where there is one.
     """
 
     inputs: Tensor | LazyTensor
     targets: Tensor
     num_classes: int
+    held_out: HeldOut | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -183,8 +193,29 @@ class Detector:
     mixture: tuple[tuple[float, float], tuple[float, float], tuple[float, float]] | None = None
 
 
+@dataclass
+class Probe:
+    """Classifiers beside the networks' own, which the recorder judges by the truth. None of them is deployed.
+
+    Attributes:
+        axis: what they differ in, such as ``rank``.
+        places: (R,) rising numbers along it.
+        predict: maps inputs to (R + others, N) predicted classes.
+        others: names of further classifiers beside the axis, such as controls.
+        energy: maps (N, K) centred targets of the training set to (R,) shares of them that each place can express.
+        facts: numbers about the features.
+    """
+
+    axis: str
+    places: Sequence[int]
+    predict: Callable[[Tensor | LazyTensor], Tensor]
+    others: tuple[str, ...] = ()
+    energy: Callable[[Tensor], Tensor] | None = None
+    facts: dict[str, float] = field(default_factory=dict)
+
+
 class Mitigation(Parameterised, Callback):
-    """Contract of a mitigation: a Lightning callback with up to six further calls, all optional.
+    """Contract of a mitigation: a Lightning callback with a few further calls, all optional.
 
     A new mitigation is one file in `noisybench/mitigations/` with one subclass. Random numbers come from
     `task.generator` or `task.rng`, which start anew from named streams in every epoch.
@@ -299,6 +330,17 @@ class Mitigation(Parameterised, Callback):
     def detectors(self, task: Task, training_set: TrainingSet) -> dict[str, Detector]:
         """Its ways of detecting wrong labels, by name, as they stand after this epoch; scored against the truth."""
         return {}
+
+    def probe(self, task: Task, training_set: TrainingSet, epochs: int, last: bool) -> Probe | None:
+        """Classifiers to be judged beside the networks' own after some epochs, before anything is refined.
+
+        Args:
+            task: as trained so far.
+            training_set: with observed targets.
+            epochs: how many were trained; 0 before the first.
+            last: whether training is over.
+        """
+        return None
 
     def overrides(self, name: str) -> bool:
         """Whether this mitigation implements the optional call of that name."""

@@ -24,7 +24,7 @@ from noisybench.dataset import Dataset, LazyImages
 from noisybench.files import write_atomically
 from noisybench.labels import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, LabelSet, noise_states
 from noisybench.mitigation import LazyTensor, Stack, public_name
-from noisybench.records import Cost, DetectorScores, EpochRow, Predictions, RunRecord, Samples
+from noisybench.records import Cost, DetectorScores, EpochRow, Predictions, ProbeRow, RunRecord, Samples
 from noisybench.spec import RunSpec
 from noisybench.task import Task, learning_rate
 
@@ -61,6 +61,7 @@ class Recorder(Callback):
         self._spent = {"wall": 0.0, "train": 0.0, "device": 0.0, "examples": 0.0}
         self._final: dict[str, Any] = {}
         self.curves: dict[str, list[Any]] = {}
+        self.probes: list[ProbeRow] = []
         self.charges: list[Charge] = []
         applied, observed = prepared.dataset, prepared.labels.train
         self._states = noise_states(applied.train.targets, observed)
@@ -69,6 +70,7 @@ class Recorder(Callback):
         """Rows and costs so far."""
         return {
             "rows": [dataclasses.asdict(row) for row in self.rows],
+            "probes": [dataclasses.asdict(row) for row in self.probes],
             "by_epoch": self.by_epoch,
             "curves": {name: [curve.tolist() for curve in curves] for name, curves in self.curves.items()},
             "spent": dict(self._spent),
@@ -77,6 +79,7 @@ class Recorder(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the rows of an interrupted run."""
         self.rows = [EpochRow(**row) for row in state_dict["rows"]]
+        self.probes = [ProbeRow.from_dict(row) for row in state_dict["probes"]]
         self.by_epoch = list(state_dict["by_epoch"])
         self._spent = dict(state_dict["spent"])
         self.curves = {n: [np.array(c, dtype=np.float32) for c in curves] for n, curves in state_dict["curves"].items()}
@@ -100,10 +103,18 @@ class Recorder(Callback):
         if self.rows:
             self._send(self.rows)
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Probe the untrained network."""
+        assert isinstance(pl_module, Task)
+        if not self.rows:
+            self._probe(pl_module, 0)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add the epoch's row and write the checkpoint, whole or not at all."""
         assert isinstance(pl_module, Task)
         self._add_row(pl_module, "train", trainer.current_epoch)
+        if trainer.current_epoch + 1 < (trainer.max_epochs or 0):
+            self._probe(pl_module, trainer.current_epoch + 1)
         self._clock(pl_module)
         partial = self.folder / "checkpoint.partial"
         trainer.save_checkpoint(partial)
@@ -120,6 +131,7 @@ class Recorder(Callback):
         if len([row for row in self.rows if row.stage == "train"]) < (trainer.max_epochs or 0):
             return
         stack, training_set = self.prepared.stack, pl_module.training_set
+        self._probe(pl_module, trainer.max_epochs or 0, last=True)
         changed = [each.refine(pl_module, training_set) for each in stack.mitigations]
         if any(changed):
             pl_module.networks_changed()
@@ -166,6 +178,7 @@ class Recorder(Callback):
             weights_sha256=_weights_hash(self._final["weights"]),
             environment=environment,
             auxiliary=[dataclasses.asdict(each) for each in self.charges],
+            probes=self.probes,
         )
 
     def samples(self) -> Samples:
@@ -196,7 +209,7 @@ class Recorder(Callback):
         """Write all files of a finished run; `record.json` comes last and marks the folder as complete."""
         import pandas
 
-        from noisybench.pictures import detector_page, learning_curves
+        from noisybench.pictures import detector_page, learning_curves, probe_page
 
         folder.mkdir(exist_ok=True)
         pandas.DataFrame(self.samples().columns()).to_parquet(folder / "samples.parquet", index=False)
@@ -207,6 +220,10 @@ class Recorder(Callback):
         learning_curves(record, folder / "curves.png")
         if self._final["detectors"]:
             detector_page(record, self._states, self._final["detectors"], self.curves, folder / "detectors.png")
+        for name in dict.fromkeys(each.mitigation for each in record.probes):
+            probe_page(
+                record, [each for each in record.probes if each.mitigation == name], folder / f"probe_{name}.png"
+            )
         if self.prepared.spec.execution.save_weights:
             torch.save(self._final["weights"], folder / "weights.pt")
         write_atomically(folder / "record.json", json.dumps(record.as_dict()).encode())
@@ -292,6 +309,40 @@ class Recorder(Callback):
         for (name, first), (other, second) in itertools.combinations(detectors.items(), 2):
             judged[f"{name}_with_{other}"] = {"correlation": metrics.correlation(first.flagged, second.flagged)}
         return judged
+
+    def _probe(self, task: Task, epochs: int, last: bool = False) -> None:
+        """Judge the classifiers that mitigations have beside the networks' own."""
+        dataset, labels = self.prepared.dataset, self.prepared.labels
+        clean, observed = dataset.train.targets, labels.train
+        for mitigation in self.prepared.stack.mitigations:
+            probe = mitigation.probe(task, task.training_set, epochs, last)
+            if probe is None:
+                continue
+            inputs = (task.training_set.inputs, self._validation, self._test)
+            nothing = torch.empty(len(probe.places) + len(probe.others), 0)
+            predicted = [(probe.predict(each) if len(each) else nothing).numpy() for each in inputs]
+            judged = [
+                metrics.judge_classifier(*each, clean, observed, labels.validation, dataset.test.targets, self._states)
+                for each in zip(*predicted, strict=True)
+            ]
+            energies: list[list[float] | None] = [None, None, None]
+            if probe.energy is not None:
+                directions = metrics.label_directions(clean, observed, dataset.num_classes)
+                shares = [probe.energy(torch.from_numpy(each)).tolist() if each.any() else None for each in directions]
+                energies = [*shares, [min(1.0, place / len(observed)) for place in probe.places]]
+            by_place, others = judged[: len(probe.places)], judged[len(probe.places) :]
+            self.probes.append(
+                ProbeRow(
+                    public_name(mitigation),
+                    epochs,
+                    probe.axis,
+                    list(probe.places),
+                    by_place,
+                    dict(zip(probe.others, others, strict=True)),
+                    *energies,
+                    probe.facts,
+                )
+            )
 
     def _score(self, task: Task, inputs: Tensor | LazyTensor, targets: Any) -> tuple[float, float, Tensor]:
         """Accuracy, cross-entropy in nats, and the predicted classes on the host."""

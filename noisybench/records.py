@@ -70,6 +70,62 @@ class EpochRow:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """What one classifier of a probe is worth. Shares in [0, 1]; None of nothing.
+
+    Attributes:
+        test_accuracy: on clean test targets.
+        noisy_val_accuracy: on observed validation targets.
+        clean_accuracy: on the training examples' clean targets.
+        noisy_accuracy: on their observed targets.
+        memorised: share of wrongly labelled training examples that are predicted as their wrong label.
+        recovered: share of wrongly labelled training examples that are predicted as their clean label.
+    """
+
+    test_accuracy: float
+    noisy_val_accuracy: float | None
+    clean_accuracy: float | None
+    noisy_accuracy: float
+    memorised: float | None
+    recovered: float | None
+
+
+@dataclass(frozen=True)
+class ProbeRow:
+    """The classifiers of one mitigation's probe, judged by the truth.
+
+    Attributes:
+        mitigation: whose probe.
+        epochs: how many were trained.
+        axis: what the classifiers differ in.
+        places: along the axis.
+        judged: by place.
+        others: by name.
+        signal_energy: by place, share of the clean one-hot targets that it can express.
+        noise_energy: by place, share of the observed targets' deviation from their mean by clean class.
+        chance_energy: by place, share of random targets.
+        facts: numbers about the features.
+    """
+
+    mitigation: str
+    epochs: int
+    axis: str
+    places: list[int]
+    judged: list[Judged]
+    others: dict[str, Judged]
+    signal_energy: list[float] | None
+    noise_energy: list[float] | None
+    chance_energy: list[float] | None
+    facts: dict[str, float]
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> ProbeRow:
+        """From JSON-like data."""
+        judged = [Judged(**each) for each in raw["judged"]]
+        return cls(**{**raw, "judged": judged, "others": {k: Judged(**v) for k, v in raw["others"].items()}})
+
+
+@dataclass(frozen=True)
 class Cost:
     """What a run took.
 
@@ -198,6 +254,7 @@ class RunRecord:
         environment: versions, device and commit.
         run_id: of the tracked run; empty before it is tracked.
         auxiliary: auxiliary runs that it used, with their cost, which is contained in `cost`.
+        probes: classifiers beside the networks' own, judged by the truth.
     """
 
     identity: str
@@ -220,6 +277,7 @@ class RunRecord:
     environment: dict[str, str]
     run_id: str = ""
     auxiliary: list[dict[str, Any]] = field(default_factory=list)
+    probes: list[ProbeRow] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-like data; `from_dict` reads it back."""
@@ -235,6 +293,7 @@ class RunRecord:
                 "rows": rows,
                 "detection": Detection(**data["detection"]),
                 "cost": Cost(**data["cost"]),
+                "probes": [ProbeRow.from_dict(each) for each in data.get("probes", [])],
             }
         )
 

@@ -22,11 +22,11 @@ from torch import nn
 
 from noisybench import __version__
 from noisybench.auxiliary import Auxiliaries, Charge, Interrupted
-from noisybench.dataset import Dataset, LazyImages
+from noisybench.dataset import Dataset, Images, LazyImages
 from noisybench.errors import RunFailed, UserError
 from noisybench.files import write_atomically
 from noisybench.labels import UNKNOWN_STATE, LabelSet, noise_states
-from noisybench.mitigation import Knowledge, LazyTensor, Stack, TrainingSet, public_name
+from noisybench.mitigation import HeldOut, Knowledge, LazyTensor, Stack, TrainingSet, public_name
 from noisybench.recorder import Prepared, Recorder, Report
 from noisybench.records import EpochRow, RunRecord
 from noisybench.registry import find
@@ -258,11 +258,14 @@ def train(
     spec = prepared.spec
     torch.set_num_threads(spec.execution.threads)
     quiet_lightning()
-    inputs = prepared.dataset.train.inputs
+    dataset, labels = prepared.dataset, prepared.labels
     training_set = TrainingSet(
-        LazyTensor(inputs) if isinstance(inputs, LazyImages) else torch.from_numpy(inputs),
-        torch.from_numpy(prepared.labels.train),
-        prepared.dataset.num_classes,
+        _as_tensor(dataset.train.inputs),
+        torch.from_numpy(labels.train),
+        dataset.num_classes,
+        HeldOut(_as_tensor(dataset.validation.inputs), torch.from_numpy(labels.validation))
+        if len(dataset.validation)
+        else None,
     )
     task_class = find("tasks", spec.task.name).load()
     task: Task = task_class(spec.budget, spec.seed, training_set, prepared.stack)
@@ -292,6 +295,10 @@ def train(
         # Lightning sees one batch per epoch: the task loops over the real ones.
         trainer.fit(task, train_dataloaders=range(1), ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
     return recorder
+
+
+def _as_tensor(images: Images) -> torch.Tensor | LazyTensor:
+    return LazyTensor(images) if isinstance(images, LazyImages) else torch.from_numpy(images)
 
 
 def quiet_lightning() -> None:

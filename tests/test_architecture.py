@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CONTRACTS = {
     "errors", "parameters", "seeds", "dataset", "labels", "noise", "mitigation", "task", "files", "augmentation", "records",
-    "images", "features", "auxiliary",
+    "images", "features", "auxiliary", "spectrum",
 }  # fmt: skip
 """Modules of the engine that content may use."""
 
