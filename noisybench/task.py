@@ -25,6 +25,9 @@ from noisybench.mitigation import Batch, Planned, Stack, TrainingSet
 from noisybench.seeds import Stream, stable_hash, torch_seed
 from noisybench.spec import Budget
 
+LARGEST_PORTION = 1000
+"""Of inputs that are evaluated at a time."""
+
 
 @dataclass
 class Outputs:
@@ -116,6 +119,11 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
             network: its number.
             stage: also collect this stage's pooled outputs.
         """
+
+    def portion(self, inputs: Any) -> int:
+        """How many of (N, C, H, W) inputs to evaluate at a time: what fits a processor's cache, or fills a GPU."""
+        size = math.prod(inputs.shape[1:])
+        return LARGEST_PORTION if self.device.type != "cpu" else max(64, min(LARGEST_PORTION, 400_000 // size))
 
     def training_outputs(self, network: int) -> Outputs:
         """What a network says of the training set; computed once after each epoch and shared by all who ask."""

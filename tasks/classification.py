@@ -22,7 +22,6 @@ from noisybench.networks import build_network
 from noisybench.spec import Budget
 from noisybench.task import Outputs, Task
 
-EVALUATION_BATCH = 1000
 STRONG_MAGNITUDE = 4
 """Of the strong view's operation, from 0 to 30."""
 
@@ -104,8 +103,9 @@ class Classification(Task):
         self.networks.eval()
         parts, features = [], []
         chosen, forward = self.networks[network], self.forwards[network]
-        for start in range(0, len(inputs), EVALUATION_BATCH):
-            images = self.normalise(inputs[start : start + EVALUATION_BATCH])
+        size = self.portion(inputs)
+        for start in range(0, len(inputs), size):
+            images = self.normalise(inputs[start : start + size])
             with self.autocast():
                 if stage is None:
                     scores = forward(images)

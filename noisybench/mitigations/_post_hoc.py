@@ -10,8 +10,6 @@ from noisybench.mitigation import LazyTensor
 from noisybench.spectrum import check_features
 from noisybench.task import Task
 
-PORTION = 500
-
 Inputs = Tensor | LazyTensor
 
 
@@ -24,9 +22,9 @@ def features(task: Task, network: nn.Module, inputs: Inputs) -> Tensor:
     """
     training = network.training
     network.eval()
-    parts = []
-    for start in range(0, len(inputs), PORTION):
-        images = task.normalise(inputs[start : start + PORTION])
+    parts, size = [], task.portion(inputs)
+    for start in range(0, len(inputs), size):
+        images = task.normalise(inputs[start : start + size])
         with task.autocast():
             parts.append(task.features_of(network, images).float())
     network.train(training)

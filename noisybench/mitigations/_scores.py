@@ -22,7 +22,6 @@ from noisybench.mitigation import (
 from noisybench.seeds import torch_seed
 from noisybench.task import Task
 
-SCORING_BATCH = 500
 GRADIENT_BYTES = 2**28
 """Memory for gradients of single examples, which decides how many are taken at a time."""
 
@@ -222,9 +221,10 @@ def early_scores(task: Task) -> dict[str, Tensor]:
     has_classifier = classifier(network) is not None
     network.eval()
     parts: dict[str, list[Tensor]] = {}
-    for start in range(0, len(data), SCORING_BATCH):
-        images = task.normalise(data.inputs[start : start + SCORING_BATCH])
-        targets = data.targets[start : start + SCORING_BATCH].to(task.device)
+    size = task.portion(data.inputs)
+    for start in range(0, len(data), size):
+        images = task.normalise(data.inputs[start : start + size])
+        targets = data.targets[start : start + size].to(task.device)
         with task.autocast():
             if has_classifier:
                 features, logits = task.features_and_logits(images, 0)
@@ -248,7 +248,7 @@ def gradient_norms(task: Task) -> Tensor:
     weights = {name: each.detach() for name, each in network.named_parameters()}
     buffers = dict(network.named_buffers())
     size = sum(each.numel() for each in weights.values())
-    portion = max(1, min(SCORING_BATCH, GRADIENT_BYTES // (4 * size)))
+    portion = max(1, min(task.portion(data.inputs), GRADIENT_BYTES // (4 * size)))
     norms = torch.func.vmap(_gradient_norm(network, buffers), in_dims=(None, 0, 0))
     parts = []
     for start in range(0, len(data), portion):

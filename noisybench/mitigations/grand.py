@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from noisybench.features import classifier
 from noisybench.mitigation import TrainingSet
 from noisybench.mitigations._pruning import Pruning, beyond_schedule
-from noisybench.mitigations._scores import SCORING_BATCH, EarlyScores
+from noisybench.mitigations._scores import EarlyScores
 from noisybench.parameters import parameter
 from noisybench.task import Task
 
@@ -65,8 +65,9 @@ class GraNd(Pruning):
 
 def input_norms(task: Task, training_set: TrainingSet) -> Tensor:
     """(N,) Euclidean norms of the normalised inputs."""
-    starts = range(0, len(training_set), SCORING_BATCH)
-    portions = (task.normalise(training_set.inputs[start : start + SCORING_BATCH]) for start in starts)
+    size = task.portion(training_set.inputs)
+    starts = range(0, len(training_set), size)
+    portions = (task.normalise(training_set.inputs[start : start + size]) for start in starts)
     return torch.cat([each.flatten(1).norm(dim=1) for each in portions])
 
 
