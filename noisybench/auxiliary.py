@@ -136,7 +136,8 @@ class Auxiliaries:
             raise RunFailed(
                 f"{place} is damaged ({str(error).splitlines()[0][:160]}); delete it and try again"
             ) from None
-        self.charges.append(charge)
+        if all(each.identity != charge.identity for each in self.charges):
+            self.charges.append(charge)
         return result
 
     def _wait(self, lock: Any) -> None:

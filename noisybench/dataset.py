@@ -5,7 +5,8 @@ from __future__ import annotations
 import abc
 import functools
 import hashlib
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -31,13 +32,14 @@ class Examples:
     """Inputs and targets as a source stores them.
 
     Attributes:
-        inputs: (N, C, H, W) uint8; in memory, or memory-mapped where they would not fit.
+        inputs: (N, C, H, W) uint8, or float32 where they are features of (N, D, 1, 1); in memory, or memory-mapped where
+            they would not fit.
         targets: (N,) int64 class indices; in a training part also `NONE` and `UNKNOWN`, where there are given labels.
         given: (N,) int64 labels that came with the examples, where these are not the targets.
         skipped: where damaged images were left out, as the user chose.
     """
 
-    inputs: NDArray[np.uint8]
+    inputs: NDArray[Any]
     targets: NDArray[np.int64]
     given: NDArray[np.int64] | None = None
     skipped: tuple[str, ...] = ()
@@ -51,7 +53,7 @@ class Examples:
 class LazyImages:
     """Some rows of a memory-mapped array: indexed like an array, but read only where it is."""
 
-    def __init__(self, images: NDArray[np.uint8], rows: NDArray[np.int64]) -> None:
+    def __init__(self, images: NDArray[Any], rows: NDArray[np.int64]) -> None:
         self._images, self._rows = images, rows
         self._others, self._place = images[:0], np.full(len(rows), -1)
         self.shape = (len(rows), *images.shape[1:])
@@ -59,21 +61,21 @@ class LazyImages:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[Any]:
         images = np.ascontiguousarray(self._images[self._rows[index]])
         place = self._place[index]
         if (place >= 0).any():
             images[place >= 0] = self._others[place[place >= 0]]
         return images
 
-    def with_images(self, rows: NDArray[np.int64], images: NDArray[np.uint8]) -> LazyImages:
+    def with_images(self, rows: NDArray[np.int64], images: NDArray[Any]) -> LazyImages:
         """The same with other images, held in memory, at some positions."""
         changed = LazyImages(self._images, self._rows)
         changed._place[rows], changed._others = np.arange(len(rows)), images
         return changed
 
 
-Images = NDArray[np.uint8] | LazyImages
+Images = NDArray[Any] | LazyImages
 """(N, C, H, W) uint8, in memory or read where they are."""
 
 
@@ -96,7 +98,7 @@ class Split:
     def __len__(self) -> int:
         return len(self.targets)
 
-    def with_outsiders(self, rows: NDArray[np.int64], images: NDArray[np.uint8]) -> Split:
+    def with_outsiders(self, rows: NDArray[np.int64], images: NDArray[Any]) -> Split:
         """The same with images of none of the classes at some positions."""
         inputs = self.inputs
         if isinstance(inputs, LazyImages):
@@ -124,6 +126,8 @@ class Dataset:
     """Images of held-out classes, which can serve as out-of-distribution images."""
     skipped: tuple[str, ...] = ()
     """Damaged images that the user chose to leave out."""
+    shifted: Mapping[str, Split] = field(default_factory=dict)
+    """Further test splits of the same classes from other distributions, by name."""
 
     @property
     def num_classes(self) -> int:
@@ -134,7 +138,7 @@ class Dataset:
     def hash(self) -> str:
         """SHA-256 over classes, inputs, targets and source rows of all three splits."""
         digest = hashlib.sha256("\x1f".join(self.class_names).encode())
-        for split in (self.train, self.validation, self.test):
+        for split in (self.train, self.validation, self.test, *self.shifted.values()):
             digest.update(repr(split.inputs.shape).encode())
             for start in range(0, len(split), 4096):
                 digest.update(split.inputs[start : start + 4096].tobytes())
@@ -170,6 +174,16 @@ class DatasetSource(Parameterised, abc.ABC):
         None, help="class numbers left out of the task; their training images can serve as out-of-distribution images"
     )
 
+    part: list[float] | None = parameter(
+        None,
+        help="use only this part of the shuffled training examples, from one share to another; [0, 0.6] and [0.6, 1] "
+        "have none in common",
+    )
+    shifts: list[str] | None = parameter(
+        None,
+        help="also test on shifted copies of the test images, such as rotation:15, noise:0.2, translation:1, inversion",
+    )
+
     @abc.abstractmethod
     def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
         """Read the source.
@@ -193,6 +207,10 @@ class DatasetSource(Parameterised, abc.ABC):
             The parameters that load it.
         """
 
+    def read_shifted(self) -> dict[str, Examples]:
+        """Test examples of the same classes from other distributions, where the source has some, by name."""
+        return {}
+
     def load(self) -> Dataset:
         """Read, split and subset. The same parameters and files give the same splits on every machine."""
         examples, test, class_names = self.read()
@@ -200,6 +218,7 @@ class DatasetSource(Parameterised, abc.ABC):
         source_size = len(examples.targets)
         kept = self._kept_classes(len(class_names))
         rows, left_out = _of_classes(examples, kept)
+        rows = self._part_of(rows)
         test_rows = rows if test is None else _of_classes(test, kept)[0]
         outside = _rows(examples.inputs, left_out) if len(left_out) else None
         examples, test = (each and _renumbered(each, kept) for each in (examples, test))  # type: ignore[assignment]
@@ -214,16 +233,37 @@ class DatasetSource(Parameterised, abc.ABC):
         train_rows, validation_rows = rows[~held_out], rows[held_out]
         train_rows = _subset(labels, train_rows, self.train_size, stream, "train_size")
         test_rows = _subset(test.targets, test_rows, self.test_size, stream, "test_size")
+        test_split = _take(test, test_rows)
         return Dataset(
             name=type(self).__module__.rsplit(".", 1)[-1],
             train=_take(examples, train_rows),
             validation=_take(examples, validation_rows),
-            test=_take(test, test_rows),
+            test=test_split,
+            shifted=self._shifted(test_split, kept),
             class_names=tuple(class_names[each] for each in kept),
             source_size=source_size,
             outside=outside,
             skipped=examples.skipped + test.skipped if test is not examples else examples.skipped,
         )
+
+    def _part_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        if self.part is None:
+            return rows
+        if len(self.part) != 2 or not 0 <= self.part[0] < self.part[1] <= 1:
+            raise UserError(f"dataset.part: expected two shares from 0 to 1, the first smaller, but got {self.part}")
+        first, last = (round(share * len(rows)) for share in self.part)
+        return np.sort(rows[Stream("part", self.split_seed).permutation(len(rows))[first:last]])
+
+    def _shifted(self, test: Split, kept: list[int]) -> dict[str, Split]:
+        from noisybench.shifts import shift
+
+        found = {}
+        for name, each in self.read_shifted().items():
+            rows = _of_classes(each, kept)[0]
+            found[name] = _take(_renumbered(each, kept), rows)
+        for name in self.shifts or ():
+            found[name] = replace(test, inputs=shift(name, test.inputs[:]))
+        return found
 
     def _kept_classes(self, count: int) -> list[int]:
         held_out = set(self.held_out_classes or ())
@@ -310,7 +350,7 @@ def _take(examples: Examples, rows: NDArray[np.int64]) -> Split:
     return Split(inputs, examples.targets[rows].astype(np.int64), rows.astype(np.int64), given)
 
 
-def _rows(images: NDArray[np.uint8], rows: NDArray[np.int64]) -> Images:
+def _rows(images: NDArray[Any], rows: NDArray[np.int64]) -> Images:
     """Some of the images: copied where they fit in memory, else read where they are."""
     lazy = LazyImages(images, rows)
     if isinstance(images, np.memmap) and not fits_in_memory(len(rows) * images[0].nbytes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -79,7 +80,8 @@ class TrainingSet:
     """All that a mitigation sees of the training data: no clean target, noise kind or rate is in it.
 
     Attributes:
-        inputs: (N, C, H, W) uint8; a tensor, or what is indexed like one where the images do not fit in memory.
+        inputs: (N, C, H, W) uint8, or float32 where they are features; a tensor, or what is indexed like one where the
+            images do not fit in memory.
         targets: (N,) int64 observed targets.
         num_classes: number of classes.
         held_out: the noisy validation split, where there is one.
@@ -277,6 +279,11 @@ class Mitigation(Parameterised, Callback):
         return ("weak",)
 
     @property
+    def learning_rate_times(self) -> float:
+        """How many times the budget's learning rate it trains with: heads of unlike size need unlike ones."""
+        return 1.0
+
+    @property
     def equal_steps(self) -> bool:
         """Whether an epoch keeps its number of steps when `select` leaves examples out, which are then seen more often."""
         return True
@@ -295,6 +302,10 @@ class Mitigation(Parameterised, Callback):
             examples: how many are in the training set.
         """
         return []
+
+    def adapt(self, network: nn.Module) -> nn.Module:
+        """The network that is trained, made of the task's own once it has its initial weights: another head, a frozen part."""
+        return network
 
     def prepare(self, task: Task, training_set: TrainingSet) -> None:
         """Make the initial `state` and heads. Called once before training, and before a checkpoint is restored."""
@@ -378,6 +389,11 @@ class Stack:
                 for each in self.mitigations
                 if each.per_example
             ]
+        adapters = [public_name(each) for each in self.mitigations if each.overrides("adapt")]
+        if len(adapters) > 1:
+            problems.append(
+                f"mitigations: {', '.join(adapters)} each decide what is trained of a network; keep one of them"
+            )
         planners = [public_name(each) for each in self.mitigations if each.overrides("plan")]
         if len(planners) > 1:
             problems.append(
@@ -407,6 +423,17 @@ class Stack:
         return tuple(name for name in VIEWS if name in wanted)
 
     @property
+    def learning_rate_times(self) -> float:
+        """How many times the budget's learning rate is used."""
+        return math.prod(each.learning_rate_times for each in self.mitigations)
+
+    def adapt(self, network: nn.Module) -> nn.Module:
+        """The network that is trained."""
+        for each in self.mitigations:
+            network = each.adapt(network)
+        return network
+
+    @property
     def equal_steps(self) -> bool:
         """Whether an epoch keeps its number of steps when examples are left out."""
         return all(each.equal_steps for each in self.mitigations)
@@ -421,18 +448,18 @@ class Stack:
         """All declared knowledge, sorted."""
         return tuple(sorted({name for each in self.mitigations for name in each.knowledge}))
 
-    def check(self, task_name: str, offered: Sequence[str]) -> list[str]:
+    def check(self, tasks: Sequence[str], offered: Sequence[str]) -> list[str]:
         """Problems of this stack in a cell.
 
         Args:
-            task_name: the task; every mitigation must serve it.
+            tasks: the task, and another that it is like; every mitigation must serve one of them.
             offered: knowledge that the cell can give.
         """
         problems = []
         for each in self.mitigations:
             name = public_name(each)
-            if task_name not in each.tasks:
-                problems.append(f"mitigations.{name}: serves {', '.join(each.tasks)}, not {task_name}")
+            if not set(tasks) & set(each.tasks):
+                problems.append(f"mitigations.{name}: serves {', '.join(each.tasks)}, not {tasks[0]}")
             for fact in each.knowledge:
                 if fact not in offered:
                     problems.append(

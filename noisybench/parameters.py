@@ -158,11 +158,16 @@ class Parameterised:
         complete, problems = schema.validate(values, type(self).__name__)
         if problems:
             raise UserError(*problems)
-        for name, value in complete.items():
-            kind = schema.fields[name][0]
-            is_path = value is not None and Path in (kind, *typing.get_args(kind))
-            setattr(self, name, Path(value) if is_path else value)
+        assign(self, schema, complete)
         self.parameters: dict[str, Any] = complete
+
+
+def assign(target: object, schema: Schema, complete: dict[str, Any]) -> None:
+    """Set complete and valid values as attributes, paths as such."""
+    for name, value in complete.items():
+        kind = schema.fields[name][0]
+        is_path = value is not None and Path in (kind, *typing.get_args(kind))
+        setattr(target, name, Path(value) if is_path else value)
 
 
 @functools.cache
@@ -181,6 +186,7 @@ def runtime_schema(cls: type) -> Schema:
 STATIC_NAMES: dict[str, Any] = {
     **{kind.__name__: kind for kind in (int, float, bool, str, list, dict, tuple)},
     "parameter": parameter,
+    "Any": Any,
     "Literal": Literal,
     "Path": Path,
 }

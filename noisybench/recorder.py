@@ -97,6 +97,7 @@ class Recorder(Callback):
         """Start the clocks, bring the held-out inputs to the device, and send what an interrupted run has not sent."""
         device, dataset = trainer.strategy.root_device, self.prepared.dataset
         self._test, self._validation = (_placed(each.inputs, device) for each in (dataset.test, dataset.validation))
+        self._shifted = {name: _placed(each.inputs, device) for name, each in dataset.shifted.items()}
         self._wall, self._process = time.perf_counter(), time.process_time()
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -143,7 +144,7 @@ class Recorder(Callback):
             "prediction": pl_module.training_probabilities().argmax(1).cpu().numpy(),
             "test": pl_module.predict(self._test).cpu().numpy(),
             "detectors": self._detectors(pl_module),
-            "parameters": sum(each.numel() for each in pl_module.parameters()),
+            "parameters": sum(each.numel() for each in pl_module.parameters() if each.requires_grad),
             "peak": _peak_memory(pl_module.device),
             "weights": {
                 name: tensor.cpu()
@@ -179,6 +180,7 @@ class Recorder(Callback):
             environment=environment,
             auxiliary=[dataclasses.asdict(each) for each in self.charges],
             probes=self.probes,
+            task=spec.task_label,
         )
 
     def samples(self) -> Samples:
@@ -260,11 +262,15 @@ class Recorder(Callback):
                 label_detection_auroc=detection["label"] if outsiders else None,
                 outsider_detection_auroc=detection["outsider"],
                 detectors=self._judged(task) if trained else {},
-                learning_rate=learning_rate(task.budget, epoch + 1) if trained else None,
+                learning_rate=task.stack.learning_rate_times * learning_rate(task.budget, epoch + 1)
+                if trained
+                else None,
                 seconds=task.train_seconds if trained else 0.0,
                 time=int(time.time() * 1000),
                 facts=self._corrected(task)
                 | self._left(task)
+                | self._elsewhere(task)
+                | (task.describe(self._test) if epoch + 1 == task.budget.epochs else {})
                 | {f"{public_name(each)}.{key}": value for each in stack for key, value in each.facts.items()},
                 notes=[f"{public_name(each)}: {note}" for each in stack for note in each.notes],
             )
@@ -288,6 +294,14 @@ class Recorder(Callback):
         states = self._states[kept]
         wrong = metrics.share((states != CLEAN)[states <= OUT_OF_DISTRIBUTION])
         return {"kept": float(kept.mean())} | ({} if wrong is None else {"wrong_among_kept": wrong})
+
+    def _elsewhere(self, task: Task) -> dict[str, float]:
+        """Accuracy on test sets of shifted distribution, each and on average."""
+        found = {
+            f"shifted.{name}": self._score(task, inputs, self.prepared.dataset.shifted[name].targets)[0]
+            for name, inputs in self._shifted.items()
+        }
+        return found | ({"shifted": float(np.mean(list(found.values())))} if found else {})
 
     def _detectors(self, task: Task) -> dict[str, DetectorScores]:
         """What the stack's detectors say now, on the host."""

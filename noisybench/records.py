@@ -35,7 +35,8 @@ class EpochRow:
         detectors: by detector of the stack, what `metrics.judge` finds; `A_with_B` is the correlation of two detectors' flags.
         facts: numbers that the stack's mitigations gave, as ``mitigation.name``; `corrected`, the share of wrong labels
             on images of a class that the stack would correct to the clean one; where it selects examples, the share
-            that is trained on (`kept`), and the share of wrong labels in it (`wrong_among_kept`).
+            that is trained on (`kept`), and the share of wrong labels in it (`wrong_among_kept`); accuracy on test sets of
+            shifted distribution (`shifted.NAME`), and their mean (`shifted`).
         notes: what they had to say, such as a fallback that was taken.
     """
 
@@ -253,6 +254,7 @@ class RunRecord:
         weights_sha256: of the final networks, to tell whether a run was repeated to the bit.
         environment: versions, device and commit.
         run_id: of the tracked run; empty before it is tracked.
+        task: the task with its parameters; empty where it has none.
         auxiliary: auxiliary runs that it used, with their cost, which is contained in `cost`.
         probes: classifiers beside the networks' own, judged by the truth.
     """
@@ -278,6 +280,7 @@ class RunRecord:
     run_id: str = ""
     auxiliary: list[dict[str, Any]] = field(default_factory=list)
     probes: list[ProbeRow] = field(default_factory=list)
+    task: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-like data; `from_dict` reads it back."""

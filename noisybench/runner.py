@@ -51,8 +51,10 @@ def prepare(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | No
     dataset = dataset or spec.dataset.build().load()
     noise = spec.noise.build()
     problems = []
+    task_class: type[Task] = find("tasks", spec.task.name).load()
+    tasks = [name for name in (spec.task.name, task_class.like) if name]
     for place, each in (("noise", noise), ("dataset", find("datasets", spec.dataset.name).load())):
-        if spec.task.name not in each.tasks:
+        if not set(tasks) & set(each.tasks):
             problems.append(f"{place}: serves the tasks {', '.join(each.tasks)}, not {spec.task.name}")
     if problems:
         raise UserError(*problems)
@@ -60,8 +62,9 @@ def prepare(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | No
     applied = labels.applied_to(dataset)
     stack = Stack([each.build() for each in spec.mitigations])
     facts = offered_knowledge(labels, applied)
-    problems = stack.check(spec.task.name, sorted(facts))
+    problems = stack.check(tasks, sorted(facts))
     network = _check_network(spec, applied)
+    problems += task_class.check(spec, applied, network)
     problems += [
         f"mitigations.{public_name(each)}: {problem}"
         for each in stack.mitigations
@@ -268,7 +271,7 @@ def train(
         else None,
     )
     task_class = find("tasks", spec.task.name).load()
-    task: Task = task_class(spec.budget, spec.seed, training_set, prepared.stack)
+    task: Task = task_class(spec.budget, spec.seed, training_set, prepared.stack, **spec.task.parameters)
     recorder = Recorder(prepared, folder, send, report, stop)
     trainer = Trainer(
         accelerator=spec.execution.device,
@@ -284,6 +287,8 @@ def train(
     task.to(trainer.strategy.root_device)
     task.auxiliaries = Auxiliaries(auxiliary_folder or folder / "auxiliary", report, stop, finished)
     try:
+        task.prepare()
+        task.adapt()
         for mitigation in prepared.stack.mitigations:
             mitigation.prepare(task, training_set)
     except Interrupted:

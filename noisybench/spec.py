@@ -114,8 +114,16 @@ class Component:
             for k, v in self.parameters.items()
             if k not in hide and v is not None and (v != fields[k][1].default or fields[k][1].shown)
         }
-        inside = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in changed.items())
+        inside = ", ".join(f"{k}={_told(v)}" for k, v in changed.items())
         return f"{self.name}({inside})" if inside else self.name
+
+
+def _told(value: Any) -> str:
+    """A parameter's value in a label; of a component inside a component, its name and parameters."""
+    if isinstance(value, Mapping):
+        inside = ", ".join(f"{key}={_told(each)}" for key, each in value.items() if key != "name")
+        return f"{value.get('name', '')}({inside})" if inside else str(value.get("name", ""))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)
@@ -152,14 +160,20 @@ class RunSpec:
     @property
     def budget_hash(self) -> str:
         """Hash of task and budget: runs are only compared where it is equal."""
-        meaning = {"task": self.task.as_dict(), "budget": self.budget.model_dump(mode="json")}
+        meaning = {"task": self.task.identity(), "budget": self.budget.model_dump(mode="json")}
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:12]
 
     @property
     def title(self) -> str:
         """One line for progress and messages."""
         noise = self.noise.label(hide=("path", "seed"))
-        return f"{self.dataset_label} · {noise} · {self.stack} · seed {self.seed}"
+        cell = " · ".join(each for each in (self.task_label, self.dataset_label, noise) if each)
+        return f"{cell} · {self.stack} · seed {self.seed}"
+
+    @property
+    def task_label(self) -> str:
+        """The task with its parameters, empty where it has none to tell."""
+        return self.task.label() if self.task.parameters else ""
 
     @property
     def dataset_label(self) -> str:

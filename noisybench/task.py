@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytorch_lightning
@@ -20,10 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.auxiliary import Auxiliaries, AuxiliaryRun
-from noisybench.errors import RunFailed
+from noisybench.dataset import Dataset
+from noisybench.errors import RunFailed, UserError
 from noisybench.mitigation import Batch, Planned, Stack, TrainingSet
+from noisybench.parameters import assign, runtime_schema
 from noisybench.seeds import Stream, stable_hash, torch_seed
-from noisybench.spec import Budget
+from noisybench.spec import Budget, RunSpec
 
 LARGEST_PORTION = 1000
 """Of inputs that are evaluated at a time."""
@@ -45,7 +47,11 @@ class Outputs:
 class Task(pytorch_lightning.LightningModule, abc.ABC):
     """Contract of a task: its networks, plain objective and predictions.
 
+    Parameters are declared as in every component; they are part of a cell, so that runs that differ in one are not
+    compared.
+
     Attributes:
+        settings: the parameters.
         networks: as many as the stack asks for, each initialised from its own stream.
         heads: further modules that mitigations train, by name.
         active: the network that `logits` uses where none is named.
@@ -54,11 +60,19 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         rng: random numbers of the present epoch on the host, where a device would have to be waited for.
     """
 
+    like: ClassVar[str | None] = None
+    """Another task whose datasets, noise models and mitigations serve this one as well."""
+
     generator: torch.Generator
     rng: np.random.Generator
 
-    def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack) -> None:
+    def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__()
+        schema = runtime_schema(type(self))
+        self.settings, problems = schema.validate(settings, "task")
+        if problems:
+            raise UserError(*problems)
+        assign(self, schema, self.settings)
         self.automatic_optimization = False
         self.budget, self.seed, self.training_set, self.stack = budget, seed, training_set, stack
         self.networks = nn.ModuleList()
@@ -69,7 +83,8 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
             self.networks.append(self.build_network())
         if budget.channels_last:
             self.networks.to(memory_format=torch.channels_last)
-        self.forwards: list[Any] = [torch.compile(net) if budget.compile else net for net in self.networks]
+        self.forwards: list[Any] = []
+        self._compile()
         self.weights: Tensor | None = None
         self.train_loss = float("nan")
         self.train_seconds = 0.0
@@ -77,6 +92,34 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         self._outputs: dict[int, Outputs] = {}
         self._epoch_alone = 0
         self.auxiliaries: Auxiliaries | None = None
+
+    @classmethod
+    def check(cls, spec: RunSpec, dataset: Dataset, network: nn.Module) -> list[str]:
+        """Problems in this run, found before anything is trained.
+
+        Args:
+            spec: the run.
+            dataset: with the label set applied.
+            network: one of the run's networks, without values (on the meta device).
+        """
+        return []
+
+    def prepare(self) -> None:
+        """Fetch or train what the networks start from. Called once, before the stack adapts them."""
+
+    def adapt(self) -> None:
+        """Have the stack make of every network the one that is trained."""
+        for number, network in enumerate(self.networks):
+            torch.manual_seed(torch_seed("adaptation", self.seed, number))
+            self.networks[number] = self.stack.adapt(network).to(self.device)
+        self._compile()
+
+    def _compile(self) -> None:
+        self.forwards = [torch.compile(each) if self.budget.compile else each for each in self.networks]
+
+    def describe(self, inputs: Any) -> dict[str, float]:
+        """Numbers about what the networks make of test inputs at the end of training, for the row; no targets."""
+        return {}
 
     @abc.abstractmethod
     def build_network(self) -> nn.Module:
@@ -229,7 +272,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         budget, weights, epoch = self.budget, self.weights, self.current_epoch
         for step, each in enumerate(self.batches(plan)):
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(budget, epoch + step / steps)
+                group["lr"] = self.stack.learning_rate_times * learning_rate(budget, epoch + step / steps)
             with self.autocast():
                 loss = objective(each)
                 loss = (loss if weights is None else loss * weights[each.index]).mean()

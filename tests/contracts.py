@@ -208,9 +208,13 @@ def check_dataset(entry: Entry, folder: Path) -> None:
     dataset = cls(**parameters).load()
     for split in (dataset.train, dataset.validation, dataset.test):
         assert len(split) > 0
-        assert split.inputs[:].dtype == np.uint8
         assert len(split.inputs.shape) == 4
-        assert split.inputs.shape[1] in (1, 3)
+        if "classification" in cls.tasks:
+            assert split.inputs[:].dtype == np.uint8
+            assert split.inputs.shape[1] in (1, 3)
+        else:
+            assert split.inputs[:].dtype == np.float32
+            assert split.inputs.shape[2:] == (1, 1)
         assert split.targets.dtype == np.int64
         labels = split.targets if split.given is None else split.given
         assert set(labels) <= set(range(dataset.num_classes))
@@ -229,9 +233,13 @@ def check_dataset(entry: Entry, folder: Path) -> None:
 
 
 def prepare_on(dataset: Dataset) -> Any:
-    """A one-epoch run on a dataset."""
+    """A one-epoch run on a dataset, of images or of features."""
     from tests.helpers import toy_spec
 
     spec = toy_spec(budget={"epochs": 1})
+    if dataset.train.inputs[:1].dtype != np.uint8:
+        spec = toy_spec(
+            "linear_probe", task="transfer", dataset="features", budget={"epochs": 1, "network": "features"}
+        )
     native = entries("noise_models")["native"].load()()
     return prepare(spec, dataset, toy_labels(dataset) if dataset.train.given is None else native.corrupt(dataset))

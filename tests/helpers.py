@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from noisybench.dataset import Dataset, Split
 from noisybench.labels import LabelSet, make_label_set
 from noisybench.records import EpochRow
+from noisybench.registry import entries, find
 from noisybench.runner import Prepared, Recorder, prepare, train
 from noisybench.seeds import Stream
 from noisybench.spec import RunSpec, resolve
@@ -54,8 +56,30 @@ def toy_labels(dataset: Dataset, wrong_every: int = 4) -> LabelSet:
     return make_label_set(dataset, observed(dataset.train), observed(dataset.validation), described, matrix)
 
 
+TRANSFER = {
+    "name": "transfer",
+    "pretraining": {"dataset": {"name": "digits", "train_size": 100}, "budget": {"epochs": 1, "batch_size": 50}},
+}
+"""A task for those that tune pre-trained networks alone."""
+
+
+def network_names() -> list[str]:
+    """Every registered network; of each family, its example."""
+    examples = {
+        name: getattr(importlib.import_module(entry.module), "EXAMPLE", "")
+        for name, entry in entries("networks").items()
+    }
+    return [f"{name}:{example}" if example else name for name, example in examples.items()]
+
+
 def toy_spec(mitigations: Any = "cross_entropy", **fields: Any) -> RunSpec:
-    """A run of three epochs; the dataset's name is a placeholder where the data is handed over."""
+    """A run of three epochs, of a task that the mitigation serves; the dataset's name is a placeholder where the data is
+    handed over.
+    """
+    name = mitigations.get("name") if isinstance(mitigations, dict) else str(mitigations)
+    if "task" not in fields and name in entries("mitigations"):
+        serves = find("mitigations", name).load().tasks
+        fields["task"] = "classification" if "classification" in serves else TRANSFER
     budget = {**TINY_BUDGET, **fields.pop("budget", {})}
     execution = {"system_metrics": False, "device": "cpu", **fields.pop("execution", {})}
     return resolve({"mitigations": mitigations, "budget": budget, "execution": execution, **fields})

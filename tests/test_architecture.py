@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CONTRACTS = {
     "errors", "parameters", "seeds", "dataset", "labels", "noise", "mitigation", "task", "files", "augmentation", "records",
-    "images", "features", "auxiliary", "spectrum",
+    "images", "features", "auxiliary", "spectrum", "checkpoints", "tuning",
 }  # fmt: skip
 """Modules of the engine that content may use."""
 
@@ -42,7 +42,7 @@ def files(folder: str) -> list[Path]:
         ("noisybench/mitigations", "noisybench.mitigations", ()),
         ("noisybench/networks", "noisybench.networks", ("noisybench.registry",)),
         ("tasks/datasets", "noisybench.tasks.datasets", ()),
-        ("tasks", "noisybench.tasks", ("noisybench.networks", "noisybench.spec")),
+        ("tasks", "noisybench.tasks", ("noisybench.networks", "noisybench.spec", "noisybench.registry")),
     ],
 )
 def test_content_imports_contracts_and_its_own_private_helpers(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 
 from noisybench.registry import entries
 from tests import contracts
+from tests.helpers import network_names
 
 
 @pytest.mark.parametrize("name", entries("noise_models"))
@@ -47,13 +47,12 @@ def test_dataset(name: str, tmp_path: Path) -> None:
     contracts.check_dataset(entries("datasets")[name], folder)
 
 
-@pytest.mark.parametrize("name", entries("networks"))
+@pytest.mark.parametrize("name", network_names())
 @pytest.mark.parametrize("channels", [1, 3])
 def test_network(name: str, channels: int) -> None:
     import torch
 
     from noisybench.networks import build_network
 
-    example = getattr(importlib.import_module(entries("networks")[name].module), "EXAMPLE", "")
-    network = build_network(f"{name}:{example}" if example else name, 7, channels).eval()
+    network = build_network(name, 7, channels).eval()
     assert network(torch.zeros(2, channels, 32, 32)).shape == (2, 7)

@@ -18,6 +18,7 @@ from noisybench.mitigation import (
     TrainingSet,
     cross_entropy,
     probabilities_in_float32,
+    public_name,
 )
 from noisybench.seeds import torch_seed
 from noisybench.task import Task
@@ -57,6 +58,8 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
             "targets": data.targets_digest,
             "classes": data.num_classes,
             "budget": task.budget.model_dump(mode="json"),
+            **({"task": task.settings} if task.settings else {}),
+            **({"adapted": adapted} if (adapted := _adapted(task.stack)) else {}),
             **meaning,
         }
         self._collected: list[dict[str, Tensor]] = []
@@ -115,9 +118,14 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
             return self._worker, self._optimizer
         watcher = self.watcher(member)
         seed = torch_seed("scoring", self.seed, member)
-        stack = Stack([watcher] if watcher else [])
-        worker = type(self.task)(self.task.budget, seed, self.training_set(member), stack)
+        # What is trained of a network is part of the recipe; the rest of the stack is not.
+        adapters = [type(each)(**each.parameters) for each in self.task.stack.mitigations if each.overrides("adapt")]
+        stack = Stack([*([watcher] if watcher else []), *adapters])
+        worker = type(self.task)(self.task.budget, seed, self.training_set(member), stack, **self.task.settings)
+        worker.auxiliaries = self.task.auxiliaries
         worker.to(self.device)
+        worker.prepare()
+        worker.adapt()
         worker.weights = self.weights(member)
         for each in stack.mitigations:
             each.prepare(worker, worker.training_set)
@@ -132,6 +140,10 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
             each.state = {name: tensor.to(self.device) for name, tensor in each.state.items()}
         self._worker, self._optimizer = worker, optimizer
         return worker, optimizer
+
+
+def _adapted(stack: Stack) -> list[Any]:
+    return [[public_name(each), each.parameters] for each in stack.mitigations if each.overrides("adapt")]
 
 
 class EarlyScores(ScoringNetworks):

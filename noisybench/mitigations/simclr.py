@@ -12,15 +12,13 @@ from torch.nn import functional
 
 from noisybench.augmentation import contrastive_view
 from noisybench.auxiliary import AuxiliaryRun
+from noisybench.checkpoints import matching_weights
 from noisybench.errors import UserError
 from noisybench.features import backbone_weights, classifier
 from noisybench.mitigation import Mitigation, TrainingSet
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream, torch_seed
 from noisybench.task import Task
-
-PREFIXES = ("", "module.", "backbone.", "encoder.", "model.", "module.backbone.", "module.encoder.", "model.backbone.")
-"""What checkpoints put before the names of a backbone's weights."""
 
 
 class SimCLR(Mitigation):
@@ -69,7 +67,7 @@ class SimCLR(Mitigation):
         if self.checkpoint is None:
             return []
         try:
-            matching_weights(self.checkpoint.expanduser(), backbone_weights(network))
+            matching_weights(self.checkpoint.expanduser(), backbone_weights(network), "checkpoint")
         except UserError as error:
             return error.problems
         return []
@@ -78,7 +76,7 @@ class SimCLR(Mitigation):
         """Give every network the pre-trained backbone."""
         wanted = backbone_weights(task.networks[0])
         if self.checkpoint is not None:
-            weights = matching_weights(self.checkpoint.expanduser(), wanted)
+            weights = matching_weights(self.checkpoint.expanduser(), wanted, "checkpoint")
         else:
             weights = task.auxiliary(_PreTraining(self, task, training_set))
         for network in task.networks:
@@ -185,48 +183,3 @@ def agreement_loss(projected: Tensor, temperature: float) -> Tensor:
     half = len(projected) // 2
     partner = torch.arange(2 * half, device=projected.device).roll(half)
     return functional.cross_entropy(similarity, partner)
-
-
-def matching_weights(path: Path, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """All weights of a backbone from a checkpoint file.
-
-    Args:
-        path: a file of torch: a state dict, plain or as `state_dict` or `model` inside, with or without a usual prefix.
-        wanted: the backbone's weights by name; only their shapes count.
-
-    Raises:
-        UserError: the file is missing or unreadable, or a weight is not in it with its shape; names some.
-    """
-    if not path.is_file():
-        raise UserError(f"checkpoint: {path}: there is no such file")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).splitlines()[0][:160]
-        raise UserError(f"checkpoint: {path} is not a readable file of torch weights ({reason})") from None
-    for key in ("state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    found = (
-        {name: each for name, each in content.items() if isinstance(each, Tensor)} if isinstance(content, dict) else {}
-    )
-    # Old checkpoints lack the counters of batch normalisation; nothing reads them.
-    needed = {name: each for name, each in wanted.items() if not name.endswith("num_batches_tracked")}
-    prefix = max(PREFIXES, key=lambda each: sum(each + name in found for name in needed))
-    missing = [name for name in needed if prefix + name not in found]
-    differing = [
-        f"{name} is {tuple(found[prefix + name].shape)}, not {tuple(each.shape)}"
-        for name, each in needed.items()
-        if name not in missing and found[prefix + name].shape != each.shape
-    ]
-    if missing or differing:
-        raise UserError(
-            f"checkpoint: {path} does not fit the network: {len(missing)} of {len(needed)} weights are missing"
-            f"{_some(missing)}, {len(differing)} have another shape{_some(differing)}; it holds {len(found)}"
-            f"{_some(list(found))}. Choose the network that it was trained with (`budget.network`)"
-        )
-    return {name: found[prefix + name] for name in wanted if prefix + name in found}
-
-
-def _some(names: list[str]) -> str:
-    return f" ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else ""

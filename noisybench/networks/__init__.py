@@ -1,6 +1,7 @@
 """Backbones: one file per network with a function `build(num_classes, channels)`, file name = public name.
 
-A family of networks takes a further argument, given after a colon (`torchvision:resnet50`); its file names one in `EXAMPLE`.
+A family of networks takes a further argument, given after a colon (`torchvision:resnet50`); its file names one in `EXAMPLE`,
+and may have a function `published(argument)` that fetches weights.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def build_network(name: str, num_classes: int, channels: int) -> nn.Module:
@@ -37,3 +38,40 @@ def build_network(name: str, num_classes: int, channels: int) -> nn.Module:
         raise UserError(f"budget.network: `{family}` is one network and takes nothing after a colon; got `{name}`")
     network: nn.Module = build(num_classes, channels, argument) if takes_argument else build(num_classes, channels)
     return network
+
+
+def published_weights(name: str, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a backbone that its library has published.
+
+    Args:
+        name: as in `budget.network`.
+        wanted: the backbone's weights by name; only their shapes count.
+
+    Raises:
+        UserError: there are none, they cannot be fetched, or they do not fit.
+    """
+    import importlib
+
+    from noisybench.errors import UserError
+    from noisybench.registry import find
+
+    family, _, argument = name.partition(":")
+    fetch = getattr(importlib.import_module(find("networks", family).module), "published", None)
+    if fetch is None:
+        raise UserError(f"task.published: nobody has published weights of `{name}`; take one of torchvision or timm")
+    try:
+        found = fetch(argument)
+    except Exception as error:
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
+        raise UserError(
+            f"task.published: the weights of `{name}` cannot be fetched ({reason}); give a file by task.weights"
+        ) from None
+    # Gray images go through a repetition in front of the network, which has a fixed weight of its own.
+    prefix = "1." if any(each.startswith("1.") for each in wanted) and not any(each in found for each in wanted) else ""
+    fitting = {each: found.get(each.removeprefix(prefix)) for each in wanted if each.startswith(prefix)}
+    wrong = [each for each, value in fitting.items() if value is None or value.shape != wanted[each].shape]
+    if wrong:
+        raise UserError(
+            f"task.published: the weights of `{name}` do not fit images of this kind ({', '.join(wrong[:3])})"
+        )
+    return {each: value for each, value in fitting.items() if value is not None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torchvision
-from torch import nn
+from torch import Tensor, nn
 
 from noisybench.errors import UserError, nearest
 from noisybench.networks._gray import for_gray_images
@@ -28,3 +28,9 @@ def build(num_classes: int, channels: int, name: str) -> nn.Module:
     arguments = {"init_weights": True, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
     model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **arguments)
     return for_gray_images(model, channels, f"torchvision:{name}")
+
+
+def published(name: str) -> dict[str, Tensor]:
+    """Weights that torchvision has for a network of colour images, downloaded on first use."""
+    weights: dict[str, Tensor] = torchvision.models.get_model(name, weights="DEFAULT").state_dict()
+    return weights

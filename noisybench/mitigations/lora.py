@@ -1,0 +1,66 @@
+"""Low-rank adaptation."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+from torch import Tensor, nn
+
+from noisybench.mitigations._heads import Head
+from noisybench.parameters import parameter
+from noisybench.tuning import Tuned, fresh_classifier, split_network
+
+
+class LoRA(Head):
+    """Trains low-rank changes of a pre-trained backbone's weights, and a fresh classifier (Hu et al. 2022).
+
+    Every linear and every ungrouped convolutional layer of the backbone gets one, through peft: `pip install
+    "noisybench[peft]"`. All else of the backbone stays as it is, statistics of normalisation included.
+    """
+
+    rank: int = parameter(8, ge=1, low=2, high=32, log=True, help="of the changes")
+    alpha: float = parameter(8.0, gt=0, low=4.0, high=64.0, log=True, help="the changes are scaled by alpha / rank")
+
+    def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
+        """peft is there, and there is something to adapt."""
+        problems = super().check(network, budget, examples)
+        if importlib.util.find_spec("peft") is None:
+            problems.append('peft is not installed; `python -m pip install "noisybench[peft]"`')
+        elif not problems and not adaptable(split_network(network)[0]):
+            problems.append(f"`{budget.network}` has no layer before its classifier that could be adapted")
+        return problems
+
+    def adapt(self, network: nn.Module) -> nn.Module:
+        """The backbone with low-rank changes, and a fresh classifier."""
+        from peft import LoraConfig, inject_adapter_in_model
+
+        backbone, last = split_network(network)
+        backbone.requires_grad_(False)
+        settings = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=adaptable(backbone))
+        changed = inject_adapter_in_model(settings, backbone)
+        return Tuned(_Unmoved(changed), nn.Identity(), fresh_classifier(last.in_features, last.out_features))
+
+
+def adaptable(backbone: nn.Module) -> list[str]:
+    """Names of the layers that can be given a low-rank change."""
+    return [
+        name
+        for name, layer in backbone.named_modules()
+        if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and layer.groups == 1)
+    ]
+
+
+class _Unmoved(nn.Module):
+    """A backbone in evaluation mode even while its changes are trained."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def train(self, mode: bool = True) -> _Unmoved:
+        return super().train(False)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        features: Tensor = self.backbone(inputs)
+        return features.flatten(1)

@@ -1,0 +1,39 @@
+"""Any classifier of timm, as `timm:NAME`; needs `pip install "noisybench[timm]"`."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from noisybench.errors import UserError, nearest
+
+EXAMPLE = "resnet10t"
+
+
+def build(num_classes: int, channels: int, name: str) -> nn.Module:
+    """A freshly initialised network of timm.
+
+    Args:
+        num_classes: number of outputs.
+        channels: input channels; timm adapts the first layer.
+        name: as timm names it.
+
+    Raises:
+        UserError: timm is not installed, or has none of that name.
+    """
+    try:
+        import timm
+    except ImportError:
+        raise UserError('budget.network: timm is not installed; `python -m pip install "noisybench[timm]"`') from None
+    known = timm.list_models()
+    if name not in known:
+        raise UserError(f"budget.network: timm has no network `{name}`; {nearest(name, known)}")
+    network: nn.Module = timm.create_model(name, pretrained=False, num_classes=num_classes, in_chans=channels)
+    return network
+
+
+def published(name: str) -> dict[str, Tensor]:
+    """Weights that timm has for a network of colour images, downloaded on first use."""
+    import timm
+
+    weights: dict[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()
+    return weights

@@ -1,0 +1,137 @@
+"""What tasks that give an image one class have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noisybench.augmentation import augment, contrastive_view, strong_view
+from noisybench.features import captured, classifier, pooled, stages
+from noisybench.mitigation import (
+    Batch,
+    LazyTensor,
+    Planned,
+    Stack,
+    TrainingSet,
+    cross_entropy,
+    probabilities_in_float32,
+)
+from noisybench.networks import build_network
+from noisybench.spec import Budget
+from noisybench.task import Outputs, Task
+
+STRONG_MAGNITUDE = 4
+"""Of the strong view's operation, from 0 to 30."""
+
+
+class ImageTask(Task):
+    """One class per image: cross-entropy, batched augmentation, accuracy of the deployed network."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
+        super().__init__(budget, seed, training_set, stack, **settings)
+        mean, deviation = channel_statistics(training_set.inputs)
+        self.register_buffer("mean", mean)
+        self.register_buffer("scale", 1 / deviation)
+
+    def build_network(self) -> nn.Module:
+        """A network for the training set's channels and classes."""
+        return build_network(self.budget.network, self.training_set.num_classes, self.training_set.inputs.shape[1])
+
+    def logits(self, inputs: Tensor, network: int | None = None) -> Tensor:
+        """(B, C) scores of one network for (B, channels, H, W) normalised inputs."""
+        scores: Tensor = self.forwards[self.active if network is None else network](inputs)
+        return scores
+
+    def features_and_logits(self, inputs: Tensor, network: int) -> tuple[Tensor, Tensor]:
+        """(B, F) inputs of the last linear layer and (B, C) scores of one network, from one forward pass."""
+        chosen = self.networks[network]
+        last = classifier(chosen)
+        assert last is not None  # checked before training
+        with captured(last[1], inputs=True) as seen:
+            scores: Tensor = chosen(inputs)
+        return seen[-1].flatten(1), scores
+
+    def features_of(self, network: nn.Module, inputs: Tensor) -> Tensor:
+        """(B, F) inputs of the last linear layer of any network."""
+        last = classifier(network)
+        assert last is not None
+        with captured(last[1], inputs=True) as seen:
+            network(inputs)
+        return seen[-1].flatten(1)
+
+    def plain_objective(self, batch: Batch) -> Tensor:
+        """Cross-entropy of the first network."""
+        return cross_entropy(self.logits(batch.inputs), batch)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 to zero mean and unit variance per channel of the training inputs."""
+        images = images.to(self.device, non_blocking=True).float()
+        images = images.sub_(self.mean).mul_(self.scale)
+        return images.contiguous(memory_format=torch.channels_last) if self.budget.channels_last else images
+
+    def batches(self, steps: Sequence[Planned]) -> Iterator[Batch]:
+        """Augmented and normalised batches."""
+        data, inputs, device = self.training_set, self.training_set.inputs, self.device
+        for step in steps:
+            index = step.index
+            images = inputs[index.to(inputs.device)].to(device, non_blocking=True)
+            views = {name: self.normalise(self.view(images, name)) for name in self.stack.views}
+            yield Batch(views, data.targets[index], index, data.num_classes, part=step.part)
+
+    def view(self, images: Tensor, name: str) -> Tensor:
+        """One augmented view of (B, C, H, W) uint8 images, by its name in `VIEWS`."""
+        kind = self.budget.augmentation
+        if name == "strong":
+            return strong_view(images, self.generator, self.rng, magnitude=STRONG_MAGNITUDE)
+        if name == "contrastive":
+            return contrastive_view(images, self.generator, flip=kind == "crop_flip")
+        return augment(images, kind, self.generator)
+
+    def predict(self, inputs: Tensor | LazyTensor) -> Tensor:
+        """(N, C) class probabilities: of the first network, or the mean over all where the stack says so."""
+        return torch.stack([self.evaluate(inputs, each).probabilities for each in self.deployed]).mean(0)
+
+    @torch.no_grad()
+    def evaluate(self, inputs: Tensor | LazyTensor, network: int, stage: int | None = None) -> Outputs:
+        """(N, C) class probabilities of one network, and the (N, F) pooled outputs of one stage where asked for."""
+        training = self.networks.training
+        self.networks.eval()
+        parts, features = [], []
+        chosen, forward = self.networks[network], self.forwards[network]
+        size = self.portion(inputs)
+        for start in range(0, len(inputs), size):
+            images = self.normalise(inputs[start : start + size])
+            with self.autocast():
+                if stage is None:
+                    scores = forward(images)
+                else:
+                    with captured(stages(chosen)[stage], inputs=False) as seen:
+                        scores = chosen(images)
+                    features.append(pooled(seen[-1].float()))
+            parts.append(probabilities_in_float32(scores))
+        self.networks.train(training)
+        empty = torch.empty(0, self.training_set.num_classes, device=self.device)
+        return Outputs(torch.cat(parts) if parts else empty, torch.cat(features) if features else None)
+
+
+def channel_statistics(images: Tensor | LazyTensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per channel, each (C, 1, 1), of (N, C, H, W) uint8 images; 0 and 1 of features."""
+    if images[:1].dtype != torch.uint8:  # features are taken as they are
+        return torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+    counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
+    for start in range(0, len(images), 4096):  # no wide copy of the data is made
+        for channel, values in enumerate(images[start : start + 4096].transpose(0, 1)):
+            counts[channel] += torch.bincount(values.reshape(-1), minlength=256)
+    share = counts / counts.sum(1, keepdim=True)
+    levels = torch.arange(256, dtype=torch.float64)
+    mean = share @ levels
+    deviation = ((share @ levels**2) - mean**2).clamp_min(0).sqrt()
+    # A constant channel carries nothing; dividing by its zero deviation would make it infinite.
+    deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+    return mean.float()[:, None, None], deviation.float()[:, None, None]

@@ -1,0 +1,240 @@
+"""Tuning of pre-trained networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from noisybench.tasks._images import ImageTask
+from torch import Tensor, nn
+
+from noisybench.auxiliary import AuxiliaryRun
+from noisybench.checkpoints import matching_weights
+from noisybench.dataset import Dataset, LazyImages
+from noisybench.errors import UserError
+from noisybench.features import backbone_weights
+from noisybench.mitigation import Batch, LazyTensor, Planned, Stack, TrainingSet
+from noisybench.networks import published_weights
+from noisybench.parameters import parameter
+from noisybench.seeds import torch_seed
+from noisybench.spec import RunSpec, resolve
+from noisybench.spectrum import largest_singular_value_ratio, singular_value_entropy, singular_values
+from noisybench.task import Outputs
+from noisybench.tuning import Frozen, Tuned
+
+PRETRAINING_FIELDS = ("dataset", "noise", "budget", "seed")
+
+
+class Transfer(ImageTask):
+    """Tunes a pre-trained network on a further dataset, and tests it there and on shifted copies (Chen et al. 2024).
+
+    The stack says what is tuned: `linear_probe`, `mlp_probe` and `nmtune` a head on the frozen backbone, `lora` low-rank
+    changes of it, `full_tuning` (or any stack without one of these) all weights. Everything that serves classification
+    serves here, so that `elr+linear_probe` meets noise in the labels of the further dataset.
+
+    The backbone is the budget's network. Its weights come from a pre-training on labels that may be wrong
+    (`pretraining`: a dataset, its noise, a budget), from a file of `weights`, or from those that torchvision or timm have
+    `published`. With the dataset `features` the frozen backbone is the user's own, and the network is `features`. With a
+    frozen backbone and no augmentation, every feature is computed once.
+
+    Pre-training is part of the cell: stacks are compared on the same backbone, and its cost is charged to each run.
+    Accuracy on shifted test sets (`dataset.shifts`) stands beside the accuracy on the dataset itself; nothing is
+    chosen by it. At the end of training the record has the singular value entropy of the test features and the
+    largest singular value ratio (minus the log of the first one's share: larger is weaker), of the backbone's features
+    and of those that enter the classifier, in one `spectrum`; values of different ones do not compare.
+    """
+
+    like = "classification"
+
+    pretraining: dict[str, Any] | None = parameter(
+        None, help="what the backbone is trained on first: dataset, noise, budget, seed (by default that of the run)"
+    )
+    weights: Path | None = parameter(None, help="a file with weights of the backbone")
+    published: bool = parameter(False, help="download the weights that torchvision or timm have for the network")
+    backbone: str = parameter("", help="a name for the cell, such as eta=0.1, where weights or features are given")
+    spectrum: Literal["raw", "l2", "l2_rowmean", "l2_colmean"] = parameter(
+        "l2_rowmean", help="features as they are, of norm one, and minus each row's or column's mean"
+    )
+
+    @classmethod
+    def check(cls, spec: RunSpec, dataset: Dataset, network: nn.Module) -> list[str]:
+        """There is one source of weights, and it fits."""
+        settings, problems = spec.task.parameters, []
+        given = [name for name in ("pretraining", "weights", "published") if settings[name]]
+        if spec.budget.network == "features" and given:
+            problems.append(f"task.{given[0]}: features have no backbone to be given weights; leave it out")
+        elif spec.budget.network != "features" and len(given) != 1:
+            problems.append(
+                f"task: give one source of the backbone's weights (pretraining, weights or published), but there "
+                f"{'are ' + ', '.join(given) if given else 'is none'}"
+            )
+        pixels = dataset.train.inputs[:1]
+        if pixels.dtype != "uint8" and spec.budget.augmentation != "none":
+            problems.append("budget.augmentation: features cannot be augmented; set it to none")
+        if pixels.dtype != "uint8" and spec.budget.network != "features":
+            problems.append("budget.network: the dataset holds features; set it to `features`")
+        try:
+            if settings["pretraining"]:
+                _resolved(settings["pretraining"], spec.budget.network, spec.seed)
+            if settings["weights"]:
+                matching_weights(Path(settings["weights"]).expanduser(), backbone_weights(network), "task.weights")
+        except UserError as error:
+            problems += error.problems
+        return problems
+
+    def prepare(self) -> None:
+        """Give every network the pre-trained weights of the backbone."""
+        self._known: dict[int, tuple[Any, Tensor]] = {}
+        self._pretraining_accuracy: float | None = None
+        wanted = backbone_weights(self.networks[0])
+        if self.pretraining:
+            run = _PreTraining(self, _resolved(self.pretraining, self.budget.network, self.seed))
+            found = self.auxiliary(run)
+            self._pretraining_accuracy = float(found.pop("observed_accuracy"))
+        elif self.weights:
+            found = matching_weights(self.weights.expanduser(), wanted, "task.weights")
+        elif self.published:
+            found = published_weights(self.budget.network, wanted)
+        else:
+            return
+        for network in self.networks:
+            network.load_state_dict({**network.state_dict(), **found})
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """As for images; features are taken as they are."""
+        return images.to(self.device) if images.dim() == 2 else super().normalise(images)
+
+    def batches(self, steps: Sequence[Planned]) -> Iterator[Batch]:
+        """Batches of features that were computed once, where nothing changes them; else of augmented images."""
+        data = self.training_set
+        if not self._constant or self.stack.views != ("weak",):
+            yield from super().batches(steps)
+            return
+        features = self._features(data.inputs)
+        for step in steps:
+            yield Batch(
+                {"weak": features[step.index]}, data.targets[step.index], step.index, data.num_classes, part=step.part
+            )
+
+    def evaluate(self, inputs: Tensor | LazyTensor, network: int, stage: int | None = None) -> Outputs:
+        """As for images, from known features where the backbone is frozen."""
+        if stage is None and self._constant:
+            inputs = self._features(inputs)
+        return super().evaluate(inputs, network, stage)
+
+    def describe(self, inputs: Tensor | LazyTensor) -> dict[str, float]:
+        """Flatness of the spectra of the backbone's features and of those that enter the classifier."""
+        found = {"pretraining_accuracy": self._pretraining_accuracy} if self._pretraining_accuracy is not None else {}
+        network = self.networks[0]
+        if isinstance(network, Tuned) and isinstance(network.backbone, Frozen):
+            found |= self._flatness("backbone", self._features(inputs))
+        return found | self._flatness("classifier_input", self._collected(inputs, network))
+
+    def _flatness(self, name: str, features: Tensor) -> dict[str, float]:
+        singular = singular_values(features.cpu(), self.spectrum)
+        return {
+            f"{name}.singular_value_entropy": singular_value_entropy(singular),
+            f"{name}.largest_singular_value_ratio": largest_singular_value_ratio(singular),
+        }
+
+    @property
+    def _constant(self) -> bool:
+        """Whether every network sees the same features of an example each time."""
+        frozen = [isinstance(each, Tuned) and isinstance(each.backbone, Frozen) for each in self.networks]
+        return all(frozen) and self.budget.augmentation == "none"
+
+    def _features(self, inputs: Tensor | LazyTensor) -> Tensor:
+        """(N, D) features from the frozen backbone, computed once for the same inputs."""
+        if id(inputs) not in self._known:
+            network = self.networks[0]
+            assert isinstance(network, Tuned)
+            # The inputs are kept as well, so that no others can come to have their number.
+            self._known[id(inputs)] = (inputs, self._collected(inputs, network.backbone))
+        return self._known[id(inputs)][1]
+
+    @torch.no_grad()
+    def _collected(self, inputs: Tensor | LazyTensor, network: nn.Module) -> Tensor:
+        training, size, parts = network.training, self.portion(inputs), []
+        network.eval()
+        for start in range(0, len(inputs), size):
+            images = self.normalise(inputs[start : start + size])
+            with self.autocast():
+                seen = network(images) if isinstance(network, Frozen) else self.features_of(network, images)
+            parts.append(seen.float())
+        network.train(training)
+        return torch.cat(parts)
+
+
+def _resolved(pretraining: dict[str, Any], network: str, seed: int) -> RunSpec:
+    """The pre-training as a run of its own, of plain cross-entropy.
+
+    Raises:
+        UserError: every problem found.
+    """
+    unknown = [key for key in pretraining if key not in PRETRAINING_FIELDS]
+    budget = pretraining.get("budget") or {}
+    problems = [f"{key}: it has {', '.join(PRETRAINING_FIELDS)} alone" for key in unknown]
+    if not isinstance(budget, dict) or budget.get("network", network) != network:
+        problems.append(f"budget: its network is that of the run, {network}; leave it out there")
+    try:
+        if not problems:
+            fields = {key: value for key, value in pretraining.items() if value is not None}
+            return resolve({"seed": seed, **fields, "budget": {**budget, "network": network}})
+    except UserError as error:
+        problems += error.problems
+    raise UserError(*(f"task.pretraining.{each}" for each in problems))
+
+
+class _PreTraining(AuxiliaryRun):
+    """Plain training on the labels of another dataset, as they are observed."""
+
+    def __init__(self, task: Transfer, spec: RunSpec) -> None:
+        self.device, self.epochs = task.device, spec.budget.epochs
+        dataset = spec.dataset.build().load()
+        labels = spec.noise.build().corrupt(dataset)
+        applied = labels.applied_to(dataset)
+        images = applied.train.inputs
+        inputs = LazyTensor(images) if isinstance(images, LazyImages) else torch.from_numpy(images)
+        channels = task.training_set.inputs.shape[1]
+        if inputs.shape[1] != channels:
+            raise UserError(
+                f"task.pretraining.dataset: its images have {inputs.shape[1]} channels, but those of the run {channels}"
+            )
+        self.data = TrainingSet(inputs, torch.from_numpy(labels.train), applied.num_classes)
+        self.examples = len(self.data)
+        self.title = (
+            f"pre-training · {spec.dataset_label} · {spec.noise.label(hide=('path', 'seed'))} · {spec.budget.network}"
+        )
+        self.meaning = {
+            "kind": "pre-training",
+            "inputs": self.data.inputs_digest,
+            "targets": self.data.targets_digest,
+            "classes": self.data.num_classes,
+            "budget": spec.budget.model_dump(mode="json"),
+            "seed": spec.seed,
+        }
+        seed = torch_seed("pre-training", spec.seed)
+        self.worker = ImageTask(spec.budget, seed, self.data, Stack([])).to(self.device)
+        self.optimizer: Any = self.worker.configure_optimizers()
+
+    def train_epoch(self, epoch: int) -> float:
+        """As the run itself would."""
+        self.worker.train_alone(epoch, self.optimizer)
+        return self.worker.train_loss
+
+    def state_dict(self) -> dict[str, Any]:
+        """Network and optimiser."""
+        return {"network": self.worker.networks.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        self.worker.networks.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def result(self) -> dict[str, Tensor]:
+        """The backbone's weights, and how many of the observed labels the whole network has learned."""
+        predicted = self.worker.training_outputs(0).probabilities.argmax(1)
+        learned = (predicted == self.data.targets.to(predicted.device)).double().mean()
+        return {**backbone_weights(self.worker.networks[0]), "observed_accuracy": learned}
