@@ -52,6 +52,7 @@ def _row(row: Row, rank: int | None) -> dict[str, Any]:
         "gap": _summary(row.gap),
         "detection": _summary(row.detection),
         "outsiders": _summary(row.outsiders),
+        "shifted": _summary(row.shifted),
         "memorised": _summary(row.memorised),
         "calibration_error": _summary(row.calibration_error),
         "seconds": _summary(row.seconds),

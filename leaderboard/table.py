@@ -25,6 +25,7 @@ class Row:
         gap: oracle minus last: what choosing the epoch on the test split would have pretended.
         detection: AUROC of the belief.
         outsiders: AUROC of the belief for images of none of the classes against rightly labelled ones.
+        shifted: accuracy on test sets of shifted distribution at the end, mean over the sets.
         memorised: share of wrong labels that the final network repeats.
         calibration_error: of the test predictions.
         seconds: wall time of one run.
@@ -38,6 +39,7 @@ class Row:
     gap: Summary | None
     detection: Summary | None
     outsiders: Summary | None
+    shifted: Summary | None
     memorised: Summary | None
     calibration_error: Summary | None
     seconds: Summary | None
@@ -108,7 +110,7 @@ def _cell(records: list[RunRecord], rule: str, test: Test) -> Cell:
     first = records[0]
     ranking = rank(values, test, resolution=1 / first.manifest["dataset"]["sizes"]["test"])
     return Cell(
-        f"{first.dataset} · {first.noise}",
+        " · ".join(each for each in (first.dataset, first.noise, first.task) if each),
         first.label_set,
         first.budget,
         tuple(rows),
@@ -133,6 +135,7 @@ def _row(stack: str, records: list[RunRecord]) -> Row:
         gap=summarise([best - last for best, last in zip(*gaps, strict=True) if best is not None and last is not None]),
         detection=over_runs(lambda each: each.detection.auroc),
         outsiders=over_runs(lambda each: each.detection.outsider_auroc),
+        shifted=over_runs(lambda each: each.rows[-1].facts.get("shifted")),
         memorised=over_runs(lambda each: each.rows[-1].memorised),
         calibration_error=over_runs(lambda each: each.calibration_error),
         seconds=over_runs(lambda each: each.cost.wall_seconds),
@@ -164,8 +167,8 @@ def _warnings(rows: Sequence[Row], ranking: Ranking) -> tuple[str, ...]:
 
 
 HEADER = (
-    "rank", "stack", "last", "last10", "noisy_val", "oracle", "gap", "detection", "outsiders", "memorised", "ECE", "seconds",
-    "seeds", "knowledge", "published",
+    "rank", "stack", "last", "last10", "noisy_val", "oracle", "gap", "shifted", "detection", "outsiders", "memorised", "ECE",
+    "seconds", "seeds", "knowledge", "published",
 )  # fmt: skip
 
 
@@ -198,6 +201,7 @@ def text_rows(cell: Cell, intervals: bool = False) -> list[list[str]]:
             row.stack,
             *(percent(row.rules[rule], intervals) for rule in ("last", "last10", "noisy_val", "oracle")),
             f"{100 * row.gap.mean:.1f}" if row.gap else "–",
+            percent(row.shifted, intervals),
             f"{row.detection.mean:.3f}" if row.detection else "–",
             f"{row.outsiders.mean:.3f}" if row.outsiders else "–",
             f"{100 * row.memorised.mean:.0f}" if row.memorised else "–",
@@ -275,7 +279,7 @@ def footnote(cell: Cell) -> str:
 CSV_HEADER = [
     "dataset", "noise", "label_set", "budget", "rank", "stack", "seeds",
     *(f"{rule}_{part}" for rule in SELECTION_RULES for part in ("mean", "std", "low", "high")),
-    "gap", "detection_auroc", "outsider_auroc", "memorised", "calibration_error", "seconds", "knowledge", "published",
+    "gap", "shifted", "detection_auroc", "outsider_auroc", "memorised", "calibration_error", "seconds", "knowledge", "published",
 ]  # fmt: skip
 
 
@@ -288,7 +292,15 @@ def to_csv(cells: Sequence[Cell]) -> str:
         for row in cell.rows:
             summaries = [row.rules[rule] for rule in SELECTION_RULES]
             parts = [(s.mean, s.deviation, s.low, s.high) if s else (None,) * 4 for s in summaries]
-            measures = (row.gap, row.detection, row.outsiders, row.memorised, row.calibration_error, row.seconds)
+            measures = (
+                row.gap,
+                row.shifted,
+                row.detection,
+                row.outsiders,
+                row.memorised,
+                row.calibration_error,
+                row.seconds,
+            )
             writer.writerow([
                 cell.example.dataset, cell.example.noise, cell.label_set, cell.budget,
                 cell.ranking.ranks.get(row.stack, ""), row.stack, len(row.records),

@@ -17,8 +17,10 @@ from noisybench.spec import RunSpec, override, parse_overrides, resolve
 from noisybench.tracking import Store
 from noisybench.workers import Event, context, preflight, run_all
 
-SUITE_FIELDS = ("description", "base", "cells", "datasets", "noise", "stacks", "seeds")
-AXES = SUITE_FIELDS[2:]
+SUITE_FIELDS = ("description", "base", "cells", "datasets", "noise", "stacks", "seeds", "figures")
+AXES = SUITE_FIELDS[2:-1]
+CELL_FIELDS = ("task", "dataset", "noise")
+FIGURE_FIELDS = ("title", "x", "y")
 
 
 @dataclass
@@ -80,17 +82,40 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
     )
 
 
+def read_figures(name: str) -> list[dict[str, Any]]:
+    """The figures that a suite draws of its runs: mappings of `title`, `x` and a list `y`.
+
+    Raises:
+        UserError: one is not such a mapping.
+    """
+    figures = read_yaml("suites", name).get("figures") or []
+    wrong = [
+        each
+        for each in (figures if isinstance(figures, list) else [figures])
+        if not isinstance(each, dict)
+        or set(each) != set(FIGURE_FIELDS)
+        or not isinstance(each["y"], list)
+        or not each["y"]
+    ]
+    if wrong:
+        raise UserError(
+            "figures: each is a mapping of `title`, `x` (a field of the runs such as mitigations.el2n.offset, or probe.rank) "
+            f"and a list `y` of what is measured, but got {wrong[0]!r}"
+        )
+    return figures
+
+
 def _cells(raw: dict[str, Any], base: dict[str, Any]) -> list[dict[str, Any]]:
-    """Pairs of dataset and noise: as listed, or all of both axes."""
+    """Task, dataset and noise of each cell: as listed, or all of the axes of datasets and noise."""
     if "cells" not in raw:
         datasets = _axis(raw, "datasets", base.get("dataset", "digits"))
         noises = _axis(raw, "noise", base.get("noise", "clean"))
         return [{"dataset": dataset, "noise": noise} for dataset, noise in itertools.product(datasets, noises)]
     cells = _axis(raw, "cells", {})
-    wrong = [each for each in cells if not isinstance(each, dict) or set(each) - {"dataset", "noise"}]
+    wrong = [each for each in cells if not isinstance(each, dict) or set(each) - set(CELL_FIELDS)]
     if wrong or "datasets" in raw or "noise" in raw:
         raise UserError(
-            "cells: each is a mapping of `dataset` and `noise`, where what is missing comes from the base, and the axes "
+            "cells: each is a mapping of `task`, `dataset` and `noise`, where what is missing comes from the base, and the axes "
             f"`datasets` and `noise` are then not given{f'; got {wrong[0]!r}' if wrong else ''}"
         )
     return cells

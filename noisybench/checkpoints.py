@@ -1,7 +1,8 @@
-"""Weights of backbones from files of torch: solo-learn, torchvision, timm, or a plain state dict."""
+"""Weights of networks: from files of torch (solo-learn, torchvision, timm, or a plain state dict), and their digest."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import torch
@@ -57,3 +58,12 @@ def matching_weights(path: Path, wanted: dict[str, Tensor], place: str) -> dict[
 
 def _some(names: list[str]) -> str:
     return f" ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else ""
+
+
+def weights_digest(weights: dict[str, Tensor]) -> str:
+    """SHA-256 over named weights."""
+    digest = hashlib.sha256()
+    for name, tensor in weights.items():
+        digest.update(name.encode())
+        digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

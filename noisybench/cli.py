@@ -16,6 +16,10 @@ from noisybench.errors import UserError, nearest
 from noisybench.label_commands import Overrides, Recipe, describe_labels, labels_app, one_spec
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
     from noisybench.records import RunRecord
     from noisybench.spec import RunSpec
 
@@ -66,13 +70,19 @@ def bench(
     html: Annotated[Path, typer.Option(help="Where to write the page")] = Path("leaderboard.html"),
 ) -> None:
     """Run a suite (cells x stacks x seeds) and rank the stacks. What is finished is skipped."""
-    from noisybench.bench import read_suite
+    from noisybench.bench import read_figures, read_suite
 
-    specs = read_suite(suite, overrides or [])
-    _execute(specs, workers, dry_run, html)
+    specs, figures = read_suite(suite, overrides or []), read_figures(suite)
+    _execute(specs, workers, dry_run, html, figures)
 
 
-def _execute(specs: list[RunSpec], workers: int | None, dry_run: bool, html: Path | None = None) -> None:
+def _execute(
+    specs: list[RunSpec],
+    workers: int | None,
+    dry_run: bool,
+    html: Path | None = None,
+    figures: Sequence[dict[str, Any]] = (),
+) -> None:
     from noisybench import console as view
     from noisybench.bench import Clock, default_workers, make_plan, run_plan
     from noisybench.tracking import Store
@@ -98,11 +108,28 @@ def _execute(specs: list[RunSpec], workers: int | None, dry_run: bool, html: Pat
             console.print(traceback, markup=False)
     wanted = {spec.identity for spec in plan.specs}
     records = store.records() if plan.todo else records
-    _show([each for each in records if each.identity in wanted], store.embedded, html)
+    records = [each for each in records if each.identity in wanted]
+    _show(records, store.embedded, html)
+    if records and html is not None:
+        for each in figures:
+            _draw(records, each, html.parent, console)
     if report.failed:
         raise typer.Exit(1)
     if interrupts.count:
         raise typer.Exit(130)
+
+
+def _draw(records: list[RunRecord], figure: dict[str, Any], folder: Path, console: Console) -> None:
+    """Draw one figure of a suite from its finished runs."""
+    from noisybench.leaderboard.figures import draw, file_name
+
+    path = folder / file_name(figure["title"])
+    try:
+        drawn = draw(records, figure["title"], figure["x"], figure["y"], path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+    if drawn:
+        console.print(f"Figure: {path.resolve()}")
 
 
 def _show(records: list[RunRecord], embedded: bool, html: Path | None) -> None:

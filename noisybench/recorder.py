@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 import json
 import sys
@@ -20,6 +19,7 @@ from torch.nn import functional
 
 from noisybench import metrics
 from noisybench.auxiliary import Charge
+from noisybench.checkpoints import weights_digest
 from noisybench.dataset import Dataset, LazyImages
 from noisybench.files import write_atomically
 from noisybench.labels import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, LabelSet, noise_states
@@ -176,7 +176,7 @@ class Recorder(Callback):
             correction_accuracy=metrics.share((samples.correction == samples.clean)[corrected]),
             detection=metrics.detect(samples.belief, self._states),
             cost=self._cost(),
-            weights_sha256=_weights_hash(self._final["weights"]),
+            weights_sha256=weights_digest(self._final["weights"]),
             environment=environment,
             auxiliary=[dataclasses.asdict(each) for each in self.charges],
             probes=self.probes,
@@ -336,25 +336,29 @@ class Recorder(Callback):
             nothing = torch.empty(len(probe.places) + len(probe.others), 0)
             predicted = [(probe.predict(each) if len(each) else nothing).numpy() for each in inputs]
             judged = [
-                metrics.judge_classifier(*each, clean, observed, labels.validation, dataset.test.targets, self._states)
-                for each in zip(*predicted, strict=True)
+                metrics.judge_classifier(
+                    training, held_out, test, clean, observed, labels.validation, dataset.test.targets, self._states
+                )
+                for training, held_out, test in zip(*predicted, strict=True)
             ]
-            energies: list[list[float] | None] = [None, None, None]
+            energies: list[list[float] | None] = [None, None]
             if probe.energy is not None:
                 directions = metrics.label_directions(clean, observed, dataset.num_classes)
-                shares = [probe.energy(torch.from_numpy(each)).tolist() if each.any() else None for each in directions]
-                energies = [*shares, [min(1.0, place / len(observed)) for place in probe.places]]
-            by_place, others = judged[: len(probe.places)], judged[len(probe.places) :]
+                energies = [
+                    probe.energy(torch.from_numpy(each)).tolist() if each.any() else None for each in directions
+                ]
             self.probes.append(
                 ProbeRow(
-                    public_name(mitigation),
-                    epochs,
-                    probe.axis,
-                    list(probe.places),
-                    by_place,
-                    dict(zip(probe.others, others, strict=True)),
-                    *energies,
-                    probe.facts,
+                    mitigation=public_name(mitigation),
+                    epochs=epochs,
+                    axis=probe.axis,
+                    places=list(probe.places),
+                    judged=judged[: len(probe.places)],
+                    others=dict(zip(probe.others, judged[len(probe.places) :], strict=True)),
+                    signal_energy=energies[0],
+                    noise_energy=energies[1],
+                    chance_energy=None if probe.energy is None else [each / len(observed) for each in probe.places],
+                    facts=probe.facts,
                 )
             )
 
@@ -392,14 +396,6 @@ class Recorder(Callback):
 def _placed(images: Any, device: torch.device) -> Tensor | LazyTensor:
     """Inputs on the training device, copied once; lazy ones stay on disk."""
     return LazyTensor(images) if isinstance(images, LazyImages) else torch.from_numpy(images).to(device)
-
-
-def _weights_hash(weights: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in weights.items():
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _peak_memory(device: torch.device) -> int:

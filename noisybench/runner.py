@@ -63,13 +63,15 @@ def prepare(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | No
     stack = Stack([each.build() for each in spec.mitigations])
     facts = offered_knowledge(labels, applied)
     problems = stack.check(tasks, sorted(facts))
-    network = _check_network(spec, applied)
-    problems += task_class.check(spec, applied, network)
-    problems += [
-        f"mitigations.{public_name(each)}: {problem}"
-        for each in stack.mitigations
-        for problem in each.check(network, spec.budget, len(applied.train))
-    ]
+    problems += task_class.check(spec, applied)
+    if not problems:
+        network = _check_network(spec, applied)
+        problems += task_class.check_network(spec, network)
+        problems += [
+            f"mitigations.{public_name(each)}: {problem}"
+            for each in stack.mitigations
+            for problem in each.check(network, spec.budget, len(applied.train))
+        ]
     if problems:
         raise UserError(*problems)
     for mitigation in stack.mitigations:

@@ -119,7 +119,9 @@ class Component:
 
 
 def _told(value: Any) -> str:
-    """A parameter's value in a label; of a component inside a component, its name and parameters."""
+    """A parameter's value in a label; of a component inside it, name and parameters; of a run inside it, the noise."""
+    if isinstance(value, Mapping) and "noise" in value:
+        return _told(value["noise"])
     if isinstance(value, Mapping):
         inside = ", ".join(f"{key}={_told(each)}" for key, each in value.items() if key != "name")
         return f"{value.get('name', '')}({inside})" if inside else str(value.get("name", ""))
@@ -178,7 +180,7 @@ class RunSpec:
     @property
     def dataset_label(self) -> str:
         """Name of the dataset with the parameters that matter to a reader."""
-        return self.dataset.label(hide=("root", "path", "train", "test", "class_names", "download", "verify"))
+        return self.dataset.label(hide=("root", "path", "train", "test", "class_names", "download", "verify", "shifts"))
 
     def folder(self) -> Path:
         """Where checkpoint and unsent records of this run are kept, below the working folder."""

@@ -202,7 +202,8 @@ def explaining(values: Tensor, share: float) -> int:
 
 def _entropy(weights: Tensor) -> Tensor:
     shares = weights.double() / weights.double().sum()
-    return -torch.special.xlogy(shares, shares).sum()
+    entropy: Tensor = -torch.special.xlogy(shares, shares).sum()
+    return entropy
 
 
 def singular_value_entropy(singular: Tensor) -> float:
@@ -237,4 +238,5 @@ def singular_values(features: Tensor, preprocess: str = "l2_rowmean") -> Tensor:
         matrix = matrix - matrix.mean(1, keepdim=True)
     if preprocess == "l2_colmean":
         matrix = matrix - matrix.mean(0)
-    return torch.linalg.svdvals(matrix)
+    singular: Tensor = torch.linalg.svdvals(matrix)
+    return singular

@@ -52,6 +52,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
 
     Attributes:
         settings: the parameters.
+        pretrained: weights that the networks started from, by name.
         networks: as many as the stack asks for, each initialised from its own stream.
         heads: further modules that mitigations train, by name.
         active: the network that `logits` uses where none is named.
@@ -91,21 +92,27 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         self.examples_seen = 0
         self._outputs: dict[int, Outputs] = {}
         self._epoch_alone = 0
+        self.pretrained: dict[str, Tensor] = {}
         self.auxiliaries: Auxiliaries | None = None
 
     @classmethod
-    def check(cls, spec: RunSpec, dataset: Dataset, network: nn.Module) -> list[str]:
-        """Problems in this run, found before anything is trained.
+    def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
+        """Problems in this run, found before anything is trained; the dataset has the label set applied."""
+        return []
 
-        Args:
-            spec: the run.
-            dataset: with the label set applied.
-            network: one of the run's networks, without values (on the meta device).
-        """
+    @classmethod
+    def check_network(cls, spec: RunSpec, network: nn.Module) -> list[str]:
+        """Problems of this run with one of its networks, without values (on the meta device)."""
         return []
 
     def prepare(self) -> None:
-        """Fetch or train what the networks start from. Called once, before the stack adapts them."""
+        """Fetch or train the weights that the networks start from, if any: `pretrained`. Called before the stack adapts them."""
+
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Give every network some pre-trained weights, by name; the rest stays as initialised."""
+        self.pretrained = weights
+        for network in self.networks:
+            network.load_state_dict({**network.state_dict(), **weights})
 
     def adapt(self) -> None:
         """Have the stack make of every network the one that is trained."""

@@ -19,7 +19,7 @@ from noisybench.mitigation import Batch, LazyTensor, Planned, Stack, TrainingSet
 from noisybench.networks import published_weights
 from noisybench.parameters import parameter
 from noisybench.seeds import torch_seed
-from noisybench.spec import RunSpec, resolve
+from noisybench.spec import Budget, RunSpec, resolve
 from noisybench.spectrum import largest_singular_value_ratio, singular_value_entropy, singular_values
 from noisybench.task import Outputs
 from noisybench.tuning import Frozen, Tuned
@@ -35,7 +35,7 @@ class Transfer(ImageTask):
     serves here, so that `elr+linear_probe` meets noise in the labels of the further dataset.
 
     The backbone is the budget's network. Its weights come from a pre-training on labels that may be wrong
-    (`pretraining`: a dataset, its noise, a budget), from a file of `weights`, or from those that torchvision or timm have
+    (`pretraining`: a dataset, its noise, a budget), from a file (`checkpoint`), or from those that torchvision or timm have
     `published`. With the dataset `features` the frozen backbone is the user's own, and the network is `features`. With a
     frozen backbone and no augmentation, every feature is computed once.
 
@@ -51,23 +51,28 @@ class Transfer(ImageTask):
     pretraining: dict[str, Any] | None = parameter(
         None, help="what the backbone is trained on first: dataset, noise, budget, seed (by default that of the run)"
     )
-    weights: Path | None = parameter(None, help="a file with weights of the backbone")
+    checkpoint: Path | None = parameter(None, help="a file with weights of the backbone")
     published: bool = parameter(False, help="download the weights that torchvision or timm have for the network")
-    backbone: str = parameter("", help="a name for the cell, such as eta=0.1, where weights or features are given")
+    backbone: str = parameter("", help="a name for the cell, such as eta=0.1, where a checkpoint or features are given")
     spectrum: Literal["raw", "l2", "l2_rowmean", "l2_colmean"] = parameter(
         "l2_rowmean", help="features as they are, of norm one, and minus each row's or column's mean"
     )
 
+    def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
+        super().__init__(budget, seed, training_set, stack, **settings)
+        self._known: dict[int, tuple[Any, Tensor]] = {}
+        self._pretraining_accuracy: float | None = None
+
     @classmethod
-    def check(cls, spec: RunSpec, dataset: Dataset, network: nn.Module) -> list[str]:
-        """There is one source of weights, and it fits."""
+    def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
+        """There is one source of weights, and the data are what it is for."""
         settings, problems = spec.task.parameters, []
-        given = [name for name in ("pretraining", "weights", "published") if settings[name]]
+        given = [name for name in ("pretraining", "checkpoint", "published") if settings[name]]
         if spec.budget.network == "features" and given:
             problems.append(f"task.{given[0]}: features have no backbone to be given weights; leave it out")
         elif spec.budget.network != "features" and len(given) != 1:
             problems.append(
-                f"task: give one source of the backbone's weights (pretraining, weights or published), but there "
+                f"task: give one source of the backbone's weights (pretraining, checkpoint or published), but there "
                 f"{'are ' + ', '.join(given) if given else 'is none'}"
             )
         pixels = dataset.train.inputs[:1]
@@ -75,32 +80,38 @@ class Transfer(ImageTask):
             problems.append("budget.augmentation: features cannot be augmented; set it to none")
         if pixels.dtype != "uint8" and spec.budget.network != "features":
             problems.append("budget.network: the dataset holds features; set it to `features`")
-        try:
-            if settings["pretraining"]:
+        if settings["pretraining"]:
+            try:
                 _resolved(settings["pretraining"], spec.budget.network, spec.seed)
-            if settings["weights"]:
-                matching_weights(Path(settings["weights"]).expanduser(), backbone_weights(network), "task.weights")
-        except UserError as error:
-            problems += error.problems
+            except UserError as error:
+                problems += error.problems
         return problems
+
+    @classmethod
+    def check_network(cls, spec: RunSpec, network: nn.Module) -> list[str]:
+        """A file of weights has all that the network needs."""
+        file = spec.task.parameters["checkpoint"]
+        try:
+            if file:
+                matching_weights(Path(file).expanduser(), backbone_weights(network), "task.checkpoint")
+        except UserError as error:
+            return error.problems
+        return []
 
     def prepare(self) -> None:
         """Give every network the pre-trained weights of the backbone."""
-        self._known: dict[int, tuple[Any, Tensor]] = {}
-        self._pretraining_accuracy: float | None = None
         wanted = backbone_weights(self.networks[0])
         if self.pretraining:
             run = _PreTraining(self, _resolved(self.pretraining, self.budget.network, self.seed))
             found = self.auxiliary(run)
             self._pretraining_accuracy = float(found.pop("observed_accuracy"))
-        elif self.weights:
-            found = matching_weights(self.weights.expanduser(), wanted, "task.weights")
+        elif self.checkpoint:
+            found = matching_weights(self.checkpoint.expanduser(), wanted, "task.checkpoint")
         elif self.published:
             found = published_weights(self.budget.network, wanted)
         else:
             return
-        for network in self.networks:
-            network.load_state_dict({**network.state_dict(), **found})
+        self.start_from(found)
 
     def normalise(self, images: Tensor) -> Tensor:
         """As for images; features are taken as they are."""

@@ -200,7 +200,7 @@ def test_suite_overrides(tmp_path: Path) -> None:
         ("base: {recipe: digitz}", "unknown recipe `digitz`; did you mean `digits`"),
         ("stacks: []", "stacks: the list is empty"),
         ("stacks: [elrr, gce, elrr]", "unknown mitigation `elrr`"),
-        ("cells: [{nois: clean}]", "cells: each is a mapping of `dataset` and `noise`"),
+        ("cells: [{nois: clean}]", "cells: each is a mapping of `task`, `dataset` and `noise`"),
         ("{cells: [{noise: clean}], datasets: [digits]}", "the axes `datasets` and `noise` are then not given"),
         ("- a", "expected a mapping"),
         ("a: [", "not valid YAML"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -38,7 +40,7 @@ def replace_classifier(network: nn.Module, weights: Tensor, bias: Tensor) -> Non
     """Give a network another linear classifier: (C, D) weights and (C,) bias."""
     found = classifier(network)
     assert found is not None  # checked before training
-    last = found[1]
+    last: Any = found[1]
     with torch.no_grad():
         last.weight.copy_(weights)
         if last.bias is None:

@@ -133,7 +133,8 @@ class Pruning(Selection):
         assert keep is not None  # checked before
         self.state["kept"], self.state["flagged"] = (torch.zeros(len(score), dtype=torch.bool) for _ in range(2))
         targets = training_set.targets.cpu()
-        groups = [targets == each for each in targets.unique()] if self.per_class else [torch.ones_like(score) > 0]
+        classes = range(training_set.num_classes)
+        groups = [targets == each for each in classes] if self.per_class else [torch.ones_like(score) > 0]
         for each in groups:
             place = torch.nonzero(each).squeeze(1)
             self.state["kept"][place], self.state["flagged"][place] = chosen(score[place], self.rule, keep, self.offset)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from noisybench.auxiliary import AuxiliaryRun
+from noisybench.checkpoints import weights_digest
 from noisybench.features import classifier
 from noisybench.mitigation import (
     Batch,
@@ -58,7 +59,7 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
             "targets": data.targets_digest,
             "classes": data.num_classes,
             "budget": task.budget.model_dump(mode="json"),
-            **({"task": task.settings} if task.settings else {}),
+            **({"start": weights_digest(task.pretrained)} if task.pretrained else {}),
             **({"adapted": adapted} if (adapted := _adapted(task.stack)) else {}),
             **meaning,
         }
@@ -122,9 +123,8 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
         adapters = [type(each)(**each.parameters) for each in self.task.stack.mitigations if each.overrides("adapt")]
         stack = Stack([*([watcher] if watcher else []), *adapters])
         worker = type(self.task)(self.task.budget, seed, self.training_set(member), stack, **self.task.settings)
-        worker.auxiliaries = self.task.auxiliaries
         worker.to(self.device)
-        worker.prepare()
+        worker.start_from(self.task.pretrained)
         worker.adapt()
         worker.weights = self.weights(member)
         for each in stack.mitigations:
@@ -223,7 +223,8 @@ def margins(logits: Tensor, targets: Tensor) -> Tensor:
 
 def error_norms(probabilities: Tensor, targets: Tensor) -> Tensor:
     """(B,) Euclidean norm of (B, C) probabilities minus the one-hot target (EL2N), in [0, sqrt 2]."""
-    return (probabilities - functional.one_hot(targets, probabilities.shape[1])).norm(dim=1)
+    error = probabilities - functional.one_hot(targets, probabilities.shape[1])
+    return error.square().sum(1).sqrt()
 
 
 @torch.no_grad()

@@ -16,11 +16,14 @@ class LoRA(Head):
     """Trains low-rank changes of a pre-trained backbone's weights, and a fresh classifier (Hu et al. 2022).
 
     Every linear and every ungrouped convolutional layer of the backbone gets one, through peft: `pip install
-    "noisybench[peft]"`. All else of the backbone stays as it is, statistics of normalisation included.
+    "noisybench[peft]"`. All else of the backbone stays as it is, statistics of normalisation included. Its learning rate
+    is ten times the budget's: changes that start at zero and pass a bottleneck need more than whole weights do.
     """
 
+    rate_times: float = parameter(10.0, gt=0, low=0.1, high=100.0, log=True, help="times the budget's learning rate")
+
     rank: int = parameter(8, ge=1, low=2, high=32, log=True, help="of the changes")
-    alpha: float = parameter(8.0, gt=0, low=4.0, high=64.0, log=True, help="the changes are scaled by alpha / rank")
+    alpha: int = parameter(8, ge=1, low=4, high=64, log=True, help="the changes are scaled by alpha / rank")
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
         """peft is there, and there is something to adapt."""

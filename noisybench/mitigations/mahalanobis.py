@@ -83,7 +83,8 @@ class Mahalanobis(Mitigation):
 
 def inverse(covariance: Tensor) -> Tensor:
     """Pseudo-inverse of a (D, D) covariance; directions without variance count nothing."""
-    return torch.linalg.pinv(covariance, rtol=NEGLIGIBLE, hermitian=True)
+    found: Tensor = torch.linalg.pinv(covariance, rtol=NEGLIGIBLE, hermitian=True)
+    return found
 
 
 def robust_moments(points: Tensor, targets: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
@@ -100,8 +101,10 @@ def robust_moments(points: Tensor, targets: Tensor, means: Tensor) -> tuple[Tens
     from sklearn.covariance import MinCovDet
 
     found, within = means.clone(), torch.zeros_like(points[0].outer(points[0]))
-    for each in targets.unique().tolist():
+    for each in range(len(means)):
         own = points[targets == each].cpu().numpy()
+        if not len(own):
+            continue
         if len(own) <= own.shape[1]:
             raise UserError(
                 f"mitigations.mahalanobis: class {each} has {len(own)} examples, too few for a robust covariance of "

@@ -56,6 +56,8 @@ class NMTune(OnMLP):
         first, second, third = (known if each is None else each for known, each in zip(usual, given, strict=True))
         return first, second, third
 
+    _told: Tensor | None = None
+
     def wrap(self, task: Task, batch: Batch, objective: Objective) -> Tensor:
         """(B,) the stack's objective plus the batch's weighted terms."""
         network = task.networks[task.active]
@@ -75,7 +77,7 @@ class NMTune(OnMLP):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Nothing was told of this epoch yet."""
-        self._told: Tensor | None = None
+        self._told = None
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The terms go into the epoch's row."""
@@ -100,7 +102,7 @@ def consistency(changed: Tensor, features: Tensor, by_element: bool = False) -> 
         by_element: the mean over all entries, which is the distance divided by D.
     """
     difference = functional.normalize(changed, dim=1) - functional.normalize(features.detach(), dim=1)
-    squares = difference.square()
+    squares: Tensor = difference.square()
     return squares.mean() if by_element else squares.sum(1).mean()
 
 
@@ -126,5 +128,5 @@ def dominance(changed: Tensor, top: int = 1, center: bool = False) -> Tensor:
         center: subtract the mean row.
     """
     singular = torch.linalg.svdvals(changed - changed.mean(0) if center else changed)
-    shares = singular / singular.sum().clamp_min(torch.finfo(singular.dtype).tiny)
+    shares: Tensor = singular / singular.sum().clamp_min(torch.finfo(singular.dtype).tiny)
     return -shares[:top].mean()

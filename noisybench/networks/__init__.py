@@ -64,7 +64,7 @@ def published_weights(name: str, wanted: dict[str, Tensor]) -> dict[str, Tensor]
     except Exception as error:
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise UserError(
-            f"task.published: the weights of `{name}` cannot be fetched ({reason}); give a file by task.weights"
+            f"task.published: the weights of `{name}` cannot be fetched ({reason}); give a file by task.checkpoint"
         ) from None
     # Gray images go through a repetition in front of the network, which has a fixed weight of its own.
     prefix = "1." if any(each.startswith("1.") for each in wanted) and not any(each in found for each in wanted) else ""

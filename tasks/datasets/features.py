@@ -57,7 +57,8 @@ class Features(DatasetSource):
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
         """Random features of three classes, with one shifted set."""
-        stream, arrays = Stream("features example"), {}
+        stream = Stream("features example")
+        arrays: dict[str, Any] = {}
         for prefix, count in (("train", 60), ("id", 30), ("ood_far", 30)):
             arrays[f"{prefix}_y"] = np.arange(count) % 3
             arrays[f"{prefix}_x"] = stream.normal(count, 5) + 3 * np.eye(3, 5)[arrays[f"{prefix}_y"]]
