@@ -219,9 +219,18 @@ def _print_detectors(console: Console, rows: Sequence[Sequence[str]]) -> None:
     from noisybench.leaderboard.table import DETECTOR_HEADER, DETECTOR_NOTE
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for place, name in enumerate(DETECTOR_HEADER):
-        table.add_column(name, justify="left" if place < 2 else "right", overflow="fold", no_wrap=place > 0)
+    # As above, a column without any number is left out, and none is cut for the sake of a long stack's name.
+    shown = [place for place in range(len(DETECTOR_HEADER)) if any(row[place] != "–" for row in rows)]
+    for place in shown:
+        number = place > 1
+        table.add_column(
+            DETECTOR_HEADER[place],
+            justify="right" if number else "left",
+            overflow="fold",
+            no_wrap=place > 0,
+            min_width=max(len(row[place]) for row in rows) if number else None,
+        )
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*(row[place] for place in shown))
     console.print(table)
     console.print(Text(DETECTOR_NOTE, style="bright_black"))

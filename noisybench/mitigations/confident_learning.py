@@ -23,7 +23,7 @@ class ConfidentLearning(Pruning):
 
     Networks are trained on all but one fold of the data in turn, and predict that fold. The score is one minus cleanlab's
     label quality by normalised margin; without `keep` or a given rate, what cleanlab prunes by its estimate of the
-    noise per class is left out. Needs cleanlab: `pip install "noisybench[cleanlab]"`.
+    noise per class is left out. Needs cleanlab: `pip install cleanlab`.
     """
 
     folds: int = parameter(5, ge=2, low=3, high=10, help="parts of the data, each predicted by a network of its own")
@@ -39,7 +39,7 @@ class ConfidentLearning(Pruning):
         """cleanlab is there, and every fold has an example."""
         problems = super().check(network, budget, examples) + beyond_schedule(self.epochs, budget)
         if importlib.util.find_spec("cleanlab") is None:
-            problems.append('cleanlab is not installed; `python -m pip install "noisybench[cleanlab]"`')
+            problems.append("cleanlab is not installed; `python -m pip install cleanlab`")
         if self.folds > examples:
             problems.append(f"folds: {examples} examples cannot be divided into {self.folds} folds")
         return problems

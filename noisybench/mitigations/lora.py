@@ -15,9 +15,9 @@ from noisybench.tuning import Tuned, fresh_classifier, split_network
 class LoRA(Head):
     """Trains low-rank changes of a pre-trained backbone's weights, and a fresh classifier (Hu et al. 2022).
 
-    Every linear and every ungrouped convolutional layer of the backbone gets one, through peft: `pip install
-    "noisybench[peft]"`. All else of the backbone stays as it is, statistics of normalisation included. Its learning rate
-    is ten times the budget's: changes that start at zero and pass a bottleneck need more than whole weights do.
+    Every linear and every ungrouped convolutional layer of the backbone gets one, through peft: `pip install peft`. All
+    else of the backbone stays as it is, statistics of normalisation included. Its learning rate is ten times the
+    budget's: changes that start at zero and pass a bottleneck need more than whole weights do.
     """
 
     rate_times: float = parameter(10.0, gt=0, low=0.1, high=100.0, log=True, help="times the budget's learning rate")
@@ -29,7 +29,7 @@ class LoRA(Head):
         """peft is there, and there is something to adapt."""
         problems = super().check(network, budget, examples)
         if importlib.util.find_spec("peft") is None:
-            problems.append('peft is not installed; `python -m pip install "noisybench[peft]"`')
+            problems.append("peft is not installed; `python -m pip install peft`")
         elif not problems and not adaptable(split_network(network)[0]):
             problems.append(f"`{budget.network}` has no layer before its classifier that could be adapted")
         return problems

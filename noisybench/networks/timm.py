@@ -1,4 +1,4 @@
-"""Any classifier of timm, as `timm:NAME`; needs `pip install "noisybench[timm]"`."""
+"""Any classifier of timm, as `timm:NAME`; needs `pip install timm`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def build(num_classes: int, channels: int, name: str) -> nn.Module:
     try:
         import timm
     except ImportError:
-        raise UserError('budget.network: timm is not installed; `python -m pip install "noisybench[timm]"`') from None
+        raise UserError("budget.network: timm is not installed; `python -m pip install timm`") from None
     known = timm.list_models()
     if name not in known:
         raise UserError(f"budget.network: timm has no network `{name}`; {nearest(name, known)}")

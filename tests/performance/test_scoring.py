@@ -1,6 +1,6 @@
 """Scoring networks and spectra: measured, and where two ways compute the same, held equal.
 
-python -m pytest tests/performance/test_scoring.py --benchmark-enable --benchmark-only -s
+python -m pytest tests/performance/test_scoring.py -n 0 --benchmark-enable --benchmark-only -s
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Speed and memory, measured and never asserted.
 
-    python -m pytest tests/performance --benchmark-enable --benchmark-only -s
+    python -m pytest tests/performance -n 0 --benchmark-enable --benchmark-only -s
 
 Ratios are paired: both sides run in turn on the same machine, and the median of the single ratios counts. In the
 ordinary test run each function runs once, to stay correct.
