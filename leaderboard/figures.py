@@ -63,7 +63,8 @@ def field(spec: dict[str, Any], path: str) -> Any:
 def draw(records: Sequence[RunRecord], title: str, x: str, y: Sequence[str], path: Path) -> bool:
     """Draw one figure: a column of panels for each cell, a row for each quantity, a line for each stack.
 
-    Runs without the field are horizontal lines. Lines are means over seeds, bars one standard deviation.
+    Stacks without the field, or with one value of it alone, are horizontal lines. Lines are means over seeds, bars one
+    standard deviation.
 
     Args:
         records: of one suite.
@@ -121,6 +122,8 @@ def _along_field(records: Sequence[RunRecord], x: str, quantity: str) -> tuple[L
             continue
         label = re.sub(rf"(, )?\b{own}=[^,)]+", "", record.stack).replace("(, ", "(")
         lines.setdefault(label, {}).setdefault(float(place), []).append(value)
+    for label in [label for label, points in lines.items() if len(points) == 1]:
+        levels[label] = next(iter(lines.pop(label).values()))
     return lines, levels
 
 
