@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from noisybench.tasks.datasets._archives import read_arrays
 from numpy.typing import NDArray
 
 from noisybench.dataset import DatasetSource, Examples
@@ -69,18 +69,7 @@ class Features(DatasetSource):
         if self.path is None:
             raise UserError("dataset.path: give the .npz file or the folder, e.g. dataset.path=features.npz")
         path = self.path.expanduser()
-        try:
-            if path.is_dir():
-                arrays = {file.stem: np.load(file, allow_pickle=False) for file in sorted(path.glob("*.npy"))}
-            else:
-                with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                    arrays = {name: archive[name] for name in archive.files}
-        except FileNotFoundError:
-            raise UserError(f"dataset.path: {path}: there is no such file or folder") from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-            raise UserError(
-                f"dataset.path: {path} is damaged or holds no plain arrays ({error}); make it again"
-            ) from None
+        arrays = read_arrays(path)
         missing = [name for name in REQUIRED if name not in arrays]
         if missing:
             raise UserError(

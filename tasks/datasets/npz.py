@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from noisybench.tasks.datasets._archives import read_arrays
 
 from noisybench.dataset import DatasetSource, Examples
 from noisybench.errors import UserError
@@ -36,15 +36,7 @@ class Npz(DatasetSource):
         if self.path is None:
             raise UserError("dataset.path: give the .npz file, e.g. dataset.path=images.npz")
         path = self.path.expanduser()
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        except FileNotFoundError:
-            raise UserError(f"dataset.path: {path}: there is no such file") from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-            raise UserError(
-                f"dataset.path: {path} is damaged or not a .npz archive of plain arrays ({error}); make it again"
-            ) from None
+        arrays = read_arrays(path)
         names = next((each for each in NAMES if each[0] in arrays and each[1] in arrays), None)
         if names is None:
             raise UserError(

@@ -1,0 +1,31 @@
+"""Arrays in NumPy's own files."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisybench.errors import UserError
+
+
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of a `.npz` file, or of a folder of `.npy` files, by name; pickled objects are refused.
+
+    Raises:
+        UserError: it is missing or damaged; says what to do.
+    """
+    try:
+        if path.is_dir():
+            return {file.stem: np.load(file, allow_pickle=False) for file in sorted(path.glob("*.npy"))}
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise UserError(f"dataset.path: {path}: there is no such file or folder") from None
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        raise UserError(
+            f"dataset.path: {path} is damaged or not a .npz archive of plain arrays ({error}); make it again"
+        ) from None
