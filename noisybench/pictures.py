@@ -168,13 +168,13 @@ def probe_page(record: RunRecord, rows: Sequence[ProbeRow], path: Path) -> None:
         path: the PNG file.
     """
     figure = new_figure((16, 8.5), "constrained")
-    grid = figure.add_gridspec(2, 4)
+    above, below = figure.subfigures(2, 1)
     for place, (key, title) in enumerate(PROBE_PANELS.items()):
-        _heat_panel(figure.add_subplot(grid[0, place]), rows, key, title)
-    end = rows[-1]
-    _end_panel(figure.add_subplot(grid[1, :2]), record, end)
-    _energy_panel(figure.add_subplot(grid[1, 2]), rows)
-    axes = figure.add_subplot(grid[1, 3])
+        _heat_panel(above.add_subplot(1, len(PROBE_PANELS), place + 1), rows, key, title)
+    grid = below.add_gridspec(1, 3, width_ratios=[2, 1, 1])
+    _end_panel(below.add_subplot(grid[0]), record, rows[-1])
+    _energy_panel(below.add_subplot(grid[1]), rows)
+    axes = below.add_subplot(grid[2])
     axes.plot([row.epochs for row in rows], [row.facts.get("effective_rank", np.nan) for row in rows], marker=".")
     axes.set(title="effective rank of the features", xlabel="epochs trained")
     axes.grid(alpha=0.3)

@@ -325,7 +325,8 @@ class Recorder(Callback):
         return judged
 
     def _probe(self, task: Task, epochs: int, last: bool = False) -> None:
-        """Judge the classifiers that mitigations have beside the networks' own."""
+        """Judge the classifiers that mitigations have beside the networks' own; what that takes is no cost of the run."""
+        self._clock(task)
         dataset, labels = self.prepared.dataset, self.prepared.labels
         clean, observed = dataset.train.targets, labels.train
         for mitigation in self.prepared.stack.mitigations:
@@ -361,6 +362,7 @@ class Recorder(Callback):
                     facts=probe.facts,
                 )
             )
+        self._wall, self._process = time.perf_counter(), time.process_time()
 
     def _score(self, task: Task, inputs: Tensor | LazyTensor, targets: Any) -> tuple[float, float, Tensor]:
         """Accuracy, cross-entropy in nats, and the predicted classes on the host."""

@@ -6,6 +6,8 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas
 import pytest
 import torch
 from hypothesis import given, settings
@@ -29,7 +31,9 @@ from noisybench.mitigations._scores import (
 from noisybench.mitigations.aum import threshold_scores
 from noisybench.mitigations.grand import rank_correlation
 from noisybench.registry import find
+from noisybench.runner import execute
 from noisybench.task import Task
+from noisybench.tracking import Store
 from tests.helpers import prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
 SCORES = st.lists(st.integers(0, 6), min_size=1, max_size=40).map(lambda each: torch.tensor(each, dtype=torch.float32))
@@ -272,3 +276,20 @@ def test_what_is_left_is_recorded_against_the_truth(tmp_path: Path) -> None:
     half = train_toy(prepared_toy({"name": "random", "keep": 0.5}), tmp_path / "random")
     assert half.rows[-1].facts["kept"] == 0.5
     assert 0.1 < half.rows[-1].facts["wrong_among_kept"] < 0.4
+
+
+def test_scores_are_an_artifact_of_a_tracked_run(store: Store) -> None:
+    """The matrix over networks below the run that had it trained; the mean among the run's samples."""
+    spec = toy_spec(
+        {"name": "el2n", "members": 2, "epochs": 1, "keep": 0.8}, dataset={"name": "digits", "train_size": 100}
+    )
+    assert execute(spec, store, lambda *_: None, lambda: False) == "finished"
+    runs = store.client.search_runs([store.experiment])
+    child = next(run for run in runs if "mlflow.parentRunId" in run.data.tags)
+    parent = next(run for run in runs if run.info.run_id == child.data.tags["mlflow.parentRunId"])
+    files = [each.path for each in store.client.list_artifacts(child.info.run_id)]
+    held = torch.load(store.client.download_artifacts(child.info.run_id, files[0]), weights_only=True)["result"]
+    assert held["el2n"].shape == (2, 100)
+    samples = pandas.read_parquet(store.client.download_artifacts(parent.info.run_id, "samples.parquet"))
+    np.testing.assert_allclose(samples["detector_el2n"], held["el2n"].mean(0), rtol=1e-6)
+    assert samples["detector_el2n_flagged"].sum() == 20

@@ -316,6 +316,36 @@ def test_weights_that_nobody_published_are_refused() -> None:
         published_weights("small_cnn", {})
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_published_weights_fit_gray_and_colour(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As fetched for colour images; the repetition of gray ones in front has no weights to fetch."""
+    from noisybench.features import backbone_weights
+    from noisybench.networks import torchvision as family
+
+    colour = build_network("torchvision:resnet18", 1000, 3)
+    monkeypatch.setattr(family, "published", lambda name: colour.state_dict())
+    network = build_network("torchvision:resnet18", 10, channels)
+    found = published_weights("torchvision:resnet18", backbone_weights(network))
+    network.load_state_dict({**network.state_dict(), **found})
+    own = network if channels == 3 else network[1]  # type: ignore[index]
+    assert torch.equal(own.layer4[1].conv2.weight, colour.layer4[1].conv2.weight)
+    assert not any("fc." in name for name in found)
+    monkeypatch.setattr(family, "published", lambda name: {})
+    with pytest.raises(UserError, match="the weights of `torchvision:resnet18` do not fit images of this kind"):
+        published_weights("torchvision:resnet18", backbone_weights(network))
+
+
+def test_published_weights_that_cannot_be_fetched_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from noisybench.networks import torchvision as family
+
+    def away(name: str) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(family, "published", away)
+    with pytest.raises(UserError, match=r"cannot be fetched \(no route to host\); give a file by task.checkpoint"):
+        published_weights("torchvision:resnet18", {})
+
+
 def test_two_ways_to_tune_are_refused() -> None:
     with pytest.raises(UserError, match="linear_probe, nmtune each decide what is trained of a network"):
         prepared_toy(["linear_probe", "nmtune"], task=TRANSFER)
