@@ -23,8 +23,8 @@ from noisybench.spec import Budget
 from noisybench.spectrum import predictions_by_rank, spectrum_of
 from tests.performance.test_speed import paired_ratio, training_data
 
-MEMBERS, STEPS, RATE = 10, 8, 0.05
-CASES = {"mlp:256-128": (64, 8), "small_cnn": (64, 8), "conv_dense": (128, 32), "resnet8_cifar_stem": (128, 32)}
+MEMBERS, STEPS, RATE = 10, 3, 0.05
+CASES = {"mlp:256-128": (64, 8), "small_cnn": (64, 8), "conv_dense": (64, 32), "resnet8_cifar_stem": (64, 32)}
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
@@ -94,7 +94,7 @@ def test_stacked_networks_against_one_after_the_other(network: str, device: str,
             torch.cuda.synchronize()
 
     benchmark.pedantic(lambda: run(stacked), rounds=1)
-    ratio = paired_ratio(lambda: run(stacked), lambda: run(one_after_the_other), rounds=5)
+    ratio = paired_ratio(lambda: run(stacked), lambda: run(one_after_the_other), rounds=3)
     benchmark.extra_info["stacked over sequential"] = ratio
     print(f"\n{network} on {device}: {MEMBERS} stacked networks take {ratio:.2f} x the time of {MEMBERS} in turn")
 
