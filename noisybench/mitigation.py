@@ -236,6 +236,8 @@ class Mitigation(Parameterised, Callback):
     """Whether it mixes examples, which then have no loss of their own."""
     repeats: ClassVar[bool] = False
     """Whether its `wrap` has every network of several trained by the rest of the stack."""
+    initialises: ClassVar[bool] = False
+    """Whether it gives the networks their initial weights, which a pre-trained backbone has already."""
 
     known: Knowledge
 

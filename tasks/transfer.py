@@ -18,6 +18,7 @@ from noisybench.features import backbone_weights
 from noisybench.mitigation import Batch, LazyTensor, Planned, Stack, TrainingSet
 from noisybench.networks import published_weights
 from noisybench.parameters import parameter
+from noisybench.registry import find
 from noisybench.seeds import torch_seed
 from noisybench.spec import Budget, RunSpec, resolve
 from noisybench.spectrum import largest_singular_value_ratio, singular_value_entropy, singular_values
@@ -80,6 +81,12 @@ class Transfer(ImageTask):
             problems.append("budget.augmentation: features cannot be augmented; set it to none")
         if pixels.dtype != "uint8" and spec.budget.network != "features":
             problems.append("budget.network: the dataset holds features; set it to `features`")
+        problems += [
+            f"mitigations.{each.name}: it gives the networks their initial weights, but those of the backbone are given by the "
+            "task; leave one of them out"
+            for each in spec.mitigations
+            if find("mitigations", each.name).load().initialises
+        ]
         if settings["pretraining"]:
             try:
                 _resolved(settings["pretraining"], spec.budget.network, spec.seed)

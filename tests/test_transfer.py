@@ -159,6 +159,24 @@ def test_heads_serve_losses_against_downstream_noise(tmp_path: Path) -> None:
     assert recorder.rows[-1].memorised is not None
 
 
+def test_every_network_of_several_is_regularised(tmp_path: Path) -> None:
+    for stack in (["co_teaching", "nmtune"], ["ensemble", "nmtune"]):
+        run = prepared_toy(stack, task=TRANSFER)
+        heads = train_toy(run, tmp_path / stack[0])._final["weights"]
+        strong = prepared_toy([stack[0], {"name": "nmtune", "strength": 0.5}], task=TRANSFER)
+        others = train_toy(strong, tmp_path / f"{stack[0]} strong")._final["weights"]
+        for number in (0, 1):
+            name = f"{number}.head.layers.0.weight"
+            assert not torch.equal(heads[name], others[name])
+
+
+def test_a_backbone_has_its_initial_weights_once() -> None:
+    with pytest.raises(
+        UserError, match="simclr: it gives the networks their initial weights, but those of the backbone"
+    ):
+        prepared_toy(["simclr", "linear_probe"], task=TRANSFER)
+
+
 def test_scores_of_examples_come_from_networks_with_the_same_head(tmp_path: Path) -> None:
     stack = [{"name": "el2n", "members": 2, "epochs": 1, "keep": 0.8, "per_class": True}, "linear_probe"]
     recorder = train_toy(prepared_toy(stack, task=TRANSFER), tmp_path)

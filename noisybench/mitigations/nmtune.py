@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Literal
 
 import torch
@@ -60,11 +61,21 @@ class NMTune(OnMLP):
 
     def wrap(self, task: Task, batch: Batch, objective: Objective) -> Tensor:
         """(B,) the stack's objective plus the batch's weighted terms."""
-        network = task.networks[task.active]
-        assert isinstance(network, Tuned)
-        with captured(network.head, inputs=True) as entering, captured(network.classifier, inputs=True) as leaving:
+        with contextlib.ExitStack() as watching:
+            watched = [
+                tuple(watching.enter_context(captured(part, inputs=True)) for part in (each.head, each.classifier))
+                for each in task.networks
+                if isinstance(each, Tuned)
+            ]
             loss = objective(batch)
-        before, after = entering[-1].detach().float(), leaving[-1].float()
+        # Of several networks, the objective may have asked all or one.
+        for entering, leaving in watched:
+            if entering:
+                loss = loss + self._regularised(entering[-1].detach().float(), leaving[-1].float())
+        return loss
+
+    def _regularised(self, before: Tensor, after: Tensor) -> Tensor:
+        """The weighted terms for one network's features before and after the head, which are told in the epoch's row."""
         terms = torch.stack([
             consistency(after, before, by_element=self.variant == "released"),
             covariance(after),
@@ -73,7 +84,7 @@ class NMTune(OnMLP):
         lengths = torch.stack([after.detach().norm(dim=1).mean(), before.norm(dim=1).mean()])
         told = torch.cat([terms.detach(), lengths, torch.ones_like(lengths[:1])])
         self._told = told if self._told is None else self._told + told
-        return loss + (terms * terms.new_tensor(self.weights)).sum()
+        return (terms * terms.new_tensor(self.weights)).sum()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Nothing was told of this epoch yet."""

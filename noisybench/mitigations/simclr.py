@@ -36,6 +36,8 @@ class SimCLR(Mitigation):
     for images of this size.
     """
 
+    initialises = True
+
     epochs: int = parameter(100, ge=1, low=50, high=1000, log=True, help="epochs of pre-training")
     batch_size: int = parameter(256, ge=2, help="images in a batch; each has two views")
     learning_rate: float = parameter(
