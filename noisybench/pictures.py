@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,7 +168,8 @@ def probe_page(record: RunRecord, rows: Sequence[ProbeRow], path: Path) -> None:
         path: the PNG file.
     """
     figure = new_figure((16, 8.5), "constrained")
-    above, below = figure.subfigures(2, 1)
+    halves: Any = figure.subfigures(2, 1)
+    above, below = halves
     for place, (key, title) in enumerate(PROBE_PANELS.items()):
         _heat_panel(above.add_subplot(1, len(PROBE_PANELS), place + 1), rows, key, title)
     grid = below.add_gridspec(1, 3, width_ratios=[2, 1, 1])
