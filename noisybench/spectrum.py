@@ -177,12 +177,16 @@ def predictions_by_rank(components: Tensor, coefficients: Tensor, start: Tensor,
         start: (C,) scores without any component.
         ranks: how many components each classifier sees, rising, from 0.
     """
-    scores, before, found = start.expand(len(components), -1).clone(), 0, []
-    for rank in ranks:
-        scores.addmm_(components[:, before:rank], coefficients[before:rank])
-        found.append(scores.argmax(1))
-        before = rank
-    return torch.stack(found)
+    found = torch.empty(len(ranks), len(components), dtype=torch.int64, device=components.device)
+    # A portion's scores stay in the cache; classes come first, so that the greatest is found along whole rows.
+    for first in range(0, len(components), PORTION):
+        part = components[first : first + PORTION]
+        scores, before = start[:, None].expand(-1, len(part)).clone(), 0
+        for place, rank in enumerate(ranks):
+            scores.addmm_(coefficients[before:rank].T, part[:, before:rank].T)
+            found[place, first : first + PORTION] = scores.argmax(0)
+            before = rank
+    return found
 
 
 def effective_rank(values: Tensor) -> float:
