@@ -23,10 +23,12 @@ from noisybench.checkpoints import weights_digest
 from noisybench.dataset import Dataset, LazyImages
 from noisybench.files import write_atomically
 from noisybench.labels import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, LabelSet, noise_states
-from noisybench.mitigation import LazyTensor, Stack, public_name
+from noisybench.mitigation import public_name
 from noisybench.records import Cost, DetectorScores, EpochRow, Predictions, ProbeRow, RunRecord, Samples
 from noisybench.spec import RunSpec
+from noisybench.stack import Stack
 from noisybench.task import Task, learning_rate
+from noisybench.training_set import LazyTensor
 
 Report = Callable[[Literal["epoch", "auxiliary"], dict[str, Any]], None]
 """Told of each epoch of the run, and of auxiliary runs that it waits for: ``report("epoch", {...})``."""

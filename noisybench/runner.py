@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from torch import nn
 
 from noisybench import __version__
@@ -26,13 +26,15 @@ from noisybench.dataset import Dataset, Images, LazyImages
 from noisybench.errors import RunFailed, UserError
 from noisybench.files import write_atomically
 from noisybench.labels import UNKNOWN_STATE, LabelSet, noise_states
-from noisybench.mitigation import HeldOut, Knowledge, LazyTensor, Stack, TrainingSet, public_name
+from noisybench.mitigation import Knowledge, public_name
 from noisybench.recorder import Prepared, Recorder, Report
 from noisybench.records import EpochRow, RunRecord
 from noisybench.registry import find
 from noisybench.spec import WORKSPACE, RunSpec
+from noisybench.stack import Stack
 from noisybench.task import Task
 from noisybench.tracking import Store
+from noisybench.training_set import HeldOut, LazyTensor, TrainingSet
 
 AUXILIARIES = WORKSPACE / "auxiliary"
 
@@ -263,29 +265,11 @@ def train(
     spec = prepared.spec
     torch.set_num_threads(spec.execution.threads)
     quiet_lightning()
-    dataset, labels = prepared.dataset, prepared.labels
-    training_set = TrainingSet(
-        _as_tensor(dataset.train.inputs),
-        torch.from_numpy(labels.train),
-        dataset.num_classes,
-        HeldOut(_as_tensor(dataset.validation.inputs), torch.from_numpy(labels.validation))
-        if len(dataset.validation)
-        else None,
-    )
+    training_set = _training_set(prepared)
     task_class = find("tasks", spec.task.name).load()
     task: Task = task_class(spec.budget, spec.seed, training_set, prepared.stack, **spec.task.parameters)
     recorder = Recorder(prepared, folder, send, report, stop)
-    trainer = Trainer(
-        accelerator=spec.execution.device,
-        devices=1,
-        max_epochs=spec.budget.epochs,
-        callbacks=[*prepared.stack.mitigations, recorder],
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-    )
+    trainer = _trainer(spec, [*prepared.stack.mitigations, recorder])
     task.to(trainer.strategy.root_device)
     task.auxiliaries = Auxiliaries(auxiliary_folder or folder / "auxiliary", report, stop, finished)
     try:
@@ -302,6 +286,28 @@ def train(
         # Lightning sees one batch per epoch: the task loops over the real ones.
         trainer.fit(task, train_dataloaders=range(1), ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
     return recorder
+
+
+def _training_set(prepared: Prepared) -> TrainingSet:
+    dataset, labels = prepared.dataset, prepared.labels
+    held_out = None
+    if len(dataset.validation):
+        held_out = HeldOut(_as_tensor(dataset.validation.inputs), torch.from_numpy(labels.validation))
+    return TrainingSet(_as_tensor(dataset.train.inputs), torch.from_numpy(labels.train), dataset.num_classes, held_out)
+
+
+def _trainer(spec: RunSpec, callbacks: list[Callback]) -> Trainer:
+    return Trainer(
+        accelerator=spec.execution.device,
+        devices=1,
+        max_epochs=spec.budget.epochs,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
 
 
 def _as_tensor(images: Images) -> torch.Tensor | LazyTensor:

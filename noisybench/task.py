@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from noisybench.auxiliary import Auxiliaries, AuxiliaryRun
 from noisybench.dataset import Dataset
 from noisybench.errors import RunFailed, UserError
-from noisybench.mitigation import Batch, Planned, Stack, TrainingSet
 from noisybench.parameters import assign, runtime_schema
 from noisybench.seeds import Stream, stable_hash, torch_seed
 from noisybench.spec import Budget, RunSpec
+from noisybench.stack import Stack
+from noisybench.training_set import Batch, Planned, TrainingSet
 
 LARGEST_PORTION = 1000
 """Of inputs that are evaluated at a time."""

@@ -10,18 +10,11 @@ from torch import Tensor, nn
 
 from noisybench.augmentation import augment, contrastive_view, strong_view
 from noisybench.features import captured, classifier, pooled, stages
-from noisybench.mitigation import (
-    Batch,
-    LazyTensor,
-    Planned,
-    Stack,
-    TrainingSet,
-    cross_entropy,
-    probabilities_in_float32,
-)
 from noisybench.networks import build_network
 from noisybench.spec import Budget
+from noisybench.stack import Stack
 from noisybench.task import Outputs, Task
+from noisybench.training_set import Batch, LazyTensor, Planned, TrainingSet, cross_entropy, probabilities_in_float32
 
 STRONG_MAGNITUDE = 4
 """Of the strong view's operation, from 0 to 30."""

@@ -15,14 +15,15 @@ from noisybench.checkpoints import matching_weights
 from noisybench.dataset import Dataset, LazyImages
 from noisybench.errors import UserError
 from noisybench.features import backbone_weights
-from noisybench.mitigation import Batch, LazyTensor, Planned, Stack, TrainingSet
 from noisybench.networks import published_weights
 from noisybench.parameters import parameter
 from noisybench.registry import find
 from noisybench.seeds import torch_seed
 from noisybench.spec import Budget, RunSpec, resolve
 from noisybench.spectrum import largest_singular_value_ratio, singular_value_entropy, singular_values
+from noisybench.stack import Stack
 from noisybench.task import Outputs
+from noisybench.training_set import Batch, LazyTensor, Planned, TrainingSet
 from noisybench.tuning import Frozen, Tuned
 
 PRETRAINING_FIELDS = ("dataset", "noise", "budget", "seed")

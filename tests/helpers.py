@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from noisybench.dataset import Dataset, Split
 from noisybench.labels import LabelSet, make_label_set
@@ -109,3 +111,27 @@ def train_toy(run: Prepared, folder: Path, stop_after: int | None = None) -> Rec
 def facts(rows: Sequence[EpochRow]) -> list[dict[str, Any]]:
     """Rows without what a clock decides."""
     return [{k: v for k, v in vars(row).items() if k not in ("seconds", "time")} for row in rows]
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    """Random numbers from a seed."""
+    return torch.Generator().manual_seed(seed)
+
+
+def labelled_points(seed: int = 0, count: int = 90, width: int = 12, classes: int = 4) -> tuple[Tensor, Tensor]:
+    """Features with unlike directions and a large mean, and labels that have to do with them."""
+    targets = torch.randint(classes, (count,), generator=generator(seed))
+    points = torch.randn(count, width, generator=generator(seed + 1), dtype=torch.float64)
+    points = (
+        points * torch.linspace(2, 0.2, width)
+        + 3 * torch.randn(classes, width, generator=generator(seed + 2))[targets]
+        + 7
+    )
+    return points, targets
+
+
+def close(found: Any, wanted: Any, tolerance: float = 1e-9) -> None:
+    """Equal to a tolerance, relative and absolute, in double precision."""
+    torch.testing.assert_close(
+        torch.as_tensor(found).double(), torch.as_tensor(wanted).double(), rtol=tolerance, atol=tolerance
+    )

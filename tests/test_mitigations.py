@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from noisybench.mitigation import Batch
 from noisybench.mitigations._transition import estimate_transitions
 from noisybench.mitigations.backward_correction import backward_cross_entropy
 from noisybench.mitigations.bootstrapping import Bootstrapping, bootstrapped_cross_entropy
@@ -23,6 +22,7 @@ from noisybench.mitigations.gce import generalised_cross_entropy
 from noisybench.mitigations.label_smoothing import LabelSmoothing
 from noisybench.mitigations.mixup import Mixup
 from noisybench.mitigations.sce import reverse_cross_entropy
+from noisybench.training_set import Batch
 
 CLASSES = 4
 

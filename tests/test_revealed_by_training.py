@@ -13,7 +13,6 @@ import torch
 from noisybench.dataset import Dataset
 from noisybench.labels import LabelSet
 from noisybench.metrics import detection_auroc
-from noisybench.mitigation import Stack, TrainingSet
 from noisybench.mitigations._post_hoc import features, predicted
 from noisybench.mitigations._pruning import chosen
 from noisybench.mitigations._scores import EarlyScores, Watched
@@ -22,7 +21,9 @@ from noisybench.registry import find
 from noisybench.runner import prepare, train
 from noisybench.spec import Budget
 from noisybench.spectrum import Spectrum, effective_rank, spectrum_of
+from noisybench.stack import Stack
 from noisybench.task import Task
+from noisybench.training_set import TrainingSet
 from tests.helpers import toy_spec
 
 RATE = 0.4

@@ -16,7 +16,6 @@ from scipy import stats
 from torch.nn import functional
 
 from noisybench.errors import UserError
-from noisybench.mitigation import Batch, Stack, TrainingSet
 from noisybench.mitigations import _scores
 from noisybench.mitigations._pruning import chosen
 from noisybench.mitigations._scores import (
@@ -32,8 +31,10 @@ from noisybench.mitigations.aum import threshold_scores
 from noisybench.mitigations.grand import rank_correlation
 from noisybench.registry import find
 from noisybench.runner import execute
+from noisybench.stack import Stack
 from noisybench.task import Task
 from noisybench.tracking import Store
+from noisybench.training_set import Batch, TrainingSet
 from tests.helpers import prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
 SCORES = st.lists(st.integers(0, 6), min_size=1, max_size=40).map(lambda each: torch.tensor(each, dtype=torch.float32))

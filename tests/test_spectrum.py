@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,37 +12,13 @@ from torch.nn import functional
 
 from noisybench import spectrum
 from noisybench.errors import UserError
-from noisybench.metrics import judge_classifier, label_directions
-from noisybench.mitigations._post_hoc import gaussian_classifier, predicted, replace_classifier
-from noisybench.mitigations.mahalanobis import Mahalanobis, robust_moments
+from noisybench.mitigations._post_hoc import predicted
 from noisybench.spectrum import Moments, predictions_by_rank, rank_grid, spectrum_of
-from tests.helpers import prepared_toy, toy_dataset, toy_labels, train_toy
-
-
-def generator(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
-def made(seed: int = 0, count: int = 90, width: int = 12, classes: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features with unlike directions and a large mean, and labels that have to do with them."""
-    targets = torch.randint(classes, (count,), generator=generator(seed))
-    points = torch.randn(count, width, generator=generator(seed + 1), dtype=torch.float64)
-    points = (
-        points * torch.linspace(2, 0.2, width)
-        + 3 * torch.randn(classes, width, generator=generator(seed + 2))[targets]
-        + 7
-    )
-    return points, targets
+from tests.helpers import close, generator, labelled_points
 
 
 def one_hot(targets: torch.Tensor, classes: int = 4) -> torch.Tensor:
     return functional.one_hot(targets, classes).double()
-
-
-def close(found: Any, wanted: Any, tolerance: float = 1e-9) -> None:
-    torch.testing.assert_close(
-        torch.as_tensor(found).double(), torch.as_tensor(wanted).double(), rtol=tolerance, atol=tolerance
-    )
 
 
 # Moments and components
@@ -65,7 +38,7 @@ def test_moments_of_parts_are_those_of_the_whole(sizes: list[int], seed: int) ->
 
 
 def test_components_are_those_of_the_centred_svd() -> None:
-    points, targets = made()
+    points, targets = labelled_points()
     found = spectrum_of(points, targets, 4)
     centred = points - points.mean(0)
     _, singular, right = torch.linalg.svd(centred, full_matrices=False)
@@ -83,7 +56,7 @@ def test_components_are_those_of_the_centred_svd() -> None:
 
 
 def test_portions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    points, targets = made()
+    points, targets = labelled_points()
     whole = spectrum_of(points, targets, 4)
     monkeypatch.setattr(spectrum, "PORTION", 7)
     parts = spectrum_of(points, targets, 4)
@@ -92,7 +65,7 @@ def test_portions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_labels_move_no_component_and_a_shift_moves_no_prediction() -> None:
-    points, targets = made()
+    points, targets = labelled_points()
     found, other = spectrum_of(points, targets, 4), spectrum_of(points, targets.roll(1), 4)
     close(found.vectors, other.vectors)
     close(found.values, other.values)
@@ -104,7 +77,7 @@ def test_labels_move_no_component_and_a_shift_moves_no_prediction() -> None:
 
 
 def test_full_rank_least_squares_are_least_squares() -> None:
-    points, targets = made()
+    points, targets = labelled_points()
     found = spectrum_of(points, targets, 4)
     design = torch.cat([points, torch.ones(len(points), 1, dtype=torch.float64)], 1)
     solution = torch.linalg.lstsq(design, one_hot(targets)).solution
@@ -116,7 +89,7 @@ def test_full_rank_least_squares_are_least_squares() -> None:
 def test_ridge_is_that_of_scikit_learn() -> None:
     from sklearn.linear_model import Ridge
 
-    points, targets = made()
+    points, targets = labelled_points()
     found = spectrum_of(points, targets, 4)
     penalty = float(0.7 * found.values.mean() * len(points))
     reference = Ridge(alpha=penalty).fit(points.numpy(), one_hot(targets).numpy())
@@ -126,7 +99,7 @@ def test_ridge_is_that_of_scikit_learn() -> None:
 
 
 def test_the_training_error_falls_with_the_rank_and_coefficients_do_not_depend_on_it() -> None:
-    points, targets = made()
+    points, targets = labelled_points()
     found = spectrum_of(points, targets, 4)
     errors = []
     for rank in range(13):
@@ -138,7 +111,7 @@ def test_the_training_error_falls_with_the_rank_and_coefficients_do_not_depend_o
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
 def test_one_sum_gives_the_predictions_of_every_rank(penalty: float) -> None:
-    points, targets = made()
+    points, targets = labelled_points()
     found = spectrum_of(points, targets, 4)
     ranks = [0, 1, 4, 5, 12]
     swept = predictions_by_rank(found.components(points), found.coefficients(penalty), found.shares, ranks)
@@ -147,7 +120,7 @@ def test_one_sum_gives_the_predictions_of_every_rank(penalty: float) -> None:
 
 
 def test_a_truncated_classifier_sees_the_truncated_features() -> None:
-    points, targets = made()
+    points, targets = labelled_points()
     found = spectrum_of(points, targets, 4)
     weights, bias = torch.randn(4, 12, generator=generator(5), dtype=torch.float64), torch.arange(4).double()
     for rank in (0, 3, 12):
@@ -160,7 +133,7 @@ def test_a_truncated_classifier_sees_the_truncated_features() -> None:
 
 
 def test_a_rotation_of_the_features_changes_no_prediction() -> None:
-    points, targets = made()
+    points, targets = labelled_points()
     turn = torch.linalg.qr(torch.randn(12, 12, generator=generator(9), dtype=torch.float64))[0]
     found, turned = spectrum_of(points, targets, 4), spectrum_of(points @ turn.T, targets, 4)
     weights, bias = torch.randn(4, 12, generator=generator(5), dtype=torch.float64), torch.zeros(4).double()
@@ -173,7 +146,7 @@ def test_a_rotation_of_the_features_changes_no_prediction() -> None:
 
 
 def test_dead_units_and_few_examples_do_not_explode() -> None:
-    points, targets = made(count=9)  # fewer examples than dimensions
+    points, targets = labelled_points(count=9)  # fewer examples than dimensions
     points[:, 3] = 5.0
     found = spectrum_of(points, targets, 4)
     assert int(found.positive.sum()) <= 8
@@ -183,7 +156,7 @@ def test_dead_units_and_few_examples_do_not_explode() -> None:
 
 
 def test_energies_are_those_along_left_singular_vectors() -> None:
-    points, targets = made()
+    points, targets = labelled_points()
     found = spectrum_of(points, targets, 4)
     labels = one_hot(targets) - one_hot(targets).mean(0)
     left = torch.linalg.svd(points - points.mean(0), full_matrices=False)[0]
@@ -232,7 +205,7 @@ def test_a_gaussian_tends_to_flat(count: int, distance: float) -> None:
 @given(st.integers(0, 200))
 @settings(max_examples=50, deadline=None)
 def test_flatness_has_its_order_and_invariances(seed: int) -> None:
-    points = made(seed, 40, 6)[0]
+    points = labelled_points(seed, 40, 6)[0]
 
     def measures(matrix: torch.Tensor) -> tuple[float, float]:
         singular = spectrum.singular_values(matrix, "raw")
@@ -246,7 +219,7 @@ def test_flatness_has_its_order_and_invariances(seed: int) -> None:
 
 
 def test_the_row_mean_takes_one_dimension() -> None:
-    singular = spectrum.singular_values(made()[0], "l2_rowmean")
+    singular = spectrum.singular_values(labelled_points()[0], "l2_rowmean")
     assert singular[-1] <= 1e-10
     assert spectrum.singular_value_entropy(singular) <= math.log(11)
 
@@ -270,142 +243,3 @@ def test_features_that_are_none_are_refused(points: torch.Tensor, targets: torch
 
 
 # Gaussians
-
-
-def test_the_shared_covariance_is_scikit_learns_discriminant() -> None:
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
-    points, targets = made(count=400)
-    reference = LinearDiscriminantAnalysis(solver="lsqr", priors=np.full(4, 0.25)).fit(points.numpy(), targets.numpy())
-    found = spectrum_of(points, targets, 4)
-    close(found.class_means(), reference.means_, 1e-8)
-    weights, bias = Mahalanobis()._classifier(found, points, targets)
-    assert (predicted(points, weights, bias).numpy() == reference.predict(points.numpy())).mean() > 0.99
-    wanted = torch.from_numpy(reference.decision_function(points.numpy()))
-    scores = points @ weights.T + bias
-    close((scores - scores.mean(1, keepdim=True)).softmax(1), (wanted - wanted.mean(1, keepdim=True)).softmax(1), 0.05)
-
-
-def test_nearest_means_are_nearest() -> None:
-    points, targets = made()
-    found = spectrum_of(points, targets, 4)
-    weights, bias = Mahalanobis(covariance="identity")._classifier(found, points, targets)
-    means = torch.stack([points[targets == each].mean(0) for each in range(4)])
-    assert torch.equal(predicted(points, weights, bias), torch.cdist(points, means).argmin(1))
-    distances = torch.cdist(points, means) ** 2
-    scores = (
-        points @ gaussian_classifier(means, torch.eye(12).double())[0].T
-        + gaussian_classifier(means, torch.eye(12).double())[1]
-    )
-    close(scores - scores[:, :1], -0.5 * (distances - distances[:, :1]), 1e-7)
-
-
-def test_a_robust_mean_stays_where_most_are() -> None:
-    points, targets = made(count=800, width=3)
-    moved = points.clone()
-    moved[:100] += 100
-    plain = spectrum_of(moved, targets, 4).class_means()
-    robust, _ = robust_moments(moved, targets, plain)
-    right = torch.stack([points[targets == each].mean(0) for each in range(4)])
-    assert (robust - right).norm(dim=1).max() < 0.5 < (plain - right).norm(dim=1).min()
-
-
-def test_too_few_examples_for_a_robust_covariance_are_named() -> None:
-    points, targets = made(count=30)
-    with pytest.raises(UserError, match=r"class \d has \d+ examples, too few for a robust covariance of 12 dimensions"):
-        robust_moments(points, targets, torch.zeros(4, 12).double())
-
-
-# In a run
-
-
-def test_what_a_classifier_is_worth_by_hand() -> None:
-    clean, observed = np.array([0, 0, 1, 1, -1]), np.array([0, 1, 1, 0, 0])
-    states = np.array([0, 1, 0, 1, 2], dtype=np.int8)
-    found = judge_classifier(
-        np.array([0, 0, 1, 0, 0]),
-        np.array([1, 1]),
-        np.array([0, 1]),
-        clean,
-        observed,
-        np.array([1, 0]),
-        np.array([0, 0]),
-        states,
-    )
-    assert found.test_accuracy == 0.5
-    assert found.noisy_val_accuracy == 0.5
-    assert found.clean_accuracy == 3 / 4
-    assert found.noisy_accuracy == 4 / 5
-    assert found.memorised == 2 / 3
-    assert found.recovered == 1 / 2
-
-
-def test_signal_and_noise_of_labels_by_hand() -> None:
-    signal, noise = label_directions(np.array([0, 0, 1, -1]), np.array([0, 1, 1, 1]), 2)
-    np.testing.assert_allclose(signal, [[1 / 3, -1 / 3], [1 / 3, -1 / 3], [-2 / 3, 2 / 3], [0, 0]])
-    np.testing.assert_allclose(noise, [[0.5, -0.5], [-0.5, 0.5], [0, 0], [0, 0]])
-
-
-def test_a_full_rank_head_is_the_trained_classifier(tmp_path: Path) -> None:
-    recorder = train_toy(prepared_toy({"name": "spectral_truncation", "mode": "head", "rank": 128}), tmp_path)
-    before, after = recorder.rows[-2], recorder.rows[-1]
-    assert (before.stage, after.stage) == ("train", "refine")
-    assert after.test_accuracy == before.test_accuracy
-    assert after.test_loss == pytest.approx(before.test_loss, abs=1e-5)
-
-
-def test_a_probe_is_recorded_and_drawn_and_changes_no_weight(tmp_path: Path) -> None:
-    stack = {"name": "spectral_truncation", "rank": 15}
-    plain = train_toy(prepared_toy(stack), tmp_path / "plain")
-    probed = train_toy(prepared_toy({**stack, "probe_epochs": [0, 1]}), tmp_path / "probed")
-    assert plain.record({}).weights_sha256 == probed.record({}).weights_sha256
-    assert [row.epochs for row in plain.probes] == [3]
-    assert [row.epochs for row in probed.probes] == [0, 1, 3]
-    end = probed.probes[-1]
-    assert set(end.others) == {
-        "full_rank_ridge", "nearest_class_mean", "random_projection", "rest_of_components", "untrained_ridge",
-        "untrained_truncated",
-    }  # fmt: skip
-    at_rank = dict(zip(end.places, end.judged, strict=True))[15]
-    assert at_rank.test_accuracy == probed.rows[-1].test_accuracy
-    assert end.noise_energy is not None
-    assert end.noise_energy == sorted(end.noise_energy)
-    record = probed.record({})
-    assert type(record).from_dict(record.as_dict()).probes == probed.probes
-    probed.write(record, tmp_path / "files")
-    assert (tmp_path / "files" / "probe_spectral_truncation.png").stat().st_size > 20_000
-
-
-@pytest.mark.parametrize(
-    ("stack", "message"),
-    [
-        ({"name": "spectral_truncation", "rank": 129}, "have 128 dimensions, but 129 shall be kept"),
-        ({"name": "spectral_truncation", "mode": "head", "features": "untrained"}, "untrained network knows nothing"),
-        ({"name": "spectral_truncation", "probe_epochs": [1, 9]}, r"from 0 to 3, but got \[9\]"),
-        ({"name": "mahalanobis", "rank": 129}, "have 128 dimensions, but 129 are asked for"),
-        ({"name": "mahalanobis"}, "120 examples cannot show the covariance of 128 dimensions"),
-    ],
-)
-def test_settings_that_cannot_work_are_refused_before_training(stack: dict[str, Any], message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        prepared_toy(stack)
-
-
-def test_a_rank_cannot_be_chosen_without_a_validation_split(tmp_path: Path) -> None:
-    import dataclasses
-
-    dataset = toy_dataset()
-    empty = dataclasses.replace(dataset.validation, **{
-        name: getattr(dataset.validation, name)[:0] for name in ("inputs", "targets", "index")
-    })  # fmt: skip
-    dataset = dataclasses.replace(dataset, validation=empty)
-    run = prepared_toy("spectral_truncation", dataset, toy_labels(dataset))
-    with pytest.raises(UserError, match="chosen on the noisy validation split, but there is none"):
-        train_toy(run, tmp_path)
-
-
-@pytest.mark.parametrize("bias", [True, False])
-def test_a_replaced_classifier_is_the_one_given(bias: bool) -> None:
-    network = torch.nn.Sequential(torch.nn.Linear(3, 2, bias=bias))
-    replace_classifier(network, torch.ones(2, 3), torch.ones(2))
-    assert torch.equal(network(torch.ones(1, 3)), torch.full((1, 2), 4.0))

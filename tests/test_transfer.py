@@ -10,109 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
-from torch.nn import functional
 
 from noisybench.errors import UserError
-from noisybench.mitigations._heads import ResidualMLP
 from noisybench.mitigations.lora import adaptable
-from noisybench.mitigations.nmtune import consistency, covariance, dominance
 from noisybench.networks import build_network, published_weights
 from noisybench.registry import find
 from noisybench.runner import prepare
-from noisybench.shifts import shift
 from noisybench.tuning import Frozen, Tuned, on_frozen, split_network
 from tests.helpers import TRANSFER, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
-
-def points(seed: int = 0, count: int = 20, width: int = 6) -> torch.Tensor:
-    return torch.randn(count, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
 # Regularisers
-
-
-@given(st.integers(0, 1000), st.floats(0.1, 10))
-@settings(max_examples=50, deadline=None)
-def test_consistency_is_a_distance_of_directions(seed: int, scale: float) -> None:
-    features, changed = points(seed), points(seed + 1)
-    found = consistency(changed, features)
-    cosine = functional.cosine_similarity(changed, features)
-    torch.testing.assert_close(found, (2 - 2 * cosine).mean())
-    torch.testing.assert_close(consistency(scale * changed, features), found)
-    torch.testing.assert_close(6 * consistency(changed, features, by_element=True), found)
-    assert consistency(features, features) == pytest.approx(0, abs=1e-12)
-    assert consistency(-features, features) == pytest.approx(4)
-
-
-def test_no_gradient_reaches_the_features() -> None:
-    features = points().requires_grad_()
-    consistency(points(1).requires_grad_(), features).backward()
-    assert features.grad is None
-
-
-def test_covariance_by_hand() -> None:
-    rows = points().tolist()
-    means = [sum(row[i] for row in rows) / 20 for i in range(6)]
-    total = 0.0
-    for a in range(6):
-        for b in range(6):
-            if a != b:
-                total += (sum((row[a] - means[a]) * (row[b] - means[b]) for row in rows) / 19) ** 2
-    assert covariance(points()).item() == pytest.approx(total / 6)
-    assert covariance(points() + 5).item() == pytest.approx(total / 6)
-    assert covariance(3 * points()).item() == pytest.approx(81 * total / 6)
-    assert covariance(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])).item() == 0
-    with pytest.raises(ValueError, match="at least two rows"):
-        covariance(points(count=1))
-
-
-def test_dominance_of_one_direction_and_of_none() -> None:
-    alone = torch.outer(torch.arange(1.0, 5), torch.arange(1.0, 4)).double()
-    assert dominance(alone).item() == pytest.approx(-1, abs=1e-6)
-    even = torch.linalg.qr(points())[0]
-    assert dominance(even).item() == pytest.approx(-1 / 6)
-    singular = np.linalg.svd(points().numpy(), compute_uv=False)
-    assert dominance(points(), 3).item() == pytest.approx(-(singular[:3] / singular.sum()).mean())
-    assert dominance(7 * points(), 3).item() == pytest.approx(dominance(points(), 3).item())
-    centred = points() + 100
-    assert dominance(centred, center=True).item() == pytest.approx(dominance(points() - points().mean(0)).item())
-    assert torch.autograd.gradcheck(dominance, (points(count=5, width=3).requires_grad_(),))
-
-
-# Heads
-
-
-def test_the_head_has_as_many_weights_as_the_formula_says() -> None:
-    width, classes = 16, 10
-    head = on_frozen(
-        nn.Sequential(nn.Flatten(), nn.Linear(4, width), nn.Linear(width, classes)),
-        lambda each: ResidualMLP(each, 4, 1, True, 1.0),
-    )
-    trained = sum(each.numel() for each in head.parameters() if each.requires_grad)
-    assert trained == 8 * width**2 + 14 * width + (width + 1) * classes
-
-
-def test_a_head_whose_output_is_zero_changes_nothing() -> None:
-    head = ResidualMLP(6, 4, 1, True, 1.0)
-    last: Any = head.layers[-1]
-    nn.init.zeros_(last.weight)
-    nn.init.zeros_(last.bias)
-    features = points().float()
-    assert torch.equal(head(features), features)
-    assert consistency(head(features), features).item() == pytest.approx(0, abs=1e-6)
-
-
-def test_without_weights_nmtune_is_the_perceptron(tmp_path: Path) -> None:
-    probe = train_toy(prepared_toy("mlp_probe"), tmp_path / "probe")
-    tuned = train_toy(prepared_toy({"name": "nmtune", "strength": 0.0}), tmp_path / "tuned")
-    other = train_toy(prepared_toy("nmtune"), tmp_path / "other")
-    assert probe.record({}).weights_sha256 == tuned.record({}).weights_sha256
-    assert probe.record({}).weights_sha256 != other.record({}).weights_sha256
-    assert {"nmtune.consistency", "nmtune.covariance", "nmtune.dominance"} <= set(other.rows[-1].facts)
-    assert -1 <= other.rows[-1].facts["nmtune.dominance"] < 0
 
 
 @pytest.mark.parametrize("name", ["linear_probe", "nmtune", "lora"])
@@ -222,79 +130,6 @@ def test_flatness_is_recorded_for_every_head(tmp_path: Path) -> None:
         assert f"backbone.{name}" not in whole[-1].facts
         assert f"backbone.{name}" not in head[0].facts, "only at the end"
     assert 0 < head[-1].facts["pretraining_accuracy"] <= 1
-
-
-def test_shifted_copies_have_the_labels_and_order_of_the_test_split(tmp_path: Path) -> None:
-    dataset = find("datasets", "digits").load()(shifts=["rotation:15", "noise:0.2", "inversion"], test_size=100).load()
-    assert list(dataset.shifted) == ["rotation:15", "noise:0.2", "inversion"]
-    for each in dataset.shifted.values():
-        np.testing.assert_array_equal(each.targets, dataset.test.targets)
-        np.testing.assert_array_equal(each.index, dataset.test.index)
-        assert each.inputs.dtype == np.uint8
-    np.testing.assert_array_equal(dataset.shifted["inversion"].inputs, 255 - dataset.test.inputs)
-    plain = find("datasets", "digits").load()(test_size=100).load()
-    assert plain.hash != dataset.hash
-    spec = toy_spec(dataset={"name": "digits", "shifts": ["inversion", "noise:0.2"]}, budget={"epochs": 1})
-    row = train_toy(prepare(spec), tmp_path).rows[-1]
-    assert row.facts["shifted"] == pytest.approx((row.facts["shifted.inversion"] + row.facts["shifted.noise:0.2"]) / 2)
-
-
-def test_shifted_tests_change_nothing_in_training(tmp_path: Path) -> None:
-    runs = [
-        train_toy(
-            prepare(toy_spec(dataset={"name": "digits", "train_size": 100, **more}, budget={"epochs": 1})),
-            tmp_path / name,
-        )
-        for name, more in (("plain", {}), ("shifted", {"shifts": ["inversion"]}))
-    ]
-    assert runs[0].record({}).weights_sha256 == runs[1].record({}).weights_sha256
-    assert runs[0].rows[0].test_accuracy == runs[1].rows[0].test_accuracy
-
-
-def test_a_translation_moves_whole_pixels_and_a_rotation_keeps_the_middle() -> None:
-    image = np.zeros((1, 1, 5, 5), dtype=np.uint8)
-    image[0, 0, 2, 2] = 200
-    moved = shift("translation:1", image)
-    assert moved.sum() == 200
-    assert {tuple(each) for each in np.argwhere(moved[0, 0])} <= {(1, 1), (1, 3), (3, 1), (3, 3)}
-    assert shift("rotation:30", image)[0, 0, 2, 2] == 200
-    quarter = np.zeros((1, 1, 4, 6), dtype=np.uint8)
-    quarter[0, 0, 1:3, 2:4] = 100
-    np.testing.assert_array_equal(shift("rotation:90", quarter), quarter)  # a square in the middle, of no square image
-
-
-def test_noise_has_its_deviation() -> None:
-    image = np.full((20, 1, 30, 30), 128, dtype=np.uint8)
-    assert shift("noise:0.1", image).std() == pytest.approx(25.5, rel=0.02)
-    np.testing.assert_array_equal(shift("noise:0.1", image), shift("noise:0.1", image))
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("rotate:15", "there is no shift `rotate`; did you mean `rotation`"),
-        ("rotation", "expected `rotation:AMOUNT`, a number above 0"),
-        ("noise:-1", "expected `noise:AMOUNT`"),
-        ("inversion:2", "expected `inversion` alone"),
-    ],
-)
-def test_shifts_that_are_none_are_refused(name: str, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        shift(name, np.zeros((1, 1, 2, 2), dtype=np.uint8))
-
-
-def test_parts_have_nothing_in_common() -> None:
-    def load(part: list[float]) -> Any:
-        return find("datasets", "digits").load()(part=part, test_fraction=0.1).load()
-
-    first, second = load([0, 0.6]), load([0.6, 1])
-    rows = [set(split.index) for each in (first, second) for split in (each.train, each.validation, each.test)]
-    assert sum(map(len, rows)) == len(set.union(*rows)) == 1797
-    with pytest.raises(UserError, match=r"two shares from 0 to 1, the first smaller, but got \[0.6, 0.2\]"):
-        load([0.6, 0.2])
-
-
-# Bad input
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,11 @@ from sklearn.metrics import roc_auc_score
 
 from noisybench.configuration import read_yaml
 from noisybench.dataset import NONE
-from noisybench.mitigation import TrainingSet
 from noisybench.mitigations._detection import linear_separation
 from noisybench.records import EpochRow, RunRecord
 from noisybench.registry import find
 from noisybench.tracking import Store
+from noisybench.training_set import TrainingSet
 from tests.helpers import prepared_toy
 
 FORTY = {"name": "web", "source": "shuffled", "out_of_distribution": 0.4}

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from noisybench.errors import UserError
-from noisybench.mitigation import Batch
 from noisybench.mitigations import _pseudo_loss as parts
 from noisybench.mitigations._detection import can_be_separated, linear_separation, two_components
 from noisybench.mitigations.dividemix import DivideMix, entropy
 from noisybench.mitigations.lsa import LSA, turn
 from noisybench.registry import find
+from noisybench.training_set import Batch
 from tests.helpers import prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 from tests.test_mitigations import ConstantTask
 
@@ -479,7 +479,8 @@ def test_dividemix_plans_half_labelled_and_half_unlabelled(tmp_path: Path) -> No
 def test_dividemix_takes_published_settings_by_declared_knowledge(
     rate: float, kind: str, classes: int, weight: float, threshold: float, penalty: bool
 ) -> None:
-    from noisybench.mitigation import Knowledge, TrainingSet
+    from noisybench.mitigation import Knowledge
+    from noisybench.training_set import TrainingSet
 
     remedy = DivideMix(settings="paper")
     assert remedy.knowledge == ("noise_rate", "noise_type")
@@ -515,7 +516,7 @@ def test_ensembles_deploy_the_mean_prediction(tmp_path: Path) -> None:
     run = prepared_toy(["ensemble", "mixup"])
     recorder = train_toy(run, tmp_path)
     task_class = find("tasks", "classification").load()
-    from noisybench.mitigation import TrainingSet
+    from noisybench.training_set import TrainingSet
 
     data = TrainingSet(torch.from_numpy(run.dataset.train.inputs[:]), torch.from_numpy(run.labels.train), 10)
     task = task_class(toy_spec(["ensemble", "mixup"]).budget, 0, data, run.stack)

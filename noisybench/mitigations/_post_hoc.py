@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.features import classifier
-from noisybench.mitigation import LazyTensor
 from noisybench.spectrum import check_features
 from noisybench.task import Task
+from noisybench.training_set import LazyTensor
 
 Inputs = Tensor | LazyTensor
 

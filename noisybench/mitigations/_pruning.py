@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.errors import UserError
-from noisybench.mitigation import Detector, Mitigation, TrainingSet, public_name
+from noisybench.mitigation import Detector, Mitigation, public_name
 from noisybench.mitigations._detection import Components, two_components
 from noisybench.parameters import parameter
 from noisybench.task import Task
+from noisybench.training_set import TrainingSet
 
 
 class Selection(Mitigation, abc.ABC):

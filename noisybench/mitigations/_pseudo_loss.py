@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from noisybench.features import classifier
-from noisybench.mitigation import Batch, Detector, Mitigation, TrainingSet, probabilities_in_float32
+from noisybench.mitigation import Detector, Mitigation
 from noisybench.mitigations._detection import Components, Mixture, two_components
 from noisybench.parameters import parameter
 from noisybench.task import Task
+from noisybench.training_set import Batch, TrainingSet, probabilities_in_float32
 
 
 def sharpened(probabilities: Tensor, power: float) -> Tensor:

@@ -12,17 +12,11 @@ from torch.nn import functional
 from noisybench.auxiliary import AuxiliaryRun
 from noisybench.checkpoints import weights_digest
 from noisybench.features import classifier
-from noisybench.mitigation import (
-    Batch,
-    Mitigation,
-    Stack,
-    TrainingSet,
-    cross_entropy,
-    probabilities_in_float32,
-    public_name,
-)
+from noisybench.mitigation import Mitigation, public_name
 from noisybench.seeds import torch_seed
+from noisybench.stack import Stack
 from noisybench.task import Task
+from noisybench.training_set import Batch, TrainingSet, cross_entropy, probabilities_in_float32
 
 GRADIENT_BYTES = 2**28
 """Memory for gradients of single examples, which decides how many are taken at a time."""

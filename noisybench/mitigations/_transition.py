@@ -8,9 +8,10 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
-from noisybench.mitigation import Batch, Mitigation, TrainingSet, cross_entropy
+from noisybench.mitigation import Mitigation
 from noisybench.parameters import parameter
 from noisybench.task import Task
+from noisybench.training_set import Batch, TrainingSet, cross_entropy
 
 
 class TransitionCorrection(Mitigation):

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisybench.mitigation import TrainingSet
 from noisybench.mitigations._detection import Components
 from noisybench.mitigations._pruning import Pruning, beyond_schedule
 from noisybench.mitigations._scores import Watched
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
 from noisybench.task import Task
+from noisybench.training_set import TrainingSet
 
 
 class AUM(Pruning):

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from noisybench.mitigation import Batch, Mitigation
+from noisybench.mitigation import Mitigation
 from noisybench.parameters import parameter
 from noisybench.task import Task
+from noisybench.training_set import Batch
 
 PAPER = {"soft": 0.95, "hard": 0.8}
 

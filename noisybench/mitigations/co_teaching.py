@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisybench.mitigation import Batch, Mitigation, cross_entropy
+from noisybench.mitigation import Mitigation
 from noisybench.parameters import parameter
 from noisybench.task import Task
+from noisybench.training_set import Batch, cross_entropy
 
 
 class CoTeaching(Mitigation):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from noisybench.mitigation import Batch, Mitigation
+from noisybench.mitigation import Mitigation
 from noisybench.task import Task
+from noisybench.training_set import Batch
 
 
 class CrossEntropy(Mitigation):

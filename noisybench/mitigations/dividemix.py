@@ -9,19 +9,12 @@ from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from noisybench.mitigation import (
-    Batch,
-    Detector,
-    Mitigation,
-    Planned,
-    TrainingSet,
-    cross_entropy,
-    probabilities_in_float32,
-)
+from noisybench.mitigation import Detector, Mitigation
 from noisybench.mitigations._detection import Components, two_components
 from noisybench.mitigations._pseudo_loss import imbalance, sharpened
 from noisybench.parameters import parameter
 from noisybench.task import Task
+from noisybench.training_set import Batch, Planned, TrainingSet, cross_entropy, probabilities_in_float32
 
 RAMP = 16
 """Epochs after the warm-up in which the weight of the unlabelled loss grows."""

@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from noisybench.mitigation import TrainingSet
 from noisybench.mitigations._pruning import Pruning, beyond_schedule
 from noisybench.mitigations._scores import EarlyScores
 from noisybench.parameters import parameter
 from noisybench.task import Task
+from noisybench.training_set import TrainingSet
 
 
 class EL2N(Pruning):

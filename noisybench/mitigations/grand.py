@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.features import classifier
-from noisybench.mitigation import TrainingSet
 from noisybench.mitigations._pruning import Pruning, beyond_schedule
 from noisybench.mitigations._scores import EarlyScores
 from noisybench.parameters import parameter
 from noisybench.task import Task
+from noisybench.training_set import TrainingSet
 
 
 class GraNd(Pruning):

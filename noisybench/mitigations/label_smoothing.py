@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from noisybench.mitigation import Batch, Mitigation, Objective
+from noisybench.mitigation import Mitigation, Objective
 from noisybench.parameters import parameter
 from noisybench.task import Task
+from noisybench.training_set import Batch
 
 
 class LabelSmoothing(Mitigation):

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from noisybench.features import stages
 from noisybench.labels import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
-from noisybench.mitigation import Detector, TrainingSet
+from noisybench.mitigation import Detector
 from noisybench.mitigations._detection import SMALLEST_SIDE, can_be_separated, linear_separation
 from noisybench.mitigations._pseudo_loss import PseudoLossSelection
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
 from noisybench.task import Task
+from noisybench.training_set import TrainingSet
 
 
 class LSA(PseudoLossSelection):

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.errors import UserError
-from noisybench.mitigation import Mitigation, TrainingSet
+from noisybench.mitigation import Mitigation
 from noisybench.mitigations._post_hoc import feature_width, features, gaussian_classifier, replace_classifier
 from noisybench.parameters import parameter
 from noisybench.spectrum import NEGLIGIBLE, Spectrum, spectrum_of
 from noisybench.task import Task
+from noisybench.training_set import TrainingSet
 
 
 class Mahalanobis(Mitigation):

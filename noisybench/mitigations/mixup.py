@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from noisybench.mitigation import Batch, Mitigation, Objective
+from noisybench.mitigation import Mitigation, Objective
 from noisybench.parameters import parameter
 from noisybench.task import Task
+from noisybench.training_set import Batch
 
 
 class Mixup(Mitigation):

@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from noisybench.features import captured
-from noisybench.mitigation import Batch, Objective
+from noisybench.mitigation import Objective
 from noisybench.mitigations._heads import OnMLP
 from noisybench.parameters import parameter
 from noisybench.task import Task
+from noisybench.training_set import Batch
 from noisybench.tuning import Tuned
 
 COLLAPSED = 0.1

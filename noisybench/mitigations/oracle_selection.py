@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from noisybench.labels import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
-from noisybench.mitigation import TrainingSet
 from noisybench.mitigations._pruning import Selection
 from noisybench.task import Task
+from noisybench.training_set import TrainingSet
 
 
 class OracleSelection(Selection):

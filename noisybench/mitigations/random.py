@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from noisybench.mitigation import TrainingSet
 from noisybench.mitigations._pruning import Selection, chosen
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
 from noisybench.task import Task
+from noisybench.training_set import TrainingSet
 
 
 class Random(Selection):

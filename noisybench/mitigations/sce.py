@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from noisybench.mitigation import Batch, Mitigation, cross_entropy, probabilities_in_float32
+from noisybench.mitigation import Mitigation
 from noisybench.parameters import parameter
 from noisybench.task import Task
+from noisybench.training_set import Batch, cross_entropy, probabilities_in_float32
 
 
 class SymmetricCrossEntropy(Mitigation):

@@ -15,10 +15,11 @@ from noisybench.auxiliary import AuxiliaryRun
 from noisybench.checkpoints import matching_weights
 from noisybench.errors import UserError
 from noisybench.features import backbone_weights, classifier
-from noisybench.mitigation import Mitigation, TrainingSet
+from noisybench.mitigation import Mitigation
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream, torch_seed
 from noisybench.task import Task
+from noisybench.training_set import TrainingSet
 
 
 class SimCLR(Mitigation):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from noisybench.errors import UserError
 from noisybench.features import classifier
-from noisybench.mitigation import Mitigation, Probe, TrainingSet
+from noisybench.mitigation import Mitigation, Probe
 from noisybench.mitigations._post_hoc import (
     Inputs,
     feature_width,
@@ -30,6 +30,7 @@ from noisybench.spectrum import (
     spectrum_of,
 )
 from noisybench.task import Task
+from noisybench.training_set import TrainingSet
 
 
 class SpectralTruncation(Mitigation):

@@ -27,12 +27,13 @@ from torch.nn import functional
 
 from noisybench.augmentation import crop_and_flip
 from noisybench.bench import read_suite
-from noisybench.mitigation import Stack, TrainingSet
 from noisybench.networks import build_network
 from noisybench.noise import NoiseModel
 from noisybench.registry import entries, find
 from noisybench.runner import quiet_lightning
 from noisybench.spec import Budget
+from noisybench.stack import Stack
+from noisybench.training_set import TrainingSet
 from tests.helpers import toy_dataset
 from tests.test_leaderboard import record
 

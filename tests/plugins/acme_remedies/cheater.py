@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from noisybench.mitigation import Batch, Mitigation
+from noisybench.mitigation import Mitigation
 from noisybench.task import Task
+from noisybench.training_set import Batch
 
 
 class Cheater(Mitigation):

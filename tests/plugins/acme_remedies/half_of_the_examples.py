@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from noisybench.mitigation import Mitigation, TrainingSet
+from noisybench.mitigation import Mitigation
 from noisybench.parameters import parameter
 from noisybench.task import Task
+from noisybench.training_set import TrainingSet
 
 
 class HalfOfTheExamples(Mitigation):

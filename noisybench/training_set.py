@@ -1,0 +1,149 @@
+"""What mitigations and tasks see of the data: the training set without the truth, and batches of it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from noisybench.dataset import LazyImages
+
+
+class LazyTensor:
+    """(N, C, H, W) uint8 images on disk, read portion by portion: ``images[slice or index tensor]`` is a tensor."""
+
+    def __init__(self, images: LazyImages) -> None:
+        self._images = images
+        self.shape = torch.Size(images.shape)
+        self.device = torch.device("cpu")
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: slice | Tensor) -> Tensor:
+        rows = index.cpu().numpy() if isinstance(index, Tensor) else index
+        return torch.from_numpy(self._images[rows])
+
+
+@dataclass
+class HeldOut:
+    """A validation split with (M,) observed targets, as wrong as those of the training set, to choose settings by."""
+
+    inputs: Tensor | LazyTensor
+    targets: Tensor
+
+
+@dataclass
+class TrainingSet:
+    """All that a mitigation sees of the training data: no clean target, noise kind or rate is in it.
+
+    Attributes:
+        inputs: (N, C, H, W) uint8, or float32 where they are features; a tensor, or what is indexed like one where the
+            images do not fit in memory.
+        targets: (N,) int64 observed targets.
+        num_classes: number of classes.
+        held_out: the noisy validation split, where there is one.
+    """
+
+    inputs: Tensor | LazyTensor
+    targets: Tensor
+    num_classes: int
+    held_out: HeldOut | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @functools.cached_property
+    def inputs_digest(self) -> str:
+        """SHA-256 over all inputs."""
+        digest = hashlib.sha256(repr(tuple(self.inputs.shape)).encode())
+        for start in range(0, len(self), 4096):
+            digest.update(self.inputs[start : start + 4096].cpu().numpy().tobytes())
+        return digest.hexdigest()
+
+    @functools.cached_property
+    def targets_digest(self) -> str:
+        """SHA-256 over the observed targets."""
+        return hashlib.sha256(self.targets.cpu().numpy().tobytes()).hexdigest()
+
+    def place(self, device: torch.device) -> None:
+        """Copy targets to the training device once, and inputs where they take at most half of its free memory."""
+        self.targets = self.targets.to(device)
+        if isinstance(self.inputs, LazyTensor) or device.type == "cpu":
+            return
+        free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
+        if self.inputs.nbytes < free / 2:
+            self.inputs = self.inputs.to(device)
+
+
+@dataclass
+class Batch:
+    """One step's examples, on the training device.
+
+    Attributes:
+        views: independently augmented (B, C, H, W) float tensors of the same examples, by their names in `VIEWS`.
+        observed: (B,) int64 observed targets.
+        index: (B,) int64 positions in the training set.
+        num_classes: number of classes.
+        soft: (B, C) target probabilities where a mitigation has replaced the observed targets.
+        part: which part of the epoch it belongs to, where a mitigation planned the epoch.
+    """
+
+    views: dict[str, Tensor]
+    observed: Tensor
+    index: Tensor
+    num_classes: int
+    soft: Tensor | None = None
+    part: int = 0
+
+    @property
+    def inputs(self) -> Tensor:
+        """The weak view."""
+        return self.views["weak"]
+
+    @property
+    def targets(self) -> Tensor:
+        """(B, C) target probabilities: the soft ones, else one-hot observed targets."""
+        if self.soft is not None:
+            return self.soft
+        return functional.one_hot(self.observed, self.num_classes).to(self.inputs.dtype)
+
+    def with_targets(self, soft: Tensor, views: dict[str, Tensor] | None = None) -> Batch:
+        """The same batch with other target probabilities, and other inputs where given."""
+        return replace(self, soft=soft, views=self.views if views is None else views)
+
+
+VIEWS = {
+    "weak": "the budget's augmentation; always there",
+    "weak_2": "a second draw of it",
+    "strong": "resized crop and one operation of RandAugment",
+    "contrastive": "resized crop, flip, colour jitter, grey",
+}
+"""The views that a mitigation may ask for."""
+
+
+@dataclass
+class Planned:
+    """One step of an epoch that a mitigation plans itself.
+
+    Attributes:
+        index: (B,) int64 positions in the training set.
+        part: handed on to the batch.
+    """
+
+    index: Tensor
+    part: int = 0
+
+
+def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
+    """(B,) cross-entropy in nats of (B, C) logits against the batch's targets, hard or soft."""
+    return functional.cross_entropy(logits, batch.observed if batch.soft is None else batch.soft, reduction="none")
+
+
+def probabilities_in_float32(logits: Tensor) -> Tensor:
+    """(B, C) softmax in single precision, also where the network ran in bfloat16."""
+    return logits.float().softmax(1)
