@@ -13,7 +13,7 @@ from noisybench.leaderboard.table import Cell, Row, describe_published, footnote
 
 from noisybench.records import SELECTION_RULES
 
-CURVES = ("test_accuracy", "noisy_val_accuracy", "memorised", "detection_auroc")
+CURVES = ("test_score", "noisy_val_score", "memorised", "detection_auroc")
 
 
 def to_html(cells: Sequence[Cell]) -> str:
@@ -38,6 +38,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "footnote": footnote(cell),
         "warnings": list(cell.warnings),
         "rule": cell.rule,
+        "metric": cell.example.metric,
         "rows": [_row(row, cell.ranking.ranks.get(row.stack)) for row in cell.rows],
     }
 

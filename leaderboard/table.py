@@ -108,7 +108,9 @@ def _cell(records: list[RunRecord], rule: str, test: Test) -> Cell:
         for row in rows
     }
     first = records[0]
-    ranking = rank(values, test, resolution=1 / first.manifest["dataset"]["sizes"]["test"])
+    ranking = rank(
+        values, test, resolution=1 / first.manifest["dataset"]["sizes"]["test"] if first.metric == "accuracy" else 1e-4
+    )
     return Cell(
         " · ".join(each for each in (first.dataset, first.noise, first.task) if each),
         first.label_set,

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.dataset import Dataset
+from noisybench.dataset import Dataset, Split
 from noisybench.noise import ClassConditional
+from noisybench.seeds import Stream
 
 
 class Clean(ClassConditional):
     """No noise: the observed targets are the best known ones."""
 
+    tasks = ("classification", "segmentation")
     convention = "no label is changed"
+
+    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
+        """The targets."""
+        return split.targets.copy()
 
     def nominal_rate(self, dataset: Dataset) -> float:
         """Zero."""

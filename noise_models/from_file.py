@@ -26,6 +26,7 @@ class FromFile(NoiseModel):
     very dataset. The dataset's own targets count as the clean ones.
     """
 
+    tasks = ("classification", "segmentation")
     convention = "labels as given; the realised rate is measured against the dataset's own targets"
 
     needs_classes = False
@@ -47,6 +48,11 @@ class FromFile(NoiseModel):
         if self.path is None:
             raise UserError("noise.path: give the file or the folder that holds the labels, e.g. noise.path=labels.csv")
         path = self.path.expanduser()
+        if split.targets.ndim > 1 and not path.is_dir():
+            raise UserError(
+                "noise.path: masks are frozen in a folder that `noisybench labels make` has written; bring masks of your own "
+                "with noise=from_folder"
+            )
         return self._frozen(path, dataset, split) if path.is_dir() else self._table(path, dataset, split)
 
     def replace(self, dataset: Dataset, split: Split) -> labels.Replaced | None:

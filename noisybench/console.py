@@ -100,8 +100,8 @@ class Display:
             self._active[identity] = f"{event.spec.title} · starting"
         elif event.kind == "epoch":
             data = event.data
-            # Not the test accuracy: nobody should read it while training.
-            held_out = data.get("noisy_val_accuracy")
+            # Not the test score: nobody should read it while training.
+            held_out = data.get("noisy_val")
             shown = "" if held_out is None else f" · {100 * held_out:.1f} % on noisy validation"
             self._active[identity] = f"{event.spec.title} · epoch {data['epoch'] + 1}/{data['epochs']}{shown}"
         elif event.kind == "auxiliary":

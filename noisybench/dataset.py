@@ -27,6 +27,23 @@ MEMORY_SHARE = 0.15
 """Largest part of the free memory that one split's images may take; larger ones stay on disk."""
 
 
+IGNORED = 255
+"""In masks: nobody has labelled this pixel; it counts nowhere."""
+
+Targets = NDArray[Any]
+"""(N,) int64 classes of examples, or (N, H, W) uint8 classes of pixels, which may be `IGNORED`."""
+
+
+def target_bytes(targets: Targets) -> bytes:
+    """Targets as bytes that are the same on every machine: int64 little-endian, masks as they are."""
+    return targets.tobytes() if targets.dtype == np.uint8 else targets.astype("<i8").tobytes()
+
+
+def known(targets: Targets) -> NDArray[np.bool_]:
+    """Like the targets, where a class is known."""
+    return targets != IGNORED if targets.dtype == np.uint8 else targets >= 0
+
+
 @dataclass(frozen=True)
 class Examples:
     """Inputs and targets as a source stores them.
@@ -34,15 +51,20 @@ class Examples:
     Attributes:
         inputs: (N, C, H, W) uint8, or float32 where they are features of (N, D, 1, 1); in memory, or memory-mapped where
             they would not fit.
-        targets: (N,) int64 class indices; in a training part also `NONE` and `UNKNOWN`, where there are given labels.
-        given: (N,) int64 labels that came with the examples, where these are not the targets.
+        targets: (N,) int64 class indices; in a training part also `NONE` and `UNKNOWN`, where there are given labels. Or
+            (N, H, W) uint8 masks of class indices and `IGNORED`.
+        given: labels that came with the examples, where these are not the targets.
         skipped: where damaged images were left out, as the user chose.
+        held_out: (N,) which examples the source itself sets aside for validation.
+        names: (N,) of the examples' files without suffix, where they have some.
     """
 
     inputs: NDArray[Any]
-    targets: NDArray[np.int64]
-    given: NDArray[np.int64] | None = None
+    targets: Targets
+    given: Targets | None = None
     skipped: tuple[str, ...] = ()
+    held_out: NDArray[np.bool_] | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -86,14 +108,15 @@ class Split:
     Attributes:
         inputs: (N, C, H, W) uint8; lazy where a copy would not fit in memory.
         targets: (N,) int64, the best known targets; `NONE` and `UNKNOWN` may stand among them, but not in a test split.
+            Or (N, H, W) uint8 masks.
         index: (N,) int64, the row of each example in its source; label files refer to it.
-        given: (N,) int64 labels that came with the examples, where these are not the targets.
+        given: like the targets, labels that came with the examples, where these are not the targets.
     """
 
     inputs: Images
-    targets: NDArray[np.int64]
+    targets: Targets
     index: NDArray[np.int64]
-    given: NDArray[np.int64] | None = None
+    given: Targets | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -128,6 +151,8 @@ class Dataset:
     """Damaged images that the user chose to leave out."""
     shifted: Mapping[str, Split] = field(default_factory=dict)
     """Further test splits of the same classes from other distributions, by name."""
+    source_names: tuple[str, ...] = ()
+    """Of the source's rows, where they came from files."""
 
     @property
     def num_classes(self) -> int:
@@ -144,7 +169,7 @@ class Dataset:
                 digest.update(split.inputs[start : start + 4096].tobytes())
             for array in (split.targets, split.index, split.given):
                 if array is not None:
-                    digest.update(array.astype("<i8").tobytes())
+                    digest.update(target_bytes(array))
         return digest.hexdigest()
 
 
@@ -226,13 +251,16 @@ class DatasetSource(Parameterised, abc.ABC):
         if test is None:
             if examples.given is not None:
                 raise UserError("dataset: there is no test split whose labels are known; fetch it as well")
-            held_out = stratified(examples.targets[rows], round(self.test_fraction * len(rows)), stream)
+            held_out = stratified(_strata(examples.targets)[rows], round(self.test_fraction * len(rows)), stream)
             rows, test_rows, test = rows[~held_out], rows[held_out], examples
-        labels = examples.labels
-        held_out = stratified(labels[rows], round(self.validation_fraction * len(rows)), stream)
+        labels = _strata(examples.labels)
+        if examples.held_out is None:
+            held_out = stratified(labels[rows], round(self.validation_fraction * len(rows)), stream)
+        else:
+            held_out = examples.held_out[rows]
         train_rows, validation_rows = rows[~held_out], rows[held_out]
         train_rows = _subset(labels, train_rows, self.train_size, stream, "train_size")
-        test_rows = _subset(test.targets, test_rows, self.test_size, stream, "test_size")
+        test_rows = _subset(_strata(test.targets), test_rows, self.test_size, stream, "test_size")
         test_split = _take(test, test_rows)
         return Dataset(
             name=type(self).__module__.rsplit(".", 1)[-1],
@@ -244,6 +272,7 @@ class DatasetSource(Parameterised, abc.ABC):
             source_size=source_size,
             outside=outside,
             skipped=examples.skipped + test.skipped if test is not examples else examples.skipped,
+            source_names=examples.names,
         )
 
     def _part_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -282,6 +311,9 @@ class DatasetSource(Parameterised, abc.ABC):
                 continue
             if len(each.inputs) != len(each.targets) or not len(each.targets):
                 raise UserError(f"dataset: {len(each.inputs)} {split} inputs but {len(each.targets)} targets")
+            if each.targets.ndim > 1:
+                self._check_masks(each, split, len(class_names))
+                continue
             labels = each.labels
             low, high = int(labels.min()), max(int(labels.max()), int(each.targets.max()))
             if low < 0 or high >= len(class_names):
@@ -290,15 +322,48 @@ class DatasetSource(Parameterised, abc.ABC):
                     f"{len(class_names) - 1}"
                 )
 
+    def _check_masks(self, examples: Examples, split: str, classes: int) -> None:
+        if self.held_out_classes or self.shifts:
+            raise UserError(
+                "dataset: held_out_classes and shifts are for images of one class, not for masks; leave them out"
+            )
+        for masks in (examples.targets, examples.given):
+            if masks is None:
+                continue
+            if masks.shape != (len(examples.inputs), *examples.inputs.shape[2:]):
+                raise UserError(
+                    f"dataset: {split} images are {examples.inputs.shape}, but their masks {masks.shape}; give each pixel a label"
+                )
+            labels = known(masks)
+            if int(masks.max(initial=0, where=labels)) >= classes:
+                raise UserError(
+                    f"dataset: {split} masks have values up to {masks.max(where=labels, initial=0)}, but {classes} classes allow "
+                    f"0 to {classes - 1}, and {IGNORED} for no label"
+                )
+            empty = np.flatnonzero(~labels.any(axis=(1, 2)))
+            if len(empty):
+                raise UserError(
+                    f"dataset: {len(empty)} {split} images have no labelled pixel, the first in row {empty[0]}; leave them out"
+                )
+
+
+def _strata(targets: Targets) -> NDArray[np.int64]:
+    """(N,) what to balance splits by: the class; masks have many, so all are alike."""
+    return np.zeros(len(targets), dtype=np.int64) if targets.ndim > 1 else targets
+
 
 def _of_classes(examples: Examples, kept: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows whose label is one of the kept classes, and the others."""
+    """Rows whose label is one of the kept classes, and the others; every mask is kept."""
+    if examples.targets.ndim > 1:
+        return np.arange(len(examples.targets)), np.arange(0)
     inside = np.isin(examples.labels, kept)
     return np.flatnonzero(inside), np.flatnonzero(~inside)
 
 
 def _renumbered(examples: Examples, kept: list[int]) -> Examples:
     """The same with the kept classes numbered from 0; an example of another class belongs to none."""
+    if examples.targets.ndim > 1:
+        return examples
 
     def number(labels: NDArray[np.int64]) -> NDArray[np.int64]:
         numbers = np.full(max(int(labels.max(initial=0)), *kept) + 1, NONE, dtype=np.int64)
@@ -345,9 +410,10 @@ def _subset(
 
 
 def _take(examples: Examples, rows: NDArray[np.int64]) -> Split:
-    given = None if examples.given is None else examples.given[rows].astype(np.int64)
+    kind = np.uint8 if examples.targets.ndim > 1 else np.int64
+    given = None if examples.given is None else examples.given[rows].astype(kind)
     inputs = _rows(examples.inputs, rows)
-    return Split(inputs, examples.targets[rows].astype(np.int64), rows.astype(np.int64), given)
+    return Split(inputs, examples.targets[rows].astype(kind), rows.astype(np.int64), given)
 
 
 def _rows(images: NDArray[Any], rows: NDArray[np.int64]) -> Images:

@@ -1,8 +1,9 @@
 """Label sets: what a noise model made of a dataset, with a manifest that pins every byte of it.
 
 Two runs are comparable only on the same label set. A label set lives in a folder as `labels.parquet` or
-`labels.csv` (columns split, index, clean, observed) and `manifest.json`; where images were replaced, they lie beside
-them in `images.npz`. A clean target of -1 says that the image is of none of the classes, -2 that nobody knows.
+`labels.csv` (columns split, index, clean, observed), masks as `masks.npz` (arrays of these names), and `manifest.json`; where
+images were replaced, they lie beside them in `images.npz`. A clean target of -1 says that the image is of none of the
+classes, -2 that nobody knows; 255 in a mask that nobody has labelled the pixel.
 """
 
 from __future__ import annotations
@@ -18,14 +19,18 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.dataset import NONE, UNKNOWN, Dataset
+from noisybench.dataset import NONE, UNKNOWN, Dataset, Targets, known, target_bytes
 from noisybench.errors import UserError
 
 if TYPE_CHECKING:
     import pandas
 
 COLUMNS = ["split", "index", "clean", "observed"]
+MASKS = "masks.npz"
 REPLACED = ("rows", "images")
+
+PORTION = 1024
+"""Masks that are counted at a time."""
 
 STATES = ("clean", "in_distribution", "out_of_distribution", "unknown")
 """What an example's observed label can be: right, of another class, on an image of no class, or nobody knows."""
@@ -33,8 +38,12 @@ STATES = ("clean", "in_distribution", "out_of_distribution", "unknown")
 CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, UNKNOWN_STATE = range(len(STATES))
 
 
-def noise_states(clean: NDArray[np.int64], observed: NDArray[np.int64]) -> NDArray[np.int8]:
-    """(N,) positions in `STATES` from (N,) clean and (N,) observed targets."""
+def noise_states(clean: Targets, observed: Targets) -> NDArray[np.int8]:
+    """Positions in `STATES` from clean and observed targets of the same shape; of pixels without either nobody knows."""
+    if clean.dtype == np.uint8:
+        states = (clean != observed).astype(np.int8) * np.int8(IN_DISTRIBUTION)
+        states[~(known(clean) & known(observed))] = UNKNOWN_STATE
+        return states
     states = np.where(clean == observed, CLEAN, IN_DISTRIBUTION)
     states = np.where(clean == NONE, OUT_OF_DISTRIBUTION, states)
     return np.where(clean == UNKNOWN, UNKNOWN_STATE, states).astype(np.int8)
@@ -58,15 +67,16 @@ class LabelSet:
     """Observed targets of the training and validation split, and their manifest.
 
     Attributes:
-        train: (N,) int64 observed targets.
-        validation: (M,) int64 observed targets.
+        train: (N,) int64 observed targets, or (N, H, W) uint8 masks.
+        validation: (M,) int64 observed targets, or (M, H, W) uint8 masks.
         manifest: `sha256` over the observed targets, dataset, noise model with its parameters, convention and
-            seed, nominal and realised rate, transition counts and the transition matrix where one was used.
+            seed, nominal and realised rate, transition counts and the transition matrix where one was used; of masks also
+            what is left of every class (`masks`).
         replaced: replaced images by split, for noise that changes images as well.
     """
 
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
+    train: Targets
+    validation: Targets
     manifest: dict[str, Any]
     replaced: Mapping[str, Replaced] = field(default_factory=dict)
 
@@ -87,19 +97,19 @@ def with_replaced(dataset: Dataset, replaced: Mapping[str, Replaced]) -> Dataset
 
 
 def observed_hash(
-    train: NDArray[np.int64],
-    validation: NDArray[np.int64],
+    train: Targets,
+    validation: Targets,
     dataset_hash: str,
     replaced: Mapping[str, Replaced] | None = None,
 ) -> str:
     """SHA-256 over the dataset hash, the observed targets and the replaced images.
 
-    Numbers are little-endian int64, the training split comes before the validation split.
+    Numbers are little-endian int64, masks bytes; the training split comes before the validation split.
     """
     digest = hashlib.sha256(dataset_hash.encode())
     for part in (train, validation):
         digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part.astype("<i8").tobytes())
+        digest.update(target_bytes(part))
     for name in ("train", "validation"):
         if replaced and name in replaced:
             digest.update(replaced[name].rows.astype("<i8").tobytes())
@@ -107,25 +117,52 @@ def observed_hash(
     return digest.hexdigest()
 
 
-def rows_hash(*arrays: NDArray[np.int64]) -> str:
+def rows_hash(*arrays: Targets) -> str:
     """SHA-256 over which rows the labels belong to and what they are held against."""
     digest = hashlib.sha256()
     for array in arrays:
-        digest.update(array.astype("<i8").tobytes())
+        digest.update(target_bytes(array))
     return digest.hexdigest()
 
 
-def transition_counts(clean: NDArray[np.int64], observed: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
-    """(C, C) counts: row is the clean class, column the observed one; examples without a known class are left out."""
-    known = clean >= 0
-    place = clean[known] * num_classes + observed[known]
-    return np.bincount(place, minlength=num_classes**2).reshape(num_classes, num_classes)
+def transition_counts(clean: Targets, observed: Targets, num_classes: int) -> NDArray[np.int64]:
+    """(C, C) counts: row is the clean class, column the observed one; what has no known class is left out."""
+    counts = np.zeros(num_classes**2, dtype=np.int64)
+    for start in range(0, len(clean), PORTION):  # masks would need eight times their memory at once
+        rows, columns = clean[start : start + PORTION], observed[start : start + PORTION]
+        counted = known(rows) & known(columns)
+        place = rows[counted].astype(np.int64) * num_classes + columns[counted]
+        counts += np.bincount(place, minlength=num_classes**2)
+    return counts.reshape(num_classes, num_classes)
+
+
+def intersection_over_union(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(C,) IoU of each class from (C, C) counts of pairs, pooled over all pixels; NaN for a class that occurs nowhere."""
+    both = np.diag(counts).astype(np.float64)
+    union = counts.sum(0) + counts.sum(1) - both
+    return np.divide(both, union, out=np.full(len(both), np.nan), where=union > 0)
+
+
+def mask_measures(counts: NDArray[np.int64]) -> dict[str, Any]:
+    """What noise has left of masks, from (C, C) counts of clean and observed classes; class 0 is the background.
+
+    Returns:
+        `iou` by class (None where it occurs nowhere), their mean over the other classes than the background (`miou`), and the
+        area of these after minus before, as a share of that before (`area_bias`).
+    """
+    iou = intersection_over_union(counts)
+    clean, observed = int(counts[1:].sum()), int(counts[:, 1:].sum())
+    return {
+        "miou": None if np.isnan(iou[1:]).all() else float(np.nanmean(iou[1:])),
+        "iou": [None if np.isnan(each) else float(each) for each in iou],
+        "area_bias": observed / clean - 1 if clean else None,
+    }
 
 
 def make_label_set(
     dataset: Dataset,
-    train: NDArray[np.int64],
-    validation: NDArray[np.int64],
+    train: Targets,
+    validation: Targets,
     noise: dict[str, Any],
     matrix: NDArray[np.float64] | None,
     replaced: Mapping[str, Replaced] | None = None,
@@ -163,32 +200,35 @@ def make_label_set(
 
 
 def _measured(
-    clean: NDArray[np.int64],
-    train: NDArray[np.int64],
-    clean_validation: NDArray[np.int64],
-    validation: NDArray[np.int64],
+    clean: Targets,
+    train: Targets,
+    clean_validation: Targets,
+    validation: Targets,
     num_classes: int,
 ) -> dict[str, Any]:
+    counts = transition_counts(clean, train, num_classes)
     measured = {
         "realised_rate": _rate(clean, train),
         "realised_rate_validation": _rate(clean_validation, validation),
-        "transition_counts": transition_counts(clean, train, num_classes).tolist(),
+        "transition_counts": counts.tolist(),
     }
-    if (clean < 0).any():
+    if clean.ndim > 1:
+        measured["masks"] = mask_measures(counts)
+    elif (clean < 0).any():
         counts = np.bincount(noise_states(clean, train), minlength=len(STATES))
         measured["states"] = dict(zip(STATES, counts.tolist(), strict=True))
         measured["outsider_counts"] = np.bincount(train[clean == NONE], minlength=num_classes).tolist()
     return measured
 
 
-def _rate(clean: NDArray[np.int64], observed: NDArray[np.int64]) -> float | None:
+def _rate(clean: Targets, observed: Targets) -> float | None:
     """Share of wrong labels among those of which it is known; an image of no class has a wrong one."""
-    known = clean != UNKNOWN
-    return float(np.mean(clean[known] != observed[known])) if known.any() else None
+    counted = known(clean) & known(observed) if clean.ndim > 1 else clean != UNKNOWN
+    return float(np.mean(clean[counted] != observed[counted])) if counted.any() else None
 
 
 def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parquet", "csv"] = "parquet") -> Path:
-    """Write a label set as a folder. Returns the folder.
+    """Write a label set as a folder; masks have a format of their own. Returns the folder.
 
     Raises:
         UserError: the folder holds another label set already.
@@ -201,14 +241,22 @@ def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parq
     folder.mkdir(parents=True, exist_ok=True)
     applied = labels.applied_to(dataset)
     parts = [("train", applied.train, labels.train), ("validation", applied.validation, labels.validation)]
-    frame = pandas.concat(
-        pandas.DataFrame({"split": name, "index": split.index, "clean": split.targets, "observed": observed})
-        for name, split, observed in parts
-    )
-    if format == "csv":
-        frame.to_csv(folder / "labels.csv", index=False, lineterminator="\n")
+    if labels.train.ndim > 1:
+        columns = {
+            f"{name}_{column}": values
+            for name, split, observed in parts
+            for column, values in zip(COLUMNS[1:], (split.index, split.targets, observed), strict=True)
+        }
+        np.savez_compressed(folder / MASKS, **columns)
     else:
-        frame.to_parquet(folder / "labels.parquet", index=False)
+        frame = pandas.concat(
+            pandas.DataFrame({"split": name, "index": split.index, "clean": split.targets, "observed": observed})
+            for name, split, observed in parts
+        )
+        if format == "csv":
+            frame.to_csv(folder / "labels.csv", index=False, lineterminator="\n")
+        else:
+            frame.to_parquet(folder / "labels.parquet", index=False)
     if labels.replaced:
         arrays = {f"{name}_{part}": getattr(each, part) for name, each in labels.replaced.items() for part in REPLACED}
         np.savez_compressed(folder / "images.npz", **arrays)
@@ -255,31 +303,15 @@ def load(folder: Path) -> LabelSet:
         raise UserError(
             f"{manifest_file}: not a manifest of a label set ({error!r}); make the label set again"
         ) from None
-    tables = [folder / name for name in ("labels.parquet", "labels.csv") if (folder / name).exists()]
-    if not tables:
-        raise UserError(f"{folder}: labels.parquet or labels.csv is missing beside the manifest")
-    table = read_table(tables[0])
-    missing = [column for column in COLUMNS if column not in table]
-    if missing:
-        raise UserError(f"{tables[0]}: column {', '.join(missing)} is missing; expected {', '.join(COLUMNS)}")
-    parts = {name: table[table["split"] == name] for name in ("train", "validation")}
-    try:
-        arrays = {
-            (name, column): part[column].to_numpy(dtype=np.int64)
-            for name, part in parts.items()
-            for column in COLUMNS[1:]
-        }
-    except (ValueError, TypeError, OverflowError):
-        raise UserError(
-            f"{tables[0]}: index, clean and observed must be whole numbers; make the label set again"
-        ) from None
+    place = folder / MASKS
+    arrays = _read_masks(place) if place.exists() else _read_classes(folder)
     train, validation = arrays["train", "observed"], arrays["validation", "observed"]
     replaced = _read_replaced(folder / "images.npz")
     found = observed_hash(train, validation, dataset_hash, replaced)
-    rows = rows_hash(*(arrays[name, column] for name in parts for column in ("index", "clean")))
+    rows = rows_hash(*(arrays[name, column] for name in ("train", "validation") for column in ("index", "clean")))
     if found != stated or rows != manifest.get("rows_sha256"):
         raise UserError(
-            f"{tables[0]}: the labels do not match their manifest (SHA-256 {found[:12]}… is not {stated[:12]}…); "
+            f"{folder}: the labels do not match their manifest (SHA-256 {found[:12]}… is not {stated[:12]}…); "
             "a byte has changed since it was made. Make or copy the label set again"
         )
     measured = _measured(arrays["train", "clean"], train, arrays["validation", "clean"], validation, classes)
@@ -289,6 +321,41 @@ def load(folder: Path) -> LabelSet:
             f"{manifest_file}: {', '.join(wrong)} does not follow from the labels beside it; make the label set again"
         )
     return LabelSet(train, validation, manifest, replaced)
+
+
+def _read_classes(folder: Path) -> dict[tuple[str, str], Targets]:
+    """Columns of the table of labels, by split and name."""
+    tables = [folder / name for name in ("labels.parquet", "labels.csv") if (folder / name).exists()]
+    if not tables:
+        raise UserError(f"{folder}: labels.parquet or labels.csv is missing beside the manifest")
+    table = read_table(tables[0])
+    missing = [column for column in COLUMNS if column not in table]
+    if missing:
+        raise UserError(f"{tables[0]}: column {', '.join(missing)} is missing; expected {', '.join(COLUMNS)}")
+    parts = {name: table[table["split"] == name] for name in ("train", "validation")}
+    try:
+        return {
+            (name, column): part[column].to_numpy(dtype=np.int64)
+            for name, part in parts.items()
+            for column in COLUMNS[1:]
+        }
+    except (ValueError, TypeError, OverflowError):
+        raise UserError(
+            f"{tables[0]}: index, clean and observed must be whole numbers; make the label set again"
+        ) from None
+
+
+def _read_masks(path: Path) -> dict[tuple[str, str], Targets]:
+    """The same of masks."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {
+                (name, column): archive[f"{name}_{column}"]
+                for name in ("train", "validation")
+                for column in COLUMNS[1:]
+            }
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: the masks are damaged ({error}); make or copy the label set again") from None
 
 
 def _read_replaced(path: Path) -> dict[str, Replaced]:

@@ -144,10 +144,14 @@ def calibration_error(probabilities: Floats, targets: NDArray[np.int64], bins: i
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == targets
+    return float(np.abs(calibration_gaps(confidence, right, bins)).sum() / len(targets))
+
+
+def calibration_gaps(confidence: NDArray[np.float64], right: NDArray[np.bool_], bins: int) -> NDArray[np.float64]:
+    """(bins,) sums of right minus confidence by bins of the confidence; those of portions add up."""
     # Bins are (low, high], so that a confidence of exactly 1 has a place.
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    difference = np.bincount(place, weights=right - confidence, minlength=bins)
-    return float(np.abs(difference).sum() / len(targets))
+    return np.bincount(place, weights=right - confidence, minlength=bins)
 
 
 def judge_classifier(

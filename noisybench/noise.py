@@ -33,7 +33,7 @@ class NoiseModel(Parameterised, abc.ABC):
     seed: int = parameter(0, ge=0, help="seed of the noise; independent of the run's seed")
 
     @abc.abstractmethod
-    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
+    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
         """Observed targets of one split.
 
         Args:
@@ -42,7 +42,7 @@ class NoiseModel(Parameterised, abc.ABC):
             stream: the only source of randomness.
 
         Returns:
-            (N,) int64 targets in [0, C).
+            (N,) int64 targets in [0, C), or masks like the split's own.
 
         Raises:
             UserError: the parameters do not fit the dataset.

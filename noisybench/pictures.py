@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.dataset import UNKNOWN, Dataset
-from noisybench.labels import STATES, LabelSet, noise_states
+from noisybench.dataset import IGNORED, UNKNOWN, Dataset
+from noisybench.labels import IN_DISTRIBUTION, STATES, LabelSet, noise_states
 from noisybench.records import DetectorScores, Judged, ProbeRow, RunRecord
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def learning_curves(record: RunRecord, path: Path) -> None:
     """Accuracy, loss and what became of wrong labels, over the epochs."""
     rows = [row for row in record.rows if row.stage == "train"]
     panels = {
-        "accuracy": ("train_accuracy", "noisy_val_accuracy", "test_accuracy"),
+        record.metric: ("train_score", "noisy_val_score", "test_score"),
         "loss (nats)": ("train_loss", "noisy_val_loss", "test_loss"),
         "wrongly labelled examples": ("memorised", "recovered", "detection_auroc"),
     }
@@ -43,7 +43,7 @@ def learning_curves(record: RunRecord, path: Path) -> None:
             values = [getattr(row, name) for row in rows]
             if any(value is not None for value in values):
                 points = [np.nan if value is None else value for value in values]
-                each.plot([row.epoch for row in rows], points, label=name.replace("_", " "))
+                each.plot([row.epoch for row in rows], points, label=name.replace("_score", "").replace("_", " "))
         each.set_xlabel("epoch")
         each.set_title(title, fontsize=10)
         each.grid(alpha=0.3)
@@ -204,12 +204,12 @@ def _end_panel(axes: Axes, record: RunRecord, end: ProbeRow) -> None:
     for key in ("test_accuracy", "memorised", "recovered"):
         axes.plot(end.places, values(key), label=key.replace("_", " "), marker=".")
     trained = [row for row in record.rows if row.stage == "train"]
-    lines = {"trained classifier": trained[-1].test_accuracy} | {
+    lines = {"trained classifier": trained[-1].test_score} | {
         name.replace("_", " "): each.test_accuracy for name, each in end.others.items()
     }
-    if all(row.noisy_val_accuracy is not None for row in trained):
-        stopped = max(trained, key=lambda row: (row.noisy_val_accuracy or 0, row.epoch))
-        lines["early stopping by noisy validation"] = stopped.test_accuracy
+    if all(row.noisy_val_score is not None for row in trained):
+        stopped = max(trained, key=lambda row: (row.noisy_val_score or 0, row.epoch))
+        lines["early stopping by noisy validation"] = stopped.test_score
     for number, (name, value) in enumerate(lines.items()):
         axes.axhline(value, linestyle=":", color=f"C{number + 3}", label=f"{name}: {value:.3f}")
     axes.set(title="after training, and test accuracy of controls", xlabel=end.axis, xscale="log", ylim=(0, 1.02))
@@ -229,6 +229,70 @@ def _energy_panel(axes: Axes, rows: Sequence[ProbeRow]) -> None:
         axes.legend(fontsize=7)
 
 
+def draw_mask(axes: Axes, mask: NDArray[np.uint8], classes: int) -> None:
+    """A mask in the colours of its classes; black where there is no label."""
+    from matplotlib import colormaps
+
+    palette = np.array([[0.93, 0.93, 0.93], *(colormaps["tab20"](each % 20)[:3] for each in range(255))])
+    palette[IGNORED] = 0.0
+    axes.imshow(palette[mask], interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+
+
+def mask_set_page(dataset: Dataset, labels: LabelSet, path: Path, examples: int = 24) -> None:
+    """One page about noisy masks: transitions, IoU by class, and images with clean and noisy masks and their difference.
+
+    Args:
+        dataset: what the masks belong to.
+        labels: the label set.
+        path: the PNG file.
+        examples: how many pictures to show, spread over how much is wrong.
+    """
+    count = max(1, min(examples // 3, len(labels.train)))
+    figure = new_figure((2.2 * count + 0.5, 12.5), "constrained")
+    halves: Any = figure.subfigures(2, 1, height_ratios=[1, 2.1])
+    _transition_panel(halves[0].add_subplot(1, 2, 1), dataset, labels)
+    axes = halves[0].add_subplot(1, 2, 2)
+    found = labels.manifest["masks"]
+    values = [np.nan if each is None else each for each in found["iou"]]
+    axes.bar(range(len(values)), values, color="tab:blue")
+    if found["miou"] is not None:
+        axes.axhline(found["miou"], color="black", label=f"mean without background {found['miou']:.3f}")
+        axes.legend(fontsize=8)
+    bias = "" if found["area_bias"] is None else f", area {found['area_bias']:+.1%}"
+    axes.set(title=f"IoU of clean and noisy masks{bias}", ylim=(0, 1))
+    axes.set_xticks(range(len(values)), dataset.class_names, rotation=90, fontsize=7)
+    wrong = (noise_states(dataset.train.targets, labels.train) == IN_DISTRIBUTION).mean(axis=(1, 2))
+    order = np.argsort(-wrong, kind="stable")
+    for place, row in enumerate(np.sort(order[np.linspace(0, len(order) - 1, count).astype(int)])):
+        image = dataset.train.inputs[row : row + 1][0].transpose(1, 2, 0)
+        axes = halves[1].add_subplot(4, count, place + 1)
+        axes.imshow(image[:, :, 0] if image.shape[2] == 1 else image, cmap="gray")
+        axes.set_title(f"row {dataset.train.index[row]}: {wrong[row]:.1%} wrong", fontsize=7)
+        axes.axis("off")
+        clean, noisy = dataset.train.targets[row], labels.train[row]
+        for number, (name, mask) in enumerate((("clean", clean), ("noisy", noisy))):
+            axes = halves[1].add_subplot(4, count, (number + 1) * count + place + 1)
+            draw_mask(axes, mask, dataset.num_classes)
+            if not place:
+                axes.set_ylabel(name, fontsize=8)
+        axes = halves[1].add_subplot(4, count, 3 * count + place + 1)
+        # Gained pixels are the noisy mask's objects, lost ones the clean mask's.
+        difference = np.select([clean == noisy, clean == 0, noisy == 0], [0, 1, 2], 3)
+        axes.imshow(DIFFERENCE[difference], interpolation="nearest")
+        axes.set(xticks=[], yticks=[])
+        if not place:
+            axes.set_ylabel("gained (blue), lost (red),\nother class (orange)", fontsize=7)
+    noise = labels.manifest["noise"]
+    title = textwrap.fill(f"{dataset.name} · {noise['name']} · {noise['convention']}", 130)
+    figure.suptitle(f"{title}\nlabel set {labels.hash[:16]}", fontsize=11)
+    figure.savefig(path)
+
+
+DIFFERENCE = np.array([[0.95, 0.95, 0.95], [0.12, 0.47, 0.71], [0.84, 0.15, 0.16], [1.0, 0.5, 0.05]])
+"""Colours of equal, gained, lost and otherwise changed pixels."""
+
+
 def label_set_page(dataset: Dataset, labels: LabelSet, path: Path, examples: int = 24) -> None:
     """One page about a label set: transition matrix, rates, class counts and examples with both labels.
 
@@ -241,6 +305,9 @@ def label_set_page(dataset: Dataset, labels: LabelSet, path: Path, examples: int
     from matplotlib.gridspec import GridSpec
 
     dataset = labels.applied_to(dataset)
+    if labels.train.ndim > 1:
+        mask_set_page(dataset, labels, path, examples)
+        return
     figure = new_figure((14, 11), "constrained")
     grid = GridSpec(2, 3, figure, height_ratios=[1.1, 1])
     _transition_panel(figure.add_subplot(grid[0, 0]), dataset, labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,16 +14,16 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class EpochRow:
-    """One epoch of one run. Accuracies and shares are in [0, 1], losses in nats, absent values are None.
+    """One epoch of one run. Scores and shares are in [0, 1], losses in nats, absent values are None.
 
     Attributes:
         epoch: number of the epoch, from 0.
         stage: ``train``, or ``refine`` for the row after a mitigation changed the trained network.
         train_loss: mean of the objective over the epoch's steps.
-        train_accuracy: on the observed training targets, after the epoch, without augmentation.
-        noisy_val_accuracy: on the observed validation targets; what the rule `noisy_val` reads.
+        train_score: the metric on the observed training targets, after the epoch, without augmentation.
+        noisy_val_score: the metric on the observed validation targets; what the rule `noisy_val` reads.
         noisy_val_loss: cross-entropy there.
-        test_accuracy: on the clean test targets; read by no one while training.
+        test_score: the metric on the clean test targets; read by no one while training.
         test_loss: cross-entropy there.
         memorised: share of wrongly labelled training examples that are predicted as their wrong label.
         recovered: share of wrongly labelled training examples that are predicted as their clean label.
@@ -38,15 +39,16 @@ class EpochRow:
             that is trained on (`kept`), and the share of wrong labels in it (`wrong_among_kept`); accuracy on test sets of
             shifted distribution (`shifted.NAME`), and their mean (`shifted`).
         notes: what they had to say, such as a fallback that was taken.
+        metric: what the scores are, such as ``accuracy`` or ``miou``; the task decides.
     """
 
     epoch: int
     stage: str
     train_loss: float | None
-    train_accuracy: float
-    noisy_val_accuracy: float | None
+    train_score: float
+    noisy_val_score: float | None
     noisy_val_loss: float | None
-    test_accuracy: float
+    test_score: float
     test_loss: float
     memorised: float | None
     recovered: float | None
@@ -59,11 +61,19 @@ class EpochRow:
     detectors: dict[str, dict[str, float | None]] = field(default_factory=dict)
     facts: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    metric: str = "accuracy"
+
+    @classmethod
+    def from_dict(cls, raw: dict[str, Any]) -> EpochRow:
+        """From JSON-like data; rows of earlier versions have the metric in the names."""
+        return cls(**{re.sub("_accuracy$", "_score", key): value for key, value in raw.items()})
 
     def metrics(self) -> dict[str, float]:
-        """All measured values that are present, by name."""
-        skipped = ("epoch", "stage", "time", "detectors", "facts", "notes")
-        found: dict[str, Any] = {k: v for k, v in vars(self).items() if k not in skipped}
+        """All measured values that are present, by name; scores by that of the metric."""
+        skipped = ("epoch", "stage", "time", "detectors", "facts", "notes", "metric")
+        found: dict[str, Any] = {
+            re.sub("_score$", f"_{self.metric}", k): v for k, v in vars(self).items() if k not in skipped
+        }
         for name, measured in self.detectors.items():
             found |= {f"detector/{name}/{key}": value for key, value in measured.items()}
         found |= {f"fact/{name}": value for name, value in self.facts.items()}
@@ -282,6 +292,11 @@ class RunRecord:
     probes: list[ProbeRow] = field(default_factory=list)
     task: str = ""
 
+    @property
+    def metric(self) -> str:
+        """What its scores are."""
+        return self.rows[0].metric
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-like data; `from_dict` reads it back."""
         return dataclasses.asdict(self)
@@ -289,7 +304,7 @@ class RunRecord:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> RunRecord:
         """The record that `as_dict` wrote."""
-        rows = [EpochRow(**row) for row in data["rows"]]
+        rows = [EpochRow.from_dict(row) for row in data["rows"]]
         return cls(
             **{
                 **data,
@@ -302,25 +317,25 @@ class RunRecord:
 
 
 def last(rows: Sequence[EpochRow]) -> float | None:
-    """Test accuracy of the last epoch."""
-    return rows[-1].test_accuracy
+    """Test score of the last epoch."""
+    return rows[-1].test_score
 
 
 def last10(rows: Sequence[EpochRow]) -> float | None:
-    """Mean test accuracy of the last ten epochs; None with fewer."""
-    return float(np.mean([row.test_accuracy for row in rows[-10:]])) if len(rows) >= 10 else None
+    """Mean test score of the last ten epochs; None with fewer."""
+    return float(np.mean([row.test_score for row in rows[-10:]])) if len(rows) >= 10 else None
 
 
 def noisy_val(rows: Sequence[EpochRow]) -> float | None:
-    """Test accuracy of the epoch with the best accuracy on the noisy validation split, the latest on a tie."""
-    if any(row.noisy_val_accuracy is None for row in rows):
+    """Test score of the epoch with the best score on the noisy validation split, the latest on a tie."""
+    if any(row.noisy_val_score is None for row in rows):
         return None
-    return max(rows, key=lambda row: (row.noisy_val_accuracy, row.epoch)).test_accuracy
+    return max(rows, key=lambda row: (row.noisy_val_score, row.epoch)).test_score
 
 
 def oracle(rows: Sequence[EpochRow]) -> float | None:
-    """Best test accuracy of all epochs: selection on the test split, which no one could do. Never ranked."""
-    return max(row.test_accuracy for row in rows)
+    """Best test score of all epochs: selection on the test split, which no one could do. Never ranked."""
+    return max(row.test_score for row in rows)
 
 
 SELECTION_RULES: dict[str, Callable[[Sequence[EpochRow]], float | None]] = {

@@ -25,9 +25,10 @@ from noisybench.auxiliary import Auxiliaries, Charge, Interrupted
 from noisybench.dataset import Dataset, Images, LazyImages
 from noisybench.errors import RunFailed, UserError
 from noisybench.files import write_atomically
+from noisybench.judge import Prepared
 from noisybench.labels import UNKNOWN_STATE, LabelSet, noise_states
 from noisybench.mitigation import Knowledge, public_name
-from noisybench.recorder import Prepared, Recorder, Report
+from noisybench.recorder import Recorder, Report
 from noisybench.records import EpochRow, RunRecord
 from noisybench.registry import find
 from noisybench.spec import WORKSPACE, RunSpec
@@ -268,7 +269,8 @@ def train(
     training_set = _training_set(prepared)
     task_class = find("tasks", spec.task.name).load()
     task: Task = task_class(spec.budget, spec.seed, training_set, prepared.stack, **spec.task.parameters)
-    recorder = Recorder(prepared, folder, send, report, stop)
+    task.loaders = spec.execution.loaders
+    recorder = Recorder(prepared, task.judge(prepared), folder, send, report, stop)
     trainer = _trainer(spec, [*prepared.stack.mitigations, recorder])
     task.to(trainer.strategy.root_device)
     task.auxiliaries = Auxiliaries(auxiliary_folder or folder / "auxiliary", report, stop, finished)
@@ -293,7 +295,13 @@ def _training_set(prepared: Prepared) -> TrainingSet:
     held_out = None
     if len(dataset.validation):
         held_out = HeldOut(_as_tensor(dataset.validation.inputs), torch.from_numpy(labels.validation))
-    return TrainingSet(_as_tensor(dataset.train.inputs), torch.from_numpy(labels.train), dataset.num_classes, held_out)
+    return TrainingSet(
+        _as_tensor(dataset.train.inputs),
+        torch.from_numpy(labels.train),
+        dataset.num_classes,
+        held_out,
+        dataset.class_names,
+    )
 
 
 def _trainer(spec: RunSpec, callbacks: list[Callback]) -> Trainer:

@@ -47,13 +47,15 @@ class Budget(pydantic.BaseModel):
     momentum: float = pydantic.Field(0.9, ge=0, lt=1)
     nesterov: bool = False
     weight_decay: float = pydantic.Field(5e-4, ge=0)
-    schedule: Literal["constant", "cosine", "multistep"] = "cosine"
+    schedule: Literal["constant", "cosine", "multistep", "polynomial"] = "cosine"
+    """`polynomial` falls as (1 - epoch / epochs)**0.9, usual for segmentation."""
     milestones: tuple[int, ...] = ()
     """Epochs at which `multistep` multiplies the learning rate by `gamma`."""
     gamma: float = pydantic.Field(0.1, gt=0, le=1)
     warmup_epochs: int = pydantic.Field(0, ge=0)
     """Epochs of linear increase from zero before the schedule."""
-    augmentation: Literal["none", "crop", "crop_flip"] = "none"
+    augmentation: Literal["none", "crop", "crop_flip", "affine", "scale_crop"] = "none"
+    """`affine` and `scale_crop` are for images with masks."""
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     compile: bool = False
@@ -75,6 +77,8 @@ class Execution(pydantic.BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int = pydantic.Field(1, ge=1)
     """Processor threads of one run. With more, sums may differ in their last bits."""
+    loaders: int = pydantic.Field(0, ge=0)
+    """Processes that augment images with masks, beside the one that trains; 0 has it done there."""
     system_metrics: bool = True
     """Sample processor, memory and GPU every ten seconds."""
     save_weights: bool = False

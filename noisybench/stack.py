@@ -169,7 +169,7 @@ class Stack:
             belief = each.belief(task, training_set)
             if belief is not None:
                 return belief
-        return task.training_probabilities().gather(1, training_set.targets[:, None]).squeeze(1)
+        return task.training_belief()
 
     def correction(self, task: Task, training_set: TrainingSet) -> Tensor:
         """(N,) corrected targets of the last mitigation that has some; else the observed ones."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from noisybench.auxiliary import Auxiliaries, AuxiliaryRun
 from noisybench.dataset import Dataset
 from noisybench.errors import RunFailed, UserError
+from noisybench.judge import Judge
 from noisybench.parameters import assign, runtime_schema
 from noisybench.seeds import Stream, stable_hash, torch_seed
 from noisybench.spec import Budget, RunSpec
@@ -62,11 +63,15 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         rng: random numbers of the present epoch on the host, where a device would have to be waited for.
     """
 
+    judge: ClassVar[type[Judge]]
+    """Who scores its runs against the truth."""
     like: ClassVar[str | None] = None
     """Another task whose datasets, noise models and mitigations serve this one as well."""
 
     generator: torch.Generator
     rng: np.random.Generator
+    loaders = 0
+    """Processes that load and augment, where a task has use for some."""
 
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__()
@@ -137,17 +142,17 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
     def logits(self, inputs: Tensor, network: int | None = None) -> Tensor:
         """(B, C) scores of one network, by default the active one, for prepared inputs."""
 
-    @abc.abstractmethod
     def features_and_logits(self, inputs: Tensor, network: int) -> tuple[Tensor, Tensor]:
-        """(B, F) inputs of a network's classifier, and its (B, C) scores."""
+        """(B, F) inputs of a network's classifier, and its (B, C) scores; where examples have one class."""
+        raise NotImplementedError
 
     @abc.abstractmethod
     def plain_objective(self, batch: Batch) -> Tensor:
         """(B,) nats per sample without any mitigation."""
 
-    @abc.abstractmethod
     def features_of(self, network: nn.Module, inputs: Tensor) -> Tensor:
-        """(B, F) inputs of any network's classifier for prepared inputs."""
+        """(B, F) inputs of any network's classifier for prepared inputs; where examples have one class."""
+        raise NotImplementedError
 
     @abc.abstractmethod
     def normalise(self, images: Tensor) -> Tensor:
@@ -157,19 +162,22 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
     def batches(self, steps: Sequence[Planned]) -> Iterator[Batch]:
         """Augmented batches of the training set, one for each step, on the training device."""
 
-    @abc.abstractmethod
     def predict(self, inputs: Any) -> Tensor:
-        """(N, C) class probabilities of the deployed prediction, in evaluation mode, without augmentation."""
+        """(N, C) class probabilities of the deployed prediction, in evaluation mode, without augmentation.
 
-    @abc.abstractmethod
+        Where examples have one class; else probabilities are taken portion by portion.
+        """
+        raise NotImplementedError
+
     def evaluate(self, inputs: Any, network: int, stage: int | None = None) -> Outputs:
-        """What one network says of some inputs, in evaluation mode, without augmentation.
+        """What one network says of some inputs, in evaluation mode, without augmentation; where examples have one class.
 
         Args:
             inputs: unprepared.
             network: its number.
             stage: also collect this stage's pooled outputs.
         """
+        raise NotImplementedError
 
     def portion(self, inputs: Any) -> int:
         """How many of (N, C, H, W) inputs to evaluate at a time: what fits a processor's cache, or fills a GPU."""
@@ -185,6 +193,11 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
     def training_probabilities(self) -> Tensor:
         """(N, C) deployed predictions for the training set."""
         return torch.stack([self.training_outputs(each).probabilities for each in self.deployed]).mean(0)
+
+    def training_belief(self) -> Tensor:
+        """Like the observed targets, the deployed prediction's probability of each."""
+        targets = self.training_set.targets
+        return self.training_probabilities().gather(1, targets[:, None]).squeeze(1)
 
     @property
     def deployed(self) -> range:
@@ -277,13 +290,12 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         steps = len(plan)
         total = torch.zeros((), device=self.device)
         start = time.perf_counter()
-        budget, weights, epoch = self.budget, self.weights, self.current_epoch
+        budget, epoch = self.budget, self.current_epoch
         for step, each in enumerate(self.batches(plan)):
             for group in optimizer.param_groups:
                 group["lr"] = self.stack.learning_rate_times * learning_rate(budget, epoch + step / steps)
             with self.autocast():
-                loss = objective(each)
-                loss = (loss if weights is None else loss * weights[each.index]).mean()
+                loss = self.mean_loss(objective(each), each)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             optimizer.step()
@@ -298,6 +310,12 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
                 f"the training loss became {self.train_loss} in epoch {self.current_epoch}; "
                 "lower budget.learning_rate or give budget.warmup_epochs"
             )
+
+    def mean_loss(self, losses: Tensor, batch: Batch) -> Tensor:
+        """What is minimised: the weighted mean of (B,) nats per sample, over those that have a label."""
+        if self.weights is not None:
+            losses = losses * self.weights[batch.index]
+        return losses.mean() if batch.valid is None else (losses * batch.valid).sum() / batch.valid.sum().clamp_min(1)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -358,5 +376,10 @@ def learning_rate(budget: Budget, epoch: float) -> float:
     if budget.schedule == "cosine":
         span = max(budget.epochs - budget.warmup_epochs, 1)
         return budget.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - budget.warmup_epochs) / span))
+    if budget.schedule == "polynomial":
+        return (
+            budget.learning_rate
+            * max(0.0, 1 - (epoch - budget.warmup_epochs) / (budget.epochs - budget.warmup_epochs)) ** 0.9
+        )
     passed = sum(epoch >= milestone for milestone in budget.milestones)
     return budget.learning_rate * budget.gamma**passed

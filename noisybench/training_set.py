@@ -44,18 +44,25 @@ class TrainingSet:
     Attributes:
         inputs: (N, C, H, W) uint8, or float32 where they are features; a tensor, or what is indexed like one where the
             images do not fit in memory.
-        targets: (N,) int64 observed targets.
+        targets: (N,) int64 observed targets, or (N, H, W) uint8 masks.
         num_classes: number of classes.
         held_out: the noisy validation split, where there is one.
+        class_names: of the classes, where they are known.
     """
 
     inputs: Tensor | LazyTensor
     targets: Tensor
     num_classes: int
     held_out: HeldOut | None = None
+    class_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def labels(self) -> int:
+        """Number of labels: one for each example, or one for each pixel; indices of batches are below it."""
+        return self.targets.numel()
 
     @functools.cached_property
     def inputs_digest(self) -> str:
@@ -91,6 +98,11 @@ class Batch:
         num_classes: number of classes.
         soft: (B, C) target probabilities where a mitigation has replaced the observed targets.
         part: which part of the epoch it belongs to, where a mitigation planned the epoch.
+        valid: (B,) bool, which of the labels there are; None for all. Others are zero, and count nowhere.
+        inside: (B,) bool, which pixels are of the image, where augmentation shows what is beyond it; None for all.
+
+    Where pixels have labels, each is an example of its own here: B counts pixels, image by image, while views stay
+    (images, C, H, W), and the index is that of the image times the pixels of one plus that of the pixel.
     """
 
     views: dict[str, Tensor]
@@ -99,6 +111,8 @@ class Batch:
     num_classes: int
     soft: Tensor | None = None
     part: int = 0
+    valid: Tensor | None = None
+    inside: Tensor | None = None
 
     @property
     def inputs(self) -> Tensor:
@@ -115,6 +129,14 @@ class Batch:
     def with_targets(self, soft: Tensor, views: dict[str, Tensor] | None = None) -> Batch:
         """The same batch with other target probabilities, and other inputs where given."""
         return replace(self, soft=soft, views=self.views if views is None else views)
+
+    def with_views(self, views: dict[str, Tensor]) -> Batch:
+        """The same batch with other inputs."""
+        return replace(self, views=views)
+
+    def relabelled(self, observed: Tensor, valid: Tensor | None) -> Batch:
+        """The same batch with other labels in the place of the observed ones."""
+        return replace(self, observed=observed, valid=valid)
 
 
 VIEWS = {

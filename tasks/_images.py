@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.augmentation import augment, contrastive_view, strong_view
+from noisybench.dataset import Dataset
 from noisybench.features import captured, classifier, pooled, stages
+from noisybench.label_judge import LabelJudge
 from noisybench.networks import build_network
-from noisybench.spec import Budget
+from noisybench.spec import Budget, RunSpec
 from noisybench.stack import Stack
 from noisybench.task import Outputs, Task
 from noisybench.training_set import Batch, LazyTensor, Planned, TrainingSet, cross_entropy, probabilities_in_float32
@@ -23,6 +25,8 @@ STRONG_MAGNITUDE = 4
 class ImageTask(Task):
     """One class per image: cross-entropy, batched augmentation, accuracy of the deployed network."""
 
+    judge = LabelJudge
+
     mean: Tensor
     scale: Tensor
 
@@ -31,6 +35,15 @@ class ImageTask(Task):
         mean, deviation = channel_statistics(training_set.inputs)
         self.register_buffer("mean", mean)
         self.register_buffer("scale", 1 / deviation)
+
+    @classmethod
+    def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
+        """The augmentation is one for images without masks."""
+        if spec.budget.augmentation not in ("none", "crop", "crop_flip"):
+            return [
+                f"budget.augmentation: {spec.budget.augmentation} is for images with masks; take none, crop or crop_flip"
+            ]
+        return []
 
     def build_network(self) -> nn.Module:
         """A network for the training set's channels and classes."""

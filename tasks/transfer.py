@@ -68,7 +68,7 @@ class Transfer(ImageTask):
     @classmethod
     def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
         """There is one source of weights, and the data are what it is for."""
-        settings, problems = spec.task.parameters, []
+        settings, problems = spec.task.parameters, super().check(spec, dataset)
         given = [name for name in ("pretraining", "checkpoint", "published") if settings[name]]
         if spec.budget.network == "features" and given:
             problems.append(f"task.{given[0]}: features have no backbone to be given weights; leave it out")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from noisybench import labels
-from noisybench.dataset import NONE, UNKNOWN, Dataset, DatasetSource
+from noisybench.dataset import IGNORED, NONE, UNKNOWN, Dataset, DatasetSource, Split, known
 from noisybench.errors import UserError
 from noisybench.labels import LabelSet
 from noisybench.mitigation import KNOWLEDGE, Mitigation
@@ -18,7 +18,7 @@ from noisybench.noise import NoiseModel
 from noisybench.parameters import Parameter, runtime_schema
 from noisybench.registry import Entry, entries
 from noisybench.runner import prepare
-from tests.helpers import facts, prepared_toy, toy_dataset, toy_labels, train_toy
+from tests.helpers import facts, prepared_toy, toy_dataset, toy_labels, toy_masks, train_toy
 
 STANDARD_KEYS = {
     "train_loss", "train_accuracy", "noisy_val_accuracy", "noisy_val_loss", "test_accuracy", "test_loss",
@@ -42,11 +42,18 @@ def check_declaration(entry: Entry, base: type) -> None:
                 assert not entry.schema.validate({name: int(end) if float(end).is_integer() else end}, "x")[1]
 
 
+def noise_toy(cls: type[NoiseModel], size: int, held_out: int) -> Dataset:
+    """Toy data of the kind that a noise model corrupts; of masks, fewer."""
+    if cls.tasks[0] == "segmentation":
+        return toy_masks(min(size, 40), min(held_out, 10))
+    return toy_dataset(cls.example_classes, size=size, held_out=held_out)
+
+
 def check_noise_model(entry: Entry, folder: Path) -> None:
     """Rate, matrix, determinism, an untouched test split, and files that hold what was made."""
     check_declaration(entry, NoiseModel)
     cls = entry.load()
-    dataset = cls.example_dataset(toy_dataset(cls.example_classes, size=4000, held_out=1000))
+    dataset = cls.example_dataset(noise_toy(cls, 4000, 1000))
     parameters = cls.example(dataset, folder)
     before = (dataset.test.targets.copy(), dataset.train.targets.copy())
     made: LabelSet = cls(**parameters).corrupt(dataset)
@@ -54,16 +61,19 @@ def check_noise_model(entry: Entry, folder: Path) -> None:
     np.testing.assert_array_equal(dataset.test.targets, before[0])
     np.testing.assert_array_equal(dataset.train.targets, before[1])
     for observed, split in ((made.train, dataset.train), (made.validation, dataset.validation)):
-        assert observed.dtype == np.int64
-        assert observed.shape == (len(split),)
+        assert observed.dtype == split.targets.dtype
+        assert observed.shape == split.targets.shape
         assert observed.min() >= 0
-        assert observed.max() < dataset.num_classes
+        assert observed[known(observed)].max() < dataset.num_classes
+        if observed.ndim > 1:
+            np.testing.assert_array_equal(observed == IGNORED, split.targets == IGNORED)
 
     again = cls(**parameters).corrupt(dataclasses.replace(dataset))
     assert again.hash == made.hash, "the same specification must give the same bytes"
     assert made.manifest["noise"]["convention"]
     clean = made.applied_to(dataset).train.targets
-    assert made.manifest["realised_rate"] == np.mean((made.train != clean)[clean != UNKNOWN])
+    counted = known(clean) if clean.ndim > 1 else clean != UNKNOWN
+    assert made.manifest["realised_rate"] == np.mean((made.train != clean)[counted])
     check_transitions(made, dataset)
     if "seed" in parameters or (made.manifest["transition_matrix"] is not None and made.manifest["realised_rate"] > 0):
         other = cls(**{**parameters, "seed": 1}).corrupt(dataset)
@@ -79,7 +89,7 @@ def check_noise_model(entry: Entry, folder: Path) -> None:
 def check_noise_model_anywhere(entry: Entry, folder: Path, size: int, seed: int, rate: float) -> None:
     """Any size, seed and rate either gives labels of the right shape and kind, or is refused with a reason."""
     cls = entry.load()
-    dataset = cls.example_dataset(toy_dataset(cls.example_classes, size=size, held_out=size // 2 + 1))
+    dataset = cls.example_dataset(noise_toy(cls, size, size // 2 + 1))
     parameters = {**cls.example(dataset, folder), "seed": seed}
     if "rate" in entry.schema.fields:
         parameters["rate"] = rate
@@ -92,7 +102,7 @@ def check_noise_model_anywhere(entry: Entry, folder: Path, size: int, seed: int,
         assert "rate" in refused
         return
     assert made.train.shape == dataset.train.targets.shape
-    assert ((made.train >= 0) & (made.train < dataset.num_classes)).all()
+    assert ((made.train >= 0) & (made.train < dataset.num_classes))[known(made.train)].all()
     assert made.hash == cls(**parameters).corrupt(dataset).hash
     if rate == 0 and "rate" in parameters:
         assert made.manifest["realised_rate"] == 0
@@ -103,7 +113,7 @@ def check_transitions(made: LabelSet, dataset: Dataset) -> None:
     from scipy import stats
 
     counts = np.asarray(made.manifest["transition_counts"])
-    assert counts.sum() == (made.applied_to(dataset).train.targets >= 0).sum()
+    assert counts.sum() == known(made.applied_to(dataset).train.targets).sum()
     if made.manifest["transition_matrix"] is None:
         return
     matrix = np.asarray(made.manifest["transition_matrix"])
@@ -123,6 +133,16 @@ Stack = dict[str, Any]
 """A mitigation under test: its name and parameters."""
 
 
+def is_for_masks(stack: Stack) -> bool:
+    """Whether it is tried on masks."""
+    return bool(entries("mitigations")[stack["name"]].load().tasks[0] == "segmentation")
+
+
+def toy_data(stack: Stack) -> Dataset:
+    """What it is tried on."""
+    return toy_masks() if is_for_masks(stack) else toy_dataset()
+
+
 def check_mitigation_declaration(entry: Entry) -> None:
     """Documented, and with knowledge that exists."""
     check_declaration(entry, Mitigation)
@@ -136,13 +156,15 @@ def check_mitigation_trains(stack: Stack, folder: Path) -> None:
     assert recorder.complete
     trained = [row for row in recorder.rows if row.stage == "train"]
     assert [row.epoch for row in trained] == [0, 1, 2]
-    assert {key for key in trained[-1].metrics() if "/" not in key} == STANDARD_KEYS
+    wanted = {key.replace("accuracy", trained[-1].metric) for key in STANDARD_KEYS}
+    assert {key for key in trained[-1].metrics() if "/" not in key} == wanted
     record = recorder.record({})
     assert record == type(record).from_dict(record.as_dict())
-    samples = recorder.samples()
+    samples = recorder.judge.samples()
     assert samples.belief.shape == samples.observed.shape
     assert ((samples.belief >= 0) & (samples.belief <= 1 + 1e-5)).all()
-    assert ((samples.correction >= 0) & (samples.correction < 10)).all()
+    classes = recorder.prepared.dataset.num_classes
+    assert ((samples.correction >= 0) & (samples.correction < classes))[known(samples.observed)].all()
 
 
 def check_mitigation_resumes(stack: Stack, folder: Path) -> None:
@@ -154,21 +176,21 @@ def check_mitigation_resumes(stack: Stack, folder: Path) -> None:
     assert parts.complete
     assert facts(parts.rows) == facts(whole.rows)
     assert parts.record({}).weights_sha256 == whole.record({}).weights_sha256
-    np.testing.assert_array_equal(parts.samples().belief, whole.samples().belief)
+    np.testing.assert_array_equal(parts.judge.samples().belief, whole.judge.samples().belief)
 
 
 def check_mitigation_survives(stack: Stack, folder: Path) -> None:
     """No wrong label at all, and a class that no label names."""
-    clean = train_toy(prepared_toy(stack, labels=toy_labels(toy_dataset(), wrong_every=0)), folder / "clean")
+    clean = train_toy(prepared_toy(stack, labels=toy_labels(toy_data(stack), wrong_every=0)), folder / "clean")
     record = clean.record({})
     assert record.detection.auroc is None
     assert record.rows[-1].memorised is None
 
-    dataset = toy_dataset()
+    dataset = toy_data(stack)
     made = toy_labels(dataset)
     made.train[made.train == 3] = 4
     missing = train_toy(prepared_toy(stack, dataset, made), folder / "missing")
-    assert np.isfinite(missing.samples().belief).all()
+    assert np.isfinite(missing.judge.samples().belief).all()
 
 
 def check_mitigation_is_honest(stack: Stack, folder: Path) -> None:
@@ -176,11 +198,11 @@ def check_mitigation_is_honest(stack: Stack, folder: Path) -> None:
 
     Knowledge that it declares stays the same in both runs; all else about the truth is different.
     """
-    dataset = toy_dataset()
+    dataset = toy_data(stack)
     made = toy_labels(dataset)
     shuffled = dataclasses.replace(dataset.train, targets=np.roll(dataset.train.targets, 7))
     validation = dataclasses.replace(dataset.validation, targets=np.roll(dataset.validation.targets, 3))
-    poisoned = Dataset("toy", shuffled, validation, dataset.test, dataset.class_names, dataset.source_size)
+    poisoned = dataclasses.replace(dataset, train=shuffled, validation=validation)
     truthful = prepared_toy(stack, dataset, made)
     false: dict[str, Any] = {"realised_rate": 0.05, "transition_matrix": np.full((10, 10), 0.1).tolist()}
     deceived = prepared_toy(stack, poisoned, LabelSet(made.train, made.validation, {**made.manifest, **false}))
@@ -191,8 +213,8 @@ def check_mitigation_is_honest(stack: Stack, folder: Path) -> None:
     misled = train_toy(deceived, folder / "lies")
     same = honest.record({}).weights_sha256 == misled.record({}).weights_sha256
     assert same, "it reads truth that it does not declare"
-    np.testing.assert_array_equal(honest.samples().belief, misled.samples().belief)
-    np.testing.assert_array_equal(honest.samples().correction, misled.samples().correction)
+    np.testing.assert_array_equal(honest.judge.samples().belief, misled.judge.samples().belief)
+    np.testing.assert_array_equal(honest.judge.samples().correction, misled.judge.samples().correction)
 
 
 MITIGATION_CHECKS = (
@@ -209,6 +231,9 @@ def check_dataset(entry: Entry, folder: Path) -> None:
     for split in (dataset.train, dataset.validation, dataset.test):
         assert len(split) > 0
         assert len(split.inputs.shape) == 4
+        if split.targets.ndim > 1:
+            check_masks(split, dataset.num_classes)
+            continue
         if "classification" in cls.tasks:
             assert split.inputs[:].dtype == np.uint8
             assert split.inputs.shape[1] in (1, 3)
@@ -224,7 +249,8 @@ def check_dataset(entry: Entry, folder: Path) -> None:
     assert not set(dataset.train.index) & set(dataset.validation.index)
     assert dataset.source_size > max(dataset.train.index.max(), dataset.validation.index.max())
     assert cls(**parameters).load().hash == dataset.hash, "the same files must give the same hash"
-    assert cls(**{**parameters, "split_seed": 1}).load().hash != dataset.hash
+    if dataset.train.targets.ndim == 1:  # sources of masks bring splits of their own
+        assert cls(**{**parameters, "split_seed": 1}).load().hash != dataset.hash
     small = cls(**{**parameters, "train_size": 20}).load()
     assert len(small.train) == 20
     assert set(small.train.index) <= set(range(dataset.source_size))
@@ -232,12 +258,23 @@ def check_dataset(entry: Entry, folder: Path) -> None:
     assert train_toy(run, folder / "run").complete
 
 
+def check_masks(split: Split, classes: int) -> None:
+    """Every image has a mask of its size, with a label somewhere."""
+    assert split.inputs[:].dtype == split.targets.dtype == np.uint8
+    assert split.inputs.shape[1] in (1, 3)
+    assert split.targets.shape == (len(split), *split.inputs.shape[2:])
+    assert known(split.targets).any(axis=(1, 2)).all()
+    assert split.targets[known(split.targets)].max() < classes
+
+
 def prepare_on(dataset: Dataset) -> Any:
     """A one-epoch run on a dataset, of images or of features."""
     from tests.helpers import toy_spec
 
     spec = toy_spec(budget={"epochs": 1})
-    if dataset.train.inputs[:1].dtype != np.uint8:
+    if dataset.train.targets.ndim > 1:
+        spec = toy_spec(task="segmentation", budget={"epochs": 1})
+    elif dataset.train.inputs[:1].dtype != np.uint8:
         spec = toy_spec(
             "linear_probe", task="transfer", dataset="features", budget={"epochs": 1, "network": "features"}
         )

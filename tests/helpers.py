@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noisybench.dataset import Dataset, Split
+from noisybench.dataset import IGNORED, Dataset, Split
+from noisybench.judge import Prepared
 from noisybench.labels import LabelSet, make_label_set
 from noisybench.records import EpochRow
 from noisybench.registry import entries, find
-from noisybench.runner import Prepared, Recorder, prepare, train
+from noisybench.runner import Recorder, prepare, train
 from noisybench.seeds import Stream
 from noisybench.spec import RunSpec, resolve
 
@@ -38,10 +39,24 @@ def toy_dataset(classes: Sequence[str] = tuple("0123456789"), size: int = 120, h
     return Dataset("toy", train_split, validation, split("test", held_out), tuple(classes), size + held_out)
 
 
-def toy_labels(dataset: Dataset, wrong_every: int = 4) -> LabelSet:
-    """Every so many-th label is the next class; 0 leaves all right."""
+def toy_masks(size: int = 24, held_out: int = 6) -> Dataset:
+    """Drawn scenes of 16x16 pixels with masks; two pixels of each have no label."""
+    cls = find("datasets", "scenes").load()
+    made: Dataset = cls(size=16, train_images=size, validation_images=held_out, test_images=held_out).load()
+    for split in (made.train, made.validation, made.test):
+        split.targets[:, 0, :2] = IGNORED
+    return made
 
-    def observed(split: Split) -> np.ndarray[Any, np.dtype[np.int64]]:
+
+def toy_labels(dataset: Dataset, wrong_every: int = 4) -> LabelSet:
+    """Every so many-th label is the next class; 0 leaves all right. Of masks, every so many-th row of pixels."""
+
+    def observed(split: Split) -> np.ndarray[Any, np.dtype[Any]]:
+        if split.targets.ndim > 1:
+            rows = slice(1, None, wrong_every) if wrong_every else slice(0, 0)
+            masks = split.targets.copy()
+            masks[:, rows] = np.where(masks[:, rows] == IGNORED, IGNORED, (masks[:, rows] + 1) % dataset.num_classes)
+            return masks
         wrong = np.arange(len(split)) % wrong_every == 1 if wrong_every else np.zeros(len(split), dtype=bool)
         return (split.targets + wrong) % dataset.num_classes
 
@@ -64,6 +79,11 @@ TRANSFER = {
 }
 """A task for those that tune pre-trained networks alone."""
 
+TOY_TASKS = {"classification": "classification", "transfer": TRANSFER, "segmentation": "segmentation"}
+"""The task with which a mitigation is tried, by the first that it serves."""
+
+MASK_BUDGET = {"network": "unet:4", "batch_size": 6, "optimizer": "adam", "learning_rate": 0.01}
+
 
 def network_names() -> list[str]:
     """Every registered network; of each family, its example."""
@@ -80,9 +100,11 @@ def toy_spec(mitigations: Any = "cross_entropy", **fields: Any) -> RunSpec:
     """
     name = mitigations.get("name") if isinstance(mitigations, dict) else str(mitigations)
     if "task" not in fields and name in entries("mitigations"):
-        serves = find("mitigations", name).load().tasks
-        fields["task"] = "classification" if "classification" in serves else TRANSFER
+        fields["task"] = TOY_TASKS[find("mitigations", name).load().tasks[0]]
     budget = {**TINY_BUDGET, **fields.pop("budget", {})}
+    if fields.get("task") == "segmentation":
+        budget = {**budget, **MASK_BUDGET}
+        fields.setdefault("dataset", "scenes")
     execution = {"system_metrics": False, "device": "cpu", **fields.pop("execution", {})}
     return resolve({"mitigations": mitigations, "budget": budget, "execution": execution, **fields})
 
@@ -91,8 +113,9 @@ def prepared_toy(
     mitigations: Any, dataset: Dataset | None = None, labels: LabelSet | None = None, **fields: Any
 ) -> Prepared:
     """A checked run on the toy data."""
-    dataset = dataset or toy_dataset()
-    return prepare(toy_spec(mitigations, **fields), dataset, labels or toy_labels(dataset))
+    spec = toy_spec(mitigations, **fields)
+    dataset = dataset or (toy_masks() if spec.task.name == "segmentation" else toy_dataset())
+    return prepare(spec, dataset, labels or toy_labels(dataset))
 
 
 def train_toy(run: Prepared, folder: Path, stop_after: int | None = None) -> Recorder:

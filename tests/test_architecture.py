@@ -11,8 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CONTRACTS = {
-    "errors", "parameters", "seeds", "dataset", "labels", "noise", "training_set", "mitigation", "stack", "task", "files",
-    "augmentation", "records", "images", "features", "auxiliary", "spectrum", "checkpoints", "tuning",
+    "errors", "parameters", "seeds", "dataset", "labels", "noise", "training_set", "mitigation", "stack", "task", "judge",
+    "label_judge", "files", "augmentation", "records", "images", "features", "auxiliary", "spectrum", "checkpoints", "tuning",
+    "metrics", "masks", "pictures",
 }  # fmt: skip
 """Modules of the engine that content may use."""
 

@@ -21,7 +21,7 @@ def window(offset: float, seed: int = 0) -> RunRecord:
     """A run with a window, whose test accuracy is one minus the offset."""
     stack = f"el2n(rule=window, keep=0.4{f', offset={offset:g}' if offset else ''}, epochs=4)"
     made = record(stack, seed)
-    last = dataclasses.replace(made.rows[-1], test_accuracy=1 - offset, facts={"wrong_among_kept": offset})
+    last = dataclasses.replace(made.rows[-1], test_score=1 - offset, facts={"wrong_among_kept": offset})
     spec = {"mitigations": [{"name": "el2n", "offset": offset}], "task": {"name": "classification"}}
     return dataclasses.replace(made, rows=[*made.rows[:-1], last], spec=spec)
 
@@ -67,7 +67,7 @@ def test_probes_are_lines_and_controls_are_levels() -> None:
     lines, levels = _along_probes([run], "probe.rank", "test_accuracy")
     assert lines == {"spectral_truncation": {5.0: [0.2], 10.0: [0.4]}}
     assert levels["nearest mean"] == [0.3]
-    assert levels["trained classifier"] == [run.rows[-1].test_accuracy]
+    assert levels["trained classifier"] == [run.rows[-1].test_score]
     assert _along_probes([run], "probe.rank", "memorised") == ({}, {})
     assert _along_probes([run], "probe.width", "test_accuracy") == ({}, {})
 

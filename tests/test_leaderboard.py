@@ -67,7 +67,7 @@ def test_rows_are_sorted_and_ranked() -> None:
     assert cell.rows[-1].stack == "cross_entropy"
     assert [cell.ranking.ranks[row.stack] for row in cell.rows] == [1, 1, 3]
     last = cell.rows[-1].rules["last"]
-    values = [each.rows[-1].test_accuracy for each in cell.rows[-1].records]
+    values = [each.rows[-1].test_score for each in cell.rows[-1].records]
     assert last is not None
     assert last.mean == pytest.approx(np.mean(values))
     assert last.deviation == pytest.approx(np.std(values, ddof=1))
@@ -112,7 +112,7 @@ def test_the_page_holds_its_data_and_needs_nothing_else() -> None:
     assert found is not None
     data = json.loads(found.group(1))
     assert {row["stack"] for row in data[0]["rows"]} == {"gce", "elr", "cross_entropy", evil.stack}
-    assert len(data[0]["rows"][0]["curves"]["test_accuracy"]) == 12
+    assert len(data[0]["rows"][0]["curves"]["test_score"]) == 12
     assert not re.search(r'(?:src|href)\s*=\s*"', page)
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", page)
 

@@ -95,7 +95,7 @@ def test_a_full_rank_head_is_the_trained_classifier(tmp_path: Path) -> None:
     recorder = train_toy(prepared_toy({"name": "spectral_truncation", "mode": "head", "rank": 128}), tmp_path)
     before, after = recorder.rows[-2], recorder.rows[-1]
     assert (before.stage, after.stage) == ("train", "refine")
-    assert after.test_accuracy == before.test_accuracy
+    assert after.test_score == before.test_score
     assert after.test_loss == pytest.approx(before.test_loss, abs=1e-5)
 
 
@@ -112,7 +112,7 @@ def test_a_probe_is_recorded_and_drawn_and_changes_no_weight(tmp_path: Path) -> 
         "untrained_truncated",
     }  # fmt: skip
     at_rank = dict(zip(end.places, end.judged, strict=True))[15]
-    assert at_rank.test_accuracy == probed.rows[-1].test_accuracy
+    assert at_rank.test_accuracy == probed.rows[-1].test_score
     assert end.noise_energy is not None
     assert end.noise_energy == sorted(end.noise_energy)
     record = probed.record({})

@@ -241,7 +241,7 @@ def test_noise_in_pretraining_flattens_features_and_nmtune_sharpens_them(tmp_pat
 
     def mean(name: str, stack: Any, rate: float) -> float:
         rows = [rows_of(json_key(stack), rate, seed) for seed in seeds]
-        return float(np.mean([row.test_accuracy if name == "test_accuracy" else row.facts[name] for row in rows]))
+        return float(np.mean([row.test_score if name == "test_accuracy" else row.facts[name] for row in rows]))
 
     def json_key(stack: Any) -> Any:
         return stack if isinstance(stack, str) else tuple(sorted(stack.items()))

@@ -67,8 +67,8 @@ def test_a_run_leaves_all_its_facts(store: Store) -> None:
     ):
         assert f"noisybench.{tag}" in run.data.tags, tag
     history = store.client.get_metric_history(record.run_id, "test_accuracy")
-    assert [(point.step, point.value) for point in history] == [(row.epoch, row.test_accuracy) for row in record.rows]
-    assert run.data.metrics["rule/last"] == record.rows[-1].test_accuracy
+    assert [(point.step, point.value) for point in history] == [(row.epoch, row.test_score) for row in record.rows]
+    assert run.data.metrics["rule/last"] == record.rows[-1].test_score
 
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
     assert {path.name for path in folder.iterdir()} == {
@@ -84,7 +84,7 @@ def test_a_run_leaves_all_its_facts(store: Store) -> None:
     predictions = pandas.read_parquet(folder / "predictions.parquet")
     by_epoch = pandas.DataFrame(predictions["by_epoch"].to_list())
     scored = [(by_epoch[epoch] == predictions["target"]).mean() for epoch in by_epoch]
-    assert scored == pytest.approx([row.test_accuracy for row in record.rows]), "accuracies follow from the predictions"
+    assert scored == pytest.approx([row.test_score for row in record.rows]), "accuracies follow from the predictions"
     assert not spec.folder().exists(), "nothing is left in the workspace"
 
 

@@ -39,7 +39,7 @@ def test_shifted_tests_change_nothing_in_training(tmp_path: Path) -> None:
         for name, more in (("plain", {}), ("shifted", {"shifts": ["inversion"]}))
     ]
     assert runs[0].record({}).weights_sha256 == runs[1].record({}).weights_sha256
-    assert runs[0].rows[0].test_accuracy == runs[1].rows[0].test_accuracy
+    assert runs[0].rows[0].test_score == runs[1].rows[0].test_score
 
 
 def test_a_translation_moves_whole_pixels_and_a_rotation_keeps_the_middle() -> None:

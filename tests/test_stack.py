@@ -111,8 +111,8 @@ def test_refining_adds_a_row_beside_the_untouched_network(tmp_path: Path) -> Non
         (2, "train"),
         (2, "refine"),
     ]
-    assert recorder.rows[-1].test_accuracy != recorder.rows[-2].test_accuracy
-    assert recorder.predictions().by_epoch.shape == (40, 4)
+    assert recorder.rows[-1].test_score != recorder.rows[-2].test_score
+    assert recorder.judge.predictions().by_epoch.shape == (40, 4)
 
 
 def test_a_loss_that_is_not_finite_is_a_failed_run(tmp_path: Path) -> None:
@@ -175,7 +175,7 @@ def test_labels_of_a_toy_cell_are_what_the_recorder_scores(tmp_path: Path) -> No
     """Memorised, recovered and detection against loops over the samples."""
     dataset = toy_dataset()
     recorder = train_toy(prepared_toy("cross_entropy", dataset, toy_labels(dataset)), tmp_path)
-    samples, row = recorder.samples(), recorder.rows[-1]
+    samples, row = recorder.judge.samples(), recorder.rows[-1]
     wrong = [i for i in range(len(samples.observed)) if samples.observed[i] != samples.clean[i]]
     assert row.memorised == sum(samples.prediction[i] == samples.observed[i] for i in wrong) / len(wrong)
     assert row.recovered == sum(samples.prediction[i] == samples.clean[i] for i in wrong) / len(wrong)
@@ -186,8 +186,8 @@ def test_labels_of_a_toy_cell_are_what_the_recorder_scores(tmp_path: Path) -> No
         for j in right
     ]
     assert row.detection_auroc == pytest.approx(np.mean(pairs))
-    predictions = recorder.predictions()
-    assert row.test_accuracy == pytest.approx((predictions.probabilities.argmax(1) == predictions.target).mean())
-    assert [r.test_accuracy for r in recorder.rows] == pytest.approx(
+    predictions = recorder.judge.predictions()
+    assert row.test_score == pytest.approx((predictions.probabilities.argmax(1) == predictions.target).mean())
+    assert [r.test_score for r in recorder.rows] == pytest.approx(
         list((predictions.by_epoch == predictions.target[:, None]).mean(0))
     )

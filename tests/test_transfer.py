@@ -56,7 +56,7 @@ def test_frozen_features_that_are_known_give_what_images_give(tmp_path: Path) ->
     normalised = torch.from_numpy(((images - mean) / deviation).astype(np.float32))
     with torch.no_grad():
         scores = network.eval()(normalised).softmax(1)
-    assert (scores.argmax(1).numpy() == recorder.samples().prediction).all()
+    assert (scores.argmax(1).numpy() == recorder.judge.samples().prediction).all()
     features = network.backbone(normalised)
     assert torch.equal(network.backbone(features), features)
 

@@ -61,7 +61,7 @@ def chosen(records: list[RunRecord], rate: float, name: str) -> list[RunRecord]:
 
 def accuracy(records: list[RunRecord], rate: float, name: str) -> float:
     """Mean test accuracy of the last five epochs, over seeds."""
-    return float(np.mean([row.test_accuracy for each in chosen(records, rate, name) for row in each.rows[-5:]]))
+    return float(np.mean([row.test_score for each in chosen(records, rate, name) for row in each.rows[-5:]]))
 
 
 def later(records: list[RunRecord], rate: float, name: str, value: Callable[[EpochRow], Any]) -> float:

@@ -283,9 +283,9 @@ def test_labels_survive_correction_to_the_bit(tmp_path: Path) -> None:
     made = toy_labels(dataset)
     before = made.train.copy()
     recorder = train_toy(prepared_toy({"name": "pls", **QUICK}, dataset, made, budget={"epochs": 4}), tmp_path)
-    assert (recorder.samples().correction != before).any(), "something was corrected"
+    assert (recorder.judge.samples().correction != before).any(), "something was corrected"
     np.testing.assert_array_equal(made.train, before)
-    np.testing.assert_array_equal(recorder.samples().observed, before)
+    np.testing.assert_array_equal(recorder.judge.samples().observed, before)
 
 
 def test_voting_flags_what_both_flag_and_shares_weights(tmp_path: Path) -> None:
@@ -523,4 +523,4 @@ def test_ensembles_deploy_the_mean_prediction(tmp_path: Path) -> None:
     task.networks.load_state_dict(recorder._final["weights"])
     test = torch.from_numpy(run.dataset.test.inputs[:])
     members = torch.stack([task.evaluate(test, number).probabilities for number in range(2)])
-    np.testing.assert_allclose(recorder.predictions().probabilities, members.mean(0).numpy(), atol=1e-6)
+    np.testing.assert_allclose(recorder.judge.predictions().probabilities, members.mean(0).numpy(), atol=1e-6)

@@ -295,7 +295,7 @@ def test_a_run_on_web_noise_records_every_kind(tmp_path: Path) -> None:
     recorder = train_toy(prepared_toy({"name": "lsa", "warmup_steps": 1}, dataset, made), tmp_path)
     row = recorder.rows[-1]
     states = noise_states(made.applied_to(dataset).train.targets, made.train)
-    samples = recorder.samples()
+    samples = recorder.judge.samples()
     assert set(samples.clean[states == OUT_OF_DISTRIBUTION]) == {NONE}
     again = metrics.detection_by_state(-samples.belief, states)
     assert (row.detection_auroc, row.label_detection_auroc, row.outsider_detection_auroc) == pytest.approx(

@@ -21,6 +21,8 @@ class CoTeaching(Mitigation):
     first network's, as in the paper; `ensemble` averages both, which is no longer a one-network prediction.
     """
 
+    tasks = ("classification", "segmentation")
+
     forget_rate: float | None = parameter(
         None,
         ge=0,
@@ -52,12 +54,14 @@ class CoTeaching(Mitigation):
         forget = self.known.noise_rate if self.forget_rate is None else self.forget_rate
         keep = 1 - forget * min(task.current_epoch / self.ramp_epochs, 1.0)
         losses = [cross_entropy(task.logits(batch.inputs, network), batch) for network in range(2)]
-        chosen = [small_loss_weights(loss.detach(), keep) for loss in losses]
+        chosen = [small_loss_weights(loss.detach(), keep, batch.valid) for loss in losses]
         return losses[0] * chosen[1] + losses[1] * chosen[0]
 
 
-def small_loss_weights(losses: Tensor, keep: float) -> Tensor:
-    """(B,) weights that turn a mean over the batch into the mean over the ``keep`` share with the smallest losses."""
-    count = max(1, int(keep * len(losses)))
+def small_loss_weights(losses: Tensor, keep: float, valid: Tensor | None = None) -> Tensor:
+    """(B,) weights that turn a mean over the valid ones into the mean over the ``keep`` share with the smallest losses."""
+    whole = len(losses) if valid is None else int(valid.sum())
+    count = max(1, int(keep * whole))
     weights = torch.zeros_like(losses)
-    return weights.scatter_(0, losses.argsort()[:count], len(losses) / count)
+    ordered = (losses if valid is None else losses.masked_fill(~valid, torch.inf)).argsort()
+    return weights.scatter_(0, ordered[:count], whole / count)

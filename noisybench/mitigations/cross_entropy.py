@@ -12,6 +12,8 @@ from noisybench.training_set import Batch
 class CrossEntropy(Mitigation):
     """No remedy: the task's plain objective, cross-entropy for classification. The baseline of every table."""
 
+    tasks = ("classification", "segmentation")
+
     def objective(self, task: Task, batch: Batch) -> Tensor:
         """The plain objective."""
         return task.plain_objective(batch)

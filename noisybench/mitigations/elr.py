@@ -18,6 +18,8 @@ class ELR(Mitigation):
     momentum `beta`, from zero on. Defaults are the paper's for CIFAR-10; for CIFAR-100 it uses beta 0.9, strength 7.
     """
 
+    tasks = ("classification", "segmentation")
+
     per_example = True
 
     beta: float = parameter(0.7, ge=0, lt=1, low=0.5, high=0.99, help="momentum of the running average")
@@ -25,7 +27,7 @@ class ELR(Mitigation):
 
     def prepare(self, task: Task, training_set: TrainingSet) -> None:
         """Running averages start at zero."""
-        self.state["targets"] = torch.zeros(len(training_set), training_set.num_classes)
+        self.state["targets"] = torch.zeros(training_set.labels, training_set.num_classes)
 
     def objective(self, task: Task, batch: Batch) -> Tensor:
         """Cross-entropy and the regulariser; moves the batch's running averages."""
@@ -34,15 +36,19 @@ class ELR(Mitigation):
         probabilities = probabilities_in_float32(logits).clamp(1e-4, 1 - 1e-4)
         own = probabilities.detach() / probabilities.detach().sum(1, keepdim=True)
         targets = self.state["targets"][batch.index].lerp(own, 1 - self.beta)
-        self.state["targets"][batch.index] = targets
+        if batch.inside is None:
+            self.state["targets"][batch.index] = targets
+        else:
+            self.state["targets"][batch.index[batch.inside]] = targets[batch.inside]
         return cross_entropy(logits, batch) + self.strength * (1 - (probabilities * targets).sum(1)).log()
 
     def belief(self, task: Task, training_set: TrainingSet) -> Tensor:
         """The running average's probability of the observed target."""
         targets = self.state["targets"]
         share = targets / targets.sum(1, keepdim=True).clamp_min(1e-12)
-        return share.gather(1, training_set.targets[:, None]).squeeze(1)
+        observed = training_set.targets.flatten().long().clamp_max(training_set.num_classes - 1)
+        return share.gather(1, observed[:, None]).view_as(training_set.targets)
 
     def correction(self, task: Task, training_set: TrainingSet) -> Tensor:
         """The running average's most likely class."""
-        return self.state["targets"].argmax(1)
+        return self.state["targets"].argmax(1).view_as(training_set.targets).to(training_set.targets.dtype)
