@@ -182,13 +182,15 @@ def objects(mask: Mask) -> Iterator[Object]:
     """Every connected component of every class but the background, in the order of class and first pixel."""
     for label in range(1, int(mask.max(initial=0)) + 1):
         own = np.asarray(mask == label, dtype=np.uint8)
-        if not own.any():
+        across, down, wide, high = cv2.boundingRect(own)
+        if not wide:
             continue
+        own = own[down : down + high, across : across + wide]
         count, parts, boxes, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
         for part in range(1, count):
             left, top, width, height = (int(each) for each in boxes[part, :4])
             shape = np.asarray(parts[top : top + height, left : left + width] == part, dtype=np.uint8)
-            yield Object(label, shape, top, left)
+            yield Object(label, shape, down + top, across + left)
 
 
 def remove(mask: Mask, each: Object) -> None:

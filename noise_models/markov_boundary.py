@@ -19,11 +19,11 @@ class MarkovBoundary(MaskNoise):
     biased. Published settings are 100 to 200 steps, expand 0.8 or 0.2, flip 0.02 or 0.05, speckle 0.2.
     """
 
-    steps: int = parameter(60, ge=0, help="number of steps", shown=True)
+    steps: int = parameter(20, ge=0, help="number of steps", shown=True)
     expand: float = parameter(
         0.5, ge=0, le=1, low=0.2, high=0.8, help="probability that a step goes outwards", shown=True
     )
-    flip: float = parameter(0.1, ge=0, le=1, help="probability that a boundary pixel changes in a step")
+    flip: float = parameter(0.25, ge=0, le=1, help="probability that a boundary pixel changes in a step")
     speckle: float = parameter(0.0, ge=0, le=1, help="probability that a pixel flips before the blur")
 
     def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:
@@ -41,13 +41,10 @@ class MarkovBoundary(MaskNoise):
         return found
 
     def _wandered(self, shape: NDArray[np.uint8], steps: int, given: Corruption) -> NDArray[np.uint8]:
-        outwards = given.stream.uniform(steps) < self.expand
-        for each in outwards:
+        for each in given.stream.chance(self.expand, steps).tolist():
             moved = cv2.dilate(shape, SQUARE) if each else cv2.erode(shape, SQUARE)
-            boundary = np.flatnonzero(moved != shape)
-            chosen = boundary[given.stream.uniform(len(boundary)) < self.flip]
-            shape.ravel()[chosen] ^= 1
+            shape ^= (moved ^ shape) & given.stream.chance(self.flip, *shape.shape).view(np.uint8)
         if self.speckle:
-            shape ^= (given.stream.uniform(*shape.shape) < self.speckle * min(1.0, given.severity)).astype(np.uint8)
+            shape ^= given.stream.chance(self.speckle * min(1.0, given.severity), *shape.shape).view(np.uint8)
         blurred = cv2.GaussianBlur(shape.astype(np.float32), (5, 5), 2.0)
         return np.asarray(blurred > 0.5, dtype=np.uint8)

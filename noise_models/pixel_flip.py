@@ -32,8 +32,15 @@ class PixelFlip(MaskNoise):
     def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:
         """Changed pixels."""
         matrix = self.transitions(given.classes, min(1.0, given.severity * self.rate))
-        drawn = sample_transitions(matrix, mask.ravel().astype(np.int64), given.stream.uniform(mask.size))
-        return drawn.astype(np.uint8).reshape(mask.shape)
+        # Most pixels stay: who may change is drawn first, and to what for these alone.
+        highest = np.ceil((1 - np.diag(matrix).min()) * 2**16) / 2**16
+        found = mask.ravel().copy()
+        chosen = np.flatnonzero(given.stream.chance(float(highest), mask.size))
+        conditional = np.eye(given.classes) + (matrix - np.eye(given.classes)) / max(highest, 1e-12)
+        found[chosen] = sample_transitions(
+            conditional, found[chosen].astype(np.int64), given.stream.uniform(len(chosen))
+        )
+        return found.reshape(mask.shape)
 
     def transitions(self, classes: int, rate: float) -> NDArray[np.float64]:
         """(C, C) probabilities; rows are clean classes."""

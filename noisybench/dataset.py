@@ -249,7 +249,7 @@ class DatasetSource(Parameterised, abc.ABC):
         examples, test = (each and _renumbered(each, kept) for each in (examples, test))  # type: ignore[assignment]
         stream = Stream("split", self.split_seed)
         if test is None:
-            if examples.given is not None:
+            if examples.given is not None and examples.targets.ndim == 1:
                 raise UserError("dataset: there is no test split whose labels are known; fetch it as well")
             held_out = stratified(_strata(examples.targets)[rows], round(self.test_fraction * len(rows)), stream)
             rows, test_rows, test = rows[~held_out], rows[held_out], examples

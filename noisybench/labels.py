@@ -348,7 +348,7 @@ def _read_classes(folder: Path) -> dict[tuple[str, str], Targets]:
 def _read_masks(path: Path) -> dict[tuple[str, str], Targets]:
     """The same of masks."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {
                 (name, column): archive[f"{name}_{column}"]
                 for name in ("train", "validation")

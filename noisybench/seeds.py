@@ -7,6 +7,7 @@ what epoch 7 of an uninterrupted run draws.
 from __future__ import annotations
 
 import hashlib
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,9 +31,17 @@ class Stream:
 
     def uniform(self, *shape: int) -> NDArray[np.float64]:
         """Numbers in [0, 1) on a grid of 2**-32, so that adding a small integer to them is exact."""
-        count = int(np.prod(shape, dtype=np.int64))
+        count = math.prod(shape)
         raw = np.asarray(self._bits.random_raw(count), dtype=np.uint64)
         return ((raw >> np.uint64(32)).astype(np.float64) * 2.0**-32).reshape(shape)
+
+    def chance(self, probability: float, *shape: int) -> NDArray[np.bool_]:
+        """True with a probability, rounded to a multiple of 2**-16: many of them, fast."""
+        count = math.prod(shape)
+        raw = np.asarray(self._bits.random_raw(-(-count // 4)), dtype="<u8").view("<u2")[:count]
+        threshold = round(probability * 2**16)
+        found = raw < np.uint16(threshold) if threshold < 2**16 else np.ones(count, dtype=bool)
+        return np.asarray(found).reshape(shape)
 
     def permutation(self, count: int) -> NDArray[np.int64]:
         """A random order of ``range(count)``."""

@@ -20,8 +20,8 @@ from noisybench.records import DetectorScores, RunRecord, Samples
 from noisybench.seeds import Stream
 from noisybench.task import Task
 
-SAMPLED = 100_000
-"""Pixels on which detection is measured; with as many, an AUROC is known to about 0.002."""
+SAMPLED = 50_000
+"""Pixels on which detection is measured; with as many, an AUROC is known to about 0.003."""
 
 BOUNDARY = 0.02
 """Width of the boundary for the boundary IoU, as a share of the image's diagonal (Cheng et al. 2021)."""
@@ -56,13 +56,13 @@ class MaskJudge(Judge):
     def row(self, task: Task, stage: str) -> dict[str, Any]:
         """Scores of all splits, what became of wrong pixels, and detection."""
         observed, clean = self.labels.train, self.dataset.train.targets
-        tested = self._tested(task, self.test, self.dataset.test.targets)
+        tested = self._tested(task, self.test, self.dataset.test.targets, edges=True)
         self._counts.append(tested["counts"].tolist())
         held_out = self._tested(task, self.validation, self.labels.validation) if len(self.labels.validation) else None
         predicted = task.training_predictions().cpu().numpy()  # type: ignore[operator]
         belief = self._belief(task)
         wrong = self.states == IN_DISTRIBUTION
-        detection = metrics.detection_by_state(-belief, self._sampled_states)
+        detection = metrics.detection_auroc(belief, self._sampled_states == IN_DISTRIBUTION)
         facts = self._facts(tested) | self._early_learning(predicted, wrong)
         if not wrong.any():
             memorised = recovered = None
@@ -76,7 +76,7 @@ class MaskJudge(Judge):
             "test_loss": tested["loss"],
             "memorised": memorised,
             "recovered": recovered,
-            "detection_auroc": detection["any"],
+            "detection_auroc": detection,
             "detectors": self.judged_detectors(task) if stage == "train" else {},
             "facts": facts | self._corrected(task),
         }
@@ -122,9 +122,19 @@ class MaskJudge(Judge):
             predicted=self._final["predicted"],
             counts_by_epoch=np.array(self._counts),
         )
+        if self.prepared.spec.execution.save_corrected:
+            self._save_corrected(folder / "corrected")
         names = self.dataset.class_names
         class_curves(record, names, folder / "classes.png")
         mask_page(self.dataset, self.samples(), record.title, folder / "masks.png")
+
+    def _save_corrected(self, folder: Path) -> None:
+        from PIL import Image
+
+        folder.mkdir()
+        names, train = self.dataset.source_names, self.dataset.train
+        for row, mask in zip(train.index, self._final["correction"], strict=True):
+            Image.fromarray(mask).save(folder / f"{names[row] if names else row}.png")
 
     def detectors(self, task: Task) -> dict[str, DetectorScores]:
         """What the stack's detectors say of the sampled pixels."""
@@ -154,11 +164,13 @@ class MaskJudge(Judge):
         iou = intersection_over_union(counts)[self._first :]
         return 0.0 if np.isnan(iou).all() else float(np.nanmean(iou))
 
-    def _tested(self, task: Task, inputs: Any, targets: NDArray[np.uint8], final: bool = False) -> dict[str, Any]:
-        """Counts of pairs (row: target, column: predicted), of boundaries as well, and the cross-entropy in nats."""
+    def _tested(
+        self, task: Task, inputs: Any, targets: NDArray[np.uint8], edges: bool = False, final: bool = False
+    ) -> dict[str, Any]:
+        """Counts of pairs (row: target, column: predicted), of boundaries where asked for, and the cross-entropy in nats."""
         classes = self.dataset.num_classes
         counts = torch.zeros(classes, classes, dtype=torch.int64, device=task.device)
-        edges = torch.zeros(3, classes, dtype=torch.int64, device=task.device)
+        boundaries = torch.zeros(3, classes, dtype=torch.int64, device=task.device)
         loss, labelled = torch.zeros((), dtype=torch.float64), 0
         predictions, bins = [], np.zeros(BINS)
         width = max(1, round(BOUNDARY * float(np.hypot(*targets.shape[1:]))))
@@ -167,7 +179,8 @@ class MaskJudge(Judge):
             valid, predicted = wanted != IGNORED, probabilities.argmax(1)
             pairs = wanted[valid].long() * classes + predicted[valid]
             counts += torch.bincount(pairs, minlength=classes**2).view(classes, classes)
-            edges += boundary_counts(predicted, wanted, classes, width)
+            if edges:
+                boundaries += boundary_counts(predicted, wanted, classes, width)
             chosen = probabilities.gather(1, wanted.long().clamp_max(classes - 1)[:, None]).squeeze(1)[valid]
             loss += -chosen.clamp_min(1e-12).log().double().sum().cpu()
             labelled += len(pairs)
@@ -176,7 +189,11 @@ class MaskJudge(Judge):
                 confidence = probabilities.amax(1)[valid].double().cpu().numpy()
                 right = (predicted == wanted)[valid].cpu().numpy()
                 bins += metrics.calibration_gaps(confidence, right, BINS)
-        found = {"counts": counts.cpu().numpy(), "edges": edges.cpu().numpy(), "loss": float(loss) / max(labelled, 1)}
+        found = {
+            "counts": counts.cpu().numpy(),
+            "edges": boundaries.cpu().numpy(),
+            "loss": float(loss) / max(labelled, 1),
+        }
         if final:
             found |= {
                 "predicted": np.concatenate(predictions),
@@ -231,8 +248,8 @@ class MaskJudge(Judge):
 def boundary_counts(predicted: Tensor, wanted: Tensor, classes: int, width: int) -> Tensor:
     """(3, C) pixels of each class's boundary: in both, in the prediction, in the target.
 
-    A boundary is what erosion by ``width`` pixels takes from a class; at the image's edge a class ends. Pixels without a
-    label belong to no class, and count nowhere.
+    A boundary is what erosion by a square of ``width`` pixels on each side takes from a class; at the image's edge, and at
+    pixels without a label, a class ends. These count nowhere.
 
     Args:
         predicted: (B, H, W) classes.
@@ -240,13 +257,14 @@ def boundary_counts(predicted: Tensor, wanted: Tensor, classes: int, width: int)
         classes: C.
         width: in pixels.
     """
-    valid = (wanted != IGNORED)[:, None]
-    kinds = torch.arange(classes, device=wanted.device)[None, :, None, None]
-    edges = []
+    valid, edges = wanted != IGNORED, []
     for labels in (predicted, wanted):
-        own = ((labels[:, None] == kinds) & valid).float()
-        outside = functional.pad(1 - own, (1, 1, 1, 1), value=1.0)
-        near = functional.max_pool2d(outside, 2 * width + 1, 1, padding=width)[:, :, 1:-1, 1:-1]
-        edges.append((own > 0) & (near > 0))
-    both = edges[0] & edges[1]
-    return torch.stack([each.sum((0, 2, 3)) for each in (both, *edges)])
+        # On its class's boundary is who has another class, or the image's edge, within the width.
+        own = functional.pad(labels.float()[:, None], (1, 1, 1, 1), value=-1.0)
+        window = (2 * width + 1, 1, width)
+        highest, lowest = functional.max_pool2d(own, *window), -functional.max_pool2d(-own, *window)
+        edges.append((((highest != own) | (lowest != own))[:, 0, 1:-1, 1:-1] & valid, labels.long()))
+    (first, predicted_class), (second, wanted_class) = edges
+    both = first & second & (predicted_class == wanted_class)
+    parts = ((both, wanted_class), (first, predicted_class), (second, wanted_class))
+    return torch.stack([torch.bincount(labels[chosen], minlength=classes) for chosen, labels in parts])

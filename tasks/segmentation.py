@@ -33,7 +33,7 @@ class Segmentation(Task):
 
     The record has, beside the score: IoU by class, Dice, boundary IoU and pixel accuracy on the test split; for every class
     the IoU of predictions with the clean and with the wrong labels on the wrongly labelled training pixels (early
-    learning and memorisation); and how well belief finds wrong pixels, on at most 100,000 pixels drawn once.
+    learning and memorisation); and how well belief finds wrong pixels, on at most 50,000 pixels drawn once.
     """
 
     judge = MaskJudge
@@ -84,6 +84,13 @@ class Segmentation(Task):
         """(B H W, C) scores of one network for every pixel of (B, channels, H, W) normalised inputs."""
         found = self.scores(inputs, self.active if network is None else network)
         return found.permute(0, 2, 3, 1).flatten(0, 2)
+
+    def mean_loss(self, losses: Tensor, batch: Batch) -> Tensor:
+        """The mean over labelled pixels; an image's weight is that of its pixels."""
+        if self.weights is not None:
+            pixels = self.training_set.targets[0].numel()
+            losses = losses * self.weights[batch.index // pixels]
+        return losses.mean() if batch.valid is None else (losses * batch.valid).sum() / batch.valid.sum().clamp_min(1)
 
     def plain_objective(self, batch: Batch) -> Tensor:
         """Cross-entropy of the first network."""

@@ -101,10 +101,11 @@ def toy_spec(mitigations: Any = "cross_entropy", **fields: Any) -> RunSpec:
     name = mitigations.get("name") if isinstance(mitigations, dict) else str(mitigations)
     if "task" not in fields and name in entries("mitigations"):
         fields["task"] = TOY_TASKS[find("mitigations", name).load().tasks[0]]
-    budget = {**TINY_BUDGET, **fields.pop("budget", {})}
+    usual = TINY_BUDGET
     if fields.get("task") == "segmentation":
-        budget = {**budget, **MASK_BUDGET}
+        usual = {**TINY_BUDGET, **MASK_BUDGET}
         fields.setdefault("dataset", "scenes")
+    budget = {**usual, **fields.pop("budget", {})}
     execution = {"system_metrics": False, "device": "cpu", **fields.pop("execution", {})}
     return resolve({"mitigations": mitigations, "budget": budget, "execution": execution, **fields})
 

@@ -52,9 +52,7 @@ class ADELE(Mitigation):
     tasks = ("segmentation",)
 
     correct: bool = parameter(True, help="the first element: labels are corrected")
-    consistency: float = parameter(
-        0.0, ge=0, low=0.0, high=2.0, help="weight of the second element; the paper has 1", shown=True
-    )
+    consistency: float = parameter(0.0, ge=0, low=0.0, high=2.0, help="weight of the second element; the paper has 1")
     confidence: float = parameter(0.8, ge=0, le=1, low=0.5, high=0.9, help="above which a prediction replaces a label")
     slope_drop: float = parameter(
         0.9, gt=0, lt=1, low=0.8, high=0.95, help="fall of the slope at which memorising begins"
@@ -93,7 +91,7 @@ class ADELE(Mitigation):
         """No label is corrected yet."""
         self.state["labels"] = training_set.targets.clone()
         self.state["counts"] = torch.zeros(training_set.num_classes**2, dtype=torch.int64)
-        self.state["curves"] = torch.zeros(0, training_set.num_classes, dtype=torch.float64)
+        self.state["curves"] = torch.zeros(0, training_set.num_classes)
         self.state["onsets"] = torch.full((training_set.num_classes,), -1, dtype=torch.int64)
 
     def wrap(self, task: Task, batch: Batch, objective: Objective) -> Tensor:

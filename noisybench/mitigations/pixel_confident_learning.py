@@ -1,0 +1,114 @@
+"""Confident learning for masks."""
+
+from __future__ import annotations
+
+import importlib.util
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from noisybench.dataset import IGNORED
+from noisybench.mitigation import Detector, Mitigation, Objective
+from noisybench.mitigations._pruning import beyond_schedule
+from noisybench.mitigations._scores import ScoringNetworks
+from noisybench.parameters import parameter
+from noisybench.seeds import Stream
+from noisybench.task import Task
+from noisybench.training_set import Batch, TrainingSet
+
+
+class PixelConfidentLearning(Mitigation):
+    """Finds wrong pixels in out-of-sample predictions as cleanlab does for masks (Northcutt et al. 2021).
+
+    Networks are trained on all but one fold of the images in turn, and predict that fold. A pixel's score is one minus the
+    probability of its label; flagged are the issues of cleanlab's inspector, in as far as the predicted class differs. It
+    changes nothing in training, unless `drop` leaves flagged pixels out. Needs cleanlab: `pip install cleanlab`.
+    """
+
+    tasks = ("segmentation",)
+
+    drop: bool = parameter(False, help="leave flagged pixels out of training", shown=True)
+    folds: int = parameter(2, ge=2, low=2, high=5, help="parts of the images, each predicted by a network of its own")
+    epochs: int | None = parameter(None, ge=1, help="epochs that each is trained; without it, all of the budget's")
+    score_seed: int = parameter(0, ge=0, help="of folds and networks; the run's seed does not change it")
+
+    @classmethod
+    def examples(cls) -> tuple[dict[str, Any], ...]:
+        """Detecting alone, and leaving out."""
+        return {"epochs": 1}, {"epochs": 2, "drop": True}
+
+    def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
+        """cleanlab is there, and every fold has an image."""
+        problems = beyond_schedule(self.epochs, budget)
+        if importlib.util.find_spec("cleanlab") is None:
+            problems.append("cleanlab is not installed; `python -m pip install cleanlab`")
+        if self.folds > examples:
+            problems.append(f"folds: {examples} images cannot be divided into {self.folds} folds")
+        return problems
+
+    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+        """Score every pixel."""
+        run = _Folds(task, self.folds, self.epochs or task.budget.epochs, self.score_seed)
+        found = task.auxiliary(run)
+        # Each pixel was predicted in one fold alone.
+        self.state["score"] = (1 - found["belief"].float().sum(0)).half()
+        self.state["flagged"] = found["flagged"].any(0)
+
+    def wrap(self, task: Task, batch: Batch, objective: Objective) -> Tensor:
+        """The rest of the stack, on what is not flagged where that is left out."""
+        if not self.drop:
+            return objective(batch)
+        right = ~self.state["flagged"].view(-1)[batch.index]
+        return objective(batch.relabelled(batch.observed, right if batch.valid is None else right & batch.valid))
+
+    def detectors(self, task: Task, training_set: TrainingSet) -> dict[str, Detector]:
+        """The scores and flags."""
+        return {"pixel_confident_learning": Detector(self.state["score"], self.state["flagged"])}
+
+
+class _Folds(ScoringNetworks):
+    """Networks that each do without one fold; the result has (K, N, H, W) `belief` and `flagged`, zero outside of the fold."""
+
+    def __init__(self, task: Task, folds: int, length: int, seed: int) -> None:
+        super().__init__(task, "mask folds", folds, length, seed)
+        order = torch.from_numpy(Stream("folds", seed).permutation(len(task.training_set)))
+        self._fold = torch.empty_like(order)
+        self._fold[order] = torch.arange(len(order)) % folds
+
+    def weights(self, member: int) -> Tensor:
+        """All but the fold."""
+        return (self._fold != member).float().to(self.device)
+
+    def collect(self, member: int, trained: Task) -> dict[str, Tensor]:
+        """Probabilities of the fold's labels, and cleanlab's issues among them."""
+        from cleanlab.experimental.label_issues_batched import LabelInspector
+
+        data, own = trained.training_set, torch.nonzero(self._fold == member).squeeze(1)
+        belief = torch.zeros(data.targets.shape, dtype=torch.float16)
+        flagged = torch.zeros(data.targets.shape, dtype=torch.bool)
+        inspector = LabelInspector(num_class=data.num_classes, verbose=False, n_jobs=1)
+        labels = data.targets.cpu()[own]
+        known = labels != IGNORED
+
+        def each_portion() -> Any:
+            # Twice through the fold, instead of keeping probabilities of every class.
+            for place, found in trained.portions(data.inputs[own]):  # type: ignore[operator]
+                chosen = known[place]
+                yield place, labels[place][chosen].long(), found.cpu().permute(0, 2, 3, 1)[chosen]
+
+        for _, given, found in each_portion():
+            inspector.update_confident_thresholds(given.numpy(), found.numpy())
+        differing = []
+        for place, given, found in each_portion():
+            inspector.score_label_quality(given.numpy(), found.numpy())
+            differing.append(found.argmax(1) != given)
+            part = torch.zeros(known[place].shape, dtype=torch.float16)
+            part[known[place]] = found.gather(1, given[:, None]).squeeze(1).half()
+            belief[own[place]] = part
+        issues = torch.zeros(int(known.sum()), dtype=torch.bool)
+        issues[torch.from_numpy(inspector.get_label_issues())] = True
+        part = torch.zeros_like(known)
+        part[known] = issues & torch.cat(differing)
+        flagged[own] = part
+        return {"belief": belief, "flagged": flagged}

@@ -1,0 +1,74 @@
+"""The t-loss."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from noisybench.mitigation import Mitigation
+from noisybench.parameters import parameter
+from noisybench.task import Task
+from noisybench.training_set import Batch, TrainingSet, probabilities_in_float32
+
+
+class TLoss(Mitigation):
+    """Negative log-likelihood of a whole image's error under a Student t-distribution (Gonzalez-Jimenez et al. 2023).
+
+    The error of an image of D pixels is the vector of its probabilities minus its one-hot labels; images whose error is
+    large count less. Degrees of freedom are learned with the network, nu = exp(u) + 1e-8 from u = `start` on. The paper
+    has one foreground class and an identity scale; here the error of every class but the background enters. The value
+    is divided by D, so that it is one per pixel like other losses; the authors' code scales by a fixed constant besides.
+    """
+
+    tasks = ("segmentation",)
+
+    start: float = parameter(1.0, low=-1.0, high=3.0, help="initial logarithm of the degrees of freedom")
+
+    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+        """The learned degrees of freedom."""
+        task.add_head("degrees_of_freedom", lambda: _Degrees(self.start))
+
+    def objective(self, task: Task, batch: Batch) -> Tensor:
+        """Nats per pixel, the same for all of an image."""
+        probabilities = probabilities_in_float32(task.logits(batch.inputs))
+        errors = (probabilities - batch.targets.float())[:, 1:]
+        if batch.valid is not None:
+            errors = errors * batch.valid[:, None]
+        images = len(batch.inputs)
+        squares = errors.square().view(images, -1).sum(1)
+        dimensions = torch.full_like(squares, errors.numel() / images)
+        if batch.valid is not None:
+            dimensions = batch.valid.view(images, -1).sum(1) * float(errors.shape[1])
+        head = task.heads["degrees_of_freedom"]
+        assert isinstance(head, _Degrees)
+        losses = student_loss(squares, dimensions.clamp_min(1), head())
+        self.facts["degrees_of_freedom"] = float(head().detach())
+        return (losses / dimensions.clamp_min(1)).repeat_interleave(len(errors) // images)
+
+
+class _Degrees(nn.Module):
+    def __init__(self, start: float) -> None:
+        super().__init__()
+        self.logarithm = nn.Parameter(torch.tensor(start))
+
+    def forward(self) -> Tensor:
+        return self.logarithm.exp() + 1e-8
+
+
+def student_loss(squares: Tensor, dimensions: Tensor, degrees: Tensor) -> Tensor:
+    """(B,) negative log-density of a multivariate t-distribution with identity scale.
+
+    Args:
+        squares: (B,) squared norm of each error.
+        dimensions: (B,) number of entries D of each.
+        degrees: of freedom, above 0.
+    """
+    half = (degrees + dimensions) / 2
+    return (
+        -torch.lgamma(half)
+        + torch.lgamma(degrees / 2)
+        + dimensions / 2 * (math.log(math.pi) + degrees.log())
+        + half * torch.log1p(squares / degrees)
+    )

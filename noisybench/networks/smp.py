@@ -1,0 +1,47 @@
+"""Any network of segmentation_models_pytorch, as `smp:ARCHITECTURE/ENCODER`; needs `pip install segmentation-models-pytorch`."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from noisybench.errors import UserError, nearest
+
+EXAMPLE = "unet/resnet18"
+
+
+def build(num_classes: int, channels: int, name: str) -> nn.Module:
+    """A freshly initialised network of segmentation_models_pytorch.
+
+    Args:
+        num_classes: number of outputs for each pixel.
+        channels: input channels.
+        name: architecture and encoder, such as ``unet/resnet34``; by default the encoder is resnet18.
+
+    Raises:
+        UserError: the library is not installed, or has none of that name.
+    """
+    try:
+        import segmentation_models_pytorch as library
+    except ImportError:
+        raise UserError(
+            "budget.network: segmentation_models_pytorch is not installed; `python -m pip install segmentation-models-pytorch`"
+        ) from None
+    architecture, _, encoder = name.partition("/")
+    known = {
+        each.__name__.lower(): each
+        for each in vars(library).values()
+        if isinstance(each, type) and issubclass(each, nn.Module)
+    }
+    if architecture not in known:
+        raise UserError(
+            f"budget.network: segmentation_models_pytorch has no `{architecture}`; {nearest(architecture, known)}"
+        )
+    encoders = library.encoders.get_encoder_names()
+    if encoder and encoder not in encoders:
+        raise UserError(
+            f"budget.network: segmentation_models_pytorch has no encoder `{encoder}`; {nearest(encoder, encoders)}"
+        )
+    network: nn.Module = known[architecture](
+        encoder_name=encoder or "resnet18", encoder_weights=None, in_channels=channels, classes=num_classes
+    )
+    return network

@@ -1,0 +1,70 @@
+"""Masks: how fast they are corrupted, and what ADELE adds to an epoch.
+
+python -m pytest tests/performance/test_masks.py -n 0 --benchmark-enable --benchmark-only -s
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import pytest
+import torch
+from noisybench.noise_models._masks import MaskNoise
+
+from noisybench.dataset import Dataset
+from noisybench.registry import entries, find
+from noisybench.spec import Budget
+from noisybench.stack import Stack
+from noisybench.task import Task
+from noisybench.training_set import TrainingSet
+from tests.performance.test_speed import paired_ratio
+
+GENERATED = [name for name, entry in entries("noise_models").items() if issubclass(entry.load(), MaskNoise)]
+
+
+@pytest.fixture(scope="module")
+def large() -> Dataset:
+    made: Dataset = (
+        find("datasets", "scenes").load()(size=256, train_images=60, validation_images=2, test_images=1).load()
+    )
+    return made
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_masks_corrupted_in_a_second(name: str, large: Dataset, benchmark: Any) -> None:
+    cv2.setNumThreads(1)
+    noise = find("noise_models", name).load()(image_fraction=1.0)
+    split = large.train if benchmark.enabled else large.validation
+    benchmark.pedantic(lambda: noise.corrupted(split, 5, 1.0), rounds=5 if benchmark.enabled else 1)
+    if benchmark.enabled:
+        print(f"\n{name}: {len(split) / benchmark.stats.stats.min:.0f} masks of 256x256 in a second")
+
+
+def task_of(stack: dict[str, Any], size: int) -> Task:
+    source = find("datasets", "scenes").load()(size=size, train_images=50, validation_images=2, test_images=1)
+    dataset = source.load()
+    data = TrainingSet(
+        torch.from_numpy(dataset.train.inputs), torch.from_numpy(dataset.train.targets), 5, None, dataset.class_names
+    )
+    budget = Budget(network="unet:8", batch_size=5, optimizer="adam", learning_rate=0.008, epochs=30)
+    made = Stack([find("mitigations", stack["name"]).load()(**{k: v for k, v in stack.items() if k != "name"})])
+    task: Task = find("tasks", "segmentation").load()(budget, 0, data, made)
+    for each in made.mitigations:
+        each.prepare(task, data)
+    return task
+
+
+@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("consistency", [0.0, 1.0])
+def test_an_epoch_of_adele_against_cross_entropy(consistency: float, size: int, benchmark: Any) -> None:
+    tasks = [task_of({"name": "adele", "consistency": consistency}, size), task_of({"name": "cross_entropy"}, size)]
+    optimizers: list[Any] = [each.configure_optimizers() for each in tasks]
+
+    def epoch(place: int) -> None:
+        tasks[place].train_alone(0, optimizers[place])
+
+    benchmark.pedantic(lambda: epoch(0), rounds=1, iterations=1)
+    if benchmark.enabled:
+        ratio = paired_ratio(lambda: epoch(0), lambda: epoch(1), rounds=5)
+        print(f"\nADELE, consistency {consistency:g}, {size}x{size}: {ratio:.2f} of an epoch of cross-entropy")
