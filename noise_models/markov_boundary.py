@@ -42,7 +42,7 @@ class MarkovBoundary(MaskNoise):
 
     def _wandered(self, shape: NDArray[np.uint8], steps: int, given: Corruption) -> NDArray[np.uint8]:
         for each in given.stream.chance(self.expand, steps).tolist():
-            moved = cv2.dilate(shape, SQUARE) if each else cv2.erode(shape, SQUARE)
+            moved = np.asarray(cv2.dilate(shape, SQUARE) if each else cv2.erode(shape, SQUARE), dtype=np.uint8)
             shape ^= (moved ^ shape) & given.stream.chance(self.flip, *shape.shape).view(np.uint8)
         if self.speckle:
             shape ^= given.stream.chance(self.speckle * min(1.0, given.severity), *shape.shape).view(np.uint8)

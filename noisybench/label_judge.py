@@ -46,7 +46,7 @@ class LabelJudge(Judge):
     def row(self, task: Task, stage: str) -> dict[str, Any]:
         """Accuracies and losses, memorised and recovered wrong labels, and detection."""
         observed, clean, states = self.labels.train, self.dataset.train.targets, self.states
-        predicted = task.training_probabilities().argmax(1).cpu().numpy()
+        predicted = task.training_predictions().cpu().numpy()
         belief = self.prepared.stack.belief(task, task.training_set).float().cpu().numpy()
         detection = metrics.detection_by_state(-belief, states)
         outsiders = (states == OUT_OF_DISTRIBUTION).any()
@@ -118,7 +118,7 @@ class LabelJudge(Judge):
         self._final = {
             "belief": stack.belief(task, training_set).float().cpu().numpy(),
             "correction": stack.correction(task, training_set).cpu().numpy(),
-            "prediction": task.training_probabilities().argmax(1).cpu().numpy(),
+            "prediction": task.training_predictions().cpu().numpy(),
             "test": task.predict(self.test).cpu().numpy(),
             "detectors": self.detectors(task),
         }

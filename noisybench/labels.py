@@ -41,7 +41,7 @@ CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, UNKNOWN_STATE = range(len(STATES))
 def noise_states(clean: Targets, observed: Targets) -> NDArray[np.int8]:
     """Positions in `STATES` from clean and observed targets of the same shape; of pixels without either nobody knows."""
     if clean.dtype == np.uint8:
-        states = (clean != observed).astype(np.int8) * np.int8(IN_DISTRIBUTION)
+        states = np.where(clean == observed, np.int8(CLEAN), np.int8(IN_DISTRIBUTION))
         states[~(known(clean) & known(observed))] = UNKNOWN_STATE
         return states
     states = np.where(clean == observed, CLEAN, IN_DISTRIBUTION)
@@ -140,7 +140,7 @@ def intersection_over_union(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     """(C,) IoU of each class from (C, C) counts of pairs, pooled over all pixels; NaN for a class that occurs nowhere."""
     both = np.diag(counts).astype(np.float64)
     union = counts.sum(0) + counts.sum(1) - both
-    return np.divide(both, union, out=np.full(len(both), np.nan), where=union > 0)
+    return np.asarray(np.divide(both, union, out=np.full(len(both), np.nan), where=union > 0))
 
 
 def mask_measures(counts: NDArray[np.int64]) -> dict[str, Any]:
@@ -242,7 +242,7 @@ def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parq
     applied = labels.applied_to(dataset)
     parts = [("train", applied.train, labels.train), ("validation", applied.validation, labels.validation)]
     if labels.train.ndim > 1:
-        columns = {
+        columns: dict[str, Any] = {
             f"{name}_{column}": values
             for name, split, observed in parts
             for column, values in zip(COLUMNS[1:], (split.index, split.targets, observed), strict=True)

@@ -151,7 +151,7 @@ def calibration_gaps(confidence: NDArray[np.float64], right: NDArray[np.bool_], 
     """(bins,) sums of right minus confidence by bins of the confidence; those of portions add up."""
     # Bins are (low, high], so that a confidence of exactly 1 has a place.
     place = np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    return np.bincount(place, weights=right - confidence, minlength=bins)
+    return np.asarray(np.bincount(place, weights=right - confidence, minlength=bins), dtype=np.float64)
 
 
 def judge_classifier(

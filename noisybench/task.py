@@ -194,6 +194,17 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         """(N, C) deployed predictions for the training set."""
         return torch.stack([self.training_outputs(each).probabilities for each in self.deployed]).mean(0)
 
+    def portions(self, inputs: Any) -> Iterator[tuple[slice, Tensor]]:
+        """(B, C, …) class probabilities of the deployed prediction, in evaluation mode, portion by portion.
+
+        Where examples have many labels, so that those of all would not fit in memory.
+        """
+        raise NotImplementedError
+
+    def training_predictions(self) -> Tensor:
+        """Like the observed targets, the classes that the deployed prediction gives the training set."""
+        return self.training_probabilities().argmax(1)
+
     def training_belief(self) -> Tensor:
         """Like the observed targets, the deployed prediction's probability of each."""
         targets = self.training_set.targets
@@ -377,9 +388,7 @@ def learning_rate(budget: Budget, epoch: float) -> float:
         span = max(budget.epochs - budget.warmup_epochs, 1)
         return budget.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - budget.warmup_epochs) / span))
     if budget.schedule == "polynomial":
-        return (
-            budget.learning_rate
-            * max(0.0, 1 - (epoch - budget.warmup_epochs) / (budget.epochs - budget.warmup_epochs)) ** 0.9
-        )
+        span = max(budget.epochs - budget.warmup_epochs, 1)
+        return budget.learning_rate * math.pow(max(0.0, 1 - (epoch - budget.warmup_epochs) / span), 0.9)
     passed = sum(epoch >= milestone for milestone in budget.milestones)
     return budget.learning_rate * budget.gamma**passed

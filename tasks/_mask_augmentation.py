@@ -47,7 +47,7 @@ def pipeline(kind: str, height: int, width: int) -> Any:
     `affine`: a turn of up to 45 degrees, a move of up to a tenth, a factor from 0.8 to 1.5, and a flip. `scale_crop`: a
     factor from 0.5 to 1.5, a crop, a flip, and small changes of colour (for images of three channels).
     """
-    import albumentations
+    import albumentations  # type: ignore[import-untyped]
     import cv2
 
     outside = {"border_mode": cv2.BORDER_CONSTANT, "fill": 0, "fill_mask": -1, "mask_interpolation": cv2.INTER_NEAREST}
@@ -72,7 +72,8 @@ class _Augmented(Dataset[Any]):
     """Augmented images and the places of their pixels in the training set, -1 outside; made in any process alike."""
 
     def __init__(self, inputs: Tensor | LazyTensor, kind: str) -> None:
-        self.inputs, self.kind, self._pipeline = inputs, kind, None
+        self.inputs, self.kind = inputs, kind
+        self._pipeline: Any = None
 
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, Tensor]:
         row, seed = item
@@ -115,7 +116,7 @@ class MaskLoader:
         self._order = _Order()
         self._loader: DataLoader[Any] = DataLoader(
             _Augmented(inputs if isinstance(inputs, LazyTensor) else inputs.cpu(), kind),
-            batch_sampler=self._order,  # type: ignore[arg-type]
+            batch_sampler=self._order,
             num_workers=processes,
             persistent_workers=processes > 0,
             multiprocessing_context="fork" if processes else None,

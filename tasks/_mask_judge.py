@@ -59,7 +59,7 @@ class MaskJudge(Judge):
         tested = self._tested(task, self.test, self.dataset.test.targets, edges=True)
         self._counts.append(tested["counts"].tolist())
         held_out = self._tested(task, self.validation, self.labels.validation) if len(self.labels.validation) else None
-        predicted = task.training_predictions().cpu().numpy()  # type: ignore[operator]
+        predicted = task.training_predictions().cpu().numpy()
         belief = self._belief(task)
         wrong = self.states == IN_DISTRIBUTION
         detection = metrics.detection_auroc(belief, self._sampled_states == IN_DISTRIBUTION)
@@ -88,7 +88,7 @@ class MaskJudge(Judge):
         self._final = {
             "belief": self.prepared.stack.belief(task, task.training_set).half().cpu().numpy(),
             "correction": correction.to(torch.uint8).cpu().numpy(),
-            "prediction": task.training_predictions().cpu().numpy(),  # type: ignore[operator]
+            "prediction": task.training_predictions().cpu().numpy(),
             "sampled": self._belief(task),
             **tested,
         }
@@ -174,7 +174,7 @@ class MaskJudge(Judge):
         loss, labelled = torch.zeros((), dtype=torch.float64), 0
         predictions, bins = [], np.zeros(BINS)
         width = max(1, round(BOUNDARY * float(np.hypot(*targets.shape[1:]))))
-        for place, probabilities in task.portions(inputs):  # type: ignore[operator]
+        for place, probabilities in task.portions(inputs):
             wanted = torch.from_numpy(targets[place]).to(task.device)
             valid, predicted = wanted != IGNORED, probabilities.argmax(1)
             pairs = wanted[valid].long() * classes + predicted[valid]
@@ -220,7 +220,7 @@ class MaskJudge(Judge):
 
     def _early_learning(self, predicted: NDArray[np.uint8], wrong: NDArray[np.bool_]) -> dict[str, float]:
         """IoU by class of predictions with the clean (`learned`) and the wrong labels (`memorised`) on wrong pixels."""
-        found = {}
+        found: dict[str, float] = {}
         if not wrong.any():
             return found
         classes, names = self.dataset.num_classes, self.dataset.class_names

@@ -147,7 +147,7 @@ class Segmentation(Task):
 
     def portion(self, inputs: Any) -> int:
         """How many of (N, C, H, W) inputs to evaluate at a time."""
-        return max(1, PIXELS.get(self.device.type, 2**17) // (inputs.shape[2] * inputs.shape[3]))
+        return max(1, PIXELS.get(self.device.type, 2**17) // int(inputs.shape[2] * inputs.shape[3]))
 
     @torch.no_grad()
     def portions(self, inputs: Tensor | LazyTensor) -> Iterator[tuple[slice, Tensor]]:

@@ -175,4 +175,5 @@ def multi_scale_divergence(maps: Sequence[Tensor], gate: float = 0.0) -> Tensor:
     inner = sum((torch.special.xlogy(each, each).sum(1) for each in maps), torch.zeros_like(mean[:, 0])) / len(maps)
     divergence = inner - torch.special.xlogy(mean, mean).sum(1)
     open_images = mean.amax((1, 2, 3)) >= gate
-    return divergence * open_images[:, None, None]
+    gated: Tensor = divergence * open_images[:, None, None]
+    return gated

@@ -154,7 +154,9 @@ class ADELE(Mitigation):
                 self.facts |= {f"fit_{key}.{name}": value for key, value in vars(fitted).items()}
             elif self.onset is None and len(curves) >= FEWEST and curves[:, label].max() >= FLOOR:
                 self.notes.append(f"no curve fits the training IoU of {name}, so it is not judged in epoch {epoch}")
-            starts = self.onset if self.onset is not None else fitted and fitted.onset(self.slope_drop, epoch)
+            starts = self.onset
+            if fitted is not None:
+                starts = fitted.onset(self.slope_drop, epoch)
             if onsets[label] < 0 and starts is not None and epoch >= starts:
                 onsets[label], came_on = epoch, True
             if onsets[label] >= 0:

@@ -93,7 +93,7 @@ class _Folds(ScoringNetworks):
 
         def each_portion() -> Any:
             # Twice through the fold, instead of keeping probabilities of every class.
-            for place, found in trained.portions(data.inputs[own]):  # type: ignore[operator]
+            for place, found in trained.portions(data.inputs[own]):
                 chosen = known[place]
                 yield place, labels[place][chosen].long(), found.cpu().permute(0, 2, 3, 1)[chosen]
 

@@ -21,7 +21,7 @@ def build(num_classes: int, channels: int, name: str) -> nn.Module:
         UserError: the library is not installed, or has none of that name.
     """
     try:
-        import segmentation_models_pytorch as library
+        import segmentation_models_pytorch as library  # type: ignore[import-untyped]
     except ImportError:
         raise UserError(
             "budget.network: segmentation_models_pytorch is not installed; `python -m pip install segmentation-models-pytorch`"

@@ -110,7 +110,7 @@ class NiftiSlices(DatasetSource):
             place = folder / f"Patient_{number:02}"
             place.mkdir()
             for name, array in ((place.name, volume.astype(np.float32)), ("GT", labels)):
-                nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), place / f"{name}.nii.gz")
+                nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), place / f"{name}.nii.gz")  # type: ignore[no-untyped-call]
         return {"root": str(folder), "size": 16, "validation_fraction": 0.4}
 
 

@@ -51,11 +51,10 @@ class Scenes(DatasetSource):
         test = [self._scene("test", number, weights) for number in range(self.test_images)]
         held_out = np.arange(count) >= self.train_images
         names = tuple(f"scene_{number:05d}" for number in range(count))
-        return (
-            Examples(*(np.stack(each) for each in zip(*train, strict=True)), held_out=held_out, names=names),
-            Examples(*(np.stack(each) for each in zip(*test, strict=True))),
-            NAMES,
+        (images, masks), (test_images, test_masks) = (
+            [np.stack(each) for each in zip(*scenes, strict=True)] for scenes in (train, test)
         )
+        return Examples(images, masks, held_out=held_out, names=names), Examples(test_images, test_masks), NAMES
 
     def _scene(self, part: str, number: int, weights: list[float]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """(3, H, W) image and (H, W) mask."""
@@ -110,10 +109,10 @@ def _inside(kind: int, along: NDArray[Any], across: NDArray[Any], radius: float)
     """Which pixels an object covers."""
     distance = np.hypot(along, across)
     if kind == 0:
-        return distance <= radius
+        return np.asarray(distance <= radius)
     if kind == 1:
-        return np.maximum(np.abs(along), np.abs(across)) <= 0.9 * radius
+        return np.asarray(np.maximum(np.abs(along), np.abs(across)) <= 0.9 * radius)
     if kind == 2:
-        return (distance <= 1.1 * radius) & (distance >= 0.4 * radius)
+        return np.asarray((distance <= 1.1 * radius) & (distance >= 0.4 * radius))
     longer = 1.45 * radius
-    return np.hypot(along / longer, across / (longer / 2.3)) <= 1
+    return np.asarray(np.hypot(along / longer, across / (longer / 2.3)) <= 1)
