@@ -125,6 +125,17 @@ def one_spec(recipe: str, overrides: list[str] | None) -> RunSpec:
     return specs[0]
 
 
+def _describe_masks(manifest: dict[str, Any]) -> str:
+    found, names = manifest["masks"], manifest["dataset"]["classes"]
+    level = "unknown" if found["miou"] is None else f"{found['miou']:.4f}"
+    bias = "" if found["area_bias"] is None else f", area of objects {found['area_bias']:+.1%}"
+    classes = ", ".join(
+        f"{name} {value:.3f}" for name, value in zip(names, found["iou"], strict=True) if value is not None
+    )
+    severity = f", severity {manifest['noise']['severity']:.4g}" if "severity" in manifest["noise"] else ""
+    return f"masks          foreground mIoU {level}{bias}{severity}\nIoU            {classes}"
+
+
 def describe_labels(manifest: dict[str, Any]) -> str:
     """A label set's manifest for people."""
     noise, dataset = manifest["noise"], manifest["dataset"]
@@ -136,6 +147,8 @@ def describe_labels(manifest: dict[str, Any]) -> str:
     more = []
     if states:
         more.append("examples       " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in states.items()))
+    if "masks" in manifest:
+        more.append(_describe_masks(manifest))
     if "source" in noise:
         more.append(f"images from    {noise['source']['name']}, {noise['source']['sha256'][:16]}…")
     if dataset.get("skipped"):

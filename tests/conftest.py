@@ -14,6 +14,13 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 from noisybench.tracking import Store
 
+LONGEST = ("test_web_digits.py", "test_revealed_by_training.py", "test_contracts.py", "test_web_methods.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest, so that no process is left alone with one of them at the end."""
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
