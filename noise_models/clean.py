@@ -15,7 +15,7 @@ from noisybench.seeds import Stream
 class Clean(ClassConditional):
     """No noise: the observed targets are the best known ones."""
 
-    tasks = ("classification", "segmentation")
+    tasks = ("classification", "segmentation", "chain_of_thought")
     convention = "no label is changed"
 
     def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:

@@ -26,7 +26,7 @@ class FromFile(NoiseModel):
     very dataset. The dataset's own targets count as the clean ones.
     """
 
-    tasks = ("classification", "segmentation")
+    tasks = ("classification", "segmentation", "chain_of_thought")
     convention = "labels as given; the realised rate is measured against the dataset's own targets"
 
     needs_classes = False

@@ -28,10 +28,10 @@ MEMORY_SHARE = 0.15
 
 
 IGNORED = 255
-"""In masks: nobody has labelled this pixel; it counts nowhere."""
+"""In masks: nobody has labelled this pixel; in sequences: the end is passed. It counts nowhere."""
 
 Targets = NDArray[Any]
-"""(N,) int64 classes of examples, or (N, H, W) uint8 classes of pixels, which may be `IGNORED`."""
+"""(N,) int64 classes of examples; (N, H, W) uint8 classes of pixels, or (N, T) tokens of sequences, which may be `IGNORED`."""
 
 
 def target_bytes(targets: Targets) -> bytes:
@@ -330,7 +330,7 @@ class DatasetSource(Parameterised, abc.ABC):
         for masks in (examples.targets, examples.given):
             if masks is None:
                 continue
-            if masks.shape != (len(examples.inputs), *examples.inputs.shape[2:]):
+            if masks.ndim > 2 and masks.shape != (len(examples.inputs), *examples.inputs.shape[2:]):
                 raise UserError(
                     f"dataset: {split} images are {examples.inputs.shape}, but their masks {masks.shape}; give each pixel a label"
                 )
@@ -340,7 +340,7 @@ class DatasetSource(Parameterised, abc.ABC):
                     f"dataset: {split} masks have values up to {masks.max(where=labels, initial=0)}, but {classes} classes allow "
                     f"0 to {classes - 1}, and {IGNORED} for no label"
                 )
-            empty = np.flatnonzero(~labels.any(axis=(1, 2)))
+            empty = np.flatnonzero(~labels.reshape(len(labels), -1).any(axis=1))
             if len(empty):
                 raise UserError(
                     f"dataset: {len(empty)} {split} images have no labelled pixel, the first in row {empty[0]}; leave them out"

@@ -212,9 +212,9 @@ def _measured(
         "realised_rate_validation": _rate(clean_validation, validation),
         "transition_counts": counts.tolist(),
     }
-    if clean.ndim > 1:
+    if clean.ndim == 3:
         measured["masks"] = mask_measures(counts)
-    elif (clean < 0).any():
+    elif clean.ndim == 1 and (clean < 0).any():
         counts = np.bincount(noise_states(clean, train), minlength=len(STATES))
         measured["states"] = dict(zip(STATES, counts.tolist(), strict=True))
         measured["outsider_counts"] = np.bincount(train[clean == NONE], minlength=num_classes).tolist()

@@ -257,7 +257,7 @@ class RunRecord:
         manifest: of the label set, without the matrices.
         knowledge: declared by the stack.
         rows: one per epoch.
-        calibration_error: expected calibration error of the test predictions, 15 equal-width bins.
+        calibration_error: expected calibration error of the test predictions, 15 equal-width bins; None of written text.
         correction_accuracy: share of corrected training targets that are clean, among examples of a known class.
         detection: quality of the belief.
         cost: what it took.
@@ -281,7 +281,7 @@ class RunRecord:
     manifest: dict[str, Any]
     knowledge: list[str]
     rows: list[EpochRow]
-    calibration_error: float
+    calibration_error: float | None
     correction_accuracy: float | None
     detection: Detection
     cost: Cost

@@ -68,7 +68,7 @@ def prepare(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | No
     problems = stack.check(tasks, sorted(facts))
     problems += task_class.check(spec, applied)
     if not problems:
-        network = _check_network(spec, applied)
+        network = _check_network(spec, applied, task_class)
         problems += task_class.check_network(spec, network)
         problems += [
             f"mitigations.{public_name(each)}: {problem}"
@@ -88,7 +88,8 @@ def offered_knowledge(labels: LabelSet, dataset: Dataset) -> dict[str, Any]:
     states = noise_states(dataset.train.targets, labels.train)
     if labels.manifest["realised_rate"] is not None:
         facts["noise_rate"] = labels.manifest["realised_rate"]
-    if (states != UNKNOWN_STATE).all():
+    # Of masks and sequences, what has no label is no label of which nobody knew whether it is right.
+    if states.ndim > 1 or (states != UNKNOWN_STATE).all():
         facts["noise_states"] = torch.from_numpy(states)
     if labels.manifest["transition_matrix"] is not None:
         facts["transition_matrix"] = torch.tensor(labels.manifest["transition_matrix"])
@@ -97,16 +98,16 @@ def offered_knowledge(labels: LabelSet, dataset: Dataset) -> dict[str, Any]:
     return facts
 
 
-def _check_network(spec: RunSpec, dataset: Dataset) -> nn.Module:
-    """One of the run's networks without values; it takes the dataset's images."""
+def _check_network(spec: RunSpec, dataset: Dataset, task_class: type[Task]) -> nn.Module:
+    """One of the run's networks without values; it takes the dataset's inputs."""
     from noisybench.networks import build_network
 
     shape = dataset.train.inputs.shape[1:]
     with torch.device("meta"):
         network = build_network(spec.budget.network, dataset.num_classes, shape[0]).eval()
         try:
-            network(torch.empty(1, *shape))
-        except RuntimeError as error:
+            network(task_class.example_input(dataset))
+        except (RuntimeError, IndexError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
                 f"budget.network: `{spec.budget.network}` does not take images of {shape[1]}x{shape[2]} pixels ({reason}); "

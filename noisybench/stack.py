@@ -151,7 +151,7 @@ class Stack:
             chosen = each.select(task, training_set)
             if chosen is None:
                 continue
-            if chosen.shape != training_set.targets.shape or not bool((chosen.isfinite() & (chosen >= 0)).all()):
+            if chosen.shape != (len(training_set),) or not bool((chosen.isfinite() & (chosen >= 0)).all()):
                 raise UserError(
                     f"mitigations.{public_name(each)}: selection weights must be {len(training_set)} finite numbers >= 0"
                 )

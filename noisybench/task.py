@@ -102,6 +102,11 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         self.auxiliaries: Auxiliaries | None = None
 
     @classmethod
+    def example_input(cls, dataset: Dataset) -> Tensor:
+        """What a network is tried with before training, without values."""
+        return torch.empty(1, *dataset.train.inputs.shape[1:])
+
+    @classmethod
     def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
         """Problems in this run, found before anything is trained; the dataset has the label set applied."""
         return []
@@ -325,7 +330,8 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
     def mean_loss(self, losses: Tensor, batch: Batch) -> Tensor:
         """What is minimised: the weighted mean of (B,) nats per sample, over those that have a label."""
         if self.weights is not None:
-            losses = losses * self.weights[batch.index]
+            # An example's weight is that of all its labels.
+            losses = losses * self.weights[batch.index // (self.training_set.labels // len(self.training_set))]
         return losses.mean() if batch.valid is None else (losses * batch.valid).sum() / batch.valid.sum().clamp_min(1)
 
     @property

@@ -85,13 +85,6 @@ class Segmentation(Task):
         found = self.scores(inputs, self.active if network is None else network)
         return found.permute(0, 2, 3, 1).flatten(0, 2)
 
-    def mean_loss(self, losses: Tensor, batch: Batch) -> Tensor:
-        """The mean over labelled pixels; an image's weight is that of its pixels."""
-        if self.weights is not None:
-            pixels = self.training_set.targets[0].numel()
-            losses = losses * self.weights[batch.index // pixels]
-        return losses.mean() if batch.valid is None else (losses * batch.valid).sum() / batch.valid.sum().clamp_min(1)
-
     def plain_objective(self, batch: Batch) -> Tensor:
         """Cross-entropy of the first network."""
         return cross_entropy(self.logits(batch.inputs), batch)

@@ -18,7 +18,7 @@ from noisybench.noise import NoiseModel
 from noisybench.parameters import Parameter, runtime_schema
 from noisybench.registry import Entry, entries
 from noisybench.runner import prepare
-from tests.helpers import facts, prepared_toy, toy_dataset, toy_labels, toy_masks, train_toy
+from tests.helpers import TOY_DATA, facts, prepared_toy, toy_dataset, toy_labels, train_toy
 
 STANDARD_KEYS = {
     "train_loss", "train_accuracy", "noisy_val_accuracy", "noisy_val_loss", "test_accuracy", "test_loss",
@@ -44,8 +44,8 @@ def check_declaration(entry: Entry, base: type) -> None:
 
 def noise_toy(cls: type[NoiseModel], size: int, held_out: int) -> Dataset:
     """Toy data of the kind that a noise model corrupts; of masks, fewer."""
-    if cls.tasks[0] == "segmentation":
-        return toy_masks(min(size, 40), min(held_out, 10))
+    if cls.tasks[0] in TOY_DATA:
+        return TOY_DATA[cls.tasks[0]](min(size, 40), min(held_out, 10))
     return toy_dataset(cls.example_classes, size=size, held_out=held_out)
 
 
@@ -65,14 +65,14 @@ def check_noise_model(entry: Entry, folder: Path) -> None:
         assert observed.shape == split.targets.shape
         assert observed.min() >= 0
         assert observed[known(observed)].max() < dataset.num_classes
-        if observed.ndim > 1:
+        if observed.ndim == 3:
             np.testing.assert_array_equal(observed == IGNORED, split.targets == IGNORED)
 
     again = cls(**parameters).corrupt(dataclasses.replace(dataset))
     assert again.hash == made.hash, "the same specification must give the same bytes"
     assert made.manifest["noise"]["convention"]
     clean = made.applied_to(dataset).train.targets
-    counted = known(clean) if clean.ndim > 1 else clean != UNKNOWN
+    counted = known(clean) & known(made.train) if clean.ndim > 1 else clean != UNKNOWN
     assert made.manifest["realised_rate"] == np.mean((made.train != clean)[counted])
     check_transitions(made, dataset)
     if "seed" in parameters or (made.manifest["transition_matrix"] is not None and made.manifest["realised_rate"] > 0):
@@ -113,7 +113,7 @@ def check_transitions(made: LabelSet, dataset: Dataset) -> None:
     from scipy import stats
 
     counts = np.asarray(made.manifest["transition_counts"])
-    assert counts.sum() == known(made.applied_to(dataset).train.targets).sum()
+    assert counts.sum() == (known(made.applied_to(dataset).train.targets) & known(made.train)).sum()
     if made.manifest["transition_matrix"] is None:
         return
     matrix = np.asarray(made.manifest["transition_matrix"])
@@ -133,14 +133,9 @@ Stack = dict[str, Any]
 """A mitigation under test: its name and parameters."""
 
 
-def is_for_masks(stack: Stack) -> bool:
-    """Whether it is tried on masks."""
-    return bool(entries("mitigations")[stack["name"]].load().tasks[0] == "segmentation")
-
-
 def toy_data(stack: Stack) -> Dataset:
     """What it is tried on."""
-    return toy_masks() if is_for_masks(stack) else toy_dataset()
+    return TOY_DATA.get(entries("mitigations")[stack["name"]].load().tasks[0], toy_dataset)()
 
 
 def check_mitigation_declaration(entry: Entry) -> None:
@@ -232,7 +227,7 @@ def check_dataset(entry: Entry, folder: Path) -> None:
         assert len(split) > 0
         assert len(split.inputs.shape) == 4
         if split.targets.ndim > 1:
-            check_masks(split, dataset.num_classes)
+            (check_traces if split.targets.ndim == 2 else check_masks)(split, dataset.num_classes)
             continue
         if "classification" in cls.tasks:
             assert split.inputs[:].dtype == np.uint8
@@ -258,6 +253,16 @@ def check_dataset(entry: Entry, folder: Path) -> None:
     assert train_toy(run, folder / "run").complete
 
 
+def check_traces(split: Split, classes: int) -> None:
+    """Every prompt has a response, without a gap."""
+    assert split.inputs[:].dtype == split.targets.dtype == np.uint8
+    assert split.inputs.shape[1:3] == (1, 1)
+    labelled = known(split.targets)
+    assert labelled[:, 0].all()
+    assert (np.diff(labelled.astype(int), axis=1) <= 0).all()
+    assert split.targets[labelled].max() < classes
+
+
 def check_masks(split: Split, classes: int) -> None:
     """Every image has a mask of its size, with a label somewhere."""
     assert split.inputs[:].dtype == split.targets.dtype == np.uint8
@@ -273,7 +278,8 @@ def prepare_on(dataset: Dataset) -> Any:
 
     spec = toy_spec(budget={"epochs": 1})
     if dataset.train.targets.ndim > 1:
-        spec = toy_spec(task="segmentation", budget={"epochs": 1})
+        task = "chain_of_thought" if dataset.train.targets.ndim == 2 else "segmentation"
+        spec = toy_spec(task=task, budget={"epochs": 1})
     elif dataset.train.inputs[:1].dtype != np.uint8:
         spec = toy_spec(
             "linear_probe", task="transfer", dataset="features", budget={"epochs": 1, "network": "features"}

@@ -48,11 +48,26 @@ def toy_masks(size: int = 24, held_out: int = 6) -> Dataset:
     return made
 
 
+def toy_traces(size: int = 24, held_out: int = 6) -> Dataset:
+    """Traces of additions."""
+    made: Dataset = (
+        find("datasets", "traced_integers")
+        .load()(train_problems=size, validation_problems=held_out, test_problems=held_out)
+        .load()
+    )
+    return made
+
+
 def toy_labels(dataset: Dataset, wrong_every: int = 4) -> LabelSet:
     """Every so many-th label is the next class; 0 leaves all right. Of masks, every so many-th row of pixels."""
 
     def observed(split: Split) -> np.ndarray[Any, np.dtype[Any]]:
-        if split.targets.ndim > 1:
+        if split.targets.ndim == 2:
+            traces = split.targets.copy()
+            if wrong_every:
+                traces[1::wrong_every, 0] = (traces[1::wrong_every, 0] + 1) % 10
+            return traces
+        if split.targets.ndim == 3:
             rows = slice(1, None, wrong_every) if wrong_every else slice(0, 0)
             masks = split.targets.copy()
             masks[:, rows] = np.where(masks[:, rows] == IGNORED, IGNORED, (masks[:, rows] + 1) % dataset.num_classes)
@@ -79,10 +94,17 @@ TRANSFER = {
 }
 """A task for those that tune pre-trained networks alone."""
 
-TOY_TASKS = {"classification": "classification", "transfer": TRANSFER, "segmentation": "segmentation"}
+TOY_TASKS = {
+    "classification": "classification", "transfer": TRANSFER, "segmentation": "segmentation",
+    "chain_of_thought": "chain_of_thought",
+}  # fmt: skip
 """The task with which a mitigation is tried, by the first that it serves."""
 
-MASK_BUDGET = {"network": "unet:4", "batch_size": 6, "optimizer": "adam", "learning_rate": 0.01}
+OTHER_BUDGETS = {
+    "segmentation": {"network": "unet:4", "batch_size": 6, "optimizer": "adam", "learning_rate": 0.01},
+    "chain_of_thought": {"network": "decoder:16x1", "batch_size": 8, "optimizer": "adam", "learning_rate": 0.01},
+}
+OTHER_DATASETS = {"segmentation": "scenes", "chain_of_thought": "traced_integers"}
 
 
 def network_names() -> list[str]:
@@ -101,11 +123,10 @@ def toy_spec(mitigations: Any = "cross_entropy", **fields: Any) -> RunSpec:
     name = mitigations.get("name") if isinstance(mitigations, dict) else str(mitigations)
     if "task" not in fields and name in entries("mitigations"):
         fields["task"] = TOY_TASKS[find("mitigations", name).load().tasks[0]]
-    usual = TINY_BUDGET
-    if fields.get("task") == "segmentation":
-        usual = {**TINY_BUDGET, **MASK_BUDGET}
-        fields.setdefault("dataset", "scenes")
-    budget = {**usual, **fields.pop("budget", {})}
+    task = str(fields.get("task"))
+    if task in OTHER_DATASETS:
+        fields.setdefault("dataset", OTHER_DATASETS[task])
+    budget = {**TINY_BUDGET, **OTHER_BUDGETS.get(task, {}), **fields.pop("budget", {})}
     execution = {"system_metrics": False, "device": "cpu", **fields.pop("execution", {})}
     return resolve({"mitigations": mitigations, "budget": budget, "execution": execution, **fields})
 
@@ -115,8 +136,11 @@ def prepared_toy(
 ) -> Prepared:
     """A checked run on the toy data."""
     spec = toy_spec(mitigations, **fields)
-    dataset = dataset or (toy_masks() if spec.task.name == "segmentation" else toy_dataset())
+    dataset = dataset or TOY_DATA.get(spec.task.name, toy_dataset)()
     return prepare(spec, dataset, labels or toy_labels(dataset))
+
+
+TOY_DATA = {"segmentation": toy_masks, "chain_of_thought": toy_traces}
 
 
 def train_toy(run: Prepared, folder: Path, stop_after: int | None = None) -> Recorder:

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 CONTRACTS = {
     "errors", "parameters", "seeds", "dataset", "labels", "noise", "training_set", "mitigation", "stack", "task", "judge",
     "label_judge", "files", "augmentation", "records", "images", "features", "auxiliary", "spectrum", "checkpoints", "tuning",
-    "metrics", "masks", "pictures",
+    "metrics", "masks", "pictures", "traces",
 }  # fmt: skip
 """Modules of the engine that content may use."""
 

@@ -130,7 +130,11 @@ def test_every_image_has_its_own_operation() -> None:
 WITHOUT_STAGES = ("features", "torchvision:mobilenet_v3_small")
 
 
-@pytest.mark.parametrize("name", [*network_names(), "torchvision:resnet18"])
+OF_PIXELS_AND_TOKENS = ("unet", "smp", "torchvision_segmentation", "decoder")
+CLASSIFIERS = [name for name in network_names() if name.partition(":")[0] not in OF_PIXELS_AND_TOKENS]
+
+
+@pytest.mark.parametrize("name", [*CLASSIFIERS, "torchvision:resnet18"])
 def test_stages_and_classifier_of_a_network(name: str) -> None:
     network = build_network(name, 5, 3).eval()
     found = classifier(network)

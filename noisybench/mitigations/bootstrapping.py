@@ -22,7 +22,7 @@ class Bootstrapping(Mitigation):
     `soft` mixes in the predicted probabilities, through which the gradient flows; `hard` the predicted class.
     """
 
-    tasks = ("classification", "segmentation")
+    tasks = ("classification", "segmentation", "chain_of_thought")
 
     mode: Literal["soft", "hard"] = parameter("hard", help="mix in the probabilities, or the most likely class")
     beta: float | None = parameter(

@@ -21,7 +21,7 @@ class CoTeaching(Mitigation):
     first network's, as in the paper; `ensemble` averages both, which is no longer a one-network prediction.
     """
 
-    tasks = ("classification", "segmentation")
+    tasks = ("classification", "segmentation", "chain_of_thought")
 
     forget_rate: float | None = parameter(
         None,

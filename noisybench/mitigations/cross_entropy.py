@@ -12,7 +12,7 @@ from noisybench.training_set import Batch
 class CrossEntropy(Mitigation):
     """No remedy: the task's plain objective, cross-entropy for classification. The baseline of every table."""
 
-    tasks = ("classification", "segmentation")
+    tasks = ("classification", "segmentation", "chain_of_thought")
 
     def objective(self, task: Task, batch: Batch) -> Tensor:
         """The plain objective."""

@@ -16,7 +16,7 @@ class GeneralisedCrossEntropy(Mitigation):
     The plain loss L_q; the paper's truncated variant, which alternates with pruning, is not part of it.
     """
 
-    tasks = ("classification", "segmentation")
+    tasks = ("classification", "segmentation", "chain_of_thought")
 
     q: float = parameter(
         0.7, gt=0, le=1, low=0.1, high=1.0, help="near 0 like cross-entropy, 1 like mean absolute error"

@@ -16,7 +16,7 @@ class LabelSmoothing(Mitigation):
     Szegedy et al. 2016; against label noise Lukasik et al. 2020.
     """
 
-    tasks = ("classification", "segmentation")
+    tasks = ("classification", "segmentation", "chain_of_thought")
 
     smoothing: float = parameter(0.1, ge=0, lt=1, low=0.02, high=0.6, help="share of the uniform distribution")
 

@@ -16,7 +16,7 @@ class SymmetricCrossEntropy(Mitigation):
     The reverse term takes log 0 as `log_zero`. Defaults are the paper's for CIFAR-10; for CIFAR-100 it uses alpha 6.
     """
 
-    tasks = ("classification", "segmentation")
+    tasks = ("classification", "segmentation", "chain_of_thought")
 
     alpha: float = parameter(0.1, ge=0, low=0.01, high=10.0, log=True, help="weight of cross-entropy")
     beta: float = parameter(1.0, ge=0, low=0.1, high=10.0, log=True, help="weight of reverse cross-entropy")

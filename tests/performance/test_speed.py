@@ -209,7 +209,11 @@ def test_mixture_and_regression(benchmark: Any) -> None:
     benchmark.pedantic(detect, rounds=5 if benchmark.enabled else 1, iterations=1)
 
 
-NOISE = [name for name in entries("noise_models") if name not in ("clean", "from_file", "human")]
+NOISE = [
+    name
+    for name, entry in entries("noise_models").items()
+    if name not in ("clean", "from_file", "human") and "classification" in entry.load().tasks
+]
 
 
 @pytest.mark.parametrize("name", NOISE)
