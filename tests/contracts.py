@@ -18,7 +18,7 @@ from noisybench.noise import NoiseModel
 from noisybench.parameters import Parameter, runtime_schema
 from noisybench.registry import Entry, entries
 from noisybench.runner import prepare
-from tests.helpers import TOY_DATA, facts, prepared_toy, toy_dataset, toy_labels, train_toy
+from tests.helpers import TOY_DATA, facts, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
 STANDARD_KEYS = {
     "train_loss", "train_accuracy", "noisy_val_accuracy", "noisy_val_loss", "test_accuracy", "test_loss",
@@ -135,7 +135,7 @@ Stack = dict[str, Any]
 
 def toy_data(stack: Stack) -> Dataset:
     """What it is tried on."""
-    return TOY_DATA.get(entries("mitigations")[stack["name"]].load().tasks[0], toy_dataset)()
+    return TOY_DATA.get(toy_spec(stack).task.name, toy_dataset)()
 
 
 def check_mitigation_declaration(entry: Entry) -> None:
@@ -274,7 +274,6 @@ def check_masks(split: Split, classes: int) -> None:
 
 def prepare_on(dataset: Dataset) -> Any:
     """A one-epoch run on a dataset, of images or of features."""
-    from tests.helpers import toy_spec
 
     spec = toy_spec(budget={"epochs": 1})
     if dataset.train.targets.ndim > 1:
