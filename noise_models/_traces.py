@@ -45,7 +45,7 @@ class TraceNoise(NoiseModel):
         rows = np.flatnonzero(gates < self.contamination)
         if len(rows) and self.intensity:
             length = found.shape[1]
-            found[rows] = encode([each[:length] for each in self.noised(split, rows, stream, length)], length)
+            found[rows] = encode(self.noised(split, rows, stream, length), length)
         return found
 
     def provenance(self, dataset: Dataset) -> dict[str, Any]:

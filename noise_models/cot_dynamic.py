@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from noisybench.dataset import Split
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
-from noisybench.traces import Machine, TraceTooLong, decode, read_prompt
+from noisybench.traces import Machine, decode, read_prompt
 
 ROOM = 12
 """Digits that may be made for each token of a clean response; more are never needed but by a program that does not end."""
@@ -29,7 +29,7 @@ class CotDynamic(TraceNoise):
     answer: Literal["noised", "right"] = parameter("noised", help="the noised run's, or the right one", shown=True)
 
     def noised(self, split: Split, rows: NDArray[np.int64], stream: Stream, length: int) -> list[str]:
-        """Responses of noised runs; one that would not end stays as it was."""
+        """Responses of noised runs."""
         room = ROOM * length
         wrong = stream.chance(self.intensity, len(split), room)
         digits = (stream.uniform(len(split), room) * 10).astype(np.uint8)
@@ -37,10 +37,7 @@ class CotDynamic(TraceNoise):
         for row in rows:
             program, operands = read_prompt(prompts[row].tolist())
             clean = decode(split.targets[row])
-            try:
-                response = program.trace(operands, Machine(wrong[row].tolist(), digits[row].tolist()))
-            except TraceTooLong:
-                response = clean
+            response = program.trace(operands, Machine(wrong[row].tolist(), digits[row].tolist()))
             if self.answer == "right":
                 response = response.partition("#")[0] + "#" + clean.partition("#")[2]
             found.append(response)

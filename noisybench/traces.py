@@ -43,7 +43,7 @@ class Machine:
         text, place = str(value), self._place
         self._place = place + len(text)
         if self._place > len(self._wrong):
-            raise TraceTooLong
+            raise UserError(f"traces: a program makes more than {len(self._wrong)} digits; it may not end")
         if not any(self._wrong[place : self._place]):
             return value
         found = "".join(
@@ -55,10 +55,6 @@ class Machine:
     def line(self, text: str) -> None:
         """Show a step."""
         self.lines.append(text)
-
-
-class TraceTooLong(Exception):
-    """A program used more integers than a trace may have."""
 
 
 class Program(abc.ABC):

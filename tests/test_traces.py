@@ -201,7 +201,9 @@ def test_dynamic_noise_is_carried_on_and_static_noise_is_not() -> None:
             assert combined[0] == max(stored[-1], read[1]), "exact result of the stored operands"
             stored.append(combined[1])
         assert text.partition("#")[0] == ";".join(map(str, stored))
-        assert machine.changed == sum(exact != kept for exact, kept in machine.made) or machine.changed > 0
+        assert machine.changed >= sum(exact != kept for exact, kept in machine.made), (
+            "a digit may be replaced by itself"
+        )
         if not machine.changed:
             assert text == program.trace(operands)
         differing += text != program.trace(operands)
