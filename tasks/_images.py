@@ -22,10 +22,8 @@ STRONG_MAGNITUDE = 4
 """Of the strong view's operation, from 0 to 30."""
 
 
-class ImageTask(Task):
-    """One class per image: cross-entropy, batched augmentation, accuracy of the deployed network."""
-
-    judge = LabelJudge
+class NormalisedTask(Task):
+    """A task on images: zero mean and unit variance per channel."""
 
     mean: Tensor
     scale: Tensor
@@ -35,6 +33,18 @@ class ImageTask(Task):
         mean, deviation = channel_statistics(training_set.inputs)
         self.register_buffer("mean", mean)
         self.register_buffer("scale", 1 / deviation)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 to zero mean and unit variance per channel of the training inputs."""
+        images = images.to(self.device, non_blocking=True).float()
+        images = images.sub_(self.mean).mul_(self.scale)
+        return images.contiguous(memory_format=torch.channels_last) if self.budget.channels_last else images
+
+
+class ImageTask(NormalisedTask):
+    """One class per image: cross-entropy, batched augmentation, accuracy of the deployed network."""
+
+    judge = LabelJudge
 
     @classmethod
     def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
@@ -74,12 +84,6 @@ class ImageTask(Task):
     def plain_objective(self, batch: Batch) -> Tensor:
         """Cross-entropy of the first network."""
         return cross_entropy(self.logits(batch.inputs), batch)
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 to zero mean and unit variance per channel of the training inputs."""
-        images = images.to(self.device, non_blocking=True).float()
-        images = images.sub_(self.mean).mul_(self.scale)
-        return images.contiguous(memory_format=torch.channels_last) if self.budget.channels_last else images
 
     def batches(self, steps: Sequence[Planned]) -> Iterator[Batch]:
         """Augmented and normalised batches."""

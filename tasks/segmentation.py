@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from noisybench.tasks._images import channel_statistics
+from noisybench.tasks._images import NormalisedTask
 from noisybench.tasks._mask_augmentation import MaskLoader, shifted_places
 from noisybench.tasks._mask_judge import MaskJudge
 from torch import Tensor, nn
@@ -17,14 +17,13 @@ from noisybench.networks import build_network
 from noisybench.parameters import parameter
 from noisybench.spec import Budget, RunSpec
 from noisybench.stack import Stack
-from noisybench.task import Task
 from noisybench.training_set import Batch, LazyTensor, Planned, TrainingSet, cross_entropy
 
 PIXELS = {"cpu": 2**17, "cuda": 2**23, "mps": 2**20}
 """How many are evaluated at a time: what fits a processor's cache, or fills a GPU."""
 
 
-class Segmentation(Task):
+class Segmentation(NormalisedTask):
     """One class per pixel: cross-entropy over all labelled pixels, mean intersection over union (IoU) on the test split.
 
     Class 0 is the background, which the mean leaves out unless `background` counts it (as is usual for Pascal VOC). IoU is
@@ -38,16 +37,10 @@ class Segmentation(Task):
 
     judge = MaskJudge
 
-    mean: Tensor
-    scale: Tensor
-
     background: bool = parameter(False, help="count the background in the mean IoU as well")
 
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__(budget, seed, training_set, stack, **settings)
-        mean, deviation = channel_statistics(training_set.inputs)
-        self.register_buffer("mean", mean)
-        self.register_buffer("scale", 1 / deviation)
         self._unlabelled = bool((training_set.targets == IGNORED).any())
         self._said: tuple[Tensor, Tensor] | None = None
         self._loader: MaskLoader | None = None
@@ -88,12 +81,6 @@ class Segmentation(Task):
     def plain_objective(self, batch: Batch) -> Tensor:
         """Cross-entropy of the first network."""
         return cross_entropy(self.logits(batch.inputs), batch)
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 to zero mean and unit variance per channel of the training inputs."""
-        images = images.to(self.device, non_blocking=True).float()
-        images = images.sub_(self.mean).mul_(self.scale)
-        return images.contiguous(memory_format=torch.channels_last) if self.budget.channels_last else images
 
     def batches(self, steps: Sequence[Planned]) -> Iterator[Batch]:
         """Augmented and normalised batches, with the place in the training set of every pixel."""

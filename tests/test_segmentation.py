@@ -267,7 +267,7 @@ def test_pixel_scores_are_those_of_cleanlab(tmp_path: Path) -> None:
     task = task_on(dataset)
     folds = _Folds(task, 2, 1, 0)
     found = folds.collect(0, task)
-    own = torch.nonzero(folds._fold == 0).squeeze(1)
+    own = torch.nonzero(folds.fold == 0).squeeze(1)
     probabilities = torch.cat([each for _, each in task.portions(task.training_set.inputs[own])]).numpy()
     given = task.training_set.targets[own].numpy().astype(int)
     _, pixels = get_label_quality_scores(given, probabilities, batch_size=10_000, n_jobs=1, verbose=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import importlib.util
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from noisybench.auxiliary import AuxiliaryRun
 from noisybench.checkpoints import weights_digest
 from noisybench.features import classifier
 from noisybench.mitigation import Mitigation, public_name
-from noisybench.seeds import torch_seed
+from noisybench.seeds import Stream, torch_seed
 from noisybench.stack import Stack
 from noisybench.task import Task
 from noisybench.training_set import Batch, TrainingSet, cross_entropy, probabilities_in_float32
@@ -138,6 +139,30 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
 
 def _adapted(stack: Stack) -> list[Any]:
     return [[public_name(each), each.parameters] for each in stack.mitigations if each.overrides("adapt")]
+
+
+def fold_problems(folds: int, examples: int) -> list[str]:
+    """Problems of predicting every fold by networks that do without it, with cleanlab's help."""
+    problems = []
+    if importlib.util.find_spec("cleanlab") is None:
+        problems.append("cleanlab is not installed; `python -m pip install cleanlab`")
+    if folds > examples:
+        problems.append(f"folds: {examples} examples cannot be divided into {folds} folds")
+    return problems
+
+
+class Folds(ScoringNetworks, abc.ABC):
+    """Networks that each do without one fold of the examples."""
+
+    def __init__(self, task: Task, kind: str, folds: int, length: int, seed: int) -> None:
+        super().__init__(task, kind, folds, length, seed)
+        order = torch.from_numpy(Stream("folds", seed).permutation(len(task.training_set)))
+        self.fold = torch.empty_like(order)
+        self.fold[order] = torch.arange(len(order)) % folds
+
+    def weights(self, member: int) -> Tensor:
+        """All but the fold."""
+        return (self.fold != member).float().to(self.device)
 
 
 class EarlyScores(ScoringNetworks):

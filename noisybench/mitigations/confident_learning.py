@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import warnings
 from typing import Any
 
@@ -11,9 +10,8 @@ from torch import Tensor, nn
 
 from noisybench.mitigations._detection import Components
 from noisybench.mitigations._pruning import Pruning, beyond_schedule
-from noisybench.mitigations._scores import ScoringNetworks
+from noisybench.mitigations._scores import Folds, fold_problems
 from noisybench.parameters import parameter
-from noisybench.seeds import Stream
 from noisybench.task import Task
 from noisybench.training_set import TrainingSet
 
@@ -38,11 +36,7 @@ class ConfidentLearning(Pruning):
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
         """cleanlab is there, and every fold has an example."""
         problems = super().check(network, budget, examples) + beyond_schedule(self.epochs, budget)
-        if importlib.util.find_spec("cleanlab") is None:
-            problems.append("cleanlab is not installed; `python -m pip install cleanlab`")
-        if self.folds > examples:
-            problems.append(f"folds: {examples} examples cannot be divided into {self.folds} folds")
-        return problems
+        return [*problems, *fold_problems(self.folds, examples)]
 
     def score(self, task: Task, training_set: TrainingSet) -> Tensor:
         """One minus the quality of the label."""
@@ -65,20 +59,13 @@ class ConfidentLearning(Pruning):
         return torch.from_numpy(found), None
 
 
-class _Folds(ScoringNetworks):
+class _Folds(Folds):
     """Networks that each do without one fold; the result's (K, N, C) `predicted` is zero outside of it."""
 
     def __init__(self, task: Task, folds: int, length: int, seed: int) -> None:
         super().__init__(task, "folds", folds, length, seed)
-        order = torch.from_numpy(Stream("folds", seed).permutation(len(task.training_set)))
-        self._fold = torch.empty_like(order)
-        self._fold[order] = torch.arange(len(order)) % folds
-
-    def weights(self, member: int) -> Tensor:
-        """All but the fold."""
-        return (self._fold != member).float().to(self.device)
 
     def collect(self, member: int, trained: Task) -> dict[str, Tensor]:
         """Predictions for the fold."""
         predicted = trained.training_outputs(0).probabilities
-        return {"predicted": predicted * (self._fold == member).to(predicted)[:, None]}
+        return {"predicted": predicted * (self.fold == member).to(predicted)[:, None]}

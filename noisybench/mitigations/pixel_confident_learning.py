@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import torch
@@ -11,9 +10,8 @@ from torch import Tensor, nn
 from noisybench.dataset import IGNORED
 from noisybench.mitigation import Detector, Mitigation, Objective
 from noisybench.mitigations._pruning import beyond_schedule
-from noisybench.mitigations._scores import ScoringNetworks
+from noisybench.mitigations._scores import Folds, fold_problems
 from noisybench.parameters import parameter
-from noisybench.seeds import Stream
 from noisybench.task import Task
 from noisybench.training_set import Batch, TrainingSet
 
@@ -41,11 +39,7 @@ class PixelConfidentLearning(Mitigation):
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
         """cleanlab is there, and every fold has an image."""
         problems = beyond_schedule(self.epochs, budget)
-        if importlib.util.find_spec("cleanlab") is None:
-            problems.append("cleanlab is not installed; `python -m pip install cleanlab`")
-        if self.folds > examples:
-            problems.append(f"folds: {examples} images cannot be divided into {self.folds} folds")
-        return problems
+        return [*problems, *fold_problems(self.folds, examples)]
 
     def prepare(self, task: Task, training_set: TrainingSet) -> None:
         """Score every pixel."""
@@ -67,24 +61,17 @@ class PixelConfidentLearning(Mitigation):
         return {"pixel_confident_learning": Detector(self.state["score"], self.state["flagged"])}
 
 
-class _Folds(ScoringNetworks):
+class _Folds(Folds):
     """Networks that each do without one fold; the result has (K, N, H, W) `belief` and `flagged`, zero outside of the fold."""
 
     def __init__(self, task: Task, folds: int, length: int, seed: int) -> None:
         super().__init__(task, "mask folds", folds, length, seed)
-        order = torch.from_numpy(Stream("folds", seed).permutation(len(task.training_set)))
-        self._fold = torch.empty_like(order)
-        self._fold[order] = torch.arange(len(order)) % folds
-
-    def weights(self, member: int) -> Tensor:
-        """All but the fold."""
-        return (self._fold != member).float().to(self.device)
 
     def collect(self, member: int, trained: Task) -> dict[str, Tensor]:
         """Probabilities of the fold's labels, and cleanlab's issues among them."""
         from cleanlab.experimental.label_issues_batched import LabelInspector
 
-        data, own = trained.training_set, torch.nonzero(self._fold == member).squeeze(1)
+        data, own = trained.training_set, torch.nonzero(self.fold == member).squeeze(1)
         belief = torch.zeros(data.targets.shape, dtype=torch.float16)
         flagged = torch.zeros(data.targets.shape, dtype=torch.bool)
         inspector = LabelInspector(num_class=data.num_classes, verbose=False, n_jobs=1)
