@@ -2,56 +2,157 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
 import numpy as np
-from noisybench.noise_models._traces import TraceNoise
+from noisybench.noise_models._traces import Noised, TraceNoise, blank, fitted
 from numpy.typing import NDArray
 
-from noisybench.dataset import Split
+from noisybench.dataset import IGNORED, Split
+from noisybench.labels import FITS, WRONG
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
-from noisybench.traces import decode
+from noisybench.traces.formats import TraceFormat
+
+WORD = re.compile(r"\d+|[^\W\d_]+")
 
 
 class CotStatic(TraceNoise):
-    """Edits finished traces: digits, lines, or both; the rest is still the right computation (Havrilla and Iyer 2024).
+    """Edits finished traces; the rest is still the right computation (Havrilla and Iyer 2024).
 
     `digit`: each digit of the response is replaced with probability `intensity` by a uniform one, which may be the same;
-    `exclude_self` never draws the same. `line`: each line but the answer is deleted. `duplicate`: each line is written
-    twice. `both`: digits, then deleted lines. `answer` says whether digit noise keeps the answer or treats it like the
-    rest, as the authors' code does.
+    `exclude_self` never draws the same. `character`: the same with any character, and one that occurs in the data.
+    `token`: the same with whole numbers, by one of as many digits, and words, by another of the trace. `line`: each
+    line but the answer is deleted; what comes after the gap counts as wrong. `duplicate`: each line is written twice.
+    `both`: digits, then deleted lines.
+
+    `answer`: `corrupted` treats it like the rest, as the authors' code does with digits; `kept` leaves it, as that code does
+    with lines; `recomputed` has what follows from the edited lines.
     """
 
-    edit: Literal["digit", "line", "duplicate", "both"] = parameter("digit", help="what is edited", shown=True)
-    answer: Literal["noised", "kept"] = parameter("noised", help="whether digit noise reaches the answer", shown=True)
-    exclude_self: bool = parameter(False, help="a replaced digit is always another one")
+    edit: Literal["digit", "character", "token", "line", "duplicate", "both"] = parameter(
+        "digit", help="what is edited", shown=True
+    )
+    answer: Literal["kept", "recomputed", "corrupted"] = parameter(
+        "corrupted", help="left, what follows from the edited lines, or edited like these", shown=True
+    )
+    exclude_self: bool = parameter(False, help="what is replaced is always another one")
 
-    def noised(self, split: Split, rows: NDArray[np.int64], stream: Stream, length: int) -> list[str]:
+    def noised(self, form: TraceFormat, split: Split, rows: NDArray[np.int64], stream: Stream) -> Noised:
         """Edited responses."""
-        hits, digits = stream.uniform(len(split), length) < self.intensity, stream.uniform(len(split), length)
-        return [self._edited(decode(split.targets[row]), hits[row], digits[row]) for row in rows]
+        targets = split.targets[rows]
+        hits = (stream.uniform(*split.targets.shape) < self.intensity)[rows]
+        draws = stream.uniform(*split.targets.shape)[rows]
+        observed, events = targets, np.full(targets.shape, FITS, dtype=np.uint8)
+        if self.edit in ("digit", "character", "both"):
+            observed = self._characters(form, targets, hits, draws)
+            events[observed != targets] = WRONG
+        if self.edit in ("token", "line", "duplicate", "both"):
+            # Lines are hit by other numbers than digits: by those from the end on.
+            observed, events = self._texts(
+                form, observed, hits[:, ::-1] if self.edit == "both" else hits, draws, events
+            )
+        if self.answer == "recomputed":
+            prompts, texts = form.decode(split.inputs[:][rows, 0, 0]), form.decode(observed)
+            changed = [form.recomputed(*pair) for pair in zip(prompts, texts, strict=True)]
+            observed = fitted(form, [*changed], targets.shape[1])
+            for row, (text, before) in enumerate(zip(changed, form.decode(targets), strict=True)):
+                start = form.step_spans(text)[-1][0]
+                own = form.same_answer(form.answer(text), form.answer(before) or "")
+                events[row, start : len(text)] = FITS if own else WRONG
+        return observed, events
 
-    def _edited(self, text: str, hits: NDArray[np.bool_], digits: NDArray[np.float64]) -> str:
-        body, _, answer = text.partition("#")
-        if self.edit in ("digit", "both"):
-            changed = [
-                self._digit(each, draw) if hit else each for each, hit, draw in zip(text, hits, digits, strict=False)
-            ]
-            body, _, noised = "".join(changed).partition("#")
-            answer = answer if self.answer == "kept" else noised
-        if self.edit != "digit":
-            lines = body.split(";")
-            # Other numbers than those of the digits: from the end on.
-            chosen = hits[::-1][: len(lines)]
-            times = [2 if self.edit == "duplicate" else 0 if each else 1 for each in chosen]
-            times = [each if hit else 1 for each, hit in zip(times, chosen, strict=True)]
-            body = ";".join(line for line, each in zip(lines, times, strict=True) for _ in range(each))
-        return f"{body}#{answer}"
-
-    def _digit(self, character: str, draw: float) -> str:
-        if not character.isdigit():
-            return character
+    def _characters(
+        self, form: TraceFormat, targets: NDArray[np.uint8], hits: NDArray[np.bool_], draws: NDArray[np.float64]
+    ) -> NDArray[np.uint8]:
+        """Characters replaced by others of their kind."""
+        end = form.vocabulary.index(form.end)
+        if self.edit == "character":
+            kinds = np.setdiff1d(np.unique(targets), [IGNORED, end])
+        else:
+            kinds = np.array([form.vocabulary.index(each) for each in "0123456789"], dtype=np.uint8)
+        chosen = hits & np.isin(targets, kinds)
+        if self.answer != "corrupted":
+            starts = np.array([form.step_spans(each)[-1][0] for each in form.decode(targets)])
+            chosen &= np.arange(targets.shape[1]) < starts[:, None]
+        own = np.searchsorted(kinds, targets[chosen])
         if self.exclude_self:
-            return str((int(character) + 1 + int(9 * draw)) % 10)
-        return str(int(10 * draw))
+            new = (own + 1 + (draws[chosen] * (len(kinds) - 1)).astype(np.int64)) % len(kinds)
+        else:
+            new = (draws[chosen] * len(kinds)).astype(np.int64)
+        found = targets.copy()
+        found[chosen] = kinds[new]
+        return found
+
+    def _texts(
+        self,
+        form: TraceFormat,
+        observed: NDArray[np.uint8],
+        hits: NDArray[np.bool_],
+        draws: NDArray[np.float64],
+        events: NDArray[np.uint8],
+    ) -> Noised:
+        """Words replaced, or lines deleted or doubled; events go with their characters."""
+        length = observed.shape[1]
+        texts: list[str | None] = []
+        found = blank(len(observed), length)
+        for row, text in enumerate(form.decode(observed)):
+            pieces = self._words(form, text, hits[row], draws[row]) if self.edit == "token" else self._lines(
+                form, text, hits[row], events[row]
+            )  # fmt: skip
+            new = "".join(piece for piece, _ in pieces)
+            texts.append(new)
+            if len(new) <= length:
+                told = [np.broadcast_to(np.asarray(event, dtype=np.uint8), len(piece)) for piece, event in pieces]
+                found[row] = FITS
+                found[row, : len(new)] = np.concatenate(told)
+        return fitted(form, texts, length), found
+
+    def _words(
+        self, form: TraceFormat, text: str, hits: NDArray[np.bool_], draws: NDArray[np.float64]
+    ) -> list[tuple[str, int | NDArray[np.uint8]]]:
+        """Pieces of a text with some numbers and words replaced, and what each is."""
+        stop = len(text) if self.answer == "corrupted" else form.step_spans(text)[-1][0]
+        words = sorted({each for each in WORD.findall(text) if not each.isdigit()})
+        pieces: list[tuple[str, int | NDArray[np.uint8]]] = []
+        place = 0
+        for each in WORD.finditer(text, 0, stop):
+            if not hits[each.start()]:
+                continue
+            old, draw = each.group(), draws[each.start()]
+            choices = 10 ** len(old) if old.isdigit() else len(words)
+            own = int(old) if old.isdigit() else words.index(old)
+            new = (own + 1 + int(draw * (choices - 1))) % choices if self.exclude_self else int(draw * choices)
+            word = f"{new:0{len(old)}d}" if old.isdigit() else words[new]
+            pieces += [(text[place : each.start()], FITS), (word, FITS if word == old else WRONG)]
+            place = each.end()
+        return [*pieces, (text[place:], FITS)]
+
+    def _lines(
+        self, form: TraceFormat, text: str, hits: NDArray[np.bool_], events: NDArray[np.uint8]
+    ) -> list[tuple[str, int | NDArray[np.uint8]]]:
+        """Lines of a text with some deleted or doubled, and the rest, and what each is."""
+        lines, tail = form.parts(text)
+        spans = form.spans(lines, tail)
+        pieces: list[tuple[str, int | NDArray[np.uint8]]] = []
+        gap = False
+        for line, (start, stop), hit in zip(lines, spans, hits, strict=False):
+            if hit and self.edit != "duplicate":
+                gap = True
+                continue
+            for copy in range(2 if hit else 1):
+                if pieces:
+                    pieces.append((form.separator, FITS))
+                pieces.append((line, WRONG if copy else _after(gap, events[start:stop])))
+                gap = False
+        start, stop = spans[-1]
+        return [*pieces, (tail, _after(gap, events[start:stop]))]
+
+
+def _after(gap: bool, events: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Events of a line; where lines are missing before it, its first character is wrong."""
+    if gap and len(events):
+        events = events.copy()
+        events[0] = WRONG
+    return events

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from noisybench.dataset import UNKNOWN, Dataset, Split
 from noisybench.errors import UserError
+from noisybench.labels import FITS, UNTOLD
 from noisybench.noise import NoiseModel
 from noisybench.seeds import Stream
 
@@ -20,7 +21,7 @@ class Native(NoiseModel):
     `clothing1m` and `animal10n`. Where nobody knows an example's class, it counts in no measure of detection.
     """
 
-    tasks = ("classification", "segmentation")
+    tasks = ("classification", "segmentation", "chain_of_thought")
     convention = "labels as they came with the data; the realised rate is measured where the class is known"
     needs_classes = False
 
@@ -42,3 +43,11 @@ class Native(NoiseModel):
                 "(`noisybench list noise_models`), or bring labels with noise=from_file"
             )
         return split.given.copy()
+
+    def events(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.uint8] | None:
+        """Of a trace that differs from the known one nobody knows where it goes wrong."""
+        if dataset.traces is None or split.given is None:
+            return None
+        found = np.full(split.given.shape, FITS, dtype=np.uint8)
+        found[(split.given != split.targets).any(1)] = UNTOLD
+        return found

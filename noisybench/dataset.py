@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 from noisybench.errors import UserError
 from noisybench.parameters import Parameterised, parameter
 from noisybench.seeds import Stream
+
+if TYPE_CHECKING:
+    from noisybench.traces.formats import TraceFormat
 
 NONE = -1
 """Target of an example that belongs to none of the classes: it is out of distribution."""
@@ -153,6 +156,8 @@ class Dataset:
     """Further test splits of the same classes from other distributions, by name."""
     source_names: tuple[str, ...] = ()
     """Of the source's rows, where they came from files."""
+    traces: TraceFormat | None = None
+    """How the characters of traces are to be read, where targets are traces; classes are characters then."""
 
     @property
     def num_classes(self) -> int:
@@ -232,6 +237,10 @@ class DatasetSource(Parameterised, abc.ABC):
             The parameters that load it.
         """
 
+    def trace_format(self) -> TraceFormat | None:
+        """How traces are to be read; asked for once the source was read."""
+        return None
+
     def read_shifted(self) -> dict[str, Examples]:
         """Test examples of the same classes from other distributions, where the source has some, by name."""
         return {}
@@ -273,6 +282,7 @@ class DatasetSource(Parameterised, abc.ABC):
             outside=outside,
             skipped=examples.skipped + test.skipped if test is not examples else examples.skipped,
             source_names=examples.names,
+            traces=self.trace_format(),
         )
 
     def _part_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ import torch
 
 from noisybench import metrics
 from noisybench.dataset import Dataset, LazyImages
-from noisybench.labels import LabelSet, noise_states
+from noisybench.labels import LabelSet
 from noisybench.records import DetectorScores, ProbeRow, RunRecord, Samples
 from noisybench.spec import RunSpec
 from noisybench.stack import Stack
@@ -48,7 +48,7 @@ class Judge(abc.ABC):
 
     def __init__(self, prepared: Prepared) -> None:
         self.prepared, self.dataset, self.labels = prepared, prepared.dataset, prepared.labels
-        self.states = noise_states(self.dataset.train.targets, self.labels.train)
+        self.states = self.labels.states(self.dataset.train.targets)
         self.curves: dict[str, list[Any]] = {}
 
     def place(self, device: torch.device) -> None:

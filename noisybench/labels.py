@@ -27,7 +27,14 @@ if TYPE_CHECKING:
 
 COLUMNS = ["split", "index", "clean", "observed"]
 MASKS = "masks.npz"
+TRACES = "traces.jsonl"
 REPLACED = ("rows", "images")
+
+EVENTS = ("fits", "wrong", "carried on")
+"""What a character of an observed trace can be: as it was; where it goes wrong; what follows. `UNTOLD` where nobody knows."""
+
+FITS, WRONG, CARRIED_ON = range(len(EVENTS))
+UNTOLD = 255
 
 PORTION = 1024
 """Masks that are counted at a time."""
@@ -73,12 +80,23 @@ class LabelSet:
             seed, nominal and realised rate, transition counts and the transition matrix where one was used; of masks also
             what is left of every class (`masks`).
         replaced: replaced images by split, for noise that changes images as well.
+        events: of traces by split, what each character of the observed response is; see `EVENTS`.
     """
 
     train: Targets
     validation: Targets
     manifest: dict[str, Any]
     replaced: Mapping[str, Replaced] = field(default_factory=dict)
+    events: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+
+    def states(self, clean: Targets) -> NDArray[np.int8]:
+        """Positions in `STATES` of the training targets, from the clean ones; of traces as the noise model told."""
+        if "train" not in self.events:
+            return noise_states(clean, self.train)
+        events = self.events["train"]
+        states = np.where(events == FITS, np.int8(CLEAN), np.int8(IN_DISTRIBUTION))
+        states[(events == UNTOLD) | ~known(self.train)] = UNKNOWN_STATE
+        return states
 
     @property
     def hash(self) -> str:
@@ -166,6 +184,7 @@ def make_label_set(
     noise: dict[str, Any],
     matrix: NDArray[np.float64] | None,
     replaced: Mapping[str, Replaced] | None = None,
+    events: Mapping[str, NDArray[np.uint8]] | None = None,
 ) -> LabelSet:
     """Attach the manifest to observed targets.
 
@@ -176,8 +195,9 @@ def make_label_set(
         noise: name, parameters, convention and nominal_rate of the noise model.
         matrix: (C, C) transition probabilities that were used, if the noise depends on the class alone.
         replaced: replaced images by split.
+        events: of traces, by split.
     """
-    replaced = replaced or {}
+    replaced, events = replaced or {}, events or {}
     applied = with_replaced(dataset, replaced)
     clean, clean_validation = applied.train.targets, applied.validation.targets
     manifest = {
@@ -196,7 +216,9 @@ def make_label_set(
     }
     if dataset.skipped:
         manifest["dataset"]["skipped"] = list(dataset.skipped)
-    return LabelSet(train, validation, manifest, replaced)
+    if events:
+        manifest["events_sha256"] = rows_hash(events["train"], events["validation"])
+    return LabelSet(train, validation, manifest, replaced, events)
 
 
 def _measured(
@@ -246,7 +268,7 @@ def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parq
             f"{name}_{column}": values
             for name, split, observed in parts
             for column, values in zip(COLUMNS[1:], (split.index, split.targets, observed), strict=True)
-        }
+        } | {f"{name}_events": values for name, values in labels.events.items()}
         np.savez_compressed(folder / MASKS, **columns)
     else:
         frame = pandas.concat(
@@ -257,11 +279,30 @@ def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parq
             frame.to_csv(folder / "labels.csv", index=False, lineterminator="\n")
         else:
             frame.to_parquet(folder / "labels.parquet", index=False)
+    if dataset.traces is not None:
+        _write_traces(labels, dataset, folder / TRACES)
     if labels.replaced:
         arrays = {f"{name}_{part}": getattr(each, part) for name, each in labels.replaced.items() for part in REPLACED}
         np.savez_compressed(folder / "images.npz", **arrays)
     manifest_file.write_text(json.dumps(labels.manifest, indent=2) + "\n")
     return folder
+
+
+def _write_traces(labels: LabelSet, dataset: Dataset, path: Path) -> None:
+    """All traces as texts, a JSON object in each line, to be read and to be used elsewhere."""
+    form = dataset.traces
+    assert form is not None
+    observed = {"train": labels.train, "validation": labels.validation, "test": None}
+    with path.open("w", encoding="utf-8") as file:
+        for name, given in observed.items():
+            split = getattr(dataset, name)
+            prompts, responses = form.decode(np.asarray(split.inputs[:][:, 0, 0])), form.decode(split.targets)
+            texts = [None] * len(split) if given is None else form.decode(given)
+            for prompt, response, text in zip(prompts, responses, texts, strict=True):
+                row = {"split": name, "prompt": prompt, "response": response.removesuffix(form.end)}
+                if text is not None:
+                    row["observed"] = text.removesuffix(form.end)
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def read_table(path: Path) -> pandas.DataFrame:
@@ -314,13 +355,18 @@ def load(folder: Path) -> LabelSet:
             f"{folder}: the labels do not match their manifest (SHA-256 {found[:12]}… is not {stated[:12]}…); "
             "a byte has changed since it was made. Make or copy the label set again"
         )
+    events = {name: arrays[name, "events"] for name in ("train", "validation") if (name, "events") in arrays}
+    if (rows_hash(events["train"], events["validation"]) if events else None) != manifest.get("events_sha256"):
+        raise UserError(
+            f"{folder}: what is told of wrong characters does not match the manifest; make the label set again"
+        )
     measured = _measured(arrays["train", "clean"], train, arrays["validation", "clean"], validation, classes)
     wrong = [key for key, value in measured.items() if manifest.get(key) != value]
     if wrong:
         raise UserError(
             f"{manifest_file}: {', '.join(wrong)} does not follow from the labels beside it; make the label set again"
         )
-    return LabelSet(train, validation, manifest, replaced)
+    return LabelSet(train, validation, manifest, replaced, events)
 
 
 def _read_classes(folder: Path) -> dict[tuple[str, str], Targets]:
@@ -352,7 +398,8 @@ def _read_masks(path: Path) -> dict[tuple[str, str], Targets]:
             return {
                 (name, column): archive[f"{name}_{column}"]
                 for name in ("train", "validation")
-                for column in COLUMNS[1:]
+                for column in (*COLUMNS[1:], "events")
+                if column != "events" or f"{name}_events" in archive
             }
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: the masks are damaged ({error}); make or copy the label set again") from None

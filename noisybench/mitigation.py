@@ -198,6 +198,10 @@ class Mitigation(Parameterised, Callback):
         """(B,) nats per sample from the rest of the stack's objective, with another batch or another value."""
         return objective(batch)
 
+    def decode(self, task: Task, inputs: Any, length: int) -> list[str] | None:
+        """Responses to prompts of at most so many tokens, in another way than greedily; where a task writes texts."""
+        return None
+
     def refine(self, task: Task, training_set: TrainingSet) -> bool:
         """Change the trained networks after the last epoch. Returns whether it did."""
         return False

@@ -48,6 +48,10 @@ class NoiseModel(Parameterised, abc.ABC):
             UserError: the parameters do not fit the dataset.
         """
 
+    def events(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.uint8] | None:
+        """Of traces, what each character of the observed responses is (`labels.EVENTS`); None where targets are no traces."""
+        return None
+
     def replace(self, dataset: Dataset, split: Split) -> Replaced | None:
         """Images of none of the classes in place of some of a split's own; their observed targets are `observe`'s."""
         return None
@@ -96,6 +100,7 @@ class NoiseModel(Parameterised, abc.ABC):
             )
         observed = {name: self.observe(dataset, each, self.stream(dataset, each)) for name, each in splits.items()}
         replaced = {name: self.replace(dataset, each) for name, each in splits.items()}
+        events = {name: self.events(dataset, each, self.stream(dataset, each)) for name, each in splits.items()}
         described = {
             "name": self.name,
             "parameters": self.parameters,
@@ -111,6 +116,7 @@ class NoiseModel(Parameterised, abc.ABC):
             described,
             self.matrix(dataset),
             {name: each for name, each in replaced.items() if each is not None},
+            {name: each for name, each in events.items() if each is not None},
         )
 
     @property

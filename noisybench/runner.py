@@ -26,7 +26,7 @@ from noisybench.dataset import Dataset, Images, LazyImages
 from noisybench.errors import RunFailed, UserError
 from noisybench.files import write_atomically
 from noisybench.judge import Prepared
-from noisybench.labels import UNKNOWN_STATE, LabelSet, noise_states
+from noisybench.labels import UNKNOWN_STATE, LabelSet
 from noisybench.mitigation import Knowledge, public_name
 from noisybench.recorder import Recorder, Report
 from noisybench.records import EpochRow, RunRecord
@@ -69,7 +69,7 @@ def prepare(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | No
     problems += task_class.check(spec, applied)
     if not problems:
         network = _check_network(spec, applied, task_class)
-        problems += task_class.check_network(spec, network)
+        problems += task_class.check_network(spec, network, applied)
         problems += [
             f"mitigations.{public_name(each)}: {problem}"
             for each in stack.mitigations
@@ -85,7 +85,7 @@ def prepare(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | No
 def offered_knowledge(labels: LabelSet, dataset: Dataset) -> dict[str, Any]:
     """The privileged facts that a cell can give to those who declare them."""
     facts: dict[str, Any] = {"noise_type": labels.manifest["noise"]["name"], "pretrained_weights": True}
-    states = noise_states(dataset.train.targets, labels.train)
+    states = labels.states(dataset.train.targets)
     if labels.manifest["realised_rate"] is not None:
         facts["noise_rate"] = labels.manifest["realised_rate"]
     # Of masks and sequences, what has no label is no label of which nobody knew whether it is right.
@@ -105,8 +105,11 @@ def _check_network(spec: RunSpec, dataset: Dataset, task_class: type[Task]) -> n
     shape = dataset.train.inputs.shape[1:]
     with torch.device("meta"):
         network = build_network(spec.budget.network, dataset.num_classes, shape[0]).eval()
+        example = task_class.example_input(dataset)
+        if example is None:
+            return network
         try:
-            network(task_class.example_input(dataset))
+            network(example)
         except (RuntimeError, IndexError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
@@ -302,6 +305,7 @@ def _training_set(prepared: Prepared) -> TrainingSet:
         dataset.num_classes,
         held_out,
         dataset.class_names,
+        dataset.traces,
     )
 
 

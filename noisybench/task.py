@@ -102,8 +102,8 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         self.auxiliaries: Auxiliaries | None = None
 
     @classmethod
-    def example_input(cls, dataset: Dataset) -> Tensor:
-        """What a network is tried with before training, without values."""
+    def example_input(cls, dataset: Dataset) -> Tensor | None:
+        """What a network is tried with before training, without values; None where `check_network` says all."""
         return torch.empty(1, *dataset.train.inputs.shape[1:])
 
     @classmethod
@@ -112,7 +112,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         return []
 
     @classmethod
-    def check_network(cls, spec: RunSpec, network: nn.Module) -> list[str]:
+    def check_network(cls, spec: RunSpec, network: nn.Module, dataset: Dataset) -> list[str]:
         """Problems of this run with one of its networks, without values (on the meta device)."""
         return []
 
@@ -144,7 +144,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         """One freshly initialised network of the budget."""
 
     @abc.abstractmethod
-    def logits(self, inputs: Tensor, network: int | None = None) -> Tensor:
+    def logits(self, inputs: Any, network: int | None = None) -> Tensor:
         """(B, C) scores of one network, by default the active one, for prepared inputs."""
 
     def features_and_logits(self, inputs: Tensor, network: int) -> tuple[Tensor, Tensor]:

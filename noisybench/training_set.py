@@ -5,12 +5,16 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from noisybench.dataset import LazyImages
+
+if TYPE_CHECKING:
+    from noisybench.traces.formats import TraceFormat
 
 
 class LazyTensor:
@@ -48,6 +52,7 @@ class TrainingSet:
         num_classes: number of classes.
         held_out: the noisy validation split, where there is one.
         class_names: of the classes, where they are known.
+        traces: how the characters of traces are to be read, where targets are traces.
     """
 
     inputs: Tensor | LazyTensor
@@ -55,6 +60,7 @@ class TrainingSet:
     num_classes: int
     held_out: HeldOut | None = None
     class_names: tuple[str, ...] = ()
+    traces: TraceFormat | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -92,7 +98,8 @@ class Batch:
     """One step's examples, on the training device.
 
     Attributes:
-        views: independently augmented (B, C, H, W) float tensors of the same examples, by their names in `VIEWS`.
+        views: independently augmented (B, C, H, W) float tensors of the same examples, by their names in `VIEWS`; of traces,
+            what a network reads, which is no tensor.
         observed: (B,) int64 observed targets.
         index: (B,) int64 positions in the training set.
         num_classes: number of classes.
@@ -105,7 +112,7 @@ class Batch:
     (images, C, H, W), and the index is that of the image times the pixels of one plus that of the pixel.
     """
 
-    views: dict[str, Tensor]
+    views: dict[str, Any]
     observed: Tensor
     index: Tensor
     num_classes: int
@@ -115,7 +122,7 @@ class Batch:
     inside: Tensor | None = None
 
     @property
-    def inputs(self) -> Tensor:
+    def inputs(self) -> Any:
         """The weak view."""
         return self.views["weak"]
 
@@ -126,11 +133,11 @@ class Batch:
             return self.soft
         return functional.one_hot(self.observed, self.num_classes).to(self.inputs.dtype)
 
-    def with_targets(self, soft: Tensor, views: dict[str, Tensor] | None = None) -> Batch:
+    def with_targets(self, soft: Tensor, views: dict[str, Any] | None = None) -> Batch:
         """The same batch with other target probabilities, and other inputs where given."""
         return replace(self, soft=soft, views=self.views if views is None else views)
 
-    def with_views(self, views: dict[str, Tensor]) -> Batch:
+    def with_views(self, views: dict[str, Any]) -> Batch:
         """The same batch with other inputs."""
         return replace(self, views=views)
 

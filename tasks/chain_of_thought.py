@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from noisybench.tasks._readers import NO_LABEL, Reader, Reading, Spoken, reader_of
 from noisybench.tasks._trace_judge import TraceJudge
 from torch import Tensor, nn
 
@@ -15,7 +16,6 @@ from noisybench.seeds import torch_seed
 from noisybench.spec import Budget, RunSpec
 from noisybench.stack import Stack
 from noisybench.task import Task
-from noisybench.traces import END
 from noisybench.training_set import Batch, Planned, TrainingSet, cross_entropy
 
 PORTION = 256
@@ -23,57 +23,66 @@ PORTION = 256
 
 
 class ChainOfThought(Task):
-    """Language modelling of execution traces from scratch, after Havrilla and Iyer 2024: a decoder learns to write them.
+    """Language modelling of traces, after Havrilla and Iyer 2024: a decoder learns to write them.
 
     A prompt is given, and the response is learned token by token; loss is on the response and its end alone. The stack's
-    mitigations see every token of a response as an example of its own. The score is the exact match of the answer that is
-    decoded greedily for clean test problems. The record has besides: exact match when sampled at temperature 1 (at the
-    end), share of responses without a readable answer, share of the written steps that follow from the steps
-    before, mean length, and the loss on right and on wrong training tokens.
+    mitigations see every token of a response as an example of its own. A small decoder is trained from scratch and reads
+    characters; a Hugging Face model by its name or folder is tuned and reads the tokens of its own tokenizer.
+
+    The score is the exact match of the answer that is decoded greedily for clean test problems. The record has besides:
+    exact match when sampled at temperature 1 (at the end), share of responses without a readable answer, share of the written
+    steps that follow from the steps before, first wrong step, mean length, and the loss on right and on wrong training tokens.
     """
 
     judge = TraceJudge
 
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__(budget, seed, training_set, stack, **settings)
+        assert training_set.traces is not None
         self._said: tuple[Tensor, Tensor] | None = None
+        self.reader: Reader = reader_of(training_set.traces, self.networks[0])
 
     @classmethod
-    def example_input(cls, dataset: Dataset) -> Tensor:
-        """Tokens of a whole trace."""
-        length = dataset.train.inputs.shape[3] + dataset.train.targets.shape[1] - 1
-        return torch.zeros(1, length, dtype=torch.long)
+    def example_input(cls, dataset: Dataset) -> None:
+        """Whoever writes tokens takes all."""
 
     @classmethod
     def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
         """The data are traces, and nothing augments them."""
         problems = []
-        if dataset.train.targets.ndim != 2:
+        if dataset.traces is None:
             problems.append(f"dataset: {dataset.name} has no traces; choose another task or dataset")
         if spec.budget.augmentation != "none":
             problems.append("budget.augmentation: traces are not augmented; set it to none")
         return problems
 
     @classmethod
-    def check_network(cls, spec: RunSpec, network: nn.Module) -> list[str]:
+    def check_network(cls, spec: RunSpec, network: Any, dataset: Dataset) -> list[str]:
         """It writes tokens, and a whole trace fits."""
         if not hasattr(network, "context"):
             return [f"budget.network: `{spec.budget.network}` writes no tokens; take one such as decoder:64x2"]
+        assert dataset.traces is not None
+        needed = reader_of(dataset.traces, network).longest(dataset)
+        if needed > network.context:
+            return [
+                f"budget.network: the longest trace needs a context of {needed} tokens with its prompt, but "
+                f"`{spec.budget.network}` has {network.context}; take one such as decoder:64x2x{needed}, or shorter traces"
+            ]
         return []
 
     def build_network(self) -> nn.Module:
         """A network for the vocabulary."""
         return build_network(self.budget.network, self.training_set.num_classes, 1)
 
-    @property
-    def prompt_length(self) -> int:
-        """Tokens of a prompt."""
-        return int(self.training_set.inputs.shape[3])
+    def logits(self, inputs: Reading, network: int | None = None) -> Tensor:
+        """(B T, V) scores of every response token."""
+        found = self._forward(self.forwards[self.active if network is None else network], inputs)
+        return found[:, inputs.columns - 1 :].flatten(0, 1)
 
-    def logits(self, inputs: Tensor, network: int | None = None) -> Tensor:
-        """(B T, V) scores of every response token, for (B, L) tokens of prompts and responses but the last."""
-        found: Tensor = self.forwards[self.active if network is None else network](inputs)
-        return found[:, self.prompt_length - 1 :].flatten(0, 1)
+    @staticmethod
+    def _forward(network: Any, inputs: Reading, cache: Any = None) -> Tensor:
+        scores: Tensor = network(inputs.tokens, first=inputs.first, padded=inputs.padded, cache=cache)
+        return scores
 
     def plain_objective(self, batch: Batch) -> Tensor:
         """Cross-entropy of the first network."""
@@ -83,69 +92,83 @@ class ChainOfThought(Task):
         """Tokens on the training device."""
         return images.to(self.device)
 
-    def tokens(self, prompts: Any, responses: Tensor) -> Tensor:
-        """(B, P + T - 1) tokens that a network reads to give every token of the responses its score."""
-        given = torch.as_tensor(prompts[:, 0, 0]).to(self.device).long()
-        shown = responses[:, :-1].to(self.device).long()
-        return torch.cat([given, shown.masked_fill(shown == IGNORED, END)], 1)
-
     def batches(self, steps: Sequence[Planned]) -> Iterator[Batch]:
-        """Tokens with the places of every response token."""
+        """What is read, with the places of every token in the responses."""
         data = self.training_set
         length = data.targets.shape[1]
-        own = torch.arange(length, device=self.device)
         for step in steps:
-            responses = used(data.targets[step.index])
-            labels = responses.flatten().long()
-            valid = labels != IGNORED
-            index = (step.index[:, None] * length + own[: responses.shape[1]]).flatten()
-            views = {"weak": self.tokens(data.inputs[step.index.to(data.inputs.device)], responses)}
-            yield Batch(views, labels.masked_fill(~valid, 0), index, data.num_classes, part=step.part, valid=valid)
+            labels, places = self.reader.labels(used(data.targets[step.index]))
+            prompts = self._prompts(data.inputs[step.index.to(data.inputs.device)])
+            observed = labels.flatten()
+            valid = observed != NO_LABEL
+            yield Batch(
+                {"weak": self.reader.reading(prompts, labels)},
+                observed.clamp_min(0),
+                (step.index[:, None] * length + places).flatten(),
+                self.reader.size,
+                part=step.part,
+                valid=valid,
+            )
+
+    def _prompts(self, inputs: Any) -> Tensor:
+        """(B, P) characters on the training device."""
+        return torch.as_tensor(inputs[:, 0, 0]).to(self.device)
 
     @torch.no_grad()
-    def token_probabilities(self, prompts: Any, responses: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """(B, L, V) probabilities of the deployed prediction for response tokens, given those before, by portions.
-
-        L is the length of the longest response of a portion.
-        """
+    def token_probabilities(self, inputs: Any, responses: Tensor) -> Iterator[Spoken]:
+        """What the deployed prediction says of responses, each token given those before it, by portions."""
         training = self.networks.training
         self.networks.eval()
         for start in range(0, len(responses), PORTION):
             place = slice(start, start + PORTION)
-            inputs = self.tokens(prompts[place], used(responses[place]))
-            found = [self.logits(inputs, each).float().softmax(1) for each in self.deployed]
-            yield place, torch.stack(found).mean(0).view(len(inputs), -1, found[0].shape[1])
+            characters = used(responses[place]).to(self.device)
+            labels, places = self.reader.labels(characters)
+            reading = self.reader.reading(self._prompts(inputs[place]), labels)
+            scores = [self.logits(reading, each).float().softmax(1) for each in self.deployed]
+            probabilities = torch.stack(scores).mean(0).view(*labels.shape, -1)
+            own = probabilities.gather(2, labels.clamp_min(0)[..., None]).squeeze(2).masked_fill(labels == NO_LABEL, 0)
+            yield Spoken(place, characters, labels, places, own, probabilities.argmax(2))
         self.networks.train(training)
 
-    @torch.no_grad()
-    def generate(self, prompts: Any, length: int, temperature: float = 0.0) -> Tensor:
-        """(N, length) uint8 responses, `IGNORED` after their end, written token by token with a cache.
+    def write(self, inputs: Any, length: int, temperature: float = 0.0, draw: int = 0) -> list[str]:
+        """Responses to (N, 1, 1, P) prompts, written token by token.
 
         Args:
-            prompts: (N, 1, 1, P) tokens.
+            inputs: prompts.
             length: greatest number of tokens.
             temperature: 0 takes the most likely token; else tokens are drawn, by a stream of their own.
+            draw: number of the stream.
         """
-        training, network = self.networks.training, self.networks[0]
+        return [
+            text
+            for start in range(0, len(inputs), PORTION)
+            for text in self.reader.texts(
+                self._generated(inputs[start : start + PORTION], length, temperature, (start, draw))
+            )
+        ]
+
+    @torch.no_grad()
+    def _generated(self, inputs: Any, length: int, temperature: float, names: tuple[int, int]) -> Tensor:
+        """(N, length) tokens, `NO_LABEL` after their end; keys and values of earlier tokens are kept."""
+        training = self.networks.training
+        network: Any = self.networks[0]
         self.networks.eval()
-        generator = torch.Generator(self.device).manual_seed(torch_seed("generation", self.seed))
-        found = torch.full((len(prompts), length), IGNORED, dtype=torch.uint8)
-        for start in range(0, len(prompts), PORTION):
-            given = torch.as_tensor(prompts[start : start + PORTION, 0, 0]).to(self.device).long()
-            cache: list[Any] = []
-            scores = network(given, cache)[:, -1]
-            open_rows = torch.ones(len(given), dtype=torch.bool, device=self.device)
-            for place in range(length):
-                if temperature:
-                    chosen = torch.multinomial((scores.float() / temperature).softmax(1), 1, generator=generator)[:, 0]
-                else:
-                    chosen = scores.argmax(1)
-                written = torch.where(open_rows, chosen, torch.full_like(chosen, IGNORED))
-                found[start : start + len(given), place] = written.to(torch.uint8).cpu()
-                open_rows &= chosen != END
-                if place + 1 == length or not bool(open_rows.any()):
-                    break
-                scores = network(chosen[:, None], cache)[:, -1]
+        generator = torch.Generator(self.device).manual_seed(torch_seed("generation", self.seed, *names))
+        reading, cache = self.reader.reading(self._prompts(inputs)), network.start()
+        length = min(length, network.context - reading.tokens.shape[1] - reading.first + 1)
+        found = torch.full((len(inputs), length), NO_LABEL, device=self.device)
+        going = torch.ones(len(inputs), dtype=torch.bool, device=self.device)
+        for place in range(length):
+            scores = self._forward(network, reading, cache)[:, -1].float()
+            if temperature:
+                chosen = torch.multinomial((scores / temperature).softmax(1), 1, generator=generator)[:, 0]
+            else:
+                chosen = scores.argmax(1)
+            found[:, place] = chosen.masked_fill(~going, NO_LABEL)
+            going &= chosen != self.reader.end
+            if not bool(going.any()):
+                break
+            reading = Reading(chosen[:, None], 0, reading.first, reading.padded)
         self.networks.train(training)
         return found
 
@@ -155,7 +178,7 @@ class ChainOfThought(Task):
         self._said = None
 
     def training_predictions(self) -> Tensor:
-        """(N, T) uint8 most likely tokens, each given the observed ones before it."""
+        """(N, T) uint8 most likely characters, each given the observed ones before it; where a token is wrong, none."""
         return self._training_pass()[0]
 
     def training_belief(self) -> Tensor:
@@ -165,20 +188,22 @@ class ChainOfThought(Task):
     def _training_pass(self) -> tuple[Tensor, Tensor]:
         if self._said is None:
             data = self.training_set
-            targets = data.targets
-            predicted, belief = (
-                torch.zeros_like(targets),
-                torch.zeros(targets.shape, dtype=torch.float16, device=targets.device),
-            )
-            for place, found in self.token_probabilities(data.inputs, targets):
-                length = found.shape[1]
-                labels = targets[place, :length].long()
-                known = labels != IGNORED
-                chosen = found.gather(2, labels.masked_fill(~known, 0)[..., None]).squeeze(2)
-                predicted[place, :length] = found.argmax(2).to(torch.uint8)
-                belief[place, :length] = chosen.masked_fill(~known, 0).half()
+            predicted = torch.full_like(data.targets, IGNORED)
+            belief = torch.zeros(data.targets.shape, dtype=torch.float16, device=data.targets.device)
+            for said in self.token_probabilities(data.inputs, data.targets):
+                width, shown = said.characters.shape[1], said.characters != IGNORED
+                own = self.reader.spread(said.own, said.characters, said.places)
+                belief[said.rows, :width] = own.masked_fill(~shown, 0).half()
+                predicted[said.rows, :width] = self._characters(said).masked_fill(~shown, IGNORED)
             self._said = predicted, belief
         return self._said
+
+    def _characters(self, said: Spoken) -> Tensor:
+        """The most likely characters."""
+        if self.reader.size <= IGNORED and said.likely.shape == said.characters.shape:
+            return said.likely.to(torch.uint8)
+        right = self.reader.spread((said.likely == said.labels).long(), said.characters, said.places).bool()
+        return said.characters.masked_fill(~right, IGNORED)
 
 
 def used(responses: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class Segmentation(NormalisedTask):
         return []
 
     @classmethod
-    def check_network(cls, spec: RunSpec, network: nn.Module) -> list[str]:
+    def check_network(cls, spec: RunSpec, network: nn.Module, dataset: Dataset) -> list[str]:
         """It gives each pixel its scores."""
         problem = (
             f"budget.network: `{spec.budget.network}` gives an image one class, not each pixel; take one such as unet:8"

@@ -96,7 +96,7 @@ class Transfer(ImageTask):
         return problems
 
     @classmethod
-    def check_network(cls, spec: RunSpec, network: nn.Module) -> list[str]:
+    def check_network(cls, spec: RunSpec, network: nn.Module, dataset: Dataset) -> list[str]:
         """A file of weights has all that the network needs."""
         file = spec.task.parameters["checkpoint"]
         try:

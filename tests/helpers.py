@@ -108,12 +108,12 @@ OTHER_DATASETS = {"segmentation": "scenes", "chain_of_thought": "traced_integers
 
 
 def network_names() -> list[str]:
-    """Every registered network; of each family, its example."""
+    """Every registered network that needs no files; of each family, its example."""
     examples = {
         name: getattr(importlib.import_module(entry.module), "EXAMPLE", "")
         for name, entry in entries("networks").items()
     }
-    return [f"{name}:{example}" if example else name for name, example in examples.items()]
+    return [f"{name}:{example}" if example else name for name, example in examples.items() if example is not None]
 
 
 def toy_spec(mitigations: Any = "cross_entropy", **fields: Any) -> RunSpec:

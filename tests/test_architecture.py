@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 CONTRACTS = {
     "errors", "parameters", "seeds", "dataset", "labels", "noise", "training_set", "mitigation", "stack", "task", "judge",
     "label_judge", "files", "augmentation", "records", "images", "features", "auxiliary", "spectrum", "checkpoints", "tuning",
-    "metrics", "masks", "pictures", "traces",
+    "metrics", "masks", "pictures", "traces.machine", "traces.programs", "traces.formats", "traces.calculations",
 }  # fmt: skip
 """Modules of the engine that content may use."""
 

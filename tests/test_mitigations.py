@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from noisybench.mitigations._per_example import small_loss_weights
 from noisybench.mitigations._transition import estimate_transitions
 from noisybench.mitigations.backward_correction import backward_cross_entropy
 from noisybench.mitigations.bootstrapping import Bootstrapping, bootstrapped_cross_entropy
-from noisybench.mitigations.co_teaching import CoTeaching, small_loss_weights
+from noisybench.mitigations.co_teaching import CoTeaching
 from noisybench.mitigations.elr import ELR
 from noisybench.mitigations.forward_correction import forward_cross_entropy
 from noisybench.mitigations.gce import generalised_cross_entropy

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from noisybench.tuning import on_frozen
 class Head(Mitigation):
     """Trains a head on a frozen backbone."""
 
-    tasks = ("transfer",)
+    tasks: ClassVar[tuple[str, ...]] = ("transfer",)
 
     rate_times: float = parameter(1.0, gt=0, low=0.1, high=10.0, log=True, help="times the budget's learning rate")
 

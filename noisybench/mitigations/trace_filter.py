@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from noisybench.dataset import IGNORED
 from noisybench.errors import UserError
 from noisybench.labels import IN_DISTRIBUTION
-from noisybench.mitigation import Mitigation
+from noisybench.mitigation import Detector, Mitigation
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
 from noisybench.task import Task
-from noisybench.traces import decode, score
 from noisybench.training_set import TrainingSet
 
 
@@ -22,8 +21,8 @@ class TraceFilter(Mitigation):
     """Trains on some traces alone, chosen by running their programs again; an epoch keeps its number of steps.
 
     `replay` drops traces with a step that does not follow from the prompt and the steps before; `answer` those with a wrong
-    answer alone; `oracle` all that differ from the clean ones, which is knowledge; `random` as many as `replay` does, but
-    any: what filtering costs in data.
+    answer alone, where a program tells it; `oracle` all that differ from the clean ones, which is knowledge; `random` as many
+    as `replay` does, but any: what filtering costs in data. Traces that were cut are never kept.
     """
 
     tasks = ("chain_of_thought",)
@@ -40,28 +39,53 @@ class TraceFilter(Mitigation):
         """Which tokens are wrong, for the oracle."""
         return ("noise_states",) if self.by == "oracle" else ()
 
+    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+        """Execute every trace again.
+
+        Raises:
+            UserError: executing does not tell what the filter needs.
+        """
+        form = training_set.traces
+        assert form is not None
+        prompts, responses = (
+            form.decode(each.cpu().numpy()) for each in (training_set.inputs[:][:, 0, 0], training_set.targets)
+        )
+        judged = [form.judge(*pair) for pair in zip(prompts, responses, strict=True)]
+        if self.by == "answer" and any(each.right is None for each in judged):
+            raise UserError(
+                "mitigations.trace_filter: by=answer needs a program that tells the right answer, and word problems have none; "
+                "use by=replay"
+            )
+        self.state["wrong_steps"] = torch.tensor([1 - each.right_steps / len(each.steps) for each in judged])
+        self.state["wrong_answer"] = torch.tensor([not each.right for each in judged])
+
     def select(self, task: Task, training_set: TrainingSet) -> Tensor:
         """One for what is kept.
 
         Raises:
             UserError: nothing is left.
         """
-        kept = self._kept(task, training_set)
+        kept = self._kept(task) & (training_set.targets != IGNORED).any(1)
         if not bool(kept.any()):
             raise UserError(
                 f"mitigations.trace_filter: by={self.by} leaves none of {len(kept)} traces; choose another filter"
             )
         return kept.float()
 
-    def _kept(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def _kept(self, task: Task) -> Tensor:
         if self.by == "oracle":
             right: Tensor = ~(self.known.noise_states == IN_DISTRIBUTION).any(1)
-            return right
-        prompts, responses = training_set.inputs[:].cpu().numpy()[:, 0, 0], training_set.targets.cpu().numpy()
-        scores = [score(prompt, decode(response)) for prompt, response in zip(prompts, responses, strict=True)]
+            return right.to(self.state["wrong_steps"].device)
         if self.by == "answer":
-            return torch.tensor([each.right for each in scores])
-        replayed = np.array([each.right_steps == each.steps for each in scores])
+            return ~self.state["wrong_answer"]
+        replayed = self.state["wrong_steps"] == 0
         if self.by == "random":
-            replayed = replayed[Stream("trace filter", task.seed).permutation(len(replayed))]
-        return torch.from_numpy(replayed)
+            replayed = replayed[torch.from_numpy(Stream("trace filter", task.seed).permutation(len(replayed)))]
+        return replayed
+
+    def detectors(self, task: Task, training_set: TrainingSet) -> dict[str, Detector]:
+        """Share of wrong steps, or the wrong answer, where it judges traces by executing them."""
+        if self.by == "oracle" or self.by == "random":
+            return {}
+        score = self.state["wrong_answer"].float() if self.by == "answer" else self.state["wrong_steps"]
+        return {f"trace_filter_{self.by}": Detector(score, score > 0)}

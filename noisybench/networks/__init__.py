@@ -1,7 +1,7 @@
 """Backbones: one file per network with a function `build(num_classes, channels)`, file name = public name.
 
-A family of networks takes a further argument, given after a colon (`torchvision:resnet50`); its file names one in `EXAMPLE`,
-and may have a function `published(argument)` that fetches weights.
+A family of networks takes a further argument, given after a colon (`torchvision:resnet50`); its file names one in `EXAMPLE`
+(None where it needs files), and may have a function `published(argument)` that fetches weights.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def build_network(name: str, num_classes: int, channels: int) -> nn.Module:
     build = find("networks", family, "budget.network").load()
     takes_argument = len(inspect.signature(build).parameters) > 2
     if takes_argument and not argument:
-        example = getattr(inspect.getmodule(build), "EXAMPLE", "NAME")
+        example = getattr(inspect.getmodule(build), "EXAMPLE", None) or "NAME"
         raise UserError(f"budget.network: `{family}` is a family of networks; say which, such as `{family}:{example}`")
     if colon and not takes_argument:
         raise UserError(f"budget.network: `{family}` is one network and takes nothing after a colon; got `{name}`")

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from noisybench.tasks.datasets._traces import examples_of, longest
 from numpy.typing import NDArray
 
 from noisybench.dataset import DatasetSource, Examples
 from noisybench.errors import UserError
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
-from noisybench.traces import NUMBER, VOCABULARY, Program, encode, program_of
+from noisybench.traces.formats import ProgramTraces, TraceFormat
+from noisybench.traces.machine import Machine, Unending
+from noisybench.traces.programs import Program, different_problems, program_class
 
 SPARE = 2.2
 """Room of a response, as a multiple of the longest clean one, for traces that noise makes longer."""
@@ -21,61 +24,108 @@ SPARE = 2.2
 class TracedIntegers(DatasetSource):
     """Problems on integers with the execution trace as chain of thought (after Havrilla and Iyer 2024): drawn, seeded, exact.
 
-    `add` is column addition of two numbers of `width` digits; `max`, `sum` and `mod` (sum modulo ten) go through `count` of them.
-    A target is the response: a line for each step, the answer, the end. Training, validation and test problems have
-    no prompt in common. Texts are single tokens per character.
+    Column addition and subtraction (`add`, `sub`), long multiplication (`mul`) and Euclid's algorithm (`gcd`) have two numbers;
+    `max`, `sum`, `product`, `mod` (sum modulo ten), `sort`, `median` and `composed` (add, multiply, distance by
+    turns) have `count` of them. One's own program is a class with a `run`, given as file.py:Class. A target is the response:
+    a line for each step, the answer, the end. Training, validation and test problems have no prompt in common.
+    `longer` adds test sets of numbers with other widths, on which nothing was trained.
     """
 
     tasks = ("chain_of_thought",)
 
-    program: Literal["add", "max", "sum", "mod"] = parameter("add", help="what is computed", shown=True)
+    program: str = parameter("add", help="what is computed", shown=True)
     width: int = parameter(2, ge=1, le=12, help="digits of each number", shown=True)
     count: int = parameter(6, ge=2, le=40, help="numbers of a list")
+    longer: list[int] | None = parameter(None, help="widths of further test sets, for generalisation to other lengths")
     train_problems: int = parameter(3000, ge=1, help="number of training problems")
     validation_problems: int = parameter(100, ge=0, help="number of further problems for validation")
-    test_problems: int = parameter(300, ge=1, help="number of test problems")
+    test_problems: int = parameter(300, ge=1, help="number of test problems, of each width")
     problem_seed: int = parameter(0, ge=0, help="of the problems; not changed by the run's seed")
 
     def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
         """Draw the problems and run the program on each.
 
         Raises:
-            UserError: there are not so many different problems.
+            UserError: there are not so many different problems; a program of the user's raises or does not end.
         """
-        program = program_of(self.program, self.width, self.count)
+        kind = program_class(self.program)
         sizes = self.train_problems, self.validation_problems, self.test_problems
-        operands = self._operands(program, sum(sizes))
-        prompts = [[NUMBER[each] for each in program.prompt(row)] for row in operands.tolist()]
-        responses = [program.trace(row) for row in operands.tolist()]
-        length = int(SPARE * max(len(each) for each in responses)) + 1
-        inputs = np.array(prompts, dtype=np.uint8)[:, None, None, :]
-        targets = encode(responses, length)
+        self._form = ProgramTraces(kind(self.width, self.count))
+        prompts, responses = self._problems(self._form.program, sum(sizes))
+        others = {}
+        for width in self.longer or ():
+            if width == self.width or not 1 <= width <= 12:
+                raise UserError(
+                    f"dataset.longer: widths must be from 1 to 12 and not {self.width}, but got {self.longer}"
+                )
+            others[width] = self._problems(kind(width, self.count), self.test_problems)
+        every = [each for pair in others.values() for each in pair[1]]
+        columns = (
+            longest([*prompts, *(each for pair in others.values() for each in pair[0])]),
+            max(int(SPARE * longest(responses)) + 1, longest(every)),
+        )
+        self._others = {f"width_{width}": examples_of(self._form, *pair, columns) for width, pair in others.items()}
         first = sum(sizes[:2])
         held_out = np.arange(first) >= sizes[0]
         return (
-            Examples(inputs[:first], targets[:first], held_out=held_out),
-            Examples(inputs[first:], targets[first:]),
-            VOCABULARY,
+            examples_of(self._form, prompts[:first], responses[:first], columns, held_out),
+            examples_of(self._form, prompts[first:], responses[first:], columns),
+            tuple(self._form.vocabulary),
         )
+
+    def read_shifted(self) -> dict[str, Examples]:
+        """Test problems of other widths."""
+        return self._others
+
+    def trace_format(self) -> TraceFormat:
+        """That of the program."""
+        return self._form
+
+    def _problems(self, program: Program, wanted: int) -> tuple[list[str], list[str]]:
+        """Prompts and responses of different problems, in random order."""
+        prompts, responses = [], []
+        for row in self._operands(program, wanted).tolist():
+            prompts.append(program.prompt(row))
+            try:
+                responses.append(self._form.written(*program.trace(row, Machine())))
+            except Unending:
+                raise UserError(
+                    f"dataset.program: `{self.program}` does not seem to end for the operands {row}; a program must end for all "
+                    "that it is given"
+                ) from None
+        return prompts, responses
 
     def _operands(self, program: Program, wanted: int) -> NDArray[np.int64]:
         """(wanted, count) different problems, in random order."""
-        stream, whole = Stream("traced integers", self.program, self.problem_seed), 10 ** (self.width * program.count)
-        if wanted > whole:
+        stream, whole = (
+            Stream("traced integers", self.program, self.problem_seed),
+            10 ** (program.width * program.count),
+        )
+        there = different_problems(program)
+        if wanted > there:
             raise UserError(
-                f"dataset: {wanted} problems were asked for, but there are {whole} different ones; ask for fewer, or more width"
+                f"dataset: {wanted} problems were asked for, but there are {there} different ones; ask for fewer, or more width"
             )
-        if whole <= 2**20:
-            chosen = stream.permutation(whole)[:wanted]
-            return np.stack([chosen // 10 ** (self.width * each) % 10**self.width for each in range(program.count)], 1)
         found = np.zeros((0, program.count), dtype=np.int64)
+        if whole <= 2**20:
+            chosen = stream.permutation(whole)
+            found = np.stack(
+                [chosen // 10 ** (program.width * each) % 10**program.width for each in range(program.count)], 1
+            )
+            return self._distinct(program, found)[:wanted]
         while len(found) < wanted:
-            more = (stream.uniform(wanted, program.count) * 10**self.width).astype(np.int64)
-            found = np.concatenate([found, more])
-            found = found[np.sort(np.unique(found, axis=0, return_index=True)[1])]
+            more = (stream.uniform(wanted, program.count) * 10**program.width).astype(np.int64)
+            found = self._distinct(program, np.concatenate([found, more]))
         return found[:wanted]
+
+    @staticmethod
+    def _distinct(program: Program, operands: NDArray[np.int64]) -> NDArray[np.int64]:
+        """As the program arranges them, the first of each that is alike."""
+        if type(program).arranged is not Program.arranged:
+            operands = np.array([program.arranged(row) for row in operands.tolist()], dtype=np.int64)
+        return operands[np.sort(np.unique(operands, axis=0, return_index=True)[1])]
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
         """Nothing to write: problems are drawn."""
-        return {"train_problems": 40, "validation_problems": 10, "test_problems": 12}
+        return {"train_problems": 40, "validation_problems": 10, "test_problems": 12, "longer": [1, 3]}
