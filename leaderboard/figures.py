@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from noisybench.leaderboard.statistics import summarise
 
 from noisybench.records import SELECTION_RULES, RunRecord, select
 
@@ -63,8 +64,8 @@ def field(spec: dict[str, Any], path: str) -> Any:
 def draw(records: Sequence[RunRecord], title: str, x: str, y: Sequence[str], path: Path) -> bool:
     """Draw one figure: a column of panels for each cell, a row for each quantity, a line for each stack.
 
-    Stacks without the field, or with one value of it alone, are horizontal lines. Lines are means over seeds, bars one
-    standard deviation.
+    Stacks without the field, or with one value of it alone, are horizontal lines. Lines are means over seeds, bars their 95 %
+    intervals where there are three seeds or more. Along a field of the noise, lines also go by the kind of noise.
 
     Args:
         records: of one suite.
@@ -118,13 +119,21 @@ def _along_field(records: Sequence[RunRecord], x: str, quantity: str) -> tuple[L
         if value is None:
             continue
         if not isinstance(place, int | float):
-            levels.setdefault(record.stack, []).append(value)
+            label = f"{record.noise} · {record.stack}" if x.startswith("noise.") else record.stack
+            levels.setdefault(label, []).append(value)
             continue
-        label = re.sub(rf"(, )?\b{own}=[^,)]+", "", record.stack).replace("(, ", "(")
+        label = _without(own, record.stack)
+        if x.startswith("noise."):
+            label = f"{_without(own, record.noise)} · {label}"
         lines.setdefault(label, {}).setdefault(float(place), []).append(value)
     for label in [label for label, points in lines.items() if len(points) == 1]:
         levels[label] = next(iter(lines.pop(label).values()))
     return lines, levels
+
+
+def _without(field: str, label: str) -> str:
+    """A label without the value of one field."""
+    return re.sub(rf"(, )?\b{field}=[^,)]+", "", label).replace("(, ", "(").replace("()", "")
 
 
 def _along_probes(records: Sequence[RunRecord], x: str, quantity: str) -> tuple[Lines, dict[str, list[float]]]:
@@ -151,11 +160,17 @@ def _along_probes(records: Sequence[RunRecord], x: str, quantity: str) -> tuple[
     return lines, levels
 
 
+def _half_interval(values: Sequence[float]) -> float:
+    """From the mean to the end of its 95 % interval; of two values that says nothing, and is left out."""
+    found = summarise(values)
+    return found.high - found.mean if len(values) > 2 and found is not None and found.high is not None else 0.0
+
+
 def _plot(axes: Axes, lines: Lines, levels: dict[str, list[float]]) -> None:
     for label, points in sorted(lines.items()):
         places = sorted(points)
         means = [float(np.mean(points[place])) for place in places]
-        spread = [float(np.std(points[place], ddof=1)) if len(points[place]) > 1 else 0.0 for place in places]
+        spread = [_half_interval(points[place]) for place in places]
         axes.errorbar(places, means, yerr=spread, marker=".", capsize=2, label=textwrap.fill(label, 46))
         if min(places) > 0 and max(places) > 20 * min(places):
             axes.set_xscale("log")

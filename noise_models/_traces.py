@@ -15,8 +15,8 @@ from noisybench.parameters import parameter
 from noisybench.seeds import Stream
 from noisybench.traces.formats import TraceFormat
 
-Noised = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-"""Characters of observed responses, and for each of them its position in `labels.EVENTS`."""
+Noised = tuple[NDArray[np.uint8], NDArray[np.uint8] | None]
+"""Characters of observed responses, and for each of them its position in `labels.EVENTS`; None where execution tells it."""
 
 
 class TraceNoise(NoiseModel):
@@ -42,7 +42,7 @@ class TraceNoise(NoiseModel):
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
-        self._last: tuple[Split, Noised] | None = None
+        self._last: tuple[Split, NDArray[np.int64], Noised] | None = None
 
     @abc.abstractmethod
     def noised(self, form: TraceFormat, split: Split, rows: NDArray[np.int64], stream: Stream) -> Noised:
@@ -50,45 +50,50 @@ class TraceNoise(NoiseModel):
 
     def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
         """Responses as they are trained on."""
-        return self._made(dataset, split, stream)[0]
+        rows, (made, _) = self._made(dataset, split, stream)
+        observed: NDArray[np.uint8] = split.targets.copy()
+        observed[rows] = made
+        return observed
 
     def events(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.uint8]:
         """What every character of them is."""
-        return self._made(dataset, split, stream)[1]
-
-    def _made(self, dataset: Dataset, split: Split, stream: Stream) -> Noised:
-        if self._last is not None and self._last[0] is split:
-            return self._last[1]
         assert dataset.traces is not None
-        observed, events = split.targets.copy(), np.full(split.targets.shape, FITS, dtype=np.uint8)
+        rows, (made, told) = self._made(dataset, split, stream)
+        found = np.full(split.targets.shape, FITS, dtype=np.uint8)
+        found[rows] = told_by_execution(dataset.traces, split, rows, made) if told is None else told
+        return found
+
+    def _made(self, dataset: Dataset, split: Split, stream: Stream) -> tuple[NDArray[np.int64], Noised]:
+        """Which rows are contaminated, and what becomes of them; made once for each split."""
+        if self._last is not None and self._last[0] is split:
+            return self._last[1:]
+        assert dataset.traces is not None
         gates = stream.uniform(len(split))
-        rows = np.flatnonzero(gates < self.contamination)
-        if len(rows) and self.intensity:
-            observed[rows], events[rows] = self.noised(dataset.traces, split, rows, stream)
-        self._last = split, (observed, events)
-        return observed, events
+        rows = np.flatnonzero(gates < self.contamination) if self.intensity else np.arange(0)
+        made = self.noised(dataset.traces, split, rows, stream) if len(rows) else (split.targets[rows], None)
+        self._last = split, rows, made
+        return rows, made
 
     def provenance(self, dataset: Dataset) -> dict[str, Any]:
         """How many training traces are changed, have a wrong answer, do not replay, or were cut."""
         assert dataset.traces is not None
         split, form = dataset.train, dataset.traces
-        observed = self._made(dataset, split, self.stream(dataset, split))[0]
-        cut = (observed == IGNORED).all(1)
-        changed = (observed != split.targets).any(1)
-        told = changed & ~cut
-        prompts, responses = form.decode(split.inputs[:][told, 0, 0]), form.decode(observed[told])
-        clean = form.decode(split.targets[told])
-        judged = [form.judge(*pair) for pair in zip(prompts, responses, strict=True)]
+        observed = self.observe(dataset, split, self.stream(dataset, split))
+        cut, changed = (observed == IGNORED).all(1), (observed != split.targets).any(1)
+        rows = np.flatnonzero(changed & ~cut)
+        prompts = form.decode(split.inputs[:][rows, 0, 0])
+        responses, clean = form.decode(observed[rows]), form.decode(split.targets[rows])
         wrong = [
-            not form.same_answer(each.answer, form.answer(known) or "")
-            for each, known in zip(judged, clean, strict=True)
+            not form.same_answer(form.answer(text), form.answer(known) or "")
+            for text, known in zip(responses, clean, strict=True)
         ]
+        broken = [not all(form.follows(*pair)) for pair in zip(prompts, responses, strict=True)]
         count = max(len(split), 1)
         return {
             "traces": {
                 "changed": float(changed.mean()),
                 "wrong_answer": sum(wrong) / count,
-                "not_replaying": sum(not each.replays for each in judged) / count,
+                "not_replaying": sum(broken) / count,
                 "cut": float(cut.mean()),
             }
         }
@@ -99,21 +104,24 @@ def fitted(form: TraceFormat, texts: list[str | None], length: int) -> NDArray[n
     return form.encode([text if text is not None and len(text) <= length else "" for text in texts], length)
 
 
-def told_by_execution(form: TraceFormat, prompt: str, clean: str, noised: str, length: int) -> NDArray[np.uint8]:
-    """(length,) events of a run that went wrong: steps that do not follow, and steps that follow from these."""
-    found = np.full(length, FITS, dtype=np.uint8)
-    steps = form.judge(prompt, noised).steps
-    before = [clean[start:stop] for start, stop in form.step_spans(clean)]
-    for number, step in enumerate(steps):
-        # The answer is last, however many lines there are.
-        other = before[-1] if step is steps[-1] else before[number] if number < len(before) - 1 else ""
-        if not step.right:
-            found[step.start : step.stop] = WRONG
-        elif noised[step.start : step.stop] != other:
-            found[step.start : step.stop] = CARRIED_ON
+def told_by_execution(
+    form: TraceFormat, split: Split, rows: NDArray[np.int64], observed: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """(N, length) events of runs that went wrong: steps that do not follow, and steps that follow from these."""
+    found = np.full(observed.shape, FITS, dtype=np.uint8)
+    found[(observed == IGNORED).all(1)] = UNTOLD
+    prompts = form.decode(split.inputs[:][rows, 0, 0])
+    texts = zip(found, prompts, form.decode(split.targets[rows]), form.decode(observed), strict=True)
+    for events, prompt, clean, noised in texts:
+        if noised == clean or not noised:
+            continue
+        before, spans = form.step_spans(clean), form.step_spans(noised)
+        for number, ((start, stop), right) in enumerate(zip(spans, form.follows(prompt, noised), strict=True)):
+            # The answer is last, however many lines there are.
+            last = number == len(spans) - 1
+            other = before[-1] if last else before[number] if number < len(before) - 1 else (0, 0)
+            if not right:
+                events[start:stop] = WRONG
+            elif noised[start:stop] != clean[slice(*other)]:
+                events[start:stop] = CARRIED_ON
     return found
-
-
-def blank(count: int, length: int) -> NDArray[np.uint8]:
-    """(count, length) events of which nothing is told yet."""
-    return np.full((count, length), UNTOLD, dtype=np.uint8)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from noisybench.noise_models._traces import Noised, TraceNoise, blank, fitted, told_by_execution
+from noisybench.noise_models._traces import Noised, TraceNoise, fitted
 from numpy.typing import NDArray
 
 from noisybench.dataset import Split
@@ -37,16 +37,17 @@ class CotDynamic(TraceNoise):
         """Responses of noised runs."""
         length = split.targets.shape[1]
         room = ROOM * length
-        places = wrong_places(stream, self.intensity, len(split), room)
-        digits = (stream.uniform(len(split), room) * 10).astype(np.uint8)
+        documents, columns = np.nonzero(stream.chance(self.intensity, len(split), room))
+        digits = (stream.uniform(len(split), room)[documents, columns] * 10).astype(np.int64).tolist()
+        places, starts = columns.tolist(), np.searchsorted(documents, np.arange(len(split) + 1)).tolist()
         if self.answer == "corrupted":
             hits, draws = stream.uniform(len(split), length) < self.intensity, stream.uniform(len(split), length)
         prompts, clean = form.decode(split.inputs[:][rows, 0, 0]), form.decode(split.targets[rows])
         texts: list[str | None] = []
-        events = blank(len(rows), length)
-        for number, (row, prompt, before) in enumerate(zip(rows.tolist(), prompts, clean, strict=True)):
+        for row, prompt, before in zip(rows.tolist(), prompts, clean, strict=True):
             try:
-                text = form.rerun(prompt, before, Machine(places[row], digits[row]))
+                own = slice(starts[row], starts[row + 1])
+                text = form.rerun(prompt, before, Machine(places[own], digits[own], room))
             except Unending:
                 texts.append(None)
                 continue
@@ -59,13 +60,4 @@ class CotDynamic(TraceNoise):
                     for place, each in enumerate(text[start:])
                 )
             texts.append(text)
-            if len(text) <= length:
-                events[number] = told_by_execution(form, prompt, before, text, length)
-        return fitted(form, texts, length), events
-
-
-def wrong_places(stream: Stream, intensity: float, count: int, room: int) -> list[list[int]]:
-    """For each of some documents, the ascending places of wrong digits."""
-    rows, columns = np.nonzero(stream.chance(intensity, count, room))
-    stops = np.searchsorted(rows, np.arange(1, count))
-    return [each.tolist() for each in np.split(columns, stops)]
+        return fitted(form, texts, length), None

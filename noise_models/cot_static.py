@@ -6,14 +6,20 @@ import re
 from typing import Literal
 
 import numpy as np
-from noisybench.noise_models._traces import Noised, TraceNoise, blank, fitted
+from noisybench.noise_models._traces import Noised, TraceNoise, fitted
 from numpy.typing import NDArray
 
 from noisybench.dataset import IGNORED, Split
-from noisybench.labels import FITS, WRONG
+from noisybench.labels import FITS, UNTOLD, WRONG
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
 from noisybench.traces.formats import TraceFormat
+
+OWN, SLIP, NOBODY = (bytes([each]) for each in (FITS, WRONG, UNTOLD))
+"""Events as bytes."""
+
+Piece = tuple[str, bytes]
+"""A part of a text, and the event of each of its characters."""
 
 WORD = re.compile(r"\d+|[^\W\d_]+")
 
@@ -44,13 +50,14 @@ class CotStatic(TraceNoise):
         targets = split.targets[rows]
         hits = (stream.uniform(*split.targets.shape) < self.intensity)[rows]
         draws = stream.uniform(*split.targets.shape)[rows]
-        observed, events = targets, np.full(targets.shape, FITS, dtype=np.uint8)
+        observed: NDArray[np.uint8] = targets
+        events: NDArray[np.uint8] = np.full(targets.shape, FITS, dtype=np.uint8)
         if self.edit in ("digit", "character", "both"):
             observed = self._characters(form, targets, hits, draws)
             events[observed != targets] = WRONG
         if self.edit in ("token", "line", "duplicate", "both"):
             # Lines are hit by other numbers than digits: by those from the end on.
-            observed, events = self._texts(
+            observed, events = self._edited(
                 form, observed, hits[:, ::-1] if self.edit == "both" else hits, draws, events
             )
         if self.answer == "recomputed":
@@ -85,37 +92,36 @@ class CotStatic(TraceNoise):
         found[chosen] = kinds[new]
         return found
 
-    def _texts(
+    def _edited(
         self,
         form: TraceFormat,
         observed: NDArray[np.uint8],
         hits: NDArray[np.bool_],
         draws: NDArray[np.float64],
         events: NDArray[np.uint8],
-    ) -> Noised:
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Words replaced, or lines deleted or doubled; events go with their characters."""
         length = observed.shape[1]
         texts: list[str | None] = []
-        found = blank(len(observed), length)
-        for row, text in enumerate(form.decode(observed)):
-            pieces = self._words(form, text, hits[row], draws[row]) if self.edit == "token" else self._lines(
-                form, text, hits[row], events[row]
-            )  # fmt: skip
-            new = "".join(piece for piece, _ in pieces)
+        told: list[bytes] = []
+        rows = zip(form.decode(observed), events, hits, draws, strict=True)
+        for text, row, hit, draw in rows:
+            if self.edit == "token":
+                pieces = self._words(form, text, hit, draw)
+            else:
+                pieces = self._lines(form, text, hit.tolist(), row.tobytes())
+            new = "".join([piece for piece, _ in pieces])
             texts.append(new)
-            if len(new) <= length:
-                told = [np.broadcast_to(np.asarray(event, dtype=np.uint8), len(piece)) for piece, event in pieces]
-                found[row] = FITS
-                found[row, : len(new)] = np.concatenate(told)
+            fits = len(new) <= length
+            told.append(b"".join([event for _, event in pieces]).ljust(length, OWN) if fits else NOBODY * length)
+        found = np.frombuffer(b"".join(told), dtype=np.uint8).reshape(len(told), length).copy()
         return fitted(form, texts, length), found
 
-    def _words(
-        self, form: TraceFormat, text: str, hits: NDArray[np.bool_], draws: NDArray[np.float64]
-    ) -> list[tuple[str, int | NDArray[np.uint8]]]:
-        """Pieces of a text with some numbers and words replaced, and what each is."""
+    def _words(self, form: TraceFormat, text: str, hits: NDArray[np.bool_], draws: NDArray[np.float64]) -> list[Piece]:
+        """Pieces of a text with some numbers and words replaced."""
         stop = len(text) if self.answer == "corrupted" else form.step_spans(text)[-1][0]
         words = sorted({each for each in WORD.findall(text) if not each.isdigit()})
-        pieces: list[tuple[str, int | NDArray[np.uint8]]] = []
+        pieces: list[Piece] = []
         place = 0
         for each in WORD.finditer(text, 0, stop):
             if not hits[each.start()]:
@@ -125,34 +131,28 @@ class CotStatic(TraceNoise):
             own = int(old) if old.isdigit() else words.index(old)
             new = (own + 1 + int(draw * (choices - 1))) % choices if self.exclude_self else int(draw * choices)
             word = f"{new:0{len(old)}d}" if old.isdigit() else words[new]
-            pieces += [(text[place : each.start()], FITS), (word, FITS if word == old else WRONG)]
+            before = text[place : each.start()]
+            pieces += [(before, OWN * len(before)), (word, (OWN if word == old else SLIP) * len(word))]
             place = each.end()
-        return [*pieces, (text[place:], FITS)]
+        return [*pieces, (text[place:], OWN * (len(text) - place))]
 
-    def _lines(
-        self, form: TraceFormat, text: str, hits: NDArray[np.bool_], events: NDArray[np.uint8]
-    ) -> list[tuple[str, int | NDArray[np.uint8]]]:
-        """Lines of a text with some deleted or doubled, and the rest, and what each is."""
+    def _lines(self, form: TraceFormat, text: str, hits: list[bool], events: bytes) -> list[Piece]:
+        """Lines of a text with some deleted or doubled, and the rest. What comes after a gap begins with a wrong character."""
         lines, tail = form.parts(text)
-        spans = form.spans(lines, tail)
-        pieces: list[tuple[str, int | NDArray[np.uint8]]] = []
-        gap = False
-        for line, (start, stop), hit in zip(lines, spans, hits, strict=False):
+        pieces: list[Piece] = []
+        separator = form.separator, OWN * len(form.separator)
+        place, gap = 0, False
+        for line, hit in zip(lines, hits, strict=False):
+            own = events[place : place + len(line)]
+            place += len(line) + len(form.separator)
             if hit and self.edit != "duplicate":
                 gap = True
                 continue
-            for copy in range(2 if hit else 1):
-                if pieces:
-                    pieces.append((form.separator, FITS))
-                pieces.append((line, WRONG if copy else _after(gap, events[start:stop])))
-                gap = False
-        start, stop = spans[-1]
-        return [*pieces, (tail, _after(gap, events[start:stop]))]
-
-
-def _after(gap: bool, events: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Events of a line; where lines are missing before it, its first character is wrong."""
-    if gap and len(events):
-        events = events.copy()
-        events[0] = WRONG
-    return events
+            if pieces:
+                pieces.append(separator)
+            pieces.append((line, SLIP + own[1:] if gap else own))
+            gap = False
+            if hit:
+                pieces += [separator, (line, SLIP * len(line))]
+        own = events[len(text) - len(tail) : len(text)]
+        return [*pieces, (tail, SLIP + own[1:] if gap else own)]

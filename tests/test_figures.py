@@ -6,8 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from noisybench.leaderboard.figures import _along_field, _along_probes, draw, field, file_name, measured
+from noisybench.leaderboard.figures import _along_field, _along_probes, _half_interval, draw, field, file_name, measured
+from scipy import stats
 
 from noisybench.bench import read_figures
 from noisybench.errors import UserError
@@ -53,6 +55,28 @@ def test_lines_go_by_the_stack_without_the_field() -> None:
     lines, levels = _along_field([window(0.1), window(0.1, seed=1)], X, "last")
     assert not lines, "one place is no line"
     assert levels == {"el2n(rule=window, keep=0.4, epochs=4)": [0.9, 0.9]}
+
+
+def test_along_a_field_of_the_noise_lines_go_by_its_kind() -> None:
+    def noised(kind: str, share: float | None) -> RunRecord:
+        label = kind if share is None else f"{kind}(contamination={share:g}, intensity=0.3)"
+        spec = {"noise": {"name": kind, **({} if share is None else {"contamination": share})}, "mitigations": []}
+        return dataclasses.replace(record("elr", 0), noise=label, spec=spec)
+
+    runs = [noised("clean", None), *(noised(kind, share) for kind in ("static", "dynamic") for share in (0.5, 1.0))]
+    lines, levels = _along_field(runs, "noise.contamination", "last")
+    assert {name: sorted(points) for name, points in lines.items()} == {
+        "static(intensity=0.3) · elr": [0.5, 1.0],
+        "dynamic(intensity=0.3) · elr": [0.5, 1.0],
+    }
+    assert list(levels) == ["clean · elr"]
+
+
+def test_bars_are_intervals_where_three_seeds_are_there() -> None:
+    values = [0.1, 0.2, 0.4]
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert _half_interval(values) == pytest.approx((high - low) / 2)
+    assert _half_interval(values[:2]) == 0.0
 
 
 def test_probes_are_lines_and_controls_are_levels() -> None:

@@ -14,7 +14,9 @@ from noisybench.dataset import IGNORED
 from noisybench.errors import UserError
 from noisybench.networks import build_network
 from noisybench.runner import prepare
+from noisybench.spec import resolve
 from noisybench.stack import Stack
+from noisybench.traces.machine import Machine
 from noisybench.training_set import Planned
 from tests.helpers import prepared_toy, toy_labels, toy_spec, toy_traces, train_toy
 from tests.test_traces import training_set
@@ -131,3 +133,94 @@ def test_a_short_context_is_refused_with_the_length_that_is_needed(folder: Path)
     dataset = traces(program="max", width=3, count=15, train_problems=20, validation_problems=5, test_problems=5)
     with pytest.raises(UserError, match=r"needs a context of \d+ tokens with its prompt, but .* has 64"):
         prepare(spec, dataset, toy_labels(dataset))
+
+
+# Prompting
+
+
+class Scripted(torch.nn.Module):
+    """Reads bytes, and writes the right trace of the last question; it counts how many traces it was shown."""
+
+    context, size, padding, end = 4096, 256, 256, 0
+
+    def __init__(self, tokenizer: Any, form: Any) -> None:
+        super().__init__()
+        self.tokenizer, self.form = tokenizer, form
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+        self.seen: list[str] = []
+
+    def start(self) -> dict[str, Any]:
+        return {}
+
+    def forward(self, tokens: torch.Tensor, first: int = 0, padded: bool = False, cache: Any = None) -> torch.Tensor:
+        if cache is not None:
+            cache["tokens"] = tokens = torch.cat([*([cache["tokens"]] if cache else []), tokens], 1)
+        scores = torch.zeros(*tokens.shape, self.size)
+        for row, ids in enumerate(tokens.tolist()):
+            text = self.tokenizer.decode([each for each in ids if each != self.padding])
+            self.seen.append(text)
+            question, _, written = text.rpartition("Q: ")[2].partition("\nA: ")
+            wanted = self.form.rerun(question, "", Machine()).removesuffix("$") + "\n\n"
+            scores[row, -1, self.tokenizer(wanted[len(written) : len(written) + 1] or "\n")["input_ids"][0]] = 9.0
+        return scores
+
+
+@pytest.fixture
+def by_bytes() -> Any:
+    tokenizers, transformers = pytest.importorskip("tokenizers"), pytest.importorskip("transformers")
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    made = tokenizers.Tokenizer(tokenizers.models.BPE({each: n for n, each in enumerate(alphabet)}, []))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, eos_token=alphabet[0])
+
+
+def test_noisy_traces_are_shown_and_the_answer_is_read(
+    by_bytes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = toy_traces(40)
+    labels = toy_labels(dataset)
+    network = Scripted(by_bytes, dataset.traces)
+    for place in ("noisybench.tasks.chain_of_thought", "noisybench.networks"):
+        monkeypatch.setattr(f"{place}.build_network", lambda *names: network)
+    spec = {
+        "task": {"name": "prompting", "shots": 3, "instruction": "Add."},
+        "dataset": "traced_integers",
+        "mitigations": "cross_entropy",
+        "budget": {"network": "huggingface:scripted", "epochs": 1},
+        "execution": {"system_metrics": False, "device": "cpu"},
+    }
+    run = prepare(resolve(spec), dataset, labels)
+    recorder = train_toy(run, tmp_path)
+    assert recorder.rows[-1].test_score == 1.0
+    assert recorder.rows[-1].facts["right_steps"] == 1.0
+    shown = network.seen[-1].rpartition("Q: ")[0]
+    assert shown.startswith("Add.\n\nQ: ")
+    assert shown.count("Q: ") == 3
+    assert dataset.traces is not None
+    observed = {each.removesuffix("$") for each in dataset.traces.decode(labels.train)}
+    assert {each.partition("\nA: ")[2] for each in shown.removeprefix("Add.\n\n").split("\n\n") if each} <= observed
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"budget": {"network": "decoder:16x1", "epochs": 1}}, "prompting needs a pre-trained model"),
+        ({"budget": {"network": "decoder:16x1", "epochs": 2}}, "prompting trains nothing; set it to 1"),
+        ({"mitigations": "gce", "budget": {"network": "decoder:16x1", "epochs": 1}}, "changes how a model is trained"),
+    ],
+)
+def test_prompts_that_cannot_work_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        prepare(
+            resolve({"task": "prompting", "dataset": "traced_integers", **fields}),
+            toy_traces(),
+            toy_labels(toy_traces()),
+        )
+
+
+def test_too_many_shots_are_refused(folder: Path) -> None:
+    spec = {"task": {"name": "prompting", "shots": 6}, "dataset": "traced_integers"}
+    budget = {"network": f"huggingface:{folder}", "epochs": 1}
+    with pytest.raises(UserError, match=r"6 of the longest traces and a problem need a context of \d+ tokens"):
+        prepare(resolve({**spec, "budget": budget}), toy_traces(), toy_labels(toy_traces()))

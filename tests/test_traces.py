@@ -29,7 +29,7 @@ from noisybench.spec import resolve
 from noisybench.stack import Stack
 from noisybench.traces.calculations import Calculations, calculated
 from noisybench.traces.formats import ProgramTraces
-from noisybench.traces.machine import Follower, Machine
+from noisybench.traces.machine import Follower, Machine, Unending
 from noisybench.traces.programs import PROGRAMS
 from noisybench.training_set import Planned, TrainingSet
 from tests.helpers import prepared_toy, toy_labels, toy_spec, toy_traces, train_toy
@@ -171,9 +171,11 @@ def test_characters_are_text_again(texts: list[str]) -> None:
 
 
 def test_a_machine_makes_wrong_digits_where_it_is_told_to() -> None:
-    machine = Machine([1, 3], [9, 8, 7, 6, 5, 4])
-    assert [machine.new(each) for each in (47, 0, -5, 12)] == [48, 0, -5, 62]
-    assert machine.changed == 2
+    machine = Machine([1, 3, 5], [8, 6, 3], 6)
+    assert [machine.new(each) for each in (47, 0, -5, 12, -9)] == [48, 0, -5, 62, -3]
+    assert machine.changed == 3
+    with pytest.raises(Unending):
+        machine.new(1)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -186,14 +188,15 @@ def test_dynamic_noise_is_carried_on(name: str) -> None:
         prompt = known.program.prompt(operands)
         clean = known.rerun(prompt, "", Machine())
         places = np.flatnonzero(rng.random(2000) < 0.2).tolist()
-        machine = Machine(places, rng.integers(0, 10, 2000).tolist())
+        digits = rng.integers(0, 10, len(places)).tolist()
+        machine = Machine(places, digits, 2000)
         text = known.rerun(prompt, "", machine)
-        again = known.rerun(prompt, "", Machine(places, machine._digits))
+        again = known.rerun(prompt, "", Machine(places, digits, 2000))
         assert text == again, "the same wrong digits give the same trace"
         if not machine.changed:
             assert text == clean
         differing += text != clean
-    assert differing > 40
+    assert differing > 30
 
 
 def test_dynamic_integers_are_computed_from_stored_ones() -> None:
@@ -212,7 +215,8 @@ def test_dynamic_integers_are_computed_from_stored_ones() -> None:
     rng, known = np.random.default_rng(0), form_of("max", 1, 6)
     for _ in range(300):
         operands = rng.integers(0, 10, 6).tolist()
-        machine = Checked(np.flatnonzero(rng.random(200) < 0.3).tolist(), rng.integers(0, 10, 200).tolist())
+        places = np.flatnonzero(rng.random(200) < 0.3).tolist()
+        machine = Checked(places, rng.integers(0, 10, len(places)).tolist(), 200)
         text = known.rerun(known.program.prompt(operands), "", machine)
         stored = [machine.made[0][1]]
         for place in range(5):
@@ -406,8 +410,8 @@ def test_expressions(expression: str, value: float | None) -> None:
 
 def test_a_wrong_result_is_carried_through_a_word_problem() -> None:
     known = calculations()
-    assert known.rerun("", SOLVED, Machine([], [0] * 99)) == SOLVED
-    found = known.rerun("", SOLVED, Machine([1], [7] * 99))
+    assert known.rerun("", SOLVED, Machine([], [], 99)) == SOLVED
+    found = known.rerun("", SOLVED, Machine([1], [7], 99))
     assert found == "He has 48/2 = <<48/2=27>>27 pens in May.\nThat is 48+27 = <<48+27=75>> 75 in all.\n#### 75\x03"
     assert [each.right for each in known.judge("", found).steps] == [False, True, True]
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
-from noisybench.traces.formats import Judged, Step, TraceFormat
+from noisybench.traces.formats import TraceFormat
 from noisybench.traces.machine import Machine
 
 ANNOTATED = re.compile(r"<<([^<>=]*)=([^<>]*)>>(\s*-?[\d,]*\.?\d+)?")
@@ -87,21 +87,22 @@ class Calculations(TraceFormat):
         """Whether two answers are the same number."""
         return written is not None and value_of(written) == value_of(wanted)
 
-    def judge(self, prompt: str, response: str) -> Judged:
-        """Every annotated calculation, and whether the answer is one of their results."""
+    def follows(self, prompt: str, response: str) -> list[bool]:
+        """Every annotated calculation, and whether the answer is among the numbers."""
         steps = []
         for found in ANNOTATED.finditer(response):
             expression, value, repeated = found.groups()
             exact = calculated(expression)
             right = exact is not None and agree(exact, value)
-            if repeated is not None:
-                right = right and value_of(repeated) is not None and agree(value_of(value) or Fraction(0), repeated)
-            steps.append(Step(found.start(), found.end(), right))
+            if right and repeated is not None:
+                right = agree(value_of(value) or Fraction(0), repeated)
+            steps.append(right)
         lines, tail = self.parts(response)
-        answer = self.answer(response)
-        start, stop = self.spans(lines, tail)[-1]
-        final = answer is not None and tail.endswith(self.end) and self._told(answer, response[:start])
-        return Judged((*steps, Step(start, stop, final)), answer, None)
+        answer, start = self.answer(response), self.spans(lines, tail)[-1][0]
+        return [*steps, answer is not None and tail.endswith(self.end) and self._told(answer, response[:start])]
+
+    def right(self, prompt: str, answer: str | None) -> None:
+        """Nobody can tell."""
 
     def _told(self, answer: str, body: str) -> bool:
         """Whether a number is anywhere among the lines; where these have none, nothing speaks against it."""

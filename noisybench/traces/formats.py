@@ -90,8 +90,18 @@ class TraceFormat(abc.ABC):
         self.vocabulary = vocabulary
 
     @abc.abstractmethod
+    def follows(self, prompt: str, response: str) -> list[bool]:
+        """Of every step of a response, as in `step_spans`, whether it follows from the prompt and the steps before."""
+
+    @abc.abstractmethod
+    def right(self, prompt: str, answer: str | None) -> bool | None:
+        """Whether an answer is that of the prompt; None where executing does not tell."""
+
     def judge(self, prompt: str, response: str) -> Judged:
         """Execute a response again; whatever it is, this gives an answer."""
+        spans, answer = self.step_spans(response), self.answer(response)
+        steps = tuple(Step(*span, fits) for span, fits in zip(spans, self.follows(prompt, response), strict=True))
+        return Judged(steps, answer, self.right(prompt, answer))
 
     @abc.abstractmethod
     def rerun(self, prompt: str, response: str, machine: Machine) -> str:
@@ -209,21 +219,23 @@ class ProgramTraces(TraceFormat):
         super().__init__(CHARACTERS)
         self.program = program
 
-    def judge(self, prompt: str, response: str) -> Judged:
+    def follows(self, prompt: str, response: str) -> list[bool]:
         """Each line against the program's, run from what is written before it; then the answer."""
         program, operands = self.program.read(prompt)
         lines, tail = self.parts(response)
-        answer = self.answer(response)
         follower = Follower(lines)
         try:
             _, followed = program.trace(operands, follower)
-            complete = follower.complete and self.same_answer(answer, followed) and tail.endswith(self.end)
+            complete = (
+                follower.complete and tail.endswith(self.end) and self.same_answer(self.answer(response), followed)
+            )
         except Unending:
             complete = False
-        right = [*follower.right, *[False] * (len(lines) - len(follower.right)), complete]
-        spans = self.spans(lines, tail)
-        steps = tuple(Step(*span, fits) for span, fits in zip(spans, right, strict=True))
-        return Judged(steps, answer, self.same_answer(answer, self.right_answer(prompt)))
+        return [*follower.right, *[False] * (len(lines) - len(follower.right)), complete]
+
+    def right(self, prompt: str, answer: str | None) -> bool:
+        """Against a clean run's."""
+        return self.same_answer(answer, self.right_answer(prompt))
 
     def right_answer(self, prompt: str) -> str:
         """The answer of a clean run."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-LIMIT = 20_000
-"""Integers that one run may make."""
+LIMIT = 2_000
+"""Lines that one run may show."""
 
 DIGITS = re.compile(r"\d+")
 
 
 class Unending(Exception):
-    """A program does not seem to end: it makes too many integers, or more digits than there are random numbers."""
+    """A program does not seem to end: it shows too many lines, or makes more digits than there are random numbers."""
 
 
 class Machine:
@@ -20,17 +20,17 @@ class Machine:
 
     Args:
         wrong: ascending places of wrong digits among all digits that are made.
-        digits: what the digit at each place is instead; a run that makes more digits counts as one that does not end.
+        digits: what each of them is instead.
+        room: number of digits after which the run counts as one that does not end; 0 where none are wrong.
 
     Attributes:
         lines: shown so far.
         changed: how many integers were given a wrong digit.
     """
 
-    def __init__(self, wrong: Sequence[int] = (), digits: Sequence[int] = ()) -> None:
-        self._wrong, self._digits, self._room = wrong, digits, len(digits)
-        self._made, self._place, self._next = 0, 0, 0
-        self._next_wrong = wrong[0] if len(wrong) else self._room
+    def __init__(self, wrong: Sequence[int] = (), digits: Sequence[int] = (), room: int = 0) -> None:
+        self._wrong, self._digits, self._room = [*wrong, room], digits, room
+        self._place, self._next, self._free = 0, 0, self._wrong[0]
         self.changed = 0
         self.lines: list[str] = []
 
@@ -38,25 +38,22 @@ class Machine:
         """The integer as it is stored: each digit from the first one that is not zero may be another one.
 
         Raises:
-            Unending: too many were made.
+            Unending: too many digits were made.
         """
-        self._made += 1
-        if self._made > LIMIT:
-            raise Unending
         if not value or not self._room:
             return value
         place = self._place
-        self._place = place + (1 if -10 < value < 10 else len(str(abs(value))))
-        if self._place > self._room:
-            raise Unending
-        if self._next_wrong >= self._place:
+        self._place = stop = place + (1 if -10 < value < 10 else len(str(abs(value))))
+        if stop <= self._free:
             return value
-        text = list(str(abs(value)))
-        while self._next_wrong < self._place:
-            text[self._next_wrong - place] = str(self._digits[self._next_wrong])
-            self._next += 1
-            self._next_wrong = int(self._wrong[self._next]) if self._next < len(self._wrong) else self._room
+        if stop > self._room:
+            raise Unending
         self.changed += 1
+        text = list(str(abs(value)))
+        while self._free < stop:
+            text[self._free - place] = str(self._digits[self._next])
+            self._next += 1
+            self._free = self._wrong[self._next]
         return int("".join(text)) * (1 if value > 0 else -1)
 
     def line(self, template: str, *values: int) -> Sequence[int]:
@@ -65,8 +62,13 @@ class Machine:
         Args:
             template: with a place for each value, such as ``{}+{}={}``.
             values: integers; a program must go on with those that are returned.
+
+        Raises:
+            Unending: too many lines were shown.
         """
         self.lines.append(template.format(*values))
+        if len(self.lines) > LIMIT:
+            raise Unending
         return values
 
 

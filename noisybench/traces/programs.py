@@ -15,9 +15,9 @@ from types import FrameType
 from typing import Any, ClassVar
 
 from noisybench.errors import UserError, nearest
-from noisybench.traces.machine import LIMIT, Machine, Unending
+from noisybench.traces.machine import Machine, Unending
 
-INSTRUCTIONS = 10 * LIMIT
+INSTRUCTIONS = 200_000
 """Lines of Python that a program of the user's may execute in one run."""
 
 

@@ -97,35 +97,32 @@ class TracedIntegers(DatasetSource):
 
     def _operands(self, program: Program, wanted: int) -> NDArray[np.int64]:
         """(wanted, count) different problems, in random order."""
-        stream, whole = (
-            Stream("traced integers", self.program, self.problem_seed),
-            10 ** (program.width * program.count),
-        )
-        there = different_problems(program)
+        whole, there = 10 ** (program.width * program.count), different_problems(program)
         if wanted > there:
             raise UserError(
                 f"dataset: {wanted} problems were asked for, but there are {there} different ones; ask for fewer, or more width"
             )
-        found = np.zeros((0, program.count), dtype=np.int64)
+        stream = Stream("traced integers", self.program, self.problem_seed)
         if whole <= 2**20:
-            chosen = stream.permutation(whole)
-            found = np.stack(
-                [chosen // 10 ** (program.width * each) % 10**program.width for each in range(program.count)], 1
-            )
-            return self._distinct(program, found)[:wanted]
+            numbers = stream.permutation(whole)
+            if type(program).arranged is Program.arranged:
+                numbers = numbers[:wanted]
+            places = 10 ** (program.width * np.arange(program.count))
+            return _distinct(program, numbers[:, None] // places % 10**program.width)[:wanted]
+        found = np.zeros((0, program.count), dtype=np.int64)
         while len(found) < wanted:
             more = (stream.uniform(wanted, program.count) * 10**program.width).astype(np.int64)
-            found = self._distinct(program, np.concatenate([found, more]))
+            found = _distinct(program, np.concatenate([found, more]))
         return found[:wanted]
-
-    @staticmethod
-    def _distinct(program: Program, operands: NDArray[np.int64]) -> NDArray[np.int64]:
-        """As the program arranges them, the first of each that is alike."""
-        if type(program).arranged is not Program.arranged:
-            operands = np.array([program.arranged(row) for row in operands.tolist()], dtype=np.int64)
-        return operands[np.sort(np.unique(operands, axis=0, return_index=True)[1])]
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
         """Nothing to write: problems are drawn."""
         return {"train_problems": 40, "validation_problems": 10, "test_problems": 12, "longer": [1, 3]}
+
+
+def _distinct(program: Program, operands: NDArray[np.int64]) -> NDArray[np.int64]:
+    """As the program arranges them, the first of each that is alike."""
+    if type(program).arranged is not Program.arranged:
+        operands = np.array([program.arranged(row) for row in operands.tolist()], dtype=np.int64)
+    return operands[np.sort(np.unique(operands, axis=0, return_index=True)[1])]

@@ -1,0 +1,125 @@
+"""Few-shot prompting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from noisybench.tasks._readers import TokenReader, reader_of
+from noisybench.tasks.chain_of_thought import ChainOfThought
+from torch import Tensor
+
+from noisybench.dataset import IGNORED, Dataset
+from noisybench.errors import RunFailed
+from noisybench.mitigation import Mitigation
+from noisybench.parameters import parameter
+from noisybench.registry import find
+from noisybench.seeds import Stream
+from noisybench.spec import Budget, RunSpec
+from noisybench.stack import Stack
+from noisybench.training_set import TrainingSet
+
+QUESTION, ANSWER, BETWEEN = "Q: ", "\nA: ", "\n\n"
+
+
+class Prompting(ChainOfThought):
+    """A pre-trained language model is shown some traces of the training set, noisy as they are, and asked to write one like them.
+
+    Nothing is trained: a run has one epoch, and its seed decides which traces are shown. Mitigations that choose traces
+    (`trace_filter`) decide what can be shown, and `self_consistency` how is written; others are refused. Losses and detection
+    are the model's, with the same traces shown (after the prompting of Havrilla and Iyer 2024).
+    """
+
+    like = "chain_of_thought"
+
+    shots: int = parameter(6, ge=0, le=64, help="traces that are shown", shown=True)
+    instruction: str = parameter("", help="what is said before the traces")
+
+    def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
+        super().__init__(budget, seed, training_set, stack, **settings)
+        assert training_set.traces is not None
+        self.reader: _ShownReader = _ShownReader(training_set.traces, self.networks[0])
+
+    @classmethod
+    def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
+        """Nothing that needs training is asked for."""
+        problems = super().check(spec, dataset)
+        if spec.budget.epochs != 1:
+            problems.append("budget.epochs: prompting trains nothing; set it to 1")
+        for each in spec.mitigations:
+            kind: type[Mitigation] = find("mitigations", each.name).load()
+            trains = any(
+                getattr(kind, name) is not getattr(Mitigation, name) for name in ("objective", "wrap", "adapt")
+            )
+            if trains and each.name != "cross_entropy":
+                problems.append(
+                    f"mitigations.{each.name}: changes how a model is trained, but prompting trains nothing"
+                )
+        return problems
+
+    @classmethod
+    def check_network(cls, spec: RunSpec, network: Any, dataset: Dataset) -> list[str]:
+        """It is a pre-trained one, and the traces that are shown fit with a problem and its response."""
+        if not hasattr(network, "tokenizer"):
+            return [
+                f"budget.network: prompting needs a pre-trained model, such as huggingface:FOLDER, not `{spec.budget.network}`"
+            ]
+        assert dataset.traces is not None
+        settings, own = spec.task.parameters, reader_of(dataset.traces, network).longest(dataset)
+        instruction = len(network.tokenizer(settings["instruction"])["input_ids"])
+        marks = len(network.tokenizer(QUESTION + ANSWER + BETWEEN)["input_ids"])
+        needed = (settings["shots"] + 1) * (own + marks) + instruction
+        if needed > network.context:
+            return [
+                f"task.shots: {settings['shots']} of the longest traces and a problem need a context of {needed} tokens, but "
+                f"`{spec.budget.network}` has {network.context}; show fewer, or take another model"
+            ]
+        return []
+
+    def on_fit_start(self) -> None:
+        """Choose what is shown, among the traces that were selected.
+
+        Raises:
+            RunFailed: there are not so many.
+        """
+        super().on_fit_start()
+        data, form = self.training_set, self.training_set.traces
+        assert form is not None
+        usable = (data.targets != IGNORED).any(1).cpu()
+        if self.weights is not None:
+            usable &= (self.weights > 0).cpu()
+        there = torch.nonzero(usable).squeeze(1)
+        if len(there) < self.shots:
+            raise RunFailed(f"{self.shots} traces are to be shown, but only {len(there)} are left; lower task.shots")
+        chosen = there[torch.from_numpy(Stream("shown", self.seed).permutation(len(there))[: self.shots])]
+        prompts, responses = (
+            form.decode(each[chosen].cpu().numpy()) for each in (data.inputs[:][:, 0, 0], data.targets)
+        )
+        pairs = zip(prompts, responses, strict=True)
+        shown = "".join(f"{QUESTION}{prompt}{ANSWER}{text.removesuffix(form.end)}{BETWEEN}" for prompt, text in pairs)
+        self.reader.shown = (self.instruction + BETWEEN if self.instruction else "") + shown
+
+    def _train_epoch(self, optimizer: torch.optim.Optimizer) -> None:
+        """Nothing is trained; the loss is that of the training traces as the model reads them."""
+        belief, shown = self.training_belief().float(), self.training_set.targets != IGNORED
+        self.train_loss = float(-belief[shown].clamp_min(1e-6).log().mean())
+
+
+class _ShownReader(TokenReader):
+    """Every prompt comes after the traces that are shown; a response ends where the next question would begin."""
+
+    shown = ""
+
+    def prompts(self, prompts: Tensor) -> tuple[Tensor, int]:
+        """Tokens of all that comes before the response."""
+        texts = [f"{self.shown}{QUESTION}{text}{ANSWER}" for text in self._form.decode(prompts.cpu().numpy())]
+        return self._filled(self._tokens(texts)["input_ids"], self.padding, True).to(prompts.device), 0
+
+    def texts(self, tokens: Tensor) -> list[str]:
+        """What was written before the next question would begin."""
+        found = []
+        for text in super().texts(tokens):
+            body, mark, _ = text.partition(BETWEEN)
+            ended = bool(mark) or text.endswith(self._form.end)
+            found.append(body.removesuffix(self._form.end).strip() + (self._form.end if ended else ""))
+        return found
