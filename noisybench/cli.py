@@ -296,14 +296,21 @@ def describe(name: Annotated[str, typer.Argument(help="Any listed name")]) -> No
 
 @app.command(epilog="Example: noisybench inspect digits noise=instance_dependent noise.rate=0.3 -o noise.png")
 def inspect(recipe: Recipe, overrides: Overrides = None, output: Output = None) -> None:
-    """Draw what the noise does: transition matrix, rates, class counts, and examples with both labels."""
+    """Draw what the noise does: transition matrix, rates, class counts, and examples with both labels; a page of traces."""
+    from noisybench.files import write_atomically
     from noisybench.pictures import label_set_page
+    from noisybench.traces.page import trace_page
 
     spec = one_spec(recipe, overrides)
     dataset = spec.dataset.build().load()
     labels = spec.noise.build().corrupt(dataset)
-    path = output or Path(f"{spec.dataset.name}-{spec.noise.name}.png")
-    label_set_page(dataset, labels, path)
+    stem = f"{spec.dataset.name}-{spec.noise.name}"
+    if dataset.traces is None:
+        path = output or Path(f"{stem}.png")
+        label_set_page(dataset, labels, path)
+    else:
+        path = output or Path(f"{stem}.html")
+        write_atomically(path, trace_page(dataset, labels, stem).encode())
     typer.echo(describe_labels(labels.manifest))
     typer.echo(f"picture: {path}")
 

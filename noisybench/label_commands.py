@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,6 +54,8 @@ def labels_show(folder: Annotated[Path, typer.Argument(help="Folder of a label s
     manifest = labels.load(folder).manifest
     typer.echo(describe_labels(manifest))
     names = manifest["dataset"]["classes"]
+    if "traces" in manifest["noise"]:
+        return  # characters are no classes
     typer.echo("transitions (rows: clean, columns: observed):")
     for name, row in zip(names, manifest["transition_counts"], strict=True):
         typer.echo(f"  {name:>16} " + " ".join(f"{count:>5}" for count in row))
@@ -80,12 +83,22 @@ def labels_verify(
 @labels_app.command("export", epilog="Example: noisybench labels export labels/pair labels.csv")
 def labels_export(
     folder: Annotated[Path, typer.Argument(help="Folder of a label set")],
-    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file to write")],
+    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file to write; of traces a .jsonl file")],
 ) -> None:
-    """Write a label set as one table: split, index, clean, observed."""
+    """Write a label set as one table: split, index, clean, observed; traces as JSON lines."""
     from noisybench import labels
 
     labels.load(folder)
+    if (folder / labels.TRACES).exists():
+        if file.suffix != ".jsonl":
+            raise UserError(f"{file}: traces are exported as JSON lines; give a name that ends in .jsonl")
+        shutil.copyfile(folder / labels.TRACES, file)
+        typer.echo(f"traces written to {file}")
+        return
+    if (folder / labels.MASKS).exists():
+        raise UserError(
+            f"{folder} holds masks, which no table does; {folder / labels.MASKS} has them as arrays of NumPy"
+        )
     tables = [folder / name for name in ("labels.parquet", "labels.csv") if (folder / name).exists()]
     table = labels.read_table(tables[0])
     if file.suffix == ".csv":
@@ -149,6 +162,11 @@ def describe_labels(manifest: dict[str, Any]) -> str:
         more.append("examples       " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in states.items()))
     if "masks" in manifest:
         more.append(_describe_masks(manifest))
+    if "traces" in noise:
+        more.append(
+            "traces         "
+            + ", ".join(f"{name.replace('_', ' ')} {share:.4f}" for name, share in noise["traces"].items())
+        )
     if "source" in noise:
         more.append(f"images from    {noise['source']['name']}, {noise['source']['sha256'][:16]}…")
     if dataset.get("skipped"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,7 @@ from noisybench.labels import CARRIED_ON, CLEAN, EVENTS, FITS, IN_DISTRIBUTION, 
 from noisybench.records import Detection, RunRecord, Samples
 from noisybench.task import Task
 from noisybench.traces.formats import Judged
-
-SHOWN = 60
-"""Training traces on the page."""
+from noisybench.traces.page import trace_page
 
 LEAST = 1e-6
 """Probability below which losses are not told apart."""
@@ -148,7 +145,8 @@ class TraceJudge(Judge):
             "sampled": self._final["sampled"],
         }
         pandas.DataFrame(columns).to_parquet(folder / "predictions.parquet", index=False)
-        (folder / "traces.html").write_text(self._page(record.title), encoding="utf-8")
+        page = trace_page(self.dataset, self.labels, record.title)
+        (folder / "traces.html").write_text(page, encoding="utf-8")
 
     def _sampled(self, task: Any) -> list[str]:
         """Responses for test prompts, drawn at temperature 1."""
@@ -259,38 +257,3 @@ class TraceJudge(Judge):
             if auroc is not None:
                 found[f"trace_loss_auroc_{name}"] = auroc
         return found
-
-    def _page(self, title: str) -> str:
-        """Some training traces, the clean and the observed one, with characters marked as the noise model told."""
-        train, rows = self.dataset.train, []
-        chosen = np.flatnonzero(self._contaminated)[:SHOWN]
-        events = self._events
-        if events is None:
-            events = np.where(self.states == IN_DISTRIBUTION, np.uint8(WRONG), np.uint8(FITS))
-        prompts = self.form.decode(np.asarray(train.inputs[:][chosen, 0, 0]))
-        texts = zip(
-            chosen,
-            prompts,
-            self.form.decode(train.targets[chosen]),
-            self.form.decode(self.labels.train[chosen]),
-            strict=True,
-        )
-        for row, prompt, clean, observed in texts:
-            marked = "".join(_marked(*pair) for pair in zip(observed, events[row], strict=False))
-            rows.append(f"<tr><td>{html.escape(prompt)}<td>{html.escape(clean)}<td>{marked or '<i>cut</i>'}</tr>")
-        style = (
-            "body{font:14px monospace;margin:2em}td{padding:.3em 1em;border-top:1px solid #ccc;vertical-align:top}"
-            "td{white-space:pre-wrap}.wrong{background:#f88}.on{background:#fd9}"
-        )
-        return (
-            f'<!doctype html><meta charset="utf-8"><title>{html.escape(title)}</title><style>{style}</style>'
-            f"<h1>{html.escape(title)}</h1><p>{_marked('goes wrong here', WRONG)} {_marked('follows from that', CARRIED_ON)}</p>"
-            f"<table><tr><th>prompt<th>clean<th>observed</tr>{''.join(rows)}</table>\n"
-        )
-
-
-def _marked(text: str, event: int) -> str:
-    """A text, marked by what it is."""
-    if event not in (WRONG, CARRIED_ON):
-        return html.escape(text)
-    return f"<mark class={'wrong' if event == WRONG else 'on'}>{html.escape(text)}</mark>"

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from noisybench.tasks._readers import TokenReader, reader_of
-from noisybench.tasks.chain_of_thought import ChainOfThought
+from noisybench.tasks._trace_task import TraceTask
 from torch import Tensor
 
 from noisybench.dataset import IGNORED, Dataset
@@ -22,7 +22,7 @@ from noisybench.training_set import TrainingSet
 QUESTION, ANSWER, BETWEEN = "Q: ", "\nA: ", "\n\n"
 
 
-class Prompting(ChainOfThought):
+class Prompting(TraceTask):
     """A pre-trained language model is shown some traces of the training set, noisy as they are, and asked to write one like them.
 
     Nothing is trained: a run has one epoch, and its seed decides which traces are shown. Mitigations that choose traces

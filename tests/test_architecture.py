@@ -14,6 +14,7 @@ CONTRACTS = {
     "errors", "parameters", "seeds", "dataset", "labels", "noise", "training_set", "mitigation", "stack", "task", "judge",
     "label_judge", "files", "augmentation", "records", "images", "features", "auxiliary", "spectrum", "checkpoints", "tuning",
     "metrics", "masks", "pictures", "traces.machine", "traces.programs", "traces.formats", "traces.calculations",
+    "traces.page",
 }  # fmt: skip
 """Modules of the engine that content may use."""
 

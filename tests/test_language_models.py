@@ -181,7 +181,7 @@ def test_noisy_traces_are_shown_and_the_answer_is_read(
     dataset = toy_traces(40)
     labels = toy_labels(dataset)
     network = Scripted(by_bytes, dataset.traces)
-    for place in ("noisybench.tasks.chain_of_thought", "noisybench.networks"):
+    for place in ("noisybench.tasks._trace_task", "noisybench.networks"):
         monkeypatch.setattr(f"{place}.build_network", lambda *names: network)
     spec = {
         "task": {"name": "prompting", "shots": 3, "instruction": "Add."},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 import statistics
 from pathlib import Path
 from typing import Any
@@ -235,20 +236,11 @@ def test_following_goes_on_from_what_is_written() -> None:
 
 # One's own programs
 
-COLLATZ = '''
-from noisybench.traces.programs import Program
+DOCUMENTED = (Path(__file__).parents[1] / "docs" / "chain-of-thought.md").read_text()
 
-class Collatz(Program):
-    """Steps to one."""
-    name, count_fixed = "collatz", 1
-
-    def run(self, machine, operands):
-        value, steps = machine.new(operands[0]), 0
-        while value > 1:
-            value = machine.new(value // 2 if value % 2 == 0 else 3 * value + 1)
-            (value,) = machine.line("{}", value)
-            steps += 1
-        return str(steps)
+PROGRAMS_OF_ONES_OWN = (
+    re.findall(r"```python\n(.*?)```", DOCUMENTED, re.S)[0]
+    + """
 
 class Raises(Program):
     def run(self, machine, operands):
@@ -262,11 +254,12 @@ class Loops(Program):
 class Wrong(Program):
     def run(self, machine, operands):
         return 5
-'''
+"""
+)
 
 
 def test_a_program_of_ones_own(tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text(COLLATZ)
+    (tmp_path / "mine.py").write_text(PROGRAMS_OF_ONES_OWN)
     dataset = traces(
         program=f"{tmp_path / 'mine.py'}:Collatz", train_problems=60, validation_problems=10, test_problems=10
     )

@@ -1,0 +1,203 @@
+"""What the tasks that write traces have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from noisybench.tasks._readers import NO_LABEL, Reader, Reading, Spoken, reader_of
+from noisybench.tasks._trace_judge import TraceJudge
+from torch import Tensor, nn
+
+from noisybench.dataset import IGNORED, Dataset
+from noisybench.networks import build_network
+from noisybench.seeds import torch_seed
+from noisybench.spec import Budget, RunSpec
+from noisybench.stack import Stack
+from noisybench.task import Task
+from noisybench.training_set import Batch, Planned, TrainingSet, cross_entropy
+
+PORTION = 256
+"""Traces that are evaluated at a time."""
+
+
+class TraceTask(Task):
+    """Language modelling of traces: what a network reads, its loss, and what it writes."""
+
+    judge = TraceJudge
+
+    def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
+        super().__init__(budget, seed, training_set, stack, **settings)
+        assert training_set.traces is not None
+        self._said: tuple[Tensor, Tensor] | None = None
+        self.reader: Reader = reader_of(training_set.traces, self.networks[0])
+
+    @classmethod
+    def example_input(cls, dataset: Dataset) -> None:
+        """Whoever writes tokens takes all."""
+
+    @classmethod
+    def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
+        """The data are traces, and nothing augments them."""
+        problems = []
+        if dataset.traces is None:
+            problems.append(f"dataset: {dataset.name} has no traces; choose another task or dataset")
+        if spec.budget.augmentation != "none":
+            problems.append("budget.augmentation: traces are not augmented; set it to none")
+        return problems
+
+    @classmethod
+    def check_network(cls, spec: RunSpec, network: Any, dataset: Dataset) -> list[str]:
+        """It writes tokens, and a whole trace fits."""
+        if not hasattr(network, "context"):
+            return [f"budget.network: `{spec.budget.network}` writes no tokens; take one such as decoder:64x2"]
+        assert dataset.traces is not None
+        needed = reader_of(dataset.traces, network).longest(dataset)
+        if needed > network.context:
+            return [
+                f"budget.network: the longest trace needs a context of {needed} tokens with its prompt, but "
+                f"`{spec.budget.network}` has {network.context}; take one such as decoder:64x2x{needed}, or shorter traces"
+            ]
+        return []
+
+    def build_network(self) -> nn.Module:
+        """A network for the vocabulary."""
+        return build_network(self.budget.network, self.training_set.num_classes, 1)
+
+    def logits(self, inputs: Reading, network: int | None = None) -> Tensor:
+        """(B T, V) scores of every response token."""
+        found = self._forward(self.forwards[self.active if network is None else network], inputs)
+        return found[:, inputs.columns - 1 :].flatten(0, 1)
+
+    @staticmethod
+    def _forward(network: Any, inputs: Reading, cache: Any = None) -> Tensor:
+        scores: Tensor = network(inputs.tokens, first=inputs.first, padded=inputs.padded, cache=cache)
+        return scores
+
+    def plain_objective(self, batch: Batch) -> Tensor:
+        """Cross-entropy of the first network."""
+        return cross_entropy(self.logits(batch.inputs), batch)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Tokens on the training device."""
+        return images.to(self.device)
+
+    def batches(self, steps: Sequence[Planned]) -> Iterator[Batch]:
+        """What is read, with the places of every token in the responses."""
+        data = self.training_set
+        length = data.targets.shape[1]
+        for step in steps:
+            labels, places = self.reader.labels(used(data.targets[step.index]))
+            prompts = self._prompts(data.inputs[step.index.to(data.inputs.device)])
+            observed = labels.flatten()
+            valid = observed != NO_LABEL
+            yield Batch(
+                {"weak": self.reader.reading(prompts, labels)},
+                observed.clamp_min(0),
+                (step.index[:, None] * length + places).flatten(),
+                self.reader.size,
+                part=step.part,
+                valid=valid,
+            )
+
+    def _prompts(self, inputs: Any) -> Tensor:
+        """(B, P) characters on the training device."""
+        return torch.as_tensor(inputs[:, 0, 0]).to(self.device)
+
+    @torch.no_grad()
+    def token_probabilities(self, inputs: Any, responses: Tensor) -> Iterator[Spoken]:
+        """What the deployed prediction says of responses, each token given those before it, by portions."""
+        training = self.networks.training
+        self.networks.eval()
+        for start in range(0, len(responses), PORTION):
+            place = slice(start, start + PORTION)
+            characters = used(responses[place]).to(self.device)
+            labels, places = self.reader.labels(characters)
+            reading = self.reader.reading(self._prompts(inputs[place]), labels)
+            scores = [self.logits(reading, each).float().softmax(1) for each in self.deployed]
+            probabilities = torch.stack(scores).mean(0).view(*labels.shape, -1)
+            own = probabilities.gather(2, labels.clamp_min(0)[..., None]).squeeze(2).masked_fill(labels == NO_LABEL, 0)
+            yield Spoken(place, characters, labels, places, own, probabilities.argmax(2))
+        self.networks.train(training)
+
+    def write(self, inputs: Any, length: int, temperature: float = 0.0, draw: int = 0) -> list[str]:
+        """Responses to (N, 1, 1, P) prompts, written token by token.
+
+        Args:
+            inputs: prompts.
+            length: greatest number of tokens.
+            temperature: 0 takes the most likely token; else tokens are drawn, by a stream of their own.
+            draw: number of the stream.
+        """
+        return [
+            text
+            for start in range(0, len(inputs), PORTION)
+            for text in self.reader.texts(
+                self._generated(inputs[start : start + PORTION], length, temperature, (start, draw))
+            )
+        ]
+
+    @torch.no_grad()
+    def _generated(self, inputs: Any, length: int, temperature: float, names: tuple[int, int]) -> Tensor:
+        """(N, length) tokens, `NO_LABEL` after their end; keys and values of earlier tokens are kept."""
+        training = self.networks.training
+        network: Any = self.networks[0]
+        self.networks.eval()
+        generator = torch.Generator(self.device).manual_seed(torch_seed("generation", self.seed, *names))
+        reading, cache = self.reader.reading(self._prompts(inputs)), network.start()
+        length = min(length, network.context - reading.tokens.shape[1] - reading.first + 1)
+        found = torch.full((len(inputs), length), NO_LABEL, device=self.device)
+        going = torch.ones(len(inputs), dtype=torch.bool, device=self.device)
+        for place in range(length):
+            scores = self._forward(network, reading, cache)[:, -1].float()
+            if temperature:
+                chosen = torch.multinomial((scores / temperature).softmax(1), 1, generator=generator)[:, 0]
+            else:
+                chosen = scores.argmax(1)
+            found[:, place] = chosen.masked_fill(~going, NO_LABEL)
+            going &= chosen != self.reader.end
+            if not bool(going.any()):
+                break
+            reading = Reading(chosen[:, None], 0, reading.first, reading.padded)
+        self.networks.train(training)
+        return found
+
+    def networks_changed(self) -> None:
+        """Forget what was said with earlier weights."""
+        super().networks_changed()
+        self._said = None
+
+    def training_predictions(self) -> Tensor:
+        """(N, T) uint8 most likely characters, each given the observed ones before it; where a token is wrong, none."""
+        return self._training_pass()[0]
+
+    def training_belief(self) -> Tensor:
+        """(N, T) float16 probabilities of the observed tokens; 0 after the end."""
+        return self._training_pass()[1]
+
+    def _training_pass(self) -> tuple[Tensor, Tensor]:
+        if self._said is None:
+            data = self.training_set
+            predicted = torch.full_like(data.targets, IGNORED)
+            belief = torch.zeros(data.targets.shape, dtype=torch.float16, device=data.targets.device)
+            for said in self.token_probabilities(data.inputs, data.targets):
+                width, shown = said.characters.shape[1], said.characters != IGNORED
+                own = self.reader.spread(said.own, said.characters, said.places)
+                belief[said.rows, :width] = own.masked_fill(~shown, 0).half()
+                predicted[said.rows, :width] = self._characters(said).masked_fill(~shown, IGNORED)
+            self._said = predicted, belief
+        return self._said
+
+    def _characters(self, said: Spoken) -> Tensor:
+        """The most likely characters."""
+        if self.reader.size <= IGNORED and said.likely.shape == said.characters.shape:
+            return said.likely.to(torch.uint8)
+        right = self.reader.spread((said.likely == said.labels).long(), said.characters, said.places).bool()
+        return said.characters.masked_fill(~right, IGNORED)
+
+
+def used(responses: Tensor) -> Tensor:
+    """(B, T) responses without the columns after the longest one."""
+    columns = (responses != IGNORED).any(0).nonzero()
+    return responses[:, : int(columns[-1]) + 1] if len(columns) else responses[:, :1]
