@@ -238,7 +238,7 @@ class TraceJudge(Judge):
             "trace_replay": metrics.judge(self._wrong_steps, self._wrong_steps > 0, states),
         }
         told = self._step_states != UNKNOWN_STATE
-        if told.any():
+        if (self._step_states == IN_DISTRIBUTION).any():
             found["step_loss"] = metrics.judge(steps[told], metrics.flag(np.exp(-steps[told])), self._step_states[told])
         for name, each in self.detectors(task).items():
             found[name] = metrics.judge(each.score, each.flagged, states)
