@@ -50,8 +50,8 @@ class FromFile(NoiseModel):
         path = self.path.expanduser()
         if split.targets.ndim > 1 and not path.is_dir():
             raise UserError(
-                "noise.path: masks are frozen in a folder that `noisybench labels make` has written; bring masks of your own "
-                "with noise=from_folder"
+                "noise.path: masks and traces are frozen in a folder that `noisybench labels make` has written; bring masks of "
+                "your own with noise=from_folder, traces with dataset=trace_file"
             )
         return self._frozen(path, dataset, split) if path.is_dir() else self._table(path, dataset, split)
 
@@ -60,6 +60,12 @@ class FromFile(NoiseModel):
         if self.path is None or not self.path.expanduser().is_dir():
             return None
         return self._label_set.replaced.get("train" if split is dataset.train else "validation")
+
+    def events(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.uint8] | None:
+        """What a frozen label set of traces says of their characters."""
+        if dataset.traces is None:
+            return None
+        return self._label_set.events.get("train" if split is dataset.train else "validation")
 
     @functools.cached_property
     def _label_set(self) -> labels.LabelSet:

@@ -320,6 +320,14 @@ def test_own_traces_are_read_as_they_were_written(tmp_path: Path) -> None:
     label_sets.save(made, dataset, tmp_path / "frozen")
     frozen = label_sets.load(tmp_path / "frozen")
     np.testing.assert_array_equal(frozen.events["train"], made.events["train"])
+    same = noise("from_file", path=str(tmp_path / "frozen")).corrupt(dataset)
+    assert same.hash == made.hash
+    np.testing.assert_array_equal(same.events["train"], made.events["train"])
+    arrays = dict(np.load(tmp_path / "frozen" / "masks.npz"))
+    arrays["train_events"][0, 0] ^= 1
+    np.savez(tmp_path / "frozen" / "masks.npz", **arrays)
+    with pytest.raises(UserError, match="does not match the manifest"):
+        label_sets.load(tmp_path / "frozen")
     again = find("datasets", "trace_file").load()(path=str(tmp_path / "frozen" / "traces.jsonl"), program="add").load()
     assert (len(again.train), len(again.validation), len(again.test)) == (50, 20, 40)
     known = form(again)

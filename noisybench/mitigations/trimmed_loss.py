@@ -21,7 +21,7 @@ class TrimmedLoss(Mitigation):
     In epoch e (from 0) the share R(e) = 1 - drop * min(e / ramp_epochs, 1) is kept. `unit`: whole examples by their mean loss, or
     labels, which are an example's characters where it is a trace and its pixels where it is a mask. `among`: of each batch, or
     of the whole training set by the losses of the epoch before, which trims whole examples alone. Where `drop` is not
-    given it is the true noise rate, which is declared knowledge.
+    given it is the true noise rate, which is declared knowledge; of traces that is the share of wrong characters.
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
