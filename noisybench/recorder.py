@@ -79,6 +79,7 @@ class Recorder(Callback):
             torch.cuda.reset_peak_memory_stats()
         if self.rows:
             self._send(self.rows)
+            self._report("epoch", told(self.rows[-1], trainer.max_epochs))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Probe the untrained network."""
@@ -97,18 +98,14 @@ class Recorder(Callback):
         trainer.save_checkpoint(partial)
         partial.replace(self.folder / "checkpoint.ckpt")
         self._send(self.rows[-1:])
-        row = self.rows[-1]
-        self._report(
-            "epoch",
-            {"epoch": row.epoch, "epochs": trainer.max_epochs, "noisy_val": row.noisy_val_score, **row.metrics()},
-        )
+        self._report("epoch", told(self.rows[-1], trainer.max_epochs))
         if self._stop() and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refine, and take the final predictions, unless the run was interrupted."""
         assert isinstance(pl_module, Task)
-        if len([row for row in self.rows if row.stage == "train"]) < (trainer.max_epochs or 0):
+        if self.trained < (trainer.max_epochs or 0):
             return
         stack, training_set = self.prepared.stack, pl_module.training_set
         self._probe(pl_module, trainer.max_epochs or 0, last=True)
@@ -128,6 +125,11 @@ class Recorder(Callback):
             },
         }
         self.complete = True
+
+    @property
+    def trained(self) -> int:
+        """Epochs that are recorded."""
+        return len([row for row in self.rows if row.stage == "train"])
 
     def record(self, environment: dict[str, str]) -> RunRecord:
         """The complete record of a finished run."""
@@ -218,6 +220,11 @@ class Recorder(Callback):
             parameters=self._final["parameters"],
             images_per_second=spent["examples"] / max(spent["train"], 1e-9),
         )
+
+
+def told(row: EpochRow, epochs: int | None) -> dict[str, Any]:
+    """What is reported of an epoch of so many."""
+    return {"epoch": row.epoch, "epochs": epochs, "noisy_val": row.noisy_val_score, **row.metrics()}
 
 
 def _peak_memory(device: torch.device) -> int:

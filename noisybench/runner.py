@@ -28,7 +28,7 @@ from noisybench.files import write_atomically
 from noisybench.judge import Prepared
 from noisybench.labels import UNKNOWN_STATE, LabelSet
 from noisybench.mitigation import Knowledge, public_name
-from noisybench.recorder import Recorder, Report
+from noisybench.recorder import Recorder, Report, told
 from noisybench.records import EpochRow, RunRecord
 from noisybench.registry import find
 from noisybench.spec import WORKSPACE, RunSpec
@@ -142,6 +142,7 @@ def execute(spec: RunSpec, store: Store, report: Report, stop: Callable[[], bool
         if (facts / "record.json").is_file():  # trained earlier, while the store could not be reached
             record = RunRecord.from_dict(json.loads((facts / "record.json").read_text()))
             run_id = store.start(spec, _tags(record.label_set, record.knowledge, record.environment), _earlier(folder))
+            report("epoch", told(record.rows[-1], spec.budget.epochs))
             return _publish(store, run_id, record, facts, folder)
         prepared = prepare(spec)
         environment = describe_environment(spec)
@@ -291,6 +292,10 @@ def train(
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         # Lightning sees one batch per epoch: the task loops over the real ones.
         trainer.fit(task, train_dataloaders=range(1), ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
+    if not recorder.complete and recorder.trained == spec.budget.epochs:
+        # Killed after its last checkpoint, before it was recorded: Lightning has nothing left to fit, and skips the end.
+        task.to(trainer.strategy.root_device)
+        recorder.on_train_end(trainer, task)
     return recorder
 
 

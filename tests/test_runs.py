@@ -22,7 +22,7 @@ from noisybench.errors import RunFailed, UserError
 from noisybench.metrics import detect
 from noisybench.records import RunRecord
 from noisybench.tracking import Store
-from tests.helpers import facts, toy_spec
+from tests.helpers import facts, prepared_toy, toy_spec, train_toy
 
 SMALL = {
     "dataset": {"name": "digits", "train_size": 200, "test_size": 100},
@@ -97,6 +97,18 @@ def test_an_interrupted_run_goes_on_in_the_same_tracked_run(store: Store) -> Non
     record = only_record(store)
     assert record.run_id == run.info.run_id
     assert len(store.client.get_metric_history(record.run_id, "test_accuracy")) == 3, "nothing lost or doubled"
+
+
+@pytest.mark.parametrize("stack", ["elr", "co_teaching"])
+def test_a_run_killed_after_its_last_checkpoint_is_recorded_without_training_again(stack: str, tmp_path: Path) -> None:
+    values = {"name": stack, **({"forget_rate": 0.2} if stack == "co_teaching" else {})}
+    first = train_toy(prepared_toy(values), tmp_path)
+    assert (tmp_path / "checkpoint.ckpt").is_file()
+    again = train_toy(prepared_toy(values), tmp_path)
+    assert again.complete
+    assert facts(again.rows) == facts(first.rows)
+    assert again.record({}).weights_sha256 == first.record({}).weights_sha256
+    again.write(again.record({}), tmp_path / "facts")
 
 
 def test_a_failing_run_is_recorded_as_failed(store: Store) -> None:
