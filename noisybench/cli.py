@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from noisybench.records import RunRecord
     from noisybench.spec import RunSpec
 
-CONFIG_KINDS = ("recipes", "suites")
+CONFIG_KINDS = ("recipes", "suites", "searches")
 FORMATS = ("terminal", "csv", "markdown", "latex", "html")
 
 app = typer.Typer(
@@ -74,6 +74,52 @@ def bench(
 
     specs, figures = read_suite(suite, overrides or []), read_figures(suite)
     _execute(specs, workers, dry_run, html, figures)
+
+
+@app.command(epilog="Example: noisybench search digits mitigations=elr trials=30 --workers 2")
+def search(
+    name: Annotated[str, typer.Argument(help="A shipped search, a recipe, or the path of a YAML file")],
+    overrides: Overrides = None,
+    study: Annotated[
+        str | None, typer.Option(help="Name of the study; by default that of the search and its stack")
+    ] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="URL of a database; by default a file in the working folder")
+    ] = None,
+    workers: Workers = None,
+) -> None:
+    """Tune a stack by noisy validation, and rank the best configuration, trained anew, beside the defaults."""
+    import tempfile
+
+    from noisybench import console as view
+    from noisybench.search import Driver, open_study, outcome, pictures, read_search
+    from noisybench.tracking import Store
+
+    asked = read_search(name, overrides or [])
+    console, interrupts, store = view.make_console(), view.Interrupts(view.make_console()), Store()
+    store.check()
+    stack = asked.spec({}, 0).stack
+    made = open_study(asked, study or f"{Path(name).stem} {stack}", storage)
+    parent = made.user_attrs.get("mlflow_run")
+    if parent is None:
+        facts = {"stack": stack, "sampler": asked.sampler, "pruner": asked.pruner, **made.user_attrs["search"]["space"]}
+        parent = store.start_study(made.study_name, facts)
+        made.set_user_attr("mlflow_run", parent)
+    console.print(f"study `{made.study_name}`: {', '.join(asked.space)}; {asked.trials} trials")
+    display = view.Display(console, asked.trials)
+    with interrupts.listening(), display.running():
+        Driver(asked, made, store, parent).run(workers, display.show, interrupts)
+    if interrupts.count:
+        console.print("stopped; the same command goes on")
+        raise typer.Exit(130)
+    found = outcome(made)
+    view.print_found(console, found, asked.defaults)
+    with tempfile.TemporaryDirectory() as folder:
+        pictures(made, Path(folder))
+        told = {"noisy_val/best": found.score, **{f"trials/{state}": count for state, count in found.trials.items()}}
+        store.finish_study(parent, told, Path(folder))
+    specs = [asked.spec(values, seed) for seed in asked.rerun_seeds for values in (asked.defaults, found.best)]
+    _execute(specs, workers, dry_run=False)
 
 
 def _execute(

@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,6 +18,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from noisybench.bench import Plan, Report
     from noisybench.leaderboard.table import Cell
+    from noisybench.search import Found
     from noisybench.workers import Event
 
 PLAIN_WIDTH = 170
@@ -159,6 +160,22 @@ def print_plan(console: Console, plan: Plan, estimates: Sequence[float | None], 
     )
     if plan.todo:
         console.print(f"Estimate with {workers} at a time: {total}.")
+
+
+def print_found(console: Console, found: Found, defaults: dict[str, Any]) -> None:
+    """What a search came to, beside the defaults."""
+    table = Table(box=None, header_style="bold")
+    for title in ("parameter", "default", "best"):
+        table.add_column(title, justify="left" if title == "parameter" else "right")
+    for name, value in found.best.items():
+        table.add_row(
+            name, *(f"{each:.4g}" if isinstance(each, float) else str(each) for each in (defaults[name], value))
+        )
+    told = "–" if found.default_score is None else f"{100 * found.default_score:.1f}"
+    table.add_row("noisy validation, percent", told, f"{100 * found.score:.1f}")
+    console.print(table)
+    states = ", ".join(f"{count} {state}" for state, count in found.trials.items() if count)
+    console.print(f"{states}. Validation chose these values; what they are worth, fresh seeds tell:")
 
 
 def print_report(console: Console, report: Report, plan: Plan, seconds: float) -> None:

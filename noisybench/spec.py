@@ -83,6 +83,8 @@ class Execution(pydantic.BaseModel):
     """Sample processor, memory and GPU every ten seconds."""
     save_weights: bool = False
     """Keep the final networks as an artifact."""
+    trial_of: str | None = None
+    """The MLflow run of a search that this is a trial of; trials are never ranked."""
     save_corrected: bool = False
     """Keep corrected masks as PNG files, named as their images; noise=from_folder reads them."""
 

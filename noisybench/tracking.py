@@ -146,7 +146,9 @@ class Store:
                 # Made in another store, or deleted there: begin anew. Anything else is trouble with the store.
                 if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     raise
-        run = self.client.create_run(self.experiment, run_name=spec.title)
+        trial = spec.execution.trial_of
+        parent = {"mlflow.parentRunId": trial, f"{PREFIX}trial_of": trial} if trial else {}
+        run = self.client.create_run(self.experiment, run_name=spec.title, tags=parent)
         own = {"identity": spec.identity, "stack": spec.stack, "budget": spec.budget_hash}
         named = [RunTag(PREFIX + key, value) for key, value in {**own, **tags}.items()]
         params = [Param(key, str(value)[:500]) for key, value in _flat(spec.as_dict()).items()]
@@ -205,6 +207,23 @@ class Store:
         self.client.log_batch(parent, tags=[RunTag(f"{PREFIX}auxiliary", charge["identity"])])
         self.client.set_terminated(run.info.run_id, "FINISHED")
 
+    def start_study(self, title: str, facts: dict[str, Any]) -> str:
+        """Begin a search, whose trials become its children. Returns its id."""
+        from mlflow.entities import Param
+
+        run = self.client.create_run(self.experiment, run_name=title, tags={f"{PREFIX}study": title})
+        self.client.log_batch(run.info.run_id, params=[Param(key, str(value)[:500]) for key, value in facts.items()])
+        return str(run.info.run_id)
+
+    def finish_study(self, run_id: str, metrics: dict[str, float], folder: Path) -> None:
+        """Complete a search with what it found, and its files."""
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        self.client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
+        self.client.log_artifacts(run_id, str(folder))
+        self.client.set_terminated(run_id, "FINISHED")
+
     def stop(self, run_id: str) -> None:
         """Mark a run as interrupted."""
         self.client.set_terminated(run_id, "KILLED")
@@ -253,7 +272,9 @@ class Store:
             page = self.client.search_runs(
                 [self.experiment], f"attributes.status = '{status}'", max_results=1000, page_token=token
             )
-            found += [run for run in page if f"{PREFIX}identity" in run.data.tags]
+            found += [
+                run for run in page if f"{PREFIX}identity" in run.data.tags and f"{PREFIX}trial_of" not in run.data.tags
+            ]
             token = page.token
             if not token:
                 return found

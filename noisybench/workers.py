@@ -97,6 +97,57 @@ def _check(sender: Connection, specs: list[RunSpec]) -> None:
     )
 
 
+class Pool:
+    """Runs in processes of their own, each of which tells what happens to it."""
+
+    def __init__(self, ctx: Any, uri: str) -> None:
+        self._ctx, self._uri = ctx, uri
+        self._running: dict[Connection, tuple[RunSpec, Any, Any]] = {}
+        self._killed: set[str] = set()
+
+    def __len__(self) -> int:
+        """How many run."""
+        return len(self._running)
+
+    def start(self, spec: RunSpec) -> Event:
+        """Begin a run."""
+        receiver, sender = self._ctx.Pipe(duplex=False)
+        stop = self._ctx.Event()
+        process = self._ctx.Process(target=_run, args=(sender, spec, self._uri, stop), daemon=True)
+        process.start()
+        sender.close()
+        self._running[receiver] = (spec, process, stop)
+        return Event(spec, "start")
+
+    def stop(self, identity: str | None = None) -> None:
+        """Have one run, or all, end after the epoch in flight."""
+        for spec, _, stop in self._running.values():
+            if identity in (None, spec.identity):
+                stop.set()
+
+    def kill(self) -> None:
+        """End all runs at once; their checkpoints stay."""
+        for spec, process, _ in self._running.values():
+            self._killed.add(spec.identity)
+            process.kill()
+
+    def events(self, timeout: float = 0.2) -> Iterator[Event]:
+        """What has happened, waiting a little for it; the last event of each run is its outcome."""
+        for ready in wait(list(self._running), timeout=timeout):
+            assert isinstance(ready, Connection)
+            spec, process, _ = self._running[ready]
+            try:
+                event: Event = ready.recv()
+            except (EOFError, ConnectionResetError):
+                process.join()
+                event = _death(spec, process.exitcode, spec.identity in self._killed)
+            yield event
+            if event.kind in ("finished", "stopped", "failed"):
+                process.join()
+                ready.close()
+                del self._running[ready]
+
+
 def run_all(
     ctx: Any, specs: Sequence[RunSpec], count: int, uri: str, interrupted: Callable[[], int]
 ) -> Iterator[Event]:
@@ -112,42 +163,20 @@ def run_all(
     Yields:
         What happens; the last event of each started run is its outcome.
     """
-    waiting = list(specs)[::-1]
-    stop = ctx.Event()
-    running: dict[Connection, tuple[RunSpec, Any]] = {}
+    waiting, pool = list(specs)[::-1], Pool(ctx, uri)
     try:
-        while waiting or running:
+        while waiting or len(pool):
             level = interrupted()
             if level:
                 waiting.clear()
-                stop.set()
+                pool.stop()
             if level > 1:
-                for _, process in running.values():
-                    process.kill()
-            while waiting and len(running) < count:
-                spec = waiting.pop()
-                receiver, sender = ctx.Pipe(duplex=False)
-                process = ctx.Process(target=_run, args=(sender, spec, uri, stop), daemon=True)
-                process.start()
-                sender.close()
-                running[receiver] = (spec, process)
-                yield Event(spec, "start")
-            for ready in wait(list(running), timeout=0.2):
-                assert isinstance(ready, Connection)
-                spec, process = running[ready]
-                try:
-                    event: Event = ready.recv()
-                except (EOFError, ConnectionResetError):
-                    process.join()
-                    event = _death(spec, process.exitcode, killed_by_us=interrupted() > 1)
-                yield event
-                if event.kind in ("finished", "stopped", "failed"):
-                    process.join()
-                    ready.close()
-                    del running[ready]
+                pool.kill()
+            while waiting and len(pool) < count:
+                yield pool.start(waiting.pop())
+            yield from pool.events()
     finally:
-        for _, process in running.values():
-            process.kill()
+        pool.kill()
 
 
 def _death(spec: RunSpec, code: int | None, killed_by_us: bool) -> Event:

@@ -49,6 +49,11 @@ class Machine:
         if stop > self._room:
             raise Unending
         self.changed += 1
+        if stop == place + 1:
+            digit = self._digits[self._next]
+            self._next += 1
+            self._free = self._wrong[self._next]
+            return digit if value > 0 else -digit
         text = list(str(abs(value)))
         while self._free < stop:
             text[self._free - place] = str(self._digits[self._next])
