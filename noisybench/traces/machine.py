@@ -42,24 +42,19 @@ class Machine:
         """
         if not value or not self._room:
             return value
-        place = self._place
-        self._place = stop = place + (1 if -10 < value < 10 else len(str(abs(value))))
+        self._place = stop = self._place + (1 if -10 < value < 10 else len(str(abs(value))))
         if stop <= self._free:
             return value
         if stop > self._room:
             raise Unending
         self.changed += 1
-        if stop == place + 1:
-            digit = self._digits[self._next]
-            self._next += 1
-            self._free = self._wrong[self._next]
-            return digit if value > 0 else -digit
-        text = list(str(abs(value)))
+        stored = abs(value)
         while self._free < stop:
-            text[self._free - place] = str(self._digits[self._next])
+            unit = 10 ** (stop - 1 - self._free)
+            stored += (self._digits[self._next] - stored // unit % 10) * unit
             self._next += 1
             self._free = self._wrong[self._next]
-        return int("".join(text)) * (1 if value > 0 else -1)
+        return stored if value > 0 else -stored
 
     def line(self, template: str, *values: int) -> Sequence[int]:
         """Show a step.
