@@ -95,6 +95,11 @@ class Reader(abc.ABC):
     def spread(self, values: Tensor, responses: Tensor, places: Tensor) -> Tensor:
         """(B, C) values of characters, from (B, T) values of the tokens that they belong to."""
 
+    def likely(self, said: Spoken) -> Tensor:
+        """(B, C) most likely characters; where a token is wrong, none."""
+        right = self.spread((said.likely == said.labels).long(), said.characters, said.places).bool()
+        return said.characters.masked_fill(~right, IGNORED)
+
 
 class CharacterReader(Reader):
     """Each character is a token."""
@@ -128,6 +133,10 @@ class CharacterReader(Reader):
     def spread(self, values: Tensor, responses: Tensor, places: Tensor) -> Tensor:
         """The same values."""
         return values
+
+    def likely(self, said: Spoken) -> Tensor:
+        """The most likely tokens, wrong ones as well."""
+        return said.likely.to(torch.uint8)
 
 
 class TokenReader(Reader):

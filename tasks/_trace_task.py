@@ -185,16 +185,9 @@ class TraceTask(Task):
                 width, shown = said.characters.shape[1], said.characters != IGNORED
                 own = self.reader.spread(said.own, said.characters, said.places)
                 belief[said.rows, :width] = own.masked_fill(~shown, 0).half()
-                predicted[said.rows, :width] = self._characters(said).masked_fill(~shown, IGNORED)
+                predicted[said.rows, :width] = self.reader.likely(said).masked_fill(~shown, IGNORED)
             self._said = predicted, belief
         return self._said
-
-    def _characters(self, said: Spoken) -> Tensor:
-        """The most likely characters."""
-        if self.reader.size <= IGNORED and said.likely.shape == said.characters.shape:
-            return said.likely.to(torch.uint8)
-        right = self.reader.spread((said.likely == said.labels).long(), said.characters, said.places).bool()
-        return said.characters.masked_fill(~right, IGNORED)
 
 
 def used(responses: Tensor) -> Tensor:
