@@ -176,7 +176,7 @@ class MaskJudge(Judge):
         width = max(1, round(BOUNDARY * float(np.hypot(*targets.shape[1:]))))
         for place, probabilities in task.portions(inputs):
             wanted = torch.from_numpy(targets[place]).to(task.device)
-            valid, predicted = wanted != IGNORED, probabilities.argmax(1)
+            valid, predicted = wanted != IGNORED, probabilities.max(1).indices
             pairs = wanted[valid].long() * classes + predicted[valid]
             counts += torch.bincount(pairs, minlength=classes**2).view(classes, classes)
             if edges:

@@ -166,7 +166,7 @@ class Segmentation(NormalisedTask):
             for place, found in self.portions(self.training_set.inputs):
                 labels = targets[place].long()
                 chosen = found.gather(1, labels.clamp_max(found.shape[1] - 1)[:, None]).squeeze(1)
-                predicted[place] = found.argmax(1).to(torch.uint8)
+                predicted[place] = found.max(1).indices.to(torch.uint8)
                 belief[place] = chosen.masked_fill(labels == IGNORED, 0).half()
             self._said = predicted, belief
         return self._said

@@ -221,18 +221,32 @@ def test_a_sure_and_right_network_gives_the_clean_masks() -> None:
 
 def test_the_divergence_is_entropy_of_the_mean_minus_mean_of_entropies() -> None:
     generator = torch.Generator().manual_seed(0)
-    several = [torch.randn(2, 4, 3, 3, generator=generator).softmax(1) for _ in range(3)]
+    several = [torch.randn(2, 4, 3, 3, generator=generator, requires_grad=True) for _ in range(3)]
 
     def entropy(each: Tensor) -> Tensor:
-        return -(each * each.log()).sum(1)
+        return -torch.special.xlogy(each, each).sum(1)
 
-    wanted = entropy(torch.stack(several).mean(0)) - torch.stack([entropy(each) for each in several]).mean(0)
-    torch.testing.assert_close(multi_scale_divergence(several), wanted, rtol=1e-4, atol=1e-5)
+    def slow(scores: list[Tensor]) -> Tensor:
+        maps = [each.softmax(1) for each in scores]
+        return entropy(torch.stack(maps).mean(0)) - torch.stack([entropy(each) for each in maps]).mean(0)
+
+    found, wanted = multi_scale_divergence(several), slow(several)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(multi_scale_divergence(several[::-1]), wanted, rtol=1e-4, atol=1e-5)
-    assert float(multi_scale_divergence([several[0]] * 3).abs().max()) < 1e-5
-    apart = [torch.eye(3)[each].view(1, 3, 1, 1) for each in range(3)]
-    assert float(multi_scale_divergence(apart)) == pytest.approx(math.log(3))
-    assert float(multi_scale_divergence(several, gate=1.01).abs().max()) == 0
+    weights = torch.rand(2, 3, 3, generator=generator)
+    for mine, autograd in zip(
+        torch.autograd.grad((weights * found).sum(), several),
+        torch.autograd.grad((weights * wanted).sum(), several),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, autograd, rtol=1e-4, atol=1e-5)
+    assert float(multi_scale_divergence([several[0]] * 3).detach().abs().max()) < 1e-5
+    apart = [(1000 * torch.eye(3)[each].view(1, 3, 1, 1)).requires_grad_() for each in range(3)]
+    surely = multi_scale_divergence(apart)
+    assert float(surely.detach()) == pytest.approx(math.log(3))
+    surely.sum().backward()
+    assert all(each.grad is not None and bool(each.grad.isfinite().all()) for each in apart)
+    assert float(multi_scale_divergence(several, gate=1.01).detach().abs().max()) == 0
 
 
 def test_the_gate_is_one_for_an_image() -> None:
@@ -243,7 +257,7 @@ def test_the_gate_is_one_for_an_image() -> None:
         torch.cat([sure, other]),
         torch.cat([sure.flip(3), torch.tensor([0.6, 0.4]).view(1, 2, 1, 1).expand(1, 2, 1, 2)]),
     ]
-    found = multi_scale_divergence(both, gate=0.7)
+    found = multi_scale_divergence([each.log() for each in both], gate=0.7)
     assert (found[0] > 0).all()
     assert (found[1] == 0).all()
 

@@ -114,13 +114,14 @@ class ADELE(Mitigation):
                 found.append(objective(given.with_views(views)))
             maps.append(sized(seen[0].float(), batch.inputs.shape[2:]))
         self._count(task, batch, maps[int(np.argmin(np.abs(np.array(self.scales) - 1)))])
-        divergence = multi_scale_divergence([each.softmax(1) for each in maps], self.gate)
+        divergence = multi_scale_divergence(maps, self.gate)
         return torch.stack(found).mean(0) + self.consistency * divergence.flatten()
 
     def _count(self, task: Task, batch: Batch, scores: Tensor) -> None:
         """Pairs of observed and predicted classes of this step."""
         classes = batch.num_classes
-        predicted = sized(scores.detach(), batch.inputs.shape[2:]).argmax(1).flatten()
+        # Of maps, `max` is many times as fast as `argmax`.
+        predicted = sized(scores.detach(), batch.inputs.shape[2:]).max(1).indices.flatten()
         pairs = batch.observed * classes + predicted
         if batch.valid is not None:
             pairs = pairs[batch.valid]

@@ -89,7 +89,7 @@ class _Folds(Folds):
         differing = []
         for place, given, found in each_portion():
             inspector.score_label_quality(given.numpy(), found.numpy())
-            differing.append(found.argmax(1) != given)
+            differing.append(found.max(1).indices != given)
             part = torch.zeros(known[place].shape, dtype=torch.float16)
             part[known[place]] = found.gather(1, given[:, None]).squeeze(1).half()
             belief[own[place]] = part

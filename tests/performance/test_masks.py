@@ -41,13 +41,13 @@ def test_masks_corrupted_in_a_second(name: str, large: Dataset, benchmark: Any) 
         print(f"\n{name}: {len(split) / benchmark.stats.stats.min:.0f} masks of 256x256 in a second")
 
 
-def task_of(stack: dict[str, Any], size: int) -> Task:
+def task_of(stack: dict[str, Any], size: int, network: str = "unet:8") -> Task:
     source = find("datasets", "scenes").load()(size=size, train_images=50, validation_images=2, test_images=1)
     dataset = source.load()
     data = TrainingSet(
         torch.from_numpy(dataset.train.inputs), torch.from_numpy(dataset.train.targets), 5, None, dataset.class_names
     )
-    budget = Budget(network="unet:8", batch_size=5, optimizer="adam", learning_rate=0.008, epochs=30)
+    budget = Budget(network=network, batch_size=5, optimizer="adam", learning_rate=0.008, epochs=30)
     made = Stack([find("mitigations", stack["name"]).load()(**{k: v for k, v in stack.items() if k != "name"})])
     task: Task = find("tasks", "segmentation").load()(budget, 0, data, made)
     for each in made.mitigations:
@@ -55,10 +55,15 @@ def task_of(stack: dict[str, Any], size: int) -> Task:
     return task
 
 
-@pytest.mark.parametrize("size", [32, 64])
-@pytest.mark.parametrize("consistency", [0.0, 1.0])
-def test_an_epoch_of_adele_against_cross_entropy(consistency: float, size: int, benchmark: Any) -> None:
-    tasks = [task_of({"name": "adele", "consistency": consistency}, size), task_of({"name": "cross_entropy"}, size)]
+@pytest.mark.parametrize(("size", "network"), [(32, "unet:8"), (64, "unet:8"), (64, "unet:32")])
+@pytest.mark.parametrize("scales", [None, [0.5, 0.75, 1.0], [0.7, 1.0, 1.5]])
+def test_an_epoch_of_adele_against_cross_entropy(
+    scales: list[float] | None, size: int, network: str, benchmark: Any
+) -> None:
+    consistency = {"consistency": 1.0, "scales": scales} if scales else {}
+    tasks = [
+        task_of({"name": name, **more}, size, network) for name, more in (("adele", consistency), ("cross_entropy", {}))
+    ]
     optimizers: list[Any] = [each.configure_optimizers() for each in tasks]
 
     def epoch(place: int) -> None:
@@ -67,4 +72,6 @@ def test_an_epoch_of_adele_against_cross_entropy(consistency: float, size: int, 
     benchmark.pedantic(lambda: epoch(0), rounds=1, iterations=1)
     if benchmark.enabled:
         ratio = paired_ratio(lambda: epoch(0), lambda: epoch(1), rounds=5)
-        print(f"\nADELE, consistency {consistency:g}, {size}x{size}: {ratio:.2f} of an epoch of cross-entropy")
+        print(
+            f"\nADELE, {consistency or 'no consistency'}, {network}, {size}x{size}: {ratio:.2f} of cross-entropy's epoch"
+        )
