@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -15,7 +14,7 @@ from noisybench.errors import UserError, nearest
 from noisybench.records import RunRecord
 from noisybench.spec import RunSpec, override, parse_overrides, resolve
 from noisybench.tracking import Store
-from noisybench.workers import Event, context, preflight, run_all
+from noisybench.workers import Engine, Event, Local, preflight, run_all
 
 SUITE_FIELDS = ("description", "base", "cells", "datasets", "noise", "stacks", "seeds", "figures")
 AXES = SUITE_FIELDS[2:-1]
@@ -34,6 +33,20 @@ class Plan:
 
     specs: list[RunSpec]
     todo: list[RunSpec]
+
+
+def part_of(specs: Sequence[RunSpec], part: str | None) -> list[RunSpec]:
+    """Every n-th run, such as ``3/16``: sixteen such parts are all of them. None is the whole.
+
+    Raises:
+        UserError: it is not such a part.
+    """
+    if part is None:
+        return list(specs)
+    number, slash, count = part.partition("/")
+    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UserError(f"--part: expected a share such as 3/16, from 1/16 to 16/16, but got `{part}`")
+    return list(specs[int(number) - 1 :: int(count)])
 
 
 @dataclass
@@ -195,13 +208,6 @@ class Clock:
         return None if None in estimates else sum(each for each in estimates if each is not None)
 
 
-def default_workers(specs: Sequence[RunSpec], gpu: bool) -> int:
-    """As many processes as cores allow at each run's threads; one on a GPU."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max((spec.execution.threads for spec in specs), default=1)
-    return 1 if gpu else max(1, cores // threads)
-
-
 def run_plan(
     plan: Plan,
     store: Store,
@@ -209,6 +215,7 @@ def run_plan(
     workers: int | None,
     show: Callable[[Event, float | None], None],
     interrupted: Callable[[], int],
+    engine: Engine | None = None,
 ) -> Report:
     """Check and execute what is to be done.
 
@@ -219,6 +226,7 @@ def run_plan(
         workers: processes at a time; None to share the cores.
         show: told of each event, and of the seconds left as far as they can be estimated.
         interrupted: 0, or 1 to stop after the epochs in flight, or 2 to stop at once.
+        engine: what executes the runs; by default processes on this machine.
 
     Raises:
         UserError: a run is refused; nothing has been trained then.
@@ -226,11 +234,12 @@ def run_plan(
     report = Report()
     if not plan.todo:
         return report
-    ctx = context(max(spec.execution.threads for spec in plan.todo))
-    facts = preflight(ctx, plan.todo)
-    count = min(workers or default_workers(plan.todo, facts["gpu"]), len(plan.todo))
+    local = Local(max(spec.execution.threads for spec in plan.todo))
+    facts = preflight(local.context, plan.todo, elsewhere=engine is not None)
+    engine = engine or local
+    count = min(workers or engine.capacity(plan.todo, facts["gpu"]), len(plan.todo))
     progress = Progress(plan.todo, clock, count)
-    for event in run_all(ctx, plan.todo, count, store.uri, interrupted):
+    for event in run_all(engine, plan.todo, count, store.uri, interrupted):
         progress.take(event)
         if event.kind == "finished":
             report.finished.append(event.spec)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -16,12 +17,14 @@ from noisybench.errors import UserError, nearest
 from noisybench.label_commands import Overrides, Recipe, describe_labels, labels_app, one_spec
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import Console
 
     from noisybench.records import RunRecord
     from noisybench.spec import RunSpec
+    from noisybench.tracking import Store
+    from noisybench.workers import Engine
 
 CONFIG_KINDS = ("recipes", "suites", "searches")
 FORMATS = ("terminal", "csv", "markdown", "latex", "html")
@@ -66,19 +69,28 @@ def bench(
     suite: Annotated[str, typer.Argument(help="A shipped suite (`noisybench list suites`) or the path of a YAML file")],
     overrides: Overrides = None,
     workers: Workers = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Train on a Ray cluster: `auto` for the running one, or its address")
+    ] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(help="Only this share of the runs, such as 3/16: for as many machines that share a store"),
+    ] = None,
     dry_run: DryRun = False,
     html: Annotated[Path, typer.Option(help="Where to write the page")] = Path("leaderboard.html"),
 ) -> None:
     """Run a suite (cells x stacks x seeds) and rank the stacks. What is finished is skipped."""
-    from noisybench.bench import read_figures, read_suite
+    from noisybench.bench import part_of, read_figures, read_suite
 
-    specs, figures = read_suite(suite, overrides or []), read_figures(suite)
-    _execute(specs, workers, dry_run, html, figures)
+    specs, figures = part_of(read_suite(suite, overrides or []), part), read_figures(suite)
+    _execute(specs, workers, dry_run, html, figures, ray)
 
 
 @app.command(epilog="Example: noisybench search digits mitigations=elr trials=30 --workers 2")
 def search(
-    name: Annotated[str, typer.Argument(help="A shipped search, a recipe, or the path of a YAML file")],
+    name: Annotated[
+        str, typer.Argument(help="A shipped search, a recipe, a suite, or a YAML file; `resume` goes on with a study")
+    ],
     overrides: Overrides = None,
     study: Annotated[
         str | None, typer.Option(help="Name of the study; by default that of the search and its stack")
@@ -88,38 +100,45 @@ def search(
     ] = None,
     workers: Workers = None,
 ) -> None:
-    """Tune a stack by noisy validation, and rank the best configuration, trained anew, beside the defaults."""
-    import tempfile
+    """Tune a stack, or each of a suite, by noisy validation; rank the best configurations, trained anew, beside the defaults."""
+    import dataclasses
 
     from noisybench import console as view
-    from noisybench.search import Driver, open_study, outcome, pictures, read_search
+    from noisybench.searches.conduct import conduct, final_runs
+    from noisybench.searches.question import read_searches
+    from noisybench.searches.study import asked
     from noisybench.tracking import Store
 
-    asked = read_search(name, overrides or [])
-    console, interrupts, store = view.make_console(), view.Interrupts(view.make_console()), Store()
+    if name == "resume":
+        if len(overrides or []) > 1:
+            raise UserError(
+                "search resume: give the name of one study, or none for all; their settings are noted in them"
+            )
+        searches = asked((overrides or [study])[0], storage)
+    else:
+        searches = read_searches(name, overrides or [])
+        if study is not None and len(searches) > 1:
+            raise UserError("--study: a suite has a study for each stack, which are named after it")
+        searches = [dataclasses.replace(each, name=study or each.name) for each in searches]
+    console, store = view.make_console(), Store()
+    interrupts = view.Interrupts(console)
     store.check()
-    stack = asked.spec({}, 0).stack
-    made = open_study(asked, study or f"{Path(name).stem} {stack}", storage)
-    parent = made.user_attrs.get("mlflow_run")
-    if parent is None:
-        facts = {"stack": stack, "sampler": asked.sampler, "pruner": asked.pruner, **made.user_attrs["search"]["space"]}
-        parent = store.start_study(made.study_name, facts)
-        made.set_user_attr("mlflow_run", parent)
-    console.print(f"study `{made.study_name}`: {', '.join(asked.space)}; {asked.trials} trials")
-    display = view.Display(console, asked.trials)
-    with interrupts.listening(), display.running():
-        Driver(asked, made, store, parent).run(workers, display.show, interrupts)
-    if interrupts.count:
-        console.print("stopped; the same command goes on")
-        raise typer.Exit(130)
-    found = outcome(made)
-    view.print_found(console, found, asked.defaults)
-    with tempfile.TemporaryDirectory() as folder:
-        pictures(made, Path(folder))
-        told = {"noisy_val/best": found.score, **{f"trials/{state}": count for state, count in found.trials.items()}}
-        store.finish_study(parent, told, Path(folder))
-    specs = [asked.spec(values, seed) for seed in asked.rerun_seeds for values in (asked.defaults, found.best)]
-    _execute(specs, workers, dry_run=False)
+    done = []
+    for each in searches:
+        if not each.space:
+            console.print(f"{each.stack} has nothing to search; its defaults are ranked")
+            continue
+        console.print(f"study `{each.name}`: {', '.join(each.space)}; {each.trials} trials")
+        display = view.Display(console, each.trials * len(each.seeds))
+        with interrupts.listening(), display.running():
+            searched = conduct(each, storage, store, workers, display.show, interrupts)
+        if searched is None:
+            console.print("stopped; the same command goes on")
+            raise typer.Exit(130)
+        view.print_searched(console, searched)
+        done.append(searched)
+    console.print("Validation chose these values; what they are worth, fresh seeds tell:")
+    _execute(final_runs(done, [each for each in searches if not each.space]), workers, dry_run=False)
 
 
 def _execute(
@@ -128,10 +147,12 @@ def _execute(
     dry_run: bool,
     html: Path | None = None,
     figures: Sequence[dict[str, Any]] = (),
+    ray: str | None = None,
 ) -> None:
     from noisybench import console as view
-    from noisybench.bench import Clock, default_workers, make_plan, run_plan
+    from noisybench.bench import Clock, make_plan, run_plan
     from noisybench.tracking import Store
+    from noisybench.workers import Local
 
     console, start = view.make_console(), time.monotonic()
     store = Store()
@@ -140,14 +161,14 @@ def _execute(
     records = store.records()
     plan, clock = make_plan(specs, records), Clock(records)
     if dry_run:
-        count = workers or default_workers(plan.todo, gpu=False)
+        count = workers or Local(1).capacity(plan.todo, gpu=False)
         view.print_plan(console, plan, [clock.estimate(spec) for spec in plan.todo], count)
         return
     display, interrupts = view.Display(console, len(plan.todo)), view.Interrupts(console)
     if plan.todo:
         console.print(f"{len(plan.todo)} of {len(plan.specs)} runs to do; checking them …")
-    with interrupts.listening(), display.running():
-        report = run_plan(plan, store, clock, workers, display.show, interrupts)
+    with interrupts.listening(), display.running(), _engine(ray, store) as engine:
+        report = run_plan(plan, store, clock, workers, display.show, interrupts, engine)
     view.print_report(console, report, plan, time.monotonic() - start)
     if "--debug" in sys.argv:
         for _, _, traceback in report.failed:
@@ -163,6 +184,18 @@ def _execute(
         raise typer.Exit(1)
     if interrupts.count:
         raise typer.Exit(130)
+
+
+@contextlib.contextmanager
+def _engine(ray: str | None, store: Store) -> Iterator[Engine | None]:
+    """What executes runs: a cluster, where one is asked for."""
+    if ray is None:
+        yield None
+        return
+    from noisybench.ray_workers import connected
+
+    with connected(ray, store.embedded) as engine:
+        yield engine
 
 
 def _draw(records: list[RunRecord], figure: dict[str, Any], folder: Path, console: Console) -> None:

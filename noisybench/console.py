@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -18,7 +18,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from noisybench.bench import Plan, Report
     from noisybench.leaderboard.table import Cell
-    from noisybench.search import Found
+    from noisybench.searches.conduct import Searched
     from noisybench.workers import Event
 
 PLAIN_WIDTH = 170
@@ -162,20 +162,26 @@ def print_plan(console: Console, plan: Plan, estimates: Sequence[float | None], 
         console.print(f"Estimate with {workers} at a time: {total}.")
 
 
-def print_found(console: Console, found: Found, defaults: dict[str, Any]) -> None:
+def print_searched(console: Console, searched: Searched) -> None:
     """What a search came to, beside the defaults."""
+    search, found = searched.search, searched.found
     table = Table(box=None, header_style="bold")
-    for title in ("parameter", "default", "best"):
+    names = ["best"] if len(found.best) == 1 else [f"best {number}" for number in range(1, len(found.best) + 1)]
+    for title in ("parameter", "default", *names):
         table.add_column(title, justify="left" if title == "parameter" else "right")
-    for name, value in found.best.items():
+    for name in search.space:
+        values = [search.defaults[name], *(each[name] for each in found.best)]
+        table.add_row(name, *(f"{each:.4g}" if isinstance(each, float) else str(each) for each in values))
+    for place, name in enumerate(search.objective):
+        scores = [found.default_scores, *found.scores]
+        percent = name != "cost"
+        title = f"{name.removesuffix('_val')} validation, percent" if percent else "training, seconds"
         table.add_row(
-            name, *(f"{each:.4g}" if isinstance(each, float) else str(each) for each in (defaults[name], value))
+            title, *("–" if each is None else f"{each[place] * (100 if percent else 1):.1f}" for each in scores)
         )
-    told = "–" if found.default_score is None else f"{100 * found.default_score:.1f}"
-    table.add_row("noisy validation, percent", told, f"{100 * found.score:.1f}")
     console.print(table)
-    states = ", ".join(f"{count} {state}" for state, count in found.trials.items() if count)
-    console.print(f"{states}. Validation chose these values; what they are worth, fresh seeds tell:")
+    ended = ", ".join(f"{count} {state}" for state, count in found.trials.items() if count)
+    console.print(f"{ended}; {searched.epochs} epochs trained")
 
 
 def print_report(console: Console, report: Report, plan: Plan, seconds: float) -> None:

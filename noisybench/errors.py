@@ -21,6 +21,10 @@ class RunFailed(Exception):
     """A run broke while training, for a reason that its message explains without a traceback."""
 
 
+class StoreAway(UserError):
+    """The store does not answer, or does not take records. What is trained is kept, and sent by the next attempt."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """End of an error message about an unknown name: the nearest known ones, or all of them.
 

@@ -52,14 +52,18 @@ class LabelJudge(Judge):
         outsiders = (states == OUT_OF_DISTRIBUTION).any()
         test_accuracy, test_loss, test_predicted = self._score(task, self.test, self.dataset.test.targets)
         validated = len(self.labels.validation) > 0
-        val_accuracy, val_loss, _ = (
+        val_accuracy, val_loss, val_predicted = (
             self._score(task, self.validation, self.labels.validation) if validated else (None, None, None)
         )
+        right = self.dataset.validation.targets
         self.by_epoch.append(test_predicted.to(torch.int16))
         return {
             "train_score": float((predicted == observed).mean()),
             "noisy_val_score": val_accuracy,
             "noisy_val_loss": val_loss,
+            "clean_val_score": None
+            if val_predicted is None
+            else metrics.share((val_predicted.numpy() == right)[right >= 0]),
             "test_score": test_accuracy,
             "test_loss": test_loss,
             "memorised": metrics.share(

@@ -79,7 +79,7 @@ class Recorder(Callback):
             torch.cuda.reset_peak_memory_stats()
         if self.rows:
             self._send(self.rows)
-            self._report("epoch", told(self.rows[-1], trainer.max_epochs))
+            self._report("epoch", told(self.rows, trainer.max_epochs))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Probe the untrained network."""
@@ -98,7 +98,7 @@ class Recorder(Callback):
         trainer.save_checkpoint(partial)
         partial.replace(self.folder / "checkpoint.ckpt")
         self._send(self.rows[-1:])
-        self._report("epoch", told(self.rows[-1], trainer.max_epochs))
+        self._report("epoch", told(self.rows, trainer.max_epochs))
         if self._stop() and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
             trainer.should_stop = True
 
@@ -222,9 +222,17 @@ class Recorder(Callback):
         )
 
 
-def told(row: EpochRow, epochs: int | None) -> dict[str, Any]:
-    """What is reported of an epoch of so many."""
-    return {"epoch": row.epoch, "epochs": epochs, "noisy_val": row.noisy_val_score, **row.metrics()}
+def told(rows: Sequence[EpochRow], epochs: int | None) -> dict[str, Any]:
+    """What is reported of the latest epoch of so many."""
+    row = rows[-1]
+    return {
+        "epoch": row.epoch,
+        "epochs": epochs,
+        "noisy_val": row.noisy_val_score,
+        "clean_val": row.clean_val_score,
+        "train_seconds": sum(each.seconds for each in rows),
+        **row.metrics(),
+    }
 
 
 def _peak_memory(device: torch.device) -> int:

@@ -23,6 +23,7 @@ class EpochRow:
         train_score: the metric on the observed training targets, after the epoch, without augmentation.
         noisy_val_score: the metric on the observed validation targets; what the rule `noisy_val` reads.
         noisy_val_loss: cross-entropy there.
+        clean_val_score: the metric on the clean validation targets, where they are known; read by no rule.
         test_score: the metric on the clean test targets; read by no one while training.
         test_loss: cross-entropy there.
         memorised: share of wrongly labelled training examples that are predicted as their wrong label.
@@ -62,6 +63,7 @@ class EpochRow:
     facts: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     metric: str = "accuracy"
+    clean_val_score: float | None = None
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> EpochRow:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
 import logging
+import os
 import platform
 import shutil
 import subprocess
+import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,7 @@ from torch import nn
 from noisybench import __version__
 from noisybench.auxiliary import Auxiliaries, Charge, Interrupted
 from noisybench.dataset import Dataset, Images, LazyImages
-from noisybench.errors import RunFailed, UserError
+from noisybench.errors import RunFailed, StoreAway, UserError
 from noisybench.files import write_atomically
 from noisybench.judge import Prepared
 from noisybench.labels import UNKNOWN_STATE, LabelSet
@@ -136,13 +139,17 @@ def execute(spec: RunSpec, store: Store, report: Report, stop: Callable[[], bool
         RunFailed: it broke for an understood reason. It is recorded as failed, as after any other exception.
     """
     folder = spec.folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    with _Lock(folder / "lock"):
+    with _alone(folder, stop) as ours:
+        if not ours:
+            return "stopped"
+        if spec.execution.trial_of is None and store.is_finished(spec.identity):  # by another process, meanwhile
+            shutil.rmtree(folder)
+            return "finished"
         facts = folder / "facts"
         if (facts / "record.json").is_file():  # trained earlier, while the store could not be reached
             record = RunRecord.from_dict(json.loads((facts / "record.json").read_text()))
             run_id = store.start(spec, _tags(record.label_set, record.knowledge, record.environment), _earlier(folder))
-            report("epoch", told(record.rows[-1], spec.budget.epochs))
+            report("epoch", told(record.rows, spec.budget.epochs))
             return _publish(store, run_id, record, facts, folder)
         prepared = prepare(spec)
         environment = describe_environment(spec)
@@ -183,7 +190,7 @@ def _publish(store: Store, run_id: str, record: RunRecord, facts: Path, folder: 
     try:
         store.finish(run_id, record, facts)
     except Exception as error:
-        raise RunFailed(
+        raise StoreAway(
             f"training is done, but the store does not take the records ({str(error).splitlines()[0][:200]}); they are kept "
             f"in {facts} and will be sent, without training again, by the same command"
         ) from error
@@ -207,24 +214,30 @@ def _tags(label_set: str, knowledge: Iterable[str], environment: dict[str, str])
     }
 
 
-class _Lock:
-    """Keeps a second process from training the same run at the same time; freed by the system when ours dies."""
+@contextlib.contextmanager
+def _alone(folder: Path, stop: Callable[[], bool]) -> Iterator[bool]:
+    """Wait until no other process trains the same run; freed by the system when that one dies.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    Yields:
+        False where ``stop`` said so first.
+    """
+    import fcntl
 
-    def __enter__(self) -> None:
-        import fcntl
-
-        self.file = self.path.open("w")
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            self.file.close()
-            raise RunFailed(f"another process is training this very run ({self.path.parent}); wait for it") from None
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if stop():
+                    yield False
+                    return
+                time.sleep(0.5)
+                continue
+            # Whoever finished the run has removed its folder, and the file that we waited for with it.
+            if os.fstat(file.fileno()).st_nlink:
+                yield True
+                return
 
 
 class _Sender:

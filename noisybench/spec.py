@@ -77,6 +77,8 @@ class Execution(pydantic.BaseModel):
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int = pydantic.Field(1, ge=1)
     """Processor threads of one run. With more, sums may differ in their last bits."""
+    gpus: float = pydantic.Field(1.0, gt=0, le=1)
+    """Share of a GPU that one run needs, where one is used: 0.25 has four small runs at a time on it."""
     loaders: int = pydantic.Field(0, ge=0)
     """Processes that augment images with masks, beside the one that trains; 0 has it done there."""
     system_metrics: bool = True

@@ -12,15 +12,16 @@ import json
 import logging
 import os
 import sqlite3
+import tempfile
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from noisybench.errors import UserError
+from noisybench.errors import StoreAway, UserError
 from noisybench.records import SELECTION_RULES, EpochRow, RunRecord, select
 from noisybench.spec import RunSpec
 
@@ -32,6 +33,45 @@ EXPERIMENT = "noisybench"
 PREFIX = "noisybench."
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
+
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def _answering(method: Method) -> Method:
+    """Have a method of the store say so where the store does not answer.
+
+    Raises:
+        StoreAway: a server cannot be reached, or its own database cannot.
+    """
+
+    @functools.wraps(method)
+    def call(store: Store, *arguments: Any, **named: Any) -> Any:
+        try:
+            return method(store, *arguments, **named)
+        except Exception as error:
+            if not _is_absence(error):
+                raise
+            reason = str(error).strip().splitlines()[0][-200:]
+            raise StoreAway(
+                f"the store {_without_password(store.uri)} does not answer ({reason}); nothing is lost, the same command goes on "
+                "when it does"
+            ) from None
+
+    return cast(Method, call)
+
+
+def _is_absence(error: Exception) -> bool:
+    """Whether it says that a store is away, not that it was asked for something wrong."""
+    code = getattr(error, "error_code", "")
+    if type(error).__module__.startswith("mlflow"):
+        return code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE") or "API request to" in str(error)
+    return type(error).__module__.startswith(("requests", "urllib3", "sqlalchemy"))
+
+
+def _without_password(uri: str) -> str:
+    parts = urllib.parse.urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else uri
 
 
 class Store:
@@ -54,6 +94,8 @@ class Store:
         """
         if self.embedded:
             self._prepare_database()
+            with _one_at_a_time(self.database.with_suffix(".lock")):
+                _ = self.experiment  # makes the tables, which MLflow cannot do in two processes at once
         elif self.uri.startswith(("http://", "https://")):
             self._ask_server()
         elif "://" not in self.uri or self.uri.startswith("file:"):
@@ -124,6 +166,7 @@ class Store:
                     raise
         return str(found.experiment_id)
 
+    @_answering
     def start(self, spec: RunSpec, tags: dict[str, str], run_id: str | None) -> str:
         """Begin a run, or take up an interrupted or failed one.
 
@@ -207,6 +250,19 @@ class Store:
         self.client.log_batch(parent, tags=[RunTag(f"{PREFIX}auxiliary", charge["identity"])])
         self.client.set_terminated(run.info.run_id, "FINISHED")
 
+    @_answering
+    def has(self, run_id: str) -> bool:
+        """Whether a run is in this store, and not deleted."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(self.client.get_run(run_id).info.lifecycle_stage == "active")
+        except MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            return False
+
+    @_answering
     def start_study(self, title: str, facts: dict[str, Any]) -> str:
         """Begin a search, whose trials become its children. Returns its id."""
         from mlflow.entities import Param
@@ -215,6 +271,7 @@ class Store:
         self.client.log_batch(run.info.run_id, params=[Param(key, str(value)[:500]) for key, value in facts.items()])
         return str(run.info.run_id)
 
+    @_answering
     def finish_study(self, run_id: str, metrics: dict[str, float], folder: Path) -> None:
         """Complete a search with what it found, and its files."""
         from mlflow.entities import Metric
@@ -224,6 +281,7 @@ class Store:
         self.client.log_artifacts(run_id, str(folder))
         self.client.set_terminated(run_id, "FINISHED")
 
+    @_answering
     def stop(self, run_id: str) -> None:
         """Mark a run as interrupted."""
         self.client.set_terminated(run_id, "KILLED")
@@ -249,16 +307,26 @@ class Store:
         finally:
             monitor.finish()
 
+    @_answering
     def finished(self) -> dict[str, str]:
         """Run id of every finished identity."""
         return {run.data.tags[f"{PREFIX}identity"]: run.info.run_id for run in self._runs("FINISHED")}
 
+    @_answering
+    def is_finished(self, identity: str) -> bool:
+        """Whether a run is finished."""
+        asked = f"attributes.status = 'FINISHED' and tags.`{PREFIX}identity` = '{identity}'"
+        found = self.client.search_runs([self.experiment], asked, max_results=100)
+        return any(f"{PREFIX}trial_of" not in run.data.tags for run in found)
+
+    @_answering
     def failed(self) -> dict[str, str]:
         """Reason of every identity whose latest attempt failed."""
         return {
             run.data.tags[f"{PREFIX}identity"]: run.data.tags.get(f"{PREFIX}error", "") for run in self._runs("FAILED")
         }
 
+    @_answering
     def records(self) -> list[RunRecord]:
         """All finished runs."""
         return [self._record(run) for run in self._runs("FINISHED")]
@@ -299,7 +367,21 @@ class Store:
             return (Path(urllib.request.url2pathname(place.path)) / "record.json").read_text(encoding="utf-8")
         import mlflow.artifacts
 
-        return str(mlflow.artifacts.load_text(f"{run.info.artifact_uri}/record.json"))
+        with tempfile.TemporaryDirectory() as folder:
+            file = mlflow.artifacts.download_artifacts(
+                run_id=run.info.run_id, artifact_path="record.json", dst_path=folder, tracking_uri=self.uri
+            )
+            return Path(file).read_text(encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    """Wait for other processes that are in here; freed by the system when one dies."""
+    import fcntl
+
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _flat(data: Any, prefix: str = "") -> dict[str, Any]:

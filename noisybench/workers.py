@@ -11,12 +11,12 @@ import multiprocessing
 import os
 import signal
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
-from noisybench.errors import RunFailed, UserError
+from noisybench.errors import RunFailed, StoreAway, UserError
 from noisybench.spec import RunSpec
 
 Outcome = Literal["finished", "stopped", "failed"]
@@ -43,8 +43,68 @@ def context(threads: int) -> Any:
     return chosen
 
 
-def preflight(ctx: Any, specs: Sequence[RunSpec]) -> dict[str, Any]:
+class Runs(Protocol):
+    """Runs under way, each of which tells what happens to it."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def start(self, spec: RunSpec) -> Event:
+        """Begin a run."""
+        ...
+
+    def stop(self, identity: str | None = None) -> None:
+        """Have one run, or all, end after the epoch in flight."""
+        ...
+
+    def kill(self) -> None:
+        """End all runs at once; their checkpoints stay."""
+        ...
+
+    def events(self, timeout: float = 0.2) -> Iterator[Event]:
+        """What has happened, waiting a little for it; the last event of each run is its outcome."""
+        ...
+
+
+class Engine(Protocol):
+    """What executes runs: this machine, or a cluster."""
+
+    def capacity(self, specs: Sequence[RunSpec], gpu: bool) -> int:
+        """How many such runs at a time."""
+        ...
+
+    def pool(self, uri: str) -> Runs:
+        """An empty set of runs, which track themselves in the store of that address."""
+        ...
+
+
+class Local:
+    """Processes on this machine, which share its cores or one GPU."""
+
+    def __init__(self, threads: int) -> None:
+        self.context = context(threads)
+
+    def capacity(self, specs: Sequence[RunSpec], gpu: bool) -> int:
+        """As many as cores allow at each run's threads; on a GPU, as its share of it allows."""
+        if gpu:
+            return max(1, int(1 / max(spec.execution.gpus for spec in specs)))
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = max((spec.execution.threads for spec in specs), default=1)
+        return max(1, cores // threads)
+
+    def pool(self, uri: str) -> Pool:
+        """No processes yet."""
+        return Pool(self.context, uri)
+
+
+def preflight(ctx: Any, specs: Sequence[RunSpec], elsewhere: bool = False) -> dict[str, Any]:
     """Check runs completely, in a process of its own, before any is trained.
+
+    Args:
+        ctx: from `context`.
+        specs: the runs.
+        elsewhere: they are to be trained on other machines, so that this one needs no GPU.
 
     Returns:
         ``gpu``: whether the runs will use one.
@@ -53,7 +113,7 @@ def preflight(ctx: Any, specs: Sequence[RunSpec]) -> dict[str, Any]:
         UserError: every problem of every run.
     """
     receiver, sender = ctx.Pipe(duplex=False)
-    process = ctx.Process(target=_check, args=(sender, list(specs)), daemon=True)
+    process = ctx.Process(target=_check, args=(sender, list(specs), elsewhere), daemon=True)
     process.start()
     sender.close()
     try:
@@ -67,7 +127,7 @@ def preflight(ctx: Any, specs: Sequence[RunSpec]) -> dict[str, Any]:
     return answer
 
 
-def _check(sender: Connection, specs: list[RunSpec]) -> None:
+def _check(sender: Connection, specs: list[RunSpec], elsewhere: bool) -> None:
     import torch
 
     from noisybench.runner import prepare
@@ -87,7 +147,7 @@ def _check(sender: Connection, specs: list[RunSpec]) -> None:
             problems[f"{spec.title}: checking it failed\n{traceback.format_exc()}"] = None
         cells = {cell: cells[cell]} if cell in cells else {}
     device = specs[0].execution.device if specs else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
+    if device == "cuda" and not elsewhere and not torch.cuda.is_available():
         problems["execution.device: `cuda` was asked for, but torch sees no GPU here; see `noisybench doctor`"] = None
     sender.send(
         {
@@ -98,10 +158,16 @@ def _check(sender: Connection, specs: list[RunSpec]) -> None:
 
 
 class Pool:
-    """Runs in processes of their own, each of which tells what happens to it."""
+    """Runs in processes of their own, each of which tells what happens to it.
 
-    def __init__(self, ctx: Any, uri: str) -> None:
-        self._ctx, self._uri = ctx, uri
+    Args:
+        ctx: from `context`.
+        uri: of the store.
+        environment: variables for the processes, such as the GPU that they may see.
+    """
+
+    def __init__(self, ctx: Any, uri: str, environment: Mapping[str, str] | None = None) -> None:
+        self._ctx, self._uri, self._environment = ctx, uri, dict(environment or {})
         self._running: dict[Connection, tuple[RunSpec, Any, Any]] = {}
         self._killed: set[str] = set()
 
@@ -113,7 +179,9 @@ class Pool:
         """Begin a run."""
         receiver, sender = self._ctx.Pipe(duplex=False)
         stop = self._ctx.Event()
-        process = self._ctx.Process(target=_run, args=(sender, spec, self._uri, stop), daemon=True)
+        process = self._ctx.Process(
+            target=_run, args=(sender, spec, self._uri, stop, os.getcwd(), self._environment), daemon=True
+        )
         process.start()
         sender.close()
         self._running[receiver] = (spec, process, stop)
@@ -149,12 +217,12 @@ class Pool:
 
 
 def run_all(
-    ctx: Any, specs: Sequence[RunSpec], count: int, uri: str, interrupted: Callable[[], int]
+    engine: Engine, specs: Sequence[RunSpec], count: int, uri: str, interrupted: Callable[[], int]
 ) -> Iterator[Event]:
-    """Run specifications in up to ``count`` processes.
+    """Run specifications, up to ``count`` at a time.
 
     Args:
-        ctx: from `context`.
+        engine: what executes them.
         specs: what to run, in order.
         count: how many at a time.
         uri: of the store.
@@ -163,7 +231,7 @@ def run_all(
     Yields:
         What happens; the last event of each started run is its outcome.
     """
-    waiting, pool = list(specs)[::-1], Pool(ctx, uri)
+    waiting, pool = list(specs)[::-1], engine.pool(uri)
     try:
         while waiting or len(pool):
             level = interrupted()
@@ -174,7 +242,10 @@ def run_all(
                 pool.kill()
             while waiting and len(pool) < count:
                 yield pool.start(waiting.pop())
-            yield from pool.events()
+            for event in pool.events():
+                if event.data.get("away"):
+                    waiting.clear()  # runs under way keep their records here; those to come could not even begin
+                yield event
     finally:
         pool.kill()
 
@@ -194,8 +265,10 @@ def _exit_reason(code: int | None) -> str:
     return f"exit status {code}"
 
 
-def _run(sender: Connection, spec: RunSpec, uri: str, stop: Any) -> None:
+def _run(sender: Connection, spec: RunSpec, uri: str, stop: Any, folder: str, environment: Mapping[str, str]) -> None:
     """Body of a run's process."""
+    os.chdir(folder)  # the server that it was forked from may have begun in another one
+    os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     from noisybench.runner import execute
     from noisybench.tracking import Store
@@ -210,7 +283,8 @@ def _run(sender: Connection, spec: RunSpec, uri: str, stop: Any) -> None:
         outcome = execute(spec, Store(uri), lambda kind, data: send(Event(spec, kind, data)), stop.is_set)
         event = Event(spec, "stopped" if outcome == "stopped" else "finished")
     except (UserError, RunFailed) as error:
-        event = Event(spec, "failed", {"reason": str(error), "traceback": ""})
+        told = {"reason": str(error), "traceback": "", "away": isinstance(error, StoreAway)}
+        event = Event(spec, "failed", told)
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
         event = Event(spec, "failed", {"reason": reason, "traceback": traceback.format_exc()})

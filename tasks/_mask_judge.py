@@ -58,7 +58,11 @@ class MaskJudge(Judge):
         observed, clean = self.labels.train, self.dataset.train.targets
         tested = self._tested(task, self.test, self.dataset.test.targets, edges=True)
         self._counts.append(tested["counts"].tolist())
-        held_out = self._tested(task, self.validation, self.labels.validation) if len(self.labels.validation) else None
+        held_out = None
+        if len(self.labels.validation):
+            held_out = self._tested(
+                task, self.validation, self.labels.validation, others=self.dataset.validation.targets
+            )
         predicted = task.training_predictions().cpu().numpy()
         belief = self._belief(task)
         wrong = self.states == IN_DISTRIBUTION
@@ -72,6 +76,7 @@ class MaskJudge(Judge):
             "train_score": self._score(transition_counts(observed, predicted, self.dataset.num_classes)),
             "noisy_val_score": held_out and self._score(held_out["counts"]),
             "noisy_val_loss": held_out and held_out["loss"],
+            "clean_val_score": held_out and self._score(held_out["clean_counts"]),
             "test_score": self._score(tested["counts"]),
             "test_loss": tested["loss"],
             "memorised": memorised,
@@ -165,11 +170,20 @@ class MaskJudge(Judge):
         return 0.0 if np.isnan(iou).all() else float(np.nanmean(iou))
 
     def _tested(
-        self, task: Task, inputs: Any, targets: NDArray[np.uint8], edges: bool = False, final: bool = False
+        self,
+        task: Task,
+        inputs: Any,
+        targets: NDArray[np.uint8],
+        edges: bool = False,
+        final: bool = False,
+        others: NDArray[np.uint8] | None = None,
     ) -> dict[str, Any]:
-        """Counts of pairs (row: target, column: predicted), of boundaries where asked for, and the cross-entropy in nats."""
+        """Counts of pairs (row: target, column: predicted), of boundaries where asked for, and the cross-entropy in nats.
+
+        With other targets of the same images, the counts with these as well.
+        """
         classes = self.dataset.num_classes
-        counts = torch.zeros(classes, classes, dtype=torch.int64, device=task.device)
+        counts, clean_counts = torch.zeros(2, classes, classes, dtype=torch.int64, device=task.device)
         boundaries = torch.zeros(3, classes, dtype=torch.int64, device=task.device)
         loss, labelled = torch.zeros((), dtype=torch.float64), 0
         predictions, bins = [], np.zeros(BINS)
@@ -179,6 +193,10 @@ class MaskJudge(Judge):
             valid, predicted = wanted != IGNORED, probabilities.max(1).indices
             pairs = wanted[valid].long() * classes + predicted[valid]
             counts += torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+            if others is not None:
+                other = torch.from_numpy(others[place]).to(task.device)
+                further = other[other != IGNORED].long() * classes + predicted[other != IGNORED]
+                clean_counts += torch.bincount(further, minlength=classes**2).view(classes, classes)
             if edges:
                 boundaries += boundary_counts(predicted, wanted, classes, width)
             chosen = probabilities.gather(1, wanted.long().clamp_max(classes - 1)[:, None]).squeeze(1)[valid]
@@ -191,6 +209,7 @@ class MaskJudge(Judge):
                 bins += metrics.calibration_gaps(confidence, right, BINS)
         found = {
             "counts": counts.cpu().numpy(),
+            "clean_counts": clean_counts.cpu().numpy(),
             "edges": boundaries.cpu().numpy(),
             "loss": float(loss) / max(labelled, 1),
         }

@@ -92,7 +92,7 @@ class TraceJudge(Judge):
             facts |= {"kept": float(kept.mean()), "wrong_among_kept": float(self._contaminated[kept].mean())}
         return {
             "train_score": float(((predicted == observed) | ~known(observed)).all(1).mean()),
-            "noisy_val_score": self._validated(task),
+            **self._validated(task),
             "noisy_val_loss": self._loss(task, self.validation, self.labels.validation)
             if len(self.validation)
             else None,
@@ -194,17 +194,19 @@ class TraceJudge(Judge):
                 found[names[kind]] = float(losses[chosen & shown].mean())
         return found
 
-    def _validated(self, task: Task) -> float | None:
-        """Share of validation problems whose written answer is the observed one."""
-        observed = self.labels.validation
+    def _validated(self, task: Task) -> dict[str, float | None]:
+        """Share of validation problems whose written answer is the observed one, and the clean one."""
+        observed, validation = self.labels.validation, self.dataset.validation
         if not len(observed):
-            return None
-        pairs = zip(self._written(task, self.dataset.validation), self.form.decode(observed), strict=True)
-        return float(
-            np.mean(
-                [self.form.same_answer(self.form.answer(text), self.form.answer(other) or "") for text, other in pairs]
+            return {"noisy_val_score": None, "clean_val_score": None}
+        written = [self.form.answer(each) for each in self._written(task, validation)]
+        found: dict[str, float | None] = {}
+        for name, targets in (("noisy_val_score", observed), ("clean_val_score", validation.targets)):
+            pairs = zip(written, self.form.decode(targets), strict=True)
+            found[name] = float(
+                np.mean([self.form.same_answer(own, self.form.answer(other) or "") for own, other in pairs])
             )
-        )
+        return found
 
     def _loss(self, task: Any, prompts: torch.Tensor, responses: NDArray[np.uint8]) -> float:
         """Nats per token of some responses."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 from noisybench.tracking import Store
+from tests.tracking_server import Server, serving
 
 LONGEST = ("test_web_digits.py", "test_revealed_by_training.py", "test_contracts.py", "test_web_methods.py")
 
@@ -58,6 +60,13 @@ def server_database(tmp_path: Path, empty_database: Path) -> Path:
     """A database for a server."""
     copy_database(empty_database, tmp_path / "server.db")
     return tmp_path / "server.db"
+
+
+@pytest.fixture
+def server(tmp_path: Path, server_database: Path) -> Iterator[Server]:
+    """A tracking server on an SQLite file."""
+    with serving(tmp_path, f"sqlite:///{server_database}") as made:
+        yield made
 
 
 @pytest.fixture

@@ -3,14 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
+import threading
 import time
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +12,12 @@ import pandas
 import pytest
 
 from noisybench import runner
-from noisybench.errors import RunFailed, UserError
+from noisybench.errors import RunFailed, StoreAway, UserError
 from noisybench.metrics import detect
 from noisybench.records import RunRecord
 from noisybench.tracking import Store
 from tests.helpers import facts, prepared_toy, toy_spec, train_toy
+from tests.tracking_server import Server
 
 SMALL = {
     "dataset": {"name": "digits", "train_size": 200, "test_size": 100},
@@ -149,13 +144,16 @@ def test_a_run_deleted_from_the_store_begins_anew(store: Store) -> None:
 
 def test_the_same_run_is_not_trained_by_two(store: Store) -> None:
     spec = toy_spec(**SMALL)
-    spec.folder().mkdir(parents=True)
-    with (
-        runner._Lock(spec.folder() / "lock"),
-        pytest.raises(RunFailed, match="another process is training this very run"),
-    ):
-        execute(spec, store)
-    assert execute(spec, store) == "finished"
+    with runner._alone(spec.folder(), lambda: False) as ours:
+        assert ours
+        assert runner.execute(spec, store, lambda kind, data: None, lambda: True) == "stopped", "it waits for the other"
+        waiting = threading.Thread(target=execute, args=(spec, store))
+        waiting.start()
+        waiting.join(1)
+        assert waiting.is_alive()
+    waiting.join()
+    assert execute(spec, store) == "finished", "by the other, so that nothing is left to train"
+    assert len(store.records()) == 1
 
 
 def test_system_metrics_are_sampled(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,51 +178,6 @@ def test_a_store_that_cannot_be_used_is_refused_at_once(uri: str, message: str) 
     assert time.monotonic() - start < 30, "the refusal must not wait for retries"
 
 
-class Server:
-    """A real MLflow server on its own SQLite file."""
-
-    def __init__(self, folder: Path, database: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.uri = f"http://127.0.0.1:{self.port}"
-        self.command = [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
-            "--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(folder / "artifacts"),
-        ]  # fmt: skip
-        self.log = (folder / "server.log").open("ab")
-
-    def start(self) -> None:
-        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-        self.process = subprocess.Popen(
-            self.command, stdout=self.log, stderr=self.log, env=environment, start_new_session=True
-        )
-        for _ in range(600):
-            assert self.process.poll() is None, Path(self.log.name).read_text()
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.1)
-        raise TimeoutError(self.log.name)
-
-    def stop(self) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
-@pytest.fixture
-def server(tmp_path: Path, server_database: Path) -> Iterator[Server]:
-    made = Server(tmp_path, server_database)
-    try:
-        made.start()
-        yield made
-    finally:
-        made.stop()
-        made.log.close()
-
-
 def test_a_real_server_and_its_absence(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tracked over HTTP; when the server dies in the middle, training ends, and the records follow without training."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
@@ -243,7 +196,7 @@ def test_a_real_server_and_its_absence(server: Server, monkeypatch: pytest.Monke
         if data["epoch"] == 1:
             server.stop()
 
-    with pytest.raises(RunFailed, match="training is done, but the store does not take the records"):
+    with pytest.raises(StoreAway, match="training is done, but the store does not take the records"):
         runner.execute(second, store, report, lambda: False)
     assert epochs == [0, 1, 2]
     kept = json.loads((second.folder() / "facts" / "record.json").read_text())

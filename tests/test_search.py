@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -14,16 +17,19 @@ import optuna
 import pytest
 
 from noisybench.errors import UserError
-from noisybench.search import open_study, over, read_search
+from noisybench.runner import prepare
+from noisybench.searches.question import Search, read_searches
+from noisybench.searches.study import asked, open_study, over
 from noisybench.tracking import Store
+from tests import postgres
+from tests.conftest import copy_database
 
 SMALL = ["budget.epochs=3", "dataset.train_size=200", "dataset.test_size=100", "execution.system_metrics=false"]
 
 
 @pytest.fixture(autouse=True)
-def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+def database(tmp_path: Path, empty_database: Path) -> None:
+    copy_database(empty_database, tmp_path / "mlflow.db")
 
 
 def command(*arguments: str) -> subprocess.Popen[str]:
@@ -38,10 +44,10 @@ def study_of(name: str) -> optuna.Study:
 
 
 def test_the_space_is_what_parameters_declare() -> None:
-    found = read_search("digits", ["mitigations=mixup+elr"])
+    (found,) = read_searches("digits", ["mitigations=mixup+elr"])
     assert set(found.space) == {"mixup.alpha", "elr.beta", "elr.strength"}
     assert (found.space["elr.beta"].low, found.space["elr.beta"].high) == (0.5, 0.99)
-    own = read_search("digits", ["mitigations=bootstrapping", "space.bootstrapping.mode={choices: [soft, hard]}"])
+    (own,) = read_searches("digits", ["mitigations=bootstrapping", "space.bootstrapping.mode={choices: [soft, hard]}"])
     assert own.space["bootstrapping.mode"].choices == ("soft", "hard")
     assert own.defaults == {"bootstrapping.mode": "hard"}
     spec = own.spec({"bootstrapping.mode": "soft"}, 7)
@@ -62,31 +68,72 @@ def test_the_space_is_what_parameters_declare() -> None:
         ("digits-elr", ["seeds=[0]"], "also choose the configuration"),
         ("digits-elr", ["dataset=digits,scenes"], "one cell and one stack"),
         ("digits", [], "no parameter with a declared range"),
+        ("digits-elr", ["objective=test"], "one of noisy_val, clean_val.*nothing is ever chosen by the test split"),
+        ("digits-elr", ["objective=[noisy_val,cost]", "pruner=median"], "no trial can be stopped early"),
+        ("quickstart", ["space.elr.betta=[0.5,0.9]"], r"no stack of quickstart .*did you mean `elr\.beta`"),
     ],
 )
 def test_searches_that_make_no_sense_are_refused(name: str, arguments: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        read_search(name, arguments)
+        read_searches(name, arguments)
+
+
+def test_a_suite_is_searched_stack_by_stack() -> None:
+    found = read_searches("quickstart", ["trials=7", "space.elr.beta=[0.5,0.9]", "budget.epochs=4"])
+    by_stack = {each.stack: each for each in found}
+    assert {each.trials for each in found} == {7}, "equally many for every stack"
+    assert set(by_stack["elr"].space) == {"elr.beta"}
+    assert not by_stack["cross_entropy"].space, "nothing to search"
+    assert {each.spec({}, 0).budget.epochs for each in found} == {4}
+    assert len({each.name for each in found}) == len(found)
+    for each in found:
+        assert Search.from_dict(json.loads(json.dumps(each.as_dict()))).meaning() == each.meaning()
+
+
+def test_a_tuned_stack_says_so_and_by_whose_labels() -> None:
+    (noisy,) = read_searches("digits-elr", [])
+    (clean,) = read_searches("digits-elr", ["objective=clean_val"])
+    assert noisy.final(noisy.defaults, 0).stack == "elr"
+    changed = {**noisy.defaults, "elr.beta": 0.8}
+    assert noisy.final(changed, 0).stack == "elr(beta=0.8)+tuned(trials=20)"
+    assert clean.final(changed, 0).stack == "elr(beta=0.8)+tuned(trials=20, validation=clean)"
+    assert prepare(clean.final(changed, 0)).stack.knowledge == ("clean_validation",)
+    assert prepare(noisy.final(changed, 0)).stack.knowledge == ()
 
 
 def test_a_study_answers_one_question_alone() -> None:
-    first = read_search("digits-elr", SMALL)
+    (first,) = read_searches("digits-elr", SMALL)
     open_study(first, "mine", None)
     open_study(first, "mine", None)
-    changed = read_search("digits-elr", [*SMALL, "space.elr.beta=[0.5,0.6]"])
+    (changed,) = read_searches("digits-elr", [*SMALL, "space.elr.beta=[0.5,0.6]"])
     with pytest.raises(
         UserError, match=r"another question \(elr\.beta: .*0\.99.* -> .*0\.6.*strength.* -> not searched"
     ):
         open_study(changed, "mine", None)
+    assert [each.meaning() for each in asked("mine", None)] == [first.meaning()]
+    with pytest.raises(UserError, match=r"no search is named `nine` in .*did you mean `mine`"):
+        asked("nine", None)
+
+
+def test_storages_that_cannot_be_used(tmp_path: Path) -> None:
+    (search,) = read_searches("digits-elr", SMALL)
     with pytest.raises(UserError, match="the storage postgresql://localhost/none cannot be used"):
-        open_study(first, "mine", "postgresql://me:secret@localhost/none")
+        open_study(search, "mine", "postgresql://me:secret@localhost/none")
+    with pytest.raises(UserError, match=r"nowhere.*cannot be used"):
+        open_study(search, "mine", f"sqlite:///{tmp_path}/nowhere/studies.db")
+    open_study(search, "mine", f"sqlite:///{tmp_path}/old.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+        connection.execute("update alembic_version set version_num = 'v2.4.0.a'")
+        connection.commit()
+    with pytest.raises(UserError, match="not those of this version of Optuna"):
+        open_study(search, "mine", f"sqlite:///{tmp_path}/old.db")
 
 
 def test_a_search_ends_with_the_best_and_the_defaults_under_fresh_seeds() -> None:
     process = command("digits-elr", "trials=3", "rerun_seeds=[0,1]", "pruner=none")
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
-    assert "3 complete. Validation chose these values" in output
+    assert "3 complete; 9 epochs trained\nValidation chose these values" in output
     study = study_of("digits-elr elr")
     assert study.trials[0].params == {"elr.beta": 0.7, "elr.strength": 3.0}, "the defaults come first"
     ranked = Store().records()
@@ -119,3 +166,51 @@ def test_a_killed_search_goes_on_where_it_was() -> None:
     assert len(after) == 4
     assert {each.number: each.params for each in after}.items() >= before.items(), "nothing is lost or repeated"
     assert len({tuple(each.params.values()) for each in after}) == 4
+
+
+def test_accuracy_against_cost_keeps_all_that_nothing_beats() -> None:
+    process = command(
+        "digits-elr", "trials=3", "rerun_seeds=[0]", "objective=[clean_val,cost]", "space.elr.beta=[0.5,0.9]"
+    )
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    study = study_of("digits-elr elr")
+    assert [each.name for each in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert all(each.values[1] > 0 for each in study.trials)
+    ranked = Store().records()
+    tuned = [each for each in ranked if "tuned" in each.stack]
+    assert len(tuned) == len([each for each in study.best_trials if not each.user_attrs.get("defaults")])
+    assert all(each.knowledge == ["clean_validation"] for each in tuned), "what chose them is told"
+
+
+def test_two_processes_on_one_study_in_postgresql_survive_a_kill() -> None:
+    with postgres.running() as server:
+        arguments = (
+            "digits-elr",
+            "trials=5",
+            "rerun_seeds=[0]",
+            "pruner=none",
+            "heartbeat=3",
+            "--storage",
+            server.studies,
+        )
+        first, second = command(*arguments), command(*arguments)
+        assert first.stdout is not None
+        told = list(itertools.takewhile(lambda line: not line.startswith("[1/5]"), first.stdout))
+        os.killpg(first.pid, signal.SIGKILL)
+        first.wait()
+        first.stdout.close()
+        output = second.communicate(timeout=300)[0]
+        assert second.returncode == 0, (output, told)
+        storage = optuna.storages.RDBStorage(server.studies)
+        ended = over(optuna.load_study(study_name="digits-elr elr", storage=storage))
+        storage.remove_session()
+        storage.engine.dispose()
+        assert [each.state.name for each in ended] == ["COMPLETE"] * 5
+        assert len({tuple(each.params.values()) for each in ended}) == 5, "none is trained twice"
+        resumed = subprocess.run(
+            [sys.executable, "-m", "noisybench", "search", "resume", "digits-elr elr", "--storage", server.studies],
+            capture_output=True, text=True, timeout=200, check=False,
+        )  # fmt: skip
+        assert resumed.returncode == 0, resumed.stderr
+        assert "0 s: 0 finished, 2 were finished already" in resumed.stdout

@@ -1,0 +1,28 @@
+"""How a stack's parameters were chosen."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from noisybench.mitigation import Mitigation
+from noisybench.parameters import parameter
+
+
+class Tuned(Mitigation):
+    """Says that a search has chosen the stack's parameters, and by what; changes nothing in training.
+
+    `noisybench search` puts it behind the configurations that it trains anew, so that nobody takes a tuned stack for
+    one with its defaults, nor one that clean validation labels have chosen for one that never saw any.
+    """
+
+    tasks = ("classification", "segmentation", "chain_of_thought")
+
+    trials: int = parameter(20, ge=1, help="configurations that were tried", shown=True)
+    validation: Literal["noisy", "clean"] = parameter(
+        "noisy", help="labels of the validation split that chose among them; clean ones are knowledge"
+    )
+
+    @property
+    def knowledge(self) -> tuple[str, ...]:
+        """Clean validation labels, where they chose."""
+        return ("clean_validation",) if self.validation == "clean" else ()

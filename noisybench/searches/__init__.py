@@ -1,0 +1,1 @@
+"""Searches with Optuna: what is asked (`question`), the studies (`study`), and who trains their trials (`driver`)."""

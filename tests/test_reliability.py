@@ -1,0 +1,132 @@
+"""Whatever is killed in the middle: after the same commands again, the records are those of an undisturbed suite or search."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from noisybench.bench import read_suite
+from noisybench.runner import prepare
+from noisybench.tracking import Store
+from tests import postgres
+from tests.helpers import train_toy
+from tests.postgres import Postgres
+from tests.tracking_server import Server, serving
+
+WRITERS = 4
+RUNS = 200 if os.environ.get("NOISYBENCH_SLOW") else 12
+SUITE = """
+base: {recipe: digits, budget: {epochs: 2}, execution: {system_metrics: false}}
+datasets: [{name: digits, train_size: 200, test_size: 100}]
+stacks: [cross_entropy]
+"""
+
+
+@pytest.fixture(scope="module")
+def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Postgres, Server]]:
+    """A tracking server over PostgreSQL."""
+    with postgres.running() as database, serving(tmp_path_factory.mktemp("server"), database.url) as server:
+        yield database, server
+
+
+def started(*arguments: str, uri: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "noisybench", *arguments], text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        env={**os.environ, "MLFLOW_TRACKING_URI": uri, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"},
+    )  # fmt: skip
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 200) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_four_writers_lose_and_double_nothing_while_everything_is_killed_once(
+    services: tuple[Postgres, Server], tmp_path: Path
+) -> None:
+    database, server = services
+    (tmp_path / "suite.yaml").write_text(f"{SUITE}seeds: {list(range(RUNS))}\n")
+    specs = read_suite("suite.yaml")
+    commands = [
+        ("bench", "suite.yaml", "--part", f"{part}/{WRITERS}", "--workers", "1") for part in range(1, WRITERS + 1)
+    ]
+    store = Store(server.uri)
+
+    writers = [started(*each, uri=server.uri) for each in commands]
+    wait_until(lambda: len(store.finished()) >= 2)
+    (trained,) = [each for each in psutil.Process(writers[0].pid).children(recursive=True) if not each.children()][-1:]
+    with contextlib.suppress(psutil.NoSuchProcess):
+        trained.kill()
+    os.killpg(writers[1].pid, signal.SIGKILL)
+    database.stop("immediate")
+    time.sleep(1)
+    database.start()
+    server.stop()
+    server.start()
+    for each in writers:
+        output = each.communicate(timeout=2000)[0]
+        assert "Traceback" not in output
+    for _ in range(3):
+        again = [started(*each, uri=server.uri) for each in commands]
+        outputs = [each.communicate(timeout=2000)[0] for each in again]
+        if not any(each.returncode for each in again):
+            break
+    assert not any(each.returncode for each in again), outputs
+
+    records = store.records()
+    assert sorted(each.identity for each in records) == sorted(each.identity for each in specs), "none lost, none twice"
+    assert all(len(each.rows) == 2 for each in records)
+    found = {each.identity: each.weights_sha256 for each in records}
+    for spec in specs[:: RUNS // 6]:
+        undisturbed = train_toy(prepare(spec), tmp_path / "undisturbed" / spec.identity)
+        assert undisturbed.record({}).weights_sha256 == found[spec.identity]
+
+
+def test_a_search_survives_its_services(services: tuple[Postgres, Server]) -> None:
+    database, server = services
+    arguments = (
+        "search", "digits-elr", "trials=5", "pruner=none", "heartbeat=2", "rerun_seeds=[0]", "budget.epochs=4",
+        "dataset.train_size=200", "dataset.test_size=100", "execution.system_metrics=false", "--workers", "1",
+    )  # fmt: skip
+
+    def lines(process: subprocess.Popen[str], mark: str) -> str:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line.startswith(mark):
+                return line
+        return ""
+
+    searching = started(*arguments, "--storage", database.studies, uri=server.uri)
+    assert lines(searching, "[1/5]")
+    database.stop("immediate")
+    output = searching.communicate(timeout=200)[0]
+    assert searching.returncode == 2, output
+    assert "cannot be used" in output or "the search has stopped" in output
+    assert "Traceback" not in output
+    database.start()
+
+    searching = started(*arguments, "--storage", database.studies, uri=server.uri)
+    assert lines(searching, "[1/5]")
+    server.stop()
+    output = searching.communicate(timeout=200)[0]
+    assert searching.returncode == 2, output
+    assert "the search has stopped: " in output
+    server.start()
+
+    searching = started(*arguments, "--storage", database.studies, uri=server.uri)
+    output = searching.communicate(timeout=300)[0]
+    assert searching.returncode == 0, output
+    assert "5 complete" in output
+    assert "2 finished, 0 were finished already" in output

@@ -1,0 +1,59 @@
+"""An MLflow server that a test starts, kills and starts again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.postgres import free_port
+
+
+class Server:
+    """A real MLflow server over a database of its own, in a process group of its own."""
+
+    def __init__(self, folder: Path, database: str) -> None:
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.command = [
+            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
+            "--backend-store-uri", database, "--artifacts-destination", str(folder / "artifacts"),
+        ]  # fmt: skip
+        self.log = (folder / "server.log").open("ab")
+
+    def start(self) -> None:
+        environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+        self.process = subprocess.Popen(
+            self.command, stdout=self.log, stderr=self.log, env=environment, start_new_session=True
+        )
+        for _ in range(600):
+            assert self.process.poll() is None, Path(self.log.name).read_text()
+            try:
+                urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
+                return
+            except OSError:
+                time.sleep(0.1)
+        raise TimeoutError(self.log.name)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+@contextmanager
+def serving(folder: Path, database: str) -> Iterator[Server]:
+    """A server while inside; artifacts go below the folder."""
+    made = Server(folder, database)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+        made.log.close()
