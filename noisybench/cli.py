@@ -110,11 +110,12 @@ def search(
     from noisybench.tracking import Store
 
     if name == "resume":
-        if len(overrides or []) > 1:
+        names = [*([study] if study else []), *(overrides or [])]
+        if len(names) > 1:
             raise UserError(
                 "search resume: give the name of one study, or none for all; their settings are noted in them"
             )
-        searches = asked((overrides or [study])[0], storage)
+        searches = asked(names[0] if names else None, storage)
     else:
         searches = read_searches(name, overrides or [])
         if study is not None and len(searches) > 1:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from noisybench.errors import UserError, nearest
 from noisybench.searches.question import PRUNERS, SAMPLERS, Search
@@ -21,6 +21,9 @@ from noisybench.spec import WORKSPACE
 
 if TYPE_CHECKING:
     import optuna
+
+DIRECTIONS: tuple[Literal["maximize", "minimize"], ...] = ("maximize", "minimize")
+"""Of a validation score and of cost."""
 
 INTERRUPTED = "interrupted"
 """Reason of a failed trial that is to be tried again."""
@@ -85,7 +88,7 @@ def open_study(search: Search, name: str, url: str | None) -> optuna.Study:
         study = optuna.create_study(
             storage=storage,
             study_name=name,
-            directions=["maximize", "minimize"][: len(search.objective)],
+            directions=DIRECTIONS[: len(search.objective)],
             load_if_exists=True,
             pruner=getattr(optuna.pruners, PRUNERS[search.pruner])(),
         )
