@@ -21,7 +21,7 @@ from noisybench.runner import prepare
 from tests.helpers import TOY_DATA, facts, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
 STANDARD_KEYS = {
-    "train_loss", "train_accuracy", "noisy_val_accuracy", "noisy_val_loss", "test_accuracy", "test_loss",
+    "train_loss", "train_accuracy", "noisy_val_accuracy", "noisy_val_loss", "clean_val_accuracy", "test_accuracy", "test_loss",
     "memorised", "recovered", "detection_auroc", "learning_rate", "seconds",
 }  # fmt: skip
 
