@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pytorch_lightning import Callback
 from torch import Tensor, nn
@@ -108,6 +108,11 @@ class Mitigation(Parameterised, Callback):
     """Whether its `wrap` has every network of several trained by the rest of the stack."""
     initialises: ClassVar[bool] = False
     """Whether it gives the networks their initial weights, which a pre-trained backbone has already."""
+
+    across_devices: ClassVar[Mapping[str, Literal["rows", "sum"]] | None] = None
+    """How it trains on several devices, each with its share of a batch: None where it does not, else how what it writes
+    into `state` during an epoch is brought together, `rows` of examples or a `sum`. What it computes between epochs is the same
+    everywhere."""
 
     known: Knowledge
 

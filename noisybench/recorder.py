@@ -96,11 +96,13 @@ class Recorder(Callback):
         self._clock(pl_module)
         partial = self.folder / "checkpoint.partial"
         trainer.save_checkpoint(partial)
-        partial.replace(self.folder / "checkpoint.ckpt")
+        if trainer.is_global_zero:
+            partial.replace(self.folder / "checkpoint.ckpt")
         self._send(self.rows[-1:])
         self._report("epoch", told(self.rows, trainer.max_epochs))
-        if self._stop() and trainer.current_epoch + 1 < (trainer.max_epochs or 0):
-            trainer.should_stop = True
+        # Of several processes the first one is asked to stop, and all do.
+        if trainer.strategy.reduce_boolean_decision(self._stop(), all=False):
+            trainer.should_stop = trainer.current_epoch + 1 < (trainer.max_epochs or 0)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Refine, and take the final predictions, unless the run was interrupted."""
@@ -204,7 +206,9 @@ class Recorder(Callback):
         wall, process = time.perf_counter(), time.process_time()
         on_gpu = task.device.type != "cpu"
         self._spent["wall"] += wall - self._wall
-        self._spent["device"] += wall - self._wall if on_gpu else process - self._process
+        # The other devices are busy, or wait, just as long.
+        spent = wall - self._wall if on_gpu else process - self._process
+        self._spent["device"] += spent * task.budget.devices
         self._spent["train"] += task.train_seconds
         self._spent["examples"] += task.examples_seen
         task.train_seconds, task.examples_seen = 0.0, 0

@@ -10,6 +10,7 @@ import logging
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import time
 import traceback
@@ -37,6 +38,7 @@ from noisybench.registry import find
 from noisybench.spec import WORKSPACE, RunSpec
 from noisybench.stack import Stack
 from noisybench.task import Task
+from noisybench.together import batch_statistics, together
 from noisybench.tracking import Store
 from noisybench.training_set import HeldOut, LazyTensor, TrainingSet
 
@@ -78,11 +80,26 @@ def prepare(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | No
             for each in stack.mitigations
             for problem in each.check(network, spec.budget, len(applied.train))
         ]
+    if spec.budget.devices > 1:
+        problems += _check_devices(spec, stack, task_class)
     if problems:
         raise UserError(*problems)
     for mitigation in stack.mitigations:
         mitigation.known = Knowledge(facts, mitigation.knowledge)
     return Prepared(spec, applied, labels, stack)
+
+
+def _check_devices(spec: RunSpec, stack: Stack, task_class: type[Task]) -> list[str]:
+    """Problems of a run on several devices."""
+    problems = (
+        [] if task_class.across_devices else [f"budget.devices: the task {spec.task.name} trains on one device alone"]
+    )
+    alone = [public_name(each) for each in stack.mitigations if each.across_devices is None]
+    if alone:
+        problems.append(f"budget.devices: {', '.join(alone)} trains on one device alone")
+    if spec.budget.batch_size < spec.budget.devices:
+        problems.append(f"budget.batch_size: {spec.budget.devices} devices need batches of at least as many examples")
+    return problems
 
 
 def offered_knowledge(labels: LabelSet, dataset: Dataset) -> dict[str, Any]:
@@ -289,16 +306,34 @@ def train(
     task: Task = task_class(spec.budget, spec.seed, training_set, prepared.stack, **spec.task.parameters)
     task.loaders = spec.execution.loaders
     recorder = Recorder(prepared, task.judge(prepared), folder, send, report, stop)
-    trainer = _trainer(spec, [*prepared.stack.mitigations, recorder])
+    with together(spec, _train_beside, (spec, folder)) as devices:
+        _fit(task, recorder, devices, Auxiliaries(auxiliary_folder or folder / "auxiliary", report, stop, finished))
+    return recorder
+
+
+def _train_beside(spec: RunSpec, folder: Path) -> None:
+    """Body of the process of a further device: the same run, of which the first process alone tells."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    train(prepare(spec), folder, lambda rows: None, lambda kind, data: None, lambda: False)
+
+
+def _fit(task: Task, recorder: Recorder, devices: dict[str, Any], auxiliaries: Auxiliaries) -> None:
+    spec, stack, folder = recorder.prepared.spec, recorder.prepared.stack, recorder.folder
+    trainer = _trainer(spec, [*stack.mitigations, recorder], devices)
+    on_processors = trainer.strategy.root_device.type == "cpu"
+    if spec.budget.devices > 1 and on_processors and batch_statistics(task.networks):
+        raise RunFailed(
+            "budget.devices: batch normalisation is shared among GPUs, not among processors; take a network without it"
+        )
     task.to(trainer.strategy.root_device)
-    task.auxiliaries = Auxiliaries(auxiliary_folder or folder / "auxiliary", report, stop, finished)
+    task.auxiliaries = auxiliaries
     try:
         task.prepare()
         task.adapt()
-        for mitigation in prepared.stack.mitigations:
-            mitigation.prepare(task, training_set)
+        for mitigation in stack.mitigations:
+            mitigation.prepare(task, task.training_set)
     except Interrupted:
-        return recorder
+        return
     recorder.charge(task.auxiliaries.charges)
     checkpoint = folder / "checkpoint.ckpt"
     with warnings.catch_warnings():
@@ -309,7 +344,6 @@ def train(
         # Killed after its last checkpoint, before it was recorded: Lightning has nothing left to fit, and skips the end.
         task.to(trainer.strategy.root_device)
         recorder.on_train_end(trainer, task)
-    return recorder
 
 
 def _training_set(prepared: Prepared) -> TrainingSet:
@@ -327,10 +361,10 @@ def _training_set(prepared: Prepared) -> TrainingSet:
     )
 
 
-def _trainer(spec: RunSpec, callbacks: list[Callback]) -> Trainer:
+def _trainer(spec: RunSpec, callbacks: list[Callback], devices: dict[str, Any]) -> Trainer:
     return Trainer(
         accelerator=spec.execution.device,
-        devices=1,
+        **devices,
         max_epochs=spec.budget.epochs,
         callbacks=callbacks,
         logger=False,

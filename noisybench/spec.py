@@ -59,6 +59,10 @@ class Budget(pydantic.BaseModel):
     precision: Literal["float32", "bfloat16"] = "float32"
     channels_last: bool = False
     compile: bool = False
+    devices: int = pydantic.Field(1, ge=1)
+    """GPUs (or processes on a processor) that share every batch."""
+    strategy: Literal["ddp"] = "ddp"
+    """How they do: data parallelism, each with the whole network."""
 
     @pydantic.model_validator(mode="after")
     def _consistent(self) -> Budget:
@@ -67,6 +71,12 @@ class Budget(pydantic.BaseModel):
         if (self.schedule == "multistep") != bool(self.milestones):
             raise ValueError("milestones and the schedule multistep need each other")
         return self
+
+    def identity(self) -> dict[str, Any]:
+        """As JSON-like data; what came later leaves no trace at its default, so that earlier runs keep their identity."""
+        data = self.model_dump(mode="json")
+        later = ("devices", "strategy") if self.devices == 1 else ()
+        return {key: value for key, value in data.items() if key not in later}
 
 
 class Execution(pydantic.BaseModel):
@@ -159,7 +169,7 @@ class RunSpec:
             "dataset": self.dataset.identity(),
             "noise": self.noise.identity(),
             "mitigations": [each.identity() for each in self.mitigations],
-            "budget": self.budget.model_dump(mode="json"),
+            "budget": self.budget.identity(),
             "seed": self.seed,
         }
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:20]
@@ -172,7 +182,7 @@ class RunSpec:
     @property
     def budget_hash(self) -> str:
         """Hash of task and budget: runs are only compared where it is equal."""
-        meaning = {"task": self.task.identity(), "budget": self.budget.model_dump(mode="json")}
+        meaning = {"task": self.task.identity(), "budget": self.budget.identity()}
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:12]
 
     @property

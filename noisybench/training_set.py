@@ -141,6 +141,30 @@ class Batch:
         """The same batch with other inputs."""
         return replace(self, views=views)
 
+    def share(self, rank: int, count: int) -> Batch:
+        """The examples of one of so many devices: of pixels, those of whole images."""
+        images = len(self.inputs)
+        low, high = images * rank // count, images * (rank + 1) // count
+        labels = slice(low * len(self.observed) // images, high * len(self.observed) // images)
+
+        def cut(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values[labels]
+
+        return replace(
+            self,
+            views={name: view[low:high] for name, view in self.views.items()},
+            observed=self.observed[labels],
+            index=self.index[labels],
+            soft=cut(self.soft),
+            valid=cut(self.valid),
+            inside=cut(self.inside),
+        )
+
+    @property
+    def labelled(self) -> Tensor | int:
+        """How many labels there are."""
+        return len(self.observed) if self.valid is None else self.valid.sum()
+
     def relabelled(self, observed: Tensor, valid: Tensor | None) -> Batch:
         """The same batch with other labels in the place of the observed ones."""
         return replace(self, observed=observed, valid=valid)

@@ -180,7 +180,9 @@ class Pool:
         receiver, sender = self._ctx.Pipe(duplex=False)
         stop = self._ctx.Event()
         process = self._ctx.Process(
-            target=_run, args=(sender, spec, self._uri, stop, os.getcwd(), self._environment), daemon=True
+            target=_run,
+            args=(sender, spec, self._uri, stop, os.getcwd(), self._environment),
+            daemon=spec.budget.devices == 1,  # a daemon may have no processes of its own
         )
         process.start()
         sender.close()

@@ -7,3 +7,5 @@ from noisybench.tasks._images import ImageTask
 
 class Classification(ImageTask):
     """One class per image: cross-entropy, batched augmentation, accuracy of the deployed network."""
+
+    across_devices = True

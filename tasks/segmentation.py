@@ -36,6 +36,7 @@ class Segmentation(NormalisedTask):
     """
 
     judge = MaskJudge
+    across_devices = True
 
     background: bool = parameter(False, help="count the background in the mean IoU as well")
 

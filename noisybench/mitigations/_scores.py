@@ -53,7 +53,7 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
             "inputs": data.inputs_digest,
             "targets": data.targets_digest,
             "classes": data.num_classes,
-            "budget": task.budget.model_dump(mode="json"),
+            "budget": task.budget.identity(),
             **({"start": weights_digest(task.pretrained)} if task.pretrained else {}),
             **({"adapted": adapted} if (adapted := _adapted(task.stack)) else {}),
             **meaning,

@@ -50,6 +50,7 @@ class ADELE(Mitigation):
     """
 
     tasks = ("segmentation",)
+    across_devices = {"counts": "sum"}
 
     correct: bool = parameter(True, help="the first element: labels are corrected")
     consistency: float = parameter(0.0, ge=0, low=0.0, high=2.0, help="weight of the second element; the paper has 1")

@@ -17,6 +17,7 @@ class LabelSmoothing(Mitigation):
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
+    across_devices = {}
 
     smoothing: float = parameter(0.1, ge=0, lt=1, low=0.02, high=0.6, help="share of the uniform distribution")
 

@@ -16,6 +16,7 @@ class Tuned(Mitigation):
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
+    across_devices = {}
 
     trials: int = parameter(20, ge=1, help="configurations that were tried", shown=True)
     validation: Literal["noisy", "clean"] = parameter(
