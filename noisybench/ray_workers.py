@@ -7,6 +7,7 @@ its memory to itself and gives the same bits, and the heavy imports are paid onc
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
 from collections.abc import Iterator, Sequence
@@ -75,7 +76,7 @@ def _reach(address: str) -> None:
 
 
 class Ray:
-    """A cluster whose cores and GPUs runs share, each as `execution.threads` and `execution.gpus` say.
+    """A cluster whose cores and GPUs runs share, each as its `cores` and `gpus` say.
 
     Args:
         machines: resources of each.
@@ -90,17 +91,16 @@ class Ray:
         Raises:
             UserError: one run fits on none of them.
         """
-        threads = max(spec.execution.threads for spec in specs)
-        counts = [int(each.get("CPU", 0) // threads) for each in self._machines]
-        if self._needs_gpu(specs[0]):
-            share = max(spec.execution.gpus for spec in specs)
-            counts = [
-                min(count, int(each.get("GPU", 0) / share)) for count, each in zip(counts, self._machines, strict=True)
-            ]
-        if not sum(counts):
-            also = " and a GPU" if self._needs_gpu(specs[0]) else ""
-            raise UserError(f"execution: a run needs {threads} cores{also}, but no machine of the cluster has them")
-        return sum(counts)
+        cores = max(spec.cores for spec in specs)
+        gpus = max(spec.gpus for spec in specs) if self._needs_gpu(specs[0]) else 0
+        fitting = sum(
+            int(min(each.get("CPU", 0) / cores, each.get("GPU", 0) / gpus if gpus else math.inf))
+            for each in self._machines
+        )
+        if not fitting:
+            also = f" and {gpus:g} GPUs" if gpus else ""
+            raise UserError(f"execution: a run needs {cores} cores{also}, but no machine of the cluster has them")
+        return fitting
 
     def _needs_gpu(self, spec: RunSpec) -> bool:
         has = any(each.get("GPU", 0) for each in self._machines)
@@ -128,10 +128,8 @@ class RayRuns:
 
     def start(self, spec: RunSpec) -> Event:
         """Begin a run wherever there is room."""
-        gpus = spec.execution.gpus if self._needs_gpu(spec) else 0
-        task = self._serve.options(
-            num_cpus=spec.execution.threads, num_gpus=gpus, max_retries=0, scheduling_strategy="SPREAD"
-        )
+        gpus = spec.gpus if self._needs_gpu(spec) else 0
+        task = self._serve.options(num_cpus=spec.cores, num_gpus=gpus, max_retries=0, scheduling_strategy="SPREAD")
         own = {name: value for name, value in os.environ.items() if name.startswith(("NOISYBENCH_", "MLFLOW_"))}
         self._running[task.remote(spec, self._uri, os.getcwd(), own, self._mailbox)] = spec
         return Event(spec, "start")

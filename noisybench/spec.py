@@ -175,6 +175,16 @@ class RunSpec:
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:20]
 
     @property
+    def cores(self) -> int:
+        """How many cores it needs, those of further processes included."""
+        return self.execution.threads * self.budget.devices
+
+    @property
+    def gpus(self) -> float:
+        """How many GPUs it needs where it uses any: a share of one, or several."""
+        return self.execution.gpus if self.budget.devices == 1 else self.budget.devices
+
+    @property
     def stack(self) -> str:
         """The stack of mitigations as people write it, e.g. ``mixup+gce(q=0.5)``."""
         return "+".join(each.label() for each in self.mitigations)

@@ -88,10 +88,9 @@ class Local:
     def capacity(self, specs: Sequence[RunSpec], gpu: bool) -> int:
         """As many as cores allow at each run's threads; on a GPU, as its share of it allows."""
         if gpu:
-            return max(1, int(1 / max(spec.execution.gpus for spec in specs)))
+            return max(1, int(1 / max((spec.gpus for spec in specs), default=1)))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        threads = max((spec.execution.threads for spec in specs), default=1)
-        return max(1, cores // threads)
+        return max(1, cores // max((spec.cores for spec in specs), default=1))
 
     def pool(self, uri: str) -> Pool:
         """No processes yet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from noisybench.bench import read_suite
@@ -185,7 +186,7 @@ def read_searches(name: str, arguments: Sequence[str]) -> list[Search]:
             settings[path[0]] = values if len(values) > 1 else values[0]
         else:
             rest.append(argument)
-    stem = name.rpartition("/")[2].rpartition(".yaml")[0] or name
+    stem = Path(name).stem
     if "suite" in raw:
         return _of_suite(stem, raw["suite"], rest, space, settings)
     base = dict(raw["base"] or {})

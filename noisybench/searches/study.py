@@ -30,8 +30,12 @@ INTERRUPTED = "interrupted"
 
 
 @contextlib.contextmanager
-def reaching(url: str) -> Iterator[None]:
+def reaching(url: str, opening: bool = False) -> Iterator[None]:
     """Turn what a storage says when it cannot be used, now or any more, into an answer.
+
+    Args:
+        url: of the storage.
+        opening: it is opened just now, where also its address, its driver or its tables may be wrong.
 
     Raises:
         UserError: it cannot be used.
@@ -39,11 +43,13 @@ def reaching(url: str) -> Iterator[None]:
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
+    kinds: tuple[type[Exception], ...] = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
+    if opening:
+        kinds = (*kinds, RuntimeError, ImportError, ValueError)
     try:
         yield
-    except (optuna.exceptions.StorageInternalError, SQLAlchemyError, RuntimeError, ImportError, ValueError) as error:
-        cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
-        text = str(cause or error).strip()
+    except kinds as error:
+        text = str(error.__cause__ or error).strip()
         reason = text.splitlines()[0][:200] if text else type(error).__name__
         if "no longer compatible" in text or "revision" in text or "upgrade" in text.lower():
             reason = (
@@ -83,7 +89,7 @@ def open_study(search: Search, name: str, url: str | None) -> optuna.Study:
     """
     import optuna
 
-    with reaching(address(url)):
+    with reaching(address(url), opening=True):
         storage = _storage(address(url), search.heartbeat)
         study = optuna.create_study(
             storage=storage,
@@ -105,7 +111,7 @@ def asked(name: str | None, url: str | None) -> list[Search]:
     Raises:
         UserError: there is no such study, or none at all.
     """
-    with reaching(address(url)):
+    with reaching(address(url), opening=True):
         storage = _storage(address(url), 60)
         attributes = {
             each.study_name: storage.get_study_user_attrs(each._study_id) for each in storage.get_all_studies()
