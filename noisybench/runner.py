@@ -206,7 +206,7 @@ def _earlier(folder: Path) -> str | None:
 def _publish(store: Store, run_id: str, record: RunRecord, facts: Path, folder: Path) -> str:
     try:
         store.finish(run_id, record, facts)
-    except Exception as error:
+    except (StoreAway, OSError) as error:  # away, or without room for the files
         raise StoreAway(
             f"training is done, but the store does not take the records ({str(error).splitlines()[0][:200]}); they are kept "
             f"in {facts} and will be sent, without training again, by the same command"

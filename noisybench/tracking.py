@@ -210,6 +210,7 @@ class Store:
         for start in range(0, len(metrics), 1000):
             self.client.log_batch(run_id, metrics=metrics[start : start + 1000])
 
+    @_answering
     def finish(self, run_id: str, record: RunRecord, folder: Path) -> None:
         """Complete a run: all rows, summary metrics and every file of ``folder`` as artifacts."""
         from mlflow.entities import Metric

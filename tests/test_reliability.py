@@ -46,6 +46,27 @@ def started(*arguments: str, uri: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def kill_a_run(command: subprocess.Popen[str]) -> None:
+    """Kill the process that trains one of a command's runs, which its fork server has begun."""
+
+    def trained() -> list[psutil.Process]:
+        servers = [each for each in psutil.Process(command.pid).children() if "forkserver" in " ".join(each.cmdline())]
+        return [run for server in servers for run in server.children()]
+
+    wait_until(trained)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        trained()[0].kill()
+
+
+def lines(process: subprocess.Popen[str], mark: str) -> str:
+    """Read what a command tells up to the line that starts with ``mark``."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith(mark):
+            return line
+    return ""
+
+
 def wait_until(condition: Callable[[], object], seconds: float = 200) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -65,10 +86,8 @@ def test_four_writers_lose_and_double_nothing_while_everything_is_killed_once(
     store = Store(server.uri)
 
     writers = [started(*each, uri=server.uri) for each in commands]
-    wait_until(lambda: len(store.finished()) >= 2)
-    (trained,) = [each for each in psutil.Process(writers[0].pid).children(recursive=True) if not each.children()][-1:]
-    with contextlib.suppress(psutil.NoSuchProcess):
-        trained.kill()
+    assert lines(writers[0], "[1/"), "its runs are under way, so what it has started is no check of them"
+    kill_a_run(writers[0])
     os.killpg(writers[1].pid, signal.SIGKILL)
     database.stop("immediate")
     time.sleep(1)
@@ -101,13 +120,6 @@ def test_a_search_survives_its_services(services: tuple[Postgres, Server]) -> No
         "dataset.train_size=200", "dataset.test_size=100", "execution.system_metrics=false", "--workers", "1",
     )  # fmt: skip
 
-    def lines(process: subprocess.Popen[str], mark: str) -> str:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if line.startswith(mark):
-                return line
-        return ""
-
     searching = started(*arguments, "--storage", database.studies, uri=server.uri)
     assert lines(searching, "[1/5]")
     database.stop("immediate")
@@ -130,3 +142,17 @@ def test_a_search_survives_its_services(services: tuple[Postgres, Server]) -> No
     assert searching.returncode == 0, output
     assert "5 complete" in output
     assert "2 finished, 0 were finished already" in output
+
+
+def test_a_search_tries_a_trial_again_whose_process_was_killed(services: tuple[Postgres, Server]) -> None:
+    _, server = services
+    searching = started(
+        "search", "digits-elr", "trials=4", "pruner=none", "rerun_seeds=[0]", "budget.epochs=12", "dataset.train_size=200",
+        "dataset.test_size=100", "execution.system_metrics=false", "--workers", "1", "--study", "killed", uri=server.uri,
+    )  # fmt: skip
+    assert lines(searching, "[1/4]")
+    kill_a_run(searching)
+    output = searching.communicate(timeout=300)[0]
+    assert searching.returncode == 0, output
+    assert "signal SIGKILL" in output
+    assert "4 complete" in output
