@@ -8,7 +8,8 @@ seeds a variance estimated from one pair alone says next to nothing.
 
 `paired_t`: for each pair the t-test on its own differences; assumes nothing about other stacks, needs more seeds.
 
-Both are two-sided and corrected over all pairs of the cell by Holm's step-down method (Holm 1979).
+Both are two-sided and corrected over all pairs of the cell by Holm's step-down method (Holm 1979). `compare` has what else
+can be said of a pair, and `over_cells` ranks stacks over many cells.
 """
 
 from __future__ import annotations
@@ -169,3 +170,185 @@ def detectable_difference(error: float, freedom: int, alpha: float, power: float
     critical = -float(special.stdtrit(freedom, alpha / 2))
     # The shift of the noncentral t distribution that leaves 1 - power below the critical value.
     return error * float(special.nctdtrinc(freedom, 1 - power, critical))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two stacks on the seeds that both have. Differences are those of the first minus those of the second.
+
+    Attributes:
+        first: a stack.
+        second: another one.
+        difference: mean over seeds.
+        low: end of its 95 % interval by the paired bootstrap; None with fewer than three seeds, of which it says nothing.
+        high: the other end.
+        p: of the test by which the cell is ranked, adjusted for all its pairs.
+        p_permutation: of the exact paired permutation test, for this pair alone.
+        p_wilcoxon: of Wilcoxon's exact signed-rank test, for this pair alone.
+        more_seeds: how many more seeds would separate them with 80 % probability, if the difference is what it seems; 0 where
+            they are separated; None where more than `MOST_SEEDS` would be needed.
+    """
+
+    first: str
+    second: str
+    difference: float
+    low: float | None
+    high: float | None
+    p: float
+    p_permutation: float
+    p_wilcoxon: float
+    more_seeds: int | None
+
+
+RESAMPLES = 2000
+MOST_FLIPS = 12
+"""Up to so many seeds all sign flips are looked at; with more, 2 ** `MOST_FLIPS` random ones."""
+MOST_SEEDS = 1000
+
+
+def compare(values: Mapping[str, Mapping[int, float]], ranking: Ranking, test: Test = "blocks") -> list[Pair]:
+    """Every pair of ranked stacks, in several ways beside the test that ranks.
+
+    Args:
+        values: by stack and seed, as given to `rank`.
+        ranking: what it returned.
+        test: as given to `rank`.
+    """
+    names = list(ranking.ranks)
+    if len(names) < 2:
+        return []
+    seeds = sorted(set.intersection(*(set(values[name]) for name in names)))
+    table = np.array([[values[name][seed] for seed in seeds] for name in names])
+    places = [(names.index(a), names.index(b)) for a, b in ranking.p_values]
+    differences = np.array([table[a] - table[b] for a, b in places])
+    errors, _ = standard_errors(table, places, test)
+    lows, highs = bootstrap_interval(differences)
+    flips, signed = permutation_p(differences), permutation_p(signed_ranks(differences))
+    several = len(seeds) >= 3
+    stacks = len(names) if test == "blocks" else 2
+    return [
+        Pair(
+            *pair,
+            float(each.mean()),
+            float(lows[place]) if several else None,
+            float(highs[place]) if several else None,
+            p,
+            float(flips[place]),
+            float(signed[place]),
+            0 if p < ranking.alpha else _more_seeds(each, errors[place], stacks, ranking.alpha / len(places)),
+        )
+        for place, ((pair, p), each) in enumerate(zip(ranking.p_values.items(), differences, strict=True))
+    ]
+
+
+def _more_seeds(differences: NDArray[np.float64], error: float, stacks: int, alpha: float) -> int | None:
+    """Further seeds until a difference like this is found with 80 % probability, errors being what they were."""
+    seeds, wanted = len(differences), abs(float(differences.mean()))
+
+    def enough(count: int) -> bool:
+        freedom = (stacks - 1) * (count - 1)
+        return detectable_difference(error * math.sqrt(seeds / count), freedom, alpha) <= wanted
+
+    if not wanted or not enough(MOST_SEEDS):
+        return None
+    few, many = seeds, MOST_SEEDS
+    while few + 1 < many:
+        middle = (few + many) // 2
+        few, many = (few, middle) if enough(middle) else (middle, many)
+    return many - seeds
+
+
+def bootstrap_interval(
+    differences: NDArray[np.float64], level: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Percentile intervals of mean differences under resampling of seeds (Efron and Tibshirani 1993).
+
+    Args:
+        differences: (pairs, seeds).
+        level: of the interval.
+    """
+    seeds = differences.shape[1]
+    drawn = np.random.default_rng(0).integers(0, seeds, (RESAMPLES, seeds))
+    counts = np.apply_along_axis(np.bincount, 1, drawn, minlength=seeds)
+    means = differences @ counts.T / seeds
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=1)
+    return low, high
+
+
+def permutation_p(differences: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Two-sided p-values of the paired permutation test, whose statistic is the sum (Fisher 1935).
+
+    Under the hypothesis that two stacks are alike, each seed's difference could as well have the other sign.
+
+    Args:
+        differences: (pairs, seeds).
+    """
+    seeds = differences.shape[1]
+    if seeds <= MOST_FLIPS:
+        signs = 1 - 2 * ((np.arange(2**seeds)[:, None] >> np.arange(seeds)) & 1)
+    else:
+        signs = np.random.default_rng(0).choice([-1, 1], (2**MOST_FLIPS, seeds))
+        signs[0] = 1  # what was observed is one of the possible outcomes
+    sums = np.abs(differences @ signs.T)
+    # Sums that are equal but for rounding count as equal.
+    return np.asarray((sums >= sums[:, :1] - 1e-12 * np.abs(differences).sum(1, keepdims=True)).mean(1))
+
+
+def signed_ranks(differences: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Ranks of absolute differences with the differences' signs (Wilcoxon 1945); zeros count nothing, ties share ranks.
+
+    Args:
+        differences: (pairs, seeds). Values that agree to 12 digits are tied.
+    """
+    rounded = np.round(differences, 12)
+    absolute = np.where(rounded == 0, np.nan, np.abs(rounded))
+    return np.asarray(np.nan_to_num(_ranks(absolute)) * np.sign(rounded))
+
+
+def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average ranks along the last axis; NaN stays NaN."""
+    from scipy import stats
+
+    return np.asarray(stats.rankdata(values, axis=-1, nan_policy="omit"))
+
+
+@dataclass(frozen=True)
+class Overall:
+    """Stacks over several cells.
+
+    Attributes:
+        average_ranks: by stack, best first; 1 is best in every cell, ties share a rank.
+        cells: how many.
+        p: of Friedman's test that all stacks are alike.
+        critical_difference: average ranks that differ by less are not separated (Nemenyi, 5 %).
+    """
+
+    average_ranks: dict[str, float]
+    cells: int
+    p: float
+    critical_difference: float
+
+
+def over_cells(table: Mapping[str, Sequence[float]]) -> Overall | None:
+    """Friedman's test and Nemenyi's critical difference (Demšar 2006); None below three stacks or two cells.
+
+    Args:
+        table: by stack, a value for each cell, the greater the better.
+    """
+    from scipy import stats
+
+    values = np.array(list(table.values()))
+    if len(values) < 3 or values.shape[1] < 2:
+        return None
+    stacks, cells = values.shape
+    ranks = stats.rankdata(-values, axis=0)
+    alike = bool((ranks == ranks[0]).all())
+    p = 1.0 if alike else float(stats.friedmanchisquare(*values).pvalue)
+    quantile = float(stats.studentized_range.ppf(0.95, stacks, np.inf)) / math.sqrt(2)
+    average = dict(zip(table, ranks.mean(1).tolist(), strict=True))
+    return Overall(
+        dict(sorted(average.items(), key=lambda each: each[1])),
+        cells,
+        p,
+        quantile * math.sqrt(stacks * (stacks + 1) / (6 * cells)),
+    )
