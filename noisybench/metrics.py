@@ -102,6 +102,7 @@ def detect(belief: Floats, states: NDArray[np.int8]) -> Detection:
         return Detection(None, None, None, float(flagged.mean()))
     by_kind = detection_by_state(-belief, states)
     outsiders = (states == OUT_OF_DISTRIBUTION).any()
+    curve = roc_curve(-belief, states)
     return Detection(
         auroc=by_kind["any"],
         average_precision=float(average_precision_score(wrong, -believed)),
@@ -109,6 +110,7 @@ def detect(belief: Floats, states: NDArray[np.int8]) -> Detection:
         flagged=float(flagged.mean()),
         label_auroc=by_kind["label"] if outsiders else None,
         outsider_auroc=by_kind["outsider"],
+        roc=None if curve is None else [round(float(each), 4) for each in curve],
     )
 
 

@@ -68,6 +68,8 @@ class EpochRow:
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> EpochRow:
         """From JSON-like data; rows of earlier versions have the metric in the names."""
+        if "test_score" in raw:
+            return cls(**raw)
         return cls(**{re.sub("_accuracy$", "_score", key): value for key, value in raw.items()})
 
     def metrics(self) -> dict[str, float]:
@@ -172,6 +174,7 @@ class Detection:
         flagged: share of examples beyond that threshold.
         label_auroc: of wrong labels on images of a class against right ones; None where all wrong labels are such.
         outsider_auroc: of out-of-distribution images against rightly labelled ones; None where there are none.
+        roc: true positive rates at evenly spaced false positive rates from 0 to 1; None in records of earlier versions.
     """
 
     auroc: float | None
@@ -180,6 +183,7 @@ class Detection:
     flagged: float | None
     label_auroc: float | None = None
     outsider_auroc: float | None = None
+    roc: list[float] | None = None
 
 
 @dataclass(frozen=True)

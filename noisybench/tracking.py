@@ -18,6 +18,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -27,12 +28,32 @@ from noisybench.spec import RunSpec
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import Run
 
 EXPERIMENT = "noisybench"
 PREFIX = "noisybench."
 DATABASE = "mlflow.db"
 ARTIFACTS = "mlartifacts"
+
+
+LARGEST_RECORD = 64 * 2**20
+"""Bytes. A run of a thousand epochs with ten detectors has a few megabytes."""
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """A run as the store lists it, without what it measured.
+
+    Attributes:
+        run_id: of the tracked run.
+        title: one line.
+        place: URI of its files.
+        tags: its own tags without `PREFIX`: `identity`, `stack`, `label_set`, `budget`, `error` and the like.
+    """
+
+    run_id: str
+    title: str
+    place: str
+    tags: dict[str, str]
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -79,10 +100,12 @@ class Store:
 
     Args:
         uri: tracking URI; by default `MLFLOW_TRACKING_URI`, else the embedded store in the working folder.
+        artifacts: where a server keeps the artifacts that it hands out itself; given inside of that server.
     """
 
-    def __init__(self, uri: str | None = None) -> None:
+    def __init__(self, uri: str | None = None, artifacts: str | None = None) -> None:
         given = uri or os.environ.get("MLFLOW_TRACKING_URI")
+        self._artifacts = artifacts
         self.uri = given or f"sqlite:///{(Path.cwd() / DATABASE).as_posix()}"
         self.embedded = self.uri.startswith("sqlite:///")
 
@@ -218,7 +241,9 @@ class Store:
         self.log_rows(run_id, record.rows)
         measured = {f"rule/{rule}": select(record, rule) for rule in SELECTION_RULES}
         measured |= {f"cost/{name}": value for name, value in record.as_dict()["cost"].items()}
-        measured |= {f"detection/{name}": value for name, value in record.as_dict()["detection"].items()}
+        measured |= {
+            f"detection/{name}": value for name, value in record.as_dict()["detection"].items() if name != "roc"
+        }
         measured |= {
             "calibration_error": record.calibration_error,
             "correction_accuracy": record.correction_accuracy,
@@ -311,7 +336,7 @@ class Store:
     @_answering
     def finished(self) -> dict[str, str]:
         """Run id of every finished identity."""
-        return {run.data.tags[f"{PREFIX}identity"]: run.info.run_id for run in self._runs("FINISHED")}
+        return {each.tags["identity"]: each.run_id for each in self.tracked("FINISHED")}
 
     @_answering
     def is_finished(self, identity: str) -> bool:
@@ -323,56 +348,109 @@ class Store:
     @_answering
     def failed(self) -> dict[str, str]:
         """Reason of every identity whose latest attempt failed."""
-        return {
-            run.data.tags[f"{PREFIX}identity"]: run.data.tags.get(f"{PREFIX}error", "") for run in self._runs("FAILED")
-        }
+        return {each.tags["identity"]: each.tags.get("error", "") for each in self.tracked("FAILED")}
 
     @_answering
     def records(self) -> list[RunRecord]:
         """All finished runs."""
-        return [self._record(run) for run in self._runs("FINISHED")]
+        return [self.record(run) for run in self.tracked("FINISHED")]
 
-    def _runs(self, status: str) -> list[Run]:
+    @_answering
+    def tracked(self, status: str) -> list[Tracked]:
+        """All runs with a status such as ``FINISHED``, the latest first; neither trials of searches nor auxiliary runs."""
         if not self.exists():
             return []
-        found: list[Run] = []
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        store = self.client._tracking_client.store
+        listed = self._listed(store, status) if isinstance(store, SqlAlchemyStore) else self._searched(status)
+        return [each for each in listed if "identity" in each.tags and "trial_of" not in each.tags]
+
+    def _listed(self, store: Any, status: str) -> list[Tracked]:
+        """From the tables: MLflow's own search brings every parameter and metric along, a millisecond for each run."""
+        from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
+
+        wanted = (
+            SqlRun.experiment_id == int(self.experiment),
+            SqlRun.status == status,
+            SqlRun.lifecycle_stage == "active",
+        )
+        with store.ManagedSessionMaker() as session:
+            runs = (
+                session.query(SqlRun.run_uuid, SqlRun.name, SqlRun.artifact_uri)
+                .filter(*wanted)
+                .order_by(SqlRun.start_time.desc(), SqlRun.run_uuid)
+                .all()
+            )
+            tags: dict[str, dict[str, str]] = {}
+            named = (
+                session.query(SqlTag.run_uuid, SqlTag.key, SqlTag.value)
+                .join(SqlRun, SqlRun.run_uuid == SqlTag.run_uuid)
+                .filter(*wanted, SqlTag.key.startswith(PREFIX))
+            )
+            for run_id, key, value in named:
+                tags.setdefault(run_id, {})[key.removeprefix(PREFIX)] = value
+        return [Tracked(run_id, title, place, tags.get(run_id, {})) for run_id, title, place in runs]
+
+    def _searched(self, status: str) -> list[Tracked]:
+        """From a server."""
+        found: list[Tracked] = []
         token = None
         while True:
             page = self.client.search_runs(
                 [self.experiment], f"attributes.status = '{status}'", max_results=1000, page_token=token
             )
-            found += [
-                run for run in page if f"{PREFIX}identity" in run.data.tags and f"{PREFIX}trial_of" not in run.data.tags
-            ]
+            for run in page:
+                tags = {k.removeprefix(PREFIX): v for k, v in run.data.tags.items() if k.startswith(PREFIX)}
+                found.append(Tracked(run.info.run_id, run.info.run_name, run.info.artifact_uri, tags))
             token = page.token
             if not token:
                 return found
 
-    def _record(self, run: Run) -> RunRecord:
+    def record(self, run: Tracked) -> RunRecord:
         """The record of a finished run.
 
         Raises:
             UserError: its file is missing or damaged.
         """
         try:
-            return RunRecord.from_dict({**json.loads(self._record_text(run)), "run_id": run.info.run_id})
-        except (OSError, ValueError, TypeError, KeyError) as error:
+            return RunRecord.from_dict({**json.loads(self._record_text(run)), "run_id": run.run_id})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(
-                f"the record of run {run.info.run_id} ({run.info.run_name}) cannot be read: {error}. Bring back record.json "
-                f"below {run.info.artifact_uri}, or delete the run: mlflow runs delete --run-id {run.info.run_id}"
+                f"the record of run {run.run_id} ({run.title}) cannot be read: {error}. Bring back record.json "
+                f"below {run.place}, or delete the run: mlflow runs delete --run-id {run.run_id}"
             ) from None
 
-    def _record_text(self, run: Run) -> str:
-        place = urllib.parse.urlparse(run.info.artifact_uri)
-        if place.scheme in ("", "file"):
-            return (Path(urllib.request.url2pathname(place.path)) / "record.json").read_text(encoding="utf-8")
-        import mlflow.artifacts
+    def _record_text(self, run: Tracked) -> str:
+        place = urllib.parse.urlparse(run.place)
+        if place.scheme == "mlflow-artifacts" and self._artifacts is not None:
+            return _read_record(f"{self._artifacts.rstrip('/')}/{place.path.lstrip('/')}", None)
+        return _read_record(run.place, self.uri)
 
-        with tempfile.TemporaryDirectory() as folder:
-            file = mlflow.artifacts.download_artifacts(
-                run_id=run.info.run_id, artifact_path="record.json", dst_path=folder, tracking_uri=self.uri
-            )
-            return Path(file).read_text(encoding="utf-8")
+
+def _read_record(folder: str, tracking_uri: str | None) -> str:
+    """The text of `record.json` below a folder, given by its URI or path.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it is too large to be one.
+    """
+    place = urllib.parse.urlparse(folder)
+    if place.scheme in ("", "file"):
+        return _read_text(Path(urllib.request.url2pathname(place.path)) / "record.json")
+    import mlflow.artifacts
+
+    with tempfile.TemporaryDirectory() as temporary:
+        file = mlflow.artifacts.download_artifacts(
+            artifact_uri=f"{folder}/record.json", dst_path=temporary, tracking_uri=tracking_uri
+        )
+        return _read_text(Path(file))
+
+
+def _read_text(path: Path) -> str:
+    if path.stat().st_size > LARGEST_RECORD:
+        raise ValueError(f"{path.stat().st_size} bytes are too many for a record")
+    return path.read_text(encoding="utf-8")
 
 
 @contextlib.contextmanager

@@ -132,6 +132,24 @@ def test_a_damaged_record_is_named(store: Store) -> None:
         store.records()
 
 
+def test_what_is_too_large_for_a_record_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute(toy_spec(**SMALL), store)
+    monkeypatch.setattr("noisybench.tracking.LARGEST_RECORD", 1000)
+    with pytest.raises(UserError, match="bytes are too many for a record"):
+        store.records()
+
+
+def test_runs_are_listed_alike_from_tables_and_by_mlflows_search(store: Store) -> None:
+    for seed in range(3):
+        execute(toy_spec(**SMALL, seed=seed), store)
+    deleted = store.tracked("FINISHED")[0]
+    store.client.delete_run(deleted.run_id)
+    found = store.tracked("FINISHED")
+    assert len(found) == 2
+    assert found == store._searched("FINISHED")
+    assert {"identity", "label_set", "budget", "stack"} <= set(found[0].tags)
+
+
 def test_a_run_deleted_from_the_store_begins_anew(store: Store) -> None:
     spec = toy_spec(**SMALL)
     assert execute(spec, store, stop_after=1) == "stopped"
