@@ -2,78 +2,47 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
 import importlib.resources
 import json
-from collections.abc import Sequence
-from typing import Any
 
-import numpy as np
-from noisybench.leaderboard.statistics import Summary
-from noisybench.leaderboard.table import Cell, Row, describe_published, footnote
-
-from noisybench.records import SELECTION_RULES
-
-CURVES = ("test_score", "noisy_val_score", "memorised", "detection_auroc")
+from noisybench.leaderboard.board import Board
 
 
-def to_html(cells: Sequence[Cell]) -> str:
-    """The page for all cells."""
-    template = (importlib.resources.files("noisybench.leaderboard") / "static" / "page.html").read_text(
-        encoding="utf-8"
+def to_html(board: Board) -> str:
+    """The page of a board. It runs no script but its own, whatever the names and texts of runs contain."""
+    told = {"cells": board.cells, "overall": board.overall, "left_out": board.left_out, "runs": board.runs}
+    details = "\n".join(
+        f'<script type="application/json" id="cell-{key}">{_inside_script(detail)}</script>'
+        for key, detail in board.details.items()
     )
-    # Inside a script element only "</" could end it; JSON may write the slash escaped.
-    data = json.dumps([_cell(cell) for cell in cells], allow_nan=False).replace("</", "<\\/")
-    return template.replace("__LEADERBOARD_DATA__", data)
+    head, middle, end = _template()
+    return "".join([head, _inside_script(json.dumps(told, allow_nan=False)), middle, details, end])
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
-    budget = cell.example.spec["budget"]
-    manifest = cell.example.manifest
-    return {
-        "title": cell.title,
-        "label_set": cell.label_set,
-        "budget": {"hash": cell.budget, **budget},
-        "convention": manifest["noise"]["convention"],
-        "realised_rate": manifest["realised_rate"],
-        "footnote": footnote(cell),
-        "warnings": list(cell.warnings),
-        "rule": cell.rule,
-        "metric": cell.example.metric,
-        "rows": [_row(row, cell.ranking.ranks.get(row.stack)) for row in cell.rows],
-    }
+def _inside_script(text: str) -> str:
+    """JSON for a script element, which only "</" and "<!--" could end or confuse; JSON may write them escaped."""
+    return text.replace("<", "\\u003c")
 
 
-def _row(row: Row, rank: int | None) -> dict[str, Any]:
-    return {
-        "rank": rank,
-        "stack": row.stack,
-        "knowledge": list(row.knowledge),
-        "seeds": len(row.records),
-        **{rule: _summary(row.rules[rule]) for rule in SELECTION_RULES},
-        "gap": _summary(row.gap),
-        "detection": _summary(row.detection),
-        "outsiders": _summary(row.outsiders),
-        "shifted": _summary(row.shifted),
-        "memorised": _summary(row.memorised),
-        "calibration_error": _summary(row.calibration_error),
-        "seconds": _summary(row.seconds),
-        "published": describe_published(row.published),
-        "sources": sorted({each.source for each in row.published}),
-        "curves": {name: _curve(row, name) for name in CURVES},
-    }
+@functools.cache
+def _template() -> tuple[str, str, str]:
+    """The page before the board, between it and the cells, and after them."""
+    page, style, script = (_file(f"page.{kind}") for kind in ("html", "css", "js"))
+    # Nothing is loaded from anywhere, and only what stands here may run: text of a run that became a script would not.
+    allowed = f"script-src '{_digest(script)}'; style-src '{_digest(style)}'"
+    policy = f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
+    page = page.replace("__STYLE__", style).replace("__SCRIPT__", script).replace("__POLICY__", policy)
+    head, _, rest = page.partition("__BOARD__")
+    middle, _, end = rest.partition("__DETAILS__")
+    return head, middle, end
 
 
-def _summary(summary: Summary | None) -> dict[str, float | None] | None:
-    return (
-        None
-        if summary is None
-        else {"mean": summary.mean, "std": summary.deviation, "low": summary.low, "high": summary.high}
-    )
+def _file(name: str) -> str:
+    return (importlib.resources.files("noisybench.leaderboard") / "static" / name).read_text(encoding="utf-8")
 
 
-def _curve(row: Row, name: str) -> list[float | None]:
-    """Mean over seeds at each epoch; None where a seed has no value."""
-    runs = [[getattr(each, name) for each in record.rows if each.stage == "train"] for record in row.records]
-    length = min(len(run) for run in runs)
-    points = [[run[epoch] for run in runs] for epoch in range(length)]
-    return [None if None in point else round(float(np.mean(point)), 5) for point in points]
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -79,8 +79,10 @@ def published(record: RunRecord) -> list[Published]:
     The symmetric and asymmetric conventions are matched exactly: rows whose source does not say which one it uses
     are left out, and so are stacks of several mitigations that have no name in the literature.
     """
-    methods = METHODS.get(_stack(record.spec["mitigations"]), ())
     cells = _crawled(record) or _corrupted(record)
+    if not cells:
+        return []
+    methods = METHODS.get(_stack(record.spec["mitigations"]), ())
     return [
         Published(
             row["method"],

@@ -103,14 +103,8 @@ def _cell(records: list[RunRecord], rule: str, test: Test) -> Cell:
         return (summary is None, -summary.mean if summary else 0.0)
 
     rows.sort(key=key)
-    values = {
-        row.stack: {each.seed: value for each in row.records if (value := select(each, rule)) is not None}
-        for row in rows
-    }
     first = records[0]
-    ranking = rank(
-        values, test, resolution=1 / first.manifest["dataset"]["sizes"]["test"] if first.metric == "accuracy" else 1e-4
-    )
+    ranking = rank_rows(rows, rule, test)
     return Cell(
         " · ".join(each for each in (first.dataset, first.noise, first.task) if each),
         first.label_set,
@@ -121,6 +115,21 @@ def _cell(records: list[RunRecord], rule: str, test: Test) -> Cell:
         test,
         _warnings(rows, ranking),
     )
+
+
+def seed_values(rows: Sequence[Row], rule: str) -> dict[str, dict[int, float]]:
+    """By stack and seed, what a selection rule takes from each run."""
+    return {
+        row.stack: {each.seed: value for each in row.records if (value := select(each, rule)) is not None}
+        for row in rows
+    }
+
+
+def rank_rows(rows: Sequence[Row], rule: str, test: Test) -> Ranking:
+    """What the seeds of a cell's rows can show by a selection rule."""
+    first = rows[0].records[0]
+    resolution = 1 / first.manifest["dataset"]["sizes"]["test"] if first.metric == "accuracy" else 1e-4
+    return rank(seed_values(rows, rule), test, resolution)
 
 
 def _row(stack: str, records: list[RunRecord]) -> Row:

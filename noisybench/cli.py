@@ -15,6 +15,7 @@ import typer
 from noisybench import __version__
 from noisybench.errors import UserError, nearest
 from noisybench.label_commands import Overrides, Recipe, describe_labels, labels_app, one_spec
+from noisybench.leaderboard_commands import leaderboard_app, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from noisybench.workers import Engine
 
 CONFIG_KINDS = ("recipes", "suites", "searches")
-FORMATS = ("terminal", "csv", "markdown", "latex", "html")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -40,6 +40,11 @@ app.add_typer(
     labels_app,
     name="labels",
     epilog="Example: noisybench labels make digits noise=pair_flip --output labels/pair",
+)
+app.add_typer(
+    leaderboard_app,
+    name="leaderboard",
+    epilog="Example: noisybench leaderboard --rule noisy_val --format markdown -o results.md",
 )
 
 Workers = Annotated[int | None, typer.Option(min=1, help="Runs at a time; by default as many as the cores allow")]
@@ -215,13 +220,14 @@ def _draw(records: list[RunRecord], figure: dict[str, Any], folder: Path, consol
 def _show(records: list[RunRecord], embedded: bool, html: Path | None) -> None:
     """Rank the runs of a command, write the page, and say what to try next."""
     from noisybench import console as view
+    from noisybench.leaderboard.board import board_of
     from noisybench.leaderboard.page import to_html
     from noisybench.leaderboard.table import build_cells
 
     console = view.make_console()
     cells = build_cells(records)
     if cells and html is not None:
-        _write(html, to_html(cells))
+        write(html, to_html(board_of(records)))
     view.print_cells(console, cells)
     if not cells or html is None:
         return
@@ -237,70 +243,9 @@ def _show(records: list[RunRecord], embedded: bool, html: Path | None) -> None:
     console.print("  noisybench run digits mitigations=mixup+gce        a stack of your own")
     console.print("  noisybench inspect digits noise=pair_flip          what a noise model does to the labels")
     if embedded:
-        console.print("  mlflow ui --backend-store-uri sqlite:///mlflow.db  every run with its curves")
-
-
-@app.command(epilog="Example: noisybench leaderboard --rule noisy_val --format markdown -o results.md")
-def leaderboard(
-    rule: Annotated[str, typer.Option(help="Selection rule to rank by: last, last10, noisy_val, oracle")] = "last",
-    test: Annotated[str, typer.Option(help="Paired test: blocks or paired_t")] = "blocks",
-    format: Annotated[str, typer.Option("--format", "-f", help=", ".join(FORMATS))] = "terminal",
-    output: Output = None,
-    intervals: Annotated[
-        bool, typer.Option("--intervals", help="95 % intervals in place of standard deviations")
-    ] = False,
-    suite: Annotated[str | None, typer.Option(help="Only the runs of this suite")] = None,
-    label_set: Annotated[str | None, typer.Option(help="Only the label set whose hash starts so")] = None,
-) -> None:
-    """Rank what the store holds: one table per label set and budget."""
-    from noisybench import console as view
-    from noisybench.leaderboard import page, table
-    from noisybench.records import SELECTION_RULES
-    from noisybench.tracking import Store
-
-    for name, value, known in (
-        ("rule", rule, list(SELECTION_RULES)),
-        ("test", test, ["blocks", "paired_t"]),
-        ("format", format, FORMATS),
-    ):
-        if value not in known:
-            raise UserError(f"--{name}: unknown {name} `{value}`; {nearest(value, known)}")
-    if format == "html" and output is None:
-        output = Path("leaderboard.html")
-    records = Store().records()
-    if suite:
-        from noisybench.bench import read_suite
-
-        wanted = {spec.identity for spec in read_suite(suite)}
-        records = [each for each in records if each.identity in wanted]
-    records = [each for each in records if each.label_set.startswith(label_set or "")]
-    if not records:
-        raise UserError("the store has no such finished runs; make some with `noisybench bench quickstart`")
-    cells = table.build_cells(records, rule, test)  # type: ignore[arg-type]
-    if format == "terminal" and output is None:
-        view.print_cells(view.make_console(), cells, intervals)
-        return
-    writers: dict[str, Any] = {
-        "csv": lambda: table.to_csv(cells),
-        "markdown": lambda: table.to_markdown(cells, intervals),
-        "latex": lambda: table.to_latex(cells, intervals),
-        "html": lambda: page.to_html(cells),
-    }
-    if format == "terminal":
-        raise UserError("--output: choose a format for the file with --format csv, markdown, latex or html")
-    text = writers[format]()
-    if output is None:
-        typer.echo(text, nl=False)
-    else:
-        _write(output, text)
-        typer.echo(f"{len(cells)} tables written to {output}")
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+        console.print(
+            "  noisybench leaderboard serve                       the page beside MLflow, every run with its curves"
+        )
 
 
 @app.command("list", epilog="Example: noisybench list mitigations")

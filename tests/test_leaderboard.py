@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from noisybench.leaderboard.board import board_of
 from noisybench.leaderboard.page import to_html
 from noisybench.leaderboard.published import METHODS, _rows, published
 from noisybench.leaderboard.table import build_cells, describe_published, text_rows, to_csv, to_latex, to_markdown
@@ -107,13 +108,16 @@ def test_every_format_has_every_stack() -> None:
 
 def test_the_page_holds_its_data_and_needs_nothing_else() -> None:
     evil = record("</script><script>alert(1)</script>")
-    page = to_html(build_cells([*board(), evil]))
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    page = to_html(board_of([*board(), evil]))
+    found = re.search(r'<script type="application/json" id="board">(.*?)</script>', page, re.S)
+    assert found is not None
+    (cell,) = json.loads(found.group(1))["cells"]
+    found = re.search(rf'<script type="application/json" id="cell-{cell["key"]}">(.*?)</script>', page, re.S)
     assert found is not None
     data = json.loads(found.group(1))
-    assert {row["stack"] for row in data[0]["rows"]} == {"gce", "elr", "cross_entropy", evil.stack}
-    assert len(data[0]["rows"][0]["curves"]["test_score"]) == 12
-    assert not re.search(r'(?:src|href)\s*=\s*"', page)
+    assert {row["stack"] for row in data["rows"]} == {"gce", "elr", "cross_entropy", evil.stack}
+    assert len(data["rows"][0]["curves"]["test_score"]) == 12
+    assert not re.search(r'(?:src|href)\s*=\s*"(?!#)', page)
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", page)
 
 

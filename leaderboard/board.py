@@ -1,0 +1,270 @@
+"""What the page shows, as JSON-like data.
+
+Records are read and reduced a cell at a time, so that memory does not grow with the store, and a cell is read again only when
+its runs have changed.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from noisybench.leaderboard.statistics import Summary, Test, compare, over_cells
+from noisybench.leaderboard.table import Cell, Row, build_cells, footnote, rank_rows, seed_values
+
+from noisybench.errors import UserError
+from noisybench.records import SELECTION_RULES, RunRecord, select
+from noisybench.tracking import Store, Tracked
+
+RANKED = ("last", "last10", "noisy_val")
+"""Rules by which the page ranks; the oracle never is one."""
+CURVES = ("test_score", "noisy_val_score", "memorised", "recovered", "detection_auroc")
+POINTS = 60
+"""As many points of a curve are drawn at most."""
+
+
+@dataclass(frozen=True)
+class Board:
+    """All cells, and what is said of them together.
+
+    Attributes:
+        cells: what the list of cells shows of each, in its order; `key` names its detail.
+        details: by key, the JSON text of a cell's table, curves and pairs.
+        overall: stacks over several cells.
+        left_out: runs that are in no table, or not ranked there, and why.
+        runs: where MLflow shows a run, before its id; empty where there is no MLflow beside the page.
+    """
+
+    cells: list[dict[str, Any]]
+    details: dict[str, str]
+    overall: list[dict[str, Any]]
+    left_out: list[dict[str, str]]
+    runs: str = ""
+
+
+def board_of(records: Iterable[RunRecord], test: Test = "blocks") -> Board:
+    """The board of records at hand."""
+    made = [_told(cell) for cell in build_cells(records, test=test)]
+    return _assemble(made, [])
+
+
+@dataclass
+class Boards:
+    """Makes the board of a store, again and again as runs are added.
+
+    Args:
+        store: read.
+        runs: as in `Board`.
+        test: as in `statistics.rank`.
+    """
+
+    store: Store
+    runs: str = ""
+    test: Test = "blocks"
+    _cells: dict[frozenset[str], tuple[_Told, list[dict[str, str]]]] = field(default_factory=dict)
+    _board: Board | None = None
+    _failed: frozenset[str] = frozenset()
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def board(self) -> Board:
+        """The board as the store is now; the same object while nothing has changed."""
+        with self._lock:
+            failed = self.store.tracked("FAILED")
+            groups: dict[tuple[str, str], dict[str, Tracked]] = {}
+            for run in self.store.tracked("FINISHED"):
+                cell = groups.setdefault((run.tags.get("label_set", ""), run.tags.get("budget", "")), {})
+                cell.setdefault(run.tags["identity"], run)  # the latest of each
+            wanted = {frozenset(run.run_id for run in cell.values()): list(cell.values()) for cell in groups.values()}
+            reasons = frozenset(run.run_id for run in failed)
+            if self._board is None or wanted.keys() != self._cells.keys() or reasons != self._failed:
+                self._cells = {runs: self._cells.get(runs) or self._read(cell) for runs, cell in wanted.items()}
+                finished = {run.tags["identity"] for cell in wanted.values() for run in cell}
+                left = [each for _, unread in self._cells.values() for each in unread]
+                left += [
+                    {"what": run.title, "why": f"failed: {run.tags.get('error', '')[:500]}"}
+                    for run in failed
+                    if run.tags["identity"] not in finished
+                ]
+                made = [told for told, _ in self._cells.values() if told.summary]
+                self._board, self._failed = _assemble(made, left, self.runs), reasons
+            return self._board
+
+    def _read(self, runs: Sequence[Tracked]) -> tuple[_Told, list[dict[str, str]]]:
+        records, unread = [], []
+        for run in runs:
+            try:
+                records.append(self.store.record(run))
+            except UserError as error:
+                unread.append({"what": run.title, "why": str(error)})
+        cells = build_cells(records, test=self.test)
+        # The tags that grouped them are the record's own, unless somebody has changed one.
+        if len(cells) > 1:
+            unread += [
+                {"what": run.title, "why": "the store's tags and the record tell different cells"} for run in runs
+            ]
+        return (_told(cells[0]) if len(cells) == 1 else _Told({}, "", {}, [])), unread
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A cell as data: for the list of cells, for its own page, scores for comparisons over cells, and who is not ranked."""
+
+    summary: dict[str, Any]
+    detail: str
+    scores: dict[str, dict[str, float]]
+    unranked: list[dict[str, str]]
+
+
+def _assemble(made: Sequence[_Told], left_out: list[dict[str, str]], runs: str = "") -> Board:
+    ordered = sorted(made, key=lambda each: (each.summary["title"], each.summary["key"]))
+    return Board(
+        [each.summary for each in ordered],
+        {each.summary["key"]: each.detail for each in ordered},
+        _overall(ordered),
+        left_out + [unranked for each in ordered for unranked in each.unranked],
+        runs,
+    )
+
+
+def _told(cell: Cell) -> _Told:
+    example, key = cell.example, f"{cell.label_set[:16]}-{cell.budget}"
+    budget, manifest = example.spec["budget"], example.manifest
+    noise = {k: v for k, v in example.spec["noise"].items() if k not in ("rate", "seed")}
+    summary = {
+        "key": key,
+        "title": cell.title,
+        "dataset": example.dataset,
+        "noise": example.noise,
+        "network": budget["network"],
+        "epochs": budget["epochs"],
+        "budget": cell.budget,
+        "labels": cell.label_set,
+        "rate": manifest["realised_rate"],
+        # Cells that differ in nothing but the rate of their noise are points of one line.
+        "family": json.dumps([example.dataset, noise, cell.budget], sort_keys=True),
+        "stacks": len(cell.rows),
+        "runs": sum(len(row.records) for row in cell.rows),
+        "published": any(row.published for row in cell.rows),
+        "scores": {row.stack: [_summary(row.rules[rule]) for rule in RANKED] for row in cell.rows},
+    }
+    detail = {
+        "metric": example.metric,
+        "budget": budget,
+        "convention": manifest["noise"]["convention"],
+        "warnings": list(cell.warnings),
+        "test": cell.test,
+        "rules": {rule: _ranked(cell, rule) for rule in RANKED},
+        "rows": [_row(row) for row in cell.rows],
+    }
+    few = [
+        {"what": f"{cell.title} · {stack}", "why": "not ranked: fewer than two seeds in common with the others"}
+        for stack in cell.ranking.untested
+        if len(cell.rows) > 1
+    ]
+    scores = {
+        row.stack: {rule: found.mean for rule in RANKED if (found := row.rules[rule]) is not None} for row in cell.rows
+    }
+    return _Told(summary, json.dumps(detail, allow_nan=False), scores, few)
+
+
+def _ranked(cell: Cell, rule: str) -> dict[str, Any]:
+    """Ranks by one rule, what they rest on, and every pair."""
+    ranking = rank_rows(cell.rows, rule, cell.test)
+    places = {row.stack: place for place, row in enumerate(cell.rows)}
+    pairs = [
+        [
+            places[pair.first], places[pair.second],
+            *(_short(each) for each in (pair.difference, pair.low, pair.high, pair.p, pair.p_permutation, pair.p_wilcoxon)),
+            pair.more_seeds,
+        ]
+        for pair in compare(seed_values(cell.rows, rule), ranking, cell.test)
+    ]  # fmt: skip
+    told = footnote(Cell(**{**vars(cell), "rule": rule, "ranking": ranking}))
+    return {"ranks": [ranking.ranks.get(row.stack) for row in cell.rows], "footnote": told, "pairs": pairs}
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "stack": row.stack,
+        "knowledge": list(row.knowledge),
+        "seeds": len(row.records),
+        **{rule: _summary(row.rules[rule]) for rule in SELECTION_RULES},
+        "gap": _summary(row.gap),
+        "detection": _summary(row.detection),
+        "outsiders": _summary(row.outsiders),
+        "shifted": _summary(row.shifted),
+        "memorised": _summary(row.memorised),
+        "calibration_error": _summary(row.calibration_error),
+        "seconds": _summary(row.seconds),
+        "published": [
+            [each.value, each.deviation, each.protocol, each.architecture, each.method, each.source]
+            for each in row.published
+        ],
+        "curves": {name: _curve(row, name) for name in CURVES},
+        "epochs": len([each for each in row.records[0].rows if each.stage == "train"]),
+        "roc": _roc(row),
+        "runs": [
+            [each.seed, each.run_id, *(_short(select(each, rule)) for rule in SELECTION_RULES)] for each in row.records
+        ],
+    }
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, 5)
+
+
+def _summary(summary: Summary | None) -> list[float | None] | None:
+    """Mean, standard deviation, and the ends of the 95 % interval."""
+    if summary is None:
+        return None
+    return [_short(each) for each in (summary.mean, summary.deviation, summary.low, summary.high)]
+
+
+def _curve(row: Row, name: str) -> list[list[float]]:
+    """Epoch and mean over seeds, thinned to `POINTS`; without epochs at which a seed has no value."""
+    runs = [[getattr(each, name) for each in record.rows if each.stage == "train"] for record in row.records]
+    length = min(len(run) for run in runs)
+    chosen = np.unique(np.linspace(0, length - 1, min(length, POINTS)).round().astype(int)).tolist()
+    points = [(epoch, [run[epoch] for run in runs]) for epoch in chosen]
+    return [[epoch, round(float(np.mean(point)), 4)] for epoch, point in points if None not in point]
+
+
+def _roc(row: Row) -> list[float] | None:
+    """Mean over seeds of the true positive rates; None where a run has none."""
+    curves = [each.detection.roc for each in row.records]
+    known = [each for each in curves if each is not None]
+    return [round(float(each), 4) for each in np.mean(known, axis=0)] if len(known) == len(curves) else None
+
+
+def _overall(made: Sequence[_Told]) -> list[dict[str, Any]]:
+    """Groups of cells that have budget and stacks in common, by each rule."""
+    groups: dict[tuple[str, frozenset[str]], list[_Told]] = {}
+    for each in made:
+        groups.setdefault((each.summary["budget"], frozenset(each.scores)), []).append(each)
+    found = []
+    for (budget, stacks), cells in groups.items():
+        ranked = {}
+        for rule in RANKED:
+            if all(rule in each.scores[stack] for each in cells for stack in stacks):
+                ranked[rule] = over_cells(
+                    {stack: [each.scores[stack][rule] for each in cells] for stack in sorted(stacks)}
+                )
+        told = {
+            rule: {"ranks": each.average_ranks, "p": each.p, "difference": each.critical_difference}
+            for rule, each in ranked.items()
+            if each is not None
+        }
+        if told:
+            first = cells[0].summary
+            found.append({
+                "title": f"{', '.join(sorted({each.summary['dataset'] for each in cells}))} · {first['network']}, "
+                f"{first['epochs']} epochs",
+                "budget": budget,
+                "cells": [each.summary["key"] for each in cells],
+                "rules": told,
+            })  # fmt: skip
+    return sorted(found, key=lambda each: (each["title"], each["budget"]))

@@ -1,0 +1,169 @@
+"""`noisybench leaderboard` and the commands below it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from noisybench.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from noisybench.records import RunRecord
+
+FORMATS = ("terminal", "csv", "markdown", "latex", "html")
+
+leaderboard_app = typer.Typer(
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    help="Rank what the store holds: one table per label set and budget. Or serve, export, submit and verify.",
+)
+
+
+@leaderboard_app.callback()
+def leaderboard(
+    context: typer.Context,
+    rule: Annotated[str, typer.Option(help="Selection rule to rank by: last, last10, noisy_val, oracle")] = "last",
+    test: Annotated[str, typer.Option(help="Paired test: blocks or paired_t")] = "blocks",
+    format: Annotated[str, typer.Option("--format", "-f", help=", ".join(FORMATS))] = "terminal",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write")] = None,
+    intervals: Annotated[
+        bool, typer.Option("--intervals", help="95 % intervals in place of standard deviations")
+    ] = False,
+    suite: Annotated[str | None, typer.Option(help="Only the runs of this suite")] = None,
+    label_set: Annotated[str | None, typer.Option(help="Only the label set whose hash starts so")] = None,
+) -> None:
+    """Rank what the store holds: one table per label set and budget. Or serve, export, submit and verify."""
+    if context.invoked_subcommand is not None:
+        return
+    from noisybench import console as view
+    from noisybench.leaderboard import board, page, table
+    from noisybench.records import SELECTION_RULES
+
+    for name, value, known in (
+        ("rule", rule, list(SELECTION_RULES)),
+        ("test", test, ["blocks", "paired_t"]),
+        ("format", format, FORMATS),
+    ):
+        if value not in known:
+            raise UserError(f"--{name}: unknown {name} `{value}`; {nearest(value, known)}")
+    if format == "html" and output is None:
+        output = Path("leaderboard.html")
+    records = _chosen(suite, label_set)
+    cells = table.build_cells(records, rule, test)  # type: ignore[arg-type]
+    if format == "terminal" and output is None:
+        view.print_cells(view.make_console(), cells, intervals)
+        return
+    writers: dict[str, Any] = {
+        "csv": lambda: table.to_csv(cells),
+        "markdown": lambda: table.to_markdown(cells, intervals),
+        "latex": lambda: table.to_latex(cells, intervals),
+        "html": lambda: page.to_html(board.board_of(records, test)),  # type: ignore[arg-type]
+    }
+    if format == "terminal":
+        raise UserError("--output: choose a format for the file with --format csv, markdown, latex or html")
+    text = writers[format]()
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write(output, text)
+        typer.echo(f"{len(cells)} tables written to {output}")
+
+
+def _chosen(suite: str | None, label_set: str | None = None) -> list[RunRecord]:
+    """Finished runs of the store.
+
+    Raises:
+        UserError: there are none.
+    """
+    from noisybench.tracking import Store
+
+    records = Store().records()
+    if suite:
+        from noisybench.bench import read_suite
+
+        wanted = {spec.identity for spec in read_suite(suite)}
+        records = [each for each in records if each.identity in wanted]
+    records = [each for each in records if each.label_set.startswith(label_set or "")]
+    if not records:
+        raise UserError("the store has no such finished runs; make some with `noisybench bench quickstart`")
+    return records
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+
+
+@leaderboard_app.command(epilog="Example: noisybench leaderboard serve --port 5000")
+def serve(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; anything but this machine is your choice")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on")] = 5000,
+) -> None:
+    """Start MLflow's server on the store, with the leaderboard beside it at /leaderboard."""
+    from noisybench.tracking import Store
+
+    store = Store()
+    if store.uri.startswith(("http://", "https://")):
+        raise UserError(
+            f"MLFLOW_TRACKING_URI={store.uri} is a server already; where that one is started, give it --app-name noisybench: "
+            "`mlflow server --app-name noisybench …`, and it has /leaderboard"
+        )
+    store.check()
+    with contextlib.closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except OSError as error:
+            raise UserError(f"{host}:{port} cannot be listened on ({error.strerror}); choose another --port") from None
+    typer.echo(f"Leaderboard: http://{f'[{host}]' if ':' in host else host}:{port}/leaderboard   (Ctrl-C ends it)")
+    typer.echo("MLflow with every run is at the same address without /leaderboard; the first page takes some seconds.")
+    sys.stdout.flush()
+    command = [
+        sys.executable, "-m", "mlflow", "server", "--app-name", "noisybench", "--backend-store-uri", store.uri,
+        "--host", host, "--port", str(port), "--workers", "1",
+    ]  # fmt: skip
+    # Nothing here is a job of MLflow's, whose runners are processes of their own.
+    os.execve(sys.executable, command, {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+
+
+@leaderboard_app.command(epilog="Example: noisybench leaderboard export site/")
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder to write, such as that of GitHub Pages")],
+    mlflow: Annotated[
+        str | None, typer.Option(help="Address of an MLflow server with the same store, to link runs to")
+    ] = None,
+) -> None:
+    """Write the leaderboard as a static site: one page that needs no network, and its tables as csv."""
+    from noisybench.leaderboard.board import Boards
+    from noisybench.leaderboard.page import to_html
+    from noisybench.leaderboard.table import build_cells, to_csv
+    from noisybench.tracking import Store
+
+    store = Store()
+    if mlflow is not None and not mlflow.startswith(("http://", "https://")):
+        raise UserError(f"--mlflow: expected an address such as http://localhost:5000, but got `{mlflow}`")
+    if not store.exists():
+        raise UserError("there is no store here yet; make some runs with `noisybench bench quickstart`")
+    board = Boards(store, f"{mlflow.rstrip('/')}/#/experiments/{store.experiment}/runs/" if mlflow else "").board()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be written: {error.strerror}") from None
+    write(folder / "index.html", to_html(board))
+    write(folder / "leaderboard.csv", to_csv(build_cells(store.records())))
+    typer.echo(f"{len(board.cells)} cells written to {folder / 'index.html'}, their tables to leaderboard.csv")
