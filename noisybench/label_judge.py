@@ -27,6 +27,7 @@ class LabelJudge(Judge):
     def __init__(self, prepared: Prepared) -> None:
         super().__init__(prepared)
         self.by_epoch: list[Tensor] = []
+        self.held_out_by_epoch: list[Tensor] = []
         self._final: dict[str, Any] = {}
 
     def place(self, device: torch.device) -> None:
@@ -36,12 +37,13 @@ class LabelJudge(Judge):
 
     def state_dict(self) -> dict[str, Any]:
         """What was kept so far."""
-        return {**super().state_dict(), "by_epoch": self.by_epoch}
+        return {**super().state_dict(), "by_epoch": self.by_epoch, "held_out_by_epoch": self.held_out_by_epoch}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take up what an interrupted run has kept."""
         super().load_state_dict(state)
         self.by_epoch = list(state["by_epoch"])
+        self.held_out_by_epoch = list(state["held_out_by_epoch"])
 
     def row(self, task: Task, stage: str) -> dict[str, Any]:
         """Accuracies and losses, memorised and recovered wrong labels, and detection."""
@@ -57,6 +59,8 @@ class LabelJudge(Judge):
         )
         right = self.dataset.validation.targets
         self.by_epoch.append(test_predicted.to(torch.int16))
+        if val_predicted is not None:
+            self.held_out_by_epoch.append(val_predicted.to(torch.int16))
         return {
             "train_score": float((predicted == observed).mean()),
             "noisy_val_score": val_accuracy,
@@ -170,6 +174,15 @@ class LabelJudge(Judge):
         pandas.DataFrame(self.samples().columns()).to_parquet(folder / "samples.parquet", index=False)
         predictions = {key: list(value) if value.ndim > 1 else value for key, value in vars(self.predictions()).items()}
         pandas.DataFrame(predictions).to_parquet(folder / "predictions.parquet", index=False)
+        if self.held_out_by_epoch:
+            held_out = self.dataset.validation
+            columns = {
+                "index": held_out.index,
+                "clean": held_out.targets,
+                "observed": self.labels.validation,
+                "by_epoch": list(torch.stack(self.held_out_by_epoch, 1).numpy()),
+            }
+            pandas.DataFrame(columns).to_parquet(folder / "validation.parquet", index=False)
         if self._final["detectors"]:
             detector_page(record, self.states, self._final["detectors"], self.curves, folder / "detectors.png")
         for name in dict.fromkeys(each.mitigation for each in record.probes):

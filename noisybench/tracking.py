@@ -422,35 +422,40 @@ class Store:
             ) from None
 
     def _record_text(self, run: Tracked) -> str:
-        place = urllib.parse.urlparse(run.place)
+        with self.file(run, "record.json") as path:
+            if path is None:
+                raise FileNotFoundError("there is no record.json")
+            if path.stat().st_size > LARGEST_RECORD:
+                raise ValueError(f"{path.stat().st_size} bytes are too many for a record")
+            return path.read_text(encoding="utf-8")
+
+    @contextlib.contextmanager
+    def file(self, run: Tracked, name: str) -> Iterator[Path | None]:
+        """One of a run's files, to be read while inside; None where it has no such file."""
+        folder, tracking_uri = run.place, self.uri
+        place = urllib.parse.urlparse(folder)
         if place.scheme == "mlflow-artifacts" and self._artifacts is not None:
-            return _read_record(f"{self._artifacts.rstrip('/')}/{place.path.lstrip('/')}", None)
-        return _read_record(run.place, self.uri)
+            folder = f"{self._artifacts.rstrip('/')}/{place.path.lstrip('/')}"
+            place = urllib.parse.urlparse(folder)
+        if place.scheme in ("", "file"):
+            path = Path(urllib.request.url2pathname(place.path)) / name
+            yield path if path.is_file() else None
+            return
+        import mlflow.artifacts
+        from mlflow.exceptions import MlflowException
 
-
-def _read_record(folder: str, tracking_uri: str | None) -> str:
-    """The text of `record.json` below a folder, given by its URI or path.
-
-    Raises:
-        OSError: there is none.
-        ValueError: it is too large to be one.
-    """
-    place = urllib.parse.urlparse(folder)
-    if place.scheme in ("", "file"):
-        return _read_text(Path(urllib.request.url2pathname(place.path)) / "record.json")
-    import mlflow.artifacts
-
-    with tempfile.TemporaryDirectory() as temporary:
-        file = mlflow.artifacts.download_artifacts(
-            artifact_uri=f"{folder}/record.json", dst_path=temporary, tracking_uri=tracking_uri
-        )
-        return _read_text(Path(file))
-
-
-def _read_text(path: Path) -> str:
-    if path.stat().st_size > LARGEST_RECORD:
-        raise ValueError(f"{path.stat().st_size} bytes are too many for a record")
-    return path.read_text(encoding="utf-8")
+        with tempfile.TemporaryDirectory() as temporary:
+            listed = mlflow.artifacts.list_artifacts(artifact_uri=folder, tracking_uri=tracking_uri)
+            if name not in {each.path.rpartition("/")[2] for each in listed}:
+                yield None
+                return
+            try:
+                file = mlflow.artifacts.download_artifacts(
+                    artifact_uri=f"{folder}/{name}", dst_path=temporary, tracking_uri=tracking_uri
+                )
+            except MlflowException as error:
+                raise OSError(str(error)) from error
+            yield Path(file)
 
 
 @contextlib.contextmanager

@@ -67,7 +67,7 @@ def test_a_run_leaves_all_its_facts(store: Store) -> None:
 
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
     assert {path.name for path in folder.iterdir()} == {
-        "record.json", "spec.json", "manifest.json", "samples.parquet", "predictions.parquet", "curves.png", "weights.pt",
+        "record.json", "spec.json", "manifest.json", "samples.parquet", "predictions.parquet", "validation.parquet", "curves.png", "weights.pt",
     }  # fmt: skip
     assert json.loads((folder / "manifest.json").read_text())["sha256"] == record.label_set
     assert json.loads((folder / "spec.json").read_text()) == spec.as_dict()
@@ -76,6 +76,10 @@ def test_a_run_leaves_all_its_facts(store: Store) -> None:
     assert list(samples.columns) == ["index", "observed", "clean", "belief", "prediction", "correction"]
     again = detect(samples["belief"].to_numpy(), (samples["observed"] != samples["clean"]).to_numpy())
     assert again == record.detection, "detection follows from the recorded samples"
+    held_out = pandas.read_parquet(folder / "validation.parquet")
+    for place, row in enumerate(record.rows):
+        predicted = held_out["by_epoch"].map(lambda rows, place=place: rows[place])
+        assert (predicted == held_out["observed"]).mean() == row.noisy_val_score
     predictions = pandas.read_parquet(folder / "predictions.parquet")
     by_epoch = pandas.DataFrame(predictions["by_epoch"].to_list())
     scored = [(by_epoch[epoch] == predictions["target"]).mean() for epoch in by_epoch]
