@@ -67,7 +67,8 @@ def test_a_run_leaves_all_its_facts(store: Store) -> None:
 
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
     assert {path.name for path in folder.iterdir()} == {
-        "record.json", "spec.json", "manifest.json", "samples.parquet", "predictions.parquet", "validation.parquet", "curves.png", "weights.pt",
+        "record.json", "spec.json", "manifest.json", "samples.parquet", "predictions.parquet", "validation.parquet",
+        "curves.png", "weights.pt",
     }  # fmt: skip
     assert json.loads((folder / "manifest.json").read_text())["sha256"] == record.label_set
     assert json.loads((folder / "spec.json").read_text()) == spec.as_dict()
