@@ -167,3 +167,71 @@ def export(
     write(folder / "index.html", to_html(board))
     write(folder / "leaderboard.csv", to_csv(build_cells(store.records())))
     typer.echo(f"{len(board.cells)} cells written to {folder / 'index.html'}, their tables to leaderboard.csv")
+
+
+@leaderboard_app.command(
+    epilog="Example: noisybench leaderboard submit my-entry --suite quickstart --claim 'ELR wins at 40 %'"
+)
+def submit(
+    folder: Annotated[Path, typer.Argument(help="Folder to write, for a pull request to leaderboard/entries/")],
+    claim: Annotated[str, typer.Option(help="What the runs are said to show, and how they were made")],
+    suite: Annotated[str | None, typer.Option(help="Only the runs of this suite")] = None,
+    label_set: Annotated[str | None, typer.Option(help="Only the label set whose hash starts so")] = None,
+) -> None:
+    """Write finished runs as a submission: records, predictions and sample records, from which every number follows."""
+    from noisybench import __version__, submission
+    from noisybench.tracking import Store
+    from noisybench.verification import gather
+
+    store = Store()
+    wanted = None
+    if suite:
+        from noisybench.bench import read_suite
+
+        wanted = {spec.identity for spec in read_suite(suite)}
+    runs = {each.tags["identity"]: each for each in reversed(store.tracked("FINISHED"))}
+    chosen = [
+        run
+        for identity, run in sorted(runs.items())
+        if (wanted is None or identity in wanted) and run.tags.get("label_set", "").startswith(label_set or "")
+    ]
+    if not chosen:
+        raise UserError("the store has no such finished runs; make some with `noisybench bench quickstart`")
+    if wanted is not None and len(chosen) < len(wanted):
+        typer.echo(f"{len(wanted) - len(chosen)} of {len(wanted)} runs of {suite} are not finished, and are left out")
+    made = submission.write(folder, claim, __version__, gather(store, chosen))
+    typer.echo(
+        f"{len(made.index.runs)} runs written to {folder}; check them with `noisybench leaderboard verify {folder}`"
+    )
+
+
+@leaderboard_app.command(epilog="Example: noisybench leaderboard verify my-entry dataset.root=data/cifar10 --rerun 3")
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A submission")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Where the data are on this machine, such as dataset.root=data/cifar10")
+    ] = None,
+    rerun: Annotated[int, typer.Option(min=0, help="How many of its runs to train again, evenly spaced")] = 0,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Points by which `last` of a run trained again may differ")
+    ] = 2.0,
+    stamp: Annotated[
+        bool, typer.Option("--stamp", help="Note the outcome in the folder, for who keeps the leaderboard")
+    ] = False,
+) -> None:
+    """Score a submission again from its predictions, label sets and data; with --rerun, train some of its runs again."""
+    from noisybench import __version__, submission
+    from noisybench import verification as verifying
+
+    found = submission.read(folder)
+    verdict = verifying.Verdict()
+    for verdict in verifying.verify(found, overrides or [], rerun, tolerance):
+        if verdict.rerun and not verdict.problems:
+            typer.echo(f"trained again: {verdict.rerun[-1]}")
+    if verdict.problems:
+        shown = verdict.problems[:30]
+        more = [f"and {len(verdict.problems) - len(shown)} more"] if len(verdict.problems) > len(shown) else []
+        raise UserError(*(f"refused: {each}" for each in shown), *more)
+    if stamp:
+        submission.stamp(found, verdict.status, __version__)
+    typer.echo(f"{verdict.status}: {verdict.runs} runs; every number that follows from predictions is what is claimed")
