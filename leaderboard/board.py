@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from noisybench.leaderboard.ledger import HEADER as LEDGER_HEADER
+from noisybench.leaderboard.ledger import ledger, text_rows
 from noisybench.leaderboard.statistics import Summary, Test, compare, over_cells
 from noisybench.leaderboard.table import Cell, Row, build_cells, footnote, rank_rows, seed_values
 
 from noisybench.errors import UserError
 from noisybench.records import SELECTION_RULES, RunRecord, select
+from noisybench.submission import Submission
 from noisybench.tracking import Store, Tracked
 
 RANKED = ("last", "last10", "noisy_val")
@@ -36,6 +39,7 @@ class Board:
         details: by key, the JSON text of a cell's table, curves and pairs.
         overall: stacks over several cells.
         left_out: runs that are in no table, or not ranked there, and why.
+        ledger: published numbers beside ours, as rows of text below their header.
         runs: where MLflow shows a run, before its id; empty where there is no MLflow beside the page.
     """
 
@@ -43,13 +47,34 @@ class Board:
     details: dict[str, str]
     overall: list[dict[str, Any]]
     left_out: list[dict[str, str]]
+    ledger: list[list[str]]
     runs: str = ""
 
 
-def board_of(records: Iterable[RunRecord], test: Test = "blocks") -> Board:
-    """The board of records at hand."""
-    made = [_told(cell) for cell in build_cells(records, test=test)]
-    return _assemble(made, [])
+def board_of(records: Iterable[RunRecord], test: Test = "blocks", entries: Sequence[Submission] = ()) -> Board:
+    """The board of records at hand, and of entries that others have submitted.
+
+    Raises:
+        UserError: an entry is damaged.
+    """
+    records, submitted = list(records), submitted_records(entries)
+    own = {each.identity for each in records}
+    others = {identity: each for identity, each in submitted.items() if identity not in own}
+    cells = build_cells([*records, *(each for each, _ in others.values())], test=test)
+    return _assemble([_told(cell, {identity: note for identity, (_, note) in others.items()}) for cell in cells], [])
+
+
+def submitted_records(entries: Sequence[Submission]) -> dict[str, tuple[RunRecord, str]]:
+    """The runs of entries by their identity, each with its entry and what was verified of it.
+
+    Raises:
+        UserError: an entry is damaged.
+    """
+    return {
+        record.identity: (record, f"{entry.status} ({entry.folder.name})")
+        for entry in entries
+        for record in entry.records()
+    }
 
 
 @dataclass
@@ -60,15 +85,20 @@ class Boards:
         store: read.
         runs: as in `Board`.
         test: as in `statistics.rank`.
+        entries: runs that others have submitted, shown beside the store's own.
     """
 
     store: Store
     runs: str = ""
     test: Test = "blocks"
+    entries: Sequence[Submission] = ()
     _cells: dict[frozenset[str], tuple[_Told, list[dict[str, str]]]] = field(default_factory=dict)
     _board: Board | None = None
     _failed: frozenset[str] = frozenset()
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self._submitted = submitted_records(self.entries)
 
     def board(self) -> Board:
         """The board as the store is now; the same object while nothing has changed."""
@@ -78,23 +108,33 @@ class Boards:
             for run in self.store.tracked("FINISHED"):
                 cell = groups.setdefault((run.tags.get("label_set", ""), run.tags.get("budget", "")), {})
                 cell.setdefault(run.tags["identity"], run)  # the latest of each
-            wanted = {frozenset(run.run_id for run in cell.values()): list(cell.values()) for cell in groups.values()}
+            own = {identity for cell in groups.values() for identity in cell}
+            submitted: dict[tuple[str, str], list[str]] = {key: [] for key in groups}
+            for identity, (record, _) in self._submitted.items():
+                if identity not in own:
+                    submitted.setdefault((record.label_set, record.budget), []).append(identity)
+            wanted = {
+                frozenset([*(run.run_id for run in groups.get(key, {}).values()), *identities]): (
+                    list(groups.get(key, {}).values()),
+                    identities,
+                )
+                for key, identities in submitted.items()
+            }
             reasons = frozenset(run.run_id for run in failed)
             if self._board is None or wanted.keys() != self._cells.keys() or reasons != self._failed:
-                self._cells = {runs: self._cells.get(runs) or self._read(cell) for runs, cell in wanted.items()}
-                finished = {run.tags["identity"] for cell in wanted.values() for run in cell}
+                self._cells = {runs: self._cells.get(runs) or self._read(*cell) for runs, cell in wanted.items()}
                 left = [each for _, unread in self._cells.values() for each in unread]
                 left += [
                     {"what": run.title, "why": f"failed: {run.tags.get('error', '')[:500]}"}
                     for run in failed
-                    if run.tags["identity"] not in finished
+                    if run.tags["identity"] not in own
                 ]
                 made = [told for told, _ in self._cells.values() if told.summary]
                 self._board, self._failed = _assemble(made, left, self.runs), reasons
             return self._board
 
-    def _read(self, runs: Sequence[Tracked]) -> tuple[_Told, list[dict[str, str]]]:
-        records, unread = [], []
+    def _read(self, runs: Sequence[Tracked], submitted: Sequence[str]) -> tuple[_Told, list[dict[str, str]]]:
+        records, unread = [self._submitted[identity][0] for identity in submitted], []
         for run in runs:
             try:
                 records.append(self.store.record(run))
@@ -106,17 +146,23 @@ class Boards:
             unread += [
                 {"what": run.title, "why": "the store's tags and the record tell different cells"} for run in runs
             ]
-        return (_told(cells[0]) if len(cells) == 1 else _Told({}, "", {}, [])), unread
+        if len(cells) != 1:
+            return _Told({}, "", {}, [], []), unread
+        return _told(cells[0], {identity: self._submitted[identity][1] for identity in submitted}), unread
 
 
 @dataclass(frozen=True)
 class _Told:
-    """A cell as data: for the list of cells, for its own page, scores for comparisons over cells, and who is not ranked."""
+    """A cell as data: for the list of cells, for its own page, scores for comparisons over cells, and who is not ranked.
+
+    Its records are kept only where the literature has numbers for them.
+    """
 
     summary: dict[str, Any]
     detail: str
     scores: dict[str, dict[str, float]]
     unranked: list[dict[str, str]]
+    published: list[RunRecord]
 
 
 def _assemble(made: Sequence[_Told], left_out: list[dict[str, str]], runs: str = "") -> Board:
@@ -126,11 +172,18 @@ def _assemble(made: Sequence[_Told], left_out: list[dict[str, str]], runs: str =
         {each.summary["key"]: each.detail for each in ordered},
         _overall(ordered),
         left_out + [unranked for each in ordered for unranked in each.unranked],
+        [list(LEDGER_HEADER), *text_rows(ledger(record for each in ordered for record in each.published))],
         runs,
     )
 
 
-def _told(cell: Cell) -> _Told:
+def _told(cell: Cell, notes: Mapping[str, str]) -> _Told:
+    """A cell as data.
+
+    Args:
+        cell: of at least one run.
+        notes: what is said of runs that were submitted, by identity.
+    """
     example, key = cell.example, f"{cell.label_set[:16]}-{cell.budget}"
     budget, manifest = example.spec["budget"], example.manifest
     noise = {k: v for k, v in example.spec["noise"].items() if k not in ("rate", "seed")}
@@ -158,7 +211,7 @@ def _told(cell: Cell) -> _Told:
         "warnings": list(cell.warnings),
         "test": cell.test,
         "rules": {rule: _ranked(cell, rule) for rule in RANKED},
-        "rows": [_row(row) for row in cell.rows],
+        "rows": [_row(row, notes) for row in cell.rows],
     }
     few = [
         {"what": f"{cell.title} · {stack}", "why": "not ranked: fewer than two seeds in common with the others"}
@@ -168,7 +221,8 @@ def _told(cell: Cell) -> _Told:
     scores = {
         row.stack: {rule: found.mean for rule in RANKED if (found := row.rules[rule]) is not None} for row in cell.rows
     }
-    return _Told(summary, json.dumps(detail, allow_nan=False), scores, few)
+    kept = [record for row in cell.rows if row.published for record in row.records]
+    return _Told(summary, json.dumps(detail, allow_nan=False), scores, few, kept)
 
 
 def _ranked(cell: Cell, rule: str) -> dict[str, Any]:
@@ -187,7 +241,7 @@ def _ranked(cell: Cell, rule: str) -> dict[str, Any]:
     return {"ranks": [ranking.ranks.get(row.stack) for row in cell.rows], "footnote": told, "pairs": pairs}
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: Row, notes: Mapping[str, str]) -> dict[str, Any]:
     return {
         "stack": row.stack,
         "knowledge": list(row.knowledge),
@@ -208,9 +262,22 @@ def _row(row: Row) -> dict[str, Any]:
         "epochs": len([each for each in row.records[0].rows if each.stage == "train"]),
         "roc": _roc(row),
         "runs": [
-            [each.seed, each.run_id, *(_short(select(each, rule)) for rule in SELECTION_RULES)] for each in row.records
+            [
+                each.seed,
+                each.run_id,
+                *(_short(select(each, rule)) for rule in SELECTION_RULES),
+                notes.get(each.identity, ""),
+            ]
+            for each in row.records
         ],
+        "verified": _verified(row, notes),
     }
+
+
+def _verified(row: Row, notes: Mapping[str, str]) -> str:
+    """The least that is verified of a row's runs; those of the store at hand were measured here."""
+    found = {notes.get(each.identity, "measured here").split(" (")[0] for each in row.records}
+    return next(each for each in ("claimed", "re-scored", "re-run", "measured here") if each in found)
 
 
 def _short(value: float | None) -> float | None:

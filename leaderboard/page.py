@@ -13,7 +13,13 @@ from noisybench.leaderboard.board import Board
 
 def to_html(board: Board) -> str:
     """The page of a board. It runs no script but its own, whatever the names and texts of runs contain."""
-    told = {"cells": board.cells, "overall": board.overall, "left_out": board.left_out, "runs": board.runs}
+    told = {
+        "cells": board.cells,
+        "overall": board.overall,
+        "left_out": board.left_out,
+        "ledger": board.ledger,
+        "runs": board.runs,
+    }
     details = "\n".join(
         f'<script type="application/json" id="cell-{key}">{_inside_script(detail)}</script>'
         for key, detail in board.details.items()

@@ -52,11 +52,15 @@ class Published:
     """One published number.
 
     Attributes:
+        method: as the literature calls it.
         value: test accuracy in percent.
         deviation: standard deviation in percentage points, where given.
         protocol: ``last``, ``best`` (selected on the test split), ``val`` or ``unstated``.
         architecture: the network; another one than ours is another budget.
         source: where it stands.
+        dataset: as `published.csv` writes it.
+        noise: likewise.
+        rate: of the noise, where it has one.
     """
 
     method: str
@@ -65,12 +69,34 @@ class Published:
     protocol: str
     architecture: str
     source: str
+    dataset: str
+    noise: str
+    rate: float | None
 
 
 @functools.cache
 def _rows() -> list[dict[str, str]]:
     text = (importlib.resources.files("noisybench.leaderboard") / "published.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
+
+
+@functools.cache
+def everything() -> tuple[Published, ...]:
+    """All published numbers."""
+    return tuple(
+        Published(
+            row["method"],
+            float(row["value"]),
+            float(row["std"]) if row["std"] else None,
+            row["protocol"],
+            row["architecture"],
+            row["source"],
+            row["dataset"],
+            row["noise"],
+            float(row["rate"]) if row["rate"] else None,
+        )
+        for row in _rows()
+    )
 
 
 def published(record: RunRecord) -> list[Published]:
@@ -83,19 +109,7 @@ def published(record: RunRecord) -> list[Published]:
     if not cells:
         return []
     methods = METHODS.get(_stack(record.spec["mitigations"]), ())
-    return [
-        Published(
-            row["method"],
-            float(row["value"]),
-            float(row["std"]) if row["std"] else None,
-            row["protocol"],
-            row["architecture"],
-            row["source"],
-        )
-        for row in _rows()
-        if row["method"] in methods
-        and (row["dataset"], row["noise"], float(row["rate"]) if row["rate"] else None) in cells
-    ]
+    return [each for each in everything() if each.method in methods and (each.dataset, each.noise, each.rate) in cells]
 
 
 def _stack(mitigations: list[dict[str, Any]]) -> str:

@@ -152,14 +152,14 @@ def export(
     from noisybench.leaderboard.board import Boards
     from noisybench.leaderboard.page import to_html
     from noisybench.leaderboard.table import build_cells, to_csv
+    from noisybench.submission import shipped_entries
     from noisybench.tracking import Store
 
     store = Store()
     if mlflow is not None and not mlflow.startswith(("http://", "https://")):
         raise UserError(f"--mlflow: expected an address such as http://localhost:5000, but got `{mlflow}`")
-    if not store.exists():
-        raise UserError("there is no store here yet; make some runs with `noisybench bench quickstart`")
-    board = Boards(store, f"{mlflow.rstrip('/')}/#/experiments/{store.experiment}/runs/" if mlflow else "").board()
+    runs = f"{mlflow.rstrip('/')}/#/experiments/{store.experiment}/runs/" if mlflow else ""
+    board = Boards(store, runs, entries=shipped_entries()).board()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -167,6 +167,23 @@ def export(
     write(folder / "index.html", to_html(board))
     write(folder / "leaderboard.csv", to_csv(build_cells(store.records())))
     typer.echo(f"{len(board.cells)} cells written to {folder / 'index.html'}, their tables to leaderboard.csv")
+
+
+@leaderboard_app.command(epilog="Example: noisybench leaderboard ledger -o reproduction.md")
+def ledger(output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write")] = None) -> None:
+    """List every published number of a method that is here, beside what the store and the entries have measured for it."""
+    from noisybench.leaderboard.ledger import ledger as held_against
+    from noisybench.leaderboard.ledger import to_markdown
+    from noisybench.submission import shipped_entries
+    from noisybench.tracking import Store
+
+    submitted = [record for entry in shipped_entries() for record in entry.records()]
+    text = to_markdown(held_against([*submitted, *Store().records()]))
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write(output, text)
+        typer.echo(f"written to {output}")
 
 
 @leaderboard_app.command(

@@ -60,9 +60,10 @@ const columns = [
   { key: "seconds", first: 1, show: row => plain(1)(row.seconds), value: row => mean(row.seconds) },
   { key: "seeds", show: row => row.seeds, value: row => row.seeds },
   { key: "knowledge", text: true, first: 1, show: row => row.knowledge.join(", ") || "none", value: row => row.knowledge.join() },
+  { key: "verified", text: true, first: 1, show: row => row.verified, value: row => row.verified },
   { key: "published", text: true, first: 1, show: published, value: published, hint: row => [...new Set(row.published.map(p => p[5]))].join("\n") },
 ];
-const optional = new Set(["shifted", "outsiders", "last10", "published", "detection", "memorised", "ECE", "noisy_val"]);
+const optional = new Set(["shifted", "outsiders", "last10", "published", "detection", "memorised", "ECE", "noisy_val", "verified"]);
 const colour = row => palette[cell.rows.indexOf(row) % palette.length];
 const dash = row => dashes[Math.floor(cell.rows.indexOf(row) / palette.length) % dashes.length];
 
@@ -78,7 +79,7 @@ const chosen = () => cell.rows.filter(kept);
 function drawTable() {
   const head = at("head"), body = at("body"), focused = document.activeElement?.dataset?.sort;
   head.replaceChildren(); body.replaceChildren();
-  const shown = columns.filter(c => !optional.has(c.key) || cell.rows.some(row => !["–", ""].includes(c.show(row))));
+  const shown = columns.filter(c => !optional.has(c.key) || cell.rows.some(row => !["–", "", "measured here"].includes(c.show(row))));
   for (const column of shown) {
     const grayed = column.key === "oracle" ? " oracle" : "";
     const th = element("th", head, "", { scope: "col", class: (column.text ? "text" : "") + grayed });
@@ -371,6 +372,20 @@ function drawPublished() {
   }
   if (rows.length) tableOf(view, ["cell", "stack", "published", "protocol, network", "ours", "our budget", "source"], rows);
   else element("p", view, "No cell here is one that papers report: they use the whole of CIFAR, or whole sets of crawled images.");
+  element("h2", view, "Reproduction ledger");
+  const [head, ...lines] = board.ledger, last = head.length - 1, counts = new Map();
+  for (const line of lines) counts.set(line[last], (counts.get(line[last]) ?? 0) + 1);
+  element("p", view, "Every published number of a method that is here, beside what was measured on the same data, noise, network and protocol. " +
+    `Ours: mean ± standard deviation (seeds). Difference in standard deviations. ${[...counts].map(([status, count]) => `${count} ${status}`).join(", ")}.`, { class: "note" });
+  const bar = element("div", view, "", { class: "bar" }), find = element("input", element("label", bar, "Find "), "", { type: "search", placeholder: "method, data, status …" });
+  const place = element("div", view);
+  const list = () => {
+    const words = find.value.toLowerCase().split(/\s+/).filter(Boolean);
+    place.replaceChildren();
+    tableOf(place, head, lines.filter(line => words.every(word => line.join(" ").toLowerCase().includes(word))));
+  };
+  find.oninput = list;
+  list();
 }
 function drawLeft() {
   const view = at("view-left");
