@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from noisybench.leaderboard.ledger import HEADER as LEDGER_HEADER
 from noisybench.leaderboard.ledger import ledger, text_rows
-from noisybench.leaderboard.statistics import Summary, Test, compare, over_cells
+from noisybench.leaderboard.statistics import Summary, Test, compare, over_cells, rank, summarise
 from noisybench.leaderboard.table import Cell, Row, build_cells, footnote, rank_rows, seed_values
 
 from noisybench.errors import UserError
@@ -38,6 +38,7 @@ class Board:
         cells: what the list of cells shows of each, in its order; `key` names its detail.
         details: by key, the JSON text of a cell's table, curves and pairs.
         overall: stacks over several cells.
+        draws: stacks over several draws of one noise.
         left_out: runs that are in no table, or not ranked there, and why.
         ledger: published numbers beside ours, as rows of text below their header.
         runs: where MLflow shows a run, before its id; empty where there is no MLflow beside the page.
@@ -46,6 +47,7 @@ class Board:
     cells: list[dict[str, Any]]
     details: dict[str, str]
     overall: list[dict[str, Any]]
+    draws: list[dict[str, Any]]
     left_out: list[dict[str, str]]
     ledger: list[list[str]]
     runs: str = ""
@@ -171,6 +173,7 @@ def _assemble(made: Sequence[_Told], left_out: list[dict[str, str]], runs: str =
         [each.summary for each in ordered],
         {each.summary["key"]: each.detail for each in ordered},
         _overall(ordered),
+        _draws(ordered),
         left_out + [unranked for each in ordered for unranked in each.unranked],
         [list(LEDGER_HEADER), *text_rows(ledger(record for each in ordered for record in each.published))],
         runs,
@@ -197,8 +200,10 @@ def _told(cell: Cell, notes: Mapping[str, str]) -> _Told:
         "budget": cell.budget,
         "labels": cell.label_set,
         "rate": manifest["realised_rate"],
-        # Cells that differ in nothing but the rate of their noise are points of one line.
+        # Cells that differ in nothing but the rate of their noise are points of one line, and those that differ in nothing
+        # but its seed are draws of one noise.
         "family": json.dumps([example.dataset, noise, cell.budget], sort_keys=True),
+        "draws": json.dumps([example.dataset, noise, example.spec["noise"].get("rate"), cell.budget], sort_keys=True),
         "stacks": len(cell.rows),
         "runs": sum(len(row.records) for row in cell.rows),
         "published": any(row.published for row in cell.rows),
@@ -335,3 +340,39 @@ def _overall(made: Sequence[_Told]) -> list[dict[str, Any]]:
                 "rules": told,
             })  # fmt: skip
     return sorted(found, key=lambda each: (each["title"], each["budget"]))
+
+
+def _draws(made: Sequence[_Told]) -> list[dict[str, Any]]:
+    """Stacks over several draws of the same noise, each draw a block: the mean over its seeds counts as one value.
+
+    Seeds of one draw share its wrong labels, so they are no independent evidence about another draw.
+    """
+    groups: dict[str, list[_Told]] = {}
+    for each in made:
+        groups.setdefault(each.summary["draws"], []).append(each)
+    found = []
+    for cells in (each for each in groups.values() if len({cell.summary["labels"] for cell in each}) > 1):
+        ranked = {}
+        for rule in RANKED:
+            values = {
+                stack: {draw: cell.scores[stack][rule] for draw, cell in enumerate(cells)}
+                for stack in sorted(set.intersection(*(set(cell.scores) for cell in cells)))
+                if all(rule in cell.scores[stack] for cell in cells)
+            }
+            ranking = rank(values)
+            if ranking.ranks:
+                ranked[rule] = {
+                    "rows": sorted(
+                        (
+                            [ranking.ranks[stack], stack, _summary(summarise(list(each.values())))]
+                            for stack, each in values.items()
+                        ),
+                        key=lambda row: -row[2][0],
+                    ),
+                    "detectable": _short(ranking.detectable),
+                }
+        if ranked:
+            first = cells[0].summary
+            title = f"{first['title']} · {first['network']}, {first['epochs']} epochs"
+            found.append({"title": title, "cells": [cell.summary["key"] for cell in cells], "rules": ranked})
+    return found

@@ -16,6 +16,7 @@ def to_html(board: Board) -> str:
     told = {
         "cells": board.cells,
         "overall": board.overall,
+        "draws": board.draws,
         "left_out": board.left_out,
         "ledger": board.ledger,
         "runs": board.runs,

@@ -11,6 +11,7 @@ import numpy as np
 from noisybench.leaderboard.published import Published, published
 from noisybench.leaderboard.statistics import Ranking, Summary, Test, rank, summarise
 
+from noisybench.files import plain_cell
 from noisybench.records import SELECTION_RULES, RunRecord, select
 
 
@@ -98,9 +99,9 @@ def _cell(records: list[RunRecord], rule: str, test: Test) -> Cell:
         by_stack.setdefault(record.stack, {})[record.seed] = record
     rows = [_row(stack, list(runs.values())) for stack, runs in by_stack.items()]
 
-    def key(row: Row) -> tuple[bool, float]:
+    def key(row: Row) -> tuple[bool, float, str]:
         summary = row.rules[rule]
-        return (summary is None, -summary.mean if summary else 0.0)
+        return (summary is None, -summary.mean if summary else 0.0, row.stack)
 
     rows.sort(key=key)
     first = records[0]
@@ -313,11 +314,11 @@ def to_csv(cells: Sequence[Cell]) -> str:
                 row.seconds,
             )
             writer.writerow([
-                cell.example.dataset, cell.example.noise, cell.label_set, cell.budget,
-                cell.ranking.ranks.get(row.stack, ""), row.stack, len(row.records),
+                plain_cell(cell.example.dataset), plain_cell(cell.example.noise), cell.label_set, cell.budget,
+                cell.ranking.ranks.get(row.stack, ""), plain_cell(row.stack), len(row.records),
                 *np.ravel(np.array(parts, dtype=object)).tolist(),
                 *(each.mean if each else None for each in measures),
-                ", ".join(row.knowledge), describe_published(row.published),
+                plain_cell(", ".join(row.knowledge)), describe_published(row.published),
             ])  # fmt: skip
     return out.getvalue()
 

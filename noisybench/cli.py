@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from noisybench import __version__
+from noisybench.audit_command import audit
 from noisybench.errors import UserError, nearest
 from noisybench.label_commands import Overrides, Recipe, describe_labels, labels_app, one_spec
 from noisybench.leaderboard_commands import leaderboard_app, write
@@ -246,6 +247,9 @@ def _show(records: list[RunRecord], embedded: bool, html: Path | None) -> None:
         console.print(
             "  noisybench leaderboard serve                       the page beside MLflow, every run with its curves"
         )
+
+
+app.command(epilog="Example: noisybench audit my-images/ dataset.size=32 --output audit")(audit)
 
 
 @app.command("list", epilog="Example: noisybench list mitigations")

@@ -26,6 +26,11 @@ def write_atomically(path: Path, data: bytes) -> None:
     partial.replace(path)
 
 
+def plain_cell(text: str) -> str:
+    """Text for a cell of a table that spreadsheets open: what they would take for a formula gets a leading apostrophe."""
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
 def download(url: str, sha256: str | None, place: Path) -> Path:
     """Fetch a file once and check it.
 

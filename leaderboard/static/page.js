@@ -329,6 +329,16 @@ function drawOverall() {
       if (i + 1 < group.cells.length) element("span", list, "; ");
     });
   }
+  drawDraws(view);
+}
+function drawDraws(view) {
+  for (const group of board.draws) {
+    const rule = group.rules[state.rule] ? state.rule : Object.keys(group.rules)[0], { rows, detectable } = group.rules[rule];
+    element("h2", view, `${group.title}, over ${group.cells.length} draws of the noise`);
+    element("p", view, `Each draw is one block: the mean over its seeds, by ${rule}. Ranks as in a cell` +
+      (detectable === null ? "." : `; smallest difference that these draws show with 80 % probability: ${(100 * detectable).toFixed(1)} points.`), { class: "note" });
+    tableOf(view, ["rank", "stack", rule, "95 % interval over draws"], rows.map(([rank, stack, s]) => [rank, stack, points(s), interval(s).replace("95 % interval ", "")]));
+  }
 }
 function drawDiagram(parent, ranks, difference, title) {
   const count = ranks.length, left = Math.ceil(count / 2), x = r => 180 + (r - 1) / Math.max(1, count - 1) * 340;

@@ -57,7 +57,10 @@ class ImageFolder(DatasetSource):
             files += found
             targets += [target] * len(found)
         decoded = read_files(files, self.size, self.damaged)
-        return Examples(decoded.images, np.array(targets)[decoded.kept], skipped=decoded.skipped)
+        names = np.array([each.relative_to(folder).as_posix() for each in files])[decoded.kept]
+        return Examples(
+            decoded.images, np.array(targets)[decoded.kept], skipped=decoded.skipped, names=tuple(names.tolist())
+        )
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
