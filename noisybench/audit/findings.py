@@ -114,10 +114,17 @@ def _agreement(suspicion: dict[str, NDArray[np.float64]], first: int) -> dict[tu
     names = [name for name in suspicion if name != "combined"]
     top = {name: set(np.argsort(-suspicion[name], kind="stable")[:first].tolist()) for name in names}
     return {
-        (a, b): (float(np.corrcoef(suspicion[a], suspicion[b])[0, 1]), len(top[a] & top[b]) / first)
+        (a, b): (_correlation(suspicion[a], suspicion[b]), len(top[a] & top[b]) / first)
         for place, a in enumerate(names)
         for b in names[place + 1 :]
     }
+
+
+def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """Of ranks; 0 where one of the two tells no example from another."""
+    if not (np.ptp(first) and np.ptp(second)):
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def precision(suspicion: NDArray[np.float64], wrong: NDArray[np.bool_], share: float) -> float:
