@@ -6,7 +6,6 @@ import dataclasses
 import os
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +22,7 @@ from tests.browser import chromium, watched
 from tests.helpers import toy_spec
 from tests.postgres import free_port
 from tests.test_leaderboard import record
+from tests.tracking_server import wait_for
 
 EVIL = "</script><img src=x onerror=alert(1)><script>alert(2)</script>"
 
@@ -178,13 +178,7 @@ def test_the_page_beside_mlflow(browser: Browser, store: Store) -> None:
     )  # fmt: skip
     try:
         address = f"http://127.0.0.1:{port}"
-        for _ in range(600):
-            assert server.poll() is None
-            try:
-                urllib.request.urlopen(f"{address}/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
+        wait_for(f"{address}/health", server)
         with watched(browser) as page:
             page.goto(f"{address}/leaderboard")
             assert set(stacks(page)) == {"cross_entropy", "gce"}

@@ -11,8 +11,25 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests.postgres import free_port
+
+
+def wait_for(address: str, process: subprocess.Popen[Any]) -> None:
+    """Wait until a server that was started answers.
+
+    Raises:
+        TimeoutError: it does not.
+    """
+    for _ in range(1200):
+        assert process.poll() is None, "the server has ended"
+        try:
+            urllib.request.urlopen(address, timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.1)
+    raise TimeoutError(address)
 
 
 class Server:
@@ -32,14 +49,7 @@ class Server:
         self.process = subprocess.Popen(
             self.command, stdout=self.log, stderr=self.log, env=environment, start_new_session=True
         )
-        for _ in range(600):
-            assert self.process.poll() is None, Path(self.log.name).read_text()
-            try:
-                urllib.request.urlopen(f"{self.uri}/health", timeout=1).close()
-                return
-            except OSError:
-                time.sleep(0.1)
-        raise TimeoutError(self.log.name)
+        wait_for(f"{self.uri}/health", self.process)
 
     def stop(self) -> None:
         if self.process.poll() is None:
