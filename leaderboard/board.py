@@ -361,14 +361,12 @@ def _draws(made: Sequence[_Told]) -> list[dict[str, Any]]:
             }
             ranking = rank(values)
             if ranking.ranks:
+                best = sorted(values, key=lambda stack: -sum(values[stack].values()))
                 ranked[rule] = {
-                    "rows": sorted(
-                        (
-                            [ranking.ranks[stack], stack, _summary(summarise(list(each.values())))]
-                            for stack, each in values.items()
-                        ),
-                        key=lambda row: -row[2][0],
-                    ),
+                    "rows": [
+                        [ranking.ranks[stack], stack, _summary(summarise(list(values[stack].values())))]
+                        for stack in best
+                    ],
                     "detectable": _short(ranking.detectable),
                 }
         if ranked:

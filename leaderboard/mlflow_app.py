@@ -41,13 +41,14 @@ def create_app() -> Any:
         An ASGI application under uvicorn, which is MLflow's default; else a WSGI application.
     """
     from flask import Response, request
-    from mlflow.server import ARTIFACTS_DESTINATION_ENV_VAR, BACKEND_STORE_URI_ENV_VAR, app
+    from mlflow.server import app
+    from mlflow.server.constants import ARTIFACTS_DESTINATION_ENV_VAR, BACKEND_STORE_URI_ENV_VAR
     from mlflow.server.handlers import _add_static_prefix
 
     store = Store(os.environ[BACKEND_STORE_URI_ENV_VAR], os.environ.get(ARTIFACTS_DESTINATION_ENV_VAR))
     pages = _Pages(Boards(store, f"./#/experiments/{store.experiment}/runs/", entries=shipped_entries()))
 
-    @app.get(_add_static_prefix(PATH))  # type: ignore[untyped-decorator]
+    @app.get(_add_static_prefix(PATH))
     def leaderboard() -> Response:
         page, headers = pages.compressed(), {"Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
         if "gzip" in request.headers.get("Accept-Encoding", ""):

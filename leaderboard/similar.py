@@ -17,11 +17,8 @@ def distance(cell: Cell, rate: float, examples: int, classes: int) -> float:
     """How unlike a cell is: by its noise rate above all, then by the number of examples and classes."""
     manifest = cell.example.manifest
     sizes, names = manifest["dataset"]["sizes"], manifest["dataset"]["classes"]
-    return (
-        abs(manifest["realised_rate"] - rate)
-        + 0.05 * abs(math.log(sizes["train"] / examples))
-        + 0.05 * abs(math.log(len(names) / classes))
-    )
+    apart: float = abs(manifest["realised_rate"] - rate)
+    return apart + 0.05 * abs(math.log(sizes["train"] / examples)) + 0.05 * abs(math.log(len(names) / classes))
 
 
 def helped(records: Iterable[RunRecord], rate: float, examples: int, classes: int) -> list[tuple[str, list[str]]]:
@@ -51,7 +48,7 @@ def helped(records: Iterable[RunRecord], rate: float, examples: int, classes: in
             f"{cell.title} ({manifest['realised_rate']:.0%} wrong, {manifest['dataset']['sizes']['train']} examples of "
             f"{len(manifest['dataset']['classes'])} classes, {budget['network']}, {budget['epochs']} epochs)"
         )
-        lines = []
+        lines: list[str] = []
         for row in cell.rows:
             if row.knowledge or (len(lines) >= 4 and row.stack != "cross_entropy"):
                 continue

@@ -26,7 +26,7 @@ from noisybench.errors import UserError
 from noisybench.files import write_atomically
 from noisybench.records import RunRecord
 
-FORMAT = 1
+FORMAT: Literal[1] = 1
 INDEX = "submission.json"
 STAMP = "verified.json"
 LARGEST_FILE = 64 * 2**20

@@ -368,25 +368,28 @@ class Store:
 
     def _listed(self, store: Any, status: str) -> list[Tracked]:
         """From the tables: MLflow's own search brings every parameter and metric along, a millisecond for each run."""
-        from mlflow.store.tracking.dbmodels.models import SqlRun, SqlTag
+        from mlflow.store.tracking.dbmodels import models
+
+        run: Any = models.SqlRun
+        tag: Any = models.SqlTag
 
         wanted = (
-            SqlRun.experiment_id == int(self.experiment),
-            SqlRun.status == status,
-            SqlRun.lifecycle_stage == "active",
+            run.experiment_id == int(self.experiment),
+            run.status == status,
+            run.lifecycle_stage == "active",
         )
         with store.ManagedSessionMaker() as session:
             runs = (
-                session.query(SqlRun.run_uuid, SqlRun.name, SqlRun.artifact_uri)
+                session.query(run.run_uuid, run.name, run.artifact_uri)
                 .filter(*wanted)
-                .order_by(SqlRun.start_time.desc(), SqlRun.run_uuid)
+                .order_by(run.start_time.desc(), run.run_uuid)
                 .all()
             )
             tags: dict[str, dict[str, str]] = {}
             named = (
-                session.query(SqlTag.run_uuid, SqlTag.key, SqlTag.value)
-                .join(SqlRun, SqlRun.run_uuid == SqlTag.run_uuid)
-                .filter(*wanted, SqlTag.key.startswith(PREFIX))
+                session.query(tag.run_uuid, tag.key, tag.value)
+                .join(run, run.run_uuid == tag.run_uuid)
+                .filter(*wanted, tag.key.startswith(PREFIX))
             )
             for run_id, key, value in named:
                 tags.setdefault(run_id, {})[key.removeprefix(PREFIX)] = value

@@ -257,11 +257,10 @@ def _numbers(record: RunRecord, dataset: Dataset, labels: LabelSet, evidence: Ev
     found: list[str] = []
 
     def expect(name: str, claimed: float | None, computed: float | None) -> None:
-        same = (
-            claimed == computed
-            if None in (claimed, computed)
-            else math.isclose(claimed, computed, abs_tol=CLOSE, rel_tol=CLOSE)
-        )  # type: ignore[arg-type]
+        if claimed is None or computed is None:
+            same = claimed is computed
+        else:
+            same = math.isclose(claimed, computed, abs_tol=CLOSE, rel_tol=CLOSE)
         if not same:
             found.append(f"{name} is claimed to be {claimed}, but the predictions give {computed}")
 
