@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from noisybench.leaderboard.statistics import (
+    NEMENYI,
     bootstrap_interval,
     compare,
     detectable_difference,
@@ -177,6 +178,22 @@ def test_over_cells_is_friedmans_test(seed: int, stacks: int, cells: int) -> Non
     assert found is not None
     assert found.p == pytest.approx(stats.friedmanchisquare(*table).pvalue)
     assert sum(found.average_ranks.values()) == pytest.approx(stacks * (stacks + 1) / 2)
+
+
+def test_nemenyis_quantiles_are_scipys() -> None:
+    for stacks, quantile in enumerate(NEMENYI, 3):
+        assert quantile == pytest.approx(stats.studentized_range.ppf(0.95, stacks, np.inf) / np.sqrt(2), abs=6e-5)
+
+
+@given(seed=st.integers(0, 100), stacks=st.integers(3, 6), cells=st.integers(2, 8))
+@settings(deadline=None, max_examples=20)
+def test_over_cells_with_ties_is_friedmans_test(seed: int, stacks: int, cells: int) -> None:
+    table = np.random.default_rng(seed).integers(0, 4, (stacks, cells)) / 4
+    if (stats.rankdata(table, axis=0) == stats.rankdata(table, axis=0)[0]).all():
+        return
+    found = over_cells({f"stack {i}": row.tolist() for i, row in enumerate(table)})
+    assert found is not None
+    assert found.p == pytest.approx(stats.friedmanchisquare(*table).pvalue)
 
 
 def test_critical_difference_is_demsars() -> None:
