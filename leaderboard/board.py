@@ -7,6 +7,7 @@ its runs have changed.
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -302,7 +303,7 @@ def _curve(row: Row, name: str) -> list[list[float]]:
     length = min(len(run) for run in runs)
     chosen = np.unique(np.linspace(0, length - 1, min(length, POINTS)).round().astype(int)).tolist()
     points = [(epoch, [run[epoch] for run in runs]) for epoch in chosen]
-    return [[epoch, round(float(np.mean(point)), 4)] for epoch, point in points if None not in point]
+    return [[epoch, round(math.fsum(point) / len(point), 4)] for epoch, point in points if None not in point]
 
 
 def _roc(row: Row) -> list[float] | None:

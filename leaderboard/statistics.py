@@ -45,12 +45,19 @@ def summarise(values: Sequence[float]) -> Summary | None:
     """Summary of values; None of none."""
     if not values:
         return None
-    mean, count = float(np.mean(values)), len(values)
+    # A board has tens of thousands of these, of a few values each: arrays would take ten times as long.
+    mean, count = math.fsum(values) / len(values), len(values)
     if count < 2:
         return Summary(mean, None, None, None, count)
-    deviation = float(np.std(values, ddof=1))
-    half = float(special.stdtrit(count - 1, 0.975)) * deviation / math.sqrt(count)
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
+    half = _student(count - 1) * deviation / math.sqrt(count)
     return Summary(mean, deviation, mean - half, mean + half, count)
+
+
+@functools.cache
+def _student(freedom: int) -> float:
+    """Quantile of Student's t for a 95 % interval."""
+    return float(special.stdtrit(freedom, 0.975))
 
 
 @dataclass(frozen=True)
@@ -244,18 +251,17 @@ def compare(values: Mapping[str, Mapping[int, float]], ranking: Ranking, test: T
 def _more_seeds(differences: NDArray[np.float64], error: float, stacks: int, alpha: float) -> int | None:
     """Further seeds until a difference like this is found with 80 % probability, errors being what they were."""
     seeds, wanted = len(differences), abs(float(differences.mean()))
+    enough = error * math.sqrt(seeds) * _detectable(stacks, alpha)[seeds - 1 :] <= wanted
+    return int(enough.argmax()) + 1 if enough.any() else None
 
-    def enough(count: int) -> bool:
-        freedom = (stacks - 1) * (count - 1)
-        return detectable_difference(error * math.sqrt(seeds / count), freedom, alpha) <= wanted
 
-    if not wanted or not enough(MOST_SEEDS):
-        return None
-    few, many = seeds, MOST_SEEDS
-    while few + 1 < many:
-        middle = (few + many) // 2
-        few, many = (few, middle) if enough(middle) else (middle, many)
-    return many - seeds
+@functools.cache
+def _detectable(stacks: int, alpha: float) -> NDArray[np.float64]:
+    """`detectable_difference` for 2 to `MOST_SEEDS` seeds, in standard deviations of a pair's difference."""
+    counts = np.arange(2, MOST_SEEDS + 1)
+    freedom = (stacks - 1) * (counts - 1)
+    shift = special.nctdtrinc(freedom, 1 - POWER, -special.stdtrit(freedom, alpha / 2))
+    return np.asarray(shift / np.sqrt(counts))
 
 
 def bootstrap_interval(
@@ -267,12 +273,16 @@ def bootstrap_interval(
         differences: (pairs, seeds).
         level: of the interval.
     """
-    seeds = differences.shape[1]
-    drawn = np.random.default_rng(0).integers(0, seeds, (RESAMPLES, seeds))
-    counts = np.apply_along_axis(np.bincount, 1, drawn, minlength=seeds)
-    means = differences @ counts.T / seeds
+    means = differences @ _resampled(differences.shape[1]).T
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=1)
     return low, high
+
+
+@functools.cache
+def _resampled(seeds: int) -> NDArray[np.float64]:
+    """(resamples, seeds) weights of the seeds, each row of which sums to 1."""
+    drawn = np.random.default_rng(0).integers(0, seeds, (RESAMPLES, seeds))
+    return np.asarray((drawn[:, :, None] == np.arange(seeds)).mean(1))
 
 
 def permutation_p(differences: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -128,7 +128,13 @@ def flag(belief: Floats) -> NDArray[np.bool_]:
     if high - low < 1e-9:
         return np.zeros(len(loss), dtype=bool)
     scaled = ((loss - low) / (high - low))[:, None]
-    mixture = GaussianMixture(2, reg_covar=5e-4, max_iter=200, means_init=[[0.0], [1.0]], random_state=0)
+    # Where all three are given, scikit-learn does not look for a start by k-means, which takes six times as long as the fit.
+    start = {
+        "means_init": [[0.0], [1.0]],
+        "weights_init": [0.5, 0.5],
+        "precisions_init": np.full((2, 1, 1), 1 / (scaled.var() + 5e-4)),
+    }
+    mixture = GaussianMixture(2, reg_covar=5e-4, max_iter=200, random_state=0, **start)
     component = mixture.fit_predict(scaled)
     return np.asarray(component == mixture.means_.ravel().argmax())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -329,7 +330,7 @@ def last(rows: Sequence[EpochRow]) -> float | None:
 
 def last10(rows: Sequence[EpochRow]) -> float | None:
     """Mean test score of the last ten epochs; None with fewer."""
-    return float(np.mean([row.test_score for row in rows[-10:]])) if len(rows) >= 10 else None
+    return math.fsum(row.test_score for row in rows[-10:]) / 10 if len(rows) >= 10 else None
 
 
 def noisy_val(rows: Sequence[EpochRow]) -> float | None:
