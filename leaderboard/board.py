@@ -287,7 +287,8 @@ def _verified(row: Row, notes: Mapping[str, str]) -> str:
 
 
 def _short(value: float | None) -> float | None:
-    return None if value is None else round(value, 5)
+    # Fewer digits would round twice where the page rounds again.
+    return None if value is None else round(value, 7)
 
 
 def _summary(summary: Summary | None) -> list[float | None] | None:

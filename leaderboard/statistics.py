@@ -187,7 +187,7 @@ class Pair:
         first: a stack.
         second: another one.
         difference: mean over seeds.
-        low: end of its 95 % interval by the paired bootstrap; None with fewer than three seeds, of which it says nothing.
+        low: end of its 95 % interval by the paired bootstrap; None with fewer than `FEWEST_RESAMPLED` seeds.
         high: the other end.
         p: of the test by which the cell is ranked, adjusted for all its pairs.
         p_permutation: of the exact paired permutation test, for this pair alone.
@@ -208,6 +208,8 @@ class Pair:
 
 
 RESAMPLES = 2000
+FEWEST_RESAMPLED = 5
+"""Seeds below which the bootstrap would pretend far too much: of three it covers the truth three times out of four."""
 MOST_FLIPS = 12
 """Up to so many seeds all sign flips are looked at; with more, 2 ** `MOST_FLIPS` random ones."""
 MOST_SEEDS = 1000
@@ -231,7 +233,7 @@ def compare(values: Mapping[str, Mapping[int, float]], ranking: Ranking, test: T
     errors, _ = standard_errors(table, places, test)
     lows, highs = bootstrap_interval(differences)
     flips, signed = permutation_p(differences), permutation_p(signed_ranks(differences))
-    several = len(seeds) >= 3
+    several = len(seeds) >= FEWEST_RESAMPLED
     stacks = len(names) if test == "blocks" else 2
     return [
         Pair(

@@ -39,6 +39,8 @@ def audit(
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{output} cannot be written: {error.strerror}") from None
+    # Asked before hours of training: a store may not answer.
+    records = [record for entry in shipped_entries() for record in entry.records()] + Store().records()
     console, begun = view.make_console(), time.monotonic()
     budget = question.spec.budget
     told = (
@@ -52,7 +54,6 @@ def audit(
             console.print(f"[{fold + 1}/{folds}] trained, loss {loss:.3f}, {spent}", markup=False)
 
     found = conduct(question, folds, seed, progress)
-    records = [record for entry in shipped_entries() for record in entry.records()] + Store().records()
     made = report.Audited(
         question.title, question.images, question.observed, question.index, question.files, question.classes, found,
         question.truth, told, helped(records, found.rate, len(question.observed), len(question.classes)),

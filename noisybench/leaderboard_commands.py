@@ -134,11 +134,15 @@ def serve(
     typer.echo("MLflow with every run is at the same address without /leaderboard; the first page takes some seconds.")
     sys.stdout.flush()
     command = [
-        sys.executable, "-m", "mlflow", "server", "--app-name", "noisybench", "--backend-store-uri", store.uri,
-        "--host", host, "--port", str(port), "--workers", "1",
+        sys.executable, "-m", "mlflow", "server", "--app-name", "noisybench", "--host", host, "--port", str(port),
+        "--workers", "1",
     ]  # fmt: skip
-    # Nothing here is a job of MLflow's, whose runners are processes of their own.
-    os.execve(sys.executable, command, {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+    environment = {
+        **os.environ,
+        "MLFLOW_BACKEND_STORE_URI": store.uri,  # no argument, for all users of a machine see those, and it may hold a password
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nothing here is a job of MLflow's, whose runners are more processes
+    }
+    os.execve(sys.executable, command, environment)
 
 
 @leaderboard_app.command(epilog="Example: noisybench leaderboard export site/")

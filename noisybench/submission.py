@@ -12,6 +12,8 @@ import hashlib
 import importlib.resources
 import json
 import re
+import shutil
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -272,7 +274,20 @@ def write(folder: Path, claim: str, version: str, runs: Iterator[tuple[RunRecord
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} holds something already; give a folder that does not exist yet")
-    (folder / "runs").mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    made = Path(tempfile.mkdtemp(prefix=".submission-", dir=folder.parent))
+    try:
+        _fill(made, claim, version, runs)
+        made.chmod(0o755)
+        made.replace(folder)  # whole or not at all
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    return read(folder)
+
+
+def _fill(folder: Path, claim: str, version: str, runs: Iterator[tuple[RunRecord, Evidence]]) -> None:
+    (folder / "runs").mkdir()
     files = {}
     for record, evidence in runs:
         place = folder / "runs" / record.identity
@@ -283,7 +298,6 @@ def write(folder: Path, claim: str, version: str, runs: Iterator[tuple[RunRecord
         files[record.identity] = Files(record=digests[0], evidence=digests[1])
     index = Index(format=FORMAT, claim=claim, noisybench=version, runs=dict(sorted(files.items())))
     write_atomically(folder / INDEX, (index.model_dump_json(indent=1) + "\n").encode())
-    return read(folder)
 
 
 def without_places(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ import pytest
 from noisybench.leaderboard.board import Boards, board_of
 from noisybench.leaderboard.table import build_cells, to_csv
 
+from noisybench import runner
 from noisybench.cli import main
 from noisybench.records import RunRecord
 from noisybench.submission import Files, Index, Submission
 from noisybench.tracking import Store
 from tests.helpers import toy_spec
 from tests.test_leaderboard import board, record
+from tests.tracking_server import Server
 
 
 def keep(store: Store, made: RunRecord) -> str:
@@ -155,6 +158,25 @@ def test_the_site(store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert "cross_entropy" in Path("site/new/leaderboard.csv").read_text()
     assert export("site", "--mlflow", "javascript:alert(1)") == 2
     assert "expected an address such as" in capsys.readouterr().err
+
+
+def test_a_server_of_ones_own_has_the_page(
+    server_database: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Server(tmp_path, f"sqlite:///{server_database}")
+    server.command += ["--app-name", "noisybench"]
+    try:
+        server.start()
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+        spec = toy_spec("gce", dataset={"name": "digits", "train_size": 100, "test_size": 50})
+        assert runner.execute(spec, Store(), lambda kind, data: None, lambda: False) == "finished"
+        with urllib.request.urlopen(f"{server.uri}/leaderboard", timeout=60) as answer:
+            page = answer.read().decode()
+        assert '"stack": "gce"' in page.replace("&quot;", '"')
+        assert Store().record(Store().tracked("FINISHED")[0]).stack == "gce"
+    finally:
+        server.stop()
+        server.log.close()
 
 
 def test_serving_what_is_a_server_already_is_refused(

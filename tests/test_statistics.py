@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from noisybench.leaderboard.statistics import (
+    FEWEST_RESAMPLED,
     NEMENYI,
     bootstrap_interval,
     compare,
@@ -239,3 +240,19 @@ def test_pairs_tell_what_is_separated() -> None:
     assert apart.low < apart.difference
     assert pairs["stack 0", "stack 1"].more_seeds != 0
     assert compare({"a": {0: 0.5}}, rank({"a": {0: 0.5}})) == []
+
+
+def test_the_bootstrap_of_few_seeds_is_too_narrow_and_left_out() -> None:
+    """Why it begins at `FEWEST_RESAMPLED` seeds: how often its interval holds the truth, by simulation."""
+    rng = np.random.default_rng(0)
+
+    def coverage(seeds: int) -> float:
+        low, high = bootstrap_interval(rng.normal(size=(2000, seeds)))
+        return float(((low <= 0) & (high >= 0)).mean())
+
+    assert coverage(3) < 0.8
+    assert coverage(FEWEST_RESAMPLED) > 0.8
+    for seeds in (FEWEST_RESAMPLED - 1, FEWEST_RESAMPLED):
+        values = as_values(rng.normal(size=(2, seeds)))
+        (pair,) = compare(values, rank(values))
+        assert (pair.low is None) == (seeds < FEWEST_RESAMPLED)

@@ -244,6 +244,17 @@ def test_a_stamp_falls_with_the_submission(entry: Path) -> None:
     assert submission.read(entry).status == "claimed"
 
 
+def test_a_submission_is_written_whole_or_not_at_all(made: Path, tmp_path: Path) -> None:
+    def runs() -> Any:
+        first = next(submission.read(made).records())
+        yield first, submission.read(made).evidence(first.identity)
+        raise UserError("the next run cannot be submitted")
+
+    with pytest.raises(UserError, match="the next run"):
+        submission.write(tmp_path / "new", "x", "0", runs())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_places_of_the_machine_are_left_out() -> None:
     spec = {
         "dataset": {"name": "parquet", "train": "/home/me/data/train.parquet", "folder": "~/data/"},
