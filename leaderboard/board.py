@@ -54,17 +54,9 @@ class Board:
     runs: str = ""
 
 
-def board_of(records: Iterable[RunRecord], test: Test = "blocks", entries: Sequence[Submission] = ()) -> Board:
-    """The board of records at hand, and of entries that others have submitted.
-
-    Raises:
-        UserError: an entry is damaged.
-    """
-    records, submitted = list(records), submitted_records(entries)
-    own = {each.identity for each in records}
-    others = {identity: each for identity, each in submitted.items() if identity not in own}
-    cells = build_cells([*records, *(each for each, _ in others.values())], test=test)
-    return _assemble([_told(cell, {identity: note for identity, (_, note) in others.items()}) for cell in cells], [])
+def board_of(records: Iterable[RunRecord], test: Test = "blocks") -> Board:
+    """The board of records at hand."""
+    return _assemble([_told(cell, {}) for cell in build_cells(records, test=test)], [])
 
 
 def submitted_records(entries: Sequence[Submission]) -> dict[str, tuple[RunRecord, str]]:

@@ -121,6 +121,12 @@ def test_the_page_holds_its_data_and_needs_nothing_else() -> None:
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", page)
 
 
+def test_a_label_set_that_is_no_hash_stays_text() -> None:
+    page = to_html(board_of([record(label_set='"><b id=x>')]))
+    assert "<b id=x>" not in page
+    assert 'id="cell-&quot;&gt;&lt;b id=x&gt;-' in page
+
+
 def test_a_short_run_shows_dashes() -> None:
     short = dataclasses.replace(record(), rows=record().rows[:3])
     (cell,) = build_cells([short])
