@@ -6,6 +6,7 @@ its runs have changed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import threading
@@ -180,7 +181,9 @@ def _told(cell: Cell, notes: Mapping[str, str]) -> _Told:
         cell: of at least one run.
         notes: what is said of runs that were submitted, by identity.
     """
-    example, key = cell.example, f"{cell.label_set[:16]}-{cell.budget}"
+    example = cell.example
+    # A store may hold anything; what names a cell in the page and in its address is plain.
+    key = hashlib.sha256(f"{cell.label_set} {cell.budget}".encode()).hexdigest()[:20]
     budget, manifest = example.spec["budget"], example.manifest
     noise = {k: v for k, v in example.spec["noise"].items() if k not in ("rate", "seed")}
     summary = {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import html
 import importlib.resources
 import json
 
@@ -23,7 +22,7 @@ def to_html(board: Board) -> str:
         "runs": board.runs,
     }
     details = "\n".join(
-        f'<script type="application/json" id="cell-{html.escape(key)}">{_inside_script(detail)}</script>'
+        f'<script type="application/json" id="cell-{key}">{_inside_script(detail)}</script>'
         for key, detail in board.details.items()
     )
     head, middle, end = _template()

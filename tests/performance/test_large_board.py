@@ -80,6 +80,7 @@ def test_a_large_store(store: Store, tmp_path: Path) -> None:
     board = boards.board()
     times["board"] = time.perf_counter() - start
     assert sum(each["runs"] for each in board.cells) == RUNS
+    assert len(board.details) == len(board.cells)
     start = time.perf_counter()
     assert boards.board() is board
     times["again"] = time.perf_counter() - start
