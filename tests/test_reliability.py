@@ -47,15 +47,20 @@ def started(*arguments: str, uri: str) -> subprocess.Popen[str]:
 
 
 def kill_a_run(command: subprocess.Popen[str]) -> None:
-    """Kill the process that trains one of a command's runs, which its fork server has begun."""
+    """Kill the process that trains one of a command's runs: the one that holds the lock of the run's folder."""
+
+    def training(process: psutil.Process) -> bool:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return any(Path(each.path).name == "lock" for each in process.open_files())
+        return False
 
     def trained() -> list[psutil.Process]:
-        servers = [each for each in psutil.Process(command.pid).children() if "forkserver" in " ".join(each.cmdline())]
-        return [run for server in servers for run in server.children()]
+        return [each for each in psutil.Process(command.pid).children(recursive=True) if training(each)]
 
-    wait_until(trained)
-    with contextlib.suppress(psutil.NoSuchProcess):
-        trained()[0].kill()
+    while not (found := trained()):
+        assert command.poll() is None, "there is nothing left to kill"
+        time.sleep(0.02)
+    found[0].kill()
 
 
 def lines(process: subprocess.Popen[str], mark: str) -> str:
