@@ -9,6 +9,8 @@ __version__ = "0.1.0"
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 # Training machines should not report home, and a blocked network must not slow a run down.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+# Matrix products on a GPU repeat to the bit only with a workspace of their own, which is made with the first of them.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 # From a source checkout the sub-packages `tasks`, `noise_models`, `leaderboard` and `configs` lie beside this
 # folder, not in it; an installed wheel already has them inside.

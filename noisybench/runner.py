@@ -35,6 +35,7 @@ from noisybench.mitigation import Knowledge, public_name
 from noisybench.recorder import Recorder, Report, told
 from noisybench.records import EpochRow, RunRecord
 from noisybench.registry import find
+from noisybench.seeds import repeat_to_the_bit
 from noisybench.spec import WORKSPACE, RunSpec
 from noisybench.stack import Stack
 from noisybench.task import Task
@@ -325,7 +326,9 @@ def _fit(task: Task, recorder: Recorder, devices: dict[str, Any], auxiliaries: A
         raise RunFailed(
             "budget.devices: batch normalisation is shared among GPUs, not among processors; take a network without it"
         )
+    repeat_to_the_bit(trainer.strategy.root_device)
     task.to(trainer.strategy.root_device)
+    task.training_set.place(trainer.strategy.root_device)  # auxiliary runs train on it before the run does
     task.auxiliaries = auxiliaries
     try:
         task.prepare()
@@ -338,6 +341,7 @@ def _fit(task: Task, recorder: Recorder, devices: dict[str, Any], auxiliaries: A
     checkpoint = folder / "checkpoint.ckpt"
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
         # Lightning sees one batch per epoch: the task loops over the real ones.
         trainer.fit(task, train_dataloaders=range(1), ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
     if not recorder.complete and recorder.trained == spec.budget.epochs:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
 
 
 def stable_hash(*names: object) -> int:
@@ -59,3 +63,15 @@ class Stream:
 def torch_seed(*names: object) -> int:
     """Seed in [0, 2**63) for a ``torch.Generator``."""
     return stable_hash(*names) >> 65
+
+
+def repeat_to_the_bit(device: torch.device) -> None:
+    """Have a GPU take the kernels that give the same bits each time, wherever PyTorch has such; a processor always does."""
+    if device.type != "cuda":
+        return
+    import torch
+
+    torch.backends.cudnn.deterministic = True
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a net for bugs, which costs time
+    torch.backends.cuda.enable_mem_efficient_sdp(False)  # sums gradients in any order
+    torch.use_deterministic_algorithms(True, warn_only=True)

@@ -247,8 +247,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         return kind(parameters, **common)
 
     def on_fit_start(self) -> None:
-        """Bring data and the stack's state to the training device, and select examples unless that was restored."""
-        self.training_set.place(self.device)
+        """Bring the stack's state to the training device, and select examples unless that was restored."""
         for mitigation in self.stack.mitigations:
             mitigation.state = {name: tensor.to(self.device) for name, tensor in mitigation.state.items()}
         if self.weights is None:

@@ -137,7 +137,7 @@ def channel_statistics(images: Tensor | LazyTensor) -> tuple[Tensor, Tensor]:
     counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
     for start in range(0, len(images), 4096):  # no wide copy of the data is made
         for channel, values in enumerate(images[start : start + 4096].transpose(0, 1)):
-            counts[channel] += torch.bincount(values.reshape(-1), minlength=256)
+            counts[channel] += torch.bincount(values.reshape(-1), minlength=256).cpu()
     share = counts / counts.sum(1, keepdim=True)
     levels = torch.arange(256, dtype=torch.float64)
     mean = share @ levels

@@ -236,6 +236,7 @@ class _PreTraining(AuxiliaryRun):
         }
         seed = torch_seed("pre-training", spec.seed)
         self.worker = ImageTask(spec.budget, seed, self.data, Stack([])).to(self.device)
+        self.data.place(self.device)
         self.optimizer: Any = self.worker.configure_optimizers()
 
     def train_epoch(self, epoch: int) -> float:

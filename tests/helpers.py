@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from noisybench.registry import entries, find
 from noisybench.runner import Recorder, prepare, train
 from noisybench.seeds import Stream
 from noisybench.spec import RunSpec, resolve
+
+DEVICE = os.environ.get("NOISYBENCH_DEVICE", "cpu")
+"""Where the short runs train; `cuda` on a machine with a GPU."""
 
 TINY_BUDGET = {"network": "small_cnn", "epochs": 3, "batch_size": 32, "learning_rate": 0.05}
 
@@ -127,7 +131,7 @@ def toy_spec(mitigations: Any = "cross_entropy", **fields: Any) -> RunSpec:
     if task in OTHER_DATASETS:
         fields.setdefault("dataset", OTHER_DATASETS[task])
     budget = {**TINY_BUDGET, **OTHER_BUDGETS.get(task, {}), **fields.pop("budget", {})}
-    execution = {"system_metrics": False, "device": "cpu", **fields.pop("execution", {})}
+    execution = {"system_metrics": False, "device": DEVICE, **fields.pop("execution", {})}
     return resolve({"mitigations": mitigations, "budget": budget, "execution": execution, **fields})
 
 
