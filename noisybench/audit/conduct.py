@@ -12,11 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from noisybench.audit.findings import Findings, find
-from noisybench.audit.signals import cross_fit
+from noisybench.audit.signals import Signals, cross_fit
 from noisybench.configuration import read_yaml, shipped
 from noisybench.dataset import Dataset, Images, LazyImages
 from noisybench.errors import UserError, nearest
 from noisybench.runner import prepare
+from noisybench.seeds import repeat_to_the_bit
 from noisybench.spec import WORKSPACE, RunSpec, expand, resolve
 from noisybench.training_set import LazyTensor, TrainingSet
 
@@ -105,7 +106,12 @@ def _joined(dataset: Dataset, observed: NDArray[np.int64]) -> tuple[Images, NDAr
 
 
 def audit(question: Question, folds: int, seed: int, report: Callable[[int, int, float], None]) -> Findings:
-    """Train the networks and draw the conclusions.
+    """Train the networks and draw the conclusions; see `listen`."""
+    return find(question.observed, listen(question, folds, seed, report))
+
+
+def listen(question: Question, folds: int, seed: int, report: Callable[[int, int, float], None]) -> Signals:
+    """Train the networks, and have them say what they make of labels that they have not seen.
 
     Args:
         question: what is audited.
@@ -125,5 +131,5 @@ def audit(question: Question, folds: int, seed: int, report: Callable[[int, int,
     )
     device = torch.device("cuda" if torch.cuda.is_available() and question.spec.execution.device != "cpu" else "cpu")
     torch.set_num_threads(question.spec.execution.threads)
-    signals = cross_fit(training_set, question.spec.budget, folds, seed, device, WORKSPACE / "audits", report)
-    return find(question.observed, signals)
+    repeat_to_the_bit(device)
+    return cross_fit(training_set, question.spec.budget, folds, seed, device, WORKSPACE / "audits", report)

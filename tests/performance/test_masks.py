@@ -20,6 +20,8 @@ from noisybench.task import Task
 from noisybench.training_set import TrainingSet
 from tests.performance.test_speed import paired_ratio
 
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+SIZES = [(32, "unet:8"), (64, "unet:8"), (64, "unet:32"), *([(256, "unet:32")] if DEVICE == "cuda" else [])]
 GENERATED = [name for name, entry in entries("noise_models").items() if issubclass(entry.load(), MaskNoise)]
 
 
@@ -50,12 +52,15 @@ def task_of(stack: dict[str, Any], size: int, network: str = "unet:8") -> Task:
     budget = Budget(network=network, batch_size=5, optimizer="adam", learning_rate=0.008, epochs=30)
     made = Stack([find("mitigations", stack["name"]).load()(**{k: v for k, v in stack.items() if k != "name"})])
     task: Task = find("tasks", "segmentation").load()(budget, 0, data, made)
+    task.to(DEVICE)
+    data.place(torch.device(DEVICE))
     for each in made.mitigations:
         each.prepare(task, data)
+        each.state = {name: tensor.to(DEVICE) for name, tensor in each.state.items()}
     return task
 
 
-@pytest.mark.parametrize(("size", "network"), [(32, "unet:8"), (64, "unet:8"), (64, "unet:32")])
+@pytest.mark.parametrize(("size", "network"), SIZES)
 @pytest.mark.parametrize("scales", [None, [0.5, 0.75, 1.0], [0.7, 1.0, 1.5]])
 def test_an_epoch_of_adele_against_cross_entropy(
     scales: list[float] | None, size: int, network: str, benchmark: Any
@@ -73,5 +78,6 @@ def test_an_epoch_of_adele_against_cross_entropy(
     if benchmark.enabled:
         ratio = paired_ratio(lambda: epoch(0), lambda: epoch(1), rounds=5)
         print(
-            f"\nADELE, {consistency or 'no consistency'}, {network}, {size}x{size}: {ratio:.2f} of cross-entropy's epoch"
+            f"\nADELE, {consistency or 'no consistency'}, {network}, {size}x{size}, {DEVICE}: "
+            f"{ratio:.2f} of cross-entropy's epoch"
         )
