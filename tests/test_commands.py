@@ -15,9 +15,11 @@ import pytest
 
 from noisybench.cli import main
 from noisybench.records import RunRecord
+from noisybench.runner import prepare
+from noisybench.spec import read_recipe
 from noisybench.tracking import Store
 from tests.conftest import copy_database
-from tests.helpers import facts
+from tests.helpers import facts, train_toy
 
 PLUGINS = Path(__file__).parent / "plugins"
 TINY = """
@@ -132,9 +134,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
     raise TimeoutError
 
 
-def test_killed_and_interrupted_runs_come_to_the_same_bits(
-    folder: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_killed_and_interrupted_runs_come_to_the_same_bits(folder: Path) -> None:
     checkpoint = lambda: any(folder.glob(".noisybench/runs/*/checkpoint.ckpt"))  # noqa: E731
     killed = start(*LONG_RUN, folder=folder)
     wait_for(checkpoint, killed)
@@ -159,12 +159,8 @@ def test_killed_and_interrupted_runs_come_to_the_same_bits(
     assert status == 0, output
     (resumed,) = records(folder)
 
-    other = tmp_path_factory.mktemp("uninterrupted")
-    copy_database(folder / "mlflow.db", other / "mlflow.db")
-    Store(f"sqlite:///{other / 'mlflow.db'}").client.delete_run(resumed.run_id)
-    status, output = finish(start(*LONG_RUN, folder=other))
-    assert status == 0, output
-    (whole,) = records(other)
+    (spec,) = read_recipe(LONG_RUN[1], LONG_RUN[2:])
+    whole = train_toy(prepare(spec), folder / "uninterrupted").record({})
     assert facts(resumed.rows) == facts(whole.rows)
     assert resumed.weights_sha256 == whole.weights_sha256
     assert not list(folder.glob(".noisybench/runs/*"))

@@ -80,7 +80,8 @@ def test_a_suite_gives_the_same_bits_on_ray_though_a_worker_is_killed(cluster: s
     while not list(runs.glob("*/checkpoint.ckpt")):
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    workers = [each for each in psutil.process_iter() if "ray::_serve" in " ".join(each.cmdline() or [each.name()])]
+    there = psutil.process_iter(["cmdline", "name"])  # read at once, for processes come and go
+    workers = [each for each in there if "ray::_serve" in " ".join(each.info["cmdline"] or [each.info["name"] or ""])]
     os.kill(workers[0].pid, signal.SIGKILL)
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 1, output

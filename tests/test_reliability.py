@@ -22,8 +22,7 @@ from tests.helpers import train_toy
 from tests.postgres import Postgres
 from tests.tracking_server import Server, serving
 
-WRITERS = 4
-RUNS = 200 if os.environ.get("NOISYBENCH_SLOW") else 12
+WRITERS, RUNS = (4, 200) if os.environ.get("NOISYBENCH_SLOW") else (3, 6)
 SUITE = """
 base: {recipe: digits, budget: {epochs: 2}, execution: {system_metrics: false}}
 datasets: [{name: digits, train_size: 200, test_size: 100}]
@@ -79,7 +78,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 200) -> None:
         time.sleep(0.1)
 
 
-def test_four_writers_lose_and_double_nothing_while_everything_is_killed_once(
+def test_several_writers_lose_and_double_nothing_while_everything_is_killed_once(
     services: tuple[Postgres, Server], tmp_path: Path
 ) -> None:
     database, server = services
@@ -146,7 +145,8 @@ def test_a_search_survives_its_services(services: tuple[Postgres, Server]) -> No
     output = searching.communicate(timeout=300)[0]
     assert searching.returncode == 0, output
     assert "5 complete" in output
-    assert "2 finished, 0 were finished already" in output
+    final = 1 + ("+tuned(" in output)  # the defaults, and what was found, unless nothing is better than they are
+    assert f"{final} finished, 0 were finished already" in output
 
 
 def test_a_search_tries_a_trial_again_whose_process_was_killed(services: tuple[Postgres, Server]) -> None:

@@ -213,4 +213,5 @@ def test_two_processes_on_one_study_in_postgresql_survive_a_kill() -> None:
             capture_output=True, text=True, timeout=200, check=False,
         )  # fmt: skip
         assert resumed.returncode == 0, resumed.stderr
-        assert "0 s: 0 finished, 2 were finished already" in resumed.stdout
+        final = 1 + ("+tuned(" in output)  # the defaults, and what was found, unless nothing is better than they are
+        assert f"0 s: 0 finished, {final} were finished already" in resumed.stdout

@@ -223,17 +223,21 @@ def test_curves_are_of_the_observed_labels_not_of_corrected_ones(tmp_path: Path)
 
 
 def test_early_stages_of_the_published_check(tmp_path: Path) -> None:
-    """The quick tier of the small-scale check: one seed, 14 epochs, a correction every five."""
-    spec = resolve({
-        "task": "segmentation", "dataset": "scenes", "noise": "morph_scaled", "mitigations": {"name": "adele", "every": 5},
-        "budget": {"network": "unet:8", "epochs": 14, "batch_size": 5, "optimizer": "adam", "learning_rate": 0.008,
-                   "weight_decay": 0.0, "schedule": "polynomial"},
-        "execution": {"device": "cpu", "system_metrics": False},
-    })  # fmt: skip
-    recorder = train_toy(prepare(spec), tmp_path)
-    level = recorder.prepared.labels.manifest["masks"]["miou"]
-    assert 0.55 <= level <= 0.66
-    assert recorder.rows[-1].facts["label_miou"] - level >= 0.03
+    """The quick tier of the small-scale check: 14 epochs, a correction every five. Two seeds, for of one alone the gain was .027 to
+    .075, by the seed and by the rounding of a processor."""
+    gains = []
+    for seed in (0, 1):
+        spec = resolve({
+            "task": "segmentation", "dataset": "scenes", "noise": "morph_scaled", "mitigations": {"name": "adele", "every": 5},
+            "budget": {"network": "unet:8", "epochs": 14, "batch_size": 5, "optimizer": "adam", "learning_rate": 0.008,
+                       "weight_decay": 0.0, "schedule": "polynomial"},
+            "execution": {"device": "cpu", "system_metrics": False}, "seed": seed,
+        })  # fmt: skip
+        recorder = train_toy(prepare(spec), tmp_path / str(seed))
+        level = recorder.prepared.labels.manifest["masks"]["miou"]
+        assert 0.55 <= level <= 0.66
+        gains.append(recorder.rows[-1].facts["label_miou"] - level)
+    assert np.mean(gains) >= 0.03, gains
 
 
 def test_dice_by_hand() -> None:

@@ -1,4 +1,8 @@
-"""What must come out of the shipped suite `web-digits` at small scale: far outsiders on digits, two seeds."""
+"""What must come out of the shipped suite `web-digits` at small scale: far outsiders on digits.
+
+By default what the detectors are worth in the alternating stack; `NOISYBENCH_SLOW=1` trains its rivals as well, and compares
+accuracies.
+"""
 
 from __future__ import annotations
 
@@ -26,19 +30,29 @@ from tests.helpers import prepared_toy
 
 FORTY = {"name": "web", "source": "shuffled", "out_of_distribution": 0.4}
 SIXTY = {**FORTY, "out_of_distribution": 0.6}
+SLOW = bool(os.environ.get("NOISYBENCH_SLOW"))
+slow = pytest.mark.skipif(not SLOW, reason="NOISYBENCH_SLOW is not set")
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> list[RunRecord]:
-    """Runs of three of the suite's cells; only one of them needs the detector that knows the truth."""
+    """Runs of the suite: the alternating stack on outsiders alone, or all stacks, those with the truth in one cell."""
     folder = tmp_path_factory.mktemp("web_digits")
     environment = {**os.environ, "NOISYBENCH_CACHE": str(cache)}
     stacks = read_yaml("suites", "web-digits")["stacks"]
-    for cells, members in (([{"noise": FORTY}], stacks), ([{"noise": SIXTY}, {"noise": "clean"}], stacks[:4])):
-        command = ["bench", "web-digits", f"cells={json.dumps(cells)}", f"stacks={json.dumps(members)}"]
+    parts: list[tuple[list[Any], list[Any], list[int]]] = [([{"noise": FORTY}, {"noise": SIXTY}], stacks[3:4], [0, 1])]
+    if SLOW:
+        parts = [
+            ([{"noise": FORTY}], stacks, [0, 1]),
+            ([{"noise": "clean"}], stacks[:4], [0, 1]),
+            ([{"noise": SIXTY}], stacks[:4], [0, 1, 2, 3, 4]),
+        ]
+    for cells, members, seeds in parts:
+        axes = {"cells": cells, "stacks": members, "seeds": seeds}
         done = subprocess.run(
-            [sys.executable, "-m", "noisybench", *command], cwd=folder, env=environment, capture_output=True, text=True
-        )
+            [sys.executable, "-m", "noisybench", "bench", "web-digits", *(f"{k}={json.dumps(v)}" for k, v in axes.items())],
+            cwd=folder, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
     return Store(f"sqlite:///{folder / 'mlflow.db'}").records()
 
@@ -55,7 +69,7 @@ def chosen(records: list[RunRecord], rate: float, name: str) -> list[RunRecord]:
         for each in records
         if detector(each) == name and each.spec["noise"].get("out_of_distribution", 0.0) == rate
     ]
-    assert len(found) == 2, "two seeds"
+    assert len(found) >= 2, "seeds"
     return found
 
 
@@ -88,6 +102,7 @@ def test_linear_separation_is_the_better_detector_of_far_outsiders(records: list
     assert abs(of("linear", "flagged") - rate) <= 0.05
 
 
+@slow
 def test_at_forty_percent_no_detector_does_much_harm(records: list[RunRecord]) -> None:
     found = {name: accuracy(records, 0.4, name) for name in ("mixup", "loss", "linear", ALTERNATE, "oracle")}
     assert found[ALTERNATE] >= min(found["linear"], found["loss"]) - 0.01, found
@@ -97,14 +112,16 @@ def test_at_forty_percent_no_detector_does_much_harm(records: list[RunRecord]) -
     assert found["oracle"] >= found[ALTERNATE] - 0.015, found
 
 
+@slow
 def test_at_sixty_percent_the_other_detectors_beat_small_loss_alone(records: list[RunRecord]) -> None:
-    # By a class that small loss loses in one of the two seeds; in the other all are alike.
+    # By a class that small loss loses in some of the five seeds; in the others all are alike.
     found = {name: accuracy(records, 0.6, name) for name in ("mixup", "loss", "linear", ALTERNATE)}
     for name in (ALTERNATE, "linear"):
         assert found[name] >= found["loss"] + 0.03, found
         assert found[name] >= found["mixup"] - 0.02, found
 
 
+@slow
 def test_without_noise_little_is_lost(records: list[RunRecord]) -> None:
     found = {name: accuracy(records, 0.0, name) for name in ("mixup", "loss", "linear", ALTERNATE)}
     assert found["loss"] >= found["mixup"] - 0.03, found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ class LanguageModel(nn.Module):
         self.context = int(getattr(settings, "max_position_embeddings", 0) or tokenizer.model_max_length)
         self.size = self.padding = int(settings.vocab_size)
         self.end = int(tokenizer.eos_token_id)
+        known = inspect.signature(type(model).forward).parameters
+        self._remembered = "cache" if "cache" in known else "past_key_values"  # its name before transformers 5.24
 
     def forward(self, tokens: Tensor, first: int = 0, padded: bool = False, cache: Any = None) -> Tensor:
         """(B, L, V) scores of the token after each; padding is attended to nowhere, and positions begin after it."""
@@ -44,8 +47,8 @@ class LanguageModel(nn.Module):
             input_ids=tokens.masked_fill(tokens == self.padding, self.end),
             attention_mask=shown.long(),
             position_ids=places,
-            past_key_values=None if cache is None else cache["past"],
             use_cache=cache is not None,
+            **({} if cache is None else {self._remembered: cache["past"]}),
         )
         scores: Tensor = answer.logits
         return scores
