@@ -223,8 +223,10 @@ def test_curves_are_of_the_observed_labels_not_of_corrected_ones(tmp_path: Path)
 
 
 def test_early_stages_of_the_published_check(tmp_path: Path) -> None:
-    """The quick tier of the small-scale check: 14 epochs, a correction every five. Two seeds, for of one alone the gain was .027 to
-    .075, by the seed and by the rounding of a processor."""
+    """The quick tier of the small-scale check: 14 epochs, a correction every five.
+
+    Two seeds, for of one alone the gain was .027 to .075, by the seed and by the rounding of a processor.
+    """
     gains = []
     for seed in (0, 1):
         spec = resolve({
