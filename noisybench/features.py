@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from torch import Tensor, nn
 
@@ -46,13 +46,26 @@ def pooled(maps: Tensor) -> Tensor:
 
 
 @contextlib.contextmanager
-def captured(module: nn.Module, *, inputs: bool) -> Iterator[list[Tensor]]:
-    """Collect what goes into or comes out of a module while inside."""
+def captured(
+    module: nn.Module, *, inputs: bool, through: Callable[[Tensor], Tensor] | None = None
+) -> Iterator[list[Tensor]]:
+    """Collect what goes into or comes out of a module while inside.
+
+    Args:
+        module: watched.
+        inputs: collect its inputs, else its outputs.
+        through: makes of an output what is collected, and what whoever called the module is given in its place.
+    """
     seen: list[Tensor] = []
+
+    def keep(_: nn.Module, __: object, output: Tensor) -> Tensor:
+        seen.append(output if through is None else through(output))
+        return seen[-1]
+
     if inputs:
         handle = module.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     else:
-        handle = module.register_forward_hook(lambda _, __, output: seen.append(output))
+        handle = module.register_forward_hook(keep)
     try:
         yield seen
     finally:

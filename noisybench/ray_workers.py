@@ -10,6 +10,7 @@ import contextlib
 import math
 import os
 import socket
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from noisybench.errors import UserError
 from noisybench.spec import RunSpec
 from noisybench.workers import Event, Pool, context
 
-CONNECT_SECONDS = 5
+CONNECT_SECONDS, EXCHANGE_SECONDS = 5, 1.0
 GO_ON, END_EPOCH, END_NOW = range(3)
 
 
@@ -147,8 +148,8 @@ class RayRuns:
         if wanted:
             self._ray.get(self._mailbox.wish.remote(wanted))
 
-    def events(self, timeout: float = 0.2) -> Iterator[Event]:
-        """What has happened, waiting a little for it; the last event of each run is its outcome."""
+    def events(self, timeout: float = EXCHANGE_SECONDS) -> Iterator[Event]:
+        """What has happened, waiting until a run ends, but not for long; the last event of each run is its outcome."""
         done, _ = self._ray.wait(list(self._running), timeout=timeout) if self._running else ([], [])
         yield from self._ray.get(self._mailbox.take.remote())
         for reference in done:
@@ -195,11 +196,16 @@ def _serve(spec: RunSpec, uri: str, folder: str, environment: dict[str, str], ma
     visible = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
     pool = Pool(context(spec.execution.threads), uri, {**environment, **visible})
     pool.start(spec)
+    events: list[Event] = []
     while True:
-        events = list(pool.events())
+        # Messages cost the cores that train, so that they go together.
+        last = time.monotonic()
+        while len(pool) and time.monotonic() - last < EXCHANGE_SECONDS:
+            events += pool.events()
         wish = ray.get(mailbox.exchange.remote(spec.identity, events if len(pool) else events[:-1]))
         if not len(pool):
             return events[-1]
+        events = []
         if wish >= END_EPOCH:
             pool.stop()
         if wish == END_NOW:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,14 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
+from noisybench.cli import main
 from noisybench.tracking import Store
 from tests.tracking_server import Server, serving
 
-LONGEST = ("test_web_digits.py", "test_revealed_by_training.py", "test_contracts.py", "test_web_methods.py")
+LONGEST = (
+    "test_contracts.py", "test_reliability.py", "test_search.py", "test_web_digits.py", "test_revealed_by_training.py",
+    "test_commands.py", "test_ray.py", "test_segmentation.py", "test_web_methods.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -76,3 +81,21 @@ def store(workspace: Path, empty_database: Path) -> Store:
     made = Store()
     made.check()
     return made
+
+
+@pytest.fixture
+def noisybench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
+    """Runs a command in this process: its exit status, and what it said.
+
+    Its runs are processes of their own as ever, forked from one server for all commands of this process, so that what a run
+    needs is imported once. What is to be killed must be started as a process instead.
+    """
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["noisybench", *arguments])
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        return int(end.value.code or 0), captured.out + captured.err
+
+    return run

@@ -35,6 +35,9 @@ seeds: [0, 1]
 LONG_RUN = ["run", "digits", "mitigations=elr", "budget.epochs=40", "execution.system_metrics=false"]
 
 
+Command = Callable[..., tuple[int, str]]
+
+
 def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONPATH": str(PLUGINS), "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
@@ -78,14 +81,14 @@ def records(folder: Path) -> list[RunRecord]:
     return Store(f"sqlite:///{folder / 'mlflow.db'}").records()
 
 
-def test_a_suite_from_plan_to_page_and_again(folder: Path) -> None:
+def test_a_suite_from_plan_to_page_and_again(folder: Path, noisybench: Command) -> None:
     (folder / "tiny.yaml").write_text(TINY)
-    status, output = finish(start("bench", "tiny.yaml", "--dry-run", folder=folder))
+    status, output = noisybench("bench", "tiny.yaml", "--dry-run")
     assert status == 0
     assert "4 runs: 0 finished, 0 to go on with, 4 to start" in output
     assert "no such run is recorded yet" in output
 
-    status, output = finish(start("bench", "tiny.yaml", folder=folder))
+    status, output = noisybench("bench", "tiny.yaml")
     assert status == 0, output
     assert "4 finished, 0 were finished already" in output
     assert "[4/4]" in output
@@ -95,12 +98,12 @@ def test_a_suite_from_plan_to_page_and_again(folder: Path) -> None:
     page = (folder / "leaderboard.html").read_text()
     assert "://" not in page.replace("http://www.w3.org/2000/svg", ""), "the page must need no network"
 
-    status, output = finish(start("bench", "tiny.yaml", "seeds=[0,1,2]", "--dry-run", folder=folder))
+    status, output = noisybench("bench", "tiny.yaml", "seeds=[0,1,2]", "--dry-run")
     assert "6 runs: 4 finished, 0 to go on with, 2 to start" in output
     assert "Estimate with" in output
     assert "unknown" not in output
 
-    status, output = finish(start("bench", "tiny.yaml", folder=folder))
+    status, output = noisybench("bench", "tiny.yaml")
     assert status == 0
     assert "0 finished, 4 were finished already" in output
 
@@ -117,9 +120,9 @@ def test_a_failed_run_does_not_stop_the_suite(folder: Path) -> None:
     assert {record.stack for record in records(folder)} == {"gce"}
 
 
-def test_nothing_is_trained_when_one_run_is_impossible(folder: Path) -> None:
+def test_nothing_is_trained_when_one_run_is_impossible(folder: Path, noisybench: Command) -> None:
     (folder / "tiny.yaml").write_text(TINY.replace("gce]", "gce, mixup+elr]").replace("rate: 0.3", "rate: 0.6"))
-    status, output = finish(start("bench", "tiny.yaml", folder=folder))
+    status, output = noisybench("bench", "tiny.yaml")
     assert status == 2
     assert "noise.rate: must be in [0, 0.5]" in output
     assert records(folder) == []
@@ -134,7 +137,7 @@ def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> N
     raise TimeoutError
 
 
-def test_killed_and_interrupted_runs_come_to_the_same_bits(folder: Path) -> None:
+def test_killed_and_interrupted_runs_come_to_the_same_bits(folder: Path, noisybench: Command) -> None:
     checkpoint = lambda: any(folder.glob(".noisybench/runs/*/checkpoint.ckpt"))  # noqa: E731
     killed = start(*LONG_RUN, folder=folder)
     wait_for(checkpoint, killed)
@@ -155,7 +158,7 @@ def test_killed_and_interrupted_runs_come_to_the_same_bits(folder: Path) -> None
     assert "1 interrupted" in output
     assert "Traceback" not in output
 
-    status, output = finish(start(*LONG_RUN, folder=folder))
+    status, output = noisybench(*LONG_RUN)
     assert status == 0, output
     (resumed,) = records(folder)
 
@@ -166,7 +169,7 @@ def test_killed_and_interrupted_runs_come_to_the_same_bits(folder: Path) -> None
     assert not list(folder.glob(".noisybench/runs/*"))
 
 
-def test_a_killed_worker_is_a_failed_run_that_goes_on_later(folder: Path) -> None:
+def test_a_killed_worker_is_a_failed_run_that_goes_on_later(folder: Path, noisybench: Command) -> None:
     import psutil
 
     process = start(*LONG_RUN, folder=folder)
@@ -178,7 +181,7 @@ def test_a_killed_worker_is_a_failed_run_that_goes_on_later(folder: Path) -> Non
     assert status == 1
     assert "ended with signal SIGKILL" in output
     assert list(Store(f"sqlite:///{folder / 'mlflow.db'}").failed().values()) != []
-    status, output = finish(start(*LONG_RUN, folder=folder))
+    status, output = noisybench(*LONG_RUN)
     assert status == 0, output
     assert len(records(folder)) == 1
 

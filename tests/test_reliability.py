@@ -117,7 +117,9 @@ def test_several_writers_lose_and_double_nothing_while_everything_is_killed_once
         assert undisturbed.record({}).weights_sha256 == found[spec.identity]
 
 
-def test_a_search_survives_its_services(services: tuple[Postgres, Server]) -> None:
+def test_a_search_survives_its_services(
+    services: tuple[Postgres, Server], noisybench: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     database, server = services
     arguments = (
         "search", "digits-elr", "trials=5", "pruner=none", "heartbeat=2", "rerun_seeds=[0]", "budget.epochs=4",
@@ -141,9 +143,9 @@ def test_a_search_survives_its_services(services: tuple[Postgres, Server]) -> No
     assert "the search has stopped: " in output
     server.start()
 
-    searching = started(*arguments, "--storage", database.studies, uri=server.uri)
-    output = searching.communicate(timeout=300)[0]
-    assert searching.returncode == 0, output
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    status, output = noisybench(*arguments, "--storage", database.studies)
+    assert status == 0, output
     assert "5 complete" in output
     final = 1 + ("+tuned(" in output)  # the defaults, and what was found, unless nothing is better than they are
     assert f"{final} finished, 0 were finished already" in output

@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from noisybench.tracking import Store
 from tests import postgres
 from tests.conftest import copy_database
 
+Command = Callable[..., tuple[int, str]]
 SMALL = ["budget.epochs=3", "dataset.train_size=200", "dataset.test_size=100", "execution.system_metrics=false"]
 
 
@@ -129,10 +131,9 @@ def test_storages_that_cannot_be_used(tmp_path: Path) -> None:
         open_study(search, "mine", f"sqlite:///{tmp_path}/old.db")
 
 
-def test_a_search_ends_with_the_best_and_the_defaults_under_fresh_seeds() -> None:
-    process = command("digits-elr", "trials=3", "rerun_seeds=[0,1]", "pruner=none")
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
+def test_a_search_ends_with_the_best_and_the_defaults_under_fresh_seeds(noisybench: Command) -> None:
+    status, output = noisybench("search", "digits-elr", "trials=3", "rerun_seeds=[0,1]", "pruner=none", *SMALL)
+    assert status == 0, output
     assert "3 complete; 9 epochs trained\nValidation chose these values" in output
     study = study_of("digits-elr elr")
     assert study.trials[0].params == {"elr.beta": 0.7, "elr.strength": 3.0}, "the defaults come first"
@@ -149,7 +150,7 @@ def test_a_search_ends_with_the_best_and_the_defaults_under_fresh_seeds() -> Non
     assert {"history.png", "importances.png", "parallel.png", "timeline.png"} <= names
 
 
-def test_a_killed_search_goes_on_where_it_was() -> None:
+def test_a_killed_search_goes_on_where_it_was(noisybench: Command) -> None:
     arguments = ("digits-elr", "trials=4", "rerun_seeds=[0]", "pruner=none", "heartbeat=3")
     process = command(*arguments)
     assert process.stdout is not None
@@ -159,21 +160,18 @@ def test_a_killed_search_goes_on_where_it_was() -> None:
     process.stdout.close()
     before = {each.number: each.params for each in over(study_of("digits-elr elr"))}
     assert 1 <= len(before) < 4, told
-    again = command(*arguments)
-    output = again.communicate(timeout=200)[0]
-    assert again.returncode == 0, output
+    status, output = noisybench("search", *arguments, *SMALL)
+    assert status == 0, output
     after = over(study_of("digits-elr elr"))
     assert len(after) == 4
     assert {each.number: each.params for each in after}.items() >= before.items(), "nothing is lost or repeated"
     assert len({tuple(each.params.values()) for each in after}) == 4
 
 
-def test_accuracy_against_cost_keeps_all_that_nothing_beats() -> None:
-    process = command(
-        "digits-elr", "trials=3", "rerun_seeds=[0]", "objective=[clean_val,cost]", "space.elr.beta=[0.5,0.9]"
-    )
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
+def test_accuracy_against_cost_keeps_all_that_nothing_beats(noisybench: Command) -> None:
+    costs = ("objective=[clean_val,cost]", "space.elr.beta=[0.5,0.9]")
+    status, output = noisybench("search", "digits-elr", "trials=3", "rerun_seeds=[0]", *costs, *SMALL)
+    assert status == 0, output
     study = study_of("digits-elr elr")
     assert [each.name for each in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert all(each.values[1] > 0 for each in study.trials)
@@ -183,7 +181,7 @@ def test_accuracy_against_cost_keeps_all_that_nothing_beats() -> None:
     assert all(each.knowledge == ["clean_validation"] for each in tuned), "what chose them is told"
 
 
-def test_two_processes_on_one_study_in_postgresql_survive_a_kill() -> None:
+def test_two_processes_on_one_study_in_postgresql_survive_a_kill(noisybench: Command) -> None:
     with postgres.running() as server:
         arguments = (
             "digits-elr",
@@ -208,10 +206,7 @@ def test_two_processes_on_one_study_in_postgresql_survive_a_kill() -> None:
         storage.engine.dispose()
         assert [each.state.name for each in ended] == ["COMPLETE"] * 5
         assert len({tuple(each.params.values()) for each in ended}) == 5, "none is trained twice"
-        resumed = subprocess.run(
-            [sys.executable, "-m", "noisybench", "search", "resume", "digits-elr elr", "--storage", server.studies],
-            capture_output=True, text=True, timeout=200, check=False,
-        )  # fmt: skip
-        assert resumed.returncode == 0, resumed.stderr
+        status, resumed = noisybench("search", "resume", "digits-elr elr", "--storage", server.studies)
+        assert status == 0, resumed
         final = 1 + ("+tuned(" in output)  # the defaults, and what was found, unless nothing is better than they are
-        assert f"0 s: 0 finished, {final} were finished already" in resumed.stdout
+        assert f"0 s: 0 finished, {final} were finished already" in resumed

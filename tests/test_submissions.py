@@ -70,6 +70,14 @@ def test_runs_are_trained_again_to_the_same_bits(entry: Path) -> None:
     assert all(each.endswith("the same to the bit") for each in found.rerun)
 
 
+@pytest.mark.parametrize("shipped", submission.shipped_entries(), ids=lambda each: each.folder.name)
+def test_what_comes_with_noisybench_still_follows_from_its_evidence(shipped: submission.Submission) -> None:
+    """Also where datasets, noise models or statistics have changed since: label sets and numbers are those recorded."""
+    found = verdict(shipped.folder)
+    assert (found.runs, found.problems) == (len(shipped.index.runs), [])
+    assert shipped.status != "claimed", "whoever keeps the entries has stamped them"
+
+
 def sign(entry: Path) -> None:
     """List files as they are now: somebody who lies will do that."""
     index = json.loads((entry / submission.INDEX).read_text())

@@ -108,12 +108,13 @@ class ADELE(Mitigation):
                 losses = objective(given)
             self._count(task, batch, seen[0])
             return losses
-        found, maps = [], []
+        found, maps, size = [], [], batch.inputs.shape[2:]
         for scale in self.scales:
             views = {name: rescaled(each, scale) for name, each in batch.views.items()}
-            with captured(task.networks[0], inputs=False) as seen:
+            # Brought to the size of the masks here, for the objective and the divergence together.
+            with captured(task.networks[0], inputs=False, through=lambda scores: sized(scores.float(), size)) as seen:
                 found.append(objective(given.with_views(views)))
-            maps.append(sized(seen[0].float(), batch.inputs.shape[2:]))
+            maps.append(seen[0])
         self._count(task, batch, maps[int(np.argmin(np.abs(np.array(self.scales) - 1)))])
         divergence = multi_scale_divergence(maps, self.gate)
         return torch.stack(found).mean(0) + self.consistency * divergence.flatten()

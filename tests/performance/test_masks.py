@@ -49,7 +49,7 @@ def task_of(stack: dict[str, Any], size: int, network: str = "unet:8") -> Task:
     data = TrainingSet(
         torch.from_numpy(dataset.train.inputs), torch.from_numpy(dataset.train.targets), 5, None, dataset.class_names
     )
-    budget = Budget(network=network, batch_size=5, optimizer="adam", learning_rate=0.008, epochs=30)
+    budget = Budget(network=network, batch_size=5, optimizer="adam", learning_rate=0.008, epochs=30, channels_last=True)
     made = Stack([find("mitigations", stack["name"]).load()(**{k: v for k, v in stack.items() if k != "name"})])
     task: Task = find("tasks", "segmentation").load()(budget, 0, data, made)
     task.to(DEVICE)
