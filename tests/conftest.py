@@ -6,6 +6,7 @@ import contextlib
 import os
 import sqlite3
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -93,7 +94,8 @@ def noisybench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
 
     def run(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["noisybench", *arguments])
-        with pytest.raises(SystemExit) as end:
+        with warnings.catch_warnings(), pytest.raises(SystemExit) as end:
+            warnings.simplefilter("default")  # as in a process
             main()
         captured = capsys.readouterr()
         return int(end.value.code or 0), captured.out + captured.err

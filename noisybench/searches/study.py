@@ -258,7 +258,10 @@ def pictures(study: optuna.Study, folder: Path) -> None:
     if not single:
         kinds["pareto"] = "plot_pareto_front", {"target_names": ["validation", "seconds"]}
     for name, (function, arguments) in kinds.items():
-        axes: Any = getattr(optuna.visualization.matplotlib, function)(study, **arguments)
+        with warnings.catch_warnings():
+            # Few trials tell no parameter from another, which the picture shows.
+            warnings.filterwarnings("ignore", message="Target and region quantiles")
+            axes: Any = getattr(optuna.visualization.matplotlib, function)(study, **arguments)
         figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
         figure.savefig(folder / f"{name}.png", bbox_inches="tight", dpi=90)
         plt.close(figure)
