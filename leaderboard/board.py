@@ -151,7 +151,7 @@ class Boards:
 class _Told:
     """A cell as data: for the list of cells, for its own page, scores for comparisons over cells, and who is not ranked.
 
-    Its records are kept only where the literature has numbers for them.
+    Its records are kept only where the literature has numbers for them. `submitted`: all of its runs are others'.
     """
 
     summary: dict[str, Any]
@@ -159,10 +159,12 @@ class _Told:
     scores: dict[str, dict[str, float]]
     unranked: list[dict[str, str]]
     published: list[RunRecord]
+    submitted: bool = False
 
 
 def _assemble(made: Sequence[_Told], left_out: list[dict[str, str]], runs: str = "") -> Board:
-    ordered = sorted(made, key=lambda each: (each.summary["title"], each.summary["key"]))
+    # Whoever looks sees their own runs first, and what others have submitted below.
+    ordered = sorted(made, key=lambda each: (each.submitted, each.summary["title"], each.summary["key"]))
     return Board(
         [each.summary for each in ordered],
         {each.summary["key"]: each.detail for each in ordered},
@@ -223,7 +225,8 @@ def _told(cell: Cell, notes: Mapping[str, str]) -> _Told:
         row.stack: {rule: found.mean for rule in RANKED if (found := row.rules[rule]) is not None} for row in cell.rows
     }
     kept = [record for row in cell.rows if row.published for record in row.records]
-    return _Told(summary, json.dumps(detail, allow_nan=False), scores, few, kept)
+    submitted = all(record.identity in notes for row in cell.rows for record in row.records)
+    return _Told(summary, json.dumps(detail, allow_nan=False), scores, few, kept, submitted)
 
 
 def _ranked(cell: Cell, rule: str) -> dict[str, Any]:

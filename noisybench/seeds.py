@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,7 @@ def repeat_to_the_bit(device: torch.device) -> None:
     import torch
 
     torch.backends.cudnn.deterministic = True
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a net for bugs, which costs time
+    settings: Any = torch.utils.deterministic
+    settings.fill_uninitialized_memory = False  # a net for bugs, which costs time
     torch.backends.cuda.enable_mem_efficient_sdp(False)  # sums gradients in any order
     torch.use_deterministic_algorithms(True, warn_only=True)

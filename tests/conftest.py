@@ -94,9 +94,10 @@ def noisybench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
 
     def run(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["noisybench", *arguments])
-        with warnings.catch_warnings(), pytest.raises(SystemExit) as end:
+        with warnings.catch_warnings():
             warnings.simplefilter("default")  # as in a process
-            main()
+            with pytest.raises(SystemExit) as end:
+                main()
         captured = capsys.readouterr()
         return int(end.value.code or 0), captured.out + captured.err
 
