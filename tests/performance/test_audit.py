@@ -2,7 +2,7 @@
 
     NOISYBENCH_DATA=folder python -m pytest tests/performance/test_audit.py -n 0 -s
 
-The folder is that of `tests/test_real_data.py`. On a processor the small network takes half an hour for each kind of labels.
+The folder is that of `tests/test_real_data.py`. On a processor the small network would take half an hour for each kind of labels.
 """
 
 from __future__ import annotations
