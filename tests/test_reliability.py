@@ -56,10 +56,13 @@ def kill_a_run(command: subprocess.Popen[str]) -> None:
     def trained() -> list[psutil.Process]:
         return [each for each in psutil.Process(command.pid).children(recursive=True) if training(each)]
 
-    while not (found := trained()):
+    while True:
         assert command.poll() is None, "there is nothing left to kill"
+        for each in trained():
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended; the next one will do
+                each.kill()
+                return
         time.sleep(0.02)
-    found[0].kill()
 
 
 def lines(process: subprocess.Popen[str], mark: str) -> str:
@@ -69,13 +72,6 @@ def lines(process: subprocess.Popen[str], mark: str) -> str:
         if line.startswith(mark):
             return line
     return ""
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 200) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def test_several_writers_lose_and_double_nothing_while_everything_is_killed_once(
