@@ -20,7 +20,7 @@ import pytest
 from noisybench.errors import UserError
 from noisybench.runner import prepare
 from noisybench.searches.question import Search, read_searches
-from noisybench.searches.study import asked, open_study, over
+from noisybench.searches.study import asked, opened, over
 from noisybench.tracking import Store
 from tests import postgres
 from tests.conftest import copy_database
@@ -105,13 +105,12 @@ def test_a_tuned_stack_says_so_and_by_whose_labels() -> None:
 
 def test_a_study_answers_one_question_alone() -> None:
     (first,) = read_searches("digits-elr", SMALL)
-    open_study(first, "mine", None)
-    open_study(first, "mine", None)
+    with opened(first, "mine", None), opened(first, "mine", None):
+        pass
     (changed,) = read_searches("digits-elr", [*SMALL, "space.elr.beta=[0.5,0.6]"])
-    with pytest.raises(
-        UserError, match=r"another question \(elr\.beta: .*0\.99.* -> .*0\.6.*strength.* -> not searched"
-    ):
-        open_study(changed, "mine", None)
+    another = r"another question \(elr\.beta: .*0\.99.* -> .*0\.6.*strength.* -> not searched"
+    with pytest.raises(UserError, match=another), opened(changed, "mine", None):
+        pass
     assert [each.meaning() for each in asked("mine", None)] == [first.meaning()]
     with pytest.raises(UserError, match=r"no search is named `nine` in .*did you mean `mine`"):
         asked("nine", None)
@@ -120,15 +119,25 @@ def test_a_study_answers_one_question_alone() -> None:
 def test_storages_that_cannot_be_used(tmp_path: Path) -> None:
     (search,) = read_searches("digits-elr", SMALL)
     with pytest.raises(UserError, match="the storage postgresql://localhost/none cannot be used"):
-        open_study(search, "mine", "postgresql://me:secret@localhost/none")
+        opened(search, "mine", "postgresql://me:secret@localhost/none").__enter__()
     with pytest.raises(UserError, match=r"nowhere.*cannot be used"):
-        open_study(search, "mine", f"sqlite:///{tmp_path}/nowhere/studies.db")
-    open_study(search, "mine", f"sqlite:///{tmp_path}/old.db")
+        opened(search, "mine", f"sqlite:///{tmp_path}/nowhere/studies.db").__enter__()
+    with opened(search, "mine", f"sqlite:///{tmp_path}/old.db"):
+        pass
     with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as connection:
         connection.execute("update alembic_version set version_num = 'v2.4.0.a'")
         connection.commit()
     with pytest.raises(UserError, match="not those of this version of Optuna"):
-        open_study(search, "mine", f"sqlite:///{tmp_path}/old.db")
+        opened(search, "mine", f"sqlite:///{tmp_path}/old.db").__enter__()
+
+
+def test_a_study_leaves_no_connection_open(tmp_path: Path) -> None:
+    (search,) = read_searches("digits-elr", SMALL)
+    with opened(search, "mine", f"sqlite:///{tmp_path}/studies.db") as study:
+        pool = study._storage._backend.engine.pool  # type: ignore[attr-defined]
+        assert study.get_trials()
+        assert pool.checkedin(), "kept for the next question"
+    assert not pool.checkedin() + pool.checkedout()
 
 
 def test_a_search_ends_with_the_best_and_the_defaults_under_fresh_seeds(noisybench: Command) -> None:

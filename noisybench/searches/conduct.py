@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from noisybench.searches.driver import Driver
 from noisybench.searches.question import Search
-from noisybench.searches.study import Found, address, open_study, outcome, over, pictures, reaching
+from noisybench.searches.study import Found, opened, outcome, over, pictures
 from noisybench.spec import RunSpec
 from noisybench.tracking import Store
 from noisybench.workers import Event
@@ -58,8 +58,7 @@ def conduct(
     Raises:
         UserError: the storage or the store cannot be used, the study has asked something else, or no trial is complete.
     """
-    with reaching(address(storage)):
-        study = open_study(search, search.name, storage)
+    with opened(search, search.name, storage) as study:
         parent = _parent(search, study, store)
         driver = Driver(search, study, store.uri, parent, study.user_attrs.get("epochs", 0))
         try:

@@ -76,8 +76,9 @@ def address(url: str | None) -> str:
     return f"sqlite:///{(WORKSPACE / 'searches.db').as_posix()}"
 
 
-def open_study(search: Search, name: str, url: str | None) -> optuna.Study:
-    """The study of that name, made where there is none.
+@contextlib.contextmanager
+def opened(search: Search, name: str, url: str | None) -> Iterator[optuna.Study]:
+    """The study of that name, made where there is none; its connections are closed in the end.
 
     Args:
         search: what is searched for.
@@ -85,24 +86,25 @@ def open_study(search: Search, name: str, url: str | None) -> optuna.Study:
         url: of a relational database; by default an SQLite file in the working folder.
 
     Raises:
-        UserError: the storage cannot be reached, or the study has asked something else.
+        UserError: the storage cannot be used, now or any more, or the study has asked something else.
     """
     import optuna
 
-    with reaching(address(url), opening=True):
-        storage = _storage(address(url), search.heartbeat)
-        study = optuna.create_study(
-            storage=storage,
-            study_name=name,
-            directions=DIRECTIONS[: len(search.objective)],
-            load_if_exists=True,
-            pruner=getattr(optuna.pruners, PRUNERS[search.pruner])(),
-        )
-        # A process that takes up a study must not begin the same random numbers again.
-        seed = stable_hash("search", name, len(study.trials), os.getpid() if study.trials else 0) % 2**31
-        study.sampler = getattr(optuna.samplers, SAMPLERS[search.sampler])(seed=seed)
-    _same_question(search, study)
-    return study
+    with _storage(address(url), search.heartbeat) as storage:
+        with reaching(address(url), opening=True):
+            study = optuna.create_study(
+                storage=storage,
+                study_name=name,
+                directions=DIRECTIONS[: len(search.objective)],
+                load_if_exists=True,
+                pruner=getattr(optuna.pruners, PRUNERS[search.pruner])(),
+            )
+            # A process that takes up a study must not begin the same random numbers again.
+            seed = stable_hash("search", name, len(study.trials), os.getpid() if study.trials else 0) % 2**31
+            study.sampler = getattr(optuna.samplers, SAMPLERS[search.sampler])(seed=seed)
+        with reaching(address(url)):
+            _same_question(search, study)
+            yield study
 
 
 def asked(name: str | None, url: str | None) -> list[Search]:
@@ -111,8 +113,7 @@ def asked(name: str | None, url: str | None) -> list[Search]:
     Raises:
         UserError: there is no such study, or none at all.
     """
-    with reaching(address(url), opening=True):
-        storage = _storage(address(url), 60)
+    with _storage(address(url), 60) as storage, reaching(address(url), opening=True):
         attributes = {
             each.study_name: storage.get_study_user_attrs(each._study_id) for each in storage.get_all_studies()
         }
@@ -124,8 +125,23 @@ def asked(name: str | None, url: str | None) -> list[Search]:
     return [Search.from_dict({**noted[key]["definition"], "name": key}) for key in ([name] if name else sorted(noted))]
 
 
-def _storage(url: str, heartbeat: int) -> Any:
-    """A relational storage; where another process makes its tables just now, a little later."""
+@contextlib.contextmanager
+def _storage(url: str, heartbeat: int) -> Iterator[optuna.storages.RDBStorage]:
+    """A relational storage; where another process makes its tables just now, a little later.
+
+    Raises:
+        UserError: it cannot be reached.
+    """
+    with reaching(url, opening=True):
+        storage = _connected(url, heartbeat)
+    try:
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _connected(url: str, heartbeat: int) -> optuna.storages.RDBStorage:
     import optuna
 
     # Heartbeats are marked experimental, and expected of Optuna's own loop; ours gives them itself.
