@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import json
 import os
 import sys
@@ -387,6 +389,8 @@ def version() -> None:
 
 def main() -> None:
     """Entry point: a user's mistake is told without a traceback and ends with status 2."""
+    # At its end Python looks for garbage among all that libraries have made: a second after torch, and for nothing.
+    atexit.register(gc.freeze)
     debug = "--debug" in sys.argv
     arguments = [each for each in sys.argv[1:] if each != "--debug"]
     try:

@@ -14,13 +14,20 @@ Floats = NDArray[np.float32] | NDArray[np.float64]
 def detection_auroc(belief: Floats, wrong: NDArray[np.bool_]) -> float | None:
     """Area under the ROC curve of low belief against wrong labels; None where one kind is missing.
 
+    It is the share of pairs of a wrong and a right label in which the wrong one has less belief, ties counting half, which
+    follows from ranks (Mann and Whitney 1947) without a curve.
+
     Args:
         belief: (N,) probability that the label is right.
         wrong: (N,) whether it is wrong.
     """
-    from sklearn.metrics import roc_auc_score
+    from scipy.stats import rankdata
 
-    return None if wrong.all() or not wrong.any() else float(roc_auc_score(wrong, -belief))
+    count = int(wrong.sum())
+    right = len(wrong) - count
+    if not count or not right:
+        return None
+    return float((rankdata(-belief)[wrong].sum() - count * (count + 1) / 2) / (count * right))
 
 
 def detection_by_state(score: Floats, states: NDArray[np.int8]) -> dict[str, float | None]:
@@ -93,7 +100,7 @@ def roc_curve(score: Floats, states: NDArray[np.int8]) -> NDArray[np.float32] | 
 
 def detect(belief: Floats, states: NDArray[np.int8]) -> Detection:
     """All detection metrics of (N,) belief against (N,) positions in `labels.STATES`."""
-    from sklearn.metrics import average_precision_score, f1_score
+    from sklearn.metrics import average_precision_score
 
     flagged = flag(belief)
     known = states <= OUT_OF_DISTRIBUTION
@@ -106,7 +113,7 @@ def detect(belief: Floats, states: NDArray[np.int8]) -> Detection:
     return Detection(
         auroc=by_kind["any"],
         average_precision=float(average_precision_score(wrong, -believed)),
-        f1=float(f1_score(wrong, flagged[known], zero_division=0.0)),
+        f1=float(2 * (flagged[known] & wrong).sum() / (flagged[known].sum() + wrong.sum())),
         flagged=float(flagged.mean()),
         label_auroc=by_kind["label"] if outsiders else None,
         outsider_auroc=by_kind["outsider"],

@@ -1,4 +1,4 @@
-"""The contract of mitigations, and the privileged facts that they may declare."""
+"""The contract of mitigations."""
 
 from __future__ import annotations
 
@@ -6,45 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pytorch_lightning import Callback
 from torch import Tensor, nn
 
-from noisybench.errors import UserError
+from noisybench.knowledge import Knowledge
 from noisybench.parameters import Parameterised
 from noisybench.training_set import Batch, LazyTensor, Planned, TrainingSet
 
 if TYPE_CHECKING:
     from noisybench.spec import Budget
     from noisybench.task import Task
-
-KNOWLEDGE = {
-    "noise_rate": "realised share of wrong training labels, a float",
-    "noise_type": "name of the noise model",
-    "transition_matrix": "(C, C) tensor of transition probabilities, rows are clean classes",
-    "clean_validation": "(M,) clean targets of the validation split",
-    "noise_states": "(N,) positions in `labels.STATES`: which training labels are right, of another class, or on an outsider",
-    "extra_data": "data beside the dataset",
-    "pretrained_weights": "weights learned elsewhere",
-}
-"""Privileged facts that a mitigation may declare. Nothing else about the truth exists for it."""
-
-
-class Knowledge:
-    """The declared facts, as attributes. Reading another one is an error, so a declaration cannot be forgotten."""
-
-    def __init__(self, facts: dict[str, Any], declared: Sequence[str]) -> None:
-        self._facts = {name: facts[name] for name in declared}
-
-    def __getattr__(self, name: str) -> Any:
-        facts = self.__dict__.get("_facts", {})
-        if name in facts:
-            return facts[name]
-        if name in KNOWLEDGE:
-            raise UserError(
-                f"`{name}` is privileged knowledge that this mitigation reads but does not declare in `knowledge`"
-            )
-        raise AttributeError(name)
-
 
 Objective = Callable[[Batch], Tensor]
 """Maps a batch to (B,) nats per sample, to be minimised on average."""
@@ -86,8 +56,8 @@ class Probe:
     facts: dict[str, float] = field(default_factory=dict)
 
 
-class Mitigation(Parameterised, Callback):
-    """Contract of a mitigation: a Lightning callback with a few further calls, all optional.
+class Mitigation(Parameterised):
+    """Contract of a mitigation: calls before, in and after training, all optional.
 
     A new mitigation is one file in `noisybench/mitigations/` with one subclass. Random numbers come from
     `task.generator` or `task.rng`, which start anew from named streams in every epoch.
@@ -194,6 +164,12 @@ class Mitigation(Parameterised, Callback):
     def select(self, task: Task, training_set: TrainingSet) -> Tensor | None:
         """(N,) weights before training: zero leaves an example out; None keeps all alike."""
         return None
+
+    def on_train_epoch_start(self, task: Task) -> None:
+        """Called before the epoch `task.current_epoch`, whose random numbers have not started yet."""
+
+    def on_train_epoch_end(self, task: Task) -> None:
+        """Called after the last step of an epoch, before anything of it is recorded."""
 
     def objective(self, task: Task, batch: Batch) -> Tensor:
         """(B,) nats per sample. At most one mitigation in a stack implements it."""

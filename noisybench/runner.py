@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from pytorch_lightning import Callback, Trainer
+from pytorch_lightning import Trainer
 from torch import nn
 
 from noisybench import __version__
@@ -30,8 +30,9 @@ from noisybench.dataset import Dataset, Images, LazyImages
 from noisybench.errors import RunFailed, StoreAway, UserError
 from noisybench.files import write_atomically
 from noisybench.judge import Prepared
-from noisybench.labels import UNKNOWN_STATE, LabelSet
-from noisybench.mitigation import Knowledge, public_name
+from noisybench.knowledge import Knowledge, offered_knowledge
+from noisybench.labels import LabelSet
+from noisybench.mitigation import public_name
 from noisybench.recorder import Recorder, Report, told
 from noisybench.records import EpochRow, RunRecord
 from noisybench.registry import find
@@ -85,8 +86,9 @@ def prepare(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | No
         problems += _check_devices(spec, stack, task_class)
     if problems:
         raise UserError(*problems)
+    tensors = {name: torch.from_numpy(each) if isinstance(each, np.ndarray) else each for name, each in facts.items()}
     for mitigation in stack.mitigations:
-        mitigation.known = Knowledge(facts, mitigation.knowledge)
+        mitigation.known = Knowledge(tensors, mitigation.knowledge)
     return Prepared(spec, applied, labels, stack)
 
 
@@ -101,22 +103,6 @@ def _check_devices(spec: RunSpec, stack: Stack, task_class: type[Task]) -> list[
     if spec.budget.batch_size < spec.budget.devices:
         problems.append(f"budget.batch_size: {spec.budget.devices} devices need batches of at least as many examples")
     return problems
-
-
-def offered_knowledge(labels: LabelSet, dataset: Dataset) -> dict[str, Any]:
-    """The privileged facts that a cell can give to those who declare them."""
-    facts: dict[str, Any] = {"noise_type": labels.manifest["noise"]["name"], "pretrained_weights": True}
-    states = labels.states(dataset.train.targets)
-    if labels.manifest["realised_rate"] is not None:
-        facts["noise_rate"] = labels.manifest["realised_rate"]
-    # Of masks and sequences, what has no label is no label of which nobody knew whether it is right.
-    if states.ndim > 1 or (states != UNKNOWN_STATE).all():
-        facts["noise_states"] = torch.from_numpy(states)
-    if labels.manifest["transition_matrix"] is not None:
-        facts["transition_matrix"] = torch.tensor(labels.manifest["transition_matrix"])
-    if len(dataset.validation):
-        facts["clean_validation"] = torch.from_numpy(dataset.validation.targets)
-    return facts
 
 
 def _check_network(spec: RunSpec, dataset: Dataset, task_class: type[Task]) -> nn.Module:
@@ -320,7 +306,7 @@ def _train_beside(spec: RunSpec, folder: Path) -> None:
 
 def _fit(task: Task, recorder: Recorder, devices: dict[str, Any], auxiliaries: Auxiliaries) -> None:
     spec, stack, folder = recorder.prepared.spec, recorder.prepared.stack, recorder.folder
-    trainer = _trainer(spec, [*stack.mitigations, recorder], devices)
+    trainer = _trainer(spec, recorder, devices)
     on_processors = trainer.strategy.root_device.type == "cpu"
     if spec.budget.devices > 1 and on_processors and batch_statistics(task.networks):
         raise RunFailed(
@@ -365,12 +351,12 @@ def _training_set(prepared: Prepared) -> TrainingSet:
     )
 
 
-def _trainer(spec: RunSpec, callbacks: list[Callback], devices: dict[str, Any]) -> Trainer:
+def _trainer(spec: RunSpec, recorder: Recorder, devices: dict[str, Any]) -> Trainer:
     return Trainer(
         accelerator=spec.execution.device,
         **devices,
         max_epochs=spec.budget.epochs,
-        callbacks=callbacks,
+        callbacks=[recorder],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

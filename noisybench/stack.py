@@ -135,6 +135,16 @@ class Stack:
             composed = _wrapped(each, task, composed)
         return composed
 
+    def on_train_epoch_start(self, task: Task) -> None:
+        """Tell every mitigation that an epoch begins."""
+        for each in self.mitigations:
+            each.on_train_epoch_start(task)
+
+    def on_train_epoch_end(self, task: Task) -> None:
+        """Tell every mitigation that an epoch is over."""
+        for each in self.mitigations:
+            each.on_train_epoch_end(task)
+
     def plan(self, task: Task) -> list[Planned] | None:
         """The steps of this epoch of the one mitigation that plans it, if there is one."""
         plans = (each.plan(task) for each in self.mitigations if each.overrides("plan"))

@@ -256,12 +256,15 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
             self.weights = self.weights.to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the selection: making it anew could cost as much as training."""
+        """Keep the stack's state, and the selection: making it anew could cost as much as training."""
         checkpoint["selection"] = None if self.weights is None else self.weights.cpu()
+        checkpoint["mitigations"] = [each.state_dict() for each in self.stack.mitigations]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the selection from the checkpoint."""
+        """Take the stack's state and the selection from the checkpoint."""
         self.weights = checkpoint["selection"]
+        for mitigation, state in zip(self.stack.mitigations, checkpoint["mitigations"], strict=True):
+            mitigation.load_state_dict(state)
 
     @property
     def current_epoch(self) -> int:
@@ -270,6 +273,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
 
     def on_train_epoch_start(self) -> None:
         """Start every random stream of this epoch from its name, so that a resumed run draws the same."""
+        self.stack.on_train_epoch_start(self)
         self.networks_changed()
         self.networks.train()
         self.heads.train()
@@ -339,6 +343,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
                 f"the training loss became {self.train_loss} in epoch {self.current_epoch}; "
                 "lower budget.learning_rate or give budget.warmup_epochs"
             )
+        self.stack.on_train_epoch_end(self)
 
     def mean_loss(self, losses: Tensor, batch: Batch) -> Tensor:
         """What is minimised: the weighted mean of (B,) nats per sample, over those that have a label."""

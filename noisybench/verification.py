@@ -22,9 +22,9 @@ import numpy as np
 from noisybench import metrics
 from noisybench.dataset import Dataset
 from noisybench.errors import UserError
+from noisybench.knowledge import offered_knowledge
 from noisybench.labels import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, LabelSet
 from noisybench.records import RunRecord, select
-from noisybench.runner import describe_environment, offered_knowledge, prepare, train
 from noisybench.spec import RunSpec, override, parse_overrides, resolve
 from noisybench.stack import Stack
 from noisybench.submission import Evidence, Status, Submission
@@ -299,6 +299,8 @@ def _numbers(record: RunRecord, dataset: Dataset, labels: LabelSet, evidence: Ev
 
 def _train_again(spec: RunSpec, record: RunRecord, tolerance: float) -> tuple[str, str | None]:
     """How a run comes out here, and what is wrong with the claim, if anything is."""
+    from noisybench.runner import describe_environment, prepare, train
+
     with tempfile.TemporaryDirectory() as folder:
         recorder = train(
             prepare(spec),

@@ -12,8 +12,9 @@ import numpy as np
 from noisybench import labels
 from noisybench.dataset import IGNORED, NONE, UNKNOWN, Dataset, DatasetSource, Split, known
 from noisybench.errors import UserError
+from noisybench.knowledge import KNOWLEDGE
 from noisybench.labels import LabelSet
-from noisybench.mitigation import KNOWLEDGE, Mitigation
+from noisybench.mitigation import Mitigation
 from noisybench.noise import NoiseModel
 from noisybench.parameters import Parameter, runtime_schema
 from noisybench.registry import Entry, entries

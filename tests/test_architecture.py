@@ -11,9 +11,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CONTRACTS = {
-    "errors", "parameters", "seeds", "dataset", "labels", "noise", "training_set", "mitigation", "stack", "task", "judge",
-    "label_judge", "files", "augmentation", "records", "images", "features", "auxiliary", "spectrum", "checkpoints", "tuning",
-    "metrics", "masks", "pictures", "traces.machine", "traces.programs", "traces.formats", "traces.calculations",
+    "errors", "parameters", "seeds", "dataset", "labels", "noise", "training_set", "knowledge", "mitigation", "stack", "task",
+    "judge", "label_judge", "files", "augmentation", "records", "images", "features", "auxiliary", "spectrum", "checkpoints",
+    "tuning", "metrics", "masks", "pictures", "traces.machine", "traces.programs", "traces.formats", "traces.calculations",
     "traces.page",
 }  # fmt: skip
 """Modules of the engine that content may use."""
@@ -111,6 +111,17 @@ def test_commands_that_only_read_start_light(arguments: list[str]) -> None:
         f"try:\n    app(args={arguments!r})\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'mlflow', 'pandas', 'sklearn', 'scipy', 'numpy'} & set(sys.modules)\n"
         "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_scoring_a_submission_again_starts_without_lightning() -> None:
+    code = (
+        "import sys\nfrom noisybench.cli import app\n"
+        "try:\n    app(args=['leaderboard', 'verify', 'leaderboard/entries/quickstart'])\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "assert 'pytorch_lightning' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr

@@ -6,14 +6,18 @@ import dataclasses
 import os
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from noisybench.leaderboard.board import board_of
+from flask import Flask
+from noisybench.leaderboard.board import Board, Boards, board_of
+from noisybench.leaderboard.mlflow_app import mount
 from noisybench.leaderboard.page import to_html
 from playwright.sync_api import Browser, Page
+from werkzeug.serving import make_server
 
 from noisybench import runner
 from noisybench.records import RunRecord
@@ -164,6 +168,32 @@ def test_a_script_that_got_into_the_page_would_not_run(browser: Browser, tmp_pat
     page.close()
 
 
+def test_a_visitor_is_told_that_the_board_is_being_made(browser: Browser, store: Store) -> None:
+    told = threading.Event()
+
+    class Slow(Boards):
+        def board(self) -> Board:
+            told.wait()
+            return board_of(runs())
+
+    app = Flask("server")
+    mount(app, "/leaderboard", Slow(store))
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with watched(browser) as page:
+            page.goto(f"http://127.0.0.1:{server.port}/leaderboard#rule=last10")
+            assert page.get_by_role("status").is_visible()
+            assert page.locator("tr.row").count() == 0
+            told.set()
+            page.locator("tr.row").first.wait_for(timeout=10_000)
+            assert page.locator("#rule").input_value() == "last10", "what the address says is kept"
+    finally:
+        told.set()
+        server.shutdown()
+        server.server_close()
+
+
 def test_the_page_beside_mlflow(browser: Browser, store: Store) -> None:
     for stack in ("cross_entropy", "gce"):
         spec = toy_spec(stack, dataset={"name": "digits", "train_size": 100, "test_size": 50})
@@ -181,6 +211,7 @@ def test_the_page_beside_mlflow(browser: Browser, store: Store) -> None:
         wait_for(f"{address}/health", server)
         with watched(browser) as page:
             page.goto(f"{address}/leaderboard")
+            page.locator("tr.row").first.wait_for()
             assert set(stacks(page)) == {"cross_entropy", "gce"}
             page.get_by_role("link", name="Left out").click()
             assert page.get_by_text("failed: <b>it broke</b>").is_visible()

@@ -479,7 +479,7 @@ def test_dividemix_plans_half_labelled_and_half_unlabelled(tmp_path: Path) -> No
 def test_dividemix_takes_published_settings_by_declared_knowledge(
     rate: float, kind: str, classes: int, weight: float, threshold: float, penalty: bool
 ) -> None:
-    from noisybench.mitigation import Knowledge
+    from noisybench.knowledge import Knowledge
     from noisybench.training_set import TrainingSet
 
     remedy = DivideMix(settings="paper")

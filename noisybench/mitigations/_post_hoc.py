@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from noisybench.features import classifier
 from noisybench.spectrum import check_features
-from noisybench.task import Task
 from noisybench.training_set import LazyTensor
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 Inputs = Tensor | LazyTensor
 

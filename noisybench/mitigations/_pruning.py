@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,10 @@ from noisybench.errors import UserError
 from noisybench.mitigation import Detector, Mitigation, public_name
 from noisybench.mitigations._detection import Components, two_components
 from noisybench.parameters import parameter
-from noisybench.task import Task
 from noisybench.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class Selection(Mitigation, abc.ABC):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,8 +13,10 @@ from noisybench.features import classifier
 from noisybench.mitigation import Detector, Mitigation
 from noisybench.mitigations._detection import Components, Mixture, two_components
 from noisybench.parameters import parameter
-from noisybench.task import Task
 from noisybench.training_set import Batch, TrainingSet, probabilities_in_float32
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 def sharpened(probabilities: Tensor, power: float) -> Tensor:
@@ -247,10 +248,9 @@ class PseudoLossSelection(Mitigation):
         self.state["guesses"][:, batch.index] = guesses
         return guesses
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, task: Task) -> None:
         """Detect wrong labels, and find out which guesses to trust, from the networks as they are now."""
-        assert isinstance(pl_module, Task)
-        task, epoch, warmup = pl_module, trainer.current_epoch, self._warmup(pl_module.steps_per_epoch)
+        epoch, warmup = task.current_epoch, self._warmup(task.steps_per_epoch)
         if epoch < warmup - 1:
             return
         flags = torch.stack([self._detect(task, number) for number in range(self.networks)])

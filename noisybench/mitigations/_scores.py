@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import importlib.util
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +16,10 @@ from noisybench.features import classifier
 from noisybench.mitigation import Mitigation, public_name
 from noisybench.seeds import Stream, torch_seed
 from noisybench.stack import Stack
-from noisybench.task import Task
 from noisybench.training_set import Batch, TrainingSet, cross_entropy, probabilities_in_float32
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 GRADIENT_BYTES = 2**28
 """Memory for gradients of single examples, which decides how many are taken at a time."""

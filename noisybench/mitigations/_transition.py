@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from noisybench.mitigation import Mitigation
 from noisybench.parameters import parameter
-from noisybench.task import Task
 from noisybench.training_set import Batch, TrainingSet, cross_entropy
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class TransitionCorrection(Mitigation):
@@ -38,12 +39,11 @@ class TransitionCorrection(Mitigation):
         if self.matrix == "given":
             self.state["matrix"] = self.known.transition_matrix.float()
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, task: Task) -> None:
         """Estimate the matrix when the warm-up is over, from the network's predictions on the training set."""
-        if "matrix" in self.state or trainer.current_epoch < self.warmup_epochs:
+        if "matrix" in self.state or task.current_epoch < self.warmup_epochs:
             return
-        assert isinstance(pl_module, Task)
-        self.state["matrix"] = estimate_transitions(pl_module.training_probabilities(), self.percentile)
+        self.state["matrix"] = estimate_transitions(task.training_probabilities(), self.percentile)
 
     def objective(self, task: Task, batch: Batch) -> Tensor:
         """Cross-entropy until there is a matrix, the corrected loss from then on."""

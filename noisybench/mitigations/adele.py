@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from noisybench.dataset import IGNORED
@@ -24,8 +23,10 @@ from noisybench.mitigations._mask_correction import (
     sized,
 )
 from noisybench.parameters import parameter
-from noisybench.task import Task
 from noisybench.training_set import Batch, TrainingSet
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class ADELE(Mitigation):
@@ -129,21 +130,20 @@ class ADELE(Mitigation):
             pairs = pairs[batch.valid]
         self.state["counts"] += torch.bincount(pairs, minlength=classes**2)
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, task: Task) -> None:
         """Nothing was predicted in this epoch yet."""
         self.state["counts"].zero_()
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, task: Task) -> None:
         """Add a point to each class's curve, look for onsets, and correct."""
-        assert isinstance(pl_module, Task)
-        classes = pl_module.training_set.num_classes
-        epoch = trainer.current_epoch + 1
+        classes = task.training_set.num_classes
+        epoch = task.current_epoch + 1
         counts = self.state["counts"].view(classes, classes).cpu().numpy()
         point = torch.from_numpy(intersection_over_union(counts)).nan_to_num()
         self.state["curves"] = torch.cat([self.state["curves"], point.to(self.state["curves"])[None]])
-        came_on = self._onsets(pl_module, epoch)
+        came_on = self._onsets(task, epoch)
         if self.correct and (came_on or epoch % self.every == 0) and bool((self.state["onsets"] >= 0).any()):
-            self._correct(pl_module)
+            self._correct(task)
 
     def _onsets(self, task: Task, epoch: int) -> bool:
         """Record which classes begin to be memorised now. Returns whether any does."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,10 @@ from noisybench.mitigations._pruning import Pruning, beyond_schedule
 from noisybench.mitigations._scores import Watched
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
-from noisybench.task import Task
 from noisybench.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class AUM(Pruning):

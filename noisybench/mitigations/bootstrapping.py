@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -10,8 +10,10 @@ from torch.nn import functional
 
 from noisybench.mitigation import Mitigation
 from noisybench.parameters import parameter
-from noisybench.task import Task
 from noisybench.training_set import Batch
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 PAPER = {"soft": 0.95, "hard": 0.8}
 

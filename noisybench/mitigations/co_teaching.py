@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
 from noisybench.mitigation import Mitigation
 from noisybench.mitigations._per_example import example_of, small_loss_weights
 from noisybench.parameters import parameter
-from noisybench.task import Task
 from noisybench.training_set import Batch, cross_entropy
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class CoTeaching(Mitigation):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,10 @@ from noisybench.mitigations._detection import Components
 from noisybench.mitigations._pruning import Pruning, beyond_schedule
 from noisybench.mitigations._scores import Folds, fold_problems
 from noisybench.parameters import parameter
-from noisybench.task import Task
 from noisybench.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class ConfidentLearning(Pruning):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from noisybench.mitigation import Mitigation
-from noisybench.task import Task
 from noisybench.training_set import Batch
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class CrossEntropy(Mitigation):

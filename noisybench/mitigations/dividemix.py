@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -13,8 +12,10 @@ from noisybench.mitigation import Detector, Mitigation
 from noisybench.mitigations._detection import Components, two_components
 from noisybench.mitigations._pseudo_loss import imbalance, sharpened
 from noisybench.parameters import parameter
-from noisybench.task import Task
 from noisybench.training_set import Batch, Planned, TrainingSet, cross_entropy, probabilities_in_float32
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 RAMP = 16
 """Epochs after the warm-up in which the weight of the unlabelled loss grows."""
@@ -180,17 +181,16 @@ class DivideMix(Mitigation):
         task.networks[1 - network].train()
         return torch.cat([refined, sharpened((own[size:] + other) / 2, self.sharpening)])
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, task: Task) -> None:
         """Divide the training set by each network's losses."""
-        assert isinstance(pl_module, Task)
-        if trainer.current_epoch < self.warmup_epochs - 1:
+        if task.current_epoch < self.warmup_epochs - 1:
             return
-        observed, history = pl_module.training_set.targets, self.state["history"]
+        observed, history = task.training_set.targets, self.state["history"]
         for network in range(2):
-            probabilities = pl_module.training_outputs(network).probabilities
+            probabilities = task.training_outputs(network).probabilities
             losses = functional.nll_loss(probabilities.clamp_min(1e-12).log(), observed, reduction="none")
             low, high = losses.min(), losses.max()
-            history[network, trainer.current_epoch % history.shape[1]] = (losses - low) / (high - low).clamp_min(1e-12)
+            history[network, task.current_epoch % history.shape[1]] = (losses - low) / (high - low).clamp_min(1e-12)
             mixture = two_components(history[network].nanmean(0))
             self.state["clean"][network], self.state["scaled_loss"][network] = 1 - mixture.high, mixture.scaled
             if network == 0:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from noisybench.mitigation import Mitigation
 from noisybench.parameters import parameter
-from noisybench.task import Task
 from noisybench.training_set import Batch, probabilities_in_float32
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class GeneralisedCrossEntropy(Mitigation):

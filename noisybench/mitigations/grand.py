@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +11,10 @@ from noisybench.features import classifier
 from noisybench.mitigations._pruning import Pruning, beyond_schedule
 from noisybench.mitigations._scores import EarlyScores
 from noisybench.parameters import parameter
-from noisybench.task import Task
 from noisybench.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class GraNd(Pruning):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor, nn
 
 from noisybench.features import stages
@@ -15,8 +14,10 @@ from noisybench.mitigations._detection import SMALLEST_SIDE, can_be_separated, l
 from noisybench.mitigations._pseudo_loss import PseudoLossSelection
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
-from noisybench.task import Task
 from noisybench.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class LSA(PseudoLossSelection):
@@ -101,10 +102,10 @@ class LSA(PseudoLossSelection):
             drawn = Stream("trusted", task.seed).permutation(len(training_set))[: self.trusted]
             self.state["trusted"] = torch.from_numpy(drawn)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, task: Task) -> None:
         """As in pseudo-loss selection, with the detector whose turn it is."""
-        self._turn = turn(self.detector_cycle, trainer.current_epoch)
-        super().on_train_epoch_end(trainer, pl_module)
+        self._turn = turn(self.detector_cycle, task.current_epoch)
+        super().on_train_epoch_end(task)
 
     def _detect(self, task: Task, number: int) -> Tensor:
         """(N,) flags of one network by the detector in turn; the others' scores are kept for the record."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +12,10 @@ from noisybench.mitigation import Mitigation
 from noisybench.mitigations._post_hoc import feature_width, features, gaussian_classifier, replace_classifier
 from noisybench.parameters import parameter
 from noisybench.spectrum import NEGLIGIBLE, Spectrum, spectrum_of
-from noisybench.task import Task
 from noisybench.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class Mahalanobis(Mitigation):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 from torch.nn import functional
 
@@ -14,9 +13,11 @@ from noisybench.features import captured
 from noisybench.mitigation import Objective
 from noisybench.mitigations._heads import OnMLP
 from noisybench.parameters import parameter
-from noisybench.task import Task
 from noisybench.training_set import Batch
 from noisybench.tuning import Tuned
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 COLLAPSED = 0.1
 """Features of the head shorter than this share of the backbone's are noted: the covariance term rewards shrinking."""
@@ -87,11 +88,11 @@ class NMTune(OnMLP):
         self._told = told if self._told is None else self._told + told
         return (terms * terms.new_tensor(self.weights)).sum()
 
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, task: Task) -> None:
         """Nothing was told of this epoch yet."""
         self._told = None
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, task: Task) -> None:
         """The terms go into the epoch's row."""
         assert self._told is not None
         first, second, third, after, before, count = self._told.tolist()

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
 from noisybench.labels import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
 from noisybench.mitigations._pruning import Selection
-from noisybench.task import Task
 from noisybench.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class OracleSelection(Selection):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from noisybench.mitigations._pruning import Selection, chosen
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
-from noisybench.task import Task
 from noisybench.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class Random(Selection):

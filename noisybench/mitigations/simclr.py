@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,10 @@ from noisybench.features import backbone_weights, classifier
 from noisybench.mitigation import Mitigation
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream, torch_seed
-from noisybench.task import Task
 from noisybench.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class SimCLR(Mitigation):

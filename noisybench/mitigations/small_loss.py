@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from noisybench.mitigations._pruning import Pruning, beyond_schedule
 from noisybench.mitigations._scores import EarlyScores
 from noisybench.parameters import parameter
-from noisybench.task import Task
 from noisybench.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class SmallLoss(Pruning):

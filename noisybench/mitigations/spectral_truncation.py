@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,10 @@ from noisybench.spectrum import (
     rank_grid,
     spectrum_of,
 )
-from noisybench.task import Task
 from noisybench.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class SpectralTruncation(Mitigation):

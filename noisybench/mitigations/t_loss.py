@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from noisybench.mitigation import Mitigation
 from noisybench.parameters import parameter
-from noisybench.task import Task
 from noisybench.training_set import Batch, TrainingSet, probabilities_in_float32
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class TLoss(Mitigation):

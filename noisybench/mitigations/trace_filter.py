@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -13,8 +13,10 @@ from noisybench.labels import IN_DISTRIBUTION
 from noisybench.mitigation import Detector, Mitigation
 from noisybench.parameters import parameter
 from noisybench.seeds import Stream
-from noisybench.task import Task
 from noisybench.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class TraceFilter(Mitigation):

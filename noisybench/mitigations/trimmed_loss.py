@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pytorch_lightning import LightningModule, Trainer
 from torch import Tensor
 
 from noisybench.mitigation import Detector, Mitigation, Objective
 from noisybench.mitigations._per_example import example_of, small_loss_weights
 from noisybench.parameters import parameter
-from noisybench.task import Task
 from noisybench.training_set import Batch, TrainingSet
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
 
 
 class TrimmedLoss(Mitigation):
@@ -82,14 +83,13 @@ class TrimmedLoss(Mitigation):
         drop = float(self.known.noise_rate) if self.drop is None else self.drop
         return 1 - drop * min(epoch / self.ramp_epochs, 1.0)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_end(self, task: Task) -> None:
         """Take the losses of this epoch for the next one's choice."""
-        assert isinstance(pl_module, Task)
         state, seen = self.state, self.state["counts"] > 0
         state["losses"][seen] = state["sums"][seen] / state["counts"][seen]
         state["sums"].zero_()
         state["counts"].zero_()
-        share = self._share(trainer.current_epoch + 1)
+        share = self._share(task.current_epoch + 1)
         order = state["losses"].argsort(stable=True)
         state["kept"].fill_(False)
         state["kept"][order[: max(1, int(share * len(order)))]] = True

@@ -80,7 +80,7 @@ def harness(network: str, shape: tuple[int, ...], batch: int, epochs: int) -> Ca
     def train() -> None:
         task = Classification(budget, 0, training_data(shape), stack)
         trainer = Trainer(
-            accelerator="cpu", max_epochs=epochs, callbacks=[*stack.mitigations], logger=False,
+            accelerator="cpu", max_epochs=epochs, logger=False,
             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
         trainer.fit(task, train_dataloaders=range(1))
@@ -170,7 +170,7 @@ def epoch_seconds(mitigation: str, network: str, count: int, **parameters: Any) 
     for each in stack.mitigations:
         each.prepare(task, data)
     trainer = Trainer(
-        accelerator="cpu", max_epochs=2, callbacks=[*stack.mitigations, clock], logger=False,
+        accelerator="cpu", max_epochs=2, callbacks=[clock], logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(task, train_dataloaders=range(1))
