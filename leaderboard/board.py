@@ -6,6 +6,7 @@ its runs have changed.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import math
@@ -21,7 +22,7 @@ from noisybench.leaderboard.statistics import Summary, Test, compare, over_cells
 from noisybench.leaderboard.table import Cell, Row, build_cells, footnote, rank_rows, seed_values
 
 from noisybench.errors import UserError
-from noisybench.records import SELECTION_RULES, RunRecord, select
+from noisybench.records import SELECTION_RULES, RunRecord
 from noisybench.submission import Submission
 from noisybench.tracking import Store, Tracked
 
@@ -269,10 +270,10 @@ def _row(row: Row, notes: Mapping[str, str]) -> dict[str, Any]:
             [
                 each.seed,
                 each.run_id,
-                *(_short(select(each, rule)) for rule in SELECTION_RULES),
+                *(_short(row.scores[rule][place]) for rule in SELECTION_RULES),
                 notes.get(each.identity, ""),
             ]
-            for each in row.records
+            for place, each in enumerate(row.records)
         ],
         "verified": _verified(row, notes),
     }
@@ -299,10 +300,15 @@ def _summary(summary: Summary | None) -> list[float | None] | None:
 def _curve(row: Row, name: str) -> list[list[float]]:
     """Epoch and mean over seeds, thinned to `POINTS`; without epochs at which a seed has no value."""
     runs = [[getattr(each, name) for each in record.rows if each.stage == "train"] for record in row.records]
-    length = min(len(run) for run in runs)
-    chosen = np.unique(np.linspace(0, length - 1, min(length, POINTS)).round().astype(int)).tolist()
-    points = [(epoch, [run[epoch] for run in runs]) for epoch in chosen]
+    points = [(epoch, [run[epoch] for run in runs]) for epoch in _shown_epochs(min(len(run) for run in runs))]
     return [[epoch, round(math.fsum(point) / len(point), 4)] for epoch, point in points if None not in point]
+
+
+@functools.cache
+def _shown_epochs(count: int) -> list[int]:
+    """At most `POINTS` of so many epochs, evenly spaced."""
+    chosen: list[int] = np.unique(np.linspace(0, count - 1, min(count, POINTS)).round().astype(int)).tolist()
+    return chosen
 
 
 def _roc(row: Row) -> list[float] | None:

@@ -110,8 +110,8 @@ def rank(
     if len(tested) < 2 or len(seeds) < 2:
         return Ranking({}, {}, len(seeds), tuple(values))
     table = np.array([[values[stack][seed] for seed in seeds] for stack in tested])
-    pairs = list(itertools.combinations(range(len(tested)), 2))
-    differences = np.array([table[a].mean() - table[b].mean() for a, b in pairs])
+    pairs, means = list(itertools.combinations(range(len(tested)), 2)), table.mean(1)
+    differences = np.array([means[a] - means[b] for a, b in pairs])
     errors, freedom = standard_errors(table, pairs, test, resolution)
     raw = 2 * special.stdtr(freedom, -np.abs(differences) / errors)
     adjusted = holm(raw)
@@ -230,6 +230,7 @@ def compare(values: Mapping[str, Mapping[int, float]], ranking: Ranking, test: T
     table = np.array([[values[name][seed] for seed in seeds] for name in names])
     places = [(names.index(a), names.index(b)) for a, b in ranking.p_values]
     differences = np.array([table[a] - table[b] for a, b in places])
+    means = differences.mean(1)
     errors, _ = standard_errors(table, places, test)
     lows, highs = bootstrap_interval(differences)
     flips, signed = permutation_p(differences), permutation_p(signed_ranks(differences))
@@ -238,22 +239,23 @@ def compare(values: Mapping[str, Mapping[int, float]], ranking: Ranking, test: T
     return [
         Pair(
             *pair,
-            float(each.mean()),
+            float(means[place]),
             float(lows[place]) if several else None,
             float(highs[place]) if several else None,
             p,
             float(flips[place]),
             float(signed[place]),
-            0 if p < ranking.alpha else _more_seeds(each, errors[place], stacks, ranking.alpha / len(places)),
+            0
+            if p < ranking.alpha
+            else _more_seeds(abs(means[place]), errors[place], len(seeds), stacks, ranking.alpha / len(places)),
         )
-        for place, ((pair, p), each) in enumerate(zip(ranking.p_values.items(), differences, strict=True))
+        for place, (pair, p) in enumerate(ranking.p_values.items())
     ]
 
 
-def _more_seeds(differences: NDArray[np.float64], error: float, stacks: int, alpha: float) -> int | None:
-    """Further seeds until a difference like this is found with 80 % probability, errors being what they were."""
-    seeds, wanted = len(differences), abs(float(differences.mean()))
-    enough = error * math.sqrt(seeds) * _detectable(stacks, alpha)[seeds - 1 :] <= wanted
+def _more_seeds(difference: float, error: float, seeds: int, stacks: int, alpha: float) -> int | None:
+    """Seeds beyond those at hand until such a difference is found with 80 % probability, errors being what they were."""
+    enough = error * math.sqrt(seeds) * _detectable(stacks, alpha)[seeds - 1 :] <= difference
     return int(enough.argmax()) + 1 if enough.any() else None
 
 

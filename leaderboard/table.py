@@ -22,6 +22,7 @@ class Row:
     Attributes:
         stack: as people write it.
         knowledge: privileged facts that it was given.
+        scores: by selection rule, what it takes from each of `records`.
         rules: by selection rule.
         gap: oracle minus last: what choosing the epoch on the test split would have pretended.
         detection: AUROC of the belief.
@@ -36,6 +37,7 @@ class Row:
 
     stack: str
     knowledge: tuple[str, ...]
+    scores: dict[str, list[float | None]]
     rules: dict[str, Summary | None]
     gap: Summary | None
     detection: Summary | None
@@ -121,7 +123,9 @@ def _cell(records: list[RunRecord], rule: str, test: Test) -> Cell:
 def seed_values(rows: Sequence[Row], rule: str) -> dict[str, dict[int, float]]:
     """By stack and seed, what a selection rule takes from each run."""
     return {
-        row.stack: {each.seed: value for each in row.records if (value := select(each, rule)) is not None}
+        row.stack: {
+            each.seed: value for each, value in zip(row.records, row.scores[rule], strict=True) if value is not None
+        }
         for row in rows
     }
 
@@ -139,12 +143,14 @@ def _row(stack: str, records: list[RunRecord]) -> Row:
     def over_runs(measure: Callable[[RunRecord], float | None]) -> Summary | None:
         return summarise([value for each in records if (value := measure(each)) is not None])
 
-    gaps = [select(each, "oracle") for each in records], [select(each, "last") for each in records]
+    scores = {rule: [select(each, rule) for each in records] for rule in SELECTION_RULES}
+    gaps = zip(scores["oracle"], scores["last"], strict=True)
     return Row(
         stack=stack,
         knowledge=tuple(records[0].knowledge),
-        rules={rule: over_runs(lambda each, rule=rule: select(each, rule)) for rule in SELECTION_RULES},  # type: ignore[misc]
-        gap=summarise([best - last for best, last in zip(*gaps, strict=True) if best is not None and last is not None]),
+        scores=scores,
+        rules={rule: summarise([value for value in found if value is not None]) for rule, found in scores.items()},
+        gap=summarise([best - last for best, last in gaps if best is not None and last is not None]),
         detection=over_runs(lambda each: each.detection.auroc),
         outsiders=over_runs(lambda each: each.detection.outsider_auroc),
         shifted=over_runs(lambda each: each.rows[-1].facts.get("shifted")),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import os
 import sqlite3
@@ -21,6 +20,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from pydantic_core import from_json
 
 from noisybench.errors import StoreAway, UserError
 from noisybench.records import SELECTION_RULES, EpochRow, RunRecord, select
@@ -417,20 +418,20 @@ class Store:
             UserError: its file is missing or damaged.
         """
         try:
-            return RunRecord.from_dict({**json.loads(self._record_text(run)), "run_id": run.run_id})
+            return RunRecord.from_dict({**from_json(self._record_bytes(run)), "run_id": run.run_id})
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise UserError(
                 f"the record of run {run.run_id} ({run.title}) cannot be read: {error}. Bring back record.json "
                 f"below {run.place}, or delete the run: mlflow runs delete --run-id {run.run_id}"
             ) from None
 
-    def _record_text(self, run: Tracked) -> str:
+    def _record_bytes(self, run: Tracked) -> bytes:
         with self.file(run, "record.json") as path:
             if path is None:
                 raise FileNotFoundError("there is no record.json")
             if path.stat().st_size > LARGEST_RECORD:
                 raise ValueError(f"{path.stat().st_size} bytes are too many for a record")
-            return path.read_text(encoding="utf-8")
+            return path.read_bytes()
 
     @contextlib.contextmanager
     def file(self, run: Tracked, name: str) -> Iterator[Path | None]:
