@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import json
 import logging
 import os
-import platform
 import shutil
 import signal
-import subprocess
 import time
 import traceback
 import warnings
@@ -19,111 +16,27 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from pytorch_lightning import Trainer
-from torch import nn
 
-from noisybench import __version__
 from noisybench.auxiliary import Auxiliaries, Charge, Interrupted
-from noisybench.dataset import Dataset, Images, LazyImages
+from noisybench.dataset import Images, LazyImages
+from noisybench.environment import describe_environment
 from noisybench.errors import RunFailed, StoreAway, UserError
 from noisybench.files import write_atomically
 from noisybench.judge import Prepared
-from noisybench.knowledge import Knowledge, offered_knowledge
-from noisybench.labels import LabelSet
-from noisybench.mitigation import public_name
+from noisybench.preparation import prepare
 from noisybench.recorder import Recorder, Report, told
 from noisybench.records import EpochRow, RunRecord
 from noisybench.registry import find
 from noisybench.seeds import repeat_to_the_bit
 from noisybench.spec import WORKSPACE, RunSpec
-from noisybench.stack import Stack
 from noisybench.task import Task
 from noisybench.together import batch_statistics, together
 from noisybench.tracking import Store
 from noisybench.training_set import HeldOut, LazyTensor, TrainingSet
 
 AUXILIARIES = WORKSPACE / "auxiliary"
-
-
-def prepare(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | None = None) -> Prepared:
-    """Load data, corrupt it and check the stack against the cell; nothing is trained yet.
-
-    Args:
-        spec: the run.
-        dataset: its dataset, where it is loaded already.
-        labels: its label set, where it is made already.
-
-    Raises:
-        UserError: every problem found.
-    """
-    dataset = dataset or spec.dataset.build().load()
-    noise = spec.noise.build()
-    problems = []
-    task_class: type[Task] = find("tasks", spec.task.name).load()
-    tasks = [name for name in (spec.task.name, task_class.like) if name]
-    for place, each in (("noise", noise), ("dataset", find("datasets", spec.dataset.name).load())):
-        if not set(tasks) & set(each.tasks):
-            problems.append(f"{place}: serves the tasks {', '.join(each.tasks)}, not {spec.task.name}")
-    if problems:
-        raise UserError(*problems)
-    labels = labels or noise.corrupt(dataset)
-    applied = labels.applied_to(dataset)
-    stack = Stack([each.build() for each in spec.mitigations])
-    facts = offered_knowledge(labels, applied)
-    problems = stack.check(tasks, sorted(facts))
-    problems += task_class.check(spec, applied)
-    if not problems:
-        network = _check_network(spec, applied, task_class)
-        problems += task_class.check_network(spec, network, applied)
-        problems += [
-            f"mitigations.{public_name(each)}: {problem}"
-            for each in stack.mitigations
-            for problem in each.check(network, spec.budget, len(applied.train))
-        ]
-    if spec.budget.devices > 1:
-        problems += _check_devices(spec, stack, task_class)
-    if problems:
-        raise UserError(*problems)
-    tensors = {name: torch.from_numpy(each) if isinstance(each, np.ndarray) else each for name, each in facts.items()}
-    for mitigation in stack.mitigations:
-        mitigation.known = Knowledge(tensors, mitigation.knowledge)
-    return Prepared(spec, applied, labels, stack)
-
-
-def _check_devices(spec: RunSpec, stack: Stack, task_class: type[Task]) -> list[str]:
-    """Problems of a run on several devices."""
-    problems = (
-        [] if task_class.across_devices else [f"budget.devices: the task {spec.task.name} trains on one device alone"]
-    )
-    alone = [public_name(each) for each in stack.mitigations if each.across_devices is None]
-    if alone:
-        problems.append(f"budget.devices: {', '.join(alone)} trains on one device alone")
-    if spec.budget.batch_size < spec.budget.devices:
-        problems.append(f"budget.batch_size: {spec.budget.devices} devices need batches of at least as many examples")
-    return problems
-
-
-def _check_network(spec: RunSpec, dataset: Dataset, task_class: type[Task]) -> nn.Module:
-    """One of the run's networks without values; it takes the dataset's inputs."""
-    from noisybench.networks import build_network
-
-    shape = dataset.train.inputs.shape[1:]
-    with torch.device("meta"):
-        network = build_network(spec.budget.network, dataset.num_classes, shape[0]).eval()
-        example = task_class.example_input(dataset)
-        if example is None:
-            return network
-        try:
-            network(example)
-        except (RuntimeError, IndexError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(
-                f"budget.network: `{spec.budget.network}` does not take images of {shape[1]}x{shape[2]} pixels ({reason}); "
-                "choose another network or another size"
-            ) from None
-    return network
 
 
 def execute(spec: RunSpec, store: Store, report: Report, stop: Callable[[], bool]) -> str:
@@ -373,31 +286,3 @@ def quiet_lightning() -> None:
     """Keep Lightning's advertisements out of the output."""
     for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def describe_environment(spec: RunSpec) -> dict[str, str]:
-    """Versions, device and commit: recorded and warned about where they differ, but not part of the identity."""
-    use_gpu = spec.execution.device in ("auto", "cuda") and torch.cuda.is_available()
-    found = {
-        "noisybench": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "pytorch_lightning": importlib.metadata.version("pytorch-lightning"),
-        "numpy": np.__version__,
-        "device": torch.cuda.get_device_name() if use_gpu else f"{platform.machine()} processor",
-        "threads": str(spec.execution.threads),
-    }
-    commit = git_commit()
-    return {**found, "commit": commit} if commit else found
-
-
-def git_commit() -> str | None:
-    """Commit of the source checkout that noisybench runs from; None where it is installed from a wheel."""
-    root = Path(__file__).resolve().parents[1]
-    if not (root / ".git").exists():
-        return None
-    try:
-        answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None

@@ -27,7 +27,7 @@ from noisybench.parameters import assign, runtime_schema
 from noisybench.seeds import Stream, stable_hash, torch_seed
 from noisybench.spec import Budget, RunSpec
 from noisybench.stack import Stack
-from noisybench.together import average_gradients, exchange_rows
+from noisybench.together import Shares
 from noisybench.training_set import Batch, Planned, TrainingSet
 
 LARGEST_PORTION = 1000
@@ -319,20 +319,20 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         total = torch.zeros((), device=self.device)
         start = time.perf_counter()
         budget, epoch = self.budget, self.current_epoch
-        together = _Shares(self) if self.place[1] > 1 else None
+        shares = Shares(self) if self.place[1] > 1 else None
         for step, each in enumerate(self.batches(plan)):
             for group in optimizer.param_groups:
                 group["lr"] = self.stack.learning_rate_times * learning_rate(budget, epoch + step / steps)
             with self.autocast():
-                loss = self.mean_loss(objective(each), each) if together is None else together.loss(objective, each)
+                loss = self.mean_loss(objective(each), each) if shares is None else shares.loss(objective, each)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
-            if together is not None:
-                average_gradients([*self.networks.parameters(), *self.heads.parameters()])
+            if shares is not None:
+                shares.average_gradients()
             optimizer.step()
             total += loss.detach()
-        if together is not None:
-            together.exchange(total)
+        if shares is not None:
+            shares.exchange(total)
         # The one point of the epoch at which the host waits for the device.
         self.train_loss = total.item() / steps
         self.train_seconds += time.perf_counter() - start
@@ -397,34 +397,6 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
             kept = torch.nonzero(self.weights.cpu() > 0).squeeze(1)
             order = kept[torch.from_numpy(stream.permutation(len(kept)))]
         return order.to(self.training_set.targets.device)
-
-
-class _Shares:
-    """What one of several processes does in an epoch: its share of every batch, and what it has learned of it told to all."""
-
-    def __init__(self, task: Task) -> None:
-        self._task, (self._rank, self._count) = task, task.place
-        self._own = torch.zeros(task.training_set.labels, dtype=torch.bool, device=task.device)
-
-    def loss(self, objective: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
-        """This process's share of the batch's mean loss; of a batch too small to be shared, all do the same."""
-        whole = len(batch.inputs) < self._count
-        part = batch if whole else batch.share(self._rank, self._count)
-        if not whole or self._rank == 0:
-            self._own[part.index if part.inside is None else part.index[part.inside]] = True
-        share = 1 / self._count if whole else part.labelled / max(batch.labelled, 1)
-        return self._task.mean_loss(objective(part), part) * share
-
-    def exchange(self, total: Tensor) -> None:
-        """Bring together the sum of losses, and what mitigations keep."""
-        torch.distributed.all_reduce(total)
-        for mitigation in self._task.stack.mitigations:
-            for name, how in (mitigation.across_devices or {}).items():
-                values = mitigation.state[name]
-                if how == "rows":
-                    mitigation.state[name] = exchange_rows(values, self._own)
-                else:
-                    torch.distributed.all_reduce(values)
 
 
 def learning_rate(budget: Budget, epoch: float) -> float:

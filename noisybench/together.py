@@ -12,7 +12,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
@@ -22,6 +22,10 @@ from torch import Tensor, distributed, nn
 from noisybench.errors import RunFailed
 from noisybench.spec import RunSpec
 from noisybench.workers import context
+
+if TYPE_CHECKING:
+    from noisybench.task import Task
+    from noisybench.training_set import Batch
 
 RANK = "LOCAL_RANK"
 """Variable by which Lightning knows that a process is one of several, and which."""
@@ -100,13 +104,41 @@ def batch_statistics(network: nn.Module) -> bool:
     return any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in network.modules())
 
 
-def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Sum the gradients of all processes, each of which has weighted its own by its share of the batch."""
-    gradients = [each.grad for each in parameters if each.grad is not None]
-    whole = torch.cat([each.flatten() for each in gradients])
-    distributed.all_reduce(whole)
-    for gradient, summed in zip(gradients, torch.split(whole, [each.numel() for each in gradients]), strict=True):
-        gradient.copy_(summed.view_as(gradient))
+class Shares:
+    """What one of several processes does in an epoch: its share of every batch, and what it has learned of it told to all."""
+
+    def __init__(self, task: Task) -> None:
+        self._task, (self._rank, self._count) = task, task.place
+        self._own = torch.zeros(task.training_set.labels, dtype=torch.bool, device=task.device)
+
+    def loss(self, objective: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+        """This process's share of the batch's mean loss; of a batch too small to be shared, all do the same."""
+        whole = len(batch.inputs) < self._count
+        part = batch if whole else batch.share(self._rank, self._count)
+        if not whole or self._rank == 0:
+            self._own[part.index if part.inside is None else part.index[part.inside]] = True
+        share = 1 / self._count if whole else part.labelled / max(batch.labelled, 1)
+        return self._task.mean_loss(objective(part), part) * share
+
+    def average_gradients(self) -> None:
+        """Sum the gradients of all processes, each of which has weighted its own by its share of the batch."""
+        parameters = [*self._task.networks.parameters(), *self._task.heads.parameters()]
+        gradients = [each.grad for each in parameters if each.grad is not None]
+        whole = torch.cat([each.flatten() for each in gradients])
+        distributed.all_reduce(whole)
+        for gradient, summed in zip(gradients, torch.split(whole, [each.numel() for each in gradients]), strict=True):
+            gradient.copy_(summed.view_as(gradient))
+
+    def exchange(self, total: Tensor) -> None:
+        """Bring together the sum of losses, and what mitigations keep."""
+        distributed.all_reduce(total)
+        for mitigation in self._task.stack.mitigations:
+            for name, how in (mitigation.across_devices or {}).items():
+                values = mitigation.state[name]
+                if how == "rows":
+                    mitigation.state[name] = exchange_rows(values, self._own)
+                else:
+                    distributed.all_reduce(values)
 
 
 def exchange_rows(values: Tensor, own: Tensor) -> Tensor:

@@ -299,7 +299,9 @@ def _numbers(record: RunRecord, dataset: Dataset, labels: LabelSet, evidence: Ev
 
 def _train_again(spec: RunSpec, record: RunRecord, tolerance: float) -> tuple[str, str | None]:
     """How a run comes out here, and what is wrong with the claim, if anything is."""
-    from noisybench.runner import describe_environment, prepare, train
+    from noisybench.environment import describe_environment
+    from noisybench.preparation import prepare
+    from noisybench.runner import train
 
     with tempfile.TemporaryDirectory() as folder:
         recorder = train(

@@ -129,7 +129,7 @@ def preflight(ctx: Any, specs: Sequence[RunSpec], elsewhere: bool = False) -> di
 def _check(sender: Connection, specs: list[RunSpec], elsewhere: bool) -> None:
     import torch
 
-    from noisybench.runner import prepare
+    from noisybench.preparation import prepare
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     problems: dict[str, None] = {}

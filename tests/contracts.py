@@ -17,8 +17,8 @@ from noisybench.labels import LabelSet
 from noisybench.mitigation import Mitigation
 from noisybench.noise import NoiseModel
 from noisybench.parameters import Parameter, runtime_schema
+from noisybench.preparation import prepare
 from noisybench.registry import Entry, entries
-from noisybench.runner import prepare
 from tests.helpers import TOY_DATA, facts, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
 STANDARD_KEYS = {

@@ -15,9 +15,10 @@ from torch import Tensor
 from noisybench.dataset import IGNORED, Dataset, Split
 from noisybench.judge import Prepared
 from noisybench.labels import LabelSet, make_label_set
+from noisybench.preparation import prepare
 from noisybench.records import EpochRow
 from noisybench.registry import entries, find
-from noisybench.runner import Recorder, prepare, train
+from noisybench.runner import Recorder, train
 from noisybench.seeds import Stream
 from noisybench.spec import RunSpec, resolve
 

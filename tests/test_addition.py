@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from noisybench.preparation import prepare
 from noisybench.records import RunRecord
-from noisybench.runner import prepare
 from noisybench.spec import read_recipe
 from tests.helpers import train_toy
 

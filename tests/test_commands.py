@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from noisybench.cli import main
+from noisybench.preparation import prepare
 from noisybench.records import RunRecord
-from noisybench.runner import prepare
 from noisybench.spec import read_recipe
 from noisybench.tracking import Store
 from tests.conftest import copy_database

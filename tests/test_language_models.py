@@ -13,7 +13,7 @@ from noisybench.tasks.chain_of_thought import ChainOfThought
 from noisybench.dataset import IGNORED
 from noisybench.errors import UserError
 from noisybench.networks import build_network
-from noisybench.runner import prepare
+from noisybench.preparation import prepare
 from noisybench.spec import resolve
 from noisybench.stack import Stack
 from noisybench.traces.machine import Machine

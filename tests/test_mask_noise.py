@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from noisybench import labels
 from noisybench.dataset import IGNORED, Dataset, Split
 from noisybench.errors import UserError
+from noisybench.preparation import prepare
 from noisybench.registry import entries, find
-from noisybench.runner import prepare
 from noisybench.spec import resolve
 from tests.helpers import toy_masks
 

@@ -15,8 +15,8 @@ import pytest
 
 from noisybench.bench import read_suite
 from noisybench.errors import UserError
+from noisybench.preparation import prepare
 from noisybench.ray_workers import Ray
-from noisybench.runner import prepare
 from noisybench.spec import resolve
 from noisybench.tracking import Store
 from tests.conftest import copy_database

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from noisybench.bench import read_suite
-from noisybench.runner import prepare
+from noisybench.preparation import prepare
 from noisybench.tracking import Store
 from tests import postgres
 from tests.helpers import train_toy

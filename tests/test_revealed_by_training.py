@@ -18,8 +18,9 @@ from noisybench.mitigations._post_hoc import features, predicted
 from noisybench.mitigations._pruning import chosen
 from noisybench.mitigations._scores import EarlyScores, Watched
 from noisybench.mitigations.grand import input_norms, rank_correlation
+from noisybench.preparation import prepare
 from noisybench.registry import find
-from noisybench.runner import prepare, train
+from noisybench.runner import train
 from noisybench.spec import Budget
 from noisybench.spectrum import Spectrum, effective_rank, spectrum_of
 from noisybench.stack import Stack

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from noisybench.bench import read_suite
+from noisybench.preparation import prepare
 from noisybench.records import RunRecord
-from noisybench.runner import prepare
 from tests.helpers import train_toy
 
 pytestmark = pytest.mark.skipif(not os.environ.get("NOISYBENCH_SLOW"), reason="NOISYBENCH_SLOW is not set")

@@ -18,7 +18,7 @@ import optuna
 import pytest
 
 from noisybench.errors import UserError
-from noisybench.runner import prepare
+from noisybench.preparation import prepare
 from noisybench.searches.question import Search, read_searches
 from noisybench.searches.study import asked, opened, over
 from noisybench.tracking import Store

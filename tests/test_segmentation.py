@@ -21,8 +21,8 @@ from noisybench.errors import UserError
 from noisybench.labels import intersection_over_union
 from noisybench.mitigations.dice import soft_dice_loss
 from noisybench.mitigations.t_loss import student_loss
+from noisybench.preparation import prepare
 from noisybench.registry import find
-from noisybench.runner import prepare
 from noisybench.seeds import Stream
 from noisybench.spec import resolve
 from noisybench.stack import Stack

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from noisybench.errors import UserError
+from noisybench.preparation import prepare
 from noisybench.registry import find
-from noisybench.runner import prepare
 from noisybench.shifts import shift
 from tests.helpers import toy_spec, train_toy
 

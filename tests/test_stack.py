@@ -12,7 +12,7 @@ import torch
 from noisybench import registry
 from noisybench.errors import RunFailed, UserError
 from noisybench.knowledge import Knowledge
-from noisybench.runner import prepare
+from noisybench.preparation import prepare
 from tests.contracts import check_mitigation_is_honest
 from tests.helpers import facts, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 

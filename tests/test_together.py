@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from noisybench.errors import RunFailed, UserError
+from noisybench.preparation import prepare
 from noisybench.recorder import Recorder
-from noisybench.runner import prepare
 from noisybench.spec import Budget
 from noisybench.training_set import Batch
 from tests.helpers import toy_spec, train_toy

@@ -24,8 +24,8 @@ from noisybench.dataset import IGNORED, Dataset
 from noisybench.errors import UserError
 from noisybench.labels import CARRIED_ON, FITS, WRONG
 from noisybench.networks import build_network
+from noisybench.preparation import prepare
 from noisybench.registry import find
-from noisybench.runner import prepare
 from noisybench.spec import resolve
 from noisybench.stack import Stack
 from noisybench.traces.calculations import Calculations, calculated

@@ -15,8 +15,8 @@ from torch import nn
 from noisybench.errors import UserError
 from noisybench.mitigations.lora import adaptable
 from noisybench.networks import build_network, published_weights
+from noisybench.preparation import prepare
 from noisybench.registry import find
-from noisybench.runner import prepare
 from noisybench.tuning import Frozen, Tuned, on_frozen, split_network
 from tests.helpers import TRANSFER, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 

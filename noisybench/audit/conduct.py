@@ -16,7 +16,7 @@ from noisybench.audit.signals import Signals, cross_fit
 from noisybench.configuration import read_yaml, shipped
 from noisybench.dataset import Dataset, Images, LazyImages
 from noisybench.errors import UserError, nearest
-from noisybench.runner import prepare
+from noisybench.preparation import prepare
 from noisybench.seeds import repeat_to_the_bit
 from noisybench.spec import WORKSPACE, RunSpec, expand, resolve
 from noisybench.training_set import LazyTensor, TrainingSet
