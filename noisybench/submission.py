@@ -23,6 +23,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import pydantic
 from numpy.typing import NDArray
+from pydantic_core import from_json
 
 from noisybench.errors import UserError
 from noisybench.files import write_atomically
@@ -181,11 +182,12 @@ def parse_record(data: bytes, place: Path) -> RunRecord:
     """
     try:
         record: RunRecord = _RECORDS.validate_json(data)
-        exact = json.loads(data) == record.as_dict()
+        exact = from_json(data, allow_inf_nan=False) == _RECORDS.dump_python(record)
     except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"{place}: not a record of a run ({str(error).splitlines()[0]})") from None
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{place}: not a record of a run, which is JSON without infinity or NaN ({reason})") from None
     if not exact:
-        raise UserError(f"{place}: not a record as noisybench writes it: it has unknown fields, other types, or NaN")
+        raise UserError(f"{place}: not a record as noisybench writes it: it has unknown fields or other types")
     return record
 
 

@@ -221,6 +221,7 @@ HOSTILE = {
     "not JSON": (lambda entry: (entry / submission.INDEX).write_bytes(b"\x80"), "Invalid JSON"),
     "JSON without end": (deep, "not a record of a run"),
     "a number that is none": (changed_record(lambda r: r["rows"][0].update(test_loss=float("nan"))), "or NaN"),
+    "a number without end": (changed_record(lambda r: r["rows"][0].update(train_loss=float("inf"))), "infinity"),
     "text for a number": (changed_record(lambda r: r["rows"][0].update(test_loss="0.5")), "other types"),
     "a field more": (changed_record(lambda r: r.update(html="<script>")), "unknown fields"),
     "another run's record": (changed_record(lambda r: r.update(identity="0" * 20)), "that of another run"),
