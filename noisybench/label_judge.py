@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from noisybench import metrics
 from noisybench.judge import Judge, Prepared, placed
@@ -219,5 +218,5 @@ class LabelJudge(Judge):
         probabilities = task.predict(inputs).cpu()
         wanted = torch.from_numpy(targets)
         predicted = probabilities.argmax(1)
-        loss = functional.nll_loss(probabilities.clamp_min(1e-12).log(), wanted).item()
+        loss = metrics.cross_entropy(probabilities.numpy(), targets)
         return (predicted == wanted).double().mean().item(), loss, predicted

@@ -278,8 +278,7 @@ def _numbers(record: RunRecord, dataset: Dataset, labels: LabelSet, evidence: Ev
     probabilities, targets = evidence.test_probabilities, dataset.test.targets
     if not np.array_equal(probabilities.argmax(1), evidence.test_by_epoch[-1]):
         found.append("test_probabilities do not give the predictions of the last row")
-    likelihood = probabilities[np.arange(len(targets)), targets].astype(np.float64)
-    expect("test_loss", end.test_loss, float(-np.log(np.clip(likelihood, 1e-38, None)).mean()))
+    expect("test_loss", end.test_loss, metrics.cross_entropy(probabilities, targets))
     expect("calibration_error", record.calibration_error, metrics.calibration_error(probabilities, targets))
     wrong = np.isin(states, (IN_DISTRIBUTION, OUT_OF_DISTRIBUTION))
     expect("memorised", end.memorised, metrics.share((evidence.prediction == observed)[wrong]))

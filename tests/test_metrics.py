@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from noisybench import metrics
 from noisybench.records import SELECTION_RULES, EpochRow
@@ -39,6 +41,14 @@ def test_auroc_counts_ordered_pairs(seed: int, count: int) -> None:
     found = metrics.detection_auroc(belief, wrong)
     pairs = [(a < b) + 0.5 * (a == b) for a in belief[wrong] for b in belief[~wrong]]
     assert found == (pytest.approx(np.mean(pairs)) if pairs else None)
+
+
+def test_cross_entropy_is_torchs_and_certain_mistakes_are_finite() -> None:
+    rng = np.random.default_rng(0)
+    probabilities, targets = rng.dirichlet(np.ones(5), 40).astype(np.float32), rng.integers(0, 5, 40)
+    found = functional.nll_loss(torch.from_numpy(probabilities).log(), torch.from_numpy(targets))
+    assert metrics.cross_entropy(probabilities, targets) == pytest.approx(found.item(), rel=1e-5)
+    assert metrics.cross_entropy(np.eye(2, dtype=np.float32), np.array([1, 1])) == pytest.approx(np.log(1e12) / 2)
 
 
 def test_detection_of_well_separated_beliefs_is_perfect() -> None:

@@ -154,6 +154,20 @@ def test_a_lie_is_refused_with_its_reason(name: str, entry: Path) -> None:
     assert any(re.search(reason, each) for each in found.problems), found.problems
 
 
+def test_a_loss_of_certain_mistakes_follows_as_well(entry: Path) -> None:
+    def certain(arrays: dict[str, Any]) -> None:
+        arrays["test_probabilities"] = np.eye(10, dtype=np.float32)[arrays["test_by_epoch"][-1]]
+
+    def as_judged(record: dict[str, Any]) -> None:
+        wrong = 1 - record["rows"][-1]["test_score"]
+        record["calibration_error"] = wrong
+        record["rows"][-1]["test_loss"] = wrong * np.log(1e12)
+
+    changed_evidence(certain)(entry)
+    changed_record(as_judged)(entry)
+    assert verdict(entry).problems == []
+
+
 def test_a_changed_byte_is_refused(entry: Path) -> None:
     place = one(entry).with_suffix(".npz")
     data = bytearray(place.read_bytes())
