@@ -129,6 +129,27 @@ def test_everything_is_drawn(browser: Browser, site: str) -> None:
         assert page.get_by_text("Nothing was left out.").is_visible()
 
 
+def test_marks_and_long_names_can_be_told_apart(browser: Browser, tmp_path: Path) -> None:
+    """Scores that are nearly equal, of stacks that begin alike."""
+    pretrained = "simclr(epochs=60, batch_size=64, learning_rate=0.05)+lsa(warmup_epochs=9, detector_cycle=['{}'])"
+    names = [pretrained.format(each) for each in ("loss", "linear", "oracle")]
+    found = [record(name, seed, 0.996 + 0.001 * k) for k, name in enumerate(names) for seed in range(3)]
+    file = tmp_path / "index.html"
+    file.write_text(to_html(board_of(found)), encoding="utf-8")
+    with watched(browser) as page:
+        page.goto(file.as_uri())
+        names_there = page.locator("#plots svg").first.locator("text.name")
+        shown = names_there.evaluate_all(
+            "found => found.map(each => each.firstChild.textContent)"
+        )  # then comes the whole name
+        assert len({*shown}) == 3
+        assert all(len(each) <= 22 for each in shown)
+        for figure in page.locator("#plots svg").all():
+            for side in ("end", "middle"):
+                marks = figure.locator(f"text[text-anchor={side}]:not(.name)").all_text_contents()
+                assert len({*marks}) == len(marks)
+
+
 def test_runs_of_a_stack_open_by_the_keyboard(browser: Browser, site: str) -> None:
     with watched(browser) as page:
         page.goto(site)

@@ -141,20 +141,41 @@ const extent = values => {
   return [low, high];
 };
 const percent = value => (100 * value).toFixed(Math.abs(100 * value) < 10 ? 1 : 0) + " %";
-const number = value => Math.abs(value) >= 10 || Number.isInteger(value) ? value.toFixed(0) : value.toFixed(1);
+// Of an axis: the step between its marks, which is 1, 2 or 5 times a power of ten, and the marks inside.
+const stepOf = ([low, high]) => {
+  const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
+  return power * ([1, 2, 5].find(each => each * power >= rough) ?? 10);
+};
+const marks = ([low, high], step) => {
+  const first = Math.ceil(low / step - 1e-6), last = Math.floor(high / step + 1e-6);
+  return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
+};
+const widened = (range, step) => [Math.floor(range[0] / step + 1e-6) * step, Math.ceil(range[1] / step - 1e-6) * step];
+const digits = step => Math.max(0, Math.ceil(-Math.log10(step) - 1e-6));
+const asNumber = (value, step) => value.toFixed(digits(step));
+const asPercent = (value, step) => (100 * value).toFixed(digits(100 * step)) + " %";
+// Names that fit: without what all begin with, and without their middle, for it is the end that tells long ones apart.
+function shortened(names, length) {
+  const [first, ...others] = names, common = [...first].findIndex((c, i) => others.some(each => each[i] !== c));
+  const cut = others.length && common > 0 ? Math.max(0, ...["+", "(", ", "].map(each => first.lastIndexOf(each, common - each.length) + each.length)) : 0;
+  return new Map(names.map(name => {
+    const rest = name.length > length && cut > 3 ? "…" + name.slice(cut) : name, end = Math.ceil(length * 0.6);
+    return [name, rest.length > length ? rest.slice(0, length - end - 1) + "…" + rest.slice(-end) : rest];
+  }));
+}
 
 function chart(parent, title, xName, x, y, xFormat, yFormat) {
   const figure = element("figure", parent);
   element("figcaption", figure, title);
   const svg = element("svg", figure, "", { viewBox: "0 0 400 260", role: "img", "aria-label": title });
-  const px = v => 50 + (v - x[0]) / (x[1] - x[0]) * 328, py = v => 222 - (v - y[0]) / (y[1] - y[0]) * 208;
-  for (let i = 0; i <= 4; i++) {
-    const v = y[0] + (y[1] - y[0]) * i / 4, u = x[0] + (x[1] - x[0]) * i / 4;
-    element("line", svg, "", { class: "grid", x1: 50, x2: 378, y1: py(v), y2: py(v) });
-    element("text", svg, yFormat(v), { x: 45, y: py(v) + 4, "text-anchor": "end" });
-    element("text", svg, xFormat(u), { x: px(u), y: 238, "text-anchor": "middle" });
+  const xStep = stepOf(x), yStep = stepOf(y), [low, high] = widened(y, yStep);
+  const px = v => 56 + (v - x[0]) / (x[1] - x[0]) * 322, py = v => 222 - (v - low) / (high - low) * 208;
+  for (const v of marks([low, high], yStep)) {
+    element("line", svg, "", { class: "grid", x1: 56, x2: 378, y1: py(v), y2: py(v) });
+    element("text", svg, yFormat(v, yStep), { x: 51, y: py(v) + 4, "text-anchor": "end" });
   }
-  element("text", svg, xName, { x: 214, y: 254, "text-anchor": "middle" });
+  for (const u of marks(x, xStep)) element("text", svg, xFormat(u, xStep), { x: px(u), y: 238, "text-anchor": "middle" });
+  element("text", svg, xName, { x: 217, y: 254, "text-anchor": "middle" });
   return { svg, px, py };
 }
 function line({ svg, px, py }, row, pairs) {
@@ -163,7 +184,7 @@ function line({ svg, px, py }, row, pairs) {
   element("title", made, row.stack);
 }
 function dot({ svg, px, py }, row, u, v, told, half = null) {
-  if (half !== null) element("line", svg, "", { x1: px(u), x2: px(u), y1: py(v - half), y2: py(v + half), stroke: colour(row) });
+  if (half !== null) element("line", svg, "", { x1: px(u), x2: px(u), y1: py(Math.max(0, v - half)), y2: py(Math.min(1, v + half)), stroke: colour(row) });
   element("title", element("circle", svg, "", { cx: px(u), cy: py(v), r: 4.5, fill: colour(row) }), told);
 }
 function drawCurves(parent, title, name) {
@@ -171,21 +192,21 @@ function drawCurves(parent, title, name) {
   if (!rows.length) return;
   const values = rows.flatMap(row => row.curves[name].map(point => point[1])), last = Math.max(...rows.map(row => row.epochs - 1));
   const area = name === "detection_auroc";
-  const drawn = chart(parent, title, "epoch", [0, Math.max(1, last)], extent(values), number, area ? v => v.toFixed(2) : percent);
+  const drawn = chart(parent, title, "epoch", [0, Math.max(1, last)], extent(values), asNumber, area ? asNumber : asPercent);
   for (const row of rows) line(drawn, row, row.curves[name]);
 }
 function drawRoc(parent) {
   const rows = chosen().filter(row => row.roc);
   if (!rows.length) return;
-  const drawn = chart(parent, "detection of wrong labels (ROC)", "right labels suspected", [0, 1], [0, 1], percent, percent);
+  const drawn = chart(parent, "detection of wrong labels (ROC)", "right labels suspected", [0, 1], [0, 1], asPercent, asPercent);
   for (const row of rows) line(drawn, row, row.roc.map((v, i) => [i / (row.roc.length - 1), v]));
 }
 function drawCost(parent) {
   const rows = chosen().filter(row => row[state.rule] !== null && row.seconds !== null);
   if (!rows.length) return;
-  const ends = rows.flatMap(row => [-1, 1].map(side => row[state.rule][0] + side * (row[state.rule][1] ?? 0)));
+  const ends = rows.flatMap(row => [-1, 1].map(side => Math.min(1, Math.max(0, row[state.rule][0] + side * (row[state.rule][1] ?? 0)))));
   const top = Math.max(...rows.map(row => row.seconds[0])) * 1.1;
-  const drawn = chart(parent, `${cell.metric} (${state.rule}) against cost`, "seconds of one run", [0, top], extent(ends), number, percent);
+  const drawn = chart(parent, `${cell.metric} (${state.rule}) against cost`, "seconds of one run", [0, top], extent(ends), asNumber, asPercent);
   for (const row of rows) {
     const told = `${row.stack}: ${points(row[state.rule])}, ${plain(1)(row.seconds)} s`;
     dot(drawn, row, row.seconds[0], row[state.rule][0], told, row[state.rule][1]);
@@ -198,7 +219,7 @@ function drawRates(parent) {
   const lines = chosen().map(row => [row, cells.map(each => [each.rate, each.scores[row.stack]?.[place]?.[0] ?? null]).filter(each => each[1] !== null)]);
   const values = lines.flatMap(([, pairs]) => pairs.map(each => each[1]));
   if (!values.length) return;
-  const drawn = chart(parent, `${cell.metric} (${state.rule}) against noise rate`, "realised noise rate", extent(cells.map(each => each.rate)), extent(values), percent, percent);
+  const drawn = chart(parent, `${cell.metric} (${state.rule}) against noise rate`, "realised noise rate", extent(cells.map(each => each.rate)), extent(values), asPercent, asPercent);
   for (const [row, pairs] of lines) {
     line(drawn, row, pairs);
     for (const [u, v] of pairs) dot(drawn, row, u, v, `${row.stack}: ${percent(v)} at ${percent(u)}`);
@@ -209,17 +230,17 @@ function drawIntervals(parent) {
   if (!rows.length) return;
   const others = row => row.published.map(each => each[0] / 100);
   const ends = rows.flatMap(row => { const s = row[state.rule]; return [s[0], s[2] ?? s[0], s[3] ?? s[0], ...others(row)]; });
-  const [low, high] = extent(ends.map(v => Math.min(1, Math.max(0, v))));
+  const range = extent(ends.map(v => Math.min(1, Math.max(0, v)))), step = 2 * stepOf(range), [low, high] = widened(range, step);
+  const names = shortened(rows.map(row => row.stack), 22);
   const figure = element("figure", parent), height = 22 * rows.length + 40;
   const title = `${cell.metric} (${state.rule}): means, 95 % intervals, published values as diamonds`;
   element("figcaption", figure, title);
   const svg = element("svg", figure, "", { viewBox: `0 0 400 ${height}`, role: "img", "aria-label": title });
-  const px = v => 150 + (Math.min(high, Math.max(low, v)) - low) / (high - low) * 235;
+  const px = v => 150 + (Math.min(high, Math.max(low, v)) - low) / (high - low) * 230;
   rows.forEach((row, i) => {
     const y = 14 + 22 * i, s = row[state.rule];
-    element("line", svg, "", { class: "grid", x1: 150, x2: 385, y1: y, y2: y });
-    const name = row.stack.length > 22 ? row.stack.slice(0, 21) + "…" : row.stack;
-    element("title", element("text", svg, name, { class: "name", x: 143, y: y + 4, "text-anchor": "end" }), row.stack);
+    element("line", svg, "", { class: "grid", x1: 150, x2: 380, y1: y, y2: y });
+    element("title", element("text", svg, names.get(row.stack), { class: "name", x: 143, y: y + 4, "text-anchor": "end" }), row.stack);
     if (s[2] !== null) element("line", svg, "", { x1: px(s[2]), x2: px(s[3]), y1: y, y2: y, stroke: colour(row), "stroke-width": 2 });
     element("title", element("circle", svg, "", { cx: px(s[0]), cy: y, r: 4.5, fill: colour(row) }), `${row.stack}: ${points(s)}`);
     row.published.forEach(each => {
@@ -227,7 +248,7 @@ function drawIntervals(parent) {
       element("title", mark, `published: ${each[0]} ${each[2]}, ${each[3]}, ${each[4]}\n${each[5]}`);
     });
   });
-  [0, 1, 2].forEach(i => element("text", svg, percent(low + (high - low) * i / 2), { x: 150 + 117.5 * i, y: height - 8, "text-anchor": "middle" }));
+  for (const v of marks([low, high], step)) element("text", svg, asPercent(v, step), { x: px(v), y: height - 8, "text-anchor": "middle" });
 }
 function drawPictures() {
   const parent = at("plots");
@@ -341,24 +362,24 @@ function drawDraws(view) {
   }
 }
 function drawDiagram(parent, ranks, difference, title) {
-  const count = ranks.length, left = Math.ceil(count / 2), x = r => 180 + (r - 1) / Math.max(1, count - 1) * 340;
-  const groups = [];
+  const count = ranks.length, left = Math.ceil(count / 2), x = r => 250 + (r - 1) / Math.max(1, count - 1) * 340;
+  const groups = [], names = shortened(ranks.map(each => each[0]), 30);
   for (let i = 0; i < count; i++) {
     let j = i;
     while (j + 1 < count && ranks[j + 1][1] - ranks[i][1] <= difference) j++;
     if (j > i && !groups.some(each => each[1] >= j)) groups.push([i, j]);
   }
   const top = 40 + 9 * groups.length, height = top + 20 * left + 16;
-  const svg = element("svg", element("figure", parent), "", { viewBox: `0 0 700 ${height}`, role: "img", "aria-label": `Critical-difference diagram: ${title}` });
-  svg.style.maxWidth = "56rem";
+  const svg = element("svg", element("figure", parent, "", { class: "scroll" }), "", { viewBox: `0 0 840 ${height}`, role: "img", "aria-label": `Critical-difference diagram: ${title}` });
+  svg.style.maxWidth = "67rem";
+  svg.style.minWidth = "44rem";
   element("line", svg, "", { class: "grid", x1: x(1), x2: x(count), y1: 26, y2: 26 });
   for (let r = 1; r <= count; r++) element("text", svg, r, { x: x(r), y: 16, "text-anchor": "middle" });
   groups.forEach(([i, j], place) => element("line", svg, "", { class: "thick", x1: x(ranks[i][1]) - 4, x2: x(ranks[j][1]) + 4, y1: 36 + 9 * place, y2: 36 + 9 * place }));
   ranks.forEach(([stack, rank], i) => {
-    const onLeft = i < left, y = top + 20 * (onLeft ? i : count - 1 - i) + 10, end = onLeft ? 172 : 528;
+    const onLeft = i < left, y = top + 20 * (onLeft ? i : count - 1 - i) + 10, end = onLeft ? 242 : 598;
     element("path", svg, "", { class: "grid", fill: "none", d: `M${x(rank)} 26V${y}H${end}` });
-    const name = stack.length > 26 ? stack.slice(0, 25) + "…" : stack;
-    const text = element("text", svg, `${name} ${rank.toFixed(2)}`, { class: "name", x: onLeft ? end - 4 : end + 4, y: y + 4, "text-anchor": onLeft ? "end" : "start" });
+    const text = element("text", svg, `${names.get(stack)} ${rank.toFixed(2)}`, { class: "name", x: onLeft ? end - 4 : end + 4, y: y + 4, "text-anchor": onLeft ? "end" : "start" });
     element("title", text, stack);
   });
 }
