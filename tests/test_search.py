@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import json
 import os
@@ -41,8 +42,13 @@ def command(*arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def study_of(name: str) -> optuna.Study:
-    return optuna.load_study(study_name=name, storage="sqlite:///.noisybench/searches.db")
+def study_of(name: str, url: str = "sqlite:///.noisybench/searches.db") -> optuna.Study:
+    """A copy in memory, so that no connection to its database stays open."""
+    storage, memory = optuna.storages.RDBStorage(url), optuna.storages.InMemoryStorage()
+    optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=memory)
+    storage.remove_session()
+    storage.engine.dispose()
+    return optuna.load_study(study_name=name, storage=memory)
 
 
 def test_the_space_is_what_parameters_declare() -> None:
@@ -116,6 +122,7 @@ def test_a_study_answers_one_question_alone() -> None:
         asked("nine", None)
 
 
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")  # Optuna leaves open what it refuses
 def test_storages_that_cannot_be_used(tmp_path: Path) -> None:
     (search,) = read_searches("digits-elr", SMALL)
     with pytest.raises(UserError, match="the storage postgresql://localhost/none cannot be used"):
@@ -129,6 +136,7 @@ def test_storages_that_cannot_be_used(tmp_path: Path) -> None:
         connection.commit()
     with pytest.raises(UserError, match="not those of this version of Optuna"):
         opened(search, "mine", f"sqlite:///{tmp_path}/old.db").__enter__()
+    gc.collect()
 
 
 def test_a_study_leaves_no_connection_open(tmp_path: Path) -> None:
@@ -209,10 +217,7 @@ def test_two_processes_on_one_study_in_postgresql_survive_a_kill(noisybench: Com
         first.stdout.close()
         output = second.communicate(timeout=300)[0]
         assert second.returncode == 0, (output, told)
-        storage = optuna.storages.RDBStorage(server.studies)
-        ended = over(optuna.load_study(study_name="digits-elr elr", storage=storage))
-        storage.remove_session()
-        storage.engine.dispose()
+        ended = over(study_of("digits-elr elr", server.studies))
         assert [each.state.name for each in ended] == ["COMPLETE"] * 5
         assert len({tuple(each.params.values()) for each in ended}) == 5, "none is trained twice"
         status, resumed = noisybench("search", "resume", "digits-elr elr", "--storage", server.studies)
