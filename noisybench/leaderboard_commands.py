@@ -163,13 +163,16 @@ def export(
     if mlflow is not None and not mlflow.startswith(("http://", "https://")):
         raise UserError(f"--mlflow: expected an address such as http://localhost:5000, but got `{mlflow}`")
     runs = f"{mlflow.rstrip('/')}/#/experiments/{store.experiment}/runs/" if mlflow else ""
-    board = Boards(store, runs, entries=shipped_entries()).board()
+    entries = shipped_entries()
+    board = Boards(store, runs, entries=entries).board()
+    submitted = [record for entry in entries for record in entry.records()]
+    shown = {each.identity: each for each in [*submitted, *store.records()]}  # one's own before others' of the same run
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder} cannot be written: {error.strerror}") from None
     write(folder / "index.html", to_html(board))
-    write(folder / "leaderboard.csv", to_csv(build_cells(store.records())))
+    write(folder / "leaderboard.csv", to_csv(build_cells(shown.values())))
     typer.echo(f"{len(board.cells)} cells written to {folder / 'index.html'}, their tables to leaderboard.csv")
 
 
