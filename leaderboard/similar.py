@@ -37,6 +37,7 @@ def helped(records: Iterable[RunRecord], rate: float, examples: int, classes: in
         cell
         for cell in build_cells(records)
         if cell.example.metric == "accuracy"
+        and not cell.example.task  # plain classification, not transfer
         and cell.example.manifest["realised_rate"] is not None
         and len(cell.rows) > 1
     ]

@@ -224,6 +224,8 @@ def test_similar_cells_are_those_of_a_similar_rate() -> None:
         [*board(), *(record("told", seed, 0.95, knowledge=["noise_rate"]) for seed in range(3))], 0.4, 90, 10
     )
     assert not any("told" in line for line in lines), "nobody who audits labels knows their rate"
+    elsewhere = [record(stack, seed, 0.95, task="transfer") for stack in ("nmtune", "lora") for seed in range(2)]
+    assert helped(elsewhere, 0.39, 90, 10) == [], "remedies for a backbone that came with the task"
     assert lines[-1].startswith("cross_entropy: ")
 
 
