@@ -15,13 +15,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
 from noisybench.errors import UserError
 from noisybench.preparation import prepare
 from noisybench.searches.question import Search, read_searches
-from noisybench.searches.study import asked, opened, over
+from noisybench.searches.study import DIRECTIONS, asked, opened, over, pictures
 from noisybench.tracking import Store
 from tests import postgres
 from tests.conftest import copy_database
@@ -196,6 +197,32 @@ def test_accuracy_against_cost_keeps_all_that_nothing_beats(noisybench: Command)
     tuned = [each for each in ranked if "tuned" in each.stack]
     assert len(tuned) == len([each for each in study.best_trials if not each.user_attrs.get("defaults")])
     assert all(each.knowledge == ["clean_validation"] for each in tuned), "what chose them is told"
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+def test_importances_tell_what_makes_scores_high(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two objectives as well: here one parameter makes good scores, and another one bad ones."""
+    study = optuna.create_study(directions=DIRECTIONS)
+    rng = np.random.default_rng(0)
+    space = dict.fromkeys(("good", "bad"), optuna.distributions.FloatDistribution(0, 1))
+    for _ in range(200):
+        good, bad = rng.random(2)
+        score = 0.5 + 0.3 * (good > 0.9) - 0.3 * (bad > 0.9) + 0.01 * rng.random()
+        study.add_trial(
+            optuna.trial.create_trial(params={"good": good, "bad": bad}, distributions=space, values=[score, 1.0])
+        )
+    drawn: dict[str, Any] = {}
+    plain = optuna.visualization.matplotlib.plot_param_importances
+
+    def watched(study: optuna.Study, **told: Any) -> Any:
+        drawn.update(told)
+        return plain(study, **told)
+
+    monkeypatch.setattr(optuna.visualization.matplotlib, "plot_param_importances", watched)
+    pictures(study, tmp_path)
+    with pytest.warns(UserWarning, match="low `target` values"):
+        found = optuna.importance.get_param_importances(study, target=drawn["target"])
+    assert found["good"] > 2 * found["bad"]
 
 
 def test_two_processes_on_one_study_in_postgresql_survive_a_kill(noisybench: Command) -> None:

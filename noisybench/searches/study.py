@@ -270,13 +270,16 @@ def pictures(study: optuna.Study, folder: Path) -> None:
     score: dict[str, Any] = {} if single else {"target": lambda trial: trial.values[0], "target_name": "validation"}
     kinds["history"] = "plot_optimization_history", score
     if several:
-        kinds |= {"importances": ("plot_param_importances", score), "parallel": ("plot_parallel_coordinate", score)}
+        # Of a given target Optuna tells what it takes to make it low.
+        wanted = {} if single else {**score, "target": lambda trial: -trial.values[0]}
+        kinds |= {"importances": ("plot_param_importances", wanted), "parallel": ("plot_parallel_coordinate", score)}
     if not single:
         kinds["pareto"] = "plot_pareto_front", {"target_names": ["validation", "seconds"]}
     for name, (function, arguments) in kinds.items():
         with warnings.catch_warnings():
             # Few trials tell no parameter from another, which the picture shows.
             warnings.filterwarnings("ignore", message="Target and region quantiles")
+            warnings.filterwarnings("ignore", message=".*computes the importances of params to achieve low")
             axes: Any = getattr(optuna.visualization.matplotlib, function)(study, **arguments)
         figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
         figure.savefig(folder / f"{name}.png", bbox_inches="tight", dpi=90)
