@@ -147,7 +147,7 @@ def flag(belief: Floats) -> NDArray[np.bool_]:
 
 
 LEAST = 1e-12
-"""Probability below which losses are not told apart: float32 knows smaller ones in some kernels and not in others."""
+"""Probability below which losses are not told apart, so that certain mistakes have a finite one."""
 
 
 def cross_entropy(probabilities: Floats, targets: NDArray[np.int64]) -> float:

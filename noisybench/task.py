@@ -261,7 +261,15 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         checkpoint["mitigations"] = [each.state_dict() for each in self.stack.mitigations]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the stack's state and the selection from the checkpoint."""
+        """Take the stack's state and the selection from the checkpoint.
+
+        Raises:
+            RunFailed: an earlier version has written it, which kept the stack's state elsewhere.
+        """
+        if "mitigations" not in checkpoint:
+            raise RunFailed(
+                "its checkpoint is of an earlier version; delete its folder in .noisybench/runs, and it starts anew"
+            )
         self.weights = checkpoint["selection"]
         for mitigation, state in zip(self.stack.mitigations, checkpoint["mitigations"], strict=True):
             mitigation.load_state_dict(state)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas
 import pytest
+import torch
 
 from noisybench import runner
 from noisybench.errors import RunFailed, StoreAway, UserError
@@ -230,3 +231,13 @@ def test_a_real_server_and_its_absence(server: Server, monkeypatch: pytest.Monke
     found = {record.identity: record for record in Store().records()}
     assert found[second.identity].weights_sha256 == kept["weights_sha256"]
     assert len(Store().client.get_metric_history(found[second.identity].run_id, "test_accuracy")) == 3
+
+
+def test_a_checkpoint_of_an_earlier_version_is_named_and_not_taken_up_in_part(tmp_path: Path) -> None:
+    train_toy(prepared_toy("elr"), tmp_path, stop_after=1)
+    checkpoint = tmp_path / "checkpoint.ckpt"
+    content = torch.load(checkpoint, weights_only=False)
+    del content["mitigations"]
+    torch.save(content, checkpoint)
+    with pytest.raises(RunFailed, match="of an earlier version; delete its folder"):
+        train_toy(prepared_toy("elr"), tmp_path)
