@@ -16,15 +16,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from noisybench.leaderboard.ledger import HEADER as LEDGER_HEADER
-from noisybench.leaderboard.ledger import ledger, text_rows
-from noisybench.leaderboard.statistics import Summary, Test, compare, over_cells, rank, summarise
-from noisybench.leaderboard.table import Cell, Row, build_cells, footnote, rank_rows, seed_values
 
 from noisybench.errors import UserError
-from noisybench.records import SELECTION_RULES, RunRecord
-from noisybench.submission import Submission
-from noisybench.tracking import Store, Tracked
+from noisybench.leaderboard.reproduction import HEADER as LEDGER_HEADER
+from noisybench.leaderboard.reproduction import ledger, text_rows
+from noisybench.leaderboard.statistics import Summary, Test, compare, over_cells, rank, summarise
+from noisybench.leaderboard.submission import Submission
+from noisybench.leaderboard.table import Cell, Row, build_cells, footnote, rank_rows, seed_values
+from noisybench.records.schema import RunRecord
+from noisybench.records.selection import SELECTION_RULES
+from noisybench.tracking.reader import Tracked
+from noisybench.tracking.store import Store
 
 RANKED = ("last", "last10", "noisy_val")
 """Rules by which the page ranks; the oracle never is one."""

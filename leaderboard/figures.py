@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from noisybench.leaderboard.statistics import summarise
 
-from noisybench.records import SELECTION_RULES, RunRecord, select
+from noisybench.leaderboard.statistics import summarise
+from noisybench.records.schema import RunRecord
+from noisybench.records.selection import SELECTION_RULES, select
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,11 +11,11 @@ import threading
 from typing import Any
 
 from flask import Flask, Response, request
+
 from noisybench.leaderboard.board import Board, Boards
 from noisybench.leaderboard.page import to_html, waiting_page
-
-from noisybench.submission import shipped_entries
-from noisybench.tracking import Store
+from noisybench.leaderboard.submission import shipped_entries
+from noisybench.tracking.store import Store
 
 PATH = "/leaderboard"
 

@@ -8,7 +8,7 @@ import importlib.resources
 from dataclasses import dataclass
 from typing import Any
 
-from noisybench.records import RunRecord
+from noisybench.records.schema import RunRecord
 
 METHODS = {
     "cross_entropy": ("CE",),

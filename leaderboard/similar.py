@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterable
 
 from noisybench.leaderboard.table import Cell, build_cells, percent
-
-from noisybench.records import RunRecord
+from noisybench.records.schema import RunRecord
 
 CELLS = 3
 """How many cells are shown."""

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from noisybench.leaderboard.published import Published, published
 from noisybench.leaderboard.statistics import Ranking, Summary, Test, rank, summarise
-
-from noisybench.files import plain_cell
-from noisybench.records import SELECTION_RULES, RunRecord, select
+from noisybench.records.schema import RunRecord
+from noisybench.records.selection import SELECTION_RULES, select
+from noisybench.utils.files import plain_cell
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+
 from noisybench.noise_models._masks import Corruption, Object
 
 MARGIN = 16

@@ -13,12 +13,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.dataset import IGNORED, Dataset, Split
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Dataset, Split
+from noisybench.data.label_statistics import intersection_over_union, transition_counts
+from noisybench.data.noise_model import NoiseModel
+from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
-from noisybench.labels import intersection_over_union, transition_counts
-from noisybench.noise import NoiseModel
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
+from noisybench.utils.seeds import Stream
 
 Mask = NDArray[np.uint8]
 """(H, W) class indices; 0 is the background."""

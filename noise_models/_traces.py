@@ -8,12 +8,13 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.dataset import IGNORED, Dataset, Split
-from noisybench.labels import CARRIED_ON, FITS, UNTOLD, WRONG
-from noisybench.noise import NoiseModel
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
-from noisybench.traces.formats import TraceFormat
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Dataset, Split
+from noisybench.data.label_set import CARRIED_ON, FITS, UNTOLD, WRONG
+from noisybench.data.noise_model import NoiseModel
+from noisybench.data.targets import IGNORED
+from noisybench.data.traces.formats import TraceFormat
+from noisybench.utils.seeds import Stream
 
 Noised = tuple[NDArray[np.uint8], NDArray[np.uint8] | None]
 """Characters of observed responses, and for each of them its position in `labels.EVENTS`; None where execution tells it."""

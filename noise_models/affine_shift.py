@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, Object, objects, paste, remove, transformed
 
-from noisybench.parameters import parameter
+from noisybench.config.parameters import parameter
+from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, Object, objects, paste, remove, transformed
 
 
 class AffineShift(MaskNoise):

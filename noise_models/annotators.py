@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, classes_in, grown, replace_class
 from numpy.typing import NDArray
 
+from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.parameters import parameter
+from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, classes_in, grown, replace_class
 
 HABITS = ("faithful", "over", "under", "wrong", "blank")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.dataset import Dataset
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Dataset
+from noisybench.data.noise_model import ClassConditional, check_flip_rate, flip_matrix
 from noisybench.errors import UserError, nearest
-from noisybench.noise import ClassConditional, check_flip_rate, flip_matrix
-from noisybench.parameters import parameter
 
 CIFAR10 = {"truck": "automobile", "bird": "airplane", "cat": "dog", "dog": "cat", "deer": "horse"}
 HANDWRITTEN_DIGITS = {"2": "7", "3": "8", "5": "6", "6": "5", "7": "1"}

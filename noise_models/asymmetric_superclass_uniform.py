@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.dataset import Dataset
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Dataset
+from noisybench.data.noise_model import ClassConditional
 from noisybench.errors import UserError
-from noisybench.noise import ClassConditional
-from noisybench.parameters import parameter
 
 # CIFAR-100's twenty superclasses (Krizhevsky 2009), members by name.
 SUPERCLASSES = """

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, objects
 
+from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.parameters import parameter
+from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, objects
 
 
 class ClassSwap(MaskNoise):

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.dataset import Dataset, Split
-from noisybench.noise import ClassConditional
-from noisybench.seeds import Stream
+from noisybench.data.dataset import Dataset, Split
+from noisybench.data.noise_model import ClassConditional
+from noisybench.utils.seeds import Stream
 
 
 class Clean(ClassConditional):

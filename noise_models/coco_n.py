@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+
+from noisybench.config.parameters import parameter
 from noisybench.noise_models._contours import approximated, jittered
 from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, Object, grown, objects, paste, remove
-
-from noisybench.parameters import parameter
 
 LEVELS = {
     "easy": (0.2, 5.0, 2.0, 3, 0.2),

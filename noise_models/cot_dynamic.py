@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from noisybench.noise_models._traces import Noised, TraceNoise, fitted
 from numpy.typing import NDArray
 
-from noisybench.dataset import Split
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
-from noisybench.traces.formats import TraceFormat
-from noisybench.traces.machine import Machine, Unending
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Split
+from noisybench.data.traces.formats import TraceFormat
+from noisybench.data.traces.machine import Machine, Unending
+from noisybench.noise_models._traces import Noised, TraceNoise, fitted
+from noisybench.utils.seeds import Stream
 
 ROOM = 6
 """Digits that may be made for each character of a clean response; a run that makes more counts as one that does not end."""

@@ -6,14 +6,15 @@ import re
 from typing import Literal
 
 import numpy as np
-from noisybench.noise_models._traces import Noised, TraceNoise, fitted
 from numpy.typing import NDArray
 
-from noisybench.dataset import IGNORED, Split
-from noisybench.labels import FITS, UNTOLD, WRONG
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
-from noisybench.traces.formats import TraceFormat
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Split
+from noisybench.data.label_set import FITS, UNTOLD, WRONG
+from noisybench.data.targets import IGNORED
+from noisybench.data.traces.formats import TraceFormat
+from noisybench.noise_models._traces import Noised, TraceNoise, fitted
+from noisybench.utils.seeds import Stream
 
 OWN, SLIP, NOBODY = (bytes([each]) for each in (FITS, WRONG, UNTOLD))
 """Events as bytes."""

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench import labels
-from noisybench.dataset import Dataset, Split
+from noisybench.config.parameters import parameter
+from noisybench.data import label_files as labels
+from noisybench.data.dataset import Dataset, Split
+from noisybench.data.label_set import LabelSet, Replaced
+from noisybench.data.noise_model import NoiseModel
 from noisybench.errors import UserError
-from noisybench.noise import NoiseModel
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
+from noisybench.utils.seeds import Stream
 
 
 class FromFile(NoiseModel):
@@ -55,7 +56,7 @@ class FromFile(NoiseModel):
             )
         return self._frozen(path, dataset, split) if path.is_dir() else self._table(path, dataset, split)
 
-    def replace(self, dataset: Dataset, split: Split) -> labels.Replaced | None:
+    def replace(self, dataset: Dataset, split: Split) -> Replaced | None:
         """The replaced images of a frozen label set."""
         if self.path is None or not self.path.expanduser().is_dir():
             return None
@@ -68,7 +69,7 @@ class FromFile(NoiseModel):
         return self._label_set.events.get("train" if split is dataset.train else "validation")
 
     @functools.cached_property
-    def _label_set(self) -> labels.LabelSet:
+    def _label_set(self) -> LabelSet:
         """The frozen label set, read once."""
         assert self.path is not None
         return labels.load(self.path.expanduser())

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.dataset import IGNORED, Dataset, Split, known
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Dataset, Split
+from noisybench.data.masks import read_mask
+from noisybench.data.noise_model import NoiseModel
+from noisybench.data.targets import IGNORED, known
 from noisybench.errors import UserError
-from noisybench.masks import read_mask
-from noisybench.noise import NoiseModel
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
+from noisybench.utils.seeds import Stream
 
 
 class FromFolder(NoiseModel):

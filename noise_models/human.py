@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.dataset import Dataset, Split
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Dataset, Split
+from noisybench.data.noise_model import NoiseModel
 from noisybench.errors import UserError, nearest
-from noisybench.files import cache_folder, download
-from noisybench.noise import NoiseModel
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
+from noisybench.utils.files import cache_folder, download
+from noisybench.utils.seeds import Stream
 
 SOURCE = "https://github.com/UCSC-REAL/cifar-10-100n/raw/main/data/"
 # CIFAR-100N's file has no checksum here; it is held against the dataset's own labels instead, as both files are.

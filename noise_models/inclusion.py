@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, Object, objects, paste, transformed
 
-from noisybench.dataset import IGNORED
-from noisybench.parameters import parameter
+from noisybench.config.parameters import parameter
+from noisybench.data.targets import IGNORED
+from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, Object, objects, paste, transformed
 
 
 class Inclusion(MaskNoise):

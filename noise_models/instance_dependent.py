@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri, softmax
 
-from noisybench.dataset import Dataset, Split
-from noisybench.noise import NoiseModel, check_exclusive_rate
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Dataset, Split
+from noisybench.data.noise_model import NoiseModel, check_exclusive_rate
+from noisybench.utils.seeds import Stream
 
 WEIGHT_GRID = 2.0**16
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, classes_in
 
+from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.parameters import parameter
+from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, classes_in
 
 
 class MorphDistance(MaskNoise):

@@ -6,11 +6,11 @@ import math
 
 import cv2
 import numpy as np
-from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, classes_in, grown, replace_class
 from numpy.typing import NDArray
 
+from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.parameters import parameter
+from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, classes_in, grown, replace_class
 
 
 class MorphScaled(MaskNoise):

@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.dataset import UNKNOWN, Dataset, Split
+from noisybench.data.dataset import Dataset, Split
+from noisybench.data.label_set import FITS, UNTOLD
+from noisybench.data.noise_model import NoiseModel
+from noisybench.data.targets import UNKNOWN
 from noisybench.errors import UserError
-from noisybench.labels import FITS, UNTOLD
-from noisybench.noise import NoiseModel
-from noisybench.seeds import Stream
+from noisybench.utils.seeds import Stream
 
 
 class Native(NoiseModel):

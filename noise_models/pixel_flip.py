@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from noisybench.noise_models._masks import Corruption, Mask, MaskNoise
 from numpy.typing import NDArray
 
-from noisybench.dataset import Dataset
-from noisybench.noise import sample_transitions
-from noisybench.parameters import parameter
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Dataset
+from noisybench.data.noise_model import sample_transitions
+from noisybench.noise_models._masks import Corruption, Mask, MaskNoise
 
 
 class PixelFlip(MaskNoise):

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Dataset
 from noisybench.noise_models._contours import approximated
 from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, objects, paste, remove
-
-from noisybench.dataset import Dataset
-from noisybench.parameters import parameter
 
 
 class Polygon(MaskNoise):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.dataset import Dataset
-from noisybench.noise import ClassConditional, check_exclusive_rate
-from noisybench.parameters import parameter
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Dataset
+from noisybench.data.noise_model import ClassConditional, check_exclusive_rate
 
 
 class SymmetricExclusive(ClassConditional):

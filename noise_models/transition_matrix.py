@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.dataset import Dataset
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Dataset
+from noisybench.data.noise_model import ClassConditional, check_exclusive_rate
 from noisybench.errors import UserError
-from noisybench.noise import ClassConditional, check_exclusive_rate
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
+from noisybench.utils.seeds import Stream
 
 
 class TransitionMatrix(ClassConditional):

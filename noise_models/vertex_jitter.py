@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from noisybench.config.parameters import parameter
 from noisybench.noise_models._contours import jittered
 from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, objects, paste, remove
-
-from noisybench.parameters import parameter
 
 
 class VertexJitter(MaskNoise):

@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from noisybench.noise_models._outsiders import from_files, patterns, shuffled
 from numpy.typing import NDArray
 
-from noisybench.dataset import Dataset, Split
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Dataset, Split
+from noisybench.data.label_set import Replaced
+from noisybench.data.noise_model import NoiseModel
 from noisybench.errors import UserError
-from noisybench.labels import Replaced
-from noisybench.noise import NoiseModel
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
+from noisybench.noise_models._ood_sources import from_files, patterns, shuffled
+from noisybench.utils.seeds import Stream
 
 PUBLISHED_SEEDS = (2718, 1414, 3142)
 """A thousand times e, the square root of two, and pi."""

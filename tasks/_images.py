@@ -8,15 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisybench.augmentation import augment, contrastive_view, strong_view
-from noisybench.dataset import Dataset
-from noisybench.features import captured, classifier, pooled, stages
-from noisybench.label_judge import LabelJudge
+from noisybench.config.spec import Budget, RunSpec
+from noisybench.data.dataset import Dataset
+from noisybench.evaluation.classification import LabelJudge
 from noisybench.networks import build_network
-from noisybench.spec import Budget, RunSpec
-from noisybench.stack import Stack
-from noisybench.task import Outputs, Task
-from noisybench.training_set import Batch, LazyTensor, Planned, TrainingSet, cross_entropy, probabilities_in_float32
+from noisybench.nn.features import captured, classifier, pooled, stages
+from noisybench.training.augmentation import augment, contrastive_view, strong_view
+from noisybench.training.batch import Batch, Planned, cross_entropy, probabilities_in_float32
+from noisybench.training.stack import Stack
+from noisybench.training.task import Outputs, Task
+from noisybench.training.training_set import LazyTensor, TrainingSet
 
 STRONG_MAGNITUDE = 4
 """Of the strong view's operation, from 0 to 30."""

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from noisybench.augmentation import crop_and_flip
-from noisybench.seeds import stable_hash
-from noisybench.training_set import LazyTensor, Planned, TrainingSet
+from noisybench.training.augmentation import crop_and_flip
+from noisybench.training.batch import Planned
+from noisybench.training.training_set import LazyTensor, TrainingSet
+from noisybench.utils.seeds import stable_hash
 
 # Import would otherwise ask a server for newer versions.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from noisybench.dataset import IGNORED, Dataset
-from noisybench.traces.formats import TraceFormat
+from noisybench.data.dataset import Dataset
+from noisybench.data.targets import IGNORED
+from noisybench.data.traces.formats import TraceFormat
 
 NO_LABEL = -1
 

@@ -6,17 +6,19 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from noisybench.tasks._readers import NO_LABEL, Reader, Reading, Spoken, reader_of
-from noisybench.tasks._trace_judge import TraceJudge
 from torch import Tensor, nn
 
-from noisybench.dataset import IGNORED, Dataset
+from noisybench.config.spec import Budget, RunSpec
+from noisybench.data.dataset import Dataset
+from noisybench.data.targets import IGNORED
 from noisybench.networks import build_network
-from noisybench.seeds import torch_seed
-from noisybench.spec import Budget, RunSpec
-from noisybench.stack import Stack
-from noisybench.task import Task
-from noisybench.training_set import Batch, Planned, TrainingSet, cross_entropy
+from noisybench.tasks._readers import NO_LABEL, Reader, Reading, Spoken, reader_of
+from noisybench.tasks._trace_evaluator import TraceJudge
+from noisybench.training.batch import Batch, Planned, cross_entropy
+from noisybench.training.stack import Stack
+from noisybench.training.task import Task
+from noisybench.training.training_set import TrainingSet
+from noisybench.utils.seeds import torch_seed
 
 PORTION = 256
 """Traces that are evaluated at a time."""

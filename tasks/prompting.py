@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from noisybench.tasks._readers import TokenReader, reader_of
-from noisybench.tasks._trace_task import TraceTask
 from torch import Tensor
 
-from noisybench.dataset import IGNORED, Dataset
+from noisybench.config.parameters import parameter
+from noisybench.config.registry import find
+from noisybench.config.spec import Budget, RunSpec
+from noisybench.data.dataset import Dataset
+from noisybench.data.targets import IGNORED
 from noisybench.errors import RunFailed
-from noisybench.mitigation import Mitigation
-from noisybench.parameters import parameter
-from noisybench.registry import find
-from noisybench.seeds import Stream
-from noisybench.spec import Budget, RunSpec
-from noisybench.stack import Stack
-from noisybench.training_set import TrainingSet
+from noisybench.tasks._readers import TokenReader, reader_of
+from noisybench.tasks._trace_task import TraceTask
+from noisybench.training.mitigation import Mitigation
+from noisybench.training.stack import Stack
+from noisybench.training.training_set import TrainingSet
+from noisybench.utils.seeds import Stream
 
 QUESTION, ANSWER, BETWEEN = "Q: ", "\nA: ", "\n\n"
 

@@ -6,18 +6,20 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from noisybench.tasks._images import NormalisedTask
-from noisybench.tasks._mask_augmentation import MaskLoader, shifted_places
-from noisybench.tasks._mask_judge import MaskJudge
 from torch import Tensor, nn
 from torch.nn import functional
 
-from noisybench.dataset import IGNORED, Dataset
+from noisybench.config.parameters import parameter
+from noisybench.config.spec import Budget, RunSpec
+from noisybench.data.dataset import Dataset
+from noisybench.data.targets import IGNORED
 from noisybench.networks import build_network
-from noisybench.parameters import parameter
-from noisybench.spec import Budget, RunSpec
-from noisybench.stack import Stack
-from noisybench.training_set import Batch, LazyTensor, Planned, TrainingSet, cross_entropy
+from noisybench.tasks._images import NormalisedTask
+from noisybench.tasks._mask_augmentation import MaskLoader, shifted_places
+from noisybench.tasks._mask_evaluator import MaskJudge
+from noisybench.training.batch import Batch, Planned, cross_entropy
+from noisybench.training.stack import Stack
+from noisybench.training.training_set import LazyTensor, TrainingSet
 
 PIXELS = {"cpu": 2**17, "cuda": 2**23, "mps": 2**20}
 """How many are evaluated at a time: what fits a processor's cache, or fills a GPU."""

@@ -7,24 +7,27 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from noisybench.tasks._images import ImageTask
 from torch import Tensor, nn
 
-from noisybench.auxiliary import AuxiliaryRun
-from noisybench.checkpoints import matching_weights
-from noisybench.dataset import Dataset, LazyImages
+from noisybench.config.parameters import parameter
+from noisybench.config.registry import find
+from noisybench.config.resolve import resolve
+from noisybench.config.spec import Budget, RunSpec
+from noisybench.data.dataset import Dataset
+from noisybench.data.lazy import LazyImages
 from noisybench.errors import UserError
-from noisybench.features import backbone_weights
 from noisybench.networks import published_weights
-from noisybench.parameters import parameter
-from noisybench.registry import find
-from noisybench.seeds import torch_seed
-from noisybench.spec import Budget, RunSpec, resolve
-from noisybench.spectrum import largest_singular_value_ratio, singular_value_entropy, singular_values
-from noisybench.stack import Stack
-from noisybench.task import Outputs
-from noisybench.training_set import Batch, LazyTensor, Planned, TrainingSet
-from noisybench.tuning import Frozen, Tuned
+from noisybench.nn.features import backbone_weights
+from noisybench.nn.frozen import Frozen, Tuned
+from noisybench.nn.spectrum import largest_singular_value_ratio, singular_value_entropy, singular_values
+from noisybench.nn.weights import matching_weights
+from noisybench.tasks._images import ImageTask
+from noisybench.training.auxiliary import AuxiliaryRun
+from noisybench.training.batch import Batch, Planned
+from noisybench.training.stack import Stack
+from noisybench.training.task import Outputs
+from noisybench.training.training_set import LazyTensor, TrainingSet
+from noisybench.utils.seeds import torch_seed
 
 PRETRAINING_FIELDS = ("dataset", "noise", "budget", "seed")
 

@@ -15,12 +15,12 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
-from noisybench.cli import main
-from noisybench.tracking import Store
+from noisybench.cli.app import main
+from noisybench.tracking.store import Store
 from tests.tracking_server import Server, serving
 
 LONGEST = (
-    "test_contracts.py", "test_reliability.py", "test_search.py", "test_web_digits.py", "test_revealed_by_training.py",
+    "test_contracts.py", "test_reliability.py", "test_search.py", "test_web_digits.py", "test_training_dynamics.py",
     "test_commands.py", "test_ray.py", "test_segmentation.py", "test_web_methods.py",
 )  # fmt: skip
 

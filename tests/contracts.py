@@ -9,16 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from noisybench import labels
-from noisybench.dataset import IGNORED, NONE, UNKNOWN, Dataset, DatasetSource, Split, known
+from noisybench.config.parameters import Parameter, runtime_schema
+from noisybench.config.registry import Entry, entries
+from noisybench.data import label_files as labels
+from noisybench.data.dataset import Dataset, Split
+from noisybench.data.label_set import LabelSet
+from noisybench.data.noise_model import NoiseModel
+from noisybench.data.privileged import KNOWLEDGE
+from noisybench.data.source import DatasetSource
+from noisybench.data.targets import IGNORED, NONE, UNKNOWN, known
 from noisybench.errors import UserError
-from noisybench.knowledge import KNOWLEDGE
-from noisybench.labels import LabelSet
-from noisybench.mitigation import Mitigation
-from noisybench.noise import NoiseModel
-from noisybench.parameters import Parameter, runtime_schema
-from noisybench.preparation import prepare
-from noisybench.registry import Entry, entries
+from noisybench.runs.preparation import prepare
+from noisybench.training.mitigation import Mitigation
 from tests.helpers import TOY_DATA, facts, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
 STANDARD_KEYS = {

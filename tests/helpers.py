@@ -12,15 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noisybench.dataset import IGNORED, Dataset, Split
-from noisybench.judge import Prepared
-from noisybench.labels import LabelSet, make_label_set
-from noisybench.preparation import prepare
-from noisybench.records import EpochRow
-from noisybench.registry import entries, find
-from noisybench.runner import Recorder, train
-from noisybench.seeds import Stream
-from noisybench.spec import RunSpec, resolve
+from noisybench.config.registry import entries, find
+from noisybench.config.resolve import resolve
+from noisybench.config.spec import RunSpec
+from noisybench.data.dataset import Dataset, Split
+from noisybench.data.label_set import LabelSet, make_label_set
+from noisybench.data.targets import IGNORED
+from noisybench.records.schema import EpochRow
+from noisybench.runs.preparation import prepare
+from noisybench.runs.runner import Recorder, train
+from noisybench.training.prepared import Prepared
+from noisybench.utils.seeds import Stream
 
 DEVICE = os.environ.get("NOISYBENCH_DEVICE", "cpu")
 """Where the short runs train; `cuda` on a machine with a GPU."""

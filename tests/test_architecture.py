@@ -42,9 +42,9 @@ def files(folder: str) -> list[Path]:
     [
         ("noise_models", "noisybench.noise_models", ()),
         ("noisybench/mitigations", "noisybench.mitigations", ()),
-        ("noisybench/networks", "noisybench.networks", ("noisybench.registry",)),
+        ("noisybench/networks", "noisybench.networks", ("noisybench.config.registry",)),
         ("tasks/datasets", "noisybench.tasks.datasets", ()),
-        ("tasks", "noisybench.tasks", ("noisybench.networks", "noisybench.spec", "noisybench.registry")),
+        ("tasks", "noisybench.tasks", ("noisybench.networks", "noisybench.config.spec", "noisybench.config.registry")),
     ],
 )
 def test_content_imports_contracts_and_its_own_private_helpers(
@@ -75,11 +75,11 @@ def test_the_engine_never_imports_concrete_content() -> None:
 
 def test_the_leaderboard_reads_records_and_never_trains() -> None:
     allowed = {
-        "noisybench.records",
-        "noisybench.tracking",
+        "noisybench.records.schema",
+        "noisybench.tracking.store",
         "noisybench.errors",
-        "noisybench.files",
-        "noisybench.submission",
+        "noisybench.utils.files",
+        "noisybench.leaderboard.submission",
     }
     for file in files("leaderboard"):
         for module in imports(file):
@@ -90,7 +90,7 @@ def test_nothing_imports_the_commands() -> None:
     for folder in ("noisybench", "tasks", "noise_models", "leaderboard"):
         for file in files(folder):
             if file.name not in ("cli.py", "__main__.py"):
-                assert "noisybench.cli" not in imports(file)
+                assert "noisybench.cli.app" not in imports(file)
 
 
 def test_only_tracking_and_the_part_of_its_server_talk_to_mlflow() -> None:
@@ -107,7 +107,7 @@ def test_only_tracking_and_the_part_of_its_server_talk_to_mlflow() -> None:
 @pytest.mark.parametrize("arguments", [["--help"], ["list"], ["describe", "elr"], ["run", "--help"]])
 def test_commands_that_only_read_start_light(arguments: list[str]) -> None:
     code = (
-        "import sys\nfrom noisybench.cli import app\n"
+        "import sys\nfrom noisybench.cli.app import app\n"
         f"try:\n    app(args={arguments!r})\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'mlflow', 'pandas', 'sklearn', 'scipy', 'numpy'} & set(sys.modules)\n"
         "assert not heavy, heavy"
@@ -118,7 +118,7 @@ def test_commands_that_only_read_start_light(arguments: list[str]) -> None:
 
 def test_scoring_a_submission_again_starts_without_lightning() -> None:
     code = (
-        "import sys\nfrom noisybench.cli import app\n"
+        "import sys\nfrom noisybench.cli.app import app\n"
         "try:\n    app(args=['leaderboard', 'verify', 'leaderboard/entries/quickstart'])\n"
         "except SystemExit as end:\n    assert not end.code\n"
         "assert 'pytorch_lightning' not in sys.modules"

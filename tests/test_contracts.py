@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from noisybench.registry import entries
+from noisybench.config.registry import entries
 from tests import contracts
 from tests.helpers import network_names
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from noisybench import registry
-from noisybench.registry import Entry, entries
+from noisybench.config import registry
+from noisybench.config.registry import Entry, entries
 from tests import contracts
 
 ROOT = Path(__file__).parents[1]
@@ -50,7 +50,7 @@ def test_links_between_the_documents_lead_somewhere() -> None:
 
 
 def test_commands_in_the_readme_exist() -> None:
-    from noisybench.cli import app
+    from noisybench.cli.app import app
 
     known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     known |= {group.name for group in app.registered_groups}

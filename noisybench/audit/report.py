@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.audit.findings import TOP, Findings, precision
-from noisybench.files import plain_cell
+from noisybench.utils.files import plain_cell
 
 SHOWN = 120
 """Suspects on the page; the table has all."""

@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from noisybench.features import stages
-from noisybench.files import write_atomically
-from noisybench.mitigation import Mitigation
-from noisybench.registry import find
-from noisybench.seeds import Stream, torch_seed
-from noisybench.spec import Budget
-from noisybench.stack import Stack
-from noisybench.task import Task
-from noisybench.training_set import Batch, TrainingSet, cross_entropy
+from noisybench.config.registry import find
+from noisybench.config.spec import Budget
+from noisybench.nn.features import stages
+from noisybench.training.batch import Batch, cross_entropy
+from noisybench.training.mitigation import Mitigation
+from noisybench.training.stack import Stack
+from noisybench.training.task import Task
+from noisybench.training.training_set import TrainingSet
+from noisybench.utils.files import write_atomically
+from noisybench.utils.seeds import Stream, torch_seed
 
 NEIGHBOURS = 20
 PORTION = 2048

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from noisybench.features import classifier
-from noisybench.mitigation import Mitigation
-from noisybench.parameters import parameter
-from noisybench.tuning import on_frozen
+from noisybench.config.parameters import parameter
+from noisybench.nn.features import classifier
+from noisybench.nn.frozen import on_frozen
+from noisybench.training.mitigation import Mitigation
 
 
 class Head(Mitigation):

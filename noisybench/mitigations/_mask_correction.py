@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from noisybench.dataset import IGNORED
+from noisybench.data.targets import IGNORED
 
 FLOOR = 0.1
 """Training IoU that a class must have reached before it can be corrected: one that is never predicted is not."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from noisybench.training_set import Batch, TrainingSet
+from noisybench.training.batch import Batch
+from noisybench.training.training_set import TrainingSet
 
 
 def example_of(batch: Batch, training_set: TrainingSet) -> Tensor:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from noisybench.features import classifier
-from noisybench.spectrum import check_features
-from noisybench.training_set import LazyTensor
+from noisybench.nn.features import classifier
+from noisybench.nn.spectrum import check_features
+from noisybench.training.training_set import LazyTensor
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 Inputs = Tensor | LazyTensor
 

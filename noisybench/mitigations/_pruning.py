@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.mitigation import Detector, Mitigation, public_name
 from noisybench.mitigations._detection import Components, two_components
-from noisybench.parameters import parameter
-from noisybench.training_set import TrainingSet
+from noisybench.training.mitigation import Detector, Mitigation, public_name
+from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class Selection(Mitigation, abc.ABC):

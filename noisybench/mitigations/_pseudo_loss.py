@@ -9,14 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from noisybench.features import classifier
-from noisybench.mitigation import Detector, Mitigation
+from noisybench.config.parameters import parameter
 from noisybench.mitigations._detection import Components, Mixture, two_components
-from noisybench.parameters import parameter
-from noisybench.training_set import Batch, TrainingSet, probabilities_in_float32
+from noisybench.nn.features import classifier
+from noisybench.training.batch import Batch, probabilities_in_float32
+from noisybench.training.mitigation import Detector, Mitigation
+from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 def sharpened(probabilities: Tensor, power: float) -> Tensor:

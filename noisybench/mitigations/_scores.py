@@ -10,16 +10,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from noisybench.auxiliary import AuxiliaryRun
-from noisybench.checkpoints import weights_digest
-from noisybench.features import classifier
-from noisybench.mitigation import Mitigation, public_name
-from noisybench.seeds import Stream, torch_seed
-from noisybench.stack import Stack
-from noisybench.training_set import Batch, TrainingSet, cross_entropy, probabilities_in_float32
+from noisybench.nn.features import classifier
+from noisybench.nn.weights import weights_digest
+from noisybench.training.auxiliary import AuxiliaryRun
+from noisybench.training.batch import Batch, cross_entropy, probabilities_in_float32
+from noisybench.training.mitigation import Mitigation, public_name
+from noisybench.training.stack import Stack
+from noisybench.training.training_set import TrainingSet
+from noisybench.utils.seeds import Stream, torch_seed
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 GRADIENT_BYTES = 2**28
 """Memory for gradients of single examples, which decides how many are taken at a time."""

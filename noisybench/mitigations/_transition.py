@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from noisybench.mitigation import Mitigation
-from noisybench.parameters import parameter
-from noisybench.training_set import Batch, TrainingSet, cross_entropy
+from noisybench.config.parameters import parameter
+from noisybench.training.batch import Batch, cross_entropy
+from noisybench.training.mitigation import Mitigation
+from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class TransitionCorrection(Mitigation):

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noisybench.dataset import IGNORED
-from noisybench.features import captured
-from noisybench.labels import intersection_over_union
-from noisybench.mitigation import Mitigation, Objective
+from noisybench.config.parameters import parameter
+from noisybench.data.label_statistics import intersection_over_union
+from noisybench.data.targets import IGNORED
 from noisybench.mitigations._mask_correction import (
     FEWEST,
     FLOOR,
@@ -22,11 +21,13 @@ from noisybench.mitigations._mask_correction import (
     rescaled,
     sized,
 )
-from noisybench.parameters import parameter
-from noisybench.training_set import Batch, TrainingSet
+from noisybench.nn.features import captured
+from noisybench.training.batch import Batch
+from noisybench.training.mitigation import Mitigation, Objective
+from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class ADELE(Mitigation):

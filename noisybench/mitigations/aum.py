@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from noisybench.config.parameters import parameter
 from noisybench.mitigations._detection import Components
 from noisybench.mitigations._pruning import Pruning, beyond_schedule
 from noisybench.mitigations._scores import Watched
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
-from noisybench.training_set import TrainingSet
+from noisybench.training.training_set import TrainingSet
+from noisybench.utils.seeds import Stream
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class AUM(Pruning):

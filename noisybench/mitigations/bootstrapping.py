@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from noisybench.mitigation import Mitigation
-from noisybench.parameters import parameter
-from noisybench.training_set import Batch
+from noisybench.config.parameters import parameter
+from noisybench.training.batch import Batch
+from noisybench.training.mitigation import Mitigation
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 PAPER = {"soft": 0.95, "hard": 0.8}
 

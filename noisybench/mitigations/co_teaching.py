@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
-from noisybench.mitigation import Mitigation
+from noisybench.config.parameters import parameter
 from noisybench.mitigations._per_example import example_of, small_loss_weights
-from noisybench.parameters import parameter
-from noisybench.training_set import Batch, cross_entropy
+from noisybench.training.batch import Batch, cross_entropy
+from noisybench.training.mitigation import Mitigation
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class CoTeaching(Mitigation):

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from noisybench.mitigation import Mitigation
-from noisybench.training_set import Batch
+from noisybench.training.batch import Batch
+from noisybench.training.mitigation import Mitigation
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class CrossEntropy(Mitigation):

@@ -8,14 +8,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from noisybench.mitigation import Detector, Mitigation
+from noisybench.config.parameters import parameter
 from noisybench.mitigations._detection import Components, two_components
 from noisybench.mitigations._pseudo_loss import imbalance, sharpened
-from noisybench.parameters import parameter
-from noisybench.training_set import Batch, Planned, TrainingSet, cross_entropy, probabilities_in_float32
+from noisybench.training.batch import Batch, Planned, cross_entropy, probabilities_in_float32
+from noisybench.training.mitigation import Detector, Mitigation
+from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 RAMP = 16
 """Epochs after the warm-up in which the weight of the unlabelled loss grows."""

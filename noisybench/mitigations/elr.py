@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from noisybench.mitigation import Mitigation
-from noisybench.parameters import parameter
-from noisybench.training_set import Batch, TrainingSet, cross_entropy, probabilities_in_float32
+from noisybench.config.parameters import parameter
+from noisybench.training.batch import Batch, cross_entropy, probabilities_in_float32
+from noisybench.training.mitigation import Mitigation
+from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class ELR(Mitigation):

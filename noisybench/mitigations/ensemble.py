@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from noisybench.mitigation import Mitigation, Objective
-from noisybench.parameters import parameter
-from noisybench.training_set import Batch
+from noisybench.config.parameters import parameter
+from noisybench.training.batch import Batch
+from noisybench.training.mitigation import Mitigation, Objective
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class Ensemble(Mitigation):

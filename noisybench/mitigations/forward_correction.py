@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from noisybench.mitigations._transition import TransitionCorrection
-from noisybench.training_set import probabilities_in_float32
+from noisybench.training.batch import probabilities_in_float32
 
 
 class ForwardCorrection(TransitionCorrection):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from noisybench.mitigations._heads import Head
-from noisybench.tuning import Tuned, fresh_classifier, split_network
+from noisybench.nn.frozen import Tuned, fresh_classifier, split_network
 
 
 class FullTuning(Head):

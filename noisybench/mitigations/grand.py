@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from noisybench.features import classifier
+from noisybench.config.parameters import parameter
 from noisybench.mitigations._pruning import Pruning, beyond_schedule
 from noisybench.mitigations._scores import EarlyScores
-from noisybench.parameters import parameter
-from noisybench.training_set import TrainingSet
+from noisybench.nn.features import classifier
+from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class GraNd(Pruning):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
+from noisybench.config.parameters import parameter
 from noisybench.mitigations._heads import Head
-from noisybench.parameters import parameter
-from noisybench.tuning import on_frozen
+from noisybench.nn.frozen import on_frozen
 
 
 class LinearProbe(Head):

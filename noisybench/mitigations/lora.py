@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from noisybench.config.parameters import parameter
 from noisybench.mitigations._heads import Head
-from noisybench.parameters import parameter
-from noisybench.tuning import Tuned, fresh_classifier, split_network
+from noisybench.nn.frozen import Tuned, fresh_classifier, split_network
 
 
 class LoRA(Head):

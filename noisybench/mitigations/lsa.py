@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from noisybench.features import stages
-from noisybench.labels import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
-from noisybench.mitigation import Detector
+from noisybench.config.parameters import parameter
+from noisybench.data.label_set import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
 from noisybench.mitigations._detection import SMALLEST_SIDE, can_be_separated, linear_separation
 from noisybench.mitigations._pseudo_loss import PseudoLossSelection
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
-from noisybench.training_set import TrainingSet
+from noisybench.nn.features import stages
+from noisybench.training.mitigation import Detector
+from noisybench.training.training_set import TrainingSet
+from noisybench.utils.seeds import Stream
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class LSA(PseudoLossSelection):

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.mitigation import Mitigation
 from noisybench.mitigations._post_hoc import feature_width, features, gaussian_classifier, replace_classifier
-from noisybench.parameters import parameter
-from noisybench.spectrum import NEGLIGIBLE, Spectrum, spectrum_of
-from noisybench.training_set import TrainingSet
+from noisybench.nn.spectrum import NEGLIGIBLE, Spectrum, spectrum_of
+from noisybench.training.mitigation import Mitigation
+from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class Mahalanobis(Mitigation):

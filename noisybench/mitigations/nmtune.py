@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from noisybench.features import captured
-from noisybench.mitigation import Objective
+from noisybench.config.parameters import parameter
 from noisybench.mitigations._heads import OnMLP
-from noisybench.parameters import parameter
-from noisybench.training_set import Batch
-from noisybench.tuning import Tuned
+from noisybench.nn.features import captured
+from noisybench.nn.frozen import Tuned
+from noisybench.training.batch import Batch
+from noisybench.training.mitigation import Objective
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 COLLAPSED = 0.1
 """Features of the head shorter than this share of the backbone's are noted: the covariance term rewards shrinking."""

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from noisybench.labels import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
+from noisybench.data.label_set import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
 from noisybench.mitigations._pruning import Selection
-from noisybench.training_set import TrainingSet
+from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class OracleSelection(Selection):

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from noisybench.dataset import IGNORED
-from noisybench.mitigation import Detector, Mitigation, Objective
+from noisybench.config.parameters import parameter
+from noisybench.data.targets import IGNORED
 from noisybench.mitigations._pruning import beyond_schedule
 from noisybench.mitigations._scores import Folds, fold_problems
-from noisybench.parameters import parameter
-from noisybench.training_set import Batch, TrainingSet
+from noisybench.training.batch import Batch
+from noisybench.training.mitigation import Detector, Mitigation, Objective
+from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class PixelConfidentLearning(Mitigation):

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from noisybench.config.parameters import parameter
 from noisybench.mitigations._pruning import Selection, chosen
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
-from noisybench.training_set import TrainingSet
+from noisybench.training.training_set import TrainingSet
+from noisybench.utils.seeds import Stream
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class Random(Selection):

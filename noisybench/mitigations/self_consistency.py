@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from noisybench.mitigation import Mitigation
-from noisybench.parameters import parameter
+from noisybench.config.parameters import parameter
+from noisybench.training.mitigation import Mitigation
 
 
 class SelfConsistency(Mitigation):

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from noisybench.augmentation import contrastive_view
-from noisybench.auxiliary import AuxiliaryRun
-from noisybench.checkpoints import matching_weights
+from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.features import backbone_weights, classifier
-from noisybench.mitigation import Mitigation
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream, torch_seed
-from noisybench.training_set import TrainingSet
+from noisybench.nn.features import backbone_weights, classifier
+from noisybench.nn.weights import matching_weights
+from noisybench.training.augmentation import contrastive_view
+from noisybench.training.auxiliary import AuxiliaryRun
+from noisybench.training.mitigation import Mitigation
+from noisybench.training.training_set import TrainingSet
+from noisybench.utils.seeds import Stream, torch_seed
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class SimCLR(Mitigation):

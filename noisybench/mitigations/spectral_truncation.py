@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.features import classifier
-from noisybench.mitigation import Mitigation, Probe
 from noisybench.mitigations._post_hoc import (
     Inputs,
     feature_width,
@@ -18,9 +17,8 @@ from noisybench.mitigations._post_hoc import (
     predicted,
     replace_classifier,
 )
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream, torch_seed
-from noisybench.spectrum import (
+from noisybench.nn.features import classifier
+from noisybench.nn.spectrum import (
     Spectrum,
     effective_rank,
     explaining,
@@ -29,10 +27,12 @@ from noisybench.spectrum import (
     rank_grid,
     spectrum_of,
 )
-from noisybench.training_set import TrainingSet
+from noisybench.training.mitigation import Mitigation, Probe
+from noisybench.training.training_set import TrainingSet
+from noisybench.utils.seeds import Stream, torch_seed
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class SpectralTruncation(Mitigation):

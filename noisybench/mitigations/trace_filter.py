@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from noisybench.dataset import IGNORED
+from noisybench.config.parameters import parameter
+from noisybench.data.label_set import IN_DISTRIBUTION
+from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
-from noisybench.labels import IN_DISTRIBUTION
-from noisybench.mitigation import Detector, Mitigation
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
-from noisybench.training_set import TrainingSet
+from noisybench.training.mitigation import Detector, Mitigation
+from noisybench.training.training_set import TrainingSet
+from noisybench.utils.seeds import Stream
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class TraceFilter(Mitigation):

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
-from noisybench.mitigation import Detector, Mitigation, Objective
+from noisybench.config.parameters import parameter
 from noisybench.mitigations._per_example import example_of, small_loss_weights
-from noisybench.parameters import parameter
-from noisybench.training_set import Batch, TrainingSet
+from noisybench.training.batch import Batch
+from noisybench.training.mitigation import Detector, Mitigation, Objective
+from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.task import Task
+    from noisybench.training.task import Task
 
 
 class TrimmedLoss(Mitigation):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from noisybench.mitigation import Mitigation
-from noisybench.parameters import parameter
+from noisybench.config.parameters import parameter
+from noisybench.training.mitigation import Mitigation
 
 
 class Tuned(Mitigation):

@@ -25,8 +25,8 @@ def build_network(name: str, num_classes: int, channels: int) -> nn.Module:
     """
     import inspect
 
+    from noisybench.config.registry import find
     from noisybench.errors import UserError
-    from noisybench.registry import find
 
     family, colon, argument = name.partition(":")
     build = find("networks", family, "budget.network").load()
@@ -52,8 +52,8 @@ def published_weights(name: str, wanted: dict[str, Tensor]) -> dict[str, Tensor]
     """
     import importlib
 
+    from noisybench.config.registry import find
     from noisybench.errors import UserError
-    from noisybench.registry import find
 
     family, _, argument = name.partition(":")
     fetch = getattr(importlib.import_module(find("networks", family).module), "published", None)

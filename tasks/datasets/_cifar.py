@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from noisybench.tasks.datasets._torchvision import TorchvisionSource, as_examples
 
-from noisybench.dataset import Examples
-from noisybench.seeds import Stream
+from noisybench.data.dataset import Examples
+from noisybench.tasks.datasets._torchvision import TorchvisionSource, as_examples
+from noisybench.utils.seeds import Stream
 
 
 def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[Examples, Examples, tuple[str, ...]]:

@@ -8,10 +8,11 @@ from typing import Literal
 
 import numpy as np
 
-from noisybench.dataset import DatasetSource, Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
+from noisybench.data.masks import read_pairs
+from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
-from noisybench.masks import read_pairs
-from noisybench.parameters import parameter
 
 
 class MaskSource(DatasetSource):

@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from noisybench.dataset import DatasetSource, Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
+from noisybench.data.images import to_channels_first
+from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
-from noisybench.images import to_channels_first
-from noisybench.parameters import parameter
 
 DAMAGED = (OSError, ValueError, KeyError, EOFError, AssertionError, pickle.UnpicklingError)
 """What torchvision's readers raise on files that are cut off or overwritten."""

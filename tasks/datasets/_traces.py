@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.dataset import Examples
+from noisybench.data.dataset import Examples
+from noisybench.data.traces.formats import TraceFormat
 from noisybench.errors import UserError
-from noisybench.traces.formats import TraceFormat
 
 
 def examples_of(

@@ -8,11 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from noisybench.dataset import UNKNOWN, DatasetSource, Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
+from noisybench.data.images import read_files
+from noisybench.data.source import DatasetSource
+from noisybench.data.targets import UNKNOWN
 from noisybench.errors import UserError
-from noisybench.images import read_files
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
+from noisybench.utils.seeds import Stream
 
 
 class WebImages(DatasetSource):

@@ -6,12 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from noisybench.tasks.datasets._web import WebImages, write_images
-
-from noisybench.dataset import Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
+from noisybench.data.images import image_files
 from noisybench.errors import UserError
-from noisybench.images import image_files
-from noisybench.parameters import parameter
+from noisybench.tasks.datasets._web import WebImages, write_images
 
 ANIMALS = (
     "cat", "lynx", "wolf", "coyote", "cheetah", "jaguar", "chimpanzee", "orangutan", "hamster", "guinea pig",

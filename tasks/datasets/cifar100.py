@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from noisybench.data.dataset import Examples
 from noisybench.tasks.datasets._cifar import read_splits, write_example
 from noisybench.tasks.datasets._torchvision import TorchvisionSource
-
-from noisybench.dataset import Examples
 
 
 class Cifar100(TorchvisionSource):

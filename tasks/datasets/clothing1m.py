@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from noisybench.tasks.datasets._web import WebImages, read_list, write_images, write_list
-
-from noisybench.dataset import UNKNOWN, Examples
+from noisybench.data.dataset import Examples
+from noisybench.data.targets import UNKNOWN
 from noisybench.errors import UserError
+from noisybench.tasks.datasets._web import WebImages, read_list, write_images, write_list
 
 
 class Clothing1M(WebImages):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from noisybench.tasks.datasets._web import WebImages, read_list, write_images, write_list
-
-from noisybench.dataset import NONE, Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
+from noisybench.data.images import image_files
+from noisybench.data.targets import NONE
 from noisybench.errors import UserError
-from noisybench.images import image_files
-from noisybench.parameters import parameter
+from noisybench.tasks.datasets._web import WebImages, read_list, write_images, write_list
 
 LEVELS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 

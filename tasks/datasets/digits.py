@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from noisybench.dataset import DatasetSource, Examples
+from noisybench.data.dataset import Examples
+from noisybench.data.source import DatasetSource
 
 
 class Digits(DatasetSource):

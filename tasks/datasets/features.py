@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from noisybench.tasks.datasets._archives import read_arrays
 from numpy.typing import NDArray
 
-from noisybench.dataset import DatasetSource, Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
+from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError, nearest
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
+from noisybench.tasks.datasets._archives import read_arrays
+from noisybench.utils.seeds import Stream
 
 REQUIRED = ("train_x", "train_y", "id_x", "id_y")
 

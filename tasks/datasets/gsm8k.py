@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from noisybench.tasks.datasets._traces import examples_of, json_lines, longest
 
-from noisybench.dataset import DatasetSource, Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
+from noisybench.data.source import DatasetSource
+from noisybench.data.traces.formats import TraceFormat
+from noisybench.data.traces.gsm8k_calculations import Calculations
 from noisybench.errors import UserError
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
-from noisybench.traces.calculations import Calculations
-from noisybench.traces.formats import TraceFormat
+from noisybench.tasks.datasets._traces import examples_of, json_lines, longest
+from noisybench.utils.seeds import Stream
 
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 FILES = ("train.jsonl", "test.jsonl")

@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from noisybench.dataset import DatasetSource, Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
+from noisybench.data.images import IMAGE_SUFFIXES, image_files, read_files
+from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
-from noisybench.images import IMAGE_SUFFIXES, image_files, read_files
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
+from noisybench.utils.seeds import Stream
 
 
 class ImageFolder(DatasetSource):

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from noisybench.tasks.datasets._masks import MaskSource, joined, read_stems
 
-from noisybench.dataset import Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
+from noisybench.data.images import image_files
+from noisybench.data.masks import read_mask
 from noisybench.errors import UserError
-from noisybench.images import image_files
-from noisybench.masks import read_mask
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
+from noisybench.tasks.datasets._masks import MaskSource, joined, read_stems
+from noisybench.utils.seeds import Stream
 
 PARTS = ("train", "val", "test")
 

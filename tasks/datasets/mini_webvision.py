@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from noisybench.tasks.datasets._web import WebImages, read_list, write_images, write_list
-
-from noisybench.dataset import Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
+from noisybench.data.images import image_files
 from noisybench.errors import UserError
-from noisybench.images import image_files
-from noisybench.parameters import parameter
+from noisybench.tasks.datasets._web import WebImages, read_list, write_images, write_list
 
 
 class MiniWebVision(WebImages):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from noisybench.data.dataset import Examples
 from noisybench.tasks.datasets._idx import FILES, read_splits, write_example
 from noisybench.tasks.datasets._torchvision import TorchvisionSource
-
-from noisybench.dataset import Examples
 
 CLASSES = tuple("0123456789")
 

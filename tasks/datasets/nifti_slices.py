@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.dataset import DatasetSource, Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
+from noisybench.data.masks import fitted
+from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
-from noisybench.masks import fitted
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
+from noisybench.utils.seeds import Stream
 
 SEGTHOR = ("background", "oesophagus", "heart", "trachea", "aorta")
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from noisybench.tasks.datasets._archives import read_arrays
 
-from noisybench.dataset import DatasetSource, Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
+from noisybench.data.images import to_channels_first
+from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
-from noisybench.images import to_channels_first
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
+from noisybench.tasks.datasets._archives import read_arrays
+from noisybench.utils.seeds import Stream
 
 NAMES = (
     ("x_train", "y_train", "x_test", "y_test"),

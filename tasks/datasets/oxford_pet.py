@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from noisybench.tasks.datasets._masks import MaskSource, read_stems
 
-from noisybench.dataset import IGNORED, Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
+from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
+from noisybench.tasks.datasets._masks import MaskSource, read_stems
+from noisybench.utils.seeds import Stream
 
 TRIMAP = {1: 1, 2: 0, 3: IGNORED}
 """Pet, background, and the outline, which has no label."""

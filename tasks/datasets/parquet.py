@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from noisybench.dataset import DatasetSource, Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
+from noisybench.data.images import read_parquet
+from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
-from noisybench.images import read_parquet
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
+from noisybench.utils.seeds import Stream
 
 
 class Parquet(DatasetSource):

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.dataset import DatasetSource, Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
+from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
+from noisybench.utils.seeds import Stream
 
 NAMES = ("background", "disc", "square", "ring", "ellipse")
 COLOURS = np.array([[1, 0.3, -0.2], [-0.3, 1, 0.2], [0.2, -0.3, 1], [0.8, 0.8, -0.4]])

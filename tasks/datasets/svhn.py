@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from noisybench.tasks.datasets._torchvision import TorchvisionSource
 
-from noisybench.dataset import Examples
-from noisybench.seeds import Stream
+from noisybench.data.dataset import Examples
+from noisybench.tasks.datasets._torchvision import TorchvisionSource
+from noisybench.utils.seeds import Stream
 
 
 class Svhn(TorchvisionSource):

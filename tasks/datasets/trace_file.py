@@ -7,14 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from noisybench.tasks.datasets._traces import examples_of, json_lines, longest
 
-from noisybench.dataset import DatasetSource, Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
+from noisybench.data.source import DatasetSource
+from noisybench.data.traces.formats import CHARACTERS, ProgramTraces, TraceFormat
+from noisybench.data.traces.gsm8k_calculations import Calculations
+from noisybench.data.traces.programs import program_class
 from noisybench.errors import UserError
-from noisybench.parameters import parameter
-from noisybench.traces.calculations import Calculations
-from noisybench.traces.formats import CHARACTERS, ProgramTraces, TraceFormat
-from noisybench.traces.programs import program_class
+from noisybench.tasks.datasets._traces import examples_of, json_lines, longest
 
 SPLITS = ("train", "validation", "test")
 SPARE = 1.3
@@ -152,6 +153,6 @@ def _example(form: ProgramTraces) -> str:
 
 
 def _machine() -> Any:
-    from noisybench.traces.machine import Machine
+    from noisybench.data.traces.machine import Machine
 
     return Machine()

@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from noisybench.tasks.datasets._traces import examples_of, longest
 from numpy.typing import NDArray
 
-from noisybench.dataset import DatasetSource, Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
+from noisybench.data.source import DatasetSource
+from noisybench.data.traces.formats import ProgramTraces, TraceFormat
+from noisybench.data.traces.machine import Machine, Unending
+from noisybench.data.traces.programs import Program, different_problems, program_class
 from noisybench.errors import UserError
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
-from noisybench.traces.formats import ProgramTraces, TraceFormat
-from noisybench.traces.machine import Machine, Unending
-from noisybench.traces.programs import Program, different_problems, program_class
+from noisybench.tasks.datasets._traces import examples_of, longest
+from noisybench.utils.seeds import Stream
 
 SPARE = 2.2
 """Room of a response, as a multiple of the longest clean one, for traces that noise makes longer."""

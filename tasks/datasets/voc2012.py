@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from noisybench.tasks.datasets._masks import MaskSource, read_stems
 
-from noisybench.dataset import Examples
+from noisybench.config.parameters import parameter
+from noisybench.data.dataset import Examples
 from noisybench.errors import UserError
-from noisybench.parameters import parameter
-from noisybench.seeds import Stream
+from noisybench.tasks.datasets._masks import MaskSource, read_stems
+from noisybench.utils.seeds import Stream
 
 NAMES = (
     "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",

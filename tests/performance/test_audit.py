@@ -17,7 +17,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from noisybench.audit.conduct import ask, listen
+from noisybench.audit.audit import ask, listen
 from noisybench.audit.findings import TOP, find, precision
 
 FOLDER = Path(os.environ.get("NOISYBENCH_DATA", "nowhere")).absolute() / "cifar10"

@@ -20,14 +20,15 @@ import uuid
 from pathlib import Path
 
 import psutil
-from noisybench.leaderboard.board import Boards
-from noisybench.leaderboard.page import to_html
 from playwright.sync_api import Page
 
-from noisybench.tracking import PREFIX, Store
+from noisybench.leaderboard.board import Boards
+from noisybench.leaderboard.page import to_html
+from noisybench.tracking.connection import PREFIX
+from noisybench.tracking.store import Store
 from tests.browser import chromium, watched
+from tests.leaderboard.test_leaderboard import record
 from tests.postgres import free_port
-from tests.test_leaderboard import record
 from tests.tracking_server import wait_for
 
 RUNS = 10_000 if os.environ.get("NOISYBENCH_SLOW") else 200

@@ -10,14 +10,14 @@ from typing import Any
 import cv2
 import pytest
 import torch
-from noisybench.noise_models._masks import MaskNoise
 
-from noisybench.dataset import Dataset
-from noisybench.registry import entries, find
-from noisybench.spec import Budget
-from noisybench.stack import Stack
-from noisybench.task import Task
-from noisybench.training_set import TrainingSet
+from noisybench.config.registry import entries, find
+from noisybench.config.spec import Budget
+from noisybench.data.dataset import Dataset
+from noisybench.noise_models._masks import MaskNoise
+from noisybench.training.stack import Stack
+from noisybench.training.task import Task
+from noisybench.training.training_set import TrainingSet
 from tests.performance.test_speed import paired_ratio
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

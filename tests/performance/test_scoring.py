@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
+from noisybench.config.registry import find
+from noisybench.config.spec import Budget
 from noisybench.mitigations._scores import early_scores
 from noisybench.networks import build_network
-from noisybench.registry import find
-from noisybench.spec import Budget
-from noisybench.spectrum import predictions_by_rank, spectrum_of
-from noisybench.stack import Stack
+from noisybench.nn.spectrum import predictions_by_rank, spectrum_of
+from noisybench.training.stack import Stack
 from tests.performance.test_speed import paired_ratio, training_data
 
 MEMBERS, STEPS, RATE = 10, 3, 0.05

@@ -21,21 +21,21 @@ from typing import Any
 
 import pytest
 import torch
-from noisybench.tasks.classification import Classification
 from pytorch_lightning import Callback
 from torch.nn import functional
 
-from noisybench.augmentation import crop_and_flip
-from noisybench.bench import read_suite
+from noisybench.config.registry import entries, find
+from noisybench.config.spec import Budget
+from noisybench.config.suite import read_suite
+from noisybench.data.noise_model import NoiseModel
 from noisybench.networks import build_network
-from noisybench.noise import NoiseModel
-from noisybench.registry import entries, find
-from noisybench.runner import quiet_lightning
-from noisybench.spec import Budget
-from noisybench.stack import Stack
-from noisybench.training_set import TrainingSet
+from noisybench.runs.runner import quiet_lightning
+from noisybench.tasks.classification import Classification
+from noisybench.training.augmentation import crop_and_flip
+from noisybench.training.stack import Stack
+from noisybench.training.training_set import TrainingSet
 from tests.helpers import toy_dataset
-from tests.test_leaderboard import record
+from tests.leaderboard.test_leaderboard import record
 
 CASES = {
     "digits_cnn": ("small_cnn", (1213, 1, 8, 8), 64, 30),

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from noisybench.tasks.chain_of_thought import ChainOfThought
 from torch.nn import functional
 
-from noisybench.dataset import IGNORED
+from noisybench.config.registry import find
+from noisybench.config.spec import Budget
+from noisybench.data.targets import IGNORED
 from noisybench.networks import build_network
-from noisybench.registry import find
-from noisybench.spec import Budget
-from noisybench.stack import Stack
-from noisybench.training_set import TrainingSet
+from noisybench.tasks.chain_of_thought import ChainOfThought
+from noisybench.training.stack import Stack
+from noisybench.training.training_set import TrainingSet
 from tests.performance.test_speed import paired_ratio
 
 SIZE = 128

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from noisybench.mitigation import Mitigation
-from noisybench.task import Task
-from noisybench.training_set import Batch
+from noisybench.training.batch import Batch
+from noisybench.training.mitigation import Mitigation
+from noisybench.training.task import Task
 
 
 class Cheater(Mitigation):

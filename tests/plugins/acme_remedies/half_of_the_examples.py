@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from noisybench.mitigation import Mitigation
-from noisybench.parameters import parameter
-from noisybench.task import Task
-from noisybench.training_set import TrainingSet
+from noisybench.config.parameters import parameter
+from noisybench.training.mitigation import Mitigation
+from noisybench.training.task import Task
+from noisybench.training.training_set import TrainingSet
 
 
 class HalfOfTheExamples(Mitigation):

@@ -1,0 +1,1 @@
+"""Components, recipes, suites and run specifications."""

@@ -1,0 +1,172 @@
+"""Names of noise models, mitigations, datasets, tasks and networks. The folder is the registry.
+
+A file `NAME.py` in a kind's folder, with one public class (for a network: a function `build`), is all it takes.
+Names, summaries and parameters are read from the source text, so listing, describing and validating import
+neither the file nor torch. Other packages join in through entry points:
+
+    [options.entry_points]
+    noisybench.mitigations =
+        my_remedy = my_package.my_remedy
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.metadata
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from noisybench.config.parameters import STATIC_NAMES, Parameter, Schema
+from noisybench.errors import UserError, nearest
+
+KINDS: dict[str, str] = {
+    "noise_models": "noisybench.noise_models",
+    "mitigations": "noisybench.mitigations",
+    "datasets": "noisybench.tasks.datasets",
+    "tasks": "noisybench.tasks",
+    "networks": "noisybench.networks",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name."""
+
+    kind: str
+    name: str
+    module: str
+
+    @property
+    def summary(self) -> str:
+        """First line of the description."""
+        return self.documentation.strip().split("\n")[0]
+
+    @property
+    def documentation(self) -> str:
+        """Docstring of the public class, or of the module where the file has none."""
+        tree = _parse(self.module)
+        if self.kind == "networks":
+            return ast.get_docstring(tree) or ""
+        return ast.get_docstring(_public_class(tree, self.module)) or ast.get_docstring(tree) or ""
+
+    @property
+    def schema(self) -> Schema:
+        """Parameters with their declarations, without importing the module."""
+        if self.kind == "networks":
+            return Schema({})
+        return _static_schema(self.module, _public_class(_parse(self.module), self.module).name)
+
+    @property
+    def source(self) -> Path:
+        """The file that holds it."""
+        return _source(self.module)
+
+    def load(self) -> Any:
+        """Import the public class (for a network: its `build` function)."""
+        module = importlib.import_module(self.module)
+        if self.kind == "networks":
+            return module.build
+        return getattr(module, _public_class(_parse(self.module), self.module).name)
+
+
+@functools.cache
+def entries(kind: str) -> dict[str, Entry]:
+    """All registered names of a kind, sorted. A name of ours cannot be taken over by another package."""
+    package = KINDS[kind]
+    spec = importlib.util.find_spec(package)
+    folders = [Path(each) for each in (spec.submodule_search_locations or [])] if spec else []
+    files = [file for folder in folders for file in folder.glob("*.py") if not file.stem.startswith("_")]
+    found = {file.stem: Entry(kind, file.stem, f"{package}.{file.stem}") for file in files}
+    for point in _installed().select(group=f"noisybench.{kind}"):
+        found.setdefault(point.name, Entry(kind, point.name, point.value))
+    return dict(sorted(found.items()))
+
+
+@functools.cache
+def _installed() -> Any:
+    """Entry points of every installed package; looking them up reads the metadata of all of them."""
+    return importlib.metadata.entry_points()
+
+
+def find(kind: str, name: str, place: str | None = None) -> Entry:
+    """The entry of that name.
+
+    Raises:
+        UserError: there is none; the message has the nearest names.
+    """
+    known = entries(kind)
+    if name not in known:
+        where = f"{place}: " if place else ""
+        singular = kind.replace("_", " ").removesuffix("s")
+        raise UserError(f"{where}unknown {singular} `{name}`; {nearest(name, known)} (`noisybench list {kind}`)")
+    return known[name]
+
+
+@functools.cache
+def _source(module: str) -> Path:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise UserError(f"the module `{module}` of a registered name cannot be found; is its package still installed?")
+    return Path(spec.origin)
+
+
+@functools.cache
+def _parse(module: str) -> ast.Module:
+    return ast.parse(_source(module).read_text(encoding="utf-8"))
+
+
+def _public_class(tree: ast.Module, module: str) -> ast.ClassDef:
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
+    if len(classes) != 1:
+        raise UserError(f"`{module}` must hold exactly one public class, but holds {len(classes)}")
+    return classes[0]
+
+
+@functools.cache
+def _static_schema(module: str, class_name: str) -> Schema:
+    """Parameters of a class and of its bases, which may stand in the same file or be imported by name."""
+    tree = _parse(module)
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    imported = {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+    fields: dict[str, tuple[Any, Parameter]] = {}
+    for base in reversed(classes[class_name].bases):
+        if isinstance(base, ast.Name) and base.id in classes:
+            fields.update(_static_schema(module, base.id).fields)
+        elif isinstance(base, ast.Name) and base.id in imported and _holds_parameters(imported[base.id][0]):
+            fields.update(_static_schema(*imported[base.id]).fields)
+    for node in classes[class_name].body:
+        if not (
+            isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(node.value, ast.Call)
+        ):
+            continue
+        if isinstance(node.value.func, ast.Name) and node.value.func.id == "parameter":
+            fields[node.target.id] = (_evaluate(node.annotation, module), _evaluate(node.value, module))
+    return Schema(fields)
+
+
+def _holds_parameters(module: str) -> bool:
+    """Whether a base class from that module can declare parameters: third-party bases such as torch's do not."""
+    return (
+        not module.startswith(("torch", "pytorch_lightning", "abc", "typing", "collections"))
+        and module != "noisybench.config.parameters"
+    )
+
+
+def _evaluate(node: ast.expr, module: str) -> Any:
+    code = compile(ast.Expression(node), module, "eval")
+    try:
+        return eval(code, {"__builtins__": {}, **STATIC_NAMES})
+    except NameError as error:
+        raise UserError(
+            f"`{module}`: {error} in `{ast.unparse(node)}`; a parameter's type and declaration may use literals and "
+            f"{', '.join(STATIC_NAMES)}, because they are read without importing the file"
+        ) from None

@@ -1,0 +1,1 @@
+"""Datasets, targets, noise models and label sets."""

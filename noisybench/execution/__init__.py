@@ -1,0 +1,1 @@
+"""Execute many runs on one or several machines."""

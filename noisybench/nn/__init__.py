@@ -1,0 +1,1 @@
+"""Helpers for torch modules."""

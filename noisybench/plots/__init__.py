@@ -1,0 +1,1 @@
+"""Matplotlib figures of runs, label sets, detectors, probes and traces."""

@@ -1,0 +1,289 @@
+"""One run, from its specification to its records; resumable to the same bits."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import os
+import shutil
+import signal
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Trainer
+
+from noisybench.config.registry import find
+from noisybench.config.spec import WORKSPACE, RunSpec
+from noisybench.data.lazy import Images, LazyImages
+from noisybench.errors import RunFailed, StoreAway, UserError
+from noisybench.records.schema import EpochRow, RunRecord
+from noisybench.runs.distributed import together
+from noisybench.runs.environment import describe_environment
+from noisybench.runs.preparation import prepare
+from noisybench.runs.recorder import Recorder, Report, told
+from noisybench.tracking.store import Store
+from noisybench.training.auxiliary import Auxiliaries, Charge, Interrupted
+from noisybench.training.distributed import batch_statistics
+from noisybench.training.prepared import Prepared
+from noisybench.training.task import Task
+from noisybench.training.training_set import HeldOut, LazyTensor, TrainingSet
+from noisybench.utils.files import write_atomically
+from noisybench.utils.seeds import repeat_to_the_bit
+
+AUXILIARIES = WORKSPACE / "auxiliary"
+
+
+def execute(spec: RunSpec, store: Store, report: Report, stop: Callable[[], bool]) -> str:
+    """Train one run, or go on with it, and record it.
+
+    Args:
+        spec: the run.
+        store: where it is tracked.
+        report: told of each epoch.
+        stop: asked after each epoch whether to interrupt.
+
+    Returns:
+        ``finished``, or ``stopped`` where ``stop`` said so.
+
+    Raises:
+        UserError: it was refused.
+        RunFailed: it broke for an understood reason. It is recorded as failed, as after any other exception.
+    """
+    folder = spec.folder()
+    with _alone(folder, stop) as ours:
+        if not ours:
+            return "stopped"
+        if spec.execution.trial_of is None and store.is_finished(spec.identity):  # by another process, meanwhile
+            shutil.rmtree(folder)
+            return "finished"
+        facts = folder / "facts"
+        if (facts / "record.json").is_file():  # trained earlier, while the store could not be reached
+            record = RunRecord.from_dict(json.loads((facts / "record.json").read_text()))
+            run_id = store.start(spec, _tags(record.label_set, record.knowledge, record.environment), _earlier(folder))
+            report("epoch", told(record.rows, spec.budget.epochs))
+            return _publish(store, run_id, record, facts, folder)
+        prepared = prepare(spec)
+        environment = describe_environment(spec)
+        run_id = store.start(spec, _tags(prepared.labels.hash, prepared.stack.knowledge, environment), _earlier(folder))
+        write_atomically(folder / "run_id", run_id.encode())
+        try:
+            with store.system_metrics(run_id, spec.execution.system_metrics):
+                recorder = train(
+                    prepared,
+                    folder,
+                    _Sender(store, run_id),
+                    report,
+                    stop,
+                    AUXILIARIES,
+                    lambda charge, meaning, file: _track_auxiliary(store, run_id, charge, meaning, file),
+                )
+            if not recorder.complete:
+                store.stop(run_id)
+                return "stopped"
+            record = recorder.record(environment)
+            recorder.write(record, facts)
+        except Exception as error:
+            detail = "" if isinstance(error, RunFailed | UserError) else traceback.format_exc()
+            try:
+                store.fail(run_id, str(error), detail)
+            except Exception as second:  # the first error is the one to tell
+                logging.getLogger("noisybench").warning("the store did not take the failure: %s", second)
+            raise
+        return _publish(store, run_id, record, facts, folder)
+
+
+def _earlier(folder: Path) -> str | None:
+    file = folder / "run_id"
+    return file.read_text() if file.is_file() else None
+
+
+def _publish(store: Store, run_id: str, record: RunRecord, facts: Path, folder: Path) -> str:
+    try:
+        store.finish(run_id, record, facts)
+    except (StoreAway, OSError) as error:  # away, or without room for the files
+        raise StoreAway(
+            f"training is done, but the store does not take the records ({str(error).splitlines()[0][:200]}); they are kept "
+            f"in {facts} and will be sent, without training again, by the same command"
+        ) from error
+    shutil.rmtree(folder)
+    return "finished"
+
+
+def _track_auxiliary(store: Store, run_id: str, charge: Charge, meaning: dict[str, Any], file: Path) -> None:
+    """Show an auxiliary run below the run that trained it; a store that is away takes nothing from the result."""
+    try:
+        store.add_auxiliary(run_id, charge.title, meaning, dataclasses.asdict(charge), file)
+    except Exception as error:
+        logging.getLogger("noisybench").warning("the store does not take the auxiliary run: %s", error)
+
+
+def _tags(label_set: str, knowledge: Iterable[str], environment: dict[str, str]) -> dict[str, str]:
+    return {
+        "label_set": label_set,
+        "knowledge": ", ".join(knowledge),
+        **{f"env.{k}": v for k, v in environment.items()},
+    }
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, stop: Callable[[], bool]) -> Iterator[bool]:
+    """Wait until no other process trains the same run; freed by the system when that one dies.
+
+    Yields:
+        False where ``stop`` said so first.
+    """
+    import fcntl
+
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                if stop():
+                    yield False
+                    return
+                time.sleep(0.5)
+                continue
+            # Whoever finished the run has removed its folder, and the file that we waited for with it.
+            if os.fstat(file.fileno()).st_nlink:
+                yield True
+                return
+
+
+class _Sender:
+    """Sends rows as they come; a store that goes away does not stop training, for all rows are sent again at the end."""
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.store, self.run_id, self.behind = store, run_id, False
+
+    def __call__(self, rows: list[EpochRow]) -> None:
+        if self.behind:
+            return
+        try:
+            self.store.log_rows(self.run_id, rows)
+        except Exception as error:
+            self.behind = True
+            logging.getLogger("noisybench").warning(
+                "the store does not take rows now, they follow at the end: %s", error
+            )
+
+
+def train(
+    prepared: Prepared,
+    folder: Path,
+    send: Callable[[list[EpochRow]], None],
+    report: Report,
+    stop: Callable[[], bool],
+    auxiliary_folder: Path | None = None,
+    finished: Callable[[Charge, dict[str, Any], Path], None] = lambda charge, meaning, file: None,
+) -> Recorder:
+    """Fit the task under its stack, from the checkpoint in ``folder`` if there is one.
+
+    Args:
+        prepared: the run.
+        folder: of its checkpoint.
+        send: takes new rows.
+        report: told of each epoch.
+        stop: asked after each epoch whether to interrupt.
+        auxiliary_folder: where auxiliary runs are shared with other runs; by default a folder of its own.
+        finished: told of each auxiliary run that was trained, and where its result is.
+
+    Returns:
+        The recorder, complete unless ``stop`` interrupted it.
+    """
+    spec = prepared.spec
+    torch.set_num_threads(spec.execution.threads)
+    quiet_lightning()
+    training_set = _training_set(prepared)
+    task_class = find("tasks", spec.task.name).load()
+    task: Task = task_class(spec.budget, spec.seed, training_set, prepared.stack, **spec.task.parameters)
+    task.loaders = spec.execution.loaders
+    recorder = Recorder(prepared, task.judge(prepared), folder, send, report, stop)
+    with together(spec, _train_beside, (spec, folder)) as devices:
+        _fit(task, recorder, devices, Auxiliaries(auxiliary_folder or folder / "auxiliary", report, stop, finished))
+    return recorder
+
+
+def _train_beside(spec: RunSpec, folder: Path) -> None:
+    """Body of the process of a further device: the same run, of which the first process alone tells."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    train(prepare(spec), folder, lambda rows: None, lambda kind, data: None, lambda: False)
+
+
+def _fit(task: Task, recorder: Recorder, devices: dict[str, Any], auxiliaries: Auxiliaries) -> None:
+    spec, stack, folder = recorder.prepared.spec, recorder.prepared.stack, recorder.folder
+    trainer = _trainer(spec, recorder, devices)
+    on_processors = trainer.strategy.root_device.type == "cpu"
+    if spec.budget.devices > 1 and on_processors and batch_statistics(task.networks):
+        raise RunFailed(
+            "budget.devices: batch normalisation is shared among GPUs, not among processors; take a network without it"
+        )
+    repeat_to_the_bit(trainer.strategy.root_device)
+    task.to(trainer.strategy.root_device)
+    task.training_set.place(trainer.strategy.root_device)  # auxiliary runs train on it before the run does
+    task.auxiliaries = auxiliaries
+    try:
+        task.prepare()
+        task.adapt()
+        for mitigation in stack.mitigations:
+            mitigation.prepare(task, task.training_set)
+    except Interrupted:
+        return
+    recorder.charge(task.auxiliaries.charges)
+    checkpoint = folder / "checkpoint.ckpt"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
+        # Lightning sees one batch per epoch: the task loops over the real ones.
+        trainer.fit(task, train_dataloaders=range(1), ckpt_path=str(checkpoint) if checkpoint.is_file() else None)
+    if not recorder.complete and recorder.trained == spec.budget.epochs:
+        # Killed after its last checkpoint, before it was recorded: Lightning has nothing left to fit, and skips the end.
+        task.to(trainer.strategy.root_device)
+        recorder.on_train_end(trainer, task)
+
+
+def _training_set(prepared: Prepared) -> TrainingSet:
+    dataset, labels = prepared.dataset, prepared.labels
+    held_out = None
+    if len(dataset.validation):
+        held_out = HeldOut(_as_tensor(dataset.validation.inputs), torch.from_numpy(labels.validation))
+    return TrainingSet(
+        _as_tensor(dataset.train.inputs),
+        torch.from_numpy(labels.train),
+        dataset.num_classes,
+        held_out,
+        dataset.class_names,
+        dataset.traces,
+    )
+
+
+def _trainer(spec: RunSpec, recorder: Recorder, devices: dict[str, Any]) -> Trainer:
+    return Trainer(
+        accelerator=spec.execution.device,
+        **devices,
+        max_epochs=spec.budget.epochs,
+        callbacks=[recorder],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+    )
+
+
+def _as_tensor(images: Images) -> torch.Tensor | LazyTensor:
+    return LazyTensor(images) if isinstance(images, LazyImages) else torch.from_numpy(images)
+
+
+def quiet_lightning() -> None:
+    """Keep Lightning's advertisements out of the output."""
+    for name in ("pytorch_lightning", "lightning.pytorch", "lightning_fabric", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,1 @@
+"""Contracts of training, and the training loop."""

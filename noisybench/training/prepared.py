@@ -1,0 +1,20 @@
+"""Prepared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from noisybench.config.spec import RunSpec
+from noisybench.data.dataset import Dataset
+from noisybench.data.label_set import LabelSet
+from noisybench.training.stack import Stack
+
+
+@dataclass
+class Prepared:
+    """A run that passed all checks, with everything it needs in memory."""
+
+    spec: RunSpec
+    dataset: Dataset
+    labels: LabelSet
+    stack: Stack

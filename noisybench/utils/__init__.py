@@ -1,0 +1,1 @@
+"""Files, seeds, locks and processes."""

@@ -1,0 +1,291 @@
+"""The judge of tasks that give each pixel one class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from noisybench.data.label_set import IN_DISTRIBUTION, UNKNOWN_STATE
+from noisybench.data.label_statistics import intersection_over_union, transition_counts
+from noisybench.data.targets import IGNORED, known
+from noisybench.evaluation import metrics
+from noisybench.records.schema import DetectorScores, RunRecord, Samples
+from noisybench.tasks._mask_plots import class_curves, mask_page
+from noisybench.training.evaluator import Judge
+from noisybench.training.prepared import Prepared
+from noisybench.training.task import Task
+from noisybench.utils.seeds import Stream
+
+SAMPLED = 50_000
+"""Pixels on which detection is measured; with as many, an AUROC is known to about 0.003."""
+
+BOUNDARY = 0.02
+"""Width of the boundary for the boundary IoU, as a share of the image's diagonal (Cheng et al. 2021)."""
+
+BINS = 15
+
+
+class MaskJudge(Judge):
+    """Scores masks: IoU by class, Dice, boundary IoU, what became of wrong pixels by class, detection and calibration."""
+
+    metric = "miou"
+
+    def __init__(self, prepared: Prepared) -> None:
+        super().__init__(prepared)
+        self._counts: list[list[list[int]]] = []
+        self._final: dict[str, Any] = {}
+        self._first = 0 if prepared.spec.task.parameters["background"] else 1
+        labelled = np.flatnonzero(self.states != UNKNOWN_STATE)
+        chosen = Stream("sampled pixels", self.labels.hash).permutation(len(labelled))[:SAMPLED]
+        self._sampled = labelled[np.sort(chosen)]
+        self._sampled_states = self.states.reshape(-1)[self._sampled]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was kept so far."""
+        return {**super().state_dict(), "counts": self._counts}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take up what an interrupted run has kept."""
+        super().load_state_dict(state)
+        self._counts = state["counts"]
+
+    def row(self, task: Task, stage: str) -> dict[str, Any]:
+        """Scores of all splits, what became of wrong pixels, and detection."""
+        observed, clean = self.labels.train, self.dataset.train.targets
+        tested = self._tested(task, self.test, self.dataset.test.targets, edges=True)
+        self._counts.append(tested["counts"].tolist())
+        held_out = None
+        if len(self.labels.validation):
+            held_out = self._tested(
+                task, self.validation, self.labels.validation, others=self.dataset.validation.targets
+            )
+        predicted = task.training_predictions().cpu().numpy()
+        belief = self._belief(task)
+        wrong = self.states == IN_DISTRIBUTION
+        detection = metrics.detection_auroc(belief, self._sampled_states == IN_DISTRIBUTION)
+        facts = self._facts(tested) | self._early_learning(predicted, wrong)
+        if not wrong.any():
+            memorised = recovered = None
+        else:
+            memorised, recovered = (metrics.share((predicted == each)[wrong]) for each in (observed, clean))
+        return {
+            "train_score": self._score(transition_counts(observed, predicted, self.dataset.num_classes)),
+            "noisy_val_score": held_out and self._score(held_out["counts"]),
+            "noisy_val_loss": held_out and held_out["loss"],
+            "clean_val_score": held_out and self._score(held_out["clean_counts"]),
+            "test_score": self._score(tested["counts"]),
+            "test_loss": tested["loss"],
+            "memorised": memorised,
+            "recovered": recovered,
+            "detection_auroc": detection,
+            "detectors": self.judged_detectors(task) if stage == "train" else {},
+            "facts": facts | self._corrected(task),
+        }
+
+    def finish(self, task: Task) -> None:
+        """Belief, correction and predictions of the trained stack."""
+        correction = self.prepared.stack.correction(task, task.training_set)
+        tested = self._tested(task, self.test, self.dataset.test.targets, final=True)
+        self._final = {
+            "belief": self.prepared.stack.belief(task, task.training_set).half().cpu().numpy(),
+            "correction": correction.to(torch.uint8).cpu().numpy(),
+            "prediction": task.training_predictions().cpu().numpy(),
+            "sampled": self._belief(task),
+            **tested,
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Calibration on the test split, what became of corrected pixels, and the quality of the belief."""
+        clean, observed, correction = self.dataset.train.targets, self.labels.train, self._final["correction"]
+        corrected = (correction != observed) & known(clean)
+        return {
+            "calibration_error": self._final["calibration_error"],
+            "correction_accuracy": metrics.share((correction == clean)[corrected]),
+            "detection": metrics.detect(self._final["sampled"], self._sampled_states),
+        }
+
+    def samples(self) -> Samples:
+        """One record per pixel."""
+        train, final = self.dataset.train, self._final
+        return Samples(
+            train.index, self.labels.train, train.targets, final["belief"], final["prediction"], final["correction"]
+        )
+
+    def write(self, record: RunRecord, folder: Path) -> None:
+        """Masks of the training and test split, counts by epoch, and pictures."""
+        samples = {name: values for name, values in vars(self.samples()).items() if name != "detectors"}
+        np.savez_compressed(folder / "samples.npz", **samples)
+        test = self.dataset.test
+        np.savez_compressed(
+            folder / "predictions.npz",
+            index=test.index,
+            target=test.targets,
+            predicted=self._final["predicted"],
+            counts_by_epoch=np.array(self._counts),
+        )
+        if self.prepared.spec.execution.save_corrected:
+            self._save_corrected(folder / "corrected")
+        names = self.dataset.class_names
+        class_curves(record, names, folder / "classes.png")
+        mask_page(self.dataset, self.samples(), record.title, folder / "masks.png")
+
+    def _save_corrected(self, folder: Path) -> None:
+        from PIL import Image
+
+        folder.mkdir()
+        names, train = self.dataset.source_names, self.dataset.train
+        for row, mask in zip(train.index, self._final["correction"], strict=True):
+            Image.fromarray(mask).save(folder / f"{names[row] if names else row}.png")
+
+    def detectors(self, task: Task) -> dict[str, DetectorScores]:
+        """What the stack's detectors say of the sampled pixels."""
+        found = super().detectors(task)
+        return {
+            name: DetectorScores(
+                each.score.reshape(-1)[self._sampled], each.flagged.reshape(-1)[self._sampled], each.mixture
+            )
+            for name, each in found.items()
+        }
+
+    def judged_detectors(self, task: Task) -> dict[str, dict[str, float | None]]:
+        """As for classes, on the sampled pixels."""
+        whole, self.states = self.states, self._sampled_states
+        try:
+            return super().judged_detectors(task)
+        finally:
+            self.states = whole
+
+    def _belief(self, task: Task) -> NDArray[np.float32]:
+        """(K,) belief in the labels of the sampled pixels."""
+        found = self.prepared.stack.belief(task, task.training_set).reshape(-1)
+        return found[torch.from_numpy(self._sampled).to(found.device)].float().cpu().numpy()
+
+    def _score(self, counts: NDArray[np.int64]) -> float:
+        """Mean IoU of the classes that count and occur."""
+        iou = intersection_over_union(counts)[self._first :]
+        return 0.0 if np.isnan(iou).all() else float(np.nanmean(iou))
+
+    def _tested(
+        self,
+        task: Task,
+        inputs: Any,
+        targets: NDArray[np.uint8],
+        edges: bool = False,
+        final: bool = False,
+        others: NDArray[np.uint8] | None = None,
+    ) -> dict[str, Any]:
+        """Counts of pairs (row: target, column: predicted), of boundaries where asked for, and the cross-entropy in nats.
+
+        With other targets of the same images, the counts with these as well.
+        """
+        classes = self.dataset.num_classes
+        counts, clean_counts = torch.zeros(2, classes, classes, dtype=torch.int64, device=task.device)
+        boundaries = torch.zeros(3, classes, dtype=torch.int64, device=task.device)
+        loss, labelled = torch.zeros((), dtype=torch.float64), 0
+        predictions, bins = [], np.zeros(BINS)
+        width = max(1, round(BOUNDARY * float(np.hypot(*targets.shape[1:]))))
+        for place, probabilities in task.portions(inputs):
+            wanted = torch.from_numpy(targets[place]).to(task.device)
+            valid, predicted = wanted != IGNORED, probabilities.max(1).indices
+            pairs = wanted[valid].long() * classes + predicted[valid]
+            counts += torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+            if others is not None:
+                other = torch.from_numpy(others[place]).to(task.device)
+                further = other[other != IGNORED].long() * classes + predicted[other != IGNORED]
+                clean_counts += torch.bincount(further, minlength=classes**2).view(classes, classes)
+            if edges:
+                boundaries += boundary_counts(predicted, wanted, classes, width)
+            chosen = probabilities.gather(1, wanted.long().clamp_max(classes - 1)[:, None]).squeeze(1)[valid]
+            loss += -chosen.clamp_min(1e-12).log().double().sum().cpu()
+            labelled += len(pairs)
+            if final:
+                predictions.append(predicted.to(torch.uint8).cpu().numpy())
+                confidence = probabilities.amax(1)[valid].double().cpu().numpy()
+                right = (predicted == wanted)[valid].cpu().numpy()
+                bins += metrics.calibration_gaps(confidence, right, BINS)
+        found = {
+            "counts": counts.cpu().numpy(),
+            "clean_counts": clean_counts.cpu().numpy(),
+            "edges": boundaries.cpu().numpy(),
+            "loss": float(loss) / max(labelled, 1),
+        }
+        if final:
+            found |= {
+                "predicted": np.concatenate(predictions),
+                "calibration_error": float(np.abs(bins).sum() / max(labelled, 1)),
+            }
+        return found
+
+    def _facts(self, tested: dict[str, Any]) -> dict[str, float]:
+        """Scores of the test split by class, and other means."""
+        counts, names = tested["counts"], self.dataset.class_names
+        iou = intersection_over_union(counts)
+        dice = 2 * iou / (1 + iou)
+        both, predicted, wanted = tested["edges"]
+        union = predicted + wanted - both
+        edges = np.divide(both, union, out=np.full(len(both), np.nan), where=union > 0)
+        found = {f"iou.{name}": float(value) for name, value in zip(names, iou, strict=True) if not np.isnan(value)}
+        for name, values in (("dice", dice), ("boundary_iou", edges)):
+            if not np.isnan(values[self._first :]).all():
+                found[name] = float(np.nanmean(values[self._first :]))
+        return found | {
+            "pixel_accuracy": float(np.trace(counts) / max(counts.sum(), 1)),
+            "miou_with_background": float(np.nanmean(iou)),
+        }
+
+    def _early_learning(self, predicted: NDArray[np.uint8], wrong: NDArray[np.bool_]) -> dict[str, float]:
+        """IoU by class of predictions with the clean (`learned`) and the wrong labels (`memorised`) on wrong pixels."""
+        found: dict[str, float] = {}
+        if not wrong.any():
+            return found
+        classes, names = self.dataset.num_classes, self.dataset.class_names
+        for kind, labels in (("learned", self.dataset.train.targets), ("memorised", self.labels.train)):
+            pairs = labels[wrong].astype(np.int64) * classes + predicted[wrong]
+            counts = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+            iou = intersection_over_union(counts)
+            found |= {
+                f"{kind}.{name}": float(each) for name, each in zip(names, iou, strict=True) if not np.isnan(each)
+            }
+        return found
+
+    def _corrected(self, task: Task) -> dict[str, float]:
+        """Where the stack corrects: mean IoU of its labels with the clean ones, and the share of wrong ones it has right."""
+        if not any(each.overrides("correction") for each in self.prepared.stack.mitigations):
+            return {}
+        clean = self.dataset.train.targets
+        correction = self.prepared.stack.correction(task, task.training_set).to(torch.uint8).cpu().numpy()
+        wrong = self.states == IN_DISTRIBUTION
+        found = {"label_miou": self._score(transition_counts(clean, correction, self.dataset.num_classes))}
+        share = metrics.share((correction == clean)[wrong])
+        return found if share is None else {**found, "corrected": share}
+
+
+def boundary_counts(predicted: Tensor, wanted: Tensor, classes: int, width: int) -> Tensor:
+    """(3, C) pixels of each class's boundary: in both, in the prediction, in the target.
+
+    A boundary is what erosion by a square of ``width`` pixels on each side takes from a class; at the image's edge, and at
+    pixels without a label, a class ends. These count nowhere.
+
+    Args:
+        predicted: (B, H, W) classes.
+        wanted: (B, H, W) uint8 classes and `IGNORED`.
+        classes: C.
+        width: in pixels.
+    """
+    valid, edges = wanted != IGNORED, []
+    for labels in (predicted, wanted):
+        # On its class's boundary is who has another class, or the image's edge, within the width.
+        own = functional.pad(labels.float()[:, None], (1, 1, 1, 1), value=-1.0)
+        window = (2 * width + 1, 1, width)
+        highest, lowest = functional.max_pool2d(own, *window), -functional.max_pool2d(-own, *window)
+        edges.append((((highest != own) | (lowest != own))[:, 0, 1:-1, 1:-1] & valid, labels.long()))
+    (first, predicted_class), (second, wanted_class) = edges
+    both = first & second & (predicted_class == wanted_class)
+    parts = ((both, wanted_class), (first, predicted_class), (second, wanted_class))
+    return torch.stack([torch.bincount(labels[chosen], minlength=classes) for chosen, labels in parts])

@@ -1,0 +1,263 @@
+"""The judge of tasks that write traces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from noisybench.data.dataset import Split
+from noisybench.data.label_set import CARRIED_ON, CLEAN, EVENTS, FITS, IN_DISTRIBUTION, UNKNOWN_STATE, UNTOLD, WRONG
+from noisybench.data.targets import known
+from noisybench.data.traces.formats import Judged
+from noisybench.evaluation import metrics
+from noisybench.plots.traces import trace_page
+from noisybench.records.schema import Detection, RunRecord, Samples
+from noisybench.training.evaluator import Judge
+from noisybench.training.prepared import Prepared
+from noisybench.training.task import Task
+
+LEAST = 1e-6
+"""Probability below which losses are not told apart."""
+
+
+class TraceJudge(Judge):
+    """Scores traces: answers, steps, length, losses on right and wrong characters, detection of characters, steps, traces."""
+
+    metric = "exact_match"
+
+    def __init__(self, prepared: Prepared) -> None:
+        super().__init__(prepared)
+        assert self.dataset.traces is not None
+        self.form, train = self.dataset.traces, self.dataset.train
+        self._final: dict[str, Any] = {}
+        self._labelled = self.states != UNKNOWN_STATE
+        self._contaminated = (train.targets != self.labels.train).any(1)
+        self._events = self.labels.events.get("train")
+        responses = self.form.decode(self.labels.train)
+        judged = [self.form.judge(*pair) for pair in zip(self._prompts(train), responses, strict=True)]
+        self._wrong_steps = np.array([1 - each.right_steps / len(each.steps) for each in judged])
+        spans = [(row, step.start, step.stop) for row, each in enumerate(judged) for step in each.steps]
+        self._spans = np.array([each for each in spans if each[2] > each[1]], dtype=np.int64).reshape(-1, 3)
+        self._step_states = self._of_steps()
+        self._answers = {
+            name: [self.form.answer(text) or "" for text in self.form.decode(split.targets)]
+            for name, split in {"test": self.dataset.test, **self.dataset.shifted}.items()
+        }
+
+    def _prompts(self, split: Split) -> list[str]:
+        return self.form.decode(np.asarray(split.inputs[:][:, 0, 0]))
+
+    def _of_steps(self) -> NDArray[np.int8]:
+        """State of every step of the observed training traces: wrong where it has a wrong character."""
+        rows, starts, stops = self._spans.T
+        events = self._events
+        if events is None:
+            # Without a noise model's word a step is wrong where its characters are.
+            events = np.select([self.states == IN_DISTRIBUTION, self.states == CLEAN], [WRONG, FITS], UNTOLD)
+        wrong, untold = (
+            np.cumsum(np.pad(events == each, ((0, 0), (1, 0))), axis=1, dtype=np.int32) for each in (WRONG, UNTOLD)
+        )
+        found = np.where(wrong[rows, stops] > wrong[rows, starts], np.int8(IN_DISTRIBUTION), np.int8(CLEAN))
+        found[untold[rows, stops] > untold[rows, starts]] = UNKNOWN_STATE
+        return found
+
+    def place(self, device: torch.device) -> None:
+        """Prompts stay on the host; they are small."""
+        self.test, self.validation = (
+            torch.from_numpy(np.asarray(each.inputs[:])) for each in (self.dataset.test, self.dataset.validation)
+        )
+
+    def row(self, task: Task, stage: str) -> dict[str, Any]:
+        """Answers on the test and validation split, what became of wrong characters, and detection."""
+        dataset, observed, clean = self.dataset, self.labels.train, self.dataset.train.targets
+        written = self._written(task, dataset.test)
+        judged, right = self._judged("test", dataset.test, written)
+        predicted = task.training_predictions().cpu().numpy()
+        belief = self.prepared.stack.belief(task, task.training_set).float().cpu().numpy()
+        wrong = self.states == IN_DISTRIBUTION
+        losses = -np.log(np.clip(belief, LEAST, 1))
+        detectors = self._trace_detectors(task, losses)
+        facts = self._told(judged, written) | self._losses(losses)
+        if task.current_epoch + 1 == task.budget.epochs:
+            facts["exact_match_sampled"] = float(np.mean(self._judged("test", dataset.test, self._sampled(task))[1]))
+        for name, split in dataset.shifted.items():
+            facts[f"shifted.{name}"] = float(np.mean(self._judged(name, split, self._written(task, split))[1]))
+        if dataset.shifted:
+            facts["shifted"] = float(np.mean([facts[f"shifted.{name}"] for name in dataset.shifted]))
+        weights = task.weights
+        if weights is not None:
+            kept = (weights > 0).cpu().numpy()
+            facts |= {"kept": float(kept.mean()), "wrong_among_kept": float(self._contaminated[kept].mean())}
+        return {
+            "train_score": float(((predicted == observed) | ~known(observed)).all(1).mean()),
+            **self._validated(task),
+            "noisy_val_loss": self._loss(task, self.validation, self.labels.validation)
+            if len(self.validation)
+            else None,
+            "test_score": float(np.mean(right)),
+            "test_loss": self._loss(task, self.test, dataset.test.targets),
+            "memorised": metrics.share((predicted == observed)[wrong]),
+            "recovered": metrics.share((predicted == clean)[wrong]),
+            "detection_auroc": self._detection(belief).auroc,
+            "detectors": detectors,
+            "facts": facts | self._by_execution(losses),
+        }
+
+    def finish(self, task: Task) -> None:
+        """What is written at the end, greedily and sampled, and the belief in every character."""
+        self._final = {
+            "belief": self.prepared.stack.belief(task, task.training_set).half().cpu().numpy(),
+            "prediction": task.training_predictions().cpu().numpy(),
+            "correction": self.prepared.stack.correction(task, task.training_set).to(torch.uint8).cpu().numpy(),
+            "written": self._written(task, self.dataset.test),
+            "sampled": self._sampled(task),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Detection of wrong characters; a written trace has no single confidence to calibrate."""
+        detection = self._detection(self._final["belief"].astype(np.float32))
+        return {"calibration_error": None, "correction_accuracy": None, "detection": detection}
+
+    def samples(self) -> Samples:
+        """One record per character."""
+        train, final = self.dataset.train, self._final
+        return Samples(
+            train.index, self.labels.train, train.targets, final["belief"], final["prediction"], final["correction"]
+        )
+
+    def write(self, record: RunRecord, folder: Path) -> None:
+        """Characters and beliefs, what was written for each test problem, and a page of training traces."""
+        import pandas
+
+        samples: dict[str, Any] = {name: values for name, values in vars(self.samples()).items() if name != "detectors"}
+        if self._events is not None:
+            samples["events"] = self._events
+        np.savez_compressed(folder / "samples.npz", **samples)
+        judged, right = self._judged("test", self.dataset.test, self._final["written"])
+        columns = {
+            "prompt": self._prompts(self.dataset.test),
+            "target": self.form.decode(self.dataset.test.targets),
+            "written": self._final["written"],
+            "right": right,
+            "first_wrong_step": [each.first_wrong for each in judged],
+            "sampled": self._final["sampled"],
+        }
+        pandas.DataFrame(columns).to_parquet(folder / "predictions.parquet", index=False)
+        page = trace_page(self.dataset, self.labels, record.title)
+        (folder / "traces.html").write_text(page, encoding="utf-8")
+
+    def _sampled(self, task: Any) -> list[str]:
+        """Responses for test prompts, drawn at temperature 1."""
+        test = self.dataset.test
+        responses: list[str] = task.write(test.inputs[:], test.targets.shape[1], temperature=1.0)
+        return responses
+
+    def _written(self, task: Any, split: Split) -> list[str]:
+        """Responses for a split's prompts, as the stack decodes."""
+        inputs, length = split.inputs[:], split.targets.shape[1]
+        for each in reversed(self.prepared.stack.mitigations):
+            found = each.decode(task, inputs, length)
+            if found is not None:
+                return found
+        responses: list[str] = task.write(inputs, length)
+        return responses
+
+    def _judged(self, name: str, split: Split, written: list[str]) -> tuple[list[Judged], list[bool]]:
+        """What executing written responses shows, and whether their answers are right."""
+        judged = [self.form.judge(*pair) for pair in zip(self._prompts(split), written, strict=True)]
+        pairs = zip(judged, self._answers[name], strict=True)
+        return judged, [self.form.same_answer(each.answer, answer) for each, answer in pairs]
+
+    def _told(self, judged: list[Judged], written: list[str]) -> dict[str, float]:
+        steps = sum(len(each.steps) for each in judged)
+        wrong = [each.first_wrong for each in judged if each.first_wrong is not None]
+        found = {
+            "unreadable": float(np.mean([each.answer is None for each in judged])),
+            "right_steps": sum(each.right_steps for each in judged) / max(steps, 1),
+            "valid_traces": float(np.mean([each.replays for each in judged])),
+            "length": float(np.mean([len(each) for each in written])),
+        }
+        return found | ({"first_wrong_step": float(np.mean(wrong))} if wrong else {})
+
+    def _losses(self, losses: NDArray[np.float32]) -> dict[str, float]:
+        """Mean nats of characters that fit, are wrong, and follow from wrong ones."""
+        shown, found = known(self.labels.train), {}
+        if self._events is not None:
+            kinds = {name: self._events == number for number, name in enumerate(EVENTS)}
+        else:
+            kinds = {EVENTS[FITS]: self.states == CLEAN, EVENTS[WRONG]: self.states == IN_DISTRIBUTION}
+        names = {EVENTS[FITS]: "loss_right", EVENTS[WRONG]: "loss_wrong", EVENTS[CARRIED_ON]: "loss_carried_on"}
+        for kind, chosen in kinds.items():
+            if (chosen & shown).any():
+                found[names[kind]] = float(losses[chosen & shown].mean())
+        return found
+
+    def _validated(self, task: Task) -> dict[str, float | None]:
+        """Share of validation problems whose written answer is the observed one, and the clean one."""
+        observed, validation = self.labels.validation, self.dataset.validation
+        if not len(observed):
+            return {"noisy_val_score": None, "clean_val_score": None}
+        written = [self.form.answer(each) for each in self._written(task, validation)]
+        found: dict[str, float | None] = {}
+        for name, targets in (("noisy_val_score", observed), ("clean_val_score", validation.targets)):
+            pairs = zip(written, self.form.decode(targets), strict=True)
+            found[name] = float(
+                np.mean([self.form.same_answer(own, self.form.answer(other) or "") for own, other in pairs])
+            )
+        return found
+
+    def _loss(self, task: Any, prompts: torch.Tensor, responses: NDArray[np.uint8]) -> float:
+        """Nats per token of some responses."""
+        total, count = 0.0, 0
+        for said in task.token_probabilities(prompts, torch.from_numpy(responses)):
+            chosen = said.own[said.labels >= 0]
+            total, count = total - float(chosen.clamp_min(1e-12).log().sum()), count + len(chosen)
+        return total / max(count, 1)
+
+    def _detection(self, belief: NDArray[np.float32]) -> Detection:
+        """Of wrong characters by belief in them."""
+        return metrics.detect(belief[self._labelled], self.states[self._labelled])
+
+    def _mean_losses(self, losses: NDArray[np.float32]) -> NDArray[np.float64]:
+        shown = known(self.labels.train)
+        means: NDArray[np.float64] = np.where(shown, losses, 0).sum(1, dtype=np.float64) / shown.sum(1).clip(1)
+        return means
+
+    def _trace_detectors(self, task: Task, losses: NDArray[np.float32]) -> dict[str, dict[str, float | None]]:
+        """Of noised traces: by mean loss, the worst step's, re-execution, the stack; of wrong steps by their mean loss."""
+        states = np.where(self._contaminated, np.int8(IN_DISTRIBUTION), np.int8(CLEAN))
+        rows, starts, stops = self._spans.T
+        sums = np.cumsum(np.pad(losses, ((0, 0), (1, 0))), axis=1, dtype=np.float64)
+        steps = (sums[rows, stops] - sums[rows, starts]) / (stops - starts)
+        worst = np.zeros(len(losses))
+        np.maximum.at(worst, rows, steps)
+        mean = self._mean_losses(losses)
+        found = {
+            "trace_loss": metrics.judge(mean, metrics.flag(np.exp(-mean)), states),
+            "trace_worst_step": metrics.judge(worst, metrics.flag(np.exp(-worst)), states),
+            "trace_replay": metrics.judge(self._wrong_steps, self._wrong_steps > 0, states),
+        }
+        told = self._step_states != UNKNOWN_STATE
+        if (self._step_states == IN_DISTRIBUTION).any():
+            found["step_loss"] = metrics.judge(steps[told], metrics.flag(np.exp(-steps[told])), self._step_states[told])
+        for name, each in self.detectors(task).items():
+            found[name] = metrics.judge(each.score, each.flagged, states)
+        return found
+
+    def _by_execution(self, losses: NDArray[np.float32]) -> dict[str, float]:
+        """How many noised traces re-execution sees, and how well loss finds those that it sees, and those that it does not."""
+        if not self._contaminated.any() or self._contaminated.all():
+            return {}
+        mean, found = self._mean_losses(losses), {}
+        seen = self._contaminated & (self._wrong_steps > 0)
+        found["noised_seen_by_replay"] = float(seen.sum() / self._contaminated.sum())
+        for name, chosen in (("seen", seen), ("unseen", self._contaminated & ~seen)):
+            counted = chosen | ~self._contaminated
+            auroc = metrics.detection_auroc(-mean[counted], chosen[counted])
+            if auroc is not None:
+                found[f"trace_loss_auroc_{name}"] = auroc
+        return found

@@ -1,0 +1,235 @@
+"""Audits: estimates against cleanlab and the truth, and what is written for people."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from noisybench.audit import audit as conduct
+from noisybench.audit import report
+from noisybench.audit.findings import find, joint_counts, precision, rate_and_transition
+from noisybench.audit.signals import Signals, disagreement
+from noisybench.cli.app import main
+from noisybench.errors import UserError
+from noisybench.leaderboard.similar import distance, helped
+from noisybench.leaderboard.table import build_cells
+from noisybench.utils.files import plain_cell
+from tests.leaderboard.test_leaderboard import board, record
+
+
+def predictions(seed: int, classes: int, size: int = 300) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    observed = np.concatenate([np.arange(classes), rng.integers(0, classes, size)])
+    probabilities = rng.dirichlet(np.full(classes, 0.3), len(observed)) + 0.5 * np.eye(classes)[observed]
+    return observed, probabilities / probabilities.sum(1, keepdims=True)
+
+
+@given(seed=st.integers(0, 500), classes=st.integers(2, 8))
+@settings(deadline=None, max_examples=30)
+def test_the_confident_joint_is_cleanlabs(seed: int, classes: int) -> None:
+    from cleanlab.count import compute_confident_joint
+
+    observed, predicted = predictions(seed, classes)
+    theirs = compute_confident_joint(observed, predicted, calibrate=True)
+    # cleanlab rounds to whole examples.
+    assert np.abs(joint_counts(observed, predicted) - theirs).max() <= 1.0
+
+
+@given(seed=st.integers(0, 500), classes=st.integers(2, 8))
+@settings(deadline=None, max_examples=20)
+def test_transition_and_rate_are_cleanlabs(seed: int, classes: int) -> None:
+    from cleanlab.count import compute_confident_joint, estimate_joint, estimate_latent
+
+    observed, predicted = predictions(seed, classes)
+    rate, transition = rate_and_transition(joint_counts(observed, predicted))
+    joint = estimate_joint(observed, predicted)
+    assert rate == pytest.approx(1 - np.trace(joint), abs=0.02)
+    theirs = compute_confident_joint(observed, predicted, calibrate=True)
+    _, matrix, _ = estimate_latent(theirs, observed)  # column: true class
+    assert np.abs(transition.T - matrix).max() < 0.05
+    np.testing.assert_allclose(transition.sum(1), 1)
+
+
+def test_a_class_that_nobody_is_observed_in_does_no_harm() -> None:
+    observed, predicted = predictions(1, 4)
+    observed[observed == 2] = 1
+    counts = joint_counts(observed, predicted)
+    assert np.isfinite(counts).all()
+    assert counts[2].sum() == 0
+    rate, transition = rate_and_transition(counts)
+    assert 0 <= rate <= 1
+    np.testing.assert_allclose(transition.sum(1), 1)
+
+
+def test_neighbours_by_hand() -> None:
+    generator = torch.Generator().manual_seed(3)
+    features, others = torch.randn(30, 5, generator=generator), torch.randn(50, 5, generator=generator)
+    labels, theirs = torch.arange(30) % 3, torch.arange(50) % 3
+    found = disagreement(features, labels, others, theirs, count=7)
+    for row in range(30):
+        cosine = [float(features[row] @ each / features[row].norm() / each.norm()) for each in others]
+        nearest = np.argsort(cosine)[::-1][:7]
+        assert float(found[row]) == pytest.approx(np.mean([int(theirs[n]) != int(labels[row]) for n in nearest]))
+
+
+def test_perfect_signals_find_every_wrong_label() -> None:
+    rng = np.random.default_rng(0)
+    clean = np.arange(400) % 4
+    wrong = rng.random(400) < 0.3
+    observed = np.where(wrong, (clean + 1) % 4, clean)
+    predicted = 0.9 * np.eye(4)[clean] + 0.025
+    found = find(observed, Signals(predicted, np.where(wrong, -1.0, 1.0) + 0.1 * rng.random(400), wrong.astype(float)))
+    assert found.rate == pytest.approx(wrong.mean(), abs=1e-9)
+    assert set(found.order[: found.flagged]) == set(np.flatnonzero(wrong))
+    assert (found.suggested == clean).all()
+    for true in range(4):
+        rows = clean == true
+        assert found.transition[true, (true + 1) % 4] == pytest.approx(wrong[rows].mean())
+    assert precision(found.suspicion["combined"], wrong, 0.05) == 1.0
+    assert found.agreement["confident", "neighbours"][1] > 0.9
+
+
+def folder_of_images(root: Path) -> Path:
+    """Two classes of bright and dark squares; every fifth lies in the wrong folder."""
+    rng = np.random.default_rng(0)
+    for number in range(80):
+        bright = number % 2
+        given_class = 1 - bright if number % 5 == 0 else bright
+        place = root / ("=bright", "dark")[1 - given_class]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 60, (12, 12, 3)) + (150 if bright else 0)
+        Image.fromarray(pixels.astype(np.uint8)).save(place / f"{number:03}.png")
+    return root
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["noisybench", "audit", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    return int(end.value.code or 0)
+
+
+SHORT = ("dataset.size=12", "budget.network=small_cnn", "budget.epochs=6", "budget.batch_size=16", "budget.learning_rate=0.05",
+         "budget.augmentation=none", "--folds", "2")  # fmt: skip
+
+
+def test_an_audit_of_a_folder(
+    workspace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder_of_images(workspace / "images")
+    assert run(monkeypatch, "images", *SHORT) == 0
+    told = capsys.readouterr().out
+    assert "images: 80 examples of 2 classes" in " ".join(told.split())
+    assert "estimated share of wrong labels" in told
+    assert "clean labels" not in told, "nobody knows them"
+    found = json.loads((workspace / "audit" / "findings.json").read_text())
+    assert found["examples"] == 80, "what would be held out for a test is audited as well"
+    rows = list(csv.DictReader(io.StringIO((workspace / "audit" / "suspects.csv").read_text())))
+    assert len(rows) == len(found["suspects"])
+    assert abs(found["rate"] - 0.2) < 0.1
+    wrong = [int(Path(row["file"].lstrip("'")).stem) % 5 == 0 for row in rows]
+    assert np.mean(wrong) > 0.7
+    assert (root / rows[0]["file"].lstrip("'")).is_file()
+    assert {row["label"] for row in rows} <= {"'=bright", "dark"}, "no cell is a formula"
+    assert all(row["new_label"] == "" for row in rows)
+    page = (workspace / "audit" / "report.html").read_text()
+    assert page.count("<figure>") == len(rows)
+    assert "<script" not in page
+
+
+def test_an_interrupted_audit_goes_on_with_the_next_fold(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder_of_images(workspace / "images")
+    question = conduct.ask("images", [each for each in SHORT if "=" in each])
+    told: list[int] = []
+
+    def stop(fold: int, epoch: int, loss: float) -> None:
+        told.append(fold)
+        if fold == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        conduct.audit(question, 2, 0, stop)
+    told.clear()
+    first = conduct.audit(question, 2, 0, lambda fold, epoch, loss: told.append(fold))
+    assert set(told) == {1}, "the first fold was kept"
+    again = conduct.audit(question, 2, 0, lambda fold, epoch, loss: pytest.fail("trained again"))
+    assert (first.order == again.order).all()
+
+
+def test_an_audit_of_known_noise_is_held_against_the_truth(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run(monkeypatch, "digits", "noise=pair_flip", "noise.rate=0.2", "budget.epochs=8", "--folds", "2")
+    told = " ".join(capsys.readouterr().out.split())
+    assert code == 0
+    assert "by the clean labels: " in told
+    assert "combined:" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: neither a folder of images"),
+        (["digit"], "did you mean `digits`"),
+        (["scenes"], "the task segmentation has other labels"),
+        (["digits", "seed=0,1"], "one value per override"),
+        (["digits", "dataset.train_size=3", "--folds", "9"], "cannot be divided"),
+        (["digits", "budget.network=nothing"], "unknown network"),
+    ],
+)
+def test_bad_input_is_refused(
+    arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(monkeypatch, *arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_what_people_named_is_text_on_the_page() -> None:
+    evil = '<img src=x onerror="alert(1)">'
+    observed, predicted = predictions(0, 3, 50)
+    images: Any = np.zeros((len(observed), 1, 4, 4), dtype=np.uint8)
+    audited = report.Audited(
+        evil, images, observed, np.arange(len(observed)), [evil] * len(observed), [evil, "b", "c"],
+        find(observed, Signals(predicted, np.zeros(len(observed)), None)), None, "x", [(evil, [evil])],
+    )  # fmt: skip
+    page = report.to_html(audited)
+    assert evil not in page
+    assert "&lt;img src=x" in page
+    assert "neighbours" not in report.to_csv(audited).splitlines()[0], "a detector that there is not has no column"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
+def test_no_cell_is_a_formula(text: str) -> None:
+    assert plain_cell(text) == f"'{text}"
+    assert plain_cell("plain") == "plain"
+
+
+def test_similar_cells_are_those_of_a_similar_rate() -> None:
+    near = [record(stack, seed, 0.8) for stack in ("gce", "cross_entropy") for seed in range(2)]
+    assert next(heading for heading, _ in helped(near, 0.39, 90, 10)).startswith("digits · pair_flip")
+    (cell,) = build_cells(board())
+    assert distance(cell, 0.39, 90, 10) == pytest.approx(0)
+    assert distance(cell, 0.2, 90, 10) > distance(cell, 0.35, 900, 10)
+    (_, lines), *_ = helped(
+        [*board(), *(record("told", seed, 0.95, knowledge=["noise_rate"]) for seed in range(3))], 0.4, 90, 10
+    )
+    assert not any("told" in line for line in lines), "nobody who audits labels knows their rate"
+    elsewhere = [record(stack, seed, 0.95, task="transfer") for stack in ("nmtune", "lora") for seed in range(2)]
+    assert helped(elsewhere, 0.39, 90, 10) == [], "remedies for a backbone that came with the task"
+    assert lines[-1].startswith("cross_entropy: ")
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(UserError, match=r"gone\.parquet"):
+        conduct.ask("gone.parquet", [])

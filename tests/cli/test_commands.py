@@ -1,0 +1,297 @@
+"""The commands as people run them: processes, exit statuses, interruptions, and bad input."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from noisybench.cli.app import main
+from noisybench.config.resolve import read_recipe
+from noisybench.records.schema import RunRecord
+from noisybench.runs.preparation import prepare
+from noisybench.tracking.store import Store
+from tests.conftest import copy_database
+from tests.helpers import facts, train_toy
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
+TINY = """
+base:
+  recipe: digits
+  dataset: {name: digits, train_size: 200, test_size: 100}
+  budget: {epochs: 3}
+  execution: {system_metrics: false}
+noise: [{name: pair_flip, rate: 0.3}]
+stacks: [cross_entropy, gce]
+seeds: [0, 1]
+"""
+LONG_RUN = ["run", "digits", "mitigations=elr", "budget.epochs=40", "execution.system_metrics=false"]
+
+
+Command = Callable[..., tuple[int, str]]
+
+
+def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+    environment = {**os.environ, "PYTHONPATH": str(PLUGINS), "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "noisybench", *arguments], cwd=folder, env=environment, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    output, _ = process.communicate(timeout=300)
+    return process.returncode, output
+
+
+def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    """Run a command in this process and return the one message with which it ends."""
+    monkeypatch.setattr(sys, "argv", ["noisybench", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    captured = capsys.readouterr()
+    assert ended.value.code == 2, captured
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+def accepted(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["noisybench", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    captured = capsys.readouterr()
+    assert not ended.value.code, captured.err
+    return captured.out
+
+
+@pytest.fixture
+def folder(workspace: Path, empty_database: Path) -> Path:
+    copy_database(empty_database, workspace / "mlflow.db")
+    return workspace
+
+
+def records(folder: Path) -> list[RunRecord]:
+    return Store(f"sqlite:///{folder / 'mlflow.db'}").records()
+
+
+def test_a_suite_from_plan_to_page_and_again(folder: Path, noisybench: Command) -> None:
+    (folder / "tiny.yaml").write_text(TINY)
+    status, output = noisybench("bench", "tiny.yaml", "--dry-run")
+    assert status == 0
+    assert "4 runs: 0 finished, 0 to go on with, 4 to start" in output
+    assert "no such run is recorded yet" in output
+
+    status, output = noisybench("bench", "tiny.yaml")
+    assert status == 0, output
+    assert "4 finished, 0 were finished already" in output
+    assert "[4/4]" in output
+    assert "left" in output
+    for word in ("rank", "cross_entropy", "gce", "noisy_val", "Holm-corrected", "noisybench leaderboard"):
+        assert word in output
+    page = (folder / "leaderboard.html").read_text()
+    assert "://" not in page.replace("http://www.w3.org/2000/svg", ""), "the page must need no network"
+
+    status, output = noisybench("bench", "tiny.yaml", "seeds=[0,1,2]", "--dry-run")
+    assert "6 runs: 4 finished, 0 to go on with, 2 to start" in output
+    assert "Estimate with" in output
+    assert "unknown" not in output
+
+    status, output = noisybench("bench", "tiny.yaml")
+    assert status == 0
+    assert "0 finished, 4 were finished already" in output
+
+
+def test_a_failed_run_does_not_stop_the_suite(folder: Path) -> None:
+    stacks = "[{name: half_of_the_examples, share: 0.0}, gce]"
+    (folder / "tiny.yaml").write_text(TINY.replace("[cross_entropy, gce]", stacks))
+    status, output = finish(start("bench", "tiny.yaml", folder=folder))
+    assert status == 1
+    assert "2 finished" in output
+    assert "2 failed" in output
+    assert "the selection is empty, no example is left to train on" in output
+    assert "Traceback" not in output
+    assert {record.stack for record in records(folder)} == {"gce"}
+
+
+def test_nothing_is_trained_when_one_run_is_impossible(folder: Path, noisybench: Command) -> None:
+    (folder / "tiny.yaml").write_text(TINY.replace("gce]", "gce, mixup+elr]").replace("rate: 0.3", "rate: 0.6"))
+    status, output = noisybench("bench", "tiny.yaml")
+    assert status == 2
+    assert "noise.rate: must be in [0, 0.5]" in output
+    assert records(folder) == []
+
+
+def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    for _ in range(1200):
+        if condition():
+            return
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def test_killed_and_interrupted_runs_come_to_the_same_bits(folder: Path, noisybench: Command) -> None:
+    checkpoint = lambda: any(folder.glob(".noisybench/runs/*/checkpoint.ckpt"))  # noqa: E731
+    killed = start(*LONG_RUN, folder=folder)
+    wait_for(checkpoint, killed)
+    os.killpg(killed.pid, signal.SIGKILL)
+    finish(killed)
+    assert records(folder) == []
+
+    interrupted = start(*LONG_RUN, folder=folder)
+    before = next(folder.glob(".noisybench/runs/*/checkpoint.ckpt")).stat().st_mtime_ns
+    wait_for(
+        lambda: next(folder.glob(".noisybench/runs/*/checkpoint.ckpt")).stat().st_mtime_ns > before,
+        interrupted,
+    )
+    os.killpg(interrupted.pid, signal.SIGINT)
+    status, output = finish(interrupted)
+    assert status == 130, output
+    assert "stopping after the epochs in flight" in output
+    assert "1 interrupted" in output
+    assert "Traceback" not in output
+
+    status, output = noisybench(*LONG_RUN)
+    assert status == 0, output
+    (resumed,) = records(folder)
+
+    (spec,) = read_recipe(LONG_RUN[1], LONG_RUN[2:])
+    whole = train_toy(prepare(spec), folder / "uninterrupted").record({})
+    assert facts(resumed.rows) == facts(whole.rows)
+    assert resumed.weights_sha256 == whole.weights_sha256
+    assert not list(folder.glob(".noisybench/runs/*"))
+
+
+def test_a_killed_worker_is_a_failed_run_that_goes_on_later(folder: Path, noisybench: Command) -> None:
+    import psutil
+
+    process = start(*LONG_RUN, folder=folder)
+    wait_for(lambda: any(folder.glob(".noisybench/runs/*/checkpoint.ckpt")), process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    youngest = max(family, key=lambda each: each.create_time())
+    youngest.kill()
+    status, output = finish(process)
+    assert status == 1
+    assert "ended with signal SIGKILL" in output
+    assert list(Store(f"sqlite:///{folder / 'mlflow.db'}").failed().values()) != []
+    status, output = noisybench(*LONG_RUN)
+    assert status == 0, output
+    assert len(records(folder)) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "digitz"], "unknown recipe `digitz`; did you mean `digits`?"),
+        (["run", "nowhere.yaml"], "there is no such file"),
+        (["bench", "quickstrat"], "unknown suite `quickstrat`; did you mean `quickstart`?"),
+        (["run", "digits", "noise=symmetric"], "unknown noise model `symmetric`; did you mean"),
+        (["run", "digits", "noise.rate=1.2"], "noise.rate: input should be less than 1, but got 1.2"),
+        (["run", "digits", "budget.epoch=3"], "budget.epoch: there is no such field; did you mean `epochs`"),
+        (["list", "noises"], "unknown kind `noises`; did you mean `noise_models`?"),
+        (["describe", "ellr"], "nothing is named `ellr`; did you mean `elr`?"),
+        (["leaderboard", "--rule", "best"], "unknown rule `best`; known: last, last10, noisy_val, oracle"),
+        (["leaderboard"], "the store has no such finished runs"),
+        (["labels", "verify", "nowhere"], "no label set there"),
+        (["labels", "make", "digits", "noise.rate=0.95"], "must be in [0, 0.9] for 10 classes"),
+        (["labels", "make", "digits", "--format", "xml"], "must be parquet or csv"),
+        (["inspect", "digits", "seed=0,1"], "one value per override"),
+        (["validate", "digits", "mitigations=gce+elr"], "gce, elr each bring an objective"),
+        (
+            ["validate", "digits", "budget.network=torchvision:resnett18"],
+            "torchvision has no classifier `resnett18`",
+        ),
+    ],
+)
+def test_bad_input_ends_with_one_message(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert message in refused(capsys, monkeypatch, *arguments)
+
+
+def test_an_unusable_store_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    assert "does not answer" in refused(capsys, monkeypatch, "run", "digits")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nowhere/mlflow.db")
+    assert "cannot be written" in refused(capsys, monkeypatch, "run", "digits")
+
+
+def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    from noisybench.errors import UserError
+
+    monkeypatch.setattr(sys, "argv", ["noisybench", "describe", "ellr", "--debug"])
+    with pytest.raises(UserError):
+        main()
+
+
+def test_label_sets_by_commands(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, workspace: Path
+) -> None:
+    make = ["labels", "make", "digits", "noise=pair_flip", "noise.rate=0.3", "--output", "frozen"]
+    assert "nominal rate   0.3000" in accepted(capsys, monkeypatch, *make)
+    assert "transitions (rows: clean, columns: observed)" in accepted(capsys, monkeypatch, "labels", "show", "frozen")
+    assert "match their manifest" in accepted(capsys, monkeypatch, "labels", "verify", "frozen", "digits")
+    message = refused(capsys, monkeypatch, "labels", "verify", "frozen", "digits", "dataset.split_seed=1")
+    assert "was made for another dataset" in message
+    assert "labels written" in accepted(capsys, monkeypatch, "labels", "export", "frozen", "table.csv")
+    accepted(capsys, monkeypatch, "labels", "import", "table.csv", "digits", "--output", "imported")
+    first, second = (json.loads((workspace / name / "manifest.json").read_text()) for name in ("frozen", "imported"))
+    assert first["sha256"] == second["sha256"]
+
+
+def test_inspect_draws_a_page(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, workspace: Path
+) -> None:
+    output = accepted(capsys, monkeypatch, "inspect", "digits", "noise=pair_flip", "-o", "noise.png")
+    assert "nominal rate   0.4500" in output
+    assert (workspace / "noise.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["run", "bench", "leaderboard", "list", "describe", "inspect", "labels", "validate", "doctor",
+     "labels make", "labels show", "labels verify", "labels export", "labels import", "audit", "search", "leaderboard serve",
+     "leaderboard export", "leaderboard ledger", "leaderboard submit", "leaderboard verify"],
+)  # fmt: skip
+def test_every_help_has_an_example(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "Example: noisybench" in accepted(capsys, monkeypatch, *command.split(), "--help")
+
+
+def test_listing_and_describing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = json.loads(accepted(capsys, monkeypatch, "list", "--json"))
+    assert "elr" in listed["mitigations"]
+    described = accepted(capsys, monkeypatch, "describe", "elr")
+    assert "beta = 0.7    (float, allowed [0, 1), search 0.5 to 0.99)" in described
+    assert "Liu et al. 2020" in described
+
+
+def test_doctor_and_validate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "torchvision ops" in accepted(capsys, monkeypatch, "doctor")
+    assert "digits is valid: 1 run" in accepted(capsys, monkeypatch, "validate", "digits")
+
+
+def test_a_closed_pipe_ends_quietly(folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "noisybench", "list"],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(60) != 0
+    assert "internal error" not in errors
+    assert "Traceback" not in errors

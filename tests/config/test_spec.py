@@ -1,0 +1,233 @@
+"""Specifications: overrides, identities, and every problem told at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noisybench.config.overrides import expand, parse_overrides, stack_members
+from noisybench.config.registry import KINDS, entries
+from noisybench.config.resolve import read_recipe, resolve
+from noisybench.config.suite import read_suite
+from noisybench.config.yaml_files import shipped
+from noisybench.errors import UserError
+from noisybench.utils.seeds import Stream, stable_hash
+
+
+def problems(raw: dict[str, Any]) -> list[str]:
+    with pytest.raises(UserError) as refused:
+        resolve(raw)
+    return refused.value.problems
+
+
+def test_the_documented_line() -> None:
+    line = "noise=symmetric_exclusive noise.rate=0.4 mitigations=elr mitigations.elr.beta=0.7 seed=0"
+    (spec,) = read_recipe("digits", line.split())
+    assert spec.noise.as_dict() == {"name": "symmetric_exclusive", "seed": 0, "rate": 0.4}
+    assert spec.mitigations[0].parameters["beta"] == 0.7
+    assert spec.stack == "elr"
+
+
+def test_commas_sweep_and_brackets_do_not() -> None:
+    specs = read_recipe("digits", ["seed=0,1,2", "mitigations=elr,mixup+gce"])
+    assert sorted((spec.seed, spec.stack) for spec in specs) == [(s, m) for s in range(3) for m in ("elr", "mixup+gce")]
+    (spec,) = read_recipe("digits", ["mitigations=[mixup, gce]"])
+    assert spec.stack == "mixup+gce"
+
+
+def test_order_of_overrides_does_not_matter() -> None:
+    one = expand({}, ["noise.rate=0.2", "noise=pair_flip"])
+    other = expand({}, ["noise=pair_flip", "noise.rate=0.2"])
+    assert one == other == [{"noise": {"name": "pair_flip", "rate": 0.2}}]
+
+
+def test_numbers_that_yaml_takes_for_text() -> None:
+    (spec,) = read_recipe("digits", ["budget.learning_rate=1e-3"])
+    assert spec.budget.learning_rate == 0.001
+
+
+def test_spelled_out_defaults_do_not_change_the_identity() -> None:
+    plain = resolve({"noise": "pair_flip", "mitigations": "elr"})
+    spelled = resolve(
+        {
+            "noise": {"name": "pair_flip", "rate": 0.45, "seed": 0},
+            "mitigations": [{"name": "elr", "beta": 0.7}],
+            "seed": 0,
+        }
+    )
+    assert plain.identity == spelled.identity
+    assert plain.identity == resolve(plain.as_dict()).identity
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1}, {"noise": {"name": "pair_flip", "rate": 0.3}}, {"noise": {"name": "pair_flip", "seed": 1}},
+        {"mitigations": "gce"}, {"budget": {"epochs": 31}}, {"dataset": {"name": "digits", "split_seed": 1}},
+    ],
+)  # fmt: skip
+def test_what_matters_changes_the_identity(change: dict[str, Any]) -> None:
+    base = {"noise": "pair_flip"}
+    assert resolve(base).identity != resolve({**base, **change}).identity
+
+
+def test_where_it_runs_does_not_change_the_identity() -> None:
+    assert (
+        resolve({}).identity == resolve({"execution": {"device": "cpu", "threads": 2, "save_weights": True}}).identity
+    )
+
+
+def test_identity_follows_a_files_content_not_its_place(tmp_path: Path) -> None:
+    for name, text in (("a.csv", "observed\n1\n"), ("b.csv", "observed\n1\n"), ("c.csv", "observed\n2\n")):
+        (tmp_path / name).write_text(text)
+    a, b, c = (resolve({"noise": {"name": "from_file", "path": str(tmp_path / f"{n}.csv")}}).identity for n in "abc")
+    assert a == b
+    assert a != c
+
+
+def test_every_problem_is_told_at_once() -> None:
+    found = problems({
+        "nose": 1, "noise": {"name": "symmetric_exclusive", "rate": 1.2, "rat": 3},
+        "mitigations": ["elrr", {"name": "gce", "q": "x"}],
+        "budget": {"epochs": 0, "networkk": "a"}, "seed": -1, "dataset": 7,
+    })  # fmt: skip
+    text = "\n".join(found)
+    for expected in (
+        "nose: there is no such field; did you mean `noise`",
+        "noise.rate: input should be less than 1, but got 1.2 (allowed: [0, 1))",
+        "noise.rat: there is no such parameter; did you mean `rate`",
+        "mitigations: unknown mitigation `elrr`; did you mean `elr`",
+        "mitigations.gce.q: ",
+        "budget.epochs: input should be greater than or equal to 1, but got 0",
+        "budget.networkk: there is no such field; did you mean `network`",
+        "seed: must be a whole number from 0 up, but got -1",
+        "dataset: expected a name",
+    ):
+        assert expected in text
+
+
+@pytest.mark.parametrize(
+    ("raw", "message"),
+    [
+        ({"budget": {"network": "resnet"}}, "budget.network: unknown network `resnet`"),
+        ({"budget": {"nesterov": True, "optimizer": "adam"}}, "nesterov needs the optimizer sgd"),
+        ({"budget": {"schedule": "multistep"}}, "milestones and the schedule multistep need each other"),
+        ({"mitigations": "elr+elr"}, "`elr` stands twice in the stack"),
+        ({"noise": {"rate": 0.3}}, "noise: expected a name, or a mapping with `name`"),
+    ],
+)
+def test_single_problems(raw: dict[str, Any], message: str) -> None:
+    assert any(message in each for each in problems(raw))
+
+
+@pytest.mark.parametrize("argument", ["noise", "=3", "noise.rate=[1"])
+def test_malformed_overrides(argument: str) -> None:
+    with pytest.raises(UserError):
+        parse_overrides([argument])
+
+
+def test_an_override_of_an_absent_member_names_the_stack() -> None:
+    with pytest.raises(UserError, match=r"mitigations\.elf\.beta: .* did you mean `elr`"):
+        read_recipe("digits", ["mitigations=elr", "mitigations.elf.beta=0.3"])
+
+
+@given(st.lists(st.sampled_from(["elr", "gce", "mixup"]), min_size=1, max_size=3, unique=True))
+def test_a_stack_may_be_written_in_three_ways(names: list[str]) -> None:
+    assert stack_members("+".join(names)) == stack_members(names) == stack_members([names]) == names
+
+
+@pytest.mark.parametrize("name", shipped("recipes"))
+def test_every_shipped_recipe_is_valid(name: str) -> None:
+    assert len(read_recipe(name)) == 1
+
+
+@pytest.mark.parametrize("name", shipped("suites"))
+def test_every_shipped_suite_is_valid(name: str) -> None:
+    specs = read_suite(name)
+    assert len({spec.identity for spec in specs}) == len(specs) > 1
+
+
+def test_the_quickstart_is_as_large_as_promised() -> None:
+    specs = read_suite("quickstart")
+    assert len({spec.noise.label() for spec in specs}) >= 3
+    assert len({spec.stack for spec in specs}) >= 8
+    assert len({spec.seed for spec in specs}) >= 3
+
+
+def test_cells_pair_datasets_with_noise() -> None:
+    Path("cells.yaml").write_text(
+        "base: {recipe: digits, noise: clean}\n"
+        "cells:\n"
+        "  - {noise: {name: web, source: shuffled}}\n"
+        "  - {dataset: {name: digits, held_out_classes: [8, 9]}, noise: {name: web, source: held_out_classes}}\n"
+        "  - {dataset: {name: digits, train_size: 300}}\n"
+        "stacks: [cross_entropy, mixup]\n"
+        "seeds: [0, 1]\n"
+    )
+    specs = read_suite("cells.yaml")
+    assert len(specs) == 12
+    found = {(spec.dataset_label, spec.noise.label()) for spec in specs}
+    assert found == {
+        ("digits", "web(out_of_distribution=0.4, in_distribution=0, source=shuffled)"),
+        ("digits(held_out_classes=[8, 9])", "web(out_of_distribution=0.4, in_distribution=0, source=held_out_classes)"),
+        ("digits(train_size=300)", "clean"),
+    }
+    assert [spec.seed for spec in specs] == [0] * 6 + [1] * 6, "seeds outermost, so that cells fill evenly"
+
+
+def test_what_is_not_given_leaves_no_trace_in_the_identity() -> None:
+    plain = resolve({"dataset": "digits", "noise": "web"})
+    given = resolve({"dataset": {"name": "digits", "held_out_classes": None}, "noise": {"name": "web", "path": None}})
+    assert given.identity == plain.identity
+    assert "held_out_classes" not in plain.dataset.identity()
+    other = resolve({"dataset": {"name": "digits", "held_out_classes": [9]}, "noise": "web"})
+    assert other.identity != plain.identity
+
+
+def test_suite_overrides(tmp_path: Path) -> None:
+    specs = read_suite("quickstart", ["seeds=[5]", "stacks=[elr]", "budget.epochs=2"])
+    assert len(specs) == 3
+    assert {(spec.seed, spec.stack, spec.budget.epochs) for spec in specs} == {(5, "elr", 2)}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("bas: {recipe: digits}", "bas: a suite has no such field; did you mean `base`"),
+        ("base: {recipe: digitz}", "unknown recipe `digitz`; did you mean `digits`"),
+        ("stacks: []", "stacks: the list is empty"),
+        ("stacks: [elrr, gce, elrr]", "unknown mitigation `elrr`"),
+        ("cells: [{nois: clean}]", "cells: each is a mapping of `task`, `dataset` and `noise`"),
+        ("{cells: [{noise: clean}], datasets: [digits]}", "the axes `datasets` and `noise` are then not given"),
+        ("- a", "expected a mapping"),
+        ("a: [", "not valid YAML"),
+    ],
+)
+def test_bad_suites(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "suite.yaml").write_text(text)
+    with pytest.raises(UserError) as refused:
+        read_suite("suite.yaml")
+    assert message in str(refused.value)
+    assert len(refused.value.problems) == 1, "the same problem is told once"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_entry_has_a_summary(kind: str) -> None:
+    assert entries(kind)
+    for entry in entries(kind).values():
+        assert entry.summary.rstrip().endswith((".", ")", ":")), entry.name
+
+
+def test_streams_of_other_names_are_unrelated() -> None:
+    assert stable_hash("a", "bc") != stable_hash("ab", "c")
+    uniform = Stream("a", 0).uniform(5000)
+    assert 0.48 < uniform.mean() < 0.52
+    assert abs((uniform * Stream("a", 1).uniform(5000)).mean() - 0.25) < 0.01
+    assert sorted(Stream("p").permutation(50)) == list(range(50))
+    normal = Stream("n").normal(20000)
+    assert abs(normal.mean()) < 0.03
+    assert abs(normal.std() - 1) < 0.03

@@ -1,0 +1,145 @@
+"""What must come out of the shipped suite `web-digits` at small scale: far outsiders on digits.
+
+By default what the detectors are worth in the alternating stack; `NOISYBENCH_SLOW=1` trains its rivals as well, and compares
+accuracies.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from noisybench.config.registry import find
+from noisybench.config.yaml_files import read_yaml
+from noisybench.data.targets import NONE
+from noisybench.mitigations._detection import linear_separation
+from noisybench.records.schema import EpochRow, RunRecord
+from noisybench.tracking.store import Store
+from noisybench.training.training_set import TrainingSet
+from tests.helpers import prepared_toy
+
+FORTY = {"name": "web", "source": "shuffled", "out_of_distribution": 0.4}
+SIXTY = {**FORTY, "out_of_distribution": 0.6}
+SLOW = bool(os.environ.get("NOISYBENCH_SLOW"))
+slow = pytest.mark.skipif(not SLOW, reason="NOISYBENCH_SLOW is not set")
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> list[RunRecord]:
+    """Runs of the suite: the alternating stack on outsiders alone, or all stacks, those with the truth in one cell."""
+    folder = tmp_path_factory.mktemp("web_digits")
+    environment = {**os.environ, "NOISYBENCH_CACHE": str(cache)}
+    stacks = read_yaml("suites", "web-digits")["stacks"]
+    parts: list[tuple[list[Any], list[Any], list[int]]] = [([{"noise": FORTY}, {"noise": SIXTY}], stacks[3:4], [0, 1])]
+    if SLOW:
+        parts = [
+            ([{"noise": FORTY}], stacks, [0, 1]),
+            ([{"noise": "clean"}], stacks[:4], [0, 1]),
+            ([{"noise": SIXTY}], stacks[:4], [0, 1, 2, 3, 4]),
+        ]
+    for cells, members, seeds in parts:
+        axes = {"cells": cells, "stacks": members, "seeds": seeds}
+        done = subprocess.run(
+            [sys.executable, "-m", "noisybench", "bench", "web-digits", *(f"{k}={json.dumps(v)}" for k, v in axes.items())],
+            cwd=folder, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+    return Store(f"sqlite:///{folder / 'mlflow.db'}").records()
+
+
+def detector(record: RunRecord) -> str:
+    """How a run's labels are flagged."""
+    member = record.spec["mitigations"][-1]
+    return "+".join(member["detector_cycle"]) if member["name"] == "lsa" else "mixup"
+
+
+def chosen(records: list[RunRecord], rate: float, name: str) -> list[RunRecord]:
+    found = [
+        each
+        for each in records
+        if detector(each) == name and each.spec["noise"].get("out_of_distribution", 0.0) == rate
+    ]
+    assert len(found) >= 2, "seeds"
+    return found
+
+
+def accuracy(records: list[RunRecord], rate: float, name: str) -> float:
+    """Mean test accuracy of the last five epochs, over seeds."""
+    return float(np.mean([row.test_score for each in chosen(records, rate, name) for row in each.rows[-5:]]))
+
+
+def later(records: list[RunRecord], rate: float, name: str, value: Callable[[EpochRow], Any]) -> float:
+    """Mean over the later half of the epochs, and over seeds."""
+    return float(
+        np.mean([value(row) for each in chosen(records, rate, name) for row in each.rows[len(each.rows) // 2 :]])
+    )
+
+
+ALTERNATE = "linear+loss"
+
+
+def test_linear_separation_is_the_better_detector_of_far_outsiders(records: list[RunRecord]) -> None:
+    def of(name: str, key: str, rate: float = 0.4) -> float:
+        return later(records, rate, ALTERNATE, lambda row: row.detectors[name][key])
+
+    assert of("linear", "auroc_outsider") >= 0.97
+    # At 40 % the loss of one of the seeds ranks outsiders nearly as well; the lead is plain at 60 %.
+    assert of("linear", "auroc_outsider") - of("loss", "auroc_outsider") >= 0.01
+    assert of("linear", "auroc_outsider", 0.6) - of("loss", "auroc_outsider", 0.6) >= 0.03
+    assert of("linear", "balanced_accuracy_outsider") >= 0.97
+    assert of("loss", "balanced_accuracy_outsider") >= 0.85
+    rate = chosen(records, 0.4, ALTERNATE)[0].manifest["states"]["out_of_distribution"] / 1258
+    assert abs(of("linear", "flagged") - rate) <= 0.05
+
+
+@slow
+def test_at_forty_percent_no_detector_does_much_harm(records: list[RunRecord]) -> None:
+    found = {name: accuracy(records, 0.4, name) for name in ("mixup", "loss", "linear", ALTERNATE, "oracle")}
+    assert found[ALTERNATE] >= min(found["linear"], found["loss"]) - 0.01, found
+    assert found[ALTERNATE] >= max(found["linear"], found["loss"]) - 0.02, found
+    for name in ("loss", "linear", ALTERNATE, "oracle"):
+        assert found[name] >= found["mixup"] - 0.04, found
+    assert found["oracle"] >= found[ALTERNATE] - 0.015, found
+
+
+@slow
+def test_at_sixty_percent_the_other_detectors_beat_small_loss_alone(records: list[RunRecord]) -> None:
+    # By a class that small loss loses in some of the five seeds; in the others all are alike.
+    found = {name: accuracy(records, 0.6, name) for name in ("mixup", "loss", "linear", ALTERNATE)}
+    for name in (ALTERNATE, "linear"):
+        assert found[name] >= found["loss"] + 0.03, found
+        assert found[name] >= found["mixup"] - 0.02, found
+
+
+@slow
+def test_without_noise_little_is_lost(records: list[RunRecord]) -> None:
+    found = {name: accuracy(records, 0.0, name) for name in ("mixup", "loss", "linear", ALTERNATE)}
+    assert found["loss"] >= found["mixup"] - 0.03, found
+    assert found[ALTERNATE] >= found["mixup"] - 0.03, found
+    assert found["linear"] >= found["mixup"] - 0.08, found
+
+
+@pytest.mark.parametrize(("held_out", "wanted"), [(None, 0.98), ([7, 8, 9], 0.80)])
+def test_the_hyperplane_stands_a_fifth_of_wrong_support(held_out: list[int] | None, wanted: float) -> None:
+    # The features of an untrained network are enough.
+    source = "held_out_classes" if held_out else "shuffled"
+    digits = find("datasets", "digits").load()(test_fraction=0.3, validation_fraction=0, held_out_classes=held_out)
+    dataset = digits.load()
+    made = find("noise_models", "web").load()(source=source, out_of_distribution=0.4).corrupt(dataset)
+    run = prepared_toy({"name": "lsa"}, dataset, made, budget={"network": "three_block_cnn", "epochs": 60})
+    data = TrainingSet(torch.from_numpy(run.dataset.train.inputs[:]), torch.from_numpy(made.train), dataset.num_classes)
+    features = find("tasks", "classification").load()(run.spec.budget, 0, data, run.stack).training_outputs(0).features
+    outside = torch.from_numpy(run.dataset.train.targets == NONE)
+    for seed in range(2):
+        wrong = torch.rand(len(outside), generator=torch.Generator().manual_seed(seed)) < 0.2
+        assert roc_auc_score(outside, linear_separation(features, outside ^ wrong)) >= wanted

@@ -1,0 +1,254 @@
+"""The page in a real browser: what it shows, how it is used, and what it does not execute."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from playwright.sync_api import Browser, Page
+from werkzeug.serving import make_server
+
+from noisybench.leaderboard.board import Board, Boards, board_of
+from noisybench.leaderboard.mlflow_app import mount
+from noisybench.leaderboard.page import to_html
+from noisybench.records.schema import RunRecord
+from noisybench.runs import runner
+from noisybench.tracking.store import Store
+from tests.browser import chromium, watched
+from tests.helpers import toy_spec
+from tests.postgres import free_port
+from tests.test_leaderboard import record
+from tests.tracking_server import wait_for
+
+EVIL = "</script><img src=x onerror=alert(1)><script>alert(2)</script>"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+def runs() -> list[RunRecord]:
+    """Three cells of one noise model at rising rates, with a stack that knows more and one of a hostile name."""
+    found = []
+    for rate in (0.2, 0.4, 0.6):
+        for stack, level in {"gce": 0.9, "elr": 0.88, "cross_entropy": 0.7, "co_teaching": 0.8, EVIL: 0.6}.items():
+            for seed in range(2 if stack == EVIL else 3):
+                made = record(stack, seed, level - rate / 4, label_set=f"{int(10 * rate)}" * 64)
+                detection = dataclasses.replace(made.detection, roc=[place / 50 for place in range(51)])
+                found.append(
+                    dataclasses.replace(
+                        made,
+                        noise=f"pair_flip(rate={rate})",
+                        manifest={**made.manifest, "realised_rate": rate},
+                        knowledge=["noise_rate"] if stack == "co_teaching" else [],
+                        cost=dataclasses.replace(made.cost, wall_seconds=9.0 if stack == "elr" else 3.0),
+                        detection=detection,
+                    )
+                )
+    return found
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("site") / "index.html"
+    file.write_text(to_html(board_of(runs())), encoding="utf-8")
+    return file.as_uri()
+
+
+def stacks(page: Page) -> list[str]:
+    return [each.strip() for each in page.locator("tbody#body tr.row td.stack").all_inner_texts()]
+
+
+def test_the_page_sorts_and_filters(browser: Browser, site: str) -> None:
+    with watched(browser) as page:
+        page.goto(site)
+        assert stacks(page) == ["gce", "elr", "co_teaching", "cross_entropy", EVIL]
+        assert page.locator("th[aria-sort=ascending]").inner_text() == "rank"
+        page.get_by_role("button", name="seconds").click()
+        assert stacks(page)[-1] == "elr"
+        page.get_by_role("button", name="seconds").press("Enter")
+        assert stacks(page)[0] == "elr", "the keyboard sorts as well, and the button keeps the focus"
+        page.get_by_role("button", name="stack", exact=True).click()
+        assert stacks(page)[1:3] == ["co_teaching", "cross_entropy"]
+        page.locator("#stack").fill("co_")
+        assert stacks(page) == ["co_teaching"]
+        assert page.locator("#shown").inner_text() == "1 of 5 stacks"
+        page.locator("#stack").fill("")
+        page.locator("#knowledge").select_option("none")
+        assert "co_teaching" not in stacks(page)
+        page.locator("#knowledge").select_option("any")
+        page.locator("#seeds").fill("3")
+        assert EVIL not in stacks(page)
+        page.locator("#cost").fill("5")
+        assert "elr" not in stacks(page)
+
+
+def test_cells_and_rules_are_chosen_and_linked_to(browser: Browser, site: str) -> None:
+    with watched(browser) as page:
+        page.goto(site)
+        first = page.locator("#about").inner_text()
+        page.locator("#find").fill("rate=0.6")
+        assert page.locator("#cells option").count() == 2, "the one that is found, and the one that is shown"
+        page.locator("#cells").select_option(index=1)
+        page.locator("#rule").select_option("noisy_val")
+        assert page.locator("#about").inner_text() != first
+        assert "`noisy_val`" in page.locator("#footnote").inner_text()
+        with watched(browser) as second:
+            second.goto(page.url)
+            assert second.locator("#about").inner_text() == page.locator("#about").inner_text()
+            assert second.locator("#rule").input_value() == "noisy_val"
+
+
+def test_everything_is_drawn(browser: Browser, site: str) -> None:
+    with watched(browser) as page:
+        page.goto(site)
+        titles = page.locator("#plots figcaption").all_inner_texts()
+        for wanted in (
+            "95 % intervals", "test accuracy", "memorised", "against noise rate", "against cost", "AUROC", "(ROC)",
+        ):  # fmt: skip
+            assert any(wanted in each for each in titles), wanted
+        assert "minus elr" in page.locator("#pair").inner_text()
+        page.locator("#second").select_option(label="cross_entropy")
+        assert "The seeds separate them." in page.locator("#pair").inner_text()
+        page.get_by_role("link", name="Over cells").click()
+        assert "3 cells, by last" in page.locator("#view-overall").inner_text()
+        assert page.locator("#view-overall svg").count() == 1
+        page.get_by_role("link", name="How to read").click()
+        assert page.get_by_text("What is held equal").is_visible()
+        page.get_by_role("link", name="Left out").click()
+        assert page.get_by_text("Nothing was left out.").is_visible()
+
+
+def test_marks_and_long_names_can_be_told_apart(browser: Browser, tmp_path: Path) -> None:
+    """Scores that are nearly equal, of stacks that begin alike."""
+    pretrained = "simclr(epochs=60, batch_size=64, learning_rate=0.05)+lsa(warmup_epochs=9, detector_cycle=['{}'])"
+    names = [pretrained.format(each) for each in ("loss", "linear", "oracle")]
+    found = [record(name, seed, 0.996 + 0.001 * k) for k, name in enumerate(names) for seed in range(3)]
+    file = tmp_path / "index.html"
+    file.write_text(to_html(board_of(found)), encoding="utf-8")
+    with watched(browser) as page:
+        page.goto(file.as_uri())
+        names_there = page.locator("#plots svg").first.locator("text.name")
+        shown = names_there.evaluate_all(
+            "found => found.map(each => each.firstChild.textContent)"
+        )  # then comes the whole name
+        assert len({*shown}) == 3
+        assert all(len(each) <= 22 for each in shown)
+        for figure in page.locator("#plots svg").all():
+            for side in ("end", "middle"):
+                marks = figure.locator(f"text[text-anchor={side}]:not(.name)").all_text_contents()
+                assert len({*marks}) == len(marks)
+
+
+def test_runs_of_a_stack_open_by_the_keyboard(browser: Browser, site: str) -> None:
+    with watched(browser) as page:
+        page.goto(site)
+        button = page.locator("td.stack button").first
+        button.press("Enter")
+        assert page.locator("tr.runs div").count() == 3
+        assert page.locator("tr.runs a").count() == 0, "without MLflow beside it there is nothing to link to"
+        button.press("Enter")
+        assert page.locator("tr.runs").count() == 0
+
+
+def test_light_dark_and_a_phone(browser: Browser, site: str) -> None:
+    with watched(browser, 390, 800) as page:
+        page.goto(site)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, "the table scrolls, the page does not"
+        back = "getComputedStyle(document.body).backgroundColor"
+        light = page.evaluate(back)
+        page.locator("#theme").click()
+        assert page.evaluate(back) != light
+
+
+def test_what_runs_say_is_shown_and_never_executed(browser: Browser, site: str) -> None:
+    with watched(browser) as page:
+        page.goto(site)
+        assert EVIL in stacks(page)
+        assert page.locator("img").count() == 0
+
+
+def test_a_script_that_got_into_the_page_would_not_run(browser: Browser, tmp_path: Path) -> None:
+    """The last line of defence: the policy in the page allows its own script alone."""
+    file = tmp_path / "index.html"
+    page_text = to_html(board_of(runs()))
+    file.write_text(page_text.replace("</body>", "<script>document.title = 'taken'</script></body>"), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(file.as_uri())
+    assert page.title() == "noisybench leaderboard"
+    page.close()
+
+
+def test_a_visitor_is_told_that_the_board_is_being_made(browser: Browser, store: Store) -> None:
+    told = threading.Event()
+
+    class Slow(Boards):
+        def board(self) -> Board:
+            told.wait()
+            return board_of(runs())
+
+    app = Flask("server")
+    mount(app, "/leaderboard", Slow(store))
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        with watched(browser) as page:
+            page.goto(f"http://127.0.0.1:{server.port}/leaderboard#rule=last10")
+            assert page.get_by_role("status").is_visible()
+            assert page.locator("tr.row").count() == 0
+            told.set()
+            page.locator("tr.row").first.wait_for(timeout=10_000)
+            assert page.locator("#rule").input_value() == "last10", "what the address says is kept"
+    finally:
+        told.set()
+        server.shutdown()
+        server.server_close()
+
+
+def test_the_page_beside_mlflow(browser: Browser, store: Store) -> None:
+    for stack in ("cross_entropy", "gce"):
+        spec = toy_spec(stack, dataset={"name": "digits", "train_size": 100, "test_size": 50})
+        runner.execute(spec, store, lambda kind, data: None, lambda: False)
+    failed = store.start(toy_spec("elr"), {}, None)
+    store.fail(failed, "<b>it broke</b>", "")
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "noisybench", "leaderboard", "serve", "--port", str(port)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, "MLFLOW_TRACKING_URI": store.uri},
+    )  # fmt: skip
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_for(f"{address}/health", server)
+        with watched(browser) as page:
+            page.goto(f"{address}/leaderboard")
+            page.locator("tr.row").first.wait_for()
+            assert set(stacks(page)) == {"cross_entropy", "gce"}
+            page.get_by_role("link", name="Left out").click()
+            assert page.get_by_text("failed: <b>it broke</b>").is_visible()
+            page.get_by_role("link", name="Cells", exact=True).click()
+            page.locator("td.stack button").first.click()
+            link = page.locator("tr.runs a").first
+            run_id = (link.get_attribute("href") or "").rsplit("/", 1)[-1]
+        mlflow = browser.new_page()
+        mlflow.goto(f"{address}/leaderboard")
+        mlflow.locator("td.stack button").first.click()
+        mlflow.locator("tr.runs a").first.click()
+        mlflow.get_by_text(run_id).first.wait_for(timeout=60_000)
+        mlflow.close()
+        request = urllib.request.Request(f"{address}/leaderboard", headers={"Host": "evil.example"})
+        with pytest.raises(urllib.error.HTTPError, match="403"):
+            urllib.request.urlopen(request, timeout=10)
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)

@@ -1,0 +1,128 @@
+"""Figures of suites: what is read off records, and what is drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from noisybench.config.suite import read_figures
+from noisybench.errors import UserError
+from noisybench.leaderboard.figures import _along_field, _along_probes, _half_interval, draw, field, file_name, measured
+from noisybench.records.schema import Judged, ProbeRow, RunRecord
+from tests.test_leaderboard import record
+
+X = "mitigations.el2n.offset"
+
+
+def window(offset: float, seed: int = 0) -> RunRecord:
+    """A run with a window, whose test accuracy is one minus the offset."""
+    stack = f"el2n(rule=window, keep=0.4{f', offset={offset:g}' if offset else ''}, epochs=4)"
+    made = record(stack, seed)
+    last = dataclasses.replace(made.rows[-1], test_score=1 - offset, facts={"wrong_among_kept": offset})
+    spec = {"mitigations": [{"name": "el2n", "offset": offset}], "task": {"name": "classification"}}
+    return dataclasses.replace(made, rows=[*made.rows[:-1], last], spec=spec)
+
+
+def test_quantities_of_a_run() -> None:
+    run = window(0.25)
+    assert measured(run, "last") == 0.75
+    assert measured(run, "train/last") == 0.75
+    assert measured(run, "fact/wrong_among_kept") == 0.25
+    assert measured(run, "memorised") == run.rows[-1].memorised
+    assert measured(run, "detector/el2n/auroc_any") is None
+    assert measured(run, "fact/absent") is None
+    assert measured(run, "absent") is None
+
+
+def test_fields_of_a_specification() -> None:
+    spec = {"mitigations": [{"name": "a"}, {"name": "b", "c": 3}], "task": {"pretraining": {"noise": {"rate": 0.1}}}}
+    assert field(spec, "mitigations.b.c") == 3
+    assert field(spec, "mitigations.x.c") is None
+    assert field(spec, "task.pretraining.noise.rate") == 0.1
+    assert field(spec, "task.absent.rate") is None
+
+
+def test_lines_go_by_the_stack_without_the_field() -> None:
+    runs = [window(0.0), window(0.1), window(0.1, seed=1), record("random(keep=0.4)", 0)]
+    lines, levels = _along_field(runs, X, "last")
+    assert lines == {"el2n(rule=window, keep=0.4, epochs=4)": {0.0: [1.0], 0.1: [0.9, 0.9]}}
+    assert list(levels) == ["random(keep=0.4)"]
+    lines, levels = _along_field([window(0.1), window(0.1, seed=1)], X, "last")
+    assert not lines, "one place is no line"
+    assert levels == {"el2n(rule=window, keep=0.4, epochs=4)": [0.9, 0.9]}
+
+
+def test_along_a_field_of_the_noise_lines_go_by_its_kind() -> None:
+    def noised(kind: str, share: float | None) -> RunRecord:
+        label = kind if share is None else f"{kind}(contamination={share:g}, intensity=0.3)"
+        spec = {"noise": {"name": kind, **({} if share is None else {"contamination": share})}, "mitigations": []}
+        return dataclasses.replace(record("elr", 0), noise=label, spec=spec)
+
+    runs = [noised("clean", None), *(noised(kind, share) for kind in ("static", "dynamic") for share in (0.5, 1.0))]
+    lines, levels = _along_field(runs, "noise.contamination", "last")
+    assert {name: sorted(points) for name, points in lines.items()} == {
+        "static(intensity=0.3) · elr": [0.5, 1.0],
+        "dynamic(intensity=0.3) · elr": [0.5, 1.0],
+    }
+    assert list(levels) == ["clean · elr"]
+
+
+def test_bars_are_intervals_where_three_seeds_are_there() -> None:
+    values = [0.1, 0.2, 0.4]
+    low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
+    assert _half_interval(values) == pytest.approx((high - low) / 2)
+    assert _half_interval(values[:2]) == 0.0
+
+
+def test_probes_are_lines_and_controls_are_levels() -> None:
+    def judged(value: float) -> Judged:
+        return Judged(value, None, None, value, None, None)
+
+    run = record("spectral_truncation", 0)
+    row = ProbeRow(
+        "m", 3, "rank", [5, 10], [judged(0.2), judged(0.4)], {"nearest_mean": judged(0.3)}, None, None, None, {}
+    )
+    run = dataclasses.replace(run, probes=[row])
+    lines, levels = _along_probes([run], "probe.rank", "test_accuracy")
+    assert lines == {"spectral_truncation": {5.0: [0.2], 10.0: [0.4]}}
+    assert levels["nearest mean"] == [0.3]
+    assert levels["trained classifier"] == [run.rows[-1].test_score]
+    assert _along_probes([run], "probe.rank", "memorised") == ({}, {})
+    assert _along_probes([run], "probe.width", "test_accuracy") == ({}, {})
+
+
+def test_a_figure_is_drawn_where_there_is_something_to_draw(tmp_path: Path) -> None:
+    runs = [window(each, seed) for each in (0.0, 0.2) for seed in (0, 1)]
+    path = tmp_path / file_name("Windows: of EL2N!")
+    assert path.name == "windows-of-el2n.png"
+    assert draw(runs, "Windows", X, ["last", "fact/wrong_among_kept"], path)
+    assert path.stat().st_size > 10_000
+    assert not draw([record()], "Nothing", X, ["last"], tmp_path / "nothing.png")
+    assert not (tmp_path / "nothing.png").exists()
+
+
+@pytest.mark.parametrize(
+    "figures", ["[{title: a, x: b}]", "[{title: a, x: b, y: last}]", "{title: a}", "[{title: a, x: b, y: []}]"]
+)
+def test_figures_that_are_none_are_refused(figures: str, workspace: Path) -> None:
+    (workspace / "suite.yaml").write_text(f"base: {{recipe: digits}}\nfigures: {figures}\n")
+    with pytest.raises(UserError, match="figures: each is a mapping of `title`, `x`"):
+        read_figures("suite.yaml")
+
+
+def test_shipped_suites_draw_what_their_runs_have() -> None:
+    from noisybench.config.suite import read_suite
+    from noisybench.config.yaml_files import shipped
+
+    drawing = [name for name in shipped("suites") if read_figures(name)]
+    assert len(drawing) >= 4
+    for name in drawing:
+        specs: list[Any] = [spec.as_dict() for spec in read_suite(name)]
+        for figure in read_figures(name):
+            if not figure["x"].startswith("probe."):
+                assert len({field(spec, figure["x"]) for spec in specs} - {None}) > 1, name

@@ -1,0 +1,199 @@
+"""Tables and pages from records: what is grouped, shown and never mixed."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from noisybench.config.registry import entries
+from noisybench.leaderboard.board import board_of
+from noisybench.leaderboard.page import to_html
+from noisybench.leaderboard.published import METHODS, _rows, published
+from noisybench.leaderboard.table import build_cells, describe_published, text_rows, to_csv, to_latex, to_markdown
+from noisybench.records.schema import Cost, Detection, EpochRow, RunRecord
+
+
+def record(stack: str = "gce", seed: int = 0, level: float = 0.8, **fields: Any) -> RunRecord:
+    rng = np.random.default_rng([seed, len(stack)])
+    rows = [
+        EpochRow(
+            epoch, "train", 1.0, 0.7, 0.6, 1.2, float(level - 0.01 * (11 - epoch) + 0.004 * rng.normal()), 0.5,
+            0.1, 0.2, 0.9, 0.1, 1.0, 1000 + epoch,
+        )
+        for epoch in range(12)
+    ]  # fmt: skip
+    manifest = {
+        "sha256": "a" * 64,
+        "dataset": {
+            "name": "digits",
+            "classes": list("0123456789"),
+            "sizes": {"train": 90, "validation": 10, "test": 1000},
+        },
+        "noise": {"name": "pair_flip", "convention": "next class", "nominal_rate": 0.4},
+        "realised_rate": 0.39,
+    }
+    spec = {
+        "mitigations": [{"name": stack}],
+        "noise": {"name": "pair_flip", "rate": 0.4},
+        "budget": {"network": "small_cnn", "epochs": 12, "batch_size": 8, "optimizer": "sgd", "learning_rate": 0.1,
+                   "schedule": "cosine", "augmentation": "none"},
+    }  # fmt: skip
+    base = RunRecord(
+        f"{stack}{seed}", spec, "title", stack, seed, "digits", "pair_flip(rate=0.4)", "a" * 64, "b" * 12, manifest, [],
+        rows, 0.05, 0.9, Detection(0.95, 0.9, 0.8, 0.4), Cost(3.0, 2.0, 3.0, 10**9, 5000, 1e4), "f" * 64,
+        {"device": "cpu", "torch": "2", "noisybench": "0"},
+    )  # fmt: skip
+    return dataclasses.replace(base, **fields)
+
+
+def board() -> list[RunRecord]:
+    levels = {"gce": 0.9, "elr": 0.9, "cross_entropy": 0.7}
+    return [record(stack, seed, level) for stack, level in levels.items() for seed in range(3)]
+
+
+def test_other_label_sets_and_budgets_have_tables_of_their_own() -> None:
+    runs = [*board(), record(label_set="c" * 64), record(budget="d" * 12)]
+    assert sorted(len(cell.rows) for cell in build_cells(runs)) == [1, 1, 3]
+
+
+def test_rows_are_sorted_and_ranked() -> None:
+    (cell,) = build_cells(board())
+    assert cell.rows[-1].stack == "cross_entropy"
+    assert [cell.ranking.ranks[row.stack] for row in cell.rows] == [1, 1, 3]
+    last = cell.rows[-1].rules["last"]
+    values = [each.rows[-1].test_score for each in cell.rows[-1].records]
+    assert last is not None
+    assert last.mean == pytest.approx(np.mean(values))
+    assert last.deviation == pytest.approx(np.std(values, ddof=1))
+    assert cell.rows[-1].gap is not None
+    assert cell.rows[-1].gap.mean >= 0
+
+
+def test_what_differs_between_runs_is_warned_about() -> None:
+    runs = board()
+    runs[0] = dataclasses.replace(runs[0], environment={**runs[0].environment, "device": "gpu"})
+    (cell,) = build_cells([each for each in runs if (each.stack, each.seed) != ("elr", 2)])
+    assert any("runs differ in device: cpu, gpu" in each for each in cell.warnings)
+    assert any("missing seeds: elr lacks 2" in each for each in cell.warnings)
+    assert cell.ranking.seeds == 2, "only seeds that all stacks share are compared"
+
+
+def test_every_format_has_every_stack() -> None:
+    cells = build_cells(board())
+    rows = list(csv.DictReader(io.StringIO(to_csv(cells))))
+    assert [row["stack"] for row in rows] == [row.stack for row in cells[0].rows]
+    first = cells[0].rows[0].rules["last"]
+    assert first is not None
+    assert first.low is not None
+    assert first.high is not None
+    assert float(rows[0]["last_mean"]) == first.mean
+    assert float(rows[0]["last_low"]) == first.low
+    markdown = to_markdown(cells)
+    assert markdown.count("\n| 1 |") == 2
+    assert " ± " in markdown
+    assert f"[{100 * first.low:.1f}, {100 * first.high:.1f}]" in to_markdown(cells, intervals=True)
+    latex = to_latex(cells)
+    assert r"cross\_entropy" in latex
+    assert latex.count(r"\\") == 1 + len(rows)
+    for text in (markdown, latex):
+        assert "Holm" in text
+
+
+def test_the_page_holds_its_data_and_needs_nothing_else() -> None:
+    evil = record("</script><script>alert(1)</script>")
+    page = to_html(board_of([*board(), evil]))
+    found = re.search(r'<script type="application/json" id="board">(.*?)</script>', page, re.S)
+    assert found is not None
+    (cell,) = json.loads(found.group(1))["cells"]
+    found = re.search(rf'<script type="application/json" id="cell-{cell["key"]}">(.*?)</script>', page, re.S)
+    assert found is not None
+    data = json.loads(found.group(1))
+    assert {row["stack"] for row in data["rows"]} == {"gce", "elr", "cross_entropy", evil.stack}
+    assert len(data["rows"][0]["curves"]["test_score"]) == 12
+    assert not re.search(r'(?:src|href)\s*=\s*"(?!#)', page)
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", page)
+
+
+def test_a_label_set_that_is_no_hash_stays_text() -> None:
+    page = to_html(board_of([record(label_set='"><b id=x>')]))
+    assert "<b id=x>" not in page
+    assert re.search(r'id="cell-[0-9a-f]{20}"', page)
+
+
+def test_cells_whose_hashes_begin_alike_are_two() -> None:
+    made = board_of([record(label_set="0" * 63 + end) for end in "12"])
+    assert len(made.details) == len(made.cells) == 2
+
+
+def test_a_short_run_shows_dashes() -> None:
+    short = dataclasses.replace(record(), rows=record().rows[:3])
+    (cell,) = build_cells([short])
+    row = text_rows(cell)[0]
+    assert row[0] == "–"
+    assert row[3] == "–"
+
+
+CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+def cifar(noise: dict[str, Any], stack: str = "elr", train: int = 45_000) -> RunRecord:
+    plain = record(stack)
+    sizes = {"train": train, "validation": 5_000, "test": 10_000}
+    manifest = {**plain.manifest, "dataset": {"name": "parquet", "classes": CIFAR10, "sizes": sizes}}
+    return dataclasses.replace(plain, manifest=manifest, spec={**plain.spec, "noise": noise})
+
+
+def test_published_values_stand_beside_the_same_cell_only() -> None:
+    worst = published(cifar({"name": "human", "labels": "worse_label"}))
+    assert any(each.value == 83.58 for each in worst)
+    assert all(each.source for each in worst)
+    assert "best" in describe_published(worst)
+    assert published(cifar({"name": "human", "labels": "worse_label"}, train=8_000)) == []
+    assert published(record("elr")) == []
+    exclusive = published(cifar({"name": "symmetric_exclusive", "rate": 0.5}, "co_teaching"))
+    inclusive = published(cifar({"name": "symmetric_inclusive", "rate": 0.5}, "co_teaching"))
+    assert {each.value for each in exclusive} & {each.value for each in inclusive} == set()
+
+
+def test_published_names_exist_on_both_sides() -> None:
+    ours = set(entries("mitigations"))
+    theirs = {row["method"] for row in _rows()}
+    assert len(_rows()) == 1125
+    for stack, methods in METHODS.items():
+        assert {name.split("(")[0] for name in stack.split("+")} <= ours
+        assert set(methods) <= theirs
+
+
+def crawled(name: str, classes: int, mitigations: list[dict[str, Any]], **dataset: Any) -> RunRecord:
+    plain = record("elr")
+    manifest = {**plain.manifest, "dataset": {**plain.manifest["dataset"], "classes": list(map(str, range(classes)))}}
+    spec = {
+        **plain.spec,
+        "dataset": {"name": name, **dataset},
+        "noise": {"name": "native", "seed": 0},
+        "mitigations": mitigations,
+    }
+    return dataclasses.replace(plain, manifest=manifest, spec=spec)
+
+
+def test_published_values_of_crawled_sets_and_of_stacks_with_a_name() -> None:
+    lsa = {"name": "lsa", "cotrain": "none"}
+    simclr = {"name": "simclr"}
+    red = crawled("cnwl", 100, [simclr, lsa], size=32, noise_level=0.4)
+    assert [each.value for each in published(red)] == [61.14]
+    both = crawled("cnwl", 100, [simclr, {**lsa, "cotrain": "vote"}], size=32, noise_level=0.4)
+    assert [each.value for each in published(both)] == [63.42]
+    assert published(crawled("cnwl", 100, [lsa], size=32, noise_level=0.4)) == []
+    assert published(crawled("cnwl", 100, [simclr, lsa], size=84, noise_level=0.4)) == []
+    pls = [{"name": "pls", "cotrain": "none"}]
+    assert [each.value for each in published(crawled("webly_fg", 200, pls))] == [79.0]
+    top = published(crawled("mini_webvision", 50, pls, evaluate="imagenet"))
+    assert 76.15 in {each.value for each in top}
+    assert published(crawled("webly_fg", 200, pls, train_size=50)) == []

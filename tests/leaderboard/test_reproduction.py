@@ -1,0 +1,80 @@
+"""Published numbers beside ours: what counts as a reproduction, and what does not."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from noisybench.leaderboard.published import everything
+from noisybench.leaderboard.reproduction import NETWORKS, Entry, ledger, to_markdown
+from noisybench.leaderboard.submission import shipped_entries
+from noisybench.records.schema import RunRecord
+from tests.test_leaderboard import cifar, record
+
+ELR = {"name": "human", "labels": "worse_label"}
+
+
+def runs(levels: list[float], network: str = "resnet34_cifar_stem", **fields: Any) -> list[RunRecord]:
+    """ELR on CIFAR-10N worst, one run a seed, all of whose epochs have one accuracy."""
+    found = []
+    for seed, level in enumerate(levels):
+        plain = cifar(ELR, **fields)
+        rows = [dataclasses.replace(row, test_score=level) for row in plain.rows]
+        budget = {**plain.spec["budget"], "network": network}
+        found.append(dataclasses.replace(plain, seed=seed, rows=rows, spec={**plain.spec, "budget": budget}))
+    return found
+
+
+def measured(records: list[RunRecord]) -> list[Entry]:
+    return [entry for entry in ledger(records) if entry.status != "not run"]
+
+
+def test_every_published_number_of_a_method_that_is_here_is_listed() -> None:
+    entries = ledger([])
+    assert {entry.status for entry in entries} == {"not run"}
+    assert len(entries) == 432
+    assert "693 further" in to_markdown(entries)
+
+
+def test_a_number_is_held_against_the_same_network_and_protocol() -> None:
+    found = measured(runs([0.80, 0.81, 0.82]))
+    assert found
+    assert {entry.published.architecture for entry in found} <= {
+        "resnet34_cifar_stem",
+        "resnet34",
+        "resnet34_cifar_stem_x2",
+    }
+    assert all(entry.published.noise == "human_worst" for entry in found)
+    assert measured(runs([0.80, 0.81], network="resnet8_cifar_stem")) == [], "another network is another budget"
+    assert measured(runs([0.80, 0.81], train=8_000)) == [], "part of the data is another cell"
+
+
+@pytest.mark.parametrize(("shift", "status"), [(0.0, "matches"), (-20.0, "below"), (12.0, "above")])
+def test_status_is_the_difference_in_standard_deviations(shift: float, status: str) -> None:
+    first = measured(runs([0.5, 0.6]))[0].published
+    levels = [(first.value + shift + step) / 100 for step in (-0.5, 0.0, 0.5)]
+    (entry,) = [each for each in measured(runs(levels)) if each.published == first]
+    assert entry.status == status
+    assert entry.deviation == pytest.approx(0.5)
+    assert entry.deviations == pytest.approx(shift / (0.25 + (first.deviation or 0.0) ** 2) ** 0.5, abs=1e-6)
+
+
+def test_one_seed_tells_nothing() -> None:
+    assert {entry.status for entry in measured(runs([0.8]))} == {"run once"}
+    assert measured([record("elr")]) == []
+
+
+def test_networks_of_the_ledger_exist() -> None:
+    architectures = {each.architecture.removesuffix("_x2") for each in everything()}
+    assert set(NETWORKS) <= architectures
+
+
+def test_the_ledger_in_the_documentation_is_generated() -> None:
+    page = Path(__file__).parents[2] / "docs" / "reproduction.md"
+    records = [record for entry in shipped_entries() for record in entry.records()]
+    assert page.read_text(encoding="utf-8") == to_markdown(ledger(records)), (
+        "noisybench leaderboard ledger -o docs/reproduction.md"
+    )

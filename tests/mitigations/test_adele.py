@@ -1,0 +1,277 @@
+"""ADELE: when a class begins to be memorised, and what becomes of labels then."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from noisybench.data.label_statistics import intersection_over_union, transition_counts
+from noisybench.data.targets import IGNORED
+from noisybench.mitigations._mask_correction import Curve, corrected, fit_curve, multi_scale_divergence, rescaled
+
+SHAPES = [(0.8, 1 / 3, 0.7, 12), (0.6, 2 / 3, 0.9, 5), (0.95, 1.25, 0.5, 5), (0.9, 0.2, 1.0, 13)]
+
+
+def curve(a: float, b: float, c: float, count: int = 60, step: float = 1.0) -> np.ndarray[Any, Any]:
+    times = step * np.arange(1, count + 1)
+    return a * (1 - np.exp(-b * times**c))
+
+
+@pytest.mark.parametrize(("a", "b", "c", "onset"), SHAPES)
+def test_a_curve_without_noise_is_found_again(a: float, b: float, c: float, onset: int) -> None:
+    found = fit_curve(curve(a, b, c))
+    assert found is not None
+    assert (found.a, found.b, found.c, found.shift) == pytest.approx((a, b, c, 0), rel=1e-3)
+    assert found.onset(0.9, 60) == onset
+    assert found.onset(0.9, onset - 1) is None, "not before it has happened"
+
+
+@pytest.mark.parametrize(("a", "b", "c", "onset"), SHAPES)
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_moves_the_onset_little(a: float, b: float, c: float, onset: int, seed: int) -> None:
+    noisy = curve(a, b, c) + 0.02 * np.random.default_rng(seed).normal(size=60)
+    found = fit_curve(noisy)
+    assert found is not None
+    assert abs((found.onset(0.9, 60) or 0) - onset) <= 4
+
+
+@given(st.floats(0.05, 3), st.floats(0.3, 1.0), st.floats(0.5, 0.98))
+@settings(max_examples=60, deadline=None)
+def test_the_slope_falls_and_a_stricter_rule_comes_later(b: float, c: float, drop: float) -> None:
+    found = Curve(0.8, b, c, 0.0)
+    slopes = found.slope(np.arange(1, 30, dtype=np.float64))
+    assert (np.diff(slopes) <= 1e-15).all()
+    early, late = found.onset(drop * 0.9, 1000), found.onset(drop, 1000)
+    assert late is None or (early is not None and early <= late)
+
+
+@pytest.mark.parametrize(("b", "wanted"), [(2.0, 3), (1.0, 4), (0.5, 6), (1 / 3, 8)])
+def test_the_onset_of_an_exponential_has_a_closed_form(b: float, wanted: int) -> None:
+    assert Curve(0.7, b, 1.0, 0.0).onset(0.9, 100) == wanted == math.floor(1 + math.log(10) / b) + 1
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        [0.0] * 20, [0.5], [0.5, 0.6], [], [math.nan] * 8, [0.3, math.nan, 0.5, 0.6], [0.05] * 30, [0.02, 0.05, 0.08, 0.09],
+    ],
+)  # fmt: skip
+def test_curves_that_say_nothing_give_none(points: list[float]) -> None:
+    assert fit_curve(points) is None
+
+
+@given(st.lists(st.floats(0, 1), min_size=0, max_size=25))
+@settings(max_examples=80, deadline=None)
+def test_no_curve_breaks_the_fit(points: list[float]) -> None:
+    found = fit_curve(points)
+    if found is not None:
+        assert len(points) >= 3
+        assert max(points) >= 0.1
+        onset = found.onset(0.9, len(points))
+        assert onset is None or 1 <= onset <= len(points)
+
+
+def test_a_class_learned_in_the_first_epoch_fires_here_and_never_in_the_literal_rule() -> None:
+    points = 0.5 + 0.2 * (1 - np.exp(-0.3 * np.arange(20)))
+    ours = fit_curve(points)
+    assert ours is not None
+    assert ours.onset(0.9, 20) is not None
+    assert fit_curve(points, literal=True) is None
+
+
+def test_slow_classes_are_fitted_from_where_they_begin() -> None:
+    points = np.concatenate([np.full(6, 0.01), curve(0.7, 0.6, 0.9, 20)])
+    found = fit_curve(points)
+    assert found is not None
+    assert found.shift == 6
+    alone = fit_curve(curve(0.7, 0.6, 0.9, 20))
+    assert alone is not None
+    assert found.onset(0.9, 26) == (alone.onset(0.9, 20) or 0) + 6
+
+
+# Correction
+
+
+def maps(rows: list[list[int]]) -> Tensor:
+    return torch.tensor([rows], dtype=torch.uint8)
+
+
+def corrected_by(
+    labels: Tensor, predicted: Tensor, active: list[bool], rule: str = "both", confidence: float = 0.9, **more: Any
+) -> Tensor:
+    sure = torch.full(labels.shape, confidence)
+    return corrected(labels, predicted, sure, torch.tensor(active), 0.8, rule, **{"guard": False, **more})
+
+
+BIKE, PERSON = 1, 2
+
+
+def test_a_person_on_a_motorbike() -> None:
+    labels = maps([[BIKE, BIKE, 0, PERSON]])
+    predicted = maps([[PERSON, BIKE, 0, PERSON]])
+    active = [True, False, True]  # the person is memorised, the motorbike is not
+    assert corrected_by(labels, predicted, active, "single").tolist() == [[[PERSON, BIKE, 0, PERSON]]]
+    assert corrected_by(labels, predicted, active, "both").tolist() == labels.tolist()
+    assert corrected_by(labels, predicted, [True, True, True], "both").tolist() == [[[PERSON, BIKE, 0, PERSON]]]
+
+
+def test_nothing_changes_at_or_below_the_threshold() -> None:
+    labels, predicted = maps([[1, 1, 0, 2]]), maps([[2, 1, 1, 2]])
+    assert torch.equal(corrected_by(labels, predicted, [True] * 3, confidence=0.8), labels)
+    assert not torch.equal(corrected_by(labels, predicted, [True] * 3, confidence=0.8001), labels)
+    assert torch.equal(
+        corrected(labels, predicted, torch.ones(labels.shape), torch.tensor([True] * 3), 1.0, "both"), labels
+    )
+
+
+def test_background_alone_corrects_nothing() -> None:
+    labels = maps([[1, 1, 0, 2]])
+    assert corrected_by(labels, maps([[0, 0, 0, 0]]), [True, False, False]) is labels
+
+
+def test_unlabelled_pixels_are_filled_by_one_rule_alone() -> None:
+    labels, predicted = maps([[IGNORED, 1, 1, 0]]), maps([[1, 1, 1, 0]])
+    assert corrected_by(labels, predicted, [True, True], "both")[0, 0, 0] == IGNORED
+    assert corrected_by(labels, predicted, [True, True], "single")[0, 0, 0] == 1
+
+
+def test_no_class_appears_in_an_image_that_lacks_it() -> None:
+    labels, predicted = maps([[1, 1, 0, 0]]), maps([[2, 1, 2, 0]])
+    for rule in ("both", "single"):
+        assert torch.equal(corrected_by(labels, predicted, [True] * 3, rule), labels)
+    empty = maps([[0, 0, 0, 0]])
+    assert torch.equal(corrected_by(empty, predicted, [True] * 3, "both"), empty)
+    assert corrected_by(empty, predicted, [True] * 3, "single").tolist() == predicted.tolist()
+    only = maps([[1, 1, 1, 1]])
+    assert torch.equal(corrected_by(only, maps([[0, 1, 1, 1]]), [True] * 2, "single"), only), "it has no background"
+    assert corrected_by(only, maps([[0, 1, 1, 1]]), [True] * 2, "both")[0, 0, 0] == 0
+
+
+def test_an_image_whose_object_would_vanish_keeps_its_labels() -> None:
+    labels = torch.zeros(1, 10, 10, dtype=torch.uint8)
+    labels[0, 0, :4] = 1
+    predicted = torch.zeros_like(labels)
+    predicted[0, 0, 0] = 1
+    assert torch.equal(corrected_by(labels, predicted, [True, True], guard=True), labels)
+    assert int((corrected_by(labels, predicted, [True, True], guard=False) == 1).sum()) == 1
+
+
+def cases(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 4, (6, 5, 5), generator=generator).to(torch.uint8)
+    labels[torch.rand(labels.shape, generator=generator) < 0.1] = IGNORED
+    labels[:2][labels[:2] == 3] = 0
+    labels[2] = 0
+    predicted = torch.randint(0, 4, labels.shape, generator=generator).to(torch.uint8)
+    return labels, predicted, torch.rand(labels.shape, generator=generator), torch.rand(4, generator=generator) < 0.6
+
+
+@given(st.integers(0, 20_000), st.sampled_from(["both", "single"]), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_what_corrections_keep(seed: int, rule: str, guard: bool) -> None:
+    labels, predicted, confidence, active = cases(seed)
+    active[0] = True
+    before = [each.clone() for each in (labels, predicted, confidence, active)]
+    found = corrected(labels, predicted, confidence, active, 0.5, rule, guard=guard)
+    for given_, kept in zip((labels, predicted, confidence, active), before, strict=True):
+        assert torch.equal(given_, kept), "arguments are not changed"
+    changed = found != labels
+    assert (confidence[changed] > 0.5).all()
+    assert active[found[changed].long()].all()
+    if rule == "both":
+        assert torch.equal(found == IGNORED, labels == IGNORED)
+        again = corrected(found, predicted, confidence, active, 0.5, rule, labels, guard)
+        assert torch.equal(again, found), "a second pass changes nothing"
+        plain = corrected(labels, predicted, confidence, active, 0.5, rule, guard=False)
+        stricter = corrected(labels, predicted, confidence, active, 0.7, rule, guard=False)
+        fewer = active.clone()
+        fewer[1] = False
+        some = corrected(labels, predicted, confidence, fewer, 0.5, rule, guard=False)
+        for part in (stricter, some):
+            assert not ((part != labels) & (plain == labels)).any(), "what changes is a subset"
+
+
+def test_a_pass_that_erases_all_does_not_open_the_image_to_any_class() -> None:
+    labels, erase = maps([[1, 0, 0, 0]]), maps([[0, 0, 0, 0]])
+    once = corrected_by(labels, erase, [True] * 3, "single")
+    assert once.tolist() == erase.tolist()
+    other = maps([[2, 2, 0, 0]])
+    assert corrected_by(once, other, [True] * 3, "single").tolist() == other.tolist(), (
+        "without the original labels it would"
+    )
+    assert torch.equal(corrected_by(once, other, [True] * 3, "single", allowed=labels), once)
+
+
+def test_a_sure_and_right_network_gives_the_clean_masks() -> None:
+    clean = torch.randint(0, 3, (3, 6, 6), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    noisy = clean.clone()
+    noisy[:, 2:4] = (noisy[:, 2:4] + 1) % 3
+    assert torch.equal(corrected_by(noisy, clean, [True] * 3), clean)
+
+
+# The second element, and scores
+
+
+def test_the_divergence_is_entropy_of_the_mean_minus_mean_of_entropies() -> None:
+    generator = torch.Generator().manual_seed(0)
+    several = [torch.randn(2, 4, 3, 3, generator=generator, requires_grad=True) for _ in range(3)]
+
+    def entropy(each: Tensor) -> Tensor:
+        return -torch.special.xlogy(each, each).sum(1)
+
+    def slow(scores: list[Tensor]) -> Tensor:
+        maps = [each.softmax(1) for each in scores]
+        return entropy(torch.stack(maps).mean(0)) - torch.stack([entropy(each) for each in maps]).mean(0)
+
+    found, wanted = multi_scale_divergence(several), slow(several)
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(multi_scale_divergence(several[::-1]), wanted, rtol=1e-4, atol=1e-5)
+    weights = torch.rand(2, 3, 3, generator=generator)
+    for mine, autograd in zip(
+        torch.autograd.grad((weights * found).sum(), several),
+        torch.autograd.grad((weights * wanted).sum(), several),
+        strict=True,
+    ):
+        torch.testing.assert_close(mine, autograd, rtol=1e-4, atol=1e-5)
+    assert float(multi_scale_divergence([several[0]] * 3).detach().abs().max()) < 1e-5
+    apart = [(1000 * torch.eye(3)[each].view(1, 3, 1, 1)).requires_grad_() for each in range(3)]
+    surely = multi_scale_divergence(apart)
+    assert float(surely.detach()) == pytest.approx(math.log(3))
+    surely.sum().backward()
+    assert all(each.grad is not None and bool(each.grad.isfinite().all()) for each in apart)
+    assert float(multi_scale_divergence(several, gate=1.01).detach().abs().max()) == 0
+
+
+def test_the_gate_is_one_for_an_image() -> None:
+    sure = torch.tensor([0.99, 0.01]).view(1, 2, 1, 1).expand(1, 2, 1, 2).clone()
+    sure[:, :, 0, 1] = 0.5
+    other = torch.full_like(sure, 0.5)
+    both = [
+        torch.cat([sure, other]),
+        torch.cat([sure.flip(3), torch.tensor([0.6, 0.4]).view(1, 2, 1, 1).expand(1, 2, 1, 2)]),
+    ]
+    found = multi_scale_divergence([each.log() for each in both], gate=0.7)
+    assert (found[0] > 0).all()
+    assert (found[1] == 0).all()
+
+
+def test_a_scale_of_one_leaves_images_as_they_are() -> None:
+    images = torch.randn(1, 3, 8, 8)
+    assert rescaled(images, 1.0) is images
+    assert rescaled(images, 0.7).shape == (1, 3, 6, 6)
+
+
+def test_iou_is_pooled_and_leaves_unlabelled_pixels_out() -> None:
+    wanted = np.array([[[1, 1], [0, 0]], [[1, 0], [0, IGNORED]]], dtype=np.uint8)
+    found = np.array([[[1, 0], [0, 0]], [[1, 1], [1, 1]]], dtype=np.uint8)
+    iou = intersection_over_union(transition_counts(wanted, found, 3))
+    assert iou[1] == 2 / 5, "pooled: the mean over the images would be 5/12"
+    assert iou[0] == 2 / 5
+    assert np.isnan(iou[2])

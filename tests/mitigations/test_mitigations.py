@@ -1,0 +1,210 @@
+"""Each mitigation's arithmetic against a slow reference, a closed form, or another library."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional
+
+from noisybench.mitigations._per_example import small_loss_weights
+from noisybench.mitigations._transition import estimate_transitions
+from noisybench.mitigations.backward_correction import backward_cross_entropy
+from noisybench.mitigations.bootstrapping import Bootstrapping, bootstrapped_cross_entropy
+from noisybench.mitigations.co_teaching import CoTeaching
+from noisybench.mitigations.elr import ELR
+from noisybench.mitigations.forward_correction import forward_cross_entropy
+from noisybench.mitigations.gce import generalised_cross_entropy
+from noisybench.mitigations.label_smoothing import LabelSmoothing
+from noisybench.mitigations.mixup import Mixup
+from noisybench.mitigations.sce import reverse_cross_entropy
+from noisybench.training.batch import Batch
+
+CLASSES = 4
+
+
+class ConstantTask:
+    """Gives prepared scores per network, whatever the input; the random streams of one epoch."""
+
+    def __init__(self, *scores: torch.Tensor, epoch: int = 0) -> None:
+        self.scores, self.current_epoch = scores, epoch
+        self.generator = torch.Generator().manual_seed(0)
+        self.rng = np.random.default_rng(0)
+
+    def logits(self, inputs: torch.Tensor, network: int = 0) -> torch.Tensor:
+        return self.scores[network]
+
+    def plain_objective(self, batch: Batch) -> torch.Tensor:
+        return functional.cross_entropy(self.scores[0], batch.targets, reduction="none")
+
+
+def scores(seed: int = 0, count: int = 6) -> torch.Tensor:
+    return torch.randn(count, CLASSES, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2
+
+
+def batch(count: int = 6) -> Batch:
+    observed = torch.arange(count) % CLASSES
+    images = torch.arange(count * 4, dtype=torch.float64).reshape(count, 1, 2, 2)
+    return Batch({"weak": images}, observed, torch.arange(count), CLASSES)
+
+
+def probabilities(logits: torch.Tensor) -> list[list[float]]:
+    """Softmax by hand."""
+    rows = []
+    for row in logits.tolist():
+        powers = [math.exp(value) for value in row]
+        rows.append([each / sum(powers) for each in powers])
+    return rows
+
+
+def close(found: torch.Tensor, wanted: Any) -> None:
+    torch.testing.assert_close(found.double(), torch.as_tensor(wanted, dtype=torch.float64), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("q", [0.05, 0.3, 0.7, 1.0])
+def test_gce_by_hand(q: float) -> None:
+    p = probabilities(scores())
+    wanted = [(1 - p[row][row % CLASSES] ** q) / q for row in range(6)]
+    close(generalised_cross_entropy(scores(), batch().targets, q), wanted)
+
+
+def test_gce_ends_are_cross_entropy_and_mean_absolute_error() -> None:
+    plain = functional.cross_entropy(scores(), batch().observed, reduction="none")
+    torch.testing.assert_close(
+        generalised_cross_entropy(scores(), batch().targets, 1e-4).double(), plain, rtol=2e-3, atol=2e-3
+    )
+    absolute = (scores().softmax(1) - batch().targets).abs().sum(1)
+    close(generalised_cross_entropy(scores(), batch().targets, 1.0), absolute / 2)
+
+
+def test_sce_by_hand() -> None:
+    p = probabilities(scores())
+    # With one-hot targets every other class counts with log 0 = -4.
+    wanted = [4 * sum(p[row][c] for c in range(CLASSES) if c != row % CLASSES) for row in range(6)]
+    close(reverse_cross_entropy(scores(), batch().targets, -4.0), wanted)
+
+
+@pytest.mark.parametrize("mode", ["soft", "hard"])
+def test_bootstrapping_by_hand(mode: str) -> None:
+    p = probabilities(scores())
+    wanted = []
+    for row in range(6):
+        loss = 0.0
+        for c in range(CLASSES):
+            own = p[row][c] if mode == "soft" else float(p[row][c] == max(p[row]))
+            loss -= (0.8 * (c == row % CLASSES) + 0.2 * own) * math.log(p[row][c])
+        wanted.append(loss)
+    close(bootstrapped_cross_entropy(scores(), batch().targets, mode, 0.8), wanted)
+
+
+def test_bootstrapping_takes_the_papers_share_by_mode() -> None:
+    assert Bootstrapping(mode="soft").share == 0.95
+    assert Bootstrapping(mode="hard").share == 0.8
+    assert Bootstrapping(mode="hard", beta=0.5).share == 0.5
+
+
+def test_label_smoothing_is_torchs() -> None:
+    found = LabelSmoothing(smoothing=0.3).wrap(
+        ConstantTask(), batch(), lambda b: functional.cross_entropy(scores(), b.targets, reduction="none")
+    )
+    close(found, functional.cross_entropy(scores(), batch().observed, label_smoothing=0.3, reduction="none"))
+
+
+def random_matrix(seed: int) -> torch.Tensor:
+    matrix = np.random.default_rng(seed).dirichlet(np.ones(CLASSES), size=CLASSES) * 0.5 + 0.5 * np.eye(CLASSES)
+    return torch.tensor(matrix, dtype=torch.float32)
+
+
+def test_forward_correction_by_hand() -> None:
+    p, matrix = probabilities(scores()), random_matrix(1)
+    wanted = [-math.log(sum(p[row][c] * matrix[c, row % CLASSES].item() for c in range(CLASSES))) for row in range(6)]
+    close(forward_cross_entropy(scores(), batch().targets, matrix), wanted)
+
+
+@given(seed=st.integers(0, 200))
+@settings(max_examples=30, deadline=None)
+def test_backward_correction_is_unbiased(seed: int) -> None:
+    # Patrini et al. 2017, theorem 1: the expectation over the noise is the clean loss.
+    matrix = random_matrix(seed).double()
+    plain = -scores(seed).log_softmax(1)
+    inverse = torch.linalg.inv(matrix)
+    for clean in range(CLASSES):
+        expected = sum(
+            matrix[clean, observed] * backward_cross_entropy(
+                scores(seed).float(), functional.one_hot(torch.full((6,), observed), CLASSES).float(), inverse.float()
+            ).double()
+            for observed in range(CLASSES)
+        )  # fmt: skip
+        torch.testing.assert_close(expected, plain[:, clean], rtol=2e-3, atol=2e-3)
+
+
+def test_estimated_matrix_is_exact_where_perfect_examples_exist() -> None:
+    # A network that has learned the noise exactly predicts row c of the matrix for examples of class c.
+    matrix = random_matrix(3)
+    found = estimate_transitions(matrix.repeat_interleave(50, 0), percentile=100)
+    torch.testing.assert_close(found, matrix)
+
+
+def test_small_loss_weights_keep_the_smallest() -> None:
+    weights = small_loss_weights(torch.tensor([3.0, 1.0, 2.0, 5.0, 4.0]), keep=0.6)
+    torch.testing.assert_close(weights, torch.tensor([5 / 3, 5 / 3, 5 / 3, 0.0, 0.0]))
+
+
+@pytest.mark.parametrize(("epoch", "kept"), [(0, 10), (2, 8), (5, 6), (50, 6)])
+def test_co_teaching_exchanges_small_loss_examples(epoch: int, kept: int) -> None:
+    first, second = scores(1, 10), scores(2, 10)
+    mitigation = CoTeaching(forget_rate=0.4, ramp_epochs=4)
+    found = mitigation.objective(ConstantTask(first, second, epoch=epoch), batch(10)).mean().item()
+    losses = [functional.cross_entropy(each, batch(10).observed, reduction="none").tolist() for each in (first, second)]
+    wanted = 0.0
+    for own, other in ((0, 1), (1, 0)):
+        chosen = sorted(range(10), key=lambda row, other=other: losses[other][row])[:kept]
+        wanted += sum(losses[own][row] for row in chosen) / kept
+    assert found == pytest.approx(wanted)
+
+
+def test_elr_by_hand_over_two_epochs() -> None:
+    mitigation = ELR(beta=0.6, strength=2.0)
+    mitigation.state["targets"] = torch.zeros(6, CLASSES)
+    averages = [[0.0] * CLASSES for _ in range(6)]
+    for epoch in range(2):
+        found = mitigation.objective(ConstantTask(scores(epoch).float()), batch())
+        p, wanted = probabilities(scores(epoch)), []
+        for row in range(6):
+            averages[row] = [0.6 * old + 0.4 * new for old, new in zip(averages[row], p[row], strict=True)]
+            agreement = sum(a * b for a, b in zip(p[row], averages[row], strict=True))
+            wanted.append(-math.log(p[row][row % CLASSES]) + 2.0 * math.log(1 - agreement))
+        torch.testing.assert_close(found.double(), torch.tensor(wanted, dtype=torch.float64), rtol=2e-3, atol=2e-3)
+
+
+def test_elr_gradient_pulls_towards_the_average() -> None:
+    # The derivative of log(1 - <p, t>) by the scores, Liu et al. 2020: p_c / (1 - <p, t>) * (<p, t> - t_c).
+    logits = scores(4).float().requires_grad_()
+    mitigation = ELR(beta=0.0, strength=1.0)
+    mitigation.state["targets"] = torch.zeros(6, CLASSES)
+    total = mitigation.objective(ConstantTask(logits), batch()).sum()
+    plain = functional.cross_entropy(logits, batch().observed, reduction="sum")
+    (found,) = torch.autograd.grad(total - plain, logits)
+    p = logits.detach().softmax(1)
+    agreement = (p * p).sum(1, keepdim=True)
+    torch.testing.assert_close(found, p / (1 - agreement) * (agreement - p), rtol=1e-3, atol=1e-3)
+
+
+def test_mixup_mixes_inputs_and_targets_alike() -> None:
+    seen: list[Batch] = []
+
+    def objective(mixed: Batch) -> torch.Tensor:
+        seen.append(mixed)
+        return mixed.targets.sum(1)
+
+    Mixup(alpha=0.7).wrap(ConstantTask(), batch(), objective)
+    weight = np.random.default_rng(0).beta(0.7, 0.7)
+    partner = torch.randperm(6, generator=torch.Generator().manual_seed(0))
+    close(seen[0].inputs, weight * batch().inputs + (1 - weight) * batch().inputs[partner])
+    close(seen[0].targets, weight * batch().targets + (1 - weight) * batch().targets[partner])
+    close(seen[0].targets.sum(1), torch.ones(6))

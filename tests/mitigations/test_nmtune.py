@@ -1,0 +1,107 @@
+"""NMTune: its three terms, its head, and what it tunes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from noisybench.mitigations._heads import ResidualMLP
+from noisybench.mitigations.nmtune import consistency, covariance, dominance
+from noisybench.nn.frozen import on_frozen
+from tests.helpers import prepared_toy, train_toy
+
+
+def points(seed: int = 0, count: int = 20, width: int = 6) -> torch.Tensor:
+    return torch.randn(count, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+# Regularisers
+
+
+@given(st.integers(0, 1000), st.floats(0.1, 10))
+@settings(max_examples=50, deadline=None)
+def test_consistency_is_a_distance_of_directions(seed: int, scale: float) -> None:
+    features, changed = points(seed), points(seed + 1)
+    found = consistency(changed, features)
+    cosine = functional.cosine_similarity(changed, features)
+    torch.testing.assert_close(found, (2 - 2 * cosine).mean())
+    torch.testing.assert_close(consistency(scale * changed, features), found)
+    torch.testing.assert_close(6 * consistency(changed, features, by_element=True), found)
+    assert consistency(features, features) == pytest.approx(0, abs=1e-12)
+    assert consistency(-features, features) == pytest.approx(4)
+
+
+def test_no_gradient_reaches_the_features() -> None:
+    features = points().requires_grad_()
+    consistency(points(1).requires_grad_(), features).backward()
+    assert features.grad is None
+
+
+def test_covariance_by_hand() -> None:
+    rows = points().tolist()
+    means = [sum(row[i] for row in rows) / 20 for i in range(6)]
+    total = 0.0
+    for a in range(6):
+        for b in range(6):
+            if a != b:
+                total += (sum((row[a] - means[a]) * (row[b] - means[b]) for row in rows) / 19) ** 2
+    assert covariance(points()).item() == pytest.approx(total / 6)
+    assert covariance(points() + 5).item() == pytest.approx(total / 6)
+    assert covariance(3 * points()).item() == pytest.approx(81 * total / 6)
+    assert covariance(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])).item() == 0
+    with pytest.raises(ValueError, match="at least two rows"):
+        covariance(points(count=1))
+
+
+def test_dominance_of_one_direction_and_of_none() -> None:
+    alone = torch.outer(torch.arange(1.0, 5), torch.arange(1.0, 4)).double()
+    assert dominance(alone).item() == pytest.approx(-1, abs=1e-6)
+    even = torch.linalg.qr(points())[0]
+    assert dominance(even).item() == pytest.approx(-1 / 6)
+    singular = np.linalg.svd(points().numpy(), compute_uv=False)
+    assert dominance(points(), 3).item() == pytest.approx(-(singular[:3] / singular.sum()).mean())
+    assert dominance(7 * points(), 3).item() == pytest.approx(dominance(points(), 3).item())
+    centred = points() + 100
+    assert dominance(centred, center=True).item() == pytest.approx(dominance(points() - points().mean(0)).item())
+    assert torch.autograd.gradcheck(dominance, (points(count=5, width=3).requires_grad_(),))
+
+
+# Heads
+
+
+def test_the_head_has_as_many_weights_as_the_formula_says() -> None:
+    width, classes = 16, 10
+    head = on_frozen(
+        nn.Sequential(nn.Flatten(), nn.Linear(4, width), nn.Linear(width, classes)),
+        lambda each: ResidualMLP(each, 4, 1, True, 1.0),
+    )
+    trained = sum(each.numel() for each in head.parameters() if each.requires_grad)
+    assert trained == 8 * width**2 + 14 * width + (width + 1) * classes
+
+
+def test_a_head_whose_output_is_zero_changes_nothing() -> None:
+    head = ResidualMLP(6, 4, 1, True, 1.0)
+    last: Any = head.layers[-1]
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    features = points().float()
+    assert torch.equal(head(features), features)
+    assert consistency(head(features), features).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_without_weights_nmtune_is_the_perceptron(tmp_path: Path) -> None:
+    probe = train_toy(prepared_toy("mlp_probe"), tmp_path / "probe")
+    tuned = train_toy(prepared_toy({"name": "nmtune", "strength": 0.0}), tmp_path / "tuned")
+    other = train_toy(prepared_toy("nmtune"), tmp_path / "other")
+    assert probe.record({}).weights_sha256 == tuned.record({}).weights_sha256
+    assert probe.record({}).weights_sha256 != other.record({}).weights_sha256
+    assert {"nmtune.consistency", "nmtune.covariance", "nmtune.dominance"} <= set(other.rows[-1].facts)
+    assert -1 <= other.rows[-1].facts["nmtune.dominance"] < 0

@@ -1,0 +1,156 @@
+"""Classifiers put on trained features: Gaussians and truncated spectra."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from noisybench.errors import UserError
+from noisybench.evaluation.metrics import judge_classifier, label_directions
+from noisybench.mitigations._post_hoc import gaussian_classifier, predicted, replace_classifier
+from noisybench.mitigations.mahalanobis import Mahalanobis, robust_moments
+from noisybench.nn.spectrum import spectrum_of
+from tests.helpers import close, labelled_points, prepared_toy, toy_dataset, toy_labels, train_toy
+
+
+def test_the_shared_covariance_is_scikit_learns_discriminant() -> None:
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
+    points, targets = labelled_points(count=400)
+    reference = LinearDiscriminantAnalysis(solver="lsqr", priors=np.full(4, 0.25)).fit(points.numpy(), targets.numpy())
+    found = spectrum_of(points, targets, 4)
+    close(found.class_means(), reference.means_, 1e-8)
+    weights, bias = Mahalanobis()._classifier(found, points, targets)
+    assert (predicted(points, weights, bias).numpy() == reference.predict(points.numpy())).mean() > 0.99
+    wanted = torch.from_numpy(reference.decision_function(points.numpy()))
+    scores = points @ weights.T + bias
+    close((scores - scores.mean(1, keepdim=True)).softmax(1), (wanted - wanted.mean(1, keepdim=True)).softmax(1), 0.05)
+
+
+def test_nearest_means_are_nearest() -> None:
+    points, targets = labelled_points()
+    found = spectrum_of(points, targets, 4)
+    weights, bias = Mahalanobis(covariance="identity")._classifier(found, points, targets)
+    means = torch.stack([points[targets == each].mean(0) for each in range(4)])
+    assert torch.equal(predicted(points, weights, bias), torch.cdist(points, means).argmin(1))
+    distances = torch.cdist(points, means) ** 2
+    scores = (
+        points @ gaussian_classifier(means, torch.eye(12).double())[0].T
+        + gaussian_classifier(means, torch.eye(12).double())[1]
+    )
+    close(scores - scores[:, :1], -0.5 * (distances - distances[:, :1]), 1e-7)
+
+
+def test_a_robust_mean_stays_where_most_are() -> None:
+    points, targets = labelled_points(count=800, width=3)
+    moved = points.clone()
+    moved[:100] += 100
+    plain = spectrum_of(moved, targets, 4).class_means()
+    robust, _ = robust_moments(moved, targets, plain)
+    right = torch.stack([points[targets == each].mean(0) for each in range(4)])
+    assert (robust - right).norm(dim=1).max() < 0.5 < (plain - right).norm(dim=1).min()
+
+
+def test_too_few_examples_for_a_robust_covariance_are_named() -> None:
+    points, targets = labelled_points(count=30)
+    with pytest.raises(UserError, match=r"class \d has \d+ examples, too few for a robust covariance of 12 dimensions"):
+        robust_moments(points, targets, torch.zeros(4, 12).double())
+
+
+# In a run
+
+
+def test_what_a_classifier_is_worth_by_hand() -> None:
+    clean, observed = np.array([0, 0, 1, 1, -1]), np.array([0, 1, 1, 0, 0])
+    states = np.array([0, 1, 0, 1, 2], dtype=np.int8)
+    found = judge_classifier(
+        np.array([0, 0, 1, 0, 0]),
+        np.array([1, 1]),
+        np.array([0, 1]),
+        clean,
+        observed,
+        np.array([1, 0]),
+        np.array([0, 0]),
+        states,
+    )
+    assert found.test_accuracy == 0.5
+    assert found.noisy_val_accuracy == 0.5
+    assert found.clean_accuracy == 3 / 4
+    assert found.noisy_accuracy == 4 / 5
+    assert found.memorised == 2 / 3
+    assert found.recovered == 1 / 2
+
+
+def test_signal_and_noise_of_labels_by_hand() -> None:
+    signal, noise = label_directions(np.array([0, 0, 1, -1]), np.array([0, 1, 1, 1]), 2)
+    np.testing.assert_allclose(signal, [[1 / 3, -1 / 3], [1 / 3, -1 / 3], [-2 / 3, 2 / 3], [0, 0]])
+    np.testing.assert_allclose(noise, [[0.5, -0.5], [-0.5, 0.5], [0, 0], [0, 0]])
+
+
+def test_a_full_rank_head_is_the_trained_classifier(tmp_path: Path) -> None:
+    recorder = train_toy(prepared_toy({"name": "spectral_truncation", "mode": "head", "rank": 128}), tmp_path)
+    before, after = recorder.rows[-2], recorder.rows[-1]
+    assert (before.stage, after.stage) == ("train", "refine")
+    assert after.test_score == before.test_score
+    assert after.test_loss == pytest.approx(before.test_loss, abs=1e-5)
+
+
+def test_a_probe_is_recorded_and_drawn_and_changes_no_weight(tmp_path: Path) -> None:
+    stack = {"name": "spectral_truncation", "rank": 15}
+    plain = train_toy(prepared_toy(stack), tmp_path / "plain")
+    probed = train_toy(prepared_toy({**stack, "probe_epochs": [0, 1]}), tmp_path / "probed")
+    assert plain.record({}).weights_sha256 == probed.record({}).weights_sha256
+    assert [row.epochs for row in plain.probes] == [3]
+    assert [row.epochs for row in probed.probes] == [0, 1, 3]
+    end = probed.probes[-1]
+    assert set(end.others) == {
+        "full_rank_ridge", "nearest_class_mean", "random_projection", "rest_of_components", "untrained_ridge",
+        "untrained_truncated",
+    }  # fmt: skip
+    at_rank = dict(zip(end.places, end.judged, strict=True))[15]
+    assert at_rank.test_accuracy == probed.rows[-1].test_score
+    assert end.noise_energy is not None
+    assert end.noise_energy == sorted(end.noise_energy)
+    record = probed.record({})
+    assert type(record).from_dict(record.as_dict()).probes == probed.probes
+    probed.write(record, tmp_path / "files")
+    assert (tmp_path / "files" / "probe_spectral_truncation.png").stat().st_size > 20_000
+
+
+@pytest.mark.parametrize(
+    ("stack", "message"),
+    [
+        ({"name": "spectral_truncation", "rank": 129}, "have 128 dimensions, but 129 shall be kept"),
+        ({"name": "spectral_truncation", "mode": "head", "features": "untrained"}, "untrained network knows nothing"),
+        ({"name": "spectral_truncation", "probe_epochs": [1, 9]}, r"from 0 to 3, but got \[9\]"),
+        ({"name": "mahalanobis", "rank": 129}, "have 128 dimensions, but 129 are asked for"),
+        ({"name": "mahalanobis"}, "120 examples cannot show the covariance of 128 dimensions"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused_before_training(stack: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        prepared_toy(stack)
+
+
+def test_a_rank_cannot_be_chosen_without_a_validation_split(tmp_path: Path) -> None:
+    import dataclasses
+
+    dataset = toy_dataset()
+    empty = dataclasses.replace(dataset.validation, **{
+        name: getattr(dataset.validation, name)[:0] for name in ("inputs", "targets", "index")
+    })  # fmt: skip
+    dataset = dataclasses.replace(dataset, validation=empty)
+    run = prepared_toy("spectral_truncation", dataset, toy_labels(dataset))
+    with pytest.raises(UserError, match="chosen on the noisy validation split, but there is none"):
+        train_toy(run, tmp_path)
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_replaced_classifier_is_the_one_given(bias: bool) -> None:
+    network = torch.nn.Sequential(torch.nn.Linear(3, 2, bias=bias))
+    replace_classifier(network, torch.ones(2, 3), torch.ones(2))
+    assert torch.equal(network(torch.ones(1, 3)), torch.full((1, 2), 4.0))

@@ -1,0 +1,69 @@
+"""One run on two processes comes to what one process comes to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from noisybench.config.spec import Budget
+from noisybench.errors import RunFailed, UserError
+from noisybench.runs.preparation import prepare
+from noisybench.runs.recorder import Recorder
+from noisybench.training.batch import Batch
+from tests.helpers import toy_spec, train_toy
+
+SMALL = {
+    "dataset": {"name": "digits", "train_size": 203, "test_size": 100},
+    "noise": {"name": "pair_flip", "rate": 0.3},
+}
+
+
+def trained(stack: Any, folder: Path, stop_after: int | None = None, **budget: Any) -> Recorder:
+    spec = toy_spec(stack, **SMALL, budget={"network": "mlp:32", "epochs": 4, "batch_size": 50, **budget})
+    return train_toy(prepare(spec), folder, stop_after)
+
+
+def test_per_example_state_is_right_across_processes(tmp_path: Path) -> None:
+    alone = trained("elr", tmp_path / "one")
+    both = trained("elr", tmp_path / "two", devices=2)
+    assert both.complete
+    for one, two in zip(alone.rows, both.rows, strict=True):
+        assert one.train_loss == pytest.approx(two.train_loss, rel=1e-4)
+        assert one.test_score == pytest.approx(two.test_score, abs=0.011)
+    np.testing.assert_allclose(both.judge.samples().belief, alone.judge.samples().belief, atol=1e-3)
+    for name, weights in alone._final["weights"].items():
+        torch.testing.assert_close(both._final["weights"][name], weights, rtol=1e-3, atol=1e-4)
+    assert both.prepared.spec.identity != alone.prepared.spec.identity, "sums are not the same to the bit"
+
+
+def test_two_processes_stop_and_go_on_together(tmp_path: Path) -> None:
+    whole = trained("elr", tmp_path / "whole", devices=2)
+    assert not trained("elr", tmp_path / "parts", devices=2, stop_after=2).complete
+    parts = trained("elr", tmp_path / "parts", devices=2)
+    assert parts.record({}).weights_sha256 == whole.record({}).weights_sha256
+
+
+def test_a_batch_is_shared_by_whole_images() -> None:
+    batch = Batch(
+        {"weak": torch.arange(5.0).view(5, 1, 1, 1)}, torch.arange(20), torch.arange(20), 3, valid=torch.ones(20)
+    )
+    parts = [batch.share(rank, 2) for rank in range(2)]
+    assert [len(each.inputs) for each in parts] == [2, 3]
+    assert torch.cat([each.index for each in parts]).tolist() == list(range(20))
+    assert [each.labelled for each in parts] == [8, 12]
+
+
+def test_what_trains_on_one_device_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"budget\.devices: co_teaching trains on one device alone"):
+        prepare(toy_spec("co_teaching", **SMALL, budget={"devices": 2}))
+    with pytest.raises(RunFailed, match="batch normalisation is shared among GPUs"):
+        trained("cross_entropy", tmp_path, devices=2, network="mlp:32n")
+
+
+def test_one_device_leaves_no_trace_in_a_budget() -> None:
+    assert "devices" not in Budget().identity()
+    assert Budget(devices=2).identity()["devices"] == 2

@@ -1,0 +1,243 @@
+"""Whole runs against real stores: embedded, a real server, and servers that go away."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+import torch
+
+from noisybench.errors import RunFailed, StoreAway, UserError
+from noisybench.evaluation.metrics import detect
+from noisybench.records.schema import RunRecord
+from noisybench.runs import runner
+from noisybench.tracking.store import Store
+from tests.helpers import facts, prepared_toy, toy_spec, train_toy
+from tests.tracking_server import Server
+
+SMALL = {
+    "dataset": {"name": "digits", "train_size": 200, "test_size": 100},
+    "noise": {"name": "pair_flip", "rate": 0.3},
+}
+
+
+def execute(spec: Any, store: Store, stop_after: int | None = None) -> str:
+    told: list[Any] = []
+    return runner.execute(
+        spec,
+        store,
+        lambda kind, data: told.append(data),
+        lambda: stop_after is not None and len(told) >= stop_after,
+    )
+
+
+def only_record(store: Store) -> RunRecord:
+    (record,) = store.records()
+    return record
+
+
+def test_a_run_leaves_all_its_facts(store: Store) -> None:
+    spec = toy_spec("elr", **SMALL, execution={"save_weights": True})
+    assert execute(spec, store) == "finished"
+    record = only_record(store)
+    assert record.identity == spec.identity
+    assert store.finished() == {spec.identity: record.run_id}
+
+    run = store.client.get_run(record.run_id)
+    assert run.data.params["noise.rate"] == "0.3"
+    assert run.data.params["mitigations.elr.beta"] == "0.7"
+    for tag in (
+        "identity",
+        "label_set",
+        "budget",
+        "stack",
+        "knowledge",
+        "env.torch",
+        "env.device",
+        "env.commit",
+    ):
+        assert f"noisybench.{tag}" in run.data.tags, tag
+    history = store.client.get_metric_history(record.run_id, "test_accuracy")
+    assert [(point.step, point.value) for point in history] == [(row.epoch, row.test_score) for row in record.rows]
+    assert run.data.metrics["rule/last"] == record.rows[-1].test_score
+
+    folder = Path(run.info.artifact_uri.removeprefix("file://"))
+    assert {path.name for path in folder.iterdir()} == {
+        "record.json", "spec.json", "manifest.json", "samples.parquet", "predictions.parquet", "validation.parquet",
+        "curves.png", "weights.pt",
+    }  # fmt: skip
+    assert json.loads((folder / "manifest.json").read_text())["sha256"] == record.label_set
+    assert json.loads((folder / "spec.json").read_text()) == spec.as_dict()
+    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
+    samples = pandas.read_parquet(folder / "samples.parquet")
+    assert list(samples.columns) == ["index", "observed", "clean", "belief", "prediction", "correction"]
+    again = detect(samples["belief"].to_numpy(), (samples["observed"] != samples["clean"]).to_numpy())
+    assert again == record.detection, "detection follows from the recorded samples"
+    held_out = pandas.read_parquet(folder / "validation.parquet")
+    for place, row in enumerate(record.rows):
+        predicted = held_out["by_epoch"].map(lambda rows, place=place: rows[place])
+        assert (predicted == held_out["observed"]).mean() == row.noisy_val_score
+    predictions = pandas.read_parquet(folder / "predictions.parquet")
+    by_epoch = pandas.DataFrame(predictions["by_epoch"].to_list())
+    scored = [(by_epoch[epoch] == predictions["target"]).mean() for epoch in by_epoch]
+    assert scored == pytest.approx([row.test_score for row in record.rows]), "accuracies follow from the predictions"
+    assert not spec.folder().exists(), "nothing is left in the workspace"
+
+
+def test_an_interrupted_run_goes_on_in_the_same_tracked_run(store: Store) -> None:
+    spec = toy_spec("co_teaching", **SMALL)
+    assert execute(spec, store, stop_after=1) == "stopped"
+    (run,) = store.client.search_runs([store.experiment])
+    assert run.info.status == "KILLED"
+    assert execute(spec, store) == "finished"
+    record = only_record(store)
+    assert record.run_id == run.info.run_id
+    assert len(store.client.get_metric_history(record.run_id, "test_accuracy")) == 3, "nothing lost or doubled"
+
+
+@pytest.mark.parametrize("stack", ["elr", "co_teaching"])
+def test_a_run_killed_after_its_last_checkpoint_is_recorded_without_training_again(stack: str, tmp_path: Path) -> None:
+    values = {"name": stack, **({"forget_rate": 0.2} if stack == "co_teaching" else {})}
+    first = train_toy(prepared_toy(values), tmp_path)
+    assert (tmp_path / "checkpoint.ckpt").is_file()
+    again = train_toy(prepared_toy(values), tmp_path)
+    assert again.complete
+    assert facts(again.rows) == facts(first.rows)
+    assert again.record({}).weights_sha256 == first.record({}).weights_sha256
+    again.write(again.record({}), tmp_path / "facts")
+
+
+def test_a_failing_run_is_recorded_as_failed(store: Store) -> None:
+    spec = toy_spec("cross_entropy", **SMALL, budget={"learning_rate": 1e18})
+    with pytest.raises(RunFailed, match="the training loss became"):
+        execute(spec, store)
+    (run,) = store.client.search_runs([store.experiment])
+    assert run.info.status == "FAILED"
+    assert "lower budget.learning_rate" in run.data.tags["noisybench.error"]
+    assert spec.identity in store.failed()
+
+
+def test_rows_sent_twice_are_stored_once(store: Store) -> None:
+    execute(toy_spec(**SMALL), store)
+    record = only_record(store)
+    store.log_rows(record.run_id, record.rows)
+    store.log_rows(record.run_id, record.rows)
+    assert len(store.client.get_metric_history(record.run_id, "test_loss")) == 3
+
+
+def test_a_damaged_record_is_named(store: Store) -> None:
+    execute(toy_spec(**SMALL), store)
+    run_id = only_record(store).run_id
+    (next(Path("mlartifacts").rglob("record.json"))).write_text("{")
+    with pytest.raises(UserError, match=f"the record of run {run_id} .* cannot be read"):
+        store.records()
+
+
+def test_what_is_too_large_for_a_record_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    execute(toy_spec(**SMALL), store)
+    monkeypatch.setattr("noisybench.tracking.store.LARGEST_RECORD", 1000)
+    with pytest.raises(UserError, match="bytes are too many for a record"):
+        store.records()
+
+
+def test_runs_are_listed_alike_from_tables_and_by_mlflows_search(store: Store) -> None:
+    for seed in range(3):
+        execute(toy_spec(**SMALL, seed=seed), store)
+    deleted = store.tracked("FINISHED")[0]
+    store.client.delete_run(deleted.run_id)
+    found = store.tracked("FINISHED")
+    assert len(found) == 2
+    assert found == store._searched("FINISHED")
+    assert {"identity", "label_set", "budget", "stack"} <= set(found[0].tags)
+
+
+def test_a_run_deleted_from_the_store_begins_anew(store: Store) -> None:
+    spec = toy_spec(**SMALL)
+    assert execute(spec, store, stop_after=1) == "stopped"
+    (run,) = store.client.search_runs([store.experiment])
+    store.client.delete_run(run.info.run_id)
+    assert execute(spec, store) == "finished"
+    assert only_record(store).run_id != run.info.run_id
+    assert len(store.client.get_metric_history(only_record(store).run_id, "test_accuracy")) == 3
+
+
+def test_the_same_run_is_not_trained_by_two(store: Store) -> None:
+    spec = toy_spec(**SMALL)
+    with runner._alone(spec.folder(), lambda: False) as ours:
+        assert ours
+        assert runner.execute(spec, store, lambda kind, data: None, lambda: True) == "stopped", "it waits for the other"
+        waiting = threading.Thread(target=execute, args=(spec, store))
+        waiting.start()
+        waiting.join(1)
+        assert waiting.is_alive()
+    waiting.join()
+    assert execute(spec, store) == "finished", "by the other, so that nothing is left to train"
+    assert len(store.records()) == 1
+
+
+def test_system_metrics_are_sampled(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
+    spec = toy_spec(**SMALL, budget={"epochs": 12}, execution={"system_metrics": True})
+    execute(spec, store)
+    assert any(name.startswith("system/cpu") for name in store.client.get_run(only_record(store).run_id).data.metrics)
+
+
+@pytest.mark.parametrize(
+    ("uri", "message"),
+    [
+        ("sqlite:////proc/nowhere/mlflow.db", "cannot be written"),
+        ("http://127.0.0.1:9", "does not answer"),
+        ("./mlruns", "no longer writes file stores"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_refused_at_once(uri: str, message: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(UserError, match=message):
+        Store(uri).check()
+    assert time.monotonic() - start < 30, "the refusal must not wait for retries"
+
+
+def test_a_real_server_and_its_absence(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tracked over HTTP; when the server dies in the middle, training ends, and the records follow without training."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    store = Store()
+    store.check()
+    first = toy_spec("gce", **SMALL)
+    assert execute(first, store) == "finished"
+    assert facts(only_record(store).rows)[-1]["epoch"] == 2
+
+    second = toy_spec("elr", **SMALL)
+    epochs: list[int] = []
+
+    def report(kind: str, data: dict[str, Any]) -> None:
+        epochs.append(data["epoch"])
+        if data["epoch"] == 1:
+            server.stop()
+
+    with pytest.raises(StoreAway, match="training is done, but the store does not take the records"):
+        runner.execute(second, store, report, lambda: False)
+    assert epochs == [0, 1, 2]
+    kept = json.loads((second.folder() / "facts" / "record.json").read_text())
+
+    server.start()
+    monkeypatch.setattr(runner, "train", lambda *_: pytest.fail("trained again"))
+    assert execute(second, Store()) == "finished"
+    found = {record.identity: record for record in Store().records()}
+    assert found[second.identity].weights_sha256 == kept["weights_sha256"]
+    assert len(Store().client.get_metric_history(found[second.identity].run_id, "test_accuracy")) == 3
+
+
+def test_a_checkpoint_of_an_earlier_version_is_named_and_not_taken_up_in_part(tmp_path: Path) -> None:
+    train_toy(prepared_toy("elr"), tmp_path, stop_after=1)
+    checkpoint = tmp_path / "checkpoint.ckpt"
+    content = torch.load(checkpoint, weights_only=False)
+    del content["mitigations"]
+    torch.save(content, checkpoint)
+    with pytest.raises(RunFailed, match="of an earlier version; delete its folder"):
+        train_toy(prepared_toy("elr"), tmp_path)

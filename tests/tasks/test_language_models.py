@@ -1,0 +1,226 @@
+"""Pre-trained language models that read tokens of their own; small random ones, built here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from noisybench.config.resolve import resolve
+from noisybench.data.targets import IGNORED
+from noisybench.data.traces.machine import Machine
+from noisybench.errors import UserError
+from noisybench.networks import build_network
+from noisybench.runs.preparation import prepare
+from noisybench.tasks._readers import NO_LABEL, TokenReader
+from noisybench.tasks.chain_of_thought import ChainOfThought
+from noisybench.training.batch import Planned
+from noisybench.training.stack import Stack
+from tests.data.traces.test_traces import training_set
+from tests.helpers import prepared_toy, toy_labels, toy_spec, toy_traces, train_toy
+
+TOKENS = ["<end>", *"0123456789+=:;#$", "0=", "#0", "+0", ";1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of two layers with random weights; its tokenizer joins some pairs of characters."""
+    tokenizers, transformers = pytest.importorskip("tokenizers"), pytest.importorskip("transformers")
+    place = tmp_path_factory.mktemp("model")
+    merges = [(each[0], each[1]) for each in TOKENS if len(each) == 2]
+    made = tokenizers.Tokenizer(tokenizers.models.BPE({each: n for n, each in enumerate(TOKENS)}, merges))
+    made.decoder = tokenizers.decoders.Fuse()
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>")
+    fast.save_pretrained(place)
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(
+        vocab_size=len(TOKENS), n_positions=64, n_embd=32, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    )  # fmt: skip
+    transformers.GPT2LMHeadModel(config).save_pretrained(place)
+    return place
+
+
+def task_of(folder: Path, dataset: Any) -> Any:
+    spec = toy_spec(task="chain_of_thought", budget={"network": f"huggingface:{folder}"})
+    task = ChainOfThought(spec.budget, 0, training_set(dataset), Stack([]))
+    task.on_train_epoch_start()
+    return task
+
+
+def test_tokens_are_characters_again(folder: Path) -> None:
+    dataset = toy_traces()
+    assert dataset.traces is not None
+    reader = TokenReader(dataset.traces, build_network(f"huggingface:{folder}", 1, 1))
+    texts = ["7+5+0=12;4+0+1=05#052$", "#1$", "7+5+0=12"]
+    characters = torch.from_numpy(dataset.traces.encode(texts, 30))
+    labels, places = reader.labels(characters)
+    assert reader.texts(labels) == texts
+    assert TOKENS[int(labels[0, 2])] == "+0" or "+0" in [TOKENS[int(each)] for each in labels[0] if each != NO_LABEL]
+    spread = reader.spread(places, characters, places)
+    for row, text in enumerate(texts):
+        for place in range(len(text)):
+            begin = int(spread[row, place])
+            assert begin <= place < begin + 2, "each character has the value of the token that it belongs to"
+            assert begin in places[row][labels[row] != NO_LABEL].tolist()
+
+
+def test_padding_and_a_cache_change_nothing(folder: Path) -> None:
+    network: Any = build_network(f"huggingface:{folder}", 1, 1).eval()
+    given = torch.randint(1, 17, (2, 9))
+    padded = torch.cat([torch.full((2, 3), network.padding), given], 1)
+    whole = network(given)
+    torch.testing.assert_close(network(padded, padded=True)[:, 3:], whole, rtol=1e-4, atol=1e-5)
+    cache = network.start()
+    parts = [
+        network(padded[:, :6], cache=cache),
+        *(network(padded[:, each : each + 1], cache=cache) for each in range(6, 12)),
+    ]
+    torch.testing.assert_close(torch.cat(parts, 1)[:, 3:], whole, rtol=1e-4, atol=1e-5)
+
+
+def test_the_loss_is_that_of_the_library(folder: Path) -> None:
+    dataset = toy_traces()
+    task = task_of(folder, dataset)
+    task.networks.eval()
+    (batch,) = task.batches([Planned(torch.arange(6))])
+    reading = batch.inputs
+    labels = torch.full_like(reading.tokens, -100)
+    labels = torch.cat([labels, torch.full((6, 1), -100)], 1)
+    wanted_labels = batch.observed.masked_fill(~batch.valid, -100).view(6, -1)
+    labels[:, reading.columns :] = wanted_labels
+    tokens = torch.cat([reading.tokens, wanted_labels[:, -1:].clamp_min(0)], 1)
+    shown = tokens != task.reader.padding
+    wanted = (
+        task.networks[0]
+        .model(
+            input_ids=tokens.masked_fill(~shown, 0),
+            attention_mask=shown.long(),
+            position_ids=(shown.long().cumsum(1) - 1).clamp_min(0),
+            labels=labels,
+        )
+        .loss
+    )
+    torch.testing.assert_close(task.mean_loss(task.plain_objective(batch), batch), wanted, rtol=1e-4, atol=1e-5)
+    assert (batch.index[batch.valid] < task.training_set.labels).all()
+
+
+@pytest.mark.parametrize("stack", ["cross_entropy", "lora", "co_teaching"])
+def test_models_are_tuned(folder: Path, tmp_path: Path, stack: str) -> None:
+    dataset = toy_traces()
+    run = prepared_toy(
+        stack, dataset, toy_labels(dataset), task="chain_of_thought",
+        budget={"network": f"huggingface:{folder}", "epochs": 2, "learning_rate": 0.01},
+    )  # fmt: skip
+    recorder = train_toy(run, tmp_path)
+    first, last = recorder.rows[0], recorder.rows[-1]
+    assert last.train_loss < first.train_loss
+    record = recorder.record({})
+    recorder.write(record, tmp_path)
+    samples = recorder.judge.samples()
+    assert ((samples.belief > 0) == (samples.observed != IGNORED)).mean() > 0.99
+    if stack == "lora":
+        whole = sum(each.numel() for each in build_network(f"huggingface:{folder}", 1, 1).parameters())
+        assert record.cost.parameters < whole / 2
+
+
+def test_a_short_context_is_refused_with_the_length_that_is_needed(folder: Path) -> None:
+    from tests.data.traces.test_traces import traces
+
+    spec = toy_spec(task="chain_of_thought", budget={"network": f"huggingface:{folder}"})
+    dataset = traces(program="max", width=3, count=15, train_problems=20, validation_problems=5, test_problems=5)
+    with pytest.raises(UserError, match=r"needs a context of \d+ tokens with its prompt, but .* has 64"):
+        prepare(spec, dataset, toy_labels(dataset))
+
+
+# Prompting
+
+
+class Scripted(torch.nn.Module):
+    """Reads bytes, and writes the right trace of the last question; it counts how many traces it was shown."""
+
+    context, size, padding, end = 4096, 256, 256, 0
+
+    def __init__(self, tokenizer: Any, form: Any) -> None:
+        super().__init__()
+        self.tokenizer, self.form = tokenizer, form
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+        self.seen: list[str] = []
+
+    def start(self) -> dict[str, Any]:
+        return {}
+
+    def forward(self, tokens: torch.Tensor, first: int = 0, padded: bool = False, cache: Any = None) -> torch.Tensor:
+        if cache is not None:
+            cache["tokens"] = tokens = torch.cat([*([cache["tokens"]] if cache else []), tokens], 1)
+        scores = torch.zeros(*tokens.shape, self.size)
+        for row, ids in enumerate(tokens.tolist()):
+            text = self.tokenizer.decode([each for each in ids if each != self.padding])
+            self.seen.append(text)
+            question, _, written = text.rpartition("Q: ")[2].partition("\nA: ")
+            wanted = self.form.rerun(question, "", Machine()).removesuffix("$") + "\n\n"
+            scores[row, -1, self.tokenizer(wanted[len(written) : len(written) + 1] or "\n")["input_ids"][0]] = 9.0
+        return scores
+
+
+@pytest.fixture
+def by_bytes() -> Any:
+    tokenizers, transformers = pytest.importorskip("tokenizers"), pytest.importorskip("transformers")
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    made = tokenizers.Tokenizer(tokenizers.models.BPE({each: n for n, each in enumerate(alphabet)}, []))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    made.decoder = tokenizers.decoders.ByteLevel()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, eos_token=alphabet[0])
+
+
+def test_noisy_traces_are_shown_and_the_answer_is_read(
+    by_bytes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = toy_traces(40)
+    labels = toy_labels(dataset)
+    network = Scripted(by_bytes, dataset.traces)
+    for place in ("noisybench.tasks._trace_task", "noisybench.networks"):
+        monkeypatch.setattr(f"{place}.build_network", lambda *names: network)
+    spec = {
+        "task": {"name": "prompting", "shots": 3, "instruction": "Add."},
+        "dataset": "traced_integers",
+        "mitigations": "cross_entropy",
+        "budget": {"network": "huggingface:scripted", "epochs": 1},
+        "execution": {"system_metrics": False, "device": "cpu"},
+    }
+    run = prepare(resolve(spec), dataset, labels)
+    recorder = train_toy(run, tmp_path)
+    assert recorder.rows[-1].test_score == 1.0
+    assert recorder.rows[-1].facts["right_steps"] == 1.0
+    shown = network.seen[-1].rpartition("Q: ")[0]
+    assert shown.startswith("Add.\n\nQ: ")
+    assert shown.count("Q: ") == 3
+    assert dataset.traces is not None
+    observed = {each.removesuffix("$") for each in dataset.traces.decode(labels.train)}
+    assert {each.partition("\nA: ")[2] for each in shown.removeprefix("Add.\n\n").split("\n\n") if each} <= observed
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"budget": {"network": "decoder:16x1", "epochs": 1}}, "prompting needs a pre-trained model"),
+        ({"budget": {"network": "decoder:16x1", "epochs": 2}}, "prompting trains nothing; set it to 1"),
+        ({"mitigations": "gce", "budget": {"network": "decoder:16x1", "epochs": 1}}, "changes how a model is trained"),
+    ],
+)
+def test_prompts_that_cannot_work_are_refused(fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        prepare(
+            resolve({"task": "prompting", "dataset": "traced_integers", **fields}),
+            toy_traces(),
+            toy_labels(toy_traces()),
+        )
+
+
+def test_too_many_shots_are_refused(folder: Path) -> None:
+    spec = {"task": {"name": "prompting", "shots": 6}, "dataset": "traced_integers"}
+    budget = {"network": f"huggingface:{folder}", "epochs": 1}
+    with pytest.raises(UserError, match=r"6 of the longest traces and a problem need a context of \d+ tokens"):
+        prepare(resolve({**spec, "budget": budget}), toy_traces(), toy_labels(toy_traces()))

@@ -1,0 +1,293 @@
+"""Tuning of pre-trained networks: regularisers by hand, what stays frozen, shifted tests, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from noisybench.config.registry import find
+from noisybench.errors import UserError
+from noisybench.mitigations.lora import adaptable
+from noisybench.networks import build_network, published_weights
+from noisybench.nn.frozen import Frozen, Tuned, on_frozen, split_network
+from noisybench.runs.preparation import prepare
+from tests.helpers import TRANSFER, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
+
+# Regularisers
+
+
+@pytest.mark.parametrize("name", ["linear_probe", "nmtune", "lora"])
+def test_the_backbone_stays_as_it_was_trained(name: str, tmp_path: Path) -> None:
+    """One with batch normalisation, whose statistics must not move either."""
+    run = prepared_toy(name, budget={"network": "mlp:16n-8"})
+    recorder = train_toy(run, tmp_path)
+    pretrained = torch.load(next((tmp_path / "auxiliary").glob("*.pt")), weights_only=True)["result"]
+    found = {key: value for key, value in recorder._final["weights"].items() if "lora" not in key}
+    assert len(pretrained) > 8
+    for key, value in pretrained.items():
+        if key == "observed_accuracy":
+            continue
+        own = [each for place, each in found.items() if place.replace(".base_layer", "").endswith(f"backbone.{key}")]
+        assert len(own) == 1
+        assert torch.equal(own[0], value), key
+
+
+def test_full_tuning_changes_the_backbone(tmp_path: Path) -> None:
+    recorder = train_toy(prepared_toy("full_tuning", budget={"network": "mlp:16n-8"}), tmp_path)
+    pretrained = torch.load(next((tmp_path / "auxiliary").glob("*.pt")), weights_only=True)["result"]
+    found = recorder._final["weights"]
+    own = next(each for key, each in found.items() if key.endswith("hidden1.weight"))
+    assert not torch.equal(own, pretrained["hidden1.weight"])
+
+
+def test_frozen_features_that_are_known_give_what_images_give(tmp_path: Path) -> None:
+    recorder = train_toy(prepared_toy("linear_probe"), tmp_path)
+    network = on_frozen(build_network("small_cnn", 10, 1), lambda width: nn.Identity())
+    network.load_state_dict({k.removeprefix("0."): v for k, v in recorder._final["weights"].items()})
+    images = toy_dataset().train.inputs
+    mean, deviation = images.mean(), images.astype(np.float64).std()
+    normalised = torch.from_numpy(((images - mean) / deviation).astype(np.float32))
+    with torch.no_grad():
+        scores = network.eval()(normalised).softmax(1)
+    assert (scores.argmax(1).numpy() == recorder.judge.samples().prediction).all()
+    features = network.backbone(normalised)
+    assert torch.equal(network.backbone(features), features)
+
+
+def test_heads_serve_losses_against_downstream_noise(tmp_path: Path) -> None:
+    recorder = train_toy(prepared_toy(["elr", "nmtune"], task=TRANSFER), tmp_path)
+    assert recorder.complete
+    assert recorder.rows[-1].memorised is not None
+
+
+def test_every_network_of_several_is_regularised(tmp_path: Path) -> None:
+    for stack in (["co_teaching", "nmtune"], ["ensemble", "nmtune"]):
+        run = prepared_toy(stack, task=TRANSFER)
+        heads = train_toy(run, tmp_path / stack[0])._final["weights"]
+        strong = prepared_toy([stack[0], {"name": "nmtune", "strength": 0.5}], task=TRANSFER)
+        others = train_toy(strong, tmp_path / f"{stack[0]} strong")._final["weights"]
+        for number in (0, 1):
+            name = f"{number}.head.layers.0.weight"
+            assert not torch.equal(heads[name], others[name])
+
+
+def test_a_backbone_has_its_initial_weights_once() -> None:
+    with pytest.raises(
+        UserError, match="simclr: it gives the networks their initial weights, but those of the backbone"
+    ):
+        prepared_toy(["simclr", "linear_probe"], task=TRANSFER)
+
+
+def test_scores_of_examples_come_from_networks_with_the_same_head(tmp_path: Path) -> None:
+    stack = [{"name": "el2n", "members": 2, "epochs": 1, "keep": 0.8, "per_class": True}, "linear_probe"]
+    recorder = train_toy(prepared_toy(stack, task=TRANSFER), tmp_path)
+    assert recorder.rows[0].facts["kept"] == 0.75  # 9 of the 12 of each class
+    titles = [charge.title.split(" · ")[0] for charge in recorder.charges]
+    assert titles == ["pre-training", "early scores"]
+
+
+@pytest.mark.parametrize("name", ["small_cnn", "features", "resnet8_cifar_stem", "mlp:16n-8", "timm:resnet10t"])
+def test_a_network_splits_into_backbone_and_classifier(name: str) -> None:
+    network = build_network(name, 5, 3).eval()
+    backbone, last = split_network(network)
+    images = torch.rand(2, 3, 32, 32)
+    torch.testing.assert_close(last(backbone.eval()(images).flatten(1)), network(images))
+    assert not any(isinstance(each, nn.Linear) and each.out_features == 5 for each in backbone.modules())
+    assert Tuned(Frozen(backbone), nn.Identity(), last)(images).shape == (2, 5)
+
+
+def test_low_rank_changes_start_at_nothing() -> None:
+    torch.manual_seed(0)
+    network = build_network("small_cnn", 10, 1).eval()
+    lora = find("mitigations", "lora").load()(rank=2)
+    backbone, images = split_network(network)[0].eval(), torch.rand(3, 1, 8, 8)
+    adapted = lora.adapt(network)
+    torch.testing.assert_close(adapted.backbone(images), backbone(images).flatten(1))
+    trained = {key for key, each in adapted.named_parameters() if each.requires_grad}
+    assert trained
+    assert all("lora_" in key or key.startswith("classifier.") for key in trained)
+    assert adaptable(backbone) == ["0", "4"]
+
+
+# Spectra and shifted tests
+
+
+def test_flatness_is_recorded_for_every_head(tmp_path: Path) -> None:
+    head = train_toy(prepared_toy("mlp_probe"), tmp_path / "head").rows
+    whole = train_toy(prepared_toy("full_tuning"), tmp_path / "whole").rows
+    names = ("singular_value_entropy", "largest_singular_value_ratio")
+    for name in names:
+        assert head[-1].facts[f"classifier_input.{name}"] > 0
+        assert head[-1].facts[f"backbone.{name}"] > 0
+        assert whole[-1].facts[f"classifier_input.{name}"] > 0
+        assert f"backbone.{name}" not in whole[-1].facts
+        assert f"backbone.{name}" not in head[0].facts, "only at the end"
+    assert 0 < head[-1].facts["pretraining_accuracy"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ({}, "give one source of the backbone's weights .* but there is none"),
+        ({"checkpoint": "x.pt", "published": True}, "but there are checkpoint, published"),
+        ({"checkpoint": "absent.pt"}, "task.checkpoint: absent.pt: there is no such file"),
+        ({"pretraining": {"noises": "clean"}}, "task.pretraining.noises: it has dataset, noise, budget, seed alone"),
+        ({"pretraining": {"budget": {"network": "mlp:8"}}}, "its network is that of the run, small_cnn"),
+        ({"pretraining": {"noise": {"name": "symmetric_exclusiv"}}}, "task.pretraining.noise: unknown noise model"),
+        ({"pretraining": {"budget": {"epochs": 0}}}, "task.pretraining.budget.epochs"),
+    ],
+)
+def test_backbones_that_cannot_be_had_are_refused(task: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        prepared_toy("linear_probe", task={"name": "transfer", **task})
+
+
+def test_a_file_whose_names_do_not_match_is_refused(tmp_path: Path) -> None:
+    torch.save({"conv.weight": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(
+        UserError, match=r"task.checkpoint: .*other.pt does not fit the network: 10 of 10 weights are missing"
+    ):
+        prepared_toy("linear_probe", task={"name": "transfer", "checkpoint": str(tmp_path / "other.pt")})
+    network = build_network("small_cnn", 7, 1)
+    torch.save({f"module.{k}": v for k, v in network.state_dict().items()}, tmp_path / "own.pt")
+    task = {"name": "transfer", "checkpoint": str(tmp_path / "own.pt"), "backbone": "mine"}
+    recorder = train_toy(prepared_toy("linear_probe", task=task), tmp_path / "run")
+    found = recorder._final["weights"]["0.backbone.backbone.0.weight"]
+    assert torch.equal(found, network.state_dict()["0.weight"])
+    assert recorder.record({}).task.startswith("transfer(checkpoint=")
+
+
+def test_weights_that_nobody_published_are_refused() -> None:
+    with pytest.raises(UserError, match="nobody has published weights of `small_cnn`"):
+        published_weights("small_cnn", {})
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_published_weights_fit_gray_and_colour(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As fetched for colour images; the repetition of gray ones in front has no weights to fetch."""
+    from noisybench.networks import torchvision as family
+    from noisybench.nn.features import backbone_weights
+
+    colour = build_network("torchvision:resnet18", 1000, 3)
+    monkeypatch.setattr(family, "published", lambda name: colour.state_dict())
+    network = build_network("torchvision:resnet18", 10, channels)
+    found = published_weights("torchvision:resnet18", backbone_weights(network))
+    network.load_state_dict({**network.state_dict(), **found})
+    own = network if channels == 3 else network[1]  # type: ignore[index]
+    assert torch.equal(own.layer4[1].conv2.weight, colour.layer4[1].conv2.weight)
+    assert not any("fc." in name for name in found)
+    monkeypatch.setattr(family, "published", lambda name: {})
+    with pytest.raises(UserError, match="the weights of `torchvision:resnet18` do not fit images of this kind"):
+        published_weights("torchvision:resnet18", backbone_weights(network))
+
+
+def test_published_weights_that_cannot_be_fetched_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    from noisybench.networks import torchvision as family
+
+    def away(name: str) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(family, "published", away)
+    with pytest.raises(UserError, match=r"cannot be fetched \(no route to host\); give a file by task.checkpoint"):
+        published_weights("torchvision:resnet18", {})
+
+
+def test_two_ways_to_tune_are_refused() -> None:
+    with pytest.raises(UserError, match="linear_probe, nmtune each decide what is trained of a network"):
+        prepared_toy(["linear_probe", "nmtune"], task=TRANSFER)
+
+
+def test_heads_are_for_transfer_alone() -> None:
+    with pytest.raises(UserError, match="linear_probe: serves transfer, not classification"):
+        prepared_toy("linear_probe", task="classification")
+
+
+@pytest.mark.parametrize("library", ["peft"])
+def test_a_missing_library_is_named(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=f"pip install {library}"):
+        prepared_toy("lora")
+
+
+def arrays(**changes: Any) -> dict[str, Any]:
+    made = {"train_x": np.eye(6), "train_y": np.arange(6) % 3, "id_x": np.eye(6)[:3], "id_y": np.arange(3)}
+    return {key: value for key, value in {**made, **changes}.items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"train_y": np.arange(5)},
+            r"train_y must be 6 whole numbers, one for each row of train_x, but is int64 of shape \(5,\)",
+        ),
+        ({"train_x": np.where(np.eye(6) > 0, np.nan, 1.0)}, "6 of 6 rows of train_x hold numbers that are not finite"),
+        ({"id_x": np.zeros((3, 4))}, "id_x has 4 features, but train_x has 6"),
+        ({"id_x": np.zeros(3)}, r"id_x must be \(N, D\) numbers"),
+        ({"id_y": np.array([0, 1, 9])}, r"id_y holds the labels \[9\], which train_y does not"),
+        ({"ood_far_x": np.zeros((2, 6)), "ood_far_y": np.array([0, 7])}, r"ood_far_y holds the labels \[7\]"),
+        ({"ood_far_x": np.zeros((2, 6))}, "ood_far_x has no labels; add ood_far_y"),
+        ({"id_x": None}, "lacks id_x"),
+        ({"train_y": np.zeros(6)}, "must be 6 whole numbers"),
+    ],
+)
+def test_features_that_do_not_fit_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", **arrays(**changes))
+    with pytest.raises(UserError, match=message):
+        find("datasets", "features").load()(path=str(tmp_path / "f.npz")).load()
+
+
+def test_features_from_a_file_and_from_a_folder_are_the_same(tmp_path: Path) -> None:
+    cls = find("datasets", "features").load()
+    parameters = cls.example(tmp_path)
+    with np.load(parameters["path"]) as archive:
+        (tmp_path / "folder").mkdir()
+        for name in archive.files:
+            np.save(tmp_path / "folder" / f"{name}.npy", archive[name])
+    one, other = cls(**parameters).load(), cls(path=str(tmp_path / "folder")).load()
+    assert one.hash == other.hash
+    assert list(one.shifted) == ["far"]
+
+
+def test_features_are_tuned_without_any_backbone(tmp_path: Path) -> None:
+    cls = find("datasets", "features").load()
+    dataset = {"name": "features", **cls.example(tmp_path)}
+    fields: dict[str, Any] = {
+        "task": "transfer",
+        "dataset": dataset,
+        "budget": {"network": "features", "batch_size": 8},
+    }
+    recorder = train_toy(prepare(toy_spec("nmtune", **fields)), tmp_path / "run")
+    assert recorder.rows[-1].facts["shifted"] == recorder.rows[-1].facts["shifted.far"]
+    assert json.dumps(recorder.record({}).as_dict())
+    assert math.isfinite(recorder.rows[-1].facts["backbone.singular_value_entropy"])
+    for change, message in (
+        ({"network": "small_cnn"}, "the dataset holds features; set it to `features`"),
+        ({"augmentation": "crop"}, "features cannot be augmented"),
+    ):
+        wrong = {**fields, "budget": {**fields["budget"], **change}}
+        with pytest.raises(UserError, match=message):
+            prepare(toy_spec("nmtune", **wrong))
+
+
+def test_pretraining_is_shared_by_heads_and_charged_to_each(tmp_path: Path) -> None:
+    from noisybench.runs.runner import train
+
+    charges = []
+    for name in ("linear_probe", "nmtune"):
+        (tmp_path / name).mkdir()
+        run = prepared_toy(name)
+        recorder = train(run, tmp_path / name, lambda rows: None, lambda *_: None, lambda: False, tmp_path / "shared")
+        charges.append(recorder.charges)
+    assert [[each.cached for each in found] for found in charges] == [[False], [True]]
+    other = prepared_toy("linear_probe", toy_dataset(), toy_labels(toy_dataset()), seed=1)
+    (tmp_path / "other").mkdir()
+    recorder = train(other, tmp_path / "other", lambda rows: None, lambda *_: None, lambda: False, tmp_path / "shared")
+    assert not recorder.charges[0].cached, "by default another seed pre-trains another backbone"

@@ -1,0 +1,193 @@
+"""How mitigations combine, and what they may know."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from noisybench.config import registry
+from noisybench.data.privileged import Knowledge
+from noisybench.errors import RunFailed, UserError
+from noisybench.runs.preparation import prepare
+from tests.contracts import check_mitigation_is_honest
+from tests.helpers import facts, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
+
+
+@pytest.fixture
+def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other people's package, installed as pip leaves it: a module and a folder of metadata with entry points."""
+    monkeypatch.syspath_prepend(str(PLUGINS))
+    for cached in (registry.entries, registry._installed, registry._source, registry._parse):
+        cached.cache_clear()
+    yield
+    for cached in (registry.entries, registry._installed, registry._source, registry._parse):
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("stack", "message"),
+    [
+        ("gce+elr", "gce, elr each bring an objective, but a stack can have one"),
+        ("mixup+elr", "elr keeps state per example and cannot follow mixup"),
+        ("elr+elr", "`elr` stands twice in the stack"),
+    ],
+)
+def test_impossible_stacks_are_refused(stack: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        prepared_toy(stack)
+
+
+def test_wrappers_act_in_order_around_the_objective(tmp_path: Path) -> None:
+    assert train_toy(prepared_toy("label_smoothing+mixup+gce"), tmp_path / "a").complete
+    plain = train_toy(prepared_toy("gce"), tmp_path / "b").record({})
+    neutral = train_toy(prepared_toy(["gce", {"name": "label_smoothing", "smoothing": 0.0}]), tmp_path / "c").record({})
+    np.testing.assert_allclose(plain.rows[-1].train_loss, neutral.rows[-1].train_loss, rtol=1e-5)
+
+
+def test_undeclared_knowledge_cannot_be_read() -> None:
+    facts = {"noise_rate": 0.4, "transition_matrix": torch.eye(2)}
+    known = Knowledge(facts, ["noise_rate"])
+    assert known.noise_rate == 0.4
+    with pytest.raises(UserError, match="`transition_matrix` is privileged knowledge"):
+        _ = known.transition_matrix
+    with pytest.raises(AttributeError):
+        _ = known.something_else
+
+
+def test_knowledge_that_the_cell_does_not_offer_is_refused() -> None:
+    spec = toy_spec(
+        {"name": "forward_correction", "matrix": "given"}, noise={"name": "instance_dependent", "rate": 0.2}
+    )
+    with pytest.raises(UserError, match="needs to know the transition matrix, which this cell does not offer"):
+        prepare(spec, toy_dataset())
+
+
+@pytest.mark.usefixtures("plugins")
+def test_reading_the_truth_undeclared_fails_the_contract(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="it reads truth that it does not declare"):
+        check_mitigation_is_honest({"name": "cheater"}, tmp_path)
+
+
+@pytest.mark.usefixtures("plugins")
+def test_plugins_are_found_and_pass_the_same_contract(tmp_path: Path) -> None:
+    from tests import contracts
+
+    remedy = registry.find("mitigations", "half_of_the_examples")
+    contracts.check_mitigation_declaration(remedy)
+    for number, check in enumerate(contracts.MITIGATION_CHECKS):
+        check({"name": remedy.name}, tmp_path / str(number))
+    (tmp_path / "noise").mkdir()
+    contracts.check_noise_model(registry.find("noise_models", "plugin_flip"), tmp_path / "noise")
+
+
+@pytest.mark.usefixtures("plugins")
+def test_a_selection_leaves_examples_out(tmp_path: Path) -> None:
+    run = prepared_toy({"name": "half_of_the_examples", "share": 0.25})
+    recorder = train_toy(run, tmp_path)
+    # 120 examples are 4 batches of 32; so the 30 that are left are gone through 4 times in each of 3 epochs.
+    record = recorder.record({})
+    assert record.cost.images_per_second * record.cost.train_seconds == pytest.approx(3 * 4 * 30)
+    assert record.rows[0].facts["kept"] == 0.25
+
+
+@pytest.mark.usefixtures("plugins")
+def test_an_empty_selection_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="half_of_the_examples: the selection is empty"):
+        train_toy(prepared_toy({"name": "half_of_the_examples", "share": 0.0}), tmp_path)
+
+
+@pytest.mark.usefixtures("plugins")
+def test_refining_adds_a_row_beside_the_untouched_network(tmp_path: Path) -> None:
+    recorder = train_toy(prepared_toy({"name": "half_of_the_examples", "reset": True}), tmp_path)
+    assert [(row.epoch, row.stage) for row in recorder.rows] == [
+        (0, "train"),
+        (1, "train"),
+        (2, "train"),
+        (2, "refine"),
+    ]
+    assert recorder.rows[-1].test_score != recorder.rows[-2].test_score
+    assert recorder.judge.predictions().by_epoch.shape == (40, 4)
+
+
+def test_a_loss_that_is_not_finite_is_a_failed_run(tmp_path: Path) -> None:
+    with pytest.raises(
+        RunFailed, match=r"the training loss became (nan|inf) in epoch \d+; lower budget\.learning_rate"
+    ):
+        train_toy(prepared_toy("cross_entropy", budget={"learning_rate": 1e18}), tmp_path)
+
+
+def test_streams_are_independent(tmp_path: Path) -> None:
+    """Another network or batch size changes no label; another run seed changes weights but no label."""
+    runs = [
+        prepare(toy_spec(noise={"name": "pair_flip", "rate": 0.3}, seed=seed, budget=budget), toy_dataset())
+        for seed, budget in (
+            (0, {}),
+            (1, {}),
+            (0, {"batch_size": 16}),
+            (0, {"network": "resnet8_cifar_stem"}),
+        )
+    ]
+    assert len({run.labels.hash for run in runs}) == 1
+    hashes = [train_toy(run, tmp_path / str(i)).record({}).weights_sha256 for i, run in enumerate(runs[:2])]
+    assert hashes[0] != hashes[1]
+
+
+def test_a_run_repeats_to_the_bit(tmp_path: Path) -> None:
+    first, second = (
+        train_toy(prepared_toy("mixup+gce", budget={"augmentation": "crop_flip"}), tmp_path / name) for name in "ab"
+    )
+    assert facts(first.rows) == facts(second.rows)
+    assert first.record({}).weights_sha256 == second.record({}).weights_sha256
+
+
+@pytest.mark.parametrize("budget", [
+    {"optimizer": "adam", "learning_rate": 0.003},
+    {"optimizer": "adamw", "learning_rate": 0.003},
+    {"schedule": "multistep", "milestones": [1], "warmup_epochs": 1},
+    {"nesterov": True, "channels_last": True, "augmentation": "crop"},
+    {"precision": "bfloat16"},
+])  # fmt: skip
+def test_every_budget_trains_and_resumes(budget: dict[str, Any], tmp_path: Path) -> None:
+    whole = train_toy(prepared_toy("cross_entropy", budget=budget), tmp_path / "whole")
+    train_toy(prepared_toy("cross_entropy", budget=budget), tmp_path / "parts", stop_after=1)
+    parts = train_toy(prepared_toy("cross_entropy", budget=budget), tmp_path / "parts")
+    assert facts(whole.rows) == facts(parts.rows)
+    assert whole.record({}).weights_sha256 == parts.record({}).weights_sha256
+
+
+def test_bfloat16_follows_the_optimiser(tmp_path: Path) -> None:
+    # Inside one autocast context torch would go on using the weights it converted in the first step.
+    exact = train_toy(prepared_toy("cross_entropy", budget={"epochs": 8}), tmp_path / "exact")
+    rounded = train_toy(
+        prepared_toy("cross_entropy", budget={"epochs": 8, "precision": "bfloat16"}), tmp_path / "rounded"
+    )
+    assert exact.rows[-1].train_loss == pytest.approx(rounded.rows[-1].train_loss, abs=0.1)
+    assert rounded.rows[-1].train_loss < 0.8 * rounded.rows[0].train_loss
+
+
+def test_labels_of_a_toy_cell_are_what_the_recorder_scores(tmp_path: Path) -> None:
+    """Memorised, recovered and detection against loops over the samples."""
+    dataset = toy_dataset()
+    recorder = train_toy(prepared_toy("cross_entropy", dataset, toy_labels(dataset)), tmp_path)
+    samples, row = recorder.judge.samples(), recorder.rows[-1]
+    wrong = [i for i in range(len(samples.observed)) if samples.observed[i] != samples.clean[i]]
+    assert row.memorised == sum(samples.prediction[i] == samples.observed[i] for i in wrong) / len(wrong)
+    assert row.recovered == sum(samples.prediction[i] == samples.clean[i] for i in wrong) / len(wrong)
+    right = [i for i in range(len(samples.observed)) if i not in wrong]
+    pairs = [
+        (samples.belief[i] < samples.belief[j]) + 0.5 * (samples.belief[i] == samples.belief[j])
+        for i in wrong
+        for j in right
+    ]
+    assert row.detection_auroc == pytest.approx(np.mean(pairs))
+    predictions = recorder.judge.predictions()
+    assert row.test_score == pytest.approx((predictions.probabilities.argmax(1) == predictions.target).mean())
+    assert [r.test_score for r in recorder.rows] == pytest.approx(
+        list((predictions.by_epoch == predictions.target[:, None]).mean(0))
+    )
