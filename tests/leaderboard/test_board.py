@@ -19,7 +19,7 @@ from noisybench.records.schema import RunRecord
 from noisybench.runs import runner
 from noisybench.tracking.store import Store
 from tests.helpers import toy_spec
-from tests.test_leaderboard import board, record
+from tests.leaderboard.test_leaderboard import board, record
 from tests.tracking_server import Server
 
 

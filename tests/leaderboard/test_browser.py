@@ -24,8 +24,8 @@ from noisybench.runs import runner
 from noisybench.tracking.store import Store
 from tests.browser import chromium, watched
 from tests.helpers import toy_spec
+from tests.leaderboard.test_leaderboard import record
 from tests.postgres import free_port
-from tests.test_leaderboard import record
 from tests.tracking_server import wait_for
 
 EVIL = "</script><img src=x onerror=alert(1)><script>alert(2)</script>"

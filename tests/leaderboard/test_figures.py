@@ -14,7 +14,7 @@ from noisybench.config.suite import read_figures
 from noisybench.errors import UserError
 from noisybench.leaderboard.figures import _along_field, _along_probes, _half_interval, draw, field, file_name, measured
 from noisybench.records.schema import Judged, ProbeRow, RunRecord
-from tests.test_leaderboard import record
+from tests.leaderboard.test_leaderboard import record
 
 X = "mitigations.el2n.offset"
 

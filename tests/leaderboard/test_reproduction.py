@@ -12,7 +12,7 @@ from noisybench.leaderboard.published import everything
 from noisybench.leaderboard.reproduction import NETWORKS, Entry, ledger, to_markdown
 from noisybench.leaderboard.submission import shipped_entries
 from noisybench.records.schema import RunRecord
-from tests.test_leaderboard import cifar, record
+from tests.leaderboard.test_leaderboard import cifar, record
 
 ELR = {"name": "human", "labels": "worse_label"}
 

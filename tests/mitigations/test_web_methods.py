@@ -21,7 +21,7 @@ from noisybench.mitigations.dividemix import DivideMix, entropy
 from noisybench.mitigations.lsa import LSA, turn
 from noisybench.training.batch import Batch
 from tests.helpers import prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
-from tests.test_mitigations import ConstantTask
+from tests.mitigations.test_mitigations import ConstantTask
 
 QUICK = {"warmup_steps": 1, "threshold": 0.6}
 
