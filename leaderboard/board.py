@@ -25,12 +25,12 @@ from noisybench.leaderboard.submission import Submission
 from noisybench.leaderboard.table import Cell, Row, build_cells, footnote, rank_rows, seed_values
 from noisybench.records.schema import RunRecord
 from noisybench.records.selection import SELECTION_RULES
-from noisybench.tracking.reader import Tracked
+from noisybench.tracking.reader import TrackedRun
 from noisybench.tracking.store import Store
 
 RANKED = ("last", "last10", "noisy_val")
 """Rules by which the page ranks; the oracle never is one."""
-CURVES = ("test_score", "noisy_val_score", "memorised", "recovered", "detection_auroc")
+CURVES = ("test_score", "noisy_val_score", "memorized_fraction", "recovered_fraction", "noise_auroc")
 POINTS = 60
 """As many points of a curve are drawn at most."""
 
@@ -103,7 +103,7 @@ class Boards:
         """The board as the store is now; the same object while nothing has changed."""
         with self._lock:
             failed = self.store.tracked("FAILED")
-            groups: dict[tuple[str, str], dict[str, Tracked]] = {}
+            groups: dict[tuple[str, str], dict[str, TrackedRun]] = {}
             for run in self.store.tracked("FINISHED"):
                 cell = groups.setdefault((run.tags.get("label_set", ""), run.tags.get("budget", "")), {})
                 cell.setdefault(run.tags["identity"], run)  # the latest of each
@@ -132,7 +132,7 @@ class Boards:
                 self._board, self._failed = _assemble(made, left, self.runs), reasons
             return self._board
 
-    def _read(self, runs: Sequence[Tracked], submitted: Sequence[str]) -> tuple[_Told, list[dict[str, str]]]:
+    def _read(self, runs: Sequence[TrackedRun], submitted: Sequence[str]) -> tuple[_Told, list[dict[str, str]]]:
         records, unread = [self._submitted[identity][0] for identity in submitted], []
         for run in runs:
             try:
@@ -200,7 +200,7 @@ def _told(cell: Cell, notes: Mapping[str, str]) -> _Told:
         "epochs": budget["epochs"],
         "budget": cell.budget,
         "labels": cell.label_set,
-        "rate": manifest["realised_rate"],
+        "rate": manifest["actual_noise_rate"],
         # Cells that differ in nothing but the rate of their noise are points of one line, and those that differ in nothing
         # but its seed are draws of one noise.
         "family": json.dumps([example.dataset, noise, cell.budget], sort_keys=True),
@@ -251,14 +251,14 @@ def _ranked(cell: Cell, rule: str) -> dict[str, Any]:
 def _row(row: Row, notes: Mapping[str, str]) -> dict[str, Any]:
     return {
         "stack": row.stack,
-        "knowledge": list(row.knowledge),
+        "privileged": list(row.privileged),
         "seeds": len(row.records),
         **{rule: _summary(row.rules[rule]) for rule in SELECTION_RULES},
         "gap": _summary(row.gap),
         "detection": _summary(row.detection),
         "outsiders": _summary(row.outsiders),
         "shifted": _summary(row.shifted),
-        "memorised": _summary(row.memorised),
+        "memorized_fraction": _summary(row.memorized_fraction),
         "calibration_error": _summary(row.calibration_error),
         "seconds": _summary(row.seconds),
         "published": [

@@ -33,7 +33,7 @@ def measured(record: RunRecord, name: str) -> float | None:
     Args:
         record: of the run.
         name: a selection rule; that of the rows before refinement as ``train/RULE``; ``fact/NAME`` or
-            ``detector/DETECTOR/NAME`` of the last row that has it; else a field of the last row, such as ``memorised``.
+            ``detector/DETECTOR/NAME`` of the last row that has it; else a field of the last row, such as ``memorized_fraction``.
     """
     if name in SELECTION_RULES:
         return select(record, name)
@@ -42,7 +42,7 @@ def measured(record: RunRecord, name: str) -> float | None:
         return select(record, rest, "train")
     values: list[float | None]
     if kind == "fact":
-        values = [row.facts.get(rest) for row in record.rows]
+        values = [row.diagnostics.get(rest) for row in record.rows]
     elif kind == "detector":
         detector, _, key = rest.partition("/")
         values = [row.detectors.get(detector, {}).get(key) for row in record.rows]

@@ -16,7 +16,7 @@ def distance(cell: Cell, rate: float, examples: int, classes: int) -> float:
     """How unlike a cell is: by its noise rate above all, then by the number of examples and classes."""
     manifest = cell.example.manifest
     sizes, names = manifest["dataset"]["sizes"], manifest["dataset"]["classes"]
-    apart: float = abs(manifest["realised_rate"] - rate)
+    apart: float = abs(manifest["actual_noise_rate"] - rate)
     return apart + 0.05 * abs(math.log(sizes["train"] / examples)) + 0.05 * abs(math.log(len(names) / classes))
 
 
@@ -37,7 +37,7 @@ def helped(records: Iterable[RunRecord], rate: float, examples: int, classes: in
         for cell in build_cells(records)
         if cell.example.metric == "accuracy"
         and not cell.example.task  # plain classification, not transfer
-        and cell.example.manifest["realised_rate"] is not None
+        and cell.example.manifest["actual_noise_rate"] is not None
         and len(cell.rows) > 1
     ]
     cells.sort(key=lambda cell: (distance(cell, rate, examples, classes), cell.title, cell.budget))
@@ -45,12 +45,12 @@ def helped(records: Iterable[RunRecord], rate: float, examples: int, classes: in
     for cell in cells[:CELLS]:
         manifest, budget = cell.example.manifest, cell.example.spec["budget"]
         heading = (
-            f"{cell.title} ({manifest['realised_rate']:.0%} wrong, {manifest['dataset']['sizes']['train']} examples of "
+            f"{cell.title} ({manifest['actual_noise_rate']:.0%} wrong, {manifest['dataset']['sizes']['train']} examples of "
             f"{len(manifest['dataset']['classes'])} classes, {budget['network']}, {budget['epochs']} epochs)"
         )
         lines: list[str] = []
         for row in cell.rows:
-            if row.knowledge or (len(lines) >= 4 and row.stack != "cross_entropy"):
+            if row.privileged or (len(lines) >= 4 and row.stack != "cross_entropy"):
                 continue
             rank = cell.ranking.ranks.get(row.stack)
             told = f", rank {rank} of {len(cell.rows)}" if rank is not None else ""

@@ -37,14 +37,14 @@ class Row:
     """
 
     stack: str
-    knowledge: tuple[str, ...]
+    privileged: tuple[str, ...]
     scores: dict[str, list[float | None]]
     rules: dict[str, Summary | None]
     gap: Summary | None
     detection: Summary | None
     outsiders: Summary | None
     shifted: Summary | None
-    memorised: Summary | None
+    memorized_fraction: Summary | None
     calibration_error: Summary | None
     seconds: Summary | None
     records: tuple[RunRecord, ...]
@@ -148,14 +148,14 @@ def _row(stack: str, records: list[RunRecord]) -> Row:
     gaps = zip(scores["oracle"], scores["last"], strict=True)
     return Row(
         stack=stack,
-        knowledge=tuple(records[0].knowledge),
+        privileged=tuple(records[0].privileged),
         scores=scores,
         rules={rule: summarise([value for value in found if value is not None]) for rule, found in scores.items()},
         gap=summarise([best - last for best, last in gaps if best is not None and last is not None]),
         detection=over_runs(lambda each: each.detection.auroc),
         outsiders=over_runs(lambda each: each.detection.outsider_auroc),
-        shifted=over_runs(lambda each: each.rows[-1].facts.get("shifted")),
-        memorised=over_runs(lambda each: each.rows[-1].memorised),
+        shifted=over_runs(lambda each: each.rows[-1].diagnostics.get("shifted")),
+        memorized_fraction=over_runs(lambda each: each.rows[-1].memorized_fraction),
         calibration_error=over_runs(lambda each: each.calibration_error),
         seconds=over_runs(lambda each: each.cost.wall_seconds),
         records=tuple(records),
@@ -171,7 +171,9 @@ def _warnings(rows: Sequence[Row], ranking: Ranking) -> tuple[str, ...]:
             found.append(f"runs differ in {key}: {', '.join(seen)}")
     if ranking.untested and len(rows) > 1:
         found.append(f"not ranked, fewer than two seeds in common: {', '.join(ranking.untested)}")
-    noted = {row.stack: len([each for each in row.records if any(epoch.notes for epoch in each.rows)]) for row in rows}
+    noted = {
+        row.stack: len([each for each in row.records if any(epoch.warnings for epoch in each.rows)]) for row in rows
+    }
     found += [
         f"{stack}: {count} of its runs have notes, such as a detector that fell back or a class that vanished (record.json)"
         for stack, count in noted.items()
@@ -186,8 +188,8 @@ def _warnings(rows: Sequence[Row], ranking: Ranking) -> tuple[str, ...]:
 
 
 HEADER = (
-    "rank", "stack", "last", "last10", "noisy_val", "oracle", "gap", "shifted", "detection", "outsiders", "memorised", "ECE",
-    "seconds", "seeds", "knowledge", "published",
+    "rank", "stack", "last", "last10", "noisy_val", "oracle", "gap", "shifted", "detection", "outsiders", "memorized_fraction",
+    "ECE", "seconds", "seeds", "privileged", "published",
 )  # fmt: skip
 
 
@@ -223,11 +225,11 @@ def text_rows(cell: Cell, intervals: bool = False) -> list[list[str]]:
             percent(row.shifted, intervals),
             f"{row.detection.mean:.3f}" if row.detection else "–",
             f"{row.outsiders.mean:.3f}" if row.outsiders else "–",
-            f"{100 * row.memorised.mean:.0f}" if row.memorised else "–",
+            f"{100 * row.memorized_fraction.mean:.0f}" if row.memorized_fraction else "–",
             f"{row.calibration_error.mean:.3f}" if row.calibration_error else "–",
             f"{row.seconds.mean:.1f}" if row.seconds else "–",
             str(len(row.records)),
-            ", ".join(row.knowledge) or "none",
+            ", ".join(row.privileged) or "none",
             describe_published(row.published),
         ]
         for row in cell.rows
@@ -298,7 +300,8 @@ def footnote(cell: Cell) -> str:
 CSV_HEADER = [
     "dataset", "noise", "label_set", "budget", "rank", "stack", "seeds",
     *(f"{rule}_{part}" for rule in SELECTION_RULES for part in ("mean", "std", "low", "high")),
-    "gap", "shifted", "detection_auroc", "outsider_auroc", "memorised", "calibration_error", "seconds", "knowledge", "published",
+    "gap", "shifted", "noise_auroc", "outsider_auroc", "memorized_fraction",
+    "calibration_error", "seconds", "privileged", "published",
 ]  # fmt: skip
 
 
@@ -316,7 +319,7 @@ def to_csv(cells: Sequence[Cell]) -> str:
                 row.shifted,
                 row.detection,
                 row.outsiders,
-                row.memorised,
+                row.memorized_fraction,
                 row.calibration_error,
                 row.seconds,
             )
@@ -325,7 +328,7 @@ def to_csv(cells: Sequence[Cell]) -> str:
                 cell.ranking.ranks.get(row.stack, ""), plain_cell(row.stack), len(row.records),
                 *np.ravel(np.array(parts, dtype=object)).tolist(),
                 *(each.mean if each else None for each in measures),
-                plain_cell(", ".join(row.knowledge)), describe_published(row.published),
+                plain_cell(", ".join(row.privileged)), describe_published(row.published),
             ])  # fmt: skip
     return out.getvalue()
 

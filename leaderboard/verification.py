@@ -24,13 +24,13 @@ from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_set import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, LabelSet
-from noisybench.data.privileged import offered_knowledge
+from noisybench.data.privileged import available_privileged_info
 from noisybench.errors import UserError
 from noisybench.evaluation import metrics
 from noisybench.leaderboard.submission import Evidence, Status, Submission
 from noisybench.records.schema import RunRecord
 from noisybench.records.selection import select
-from noisybench.tracking.reader import Tracked
+from noisybench.tracking.reader import TrackedRun
 from noisybench.tracking.store import Store
 from noisybench.training.stack import Stack
 
@@ -62,7 +62,7 @@ class Verdict:
         return "re-run" if self.rerun else "re-scored"
 
 
-def gather(store: Store, runs: Iterable[Tracked]) -> Iterator[tuple[RunRecord, Evidence]]:
+def gather(store: Store, runs: Iterable[TrackedRun]) -> Iterator[tuple[RunRecord, Evidence]]:
     """Finished runs of a store with the evidence for a submission.
 
     Raises:
@@ -159,8 +159,8 @@ class _Cells:
         if data not in self._datasets:
             self._datasets[data] = spec.dataset.build().load()
         if noise not in self._labels:
-            self._labels[noise] = spec.noise.build().corrupt(self._datasets[data])
-        return self._labels[noise].applied_to(self._datasets[data]), self._labels[noise]
+            self._labels[noise] = spec.noise.build().apply(self._datasets[data])
+        return self._labels[noise].apply_to(self._datasets[data]), self._labels[noise]
 
 
 def _specification(record: RunRecord, changes: list[tuple[list[str], list[Any]]]) -> RunSpec:
@@ -195,14 +195,14 @@ def problems(record: RunRecord, spec: RunSpec, dataset: Dataset, labels: LabelSe
             ("task", record.task, spec.task_label),
             ("title", record.title, spec.title),
             (
-                "knowledge",
-                record.knowledge,
+                "privileged",
+                record.privileged,
                 _knowledge(json.dumps([each.as_dict() for each in spec.mitigations], default=str)),
             ),
         )
         if claimed != computed
     ]
-    offered = sorted(set(record.knowledge) - set(offered_knowledge(labels, dataset)))
+    offered = sorted(set(record.privileged) - set(available_privileged_info(labels, dataset)))
     if offered:
         found.append(f"its stack uses knowledge that the cell does not offer: {', '.join(offered)}")
     if record.label_set != labels.hash or record.manifest.get("sha256") != labels.hash:
@@ -220,7 +220,7 @@ def problems(record: RunRecord, spec: RunSpec, dataset: Dataset, labels: LabelSe
 @functools.cache
 def _knowledge(mitigations: str) -> list[str]:
     parts = [{"mitigations": [each]} for each in json.loads(mitigations)]
-    return list(Stack([resolve(each).mitigations[0].build() for each in parts]).knowledge)
+    return list(Stack([resolve(each).mitigations[0].build() for each in parts]).privileged)
 
 
 def _misshapen(record: RunRecord, dataset: Dataset, labels: LabelSet, evidence: Evidence) -> list[str]:
@@ -277,7 +277,7 @@ def _numbers(record: RunRecord, dataset: Dataset, labels: LabelSet, evidence: Ev
         held_out = evidence.validation_by_epoch[place]
         expect(f"{where}noisy_val_score", row.noisy_val_score, metrics.share(held_out == observed))
         expect(f"{where}clean_val_score", row.clean_val_score, metrics.share((held_out == right)[right >= 0]))
-    end, states = record.rows[-1], labels.states(dataset.train.targets)
+    end, states = record.rows[-1], labels.label_status(dataset.train.targets)
     observed, clean = labels.train, dataset.train.targets
     probabilities, targets = evidence.test_probabilities, dataset.test.targets
     if not np.array_equal(probabilities.argmax(1), evidence.test_by_epoch[-1]):
@@ -285,8 +285,12 @@ def _numbers(record: RunRecord, dataset: Dataset, labels: LabelSet, evidence: Ev
     expect("test_loss", end.test_loss, metrics.cross_entropy(probabilities, targets))
     expect("calibration_error", record.calibration_error, metrics.calibration_error(probabilities, targets))
     wrong = np.isin(states, (IN_DISTRIBUTION, OUT_OF_DISTRIBUTION))
-    expect("memorised", end.memorised, metrics.share((evidence.prediction == observed)[wrong]))
-    expect("recovered", end.recovered, metrics.share((evidence.prediction == clean)[states == IN_DISTRIBUTION]))
+    expect("memorized_fraction", end.memorized_fraction, metrics.share((evidence.prediction == observed)[wrong]))
+    expect(
+        "recovered_fraction",
+        end.recovered_fraction,
+        metrics.share((evidence.prediction == clean)[states == IN_DISTRIBUTION]),
+    )
     changed = (evidence.correction != observed) & (clean >= 0)
     expect("correction_accuracy", record.correction_accuracy, metrics.share((evidence.correction == clean)[changed]))
     detected = metrics.detect(evidence.belief, states)
@@ -303,12 +307,12 @@ def _numbers(record: RunRecord, dataset: Dataset, labels: LabelSet, evidence: Ev
 def _train_again(spec: RunSpec, record: RunRecord, tolerance: float) -> tuple[str, str | None]:
     """How a run comes out here, and what is wrong with the claim, if anything is."""
     from noisybench.runs.environment import describe_environment
-    from noisybench.runs.preparation import prepare
+    from noisybench.runs.preparation import prepare_run
     from noisybench.runs.runner import train
 
     with tempfile.TemporaryDirectory() as folder:
         recorder = train(
-            prepare(spec),
+            prepare_run(spec),
             Path(folder),
             lambda rows: None,
             lambda kind, data: None,

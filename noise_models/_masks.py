@@ -87,7 +87,7 @@ class MaskNoise(NoiseModel):
     def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:
         """A corrupted copy of a mask without ignored pixels; ``mask`` itself is not changed."""
 
-    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
+    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
         """Corrupted masks of one split.
 
         Raises:
@@ -95,7 +95,7 @@ class MaskNoise(NoiseModel):
         """
         return self.corrupted(split, dataset.num_classes, self._severity(dataset))
 
-    def provenance(self, dataset: Dataset) -> dict[str, Any]:
+    def source_info(self, dataset: Dataset) -> dict[str, Any]:
         """The severity that was used."""
         return {"severity": self._severity(dataset)}
 

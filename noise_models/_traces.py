@@ -34,10 +34,10 @@ class TraceNoise(NoiseModel):
     )
 
     contamination: float = parameter(
-        1.0, ge=0, le=1, low=0.1, high=1.0, help="share of the traces that are noised", shown=True
+        1.0, ge=0, le=1, low=0.1, high=1.0, help="share of the traces that are noised", always_in_label=True
     )
     intensity: float = parameter(
-        0.3, ge=0, le=1, low=0.05, high=0.6, help="probability inside of a noised trace", shown=True
+        0.3, ge=0, le=1, low=0.05, high=0.6, help="probability inside of a noised trace", always_in_label=True
     )
     answer: Literal["kept", "recomputed", "corrupted"]
 
@@ -49,14 +49,14 @@ class TraceNoise(NoiseModel):
     def noised(self, form: TraceFormat, split: Split, rows: NDArray[np.int64], stream: Stream) -> Noised:
         """The noised responses of some rows of a split, and what is wrong in them."""
 
-    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
+    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
         """Responses as they are trained on."""
         rows, (made, _) = self._made(dataset, split, stream)
         observed: NDArray[np.uint8] = split.targets.copy()
         observed[rows] = made
         return observed
 
-    def events(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.uint8]:
+    def error_spans(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.uint8]:
         """What every character of them is."""
         assert dataset.traces is not None
         rows, (made, told) = self._made(dataset, split, stream)
@@ -75,11 +75,11 @@ class TraceNoise(NoiseModel):
         self._last = split, rows, made
         return rows, made
 
-    def provenance(self, dataset: Dataset) -> dict[str, Any]:
+    def source_info(self, dataset: Dataset) -> dict[str, Any]:
         """How many training traces are changed, have a wrong answer, do not replay, or were cut."""
         assert dataset.traces is not None
         split, form = dataset.train, dataset.traces
-        observed = self.observe(dataset, split, self.stream(dataset, split))
+        observed = self.corrupt_labels(dataset, split, self.stream(dataset, split))
         cut, changed = (observed == IGNORED).all(1), (observed != split.targets).any(1)
         rows = np.flatnonzero(changed & ~cut)
         prompts = form.decode(split.inputs[:][rows, 0, 0])

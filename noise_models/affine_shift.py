@@ -18,9 +18,11 @@ class AffineShift(MaskNoise):
     """
 
     probability: float = parameter(1.0, ge=0, le=1, help="that an object is misplaced")
-    shift: float = parameter(0.25, ge=0, le=2, low=0.05, high=0.5, help="greatest move, in greater sides", shown=True)
-    degrees: float = parameter(0.0, ge=0, le=180, help="greatest turn", shown=True)
-    scale: float = parameter(1.0, ge=1, le=4, help="greatest factor", shown=True)
+    shift: float = parameter(
+        0.25, ge=0, le=2, low=0.05, high=0.5, help="greatest move, in greater sides", always_in_label=True
+    )
+    degrees: float = parameter(0.0, ge=0, le=180, help="greatest turn", always_in_label=True)
+    scale: float = parameter(1.0, ge=1, le=4, help="greatest factor", always_in_label=True)
 
     def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:
         """Misplaced objects; where they were is background."""

@@ -22,9 +22,9 @@ class Annotators(MaskNoise):
     shares: list[float] = parameter(
         [0.2, 0.2, 0.2, 0.2, 0.2],
         help="of images labelled by faithful, over, under, wrong and blank annotators",
-        shown=True,
+        always_in_label=True,
     )
-    strength: int = parameter(3, ge=1, help="pixels by which classes are dilated or eroded", shown=True)
+    strength: int = parameter(3, ge=1, help="pixels by which classes are dilated or eroded", always_in_label=True)
     cracks: float = parameter(0.1, ge=0, le=1, help="share of rows and columns of a class that are cracks, for `wrong`")
 
     def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:

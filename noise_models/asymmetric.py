@@ -24,7 +24,9 @@ class Asymmetric(ClassConditional):
 
     convention = "only the mapped classes flip, each with this probability, so the share of wrong labels is lower"
 
-    rate: float = parameter(0.4, ge=0, le=1, help="share of a mapped class's labels that flip, at most 0.5", shown=True)
+    rate: float = parameter(
+        0.4, ge=0, le=1, help="share of a mapped class's labels that flip, at most 0.5", always_in_label=True
+    )
     map: dict[str, str] | None = parameter(None, help="from class name to class name; needed where none is built in")
 
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:

@@ -22,7 +22,7 @@ class AsymmetricIndexBlock5(ClassConditional):
         "the next class id inside blocks of five consecutive ids; the rate is the expected share of wrong labels"
     )
 
-    rate: float = parameter(0.4, ge=0, le=1, help="expected share of wrong labels, at most 0.5", shown=True)
+    rate: float = parameter(0.4, ge=0, le=1, help="expected share of wrong labels, at most 0.5", always_in_label=True)
 
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
         """1 - rate on the diagonal, rate on the next id of the block."""

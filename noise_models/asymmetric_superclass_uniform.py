@@ -34,7 +34,7 @@ class AsymmetricSuperclassUniform(ClassConditional):
     )
     example_classes = tuple(SUPERCLASSES.replace("|", " ").split())
 
-    rate: float = parameter(0.4, ge=0, le=0.8, help="expected share of wrong labels, at most 0.8", shown=True)
+    rate: float = parameter(0.4, ge=0, le=0.8, help="expected share of wrong labels, at most 0.8", always_in_label=True)
 
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
         """1 - rate on the diagonal, rate / 4 on the rest of the superclass."""

@@ -17,7 +17,7 @@ class ClassSwap(MaskNoise):
     """
 
     rate: float = parameter(
-        0.3, ge=0, le=1, low=0.1, high=0.5, help="probability that the class is drawn anew", shown=True
+        0.3, ge=0, le=1, low=0.1, high=0.5, help="probability that the class is drawn anew", always_in_label=True
     )
     groups: list[list[int]] | None = parameter(None, help="classes that are exchanged among themselves alone")
 

@@ -18,7 +18,7 @@ class Clean(ClassConditional):
     tasks = ("classification", "segmentation", "chain_of_thought")
     convention = "no label is changed"
 
-    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
+    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
         """The targets."""
         return split.targets.copy()
 

@@ -26,7 +26,9 @@ class CocoN(MaskNoise):
     probability 0.2, 0.3 and 0.4. Unlike their script, which draws from two generators, all draws come from one.
     """
 
-    level: Literal["easy", "medium", "hard"] = parameter("medium", help="of the published mixtures", shown=True)
+    level: Literal["easy", "medium", "hard"] = parameter(
+        "medium", help="of the published mixtures", always_in_label=True
+    )
 
     def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:
         """Changed objects; growing takes background alone."""

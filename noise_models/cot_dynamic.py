@@ -30,7 +30,7 @@ class CotDynamic(TraceNoise):
     """
 
     answer: Literal["kept", "recomputed", "corrupted"] = parameter(
-        "recomputed", help="the right one, the noised run's, or that with wrong digits", shown=True
+        "recomputed", help="the right one, the noised run's, or that with wrong digits", always_in_label=True
     )
 
     def noised(self, form: TraceFormat, split: Split, rows: NDArray[np.int64], stream: Stream) -> Noised:

@@ -39,10 +39,10 @@ class CotStatic(TraceNoise):
     """
 
     edit: Literal["digit", "character", "token", "line", "duplicate", "both"] = parameter(
-        "digit", help="what is edited", shown=True
+        "digit", help="what is edited", always_in_label=True
     )
     answer: Literal["kept", "recomputed", "corrupted"] = parameter(
-        "corrupted", help="left, what follows from the edited lines, or edited like these", shown=True
+        "corrupted", help="left, what follows from the edited lines, or edited like these", always_in_label=True
     )
     exclude_self: bool = parameter(False, help="what is replaced is always another one")
 

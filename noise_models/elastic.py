@@ -13,8 +13,12 @@ from noisybench.noise_models._masks import Corruption, Mask, MaskNoise
 class Elastic(MaskNoise):
     """The mask alone is warped by a smooth random field of displacements (Simard et al. 2003)."""
 
-    amplitude: float = parameter(4.0, ge=0, low=1.0, high=12.0, help="deviation of a move in pixels", shown=True)
-    smoothness: float = parameter(8.0, gt=0, low=2.0, high=32.0, help="deviation of the smoothing Gaussian", shown=True)
+    amplitude: float = parameter(
+        4.0, ge=0, low=1.0, high=12.0, help="deviation of a move in pixels", always_in_label=True
+    )
+    smoothness: float = parameter(
+        8.0, gt=0, low=2.0, high=32.0, help="deviation of the smoothing Gaussian", always_in_label=True
+    )
 
     def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:
         """Each pixel has the class of the place that it was displaced from; beyond the edge, that of the edge."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from noisybench.config.parameters import parameter
 from noisybench.data import label_files as labels
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_set import LabelSet, Replaced
+from noisybench.data.label_set import LabelSet, ReplacedImages
 from noisybench.data.noise_model import NoiseModel
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
@@ -30,7 +30,7 @@ class FromFile(NoiseModel):
     tasks = ("classification", "segmentation", "chain_of_thought")
     convention = "labels as given; the realised rate is measured against the dataset's own targets"
 
-    needs_classes = False
+    requires_clean_labels = False
 
     path: Path | None = parameter(None, help="a .csv or .parquet file, or the folder of a label set")
 
@@ -44,7 +44,7 @@ class FromFile(NoiseModel):
         (folder / "labels.csv").write_text(lines)
         return {"path": str(folder / "labels.csv")}
 
-    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
+    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
         """The given labels of this split."""
         if self.path is None:
             raise UserError("noise.path: give the file or the folder that holds the labels, e.g. noise.path=labels.csv")
@@ -56,17 +56,17 @@ class FromFile(NoiseModel):
             )
         return self._frozen(path, dataset, split) if path.is_dir() else self._table(path, dataset, split)
 
-    def replace(self, dataset: Dataset, split: Split) -> Replaced | None:
+    def replace(self, dataset: Dataset, split: Split) -> ReplacedImages | None:
         """The replaced images of a frozen label set."""
         if self.path is None or not self.path.expanduser().is_dir():
             return None
         return self._label_set.replaced.get("train" if split is dataset.train else "validation")
 
-    def events(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.uint8] | None:
+    def error_spans(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.uint8] | None:
         """What a frozen label set of traces says of their characters."""
         if dataset.traces is None:
             return None
-        return self._label_set.events.get("train" if split is dataset.train else "validation")
+        return self._label_set.error_spans.get("train" if split is dataset.train else "validation")
 
     @functools.cached_property
     def _label_set(self) -> LabelSet:

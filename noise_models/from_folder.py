@@ -12,7 +12,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.masks import read_mask
 from noisybench.data.noise_model import NoiseModel
-from noisybench.data.targets import IGNORED, known
+from noisybench.data.targets import IGNORED, is_labeled
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
@@ -25,7 +25,7 @@ class FromFolder(NoiseModel):
 
     tasks = ("segmentation",)
     convention = "masks as given; the realised rate is measured against the dataset's own"
-    needs_classes = False
+    requires_clean_labels = False
 
     path: Path | None = parameter(None, help="folder with a mask for each training image, STEM.png")
 
@@ -45,7 +45,7 @@ class FromFolder(NoiseModel):
                 Image.fromarray(changed).save(place / f"{dataset.source_names[row]}.png")
         return {"path": str(place)}
 
-    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
+    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
         """The given masks of this split."""
         if self.path is None or not self.path.expanduser().is_dir():
             raise UserError(f"noise.path: give a folder of masks, e.g. noise.path=pseudo-labels, but got {self.path}")
@@ -59,7 +59,7 @@ class FromFolder(NoiseModel):
                 found[row] = read_mask(file, split.targets.shape[1:])
             except UserError as error:
                 problems += error.problems
-            wrong = found[row][known(found[row]) & (found[row] >= dataset.num_classes)]
+            wrong = found[row][is_labeled(found[row]) & (found[row] >= dataset.num_classes)]
             if len(wrong):
                 problems.append(f"{file}: holds the value {wrong[0]}, but there are {dataset.num_classes} classes")
         if problems:

@@ -50,7 +50,7 @@ class Human(NoiseModel):
         torch.save({"clean_label": clean, "worse_label": worse}, folder / "human.pt")
         return {"path": str(folder / "human.pt")}
 
-    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
+    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
         """The annotators' labels of this split."""
         path = self.path.expanduser() if self.path else _published(dataset.num_classes)
         annotations = read_annotations(path)

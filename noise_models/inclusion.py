@@ -16,7 +16,9 @@ class Inclusion(MaskNoise):
     Objects of the size of half of the image and more are not taken.
     """
 
-    count: float = parameter(1.0, ge=0, low=0.2, high=3.0, help="false objects of an image on average", shown=True)
+    count: float = parameter(
+        1.0, ge=0, low=0.2, high=3.0, help="false objects of an image on average", always_in_label=True
+    )
 
     def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:
         """The mask with false objects on its background."""

@@ -26,10 +26,12 @@ class InstanceDependent(NoiseModel):
 
     convention = "an example's probability of being wrong is drawn around the rate, its wrong class from its pixels"
 
-    rate: float = parameter(0.4, ge=0, lt=1, help="mean probability of a wrong label, at most 1 - 1/C", shown=True)
+    rate: float = parameter(
+        0.4, ge=0, lt=1, help="mean probability of a wrong label, at most 1 - 1/C", always_in_label=True
+    )
     spread: float = parameter(0.1, gt=0, le=1, help="standard deviation of that probability over examples")
 
-    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
+    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
         """Draw each observed target from its example's own distribution."""
         classes = dataset.num_classes
         check_exclusive_rate(self.rate, classes)

@@ -22,9 +22,9 @@ class MorphScaled(MaskNoise):
     to neighbours; `literal` does so as well.
     """
 
-    iterations: list[int] = parameter([2, 3, 4], help="one of these is drawn for each image", shown=True)
+    iterations: list[int] = parameter([2, 3, 4], help="one of these is drawn for each image", always_in_label=True)
     over: float = parameter(
-        0.5, ge=0, le=1, low=0.0, high=1.0, help="probability that an image's classes grow", shown=True
+        0.5, ge=0, le=1, low=0.0, high=1.0, help="probability that an image's classes grow", always_in_label=True
     )
     target_area: int = parameter(1000, ge=16, help="pixels to which a class is brought before")
     class_order: list[int] | None = parameter(

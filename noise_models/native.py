@@ -24,7 +24,7 @@ class Native(NoiseModel):
 
     tasks = ("classification", "segmentation", "chain_of_thought")
     convention = "labels as they came with the data; the realised rate is measured where the class is known"
-    needs_classes = False
+    requires_clean_labels = False
 
     @classmethod
     def example_dataset(cls, dataset: Dataset) -> Dataset:
@@ -33,22 +33,24 @@ class Native(NoiseModel):
         for name in ("train", "validation"):
             split = getattr(dataset, name)
             given = (split.targets + (split.index % 5 == 0)) % dataset.num_classes
-            splits[name] = replace(split, given=given, targets=np.where(split.index % 7, split.targets, UNKNOWN))
+            splits[name] = replace(
+                split, noisy_targets=given, targets=np.where(split.index % 7, split.targets, UNKNOWN)
+            )
         return replace(dataset, **splits)
 
-    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
+    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
         """The given labels of this split."""
-        if split.given is None:
+        if split.noisy_targets is None:
             raise UserError(
                 f"noise: {dataset.name} has no labels beside its targets; corrupt these with another noise model "
                 "(`noisybench list noise_models`), or bring labels with noise=from_file"
             )
-        return split.given.copy()
+        return split.noisy_targets.copy()
 
-    def events(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.uint8] | None:
+    def error_spans(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.uint8] | None:
         """Of a trace that differs from the known one nobody knows where it goes wrong."""
-        if dataset.traces is None or split.given is None:
+        if dataset.traces is None or split.noisy_targets is None:
             return None
-        found = np.full(split.given.shape, FITS, dtype=np.uint8)
-        found[(split.given != split.targets).any(1)] = UNTOLD
+        found = np.full(split.noisy_targets.shape, FITS, dtype=np.uint8)
+        found[(split.noisy_targets != split.targets).any(1)] = UNTOLD
         return found

@@ -15,7 +15,7 @@ class PairFlip(ClassConditional):
 
     convention = "class c becomes class (c + 1) mod C, so the rate is the expected share of wrong labels"
 
-    rate: float = parameter(0.45, ge=0, le=1, help="expected share of wrong labels, at most 0.5", shown=True)
+    rate: float = parameter(0.45, ge=0, le=1, help="expected share of wrong labels, at most 0.5", always_in_label=True)
 
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
         """1 - rate on the diagonal, rate on the next class."""

@@ -22,8 +22,12 @@ class PixelFlip(MaskNoise):
 
     convention = "rate is the expected share of changed pixels of corrupted images at severity 1"
 
-    rate: float = parameter(0.1, ge=0, le=1, low=0.05, high=0.4, help="probability that a pixel changes", shown=True)
-    kind: Literal["symmetric", "pair", "foreground"] = parameter("symmetric", help="what it changes to", shown=True)
+    rate: float = parameter(
+        0.1, ge=0, le=1, low=0.05, high=0.4, help="probability that a pixel changes", always_in_label=True
+    )
+    kind: Literal["symmetric", "pair", "foreground"] = parameter(
+        "symmetric", help="what it changes to", always_in_label=True
+    )
 
     def nominal_rate(self, dataset: Dataset) -> float | None:
         """The rate, where it decides alone."""

@@ -14,7 +14,9 @@ from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, objects,
 class Polygon(MaskNoise):
     """Objects become coarse polygons, as hurried annotators draw them (Kimhi et al. 2024, "approximation")."""
 
-    tolerance: float = parameter(5.0, ge=0, low=2.0, high=15.0, help="of the simplified contour, in pixels", shown=True)
+    tolerance: float = parameter(
+        5.0, ge=0, low=2.0, high=15.0, help="of the simplified contour, in pixels", always_in_label=True
+    )
     probability: float = parameter(1.0, ge=0, le=1, help="that an object is simplified")
 
     @classmethod

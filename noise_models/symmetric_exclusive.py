@@ -18,7 +18,9 @@ class SymmetricExclusive(ClassConditional):
 
     convention = "the new label is drawn from the other classes, so the rate is the expected share of wrong labels"
 
-    rate: float = parameter(0.4, ge=0, lt=1, help="expected share of wrong labels, at most 1 - 1/C", shown=True)
+    rate: float = parameter(
+        0.4, ge=0, lt=1, help="expected share of wrong labels, at most 1 - 1/C", always_in_label=True
+    )
 
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
         """1 - rate on the diagonal, rate / (C - 1) elsewhere."""

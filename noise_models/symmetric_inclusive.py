@@ -18,7 +18,9 @@ class SymmetricInclusive(ClassConditional):
 
     convention = "the new label is drawn from all classes, so only rate * (1 - 1/C) of the labels are wrong"
 
-    rate: float = parameter(0.5, ge=0, le=1, help="share of labels redrawn; rate * (1 - 1/C) become wrong", shown=True)
+    rate: float = parameter(
+        0.5, ge=0, le=1, help="share of labels redrawn; rate * (1 - 1/C) become wrong", always_in_label=True
+    )
 
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
         """1 - rate + rate / C on the diagonal, rate / C elsewhere."""

@@ -28,7 +28,7 @@ class TransitionMatrix(ClassConditional):
 
     path: Path | None = parameter(None, help=".csv, .npy or .json file with C rows of C probabilities")
     rate: float | None = parameter(
-        None, ge=0, lt=1, help="generate a matrix with this expected share of wrong labels", shown=True
+        None, ge=0, lt=1, help="generate a matrix with this expected share of wrong labels", always_in_label=True
     )
     concentration: float = parameter(1.0, gt=0, help="of a generated matrix: small values favour few confusions")
 

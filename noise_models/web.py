@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_set import Replaced
+from noisybench.data.label_set import ReplacedImages
 from noisybench.data.noise_model import NoiseModel
 from noisybench.errors import UserError
 from noisybench.noise_models._ood_sources import from_files, patterns, shuffled
@@ -47,10 +47,10 @@ class Web(NoiseModel):
     )
 
     out_of_distribution: float = parameter(
-        0.4, ge=0, le=1, help="share of images replaced by images of no class", shown=True
+        0.4, ge=0, le=1, help="share of images replaced by images of no class", always_in_label=True
     )
     in_distribution: float = parameter(
-        0.0, ge=0, le=1, help="share of labels redrawn; of these 1 - 1/C become wrong", shown=True
+        0.0, ge=0, le=1, help="share of labels redrawn; of these 1 - 1/C become wrong", always_in_label=True
     )
     source: Literal[
         "patterns", "shuffled", "held_out_classes", "image_folder", "parquet", "imagenet32", "places365"
@@ -74,7 +74,7 @@ class Web(NoiseModel):
         """Both shares together."""
         return self.out_of_distribution + self.in_distribution
 
-    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
+    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
         """Labels redrawn from all classes where the example's number is among the highest."""
         if self.out_of_distribution + self.in_distribution > 1:
             raise UserError(
@@ -87,7 +87,7 @@ class Web(NoiseModel):
         redrawn = np.floor(drawn * dataset.num_classes).astype(np.int64)
         return np.where(number >= 1 - self.in_distribution, redrawn, split.targets)
 
-    def replace(self, dataset: Dataset, split: Split) -> Replaced | None:
+    def replace(self, dataset: Dataset, split: Split) -> ReplacedImages | None:
         """Other images where the example's number is among the lowest.
 
         Training takes images from the start of the shuffled source and validation from its end, so that they share none.
@@ -107,9 +107,9 @@ class Web(NoiseModel):
         training = split is dataset.train
         rows = wanted["train" if training else "validation"]
         chosen = order[: len(rows)] if training else order[::-1][: len(rows)]
-        return Replaced(rows, np.ascontiguousarray(images[chosen]))
+        return ReplacedImages(rows, np.ascontiguousarray(images[chosen]))
 
-    def _published(self, dataset: Dataset, split: Split) -> tuple[Replaced | None, NDArray[np.int64]]:
+    def _published(self, dataset: Dataset, split: Split) -> tuple[ReplacedImages | None, NDArray[np.int64]]:
         """Replaced images and observed targets as the published sets draw them."""
         if split is not dataset.train and not len(split):
             return None, split.targets.copy()
@@ -130,7 +130,7 @@ class Web(NoiseModel):
             rows = np.flatnonzero(outside)
             images = self._images(dataset, len(rows))
             self._check_size(len(rows), len(images))
-            replaced = Replaced(rows, np.ascontiguousarray(images[rng.permutation(len(images))[: len(rows)]]))
+            replaced = ReplacedImages(rows, np.ascontiguousarray(images[rng.permutation(len(images))[: len(rows)]]))
         observed, inside = split.targets.copy(), np.flatnonzero(~outside)
         if len(inside):
             share = self.in_distribution / max(1 - self.out_of_distribution, 1e-12)
@@ -145,7 +145,7 @@ class Web(NoiseModel):
                 "noise.out_of_distribution, or give a larger source"
             )
 
-    def provenance(self, dataset: Dataset) -> dict[str, Any]:
+    def source_info(self, dataset: Dataset) -> dict[str, Any]:
         """SHA-256 over all images of the source, and how many there are."""
         if self.out_of_distribution == 0:
             return {}
@@ -173,11 +173,11 @@ class Web(NoiseModel):
             own = np.concatenate([dataset.train.inputs[:], dataset.validation.inputs[:]])
             return shuffled(own, Stream("web", "shuffled", self.seed))
         if self.source == "held_out_classes":
-            if dataset.outside is None:
+            if dataset.ood_images is None:
                 raise UserError(
                     "noise.source: `held_out_classes` needs classes that are left out of the task; "
                     "give them, e.g. dataset.held_out_classes=[7,8,9]"
                 )
-            return dataset.outside
+            return dataset.ood_images
         assert self.path is not None
         return from_files(self.source, self.path.expanduser(), dataset, self.convert)

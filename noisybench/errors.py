@@ -17,11 +17,11 @@ class UserError(Exception):
         self.problems = list(problems)
 
 
-class RunFailed(Exception):
+class TrainingError(Exception):
     """A run broke while training, for a reason that its message explains without a traceback."""
 
 
-class StoreAway(UserError):
+class StoreUnavailable(UserError):
     """The store does not answer, or does not take records. What is trained is kept, and sent by the next attempt."""
 
 

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from noisybench.config.spec import Budget, RunSpec
 from noisybench.data.dataset import Dataset
-from noisybench.evaluation.classification import LabelJudge
+from noisybench.evaluation.classification import ClassificationEvaluator
 from noisybench.networks import build_network
 from noisybench.nn.features import captured, classifier, pooled, stages
 from noisybench.training.augmentation import augment, contrastive_view, strong_view
-from noisybench.training.batch import Batch, Planned, cross_entropy, probabilities_in_float32
+from noisybench.training.batch import Batch, BatchPlan, cross_entropy, probabilities_in_float32
 from noisybench.training.stack import Stack
 from noisybench.training.task import Outputs, Task
-from noisybench.training.training_set import LazyTensor, TrainingSet
+from noisybench.training.training_set import DiskTensor, TrainingSet
 
 STRONG_MAGNITUDE = 4
 """Of the strong view's operation, from 0 to 30."""
@@ -45,7 +45,7 @@ class NormalisedTask(Task):
 class ImageTask(NormalisedTask):
     """One class per image: cross-entropy, batched augmentation, accuracy of the deployed network."""
 
-    judge = LabelJudge
+    evaluator = ClassificationEvaluator
 
     @classmethod
     def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
@@ -86,7 +86,7 @@ class ImageTask(NormalisedTask):
         """Cross-entropy of the first network."""
         return cross_entropy(self.logits(batch.inputs), batch)
 
-    def batches(self, steps: Sequence[Planned]) -> Iterator[Batch]:
+    def batches(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
         """Augmented and normalised batches."""
         data, inputs, device = self.training_set, self.training_set.inputs, self.device
         for step in steps:
@@ -104,12 +104,12 @@ class ImageTask(NormalisedTask):
             return contrastive_view(images, self.generator, flip=kind == "crop_flip")
         return augment(images, kind, self.generator)
 
-    def predict(self, inputs: Tensor | LazyTensor) -> Tensor:
+    def predict(self, inputs: Tensor | DiskTensor) -> Tensor:
         """(N, C) class probabilities: of the first network, or the mean over all where the stack says so."""
         return torch.stack([self.evaluate(inputs, each).probabilities for each in self.deployed]).mean(0)
 
     @torch.no_grad()
-    def evaluate(self, inputs: Tensor | LazyTensor, network: int, stage: int | None = None) -> Outputs:
+    def evaluate(self, inputs: Tensor | DiskTensor, network: int, stage: int | None = None) -> Outputs:
         """(N, C) class probabilities of one network, and the (N, F) pooled outputs of one stage where asked for."""
         training = self.networks.training
         self.networks.eval()
@@ -131,7 +131,7 @@ class ImageTask(NormalisedTask):
         return Outputs(torch.cat(parts) if parts else empty, torch.cat(features) if features else None)
 
 
-def channel_statistics(images: Tensor | LazyTensor) -> tuple[Tensor, Tensor]:
+def channel_statistics(images: Tensor | DiskTensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation per channel, each (C, 1, 1), of (N, C, H, W) uint8 images; 0 and 1 of features."""
     if images[:1].dtype != torch.uint8:  # features are taken as they are
         return torch.zeros(1, 1, 1), torch.ones(1, 1, 1)

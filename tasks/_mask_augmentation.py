@@ -16,8 +16,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from noisybench.training.augmentation import crop_and_flip
-from noisybench.training.batch import Planned
-from noisybench.training.training_set import LazyTensor, TrainingSet
+from noisybench.training.batch import BatchPlan
+from noisybench.training.training_set import DiskTensor, TrainingSet
 from noisybench.utils.seeds import stable_hash
 
 # Import would otherwise ask a server for newer versions.
@@ -72,7 +72,7 @@ def pipeline(kind: str, height: int, width: int) -> Any:
 class _Augmented(Dataset[Any]):
     """Augmented images and the places of their pixels in the training set, -1 outside; made in any process alike."""
 
-    def __init__(self, inputs: Tensor | LazyTensor, kind: str) -> None:
+    def __init__(self, inputs: Tensor | DiskTensor, kind: str) -> None:
         self.inputs, self.kind = inputs, kind
         self._pipeline: Any = None
 
@@ -116,7 +116,7 @@ class MaskLoader:
         inputs = training_set.inputs
         self._order = _Order()
         self._loader: DataLoader[Any] = DataLoader(
-            _Augmented(inputs if isinstance(inputs, LazyTensor) else inputs.cpu(), kind),
+            _Augmented(inputs if isinstance(inputs, DiskTensor) else inputs.cpu(), kind),
             batch_sampler=self._order,
             num_workers=processes,
             persistent_workers=processes > 0,
@@ -124,7 +124,7 @@ class MaskLoader:
             worker_init_fn=_one_thread,
         )
 
-    def batches(self, steps: Sequence[Planned], names: tuple[object, ...]) -> Iterator[tuple[Tensor, Tensor]]:
+    def batches(self, steps: Sequence[BatchPlan], names: tuple[object, ...]) -> Iterator[tuple[Tensor, Tensor]]:
         """(B, C, H, W) uint8 images and (B, H, W) places for each step; ``names`` decide the random numbers."""
         self._order.steps = [
             [

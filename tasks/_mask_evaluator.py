@@ -13,12 +13,12 @@ from torch.nn import functional
 
 from noisybench.data.label_set import IN_DISTRIBUTION, UNKNOWN_STATE
 from noisybench.data.label_statistics import intersection_over_union, transition_counts
-from noisybench.data.targets import IGNORED, known
+from noisybench.data.targets import IGNORED, is_labeled
 from noisybench.evaluation import metrics
 from noisybench.records.schema import DetectorScores, RunRecord, Samples
 from noisybench.tasks._mask_plots import class_curves, mask_page
-from noisybench.training.evaluator import Judge
-from noisybench.training.prepared import Prepared
+from noisybench.training.evaluator import Evaluator
+from noisybench.training.prepared import PreparedRun
 from noisybench.training.task import Task
 from noisybench.utils.seeds import Stream
 
@@ -31,20 +31,20 @@ BOUNDARY = 0.02
 BINS = 15
 
 
-class MaskJudge(Judge):
+class SegmentationEvaluator(Evaluator):
     """Scores masks: IoU by class, Dice, boundary IoU, what became of wrong pixels by class, detection and calibration."""
 
     metric = "miou"
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: PreparedRun) -> None:
         super().__init__(prepared)
         self._counts: list[list[list[int]]] = []
         self._final: dict[str, Any] = {}
         self._first = 0 if prepared.spec.task.parameters["background"] else 1
-        labelled = np.flatnonzero(self.states != UNKNOWN_STATE)
+        labelled = np.flatnonzero(self.label_status != UNKNOWN_STATE)
         chosen = Stream("sampled pixels", self.labels.hash).permutation(len(labelled))[:SAMPLED]
         self._sampled = labelled[np.sort(chosen)]
-        self._sampled_states = self.states.reshape(-1)[self._sampled]
+        self._sampled_states = self.label_status.reshape(-1)[self._sampled]
 
     def state_dict(self) -> dict[str, Any]:
         """What was kept so far."""
@@ -67,13 +67,15 @@ class MaskJudge(Judge):
             )
         predicted = task.training_predictions().cpu().numpy()
         belief = self._belief(task)
-        wrong = self.states == IN_DISTRIBUTION
-        detection = metrics.detection_auroc(belief, self._sampled_states == IN_DISTRIBUTION)
+        wrong = self.label_status == IN_DISTRIBUTION
+        detection = metrics.noise_auroc(belief, self._sampled_states == IN_DISTRIBUTION)
         facts = self._facts(tested) | self._early_learning(predicted, wrong)
         if not wrong.any():
-            memorised = recovered = None
+            memorized_fraction = recovered_fraction = None
         else:
-            memorised, recovered = (metrics.share((predicted == each)[wrong]) for each in (observed, clean))
+            memorized_fraction, recovered_fraction = (
+                metrics.share((predicted == each)[wrong]) for each in (observed, clean)
+            )
         return {
             "train_score": self._score(transition_counts(observed, predicted, self.dataset.num_classes)),
             "noisy_val_score": held_out and self._score(held_out["counts"]),
@@ -81,11 +83,11 @@ class MaskJudge(Judge):
             "clean_val_score": held_out and self._score(held_out["clean_counts"]),
             "test_score": self._score(tested["counts"]),
             "test_loss": tested["loss"],
-            "memorised": memorised,
-            "recovered": recovered,
-            "detection_auroc": detection,
-            "detectors": self.judged_detectors(task) if stage == "train" else {},
-            "facts": facts | self._corrected(task),
+            "memorized_fraction": memorized_fraction,
+            "recovered_fraction": recovered_fraction,
+            "noise_auroc": detection,
+            "detectors": self.score_detectors(task) if stage == "train" else {},
+            "diagnostics": facts | self._corrected(task),
         }
 
     def finish(self, task: Task) -> None:
@@ -103,7 +105,7 @@ class MaskJudge(Judge):
     def summary(self) -> dict[str, Any]:
         """Calibration on the test split, what became of corrected pixels, and the quality of the belief."""
         clean, observed, correction = self.dataset.train.targets, self.labels.train, self._final["correction"]
-        corrected = (correction != observed) & known(clean)
+        corrected = (correction != observed) & is_labeled(clean)
         return {
             "calibration_error": self._final["calibration_error"],
             "correction_accuracy": metrics.share((correction == clean)[corrected]),
@@ -153,13 +155,13 @@ class MaskJudge(Judge):
             for name, each in found.items()
         }
 
-    def judged_detectors(self, task: Task) -> dict[str, dict[str, float | None]]:
+    def score_detectors(self, task: Task) -> dict[str, dict[str, float | None]]:
         """As for classes, on the sampled pixels."""
-        whole, self.states = self.states, self._sampled_states
+        whole, self.label_status = self.label_status, self._sampled_states
         try:
-            return super().judged_detectors(task)
+            return super().score_detectors(task)
         finally:
-            self.states = whole
+            self.label_status = whole
 
     def _belief(self, task: Task) -> NDArray[np.float32]:
         """(K,) belief in the labels of the sampled pixels."""
@@ -240,12 +242,12 @@ class MaskJudge(Judge):
         }
 
     def _early_learning(self, predicted: NDArray[np.uint8], wrong: NDArray[np.bool_]) -> dict[str, float]:
-        """IoU by class of predictions with the clean (`learned`) and the wrong labels (`memorised`) on wrong pixels."""
+        """IoU by class of predictions with the clean (`learned`) and the wrong labels (`memorized_fraction`) on wrong pixels."""
         found: dict[str, float] = {}
         if not wrong.any():
             return found
         classes, names = self.dataset.num_classes, self.dataset.class_names
-        for kind, labels in (("learned", self.dataset.train.targets), ("memorised", self.labels.train)):
+        for kind, labels in (("learned", self.dataset.train.targets), ("memorized_fraction", self.labels.train)):
             pairs = labels[wrong].astype(np.int64) * classes + predicted[wrong]
             counts = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
             iou = intersection_over_union(counts)
@@ -260,7 +262,7 @@ class MaskJudge(Judge):
             return {}
         clean = self.dataset.train.targets
         correction = self.prepared.stack.correction(task, task.training_set).to(torch.uint8).cpu().numpy()
-        wrong = self.states == IN_DISTRIBUTION
+        wrong = self.label_status == IN_DISTRIBUTION
         found = {"label_miou": self._score(transition_counts(clean, correction, self.dataset.num_classes))}
         share = metrics.share((correction == clean)[wrong])
         return found if share is None else {**found, "corrected": share}

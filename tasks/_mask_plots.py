@@ -18,7 +18,7 @@ def class_curves(record: RunRecord, names: Sequence[str], path: Path) -> None:
     """One panel for each class: IoU with the labels in training, its fit and onset, and what is learned and memorised."""
     rows = [row for row in record.rows if row.stage == "train"]
     epochs = np.array([row.epoch for row in rows])
-    shown = [name for name in names if any(f"iou.{name}" in row.facts for row in rows)]
+    shown = [name for name in names if any(f"iou.{name}" in row.diagnostics for row in rows)]
     wide = min(4, max(1, len(shown)))
     tall = -(-len(shown) // wide)
     figure = new_figure((4.6 * wide, 3.4 * max(1, tall) + 0.5), "constrained")
@@ -27,13 +27,13 @@ def class_curves(record: RunRecord, names: Sequence[str], path: Path) -> None:
         for key, label, colour in (
             ("iou", "test IoU", "tab:green"),
             ("learned", "wrong pixels: clean label", "tab:blue"),
-            ("memorised", "wrong pixels: wrong label", "tab:red"),
+            ("memorized_fraction", "wrong pixels: wrong label", "tab:red"),
             ("adele.training_iou", "training IoU", "black"),
         ):
-            values = [row.facts.get(f"{key}.{name}", np.nan) for row in rows]
+            values = [row.diagnostics.get(f"{key}.{name}", np.nan) for row in rows]
             if not np.isnan(values).all():
                 axes.plot(epochs, values, label=label, color=colour, marker="." if key.startswith("adele") else "")
-        last = rows[-1].facts
+        last = rows[-1].diagnostics
         if f"adele.fit_a.{name}" in last:
             a, b, c, shift = (last[f"adele.fit_{each}.{name}"] for each in ("a", "b", "c", "shift"))
             times = np.linspace(0, len(rows), 200)

@@ -10,35 +10,44 @@ import torch
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Split
-from noisybench.data.label_set import CARRIED_ON, CLEAN, EVENTS, FITS, IN_DISTRIBUTION, UNKNOWN_STATE, UNTOLD, WRONG
-from noisybench.data.targets import known
-from noisybench.data.traces.formats import Judged
+from noisybench.data.label_set import (
+    CARRIED_ON,
+    CLEAN,
+    FITS,
+    IN_DISTRIBUTION,
+    TOKEN_STATUS,
+    UNKNOWN_STATE,
+    UNTOLD,
+    WRONG,
+)
+from noisybench.data.targets import is_labeled
+from noisybench.data.traces.formats import TraceCheck
 from noisybench.evaluation import metrics
 from noisybench.plots.traces import trace_page
 from noisybench.records.schema import Detection, RunRecord, Samples
-from noisybench.training.evaluator import Judge
-from noisybench.training.prepared import Prepared
+from noisybench.training.evaluator import Evaluator
+from noisybench.training.prepared import PreparedRun
 from noisybench.training.task import Task
 
 LEAST = 1e-6
 """Probability below which losses are not told apart."""
 
 
-class TraceJudge(Judge):
+class TraceEvaluator(Evaluator):
     """Scores traces: answers, steps, length, losses on right and wrong characters, detection of characters, steps, traces."""
 
     metric = "exact_match"
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: PreparedRun) -> None:
         super().__init__(prepared)
         assert self.dataset.traces is not None
         self.form, train = self.dataset.traces, self.dataset.train
         self._final: dict[str, Any] = {}
-        self._labelled = self.states != UNKNOWN_STATE
+        self._labelled = self.label_status != UNKNOWN_STATE
         self._contaminated = (train.targets != self.labels.train).any(1)
-        self._events = self.labels.events.get("train")
+        self._events = self.labels.error_spans.get("train")
         responses = self.form.decode(self.labels.train)
-        judged = [self.form.judge(*pair) for pair in zip(self._prompts(train), responses, strict=True)]
+        judged = [self.form.evaluator(*pair) for pair in zip(self._prompts(train), responses, strict=True)]
         self._wrong_steps = np.array([1 - each.right_steps / len(each.steps) for each in judged])
         spans = [(row, step.start, step.stop) for row, each in enumerate(judged) for step in each.steps]
         self._spans = np.array([each for each in spans if each[2] > each[1]], dtype=np.int64).reshape(-1, 3)
@@ -57,7 +66,9 @@ class TraceJudge(Judge):
         events = self._events
         if events is None:
             # Without a noise model's word a step is wrong where its characters are.
-            events = np.select([self.states == IN_DISTRIBUTION, self.states == CLEAN], [WRONG, FITS], UNTOLD)
+            events = np.select(
+                [self.label_status == IN_DISTRIBUTION, self.label_status == CLEAN], [WRONG, FITS], UNTOLD
+            )
         wrong, untold = (
             np.cumsum(np.pad(events == each, ((0, 0), (1, 0))), axis=1, dtype=np.int32) for each in (WRONG, UNTOLD)
         )
@@ -78,7 +89,7 @@ class TraceJudge(Judge):
         judged, right = self._judged("test", dataset.test, written)
         predicted = task.training_predictions().cpu().numpy()
         belief = self.prepared.stack.belief(task, task.training_set).float().cpu().numpy()
-        wrong = self.states == IN_DISTRIBUTION
+        wrong = self.label_status == IN_DISTRIBUTION
         losses = -np.log(np.clip(belief, LEAST, 1))
         detectors = self._trace_detectors(task, losses)
         facts = self._told(judged, written) | self._losses(losses)
@@ -93,18 +104,18 @@ class TraceJudge(Judge):
             kept = (weights > 0).cpu().numpy()
             facts |= {"kept": float(kept.mean()), "wrong_among_kept": float(self._contaminated[kept].mean())}
         return {
-            "train_score": float(((predicted == observed) | ~known(observed)).all(1).mean()),
+            "train_score": float(((predicted == observed) | ~is_labeled(observed)).all(1).mean()),
             **self._validated(task),
             "noisy_val_loss": self._loss(task, self.validation, self.labels.validation)
             if len(self.validation)
             else None,
             "test_score": float(np.mean(right)),
             "test_loss": self._loss(task, self.test, dataset.test.targets),
-            "memorised": metrics.share((predicted == observed)[wrong]),
-            "recovered": metrics.share((predicted == clean)[wrong]),
-            "detection_auroc": self._detection(belief).auroc,
+            "memorized_fraction": metrics.share((predicted == observed)[wrong]),
+            "recovered_fraction": metrics.share((predicted == clean)[wrong]),
+            "noise_auroc": self._detection(belief).auroc,
             "detectors": detectors,
-            "facts": facts | self._by_execution(losses),
+            "diagnostics": facts | self._by_execution(losses),
         }
 
     def finish(self, task: Task) -> None:
@@ -166,13 +177,13 @@ class TraceJudge(Judge):
         responses: list[str] = task.write(inputs, length)
         return responses
 
-    def _judged(self, name: str, split: Split, written: list[str]) -> tuple[list[Judged], list[bool]]:
+    def _judged(self, name: str, split: Split, written: list[str]) -> tuple[list[TraceCheck], list[bool]]:
         """What executing written responses shows, and whether their answers are right."""
-        judged = [self.form.judge(*pair) for pair in zip(self._prompts(split), written, strict=True)]
+        judged = [self.form.evaluator(*pair) for pair in zip(self._prompts(split), written, strict=True)]
         pairs = zip(judged, self._answers[name], strict=True)
         return judged, [self.form.same_answer(each.answer, answer) for each, answer in pairs]
 
-    def _told(self, judged: list[Judged], written: list[str]) -> dict[str, float]:
+    def _told(self, judged: list[TraceCheck], written: list[str]) -> dict[str, float]:
         steps = sum(len(each.steps) for each in judged)
         wrong = [each.first_wrong for each in judged if each.first_wrong is not None]
         found = {
@@ -185,12 +196,19 @@ class TraceJudge(Judge):
 
     def _losses(self, losses: NDArray[np.float32]) -> dict[str, float]:
         """Mean nats of characters that fit, are wrong, and follow from wrong ones."""
-        shown, found = known(self.labels.train), {}
+        shown, found = is_labeled(self.labels.train), {}
         if self._events is not None:
-            kinds = {name: self._events == number for number, name in enumerate(EVENTS)}
+            kinds = {name: self._events == number for number, name in enumerate(TOKEN_STATUS)}
         else:
-            kinds = {EVENTS[FITS]: self.states == CLEAN, EVENTS[WRONG]: self.states == IN_DISTRIBUTION}
-        names = {EVENTS[FITS]: "loss_right", EVENTS[WRONG]: "loss_wrong", EVENTS[CARRIED_ON]: "loss_carried_on"}
+            kinds = {
+                TOKEN_STATUS[FITS]: self.label_status == CLEAN,
+                TOKEN_STATUS[WRONG]: self.label_status == IN_DISTRIBUTION,
+            }
+        names = {
+            TOKEN_STATUS[FITS]: "loss_right",
+            TOKEN_STATUS[WRONG]: "loss_wrong",
+            TOKEN_STATUS[CARRIED_ON]: "loss_carried_on",
+        }
         for kind, chosen in kinds.items():
             if (chosen & shown).any():
                 found[names[kind]] = float(losses[chosen & shown].mean())
@@ -220,10 +238,10 @@ class TraceJudge(Judge):
 
     def _detection(self, belief: NDArray[np.float32]) -> Detection:
         """Of wrong characters by belief in them."""
-        return metrics.detect(belief[self._labelled], self.states[self._labelled])
+        return metrics.detect(belief[self._labelled], self.label_status[self._labelled])
 
     def _mean_losses(self, losses: NDArray[np.float32]) -> NDArray[np.float64]:
-        shown = known(self.labels.train)
+        shown = is_labeled(self.labels.train)
         means: NDArray[np.float64] = np.where(shown, losses, 0).sum(1, dtype=np.float64) / shown.sum(1).clip(1)
         return means
 
@@ -237,15 +255,17 @@ class TraceJudge(Judge):
         np.maximum.at(worst, rows, steps)
         mean = self._mean_losses(losses)
         found = {
-            "trace_loss": metrics.judge(mean, metrics.flag(np.exp(-mean)), states),
-            "trace_worst_step": metrics.judge(worst, metrics.flag(np.exp(-worst)), states),
-            "trace_replay": metrics.judge(self._wrong_steps, self._wrong_steps > 0, states),
+            "trace_loss": metrics.score_detector(mean, metrics.flag(np.exp(-mean)), states),
+            "trace_worst_step": metrics.score_detector(worst, metrics.flag(np.exp(-worst)), states),
+            "trace_replay": metrics.score_detector(self._wrong_steps, self._wrong_steps > 0, states),
         }
         told = self._step_states != UNKNOWN_STATE
         if (self._step_states == IN_DISTRIBUTION).any():
-            found["step_loss"] = metrics.judge(steps[told], metrics.flag(np.exp(-steps[told])), self._step_states[told])
+            found["step_loss"] = metrics.score_detector(
+                steps[told], metrics.flag(np.exp(-steps[told])), self._step_states[told]
+            )
         for name, each in self.detectors(task).items():
-            found[name] = metrics.judge(each.score, each.flagged, states)
+            found[name] = metrics.score_detector(each.score, each.flagged, states)
         return found
 
     def _by_execution(self, losses: NDArray[np.float32]) -> dict[str, float]:
@@ -257,7 +277,7 @@ class TraceJudge(Judge):
         found["noised_seen_by_replay"] = float(seen.sum() / self._contaminated.sum())
         for name, chosen in (("seen", seen), ("unseen", self._contaminated & ~seen)):
             counted = chosen | ~self._contaminated
-            auroc = metrics.detection_auroc(-mean[counted], chosen[counted])
+            auroc = metrics.noise_auroc(-mean[counted], chosen[counted])
             if auroc is not None:
                 found[f"trace_loss_auroc_{name}"] = auroc
         return found

@@ -13,8 +13,8 @@ from noisybench.data.dataset import Dataset
 from noisybench.data.targets import IGNORED
 from noisybench.networks import build_network
 from noisybench.tasks._readers import NO_LABEL, Reader, Reading, Spoken, reader_of
-from noisybench.tasks._trace_evaluator import TraceJudge
-from noisybench.training.batch import Batch, Planned, cross_entropy
+from noisybench.tasks._trace_evaluator import TraceEvaluator
+from noisybench.training.batch import Batch, BatchPlan, cross_entropy
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 from noisybench.training.training_set import TrainingSet
@@ -27,7 +27,7 @@ PORTION = 256
 class TraceTask(Task):
     """Language modelling of traces: what a network reads, its loss, and what it writes."""
 
-    judge = TraceJudge
+    evaluator = TraceEvaluator
 
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__(budget, seed, training_set, stack, **settings)
@@ -85,7 +85,7 @@ class TraceTask(Task):
         """Tokens on the training device."""
         return images.to(self.device)
 
-    def batches(self, steps: Sequence[Planned]) -> Iterator[Batch]:
+    def batches(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
         """What is read, with the places of every token in the responses."""
         data = self.training_set
         length = data.targets.shape[1]

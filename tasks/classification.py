@@ -8,4 +8,4 @@ from noisybench.tasks._images import ImageTask
 class Classification(ImageTask):
     """One class per image: cross-entropy, batched augmentation, accuracy of the deployed network."""
 
-    across_devices = True
+    supports_ddp = True

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from noisybench.config.parameters import parameter
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 from noisybench.config.spec import Budget, RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.targets import IGNORED
-from noisybench.errors import RunFailed
+from noisybench.errors import TrainingError
 from noisybench.tasks._readers import TokenReader, reader_of
 from noisybench.tasks._trace_task import TraceTask
 from noisybench.training.mitigation import Mitigation
@@ -33,7 +33,7 @@ class Prompting(TraceTask):
 
     like = "chain_of_thought"
 
-    shots: int = parameter(6, ge=0, le=64, help="traces that are shown", shown=True)
+    shots: int = parameter(6, ge=0, le=64, help="traces that are shown", always_in_label=True)
     instruction: str = parameter("", help="what is said before the traces")
 
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
@@ -48,7 +48,7 @@ class Prompting(TraceTask):
         if spec.budget.epochs != 1:
             problems.append("budget.epochs: prompting trains nothing; set it to 1")
         for each in spec.mitigations:
-            kind: type[Mitigation] = find("mitigations", each.name).load()
+            kind: type[Mitigation] = get_entry("mitigations", each.name).load()
             trains = any(
                 getattr(kind, name) is not getattr(Mitigation, name) for name in ("objective", "wrap", "adapt")
             )
@@ -91,7 +91,9 @@ class Prompting(TraceTask):
             usable &= (self.weights > 0).cpu()
         there = torch.nonzero(usable).squeeze(1)
         if len(there) < self.shots:
-            raise RunFailed(f"{self.shots} traces are to be shown, but only {len(there)} are left; lower task.shots")
+            raise TrainingError(
+                f"{self.shots} traces are to be shown, but only {len(there)} are left; lower task.shots"
+            )
         chosen = there[torch.from_numpy(Stream("shown", self.seed).permutation(len(there))[: self.shots])]
         prompts, responses = (
             form.decode(each[chosen].cpu().numpy()) for each in (data.inputs[:][:, 0, 0], data.targets)

@@ -16,10 +16,10 @@ from noisybench.data.targets import IGNORED
 from noisybench.networks import build_network
 from noisybench.tasks._images import NormalisedTask
 from noisybench.tasks._mask_augmentation import MaskLoader, shifted_places
-from noisybench.tasks._mask_evaluator import MaskJudge
-from noisybench.training.batch import Batch, Planned, cross_entropy
+from noisybench.tasks._mask_evaluator import SegmentationEvaluator
+from noisybench.training.batch import Batch, BatchPlan, cross_entropy
 from noisybench.training.stack import Stack
-from noisybench.training.training_set import LazyTensor, TrainingSet
+from noisybench.training.training_set import DiskTensor, TrainingSet
 
 PIXELS = {"cpu": 2**17, "cuda": 2**23, "mps": 2**20}
 """How many are evaluated at a time: what fits a processor's cache, or fills a GPU."""
@@ -37,8 +37,8 @@ class Segmentation(NormalisedTask):
     learning and memorisation); and how well belief finds wrong pixels, on at most 50,000 pixels drawn once.
     """
 
-    judge = MaskJudge
-    across_devices = True
+    evaluator = SegmentationEvaluator
+    supports_ddp = True
 
     background: bool = parameter(False, help="count the background in the mean IoU as well")
 
@@ -85,7 +85,7 @@ class Segmentation(NormalisedTask):
         """Cross-entropy of the first network."""
         return cross_entropy(self.logits(batch.inputs), batch)
 
-    def batches(self, steps: Sequence[Planned]) -> Iterator[Batch]:
+    def batches(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
         """Augmented and normalised batches, with the place in the training set of every pixel."""
         data, device = self.training_set, self.device
         masks = data.targets
@@ -116,7 +116,7 @@ class Segmentation(NormalisedTask):
         views, classes = {"weak": self.normalise(images)}, self.training_set.num_classes
         return Batch(views, observed, index, classes, part=part, valid=valid, inside=within)
 
-    def _loaded(self, steps: Sequence[Planned]) -> Iterator[Batch]:
+    def _loaded(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
         """Batches that albumentations has augmented, in processes of their own where there are some."""
         if self._loader is None:
             self._loader = MaskLoader(self.training_set, self.budget.augmentation, self.loaders)
@@ -133,7 +133,7 @@ class Segmentation(NormalisedTask):
         return max(1, PIXELS.get(self.device.type, 2**17) // int(inputs.shape[2] * inputs.shape[3]))
 
     @torch.no_grad()
-    def portions(self, inputs: Tensor | LazyTensor) -> Iterator[tuple[slice, Tensor]]:
+    def portions(self, inputs: Tensor | DiskTensor) -> Iterator[tuple[slice, Tensor]]:
         """(B, C, H, W) class probabilities of the deployed prediction, in evaluation mode, portion by portion."""
         training = self.networks.training
         self.networks.eval()

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import Budget, RunSpec
 from noisybench.data.dataset import Dataset
-from noisybench.data.lazy import LazyImages
+from noisybench.data.lazy import MemmapImages
 from noisybench.errors import UserError
 from noisybench.networks import published_weights
 from noisybench.nn.features import backbone_weights
@@ -23,10 +23,10 @@ from noisybench.nn.spectrum import largest_singular_value_ratio, singular_value_
 from noisybench.nn.weights import matching_weights
 from noisybench.tasks._images import ImageTask
 from noisybench.training.auxiliary import AuxiliaryRun
-from noisybench.training.batch import Batch, Planned
+from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.stack import Stack
 from noisybench.training.task import Outputs
-from noisybench.training.training_set import LazyTensor, TrainingSet
+from noisybench.training.training_set import DiskTensor, TrainingSet
 from noisybench.utils.seeds import torch_seed
 
 PRETRAINING_FIELDS = ("dataset", "noise", "budget", "seed")
@@ -89,7 +89,7 @@ class Transfer(ImageTask):
             f"mitigations.{each.name}: it gives the networks their initial weights, but those of the backbone are given by the "
             "task; leave one of them out"
             for each in spec.mitigations
-            if find("mitigations", each.name).load().initialises
+            if get_entry("mitigations", each.name).load().initialises
         ]
         if settings["pretraining"]:
             try:
@@ -128,7 +128,7 @@ class Transfer(ImageTask):
         """As for images; features are taken as they are."""
         return images.to(self.device) if images.dim() == 2 else super().normalise(images)
 
-    def batches(self, steps: Sequence[Planned]) -> Iterator[Batch]:
+    def batches(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
         """Batches of features that were computed once, where nothing changes them; else of augmented images."""
         data = self.training_set
         if not self._constant or self.stack.views != ("weak",):
@@ -140,13 +140,13 @@ class Transfer(ImageTask):
                 {"weak": features[step.index]}, data.targets[step.index], step.index, data.num_classes, part=step.part
             )
 
-    def evaluate(self, inputs: Tensor | LazyTensor, network: int, stage: int | None = None) -> Outputs:
+    def evaluate(self, inputs: Tensor | DiskTensor, network: int, stage: int | None = None) -> Outputs:
         """As for images, from known features where the backbone is frozen."""
         if stage is None and self._constant:
             inputs = self._features(inputs)
         return super().evaluate(inputs, network, stage)
 
-    def describe(self, inputs: Tensor | LazyTensor) -> dict[str, float]:
+    def describe(self, inputs: Tensor | DiskTensor) -> dict[str, float]:
         """Flatness of the spectra of the backbone's features and of those that enter the classifier."""
         found = {"pretraining_accuracy": self._pretraining_accuracy} if self._pretraining_accuracy is not None else {}
         network = self.networks[0]
@@ -167,7 +167,7 @@ class Transfer(ImageTask):
         frozen = [isinstance(each, Tuned) and isinstance(each.backbone, Frozen) for each in self.networks]
         return all(frozen) and self.budget.augmentation == "none"
 
-    def _features(self, inputs: Tensor | LazyTensor) -> Tensor:
+    def _features(self, inputs: Tensor | DiskTensor) -> Tensor:
         """(N, D) features from the frozen backbone, computed once for the same inputs."""
         if id(inputs) not in self._known:
             network = self.networks[0]
@@ -177,7 +177,7 @@ class Transfer(ImageTask):
         return self._known[id(inputs)][1]
 
     @torch.no_grad()
-    def _collected(self, inputs: Tensor | LazyTensor, network: nn.Module) -> Tensor:
+    def _collected(self, inputs: Tensor | DiskTensor, network: nn.Module) -> Tensor:
         training, size, parts = network.training, self.portion(inputs), []
         network.eval()
         for start in range(0, len(inputs), size):
@@ -215,10 +215,10 @@ class _PreTraining(AuxiliaryRun):
     def __init__(self, task: Transfer, spec: RunSpec) -> None:
         self.device, self.epochs = task.device, spec.budget.epochs
         dataset = spec.dataset.build().load()
-        labels = spec.noise.build().corrupt(dataset)
-        applied = labels.applied_to(dataset)
+        labels = spec.noise.build().apply(dataset)
+        applied = labels.apply_to(dataset)
         images = applied.train.inputs
-        inputs = LazyTensor(images) if isinstance(images, LazyImages) else torch.from_numpy(images)
+        inputs = DiskTensor(images) if isinstance(images, MemmapImages) else torch.from_numpy(images)
         channels = task.training_set.inputs.shape[1]
         if inputs.shape[1] != channels:
             raise UserError(

@@ -9,23 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from noisybench.config.parameters import Parameter, runtime_schema
-from noisybench.config.registry import Entry, entries
+from noisybench.config.parameters import Parameter, schema_of
+from noisybench.config.registry import Entry, list_entries
 from noisybench.data import label_files as labels
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_set import LabelSet
 from noisybench.data.noise_model import NoiseModel
-from noisybench.data.privileged import KNOWLEDGE
+from noisybench.data.privileged import PRIVILEGED
 from noisybench.data.source import DatasetSource
-from noisybench.data.targets import IGNORED, NONE, UNKNOWN, known
+from noisybench.data.targets import IGNORED, OOD_TARGET, UNKNOWN, is_labeled
 from noisybench.errors import UserError
-from noisybench.runs.preparation import prepare
+from noisybench.runs.preparation import prepare_run
 from noisybench.training.mitigation import Mitigation
-from tests.helpers import TOY_DATA, facts, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
+from tests.helpers import TOY_DATA, comparable_rows, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
 STANDARD_KEYS = {
     "train_loss", "train_accuracy", "noisy_val_accuracy", "noisy_val_loss", "clean_val_accuracy", "test_accuracy", "test_loss",
-    "memorised", "recovered", "detection_auroc", "learning_rate", "seconds",
+    "memorized_fraction", "recovered_fraction", "noise_auroc", "learning_rate", "seconds",
 }  # fmt: skip
 
 
@@ -35,7 +35,7 @@ def check_declaration(entry: Entry, base: type) -> None:
     assert issubclass(cls, base)
     assert inspect.getdoc(cls), "the public class needs a docstring"
     assert len(entry.summary) > 10
-    assert entry.schema.fields == runtime_schema(cls).fields
+    assert entry.schema.fields == schema_of(cls).fields
     for name, (_, declared) in entry.schema.fields.items():
         assert isinstance(declared, Parameter)
         assert declared.help, f"parameter `{name}` needs a help text"
@@ -59,7 +59,7 @@ def check_noise_model(entry: Entry, folder: Path) -> None:
     dataset = cls.example_dataset(noise_toy(cls, 4000, 1000))
     parameters = cls.example(dataset, folder)
     before = (dataset.test.targets.copy(), dataset.train.targets.copy())
-    made: LabelSet = cls(**parameters).corrupt(dataset)
+    made: LabelSet = cls(**parameters).apply(dataset)
 
     np.testing.assert_array_equal(dataset.test.targets, before[0])
     np.testing.assert_array_equal(dataset.train.targets, before[1])
@@ -67,25 +67,27 @@ def check_noise_model(entry: Entry, folder: Path) -> None:
         assert observed.dtype == split.targets.dtype
         assert observed.shape == split.targets.shape
         assert observed.min() >= 0
-        assert observed[known(observed)].max() < dataset.num_classes
+        assert observed[is_labeled(observed)].max() < dataset.num_classes
         if observed.ndim == 3:
             np.testing.assert_array_equal(observed == IGNORED, split.targets == IGNORED)
 
-    again = cls(**parameters).corrupt(dataclasses.replace(dataset))
+    again = cls(**parameters).apply(dataclasses.replace(dataset))
     assert again.hash == made.hash, "the same specification must give the same bytes"
     assert made.manifest["noise"]["convention"]
-    clean = made.applied_to(dataset).train.targets
-    counted = known(clean) & known(made.train) if clean.ndim > 1 else clean != UNKNOWN
-    assert made.manifest["realised_rate"] == np.mean((made.train != clean)[counted])
+    clean = made.apply_to(dataset).train.targets
+    counted = is_labeled(clean) & is_labeled(made.train) if clean.ndim > 1 else clean != UNKNOWN
+    assert made.manifest["actual_noise_rate"] == np.mean((made.train != clean)[counted])
     check_transitions(made, dataset)
-    if "seed" in parameters or (made.manifest["transition_matrix"] is not None and made.manifest["realised_rate"] > 0):
-        other = cls(**{**parameters, "seed": 1}).corrupt(dataset)
+    if "seed" in parameters or (
+        made.manifest["transition_matrix"] is not None and made.manifest["actual_noise_rate"] > 0
+    ):
+        other = cls(**{**parameters, "seed": 1}).apply(dataset)
         assert other.hash != made.hash, "another seed must give other labels"
 
     stored = labels.load(labels.save(made, dataset, folder / "label_set"))
     assert stored.hash == made.hash
     np.testing.assert_array_equal(stored.train, made.train)
-    frozen = entries("noise_models")["from_file"].load()(path=str(folder / "label_set")).corrupt(dataset)
+    frozen = list_entries("noise_models")["from_file"].load()(path=str(folder / "label_set")).apply(dataset)
     assert frozen.hash == made.hash, "a frozen label set must be the label set, with every replaced image"
 
 
@@ -98,17 +100,17 @@ def check_noise_model_anywhere(entry: Entry, folder: Path, size: int, seed: int,
         parameters["rate"] = rate
     refused = ""
     try:
-        made: LabelSet = cls(**parameters).corrupt(dataset)
+        made: LabelSet = cls(**parameters).apply(dataset)
     except UserError as refusal:
         refused = str(refusal)
     if refused:
         assert "rate" in refused
         return
     assert made.train.shape == dataset.train.targets.shape
-    assert ((made.train >= 0) & (made.train < dataset.num_classes))[known(made.train)].all()
-    assert made.hash == cls(**parameters).corrupt(dataset).hash
+    assert ((made.train >= 0) & (made.train < dataset.num_classes))[is_labeled(made.train)].all()
+    assert made.hash == cls(**parameters).apply(dataset).hash
     if rate == 0 and "rate" in parameters:
-        assert made.manifest["realised_rate"] == 0
+        assert made.manifest["actual_noise_rate"] == 0
 
 
 def check_transitions(made: LabelSet, dataset: Dataset) -> None:
@@ -116,7 +118,7 @@ def check_transitions(made: LabelSet, dataset: Dataset) -> None:
     from scipy import stats
 
     counts = np.asarray(made.manifest["transition_counts"])
-    assert counts.sum() == (known(made.applied_to(dataset).train.targets) & known(made.train)).sum()
+    assert counts.sum() == (is_labeled(made.apply_to(dataset).train.targets) & is_labeled(made.train)).sum()
     if made.manifest["transition_matrix"] is None:
         return
     matrix = np.asarray(made.manifest["transition_matrix"])
@@ -145,7 +147,7 @@ def check_mitigation_declaration(entry: Entry) -> None:
     """Documented, and with knowledge that exists."""
     check_declaration(entry, Mitigation)
     for parameters in entry.load().examples():
-        assert set(entry.load()(**parameters).knowledge) <= set(KNOWLEDGE)
+        assert set(entry.load()(**parameters).privileged) <= set(PRIVILEGED)
 
 
 def check_mitigation_trains(stack: Stack, folder: Path) -> None:
@@ -158,11 +160,11 @@ def check_mitigation_trains(stack: Stack, folder: Path) -> None:
     assert {key for key in trained[-1].metrics() if "/" not in key} == wanted
     record = recorder.record({})
     assert record == type(record).from_dict(record.as_dict())
-    samples = recorder.judge.samples()
+    samples = recorder.evaluator.samples()
     assert samples.belief.shape == samples.observed.shape
     assert ((samples.belief >= 0) & (samples.belief <= 1 + 1e-5)).all()
     classes = recorder.prepared.dataset.num_classes
-    assert ((samples.correction >= 0) & (samples.correction < classes))[known(samples.observed)].all()
+    assert ((samples.correction >= 0) & (samples.correction < classes))[is_labeled(samples.observed)].all()
 
 
 def check_mitigation_resumes(stack: Stack, folder: Path) -> None:
@@ -172,9 +174,9 @@ def check_mitigation_resumes(stack: Stack, folder: Path) -> None:
         assert not train_toy(prepared_toy(stack), folder / "parts", stop_after=1).complete
     parts = train_toy(prepared_toy(stack), folder / "parts")
     assert parts.complete
-    assert facts(parts.rows) == facts(whole.rows)
+    assert comparable_rows(parts.rows) == comparable_rows(whole.rows)
     assert parts.record({}).weights_sha256 == whole.record({}).weights_sha256
-    np.testing.assert_array_equal(parts.judge.samples().belief, whole.judge.samples().belief)
+    np.testing.assert_array_equal(parts.evaluator.samples().belief, whole.evaluator.samples().belief)
 
 
 def check_mitigation_survives(stack: Stack, folder: Path) -> None:
@@ -182,13 +184,13 @@ def check_mitigation_survives(stack: Stack, folder: Path) -> None:
     clean = train_toy(prepared_toy(stack, labels=toy_labels(toy_data(stack), wrong_every=0)), folder / "clean")
     record = clean.record({})
     assert record.detection.auroc is None
-    assert record.rows[-1].memorised is None
+    assert record.rows[-1].memorized_fraction is None
 
     dataset = toy_data(stack)
     made = toy_labels(dataset)
     made.train[made.train == 3] = 4
     missing = train_toy(prepared_toy(stack, dataset, made), folder / "missing")
-    assert np.isfinite(missing.judge.samples().belief).all()
+    assert np.isfinite(missing.evaluator.samples().belief).all()
 
 
 def check_mitigation_is_honest(stack: Stack, folder: Path) -> None:
@@ -202,7 +204,7 @@ def check_mitigation_is_honest(stack: Stack, folder: Path) -> None:
     validation = dataclasses.replace(dataset.validation, targets=np.roll(dataset.validation.targets, 3))
     poisoned = dataclasses.replace(dataset, train=shuffled, validation=validation)
     truthful = prepared_toy(stack, dataset, made)
-    false: dict[str, Any] = {"realised_rate": 0.05, "transition_matrix": np.full((10, 10), 0.1).tolist()}
+    false: dict[str, Any] = {"actual_noise_rate": 0.05, "transition_matrix": np.full((10, 10), 0.1).tolist()}
     deceived = prepared_toy(stack, poisoned, LabelSet(made.train, made.validation, {**made.manifest, **false}))
     for told, untold in zip(truthful.stack.mitigations, deceived.stack.mitigations, strict=True):
         untold.known = told.known
@@ -211,8 +213,8 @@ def check_mitigation_is_honest(stack: Stack, folder: Path) -> None:
     misled = train_toy(deceived, folder / "lies")
     same = honest.record({}).weights_sha256 == misled.record({}).weights_sha256
     assert same, "it reads truth that it does not declare"
-    np.testing.assert_array_equal(honest.judge.samples().belief, misled.judge.samples().belief)
-    np.testing.assert_array_equal(honest.judge.samples().correction, misled.judge.samples().correction)
+    np.testing.assert_array_equal(honest.evaluator.samples().belief, misled.evaluator.samples().belief)
+    np.testing.assert_array_equal(honest.evaluator.samples().correction, misled.evaluator.samples().correction)
 
 
 MITIGATION_CHECKS = (
@@ -239,11 +241,11 @@ def check_dataset(entry: Entry, folder: Path) -> None:
             assert split.inputs[:].dtype == np.float32
             assert split.inputs.shape[2:] == (1, 1)
         assert split.targets.dtype == np.int64
-        labels = split.targets if split.given is None else split.given
+        labels = split.targets if split.noisy_targets is None else split.noisy_targets
         assert set(labels) <= set(range(dataset.num_classes))
-        assert set(split.targets) <= {NONE, UNKNOWN, *range(dataset.num_classes)}
+        assert set(split.targets) <= {OOD_TARGET, UNKNOWN, *range(dataset.num_classes)}
     assert dataset.test.targets.min() >= 0, "the test split has a known class for every image"
-    assert dataset.test.given is None
+    assert dataset.test.noisy_targets is None
     assert not set(dataset.train.index) & set(dataset.validation.index)
     assert dataset.source_size > max(dataset.train.index.max(), dataset.validation.index.max())
     assert cls(**parameters).load().hash == dataset.hash, "the same files must give the same hash"
@@ -260,7 +262,7 @@ def check_traces(split: Split, classes: int) -> None:
     """Every prompt has a response, without a gap."""
     assert split.inputs[:].dtype == split.targets.dtype == np.uint8
     assert split.inputs.shape[1:3] == (1, 1)
-    labelled = known(split.targets)
+    labelled = is_labeled(split.targets)
     assert labelled[:, 0].all()
     assert (np.diff(labelled.astype(int), axis=1) <= 0).all()
     assert split.targets[labelled].max() < classes
@@ -271,8 +273,8 @@ def check_masks(split: Split, classes: int) -> None:
     assert split.inputs[:].dtype == split.targets.dtype == np.uint8
     assert split.inputs.shape[1] in (1, 3)
     assert split.targets.shape == (len(split), *split.inputs.shape[2:])
-    assert known(split.targets).any(axis=(1, 2)).all()
-    assert split.targets[known(split.targets)].max() < classes
+    assert is_labeled(split.targets).any(axis=(1, 2)).all()
+    assert split.targets[is_labeled(split.targets)].max() < classes
 
 
 def prepare_on(dataset: Dataset) -> Any:
@@ -286,5 +288,7 @@ def prepare_on(dataset: Dataset) -> Any:
         spec = toy_spec(
             "linear_probe", task="transfer", dataset="features", budget={"epochs": 1, "network": "features"}
         )
-    native = entries("noise_models")["native"].load()()
-    return prepare(spec, dataset, toy_labels(dataset) if dataset.train.given is None else native.corrupt(dataset))
+    native = list_entries("noise_models")["native"].load()()
+    return prepare_run(
+        spec, dataset, toy_labels(dataset) if dataset.train.noisy_targets is None else native.apply(dataset)
+    )

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from noisybench.config.registry import entries, find
+from noisybench.config.registry import get_entry, list_entries
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_set import LabelSet, make_label_set
 from noisybench.data.targets import IGNORED
 from noisybench.records.schema import EpochRow
-from noisybench.runs.preparation import prepare
+from noisybench.runs.preparation import prepare_run
 from noisybench.runs.runner import Recorder, train
-from noisybench.training.prepared import Prepared
+from noisybench.training.prepared import PreparedRun
 from noisybench.utils.seeds import Stream
 
 DEVICE = os.environ.get("NOISYBENCH_DEVICE", "cpu")
@@ -48,7 +48,7 @@ def toy_dataset(classes: Sequence[str] = tuple("0123456789"), size: int = 120, h
 
 def toy_masks(size: int = 24, held_out: int = 6) -> Dataset:
     """Drawn scenes of 16x16 pixels with masks; two pixels of each have no label."""
-    cls = find("datasets", "scenes").load()
+    cls = get_entry("datasets", "scenes").load()
     made: Dataset = cls(size=16, train_images=size, validation_images=held_out, test_images=held_out).load()
     for split in (made.train, made.validation, made.test):
         split.targets[:, 0, :2] = IGNORED
@@ -58,7 +58,7 @@ def toy_masks(size: int = 24, held_out: int = 6) -> Dataset:
 def toy_traces(size: int = 24, held_out: int = 6) -> Dataset:
     """Traces of additions."""
     made: Dataset = (
-        find("datasets", "traced_integers")
+        get_entry("datasets", "traced_integers")
         .load()(train_problems=size, validation_problems=held_out, test_problems=held_out)
         .load()
     )
@@ -118,7 +118,7 @@ def network_names() -> list[str]:
     """Every registered network that needs no files; of each family, its example."""
     examples = {
         name: getattr(importlib.import_module(entry.module), "EXAMPLE", "")
-        for name, entry in entries("networks").items()
+        for name, entry in list_entries("networks").items()
     }
     return [f"{name}:{example}" if example else name for name, example in examples.items() if example is not None]
 
@@ -128,8 +128,8 @@ def toy_spec(mitigations: Any = "cross_entropy", **fields: Any) -> RunSpec:
     handed over.
     """
     name = mitigations.get("name") if isinstance(mitigations, dict) else str(mitigations)
-    if "task" not in fields and name in entries("mitigations"):
-        fields["task"] = TOY_TASKS[find("mitigations", name).load().tasks[0]]
+    if "task" not in fields and name in list_entries("mitigations"):
+        fields["task"] = TOY_TASKS[get_entry("mitigations", name).load().tasks[0]]
     task = str(fields.get("task"))
     if task in OTHER_DATASETS:
         fields.setdefault("dataset", OTHER_DATASETS[task])
@@ -140,17 +140,17 @@ def toy_spec(mitigations: Any = "cross_entropy", **fields: Any) -> RunSpec:
 
 def prepared_toy(
     mitigations: Any, dataset: Dataset | None = None, labels: LabelSet | None = None, **fields: Any
-) -> Prepared:
+) -> PreparedRun:
     """A checked run on the toy data."""
     spec = toy_spec(mitigations, **fields)
     dataset = dataset or TOY_DATA.get(spec.task.name, toy_dataset)()
-    return prepare(spec, dataset, labels or toy_labels(dataset))
+    return prepare_run(spec, dataset, labels or toy_labels(dataset))
 
 
 TOY_DATA = {"segmentation": toy_masks, "chain_of_thought": toy_traces}
 
 
-def train_toy(run: Prepared, folder: Path, stop_after: int | None = None) -> Recorder:
+def train_toy(run: PreparedRun, folder: Path, stop_after: int | None = None) -> Recorder:
     """Train without a store; interrupt after so many epochs where asked."""
     folder.mkdir(parents=True, exist_ok=True)
     told: list[dict[str, Any]] = []
@@ -163,7 +163,7 @@ def train_toy(run: Prepared, folder: Path, stop_after: int | None = None) -> Rec
     )
 
 
-def facts(rows: Sequence[EpochRow]) -> list[dict[str, Any]]:
+def comparable_rows(rows: Sequence[EpochRow]) -> list[dict[str, Any]]:
     """Rows without what a clock decides."""
     return [{k: v for k, v in vars(row).items() if k not in ("seconds", "time")} for row in rows]
 

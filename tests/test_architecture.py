@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 CONTRACTS = {
-    "errors", "parameters", "seeds", "dataset", "labels", "noise", "training_set", "knowledge", "mitigation", "stack", "task",
+    "errors", "parameters", "seeds", "dataset", "labels", "noise", "training_set", "privileged", "mitigation", "stack", "task",
     "judge", "label_judge", "files", "augmentation", "records", "images", "features", "auxiliary", "spectrum", "checkpoints",
     "tuning", "metrics", "masks", "pictures", "traces.machine", "traces.programs", "traces.formats", "traces.calculations",
     "traces.page",

@@ -9,29 +9,31 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from noisybench.config.registry import entries
+from noisybench.config.registry import list_entries
 from tests import contracts
 from tests.helpers import network_names
 
 
-@pytest.mark.parametrize("name", entries("noise_models"))
+@pytest.mark.parametrize("name", list_entries("noise_models"))
 def test_noise_model(name: str, tmp_path: Path) -> None:
-    contracts.check_noise_model(entries("noise_models")[name], tmp_path)
+    contracts.check_noise_model(list_entries("noise_models")[name], tmp_path)
 
 
-@pytest.mark.parametrize("name", entries("noise_models"))
+@pytest.mark.parametrize("name", list_entries("noise_models"))
 @given(size=st.integers(1, 300), seed=st.integers(0, 2**31), rate=st.floats(0, 1))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_noise_model_anywhere(name: str, tmp_path: Path, size: int, seed: int, rate: float) -> None:
-    contracts.check_noise_model_anywhere(entries("noise_models")[name], tmp_path, size, seed, rate)
+    contracts.check_noise_model_anywhere(list_entries("noise_models")[name], tmp_path, size, seed, rate)
 
 
-@pytest.mark.parametrize("name", entries("mitigations"))
+@pytest.mark.parametrize("name", list_entries("mitigations"))
 def test_mitigation_declaration(name: str) -> None:
-    contracts.check_mitigation_declaration(entries("mitigations")[name])
+    contracts.check_mitigation_declaration(list_entries("mitigations")[name])
 
 
-STACKS = [{"name": name, **each} for name, entry in entries("mitigations").items() for each in entry.load().examples()]
+STACKS = [
+    {"name": name, **each} for name, entry in list_entries("mitigations").items() for each in entry.load().examples()
+]
 
 
 @pytest.mark.parametrize("check", contracts.MITIGATION_CHECKS, ids=lambda check: check.__name__)
@@ -40,11 +42,11 @@ def test_mitigation(stack: contracts.Stack, check: Callable[[contracts.Stack, Pa
     check(stack, tmp_path)
 
 
-@pytest.mark.parametrize("name", entries("datasets"))
+@pytest.mark.parametrize("name", list_entries("datasets"))
 def test_dataset(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "files"
     folder.mkdir()
-    contracts.check_dataset(entries("datasets")[name], folder)
+    contracts.check_dataset(list_entries("datasets")[name], folder)
 
 
 @pytest.mark.parametrize("name", network_names())

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from noisybench.config import registry
-from noisybench.config.registry import Entry, entries
+from noisybench.config.registry import Entry, list_entries
 from tests import contracts
 
 ROOT = Path(__file__).parents[1]
@@ -28,17 +28,17 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "noise_models": {"my_noise": Entry("noise_models", "my_noise", "documented.my_noise")},
         "mitigations": {"my_remedy": Entry("mitigations", "my_remedy", "documented.my_remedy")},
     }
-    monkeypatch.setattr(registry, "entries", lambda kind: {**entries(kind), **own.get(kind, {})})
+    monkeypatch.setattr(registry, "list_entries", lambda kind: {**list_entries(kind), **own.get(kind, {})})
 
 
 @pytest.mark.usefixtures("examples")
 def test_the_documented_noise_model_passes_the_contract(tmp_path: Path) -> None:
-    contracts.check_noise_model(registry.find("noise_models", "my_noise"), tmp_path)
+    contracts.check_noise_model(registry.get_entry("noise_models", "my_noise"), tmp_path)
 
 
 @pytest.mark.usefixtures("examples")
 def test_the_documented_mitigation_passes_the_contract(tmp_path: Path) -> None:
-    contracts.check_mitigation_declaration(registry.find("mitigations", "my_remedy"))
+    contracts.check_mitigation_declaration(registry.get_entry("mitigations", "my_remedy"))
     for number, check in enumerate(contracts.MITIGATION_CHECKS):
         check({"name": "my_remedy"}, tmp_path / str(number))
 

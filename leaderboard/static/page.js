@@ -55,22 +55,22 @@ const columns = [
   { key: "shifted", show: row => points(row.shifted), value: row => mean(row.shifted), hint: row => interval(row.shifted) },
   { key: "detection", show: row => plain(3)(row.detection), value: row => mean(row.detection) },
   { key: "outsiders", show: row => plain(3)(row.outsiders), value: row => mean(row.outsiders) },
-  { key: "memorised", show: row => row.memorised === null ? "–" : (100 * row.memorised[0]).toFixed(0) + " %", value: row => mean(row.memorised) },
+  { key: "memorized_fraction", show: row => row.memorized_fraction === null ? "–" : (100 * row.memorized_fraction[0]).toFixed(0) + " %", value: row => mean(row.memorized_fraction) },
   { key: "ECE", show: row => plain(3)(row.calibration_error), value: row => mean(row.calibration_error) },
   { key: "seconds", first: 1, show: row => plain(1)(row.seconds), value: row => mean(row.seconds) },
   { key: "seeds", show: row => row.seeds, value: row => row.seeds },
-  { key: "knowledge", text: true, first: 1, show: row => row.knowledge.join(", ") || "none", value: row => row.knowledge.join() },
+  { key: "privileged", text: true, first: 1, show: row => row.privileged.join(", ") || "none", value: row => row.privileged.join() },
   { key: "verified", text: true, first: 1, show: row => row.verified, value: row => row.verified },
   { key: "published", text: true, first: 1, show: published, value: published, hint: row => [...new Set(row.published.map(p => p[5]))].join("\n") },
 ];
-const optional = new Set(["shifted", "outsiders", "last10", "published", "detection", "memorised", "ECE", "noisy_val", "verified"]);
+const optional = new Set(["shifted", "outsiders", "last10", "published", "detection", "memorized_fraction", "ECE", "noisy_val", "verified"]);
 const colour = row => palette[cell.rows.indexOf(row) % palette.length];
 const dash = row => dashes[Math.floor(cell.rows.indexOf(row) / palette.length) % dashes.length];
 
 function kept(row) {
-  const wanted = at("knowledge").value;
+  const wanted = at("privileged").value;
   return row.stack.toLowerCase().includes(at("stack").value.toLowerCase().trim())
-    && (wanted === "any" || (wanted === "none" ? !row.knowledge.length : row.knowledge.includes(wanted.slice(1))))
+    && (wanted === "any" || (wanted === "none" ? !row.privileged.length : row.privileged.includes(wanted.slice(1))))
     && row.seeds >= (Number(at("seeds").value) || 0)
     && (at("cost").value === "" || (row.seconds !== null && row.seconds[0] <= Number(at("cost").value)));
 }
@@ -125,7 +125,7 @@ function drawStack(tr, row, width) {
       if (board.runs && /^[0-9a-f]{32}$/.test(run)) {
         element("a", line, "run", { href: board.runs + run });
         element("span", line, " ");
-        element("a", line, "artifacts", { href: `${board.runs}${run}/artifacts` });
+        element("a", line, "artinames", { href: `${board.runs}${run}/artinames` });
       }
       if (note) element("span", line, ` ${note}`, { class: "note" });
     }
@@ -191,7 +191,7 @@ function drawCurves(parent, title, name) {
   const rows = chosen().filter(row => row.curves[name].length > 1);
   if (!rows.length) return;
   const values = rows.flatMap(row => row.curves[name].map(point => point[1])), last = Math.max(...rows.map(row => row.epochs - 1));
-  const area = name === "detection_auroc";
+  const area = name === "noise_auroc";
   const drawn = chart(parent, title, "epoch", [0, Math.max(1, last)], extent(values), asNumber, area ? asNumber : asPercent);
   for (const row of rows) line(drawn, row, row.curves[name]);
 }
@@ -255,10 +255,10 @@ function drawPictures() {
   parent.replaceChildren();
   drawIntervals(parent);
   drawCurves(parent, `test ${cell.metric}`, "test_score");
-  drawCurves(parent, "wrong labels memorised", "memorised");
+  drawCurves(parent, "wrong labels memorised", "memorized_fraction");
   drawRates(parent);
   drawCost(parent);
-  drawCurves(parent, "detection AUROC", "detection_auroc");
+  drawCurves(parent, "detection AUROC", "noise_auroc");
   drawRoc(parent);
 }
 
@@ -320,8 +320,8 @@ function drawCell() {
   listCells();
   at("rule").value = state.rule;
   if (fresh) {
-    const facts = [...new Set(cell.rows.flatMap(row => row.knowledge))].sort();
-    fill(at("knowledge"), [["any", "any"], ["none", "none"], ...facts.map(each => ["=" + each, each])], "any");
+    const names = [...new Set(cell.rows.flatMap(row => row.privileged))].sort();
+    fill(at("privileged"), [["any", "any"], ["none", "none"], ...names.map(each => ["=" + each, each])], "any");
     const stacks = cell.rows.map((row, i) => [i, row.stack]);
     fill(at("first"), stacks, 0);
     fill(at("second"), stacks, Math.min(1, stacks.length - 1));
@@ -441,7 +441,7 @@ fill(at("rule"), rules.map(each => [each, each]), state.rule);
 at("cells").onchange = () => { order = ["rank", 1]; go({ cell: at("cells").value }); };
 at("rule").onchange = () => go({ rule: at("rule").value });
 at("find").oninput = listCells;
-for (const id of ["stack", "knowledge", "seeds", "cost"]) at(id).oninput = () => { drawTable(); drawPictures(); };
+for (const id of ["stack", "privileged", "seeds", "cost"]) at(id).oninput = () => { drawTable(); drawPictures(); };
 at("first").onchange = at("second").onchange = drawPair;
 at("theme").onclick = () => {
   const root = document.documentElement, dark = matchMedia("(prefers-color-scheme: dark)").matches;

@@ -16,12 +16,12 @@ from noisybench.audit.signals import Signals, cross_fit
 from noisybench.config.overrides import expand
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import WORKSPACE, RunSpec
-from noisybench.config.yaml_files import read_yaml, shipped
+from noisybench.config.yaml_files import builtin_configs, load_config
 from noisybench.data.dataset import Dataset
-from noisybench.data.lazy import Images, LazyImages
+from noisybench.data.lazy import Images, MemmapImages
 from noisybench.errors import UserError, nearest
-from noisybench.runs.preparation import prepare
-from noisybench.training.training_set import LazyTensor, TrainingSet
+from noisybench.runs.preparation import prepare_run
+from noisybench.training.training_set import DiskTensor, TrainingSet
 from noisybench.utils.seeds import repeat_to_the_bit
 
 SIZE = 64
@@ -67,12 +67,12 @@ def ask(labels: str, overrides: Iterable[str]) -> Question:
     """
     path = Path(labels).expanduser()
     own = path.is_dir() or path.suffix in FILES
-    if not own and labels not in shipped("recipes") and path.suffix not in (".yaml", ".yml"):
+    if not own and labels not in builtin_configs("recipes") and path.suffix not in (".yaml", ".yml"):
         raise UserError(
             f"{labels}: neither a folder of images (one sub-folder for each class), nor a .parquet or .npz file, nor a recipe; "
-            f"{nearest(labels, shipped('recipes'))}"
+            f"{nearest(labels, builtin_configs('recipes'))}"
         )
-    raw = read_yaml("recipes", "audit" if own else labels)
+    raw = load_config("recipes", "audit" if own else labels)
     if own:
         name, field = ("image_folder", "root") if path.is_dir() else FILES[path.suffix]
         raw["dataset"] = {
@@ -87,7 +87,7 @@ def ask(labels: str, overrides: Iterable[str]) -> Question:
     (spec,) = found
     if spec.task.name != "classification":
         raise UserError(f"an audit is of images with one class each; the task {spec.task.name} has other labels")
-    prepared = prepare(spec)
+    prepared = prepare_run(spec)
     dataset, made = prepared.dataset, prepared.labels
     whole = own and len(dataset.train) + len(dataset.test) == dataset.source_size
     images, observed, index = dataset.train.inputs, made.train, dataset.train.index
@@ -128,7 +128,7 @@ def listen(question: Question, folds: int, seed: int, report: Callable[[int, int
     if folds > len(question.observed):
         raise UserError(f"--folds: {len(question.observed)} examples cannot be divided into {folds} folds")
     images: Any = question.images
-    inputs = LazyTensor(images) if isinstance(images, LazyImages) else torch.from_numpy(images)
+    inputs = DiskTensor(images) if isinstance(images, MemmapImages) else torch.from_numpy(images)
     training_set = TrainingSet(
         inputs, torch.from_numpy(question.observed), len(question.classes), class_names=question.classes
     )

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 from noisybench.config.spec import Budget
 from noisybench.nn.features import stages
 from noisybench.training.batch import Batch, cross_entropy
@@ -50,7 +50,7 @@ class Signals:
 class _Margins(Mitigation):
     """Follows each example's margin as it is seen in training."""
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare_run(self, task: Task, training_set: TrainingSet) -> None:
         """Nothing was seen yet."""
         self.state["margin"], self.state["seen"] = torch.zeros(len(training_set)), torch.zeros(len(training_set))
 
@@ -127,7 +127,7 @@ def _fold(
 ) -> dict[str, Tensor]:
     """What one network says of the examples that it was not trained on, and how it learned the others."""
     watcher = _Margins()
-    task: Task = find("tasks", "classification").load()(
+    task: Task = get_entry("tasks", "classification").load()(
         budget, torch_seed("audit", seed, fold), training_set, Stack([watcher])
     )
     task.to(device)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from noisybench.config.spec import RunSpec
-    from noisybench.execution.engine import Engine
+    from noisybench.execution.engine import Executor
     from noisybench.records.schema import RunRecord
     from noisybench.tracking.store import Store
 
@@ -88,9 +88,9 @@ def bench(
     html: Annotated[Path, typer.Option(help="Where to write the page")] = Path("leaderboard.html"),
 ) -> None:
     """Run a suite (cells x stacks x seeds) and rank the stacks. What is finished is skipped."""
-    from noisybench.config.suite import part_of, read_figures, read_suite
+    from noisybench.config.suite import read_figures, read_suite, shard
 
-    specs, figures = part_of(read_suite(suite, overrides or []), part), read_figures(suite)
+    specs, figures = shard(read_suite(suite, overrides or []), part), read_figures(suite)
     _execute(specs, workers, dry_run, html, figures, ray)
 
 
@@ -159,8 +159,8 @@ def _execute(
     ray: str | None = None,
 ) -> None:
     from noisybench.cli import console as view
-    from noisybench.execution.local import Local
-    from noisybench.execution.suite_runner import Clock, make_plan, run_plan
+    from noisybench.execution.local import LocalExecutor
+    from noisybench.execution.suite_runner import DurationEstimator, make_plan, run_plan
     from noisybench.tracking.store import Store
 
     console, start = view.make_console(), time.monotonic()
@@ -168,9 +168,9 @@ def _execute(
     if not dry_run:
         store.check()
     records = store.records()
-    plan, clock = make_plan(specs, records), Clock(records)
+    plan, clock = make_plan(specs, records), DurationEstimator(records)
     if dry_run:
-        count = workers or Local(1).capacity(plan.todo, gpu=False)
+        count = workers or LocalExecutor(1).capacity(plan.todo, gpu=False)
         view.print_plan(console, plan, [clock.estimate(spec) for spec in plan.todo], count)
         return
     display, interrupts = view.Display(console, len(plan.todo)), view.Interrupts(console)
@@ -196,7 +196,7 @@ def _execute(
 
 
 @contextlib.contextmanager
-def _engine(ray: str | None, store: Store) -> Iterator[Engine | None]:
+def _engine(ray: str | None, store: Store) -> Iterator[Executor | None]:
     """What executes runs: a cluster, where one is asked for."""
     if ray is None:
         yield None
@@ -282,27 +282,28 @@ def list_names(
 
 def _summaries(kind: str) -> dict[str, str]:
     if kind in CONFIG_KINDS:
-        from noisybench.config.yaml_files import read_yaml, shipped
+        from noisybench.config.yaml_files import builtin_configs, load_config
 
         return {
-            name: " ".join(str(read_yaml(kind, name).get("description", "")).split()) for name in sorted(shipped(kind))
+            name: " ".join(str(load_config(kind, name).get("description", "")).split())
+            for name in sorted(builtin_configs(kind))
         }
-    from noisybench.config.registry import entries
+    from noisybench.config.registry import list_entries
 
-    return {name: entry.summary for name, entry in entries(kind).items()}
+    return {name: entry.summary for name, entry in list_entries(kind).items()}
 
 
 @app.command(epilog="Example: noisybench describe elr")
 def describe(name: Annotated[str, typer.Argument(help="Any listed name")]) -> None:
     """Explain a name: what it is, its source, and its parameters with defaults and ranges."""
-    from noisybench.config.registry import KINDS, entries
-    from noisybench.config.yaml_files import shipped
+    from noisybench.config.registry import KINDS, list_entries
+    from noisybench.config.yaml_files import builtin_configs
 
-    found = [entries(kind)[name] for kind in KINDS if name in entries(kind)]
-    configs = [(kind, shipped(kind)[name]) for kind in CONFIG_KINDS if name in shipped(kind)]
+    found = [list_entries(kind)[name] for kind in KINDS if name in list_entries(kind)]
+    configs = [(kind, builtin_configs(kind)[name]) for kind in CONFIG_KINDS if name in builtin_configs(kind)]
     if not found and not configs:
-        known = {each for kind in KINDS for each in entries(kind)} | {
-            each for kind in CONFIG_KINDS for each in shipped(kind)
+        known = {each for kind in KINDS for each in list_entries(kind)} | {
+            each for kind in CONFIG_KINDS for each in builtin_configs(kind)
         }
         raise UserError(f"nothing is named `{name}`; {nearest(name, known)} (`noisybench list`)")
     for entry in found:
@@ -334,7 +335,7 @@ def inspect(recipe: Recipe, overrides: Overrides = None, output: Output = None) 
 
     spec = one_spec(recipe, overrides)
     dataset = spec.dataset.build().load()
-    labels = spec.noise.build().corrupt(dataset)
+    labels = spec.noise.build().apply(dataset)
     stem = f"{spec.dataset.name}-{spec.noise.name}"
     if dataset.traces is None:
         path = output or Path(f"{stem}.png")
@@ -354,16 +355,16 @@ def validate(
     """Check a recipe or suite completely, data and stacks included, without training."""
     from noisybench.config.resolve import read_recipe
     from noisybench.config.suite import SUITE_FIELDS, read_suite
-    from noisybench.config.yaml_files import read_yaml, shipped
+    from noisybench.config.yaml_files import builtin_configs, load_config
     from noisybench.execution.preflight import preflight
     from noisybench.utils.processes import context
 
     is_path = name.endswith((".yaml", ".yml")) or "/" in name
     if is_path:
-        raw = read_yaml("suites", name)
+        raw = load_config("suites", name)
         is_suite = bool({"base", *SUITE_FIELDS[2:]} & {*raw} - {"noise"})
     else:
-        is_suite = name in shipped("suites")
+        is_suite = name in builtin_configs("suites")
     specs = read_suite(name, overrides or []) if is_suite else read_recipe(name, overrides or [])
     preflight(context(1), specs)
     typer.echo(f"{name} is valid: {len(specs)} run{'s' if len(specs) != 1 else ''}")

@@ -17,7 +17,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from noisybench.execution.engine import Event
-    from noisybench.execution.suite_runner import Plan, Report
+    from noisybench.execution.suite_runner import RunPlan, SuiteResult
     from noisybench.leaderboard.table import Cell
     from noisybench.search.search import Searched
 
@@ -135,7 +135,7 @@ class Display:
         return Group(head, *(Text(f"  {line}", style="dim") for line in self._active.values()))
 
 
-def print_plan(console: Console, plan: Plan, estimates: Sequence[float | None], workers: int) -> None:
+def print_plan(console: Console, plan: RunPlan, estimates: Sequence[float | None], workers: int) -> None:
     """The plan of a dry run, with costs from recorded runs."""
     groups: dict[tuple[str, str], list[float | None]] = {}
     for spec, seconds in zip(plan.todo, estimates, strict=True):
@@ -184,7 +184,7 @@ def print_searched(console: Console, searched: Searched) -> None:
     console.print(f"{ended}; {searched.epochs} epochs trained")
 
 
-def print_report(console: Console, report: Report, plan: Plan, seconds: float) -> None:
+def print_report(console: Console, report: SuiteResult, plan: RunPlan, seconds: float) -> None:
     """How it ended."""
     already = len(plan.specs) - len(plan.todo)
     parts = [f"{len(report.finished)} finished", f"{already} were finished already"]
@@ -203,7 +203,7 @@ def print_cells(console: Console, cells: Sequence[Cell], intervals: bool = False
     """The leaderboard in the terminal."""
     from noisybench.leaderboard.table import HEADER, detector_rows, footnote, text_rows
 
-    left = {"stack", "knowledge", "published"}
+    left = {"stack", "privileged", "published"}
     for cell in cells:
         rows = text_rows(cell, intervals)
         # A column that holds nothing for this cell is left out.
@@ -222,7 +222,7 @@ def print_cells(console: Console, cells: Sequence[Cell], intervals: bool = False
                 name,
                 justify="left" if name in left else "right",
                 style="bright_black" if name == "oracle" else None,
-                no_wrap=name not in ("published", "knowledge", "stack"),
+                no_wrap=name not in ("published", "privileged", "stack"),
                 min_width=None if name in left else max(len(row[place]) for row in rows),
                 overflow="fold",
             )

@@ -40,7 +40,7 @@ def labels_make(
         raise UserError(f"--format: must be parquet or csv, but got `{format}`")
     spec = one_spec(recipe, overrides)
     dataset = spec.dataset.build().load()
-    made = spec.noise.build().corrupt(dataset)
+    made = spec.noise.build().apply(dataset)
     labels.save(made, dataset, output, format)  # type: ignore[arg-type]
     typer.echo(describe_labels(made.manifest))
     typer.echo(f"written to {output}; use it with noise=from_file noise.path={output}")
@@ -155,8 +155,8 @@ def describe_labels(manifest: dict[str, Any]) -> str:
     nominal = "not stated" if noise["nominal_rate"] is None else f"{noise['nominal_rate']:.4f}"
     validation = manifest["realised_rate_validation"]
     held_out = f", validation {validation:.4f}" if validation is not None else ""
-    realised = "unknown" if manifest["realised_rate"] is None else f"{manifest['realised_rate']:.4f}{held_out}"
-    states = manifest.get("states")
+    realised = "unknown" if manifest["actual_noise_rate"] is None else f"{manifest['actual_noise_rate']:.4f}{held_out}"
+    states = manifest.get("label_status")
     more = []
     if states:
         more.append("examples       " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in states.items()))

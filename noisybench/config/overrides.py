@@ -12,7 +12,7 @@ import yaml
 from noisybench.errors import UserError, nearest
 
 
-def stack_members(value: Any) -> list[Any]:
+def parse_stack(value: Any) -> list[Any]:
     """Members of a stack written as ``a``, ``a+b``, a mapping, or a list of those. An empty stack is cross-entropy."""
     if value is None or value == [] or value == "":
         return ["cross_entropy"]
@@ -21,7 +21,7 @@ def stack_members(value: Any) -> list[Any]:
     if isinstance(value, Mapping):
         return [value]
     if isinstance(value, list | tuple):
-        return [member for each in value for member in stack_members(each)]
+        return [member for each in value for member in parse_stack(each)]
     return [value]
 
 
@@ -82,7 +82,7 @@ def override(raw: Mapping[str, Any], path: list[str], value: Any) -> dict[str, A
     changed = copy.deepcopy(dict(raw))
     if path[0] == "mitigations" and len(path) > 1:
         members = [
-            each if isinstance(each, dict) else {"name": each} for each in stack_members(changed.get("mitigations"))
+            each if isinstance(each, dict) else {"name": each} for each in parse_stack(changed.get("mitigations"))
         ]
         chosen = [each for each in members if each.get("name") == path[1]]
         if not chosen or len(path) != 3:

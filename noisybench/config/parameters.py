@@ -32,7 +32,7 @@ class Parameter:
     high: float | None = None
     log: bool = False
     help: str = ""
-    shown: bool = False
+    always_in_label: bool = False
 
     def describe_range(self) -> str:
         """Bounds as people write them, for example ``[0, 1)``; empty without bounds."""
@@ -62,7 +62,7 @@ def parameter(
     high: float | None = None,
     log: bool = False,
     help: str = "",
-    shown: bool = False,
+    always_in_label: bool = False,
 ) -> Any:
     """Declare a parameter of a noise model, mitigation, dataset or task.
 
@@ -76,10 +76,10 @@ def parameter(
         high: upper end of the search range.
         log: search on a logarithmic scale.
         help: meaning and unit, in a few words.
-        shown: part of a short label even at its default, as rates of noise are.
+        always_in_label: part of a short label even at its default, as rates of noise are.
     """
     bounds = {name: value for name, value in (("ge", ge), ("gt", gt), ("le", le), ("lt", lt)) if value is not None}
-    return Parameter(default, bounds, low, high, log, help, shown)
+    return Parameter(default, bounds, low, high, log, help, always_in_label)
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _reason(error: Any) -> str:
     return message[0].lower() + message[1:]
 
 
-class Parameterised:
+class Configurable:
     """Base of everything that is configured by name: keyword arguments are checked against the declarations.
 
     Raises:
@@ -154,15 +154,15 @@ class Parameterised:
 
     def __init__(self, **values: Any) -> None:
         own: type = type(self)
-        schema = runtime_schema(own)
+        schema = schema_of(own)
         complete, problems = schema.validate(values, type(self).__name__)
         if problems:
             raise UserError(*problems)
-        assign(self, schema, complete)
+        set_parameters(self, schema, complete)
         self.parameters: dict[str, Any] = complete
 
 
-def assign(target: object, schema: Schema, complete: dict[str, Any]) -> None:
+def set_parameters(target: object, schema: Schema, complete: dict[str, Any]) -> None:
     """Set complete and valid values as attributes, paths as such."""
     for name, value in complete.items():
         kind = schema.fields[name][0]
@@ -171,7 +171,7 @@ def assign(target: object, schema: Schema, complete: dict[str, Any]) -> None:
 
 
 @functools.cache
-def runtime_schema(cls: type) -> Schema:
+def schema_of(cls: type) -> Schema:
     """The parameters that ``cls`` and its bases declare, read off the imported class."""
     fields: dict[str, tuple[Any, Parameter]] = {}
     for base in reversed(cls.__mro__):

@@ -74,7 +74,7 @@ class Entry:
 
 
 @functools.cache
-def entries(kind: str) -> dict[str, Entry]:
+def list_entries(kind: str) -> dict[str, Entry]:
     """All registered names of a kind, sorted. A name of ours cannot be taken over by another package."""
     package = KINDS[kind]
     spec = importlib.util.find_spec(package)
@@ -92,13 +92,13 @@ def _installed() -> Any:
     return importlib.metadata.entry_points()
 
 
-def find(kind: str, name: str, place: str | None = None) -> Entry:
+def get_entry(kind: str, name: str, place: str | None = None) -> Entry:
     """The entry of that name.
 
     Raises:
         UserError: there is none; the message has the nearest names.
     """
-    known = entries(kind)
+    known = list_entries(kind)
     if name not in known:
         where = f"{place}: " if place else ""
         singular = kind.replace("_", " ").removesuffix("s")

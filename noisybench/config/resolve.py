@@ -7,10 +7,10 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from noisybench.config.overrides import expand, stack_members
-from noisybench.config.registry import entries, find
+from noisybench.config.overrides import expand, parse_stack
+from noisybench.config.registry import get_entry, list_entries
 from noisybench.config.spec import Budget, Component, Execution, RunSpec
-from noisybench.config.yaml_files import read_yaml
+from noisybench.config.yaml_files import load_config
 from noisybench.errors import UserError, nearest
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
@@ -31,9 +31,7 @@ def resolve(raw: Mapping[str, Any]) -> RunSpec:
     task = _component("tasks", raw.get("task", "classification"), "task", problems)
     dataset = _component("datasets", raw.get("dataset", "digits"), "dataset", problems)
     noise = _component("noise_models", raw.get("noise", "clean"), "noise", problems)
-    members = [
-        _component("mitigations", each, _place(each), problems) for each in stack_members(raw.get("mitigations"))
-    ]
+    members = [_component("mitigations", each, _place(each), problems) for each in parse_stack(raw.get("mitigations"))]
     names = [member.name for member in members if member]
     problems += [
         f"mitigations: `{name}` stands twice in the stack" for name in sorted({n for n in names if names.count(n) > 1})
@@ -43,9 +41,9 @@ def resolve(raw: Mapping[str, Any]) -> RunSpec:
     seed = raw.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         problems.append(f"seed: must be a whole number from 0 up, but got {seed!r}")
-    if budget and (family := budget.network.partition(":")[0]) not in entries("networks"):
+    if budget and (family := budget.network.partition(":")[0]) not in list_entries("networks"):
         problems.append(
-            f"budget.network: unknown network `{budget.network}`; {nearest(family, entries('networks'))} "
+            f"budget.network: unknown network `{budget.network}`; {nearest(family, list_entries('networks'))} "
             "(`noisybench list networks`)"
         )
     if problems or not (task and dataset and noise and budget and execution):
@@ -66,7 +64,7 @@ def _component(kind: str, value: Any, place: str, problems: list[str]) -> Compon
         return None
     parameters = {str(key): item for key, item in value.items() if key != "name"}
     try:
-        entry = find(kind, value["name"], place.split(".")[0])
+        entry = get_entry(kind, value["name"], place.split(".")[0])
     except UserError as error:
         problems += error.problems
         return None
@@ -95,4 +93,4 @@ def read_recipe(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
     Raises:
         UserError: anything is wrong with it.
     """
-    return [resolve(each) for each in expand(read_yaml("recipes", name), overrides)]
+    return [resolve(each) for each in expand(load_config("recipes", name), overrides)]

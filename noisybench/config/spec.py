@@ -19,7 +19,7 @@ from typing import Any, Literal
 import pydantic
 
 from noisybench.config.parameters import content_digest
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 
 WORKSPACE = Path(".noisybench")
 """Below the working folder: checkpoints, and records that could not be sent yet."""
@@ -106,7 +106,7 @@ class Component:
 
     def build(self) -> Any:
         """Import and instantiate it."""
-        return find(self.kind, self.name).load()(**self.parameters)
+        return get_entry(self.kind, self.name).load()(**self.parameters)
 
     def as_dict(self) -> dict[str, Any]:
         """Name and parameters in one mapping, as in YAML."""
@@ -117,17 +117,17 @@ class Component:
 
         What is not given leaves no trace, so that a component can gain an optional parameter without new identities.
         """
-        paths = find(self.kind, self.name).schema.paths()
+        paths = get_entry(self.kind, self.name).schema.paths()
         digests = {name: content_digest(Path(self.parameters[name])) for name in paths if self.parameters[name]}
         return {key: value for key, value in {**self.as_dict(), **digests}.items() if value is not None}
 
     def label(self, hide: Iterable[str] = ()) -> str:
         """Short text: the name, rates, and the parameters that are not at their default, but those in ``hide``."""
-        fields = find(self.kind, self.name).schema.fields
+        fields = get_entry(self.kind, self.name).schema.fields
         changed = {
             k: v
             for k, v in self.parameters.items()
-            if k not in hide and v is not None and (v != fields[k][1].default or fields[k][1].shown)
+            if k not in hide and v is not None and (v != fields[k][1].default or fields[k][1].always_in_label)
         }
         inside = ", ".join(f"{k}={_told(v)}" for k, v in changed.items())
         return f"{self.name}({inside})" if inside else self.name
@@ -170,7 +170,7 @@ class RunSpec:
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:20]
 
     @property
-    def cores(self) -> int:
+    def num_cores(self) -> int:
         """How many cores it needs, those of further processes included."""
         return self.execution.threads * self.budget.devices
 

@@ -9,7 +9,7 @@ from typing import Any
 from noisybench.config.overrides import override, parse_overrides
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
-from noisybench.config.yaml_files import read_yaml
+from noisybench.config.yaml_files import load_config
 from noisybench.errors import UserError, nearest
 
 SUITE_FIELDS = ("description", "base", "cells", "datasets", "noise", "stacks", "seeds", "figures")
@@ -21,7 +21,7 @@ CELL_FIELDS = ("task", "dataset", "noise")
 FIGURE_FIELDS = ("title", "x", "y")
 
 
-def part_of(specs: Sequence[RunSpec], part: str | None) -> list[RunSpec]:
+def shard(specs: Sequence[RunSpec], part: str | None) -> list[RunSpec]:
     """Every n-th run, such as ``3/16``: sixteen such parts are all of them. None is the whole.
 
     Raises:
@@ -45,7 +45,7 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
     Raises:
         UserError: every problem found.
     """
-    raw = read_yaml("suites", name)
+    raw = load_config("suites", name)
     unknown = [key for key in raw if key not in SUITE_FIELDS]
     if unknown:
         raise UserError(*(f"{name}: {key}: a suite has no such field; {nearest(key, SUITE_FIELDS)}" for key in unknown))
@@ -77,7 +77,7 @@ def read_figures(name: str) -> list[dict[str, Any]]:
     Raises:
         UserError: one is not such a mapping.
     """
-    figures = read_yaml("suites", name).get("figures") or []
+    figures = load_config("suites", name).get("figures") or []
     wrong = [
         each
         for each in (figures if isinstance(figures, list) else [figures])
@@ -114,7 +114,7 @@ def _base(raw: Any) -> dict[str, Any]:
     """A base is a specification, which may name a recipe to start from."""
     if not isinstance(raw, dict):
         raise UserError(f"base: expected a mapping such as {{recipe: digits}}, but got {raw!r}")
-    base = dict(read_yaml("recipes", raw["recipe"])) if "recipe" in raw else {}
+    base = dict(load_config("recipes", raw["recipe"])) if "recipe" in raw else {}
     for key, value in raw.items():
         if key == "budget":
             base["budget"] = {**base.get("budget", {}), **value}

@@ -14,19 +14,19 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The safe loader in C where it is there: ten times as fast."""
 
 
-def shipped(folder: str) -> dict[str, Path]:
+def builtin_configs(folder: str) -> dict[str, Path]:
     """Recipes, suites or searches that come with noisybench, by name."""
     place = importlib.resources.files("noisybench.configs") / folder
     return {Path(str(each)).stem: Path(str(each)) for each in place.iterdir() if each.name.endswith(".yaml")}
 
 
-def read_yaml(folder: str, name: str) -> dict[str, Any]:
+def load_config(folder: str, name: str) -> dict[str, Any]:
     """Read a configuration by its shipped name or its path.
 
     Raises:
         UserError: no such name or file, or not a YAML mapping.
     """
-    known = shipped(folder)
+    known = builtin_configs(folder)
     looks_like_path = name.endswith((".yaml", ".yml")) or "/" in name
     path = Path(name) if looks_like_path else known.get(name)
     if path is None or not path.is_file():

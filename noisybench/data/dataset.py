@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from noisybench.data.traces.formats import TraceFormat
-from noisybench.data.lazy import Images, LazyImages
-from noisybench.data.targets import NONE, Targets, target_bytes
+from noisybench.data.lazy import Images, MemmapImages
+from noisybench.data.targets import OOD_TARGET, Targets, to_canonical_bytes
 
 
 @dataclass(frozen=True)
-class Examples:
+class RawSplit:
     """Inputs and targets as a source stores them.
 
     Attributes:
         inputs: (N, C, H, W) uint8, or float32 where they are features of (N, D, 1, 1); in memory, or memory-mapped where
             they would not fit.
-        targets: (N,) int64 class indices; in a training part also `NONE` and `UNKNOWN`, where there are given labels. Or
+        targets: (N,) int64 class indices; in a training part also `OOD_TARGET` and `UNKNOWN`, where there are given labels. Or
             (N, H, W) uint8 masks of class indices and `IGNORED`.
         given: labels that came with the examples, where these are not the targets.
         skipped: where damaged images were left out, as the user chose.
@@ -34,7 +34,7 @@ class Examples:
 
     inputs: NDArray[Any]
     targets: Targets
-    given: Targets | None = None
+    noisy_targets: Targets | None = None
     skipped: tuple[str, ...] = ()
     held_out: NDArray[np.bool_] | None = None
     names: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Examples:
     @property
     def labels(self) -> NDArray[np.int64]:
         """The given labels, else the targets: a class for every example."""
-        return self.targets if self.given is None else self.given
+        return self.targets if self.noisy_targets is None else self.noisy_targets
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Split:
 
     Attributes:
         inputs: (N, C, H, W) uint8; lazy where a copy would not fit in memory.
-        targets: (N,) int64, the best known targets; `NONE` and `UNKNOWN` may stand among them, but not in a test split.
+        targets: (N,) int64, the best known targets; `OOD_TARGET` and `UNKNOWN` may stand among them, but not in a test split.
             Or (N, H, W) uint8 masks.
         index: (N,) int64, the row of each example in its source; label files refer to it.
         given: like the targets, labels that came with the examples, where these are not the targets.
@@ -60,21 +60,21 @@ class Split:
     inputs: Images
     targets: Targets
     index: NDArray[np.int64]
-    given: Targets | None = None
+    noisy_targets: Targets | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
 
-    def with_outsiders(self, rows: NDArray[np.int64], images: NDArray[Any]) -> Split:
+    def with_ood_images(self, rows: NDArray[np.int64], images: NDArray[Any]) -> Split:
         """The same with images of none of the classes at some positions."""
         inputs = self.inputs
-        if isinstance(inputs, LazyImages):
+        if isinstance(inputs, MemmapImages):
             inputs = inputs.with_images(rows, images)
         else:
             inputs = inputs.copy()
             inputs[rows] = images
         targets = self.targets.copy()
-        targets[rows] = NONE
+        targets[rows] = OOD_TARGET
         return replace(self, inputs=inputs, targets=targets)
 
 
@@ -89,7 +89,7 @@ class Dataset:
     class_names: tuple[str, ...]
     source_size: int
     """Rows of the source's training part, before splitting; label files without an index have as many."""
-    outside: Images | None = None
+    ood_images: Images | None = None
     """Images of held-out classes, which can serve as out-of-distribution images."""
     skipped: tuple[str, ...] = ()
     """Damaged images that the user chose to leave out."""
@@ -113,7 +113,7 @@ class Dataset:
             digest.update(repr(split.inputs.shape).encode())
             for start in range(0, len(split), 4096):
                 digest.update(split.inputs[start : start + 4096].tobytes())
-            for array in (split.targets, split.index, split.given):
+            for array in (split.targets, split.index, split.noisy_targets):
                 if array is not None:
-                    digest.update(target_bytes(array))
+                    digest.update(to_canonical_bytes(array))
         return digest.hexdigest()

@@ -15,7 +15,7 @@ from noisybench.errors import UserError
 
 if TYPE_CHECKING:
     import pandas
-from noisybench.data.label_set import LabelSet, Replaced, _measured, observed_hash, rows_hash
+from noisybench.data.label_set import LabelSet, ReplacedImages, _measured, index_hash, observed_hash
 
 COLUMNS = ["split", "index", "clean", "observed"]
 
@@ -38,14 +38,14 @@ def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parq
     if manifest_file.exists() and json.loads(manifest_file.read_text())["sha256"] != labels.hash:
         raise UserError(f"{folder} holds another label set already; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    applied = labels.applied_to(dataset)
+    applied = labels.apply_to(dataset)
     parts = [("train", applied.train, labels.train), ("validation", applied.validation, labels.validation)]
     if labels.train.ndim > 1:
         columns: dict[str, Any] = {
             f"{name}_{column}": values
             for name, split, observed in parts
             for column, values in zip(COLUMNS[1:], (split.index, split.targets, observed), strict=True)
-        } | {f"{name}_events": values for name, values in labels.events.items()}
+        } | {f"{name}_events": values for name, values in labels.error_spans.items()}
         np.savez_compressed(folder / MASKS, **columns)
     else:
         frame = pandas.concat(
@@ -126,14 +126,14 @@ def load(folder: Path) -> LabelSet:
     train, validation = arrays["train", "observed"], arrays["validation", "observed"]
     replaced = _read_replaced(folder / "images.npz")
     found = observed_hash(train, validation, dataset_hash, replaced)
-    rows = rows_hash(*(arrays[name, column] for name in ("train", "validation") for column in ("index", "clean")))
+    rows = index_hash(*(arrays[name, column] for name in ("train", "validation") for column in ("index", "clean")))
     if found != stated or rows != manifest.get("rows_sha256"):
         raise UserError(
             f"{folder}: the labels do not match their manifest (SHA-256 {found[:12]}… is not {stated[:12]}…); "
             "a byte has changed since it was made. Make or copy the label set again"
         )
     events = {name: arrays[name, "events"] for name in ("train", "validation") if (name, "events") in arrays}
-    if (rows_hash(events["train"], events["validation"]) if events else None) != manifest.get("events_sha256"):
+    if (index_hash(events["train"], events["validation"]) if events else None) != manifest.get("events_sha256"):
         raise UserError(
             f"{folder}: what is told of wrong characters does not match the manifest; make the label set again"
         )
@@ -182,13 +182,13 @@ def _read_masks(path: Path) -> dict[tuple[str, str], Targets]:
         raise UserError(f"{path}: the masks are damaged ({error}); make or copy the label set again") from None
 
 
-def _read_replaced(path: Path) -> dict[str, Replaced]:
+def _read_replaced(path: Path) -> dict[str, ReplacedImages]:
     if not path.exists():
         return {}
     try:
         with np.load(path, allow_pickle=False) as archive:
             names = [name for name in ("train", "validation") if f"{name}_rows" in archive]
-            return {name: Replaced(*(archive[f"{name}_{part}"] for part in REPLACED)) for name in names}
+            return {name: ReplacedImages(*(archive[f"{name}_{part}"] for part in REPLACED)) for name in names}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path}: the replaced images are damaged ({error}); make or copy the label set again"

@@ -17,35 +17,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_statistics import mask_measures, transition_counts
-from noisybench.data.targets import NONE, UNKNOWN, Targets, known, target_bytes
+from noisybench.data.label_statistics import mask_statistics, transition_counts
+from noisybench.data.targets import OOD_TARGET, UNKNOWN, Targets, is_labeled, to_canonical_bytes
 
-EVENTS = ("fits", "wrong", "carried on")
+TOKEN_STATUS = ("fits", "wrong", "carried on")
 """What a character of an observed trace can be: as it was; where it goes wrong; what follows. `UNTOLD` where nobody knows."""
 
-FITS, WRONG, CARRIED_ON = range(len(EVENTS))
+FITS, WRONG, CARRIED_ON = range(len(TOKEN_STATUS))
 
 UNTOLD = 255
 
-STATES = ("clean", "in_distribution", "out_of_distribution", "unknown")
+LABEL_STATUS = ("clean", "in_distribution", "out_of_distribution", "unknown")
 """What an example's observed label can be: right, of another class, on an image of no class, or nobody knows."""
 
-CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, UNKNOWN_STATE = range(len(STATES))
+CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, UNKNOWN_STATE = range(len(LABEL_STATUS))
 
 
-def noise_states(clean: Targets, observed: Targets) -> NDArray[np.int8]:
-    """Positions in `STATES` from clean and observed targets of the same shape; of pixels without either nobody knows."""
+def label_status(clean: Targets, observed: Targets) -> NDArray[np.int8]:
+    """Positions in `LABEL_STATUS` from clean and observed targets of the same shape; of pixels without either nobody knows."""
     if clean.dtype == np.uint8:
         states = np.where(clean == observed, np.int8(CLEAN), np.int8(IN_DISTRIBUTION))
-        states[~(known(clean) & known(observed))] = UNKNOWN_STATE
+        states[~(is_labeled(clean) & is_labeled(observed))] = UNKNOWN_STATE
         return states
     states = np.where(clean == observed, CLEAN, IN_DISTRIBUTION)
-    states = np.where(clean == NONE, OUT_OF_DISTRIBUTION, states)
+    states = np.where(clean == OOD_TARGET, OUT_OF_DISTRIBUTION, states)
     return np.where(clean == UNKNOWN, UNKNOWN_STATE, states).astype(np.int8)
 
 
 @dataclass(frozen=True)
-class Replaced:
+class ReplacedImages:
     """Images of none of the classes, put in place of a split's own.
 
     Attributes:
@@ -68,22 +68,22 @@ class LabelSet:
             seed, nominal and realised rate, transition counts and the transition matrix where one was used; of masks also
             what is left of every class (`masks`).
         replaced: replaced images by split, for noise that changes images as well.
-        events: of traces by split, what each character of the observed response is; see `EVENTS`.
+        error_spans: of traces by split, what each character of the observed response is; see `TOKEN_STATUS`.
     """
 
     train: Targets
     validation: Targets
     manifest: dict[str, Any]
-    replaced: Mapping[str, Replaced] = field(default_factory=dict)
-    events: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    replaced: Mapping[str, ReplacedImages] = field(default_factory=dict)
+    error_spans: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
-    def states(self, clean: Targets) -> NDArray[np.int8]:
-        """Positions in `STATES` of the training targets, from the clean ones; of traces as the noise model told."""
-        if "train" not in self.events:
-            return noise_states(clean, self.train)
-        events = self.events["train"]
+    def label_status(self, clean: Targets) -> NDArray[np.int8]:
+        """Positions in `LABEL_STATUS` of the training targets, from the clean ones; of traces as the noise model told."""
+        if "train" not in self.error_spans:
+            return label_status(clean, self.train)
+        events = self.error_spans["train"]
         states = np.where(events == FITS, np.int8(CLEAN), np.int8(IN_DISTRIBUTION))
-        states[(events == UNTOLD) | ~known(self.train)] = UNKNOWN_STATE
+        states[(events == UNTOLD) | ~is_labeled(self.train)] = UNKNOWN_STATE
         return states
 
     @property
@@ -91,14 +91,14 @@ class LabelSet:
         """SHA-256 over the observed targets, the replaced images and the dataset they belong to."""
         return str(self.manifest["sha256"])
 
-    def applied_to(self, dataset: Dataset) -> Dataset:
-        """The dataset as it is trained on: with the replaced images, whose targets are `NONE`."""
+    def apply_to(self, dataset: Dataset) -> Dataset:
+        """The dataset as it is trained on: with the replaced images, whose targets are `OOD_TARGET`."""
         return with_replaced(dataset, self.replaced)
 
 
-def with_replaced(dataset: Dataset, replaced: Mapping[str, Replaced]) -> Dataset:
+def with_replaced(dataset: Dataset, replaced: Mapping[str, ReplacedImages]) -> Dataset:
     """The dataset with other images in its training and validation split."""
-    changed = {name: getattr(dataset, name).with_outsiders(each.rows, each.images) for name, each in replaced.items()}
+    changed = {name: getattr(dataset, name).with_ood_images(each.rows, each.images) for name, each in replaced.items()}
     return replace(dataset, **changed) if changed else dataset
 
 
@@ -106,7 +106,7 @@ def observed_hash(
     train: Targets,
     validation: Targets,
     dataset_hash: str,
-    replaced: Mapping[str, Replaced] | None = None,
+    replaced: Mapping[str, ReplacedImages] | None = None,
 ) -> str:
     """SHA-256 over the dataset hash, the observed targets and the replaced images.
 
@@ -115,7 +115,7 @@ def observed_hash(
     digest = hashlib.sha256(dataset_hash.encode())
     for part in (train, validation):
         digest.update(len(part).to_bytes(8, "little"))
-        digest.update(target_bytes(part))
+        digest.update(to_canonical_bytes(part))
     for name in ("train", "validation"):
         if replaced and name in replaced:
             digest.update(replaced[name].rows.astype("<i8").tobytes())
@@ -123,11 +123,11 @@ def observed_hash(
     return digest.hexdigest()
 
 
-def rows_hash(*arrays: Targets) -> str:
+def index_hash(*arrays: Targets) -> str:
     """SHA-256 over which rows the labels belong to and what they are held against."""
     digest = hashlib.sha256()
     for array in arrays:
-        digest.update(target_bytes(array))
+        digest.update(to_canonical_bytes(array))
     return digest.hexdigest()
 
 
@@ -137,8 +137,8 @@ def make_label_set(
     validation: Targets,
     noise: dict[str, Any],
     matrix: NDArray[np.float64] | None,
-    replaced: Mapping[str, Replaced] | None = None,
-    events: Mapping[str, NDArray[np.uint8]] | None = None,
+    replaced: Mapping[str, ReplacedImages] | None = None,
+    error_spans: Mapping[str, NDArray[np.uint8]] | None = None,
 ) -> LabelSet:
     """Attach the manifest to observed targets.
 
@@ -149,15 +149,15 @@ def make_label_set(
         noise: name, parameters, convention and nominal_rate of the noise model.
         matrix: (C, C) transition probabilities that were used, if the noise depends on the class alone.
         replaced: replaced images by split.
-        events: of traces, by split.
+        error_spans: of traces, by split.
     """
-    replaced, events = replaced or {}, events or {}
+    replaced, error_spans = replaced or {}, error_spans or {}
     applied = with_replaced(dataset, replaced)
     clean, clean_validation = applied.train.targets, applied.validation.targets
     manifest = {
         "format": 1,
         "sha256": observed_hash(train, validation, dataset.hash, replaced),
-        "rows_sha256": rows_hash(dataset.train.index, clean, dataset.validation.index, clean_validation),
+        "rows_sha256": index_hash(dataset.train.index, clean, dataset.validation.index, clean_validation),
         "dataset": {
             "name": dataset.name,
             "sha256": dataset.hash,
@@ -170,9 +170,9 @@ def make_label_set(
     }
     if dataset.skipped:
         manifest["dataset"]["skipped"] = list(dataset.skipped)
-    if events:
-        manifest["events_sha256"] = rows_hash(events["train"], events["validation"])
-    return LabelSet(train, validation, manifest, replaced, events)
+    if error_spans:
+        manifest["events_sha256"] = index_hash(error_spans["train"], error_spans["validation"])
+    return LabelSet(train, validation, manifest, replaced, error_spans)
 
 
 def _measured(
@@ -184,20 +184,20 @@ def _measured(
 ) -> dict[str, Any]:
     counts = transition_counts(clean, train, num_classes)
     measured = {
-        "realised_rate": _rate(clean, train),
+        "actual_noise_rate": _rate(clean, train),
         "realised_rate_validation": _rate(clean_validation, validation),
         "transition_counts": counts.tolist(),
     }
     if clean.ndim == 3:
-        measured["masks"] = mask_measures(counts)
+        measured["masks"] = mask_statistics(counts)
     elif clean.ndim == 1 and (clean < 0).any():
-        counts = np.bincount(noise_states(clean, train), minlength=len(STATES))
-        measured["states"] = dict(zip(STATES, counts.tolist(), strict=True))
-        measured["outsider_counts"] = np.bincount(train[clean == NONE], minlength=num_classes).tolist()
+        counts = np.bincount(label_status(clean, train), minlength=len(LABEL_STATUS))
+        measured["label_status"] = dict(zip(LABEL_STATUS, counts.tolist(), strict=True))
+        measured["ood_counts"] = np.bincount(train[clean == OOD_TARGET], minlength=num_classes).tolist()
     return measured
 
 
 def _rate(clean: Targets, observed: Targets) -> float | None:
     """Share of wrong labels among those of which it is known; an image of no class has a wrong one."""
-    counted = known(clean) & known(observed) if clean.ndim > 1 else clean != UNKNOWN
+    counted = is_labeled(clean) & is_labeled(observed) if clean.ndim > 1 else clean != UNKNOWN
     return float(np.mean(clean[counted] != observed[counted])) if counted.any() else None

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.targets import Targets, known
+from noisybench.data.targets import Targets, is_labeled
 
 PORTION = 1024
 """Masks that are counted at a time."""
@@ -18,7 +18,7 @@ def transition_counts(clean: Targets, observed: Targets, num_classes: int) -> ND
     counts = np.zeros(num_classes**2, dtype=np.int64)
     for start in range(0, len(clean), PORTION):  # masks would need eight times their memory at once
         rows, columns = clean[start : start + PORTION], observed[start : start + PORTION]
-        counted = known(rows) & known(columns)
+        counted = is_labeled(rows) & is_labeled(columns)
         place = rows[counted].astype(np.int64) * num_classes + columns[counted]
         counts += np.bincount(place, minlength=num_classes**2)
     return counts.reshape(num_classes, num_classes)
@@ -31,7 +31,7 @@ def intersection_over_union(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(np.divide(both, union, out=np.full(len(both), np.nan), where=union > 0))
 
 
-def mask_measures(counts: NDArray[np.int64]) -> dict[str, Any]:
+def mask_statistics(counts: NDArray[np.int64]) -> dict[str, Any]:
     """What noise has left of masks, from (C, C) counts of clean and observed classes; class 0 is the background.
 
     Returns:

@@ -11,7 +11,7 @@ MEMORY_SHARE = 0.15
 """Largest part of the free memory that one split's images may take; larger ones stay on disk."""
 
 
-class LazyImages:
+class MemmapImages:
     """Some rows of a memory-mapped array: indexed like an array, but read only where it is."""
 
     def __init__(self, images: NDArray[Any], rows: NDArray[np.int64]) -> None:
@@ -29,20 +29,20 @@ class LazyImages:
             images[place >= 0] = self._others[place[place >= 0]]
         return images
 
-    def with_images(self, rows: NDArray[np.int64], images: NDArray[Any]) -> LazyImages:
+    def with_images(self, rows: NDArray[np.int64], images: NDArray[Any]) -> MemmapImages:
         """The same with other images, held in memory, at some positions."""
-        changed = LazyImages(self._images, self._rows)
+        changed = MemmapImages(self._images, self._rows)
         changed._place[rows], changed._others = np.arange(len(rows)), images
         return changed
 
 
-Images = NDArray[Any] | LazyImages
+Images = NDArray[Any] | MemmapImages
 """(N, C, H, W) uint8, in memory or read where they are."""
 
 
 def _rows(images: NDArray[Any], rows: NDArray[np.int64]) -> Images:
     """Some of the images: copied where they fit in memory, else read where they are."""
-    lazy = LazyImages(images, rows)
+    lazy = MemmapImages(images, rows)
     if isinstance(images, np.memmap) and not fits_in_memory(len(rows) * images[0].nbytes):
         return lazy
     return lazy[:]

@@ -36,7 +36,7 @@ class Pairs:
 
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
-    given: NDArray[np.uint8] | None
+    noisy_targets: NDArray[np.uint8] | None
     kept: NDArray[np.int64]
     skipped: tuple[str, ...]
 

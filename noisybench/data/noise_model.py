@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.config.parameters import Parameterised, parameter
+from noisybench.config.parameters import Configurable, parameter
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_set import LabelSet, Replaced, make_label_set
+from noisybench.data.label_set import LabelSet, ReplacedImages, make_label_set
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
 
-class NoiseModel(Parameterised, abc.ABC):
+class NoiseModel(Configurable, abc.ABC):
     """Contract of a noise model: the observed targets of a split.
 
     A new noise model is one file in `noise_models/` with one subclass. Same dataset and parameters give the same
@@ -27,13 +27,13 @@ class NoiseModel(Parameterised, abc.ABC):
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
     convention: ClassVar[str]
     """What the rate means, in one sentence; part of the manifest."""
-    needs_classes: ClassVar[bool] = True
+    requires_clean_labels: ClassVar[bool] = True
     """Whether it reads the true classes; it is then refused on a dataset in which some are not known."""
 
     seed: int = parameter(0, ge=0, help="seed of the noise; independent of the run's seed")
 
     @abc.abstractmethod
-    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
+    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
         """Observed targets of one split.
 
         Args:
@@ -48,15 +48,15 @@ class NoiseModel(Parameterised, abc.ABC):
             UserError: the parameters do not fit the dataset.
         """
 
-    def events(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.uint8] | None:
+    def error_spans(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.uint8] | None:
         """Of traces, what each character of the observed responses is (`labels.EVENTS`); None where targets are no traces."""
         return None
 
-    def replace(self, dataset: Dataset, split: Split) -> Replaced | None:
-        """Images of none of the classes in place of some of a split's own; their observed targets are `observe`'s."""
+    def replace(self, dataset: Dataset, split: Split) -> ReplacedImages | None:
+        """Images of none of the classes in place of some of a split's own; their observed targets are `corrupt_labels`'s."""
         return None
 
-    def provenance(self, dataset: Dataset) -> dict[str, Any]:
+    def source_info(self, dataset: Dataset) -> dict[str, Any]:
         """Facts about where replacing images come from, for the manifest."""
         return {}
 
@@ -86,28 +86,30 @@ class NoiseModel(Parameterised, abc.ABC):
         """(C, C) transition probabilities, rows are clean classes; None where the noise depends on more."""
         return None
 
-    def corrupt(self, dataset: Dataset) -> LabelSet:
+    def apply(self, dataset: Dataset) -> LabelSet:
         """Corrupt a dataset's training and validation split.
 
         Raises:
             UserError: the parameters do not fit the dataset, or it does not know the classes that the model needs.
         """
         splits = {"train": dataset.train, "validation": dataset.validation}
-        if self.needs_classes and any((split.targets < 0).any() for split in splits.values()):
+        if self.requires_clean_labels and any((split.targets < 0).any() for split in splits.values()):
             raise UserError(
                 f"noise: `{self.name}` corrupts known classes, but those of {dataset.name} are not all known, for its labels "
                 "are noisy already; use noise=native for the labels as they came"
             )
-        observed = {name: self.observe(dataset, each, self.stream(dataset, each)) for name, each in splits.items()}
+        observed = {
+            name: self.corrupt_labels(dataset, each, self.stream(dataset, each)) for name, each in splits.items()
+        }
         replaced = {name: self.replace(dataset, each) for name, each in splits.items()}
-        events = {name: self.events(dataset, each, self.stream(dataset, each)) for name, each in splits.items()}
+        events = {name: self.error_spans(dataset, each, self.stream(dataset, each)) for name, each in splits.items()}
         described = {
             "name": self.name,
             "parameters": self.parameters,
             "seed": self.seed,
             "convention": self.convention,
             "nominal_rate": self.nominal_rate(dataset),
-            **self.provenance(dataset),
+            **self.source_info(dataset),
         }
         return make_label_set(
             dataset,
@@ -132,7 +134,7 @@ class ClassConditional(NoiseModel):
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
         """(C, C) transition probabilities; each row sums to one."""
 
-    def observe(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
+    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
         """Draw each observed target from the row of its clean class."""
         return sample_transitions(self.matrix(dataset), split.targets, stream.uniform(len(split)))
 

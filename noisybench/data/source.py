@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.config.parameters import Parameterised, parameter
+from noisybench.config.parameters import Configurable, parameter
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
 if TYPE_CHECKING:
     from noisybench.data.traces.formats import TraceFormat
-from noisybench.data.dataset import Dataset, Examples, Split
+from noisybench.data.dataset import Dataset, RawSplit, Split
 from noisybench.data.lazy import _rows
-from noisybench.data.targets import IGNORED, NONE, Targets, known
+from noisybench.data.targets import IGNORED, OOD_TARGET, Targets, is_labeled
 
 
-class DatasetSource(Parameterised, abc.ABC):
+class DatasetSource(Configurable, abc.ABC):
     """Contract of a dataset: read examples; splitting, subsetting and hashing are done here, alike for all.
 
     A new dataset is one file in `tasks/datasets/` with one subclass that implements `read` and `example`.
@@ -58,7 +58,7 @@ class DatasetSource(Parameterised, abc.ABC):
     )
 
     @abc.abstractmethod
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read the source.
 
         Returns:
@@ -84,7 +84,7 @@ class DatasetSource(Parameterised, abc.ABC):
         """How traces are to be read; asked for once the source was read."""
         return None
 
-    def read_shifted(self) -> dict[str, Examples]:
+    def read_shifted(self) -> dict[str, RawSplit]:
         """Test examples of the same classes from other distributions, where the source has some, by name."""
         return {}
 
@@ -101,7 +101,7 @@ class DatasetSource(Parameterised, abc.ABC):
         examples, test = (each and _renumbered(each, kept) for each in (examples, test))  # type: ignore[assignment]
         stream = Stream("split", self.split_seed)
         if test is None:
-            if examples.given is not None and examples.targets.ndim == 1:
+            if examples.noisy_targets is not None and examples.targets.ndim == 1:
                 raise UserError("dataset: there is no test split whose labels are known; fetch it as well")
             held_out = stratified(_strata(examples.targets)[rows], round(self.test_fraction * len(rows)), stream)
             rows, test_rows, test = rows[~held_out], rows[held_out], examples
@@ -122,7 +122,7 @@ class DatasetSource(Parameterised, abc.ABC):
             shifted=self._shifted(test_split, kept),
             class_names=tuple(class_names[each] for each in kept),
             source_size=source_size,
-            outside=outside,
+            ood_images=outside,
             skipped=examples.skipped + test.skipped if test is not examples else examples.skipped,
             source_names=examples.names,
             traces=self.trace_format(),
@@ -158,7 +158,7 @@ class DatasetSource(Parameterised, abc.ABC):
             )
         return kept
 
-    def _check(self, examples: Examples, test: Examples | None, class_names: tuple[str, ...]) -> None:
+    def _check(self, examples: RawSplit, test: RawSplit | None, class_names: tuple[str, ...]) -> None:
         for split, each in (("training", examples), ("test", test)):
             if each is None:
                 continue
@@ -175,19 +175,19 @@ class DatasetSource(Parameterised, abc.ABC):
                     f"{len(class_names) - 1}"
                 )
 
-    def _check_masks(self, examples: Examples, split: str, classes: int) -> None:
+    def _check_masks(self, examples: RawSplit, split: str, classes: int) -> None:
         if self.held_out_classes or self.shifts:
             raise UserError(
                 "dataset: held_out_classes and shifts are for images of one class, not for masks; leave them out"
             )
-        for masks in (examples.targets, examples.given):
+        for masks in (examples.targets, examples.noisy_targets):
             if masks is None:
                 continue
             if masks.ndim > 2 and masks.shape != (len(examples.inputs), *examples.inputs.shape[2:]):
                 raise UserError(
                     f"dataset: {split} images are {examples.inputs.shape}, but their masks {masks.shape}; give each pixel a label"
                 )
-            labels = known(masks)
+            labels = is_labeled(masks)
             if int(masks.max(initial=0, where=labels)) >= classes:
                 raise UserError(
                     f"dataset: {split} masks have values up to {masks.max(where=labels, initial=0)}, but {classes} classes allow "
@@ -205,7 +205,7 @@ def _strata(targets: Targets) -> NDArray[np.int64]:
     return np.zeros(len(targets), dtype=np.int64) if targets.ndim > 1 else targets
 
 
-def _of_classes(examples: Examples, kept: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _of_classes(examples: RawSplit, kept: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows whose label is one of the kept classes, and the others; every mask is kept."""
     if examples.targets.ndim > 1:
         return np.arange(len(examples.targets)), np.arange(0)
@@ -213,18 +213,18 @@ def _of_classes(examples: Examples, kept: list[int]) -> tuple[NDArray[np.int64],
     return np.flatnonzero(inside), np.flatnonzero(~inside)
 
 
-def _renumbered(examples: Examples, kept: list[int]) -> Examples:
+def _renumbered(examples: RawSplit, kept: list[int]) -> RawSplit:
     """The same with the kept classes numbered from 0; an example of another class belongs to none."""
     if examples.targets.ndim > 1:
         return examples
 
     def number(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-        numbers = np.full(max(int(labels.max(initial=0)), *kept) + 1, NONE, dtype=np.int64)
+        numbers = np.full(max(int(labels.max(initial=0)), *kept) + 1, OOD_TARGET, dtype=np.int64)
         numbers[kept] = np.arange(len(kept))
         return np.where(labels < 0, labels, numbers[np.maximum(labels, 0)])
 
-    given = None if examples.given is None else number(examples.given)
-    return replace(examples, targets=number(examples.targets), given=given)
+    given = None if examples.noisy_targets is None else number(examples.noisy_targets)
+    return replace(examples, targets=number(examples.targets), noisy_targets=given)
 
 
 def stratified(targets: NDArray[np.int64], count: int, stream: Stream) -> NDArray[np.bool_]:
@@ -262,8 +262,8 @@ def _subset(
     return rows[stratified(targets[rows], size, stream)]
 
 
-def _take(examples: Examples, rows: NDArray[np.int64]) -> Split:
+def _take(examples: RawSplit, rows: NDArray[np.int64]) -> Split:
     kind = np.uint8 if examples.targets.ndim > 1 else np.int64
-    given = None if examples.given is None else examples.given[rows].astype(kind)
+    given = None if examples.noisy_targets is None else examples.noisy_targets[rows].astype(kind)
     inputs = _rows(examples.inputs, rows)
     return Split(inputs, examples.targets[rows].astype(kind), rows.astype(np.int64), given)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-NONE = -1
+OOD_TARGET = -1
 """Target of an example that belongs to none of the classes: it is out of distribution."""
 
 UNKNOWN = -2
@@ -20,11 +20,11 @@ Targets = NDArray[Any]
 """(N,) int64 classes of examples; (N, H, W) uint8 classes of pixels, or (N, T) tokens of sequences, which may be `IGNORED`."""
 
 
-def target_bytes(targets: Targets) -> bytes:
+def to_canonical_bytes(targets: Targets) -> bytes:
     """Targets as bytes that are the same on every machine: int64 little-endian, masks as they are."""
     return targets.tobytes() if targets.dtype == np.uint8 else targets.astype("<i8").tobytes()
 
 
-def known(targets: Targets) -> NDArray[np.bool_]:
+def is_labeled(targets: Targets) -> NDArray[np.bool_]:
     """Like the targets, where a class is known."""
     return targets != IGNORED if targets.dtype == np.uint8 else targets >= 0

@@ -12,19 +12,19 @@ from torch import Tensor
 from noisybench.data.label_set import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
 from noisybench.evaluation import metrics
 from noisybench.records.schema import Predictions, ProbeRow, RunRecord, Samples
-from noisybench.training.evaluator import Judge, placed
+from noisybench.training.evaluator import Evaluator, placed
 from noisybench.training.mitigation import public_name
-from noisybench.training.prepared import Prepared
+from noisybench.training.prepared import PreparedRun
 from noisybench.training.task import Task
-from noisybench.training.training_set import LazyTensor
+from noisybench.training.training_set import DiskTensor
 
 
-class LabelJudge(Judge):
+class ClassificationEvaluator(Evaluator):
     """Scores classes: accuracy, loss, what became of wrong labels, detection and calibration."""
 
     metric = "accuracy"
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: PreparedRun) -> None:
         super().__init__(prepared)
         self.by_epoch: list[Tensor] = []
         self.held_out_by_epoch: list[Tensor] = []
@@ -47,7 +47,7 @@ class LabelJudge(Judge):
 
     def row(self, task: Task, stage: str) -> dict[str, Any]:
         """Accuracies and losses, memorised and recovered wrong labels, and detection."""
-        observed, clean, states = self.labels.train, self.dataset.train.targets, self.states
+        observed, clean, states = self.labels.train, self.dataset.train.targets, self.label_status
         predicted = task.training_predictions().cpu().numpy()
         belief = self.prepared.stack.belief(task, task.training_set).float().cpu().numpy()
         detection = metrics.detection_by_state(-belief, states)
@@ -70,15 +70,15 @@ class LabelJudge(Judge):
             else metrics.share((val_predicted.numpy() == right)[right >= 0]),
             "test_score": test_accuracy,
             "test_loss": test_loss,
-            "memorised": metrics.share(
+            "memorized_fraction": metrics.share(
                 (predicted == observed)[np.isin(states, (IN_DISTRIBUTION, OUT_OF_DISTRIBUTION))]
             ),
-            "recovered": metrics.share((predicted == clean)[states == IN_DISTRIBUTION]),
-            "detection_auroc": detection["any"],
-            "label_detection_auroc": detection["label"] if outsiders else None,
-            "outsider_detection_auroc": detection["outsider"],
-            "detectors": self.judged_detectors(task) if stage == "train" else {},
-            "facts": self._corrected(task) | self._left(task) | self._elsewhere(task),
+            "recovered_fraction": metrics.share((predicted == clean)[states == IN_DISTRIBUTION]),
+            "noise_auroc": detection["any"],
+            "id_noise_auroc": detection["label"] if outsiders else None,
+            "ood_auroc": detection["outsider"],
+            "detectors": self.score_detectors(task) if stage == "train" else {},
+            "diagnostics": self._corrected(task) | self._left(task) | self._elsewhere(task),
         }
 
     def probe(self, task: Task, epochs: int, last: bool) -> list[ProbeRow]:
@@ -93,8 +93,15 @@ class LabelJudge(Judge):
             nothing = torch.empty(len(probe.places) + len(probe.others), 0)
             predicted = [(probe.predict(each) if len(each) else nothing).numpy() for each in inputs]
             judged = [
-                metrics.judge_classifier(
-                    training, held_out, test, clean, observed, labels.validation, dataset.test.targets, self.states
+                metrics.score_classifier(
+                    training,
+                    held_out,
+                    test,
+                    clean,
+                    observed,
+                    labels.validation,
+                    dataset.test.targets,
+                    self.label_status,
                 )
                 for training, held_out, test in zip(*predicted, strict=True)
             ]
@@ -115,7 +122,7 @@ class LabelJudge(Judge):
                     signal_energy=energies[0],
                     noise_energy=energies[1],
                     chance_energy=None if probe.energy is None else [each / len(observed) for each in probe.places],
-                    facts=probe.facts,
+                    diagnostics=probe.diagnostics,
                 )
             )
         return found
@@ -138,7 +145,7 @@ class LabelJudge(Judge):
         return {
             "calibration_error": metrics.calibration_error(self._final["test"], self.dataset.test.targets),
             "correction_accuracy": metrics.share((samples.correction == samples.clean)[corrected]),
-            "detection": metrics.detect(samples.belief, self.states),
+            "detection": metrics.detect(samples.belief, self.label_status),
         }
 
     def samples(self) -> Samples:
@@ -185,14 +192,14 @@ class LabelJudge(Judge):
             }
             pandas.DataFrame(columns).to_parquet(folder / "validation.parquet", index=False)
         if self._final["detectors"]:
-            detector_page(record, self.states, self._final["detectors"], self.curves, folder / "detectors.png")
+            detector_page(record, self.label_status, self._final["detectors"], self.curves, folder / "detectors.png")
         for name in dict.fromkeys(each.mitigation for each in record.probes):
             rows = [each for each in record.probes if each.mitigation == name]
             probe_page(record, rows, folder / f"probe_{name}.png")
 
     def _corrected(self, task: Task) -> dict[str, float]:
         """Share of wrong labels on images of a class that the stack would correct to the clean one, if it corrects any."""
-        wrong = self.states == IN_DISTRIBUTION
+        wrong = self.label_status == IN_DISTRIBUTION
         if not wrong.any() or not any(each.overrides("correction") for each in self.prepared.stack.mitigations):
             return {}
         correction = self.prepared.stack.correction(task, task.training_set).cpu().numpy()
@@ -203,7 +210,7 @@ class LabelJudge(Judge):
         if task.weights is None:
             return {}
         kept = (task.weights > 0).cpu().numpy()
-        states = self.states[kept]
+        states = self.label_status[kept]
         wrong = metrics.share((states != CLEAN)[states <= OUT_OF_DISTRIBUTION])
         return {"kept": float(kept.mean())} | ({} if wrong is None else {"wrong_among_kept": wrong})
 
@@ -215,7 +222,7 @@ class LabelJudge(Judge):
         }
         return found | ({"shifted": float(np.mean(list(found.values())))} if found else {})
 
-    def _score(self, task: Task, inputs: Tensor | LazyTensor, targets: Any) -> tuple[float, float, Tensor]:
+    def _score(self, task: Task, inputs: Tensor | DiskTensor, targets: Any) -> tuple[float, float, Tensor]:
         """Accuracy, cross-entropy in nats, and the predicted classes on the host."""
         probabilities = task.predict(inputs).cpu()
         wanted = torch.from_numpy(targets)

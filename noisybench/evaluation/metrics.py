@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.label_set import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
-from noisybench.records.schema import Detection, Judged
+from noisybench.records.schema import Detection, ProbeMetrics
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 
 
-def detection_auroc(belief: Floats, wrong: NDArray[np.bool_]) -> float | None:
+def noise_auroc(belief: Floats, wrong: NDArray[np.bool_]) -> float | None:
     """Area under the ROC curve of low belief against wrong labels; None where one kind is missing.
 
     It is the share of pairs of a wrong and a right label in which the wrong one has less belief, ties counting half, which
@@ -50,11 +50,11 @@ def detection_by_state(score: Floats, states: NDArray[np.int8]) -> dict[str, flo
     for name, kind in kinds.items():
         wrong = np.isin(states, kind)
         counted = wrong | (states == CLEAN)
-        found[name] = detection_auroc(-score[counted], wrong[counted])
+        found[name] = noise_auroc(-score[counted], wrong[counted])
     return found
 
 
-def judge(score: Floats, flagged: NDArray[np.bool_], states: NDArray[np.int8]) -> dict[str, float | None]:
+def score_detector(score: Floats, flagged: NDArray[np.bool_], states: NDArray[np.int8]) -> dict[str, float | None]:
     """What a detector is worth: AUROC by kind, average precision, and its flags' rate, precision, recall and balance.
 
     Balanced accuracy is the mean of the share of wrong labels that are flagged (recall) and of right ones that are not. As
@@ -184,7 +184,7 @@ def calibration_gaps(confidence: NDArray[np.float64], right: NDArray[np.bool_], 
     return np.asarray(np.bincount(place, weights=right - confidence, minlength=bins), dtype=np.float64)
 
 
-def judge_classifier(
+def score_classifier(
     training: NDArray[np.int64],
     held_out: NDArray[np.int64],
     test: NDArray[np.int64],
@@ -193,7 +193,7 @@ def judge_classifier(
     held_out_observed: NDArray[np.int64],
     test_targets: NDArray[np.int64],
     states: NDArray[np.int8],
-) -> Judged:
+) -> ProbeMetrics:
     """What predictions for the (N,) training, (V,) held-out and (M,) test inputs are worth against their targets.
 
     Args:
@@ -204,13 +204,13 @@ def judge_classifier(
         states: (N,) positions in `labels.STATES`.
     """
     wrong = np.isin(states, (IN_DISTRIBUTION, OUT_OF_DISTRIBUTION))
-    return Judged(
+    return ProbeMetrics(
         test_accuracy=float((test == test_targets).mean()),
         noisy_val_accuracy=share(held_out == held_out_observed),
         clean_accuracy=share((training == clean)[clean >= 0]),
         noisy_accuracy=float((training == observed).mean()),
-        memorised=share((training == observed)[wrong]),
-        recovered=share((training == clean)[states == IN_DISTRIBUTION]),
+        memorized_fraction=share((training == observed)[wrong]),
+        recovered_fraction=share((training == clean)[states == IN_DISTRIBUTION]),
     )
 
 

@@ -20,7 +20,7 @@ class Event:
     data: dict[str, Any] = field(default_factory=dict)
 
 
-class Runs(Protocol):
+class RunPool(Protocol):
     """Runs under way, each of which tells what happens to it."""
 
     def __len__(self) -> int:
@@ -44,20 +44,20 @@ class Runs(Protocol):
         ...
 
 
-class Engine(Protocol):
+class Executor(Protocol):
     """What executes runs: this machine, or a cluster."""
 
     def capacity(self, specs: Sequence[RunSpec], gpu: bool) -> int:
         """How many such runs at a time."""
         ...
 
-    def pool(self, uri: str) -> Runs:
+    def pool(self, uri: str) -> RunPool:
         """An empty set of runs, which track themselves in the store of that address."""
         ...
 
 
 def run_all(
-    engine: Engine, specs: Sequence[RunSpec], count: int, uri: str, interrupted: Callable[[], int]
+    engine: Executor, specs: Sequence[RunSpec], count: int, uri: str, interrupted: Callable[[], int]
 ) -> Iterator[Event]:
     """Run specifications, up to ``count`` at a time.
 

@@ -15,12 +15,12 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from noisybench.config.spec import RunSpec
-from noisybench.errors import RunFailed, StoreAway, UserError
+from noisybench.errors import StoreUnavailable, TrainingError, UserError
 from noisybench.execution.engine import Event
 from noisybench.utils.processes import context
 
 
-class Local:
+class LocalExecutor:
     """Processes on this machine, which share its cores or one GPU."""
 
     def __init__(self, threads: int) -> None:
@@ -31,14 +31,14 @@ class Local:
         if gpu:
             return max(1, int(1 / max((spec.gpus for spec in specs), default=1)))
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, cores // max((spec.cores for spec in specs), default=1))
+        return max(1, cores // max((spec.num_cores for spec in specs), default=1))
 
-    def pool(self, uri: str) -> Pool:
+    def pool(self, uri: str) -> LocalPool:
         """No processes yet."""
-        return Pool(self.context, uri)
+        return LocalPool(self.context, uri)
 
 
-class Pool:
+class LocalPool:
     """Runs in processes of their own, each of which tells what happens to it.
 
     Args:
@@ -131,8 +131,8 @@ def _run(sender: Connection, spec: RunSpec, uri: str, stop: Any, folder: str, en
     try:
         outcome = execute(spec, Store(uri), lambda kind, data: send(Event(spec, kind, data)), stop.is_set)
         event = Event(spec, "stopped" if outcome == "stopped" else "finished")
-    except (UserError, RunFailed) as error:
-        told = {"reason": str(error), "traceback": "", "away": isinstance(error, StoreAway)}
+    except (UserError, TrainingError) as error:
+        told = {"reason": str(error), "traceback": "", "away": isinstance(error, StoreUnavailable)}
         event = Event(spec, "failed", told)
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"

@@ -45,7 +45,7 @@ def preflight(ctx: Any, specs: Sequence[RunSpec], elsewhere: bool = False) -> di
 def _check(sender: Connection, specs: list[RunSpec], elsewhere: bool) -> None:
     import torch
 
-    from noisybench.runs.preparation import prepare
+    from noisybench.runs.preparation import prepare_run
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     problems: dict[str, None] = {}
@@ -54,7 +54,7 @@ def _check(sender: Connection, specs: list[RunSpec], elsewhere: bool) -> None:
         cell = repr((spec.dataset, spec.noise))
         try:
             known = cells.get(cell)
-            checked = prepare(spec, *known) if known else prepare(spec)
+            checked = prepare_run(spec, *known) if known else prepare_run(spec)
             cells[cell] = (checked.dataset, checked.labels)
         except UserError as error:
             problems |= dict.fromkeys(error.problems)

@@ -18,7 +18,7 @@ from typing import Any
 from noisybench.config.spec import RunSpec
 from noisybench.errors import UserError
 from noisybench.execution.engine import Event
-from noisybench.execution.local import Pool
+from noisybench.execution.local import LocalPool
 from noisybench.utils.processes import context
 
 CONNECT_SECONDS, EXCHANGE_SECONDS = 5, 1.0
@@ -79,7 +79,7 @@ def _reach(address: str) -> None:
 
 
 class Ray:
-    """A cluster whose cores and GPUs runs share, each as its `cores` and `gpus` say.
+    """A cluster whose cores and GPUs runs share, each as its `num_cores` and `gpus` say.
 
     Args:
         machines: resources of each.
@@ -94,7 +94,7 @@ class Ray:
         Raises:
             UserError: one run fits on none of them.
         """
-        cores = max(spec.cores for spec in specs)
+        cores = max(spec.num_cores for spec in specs)
         gpus = max(spec.gpus for spec in specs) if self._needs_gpu(specs[0]) else 0
         fitting = sum(
             int(min(each.get("CPU", 0) / cores, each.get("GPU", 0) / gpus if gpus else math.inf))
@@ -109,12 +109,12 @@ class Ray:
         has = any(each.get("GPU", 0) for each in self._machines)
         return spec.execution.device == "cuda" or (spec.execution.device == "auto" and has)
 
-    def pool(self, uri: str) -> RayRuns:
+    def pool(self, uri: str) -> RayPool:
         """No runs yet."""
-        return RayRuns(uri, self._needs_gpu)
+        return RayPool(uri, self._needs_gpu)
 
 
-class RayRuns:
+class RayPool:
     """Runs on the cluster, each a task that tells a mailbox what happens."""
 
     def __init__(self, uri: str, needs_gpu: Any) -> None:
@@ -132,7 +132,7 @@ class RayRuns:
     def start(self, spec: RunSpec) -> Event:
         """Begin a run wherever there is room."""
         gpus = spec.gpus if self._needs_gpu(spec) else 0
-        task = self._serve.options(num_cpus=spec.cores, num_gpus=gpus, max_retries=0, scheduling_strategy="SPREAD")
+        task = self._serve.options(num_cpus=spec.num_cores, num_gpus=gpus, max_retries=0, scheduling_strategy="SPREAD")
         own = {name: value for name, value in os.environ.items() if name.startswith(("NOISYBENCH_", "MLFLOW_"))}
         self._running[task.remote(spec, self._uri, os.getcwd(), own, self._mailbox)] = spec
         return Event(spec, "start")
@@ -196,7 +196,7 @@ def _serve(spec: RunSpec, uri: str, folder: str, environment: dict[str, str], ma
         return Event(spec, "failed", {"reason": reason, "traceback": ""})
     os.chdir(folder)
     visible = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
-    pool = Pool(context(spec.execution.threads), uri, {**environment, **visible})
+    pool = LocalPool(context(spec.execution.threads), uri, {**environment, **visible})
     pool.start(spec)
     events: list[Event] = []
     while True:

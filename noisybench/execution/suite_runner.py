@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 
 from noisybench.config.spec import RunSpec
 from noisybench.config.suite import _unique
-from noisybench.execution.engine import Engine, Event, run_all
-from noisybench.execution.local import Local
+from noisybench.execution.engine import Event, Executor, run_all
+from noisybench.execution.local import LocalExecutor
 from noisybench.execution.preflight import preflight
 from noisybench.records.schema import RunRecord
 from noisybench.tracking.store import Store
 
 
 @dataclass
-class Plan:
+class RunPlan:
     """What a command is going to do.
 
     Attributes:
@@ -30,7 +30,7 @@ class Plan:
 
 
 @dataclass
-class Report:
+class SuiteResult:
     """How a suite ended: the runs by outcome; failed ones with their reason."""
 
     finished: list[RunSpec] = field(default_factory=list)
@@ -39,14 +39,14 @@ class Report:
     not_started: int = 0
 
 
-def make_plan(specs: Sequence[RunSpec], records: Iterable[RunRecord]) -> Plan:
+def make_plan(specs: Sequence[RunSpec], records: Iterable[RunRecord]) -> RunPlan:
     """Compare what is asked for with the finished runs of a store."""
     specs = _unique(specs)
     finished = {record.identity for record in records}
-    return Plan(specs, [spec for spec in specs if spec.identity not in finished])
+    return RunPlan(specs, [spec for spec in specs if spec.identity not in finished])
 
 
-class Clock:
+class DurationEstimator:
     """Estimates what runs will take, from recorded ones and from those that end meanwhile."""
 
     def __init__(self, records: Iterable[RunRecord]) -> None:
@@ -76,14 +76,14 @@ class Clock:
 
 
 def run_plan(
-    plan: Plan,
+    plan: RunPlan,
     store: Store,
-    clock: Clock,
+    clock: DurationEstimator,
     workers: int | None,
     show: Callable[[Event, float | None], None],
     interrupted: Callable[[], int],
-    engine: Engine | None = None,
-) -> Report:
+    engine: Executor | None = None,
+) -> SuiteResult:
     """Check and execute what is to be done.
 
     Args:
@@ -98,10 +98,10 @@ def run_plan(
     Raises:
         UserError: a run is refused; nothing has been trained then.
     """
-    report = Report()
+    report = SuiteResult()
     if not plan.todo:
         return report
-    local = Local(max(spec.execution.threads for spec in plan.todo))
+    local = LocalExecutor(max(spec.execution.threads for spec in plan.todo))
     facts = preflight(local.context, plan.todo, elsewhere=engine is not None)
     engine = engine or local
     count = min(workers or engine.capacity(plan.todo, facts["gpu"]), len(plan.todo))
@@ -131,7 +131,7 @@ def _record_death(store: Store, event: Event) -> None:
 class Progress:
     """How far the runs are, and how long the rest will take."""
 
-    def __init__(self, todo: Sequence[RunSpec], clock: Clock, workers: int) -> None:
+    def __init__(self, todo: Sequence[RunSpec], clock: DurationEstimator, workers: int) -> None:
         self._waiting = {spec.identity: spec for spec in todo}
         self._started: dict[str, float] = {}
         self._share: dict[str, float] = {}

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from noisybench.nn.features import classifier
 from noisybench.nn.spectrum import check_features
-from noisybench.training.training_set import LazyTensor
+from noisybench.training.training_set import DiskTensor
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
 
-Inputs = Tensor | LazyTensor
+Inputs = Tensor | DiskTensor
 
 
 @torch.no_grad()

@@ -56,8 +56,8 @@ class Selection(Mitigation, abc.ABC):
                     f"mitigations.{public_name(self)}: {message}; prune less, choose within each "
                     "class (`per_class`), or allow it by `allow_empty_classes`"
                 )
-            self.notes.append(message)
-        self.facts["smallest_class_kept"] = float((after / before.clamp_min(1))[before > 0].min())
+            self.warnings.append(message)
+        self.diagnostics["smallest_class_kept"] = float((after / before.clamp_min(1))[before > 0].min())
         return kept.float()
 
 
@@ -81,7 +81,7 @@ class Pruning(Selection):
     per_class: bool = parameter(False, help="apply the rule within each observed class")
 
     @property
-    def knowledge(self) -> tuple[str, ...]:
+    def privileged(self) -> tuple[str, ...]:
         """The rate, where it is given."""
         return ("noise_rate",) if self.noise_rate == "given" else ()
 

@@ -288,18 +288,18 @@ class PseudoLossSelection(Mitigation):
         """Facts of the epoch, and what a reader should be warned of."""
         flags, weights = self.state["flags"][0], self.state["weights"][0]
         count = int(flags.sum())
-        self.facts["flagged"] = count / len(flags)
+        self.diagnostics["flagged"] = count / len(flags)
         if count:
-            self.facts["mean_weight_of_flagged"] = float(weights[flags].mean())
+            self.diagnostics["mean_weight_of_flagged"] = float(weights[flags].mean())
         if count in (0, len(flags)):
-            self.notes.append("the detector flags nothing" if not count else "the detector flags every example")
+            self.warnings.append("the detector flags nothing" if not count else "the detector flags every example")
         observed, corrected = task.training_set.targets, self._corrected(task.training_set)
         left = torch.bincount(corrected, minlength=task.training_set.num_classes)
         gone = (left == 0) & (torch.bincount(observed, minlength=task.training_set.num_classes) > 0)
         if bool(gone.any()):
-            self.facts["vanished_classes"] = float(gone.sum())
+            self.diagnostics["vanished_classes"] = float(gone.sum())
             names = ", ".join(str(each) for each in gone.nonzero().flatten().tolist())
-            self.notes.append(f"no example is left with class {names} after correction")
+            self.warnings.append(f"no example is left with class {names} after correction")
 
     def _warmup(self, steps_per_epoch: int) -> int:
         """Epochs of warm-up: as many as asked for, and enough for the steps asked for."""

@@ -31,7 +31,7 @@ class TransitionCorrection(Mitigation):
         return {"warmup_epochs": 1}, {"matrix": "given"}
 
     @property
-    def knowledge(self) -> tuple[str, ...]:
+    def privileged(self) -> tuple[str, ...]:
         """The matrix, where it is given."""
         return ("transition_matrix",) if self.matrix == "given" else ()
 

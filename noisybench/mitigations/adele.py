@@ -52,7 +52,7 @@ class ADELE(Mitigation):
     """
 
     tasks = ("segmentation",)
-    across_devices = {"counts": "sum"}
+    distributed_state = {"counts": "sum"}
 
     correct: bool = parameter(True, help="the first element: labels are corrected")
     consistency: float = parameter(0.0, ge=0, low=0.0, high=2.0, help="weight of the second element; the paper has 1")
@@ -152,19 +152,19 @@ class ADELE(Mitigation):
         curves, onsets = self.state["curves"].cpu().numpy(), self.state["onsets"]
         for label in range(1, curves.shape[1]):
             name = names[label]
-            self.facts[f"training_iou.{name}"] = float(curves[-1, label])
+            self.diagnostics[f"training_iou.{name}"] = float(curves[-1, label])
             fitted = None if self.onset is not None else fit_curve(curves[:, label])
             if fitted is not None:
-                self.facts |= {f"fit_{key}.{name}": value for key, value in vars(fitted).items()}
+                self.diagnostics |= {f"fit_{key}.{name}": value for key, value in vars(fitted).items()}
             elif self.onset is None and len(curves) >= FEWEST and curves[:, label].max() >= FLOOR:
-                self.notes.append(f"no curve fits the training IoU of {name}, so it is not judged in epoch {epoch}")
+                self.warnings.append(f"no curve fits the training IoU of {name}, so it is not judged in epoch {epoch}")
             starts = self.onset
             if fitted is not None:
                 starts = fitted.onset(self.slope_drop, epoch)
             if onsets[label] < 0 and starts is not None and epoch >= starts:
                 onsets[label], came_on = epoch, True
             if onsets[label] >= 0:
-                self.facts[f"onset.{name}"] = float(onsets[label])
+                self.diagnostics[f"onset.{name}"] = float(onsets[label])
         return came_on
 
     @torch.no_grad()
@@ -194,13 +194,13 @@ class ADELE(Mitigation):
             labels[place] = found
         network.train(training)
         after = torch.bincount(labels[labels != IGNORED].long(), minlength=data.num_classes)
-        self.facts["changed_pixels"] = float(changed)
+        self.diagnostics["changed_pixels"] = float(changed)
         for label, name in enumerate(data.class_names):
             if before[label]:
                 kept = float(after[label] / before[label])
-                self.facts[f"area_kept.{name}"] = kept
+                self.diagnostics[f"area_kept.{name}"] = kept
                 if kept < VANISHED:
-                    self.notes.append(f"the correction leaves {kept:.0%} of the area of {name}")
+                    self.warnings.append(f"the correction leaves {kept:.0%} of the area of {name}")
 
     def _confident(self, task: Task, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, W) greatest mean probability and its class, over scales and mirror images."""

@@ -25,7 +25,7 @@ class Bootstrapping(Mitigation):
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
-    across_devices = {}
+    distributed_state = {}
 
     mode: Literal["soft", "hard"] = parameter("hard", help="mix in the probabilities, or the most likely class")
     beta: float | None = parameter(

@@ -51,7 +51,7 @@ class CoTeaching(Mitigation):
         return 2
 
     @property
-    def knowledge(self) -> tuple[str, ...]:
+    def privileged(self) -> tuple[str, ...]:
         """The noise rate, where no forget rate is given."""
         return ("noise_rate",) if self.forget_rate is None else ()
 

@@ -17,7 +17,7 @@ class CrossEntropy(Mitigation):
     """No remedy: the task's plain objective, cross-entropy for classification. The baseline of every table."""
 
     tasks = ("classification", "segmentation", "chain_of_thought")
-    across_devices = {}
+    distributed_state = {}
 
     def objective(self, task: Task, batch: Batch) -> Tensor:
         """The plain objective."""

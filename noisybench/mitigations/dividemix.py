@@ -11,7 +11,7 @@ from torch.nn import functional
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._detection import Components, two_components
 from noisybench.mitigations._pseudo_loss import imbalance, sharpened
-from noisybench.training.batch import Batch, Planned, cross_entropy, probabilities_in_float32
+from noisybench.training.batch import Batch, BatchPlan, cross_entropy, probabilities_in_float32
 from noisybench.training.mitigation import Detector, Mitigation
 from noisybench.training.training_set import TrainingSet
 
@@ -84,7 +84,7 @@ class DivideMix(Mitigation):
         return ("weak", "weak_2")
 
     @property
-    def knowledge(self) -> tuple[str, ...]:
+    def privileged(self) -> tuple[str, ...]:
         """Rate and type of the noise, where the paper's settings are asked for."""
         return ("noise_rate", "noise_type") if self.settings == "paper" else ()
 
@@ -115,17 +115,17 @@ class DivideMix(Mitigation):
         self._components: Components | None = None
         self._labelled = [0, 0]
 
-    def plan(self, task: Task) -> list[Planned] | None:
+    def plan(self, task: Task) -> list[BatchPlan] | None:
         """After the warm-up: for each network batches of half labelled and half unlabelled examples, both shuffled."""
         if task.current_epoch < self.warmup_epochs:
             return None
-        half, steps = task.budget.batch_size // 2, list[Planned]()
+        half, steps = task.budget.batch_size // 2, list[BatchPlan]()
         for network in range(2):
             order = task.shuffled(network + 1)
             kept = self.state["clean"][1 - network, order] > self._threshold
             labelled, unlabelled = order[kept], order[~kept]
             if len(labelled) < 2:
-                self.notes.append(
+                self.warnings.append(
                     f"no label is kept for network {network}: it trains on all labels, as while warming up"
                 )
                 labelled, unlabelled = order, order[:0]
@@ -136,7 +136,7 @@ class DivideMix(Mitigation):
             filler = unlabelled[turns]
             for step in range(count):
                 parts = (labelled[step * size : (step + 1) * size], filler[step * half : (step + 1) * half])
-                steps.append(Planned(torch.cat(parts), network))
+                steps.append(BatchPlan(torch.cat(parts), network))
         return steps
 
     def objective(self, task: Task, batch: Batch) -> Tensor:
@@ -196,7 +196,7 @@ class DivideMix(Mitigation):
             self.state["clean"][network], self.state["scaled_loss"][network] = 1 - mixture.high, mixture.scaled
             if network == 0:
                 self._components = mixture.components
-        self.facts["labelled"] = float((self.state["clean"] > self._threshold).float().mean())
+        self.diagnostics["labelled"] = float((self.state["clean"] > self._threshold).float().mean())
 
     def belief(self, task: Task, training_set: TrainingSet) -> Tensor:
         """The posterior of a low loss, averaged over the networks."""

@@ -26,7 +26,7 @@ class ELR(Mitigation):
     tasks = ("classification", "segmentation")
 
     per_example = True
-    across_devices = {"targets": "rows"}
+    distributed_state = {"targets": "rows"}
 
     beta: float = parameter(0.7, ge=0, lt=1, low=0.5, high=0.99, help="momentum of the running average")
     strength: float = parameter(3.0, ge=0, low=1.0, high=10.0, log=True, help="weight of the regulariser (lambda)")

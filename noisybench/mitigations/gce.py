@@ -21,7 +21,7 @@ class GeneralisedCrossEntropy(Mitigation):
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
-    across_devices = {}
+    distributed_state = {}
 
     q: float = parameter(
         0.7, gt=0, le=1, low=0.1, high=1.0, help="near 0 like cross-entropy, 1 like mean absolute error"

@@ -61,7 +61,9 @@ class GraNd(Pruning):
 
     def select(self, task: Task, training_set: TrainingSet) -> Tensor:
         """As the rule says; and how far the score is the norm of the input."""
-        self.facts["input_norm_correlation"] = rank_correlation(self.state["score"], input_norms(task, training_set))
+        self.diagnostics["input_norm_correlation"] = rank_correlation(
+            self.state["score"], input_norms(task, training_set)
+        )
         return super().select(task, training_set)
 
 

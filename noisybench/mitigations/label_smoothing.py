@@ -21,7 +21,7 @@ class LabelSmoothing(Mitigation):
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
-    across_devices = {}
+    distributed_state = {}
 
     smoothing: float = parameter(0.1, ge=0, lt=1, low=0.02, high=0.6, help="share of the uniform distribution")
 

@@ -64,10 +64,10 @@ class LSA(PseudoLossSelection):
         )
 
     @property
-    def knowledge(self) -> tuple[str, ...]:
+    def privileged(self) -> tuple[str, ...]:
         """The truth about labels, where it is used."""
         reads = self.support != "loss" or "oracle" in self.detector_cycle
-        return ("noise_states",) if reads else ()
+        return ("label_status",) if reads else ()
 
     @property
     def feature_stage(self) -> int:
@@ -95,8 +95,8 @@ class LSA(PseudoLossSelection):
         """Nothing is flagged; the truth and the trusted examples, where they are used."""
         super().prepare(task, training_set)
         self.state["linear"] = torch.zeros(self.networks, len(training_set))
-        if self.knowledge:
-            states = self.known.noise_states
+        if self.privileged:
+            states = self.known.label_status
             self.state["wrong"] = (states == IN_DISTRIBUTION) | (states == OUT_OF_DISTRIBUTION)
         if self.support == "trusted":
             drawn = Stream("trusted", task.seed).permutation(len(training_set))[: self.trusted]
@@ -112,7 +112,7 @@ class LSA(PseudoLossSelection):
         small_loss = self._small_loss(task, number)
         linear = self._separate(task, number, small_loss)
         if number == 0:
-            self.facts["uses_linear"] = float(self._turn == "linear")
+            self.diagnostics["uses_linear"] = float(self._turn == "linear")
         if self._turn == "oracle":
             return self.state["wrong"]
         return linear if self._turn == "linear" else small_loss
@@ -125,15 +125,15 @@ class LSA(PseudoLossSelection):
         chosen = self.state["trusted"] if self.support == "trusted" else None
         if not can_be_separated(support if chosen is None else support[chosen]):
             self.state["linear"][number] = self.state["high_loss"][number]
-            self.notes.append(
+            self.warnings.append(
                 f"fewer than {SMALLEST_SIDE} examples on one side of the support: small loss instead of linear separation"
             )
-            self.facts["fell_back"] = 1.0
+            self.diagnostics["fell_back"] = 1.0
             return small_loss
         self.state["linear"][number] = linear_separation(features, support, chosen)
         flags = self.state["linear"][number] > 0.5
         if number == 0 and int(flags.sum()) > 2 * int(small_loss.sum()):
-            self.notes.append(
+            self.warnings.append(
                 f"linear separation flags {float(flags.float().mean()):.0%}, more than twice as many as small loss: it "
                 "over-flags where there is little to separate"
             )

@@ -96,14 +96,16 @@ class NMTune(OnMLP):
         """The terms go into the epoch's row."""
         assert self._told is not None
         first, second, third, after, before, count = self._told.tolist()
-        self.facts |= {
+        self.diagnostics |= {
             "consistency": first / count,
             "covariance": second / count,
             "dominance": third / count,
             "feature_norm": after / count,
         }
         if after < COLLAPSED * before:
-            self.notes.append(f"features of the head have shrunk to {after / max(before, 1e-12):.1%} of the backbone's")
+            self.warnings.append(
+                f"features of the head have shrunk to {after / max(before, 1e-12):.1%} of the backbone's"
+            )
 
 
 def consistency(changed: Tensor, features: Tensor, by_element: bool = False) -> Tensor:

@@ -18,12 +18,12 @@ class OracleSelection(Selection):
     """Leaves out exactly the wrong labels, which it is told: the ceiling of every pruning, not a remedy."""
 
     @property
-    def knowledge(self) -> tuple[str, ...]:
+    def privileged(self) -> tuple[str, ...]:
         """Which labels are wrong."""
-        return ("noise_states",)
+        return ("label_status",)
 
     def kept(self, task: Task, training_set: TrainingSet) -> Tensor:
         """The right labels."""
-        states = self.known.noise_states
+        states = self.known.label_status
         wrong: Tensor = (states == IN_DISTRIBUTION) | (states == OUT_OF_DISTRIBUTION)
         return ~wrong

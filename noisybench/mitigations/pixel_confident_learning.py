@@ -29,7 +29,7 @@ class PixelConfidentLearning(Mitigation):
 
     tasks = ("segmentation",)
 
-    drop: bool = parameter(False, help="leave flagged pixels out of training", shown=True)
+    drop: bool = parameter(False, help="leave flagged pixels out of training", always_in_label=True)
     folds: int = parameter(2, ge=2, low=2, high=5, help="parts of the images, each predicted by a network of its own")
     epochs: int | None = parameter(None, ge=1, help="epochs that each is trained; without it, all of the budget's")
     score_seed: int = parameter(0, ge=0, help="of folds and networks; the run's seed does not change it")

@@ -22,7 +22,7 @@ class Random(Selection):
     Another seed of the run draws another subset.
     """
 
-    keep: float = parameter(0.5, gt=0, le=1, low=0.3, high=1.0, help="share kept", shown=True)
+    keep: float = parameter(0.5, gt=0, le=1, low=0.3, high=1.0, help="share kept", always_in_label=True)
 
     def kept(self, task: Task, training_set: TrainingSet) -> Tensor:
         """So many, whoever they are."""

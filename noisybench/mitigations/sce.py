@@ -21,7 +21,7 @@ class SymmetricCrossEntropy(Mitigation):
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
-    across_devices = {}
+    distributed_state = {}
 
     alpha: float = parameter(0.1, ge=0, low=0.01, high=10.0, log=True, help="weight of cross-entropy")
     beta: float = parameter(1.0, ge=0, low=0.1, high=10.0, log=True, help="weight of reverse cross-entropy")

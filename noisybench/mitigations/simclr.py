@@ -59,7 +59,7 @@ class SimCLR(Mitigation):
         return ({"epochs": 2, "batch_size": 32},)
 
     @property
-    def knowledge(self) -> tuple[str, ...]:
+    def privileged(self) -> tuple[str, ...]:
         """Weights learned elsewhere, where they are given."""
         return ("pretrained_weights",) if self.checkpoint else ()
 

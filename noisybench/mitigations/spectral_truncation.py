@@ -57,7 +57,7 @@ class SpectralTruncation(Mitigation):
     """
 
     mode: Literal["head", "ridge", "logistic"] = parameter(
-        "ridge", help="how the truncated features are classified", shown=True
+        "ridge", help="how the truncated features are classified", always_in_label=True
     )
     rank: int | None = parameter(
         None, ge=1, low=5, high=60, log=True, help="components kept; without it, `choose` decides"
@@ -128,7 +128,7 @@ class SpectralTruncation(Mitigation):
             rank = self._rank(task, network, fitted, training_set)
             replace_classifier(network, *fitted.classifier(rank))
             if number == 0:
-                self.facts |= {"rank": float(rank), **_described(fitted.spectrum)}
+                self.diagnostics |= {"rank": float(rank), **_described(fitted.spectrum)}
         return True
 
     def _rank(self, task: Task, network: nn.Module, fitted: _Fitted, training_set: TrainingSet) -> int:

@@ -48,7 +48,7 @@ class TLoss(Mitigation):
         head = task.heads["degrees_of_freedom"]
         assert isinstance(head, _Degrees)
         losses = student_loss(squares, dimensions.clamp_min(1), head())
-        self.facts["degrees_of_freedom"] = float(head().detach())
+        self.diagnostics["degrees_of_freedom"] = float(head().detach())
         return (losses / dimensions.clamp_min(1)).repeat_interleave(len(errors) // images)
 
 

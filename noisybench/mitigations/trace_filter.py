@@ -29,7 +29,9 @@ class TraceFilter(Mitigation):
 
     tasks = ("chain_of_thought",)
 
-    by: Literal["replay", "answer", "oracle", "random"] = parameter("replay", help="what is dropped", shown=True)
+    by: Literal["replay", "answer", "oracle", "random"] = parameter(
+        "replay", help="what is dropped", always_in_label=True
+    )
 
     @classmethod
     def examples(cls) -> tuple[dict[str, Any], ...]:
@@ -37,9 +39,9 @@ class TraceFilter(Mitigation):
         return {"by": "replay"}, {"by": "answer"}, {"by": "oracle"}, {"by": "random"}
 
     @property
-    def knowledge(self) -> tuple[str, ...]:
+    def privileged(self) -> tuple[str, ...]:
         """Which tokens are wrong, for the oracle."""
-        return ("noise_states",) if self.by == "oracle" else ()
+        return ("label_status",) if self.by == "oracle" else ()
 
     def prepare(self, task: Task, training_set: TrainingSet) -> None:
         """Execute every trace again.
@@ -52,7 +54,7 @@ class TraceFilter(Mitigation):
         prompts, responses = (
             form.decode(each.cpu().numpy()) for each in (training_set.inputs[:][:, 0, 0], training_set.targets)
         )
-        judged = [form.judge(*pair) for pair in zip(prompts, responses, strict=True)]
+        judged = [form.evaluator(*pair) for pair in zip(prompts, responses, strict=True)]
         if self.by == "answer" and any(each.right is None for each in judged):
             raise UserError(
                 "mitigations.trace_filter: by=answer needs a program that tells the right answer, and word problems have none; "
@@ -76,7 +78,7 @@ class TraceFilter(Mitigation):
 
     def _kept(self, task: Task) -> Tensor:
         if self.by == "oracle":
-            right: Tensor = ~(self.known.noise_states == IN_DISTRIBUTION).any(1)
+            right: Tensor = ~(self.known.label_status == IN_DISTRIBUTION).any(1)
             return right.to(self.state["wrong_steps"].device)
         if self.by == "answer":
             return ~self.state["wrong_answer"]

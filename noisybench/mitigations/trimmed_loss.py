@@ -45,7 +45,7 @@ class TrimmedLoss(Mitigation):
         )
 
     @property
-    def knowledge(self) -> tuple[str, ...]:
+    def privileged(self) -> tuple[str, ...]:
         """The noise rate, where no share is given."""
         return ("noise_rate",) if self.drop is None else ()
 

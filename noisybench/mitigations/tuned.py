@@ -16,14 +16,14 @@ class Tuned(Mitigation):
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
-    across_devices = {}
+    distributed_state = {}
 
-    trials: int = parameter(20, ge=1, help="configurations that were tried", shown=True)
+    trials: int = parameter(20, ge=1, help="configurations that were tried", always_in_label=True)
     validation: Literal["noisy", "clean"] = parameter(
         "noisy", help="labels of the validation split that chose among them; clean ones are knowledge"
     )
 
     @property
-    def knowledge(self) -> tuple[str, ...]:
+    def privileged(self) -> tuple[str, ...]:
         """Clean validation labels, where they chose."""
         return ("clean_validation",) if self.validation == "clean" else ()

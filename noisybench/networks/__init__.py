@@ -25,11 +25,11 @@ def build_network(name: str, num_classes: int, channels: int) -> nn.Module:
     """
     import inspect
 
-    from noisybench.config.registry import find
+    from noisybench.config.registry import get_entry
     from noisybench.errors import UserError
 
     family, colon, argument = name.partition(":")
-    build = find("networks", family, "budget.network").load()
+    build = get_entry("networks", family, "budget.network").load()
     takes_argument = len(inspect.signature(build).parameters) > 2
     if takes_argument and not argument:
         example = getattr(inspect.getmodule(build), "EXAMPLE", None) or "NAME"
@@ -52,11 +52,11 @@ def published_weights(name: str, wanted: dict[str, Tensor]) -> dict[str, Tensor]
     """
     import importlib
 
-    from noisybench.config.registry import find
+    from noisybench.config.registry import get_entry
     from noisybench.errors import UserError
 
     family, _, argument = name.partition(":")
-    fetch = getattr(importlib.import_module(find("networks", family).module), "published", None)
+    fetch = getattr(importlib.import_module(get_entry("networks", family).module), "published", None)
     if fetch is None:
         raise UserError(f"task.published: nobody has published weights of `{name}`; take one of torchvision or timm")
     try:

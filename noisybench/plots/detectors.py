@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.label_set import STATES
+from noisybench.data.label_set import LABEL_STATUS
 from noisybench.records.schema import DetectorScores, RunRecord
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ def detector_page(
 def _score_panel(axes: Axes, name: str, detector: DetectorScores, states: NDArray[np.int8]) -> None:
     score = detector.score
     edges = np.linspace(score.min(), score.max() + 1e-9, 41)
-    present = [state for state in range(len(STATES)) if (states == state).any()]
+    present = [state for state in range(len(LABEL_STATUS)) if (states == state).any()]
     axes.hist(
         [score[states == state] for state in present],
         bins=edges.tolist(),
         stacked=True,
         color=[STATE_COLOURS[state] for state in present],
-        label=[STATES[state].replace("_", " ") for state in present],
+        label=[LABEL_STATUS[state].replace("_", " ") for state in present],
         alpha=0.75,
     )
     if detector.mixture:

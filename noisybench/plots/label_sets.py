@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import IN_DISTRIBUTION, LabelSet, noise_states
+from noisybench.data.label_set import IN_DISTRIBUTION, LabelSet, label_status
 from noisybench.data.targets import IGNORED, UNKNOWN
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def mask_set_page(dataset: Dataset, labels: LabelSet, path: Path, examples: int 
     bias = "" if found["area_bias"] is None else f", area {found['area_bias']:+.1%}"
     axes.set(title=f"IoU of clean and noisy masks{bias}", ylim=(0, 1))
     axes.set_xticks(range(len(values)), dataset.class_names, rotation=90, fontsize=7)
-    wrong = (noise_states(dataset.train.targets, labels.train) == IN_DISTRIBUTION).mean(axis=(1, 2))
+    wrong = (label_status(dataset.train.targets, labels.train) == IN_DISTRIBUTION).mean(axis=(1, 2))
     order = np.argsort(-wrong, kind="stable")
     for place, row in enumerate(np.sort(order[np.linspace(0, len(order) - 1, count).astype(int)])):
         image = dataset.train.inputs[row : row + 1][0].transpose(1, 2, 0)
@@ -100,7 +100,7 @@ def label_set_page(dataset: Dataset, labels: LabelSet, path: Path, examples: int
     """
     from matplotlib.gridspec import GridSpec
 
-    dataset = labels.applied_to(dataset)
+    dataset = labels.apply_to(dataset)
     if labels.train.ndim > 1:
         mask_set_page(dataset, labels, path, examples)
         return
@@ -134,7 +134,7 @@ def _rate_panel(axes: Axes, dataset: Dataset, labels: LabelSet) -> None:
     counts = np.asarray(labels.manifest["transition_counts"], dtype=float)
     rates = 1 - np.diag(counts) / np.maximum(counts.sum(axis=1), 1)
     axes.bar(range(dataset.num_classes), rates, color="tab:orange")
-    realised, nominal = labels.manifest["realised_rate"], labels.manifest["noise"]["nominal_rate"]
+    realised, nominal = labels.manifest["actual_noise_rate"], labels.manifest["noise"]["nominal_rate"]
     if realised is not None:
         axes.axhline(realised, color="black", label=f"realised {realised:.3f}")
     if nominal is not None:
@@ -148,7 +148,7 @@ def _count_panel(axes: Axes, dataset: Dataset, labels: LabelSet) -> None:
     known = dataset.train.targets[dataset.train.targets >= 0]
     for shift, targets, name in ((-0.2, known, "clean"), (0.2, labels.train, "observed")):
         axes.bar(place + shift, np.bincount(targets, minlength=dataset.num_classes), 0.4, label=name)
-    outsiders = labels.manifest.get("outsider_counts")
+    outsiders = labels.manifest.get("ood_counts")
     if outsiders:
         axes.bar(place + 0.2, outsiders, 0.4, color="tab:red", label="observed on an image of no class")
     axes.set(title="training examples per class", xlabel="class")
@@ -157,7 +157,7 @@ def _count_panel(axes: Axes, dataset: Dataset, labels: LabelSet) -> None:
 
 def _example_panel(figure: Figure, grid: object, dataset: Dataset, labels: LabelSet, examples: int) -> None:
     clean = dataset.train.targets
-    states = noise_states(clean, labels.train)
+    states = label_status(clean, labels.train)
     wrong = (states > 0) & (clean != UNKNOWN)
     order = np.argsort(~wrong, kind="stable")[:examples]
     images = dataset.train.inputs[np.sort(order)]

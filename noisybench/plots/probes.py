@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from noisybench.records.schema import Judged, ProbeRow, RunRecord
+from noisybench.records.schema import ProbeMetrics, ProbeRow, RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,8 +18,8 @@ from noisybench.plots.label_sets import new_figure
 PROBE_PANELS = {
     "test_accuracy": "test accuracy",
     "noisy_accuracy": "accuracy on observed labels",
-    "memorised": "memorised wrong labels",
-    "recovered": "recovered clean labels",
+    "memorized_fraction": "memorised wrong labels",
+    "recovered_fraction": "recovered clean labels",
 }
 
 
@@ -40,7 +40,7 @@ def probe_page(record: RunRecord, rows: Sequence[ProbeRow], path: Path) -> None:
     _end_panel(below.add_subplot(grid[0]), record, rows[-1])
     _energy_panel(below.add_subplot(grid[1]), rows)
     axes = below.add_subplot(grid[2])
-    axes.plot([row.epochs for row in rows], [row.facts.get("effective_rank", np.nan) for row in rows], marker=".")
+    axes.plot([row.epochs for row in rows], [row.diagnostics.get("effective_rank", np.nan) for row in rows], marker=".")
     axes.set(title="effective rank of the features", xlabel="epochs trained")
     axes.grid(alpha=0.3)
     figure.suptitle(textwrap.fill(f"{rows[0].mitigation}: {record.title}", 150), fontsize=11)
@@ -62,10 +62,10 @@ def _heat_panel(axes: Axes, rows: Sequence[ProbeRow], key: str, title: str) -> N
 
 def _end_panel(axes: Axes, record: RunRecord, end: ProbeRow) -> None:
     def values(key: str) -> list[float]:
-        found: list[Judged] = end.judged
+        found: list[ProbeMetrics] = end.judged
         return [np.nan if getattr(each, key) is None else getattr(each, key) for each in found]
 
-    for key in ("test_accuracy", "memorised", "recovered"):
+    for key in ("test_accuracy", "memorized_fraction", "recovered_fraction"):
         axes.plot(end.places, values(key), label=key.replace("_", " "), marker=".")
     trained = [row for row in record.rows if row.stage == "train"]
     lines = {"trained classifier": trained[-1].test_score} | {

@@ -16,7 +16,7 @@ def learning_curves(record: RunRecord, path: Path) -> None:
     panels = {
         record.metric: ("train_score", "noisy_val_score", "test_score"),
         "loss (nats)": ("train_loss", "noisy_val_loss", "test_loss"),
-        "wrongly labelled examples": ("memorised", "recovered", "detection_auroc"),
+        "wrongly labelled examples": ("memorized_fraction", "recovered_fraction", "noise_auroc"),
     }
     figure = new_figure((13, 3.8))
     # Fixed margins: working them out takes as long as drawing, and this is done for every run.

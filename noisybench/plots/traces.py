@@ -27,7 +27,7 @@ def trace_page(dataset: Dataset, labels: LabelSet, title: str) -> str:
     if "train" in labels.events:
         events: NDArray[np.uint8] = labels.events["train"]
     else:
-        events = np.where(labels.states(train.targets) == IN_DISTRIBUTION, np.uint8(WRONG), np.uint8(0))
+        events = np.where(labels.label_status(train.targets) == IN_DISTRIBUTION, np.uint8(WRONG), np.uint8(0))
     prompts = form.decode(np.asarray(train.inputs[:][chosen, 0, 0]))
     texts = zip(chosen, prompts, form.decode(train.targets[chosen]), form.decode(labels.train[chosen]), strict=True)
     rows = []

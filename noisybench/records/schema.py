@@ -50,17 +50,17 @@ class EpochRow:
     noisy_val_loss: float | None
     test_score: float
     test_loss: float
-    memorised: float | None
-    recovered: float | None
-    detection_auroc: float | None
+    memorized_fraction: float | None
+    recovered_fraction: float | None
+    noise_auroc: float | None
     learning_rate: float | None
     seconds: float
     time: int
-    label_detection_auroc: float | None = None
-    outsider_detection_auroc: float | None = None
+    id_noise_auroc: float | None = None
+    ood_auroc: float | None = None
     detectors: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    facts: dict[str, float] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    diagnostics: dict[str, float] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
     metric: str = "accuracy"
     clean_val_score: float | None = None
 
@@ -73,18 +73,18 @@ class EpochRow:
 
     def metrics(self) -> dict[str, float]:
         """All measured values that are present, by name; scores by that of the metric."""
-        skipped = ("epoch", "stage", "time", "detectors", "facts", "notes", "metric")
+        skipped = ("epoch", "stage", "time", "detectors", "diagnostics", "warnings", "metric")
         found: dict[str, Any] = {
             re.sub("_score$", f"_{self.metric}", k): v for k, v in vars(self).items() if k not in skipped
         }
         for name, measured in self.detectors.items():
             found |= {f"detector/{name}/{key}": value for key, value in measured.items()}
-        found |= {f"fact/{name}": value for name, value in self.facts.items()}
+        found |= {f"fact/{name}": value for name, value in self.diagnostics.items()}
         return {k: v for k, v in found.items() if v is not None}
 
 
 @dataclass(frozen=True)
-class Judged:
+class ProbeMetrics:
     """What one classifier of a probe is worth. Shares in [0, 1]; None of nothing.
 
     Attributes:
@@ -100,8 +100,8 @@ class Judged:
     noisy_val_accuracy: float | None
     clean_accuracy: float | None
     noisy_accuracy: float
-    memorised: float | None
-    recovered: float | None
+    memorized_fraction: float | None
+    recovered_fraction: float | None
 
 
 @dataclass(frozen=True)
@@ -125,18 +125,18 @@ class ProbeRow:
     epochs: int
     axis: str
     places: list[int]
-    judged: list[Judged]
-    others: dict[str, Judged]
+    judged: list[ProbeMetrics]
+    others: dict[str, ProbeMetrics]
     signal_energy: list[float] | None
     noise_energy: list[float] | None
     chance_energy: list[float] | None
-    facts: dict[str, float]
+    diagnostics: dict[str, float]
 
     @classmethod
     def from_dict(cls, raw: dict[str, Any]) -> ProbeRow:
         """From JSON-like data."""
-        judged = [Judged(**each) for each in raw["judged"]]
-        return cls(**{**raw, "judged": judged, "others": {k: Judged(**v) for k, v in raw["others"].items()}})
+        judged = [ProbeMetrics(**each) for each in raw["judged"]]
+        return cls(**{**raw, "judged": judged, "others": {k: ProbeMetrics(**v) for k, v in raw["others"].items()}})
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ class RunRecord:
     label_set: str
     budget: str
     manifest: dict[str, Any]
-    knowledge: list[str]
+    privileged: list[str]
     rows: list[EpochRow]
     calibration_error: float | None
     correction_accuracy: float | None

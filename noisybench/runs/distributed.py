@@ -20,14 +20,14 @@ from pytorch_lightning.strategies import DDPStrategy
 from torch import distributed
 
 from noisybench.config.spec import RunSpec
-from noisybench.errors import RunFailed
+from noisybench.errors import TrainingError
 from noisybench.utils.processes import context
 
 RANK = "LOCAL_RANK"
 """Variable by which Lightning knows that a process is one of several, and which."""
 
 
-class Averaging(DDPStrategy):
+class ManualDDPStrategy(DDPStrategy):
     """Lightning's strategy without the wrapper: the training loop averages gradients itself."""
 
     def configure_ddp(self) -> None:
@@ -55,9 +55,9 @@ def together(spec: RunSpec, body: Callable[..., None], arguments: Sequence[Any])
         return
     on_gpu = spec.execution.device in ("auto", "cuda") and torch.cuda.is_available()
     if on_gpu and torch.cuda.device_count() < devices:
-        raise RunFailed(f"budget.devices: {devices} GPUs are asked for, but there are {torch.cuda.device_count()}")
+        raise TrainingError(f"budget.devices: {devices} GPUs are asked for, but there are {torch.cuda.device_count()}")
     # Not what Lightning finds: within a job of Slurm it would count that job's processes.
-    told: dict[str, Any] = {"devices": devices, "strategy": Averaging(), "sync_batchnorm": on_gpu}
+    told: dict[str, Any] = {"devices": devices, "strategy": ManualDDPStrategy(), "sync_batchnorm": on_gpu}
     told["plugins"] = [LightningEnvironment()]
     if RANK in os.environ:
         yield told

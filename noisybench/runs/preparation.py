@@ -6,19 +6,19 @@ import numpy as np
 import torch
 from torch import nn
 
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_set import LabelSet
-from noisybench.data.privileged import Knowledge, offered_knowledge
+from noisybench.data.privileged import PrivilegedInfo, available_privileged_info
 from noisybench.errors import UserError
 from noisybench.training.mitigation import public_name
-from noisybench.training.prepared import Prepared
+from noisybench.training.prepared import PreparedRun
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 
 
-def prepare(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | None = None) -> Prepared:
+def prepare_run(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | None = None) -> PreparedRun:
     """Load data, corrupt it and check the stack against the cell; nothing is trained yet.
 
     Args:
@@ -32,17 +32,17 @@ def prepare(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | No
     dataset = dataset or spec.dataset.build().load()
     noise = spec.noise.build()
     problems = []
-    task_class: type[Task] = find("tasks", spec.task.name).load()
+    task_class: type[Task] = get_entry("tasks", spec.task.name).load()
     tasks = [name for name in (spec.task.name, task_class.like) if name]
-    for place, each in (("noise", noise), ("dataset", find("datasets", spec.dataset.name).load())):
+    for place, each in (("noise", noise), ("dataset", get_entry("datasets", spec.dataset.name).load())):
         if not set(tasks) & set(each.tasks):
             problems.append(f"{place}: serves the tasks {', '.join(each.tasks)}, not {spec.task.name}")
     if problems:
         raise UserError(*problems)
-    labels = labels or noise.corrupt(dataset)
-    applied = labels.applied_to(dataset)
+    labels = labels or noise.apply(dataset)
+    applied = labels.apply_to(dataset)
     stack = Stack([each.build() for each in spec.mitigations])
-    facts = offered_knowledge(labels, applied)
+    facts = available_privileged_info(labels, applied)
     problems = stack.check(tasks, sorted(facts))
     problems += task_class.check(spec, applied)
     if not problems:
@@ -59,16 +59,16 @@ def prepare(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | No
         raise UserError(*problems)
     tensors = {name: torch.from_numpy(each) if isinstance(each, np.ndarray) else each for name, each in facts.items()}
     for mitigation in stack.mitigations:
-        mitigation.known = Knowledge(tensors, mitigation.knowledge)
-    return Prepared(spec, applied, labels, stack)
+        mitigation.known = PrivilegedInfo(tensors, mitigation.privileged)
+    return PreparedRun(spec, applied, labels, stack)
 
 
 def _check_devices(spec: RunSpec, stack: Stack, task_class: type[Task]) -> list[str]:
     """Problems of a run on several devices."""
     problems = (
-        [] if task_class.across_devices else [f"budget.devices: the task {spec.task.name} trains on one device alone"]
+        [] if task_class.supports_ddp else [f"budget.devices: the task {spec.task.name} trains on one device alone"]
     )
-    alone = [public_name(each) for each in stack.mitigations if each.across_devices is None]
+    alone = [public_name(each) for each in stack.mitigations if each.distributed_state is None]
     if alone:
         problems.append(f"budget.devices: {', '.join(alone)} trains on one device alone")
     if spec.budget.batch_size < spec.budget.devices:

@@ -15,15 +15,15 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from noisybench.nn.weights import weights_digest
 from noisybench.records.schema import Cost, EpochRow, ProbeRow, RunRecord
-from noisybench.training.auxiliary import Charge
-from noisybench.training.evaluator import Judge
+from noisybench.training.auxiliary import AuxiliaryCost
+from noisybench.training.evaluator import Evaluator
 from noisybench.training.mitigation import public_name
-from noisybench.training.prepared import Prepared
+from noisybench.training.prepared import PreparedRun
 from noisybench.training.schedule import learning_rate
 from noisybench.training.task import Task
 from noisybench.utils.files import write_atomically
 
-Report = Callable[[Literal["epoch", "auxiliary"], dict[str, Any]], None]
+ProgressCallback = Callable[[Literal["epoch", "auxiliary"], dict[str, Any]], None]
 """Told of each epoch of the run, and of auxiliary runs that it waits for: ``report("epoch", {...})``."""
 
 
@@ -32,28 +32,28 @@ class Recorder(Callback):
 
     def __init__(
         self,
-        prepared: Prepared,
-        judge: Judge,
+        prepared: PreparedRun,
+        evaluator: Evaluator,
         folder: Path,
         send: Callable[[list[EpochRow]], None],
-        report: Report,
+        report: ProgressCallback,
         stop: Callable[[], bool],
     ) -> None:
-        self.prepared, self.judge, self.folder = prepared, judge, folder
+        self.prepared, self.evaluator, self.folder = prepared, evaluator, folder
         self._send, self._report, self._stop = send, report, stop
         self.rows: list[EpochRow] = []
         self.complete = False
         self._spent = {"wall": 0.0, "train": 0.0, "device": 0.0, "examples": 0.0}
         self._final: dict[str, Any] = {}
         self.probes: list[ProbeRow] = []
-        self.charges: list[Charge] = []
+        self.charges: list[AuxiliaryCost] = []
 
     def state_dict(self) -> dict[str, Any]:
         """Rows and costs so far."""
         return {
             "rows": [dataclasses.asdict(row) for row in self.rows],
             "probes": [dataclasses.asdict(row) for row in self.probes],
-            "judge": self.judge.state_dict(),
+            "judge": self.evaluator.state_dict(),
             "spent": dict(self._spent),
         }
 
@@ -61,10 +61,10 @@ class Recorder(Callback):
         """Take up the rows of an interrupted run."""
         self.rows = [EpochRow.from_dict(row) for row in state_dict["rows"]]
         self.probes = [ProbeRow.from_dict(row) for row in state_dict["probes"]]
-        self.judge.load_state_dict(state_dict["judge"])
+        self.evaluator.load_state_dict(state_dict["judge"])
         self._spent = dict(state_dict["spent"])
 
-    def charge(self, charges: Sequence[Charge]) -> None:
+    def charge(self, charges: Sequence[AuxiliaryCost]) -> None:
         """Book what auxiliary runs took, whether or not they were trained just now."""
         self.charges = list(charges)
         for each in charges:
@@ -75,7 +75,7 @@ class Recorder(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clocks, bring the held-out inputs to the device, and send what an interrupted run has not sent."""
-        self.judge.place(trainer.strategy.root_device)
+        self.evaluator.place(trainer.strategy.root_device)
         self._wall, self._process = time.perf_counter(), time.process_time()
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -118,7 +118,7 @@ class Recorder(Callback):
             pl_module.networks_changed()
             self._add_row(pl_module, "refine", self.rows[-1].epoch)
         self._clock(pl_module)
-        self.judge.finish(pl_module)
+        self.evaluator.finish(pl_module)
         self._final = {
             "parameters": sum(each.numel() for each in pl_module.parameters() if each.requires_grad),
             "peak": _peak_memory(pl_module.device),
@@ -150,9 +150,9 @@ class Recorder(Callback):
             label_set=labels.hash,
             budget=spec.budget_hash,
             manifest=manifest,
-            knowledge=list(self.prepared.stack.knowledge),
+            privileged=list(self.prepared.stack.privileged),
             rows=self.rows,
-            **self.judge.summary(),
+            **self.evaluator.summary(),
             cost=self._cost(),
             weights_sha256=weights_digest(self._final["weights"]),
             environment=environment,
@@ -166,7 +166,7 @@ class Recorder(Callback):
         from noisybench.plots.runs import learning_curves
 
         folder.mkdir(exist_ok=True)
-        self.judge.write(record, folder)
+        self.evaluator.write(record, folder)
         (folder / "manifest.json").write_text(json.dumps(self.prepared.labels.manifest))
         (folder / "spec.json").write_text(json.dumps(record.spec, indent=2))
         learning_curves(record, folder / "curves.png")
@@ -175,32 +175,32 @@ class Recorder(Callback):
         write_atomically(folder / "record.json", json.dumps(record.as_dict()).encode())
 
     def _add_row(self, task: Task, stage: str, epoch: int) -> None:
-        judged = self.judge.row(task, stage)
+        judged = self.evaluator.row(task, stage)
         trained, stack = stage == "train", self.prepared.stack.mitigations
-        told = {f"{public_name(each)}.{key}": value for each in stack for key, value in each.facts.items()}
-        described = task.describe(self.judge.test) if epoch + 1 == task.budget.epochs else {}
+        told = {f"{public_name(each)}.{key}": value for each in stack for key, value in each.diagnostics.items()}
+        described = task.describe(self.evaluator.test) if epoch + 1 == task.budget.epochs else {}
         self.rows.append(
             EpochRow(
-                **{**judged, "facts": judged["facts"] | described | told},
+                **{**judged, "diagnostics": judged["diagnostics"] | described | told},
                 epoch=epoch,
                 stage=stage,
-                metric=self.judge.metric,
+                metric=self.evaluator.metric,
                 train_loss=task.train_loss if trained else None,
                 learning_rate=task.stack.learning_rate_times * learning_rate(task.budget, epoch + 1)
                 if trained
                 else None,
                 seconds=task.train_seconds if trained else 0.0,
                 time=int(time.time() * 1000),
-                notes=[f"{public_name(each)}: {note}" for each in stack for note in each.notes],
+                warnings=[f"{public_name(each)}: {note}" for each in stack for note in each.warnings],
             )
         )
         for each in stack:
-            each.facts, each.notes = {}, []
+            each.diagnostics, each.warnings = {}, []
 
     def _probe(self, task: Task, epochs: int, last: bool = False) -> None:
         """Have probes judged; what that takes is no cost of the run."""
         self._clock(task)
-        self.probes += self.judge.probe(task, epochs, last)
+        self.probes += self.evaluator.probe(task, epochs, last)
         self._wall, self._process = time.perf_counter(), time.process_time()
 
     def _clock(self, task: Task) -> None:

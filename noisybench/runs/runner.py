@@ -19,28 +19,28 @@ from typing import Any
 import torch
 from pytorch_lightning import Trainer
 
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 from noisybench.config.spec import WORKSPACE, RunSpec
-from noisybench.data.lazy import Images, LazyImages
-from noisybench.errors import RunFailed, StoreAway, UserError
+from noisybench.data.lazy import Images, MemmapImages
+from noisybench.errors import StoreUnavailable, TrainingError, UserError
 from noisybench.records.schema import EpochRow, RunRecord
 from noisybench.runs.distributed import together
 from noisybench.runs.environment import describe_environment
-from noisybench.runs.preparation import prepare
-from noisybench.runs.recorder import Recorder, Report, told
+from noisybench.runs.preparation import prepare_run
+from noisybench.runs.recorder import ProgressCallback, Recorder, told
 from noisybench.tracking.store import Store
-from noisybench.training.auxiliary import Auxiliaries, Charge, Interrupted
+from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryCost, Interrupted
 from noisybench.training.distributed import batch_statistics
-from noisybench.training.prepared import Prepared
+from noisybench.training.prepared import PreparedRun
 from noisybench.training.task import Task
-from noisybench.training.training_set import HeldOut, LazyTensor, TrainingSet
+from noisybench.training.training_set import DiskTensor, TrainingSet, ValidationSet
 from noisybench.utils.files import write_atomically
 from noisybench.utils.seeds import repeat_to_the_bit
 
-AUXILIARIES = WORKSPACE / "auxiliary"
+AUXILIARY_DIR = WORKSPACE / "auxiliary"
 
 
-def execute(spec: RunSpec, store: Store, report: Report, stop: Callable[[], bool]) -> str:
+def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callable[[], bool]) -> str:
     """Train one run, or go on with it, and record it.
 
     Args:
@@ -63,15 +63,17 @@ def execute(spec: RunSpec, store: Store, report: Report, stop: Callable[[], bool
         if spec.execution.trial_of is None and store.is_finished(spec.identity):  # by another process, meanwhile
             shutil.rmtree(folder)
             return "finished"
-        facts = folder / "facts"
+        facts = folder / "diagnostics"
         if (facts / "record.json").is_file():  # trained earlier, while the store could not be reached
             record = RunRecord.from_dict(json.loads((facts / "record.json").read_text()))
-            run_id = store.start(spec, _tags(record.label_set, record.knowledge, record.environment), _earlier(folder))
+            run_id = store.start(spec, _tags(record.label_set, record.privileged, record.environment), _earlier(folder))
             report("epoch", told(record.rows, spec.budget.epochs))
             return _publish(store, run_id, record, facts, folder)
-        prepared = prepare(spec)
+        prepared = prepare_run(spec)
         environment = describe_environment(spec)
-        run_id = store.start(spec, _tags(prepared.labels.hash, prepared.stack.knowledge, environment), _earlier(folder))
+        run_id = store.start(
+            spec, _tags(prepared.labels.hash, prepared.stack.privileged, environment), _earlier(folder)
+        )
         write_atomically(folder / "run_id", run_id.encode())
         try:
             with store.system_metrics(run_id, spec.execution.system_metrics):
@@ -81,7 +83,7 @@ def execute(spec: RunSpec, store: Store, report: Report, stop: Callable[[], bool
                     _Sender(store, run_id),
                     report,
                     stop,
-                    AUXILIARIES,
+                    AUXILIARY_DIR,
                     lambda charge, meaning, file: _track_auxiliary(store, run_id, charge, meaning, file),
                 )
             if not recorder.complete:
@@ -90,7 +92,7 @@ def execute(spec: RunSpec, store: Store, report: Report, stop: Callable[[], bool
             record = recorder.record(environment)
             recorder.write(record, facts)
         except Exception as error:
-            detail = "" if isinstance(error, RunFailed | UserError) else traceback.format_exc()
+            detail = "" if isinstance(error, TrainingError | UserError) else traceback.format_exc()
             try:
                 store.fail(run_id, str(error), detail)
             except Exception as second:  # the first error is the one to tell
@@ -107,8 +109,8 @@ def _earlier(folder: Path) -> str | None:
 def _publish(store: Store, run_id: str, record: RunRecord, facts: Path, folder: Path) -> str:
     try:
         store.finish(run_id, record, facts)
-    except (StoreAway, OSError) as error:  # away, or without room for the files
-        raise StoreAway(
+    except (StoreUnavailable, OSError) as error:  # away, or without room for the files
+        raise StoreUnavailable(
             f"training is done, but the store does not take the records ({str(error).splitlines()[0][:200]}); they are kept "
             f"in {facts} and will be sent, without training again, by the same command"
         ) from error
@@ -116,7 +118,7 @@ def _publish(store: Store, run_id: str, record: RunRecord, facts: Path, folder: 
     return "finished"
 
 
-def _track_auxiliary(store: Store, run_id: str, charge: Charge, meaning: dict[str, Any], file: Path) -> None:
+def _track_auxiliary(store: Store, run_id: str, charge: AuxiliaryCost, meaning: dict[str, Any], file: Path) -> None:
     """Show an auxiliary run below the run that trained it; a store that is away takes nothing from the result."""
     try:
         store.add_auxiliary(run_id, charge.title, meaning, dataclasses.asdict(charge), file)
@@ -124,10 +126,10 @@ def _track_auxiliary(store: Store, run_id: str, charge: Charge, meaning: dict[st
         logging.getLogger("noisybench").warning("the store does not take the auxiliary run: %s", error)
 
 
-def _tags(label_set: str, knowledge: Iterable[str], environment: dict[str, str]) -> dict[str, str]:
+def _tags(label_set: str, privileged: Iterable[str], environment: dict[str, str]) -> dict[str, str]:
     return {
         "label_set": label_set,
-        "knowledge": ", ".join(knowledge),
+        "privileged": ", ".join(privileged),
         **{f"env.{k}": v for k, v in environment.items()},
     }
 
@@ -177,13 +179,13 @@ class _Sender:
 
 
 def train(
-    prepared: Prepared,
+    prepared: PreparedRun,
     folder: Path,
     send: Callable[[list[EpochRow]], None],
-    report: Report,
+    report: ProgressCallback,
     stop: Callable[[], bool],
     auxiliary_folder: Path | None = None,
-    finished: Callable[[Charge, dict[str, Any], Path], None] = lambda charge, meaning, file: None,
+    finished: Callable[[AuxiliaryCost, dict[str, Any], Path], None] = lambda charge, meaning, file: None,
 ) -> Recorder:
     """Fit the task under its stack, from the checkpoint in ``folder`` if there is one.
 
@@ -203,27 +205,27 @@ def train(
     torch.set_num_threads(spec.execution.threads)
     quiet_lightning()
     training_set = _training_set(prepared)
-    task_class = find("tasks", spec.task.name).load()
+    task_class = get_entry("tasks", spec.task.name).load()
     task: Task = task_class(spec.budget, spec.seed, training_set, prepared.stack, **spec.task.parameters)
     task.loaders = spec.execution.loaders
-    recorder = Recorder(prepared, task.judge(prepared), folder, send, report, stop)
+    recorder = Recorder(prepared, task.evaluator(prepared), folder, send, report, stop)
     with together(spec, _train_beside, (spec, folder)) as devices:
-        _fit(task, recorder, devices, Auxiliaries(auxiliary_folder or folder / "auxiliary", report, stop, finished))
+        _fit(task, recorder, devices, AuxiliaryCache(auxiliary_folder or folder / "auxiliary", report, stop, finished))
     return recorder
 
 
 def _train_beside(spec: RunSpec, folder: Path) -> None:
     """Body of the process of a further device: the same run, of which the first process alone tells."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    train(prepare(spec), folder, lambda rows: None, lambda kind, data: None, lambda: False)
+    train(prepare_run(spec), folder, lambda rows: None, lambda kind, data: None, lambda: False)
 
 
-def _fit(task: Task, recorder: Recorder, devices: dict[str, Any], auxiliaries: Auxiliaries) -> None:
+def _fit(task: Task, recorder: Recorder, devices: dict[str, Any], auxiliaries: AuxiliaryCache) -> None:
     spec, stack, folder = recorder.prepared.spec, recorder.prepared.stack, recorder.folder
     trainer = _trainer(spec, recorder, devices)
     on_processors = trainer.strategy.root_device.type == "cpu"
     if spec.budget.devices > 1 and on_processors and batch_statistics(task.networks):
-        raise RunFailed(
+        raise TrainingError(
             "budget.devices: batch normalisation is shared among GPUs, not among processors; take a network without it"
         )
     repeat_to_the_bit(trainer.strategy.root_device)
@@ -250,11 +252,11 @@ def _fit(task: Task, recorder: Recorder, devices: dict[str, Any], auxiliaries: A
         recorder.on_train_end(trainer, task)
 
 
-def _training_set(prepared: Prepared) -> TrainingSet:
+def _training_set(prepared: PreparedRun) -> TrainingSet:
     dataset, labels = prepared.dataset, prepared.labels
     held_out = None
     if len(dataset.validation):
-        held_out = HeldOut(_as_tensor(dataset.validation.inputs), torch.from_numpy(labels.validation))
+        held_out = ValidationSet(_as_tensor(dataset.validation.inputs), torch.from_numpy(labels.validation))
     return TrainingSet(
         _as_tensor(dataset.train.inputs),
         torch.from_numpy(labels.train),
@@ -279,8 +281,8 @@ def _trainer(spec: RunSpec, recorder: Recorder, devices: dict[str, Any]) -> Trai
     )
 
 
-def _as_tensor(images: Images) -> torch.Tensor | LazyTensor:
-    return LazyTensor(images) if isinstance(images, LazyImages) else torch.from_numpy(images)
+def _as_tensor(images: Images) -> torch.Tensor | DiskTensor:
+    return DiskTensor(images) if isinstance(images, MemmapImages) else torch.from_numpy(images)
 
 
 def quiet_lightning() -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from noisybench.config.overrides import override, parse_overrides
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
 from noisybench.config.suite import read_suite
-from noisybench.config.yaml_files import read_yaml, shipped
+from noisybench.config.yaml_files import builtin_configs, load_config
 from noisybench.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -162,14 +162,14 @@ def read_searches(name: str, arguments: Sequence[str]) -> list[Search]:
     Raises:
         UserError: every problem found.
     """
-    if name in shipped("searches") or name.endswith((".yaml", ".yml")):
-        raw = read_yaml("searches", name)
-    elif name in shipped("recipes"):
+    if name in builtin_configs("searches") or name.endswith((".yaml", ".yml")):
+        raw = load_config("searches", name)
+    elif name in builtin_configs("recipes"):
         raw = {"base": {"recipe": name}}
-    elif name in shipped("suites"):
+    elif name in builtin_configs("suites"):
         raw = {"suite": name}
     else:
-        known = {*shipped("searches"), *shipped("recipes"), *shipped("suites")}
+        known = {*builtin_configs("searches"), *builtin_configs("recipes"), *builtin_configs("suites")}
         raise UserError(
             f"unknown search `{name}`; {nearest(name, known)} (a search, recipe or suite, or the path of a .yaml file)"
         )
@@ -192,7 +192,7 @@ def read_searches(name: str, arguments: Sequence[str]) -> list[Search]:
     if "suite" in raw:
         return _of_suite(stem, raw["suite"], rest, space, settings)
     base = dict(raw["base"] or {})
-    base = {**(read_yaml("recipes", base.pop("recipe")) if "recipe" in base else {}), **base}
+    base = {**(load_config("recipes", base.pop("recipe")) if "recipe" in base else {}), **base}
     base.pop("description", None)
     for path, values in parse_overrides(rest):
         if len(values) > 1:
@@ -273,7 +273,7 @@ def _declared(spec: RunSpec) -> dict[str, tuple[Any, Any]]:
     return {
         f"{member.name}.{name}": field
         for member in spec.mitigations
-        for name, field in find("mitigations", member.name).schema.fields.items()
+        for name, field in get_entry("mitigations", member.name).schema.fields.items()
     }
 
 

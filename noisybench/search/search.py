@@ -81,14 +81,14 @@ def _parent(search: Search, study: optuna.Study, store: Store) -> str:
     noted: str | None = study.user_attrs.get("mlflow_run")
     if noted is not None and store.has(noted):
         return noted
-    facts: dict[str, Any] = {
+    description: dict[str, Any] = {
         "stack": search.stack,
         "objective": ", ".join(search.objective),
         "sampler": search.sampler,
         "pruner": search.pruner,
         **study.user_attrs["search"]["space"],
     }
-    made = store.start_study(study.study_name, facts)
+    made = store.start_study(study.study_name, description)
     study.set_user_attr("mlflow_run", made)
     return made
 

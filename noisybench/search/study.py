@@ -196,7 +196,7 @@ def _same_question(search: Search, study: optuna.Study) -> None:
         )
 
 
-def states() -> Any:
+def trial_states() -> Any:
     """Optuna's trial states; importing it takes a while."""
     import optuna
 
@@ -205,7 +205,7 @@ def states() -> Any:
 
 def over(study: optuna.Study) -> list[Any]:
     """Trials that are over: complete, pruned, or failed for a reason of their own."""
-    known = states()
+    known = trial_states()
     return [
         each
         for each in study.get_trials(deepcopy=False)
@@ -238,7 +238,7 @@ def outcome(study: optuna.Study) -> Found:
     Raises:
         UserError: no trial is complete.
     """
-    known = states()
+    known = trial_states()
     complete = study.get_trials(deepcopy=False, states=(known.COMPLETE,))
     counts = {state.name.lower(): 0 for state in (known.COMPLETE, known.PRUNED, known.FAIL)}
     for each in over(study):
@@ -265,7 +265,7 @@ def pictures(study: optuna.Study, folder: Path) -> None:
     from matplotlib import pyplot as plt
 
     single = len(study.directions) == 1
-    several = len(study.get_trials(deepcopy=False, states=(states().COMPLETE,))) > 1
+    several = len(study.get_trials(deepcopy=False, states=(trial_states().COMPLETE,))) > 1
     kinds: dict[str, tuple[str, dict[str, Any]]] = {"timeline": ("plot_timeline", {})}
     score: dict[str, Any] = {} if single else {"target": lambda trial: trial.values[0], "target_name": "validation"}
     kinds["history"] = "plot_optimization_history", score

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from noisybench.config.spec import RunSpec
 from noisybench.errors import UserError
 from noisybench.execution.engine import Event
-from noisybench.execution.local import Local
+from noisybench.execution.local import LocalExecutor
 from noisybench.execution.preflight import preflight
 from noisybench.search.definition import COST, Search
-from noisybench.search.study import INTERRUPTED, over, states
+from noisybench.search.study import INTERRUPTED, over, trial_states
 
 if TYPE_CHECKING:
     import optuna
@@ -65,7 +65,7 @@ class Driver:
                 any more.
         """
         first = self._search.spec(self._search.defaults, self._search.seeds[0], self._parent)
-        engine = Local(first.execution.threads)
+        engine = LocalExecutor(first.execution.threads)
         facts = preflight(engine.context, [first])
         count, pool = workers or engine.capacity([first], facts["gpu"]), engine.pool(self._uri)
         try:
@@ -100,7 +100,7 @@ class Driver:
         """The next run to start: another seed of a trial under way, or the first of a new trial, if any is left."""
         if self._next:
             return self._next.pop()
-        known = states()
+        known = trial_states()
         waiting = self._study.get_trials(deepcopy=False, states=(known.WAITING,))
         running = self._study.get_trials(deepcopy=False, states=(known.RUNNING,))
         if not waiting and self._used() + len(running) >= self._search.trials:
@@ -116,7 +116,7 @@ class Driver:
             trial = self._study.ask()
             self._sign(trial)  # whoever dies before the first sign of life would never be missed
             values = {name: each.suggest(trial, name) for name, each in self._search.space.items()}
-            known = states()
+            known = trial_states()
             others = self._study.get_trials(deepcopy=False, states=(known.RUNNING, known.COMPLETE, known.PRUNED))
             earlier = [each for each in others if each.state == known.RUNNING and each.number < trial.number]
             if self._used() + len(earlier) >= self._search.trials:
@@ -202,11 +202,11 @@ class Driver:
         if state == "COMPLETE":
             values = [sum(trial.scores) / len(trial.scores)]
             values += [sum(trial.costs) / len(trial.costs)] * (COST in self._search.objective)
-        self._study.tell(trial.trial, values, state=states()[state])
+        self._study.tell(trial.trial, values, state=trial_states()[state])
 
     def _fail(self, trial: optuna.Trial, reason: str) -> None:
         trial.set_user_attr("reason", reason)
-        self._study.tell(trial, state=states().FAIL)
+        self._study.tell(trial, state=trial_states().FAIL)
 
     def _again(self, trial: _Trial, noted: dict[str, Any] | None = None) -> None:
         """End a trial, and have it asked for again."""

@@ -9,7 +9,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from noisybench.errors import StoreAway
+from noisybench.errors import StoreUnavailable
 
 if TYPE_CHECKING:
     from noisybench.tracking.store import Store
@@ -40,7 +40,7 @@ def _answering(method: Method) -> Method:
             if not _is_absence(error):
                 raise
             reason = str(error).strip().splitlines()[0][-200:]
-            raise StoreAway(
+            raise StoreUnavailable(
                 f"the store {_without_password(store.uri)} does not answer ({reason}); nothing is lost, the same command goes on "
                 "when it does"
             ) from None

@@ -9,7 +9,7 @@ LARGEST_RECORD = 64 * 2**20
 
 
 @dataclass(frozen=True)
-class Tracked:
+class TrackedRun:
     """A run as the store lists it, without what it measured.
 
     Attributes:

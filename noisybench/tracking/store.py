@@ -30,7 +30,7 @@ from noisybench.records.selection import SELECTION_RULES, select
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 from noisybench.tracking.connection import ARTIFACTS, DATABASE, EXPERIMENT, PREFIX, _answering
-from noisybench.tracking.reader import LARGEST_RECORD, Tracked
+from noisybench.tracking.reader import LARGEST_RECORD, TrackedRun
 from noisybench.utils.locks import one_at_a_time
 
 
@@ -295,7 +295,7 @@ class Store:
         return [self.record(run) for run in self.tracked("FINISHED")]
 
     @_answering
-    def tracked(self, status: str) -> list[Tracked]:
+    def tracked(self, status: str) -> list[TrackedRun]:
         """All runs with a status such as ``FINISHED``, the latest first; neither trials of searches nor auxiliary runs."""
         if not self.exists():
             return []
@@ -305,7 +305,7 @@ class Store:
         listed = self._listed(store, status) if isinstance(store, SqlAlchemyStore) else self._searched(status)
         return [each for each in listed if "identity" in each.tags and "trial_of" not in each.tags]
 
-    def _listed(self, store: Any, status: str) -> list[Tracked]:
+    def _listed(self, store: Any, status: str) -> list[TrackedRun]:
         """From the tables: MLflow's own search brings every parameter and metric along, a millisecond for each run."""
         from mlflow.store.tracking.dbmodels import models
 
@@ -332,11 +332,11 @@ class Store:
             )
             for run_id, key, value in named:
                 tags.setdefault(run_id, {})[key.removeprefix(PREFIX)] = value
-        return [Tracked(run_id, title, place, tags.get(run_id, {})) for run_id, title, place in runs]
+        return [TrackedRun(run_id, title, place, tags.get(run_id, {})) for run_id, title, place in runs]
 
-    def _searched(self, status: str) -> list[Tracked]:
+    def _searched(self, status: str) -> list[TrackedRun]:
         """From a server."""
-        found: list[Tracked] = []
+        found: list[TrackedRun] = []
         token = None
         while True:
             page = self.client.search_runs(
@@ -344,12 +344,12 @@ class Store:
             )
             for run in page:
                 tags = {k.removeprefix(PREFIX): v for k, v in run.data.tags.items() if k.startswith(PREFIX)}
-                found.append(Tracked(run.info.run_id, run.info.run_name, run.info.artifact_uri, tags))
+                found.append(TrackedRun(run.info.run_id, run.info.run_name, run.info.artifact_uri, tags))
             token = page.token
             if not token:
                 return found
 
-    def record(self, run: Tracked) -> RunRecord:
+    def record(self, run: TrackedRun) -> RunRecord:
         """The record of a finished run.
 
         Raises:
@@ -363,7 +363,7 @@ class Store:
                 f"below {run.place}, or delete the run: mlflow runs delete --run-id {run.run_id}"
             ) from None
 
-    def _record_bytes(self, run: Tracked) -> bytes:
+    def _record_bytes(self, run: TrackedRun) -> bytes:
         with self.file(run, "record.json") as path:
             if path is None:
                 raise FileNotFoundError("there is no record.json")
@@ -372,7 +372,7 @@ class Store:
             return path.read_bytes()
 
     @contextlib.contextmanager
-    def file(self, run: Tracked, name: str) -> Iterator[Path | None]:
+    def file(self, run: TrackedRun, name: str) -> Iterator[Path | None]:
         """One of a run's files, to be read while inside; None where it has no such file."""
         folder, tracking_uri = run.place, self.uri
         place = urllib.parse.urlparse(folder)

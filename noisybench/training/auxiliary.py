@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from noisybench.errors import RunFailed
+from noisybench.errors import TrainingError
 from noisybench.utils.files import write_atomically
 
 FORMAT = 1
@@ -72,7 +72,7 @@ class AuxiliaryRun(abc.ABC):
 
 
 @dataclasses.dataclass
-class Charge:
+class AuxiliaryCost:
     """What an auxiliary run took, wherever and whenever it was trained.
 
     Attributes:
@@ -94,7 +94,7 @@ class Charge:
     cached: bool = False
 
 
-class Auxiliaries:
+class AuxiliaryCache:
     """Gives the results of auxiliary runs to one run, and keeps account of their cost.
 
     Args:
@@ -109,10 +109,10 @@ class Auxiliaries:
         folder: Path,
         report: Callable[[Literal["auxiliary"], dict[str, Any]], None],
         stop: Callable[[], bool],
-        finished: Callable[[Charge, dict[str, Any], Path], None] = lambda charge, meaning, file: None,
+        finished: Callable[[AuxiliaryCost, dict[str, Any], Path], None] = lambda charge, meaning, file: None,
     ) -> None:
         self.folder, self._report, self._stop, self._finished = folder, report, stop, finished
-        self.charges: list[Charge] = []
+        self.charges: list[AuxiliaryCost] = []
 
     def fetch(self, run: AuxiliaryRun) -> dict[str, Tensor]:
         """The result of an auxiliary run; trained now, unless it was before.
@@ -130,10 +130,10 @@ class Auxiliaries:
                 self._train(run, place)
         try:
             content = torch.load(place, map_location="cpu", weights_only=True)
-            charge = Charge(**{**content["charge"], "cached": cached})
+            charge = AuxiliaryCost(**{**content["charge"], "cached": cached})
             result: dict[str, Tensor] = content["result"]
         except Exception as error:
-            raise RunFailed(
+            raise TrainingError(
                 f"{place} is damaged ({str(error).splitlines()[0][:160]}); delete it and try again"
             ) from None
         if all(each.identity != charge.identity for each in self.charges):
@@ -153,10 +153,10 @@ class Auxiliaries:
 
     def _train(self, run: AuxiliaryRun, place: Path) -> None:
         checkpoint = place.with_suffix(".ckpt")
-        charge, start = Charge(run.identity, run.title), 0
+        charge, start = AuxiliaryCost(run.identity, run.title), 0
         if checkpoint.is_file():
             content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            charge, start = Charge(**content["charge"]), int(content["epoch"])
+            charge, start = AuxiliaryCost(**content["charge"]), int(content["epoch"])
             run.load_state_dict(content["state"])
         on_gpu = run.device.type == "cuda"
         wall, process = time.perf_counter(), time.process_time()

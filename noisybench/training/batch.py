@@ -96,7 +96,7 @@ VIEWS = {
 
 
 @dataclass
-class Planned:
+class BatchPlan:
     """One step of an epoch that a mitigation plans itself.
 
     Attributes:

@@ -18,7 +18,7 @@ def batch_statistics(network: nn.Module) -> bool:
     return any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in network.modules())
 
 
-class Shares:
+class GradientSync:
     """What one of several processes does in an epoch: its share of every batch, and what it has learned of it told to all."""
 
     def __init__(self, task: Task) -> None:
@@ -47,15 +47,15 @@ class Shares:
         """Bring together the sum of losses, and what mitigations keep."""
         distributed.all_reduce(total)
         for mitigation in self._task.stack.mitigations:
-            for name, how in (mitigation.across_devices or {}).items():
+            for name, how in (mitigation.distributed_state or {}).items():
                 values = mitigation.state[name]
                 if how == "rows":
-                    mitigation.state[name] = exchange_rows(values, self._own)
+                    mitigation.state[name] = merge_rows(values, self._own)
                 else:
                     distributed.all_reduce(values)
 
 
-def exchange_rows(values: Tensor, own: Tensor) -> Tensor:
+def merge_rows(values: Tensor, own: Tensor) -> Tensor:
     """Take from each process the rows that it has changed.
 
     Args:

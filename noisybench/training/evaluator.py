@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
-from noisybench.data.lazy import LazyImages
+from noisybench.data.lazy import MemmapImages
 from noisybench.evaluation import metrics
 from noisybench.records.schema import DetectorScores, ProbeRow, RunRecord, Samples
-from noisybench.training.training_set import LazyTensor
+from noisybench.training.training_set import DiskTensor
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
-from noisybench.training.prepared import Prepared
+from noisybench.training.prepared import PreparedRun
 
 
-class Judge(abc.ABC):
+class Evaluator(abc.ABC):
     """Contract of a judge: scores after each epoch, and the evidence at the end.
 
     Attributes:
@@ -33,9 +33,9 @@ class Judge(abc.ABC):
 
     metric: ClassVar[str]
 
-    def __init__(self, prepared: Prepared) -> None:
+    def __init__(self, prepared: PreparedRun) -> None:
         self.prepared, self.dataset, self.labels = prepared, prepared.dataset, prepared.labels
-        self.states = self.labels.states(self.dataset.train.targets)
+        self.label_status = self.labels.label_status(self.dataset.train.targets)
         self.curves: dict[str, list[Any]] = {}
 
     def place(self, device: torch.device) -> None:
@@ -85,12 +85,15 @@ class Judge(abc.ABC):
                 found[name] = DetectorScores(score, flagged, each.mixture)
         return found
 
-    def judged_detectors(self, task: Task) -> dict[str, dict[str, float | None]]:
+    def score_detectors(self, task: Task) -> dict[str, dict[str, float | None]]:
         """The detectors against the truth, and how far any two of them agree."""
         detectors = self.detectors(task)
-        judged = {name: metrics.judge(each.score, each.flagged, self.states) for name, each in detectors.items()}
+        judged = {
+            name: metrics.score_detector(each.score, each.flagged, self.label_status)
+            for name, each in detectors.items()
+        }
         for name, each in detectors.items():
-            curve = metrics.roc_curve(each.score, self.states)
+            curve = metrics.roc_curve(each.score, self.label_status)
             if curve is not None:
                 self.curves.setdefault(name, []).append(curve)
         for (name, first), (other, second) in itertools.combinations(detectors.items(), 2):
@@ -100,4 +103,4 @@ class Judge(abc.ABC):
 
 def placed(images: Any, device: torch.device) -> Any:
     """Inputs on the training device, copied once; lazy ones stay on disk."""
-    return LazyTensor(images) if isinstance(images, LazyImages) else torch.from_numpy(images).to(device)
+    return DiskTensor(images) if isinstance(images, MemmapImages) else torch.from_numpy(images).to(device)

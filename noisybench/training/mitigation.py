@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from noisybench.config.parameters import Parameterised
-from noisybench.data.privileged import Knowledge
-from noisybench.training.batch import Batch, Planned
-from noisybench.training.training_set import LazyTensor, TrainingSet
+from noisybench.config.parameters import Configurable
+from noisybench.data.privileged import PrivilegedInfo
+from noisybench.training.batch import Batch, BatchPlan
+from noisybench.training.training_set import DiskTensor, TrainingSet
 
 if TYPE_CHECKING:
     from noisybench.config.spec import Budget
@@ -51,13 +51,13 @@ class Probe:
 
     axis: str
     places: Sequence[int]
-    predict: Callable[[Tensor | LazyTensor], Tensor]
+    predict: Callable[[Tensor | DiskTensor], Tensor]
     others: tuple[str, ...] = ()
     energy: Callable[[Tensor], Tensor] | None = None
-    facts: dict[str, float] = field(default_factory=dict)
+    diagnostics: dict[str, float] = field(default_factory=dict)
 
 
-class Mitigation(Parameterised):
+class Mitigation(Configurable):
     """Contract of a mitigation: calls before, in and after training, all optional.
 
     A new mitigation is one file in `noisybench/mitigations/` with one subclass. Random numbers come from
@@ -80,18 +80,18 @@ class Mitigation(Parameterised):
     initialises: ClassVar[bool] = False
     """Whether it gives the networks their initial weights, which a pre-trained backbone has already."""
 
-    across_devices: ClassVar[Mapping[str, Literal["rows", "sum"]] | None] = None
+    distributed_state: ClassVar[Mapping[str, Literal["rows", "sum"]] | None] = None
     """How it trains on several devices, each with its share of a batch: None where it does not, else how what it writes
     into `state` during an epoch is brought together, `rows` of examples or a `sum`. What it computes between epochs is the same
     everywhere."""
 
-    known: Knowledge
+    known: PrivilegedInfo
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
         self.state: dict[str, Tensor] = {}
-        self.facts: dict[str, float] = {}
-        self.notes: list[str] = []
+        self.diagnostics: dict[str, float] = {}
+        self.warnings: list[str] = []
 
     def state_dict(self) -> dict[str, Any]:
         """Copies of `state` for a checkpoint."""
@@ -107,8 +107,8 @@ class Mitigation(Parameterised):
         return ({},)
 
     @property
-    def knowledge(self) -> tuple[str, ...]:
-        """Names from `KNOWLEDGE` that it reads with its present parameters; shown on the leaderboard."""
+    def privileged(self) -> tuple[str, ...]:
+        """Names from `PRIVILEGED` that it reads with its present parameters; shown on the leaderboard."""
         return ()
 
     @property
@@ -158,7 +158,7 @@ class Mitigation(Parameterised):
     def prepare(self, task: Task, training_set: TrainingSet) -> None:
         """Make the initial `state` and heads. Called once before training, and before a checkpoint is restored."""
 
-    def plan(self, task: Task) -> list[Planned] | None:
+    def plan(self, task: Task) -> list[BatchPlan] | None:
         """The steps of this epoch, where it needs others than batches of the shuffled training set."""
         return None
 

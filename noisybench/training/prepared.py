@@ -11,7 +11,7 @@ from noisybench.training.stack import Stack
 
 
 @dataclass
-class Prepared:
+class PreparedRun:
     """A run that passed all checks, with everything it needs in memory."""
 
     spec: RunSpec

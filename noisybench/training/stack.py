@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from noisybench.errors import UserError
-from noisybench.training.batch import VIEWS, Planned
+from noisybench.training.batch import VIEWS, BatchPlan
 from noisybench.training.mitigation import Mitigation, Objective, public_name
 from noisybench.training.training_set import TrainingSet
 
@@ -104,9 +104,9 @@ class Stack:
         return next((each.feature_stage for each in self.mitigations if each.feature_stage is not None), None)
 
     @property
-    def knowledge(self) -> tuple[str, ...]:
+    def privileged(self) -> tuple[str, ...]:
         """All declared knowledge, sorted."""
-        return tuple(sorted({name for each in self.mitigations for name in each.knowledge}))
+        return tuple(sorted({name for each in self.mitigations for name in each.privileged}))
 
     def check(self, tasks: Sequence[str], offered: Sequence[str]) -> list[str]:
         """Problems of this stack in a cell.
@@ -120,7 +120,7 @@ class Stack:
             name = public_name(each)
             if not set(tasks) & set(each.tasks):
                 problems.append(f"mitigations.{name}: serves {', '.join(each.tasks)}, not {tasks[0]}")
-            for fact in each.knowledge:
+            for fact in each.privileged:
                 if fact not in offered:
                     problems.append(
                         f"mitigations.{name}: needs to know the {fact.replace('_', ' ')}, which this cell does not offer "
@@ -146,7 +146,7 @@ class Stack:
         for each in self.mitigations:
             each.on_train_epoch_end(task)
 
-    def plan(self, task: Task) -> list[Planned] | None:
+    def plan(self, task: Task) -> list[BatchPlan] | None:
         """The steps of this epoch of the one mitigation that plans it, if there is one."""
         plans = (each.plan(task) for each in self.mitigations if each.overrides("plan"))
         return next(plans, None)

@@ -19,14 +19,14 @@ import pytorch_lightning
 import torch
 from torch import Tensor, nn
 
-from noisybench.config.parameters import assign, runtime_schema
+from noisybench.config.parameters import schema_of, set_parameters
 from noisybench.config.spec import Budget, RunSpec
 from noisybench.data.dataset import Dataset
-from noisybench.errors import RunFailed, UserError
-from noisybench.training.auxiliary import Auxiliaries, AuxiliaryRun
-from noisybench.training.batch import Batch, Planned
-from noisybench.training.distributed import Shares
-from noisybench.training.evaluator import Judge
+from noisybench.errors import TrainingError, UserError
+from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryRun
+from noisybench.training.batch import Batch, BatchPlan
+from noisybench.training.distributed import GradientSync
+from noisybench.training.evaluator import Evaluator
 from noisybench.training.schedule import learning_rate
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
@@ -66,25 +66,25 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         rng: random numbers of the present epoch on the host, where a device would have to be waited for.
     """
 
-    judge: ClassVar[type[Judge]]
+    evaluator: ClassVar[type[Evaluator]]
     """Who scores its runs against the truth."""
     like: ClassVar[str | None] = None
     """Another task whose datasets, noise models and mitigations serve this one as well."""
 
     generator: torch.Generator
     rng: np.random.Generator
-    across_devices: ClassVar[bool] = False
+    supports_ddp: ClassVar[bool] = False
     """Whether a run may share its batches among several devices: views are tensors with a row per input."""
     loaders = 0
     """Processes that load and augment, where a task has use for some."""
 
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__()
-        schema = runtime_schema(type(self))
+        schema = schema_of(type(self))
         self.settings, problems = schema.validate(settings, "task")
         if problems:
             raise UserError(*problems)
-        assign(self, schema, self.settings)
+        set_parameters(self, schema, self.settings)
         self.automatic_optimization = False
         self.budget, self.seed, self.training_set, self.stack = budget, seed, training_set, stack
         self.networks = nn.ModuleList()
@@ -104,7 +104,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         self._outputs: dict[int, Outputs] = {}
         self._epoch_alone = 0
         self.pretrained: dict[str, Tensor] = {}
-        self.auxiliaries: Auxiliaries | None = None
+        self.auxiliaries: AuxiliaryCache | None = None
 
     @classmethod
     def example_input(cls, dataset: Dataset) -> Tensor | None:
@@ -169,7 +169,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         """Raw inputs, augmented or not, as networks take them, on the training device."""
 
     @abc.abstractmethod
-    def batches(self, steps: Sequence[Planned]) -> Iterator[Batch]:
+    def batches(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
         """Augmented batches of the training set, one for each step, on the training device."""
 
     def predict(self, inputs: Any) -> Tensor:
@@ -269,7 +269,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
             RunFailed: an earlier version has written it, which kept the stack's state elsewhere.
         """
         if "mitigations" not in checkpoint:
-            raise RunFailed(
+            raise TrainingError(
                 "its checkpoint is of an earlier version; delete its folder in .noisybench/runs, and it starts anew"
             )
         self.weights = checkpoint["selection"]
@@ -329,7 +329,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         total = torch.zeros((), device=self.device)
         start = time.perf_counter()
         budget, epoch = self.budget, self.current_epoch
-        shares = Shares(self) if self.place[1] > 1 else None
+        shares = GradientSync(self) if self.place[1] > 1 else None
         for step, each in enumerate(self.batches(plan)):
             for group in optimizer.param_groups:
                 group["lr"] = self.stack.learning_rate_times * learning_rate(budget, epoch + step / steps)
@@ -349,7 +349,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         self.examples_seen += sum(len(each.index) for each in plan)
         self.networks_changed()
         if not math.isfinite(self.train_loss):
-            raise RunFailed(
+            raise TrainingError(
                 f"the training loss became {self.train_loss} in epoch {self.current_epoch}; "
                 "lower budget.learning_rate or give budget.warmup_epochs"
             )
@@ -387,11 +387,11 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
-    def _plan(self) -> list[Planned]:
+    def _plan(self) -> list[BatchPlan]:
         """Batches of the shuffled training set; where few examples are left, they are gone through more than once."""
         size, steps, once = self.budget.batch_size, self.steps_per_epoch, self._batches_of(self._kept)
         orders = [self.shuffled(number) for number in range(math.ceil(steps / once))]
-        batches = [Planned(order[step * size : (step + 1) * size]) for order in orders for step in range(once)]
+        batches = [BatchPlan(order[step * size : (step + 1) * size]) for order in orders for step in range(once)]
         return batches[:steps]
 
     def shuffled(self, number: int = 0) -> Tensor:

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from noisybench.data.lazy import LazyImages
+from noisybench.data.lazy import MemmapImages
 
 if TYPE_CHECKING:
     from noisybench.data.traces.formats import TraceFormat
 
 
-class LazyTensor:
+class DiskTensor:
     """(N, C, H, W) uint8 images on disk, read portion by portion: ``images[slice or index tensor]`` is a tensor."""
 
-    def __init__(self, images: LazyImages) -> None:
+    def __init__(self, images: MemmapImages) -> None:
         self._images = images
         self.shape = torch.Size(images.shape)
         self.device = torch.device("cpu")
@@ -33,10 +33,10 @@ class LazyTensor:
 
 
 @dataclass
-class HeldOut:
+class ValidationSet:
     """A validation split with (M,) observed targets, as wrong as those of the training set, to choose settings by."""
 
-    inputs: Tensor | LazyTensor
+    inputs: Tensor | DiskTensor
     targets: Tensor
 
 
@@ -54,10 +54,10 @@ class TrainingSet:
         traces: how the characters of traces are to be read, where targets are traces.
     """
 
-    inputs: Tensor | LazyTensor
+    inputs: Tensor | DiskTensor
     targets: Tensor
     num_classes: int
-    held_out: HeldOut | None = None
+    held_out: ValidationSet | None = None
     class_names: tuple[str, ...] = ()
     traces: TraceFormat | None = None
 
@@ -85,7 +85,7 @@ class TrainingSet:
     def place(self, device: torch.device) -> None:
         """Copy targets to the training device once, and inputs where they take at most half of its free memory."""
         self.targets = self.targets.to(device)
-        if isinstance(self.inputs, LazyTensor) or device.type == "cpu":
+        if isinstance(self.inputs, DiskTensor) or device.type == "cpu":
             return
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
         if self.inputs.nbytes < free / 2:

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.tasks.datasets._torchvision import TorchvisionSource, as_examples
 from noisybench.utils.seeds import Stream
 
 
-def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[Examples, Examples, tuple[str, ...]]:
+def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[RawSplit, RawSplit, tuple[str, ...]]:
     """Training and test examples and class names of a torchvision CIFAR dataset."""
     if not source.verify:
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.tasks.datasets._torchvision import TorchvisionSource, as_examples
 from noisybench.utils.seeds import Stream
 
@@ -20,7 +20,7 @@ FILES = (
 )
 
 
-def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[Examples, Examples]:
+def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[RawSplit, RawSplit]:
     """Training and test examples of a torchvision dataset in IDX files."""
     train, test = (source.open(constructor, train=part) for part in (True, False))
     return as_examples(train.data, train.targets), as_examples(test.data, test.targets)

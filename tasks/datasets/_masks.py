@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.masks import read_pairs
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
@@ -21,7 +21,10 @@ class MaskSource(DatasetSource):
     tasks = ("segmentation",)
 
     size: int | None = parameter(
-        None, ge=8, help="resize and crop at the centre to size x size pixels; masks by nearest pixels", shown=True
+        None,
+        ge=8,
+        help="resize and crop at the centre to size x size pixels; masks by nearest pixels",
+        always_in_label=True,
     )
     damaged: Literal["refuse", "skip"] = parameter(
         "refuse", help="images or masks that cannot be used: refuse the set, or leave them out and record which"
@@ -29,7 +32,7 @@ class MaskSource(DatasetSource):
 
     def decoded(
         self, files: Sequence[tuple[Path, ...]], classes: int, values: Mapping[int, int] | None = None
-    ) -> Examples:
+    ) -> RawSplit:
         """Examples of image files with their masks, and with noisy ones where three files are given.
 
         Raises:
@@ -39,7 +42,7 @@ class MaskSource(DatasetSource):
             raise UserError("dataset: there is no image with a mask")
         pairs = read_pairs(files, self.size, self.damaged, values, classes)
         names = tuple(files[row][0].stem for row in pairs.kept)
-        return Examples(pairs.images, pairs.masks, pairs.given, pairs.skipped, names=names)
+        return RawSplit(pairs.images, pairs.masks, pairs.noisy_targets, pairs.skipped, names=names)
 
 
 def read_stems(path: Path) -> list[str]:
@@ -56,17 +59,21 @@ def read_stems(path: Path) -> list[str]:
     return stems
 
 
-def joined(first: Examples, second: Examples | None) -> Examples:
+def joined(first: RawSplit, second: RawSplit | None) -> RawSplit:
     """A training part with the source's own validation part after it; names that both have get `val/` there."""
     if second is None:
         return first
-    if (first.given is None) != (second.given is None):
+    if (first.noisy_targets is None) != (second.noisy_targets is None):
         raise UserError("dataset: noisy masks are there for one of training and validation part only; add the others")
     held_out = np.concatenate([np.zeros(len(first.targets), dtype=bool), np.ones(len(second.targets), dtype=bool)])
     clash = set(first.names) & set(second.names)
     names = tuple(f"val/{each}" for each in second.names) if clash else second.names
-    given = None if first.given is None or second.given is None else np.concatenate([first.given, second.given])
-    return Examples(
+    given = (
+        None
+        if first.noisy_targets is None or second.noisy_targets is None
+        else np.concatenate([first.noisy_targets, second.noisy_targets])
+    )
+    return RawSplit(
         np.concatenate([first.inputs, second.inputs]),
         np.concatenate([first.targets, second.targets]),
         given,

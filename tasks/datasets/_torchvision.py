@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.images import to_channels_first
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
@@ -59,6 +59,6 @@ class TorchvisionSource(DatasetSource):
         )
 
 
-def as_examples(images: Any, targets: Any) -> Examples:
+def as_examples(images: Any, targets: Any) -> RawSplit:
     """Examples from torchvision's arrays: (N, H, W) or (N, H, W, C) uint8 images."""
-    return Examples(to_channels_first(np.asarray(images, dtype=np.uint8)), np.asarray(targets, dtype=np.int64))
+    return RawSplit(to_channels_first(np.asarray(images, dtype=np.uint8)), np.asarray(targets, dtype=np.int64))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.traces.formats import TraceFormat
 from noisybench.errors import UserError
 
@@ -22,7 +22,7 @@ def examples_of(
     sizes: tuple[int, int],
     held_out: NDArray[np.bool_] | None = None,
     given: Sequence[str] | None = None,
-) -> Examples:
+) -> RawSplit:
     """Texts as characters: prompts end in the last column, responses begin in the first.
 
     Args:
@@ -35,7 +35,7 @@ def examples_of(
     """
     inputs = form.encode(prompts, sizes[0], left=True)[:, None, None, :]
     observed = None if given is None else form.encode(given, sizes[1])
-    return Examples(inputs, form.encode(responses, sizes[1]), given=observed, held_out=held_out)
+    return RawSplit(inputs, form.encode(responses, sizes[1]), noisy_targets=observed, held_out=held_out)
 
 
 def json_lines(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:

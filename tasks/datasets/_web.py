@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.images import read_files
 from noisybench.data.source import DatasetSource
 from noisybench.data.targets import UNKNOWN
@@ -40,20 +40,20 @@ class WebImages(DatasetSource):
             raise UserError(f"dataset.root: {root}: there is no such folder")
         return root
 
-    def decoded(self, files: Sequence[Path], targets: Sequence[int], given: Sequence[int] | None = None) -> Examples:
+    def decoded(self, files: Sequence[Path], targets: Sequence[int], given: Sequence[int] | None = None) -> RawSplit:
         """Examples of image files; what is skipped loses its labels as well.
 
         Args:
             files: the images.
-            targets: best known classes, `NONE` or `UNKNOWN` where there is none.
+            targets: best known classes, `OOD_TARGET` or `UNKNOWN` where there is none.
             given: labels as they came, for a training part.
         """
         images = read_files(files, self.size, self.damaged)
         kept = images.kept
         labels = None if given is None else np.array(given, dtype=np.int64)[kept]
-        return Examples(images.images, np.array(targets, dtype=np.int64)[kept], labels, images.skipped)
+        return RawSplit(images.images, np.array(targets, dtype=np.int64)[kept], labels, images.skipped)
 
-    def noisy(self, files: Sequence[Path], given: Sequence[int]) -> Examples:
+    def noisy(self, files: Sequence[Path], given: Sequence[int]) -> RawSplit:
         """A training part of which nobody knows the classes."""
         return self.decoded(files, [UNKNOWN] * len(files), given)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.images import image_files
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import WebImages, write_images
@@ -26,7 +26,7 @@ class Animal10N(WebImages):
 
     size: int = parameter(64, ge=4, help="resize and crop at the centre to size x size pixels")
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read labels off the files' names and decode every image once."""
         train, test = (self._split(part) for part in ("training", "testing"))
         return (

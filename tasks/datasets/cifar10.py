@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.tasks.datasets._cifar import read_splits, write_example
 from noisybench.tasks.datasets._torchvision import TorchvisionSource
 
@@ -17,7 +17,7 @@ class Cifar10(TorchvisionSource):
 
     files = ("cifar-10-python.tar.gz",)
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Both splits, from torchvision's layout."""
         from torchvision.datasets import CIFAR10
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.targets import UNKNOWN
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import WebImages, read_list, write_images, write_list
@@ -20,7 +20,7 @@ class Clothing1M(WebImages):
     training and validation lists are not used. Use it with noise=native.
     """
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read the lists and decode every image once."""
         noisy, clean = (dict(read_list(self.folder / f"{kind}_label_kv.txt")) for kind in ("noisy", "clean"))
         train = self._keys("noisy_train_key_list.txt", noisy, "noisy_label_kv.txt")

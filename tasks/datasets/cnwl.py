@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.images import image_files
-from noisybench.data.targets import NONE
+from noisybench.data.targets import OOD_TARGET
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import WebImages, read_list, write_images, write_list
 
@@ -32,7 +32,7 @@ class CNWL(WebImages):
         0.4, ge=0, le=0.8, help="share of web images: 0, .05, .1, .15, .2, .3, .4, .5, .6 or .8"
     )
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Find the layout, read the lists or folders, and decode every image once."""
         if self.noise_level not in LEVELS:
             raise UserError(
@@ -42,7 +42,7 @@ class CNWL(WebImages):
         train, test = self._by_folders(name) if (self.folder / "training").is_dir() else self._by_lists(name)
         classes = 1 + max(label for _, label in train + test)
         given = [label for _, label in train]
-        targets = [label if is_imagenet(file.name) else NONE for file, label in train]
+        targets = [label if is_imagenet(file.name) else OOD_TARGET for file, label in train]
         return (
             self.decoded([file for file, _ in train], targets, given),
             self.decoded([file for file, _ in test], [label for _, label in test]),

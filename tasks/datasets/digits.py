@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
 
 
 class Digits(DatasetSource):
     """1,797 handwritten digits of 8x8 pixels, embedded in scikit-learn: no download (Alpaydin and Kaynak 1998)."""
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """All digits; the test split is held out by `test_fraction`."""
         from sklearn.datasets import load_digits
 
         digits = load_digits()
         # The source counts ink from 0 to 16.
         images = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
-        return Examples(images, digits.target.astype(np.int64)), None, tuple("0123456789")
+        return RawSplit(images, digits.target.astype(np.int64)), None, tuple("0123456789")
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:

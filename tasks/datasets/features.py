@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError, nearest
 from noisybench.tasks.datasets._archives import read_arrays
@@ -30,7 +30,7 @@ class Features(DatasetSource):
 
     path: Path | None = parameter(None, help="the .npz file, or a folder of .npy files")
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read and check all arrays; pickled objects are refused."""
         arrays = self._arrays()
         sets = {prefix: _examples(arrays, prefix) for prefix in ["train", "id", *_shifted(arrays)]}
@@ -50,7 +50,7 @@ class Features(DatasetSource):
         names = arrays.get("class_names", np.arange(max(known) + 1))
         return train, sets["id"], tuple(str(each) for each in names)
 
-    def read_shifted(self) -> dict[str, Examples]:
+    def read_shifted(self) -> dict[str, RawSplit]:
         """The `ood_` pairs, by their names."""
         arrays = self._arrays()
         return {prefix.removeprefix("ood_"): _examples(arrays, prefix) for prefix in _shifted(arrays)}
@@ -84,7 +84,7 @@ def _shifted(arrays: dict[str, NDArray[Any]]) -> list[str]:
     return [name.removesuffix("_x") for name in arrays if name.startswith("ood_") and name.endswith("_x")]
 
 
-def _examples(arrays: dict[str, NDArray[Any]], prefix: str) -> Examples:
+def _examples(arrays: dict[str, NDArray[Any]], prefix: str) -> RawSplit:
     """One pair of arrays as (N, D, 1, 1) float32 inputs and (N,) targets."""
     name, place = f"{prefix}_x", "dataset.path"
     points, labels = arrays[name], arrays.get(f"{prefix}_y")
@@ -102,4 +102,4 @@ def _examples(arrays: dict[str, NDArray[Any]], prefix: str) -> Examples:
         raise UserError(f"{place}: {wrong} of {len(points)} rows of {name} hold numbers that are not finite")
     if len(labels) and labels.min() < 0:
         raise UserError(f"{place}: {prefix}_y holds negative labels")
-    return Examples(np.ascontiguousarray(points, dtype=np.float32)[:, :, None, None], labels.astype(np.int64))
+    return RawSplit(np.ascontiguousarray(points, dtype=np.float32)[:, :, None, None], labels.astype(np.int64))

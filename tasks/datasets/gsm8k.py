@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
 from noisybench.data.traces.formats import TraceFormat
 from noisybench.data.traces.gsm8k_calculations import Calculations
@@ -35,7 +35,9 @@ class GSM8K(DatasetSource):
     tasks = ("chain_of_thought",)
 
     root: Path | None = parameter(None, help="folder with train.jsonl, test.jsonl and example_model_solutions.jsonl")
-    solutions: Literal["human", "model"] = parameter("human", help="whose solutions are trained on", shown=True)
+    solutions: Literal["human", "model"] = parameter(
+        "human", help="whose solutions are trained on", always_in_label=True
+    )
     models: list[str] | None = parameter(
         None, help="whose solutions, such as 175b_verification; by default those of all four"
     )
@@ -43,7 +45,7 @@ class GSM8K(DatasetSource):
         1024, ge=16, help="problems with a longer question and solution together are left out"
     )
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read questions and solutions.
 
         Raises:
@@ -85,7 +87,7 @@ class GSM8K(DatasetSource):
             given if self.solutions == "model" else None,
         )
         return (
-            Examples(found.inputs, found.targets, found.given, skipped, found.held_out),
+            RawSplit(found.inputs, found.targets, found.noisy_targets, skipped, found.held_out),
             examples_of(self._form, [row[0] for row in others], [row[1] + end for row in others], columns),
             tuple(self._form.vocabulary),
         )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.images import IMAGE_SUFFIXES, image_files, read_files
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
@@ -28,7 +28,7 @@ class ImageFolder(DatasetSource):
         "refuse", help="damaged images: refuse the set, or leave them out and record which"
     )
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Decode every image once; later runs map the decoded ones."""
         if self.root is None:
             raise UserError("dataset.root: give the folder that holds the images, e.g. dataset.root=images")
@@ -48,7 +48,7 @@ class ImageFolder(DatasetSource):
             class_names,
         )
 
-    def _split(self, folder: Path, class_names: tuple[str, ...]) -> Examples:
+    def _split(self, folder: Path, class_names: tuple[str, ...]) -> RawSplit:
         files: list[Path] = []
         targets: list[int] = []
         for target, name in enumerate(class_names):
@@ -59,7 +59,7 @@ class ImageFolder(DatasetSource):
             targets += [target] * len(found)
         decoded = read_files(files, self.size, self.damaged)
         names = np.array([each.relative_to(folder).as_posix() for each in files])[decoded.kept]
-        return Examples(
+        return RawSplit(
             decoded.images, np.array(targets)[decoded.kept], skipped=decoded.skipped, names=tuple(names.tolist())
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.images import image_files
 from noisybench.data.masks import read_mask
 from noisybench.errors import UserError
@@ -32,7 +32,7 @@ class ImageMaskFolder(MaskSource):
     values: dict[int, int] | None = parameter(None, help="what numbers in the masks mean, such as {255: 1}")
     mask_suffix: str = parameter("", help="what masks' names have after those of the images, such as _segmentation")
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Decode all pairs once; later runs map the decoded ones."""
         if self.root is None:
             raise UserError("dataset.root: give the folder that holds images and masks, e.g. dataset.root=photographs")

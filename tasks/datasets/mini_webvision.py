@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.images import image_files
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import WebImages, read_list, write_images, write_list
@@ -25,7 +25,7 @@ class MiniWebVision(WebImages):
     evaluate: Literal["webvision", "imagenet"] = parameter("webvision", help="whose validation set is the test split")
     imagenet: Path | None = parameter(None, help="ILSVRC12 validation images in folders named by WordNet ids")
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read the lists and decode every image once."""
         info = self.folder / "info"
         train = [(n, c) for n, c in read_list(info / "train_filelist_google.txt") if c < self.classes]

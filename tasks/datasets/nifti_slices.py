@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.masks import fitted
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
@@ -29,14 +29,14 @@ class NiftiSlices(DatasetSource):
     tasks = ("segmentation",)
 
     root: Path | None = parameter(None, help="the folder of patients; with a folder `train` in it, that one")
-    size: int = parameter(256, ge=16, help="side of the slices in pixels", shown=True)
+    size: int = parameter(256, ge=16, help="side of the slices in pixels", always_in_label=True)
     window: list[float] = parameter([-200.0, 300.0], help="lowest and highest intensity kept (Hounsfield units for CT)")
     every_slice: bool = parameter(False, help="use slices without any object as well")
     test_patients: list[str] | None = parameter(None, help="names; without it, a share of `test_fraction`")
     validation_patients: list[str] | None = parameter(None, help="names; without it, a share of `validation_fraction`")
     class_names: list[str] | None = parameter(None, help="from the background on; by default those of SegTHOR")
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read every volume."""
         if self.root is None or not self.root.expanduser().is_dir():
             raise UserError(
@@ -128,11 +128,11 @@ def _volume(file: Path) -> NDArray[Any]:
         raise UserError(f"{file}: missing, damaged or not a NIfTI volume ({reason}); replace it") from None
 
 
-def _joined(slices: dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]], held_out: list[bool] | None) -> Examples:
+def _joined(slices: dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]], held_out: list[bool] | None) -> RawSplit:
     """All patients' slices one after the other; each has its patient's name and its number."""
     images, masks = (np.concatenate(each) for each in zip(*slices.values(), strict=True))
     names = tuple(f"{patient}_{row:04}" for patient, (_, own) in slices.items() for row in range(len(own)))
     marks = None
     if held_out is not None:
         marks = np.repeat(held_out, [len(own) for _, own in slices.values()])
-    return Examples(images, masks, held_out=marks, names=names)
+    return RawSplit(images, masks, held_out=marks, names=names)

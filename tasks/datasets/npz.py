@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.images import to_channels_first
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
@@ -32,7 +32,7 @@ class Npz(DatasetSource):
 
     path: Path | None = parameter(None, help="the file")
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read the arrays; pickled objects are refused."""
         if self.path is None:
             raise UserError("dataset.path: give the .npz file, e.g. dataset.path=images.npz")
@@ -44,7 +44,7 @@ class Npz(DatasetSource):
                 f"dataset.path: {path} must hold {' or '.join('/'.join(n[:2]) for n in NAMES)}; it has {', '.join(arrays)}"
             )
         splits = [
-            Examples(_images(arrays[image], f"{path}: {image}"), arrays[label].reshape(-1).astype(np.int64))
+            RawSplit(_images(arrays[image], f"{path}: {image}"), arrays[label].reshape(-1).astype(np.int64))
             for image, label in zip(names[::2], names[1::2], strict=True)
             if image in arrays and label in arrays
         ]

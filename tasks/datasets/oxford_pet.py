@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._masks import MaskSource, read_stems
@@ -26,9 +26,11 @@ class OxfordPet(MaskSource):
 
     root: Path = parameter("data", help="folder that holds oxford-iiit-pet")
     download: bool = parameter(True, help="fetch the files where they are missing")
-    size: int | None = parameter(128, ge=8, help="resize and crop at the centre to size x size pixels", shown=True)
+    size: int | None = parameter(
+        128, ge=8, help="resize and crop at the centre to size x size pixels", always_in_label=True
+    )
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Decode all pairs once; later runs map the decoded ones."""
         folder = self.root.expanduser() / "oxford-iiit-pet"
         if not (folder / "annotations" / "trainval.txt").is_file():

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.images import read_parquet
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
@@ -29,7 +29,7 @@ class Parquet(DatasetSource):
     class_names: list[str] | None = parameter(None, help="names of the classes in the order of their numbers")
     size: int | None = parameter(None, ge=4, help="resize and crop at the centre to size x size pixels")
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Decode every image once; later runs map the decoded ones."""
         if self.train is None:
             raise UserError(
@@ -40,13 +40,13 @@ class Parquet(DatasetSource):
         names = self.class_names or stated or [str(number) for number in range(int(train.targets.max()) + 1)]
         return train, test, tuple(names)
 
-    def _split(self, path: Path, place: str) -> tuple[Examples, list[str] | None]:
+    def _split(self, path: Path, place: str) -> tuple[RawSplit, list[str] | None]:
         decoded, table = read_parquet(path, place, self.size, self.label)
         try:
             targets = table[self.label].to_numpy().astype(np.int64)
         except (ValueError, TypeError):
             raise UserError(f"{place}: the column `{self.label}` of {path} must hold whole numbers") from None
-        return Examples(decoded.images, targets), _class_names(table.schema.metadata, self.label)
+        return RawSplit(decoded.images, targets), _class_names(table.schema.metadata, self.label)
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
@@ -33,14 +33,14 @@ class Scenes(DatasetSource):
 
     tasks = ("segmentation",)
 
-    size: int = parameter(32, ge=16, le=512, help="side of the images in pixels", shown=True)
+    size: int = parameter(32, ge=16, le=512, help="side of the images in pixels", always_in_label=True)
     train_images: int = parameter(100, ge=1, help="number of training images")
     validation_images: int = parameter(20, ge=0, help="number of further images for validation")
     test_images: int = parameter(100, ge=1, help="number of test images")
     scene_seed: int = parameter(0, ge=0, help="of the scenes; not changed by the run's seed")
     class_weights: list[float] | None = parameter(None, help="of disc, square, ring and ellipse; by default alike")
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Draw all scenes."""
         weights = self.class_weights or [1.0] * len(COLOURS)
         if len(weights) != len(COLOURS) or min(weights) < 0 or sum(each > 0 for each in weights) < 2:
@@ -55,7 +55,7 @@ class Scenes(DatasetSource):
         (images, masks), (test_images, test_masks) = (
             [np.stack(each) for each in zip(*scenes, strict=True)] for scenes in (train, test)
         )
-        return Examples(images, masks, held_out=held_out, names=names), Examples(test_images, test_masks), NAMES
+        return RawSplit(images, masks, held_out=held_out, names=names), RawSplit(test_images, test_masks), NAMES
 
     def _scene(self, part: str, number: int, weights: list[float]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """(3, H, W) image and (H, W) mask."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.tasks.datasets._torchvision import TorchvisionSource
 from noisybench.utils.seeds import Stream
 
@@ -17,7 +17,7 @@ class Svhn(TorchvisionSource):
 
     files = ("train_32x32.mat", "test_32x32.mat")
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Both splits, from torchvision's layout."""
         from torchvision.datasets import SVHN
 
@@ -29,7 +29,7 @@ class Svhn(TorchvisionSource):
 
         constructor = SVHN if self.verify else Unverified
         train, test = (self.open(constructor, split=part) for part in ("train", "test"))
-        splits = [Examples(np.ascontiguousarray(each.data), each.labels.astype(np.int64)) for each in (train, test)]
+        splits = [RawSplit(np.ascontiguousarray(each.data), each.labels.astype(np.int64)) for each in (train, test)]
         return splits[0], splits[1], tuple("0123456789")
 
     @classmethod

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
 from noisybench.data.traces.formats import CHARACTERS, ProgramTraces, TraceFormat
 from noisybench.data.traces.gsm8k_calculations import Calculations
@@ -37,7 +37,7 @@ class TraceFile(DatasetSource):
         None, help="whose traces these are: a name, or file.py:Class; none for annotated text"
     )
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read all lines, and execute each response again.
 
         Raises:
@@ -67,14 +67,14 @@ class TraceFile(DatasetSource):
 
     def _examples(
         self, path: Path, parts: dict[str | None, list[tuple[str, str, str | None]]]
-    ) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    ) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         rows = [row for part in parts.values() for row in part]
         self._form = self._format_of(rows)
         end = self._form.end
         texts = [text + end for _, *both in rows for text in both if text is not None]
         columns = longest([prompt for prompt, _, _ in rows]), int(SPARE * longest(texts)) + 1
 
-        def examples(*names: str | None) -> Examples:
+        def examples(*names: str | None) -> RawSplit:
             chosen = [row for name in names for row in parts.get(name, ())]
             if not chosen:
                 raise UserError(f"{path}: there is no line of the split {names[0]}")
@@ -93,7 +93,7 @@ class TraceFile(DatasetSource):
         if None in parts:
             return examples(None), None, names
         test = examples("test")
-        return examples("train", "validation"), Examples(test.inputs, test.targets), names
+        return examples("train", "validation"), RawSplit(test.inputs, test.targets), names
 
     def _format_of(self, rows: list[tuple[str, str, str | None]]) -> TraceFormat:
         if self.program is None:
@@ -138,7 +138,7 @@ def _checked(form: ProgramTraces, rows: list[tuple[str, str, str | None]], path:
             raise UserError(
                 f"{path}: trace {number}: the prompt {prompt!r} is none of the program's, which looks like {_example(form)!r}"
             )
-        judged = form.judge(prompt, response + form.end)
+        judged = form.evaluator(prompt, response + form.end)
         if not judged.replays:
             raise UserError(
                 f"{path}: trace {number}: step {judged.first_wrong} of {response!r} does not follow; the program writes "

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
 from noisybench.data.traces.formats import ProgramTraces, TraceFormat
 from noisybench.data.traces.machine import Machine, Unending
@@ -34,8 +34,8 @@ class TracedIntegers(DatasetSource):
 
     tasks = ("chain_of_thought",)
 
-    program: str = parameter("add", help="what is computed", shown=True)
-    width: int = parameter(2, ge=1, le=12, help="digits of each number", shown=True)
+    program: str = parameter("add", help="what is computed", always_in_label=True)
+    width: int = parameter(2, ge=1, le=12, help="digits of each number", always_in_label=True)
     count: int = parameter(6, ge=2, le=40, help="numbers of a list")
     longer: list[int] | None = parameter(None, help="widths of further test sets, for generalisation to other lengths")
     train_problems: int = parameter(3000, ge=1, help="number of training problems")
@@ -43,7 +43,7 @@ class TracedIntegers(DatasetSource):
     test_problems: int = parameter(300, ge=1, help="number of test problems, of each width")
     problem_seed: int = parameter(0, ge=0, help="of the problems; not changed by the run's seed")
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Draw the problems and run the program on each.
 
         Raises:
@@ -74,7 +74,7 @@ class TracedIntegers(DatasetSource):
             tuple(self._form.vocabulary),
         )
 
-    def read_shifted(self) -> dict[str, Examples]:
+    def read_shifted(self) -> dict[str, RawSplit]:
         """Test problems of other widths."""
         return self._others
 

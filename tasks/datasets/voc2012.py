@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._masks import MaskSource, read_stems
 from noisybench.utils.seeds import Stream
@@ -29,10 +29,14 @@ class VOC2012(MaskSource):
 
     root: Path = parameter("data", help="folder that holds VOCdevkit")
     download: bool = parameter(True, help="fetch the official part where it is missing")
-    masks: Literal["auto", "official", "augmented"] = parameter("auto", help="whose training masks", shown=True)
-    size: int | None = parameter(256, ge=8, help="resize and crop at the centre to size x size pixels", shown=True)
+    masks: Literal["auto", "official", "augmented"] = parameter(
+        "auto", help="whose training masks", always_in_label=True
+    )
+    size: int | None = parameter(
+        256, ge=8, help="resize and crop at the centre to size x size pixels", always_in_label=True
+    )
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Decode all pairs once; later runs map the decoded ones."""
         folder = self.root.expanduser() / "VOCdevkit" / "VOC2012"
         lists = folder / "ImageSets" / "Segmentation"

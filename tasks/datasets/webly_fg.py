@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Examples
+from noisybench.data.dataset import RawSplit
 from noisybench.data.images import image_files
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import WebImages, read_list, write_images, write_list
@@ -22,7 +22,7 @@ class WeblyFG(WebImages):
 
     size: int = parameter(448, ge=4, help="resize and crop at the centre to size x size pixels")
 
-    def read(self) -> tuple[Examples, Examples | None, tuple[str, ...]]:
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read lists or folders and decode every image once."""
         names = sorted(each.name for each in (self.folder / "train").glob("*") if each.is_dir())
         train, test = (self._split(part, names) for part in ("train", "val"))

@@ -222,7 +222,7 @@ def test_similar_cells_are_those_of_a_similar_rate() -> None:
     assert distance(cell, 0.39, 90, 10) == pytest.approx(0)
     assert distance(cell, 0.2, 90, 10) > distance(cell, 0.35, 900, 10)
     (_, lines), *_ = helped(
-        [*board(), *(record("told", seed, 0.95, knowledge=["noise_rate"]) for seed in range(3))], 0.4, 90, 10
+        [*board(), *(record("told", seed, 0.95, privileged=["noise_rate"]) for seed in range(3))], 0.4, 90, 10
     )
     assert not any("told" in line for line in lines), "nobody who audits labels knows their rate"
     elsewhere = [record(stack, seed, 0.95, task="transfer") for stack in ("nmtune", "lora") for seed in range(2)]

@@ -16,10 +16,10 @@ import pytest
 from noisybench.cli.app import main
 from noisybench.config.resolve import read_recipe
 from noisybench.records.schema import RunRecord
-from noisybench.runs.preparation import prepare
+from noisybench.runs.preparation import prepare_run
 from noisybench.tracking.store import Store
 from tests.conftest import copy_database
-from tests.helpers import facts, train_toy
+from tests.helpers import comparable_rows, train_toy
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 TINY = """
@@ -163,8 +163,8 @@ def test_killed_and_interrupted_runs_come_to_the_same_bits(folder: Path, noisybe
     (resumed,) = records(folder)
 
     (spec,) = read_recipe(LONG_RUN[1], LONG_RUN[2:])
-    whole = train_toy(prepare(spec), folder / "uninterrupted").record({})
-    assert facts(resumed.rows) == facts(whole.rows)
+    whole = train_toy(prepare_run(spec), folder / "uninterrupted").record({})
+    assert comparable_rows(resumed.rows) == comparable_rows(whole.rows)
     assert resumed.weights_sha256 == whole.weights_sha256
     assert not list(folder.glob(".noisybench/runs/*"))
 

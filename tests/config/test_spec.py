@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noisybench.config.overrides import expand, parse_overrides, stack_members
-from noisybench.config.registry import KINDS, entries
+from noisybench.config.overrides import expand, parse_overrides, parse_stack
+from noisybench.config.registry import KINDS, list_entries
 from noisybench.config.resolve import read_recipe, resolve
 from noisybench.config.suite import read_suite
-from noisybench.config.yaml_files import shipped
+from noisybench.config.yaml_files import builtin_configs
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream, stable_hash
 
@@ -137,15 +137,15 @@ def test_an_override_of_an_absent_member_names_the_stack() -> None:
 
 @given(st.lists(st.sampled_from(["elr", "gce", "mixup"]), min_size=1, max_size=3, unique=True))
 def test_a_stack_may_be_written_in_three_ways(names: list[str]) -> None:
-    assert stack_members("+".join(names)) == stack_members(names) == stack_members([names]) == names
+    assert parse_stack("+".join(names)) == parse_stack(names) == parse_stack([names]) == names
 
 
-@pytest.mark.parametrize("name", shipped("recipes"))
+@pytest.mark.parametrize("name", builtin_configs("recipes"))
 def test_every_shipped_recipe_is_valid(name: str) -> None:
     assert len(read_recipe(name)) == 1
 
 
-@pytest.mark.parametrize("name", shipped("suites"))
+@pytest.mark.parametrize("name", builtin_configs("suites"))
 def test_every_shipped_suite_is_valid(name: str) -> None:
     specs = read_suite(name)
     assert len({spec.identity for spec in specs}) == len(specs) > 1
@@ -217,8 +217,8 @@ def test_bad_suites(text: str, message: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_entry_has_a_summary(kind: str) -> None:
-    assert entries(kind)
-    for entry in entries(kind).values():
+    assert list_entries(kind)
+    for entry in list_entries(kind).values():
         assert entry.summary.rstrip().endswith((".", ")", ":")), entry.name
 
 

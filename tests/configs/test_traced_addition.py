@@ -12,7 +12,7 @@ import pytest
 
 from noisybench.config.resolve import read_recipe
 from noisybench.records.schema import RunRecord
-from noisybench.runs.preparation import prepare
+from noisybench.runs.preparation import prepare_run
 from tests.helpers import train_toy
 
 SEEDS = (0, 1, 2)
@@ -21,7 +21,7 @@ slow = pytest.mark.skipif(not os.environ.get("NOISYBENCH_SLOW"), reason="NOISYBE
 
 def trained(folder: Path, *overrides: str) -> RunRecord:
     (spec,) = read_recipe("traced_addition", ["execution.system_metrics=false", "execution.device=cpu", *overrides])
-    return train_toy(prepare(spec), folder).record({})
+    return train_toy(prepare_run(spec), folder).record({})
 
 
 class Arms:
@@ -47,7 +47,7 @@ def greedy(runs: list[RunRecord]) -> float:
 
 
 def sampled(runs: list[RunRecord]) -> float:
-    return float(np.mean([run.rows[-1].facts["exact_match_sampled"] for run in runs]))
+    return float(np.mean([run.rows[-1].diagnostics["exact_match_sampled"] for run in runs]))
 
 
 def noise(kind: str, contamination: float = 1.0, intensity: float = 0.3) -> tuple[str, ...]:

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 from noisybench.config.spec import Budget
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_set import LabelSet
-from noisybench.evaluation.metrics import detection_auroc
+from noisybench.evaluation.metrics import noise_auroc
 from noisybench.mitigations._post_hoc import features, predicted
 from noisybench.mitigations._pruning import chosen
 from noisybench.mitigations._scores import EarlyScores, Watched
 from noisybench.mitigations.grand import input_norms, rank_correlation
 from noisybench.nn.spectrum import Spectrum, effective_rank, spectrum_of
-from noisybench.runs.preparation import prepare
+from noisybench.runs.preparation import prepare_run
 from noisybench.runs.runner import train
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
@@ -33,9 +33,9 @@ RATE = 0.4
 
 @functools.cache
 def digits(rate: float, seed: int) -> tuple[Dataset, LabelSet]:
-    dataset = find("datasets", "digits").load()(validation_fraction=0.186).load()
-    noise = find("noise_models", "symmetric_exclusive").load()(rate=rate, seed=seed)
-    return dataset, noise.corrupt(dataset)
+    dataset = get_entry("datasets", "digits").load()(validation_fraction=0.186).load()
+    noise = get_entry("noise_models", "symmetric_exclusive").load()(rate=rate, seed=seed)
+    return dataset, noise.apply(dataset)
 
 
 def task_on_digits(network: str, rate: float = RATE, seed: int = 0, epochs: int = 60) -> Task:
@@ -44,7 +44,7 @@ def task_on_digits(network: str, rate: float = RATE, seed: int = 0, epochs: int 
     budget = Budget(
         network=network, epochs=epochs, batch_size=64, learning_rate=0.05, schedule="constant", weight_decay=0.0
     )
-    task: Task = find("tasks", "classification").load()(budget, seed, data, Stack([]))
+    task: Task = get_entry("tasks", "classification").load()(budget, seed, data, Stack([]))
     return task
 
 
@@ -71,7 +71,7 @@ def scored(run: Any) -> dict[str, torch.Tensor]:
 
 def auroc(score: torch.Tensor, rate: float = RATE, seed: int = 0) -> float:
     dataset, labels = digits(rate, seed)
-    found = detection_auroc(-score.numpy(), labels.train != dataset.train.targets)
+    found = noise_auroc(-score.numpy(), labels.train != dataset.train.targets)
     assert found is not None
     return found
 
@@ -156,7 +156,7 @@ def on_test(points: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor) -> 
     return float((predicted(points, weights, bias).numpy() == digits(RATE, 0)[0].test.targets).mean())
 
 
-def memorised(task: Task, weights: torch.Tensor, bias: torch.Tensor) -> float:
+def memorized_fraction(task: Task, weights: torch.Tensor, bias: torch.Tensor) -> float:
     dataset, labels = digits(RATE, 0)
     seen = predicted(features(task, task.networks[0], task.training_set.inputs), weights, bias).numpy()
     return float((seen == labels.train)[labels.train != dataset.train.targets].mean())
@@ -179,8 +179,8 @@ def test_truncation_recovers_part_of_what_convergence_lost(
     assert by_squares[15] >= max(0.8, by_squares[512] + 0.08)
     for found in (by_head, by_squares):
         assert found[15] > max(found[5], found[512])
-    assert memorised(task, *spectrum.least_squares(15)) <= 0.35
-    assert memorised(task, *spectrum.least_squares(512)) >= 0.95
+    assert memorized_fraction(task, *spectrum.least_squares(15)) <= 0.35
+    assert memorized_fraction(task, *spectrum.least_squares(512)) >= 0.95
 
 
 def test_clean_labels_lose_nothing_and_noise_spreads_the_spectrum(
@@ -234,7 +234,7 @@ def tuned(stack: Any, rate: float, seed: int, folder: Path) -> Any:
     )  # fmt: skip
     place = folder / f"{spec.identity}"
     place.mkdir()
-    recorder = train(prepare(spec), place, lambda rows: None, lambda *_: None, lambda: False, folder / "auxiliary")
+    recorder = train(prepare_run(spec), place, lambda rows: None, lambda *_: None, lambda: False, folder / "auxiliary")
     return recorder.rows[-1]
 
 
@@ -244,7 +244,7 @@ def test_noise_in_pretraining_flattens_features_and_nmtune_sharpens_them(tmp_pat
 
     def mean(name: str, stack: Any, rate: float) -> float:
         rows = [rows_of(json_key(stack), rate, seed) for seed in seeds]
-        return float(np.mean([row.test_score if name == "test_accuracy" else row.facts[name] for row in rows]))
+        return float(np.mean([row.test_score if name == "test_accuracy" else row.diagnostics[name] for row in rows]))
 
     def json_key(stack: Any) -> Any:
         return stack if isinstance(stack, str) else tuple(sorted(stack.items()))

@@ -19,9 +19,9 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from noisybench.config.registry import find
-from noisybench.config.yaml_files import read_yaml
-from noisybench.data.targets import NONE
+from noisybench.config.registry import get_entry
+from noisybench.config.yaml_files import load_config
+from noisybench.data.targets import OOD_TARGET
 from noisybench.mitigations._detection import linear_separation
 from noisybench.records.schema import EpochRow, RunRecord
 from noisybench.tracking.store import Store
@@ -39,7 +39,7 @@ def records(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> list[RunRe
     """Runs of the suite: the alternating stack on outsiders alone, or all stacks, those with the truth in one cell."""
     folder = tmp_path_factory.mktemp("web_digits")
     environment = {**os.environ, "NOISYBENCH_CACHE": str(cache)}
-    stacks = read_yaml("suites", "web-digits")["stacks"]
+    stacks = load_config("suites", "web-digits")["stacks"]
     parts: list[tuple[list[Any], list[Any], list[int]]] = [([{"noise": FORTY}, {"noise": SIXTY}], stacks[3:4], [0, 1])]
     if SLOW:
         parts = [
@@ -133,13 +133,15 @@ def test_without_noise_little_is_lost(records: list[RunRecord]) -> None:
 def test_the_hyperplane_stands_a_fifth_of_wrong_support(held_out: list[int] | None, wanted: float) -> None:
     # The features of an untrained network are enough.
     source = "held_out_classes" if held_out else "shuffled"
-    digits = find("datasets", "digits").load()(test_fraction=0.3, validation_fraction=0, held_out_classes=held_out)
+    digits = get_entry("datasets", "digits").load()(test_fraction=0.3, validation_fraction=0, held_out_classes=held_out)
     dataset = digits.load()
-    made = find("noise_models", "web").load()(source=source, out_of_distribution=0.4).corrupt(dataset)
+    made = get_entry("noise_models", "web").load()(source=source, out_of_distribution=0.4).apply(dataset)
     run = prepared_toy({"name": "lsa"}, dataset, made, budget={"network": "three_block_cnn", "epochs": 60})
     data = TrainingSet(torch.from_numpy(run.dataset.train.inputs[:]), torch.from_numpy(made.train), dataset.num_classes)
-    features = find("tasks", "classification").load()(run.spec.budget, 0, data, run.stack).training_outputs(0).features
-    outside = torch.from_numpy(run.dataset.train.targets == NONE)
+    features = (
+        get_entry("tasks", "classification").load()(run.spec.budget, 0, data, run.stack).training_outputs(0).features
+    )
+    outside = torch.from_numpy(run.dataset.train.targets == OOD_TARGET)
     for seed in range(2):
         wrong = torch.rand(len(outside), generator=torch.Generator().manual_seed(seed)) < 0.2
         assert roc_auc_score(outside, linear_separation(features, outside ^ wrong)) >= wanted

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 from noisybench.data.dataset import Dataset
 from noisybench.errors import UserError
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def cifar10() -> Dataset:
-    source = find("datasets", "parquet").load()(
+    source = get_entry("datasets", "parquet").load()(
         train=str(FOLDER / "train.parquet"),
         test=str(FOLDER / "test.parquet"),
         class_names=CLASSES,
@@ -53,24 +53,28 @@ def test_the_whole_set_is_read(cifar10: Dataset) -> None:
     ],
 )
 def test_human_labels_have_their_published_rates(cifar10: Dataset, labels: str, rate: float) -> None:
-    made = find("noise_models", "human").load()(labels=labels, path=str(FOLDER / "CIFAR-10_human.pt")).corrupt(cifar10)
-    assert made.manifest["realised_rate"] == pytest.approx(rate, abs=6e-5)
+    made = (
+        get_entry("noise_models", "human").load()(labels=labels, path=str(FOLDER / "CIFAR-10_human.pt")).apply(cifar10)
+    )
+    assert made.manifest["actual_noise_rate"] == pytest.approx(rate, abs=6e-5)
 
 
 def test_the_five_class_map_corrupts_a_fifth(cifar10: Dataset) -> None:
-    made = find("noise_models", "asymmetric").load()(rate=0.4).corrupt(cifar10)
-    assert made.manifest["realised_rate"] == pytest.approx(0.2, abs=0.005)
+    made = get_entry("noise_models", "asymmetric").load()(rate=0.4).apply(cifar10)
+    assert made.manifest["actual_noise_rate"] == pytest.approx(0.2, abs=0.005)
 
 
 @pytest.mark.skipif(not (FOLDER.parent / "ood32" / "train.parquet").is_file(), reason="ood32/train.parquet is not here")
 def test_photographs_of_other_things_under_cifar10s_labels(cifar10: Dataset) -> None:
     source = {"source": "parquet", "path": str(FOLDER.parent / "ood32" / "train.parquet")}
-    made = find("noise_models", "web").load()(**source, out_of_distribution=0.3, in_distribution=0.2).corrupt(cifar10)
-    states = made.manifest["states"]
+    made = (
+        get_entry("noise_models", "web").load()(**source, out_of_distribution=0.3, in_distribution=0.2).apply(cifar10)
+    )
+    states = made.manifest["label_status"]
     assert states["out_of_distribution"] / 50_000 == pytest.approx(0.3, abs=0.01)
     assert states["in_distribution"] / 50_000 == pytest.approx(0.18, abs=0.01)
     assert made.manifest["noise"]["source"]["size"] == 17_028
     drawn = made.replaced["train"].images
     assert len({each.tobytes() for each in drawn}) > 0.99 * len(drawn), "no crop is drawn twice; few look alike"
     with pytest.raises(UserError, match="but the source `parquet` has 17028"):
-        find("noise_models", "web").load()(**source, out_of_distribution=0.5).corrupt(cifar10)
+        get_entry("noise_models", "web").load()(**source, out_of_distribution=0.5).apply(cifar10)

@@ -8,32 +8,36 @@ from typing import Any
 import numpy as np
 import pytest
 
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 from noisybench.data.shifts import shift
 from noisybench.errors import UserError
-from noisybench.runs.preparation import prepare
+from noisybench.runs.preparation import prepare_run
 from tests.helpers import toy_spec, train_toy
 
 
 def test_shifted_copies_have_the_labels_and_order_of_the_test_split(tmp_path: Path) -> None:
-    dataset = find("datasets", "digits").load()(shifts=["rotation:15", "noise:0.2", "inversion"], test_size=100).load()
+    dataset = (
+        get_entry("datasets", "digits").load()(shifts=["rotation:15", "noise:0.2", "inversion"], test_size=100).load()
+    )
     assert list(dataset.shifted) == ["rotation:15", "noise:0.2", "inversion"]
     for each in dataset.shifted.values():
         np.testing.assert_array_equal(each.targets, dataset.test.targets)
         np.testing.assert_array_equal(each.index, dataset.test.index)
         assert each.inputs.dtype == np.uint8
     np.testing.assert_array_equal(dataset.shifted["inversion"].inputs, 255 - dataset.test.inputs)
-    plain = find("datasets", "digits").load()(test_size=100).load()
+    plain = get_entry("datasets", "digits").load()(test_size=100).load()
     assert plain.hash != dataset.hash
     spec = toy_spec(dataset={"name": "digits", "shifts": ["inversion", "noise:0.2"]}, budget={"epochs": 1})
-    row = train_toy(prepare(spec), tmp_path).rows[-1]
-    assert row.facts["shifted"] == pytest.approx((row.facts["shifted.inversion"] + row.facts["shifted.noise:0.2"]) / 2)
+    row = train_toy(prepare_run(spec), tmp_path).rows[-1]
+    assert row.diagnostics["shifted"] == pytest.approx(
+        (row.diagnostics["shifted.inversion"] + row.diagnostics["shifted.noise:0.2"]) / 2
+    )
 
 
 def test_shifted_tests_change_nothing_in_training(tmp_path: Path) -> None:
     runs = [
         train_toy(
-            prepare(toy_spec(dataset={"name": "digits", "train_size": 100, **more}, budget={"epochs": 1})),
+            prepare_run(toy_spec(dataset={"name": "digits", "train_size": 100, **more}, budget={"epochs": 1})),
             tmp_path / name,
         )
         for name, more in (("plain", {}), ("shifted", {"shifts": ["inversion"]}))
@@ -76,7 +80,7 @@ def test_shifts_that_are_none_are_refused(name: str, message: str) -> None:
 
 def test_parts_have_nothing_in_common() -> None:
     def load(part: list[float]) -> Any:
-        return find("datasets", "digits").load()(part=part, test_fraction=0.1).load()
+        return get_entry("datasets", "digits").load()(part=part, test_fraction=0.1).load()
 
     first, second = load([0, 0.6]), load([0.6, 1])
     rows = [set(split.index) for each in (first, second) for split in (each.train, each.validation, each.test)]

@@ -39,7 +39,7 @@ def test_rules_without_enough_rows_give_nothing() -> None:
 def test_auroc_counts_ordered_pairs(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     belief, wrong = rng.integers(0, 8, count) / 8, rng.random(count) < 0.4
-    found = metrics.detection_auroc(belief, wrong)
+    found = metrics.noise_auroc(belief, wrong)
     pairs = [(a < b) + 0.5 * (a == b) for a in belief[wrong] for b in belief[~wrong]]
     assert found == (pytest.approx(np.mean(pairs)) if pairs else None)
 

@@ -17,7 +17,7 @@ from noisybench.config.resolve import resolve
 from noisybench.config.suite import read_suite
 from noisybench.errors import UserError
 from noisybench.execution.ray import Ray
-from noisybench.runs.preparation import prepare
+from noisybench.runs.preparation import prepare_run
 from noisybench.tracking.store import Store
 from tests.conftest import copy_database
 from tests.helpers import train_toy
@@ -69,7 +69,7 @@ def check_weights(folder: Path) -> None:
     specs = read_suite(str(folder / "suite.yaml"))
     assert set(found) == {each.identity for each in specs}
     for spec in specs:
-        recorder = train_toy(prepare(spec), folder / "here" / spec.identity)
+        recorder = train_toy(prepare_run(spec), folder / "here" / spec.identity)
         assert recorder.record({}).weights_sha256 == found[spec.identity]
 
 

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from noisybench.config.suite import read_suite
-from noisybench.runs.preparation import prepare
+from noisybench.runs.preparation import prepare_run
 from noisybench.tracking.store import Store
 from tests import postgres
 from tests.helpers import train_toy
@@ -109,7 +109,7 @@ def test_several_writers_lose_and_double_nothing_while_everything_is_killed_once
     assert all(len(each.rows) == 2 for each in records)
     found = {each.identity: each.weights_sha256 for each in records}
     for spec in specs[:: RUNS // 6]:
-        undisturbed = train_toy(prepare(spec), tmp_path / "undisturbed" / spec.identity)
+        undisturbed = train_toy(prepare_run(spec), tmp_path / "undisturbed" / spec.identity)
         assert undisturbed.record({}).weights_sha256 == found[spec.identity]
 
 

@@ -49,8 +49,8 @@ def runs() -> list[RunRecord]:
                     dataclasses.replace(
                         made,
                         noise=f"pair_flip(rate={rate})",
-                        manifest={**made.manifest, "realised_rate": rate},
-                        knowledge=["noise_rate"] if stack == "co_teaching" else [],
+                        manifest={**made.manifest, "actual_noise_rate": rate},
+                        privileged=["noise_rate"] if stack == "co_teaching" else [],
                         cost=dataclasses.replace(made.cost, wall_seconds=9.0 if stack == "elr" else 3.0),
                         detection=detection,
                     )
@@ -114,7 +114,7 @@ def test_everything_is_drawn(browser: Browser, site: str) -> None:
         page.goto(site)
         titles = page.locator("#plots figcaption").all_inner_texts()
         for wanted in (
-            "95 % intervals", "test accuracy", "memorised", "against noise rate", "against cost", "AUROC", "(ROC)",
+            "95 % intervals", "test accuracy", "memorized_fraction", "against noise rate", "against cost", "AUROC", "(ROC)",
         ):  # fmt: skip
             assert any(wanted in each for each in titles), wanted
         assert "minus elr" in page.locator("#pair").inner_text()

@@ -13,7 +13,7 @@ from scipy import stats
 from noisybench.config.suite import read_figures
 from noisybench.errors import UserError
 from noisybench.leaderboard.figures import _along_field, _along_probes, _half_interval, draw, field, file_name, measured
-from noisybench.records.schema import Judged, ProbeRow, RunRecord
+from noisybench.records.schema import ProbeMetrics, ProbeRow, RunRecord
 from tests.leaderboard.test_leaderboard import record
 
 X = "mitigations.el2n.offset"
@@ -23,7 +23,7 @@ def window(offset: float, seed: int = 0) -> RunRecord:
     """A run with a window, whose test accuracy is one minus the offset."""
     stack = f"el2n(rule=window, keep=0.4{f', offset={offset:g}' if offset else ''}, epochs=4)"
     made = record(stack, seed)
-    last = dataclasses.replace(made.rows[-1], test_score=1 - offset, facts={"wrong_among_kept": offset})
+    last = dataclasses.replace(made.rows[-1], test_score=1 - offset, diagnostics={"wrong_among_kept": offset})
     spec = {"mitigations": [{"name": "el2n", "offset": offset}], "task": {"name": "classification"}}
     return dataclasses.replace(made, rows=[*made.rows[:-1], last], spec=spec)
 
@@ -33,7 +33,7 @@ def test_quantities_of_a_run() -> None:
     assert measured(run, "last") == 0.75
     assert measured(run, "train/last") == 0.75
     assert measured(run, "fact/wrong_among_kept") == 0.25
-    assert measured(run, "memorised") == run.rows[-1].memorised
+    assert measured(run, "memorized_fraction") == run.rows[-1].memorized_fraction
     assert measured(run, "detector/el2n/auroc_any") is None
     assert measured(run, "fact/absent") is None
     assert measured(run, "absent") is None
@@ -80,8 +80,8 @@ def test_bars_are_intervals_where_three_seeds_are_there() -> None:
 
 
 def test_probes_are_lines_and_controls_are_levels() -> None:
-    def judged(value: float) -> Judged:
-        return Judged(value, None, None, value, None, None)
+    def judged(value: float) -> ProbeMetrics:
+        return ProbeMetrics(value, None, None, value, None, None)
 
     run = record("spectral_truncation", 0)
     row = ProbeRow(
@@ -92,7 +92,7 @@ def test_probes_are_lines_and_controls_are_levels() -> None:
     assert lines == {"spectral_truncation": {5.0: [0.2], 10.0: [0.4]}}
     assert levels["nearest mean"] == [0.3]
     assert levels["trained classifier"] == [run.rows[-1].test_score]
-    assert _along_probes([run], "probe.rank", "memorised") == ({}, {})
+    assert _along_probes([run], "probe.rank", "memorized_fraction") == ({}, {})
     assert _along_probes([run], "probe.width", "test_accuracy") == ({}, {})
 
 
@@ -117,9 +117,9 @@ def test_figures_that_are_none_are_refused(figures: str, workspace: Path) -> Non
 
 def test_shipped_suites_draw_what_their_runs_have() -> None:
     from noisybench.config.suite import read_suite
-    from noisybench.config.yaml_files import shipped
+    from noisybench.config.yaml_files import builtin_configs
 
-    drawing = [name for name in shipped("suites") if read_figures(name)]
+    drawing = [name for name in builtin_configs("suites") if read_figures(name)]
     assert len(drawing) >= 4
     for name in drawing:
         specs: list[Any] = [spec.as_dict() for spec in read_suite(name)]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from noisybench.config.registry import entries
+from noisybench.config.registry import list_entries
 from noisybench.leaderboard.board import board_of
 from noisybench.leaderboard.page import to_html
 from noisybench.leaderboard.published import METHODS, _rows, published
@@ -37,7 +37,7 @@ def record(stack: str = "gce", seed: int = 0, level: float = 0.8, **fields: Any)
             "sizes": {"train": 90, "validation": 10, "test": 1000},
         },
         "noise": {"name": "pair_flip", "convention": "next class", "nominal_rate": 0.4},
-        "realised_rate": 0.39,
+        "actual_noise_rate": 0.39,
     }
     spec = {
         "mitigations": [{"name": stack}],
@@ -163,7 +163,7 @@ def test_published_values_stand_beside_the_same_cell_only() -> None:
 
 
 def test_published_names_exist_on_both_sides() -> None:
-    ours = set(entries("mitigations"))
+    ours = set(list_entries("mitigations"))
     theirs = {row["method"] for row in _rows()}
     assert len(_rows()) == 1125
     for stack, methods in METHODS.items():

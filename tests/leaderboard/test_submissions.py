@@ -72,11 +72,11 @@ def test_runs_are_trained_again_to_the_same_bits(entry: Path) -> None:
 
 
 @pytest.mark.parametrize("shipped", submission.shipped_entries(), ids=lambda each: each.folder.name)
-def test_what_comes_with_noisybench_still_follows_from_its_evidence(shipped: submission.Submission) -> None:
+def test_what_comes_with_noisybench_still_follows_from_its_evidence(builtin_configs: submission.Submission) -> None:
     """Also where datasets, noise models or statistics have changed since: label sets and numbers are those recorded."""
-    found = verdict(shipped.folder)
-    assert (found.runs, found.problems) == (len(shipped.index.runs), [])
-    assert shipped.status != "claimed", "whoever keeps the entries has stamped them"
+    found = verdict(builtin_configs.folder)
+    assert (found.runs, found.problems) == (len(builtin_configs.index.runs), [])
+    assert builtin_configs.status != "claimed", "whoever keeps the entries has stamped them"
 
 
 def sign(entry: Path) -> None:
@@ -128,14 +128,14 @@ LIES = {
     "a better validation": (changed_record(lambda r: r["rows"][0].update(noisy_val_score=0.9)), "noisy_val_score"),
     "better detection": (changed_record(lambda r: r["detection"].update(auroc=0.999)), "detection.auroc"),
     "a smaller error": (changed_record(lambda r: r.update(calibration_error=0.001)), "calibration_error"),
-    "less memorised": (changed_record(lambda r: r["rows"][-1].update(memorised=0.0)), "memorised"),
+    "less memorised": (changed_record(lambda r: r["rows"][-1].update(memorized_fraction=0.0)), "memorized_fraction"),
     "another label set": (changed_record(lambda r: r.update(label_set="0" * 64)), "a foreign label set"),
-    "another manifest": (changed_record(lambda r: r["manifest"].update(realised_rate=0.6)), "its manifest is not that"),
+    "another manifest": (changed_record(lambda r: r["manifest"].update(actual_noise_rate=0.6)), "its manifest is not that"),
     "another seed": (changed_record(lambda r: r["spec"].update(seed=7)), "identity is claimed to be|seed is claimed"),
     "another budget": (changed_record(lambda r: r["spec"]["budget"].update(epochs=2)), "identity|budget"),
     "another name": (changed_record(lambda r: r.update(stack="my_method")), "stack is claimed to be 'my_method'"),
     "undeclared knowledge": (
-        changed_record(lambda r: r.update(knowledge=[]), "co_teaching"), r"knowledge is claimed to be \[\], but"
+        changed_record(lambda r: r.update(privileged=[]), "co_teaching"), r"knowledge is claimed to be \[\], but"
     ),
     "other predictions": (changed_evidence(better_guesses), "row 1 .*test_score"),
     "other targets": (changed_evidence(lambda a: flip(a, "test_target")), "test_target is not that of the test split"),

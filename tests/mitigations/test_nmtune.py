@@ -103,5 +103,5 @@ def test_without_weights_nmtune_is_the_perceptron(tmp_path: Path) -> None:
     other = train_toy(prepared_toy("nmtune"), tmp_path / "other")
     assert probe.record({}).weights_sha256 == tuned.record({}).weights_sha256
     assert probe.record({}).weights_sha256 != other.record({}).weights_sha256
-    assert {"nmtune.consistency", "nmtune.covariance", "nmtune.dominance"} <= set(other.rows[-1].facts)
-    assert -1 <= other.rows[-1].facts["nmtune.dominance"] < 0
+    assert {"nmtune.consistency", "nmtune.covariance", "nmtune.dominance"} <= set(other.rows[-1].diagnostics)
+    assert -1 <= other.rows[-1].diagnostics["nmtune.dominance"] < 0

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from noisybench.errors import UserError
-from noisybench.evaluation.metrics import judge_classifier, label_directions
+from noisybench.evaluation.metrics import label_directions, score_classifier
 from noisybench.mitigations._post_hoc import gaussian_classifier, predicted, replace_classifier
 from noisybench.mitigations.mahalanobis import Mahalanobis, robust_moments
 from noisybench.nn.spectrum import spectrum_of
@@ -67,7 +67,7 @@ def test_too_few_examples_for_a_robust_covariance_are_named() -> None:
 def test_what_a_classifier_is_worth_by_hand() -> None:
     clean, observed = np.array([0, 0, 1, 1, -1]), np.array([0, 1, 1, 0, 0])
     states = np.array([0, 1, 0, 1, 2], dtype=np.int8)
-    found = judge_classifier(
+    found = score_classifier(
         np.array([0, 0, 1, 0, 0]),
         np.array([1, 1]),
         np.array([0, 1]),
@@ -81,8 +81,8 @@ def test_what_a_classifier_is_worth_by_hand() -> None:
     assert found.noisy_val_accuracy == 0.5
     assert found.clean_accuracy == 3 / 4
     assert found.noisy_accuracy == 4 / 5
-    assert found.memorised == 2 / 3
-    assert found.recovered == 1 / 2
+    assert found.memorized_fraction == 2 / 3
+    assert found.recovered_fraction == 1 / 2
 
 
 def test_signal_and_noise_of_labels_by_hand() -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.nn import functional
 
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 from noisybench.errors import UserError
 from noisybench.mitigations import _scores
 from noisybench.mitigations._pruning import chosen
@@ -46,7 +46,7 @@ def toy_task(seed: int = 0, network: str = "small_cnn", **budget: Any) -> Task:
     dataset = toy_dataset()
     data = TrainingSet(torch.from_numpy(dataset.train.inputs), torch.from_numpy(toy_labels(dataset).train), 10)
     chosen_budget = toy_spec(budget={"network": network, **budget}).budget
-    task: Task = find("tasks", "classification").load()(chosen_budget, seed, data, Stack([]))
+    task: Task = get_entry("tasks", "classification").load()(chosen_budget, seed, data, Stack([]))
     return task
 
 
@@ -262,7 +262,7 @@ def test_a_class_that_is_emptied_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"mitigations.el2n: no example of class 3 is left of 1; prune less"):
         train_toy(prepared_toy(stack, dataset, labels), tmp_path / "refused")
     allowed = train_toy(prepared_toy({**stack, "allow_empty_classes": True}, dataset, labels), tmp_path / "allowed")
-    assert allowed.rows[0].notes == ["el2n: no example of class 3 is left of 1"]
+    assert allowed.rows[0].warnings == ["el2n: no example of class 3 is left of 1"]
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,11 +273,11 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_left_is_recorded_against_the_truth(tmp_path: Path) -> None:
     recorder = train_toy(prepared_toy("oracle_selection"), tmp_path / "oracle")
-    assert recorder.rows[0].facts["kept"] == 0.75
-    assert recorder.rows[0].facts["wrong_among_kept"] == 0
+    assert recorder.rows[0].diagnostics["kept"] == 0.75
+    assert recorder.rows[0].diagnostics["wrong_among_kept"] == 0
     half = train_toy(prepared_toy({"name": "random", "keep": 0.5}), tmp_path / "random")
-    assert half.rows[-1].facts["kept"] == 0.5
-    assert 0.1 < half.rows[-1].facts["wrong_among_kept"] < 0.4
+    assert half.rows[-1].diagnostics["kept"] == 0.5
+    assert 0.1 < half.rows[-1].diagnostics["wrong_among_kept"] < 0.4
 
 
 def test_scores_are_an_artifact_of_a_tracked_run(store: Store) -> None:

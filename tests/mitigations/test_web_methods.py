@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 from noisybench.errors import UserError
 from noisybench.mitigations import _pseudo_loss as parts
 from noisybench.mitigations._detection import can_be_separated, linear_separation, two_components
@@ -283,9 +283,9 @@ def test_labels_survive_correction_to_the_bit(tmp_path: Path) -> None:
     made = toy_labels(dataset)
     before = made.train.copy()
     recorder = train_toy(prepared_toy({"name": "pls", **QUICK}, dataset, made, budget={"epochs": 4}), tmp_path)
-    assert (recorder.judge.samples().correction != before).any(), "something was corrected"
+    assert (recorder.evaluator.samples().correction != before).any(), "something was corrected"
     np.testing.assert_array_equal(made.train, before)
-    np.testing.assert_array_equal(recorder.judge.samples().observed, before)
+    np.testing.assert_array_equal(recorder.evaluator.samples().observed, before)
 
 
 def test_voting_flags_what_both_flag_and_shares_weights(tmp_path: Path) -> None:
@@ -296,12 +296,12 @@ def test_voting_flags_what_both_flag_and_shares_weights(tmp_path: Path) -> None:
     assert torch.equal(state["weights"][0], state["weights"][1])
     assert torch.equal(state["guesses"][0], state["guesses"][1])
     assert (state["weights"][0][~state["flags"][0]] == 1).all()
-    assert recorder.rows[-1].facts["lsa.flagged"] == pytest.approx(float(state["flags"][0].float().mean()))
+    assert recorder.rows[-1].diagnostics["lsa.flagged"] == pytest.approx(float(state["flags"][0].float().mean()))
 
 
 def test_two_equal_networks_vote_like_one(tmp_path: Path) -> None:
     class Twin(LSA):
-        def prepare(self, task: Any, training_set: Any) -> None:
+        def prepare_run(self, task: Any, training_set: Any) -> None:
             super().prepare(task, training_set)
             task.networks[1].load_state_dict(task.networks[0].state_dict())
             task.heads["projection_1"].load_state_dict(task.heads["projection_0"].state_dict())
@@ -328,8 +328,8 @@ def test_exchange_trains_on_the_other_networks_flags(tmp_path: Path) -> None:
 def test_a_support_without_two_sides_falls_back_and_says_so(tmp_path: Path) -> None:
     run = prepared_toy({"name": "lsa", "warmup_steps": 1, "threshold": 0.999999}, labels=toy_labels(toy_dataset(), 0))
     rows = train_toy(run, tmp_path).rows
-    assert rows[0].facts["lsa.fell_back"] == 1.0
-    assert any("small loss instead of linear separation" in note for note in rows[0].notes)
+    assert rows[0].diagnostics["lsa.fell_back"] == 1.0
+    assert any("small loss instead of linear separation" in note for note in rows[0].warnings)
 
 
 def test_a_class_that_vanishes_is_recorded(tmp_path: Path) -> None:
@@ -347,8 +347,8 @@ def test_a_class_that_vanishes_is_recorded(tmp_path: Path) -> None:
     run = prepared_toy({"name": "lsa", **QUICK}, dataset)
     run.stack.mitigations[0].__class__ = Eager
     row = train_toy(run, tmp_path).rows[-1]
-    assert row.facts["lsa.vanished_classes"] == 1.0
-    assert "lsa: no example is left with class 3 after correction" in row.notes
+    assert row.diagnostics["lsa.vanished_classes"] == 1.0
+    assert "lsa: no example is left with class 3 after correction" in row.warnings
 
 
 @pytest.mark.parametrize(
@@ -462,7 +462,7 @@ def test_dividemix_plans_half_labelled_and_half_unlabelled(tmp_path: Path) -> No
     fallback = remedy.plan(Planning())  # type: ignore[arg-type]
     assert fallback is not None
     assert sum(len(step.index) for step in fallback) == 2 * (120 // 16) * 16
-    assert any("no label is kept" in note for note in remedy.notes)
+    assert any("no label is kept" in note for note in remedy.warnings)
     assert recorder.complete
 
 
@@ -479,17 +479,17 @@ def test_dividemix_plans_half_labelled_and_half_unlabelled(tmp_path: Path) -> No
 def test_dividemix_takes_published_settings_by_declared_knowledge(
     rate: float, kind: str, classes: int, weight: float, threshold: float, penalty: bool
 ) -> None:
-    from noisybench.data.privileged import Knowledge
+    from noisybench.data.privileged import PrivilegedInfo
     from noisybench.training.training_set import TrainingSet
 
     remedy = DivideMix(settings="paper")
-    assert remedy.knowledge == ("noise_rate", "noise_type")
-    remedy.known = Knowledge({"noise_rate": rate, "noise_type": kind}, remedy.knowledge)
+    assert remedy.privileged == ("noise_rate", "noise_type")
+    remedy.known = PrivilegedInfo({"noise_rate": rate, "noise_type": kind}, remedy.privileged)
     data = TrainingSet(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4, dtype=torch.long), classes)
     remedy.prepare(None, data)  # type: ignore[arg-type]
     assert (remedy._weight, remedy._threshold, remedy._penalty) == (weight, threshold, penalty)
     assert remedy.state["history"].shape[1] == (5 if threshold > 0.5 else 1)
-    assert DivideMix().knowledge == ()
+    assert DivideMix().privileged == ()
 
 
 def test_entropy_by_hand() -> None:
@@ -515,7 +515,7 @@ def test_a_member_trains_as_it_would_alone(tmp_path: Path) -> None:
 def test_ensembles_deploy_the_mean_prediction(tmp_path: Path) -> None:
     run = prepared_toy(["ensemble", "mixup"])
     recorder = train_toy(run, tmp_path)
-    task_class = find("tasks", "classification").load()
+    task_class = get_entry("tasks", "classification").load()
     from noisybench.training.training_set import TrainingSet
 
     data = TrainingSet(torch.from_numpy(run.dataset.train.inputs[:]), torch.from_numpy(run.labels.train), 10)
@@ -523,4 +523,4 @@ def test_ensembles_deploy_the_mean_prediction(tmp_path: Path) -> None:
     task.networks.load_state_dict(recorder._final["weights"])
     test = torch.from_numpy(run.dataset.test.inputs[:])
     members = torch.stack([task.evaluate(test, number).probabilities for number in range(2)])
-    np.testing.assert_allclose(recorder.judge.predictions().probabilities, members.mean(0).numpy(), atol=1e-6)
+    np.testing.assert_allclose(recorder.evaluator.predictions().probabilities, members.mean(0).numpy(), atol=1e-6)

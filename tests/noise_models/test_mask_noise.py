@@ -12,21 +12,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from noisybench.config.registry import entries, find
+from noisybench.config.registry import get_entry, list_entries
 from noisybench.config.resolve import resolve
 from noisybench.data import label_files as labels
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_statistics import mask_measures, transition_counts
+from noisybench.data.label_statistics import mask_statistics, transition_counts
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.noise_models._masks import MaskNoise, objects
 from noisybench.noise_models.class_swap import ClassSwap
 from noisybench.noise_models.morph_scaled import MorphScaled
-from noisybench.runs.preparation import prepare
+from noisybench.runs.preparation import prepare_run
 from tests.helpers import toy_masks
 
 GENERATED = [
-    name for name, entry in entries("noise_models").items() if issubclass(entry.load(), MaskNoise)
+    name for name, entry in list_entries("noise_models").items() if issubclass(entry.load(), MaskNoise)
 ]  # a new one is tested by existing
 
 
@@ -37,13 +37,13 @@ KEEPS_CLASSES = (
 
 def scenes(count: int = 30, size: int = 48) -> Dataset:
     made: Dataset = (
-        find("datasets", "scenes").load()(size=size, train_images=count, validation_images=2, test_images=1).load()
+        get_entry("datasets", "scenes").load()(size=size, train_images=count, validation_images=2, test_images=1).load()
     )
     return made
 
 
 def model(name: str, **values: Any) -> MaskNoise:
-    made: MaskNoise = find("noise_models", name).load()(**{"image_fraction": 1.0, **values})
+    made: MaskNoise = get_entry("noise_models", name).load()(**{"image_fraction": 1.0, **values})
     return made
 
 
@@ -105,23 +105,23 @@ def test_more_severe_is_worse_and_a_level_can_be_asked_for(name: str) -> None:
     levels = [noise._measured(dataset, severity) for severity in (0.25, 1.0, 2.0)]
     assert levels[0] > levels[1] > levels[2]
     target = 0.7
-    made = model(name, target_miou=target).corrupt(dataset)
+    made = model(name, target_miou=target).apply(dataset)
     assert made.manifest["masks"]["miou"] == pytest.approx(target, abs=0.01)
     assert made.manifest["noise"]["severity"] > 0
 
 
 def test_a_level_that_cannot_be_reached_is_refused() -> None:
     with pytest.raises(UserError, match=r"no severity of annotators brings the masks to 0\.5.*Ask for another level"):
-        model("annotators", shares=[1.0, 0, 0, 0, 0], target_miou=0.5).corrupt(scenes(4))
+        model("annotators", shares=[1.0, 0, 0, 0, 0], target_miou=0.5).apply(scenes(4))
 
 
 def test_the_published_protocol_has_its_level_and_a_small_bias() -> None:
-    dataset: Dataset = find("datasets", "scenes").load()().load()
-    found = MorphScaled().corrupt(dataset).manifest["masks"]
+    dataset: Dataset = get_entry("datasets", "scenes").load()().load()
+    found = MorphScaled().apply(dataset).manifest["masks"]
     assert 0.55 <= found["miou"] <= 0.66
     assert abs(found["area_bias"]) < 0.2
     assert np.argmin(found["iou"][1:]) == 2, "rings suffer most"
-    eroded = MorphScaled(over=0.0).corrupt(dataset).manifest["masks"]
+    eroded = MorphScaled(over=0.0).apply(dataset).manifest["masks"]
     assert eroded["area_bias"] < -0.3
 
 
@@ -191,7 +191,7 @@ def test_objects_are_components_of_eight_neighbours() -> None:
 
 
 def test_pixels_flip_by_their_matrix() -> None:
-    noise = find("noise_models", "pixel_flip").load()
+    noise = get_entry("noise_models", "pixel_flip").load()
     mask = np.random.default_rng(0).integers(0, 4, (20, 100, 100)).astype(np.uint8)
     for kind in ("symmetric", "pair", "foreground"):
         made = noise(rate=0.3, kind=kind)
@@ -220,12 +220,12 @@ def test_faithful_annotators_change_nothing_and_blank_ones_leave_nothing() -> No
 )
 def test_settings_that_make_no_sense_are_refused(name: str, values: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        model(name, **values).corrupt(toy_masks())
+        model(name, **values).apply(toy_masks())
 
 
 def test_masks_of_a_label_set_are_kept_and_a_changed_pixel_is_found(tmp_path: Path) -> None:
     dataset = toy_masks()
-    made = MorphScaled().corrupt(dataset)
+    made = MorphScaled().apply(dataset)
     folder = labels.save(made, dataset, tmp_path / "set")
     stored = labels.load(folder)
     assert stored.hash == made.hash
@@ -242,7 +242,7 @@ def test_masks_of_a_label_set_are_kept_and_a_changed_pixel_is_found(tmp_path: Pa
 
 
 def test_what_noise_has_left_of_masks_by_hand() -> None:
-    found = mask_measures(np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]]))
+    found = mask_statistics(np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]]))
     assert found["iou"] == [6 / 9, 3 / 6, None]
     assert found["miou"] == 0.5
     assert found["area_bias"] == pytest.approx(5 / 4 - 1)
@@ -250,10 +250,10 @@ def test_what_noise_has_left_of_masks_by_hand() -> None:
 
 def test_noise_for_classes_does_not_serve_masks_and_the_reverse() -> None:
     with pytest.raises(UserError, match="noise: serves the tasks classification, not segmentation"):
-        prepare(
+        prepare_run(
             resolve(
                 {"task": "segmentation", "dataset": "scenes", "noise": "pair_flip", "budget": {"network": "unet:4"}}
             )
         )
     with pytest.raises(UserError, match="noise: serves the tasks segmentation, not classification"):
-        prepare(resolve({"noise": "polygon"}))
+        prepare_run(resolve({"noise": "polygon"}))

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 from noisybench.data.dataset import Dataset
 from noisybench.data.noise_model import sample_transitions
 from noisybench.errors import UserError
@@ -25,7 +25,7 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 def model(name: str, **parameters: Any) -> Any:
-    return find("noise_models", name).load()(**parameters)
+    return get_entry("noise_models", name).load()(**parameters)
 
 
 def names(count: int) -> tuple[str, ...]:
@@ -41,11 +41,11 @@ def names(count: int) -> tuple[str, ...]:
 @settings(deadline=None, max_examples=60)
 def test_symmetric_noise_of_any_shape_and_rate(classes: int, rate: float, count: int, seed: int) -> None:
     dataset = toy_dataset(names(classes), size=count + 1, held_out=count // 3 + 1)
-    inclusive = model("symmetric_inclusive", rate=rate, seed=seed).corrupt(dataset)
+    inclusive = model("symmetric_inclusive", rate=rate, seed=seed).apply(dataset)
     assert inclusive.train.shape == dataset.train.targets.shape
     assert set(inclusive.train) <= set(range(classes))
     if rate <= 1 - 1 / classes and rate < 1:
-        exclusive = model("symmetric_exclusive", rate=rate, seed=seed).corrupt(dataset)
+        exclusive = model("symmetric_exclusive", rate=rate, seed=seed).apply(dataset)
         wrong = int((exclusive.train != dataset.train.targets).sum())
         assert stats.binomtest(wrong, count + 1, rate).pvalue > 1e-8
 
@@ -80,7 +80,7 @@ def test_sampling_at_the_ends_of_the_interval() -> None:
 @pytest.mark.parametrize("name", ["symmetric_exclusive", "symmetric_inclusive", "pair_flip", "asymmetric"])
 def test_a_higher_rate_corrupts_a_superset(name: str) -> None:
     dataset = toy_dataset(size=3000)
-    low, high = (model(name, rate=rate).corrupt(dataset).train for rate in (0.2, 0.45))
+    low, high = (model(name, rate=rate).apply(dataset).train for rate in (0.2, 0.45))
     clean = dataset.train.targets
     assert ((low != clean) <= (high != clean)).all()
 
@@ -89,7 +89,7 @@ def test_labels_are_pinned_forever() -> None:
     """These hashes hold on every machine; a change of them makes all recorded label sets incomparable."""
     dataset = toy_dataset(size=500)
     found = {
-        name: model(name, rate=0.4, seed=3).corrupt(dataset).hash[:16]
+        name: model(name, rate=0.4, seed=3).apply(dataset).hash[:16]
         for name in (
             "symmetric_exclusive",
             "symmetric_inclusive",
@@ -156,8 +156,8 @@ def test_superclasses_are_twenty_of_five() -> None:
 
 def test_instance_dependent_depends_on_the_instance() -> None:
     dataset = toy_dataset(names(4), size=4000)
-    made = model("instance_dependent", rate=0.3, spread=0.1).corrupt(dataset)
-    assert abs(made.manifest["realised_rate"] - 0.3) < 0.03
+    made = model("instance_dependent", rate=0.3, spread=0.1).apply(dataset)
+    assert abs(made.manifest["actual_noise_rate"] - 0.3) < 0.03
     # Identical images have identical wrong-class distributions; here pixels are [0, 1] times a standard normal, so
     # nearly one-hot: images with the same bright row mostly share one wrong class.
     clean, observed = dataset.train.targets, made.train
@@ -170,7 +170,7 @@ def test_instance_dependent_against_a_slow_reference() -> None:
     """The wrong classes follow softmax(x W_y): compared with a loop in plain Python over a few examples."""
     dataset = toy_dataset(names(3), size=60)
     noise = model("instance_dependent", rate=0.5, spread=0.05, seed=2)
-    made = noise.corrupt(dataset)
+    made = noise.apply(dataset)
     stream = Stream("noise", dataset.hash, "InstanceDependent", 2, "train")
     flip, spread, choice = (stream.uniform(60) for _ in range(3))
     for row in range(60):
@@ -248,7 +248,7 @@ def test_bad_matrices_are_refused(text: str, message: str, tmp_path: Path) -> No
 )
 def test_rates_beyond_the_convention_are_refused(name: str, rate: float, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        model(name, rate=rate).corrupt(toy_dataset())
+        model(name, rate=rate).apply(toy_dataset())
 
 
 class Arms:
@@ -263,7 +263,7 @@ def test_human_files_run_no_code(tmp_path: Path) -> None:
 
     torch.save({"clean_label": Arms()}, tmp_path / "evil.pt", pickle_module=pickle)
     with pytest.raises(UserError, match="not a readable file of CIFAR-N labels"):
-        model("human", path=str(tmp_path / "evil.pt")).corrupt(toy_dataset())
+        model("human", path=str(tmp_path / "evil.pt")).apply(toy_dataset())
     assert not Path("fired").exists()
 
 
@@ -286,7 +286,7 @@ def test_human_labels_must_belong_to_the_dataset(tmp_path: Path) -> None:
     ):
         torch.save(content, tmp_path / "human.pt")
         with pytest.raises(UserError, match=message):
-            model("human", path=str(tmp_path / "human.pt")).corrupt(dataset)
+            model("human", path=str(tmp_path / "human.pt")).apply(dataset)
 
 
 def test_human_labels_are_fetched_once_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,20 +295,20 @@ def test_human_labels_are_fetched_once_and_checked(tmp_path: Path, monkeypatch: 
     from noisybench.noise_models import human
 
     dataset = toy_dataset()
-    find("noise_models", "human").load().example(dataset, tmp_path)
+    get_entry("noise_models", "human").load().example(dataset, tmp_path)
     checksum = hashlib.sha256((tmp_path / "human.pt").read_bytes()).hexdigest()
     monkeypatch.setenv("NOISYBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(human, "SOURCE", tmp_path.as_uri() + "/")
     monkeypatch.setattr(human, "PUBLISHED", {10: ("human.pt", "0" * 64)})
     with pytest.raises(UserError, match="not the published one"):
-        model("human").corrupt(dataset)
+        model("human").apply(dataset)
     monkeypatch.setattr(human, "PUBLISHED", {10: ("human.pt", checksum)})
-    first = model("human").corrupt(dataset)
+    first = model("human").apply(dataset)
     monkeypatch.setattr(human, "SOURCE", "file:///nowhere/")
-    assert model("human").corrupt(dataset).hash == first.hash
+    assert model("human").apply(dataset).hash == first.hash
     monkeypatch.setattr(human, "PUBLISHED", {10: ("other.pt", checksum)})
     with pytest.raises(UserError, match=r"cannot be downloaded .* put it at .*other\.pt"):
-        model("human").corrupt(dataset)
+        model("human").apply(dataset)
 
 
 def write_table(path: Path, observed: list[Any], index: list[int] | None = None) -> str:
@@ -323,7 +323,7 @@ def test_own_labels_by_index_or_by_name(tmp_path: Path) -> None:
     dataset = toy_dataset(("cat", "dog"))
     everything = list(range(dataset.source_size))
     by_name = ["dog" if i % 3 else "cat" for i in everything]
-    made = model("from_file", path=write_table(tmp_path / "a.csv", by_name[::-1], everything[::-1])).corrupt(dataset)
+    made = model("from_file", path=write_table(tmp_path / "a.csv", by_name[::-1], everything[::-1])).apply(dataset)
     np.testing.assert_array_equal(made.train, [int(i % 3 > 0) for i in range(120)])
 
 
@@ -342,7 +342,7 @@ def test_bad_label_files_are_refused(
     observed: list[Any], index: list[int] | None, message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match=message):
-        model("from_file", path=write_table(tmp_path / "bad.csv", observed, index)).corrupt(toy_dataset(("cat", "dog")))
+        model("from_file", path=write_table(tmp_path / "bad.csv", observed, index)).apply(toy_dataset(("cat", "dog")))
 
 
 def test_an_empty_dataset_class_is_no_obstacle() -> None:
@@ -351,4 +351,4 @@ def test_an_empty_dataset_class_is_no_obstacle() -> None:
     part = type(dataset.train)(dataset.train.inputs[keep], dataset.train.targets[keep], dataset.train.index[keep])
     gap = Dataset("gap", part, dataset.validation, dataset.test, dataset.class_names, dataset.source_size)
     for name in ("instance_dependent", "pair_flip", "symmetric_exclusive"):
-        assert len(model(name, rate=0.2).corrupt(gap).train) == keep.sum()
+        assert len(model(name, rate=0.2).apply(gap).train) == keep.sum()

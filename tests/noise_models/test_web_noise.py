@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import stats
 
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 from noisybench.data import label_files as labels
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, UNKNOWN_STATE, noise_states
-from noisybench.data.targets import NONE, UNKNOWN
+from noisybench.data.label_set import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, UNKNOWN_STATE, label_status
+from noisybench.data.targets import OOD_TARGET, UNKNOWN
 from noisybench.errors import UserError
 from noisybench.evaluation import metrics
 from noisybench.noise_models._ood_sources import imagenet32, patterns, shuffled
@@ -26,12 +26,12 @@ from tests.helpers import prepared_toy, toy_dataset, train_toy
 
 
 def web(**parameters: Any) -> Any:
-    return find("noise_models", "web").load()(**parameters)
+    return get_entry("noise_models", "web").load()(**parameters)
 
 
 def states_of(dataset: Dataset, **parameters: Any) -> np.ndarray[Any, Any]:
-    made = web(**parameters).corrupt(dataset)
-    return noise_states(made.applied_to(dataset).train.targets, made.train)
+    made = web(**parameters).apply(dataset)
+    return label_status(made.apply_to(dataset).train.targets, made.train)
 
 
 @given(out=st.integers(0, 100), inside=st.integers(0, 100), seed=st.integers(0, 99))
@@ -40,11 +40,11 @@ def test_shares_are_hit_and_states_partition_the_set(out: int, inside: int, seed
     dataset, (r_out, r_in) = toy_dataset(size=600, held_out=60), (out / 100, inside / 100)
     if r_out + r_in > 1:
         with pytest.raises(UserError, match="must be at most 1"):
-            web(out_of_distribution=r_out, in_distribution=r_in).corrupt(dataset)
+            web(out_of_distribution=r_out, in_distribution=r_in).apply(dataset)
         return
-    made = web(out_of_distribution=r_out, in_distribution=r_in, seed=seed).corrupt(dataset)
-    applied = made.applied_to(dataset)
-    states = noise_states(applied.train.targets, made.train)
+    made = web(out_of_distribution=r_out, in_distribution=r_in, seed=seed).apply(dataset)
+    applied = made.apply_to(dataset)
+    states = label_status(applied.train.targets, made.train)
     counts = np.bincount(states, minlength=4)
     assert counts.sum() == 600
     assert counts[UNKNOWN_STATE] == 0
@@ -53,10 +53,10 @@ def test_shares_are_hit_and_states_partition_the_set(out: int, inside: int, seed
         assert stats.binomtest(int(found), 600, min(rate, 1)).pvalue > 1e-7
     outside = states == OUT_OF_DISTRIBUTION
     np.testing.assert_array_equal(made.train[outside], dataset.train.targets[outside])
-    assert (applied.train.targets[outside] == NONE).all()
+    assert (applied.train.targets[outside] == OOD_TARGET).all()
     np.testing.assert_array_equal(applied.train.inputs[~outside], dataset.train.inputs[~outside])
     assert applied.test is dataset.test
-    assert made.manifest["states"]["out_of_distribution"] == outside.sum() if outside.any() else True
+    assert made.manifest["label_status"]["out_of_distribution"] == outside.sum() if outside.any() else True
 
 
 def test_each_share_grows_without_disturbing_the_other() -> None:
@@ -70,7 +70,7 @@ def test_each_share_grows_without_disturbing_the_other() -> None:
 
 def test_training_and_validation_share_no_outsider() -> None:
     dataset = toy_dataset(size=300, held_out=100)
-    made = web(out_of_distribution=0.5).corrupt(dataset)
+    made = web(out_of_distribution=0.5).apply(dataset)
     train, validation = ({each.tobytes() for each in made.replaced[name].images} for name in ("train", "validation"))
     assert len(train) == len(made.replaced["train"].rows)
     assert not train & validation
@@ -88,21 +88,21 @@ def test_sources_of_the_dataset_itself() -> None:
 
 
 def test_held_out_classes_become_outsiders() -> None:
-    source = find("datasets", "digits").load()
+    source = get_entry("datasets", "digits").load()
     whole = source().load()
     dataset = source(held_out_classes=[7, 8, 9]).load()
     assert dataset.class_names == tuple("0123456")
-    assert dataset.outside is not None
-    assert len(dataset.outside) == 174 + 180 + 179
+    assert dataset.ood_images is not None
+    assert len(dataset.ood_images) == 174 + 180 + 179
     assert set(dataset.test.targets) == set(range(7))
     assert whole.hash != dataset.hash
-    made = web(source="held_out_classes", out_of_distribution=0.3).corrupt(dataset)
-    known = {each.tobytes() for each in dataset.outside[:]}
+    made = web(source="held_out_classes", out_of_distribution=0.3).apply(dataset)
+    known = {each.tobytes() for each in dataset.ood_images[:]}
     assert {each.tobytes() for each in made.replaced["train"].images} <= known
     with pytest.raises(UserError, match=r"\d+ out-of-distribution images are needed, but the source .* has 533"):
-        web(source="held_out_classes", out_of_distribution=0.9).corrupt(dataset)
+        web(source="held_out_classes", out_of_distribution=0.9).apply(dataset)
     with pytest.raises(UserError, match="needs classes that are left out"):
-        web(source="held_out_classes").corrupt(whole)
+        web(source="held_out_classes").apply(whole)
     with pytest.raises(UserError, match="leave at least two classes"):
         source(held_out_classes=[0, 11]).load()
 
@@ -128,8 +128,8 @@ def test_sources_on_disk(tmp_path: Path) -> None:
     gray = toy_dataset(size=40, held_out=10)
     photographs = write_photographs(tmp_path / "photographs", 60)
     with pytest.raises(UserError, match=r"are 3x8x8 .* the dataset's are 1x8x8; give noise.convert=true"):
-        web(source="image_folder", path=str(photographs)).corrupt(gray)
-    made = web(source="image_folder", path=str(photographs), convert=True).corrupt(gray)
+        web(source="image_folder", path=str(photographs)).apply(gray)
+    made = web(source="image_folder", path=str(photographs), convert=True).apply(gray)
     chosen = made.replaced["train"].images
     expected = {np.asarray(Image.open(file).convert("L"))[None].tobytes() for file in photographs.iterdir()}
     near = np.array([np.frombuffer(each, np.uint8).reshape(1, 8, 8) for each in expected], dtype=int)
@@ -141,14 +141,14 @@ def test_sources_on_disk(tmp_path: Path) -> None:
     assert pixels.shape == (60, 3, 32, 32)
     first = pickle.loads((batches / "train_data_batch_1").read_bytes())["data"][0]
     np.testing.assert_array_equal(pixels[0], first.reshape(3, 32, 32))
-    assert len(web(source="imagenet32", path=str(batches), convert=True).corrupt(gray).replaced["train"].rows)
+    assert len(web(source="imagenet32", path=str(batches), convert=True).apply(gray).replaced["train"].rows)
 
     places = write_photographs(tmp_path / "places", 60, (30, 40))
-    colour = find("datasets", "parquet").load()
+    colour = get_entry("datasets", "parquet").load()
     parameters = colour.example(tmp_path)
-    made = web(source="places365", path=str(places)).corrupt(colour(**parameters).load())
+    made = web(source="places365", path=str(places)).apply(colour(**parameters).load())
     assert made.replaced["train"].images.shape[1:] == (3, 8, 8), "photographs are brought to the dataset's size"
-    other = web(source="parquet", path=parameters["test"], out_of_distribution=0.1).corrupt(colour(**parameters).load())
+    other = web(source="parquet", path=parameters["test"], out_of_distribution=0.1).apply(colour(**parameters).load())
     assert other.manifest["noise"]["source"]["sha256"] != made.manifest["noise"]["source"]["sha256"]
 
 
@@ -163,7 +163,7 @@ def test_the_published_sets_are_drawn_number_by_number(r_out: float, r_in: float
     made = web(
         out_of_distribution=r_out, in_distribution=r_in, seed=seed, source="image_folder", path=str(batches), convert=True,
         draw="published",
-    ).corrupt(dataset)  # fmt: skip
+    ).apply(dataset)  # fmt: skip
 
     # One number after the other from the old global generator, as the sets were made.
     rng = np.random.RandomState([2718, 1414, 3142][seed])
@@ -177,46 +177,46 @@ def test_the_published_sets_are_drawn_number_by_number(r_out: float, r_in: float
     for index in noisy:
         labels_[index] = int(10 * rng.uniform())
     np.testing.assert_array_equal(made.train, labels_)
-    np.testing.assert_array_equal(made.applied_to(dataset).train.inputs, images)
+    np.testing.assert_array_equal(made.apply_to(dataset).train.inputs, images)
 
 
 def test_the_published_sets_need_the_whole_training_part() -> None:
     with pytest.raises(UserError, match=r"give dataset\.validation_fraction=0"):
-        web(draw="published").corrupt(toy_dataset())
+        web(draw="published").apply(toy_dataset())
     with pytest.raises(UserError, match="have the seeds 0 to 2, but got 5"):
-        web(draw="published", seed=5).corrupt(toy_dataset(held_out=0))
+        web(draw="published", seed=5).apply(toy_dataset(held_out=0))
 
 
 def test_bad_sources_are_refused(tmp_path: Path) -> None:
     dataset = toy_dataset()
     with pytest.raises(UserError, match=r"`imagenet32` needs noise\.path"):
-        web(source="imagenet32").corrupt(dataset)
+        web(source="imagenet32").apply(dataset)
     with pytest.raises(UserError, match=r"`patterns` takes no noise\.path"):
-        web(path="x").corrupt(dataset)
+        web(path="x").apply(dataset)
     with pytest.raises(UserError, match="there is no such folder"):
-        web(source="image_folder", path="nowhere").corrupt(dataset)
+        web(source="image_folder", path="nowhere").apply(dataset)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no image"):
-        web(source="places365", path=str(tmp_path / "empty")).corrupt(dataset)
+        web(source="places365", path=str(tmp_path / "empty")).apply(dataset)
     with pytest.raises(UserError, match="is it the folder of ImageNet32"):
-        web(source="imagenet32", path=str(tmp_path / "empty")).corrupt(dataset)
+        web(source="imagenet32", path=str(tmp_path / "empty")).apply(dataset)
     folder = write_imagenet32(tmp_path / "damaged", 4)
     (folder / "train_data_batch_2").write_bytes(b"\x80\x04\x95")
     with pytest.raises(UserError, match="train_data_batch_2 is damaged"):
-        web(source="imagenet32", path=str(folder)).corrupt(dataset)
+        web(source="imagenet32", path=str(folder)).apply(dataset)
 
 
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     folder = write_imagenet32(tmp_path / "evil", 4)
     (folder / "train_data_batch_1").write_bytes(b"cos\nsystem\n(S'touch evil-was-here'\ntR.")
     with pytest.raises(UserError, match="which is no array"):
-        web(source="imagenet32", path=str(folder), convert=True).corrupt(toy_dataset())
+        web(source="imagenet32", path=str(folder), convert=True).apply(toy_dataset())
     assert not Path("evil-was-here").exists()
 
 
 def test_a_changed_image_of_a_frozen_set_is_refused(tmp_path: Path) -> None:
     dataset = toy_dataset()
-    made = web(out_of_distribution=0.3, in_distribution=0.1).corrupt(dataset)
+    made = web(out_of_distribution=0.3, in_distribution=0.1).apply(dataset)
     folder = labels.save(made, dataset, tmp_path / "set")
     assert labels.load(folder).hash == made.hash
     with np.load(folder / "images.npz") as archive:
@@ -231,10 +231,10 @@ def test_a_changed_image_of_a_frozen_set_is_refused(tmp_path: Path) -> None:
 
 
 def test_images_on_disk_are_replaced_without_reading_them_all() -> None:
-    from noisybench.data.lazy import LazyImages
+    from noisybench.data.lazy import MemmapImages
 
     dataset = toy_dataset(size=50)
-    lazy = LazyImages(dataset.train.inputs[:], np.arange(50))
+    lazy = MemmapImages(dataset.train.inputs[:], np.arange(50))
     changed = lazy.with_images(np.array([3, 40]), np.full((2, 1, 8, 8), 7, np.uint8))
     wanted = dataset.train.inputs[:].copy()
     wanted[[3, 40]] = 7
@@ -244,29 +244,29 @@ def test_images_on_disk_are_replaced_without_reading_them_all() -> None:
 
 
 def test_other_noise_models_refuse_labels_that_are_noisy_already() -> None:
-    native = find("noise_models", "native").load()
+    native = get_entry("noise_models", "native").load()
     dataset = native.example_dataset(toy_dataset())
     with pytest.raises(UserError, match="use noise=native"):
-        find("noise_models", "symmetric_exclusive").load()(rate=0.2).corrupt(dataset)
-    made = native().corrupt(dataset)
-    assert made.manifest["states"]["unknown"] == (dataset.train.targets == UNKNOWN).sum()
+        get_entry("noise_models", "symmetric_exclusive").load()(rate=0.2).apply(dataset)
+    made = native().apply(dataset)
+    assert made.manifest["label_status"]["unknown"] == (dataset.train.targets == UNKNOWN).sum()
     known = dataset.train.targets != UNKNOWN
-    assert made.manifest["realised_rate"] == np.mean((made.train != dataset.train.targets)[known])
+    assert made.manifest["actual_noise_rate"] == np.mean((made.train != dataset.train.targets)[known])
     with pytest.raises(UserError, match="toy has no labels beside its targets"):
-        native().corrupt(toy_dataset())
+        native().apply(toy_dataset())
 
 
 def test_metrics_count_each_kind_against_right_labels() -> None:
     states = np.array([CLEAN, CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, UNKNOWN_STATE, CLEAN])
     score = np.array([0.1, 0.5, 0.4, 0.9, 1.0, 0.2])
-    found = metrics.judge(score, score > 0.3, states)
+    found = metrics.score_detector(score, score > 0.3, states)
     assert found["auroc_any"] == pytest.approx(5 / 6)
     assert found["auroc_label"] == pytest.approx(2 / 3)
     assert found["auroc_outsider"] == 1.0
     assert found["balanced_accuracy_any"] == pytest.approx((2 / 3 + 1) / 2)
     assert found["balanced_accuracy_outsider"] == pytest.approx((2 / 3 + 1) / 2)
     assert found["flagged"] == pytest.approx(4 / 6)
-    assert metrics.judge(score[:2], score[:2] > 0.3, states[:2])["auroc_any"] is None
+    assert metrics.score_detector(score[:2], score[:2] > 0.3, states[:2])["auroc_any"] is None
 
 
 @given(seed=st.integers(0, 200))
@@ -293,31 +293,31 @@ def test_correlation_and_roc_curve_by_hand(seed: int) -> None:
 
 def test_a_run_on_web_noise_records_every_kind(tmp_path: Path) -> None:
     dataset = toy_dataset(size=160)
-    made = web(out_of_distribution=0.3, in_distribution=0.2).corrupt(dataset)
+    made = web(out_of_distribution=0.3, in_distribution=0.2).apply(dataset)
     recorder = train_toy(prepared_toy({"name": "lsa", "warmup_steps": 1}, dataset, made), tmp_path)
     row = recorder.rows[-1]
-    states = noise_states(made.applied_to(dataset).train.targets, made.train)
-    samples = recorder.judge.samples()
-    assert set(samples.clean[states == OUT_OF_DISTRIBUTION]) == {NONE}
+    states = label_status(made.apply_to(dataset).train.targets, made.train)
+    samples = recorder.evaluator.samples()
+    assert set(samples.clean[states == OUT_OF_DISTRIBUTION]) == {OOD_TARGET}
     again = metrics.detection_by_state(-samples.belief, states)
-    assert (row.detection_auroc, row.label_detection_auroc, row.outsider_detection_auroc) == pytest.approx(
+    assert (row.noise_auroc, row.id_noise_auroc, row.ood_auroc) == pytest.approx(
         (again["any"], again["label"], again["outsider"])
     )
     assert set(row.detectors) == {
         "loss", "linear", "hybrid", "loss_with_linear", "loss_with_hybrid", "linear_with_hybrid",
     }  # fmt: skip
     for name in ("loss", "linear", "hybrid"):
-        again = metrics.judge(samples.detectors[name], samples.detectors[f"{name}_flagged"], states)
+        again = metrics.score_detector(samples.detectors[name], samples.detectors[f"{name}_flagged"], states)
         assert row.detectors[name] == again, "what the row says follows from the stored scores"
     wrong = states != CLEAN
-    assert row.memorised == np.mean((samples.prediction == samples.observed)[wrong])
+    assert row.memorized_fraction == np.mean((samples.prediction == samples.observed)[wrong])
     inside = states == IN_DISTRIBUTION
-    assert row.recovered == np.mean((samples.prediction == samples.clean)[inside])
-    assert row.facts["corrected"] == np.mean((samples.correction == samples.clean)[inside])
+    assert row.recovered_fraction == np.mean((samples.prediction == samples.clean)[inside])
+    assert row.diagnostics["corrected"] == np.mean((samples.correction == samples.clean)[inside])
     record = recorder.record({})
-    recorder.write(record, tmp_path / "facts")
-    assert (tmp_path / "facts" / "detectors.png").stat().st_size > 10_000
+    recorder.write(record, tmp_path / "diagnostics")
+    assert (tmp_path / "diagnostics" / "detectors.png").stat().st_size > 10_000
     import pandas
 
-    stored = pandas.read_parquet(tmp_path / "facts" / "samples.parquet")
+    stored = pandas.read_parquet(tmp_path / "diagnostics" / "samples.parquet")
     assert {"detector_loss", "detector_linear_flagged", "clean"} <= set(stored.columns)

@@ -24,7 +24,7 @@ import torch
 from pytorch_lightning import Callback
 from torch.nn import functional
 
-from noisybench.config.registry import entries, find
+from noisybench.config.registry import get_entry, list_entries
 from noisybench.config.spec import Budget
 from noisybench.config.suite import read_suite
 from noisybench.data.noise_model import NoiseModel
@@ -75,7 +75,7 @@ def harness(network: str, shape: tuple[int, ...], batch: int, epochs: int) -> Ca
 
     quiet_lightning()
     budget = Budget(network=network, epochs=epochs, batch_size=batch)
-    stack = Stack([find("mitigations", "cross_entropy").load()()])
+    stack = Stack([get_entry("mitigations", "cross_entropy").load()()])
 
     def train() -> None:
         task = Classification(budget, 0, training_data(shape), stack)
@@ -164,7 +164,7 @@ def epoch_seconds(mitigation: str, network: str, count: int, **parameters: Any) 
 
     quiet_lightning()
     budget = Budget(network=network, epochs=2, batch_size=128, augmentation="crop_flip", channels_last=True)
-    stack = Stack([find("mitigations", mitigation).load()(**parameters)])
+    stack = Stack([get_entry("mitigations", mitigation).load()(**parameters)])
     data = training_data((count, 3, 32, 32))
     task, clock = Classification(budget, 0, data, stack), EpochClock()
     for each in stack.mitigations:
@@ -211,7 +211,7 @@ def test_mixture_and_regression(benchmark: Any) -> None:
 
 NOISE = [
     name
-    for name, entry in entries("noise_models").items()
+    for name, entry in list_entries("noise_models").items()
     if name not in ("clean", "from_file", "human") and "classification" in entry.load().tasks
 ]
 
@@ -220,7 +220,7 @@ NOISE = [
 def test_a_million_labels(name: str, benchmark: Any) -> None:
     """One million labels, a hundred classes, 8x8 images; the hash of the inputs is not part of it."""
     size = 1_000_000 if benchmark.enabled else 1_000
-    cls = entries("noise_models")[name].load()
+    cls = list_entries("noise_models")[name].load()
     classes = cls.example_classes if len(cls.example_classes) == 100 else tuple(map(str, range(100)))
     dataset = cls.example_dataset(toy_dataset(classes, size=size, held_out=100))
     parameters = cls.example(dataset, Path())
@@ -228,7 +228,7 @@ def test_a_million_labels(name: str, benchmark: Any) -> None:
         parameters["map"] = {str(number): str((number + 7) % 100) for number in range(50)}
     model: NoiseModel = cls(**parameters)
     _ = dataset.hash
-    made = benchmark.pedantic(lambda: model.corrupt(dataset), rounds=1, iterations=1)
+    made = benchmark.pedantic(lambda: model.apply(dataset), rounds=1, iterations=1)
     assert len(made.train) == size
 
 
@@ -252,15 +252,15 @@ def test_a_finished_suite_again(benchmark: Any, store: Any, workspace: Path) -> 
     }
     (workspace / "again.yaml").write_text(json.dumps(suite))
     specs = read_suite("again.yaml")
-    facts = workspace / "facts"
-    facts.mkdir()
+    comparable_rows = workspace / "diagnostics"
+    comparable_rows.mkdir()
     for spec in specs:
         made = dataclasses.replace(
             record(spec.stack, spec.seed), identity=spec.identity, spec=spec.as_dict(), noise=spec.noise.label(),
             label_set=spec.noise.label().ljust(64), rows=record().rows * 3,
         )  # fmt: skip
-        (facts / "record.json").write_text(json.dumps(made.as_dict()))
-        store.finish(store.start(spec, {}, None), made, facts)
+        (comparable_rows / "record.json").write_text(json.dumps(made.as_dict()))
+        store.finish(store.start(spec, {}, None), made, comparable_rows)
     command = [sys.executable, "-m", "noisybench", "bench", "again.yaml"]
     done = benchmark.pedantic(
         lambda: subprocess.run(command, check=True, capture_output=True, text=True, env=ENVIRONMENT),

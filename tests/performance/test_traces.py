@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 from noisybench.config.spec import Budget
 from noisybench.data.targets import IGNORED
 from noisybench.networks import build_network
@@ -25,7 +25,7 @@ SIZE = 128
 
 
 def source(count: int, **values: Any) -> Any:
-    cls = find("datasets", "traced_integers").load()
+    cls = get_entry("datasets", "traced_integers").load()
     return cls(train_problems=count, validation_problems=1, test_problems=SIZE, **values)
 
 
@@ -33,14 +33,14 @@ def source(count: int, **values: Any) -> Any:
 @pytest.mark.parametrize("program", ["add", "max", "sort"])
 def test_traces_made_and_noised_in_a_second(program: str, edit: str | None, benchmark: Any) -> None:
     count = 9000 if benchmark.enabled else 50
-    noise = find("noise_models", "cot_static" if edit else "cot_dynamic").load()
+    noise = get_entry("noise_models", "cot_static" if edit else "cot_dynamic").load()
     spent: list[float] = []
 
     def make() -> None:
         start = time.process_time()
         dataset = source(count, program=program).load()
         made = noise(**({"edit": edit} if edit else {}))
-        made.observe(dataset, dataset.train, made.stream(dataset, dataset.train))
+        made.corrupt_labels(dataset, dataset.train, made.stream(dataset, dataset.train))
         spent.append(time.process_time() - start)
 
     benchmark.pedantic(make, rounds=5 if benchmark.enabled else 1)

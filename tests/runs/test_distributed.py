@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from noisybench.config.spec import Budget
-from noisybench.errors import RunFailed, UserError
-from noisybench.runs.preparation import prepare
+from noisybench.errors import TrainingError, UserError
+from noisybench.runs.preparation import prepare_run
 from noisybench.runs.recorder import Recorder
 from noisybench.training.batch import Batch
 from tests.helpers import toy_spec, train_toy
@@ -24,7 +24,7 @@ SMALL = {
 
 def trained(stack: Any, folder: Path, stop_after: int | None = None, **budget: Any) -> Recorder:
     spec = toy_spec(stack, **SMALL, budget={"network": "mlp:32", "epochs": 4, "batch_size": 50, **budget})
-    return train_toy(prepare(spec), folder, stop_after)
+    return train_toy(prepare_run(spec), folder, stop_after)
 
 
 def test_per_example_state_is_right_across_processes(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_per_example_state_is_right_across_processes(tmp_path: Path) -> None:
     for one, two in zip(alone.rows, both.rows, strict=True):
         assert one.train_loss == pytest.approx(two.train_loss, rel=1e-4)
         assert one.test_score == pytest.approx(two.test_score, abs=0.011)
-    np.testing.assert_allclose(both.judge.samples().belief, alone.judge.samples().belief, atol=1e-3)
+    np.testing.assert_allclose(both.evaluator.samples().belief, alone.evaluator.samples().belief, atol=1e-3)
     for name, weights in alone._final["weights"].items():
         torch.testing.assert_close(both._final["weights"][name], weights, rtol=1e-3, atol=1e-4)
     assert both.prepared.spec.identity != alone.prepared.spec.identity, "sums are not the same to the bit"
@@ -59,8 +59,8 @@ def test_a_batch_is_shared_by_whole_images() -> None:
 
 def test_what_trains_on_one_device_alone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"budget\.devices: co_teaching trains on one device alone"):
-        prepare(toy_spec("co_teaching", **SMALL, budget={"devices": 2}))
-    with pytest.raises(RunFailed, match="batch normalisation is shared among GPUs"):
+        prepare_run(toy_spec("co_teaching", **SMALL, budget={"devices": 2}))
+    with pytest.raises(TrainingError, match="batch normalisation is shared among GPUs"):
         trained("cross_entropy", tmp_path, devices=2, network="mlp:32n")
 
 

@@ -12,12 +12,12 @@ import pandas
 import pytest
 import torch
 
-from noisybench.errors import RunFailed, StoreAway, UserError
+from noisybench.errors import StoreUnavailable, TrainingError, UserError
 from noisybench.evaluation.metrics import detect
 from noisybench.records.schema import RunRecord
 from noisybench.runs import runner
 from noisybench.tracking.store import Store
-from tests.helpers import facts, prepared_toy, toy_spec, train_toy
+from tests.helpers import comparable_rows, prepared_toy, toy_spec, train_toy
 from tests.tracking_server import Server
 
 SMALL = {
@@ -56,7 +56,7 @@ def test_a_run_leaves_all_its_facts(store: Store) -> None:
         "label_set",
         "budget",
         "stack",
-        "knowledge",
+        "privileged",
         "env.torch",
         "env.device",
         "env.commit",
@@ -107,14 +107,14 @@ def test_a_run_killed_after_its_last_checkpoint_is_recorded_without_training_aga
     assert (tmp_path / "checkpoint.ckpt").is_file()
     again = train_toy(prepared_toy(values), tmp_path)
     assert again.complete
-    assert facts(again.rows) == facts(first.rows)
+    assert comparable_rows(again.rows) == comparable_rows(first.rows)
     assert again.record({}).weights_sha256 == first.record({}).weights_sha256
-    again.write(again.record({}), tmp_path / "facts")
+    again.write(again.record({}), tmp_path / "diagnostics")
 
 
 def test_a_failing_run_is_recorded_as_failed(store: Store) -> None:
     spec = toy_spec("cross_entropy", **SMALL, budget={"learning_rate": 1e18})
-    with pytest.raises(RunFailed, match="the training loss became"):
+    with pytest.raises(TrainingError, match="the training loss became"):
         execute(spec, store)
     (run,) = store.client.search_runs([store.experiment])
     assert run.info.status == "FAILED"
@@ -210,7 +210,7 @@ def test_a_real_server_and_its_absence(server: Server, monkeypatch: pytest.Monke
     store.check()
     first = toy_spec("gce", **SMALL)
     assert execute(first, store) == "finished"
-    assert facts(only_record(store).rows)[-1]["epoch"] == 2
+    assert comparable_rows(only_record(store).rows)[-1]["epoch"] == 2
 
     second = toy_spec("elr", **SMALL)
     epochs: list[int] = []
@@ -220,10 +220,10 @@ def test_a_real_server_and_its_absence(server: Server, monkeypatch: pytest.Monke
         if data["epoch"] == 1:
             server.stop()
 
-    with pytest.raises(StoreAway, match="training is done, but the store does not take the records"):
+    with pytest.raises(StoreUnavailable, match="training is done, but the store does not take the records"):
         runner.execute(second, store, report, lambda: False)
     assert epochs == [0, 1, 2]
-    kept = json.loads((second.folder() / "facts" / "record.json").read_text())
+    kept = json.loads((second.folder() / "diagnostics" / "record.json").read_text())
 
     server.start()
     monkeypatch.setattr(runner, "train", lambda *_: pytest.fail("trained again"))
@@ -239,5 +239,5 @@ def test_a_checkpoint_of_an_earlier_version_is_named_and_not_taken_up_in_part(tm
     content = torch.load(checkpoint, weights_only=False)
     del content["mitigations"]
     torch.save(content, checkpoint)
-    with pytest.raises(RunFailed, match="of an earlier version; delete its folder"):
+    with pytest.raises(TrainingError, match="of an earlier version; delete its folder"):
         train_toy(prepared_toy("elr"), tmp_path)

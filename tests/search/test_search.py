@@ -20,7 +20,7 @@ import optuna
 import pytest
 
 from noisybench.errors import UserError
-from noisybench.runs.preparation import prepare
+from noisybench.runs.preparation import prepare_run
 from noisybench.search.definition import Search, read_searches
 from noisybench.search.study import DIRECTIONS, asked, opened, over, pictures
 from noisybench.tracking.store import Store
@@ -106,8 +106,8 @@ def test_a_tuned_stack_says_so_and_by_whose_labels() -> None:
     changed = {**noisy.defaults, "elr.beta": 0.8}
     assert noisy.final(changed, 0).stack == "elr(beta=0.8)+tuned(trials=20)"
     assert clean.final(changed, 0).stack == "elr(beta=0.8)+tuned(trials=20, validation=clean)"
-    assert prepare(clean.final(changed, 0)).stack.knowledge == ("clean_validation",)
-    assert prepare(noisy.final(changed, 0)).stack.knowledge == ()
+    assert prepare_run(clean.final(changed, 0)).stack.privileged == ("clean_validation",)
+    assert prepare_run(noisy.final(changed, 0)).stack.privileged == ()
 
 
 def test_a_study_answers_one_question_alone() -> None:
@@ -196,7 +196,7 @@ def test_accuracy_against_cost_keeps_all_that_nothing_beats(noisybench: Command)
     ranked = Store().records()
     tuned = [each for each in ranked if "tuned" in each.stack]
     assert len(tuned) == len([each for each in study.best_trials if not each.user_attrs.get("defaults")])
-    assert all(each.knowledge == ["clean_validation"] for each in tuned), "what chose them is told"
+    assert all(each.privileged == ["clean_validation"] for each in tuned), "what chose them is told"
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

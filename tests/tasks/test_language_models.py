@@ -13,10 +13,10 @@ from noisybench.data.targets import IGNORED
 from noisybench.data.traces.machine import Machine
 from noisybench.errors import UserError
 from noisybench.networks import build_network
-from noisybench.runs.preparation import prepare
+from noisybench.runs.preparation import prepare_run
 from noisybench.tasks._readers import NO_LABEL, TokenReader
 from noisybench.tasks.chain_of_thought import ChainOfThought
-from noisybench.training.batch import Planned
+from noisybench.training.batch import BatchPlan
 from noisybench.training.stack import Stack
 from tests.data.traces.test_traces import training_set
 from tests.helpers import prepared_toy, toy_labels, toy_spec, toy_traces, train_toy
@@ -85,7 +85,7 @@ def test_the_loss_is_that_of_the_library(folder: Path) -> None:
     dataset = toy_traces()
     task = task_of(folder, dataset)
     task.networks.eval()
-    (batch,) = task.batches([Planned(torch.arange(6))])
+    (batch,) = task.batches([BatchPlan(torch.arange(6))])
     reading = batch.inputs
     labels = torch.full_like(reading.tokens, -100)
     labels = torch.cat([labels, torch.full((6, 1), -100)], 1)
@@ -119,7 +119,7 @@ def test_models_are_tuned(folder: Path, tmp_path: Path, stack: str) -> None:
     assert last.train_loss < first.train_loss
     record = recorder.record({})
     recorder.write(record, tmp_path)
-    samples = recorder.judge.samples()
+    samples = recorder.evaluator.samples()
     assert ((samples.belief > 0) == (samples.observed != IGNORED)).mean() > 0.99
     if stack == "lora":
         whole = sum(each.numel() for each in build_network(f"huggingface:{folder}", 1, 1).parameters())
@@ -132,7 +132,7 @@ def test_a_short_context_is_refused_with_the_length_that_is_needed(folder: Path)
     spec = toy_spec(task="chain_of_thought", budget={"network": f"huggingface:{folder}"})
     dataset = traces(program="max", width=3, count=15, train_problems=20, validation_problems=5, test_problems=5)
     with pytest.raises(UserError, match=r"needs a context of \d+ tokens with its prompt, but .* has 64"):
-        prepare(spec, dataset, toy_labels(dataset))
+        prepare_run(spec, dataset, toy_labels(dataset))
 
 
 # Prompting
@@ -190,10 +190,10 @@ def test_noisy_traces_are_shown_and_the_answer_is_read(
         "budget": {"network": "huggingface:scripted", "epochs": 1},
         "execution": {"system_metrics": False, "device": "cpu"},
     }
-    run = prepare(resolve(spec), dataset, labels)
+    run = prepare_run(resolve(spec), dataset, labels)
     recorder = train_toy(run, tmp_path)
     assert recorder.rows[-1].test_score == 1.0
-    assert recorder.rows[-1].facts["right_steps"] == 1.0
+    assert recorder.rows[-1].diagnostics["right_steps"] == 1.0
     shown = network.seen[-1].rpartition("Q: ")[0]
     assert shown.startswith("Add.\n\nQ: ")
     assert shown.count("Q: ") == 3
@@ -212,7 +212,7 @@ def test_noisy_traces_are_shown_and_the_answer_is_read(
 )
 def test_prompts_that_cannot_work_are_refused(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        prepare(
+        prepare_run(
             resolve({"task": "prompting", "dataset": "traced_integers", **fields}),
             toy_traces(),
             toy_labels(toy_traces()),
@@ -223,4 +223,4 @@ def test_too_many_shots_are_refused(folder: Path) -> None:
     spec = {"task": {"name": "prompting", "shots": 6}, "dataset": "traced_integers"}
     budget = {"network": f"huggingface:{folder}", "epochs": 1}
     with pytest.raises(UserError, match=r"6 of the longest traces and a problem need a context of \d+ tokens"):
-        prepare(resolve({**spec, "budget": budget}), toy_traces(), toy_labels(toy_traces()))
+        prepare_run(resolve({**spec, "budget": budget}), toy_traces(), toy_labels(toy_traces()))

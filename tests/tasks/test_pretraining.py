@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from noisybench.errors import RunFailed, UserError
+from noisybench.errors import TrainingError, UserError
 from noisybench.mitigations.simclr import agreement_loss
 from noisybench.networks import build_network
 from noisybench.nn.features import backbone_weights, captured, classifier, pooled, stages
 from noisybench.nn.weights import matching_weights
 from noisybench.runs.runner import train
 from noisybench.training import augmentation
-from noisybench.training.auxiliary import Auxiliaries, AuxiliaryRun, Interrupted
+from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryRun, Interrupted
 from tests.helpers import network_names, prepared_toy, train_toy
 
 SIMCLR = {"name": "simclr", "epochs": 3, "batch_size": 32}
@@ -189,7 +189,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_before_training(change: Any, 
     state = dict(build_network("small_cnn", 3, 1).state_dict())
     torch.save(state, tmp_path / "good.pt")
     taken = prepared_toy([{"name": "simclr", "checkpoint": str(tmp_path / "good.pt")}, {"name": "elr"}])
-    assert taken.stack.knowledge == ("pretrained_weights",)
+    assert taken.stack.privileged == ("pretrained_weights",)
     recorder = train_toy(taken, tmp_path / "run")
     assert recorder.record({}).auxiliary == []
     change(state)
@@ -238,8 +238,8 @@ class Counting(AuxiliaryRun):
         return {"total": self.total}
 
 
-def auxiliaries(folder: Path, stop: Any = lambda: False, finished: Any = lambda *_: None) -> Auxiliaries:
-    return Auxiliaries(folder, lambda kind, data: None, stop, finished)
+def auxiliaries(folder: Path, stop: Any = lambda: False, finished: Any = lambda *_: None) -> AuxiliaryCache:
+    return AuxiliaryCache(folder, lambda kind, data: None, stop, finished)
 
 
 def test_an_auxiliary_run_is_trained_once_and_charged_always(tmp_path: Path) -> None:
@@ -281,7 +281,7 @@ def test_a_damaged_result_is_named(tmp_path: Path) -> None:
     auxiliaries(tmp_path).fetch(Counting())
     place = tmp_path / f"{Counting().identity}.pt"
     place.write_bytes(place.read_bytes()[:100])
-    with pytest.raises(RunFailed, match=f"{place.name} is damaged .* delete it"):
+    with pytest.raises(TrainingError, match=f"{place.name} is damaged .* delete it"):
         auxiliaries(tmp_path).fetch(Counting())
 
 

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_statistics import intersection_over_union
@@ -22,14 +22,14 @@ from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.mitigations.dice import soft_dice_loss
 from noisybench.mitigations.t_loss import student_loss
-from noisybench.runs.preparation import prepare
+from noisybench.runs.preparation import prepare_run
 from noisybench.tasks._mask_evaluator import boundary_counts
 from noisybench.tasks.segmentation import Segmentation
-from noisybench.training.batch import Batch, Planned
+from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
-from tests.helpers import close, facts, generator, prepared_toy, toy_labels, toy_masks, toy_spec, train_toy
+from tests.helpers import close, comparable_rows, generator, prepared_toy, toy_labels, toy_masks, toy_spec, train_toy
 
 MASKS: dict[str, Any] = {"task": "segmentation"}
 
@@ -47,7 +47,7 @@ def task_on(dataset: Dataset, **budget: Any) -> Segmentation:
 def test_losses_for_classes_serve_pixels(name: str, tmp_path: Path) -> None:
     stack = {"name": name, **({"forget_rate": 0.2} if name == "co_teaching" else {})}
     recorder = train_toy(prepared_toy(stack, **MASKS, budget={"epochs": 2}), tmp_path)
-    samples = recorder.judge.samples()
+    samples = recorder.evaluator.samples()
     assert samples.belief.shape == samples.observed.shape == (24, 16, 16)
     assert np.isfinite([row.train_loss for row in recorder.rows]).all()
     assert recorder.rows[-1].metric == "miou"
@@ -55,7 +55,7 @@ def test_losses_for_classes_serve_pixels(name: str, tmp_path: Path) -> None:
 
 def test_the_mean_loss_is_that_of_torch_over_labelled_pixels() -> None:
     task = task_on(toy_masks())
-    (batch,) = task.batches([Planned(torch.arange(5))])
+    (batch,) = task.batches([BatchPlan(torch.arange(5))])
     loss = task.mean_loss(task.plain_objective(batch), batch)
     scores = task.scores(batch.inputs, 0)
     wanted = functional.cross_entropy(scores, task.training_set.targets[:5].long(), ignore_index=IGNORED)
@@ -71,7 +71,7 @@ def test_a_pixel_is_found_again_wherever_it_has_moved(kind: str) -> None:
     task = task_on(dataset, augmentation=kind)
     data = TrainingSet(task.training_set.inputs, torch.from_numpy(dataset.train.targets), dataset.num_classes)
     task.training_set, moved = data, 0
-    for batch in task.batches([Planned(torch.tensor([3, 1, 7])), Planned(torch.tensor([0]))]):
+    for batch in task.batches([BatchPlan(torch.tensor([3, 1, 7])), BatchPlan(torch.tensor([0]))]):
         inside = torch.ones_like(batch.index, dtype=torch.bool) if batch.inside is None else batch.inside
         assert batch.valid is not None
         assert torch.equal(batch.observed[batch.valid], data.targets.view(-1)[batch.index][batch.valid].long())
@@ -93,7 +93,7 @@ def test_processes_that_augment_change_nothing(tmp_path: Path) -> None:
             "elr", **MASKS, budget={"epochs": 2, "augmentation": "affine"}, execution={"loaders": loaders}
         )
         found.append(train_toy(run, tmp_path / str(loaders)))
-    assert facts(found[0].rows) == facts(found[1].rows)
+    assert comparable_rows(found[0].rows) == comparable_rows(found[1].rows)
     assert found[0].record({}).weights_sha256 == found[1].record({}).weights_sha256
 
 
@@ -121,15 +121,15 @@ def test_every_score_follows_from_the_evidence(tmp_path: Path) -> None:
     run = prepared_toy({"name": "adele", "onset": 1, "every": 1, "confidence": 0.3}, execution={"save_corrected": True})
     recorder = train_toy(run, tmp_path / "run")
     record = recorder.record({})
-    recorder.write(record, tmp_path / "facts")
-    with np.load(tmp_path / "facts" / "predictions.npz") as archive:
+    recorder.write(record, tmp_path / "diagnostics")
+    with np.load(tmp_path / "diagnostics" / "predictions.npz") as archive:
         counts, target, predicted = (archive[each] for each in ("counts_by_epoch", "target", "predicted"))
     scores = [float(np.nanmean(intersection_over_union(each)[1:])) for each in counts]
     assert scores == pytest.approx([row.test_score for row in record.rows])
     valid = target != IGNORED
     again = np.bincount(target[valid].astype(int) * 5 + predicted[valid], minlength=25).reshape(5, 5)
     np.testing.assert_array_equal(again, counts[-1])
-    last = record.rows[-1].facts
+    last = record.rows[-1].diagnostics
     iou = intersection_over_union(counts[-1])
     assert last["iou.disc"] == pytest.approx(iou[1])
     assert last["dice"] == pytest.approx(np.nanmean(2 * iou[1:] / (1 + iou[1:])))
@@ -137,24 +137,24 @@ def test_every_score_follows_from_the_evidence(tmp_path: Path) -> None:
         last
     )
     for picture in ("classes.png", "masks.png", "curves.png"):
-        assert (tmp_path / "facts" / picture).stat().st_size > 10_000
-    with np.load(tmp_path / "facts" / "samples.npz") as archive:
+        assert (tmp_path / "diagnostics" / picture).stat().st_size > 10_000
+    with np.load(tmp_path / "diagnostics" / "samples.npz") as archive:
         corrected = archive["correction"]
     assert (corrected != run.labels.train).any(), "something was corrected"
-    file = tmp_path / "facts" / "corrected" / "scene_00003.png"
+    file = tmp_path / "diagnostics" / "corrected" / "scene_00003.png"
     np.testing.assert_array_equal(numbers(file), corrected[3])
 
 
 def test_what_becomes_of_wrong_pixels_by_hand(tmp_path: Path) -> None:
     recorder = train_toy(prepared_toy("cross_entropy", **MASKS, budget={"epochs": 1}), tmp_path)
-    samples, row = recorder.judge.samples(), recorder.rows[-1]
+    samples, row = recorder.evaluator.samples(), recorder.rows[-1]
     wrong = (samples.clean != samples.observed) & (samples.clean != IGNORED)
-    assert row.memorised == pytest.approx((samples.prediction == samples.observed)[wrong].mean())
-    assert row.recovered == pytest.approx((samples.prediction == samples.clean)[wrong].mean())
+    assert row.memorized_fraction == pytest.approx((samples.prediction == samples.observed)[wrong].mean())
+    assert row.recovered_fraction == pytest.approx((samples.prediction == samples.clean)[wrong].mean())
     own = wrong & (samples.clean == 1)
     both = (own & (samples.prediction == 1)).sum()
     union = own.sum() + (wrong & (samples.prediction == 1)).sum() - both
-    assert row.facts.get("learned.disc", 0.0) == pytest.approx(both / union)
+    assert row.diagnostics.get("learned.disc", 0.0) == pytest.approx(both / union)
 
 
 def test_the_background_counts_where_asked_for(tmp_path: Path) -> None:
@@ -163,9 +163,9 @@ def test_the_background_counts_where_asked_for(tmp_path: Path) -> None:
         fields = {"task": {"name": "segmentation", "background": background}, "dataset": "scenes"}
         spec = resolve({**toy_spec(**MASKS, budget={"epochs": 1}).as_dict(), **fields})
         dataset = toy_masks()
-        runs[background] = train_toy(prepare(spec, dataset, toy_labels(dataset)), tmp_path / str(background))
+        runs[background] = train_toy(prepare_run(spec, dataset, toy_labels(dataset)), tmp_path / str(background))
     whole = runs[True].rows[-1]
-    assert whole.test_score == pytest.approx(whole.facts["miou_with_background"])
+    assert whole.test_score == pytest.approx(whole.diagnostics["miou_with_background"])
     assert runs[False].rows[-1].test_score != whole.test_score
     assert runs[True].record({}).budget != runs[False].record({}).budget, "never in one table"
 
@@ -204,8 +204,8 @@ def test_a_class_without_a_fit_is_left_alone_and_the_row_says_so(
     monkeypatch.setattr("noisybench.mitigations.adele.fit_curve", lambda points: None)
     monkeypatch.setattr("noisybench.mitigations.adele.FLOOR", 0.0)
     recorder = train_toy(prepared_toy("adele"), tmp_path)
-    assert any("no curve fits the training IoU of disc" in note for note in recorder.rows[-1].notes)
-    np.testing.assert_array_equal(recorder.judge.samples().correction, recorder.prepared.labels.train)
+    assert any("no curve fits the training IoU of disc" in note for note in recorder.rows[-1].warnings)
+    np.testing.assert_array_equal(recorder.evaluator.samples().correction, recorder.prepared.labels.train)
 
 
 def test_curves_are_of_the_observed_labels_not_of_corrected_ones(tmp_path: Path) -> None:
@@ -214,13 +214,15 @@ def test_curves_are_of_the_observed_labels_not_of_corrected_ones(tmp_path: Path)
     )
     recorder = train_toy(run, tmp_path)
     task = task_on(toy_masks(), batch_size=24)
-    (batch,) = task.batches([Planned(torch.from_numpy(Stream("order", 0, 0).permutation(24)))])
+    (batch,) = task.batches([BatchPlan(torch.from_numpy(Stream("order", 0, 0).permutation(24)))])
     with torch.no_grad():
         predicted = task.networks[0](batch.inputs).argmax(1).flatten()
     assert batch.valid is not None
     pairs = (batch.observed * 5 + predicted)[batch.valid]
     iou = intersection_over_union(torch.bincount(pairs, minlength=25).view(5, 5).numpy())
-    told = [recorder.rows[0].facts[f"adele.training_iou.{name}"] for name in ("disc", "square", "ring", "ellipse")]
+    told = [
+        recorder.rows[0].diagnostics[f"adele.training_iou.{name}"] for name in ("disc", "square", "ring", "ellipse")
+    ]
     assert told == pytest.approx(np.nan_to_num(iou[1:]).tolist())
 
 
@@ -237,10 +239,10 @@ def test_early_stages_of_the_published_check(tmp_path: Path) -> None:
                        "weight_decay": 0.0, "schedule": "polynomial"},
             "execution": {"device": "cpu", "system_metrics": False}, "seed": seed,
         })  # fmt: skip
-        recorder = train_toy(prepare(spec), tmp_path / str(seed))
+        recorder = train_toy(prepare_run(spec), tmp_path / str(seed))
         level = recorder.prepared.labels.manifest["masks"]["miou"]
         assert 0.55 <= level <= 0.66
-        gains.append(recorder.rows[-1].facts["label_miou"] - level)
+        gains.append(recorder.rows[-1].diagnostics["label_miou"] - level)
     assert np.mean(gains) >= 0.03, gains
 
 
@@ -305,7 +307,7 @@ def test_pixel_scores_are_those_of_cleanlab(tmp_path: Path) -> None:
 def test_runs_that_cannot_work_are_refused_before_training(fields: dict[str, Any], message: str) -> None:
     budget = {"network": "unet:4", **fields.get("budget", {})} if "mitigations" in fields else fields.get("budget", {})
     with pytest.raises(UserError, match=message):
-        prepare(resolve({**fields, "budget": budget}))
+        prepare_run(resolve({**fields, "budget": budget}))
 
 
 @pytest.fixture
@@ -313,7 +315,7 @@ def photographs(tmp_path: Path) -> Path:
     """A folder of images and masks."""
     folder = tmp_path / "photographs"
     folder.mkdir()
-    find("datasets", "image_mask_folder").load().example(folder)
+    get_entry("datasets", "image_mask_folder").load().example(folder)
     return folder
 
 
@@ -323,7 +325,7 @@ def numbers(file: Path) -> Any:
 
 
 def load(folder: Path, **values: Any) -> Dataset:
-    made: Dataset = find("datasets", "image_mask_folder").load()(root=str(folder), **{"size": 16, **values}).load()
+    made: Dataset = get_entry("datasets", "image_mask_folder").load()(root=str(folder), **{"size": 16, **values}).load()
     return made
 
 
@@ -335,15 +337,15 @@ def test_a_folder_of_photographs_trains_without_code(photographs: Path, tmp_path
     dataset = load(photographs)
     assert dataset.class_names == ("background", "small", "large")
     assert [len(each) for each in (dataset.train, dataset.validation, dataset.test)] == [24, 6, 6]
-    assert dataset.train.given is not None
+    assert dataset.train.noisy_targets is not None
     for noise in ("native", "polygon"):
         spec = toy_spec(
             "adele", dataset={"name": "image_mask_folder", "root": str(photographs), "size": 16}, noise=noise
         )
-        recorder = train_toy(prepare(spec), tmp_path / noise)
+        recorder = train_toy(prepare_run(spec), tmp_path / noise)
         assert recorder.complete
         if noise == "native":
-            assert recorder.prepared.labels.manifest["realised_rate"] > 0
+            assert recorder.prepared.labels.manifest["actual_noise_rate"] > 0
 
 
 def test_palette_and_gray_masks_and_other_numbers(photographs: Path) -> None:
@@ -415,11 +417,11 @@ def test_images_of_many_sizes_need_one(photographs: Path) -> None:
 @pytest.mark.parametrize("name", ["voc2012", "oxford_pet"])
 def test_sets_that_are_not_there_say_where_they_belong(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is missing; put it there, or allow dataset\.download"):
-        find("datasets", name).load()(root=str(tmp_path), download=False).load()
+        get_entry("datasets", name).load()(root=str(tmp_path), download=False).load()
 
 
 def test_augmented_masks_are_used_where_they_are(tmp_path: Path) -> None:
-    source = find("datasets", "voc2012").load()
+    source = get_entry("datasets", "voc2012").load()
     parameters = source.example(tmp_path)
     base = tmp_path / "VOCdevkit" / "VOC2012"
     with pytest.raises(UserError, match="has no SegmentationClassAug"):
@@ -435,7 +437,7 @@ def test_augmented_masks_are_used_where_they_are(tmp_path: Path) -> None:
 
 
 def test_volumes_are_split_by_patient(tmp_path: Path) -> None:
-    source = find("datasets", "nifti_slices").load()
+    source = get_entry("datasets", "nifti_slices").load()
     parameters = source.example(tmp_path)
     dataset = source(**parameters).load()
     patients = [
@@ -458,10 +460,10 @@ def test_masks_that_are_brought_are_found_by_name(photographs: Path, tmp_path: P
     for split in (dataset.train, dataset.validation):
         for row in split.index:
             Image.fromarray(np.zeros((16, 16), np.uint8)).save(folder / f"{dataset.source_names[row]}.png")
-    noise = find("noise_models", "from_folder").load()
-    assert (noise(path=str(folder)).corrupt(dataset).train == 0).all()
+    noise = get_entry("noise_models", "from_folder").load()
+    assert (noise(path=str(folder)).apply(dataset).train == 0).all()
     (folder / "002.png").unlink()
     with pytest.raises(UserError, match=r"002\.png: there is no such mask"):
-        noise(path=str(folder)).corrupt(dataset)
+        noise(path=str(folder)).apply(dataset)
     with pytest.raises(UserError, match="give a folder of masks"):
-        noise().corrupt(dataset)
+        noise().apply(dataset)

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 from noisybench.errors import UserError
 from noisybench.mitigations.lora import adaptable
 from noisybench.networks import build_network, published_weights
 from noisybench.nn.frozen import Frozen, Tuned, on_frozen, split_network
-from noisybench.runs.preparation import prepare
+from noisybench.runs.preparation import prepare_run
 from tests.helpers import TRANSFER, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
 # Regularisers
@@ -56,7 +56,7 @@ def test_frozen_features_that_are_known_give_what_images_give(tmp_path: Path) ->
     normalised = torch.from_numpy(((images - mean) / deviation).astype(np.float32))
     with torch.no_grad():
         scores = network.eval()(normalised).softmax(1)
-    assert (scores.argmax(1).numpy() == recorder.judge.samples().prediction).all()
+    assert (scores.argmax(1).numpy() == recorder.evaluator.samples().prediction).all()
     features = network.backbone(normalised)
     assert torch.equal(network.backbone(features), features)
 
@@ -64,7 +64,7 @@ def test_frozen_features_that_are_known_give_what_images_give(tmp_path: Path) ->
 def test_heads_serve_losses_against_downstream_noise(tmp_path: Path) -> None:
     recorder = train_toy(prepared_toy(["elr", "nmtune"], task=TRANSFER), tmp_path)
     assert recorder.complete
-    assert recorder.rows[-1].memorised is not None
+    assert recorder.rows[-1].memorized_fraction is not None
 
 
 def test_every_network_of_several_is_regularised(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_backbone_has_its_initial_weights_once() -> None:
 def test_scores_of_examples_come_from_networks_with_the_same_head(tmp_path: Path) -> None:
     stack = [{"name": "el2n", "members": 2, "epochs": 1, "keep": 0.8, "per_class": True}, "linear_probe"]
     recorder = train_toy(prepared_toy(stack, task=TRANSFER), tmp_path)
-    assert recorder.rows[0].facts["kept"] == 0.75  # 9 of the 12 of each class
+    assert recorder.rows[0].diagnostics["kept"] == 0.75  # 9 of the 12 of each class
     titles = [charge.title.split(" · ")[0] for charge in recorder.charges]
     assert titles == ["pre-training", "early scores"]
 
@@ -106,7 +106,7 @@ def test_a_network_splits_into_backbone_and_classifier(name: str) -> None:
 def test_low_rank_changes_start_at_nothing() -> None:
     torch.manual_seed(0)
     network = build_network("small_cnn", 10, 1).eval()
-    lora = find("mitigations", "lora").load()(rank=2)
+    lora = get_entry("mitigations", "lora").load()(rank=2)
     backbone, images = split_network(network)[0].eval(), torch.rand(3, 1, 8, 8)
     adapted = lora.adapt(network)
     torch.testing.assert_close(adapted.backbone(images), backbone(images).flatten(1))
@@ -124,12 +124,12 @@ def test_flatness_is_recorded_for_every_head(tmp_path: Path) -> None:
     whole = train_toy(prepared_toy("full_tuning"), tmp_path / "whole").rows
     names = ("singular_value_entropy", "largest_singular_value_ratio")
     for name in names:
-        assert head[-1].facts[f"classifier_input.{name}"] > 0
-        assert head[-1].facts[f"backbone.{name}"] > 0
-        assert whole[-1].facts[f"classifier_input.{name}"] > 0
-        assert f"backbone.{name}" not in whole[-1].facts
-        assert f"backbone.{name}" not in head[0].facts, "only at the end"
-    assert 0 < head[-1].facts["pretraining_accuracy"] <= 1
+        assert head[-1].diagnostics[f"classifier_input.{name}"] > 0
+        assert head[-1].diagnostics[f"backbone.{name}"] > 0
+        assert whole[-1].diagnostics[f"classifier_input.{name}"] > 0
+        assert f"backbone.{name}" not in whole[-1].diagnostics
+        assert f"backbone.{name}" not in head[0].diagnostics, "only at the end"
+    assert 0 < head[-1].diagnostics["pretraining_accuracy"] <= 1
 
 
 @pytest.mark.parametrize(
@@ -241,11 +241,11 @@ def arrays(**changes: Any) -> dict[str, Any]:
 def test_features_that_do_not_fit_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "f.npz", **arrays(**changes))
     with pytest.raises(UserError, match=message):
-        find("datasets", "features").load()(path=str(tmp_path / "f.npz")).load()
+        get_entry("datasets", "features").load()(path=str(tmp_path / "f.npz")).load()
 
 
 def test_features_from_a_file_and_from_a_folder_are_the_same(tmp_path: Path) -> None:
-    cls = find("datasets", "features").load()
+    cls = get_entry("datasets", "features").load()
     parameters = cls.example(tmp_path)
     with np.load(parameters["path"]) as archive:
         (tmp_path / "folder").mkdir()
@@ -257,24 +257,24 @@ def test_features_from_a_file_and_from_a_folder_are_the_same(tmp_path: Path) -> 
 
 
 def test_features_are_tuned_without_any_backbone(tmp_path: Path) -> None:
-    cls = find("datasets", "features").load()
+    cls = get_entry("datasets", "features").load()
     dataset = {"name": "features", **cls.example(tmp_path)}
     fields: dict[str, Any] = {
         "task": "transfer",
         "dataset": dataset,
         "budget": {"network": "features", "batch_size": 8},
     }
-    recorder = train_toy(prepare(toy_spec("nmtune", **fields)), tmp_path / "run")
-    assert recorder.rows[-1].facts["shifted"] == recorder.rows[-1].facts["shifted.far"]
+    recorder = train_toy(prepare_run(toy_spec("nmtune", **fields)), tmp_path / "run")
+    assert recorder.rows[-1].diagnostics["shifted"] == recorder.rows[-1].diagnostics["shifted.far"]
     assert json.dumps(recorder.record({}).as_dict())
-    assert math.isfinite(recorder.rows[-1].facts["backbone.singular_value_entropy"])
+    assert math.isfinite(recorder.rows[-1].diagnostics["backbone.singular_value_entropy"])
     for change, message in (
         ({"network": "small_cnn"}, "the dataset holds features; set it to `features`"),
         ({"augmentation": "crop"}, "features cannot be augmented"),
     ):
         wrong = {**fields, "budget": {**fields["budget"], **change}}
         with pytest.raises(UserError, match=message):
-            prepare(toy_spec("nmtune", **wrong))
+            prepare_run(toy_spec("nmtune", **wrong))
 
 
 def test_pretraining_is_shared_by_heads_and_charged_to_each(tmp_path: Path) -> None:

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from noisybench.config import registry
-from noisybench.data.privileged import Knowledge
-from noisybench.errors import RunFailed, UserError
-from noisybench.runs.preparation import prepare
+from noisybench.data.privileged import PrivilegedInfo
+from noisybench.errors import TrainingError, UserError
+from noisybench.runs.preparation import prepare_run
 from tests.contracts import check_mitigation_is_honest
-from tests.helpers import facts, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
+from tests.helpers import comparable_rows, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 
@@ -23,10 +23,10 @@ PLUGINS = Path(__file__).parents[1] / "plugins"
 def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other people's package, installed as pip leaves it: a module and a folder of metadata with entry points."""
     monkeypatch.syspath_prepend(str(PLUGINS))
-    for cached in (registry.entries, registry._installed, registry._source, registry._parse):
+    for cached in (registry.list_entries, registry._installed, registry._source, registry._parse):
         cached.cache_clear()
     yield
-    for cached in (registry.entries, registry._installed, registry._source, registry._parse):
+    for cached in (registry.list_entries, registry._installed, registry._source, registry._parse):
         cached.cache_clear()
 
 
@@ -51,8 +51,8 @@ def test_wrappers_act_in_order_around_the_objective(tmp_path: Path) -> None:
 
 
 def test_undeclared_knowledge_cannot_be_read() -> None:
-    facts = {"noise_rate": 0.4, "transition_matrix": torch.eye(2)}
-    known = Knowledge(facts, ["noise_rate"])
+    comparable_rows = {"noise_rate": 0.4, "transition_matrix": torch.eye(2)}
+    known = PrivilegedInfo(comparable_rows, ["noise_rate"])
     assert known.noise_rate == 0.4
     with pytest.raises(UserError, match="`transition_matrix` is privileged knowledge"):
         _ = known.transition_matrix
@@ -65,7 +65,7 @@ def test_knowledge_that_the_cell_does_not_offer_is_refused() -> None:
         {"name": "forward_correction", "matrix": "given"}, noise={"name": "instance_dependent", "rate": 0.2}
     )
     with pytest.raises(UserError, match="needs to know the transition matrix, which this cell does not offer"):
-        prepare(spec, toy_dataset())
+        prepare_run(spec, toy_dataset())
 
 
 @pytest.mark.usefixtures("plugins")
@@ -78,12 +78,12 @@ def test_reading_the_truth_undeclared_fails_the_contract(tmp_path: Path) -> None
 def test_plugins_are_found_and_pass_the_same_contract(tmp_path: Path) -> None:
     from tests import contracts
 
-    remedy = registry.find("mitigations", "half_of_the_examples")
+    remedy = registry.get_entry("mitigations", "half_of_the_examples")
     contracts.check_mitigation_declaration(remedy)
     for number, check in enumerate(contracts.MITIGATION_CHECKS):
         check({"name": remedy.name}, tmp_path / str(number))
     (tmp_path / "noise").mkdir()
-    contracts.check_noise_model(registry.find("noise_models", "plugin_flip"), tmp_path / "noise")
+    contracts.check_noise_model(registry.get_entry("noise_models", "plugin_flip"), tmp_path / "noise")
 
 
 @pytest.mark.usefixtures("plugins")
@@ -93,7 +93,7 @@ def test_a_selection_leaves_examples_out(tmp_path: Path) -> None:
     # 120 examples are 4 batches of 32; so the 30 that are left are gone through 4 times in each of 3 epochs.
     record = recorder.record({})
     assert record.cost.images_per_second * record.cost.train_seconds == pytest.approx(3 * 4 * 30)
-    assert record.rows[0].facts["kept"] == 0.25
+    assert record.rows[0].diagnostics["kept"] == 0.25
 
 
 @pytest.mark.usefixtures("plugins")
@@ -112,12 +112,12 @@ def test_refining_adds_a_row_beside_the_untouched_network(tmp_path: Path) -> Non
         (2, "refine"),
     ]
     assert recorder.rows[-1].test_score != recorder.rows[-2].test_score
-    assert recorder.judge.predictions().by_epoch.shape == (40, 4)
+    assert recorder.evaluator.predictions().by_epoch.shape == (40, 4)
 
 
 def test_a_loss_that_is_not_finite_is_a_failed_run(tmp_path: Path) -> None:
     with pytest.raises(
-        RunFailed, match=r"the training loss became (nan|inf) in epoch \d+; lower budget\.learning_rate"
+        TrainingError, match=r"the training loss became (nan|inf) in epoch \d+; lower budget\.learning_rate"
     ):
         train_toy(prepared_toy("cross_entropy", budget={"learning_rate": 1e18}), tmp_path)
 
@@ -125,7 +125,7 @@ def test_a_loss_that_is_not_finite_is_a_failed_run(tmp_path: Path) -> None:
 def test_streams_are_independent(tmp_path: Path) -> None:
     """Another network or batch size changes no label; another run seed changes weights but no label."""
     runs = [
-        prepare(toy_spec(noise={"name": "pair_flip", "rate": 0.3}, seed=seed, budget=budget), toy_dataset())
+        prepare_run(toy_spec(noise={"name": "pair_flip", "rate": 0.3}, seed=seed, budget=budget), toy_dataset())
         for seed, budget in (
             (0, {}),
             (1, {}),
@@ -142,7 +142,7 @@ def test_a_run_repeats_to_the_bit(tmp_path: Path) -> None:
     first, second = (
         train_toy(prepared_toy("mixup+gce", budget={"augmentation": "crop_flip"}), tmp_path / name) for name in "ab"
     )
-    assert facts(first.rows) == facts(second.rows)
+    assert comparable_rows(first.rows) == comparable_rows(second.rows)
     assert first.record({}).weights_sha256 == second.record({}).weights_sha256
 
 
@@ -157,7 +157,7 @@ def test_every_budget_trains_and_resumes(budget: dict[str, Any], tmp_path: Path)
     whole = train_toy(prepared_toy("cross_entropy", budget=budget), tmp_path / "whole")
     train_toy(prepared_toy("cross_entropy", budget=budget), tmp_path / "parts", stop_after=1)
     parts = train_toy(prepared_toy("cross_entropy", budget=budget), tmp_path / "parts")
-    assert facts(whole.rows) == facts(parts.rows)
+    assert comparable_rows(whole.rows) == comparable_rows(parts.rows)
     assert whole.record({}).weights_sha256 == parts.record({}).weights_sha256
 
 
@@ -175,18 +175,18 @@ def test_labels_of_a_toy_cell_are_what_the_recorder_scores(tmp_path: Path) -> No
     """Memorised, recovered and detection against loops over the samples."""
     dataset = toy_dataset()
     recorder = train_toy(prepared_toy("cross_entropy", dataset, toy_labels(dataset)), tmp_path)
-    samples, row = recorder.judge.samples(), recorder.rows[-1]
+    samples, row = recorder.evaluator.samples(), recorder.rows[-1]
     wrong = [i for i in range(len(samples.observed)) if samples.observed[i] != samples.clean[i]]
-    assert row.memorised == sum(samples.prediction[i] == samples.observed[i] for i in wrong) / len(wrong)
-    assert row.recovered == sum(samples.prediction[i] == samples.clean[i] for i in wrong) / len(wrong)
+    assert row.memorized_fraction == sum(samples.prediction[i] == samples.observed[i] for i in wrong) / len(wrong)
+    assert row.recovered_fraction == sum(samples.prediction[i] == samples.clean[i] for i in wrong) / len(wrong)
     right = [i for i in range(len(samples.observed)) if i not in wrong]
     pairs = [
         (samples.belief[i] < samples.belief[j]) + 0.5 * (samples.belief[i] == samples.belief[j])
         for i in wrong
         for j in right
     ]
-    assert row.detection_auroc == pytest.approx(np.mean(pairs))
-    predictions = recorder.judge.predictions()
+    assert row.noise_auroc == pytest.approx(np.mean(pairs))
+    predictions = recorder.evaluator.predictions()
     assert row.test_score == pytest.approx((predictions.probabilities.argmax(1) == predictions.target).mean())
     assert [r.test_score for r in recorder.rows] == pytest.approx(
         list((predictions.by_epoch == predictions.target[:, None]).mean(0))

@@ -35,7 +35,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Judged:
+class TraceCheck:
     """What executing one response again shows.
 
     Attributes:
@@ -97,11 +97,11 @@ class TraceFormat(abc.ABC):
     def right(self, prompt: str, answer: str | None) -> bool | None:
         """Whether an answer is that of the prompt; None where executing does not tell."""
 
-    def judge(self, prompt: str, response: str) -> Judged:
+    def evaluator(self, prompt: str, response: str) -> TraceCheck:
         """Execute a response again; whatever it is, this gives an answer."""
         spans, answer = self.step_spans(response), self.answer(response)
         steps = tuple(Step(*span, fits) for span, fits in zip(spans, self.follows(prompt, response), strict=True))
-        return Judged(steps, answer, self.right(prompt, answer))
+        return TraceCheck(steps, answer, self.right(prompt, answer))
 
     @abc.abstractmethod
     def rerun(self, prompt: str, response: str, machine: Machine) -> str:

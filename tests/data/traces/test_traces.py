@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from noisybench.config.registry import find
+from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
 from noisybench.data import label_files as label_sets
 from noisybench.data.dataset import Dataset
@@ -29,10 +29,10 @@ from noisybench.data.traces.machine import Follower, Machine, Unending
 from noisybench.data.traces.programs import PROGRAMS
 from noisybench.errors import UserError
 from noisybench.networks import build_network
-from noisybench.runs.preparation import prepare
+from noisybench.runs.preparation import prepare_run
 from noisybench.tasks._readers import NO_LABEL, CharacterReader, Reading
 from noisybench.tasks.chain_of_thought import ChainOfThought
-from noisybench.training.batch import Planned
+from noisybench.training.batch import BatchPlan
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
 from tests.helpers import prepared_toy, toy_labels, toy_spec, toy_traces, train_toy
@@ -40,7 +40,7 @@ from tests.helpers import prepared_toy, toy_labels, toy_spec, toy_traces, train_
 
 def traces(**values: Any) -> Dataset:
     made: Dataset = (
-        find("datasets", "traced_integers")
+        get_entry("datasets", "traced_integers")
         .load()(**{"train_problems": 400, "validation_problems": 20, "test_problems": 40, **values})
         .load()
     )
@@ -48,7 +48,7 @@ def traces(**values: Any) -> Dataset:
 
 
 def noise(name: str, **values: Any) -> Any:
-    return find("noise_models", name).load()(**values)
+    return get_entry("noise_models", name).load()(**values)
 
 
 def form_of(name: str, width: int = 2, count: int = 5) -> ProgramTraces:
@@ -92,7 +92,7 @@ def test_two_numbers_have_the_answer_of_python(name: str) -> None:
         operands = known.program.arranged(pair)
         prompt = known.program.prompt(operands)
         response = known.rerun(prompt, "", Machine())
-        judged = known.judge(prompt, response)
+        judged = known.evaluator(prompt, response)
         assert int(judged.answer or "") == ANSWERS[name](pair)
         assert judged.replays
         assert judged.right
@@ -106,7 +106,7 @@ def test_two_numbers_have_the_answer_of_python(name: str) -> None:
 def test_lists_have_the_answer_of_python(operands: list[int], name: str) -> None:
     known = form_of(name, count=len(operands))
     prompt = known.program.prompt(operands)
-    judged = known.judge(prompt, known.rerun(prompt, "", Machine()))
+    judged = known.evaluator(prompt, known.rerun(prompt, "", Machine()))
     wanted = ANSWERS[name](operands)
     assert judged.answer == (",".join(map(str, wanted)) if name == "sort" else str(wanted))
     assert judged.replays
@@ -144,7 +144,7 @@ def test_an_addition_as_it_is_written() -> None:
     ],
 )
 def test_responses_judged_by_hand(response: str, right: bool, steps: tuple[int, int]) -> None:
-    found = form_of("add").judge("47+05:", response)
+    found = form_of("add").evaluator("47+05:", response)
     assert (found.right, len(found.steps), found.right_steps) == (right, *steps)
     assert (found.first_wrong is None) == found.replays
 
@@ -154,7 +154,7 @@ def test_responses_judged_by_hand(response: str, right: bool, steps: tuple[int, 
 def test_no_response_breaks_the_judge(response: str, name: str) -> None:
     known = form_of(name, count=3)
     prompt = known.program.prompt(known.program.arranged([3, 9, 4][: known.program.count]))
-    found = known.judge(prompt, response)
+    found = known.evaluator(prompt, response)
     assert 0 <= found.right_steps <= len(found.steps)
     assert all(0 <= each.start <= each.stop <= len(response) for each in found.steps)
     known.recomputed(prompt, response)
@@ -268,9 +268,10 @@ def test_a_program_of_ones_own(tmp_path: Path) -> None:
     known = form(dataset)
     assert known.rerun("collatz06:", "", Machine()) == "3;10;5;16;8;4;2;1#8$"
     assert all(
-        known.judge(*pair).replays for pair in zip(prompts(dataset), known.decode(dataset.train.targets), strict=True)
+        known.evaluator(*pair).replays
+        for pair in zip(prompts(dataset), known.decode(dataset.train.targets), strict=True)
     )
-    made = noise("cot_dynamic", intensity=0.3).corrupt(dataset)
+    made = noise("cot_dynamic", intensity=0.3).apply(dataset)
     assert made.manifest["noise"]["traces"]["wrong_answer"] > 0.3
     for name, message in {
         "Raises": "ZeroDivisionError",
@@ -311,34 +312,36 @@ def test_longer_problems_are_test_sets_of_their_own() -> None:
     known = form(dataset)
     longer = dataset.shifted["width_3"]
     assert all(len(each) == len("123+456:") for each in known.decode(longer.inputs[:, 0, 0]))
-    assert known.judge(*(known.decode(each)[0] for each in (longer.inputs[:1, 0, 0], longer.targets[:1]))).right
+    assert known.evaluator(*(known.decode(each)[0] for each in (longer.inputs[:1, 0, 0], longer.targets[:1]))).right
     with pytest.raises(UserError, match=r"dataset\.longer: widths"):
         traces(longer=[2])
 
 
 def test_own_traces_are_read_as_they_were_written(tmp_path: Path) -> None:
     dataset = traces(train_problems=50)
-    made = noise("cot_dynamic", contamination=0.5).corrupt(dataset)
+    made = noise("cot_dynamic", contamination=0.5).apply(dataset)
     label_sets.save(made, dataset, tmp_path / "frozen")
     frozen = label_sets.load(tmp_path / "frozen")
-    np.testing.assert_array_equal(frozen.events["train"], made.events["train"])
-    same = noise("from_file", path=str(tmp_path / "frozen")).corrupt(dataset)
+    np.testing.assert_array_equal(frozen.error_spans["train"], made.error_spans["train"])
+    same = noise("from_file", path=str(tmp_path / "frozen")).apply(dataset)
     assert same.hash == made.hash
-    np.testing.assert_array_equal(same.events["train"], made.events["train"])
+    np.testing.assert_array_equal(same.error_spans["train"], made.error_spans["train"])
     arrays = dict(np.load(tmp_path / "frozen" / "masks.npz"))
     arrays["train_events"][0, 0] ^= 1
     np.savez(tmp_path / "frozen" / "masks.npz", **arrays)
     with pytest.raises(UserError, match="does not match the manifest"):
         label_sets.load(tmp_path / "frozen")
-    again = find("datasets", "trace_file").load()(path=str(tmp_path / "frozen" / "traces.jsonl"), program="add").load()
+    again = (
+        get_entry("datasets", "trace_file").load()(path=str(tmp_path / "frozen" / "traces.jsonl"), program="add").load()
+    )
     assert (len(again.train), len(again.validation), len(again.test)) == (50, 20, 40)
     known = form(again)
     for part in ("targets", "given"):
         wanted = made.train if part == "given" else dataset.train.targets
         assert known.decode(getattr(again.train, part)) == form(dataset).decode(wanted)
-    native = noise("native").corrupt(again)
+    native = noise("native").apply(again)
     assert known.decode(native.train) == form(dataset).decode(made.train)
-    assert (native.states(again.train.targets)[(native.train != again.train.targets).any(1)] == 3).all(), (
+    assert (native.label_status(again.train.targets)[(native.train != again.train.targets).any(1)] == 3).all(), (
         "nobody knows where"
     )
 
@@ -373,7 +376,7 @@ def test_traces_that_do_not_parse_are_named(
 ) -> None:
     (tmp_path / "traces.jsonl").write_text("\n".join(lines))
     with pytest.raises(UserError, match=message):
-        find("datasets", "trace_file").load()(path=str(tmp_path / "traces.jsonl"), program=program).load()
+        get_entry("datasets", "trace_file").load()(path=str(tmp_path / "traces.jsonl"), program=program).load()
 
 
 # Annotated calculations
@@ -387,17 +390,21 @@ def calculations() -> Calculations:
 
 def test_calculations_are_executed_again() -> None:
     known = calculations()
-    assert known.judge("", SOLVED).replays
-    assert known.judge("", SOLVED).answer == "72"
+    assert known.evaluator("", SOLVED).replays
+    assert known.evaluator("", SOLVED).answer == "72"
     for wrong, steps in (
         ("48/2=24", [True, True, True]),
         ("48/2=25", [False, True, True]),
         ("48+24=73", [True, False, True]),
     ):
         changed = SOLVED.replace("48/2=24", wrong) if wrong.startswith("48/") else SOLVED.replace("48+24=72", wrong)
-        assert [each.right for each in known.judge("", changed).steps] == steps
-    assert [each.right for each in known.judge("", SOLVED.replace("#### 72", "#### 71")).steps] == [True, True, False]
-    assert not known.judge("", SOLVED.replace(">> 72", ">> 70")).replays, "what is repeated must be the result"
+        assert [each.right for each in known.evaluator("", changed).steps] == steps
+    assert [each.right for each in known.evaluator("", SOLVED.replace("#### 72", "#### 71")).steps] == [
+        True,
+        True,
+        False,
+    ]
+    assert not known.evaluator("", SOLVED.replace(">> 72", ">> 70")).replays, "what is repeated must be the result"
     assert known.same_answer("1000", "1,000")
 
 
@@ -416,14 +423,14 @@ def test_a_wrong_result_is_carried_through_a_word_problem() -> None:
     assert known.rerun("", SOLVED, Machine([], [], 99)) == SOLVED
     found = known.rerun("", SOLVED, Machine([1], [7], 99))
     assert found == "He has 48/2 = <<48/2=27>>27 pens in May.\nThat is 48+27 = <<48+27=75>> 75 in all.\n#### 75\x03"
-    assert [each.right for each in known.judge("", found).steps] == [False, True, True]
+    assert [each.right for each in known.evaluator("", found).steps] == [False, True, True]
 
 
 def test_word_problems_of_models_and_people(tmp_path: Path) -> None:
-    cls = find("datasets", "gsm8k").load()
+    cls = get_entry("datasets", "gsm8k").load()
     values = cls.example(tmp_path)
     dataset = cls(**values).load()
-    made = noise("native").corrupt(dataset)
+    made = noise("native").apply(dataset)
     told = [json.loads(line) for line in (tmp_path / "example_model_solutions.jsonl").read_text().splitlines()]
     wrong = sum(
         not row[name]["is_correct"] and row[name]["solution"] != row["ground_truth"]
@@ -439,7 +446,7 @@ def test_word_problems_of_models_and_people(tmp_path: Path) -> None:
         "no question in both parts"
     )
     human = cls(root=str(tmp_path)).load()
-    noised = noise("cot_dynamic", intensity=1.0).corrupt(human)
+    noised = noise("cot_dynamic", intensity=1.0).apply(human)
     assert noised.manifest["noise"]["traces"]["not_replaying"] > 0.5
     (tmp_path / "test.jsonl").unlink()
     for changed, message in (({}, "there is no such file"), ({"root": None}, "give the folder")):
@@ -454,9 +461,9 @@ def test_word_problems_of_models_and_people(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["cot_static", "cot_dynamic"])
 def test_no_noise_changes_no_byte(name: str, values: dict[str, float]) -> None:
     dataset = traces()
-    made = noise(name, **values).corrupt(dataset)
+    made = noise(name, **values).apply(dataset)
     np.testing.assert_array_equal(made.train, dataset.train.targets)
-    assert not made.events["train"].any()
+    assert not made.error_spans["train"].any()
 
 
 def test_static_digits_change_digits_alone_at_their_rate() -> None:
@@ -464,14 +471,14 @@ def test_static_digits_change_digits_alone_at_their_rate() -> None:
     clean = dataset.train.targets
     digits = clean < 10
     for exclude, rate in ((False, 0.27), (True, 0.3)):
-        made = noise("cot_static", intensity=0.3, exclude_self=exclude).corrupt(dataset)
+        made = noise("cot_static", intensity=0.3, exclude_self=exclude).apply(dataset)
         np.testing.assert_array_equal(made.train[~digits], clean[~digits])
-        np.testing.assert_array_equal(made.events["train"] == WRONG, made.train != clean)
+        np.testing.assert_array_equal(made.error_spans["train"] == WRONG, made.train != clean)
         share = (made.train != clean)[digits].mean()
         assert abs(share - rate) < 4 * np.sqrt(rate * (1 - rate) / digits.sum())
-    every = noise("cot_static", intensity=1.0, exclude_self=True).corrupt(dataset).train
+    every = noise("cot_static", intensity=1.0, exclude_self=True).apply(dataset).train
     assert (every != clean)[digits].all()
-    new = noise("cot_static", intensity=1.0).corrupt(dataset).train[digits]
+    new = noise("cot_static", intensity=1.0).apply(dataset).train[digits]
     assert stats.chisquare(np.bincount(new, minlength=10)).pvalue > 1e-4
 
 
@@ -481,14 +488,14 @@ def test_answers_are_kept_recomputed_or_corrupted(name: str) -> None:
     known, clean = form(dataset), form(dataset).decode(dataset.train.targets)
     wrong = {}
     for answer in ("kept", "recomputed", "corrupted"):
-        made = noise(name, intensity=0.4, answer=answer).corrupt(dataset)
+        made = noise(name, intensity=0.4, answer=answer).apply(dataset)
         texts = known.decode(made.train)
         wrong[answer] = made.manifest["noise"]["traces"]["wrong_answer"]
         for prompt, before, after in zip(prompts(dataset)[:80], clean, texts, strict=False):
             if answer == "kept":
                 assert after.partition("#")[2] == before.partition("#")[2]
             if answer == "recomputed" and name == "cot_static":
-                assert known.judge(prompt, after).steps[-1].right, "it follows from the lines as they are"
+                assert known.evaluator(prompt, after).steps[-1].right, "it follows from the lines as they are"
     assert wrong["kept"] == 0
     assert 0 < wrong["recomputed"] < 1
     assert wrong["corrupted"] > wrong["recomputed"] * (1 if name == "cot_dynamic" else 0)
@@ -497,9 +504,9 @@ def test_answers_are_kept_recomputed_or_corrupted(name: str) -> None:
 @pytest.mark.parametrize("edit", ["line", "duplicate", "both"])
 def test_static_lines_are_deleted_or_doubled_and_the_answer_stays(edit: str) -> None:
     dataset = traces(program="max", width=1, train_problems=1500)
-    made = noise("cot_static", edit=edit, intensity=0.4, answer="kept").corrupt(dataset)
+    made = noise("cot_static", edit=edit, intensity=0.4, answer="kept").apply(dataset)
     known, left, whole = form(dataset), 0, 0
-    pairs = zip(known.decode(dataset.train.targets), known.decode(made.train), made.events["train"], strict=True)
+    pairs = zip(known.decode(dataset.train.targets), known.decode(made.train), made.error_spans["train"], strict=True)
     for old, new, events in pairs:
         assert old.partition("#")[2] == new.partition("#")[2]
         (lines, _), (rest, _) = known.parts(old), known.parts(new)
@@ -512,18 +519,18 @@ def test_static_lines_are_deleted_or_doubled_and_the_answer_stays(edit: str) -> 
         left, whole = left + len(rest), whole + len(lines)
     share = {"line": 0.6, "duplicate": 1.4, "both": 0.6}[edit]
     assert abs(left / whole - share) < 4 * np.sqrt(0.24 / whole)
-    only = noise("cot_static", edit="line", intensity=1.0).corrupt(dataset).train
+    only = noise("cot_static", edit="line", intensity=1.0).apply(dataset).train
     assert known.decode(only[:1])[0] == "#" + known.decode(dataset.train.targets[:1])[0].partition("#")[2]
 
 
 def test_static_characters_and_tokens() -> None:
     dataset = traces(train_problems=800)
     clean, known = dataset.train.targets, form(dataset)
-    made = noise("cot_static", edit="character", intensity=0.2, exclude_self=True).corrupt(dataset)
+    made = noise("cot_static", edit="character", intensity=0.2, exclude_self=True).apply(dataset)
     shown = (clean != IGNORED) & (clean != known.vocabulary.index("$"))
     assert abs((made.train != clean)[shown].mean() - 0.2) < 4 * np.sqrt(0.16 / shown.sum())
     assert set(np.unique(made.train)) == set(np.unique(clean)), "characters of the data alone"
-    made = noise("cot_static", edit="token", intensity=0.3, exclude_self=True).corrupt(dataset)
+    made = noise("cot_static", edit="token", intensity=0.3, exclude_self=True).apply(dataset)
     np.testing.assert_array_equal(made.train[clean >= 10], clean[clean >= 10], "all but digits stays")
     first = made.train[:, 0] != clean[:, 0]
     assert abs(first.mean() - 0.3) < 4 * np.sqrt(0.21 / 800)
@@ -533,16 +540,16 @@ def test_static_characters_and_tokens() -> None:
 
 def test_dynamic_events_are_what_execution_says() -> None:
     dataset = traces()
-    known, made = form(dataset), noise("cot_dynamic", intensity=0.2).corrupt(dataset)
+    known, made = form(dataset), noise("cot_dynamic", intensity=0.2).apply(dataset)
     carried = 0
     for prompt, before, after, events in zip(
         prompts(dataset),
         known.decode(dataset.train.targets),
         known.decode(made.train),
-        made.events["train"],
+        made.error_spans["train"],
         strict=True,
     ):
-        judged, clean = known.judge(prompt, after), known.step_spans(before)
+        judged, clean = known.evaluator(prompt, after), known.step_spans(before)
         for step, (start, stop) in zip(judged.steps, clean, strict=True):
             own = set(events[step.start : step.stop].tolist())
             same = after[step.start : step.stop] == before[start:stop]
@@ -556,26 +563,26 @@ def test_contaminated_documents_are_nested_and_tests_are_never_noised(name: str)
     dataset = traces(train_problems=1500)
     clean, before = dataset.train.targets, dataset.test.targets.copy()
     changed = [
-        (noise(name, contamination=each, intensity=0.9).corrupt(dataset).train != clean).any(1)
+        (noise(name, contamination=each, intensity=0.9).apply(dataset).train != clean).any(1)
         for each in (0.2, 0.5, 1.0)
     ]
     assert not (changed[0] & ~changed[1]).any()
     assert not (changed[1] & ~changed[2]).any()
     assert abs(changed[1].mean() - 0.5) < 4 * 0.5 / np.sqrt(1500)
     np.testing.assert_array_equal(dataset.test.targets, before)
-    facts = noise(name, contamination=0.5, intensity=0.9).corrupt(dataset).manifest["noise"]["traces"]
-    assert facts["changed"] == changed[1].mean()
-    assert facts["wrong_answer"] <= facts["changed"]
+    comparable_rows = noise(name, contamination=0.5, intensity=0.9).apply(dataset).manifest["noise"]["traces"]
+    assert comparable_rows["changed"] == changed[1].mean()
+    assert comparable_rows["wrong_answer"] <= comparable_rows["changed"]
 
 
 def test_runs_that_do_not_end_are_cut_and_counted(tmp_path: Path) -> None:
     dataset = traces(program="gcd", width=3)
-    made = noise("cot_dynamic", intensity=0.9).corrupt(dataset)
+    made = noise("cot_dynamic", intensity=0.9).apply(dataset)
     cut = (made.train == IGNORED).all(1)
     assert made.manifest["noise"]["traces"]["cut"] == cut.mean() > 0
     run = prepared_toy("cross_entropy", dataset, made, task="chain_of_thought", budget={"epochs": 1})
     assert np.isfinite(train_toy(run, tmp_path).rows[-1].train_loss or np.nan), "cut traces have no loss"
-    half = noise("cot_dynamic", intensity=0.9, contamination=0.5).corrupt(dataset)
+    half = noise("cot_dynamic", intensity=0.9, contamination=0.5).apply(dataset)
     assert not (kept_by("random", dataset, half) & (half.train == IGNORED).all(1)).any()
 
 
@@ -593,8 +600,10 @@ def kept_by(by: str, dataset: Dataset, labels: Any) -> np.ndarray[Any, Any]:
 def test_filters_keep_what_they_say() -> None:
     dataset = traces(train_problems=200)
     known = form(dataset)
-    made = noise("cot_dynamic", contamination=0.5, intensity=0.3).corrupt(dataset)
-    right = [bool(known.judge(*pair).right) for pair in zip(prompts(dataset), known.decode(made.train), strict=True)]
+    made = noise("cot_dynamic", contamination=0.5, intensity=0.3).apply(dataset)
+    right = [
+        bool(known.evaluator(*pair).right) for pair in zip(prompts(dataset), known.decode(made.train), strict=True)
+    ]
     changed = (made.train != dataset.train.targets).any(1)
     np.testing.assert_array_equal(kept_by("answer", dataset, made), right)
     replayed = kept_by("replay", dataset, made)
@@ -605,10 +614,10 @@ def test_filters_keep_what_they_say() -> None:
 
 
 def test_the_answer_of_a_word_problem_is_not_told(tmp_path: Path) -> None:
-    cls = find("datasets", "gsm8k").load()
+    cls = get_entry("datasets", "gsm8k").load()
     dataset = cls(**cls.example(tmp_path)).load()
     with pytest.raises(UserError, match="by=answer needs a program"):
-        kept_by("answer", dataset, noise("native").corrupt(dataset))
+        kept_by("answer", dataset, noise("native").apply(dataset))
 
 
 # The task
@@ -673,7 +682,7 @@ def test_written_characters_are_the_most_likely_ones() -> None:
 
 def test_a_page_shows_what_is_wrong(tmp_path: Path) -> None:
     dataset = traces(train_problems=40, longer=[3])
-    made = noise("cot_dynamic", intensity=0.3).corrupt(dataset)
+    made = noise("cot_dynamic", intensity=0.3).apply(dataset)
     run = prepared_toy("self_consistency", dataset, made, task="chain_of_thought", budget={"epochs": 2})
     recorder = train_toy(run, tmp_path)
     recorder.write(recorder.record({}), tmp_path)
@@ -683,7 +692,7 @@ def test_a_page_shows_what_is_wrong(tmp_path: Path) -> None:
     row = recorder.rows[-1]
     assert row.metric == "exact_match"
     assert {"loss_right", "loss_wrong", "right_steps", "valid_traces", "shifted.width_3", "exact_match_sampled"} <= set(
-        row.facts
+        row.diagnostics
     )
     assert row.detectors["trace_replay"]["auroc_any"] is None, "every trace is noised"
     assert 0 <= (row.detectors["step_loss"]["auroc_any"] or -1) <= 1
@@ -692,7 +701,7 @@ def test_a_page_shows_what_is_wrong(tmp_path: Path) -> None:
 def test_the_loss_is_on_the_response_and_its_end_alone() -> None:
     dataset = toy_traces()
     data, task = training_set(dataset), toy_task(dataset)
-    (batch,) = task.batches([Planned(torch.arange(6))])
+    (batch,) = task.batches([BatchPlan(torch.arange(6))])
     assert batch.valid is not None
     assert int(batch.valid.sum()) == sum(map(len, form(dataset).decode(data.targets[:6].numpy())))
     assert torch.equal(batch.observed[batch.valid], data.targets.view(-1)[batch.index][batch.valid].long())
@@ -738,4 +747,4 @@ def test_characters_are_read_as_they_are() -> None:
 def test_runs_that_cannot_work_are_refused(fields: dict[str, Any], message: str) -> None:
     whole = {"task": "chain_of_thought", "dataset": "traced_integers", "budget": {"network": "decoder:16x1"}, **fields}
     with pytest.raises(UserError, match=message):
-        prepare(resolve(whole))
+        prepare_run(resolve(whole))

@@ -10,7 +10,7 @@ import pytest
 
 from noisybench.config.suite import read_suite
 from noisybench.records.schema import RunRecord
-from noisybench.runs.preparation import prepare
+from noisybench.runs.preparation import prepare_run
 from tests.helpers import train_toy
 
 pytestmark = pytest.mark.skipif(not os.environ.get("NOISYBENCH_SLOW"), reason="NOISYBENCH_SLOW is not set")
@@ -23,7 +23,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, float |
     found: dict[tuple[str, float | None], list[RunRecord]] = {}
     for spec in read_suite("segmentation-scenes", []):
         if spec.stack in ("cross_entropy", "adele"):
-            recorder = train_toy(prepare(spec), tmp_path_factory.mktemp("run"))
+            recorder = train_toy(prepare_run(spec), tmp_path_factory.mktemp("run"))
             found.setdefault((spec.stack, spec.noise.parameters.get("over")), []).append(recorder.record({}))
     return found
 
@@ -33,7 +33,7 @@ def last5(runs: list[RunRecord]) -> np.ndarray[Any, Any]:
 
 
 def curve(run: RunRecord, name: str) -> np.ndarray[Any, Any]:
-    return np.array([row.facts.get(name, 0.0) for row in run.rows])
+    return np.array([row.diagnostics.get(name, 0.0) for row in run.rows])
 
 
 def test_cross_entropy_learns_first_and_memorises_then(records: Any) -> None:
@@ -43,8 +43,8 @@ def test_cross_entropy_learns_first_and_memorises_then(records: Any) -> None:
         for run in plain:
             learned = np.convolve(curve(run, f"learned.{name}"), np.ones(3) / 3, "valid")
             drops.append(learned.max() - curve(run, f"learned.{name}")[-5:].mean())
-            memorised = curve(run, f"memorised.{name}")
-            assert memorised[-5:].mean() - memorised[2:8].min() >= 0.15
+            memorized_fraction = curve(run, f"memorised.{name}")
+            assert memorized_fraction[-5:].mean() - memorized_fraction[2:8].min() >= 0.15
             early.append(learned.argmax() < 2 / 3 * len(run.rows))
     by_class = np.array(drops).reshape(len(OBJECTS), -1).mean(1)
     assert (by_class >= 0.10).all()
@@ -60,7 +60,7 @@ def test_adele_repairs_what_memorising_has_cost(records: Any) -> None:
     assert gain.mean() >= 0.04
     assert (gain >= 0.01).all()
     level = repaired[0].manifest["masks"]["miou"]
-    assert np.mean([run.rows[-1].facts["label_miou"] for run in repaired]) - level >= 0.06
+    assert np.mean([run.rows[-1].diagnostics["label_miou"] for run in repaired]) - level >= 0.06
     assert last5(repaired).mean() < last5(records["cross_entropy", None]).mean() - 0.1, "far from clean training"
 
 
