@@ -153,7 +153,7 @@ def describe_labels(manifest: dict[str, Any]) -> str:
     """A label set's manifest for people."""
     noise, dataset = manifest["noise"], manifest["dataset"]
     nominal = "not stated" if noise["nominal_rate"] is None else f"{noise['nominal_rate']:.4f}"
-    validation = manifest["realised_rate_validation"]
+    validation = manifest["actual_noise_rate_validation"]
     held_out = f", validation {validation:.4f}" if validation is not None else ""
     realised = "unknown" if manifest["actual_noise_rate"] is None else f"{manifest['actual_noise_rate']:.4f}{held_out}"
     states = manifest.get("label_status")

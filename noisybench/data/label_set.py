@@ -185,7 +185,7 @@ def _measured(
     counts = transition_counts(clean, train, num_classes)
     measured = {
         "actual_noise_rate": _rate(clean, train),
-        "realised_rate_validation": _rate(clean_validation, validation),
+        "actual_noise_rate_validation": _rate(clean_validation, validation),
         "transition_counts": counts.tolist(),
     }
     if clean.ndim == 3:

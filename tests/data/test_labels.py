@@ -60,7 +60,7 @@ def test_a_flipped_byte_is_refused(tmp_path: Path) -> None:
     [
         (
             lambda manifest: manifest.update(actual_noise_rate=0.1),
-            "realised_rate does not follow from the labels",
+            "actual_noise_rate does not follow from the labels",
         ),
         (
             lambda manifest: manifest["transition_counts"][0].__setitem__(0, 1),
