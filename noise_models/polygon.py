@@ -15,6 +15,8 @@ from noisybench.parameters import parameter
 class Polygon(MaskNoise):
     """Objects become coarse polygons, as hurried annotators draw them (Kimhi et al. 2024, "approximation")."""
 
+    stream_name = "polygon"
+
     tolerance: float = parameter(5.0, ge=0, low=2.0, high=15.0, help="of the simplified contour, in pixels", shown=True)
     probability: float = parameter(1.0, ge=0, le=1, help="that an object is simplified")
 
