@@ -46,6 +46,7 @@ def digest(*arrays: Any) -> str:
             each = each.reshape(-1).view(torch.uint8).numpy()
         else:
             each = np.asarray(each)
+            assert each.dtype != object, "its bytes would be addresses"
             found.update(f"{each.dtype}{each.shape}".encode())
         found.update(each.tobytes())
     return found.hexdigest()
@@ -66,7 +67,7 @@ def run_digests(recorder: Recorder) -> Digests:
     """Hash the final weights of a finished run, and its losses, scores, predictions and detections."""
     assert recorder.complete
     samples = recorder.judge.samples()
-    scores = np.array([(row.train_loss, row.test_score) for row in recorder.rows])
+    scores = np.array([(row.train_loss, row.test_score) for row in recorder.rows], dtype=float)
     detections = sorted(digest(each) for each in samples.detectors.values())
     return {
         "weights": digest(*recorder._final["weights"].values()),
