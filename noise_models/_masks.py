@@ -103,7 +103,7 @@ class MaskNoise(NoiseModel):
         """(N, H, W) corrupted masks of a split."""
         found = split.targets.copy()
         for row, source in enumerate(split.index):
-            given = Corruption(Stream("mask", self.name, self.seed, source), severity, classes, split.targets)
+            given = Corruption(Stream("mask", self.stream_name, self.seed, source), severity, classes, split.targets)
             chosen = given.draw() < self.image_fraction
             if not chosen or not severity:
                 continue

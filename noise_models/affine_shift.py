@@ -17,6 +17,8 @@ class AffineShift(MaskNoise):
     1 / `scale` to `scale`.
     """
 
+    stream_name = "affine_shift"
+
     probability: float = parameter(1.0, ge=0, le=1, help="that an object is misplaced")
     shift: float = parameter(
         0.25, ge=0, le=2, low=0.05, high=0.5, help="greatest move, in greater sides", always_in_label=True

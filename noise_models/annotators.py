@@ -19,6 +19,8 @@ class Annotators(MaskNoise):
     and `blank` leaves all as background. Images are given to the annotators at random with `shares`.
     """
 
+    stream_name = "annotators"
+
     shares: list[float] = parameter(
         [0.2, 0.2, 0.2, 0.2, 0.2],
         help="of images labelled by faithful, over, under, wrong and blank annotators",

@@ -22,6 +22,7 @@ class Asymmetric(ClassConditional):
     corrupted: at a rate of 0.4 about 20 % of CIFAR-10's labels are wrong.
     """
 
+    stream_name = "Asymmetric"
     convention = "only the mapped classes flip, each with this probability, so the share of wrong labels is lower"
 
     rate: float = parameter(

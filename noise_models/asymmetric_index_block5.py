@@ -18,6 +18,7 @@ class AsymmetricIndexBlock5(ClassConditional):
     are not its superclasses; `asymmetric_superclass_uniform` is the other convention.
     """
 
+    stream_name = "AsymmetricIndexBlock5"
     convention = (
         "the next class id inside blocks of five consecutive ids; the rate is the expected share of wrong labels"
     )

@@ -29,6 +29,7 @@ class AsymmetricSuperclassUniform(ClassConditional):
     The convention of the C2D code (Zheltonozhskii et al. 2022); `asymmetric_index_block5` is the other one.
     """
 
+    stream_name = "AsymmetricSuperclassUniform"
     convention = (
         "another class of the same superclass, all equally likely; the rate is the expected share of wrong labels"
     )

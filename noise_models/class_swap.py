@@ -16,6 +16,8 @@ class ClassSwap(MaskNoise):
     super-categories, exchange only among themselves.
     """
 
+    stream_name = "class_swap"
+
     rate: float = parameter(
         0.3, ge=0, le=1, low=0.1, high=0.5, help="probability that the class is drawn anew", always_in_label=True
     )

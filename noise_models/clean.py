@@ -15,6 +15,7 @@ from noisybench.utils.seeds import Stream
 class Clean(ClassConditional):
     """No noise: the observed targets are the best known ones."""
 
+    stream_name = "Clean"
     tasks = ("classification", "segmentation", "chain_of_thought")
     convention = "no label is changed"
 

@@ -26,6 +26,8 @@ class CocoN(MaskNoise):
     probability 0.2, 0.3 and 0.4. Unlike their script, which draws from two generators, all draws come from one.
     """
 
+    stream_name = "coco_n"
+
     level: Literal["easy", "medium", "hard"] = parameter(
         "medium", help="of the published mixtures", always_in_label=True
     )

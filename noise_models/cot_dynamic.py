@@ -29,6 +29,8 @@ class CotDynamic(TraceNoise):
     `answer`: `recomputed` is the noised run's own, `kept` the right one, `corrupted` the run's own with wrong digits.
     """
 
+    stream_name = "CotDynamic"
+
     answer: Literal["kept", "recomputed", "corrupted"] = parameter(
         "recomputed", help="the right one, the noised run's, or that with wrong digits", always_in_label=True
     )

@@ -38,6 +38,8 @@ class CotStatic(TraceNoise):
     with lines; `recomputed` has what follows from the edited lines.
     """
 
+    stream_name = "CotStatic"
+
     edit: Literal["digit", "character", "token", "line", "duplicate", "both"] = parameter(
         "digit", help="what is edited", always_in_label=True
     )

@@ -13,6 +13,8 @@ from noisybench.noise_models._masks import Corruption, Mask, MaskNoise
 class Elastic(MaskNoise):
     """The mask alone is warped by a smooth random field of displacements (Simard et al. 2003)."""
 
+    stream_name = "elastic"
+
     amplitude: float = parameter(
         4.0, ge=0, low=1.0, high=12.0, help="deviation of a move in pixels", always_in_label=True
     )

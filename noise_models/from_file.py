@@ -27,6 +27,7 @@ class FromFile(NoiseModel):
     very dataset. The dataset's own targets count as the clean ones.
     """
 
+    stream_name = "FromFile"
     tasks = ("classification", "segmentation", "chain_of_thought")
     convention = "labels as given; the realised rate is measured against the dataset's own targets"
 

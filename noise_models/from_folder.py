@@ -23,6 +23,7 @@ class FromFolder(NoiseModel):
     Pixels of 255 have no label. A mask of another size than the dataset's is brought to it as the dataset's own were.
     """
 
+    stream_name = "FromFolder"
     tasks = ("segmentation",)
     convention = "masks as given; the realised rate is measured against the dataset's own"
     requires_clean_labels = False

@@ -31,6 +31,7 @@ class Human(NoiseModel):
     any code in it, and its clean labels must be the dataset's own.
     """
 
+    stream_name = "Human"
     convention = "labels by human annotators; the realised rate is measured against the dataset's own targets"
 
     labels: Literal["worse_label", "aggre_label", "random_label1", "random_label2", "random_label3", "noisy_label"] = (

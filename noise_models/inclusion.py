@@ -16,6 +16,8 @@ class Inclusion(MaskNoise):
     Objects of the size of half of the image and more are not taken.
     """
 
+    stream_name = "inclusion"
+
     count: float = parameter(
         1.0, ge=0, low=0.2, high=3.0, help="false objects of an image on average", always_in_label=True
     )

@@ -24,6 +24,7 @@ class InstanceDependent(NoiseModel):
     in double precision, so that the scores, and with them the labels, do not depend on a machine's order of summation.
     """
 
+    stream_name = "InstanceDependent"
     convention = "an example's probability of being wrong is drawn around the rate, its wrong class from its pixels"
 
     rate: float = parameter(

@@ -19,6 +19,8 @@ class MarkovBoundary(MaskNoise):
     biased. Published settings are 100 to 200 steps, expand 0.8 or 0.2, flip 0.02 or 0.05, speckle 0.2.
     """
 
+    stream_name = "markov_boundary"
+
     steps: int = parameter(20, ge=0, help="number of steps", always_in_label=True)
     expand: float = parameter(
         0.5, ge=0, le=1, low=0.2, high=0.8, help="probability that a step goes outwards", always_in_label=True

@@ -13,6 +13,8 @@ from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, classes_
 class MorphDistance(MaskNoise):
     """Every class grows or shrinks by a distance drawn for it (the setting of Yao et al. 2023 for chest radiographs)."""
 
+    stream_name = "morph_distance"
+
     range: list[float] = parameter([3.0, 5.0], help="least and greatest distance in pixels", always_in_label=True)
     over: float = parameter(
         0.5, ge=0, le=1, low=0.0, high=1.0, help="probability that a class grows", always_in_label=True

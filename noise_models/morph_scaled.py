@@ -22,6 +22,8 @@ class MorphScaled(MaskNoise):
     to neighbours; `literal` does so as well.
     """
 
+    stream_name = "morph_scaled"
+
     iterations: list[int] = parameter([2, 3, 4], help="one of these is drawn for each image", always_in_label=True)
     over: float = parameter(
         0.5, ge=0, le=1, low=0.0, high=1.0, help="probability that an image's classes grow", always_in_label=True

@@ -22,6 +22,7 @@ class Native(NoiseModel):
     `clothing1m` and `animal10n`. Where nobody knows an example's class, it counts in no measure of detection.
     """
 
+    stream_name = "Native"
     tasks = ("classification", "segmentation", "chain_of_thought")
     convention = "labels as they came with the data; the realised rate is measured where the class is known"
     requires_clean_labels = False

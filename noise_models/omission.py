@@ -12,6 +12,8 @@ from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, objects,
 class Omission(MaskNoise):
     """Whole objects are missing; each image draws its share of them from `rates` (Liu et al. 2024, for remote sensing)."""
 
+    stream_name = "omission"
+
     rates: list[float] = parameter(
         [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6], help="one of these is drawn for each image", always_in_label=True
     )

@@ -13,6 +13,7 @@ from noisybench.data.noise_model import ClassConditional, check_flip_rate, flip_
 class PairFlip(ClassConditional):
     """Each label becomes the next class id (the last becomes the first) with probability `rate` (Han et al. 2018)."""
 
+    stream_name = "PairFlip"
     convention = "class c becomes class (c + 1) mod C, so the rate is the expected share of wrong labels"
 
     rate: float = parameter(0.45, ge=0, le=1, help="expected share of wrong labels, at most 0.5", always_in_label=True)

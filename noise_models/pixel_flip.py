@@ -20,6 +20,7 @@ class PixelFlip(MaskNoise):
     become background, as in an unused part of the code of Liu et al. 2022.
     """
 
+    stream_name = "pixel_flip"
     convention = "rate is the expected share of changed pixels of corrupted images at severity 1"
 
     rate: float = parameter(

@@ -14,6 +14,8 @@ from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, objects,
 class Polygon(MaskNoise):
     """Objects become coarse polygons, as hurried annotators draw them (Kimhi et al. 2024, "approximation")."""
 
+    stream_name = "polygon"
+
     tolerance: float = parameter(
         5.0, ge=0, low=2.0, high=15.0, help="of the simplified contour, in pixels", always_in_label=True
     )

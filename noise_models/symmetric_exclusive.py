@@ -16,6 +16,7 @@ class SymmetricExclusive(ClassConditional):
     The convention of co-teaching (Han et al. 2018): the nominal rate is the expected share of wrong labels.
     """
 
+    stream_name = "SymmetricExclusive"
     convention = "the new label is drawn from the other classes, so the rate is the expected share of wrong labels"
 
     rate: float = parameter(

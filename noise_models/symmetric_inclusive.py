@@ -16,6 +16,7 @@ class SymmetricInclusive(ClassConditional):
     The convention of the DivideMix and ELR code (Li et al. 2020, Liu et al. 2020).
     """
 
+    stream_name = "SymmetricInclusive"
     convention = "the new label is drawn from all classes, so only rate * (1 - 1/C) of the labels are wrong"
 
     rate: float = parameter(

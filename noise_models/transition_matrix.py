@@ -24,6 +24,7 @@ class TransitionMatrix(ClassConditional):
     Gamma(`concentration`) weights, that is, by a symmetric Dirichlet distribution.
     """
 
+    stream_name = "TransitionMatrix"
     convention = "row c of the matrix holds the probabilities of the observed classes of clean class c"
 
     path: Path | None = parameter(None, help=".csv, .npy or .json file with C rows of C probabilities")

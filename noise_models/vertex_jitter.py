@@ -10,6 +10,8 @@ from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, objects,
 class VertexJitter(MaskNoise):
     """Vertices of objects' contours move by normal numbers (Kimhi et al. 2024, "localisation")."""
 
+    stream_name = "vertex_jitter"
+
     deviation: float = parameter(3.0, ge=0, low=1.0, high=6.0, help="of a vertex, in pixels", always_in_label=True)
     spacing: float = parameter(1.0, ge=0, le=20, help="tolerance of the polygon whose vertices move, in pixels")
     probability: float = parameter(1.0, ge=0, le=1, help="that an object's contour moves")

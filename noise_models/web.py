@@ -41,6 +41,7 @@ class Web(NoiseModel):
     of numbers, so that neither can change without the other.
     """
 
+    stream_name = "Web"
     convention = (
         "out_of_distribution of the images are replaced and keep their label; in_distribution of all labels are redrawn "
         "from all classes, so only in_distribution * (1 - 1/C) become wrong"

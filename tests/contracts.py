@@ -56,6 +56,7 @@ def check_noise_model(entry: Entry, folder: Path) -> None:
     """Rate, matrix, determinism, an untouched test split, and files that hold what was made."""
     check_declaration(entry, NoiseModel)
     cls = entry.load()
+    assert "stream_name" in vars(cls), "labels must not depend on the name of a class or file"
     dataset = cls.example_dataset(noise_toy(cls, 4000, 1000))
     parameters = cls.example(dataset, folder)
     before = (dataset.test.targets.copy(), dataset.train.targets.copy())

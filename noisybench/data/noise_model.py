@@ -25,6 +25,8 @@ class NoiseModel(Configurable, abc.ABC):
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    stream_name: ClassVar[str]
+    """Name of this component in random streams. Never change it: it decides every drawn number."""
     convention: ClassVar[str]
     """What the rate means, in one sentence; part of the manifest."""
     requires_clean_labels: ClassVar[bool] = True
@@ -63,7 +65,7 @@ class NoiseModel(Configurable, abc.ABC):
     def stream(self, dataset: Dataset, split: Split) -> Stream:
         """The random stream of a split, from its start."""
         name = "train" if split is dataset.train else "validation"
-        return Stream("noise", dataset.hash, type(self).__name__, self.seed, name)
+        return Stream("noise", dataset.hash, self.stream_name, self.seed, name)
 
     example_classes: ClassVar[tuple[str, ...]] = tuple("0123456789")
     """Class names of the dataset on which the contract test tries it."""

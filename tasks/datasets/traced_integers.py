@@ -103,7 +103,9 @@ class TracedIntegers(DatasetSource):
             raise UserError(
                 f"dataset: {wanted} problems were asked for, but there are {there} different ones; ask for fewer, or more width"
             )
-        stream = Stream("traced integers", self.program, self.problem_seed)
+        # A program of the user's own draws from the stream of its reference, file.py:Class, also where it extends a built-in one.
+        name = vars(type(program)).get("stream_name", self.program)
+        stream = Stream("traced integers", name, self.problem_seed)
         if whole <= 2**20:
             numbers = stream.permutation(whole)
             if type(program).arranged is Program.arranged:

@@ -36,6 +36,8 @@ class Program(abc.ABC):
     name: ClassVar[str] = ""
     sign: ClassVar[str] = ","
     count_fixed: ClassVar[int | None] = None
+    stream_name: ClassVar[str]
+    """Name of a built-in program in random streams. Never change it: it decides every drawn number."""
     own: ClassVar[bool] = True
     """Whether it is the user's: it may then do anything, and is watched."""
 
@@ -115,6 +117,7 @@ class _BuiltIn(Program):
 class Add(_BuiltIn):
     """Column addition of two numbers, the last digits first: ``7+5+0=12;4+0+1=05#052``."""
 
+    stream_name = "add"
     sign, count_fixed = "+", 2
 
     def run(self, machine: Machine, operands: Sequence[int]) -> str:
@@ -136,6 +139,7 @@ class Add(_BuiltIn):
 class Sub(_BuiltIn):
     """Column subtraction, the greater number first, with borrowing: ``7-9-0=8,1;4-0-1=3,0#38``."""
 
+    stream_name = "sub"
     sign, count_fixed = "-", 2
 
     def arranged(self, operands: Sequence[int]) -> list[int]:
@@ -160,6 +164,7 @@ class Sub(_BuiltIn):
 class Mul(_BuiltIn):
     """Long multiplication: a line for each digit of the second number, its product, and the sum so far: ``5*47=235,235``."""
 
+    stream_name = "mul"
     sign, count_fixed = "*", 2
 
     def run(self, machine: Machine, operands: Sequence[int]) -> str:
@@ -176,6 +181,7 @@ class Mul(_BuiltIn):
 class GCD(_BuiltIn):
     """Euclid's algorithm: ``47%5=2;5%2=1;2%1=0#1``."""
 
+    stream_name = "gcd"
     name, count_fixed = "gcd", 2
 
     def run(self, machine: Machine, operands: Sequence[int]) -> str:
@@ -205,6 +211,7 @@ class _Running(_BuiltIn):
 class Max(_Running):
     """The greatest of a list: ``4;4;7#7``."""
 
+    stream_name = "max"
     name = "max"
 
     def combined(self, result: int, operand: int, place: int) -> int:
@@ -215,6 +222,7 @@ class Max(_Running):
 class Sum(_Running):
     """The sum of a list, with every partial sum."""
 
+    stream_name = "sum"
     name = "sum"
 
     def combined(self, result: int, operand: int, place: int) -> int:
@@ -225,6 +233,7 @@ class Sum(_Running):
 class Product(_Running):
     """The product of a list, with every partial product."""
 
+    stream_name = "product"
     name = "prod"
 
     def combined(self, result: int, operand: int, place: int) -> int:
@@ -235,6 +244,7 @@ class Product(_Running):
 class Mod(_Running):
     """The sum of a list modulo ten, with every partial result."""
 
+    stream_name = "mod"
     name = "mod"
 
     def combined(self, result: int, operand: int, place: int) -> int:
@@ -245,6 +255,7 @@ class Mod(_Running):
 class Composed(_Running):
     """Add, multiply and distance by turns, one function of the other, modulo the width: ``47+05*12-07`` from the left."""
 
+    stream_name = "composed"
     sign = "?"
 
     def prompt(self, operands: Sequence[int]) -> str:
@@ -261,6 +272,7 @@ class Composed(_Running):
 class Sort(_BuiltIn):
     """Selection sort; a line for each number that is found the least of those left: ``3;5;9#3,5,9``."""
 
+    stream_name = "sort"
     name = "sort"
 
     def run(self, machine: Machine, operands: Sequence[int]) -> str:
@@ -271,6 +283,7 @@ class Sort(_BuiltIn):
 class Median(_BuiltIn):
     """The middle of a sorted list, or the mean of the two in the middle, rounded down: ``3;5;9#5``."""
 
+    stream_name = "median"
     name = "median"
 
     def run(self, machine: Machine, operands: Sequence[int]) -> str:

@@ -13,6 +13,7 @@ from noisybench.data.noise_model import ClassConditional
 class PluginFlip(ClassConditional):
     """Every class becomes class zero with probability `rate`."""
 
+    stream_name = "plugin_flip"
     convention = "all classes but zero flip to zero"
 
     rate: float = parameter(0.2, ge=0, le=0.5, help="share of the other classes' labels that flip")
