@@ -24,8 +24,8 @@ def trace_page(dataset: Dataset, labels: LabelSet, title: str) -> str:
     form, train = dataset.traces, dataset.train
     assert form is not None
     chosen = np.flatnonzero((train.targets != labels.train).any(1))[:SHOWN]
-    if "train" in labels.events:
-        events: NDArray[np.uint8] = labels.events["train"]
+    if "train" in labels.error_spans:
+        events: NDArray[np.uint8] = labels.error_spans["train"]
     else:
         events = np.where(labels.label_status(train.targets) == IN_DISTRIBUTION, np.uint8(WRONG), np.uint8(0))
     prompts = form.decode(np.asarray(train.inputs[:][chosen, 0, 0]))
