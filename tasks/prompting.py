@@ -48,7 +48,7 @@ class Prompting(TraceTask):
         if spec.budget.epochs != 1:
             problems.append("budget.epochs: prompting trains nothing; set it to 1")
         for each in spec.mitigations:
-            kind: type[Mitigation] = get_entry("mitigations", each.name).load()
+            kind: type[Mitigation] = get_entry("mitigations", each.name).load_class()
             trains = any(
                 getattr(kind, name) is not getattr(Mitigation, name) for name in ("objective", "wrap", "adapt")
             )

@@ -89,7 +89,7 @@ class Transfer(ImageTask):
             f"mitigations.{each.name}: it gives the networks their initial weights, but those of the backbone are given by the "
             "task; leave one of them out"
             for each in spec.mitigations
-            if get_entry("mitigations", each.name).load().initialises
+            if get_entry("mitigations", each.name).load_class().initialises
         ]
         if settings["pretraining"]:
             try:

@@ -81,20 +81,20 @@ def mitigation_case(stack: dict[str, Any], folder: Path) -> Digests:
 
 def label_case(entry: Entry, folder: Path) -> Digests:
     """Corrupt the example data of a noise model."""
-    cls = entry.load()
+    cls = entry.load_class()
     dataset = cls.example_dataset(noise_toy(cls, 4000, 1000))
     return {"labels": label_digest(cls(**cls.example(dataset, folder)).apply(dataset))}
 
 
 def dataset_case(entry: Entry, folder: Path) -> Digests:
     """Load the example files of a dataset."""
-    return {"hash": entry.load()(**entry.load().example(folder)).load().hash}
+    return {"hash": entry.load_class()(**entry.load_class().example(folder)).load().hash}
 
 
 def program_case(name: str, folder: Path) -> Digests:
     """Draw problems of a program on integers."""
     parameters = {"program": name, "train_problems": 30, "validation_problems": 5, "test_problems": 5}
-    return {"hash": get_entry("datasets", "traced_integers").load()(**parameters).load().hash}
+    return {"hash": get_entry("datasets", "traced_integers").load_class()(**parameters).load().hash}
 
 
 def network_case(name: str, folder: Path) -> Digests:
@@ -148,7 +148,7 @@ def cases() -> dict[str, Case]:
     for name in network_names():
         found[f"network/{first_name(name)}"] = partial(network_case, name)
     for name, entry in list_entries("mitigations").items():
-        for index, parameters in enumerate(entry.load().examples()):
+        for index, parameters in enumerate(entry.load_class().examples()):
             found[f"mitigation/{first_name(name)}/{index}"] = partial(mitigation_case, {"name": name, **parameters})
     tasks: dict[str, dict[str, Any]] = {
         "classification": {"budget": {"augmentation": "crop_flip"}},

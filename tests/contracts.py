@@ -31,7 +31,7 @@ STANDARD_KEYS = {
 
 def check_declaration(entry: Entry, base: type) -> None:
     """The source text and the imported class agree, and everything is explained."""
-    cls = entry.load()
+    cls = entry.load_class()
     assert issubclass(cls, base)
     assert inspect.getdoc(cls), "the public class needs a docstring"
     assert len(entry.summary) > 10
@@ -55,7 +55,7 @@ def noise_toy(cls: type[NoiseModel], size: int, held_out: int) -> Dataset:
 def check_noise_model(entry: Entry, folder: Path) -> None:
     """Rate, matrix, determinism, an untouched test split, and files that hold what was made."""
     check_declaration(entry, NoiseModel)
-    cls = entry.load()
+    cls = entry.load_class()
     assert "stream_name" in vars(cls), "labels must not depend on the name of a class or file"
     dataset = cls.example_dataset(noise_toy(cls, 4000, 1000))
     parameters = cls.example(dataset, folder)
@@ -88,13 +88,13 @@ def check_noise_model(entry: Entry, folder: Path) -> None:
     stored = labels.load(labels.save(made, dataset, folder / "label_set"))
     assert stored.hash == made.hash
     np.testing.assert_array_equal(stored.train, made.train)
-    frozen = list_entries("noise_models")["from_file"].load()(path=str(folder / "label_set")).apply(dataset)
+    frozen = list_entries("noise_models")["from_file"].load_class()(path=str(folder / "label_set")).apply(dataset)
     assert frozen.hash == made.hash, "a frozen label set must be the label set, with every replaced image"
 
 
 def check_noise_model_anywhere(entry: Entry, folder: Path, size: int, seed: int, rate: float) -> None:
     """Any size, seed and rate either gives labels of the right shape and kind, or is refused with a reason."""
-    cls = entry.load()
+    cls = entry.load_class()
     dataset = cls.example_dataset(noise_toy(cls, size, size // 2 + 1))
     parameters = {**cls.example(dataset, folder), "seed": seed}
     if "rate" in entry.schema.fields:
@@ -147,8 +147,8 @@ def toy_data(stack: Stack) -> Dataset:
 def check_mitigation_declaration(entry: Entry) -> None:
     """Documented, and with knowledge that exists."""
     check_declaration(entry, Mitigation)
-    for parameters in entry.load().examples():
-        assert set(entry.load()(**parameters).privileged) <= set(PRIVILEGED)
+    for parameters in entry.load_class().examples():
+        assert set(entry.load_class()(**parameters).privileged) <= set(PRIVILEGED)
 
 
 def check_mitigation_trains(stack: Stack, folder: Path) -> None:
@@ -226,7 +226,7 @@ MITIGATION_CHECKS = (
 def check_dataset(entry: Entry, folder: Path) -> None:
     """It loads its own format to fixed, disjoint, hashed splits that a network can train on."""
     check_declaration(entry, DatasetSource)
-    cls = entry.load()
+    cls = entry.load_class()
     parameters = cls.example(folder)
     dataset = cls(**parameters).load()
     for split in (dataset.train, dataset.validation, dataset.test):
@@ -289,7 +289,7 @@ def prepare_on(dataset: Dataset) -> Any:
         spec = toy_spec(
             "linear_probe", task="transfer", dataset="features", budget={"epochs": 1, "network": "features"}
         )
-    native = list_entries("noise_models")["native"].load()()
+    native = list_entries("noise_models")["native"].load_class()()
     return prepare_run(
         spec, dataset, toy_labels(dataset) if dataset.train.noisy_targets is None else native.apply(dataset)
     )

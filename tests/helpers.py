@@ -48,7 +48,7 @@ def toy_dataset(classes: Sequence[str] = tuple("0123456789"), size: int = 120, h
 
 def toy_masks(size: int = 24, held_out: int = 6) -> Dataset:
     """Drawn scenes of 16x16 pixels with masks; two pixels of each have no label."""
-    cls = get_entry("datasets", "scenes").load()
+    cls = get_entry("datasets", "scenes").load_class()
     made: Dataset = cls(size=16, train_images=size, validation_images=held_out, test_images=held_out).load()
     for split in (made.train, made.validation, made.test):
         split.targets[:, 0, :2] = IGNORED
@@ -59,7 +59,7 @@ def toy_traces(size: int = 24, held_out: int = 6) -> Dataset:
     """Traces of additions."""
     made: Dataset = (
         get_entry("datasets", "traced_integers")
-        .load()(train_problems=size, validation_problems=held_out, test_problems=held_out)
+        .load_class()(train_problems=size, validation_problems=held_out, test_problems=held_out)
         .load()
     )
     return made
@@ -129,7 +129,7 @@ def toy_spec(mitigations: Any = "cross_entropy", **fields: Any) -> RunSpec:
     """
     name = mitigations.get("name") if isinstance(mitigations, dict) else str(mitigations)
     if "task" not in fields and name in list_entries("mitigations"):
-        fields["task"] = TOY_TASKS[get_entry("mitigations", name).load().tasks[0]]
+        fields["task"] = TOY_TASKS[get_entry("mitigations", name).load_class().tasks[0]]
     task = str(fields.get("task"))
     if task in OTHER_DATASETS:
         fields.setdefault("dataset", OTHER_DATASETS[task])

@@ -32,7 +32,9 @@ def test_mitigation_declaration(name: str) -> None:
 
 
 STACKS = [
-    {"name": name, **each} for name, entry in list_entries("mitigations").items() for each in entry.load().examples()
+    {"name": name, **each}
+    for name, entry in list_entries("mitigations").items()
+    for each in entry.load_class().examples()
 ]
 
 

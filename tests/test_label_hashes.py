@@ -55,7 +55,7 @@ def test_labels_stay_the_same(name: str, tmp_path: Path) -> None:
 
 
 def test_stream_names_differ() -> None:
-    models = [entry.load() for entry in list_entries("noise_models").values()]
+    models = [entry.load_class() for entry in list_entries("noise_models").values()]
     for classes in (models, list(PROGRAMS.values())):
         assert all("stream_name" in vars(cls) for cls in classes), "a name of its own, not that of its base class"
         assert len({cls.stream_name for cls in classes}) == len(classes)

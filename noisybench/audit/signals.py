@@ -127,7 +127,7 @@ def _fold(
 ) -> dict[str, Tensor]:
     """What one network says of the examples that it was not trained on, and how it learned the others."""
     watcher = _Margins()
-    task: Task = get_entry("tasks", "classification").load()(
+    task: Task = get_entry("tasks", "classification").load_class()(
         budget, torch_seed("audit", seed, fold), training_set, Stack([watcher])
     )
     task.to(device)

@@ -65,7 +65,7 @@ class Entry:
         """The file that holds it."""
         return _source(self.module)
 
-    def load(self) -> Any:
+    def load_class(self) -> Any:
         """Import the public class (for a network: its `build` function)."""
         module = importlib.import_module(self.module)
         if self.kind == "networks":

@@ -106,7 +106,7 @@ class Component:
 
     def build(self) -> Any:
         """Import and instantiate it."""
-        return get_entry(self.kind, self.name).load()(**self.parameters)
+        return get_entry(self.kind, self.name).load_class()(**self.parameters)
 
     def as_dict(self) -> dict[str, Any]:
         """Name and parameters in one mapping, as in YAML."""

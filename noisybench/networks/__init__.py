@@ -29,7 +29,7 @@ def build_network(name: str, num_classes: int, channels: int) -> nn.Module:
     from noisybench.errors import UserError
 
     family, colon, argument = name.partition(":")
-    build = get_entry("networks", family, "budget.network").load()
+    build = get_entry("networks", family, "budget.network").load_class()
     takes_argument = len(inspect.signature(build).parameters) > 2
     if takes_argument and not argument:
         example = getattr(inspect.getmodule(build), "EXAMPLE", None) or "NAME"

@@ -32,9 +32,9 @@ def prepare_run(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet 
     dataset = dataset or spec.dataset.build().load()
     noise = spec.noise.build()
     problems = []
-    task_class: type[Task] = get_entry("tasks", spec.task.name).load()
+    task_class: type[Task] = get_entry("tasks", spec.task.name).load_class()
     tasks = [name for name in (spec.task.name, task_class.like) if name]
-    for place, each in (("noise", noise), ("dataset", get_entry("datasets", spec.dataset.name).load())):
+    for place, each in (("noise", noise), ("dataset", get_entry("datasets", spec.dataset.name).load_class())):
         if not set(tasks) & set(each.tasks):
             problems.append(f"{place}: serves the tasks {', '.join(each.tasks)}, not {spec.task.name}")
     if problems:

@@ -205,7 +205,7 @@ def train(
     torch.set_num_threads(spec.execution.threads)
     quiet_lightning()
     training_set = _training_set(prepared)
-    task_class = get_entry("tasks", spec.task.name).load()
+    task_class = get_entry("tasks", spec.task.name).load_class()
     task: Task = task_class(spec.budget, spec.seed, training_set, prepared.stack, **spec.task.parameters)
     task.loaders = spec.execution.loaders
     recorder = Recorder(prepared, task.evaluator(prepared), folder, send, report, stop)

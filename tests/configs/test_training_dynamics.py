@@ -33,8 +33,8 @@ RATE = 0.4
 
 @functools.cache
 def digits(rate: float, seed: int) -> tuple[Dataset, LabelSet]:
-    dataset = get_entry("datasets", "digits").load()(validation_fraction=0.186).load()
-    noise = get_entry("noise_models", "symmetric_exclusive").load()(rate=rate, seed=seed)
+    dataset = get_entry("datasets", "digits").load_class()(validation_fraction=0.186).load()
+    noise = get_entry("noise_models", "symmetric_exclusive").load_class()(rate=rate, seed=seed)
     return dataset, noise.apply(dataset)
 
 
@@ -44,7 +44,7 @@ def task_on_digits(network: str, rate: float = RATE, seed: int = 0, epochs: int 
     budget = Budget(
         network=network, epochs=epochs, batch_size=64, learning_rate=0.05, schedule="constant", weight_decay=0.0
     )
-    task: Task = get_entry("tasks", "classification").load()(budget, seed, data, Stack([]))
+    task: Task = get_entry("tasks", "classification").load_class()(budget, seed, data, Stack([]))
     return task
 
 

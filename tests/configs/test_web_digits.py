@@ -133,13 +133,18 @@ def test_without_noise_little_is_lost(records: list[RunRecord]) -> None:
 def test_the_hyperplane_stands_a_fifth_of_wrong_support(held_out: list[int] | None, wanted: float) -> None:
     # The features of an untrained network are enough.
     source = "held_out_classes" if held_out else "shuffled"
-    digits = get_entry("datasets", "digits").load()(test_fraction=0.3, validation_fraction=0, held_out_classes=held_out)
+    digits = get_entry("datasets", "digits").load_class()(
+        test_fraction=0.3, validation_fraction=0, held_out_classes=held_out
+    )
     dataset = digits.load()
-    made = get_entry("noise_models", "web").load()(source=source, out_of_distribution=0.4).apply(dataset)
+    made = get_entry("noise_models", "web").load_class()(source=source, out_of_distribution=0.4).apply(dataset)
     run = prepared_toy({"name": "lsa"}, dataset, made, budget={"network": "three_block_cnn", "epochs": 60})
     data = TrainingSet(torch.from_numpy(run.dataset.train.inputs[:]), torch.from_numpy(made.train), dataset.num_classes)
     features = (
-        get_entry("tasks", "classification").load()(run.spec.budget, 0, data, run.stack).training_outputs(0).features
+        get_entry("tasks", "classification")
+        .load_class()(run.spec.budget, 0, data, run.stack)
+        .training_outputs(0)
+        .features
     )
     outside = torch.from_numpy(run.dataset.train.targets == OOD_TARGET)
     for seed in range(2):

@@ -30,7 +30,7 @@ def png(value: int, width: int = 4) -> bytes:
 
 
 def build(name: str, **parameters: Any) -> Any:
-    return get_entry("datasets", name).load()(**parameters)
+    return get_entry("datasets", name).load_class()(**parameters)
 
 
 def test_images_keep_their_order_over_portions(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +74,7 @@ def test_stratified_takes_each_class_in_proportion(counts: list[int], share: flo
 
 
 def test_images_too_large_for_memory_stay_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    parameters = get_entry("datasets", "parquet").load().example(tmp_path)
+    parameters = get_entry("datasets", "parquet").load_class().example(tmp_path)
     small = build("parquet", **parameters).load()
     monkeypatch.setattr(dataset_module, "MEMORY_SHARE", 0.0)
     large = build("parquet", **parameters).load()
@@ -87,7 +87,7 @@ def test_training_is_the_same_from_memory_and_from_disk(monkeypatch: pytest.Monk
     from tests.contracts import prepare_on
     from tests.helpers import train_toy
 
-    parameters = get_entry("datasets", "parquet").load().example(tmp_path)
+    parameters = get_entry("datasets", "parquet").load_class().example(tmp_path)
     memory = train_toy(prepare_on(build("parquet", **parameters).load()), tmp_path / "memory")
     monkeypatch.setattr(dataset_module, "MEMORY_SHARE", 0.0)
     disk = train_toy(prepare_on(build("parquet", **parameters).load()), tmp_path / "disk")
@@ -120,7 +120,7 @@ def _truncate(path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["parquet", "npz", "mnist", "cifar10", "svhn", "image_folder"])
 def test_a_truncated_file_is_named(name: str, tmp_path: Path) -> None:
-    parameters = get_entry("datasets", name).load().example(tmp_path)
+    parameters = get_entry("datasets", name).load_class().example(tmp_path)
     victims = sorted(path for path in tmp_path.rglob("*") if path.is_file() and "meta" not in path.name)
     _truncate(victims[0])
     with pytest.raises(UserError) as refused:
@@ -134,7 +134,7 @@ def test_a_truncated_file_is_named(name: str, tmp_path: Path) -> None:
 def test_a_missing_download_says_which_file_to_put_where(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as refused:
         build(name, root=str(tmp_path), download=False).load()
-    for file in get_entry("datasets", name).load().files:
+    for file in get_entry("datasets", name).load_class().files:
         assert str(tmp_path / file) in str(refused.value)
 
 
@@ -193,7 +193,7 @@ def test_every_layout_of_red_mini_imagenet_is_the_same_set(layout: str, tmp_path
     assert sorted(found.train.noisy_targets) == sorted([row % 4 for row in range(60)])
     known = found.train.targets >= 0
     np.testing.assert_array_equal(found.train.targets[known], found.train.noisy_targets[known])
-    made = get_entry("noise_models", "native").load()().apply(found)
+    made = get_entry("noise_models", "native").load_class()().apply(found)
     assert made.manifest["label_status"] == {"clean": 40, "in_distribution": 0, "out_of_distribution": 20, "unknown": 0}
     assert made.manifest["actual_noise_rate"] == pytest.approx(1 / 3)
     with pytest.raises(UserError, match=r"dataset\.noise_level: must be one of"):
@@ -219,7 +219,7 @@ def test_layouts_put_the_same_image_under_the_same_label(tmp_path: Path) -> None
 
 
 def test_webvision_keeps_the_first_classes_and_takes_either_test_set(tmp_path: Path) -> None:
-    parameters = get_entry("datasets", "mini_webvision").load().example(tmp_path)
+    parameters = get_entry("datasets", "mini_webvision").load_class().example(tmp_path)
     plain = build("mini_webvision", **parameters).load()
     assert plain.class_names == ("kind 0", "kind 1", "kind 2")
     assert set(plain.train.targets) == {UNKNOWN}
@@ -233,16 +233,16 @@ def test_webvision_keeps_the_first_classes_and_takes_either_test_set(tmp_path: P
 
 
 def test_clothing1m_knows_the_classes_that_people_checked(tmp_path: Path) -> None:
-    parameters = get_entry("datasets", "clothing1m").load().example(tmp_path)
+    parameters = get_entry("datasets", "clothing1m").load_class().example(tmp_path)
     found = build("clothing1m", **parameters, validation_fraction=0).load()
-    made = get_entry("noise_models", "native").load()().apply(found)
+    made = get_entry("noise_models", "native").load_class()().apply(found)
     assert made.manifest["label_status"] == {"clean": 8, "in_distribution": 7, "out_of_distribution": 0, "unknown": 45}
     assert made.manifest["actual_noise_rate"] == pytest.approx(7 / 15)
     assert found.class_names[0] == "T-Shirt"
 
 
 def test_webly_fg_reads_lists_and_folders_alike(tmp_path: Path) -> None:
-    parameters = get_entry("datasets", "webly_fg").load().example(tmp_path)
+    parameters = get_entry("datasets", "webly_fg").load_class().example(tmp_path)
     listed = build("webly_fg", **parameters, validation_fraction=0).load()
     (tmp_path / "train-list.txt").unlink()
     found = build("webly_fg", **parameters, validation_fraction=0).load()
@@ -262,7 +262,7 @@ WEB = ("cnwl", "mini_webvision", "webly_fg", "clothing1m", "animal10n")
 
 @pytest.mark.parametrize("name", WEB)
 def test_damaged_images_are_refused_all_together_or_left_out_and_recorded(name: str, tmp_path: Path) -> None:
-    parameters = get_entry("datasets", name).load().example(tmp_path)
+    parameters = get_entry("datasets", name).load_class().example(tmp_path)
     whole = build(name, **parameters, validation_fraction=0).load()
     used = sorted(path for path in tmp_path.rglob("*.jpg") if "val" not in str(path.relative_to(tmp_path)))
     used = [path for path in used if "testing" not in path.parts and not path.name.startswith("t")]
@@ -284,7 +284,7 @@ def test_damaged_images_are_refused_all_together_or_left_out_and_recorded(name: 
     }  # type: ignore[arg-type]
     for pixels, label in zip(found.train.inputs[:], found.train.noisy_targets, strict=True):
         assert known[pixels.tobytes()] == label, "labels do not slip where an image is left out"
-    made = get_entry("noise_models", "native").load()().apply(found)
+    made = get_entry("noise_models", "native").load_class()().apply(found)
     assert made.manifest["dataset"]["skipped"] == list(found.skipped)
 
 
@@ -304,7 +304,7 @@ def test_damaged_images_are_refused_all_together_or_left_out_and_recorded(name: 
 def test_missing_lists_are_named(name: str, missing: str, message: str, tmp_path: Path) -> None:
     import shutil
 
-    parameters = get_entry("datasets", name).load().example(tmp_path)
+    parameters = get_entry("datasets", name).load_class().example(tmp_path)
     victim = tmp_path / missing
     shutil.rmtree(victim) if victim.is_dir() else victim.unlink()
     with pytest.raises(UserError, match=message):
@@ -312,7 +312,7 @@ def test_missing_lists_are_named(name: str, missing: str, message: str, tmp_path
 
 
 def test_a_bad_line_of_a_list_is_shown(tmp_path: Path) -> None:
-    parameters = get_entry("datasets", "mini_webvision").load().example(tmp_path)
+    parameters = get_entry("datasets", "mini_webvision").load_class().example(tmp_path)
     file = tmp_path / "info" / "val_filelist.txt"
     file.write_text(file.read_text() + "val9999.jpg cat\n")
     with pytest.raises(UserError, match=r"val_filelist\.txt, line 17: expected a file name and a class number"):

@@ -24,7 +24,7 @@ def test_a_label_set_survives_the_disk(format: Literal["parquet", "csv"], tmp_pa
     assert found.manifest == json.loads(json.dumps(made.manifest))
     np.testing.assert_array_equal(found.train, made.train)
     np.testing.assert_array_equal(found.validation, made.validation)
-    used = get_entry("noise_models", "from_file").load()(path=str(tmp_path / "set")).apply(dataset)
+    used = get_entry("noise_models", "from_file").load_class()(path=str(tmp_path / "set")).apply(dataset)
     assert used.hash == made.hash, "a frozen label set used in a run keeps its hash, so its cells stay the same"
 
 
@@ -91,7 +91,7 @@ def test_missing_parts_are_named(tmp_path: Path) -> None:
 def test_another_dataset_is_refused(tmp_path: Path) -> None:
     folder = labels.save(toy_labels(toy_dataset()), toy_dataset(), tmp_path / "set")
     with pytest.raises(UserError, match="was made for the dataset"):
-        get_entry("noise_models", "from_file").load()(path=str(folder)).apply(toy_dataset(size=110))
+        get_entry("noise_models", "from_file").load_class()(path=str(folder)).apply(toy_dataset(size=110))
 
 
 def test_a_label_set_is_not_overwritten_by_another(tmp_path: Path) -> None:

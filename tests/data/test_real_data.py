@@ -23,7 +23,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def cifar10() -> Dataset:
-    source = get_entry("datasets", "parquet").load()(
+    source = get_entry("datasets", "parquet").load_class()(
         train=str(FOLDER / "train.parquet"),
         test=str(FOLDER / "test.parquet"),
         class_names=CLASSES,
@@ -54,13 +54,15 @@ def test_the_whole_set_is_read(cifar10: Dataset) -> None:
 )
 def test_human_labels_have_their_published_rates(cifar10: Dataset, labels: str, rate: float) -> None:
     made = (
-        get_entry("noise_models", "human").load()(labels=labels, path=str(FOLDER / "CIFAR-10_human.pt")).apply(cifar10)
+        get_entry("noise_models", "human")
+        .load_class()(labels=labels, path=str(FOLDER / "CIFAR-10_human.pt"))
+        .apply(cifar10)
     )
     assert made.manifest["actual_noise_rate"] == pytest.approx(rate, abs=6e-5)
 
 
 def test_the_five_class_map_corrupts_a_fifth(cifar10: Dataset) -> None:
-    made = get_entry("noise_models", "asymmetric").load()(rate=0.4).apply(cifar10)
+    made = get_entry("noise_models", "asymmetric").load_class()(rate=0.4).apply(cifar10)
     assert made.manifest["actual_noise_rate"] == pytest.approx(0.2, abs=0.005)
 
 
@@ -68,7 +70,9 @@ def test_the_five_class_map_corrupts_a_fifth(cifar10: Dataset) -> None:
 def test_photographs_of_other_things_under_cifar10s_labels(cifar10: Dataset) -> None:
     source = {"source": "parquet", "path": str(FOLDER.parent / "ood32" / "train.parquet")}
     made = (
-        get_entry("noise_models", "web").load()(**source, out_of_distribution=0.3, in_distribution=0.2).apply(cifar10)
+        get_entry("noise_models", "web")
+        .load_class()(**source, out_of_distribution=0.3, in_distribution=0.2)
+        .apply(cifar10)
     )
     states = made.manifest["label_status"]
     assert states["out_of_distribution"] / 50_000 == pytest.approx(0.3, abs=0.01)
@@ -77,4 +81,4 @@ def test_photographs_of_other_things_under_cifar10s_labels(cifar10: Dataset) -> 
     drawn = made.replaced["train"].images
     assert len({each.tobytes() for each in drawn}) > 0.99 * len(drawn), "no crop is drawn twice; few look alike"
     with pytest.raises(UserError, match="but the source `parquet` has 17028"):
-        get_entry("noise_models", "web").load()(**source, out_of_distribution=0.5).apply(cifar10)
+        get_entry("noise_models", "web").load_class()(**source, out_of_distribution=0.5).apply(cifar10)

@@ -17,7 +17,9 @@ from tests.helpers import toy_spec, train_toy
 
 def test_shifted_copies_have_the_labels_and_order_of_the_test_split(tmp_path: Path) -> None:
     dataset = (
-        get_entry("datasets", "digits").load()(shifts=["rotation:15", "noise:0.2", "inversion"], test_size=100).load()
+        get_entry("datasets", "digits")
+        .load_class()(shifts=["rotation:15", "noise:0.2", "inversion"], test_size=100)
+        .load()
     )
     assert list(dataset.shifted) == ["rotation:15", "noise:0.2", "inversion"]
     for each in dataset.shifted.values():
@@ -25,7 +27,7 @@ def test_shifted_copies_have_the_labels_and_order_of_the_test_split(tmp_path: Pa
         np.testing.assert_array_equal(each.index, dataset.test.index)
         assert each.inputs.dtype == np.uint8
     np.testing.assert_array_equal(dataset.shifted["inversion"].inputs, 255 - dataset.test.inputs)
-    plain = get_entry("datasets", "digits").load()(test_size=100).load()
+    plain = get_entry("datasets", "digits").load_class()(test_size=100).load()
     assert plain.hash != dataset.hash
     spec = toy_spec(dataset={"name": "digits", "shifts": ["inversion", "noise:0.2"]}, budget={"epochs": 1})
     row = train_toy(prepare_run(spec), tmp_path).rows[-1]
@@ -80,7 +82,7 @@ def test_shifts_that_are_none_are_refused(name: str, message: str) -> None:
 
 def test_parts_have_nothing_in_common() -> None:
     def load(part: list[float]) -> Any:
-        return get_entry("datasets", "digits").load()(part=part, test_fraction=0.1).load()
+        return get_entry("datasets", "digits").load_class()(part=part, test_fraction=0.1).load()
 
     first, second = load([0, 0.6]), load([0.6, 1])
     rows = [set(split.index) for each in (first, second) for split in (each.train, each.validation, each.test)]

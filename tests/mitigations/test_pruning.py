@@ -46,7 +46,7 @@ def toy_task(seed: int = 0, network: str = "small_cnn", **budget: Any) -> Task:
     dataset = toy_dataset()
     data = TrainingSet(torch.from_numpy(dataset.train.inputs), torch.from_numpy(toy_labels(dataset).train), 10)
     chosen_budget = toy_spec(budget={"network": network, **budget}).budget
-    task: Task = get_entry("tasks", "classification").load()(chosen_budget, seed, data, Stack([]))
+    task: Task = get_entry("tasks", "classification").load_class()(chosen_budget, seed, data, Stack([]))
     return task
 
 

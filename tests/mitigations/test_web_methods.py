@@ -515,7 +515,7 @@ def test_a_member_trains_as_it_would_alone(tmp_path: Path) -> None:
 def test_ensembles_deploy_the_mean_prediction(tmp_path: Path) -> None:
     run = prepared_toy(["ensemble", "mixup"])
     recorder = train_toy(run, tmp_path)
-    task_class = get_entry("tasks", "classification").load()
+    task_class = get_entry("tasks", "classification").load_class()
     from noisybench.training.training_set import TrainingSet
 
     data = TrainingSet(torch.from_numpy(run.dataset.train.inputs[:]), torch.from_numpy(run.labels.train), 10)

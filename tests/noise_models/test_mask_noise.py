@@ -26,7 +26,7 @@ from noisybench.runs.preparation import prepare_run
 from tests.helpers import toy_masks
 
 GENERATED = [
-    name for name, entry in list_entries("noise_models").items() if issubclass(entry.load(), MaskNoise)
+    name for name, entry in list_entries("noise_models").items() if issubclass(entry.load_class(), MaskNoise)
 ]  # a new one is tested by existing
 
 
@@ -37,13 +37,15 @@ KEEPS_CLASSES = (
 
 def scenes(count: int = 30, size: int = 48) -> Dataset:
     made: Dataset = (
-        get_entry("datasets", "scenes").load()(size=size, train_images=count, validation_images=2, test_images=1).load()
+        get_entry("datasets", "scenes")
+        .load_class()(size=size, train_images=count, validation_images=2, test_images=1)
+        .load()
     )
     return made
 
 
 def model(name: str, **values: Any) -> MaskNoise:
-    made: MaskNoise = get_entry("noise_models", name).load()(**{"image_fraction": 1.0, **values})
+    made: MaskNoise = get_entry("noise_models", name).load_class()(**{"image_fraction": 1.0, **values})
     return made
 
 
@@ -116,7 +118,7 @@ def test_a_level_that_cannot_be_reached_is_refused() -> None:
 
 
 def test_the_published_protocol_has_its_level_and_a_small_bias() -> None:
-    dataset: Dataset = get_entry("datasets", "scenes").load()().load()
+    dataset: Dataset = get_entry("datasets", "scenes").load_class()().load()
     found = MorphScaled().apply(dataset).manifest["masks"]
     assert 0.55 <= found["miou"] <= 0.66
     assert abs(found["area_bias"]) < 0.2
@@ -191,7 +193,7 @@ def test_objects_are_components_of_eight_neighbours() -> None:
 
 
 def test_pixels_flip_by_their_matrix() -> None:
-    noise = get_entry("noise_models", "pixel_flip").load()
+    noise = get_entry("noise_models", "pixel_flip").load_class()
     mask = np.random.default_rng(0).integers(0, 4, (20, 100, 100)).astype(np.uint8)
     for kind in ("symmetric", "pair", "foreground"):
         made = noise(rate=0.3, kind=kind)

@@ -25,7 +25,7 @@ CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 def model(name: str, **parameters: Any) -> Any:
-    return get_entry("noise_models", name).load()(**parameters)
+    return get_entry("noise_models", name).load_class()(**parameters)
 
 
 def names(count: int) -> tuple[str, ...]:
@@ -295,7 +295,7 @@ def test_human_labels_are_fetched_once_and_checked(tmp_path: Path, monkeypatch: 
     from noisybench.noise_models import human
 
     dataset = toy_dataset()
-    get_entry("noise_models", "human").load().example(dataset, tmp_path)
+    get_entry("noise_models", "human").load_class().example(dataset, tmp_path)
     checksum = hashlib.sha256((tmp_path / "human.pt").read_bytes()).hexdigest()
     monkeypatch.setenv("NOISYBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(human, "SOURCE", tmp_path.as_uri() + "/")

@@ -26,7 +26,7 @@ from tests.helpers import prepared_toy, toy_dataset, train_toy
 
 
 def web(**parameters: Any) -> Any:
-    return get_entry("noise_models", "web").load()(**parameters)
+    return get_entry("noise_models", "web").load_class()(**parameters)
 
 
 def states_of(dataset: Dataset, **parameters: Any) -> np.ndarray[Any, Any]:
@@ -88,7 +88,7 @@ def test_sources_of_the_dataset_itself() -> None:
 
 
 def test_held_out_classes_become_outsiders() -> None:
-    source = get_entry("datasets", "digits").load()
+    source = get_entry("datasets", "digits").load_class()
     whole = source().load()
     dataset = source(held_out_classes=[7, 8, 9]).load()
     assert dataset.class_names == tuple("0123456")
@@ -144,7 +144,7 @@ def test_sources_on_disk(tmp_path: Path) -> None:
     assert len(web(source="imagenet32", path=str(batches), convert=True).apply(gray).replaced["train"].rows)
 
     places = write_photographs(tmp_path / "places", 60, (30, 40))
-    colour = get_entry("datasets", "parquet").load()
+    colour = get_entry("datasets", "parquet").load_class()
     parameters = colour.example(tmp_path)
     made = web(source="places365", path=str(places)).apply(colour(**parameters).load())
     assert made.replaced["train"].images.shape[1:] == (3, 8, 8), "photographs are brought to the dataset's size"
@@ -244,10 +244,10 @@ def test_images_on_disk_are_replaced_without_reading_them_all() -> None:
 
 
 def test_other_noise_models_refuse_labels_that_are_noisy_already() -> None:
-    native = get_entry("noise_models", "native").load()
+    native = get_entry("noise_models", "native").load_class()
     dataset = native.example_dataset(toy_dataset())
     with pytest.raises(UserError, match="use noise=native"):
-        get_entry("noise_models", "symmetric_exclusive").load()(rate=0.2).apply(dataset)
+        get_entry("noise_models", "symmetric_exclusive").load_class()(rate=0.2).apply(dataset)
     made = native().apply(dataset)
     assert made.manifest["label_status"]["unknown"] == (dataset.train.targets == UNKNOWN).sum()
     known = dataset.train.targets != UNKNOWN

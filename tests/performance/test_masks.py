@@ -22,13 +22,15 @@ from tests.performance.test_speed import paired_ratio
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = [(32, "unet:8"), (64, "unet:8"), (64, "unet:32"), *([(256, "unet:32")] if DEVICE == "cuda" else [])]
-GENERATED = [name for name, entry in list_entries("noise_models").items() if issubclass(entry.load(), MaskNoise)]
+GENERATED = [name for name, entry in list_entries("noise_models").items() if issubclass(entry.load_class(), MaskNoise)]
 
 
 @pytest.fixture(scope="module")
 def large() -> Dataset:
     made: Dataset = (
-        get_entry("datasets", "scenes").load()(size=256, train_images=60, validation_images=2, test_images=1).load()
+        get_entry("datasets", "scenes")
+        .load_class()(size=256, train_images=60, validation_images=2, test_images=1)
+        .load()
     )
     return made
 
@@ -36,7 +38,7 @@ def large() -> Dataset:
 @pytest.mark.parametrize("name", GENERATED)
 def test_masks_corrupted_in_a_second(name: str, large: Dataset, benchmark: Any) -> None:
     cv2.setNumThreads(1)
-    noise = get_entry("noise_models", name).load()(image_fraction=1.0)
+    noise = get_entry("noise_models", name).load_class()(image_fraction=1.0)
     split = large.train if benchmark.enabled else large.validation
     benchmark.pedantic(lambda: noise.corrupted(split, 5, 1.0), rounds=5 if benchmark.enabled else 1)
     if benchmark.enabled:
@@ -44,14 +46,18 @@ def test_masks_corrupted_in_a_second(name: str, large: Dataset, benchmark: Any) 
 
 
 def task_of(stack: dict[str, Any], size: int, network: str = "unet:8") -> Task:
-    source = get_entry("datasets", "scenes").load()(size=size, train_images=50, validation_images=2, test_images=1)
+    source = get_entry("datasets", "scenes").load_class()(
+        size=size, train_images=50, validation_images=2, test_images=1
+    )
     dataset = source.load()
     data = TrainingSet(
         torch.from_numpy(dataset.train.inputs), torch.from_numpy(dataset.train.targets), 5, None, dataset.class_names
     )
     budget = Budget(network=network, batch_size=5, optimizer="adam", learning_rate=0.008, epochs=30, channels_last=True)
-    made = Stack([get_entry("mitigations", stack["name"]).load()(**{k: v for k, v in stack.items() if k != "name"})])
-    task: Task = get_entry("tasks", "segmentation").load()(budget, 0, data, made)
+    made = Stack(
+        [get_entry("mitigations", stack["name"]).load_class()(**{k: v for k, v in stack.items() if k != "name"})]
+    )
+    task: Task = get_entry("tasks", "segmentation").load_class()(budget, 0, data, made)
     task.to(DEVICE)
     data.place(torch.device(DEVICE))
     for each in made.mitigations:

@@ -108,7 +108,7 @@ def test_scoring_against_an_evaluation_pass(benchmark: Any) -> None:
     count = 50_000 if benchmark.enabled else 300
     data = training_data((count, 3, 32, 32))
     budget = Budget(network="conv_dense", channels_last=True)
-    task = get_entry("tasks", "classification").load()(budget, 0, data, Stack([]))
+    task = get_entry("tasks", "classification").load_class()(budget, 0, data, Stack([]))
     scored = benchmark.pedantic(lambda: early_scores(task), rounds=1)
     assert all(each.shape == (count,) for each in scored.values())
     if benchmark.enabled:

@@ -75,7 +75,7 @@ def harness(network: str, shape: tuple[int, ...], batch: int, epochs: int) -> Ca
 
     quiet_lightning()
     budget = Budget(network=network, epochs=epochs, batch_size=batch)
-    stack = Stack([get_entry("mitigations", "cross_entropy").load()()])
+    stack = Stack([get_entry("mitigations", "cross_entropy").load_class()()])
 
     def train() -> None:
         task = Classification(budget, 0, training_data(shape), stack)
@@ -164,7 +164,7 @@ def epoch_seconds(mitigation: str, network: str, count: int, **parameters: Any) 
 
     quiet_lightning()
     budget = Budget(network=network, epochs=2, batch_size=128, augmentation="crop_flip", channels_last=True)
-    stack = Stack([get_entry("mitigations", mitigation).load()(**parameters)])
+    stack = Stack([get_entry("mitigations", mitigation).load_class()(**parameters)])
     data = training_data((count, 3, 32, 32))
     task, clock = Classification(budget, 0, data, stack), EpochClock()
     for each in stack.mitigations:
@@ -212,7 +212,7 @@ def test_mixture_and_regression(benchmark: Any) -> None:
 NOISE = [
     name
     for name, entry in list_entries("noise_models").items()
-    if name not in ("clean", "from_file", "human") and "classification" in entry.load().tasks
+    if name not in ("clean", "from_file", "human") and "classification" in entry.load_class().tasks
 ]
 
 
@@ -220,7 +220,7 @@ NOISE = [
 def test_a_million_labels(name: str, benchmark: Any) -> None:
     """One million labels, a hundred classes, 8x8 images; the hash of the inputs is not part of it."""
     size = 1_000_000 if benchmark.enabled else 1_000
-    cls = list_entries("noise_models")[name].load()
+    cls = list_entries("noise_models")[name].load_class()
     classes = cls.example_classes if len(cls.example_classes) == 100 else tuple(map(str, range(100)))
     dataset = cls.example_dataset(toy_dataset(classes, size=size, held_out=100))
     parameters = cls.example(dataset, Path())

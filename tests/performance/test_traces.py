@@ -25,7 +25,7 @@ SIZE = 128
 
 
 def source(count: int, **values: Any) -> Any:
-    cls = get_entry("datasets", "traced_integers").load()
+    cls = get_entry("datasets", "traced_integers").load_class()
     return cls(train_problems=count, validation_problems=1, test_problems=SIZE, **values)
 
 
@@ -33,7 +33,7 @@ def source(count: int, **values: Any) -> Any:
 @pytest.mark.parametrize("program", ["add", "max", "sort"])
 def test_traces_made_and_noised_in_a_second(program: str, edit: str | None, benchmark: Any) -> None:
     count = 9000 if benchmark.enabled else 50
-    noise = get_entry("noise_models", "cot_static" if edit else "cot_dynamic").load()
+    noise = get_entry("noise_models", "cot_static" if edit else "cot_dynamic").load_class()
     spent: list[float] = []
 
     def make() -> None:

@@ -315,7 +315,7 @@ def photographs(tmp_path: Path) -> Path:
     """A folder of images and masks."""
     folder = tmp_path / "photographs"
     folder.mkdir()
-    get_entry("datasets", "image_mask_folder").load().example(folder)
+    get_entry("datasets", "image_mask_folder").load_class().example(folder)
     return folder
 
 
@@ -325,7 +325,9 @@ def numbers(file: Path) -> Any:
 
 
 def load(folder: Path, **values: Any) -> Dataset:
-    made: Dataset = get_entry("datasets", "image_mask_folder").load()(root=str(folder), **{"size": 16, **values}).load()
+    made: Dataset = (
+        get_entry("datasets", "image_mask_folder").load_class()(root=str(folder), **{"size": 16, **values}).load()
+    )
     return made
 
 
@@ -417,11 +419,11 @@ def test_images_of_many_sizes_need_one(photographs: Path) -> None:
 @pytest.mark.parametrize("name", ["voc2012", "oxford_pet"])
 def test_sets_that_are_not_there_say_where_they_belong(name: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is missing; put it there, or allow dataset\.download"):
-        get_entry("datasets", name).load()(root=str(tmp_path), download=False).load()
+        get_entry("datasets", name).load_class()(root=str(tmp_path), download=False).load()
 
 
 def test_augmented_masks_are_used_where_they_are(tmp_path: Path) -> None:
-    source = get_entry("datasets", "voc2012").load()
+    source = get_entry("datasets", "voc2012").load_class()
     parameters = source.example(tmp_path)
     base = tmp_path / "VOCdevkit" / "VOC2012"
     with pytest.raises(UserError, match="has no SegmentationClassAug"):
@@ -437,7 +439,7 @@ def test_augmented_masks_are_used_where_they_are(tmp_path: Path) -> None:
 
 
 def test_volumes_are_split_by_patient(tmp_path: Path) -> None:
-    source = get_entry("datasets", "nifti_slices").load()
+    source = get_entry("datasets", "nifti_slices").load_class()
     parameters = source.example(tmp_path)
     dataset = source(**parameters).load()
     patients = [
@@ -460,7 +462,7 @@ def test_masks_that_are_brought_are_found_by_name(photographs: Path, tmp_path: P
     for split in (dataset.train, dataset.validation):
         for row in split.index:
             Image.fromarray(np.zeros((16, 16), np.uint8)).save(folder / f"{dataset.source_names[row]}.png")
-    noise = get_entry("noise_models", "from_folder").load()
+    noise = get_entry("noise_models", "from_folder").load_class()
     assert (noise(path=str(folder)).apply(dataset).train == 0).all()
     (folder / "002.png").unlink()
     with pytest.raises(UserError, match=r"002\.png: there is no such mask"):

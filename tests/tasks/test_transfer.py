@@ -106,7 +106,7 @@ def test_a_network_splits_into_backbone_and_classifier(name: str) -> None:
 def test_low_rank_changes_start_at_nothing() -> None:
     torch.manual_seed(0)
     network = build_network("small_cnn", 10, 1).eval()
-    lora = get_entry("mitigations", "lora").load()(rank=2)
+    lora = get_entry("mitigations", "lora").load_class()(rank=2)
     backbone, images = split_network(network)[0].eval(), torch.rand(3, 1, 8, 8)
     adapted = lora.adapt(network)
     torch.testing.assert_close(adapted.backbone(images), backbone(images).flatten(1))
@@ -241,11 +241,11 @@ def arrays(**changes: Any) -> dict[str, Any]:
 def test_features_that_do_not_fit_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     np.savez(tmp_path / "f.npz", **arrays(**changes))
     with pytest.raises(UserError, match=message):
-        get_entry("datasets", "features").load()(path=str(tmp_path / "f.npz")).load()
+        get_entry("datasets", "features").load_class()(path=str(tmp_path / "f.npz")).load()
 
 
 def test_features_from_a_file_and_from_a_folder_are_the_same(tmp_path: Path) -> None:
-    cls = get_entry("datasets", "features").load()
+    cls = get_entry("datasets", "features").load_class()
     parameters = cls.example(tmp_path)
     with np.load(parameters["path"]) as archive:
         (tmp_path / "folder").mkdir()
@@ -257,7 +257,7 @@ def test_features_from_a_file_and_from_a_folder_are_the_same(tmp_path: Path) -> 
 
 
 def test_features_are_tuned_without_any_backbone(tmp_path: Path) -> None:
-    cls = get_entry("datasets", "features").load()
+    cls = get_entry("datasets", "features").load_class()
     dataset = {"name": "features", **cls.example(tmp_path)}
     fields: dict[str, Any] = {
         "task": "transfer",

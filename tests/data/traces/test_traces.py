@@ -41,14 +41,14 @@ from tests.helpers import prepared_toy, toy_labels, toy_spec, toy_traces, train_
 def traces(**values: Any) -> Dataset:
     made: Dataset = (
         get_entry("datasets", "traced_integers")
-        .load()(**{"train_problems": 400, "validation_problems": 20, "test_problems": 40, **values})
+        .load_class()(**{"train_problems": 400, "validation_problems": 20, "test_problems": 40, **values})
         .load()
     )
     return made
 
 
 def noise(name: str, **values: Any) -> Any:
-    return get_entry("noise_models", name).load()(**values)
+    return get_entry("noise_models", name).load_class()(**values)
 
 
 def form_of(name: str, width: int = 2, count: int = 5) -> ProgramTraces:
@@ -332,7 +332,9 @@ def test_own_traces_are_read_as_they_were_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not match the manifest"):
         label_sets.load(tmp_path / "frozen")
     again = (
-        get_entry("datasets", "trace_file").load()(path=str(tmp_path / "frozen" / "traces.jsonl"), program="add").load()
+        get_entry("datasets", "trace_file")
+        .load_class()(path=str(tmp_path / "frozen" / "traces.jsonl"), program="add")
+        .load()
     )
     assert (len(again.train), len(again.validation), len(again.test)) == (50, 20, 40)
     known = form(again)
@@ -376,7 +378,7 @@ def test_traces_that_do_not_parse_are_named(
 ) -> None:
     (tmp_path / "traces.jsonl").write_text("\n".join(lines))
     with pytest.raises(UserError, match=message):
-        get_entry("datasets", "trace_file").load()(path=str(tmp_path / "traces.jsonl"), program=program).load()
+        get_entry("datasets", "trace_file").load_class()(path=str(tmp_path / "traces.jsonl"), program=program).load()
 
 
 # Annotated calculations
@@ -427,7 +429,7 @@ def test_a_wrong_result_is_carried_through_a_word_problem() -> None:
 
 
 def test_word_problems_of_models_and_people(tmp_path: Path) -> None:
-    cls = get_entry("datasets", "gsm8k").load()
+    cls = get_entry("datasets", "gsm8k").load_class()
     values = cls.example(tmp_path)
     dataset = cls(**values).load()
     made = noise("native").apply(dataset)
@@ -614,7 +616,7 @@ def test_filters_keep_what_they_say() -> None:
 
 
 def test_the_answer_of_a_word_problem_is_not_told(tmp_path: Path) -> None:
-    cls = get_entry("datasets", "gsm8k").load()
+    cls = get_entry("datasets", "gsm8k").load_class()
     dataset = cls(**cls.example(tmp_path)).load()
     with pytest.raises(UserError, match="by=answer needs a program"):
         kept_by("answer", dataset, noise("native").apply(dataset))
