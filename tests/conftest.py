@@ -25,8 +25,26 @@ LONGEST = (
 )  # fmt: skip
 
 
+# Folders and files of tests that neither train for seconds nor start a server or a browser. All of them together take
+# about a minute on two cores; `pytest --durations=20 -m fast` lists the slowest.
+FAST = (
+    "config", "data", "evaluation", "nn", "noise_models", "records", "training", "leaderboard/test_statistics.py",
+    "leaderboard/test_leaderboard.py", "leaderboard/test_figures.py", "leaderboard/test_reproduction.py",
+    "test_architecture.py", "test_docs.py", "test_doctests.py", "test_label_hashes.py", "test_language.py",
+)  # fmt: skip
+
+
+def is_fast(path: Path) -> bool:
+    """Return True if the test file is listed in FAST or lies in a listed folder."""
+    name = path.relative_to(Path(__file__).parent).as_posix()
+    return any(name == listed or name.startswith(f"{listed}/") for listed in FAST)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take longest, so that no process is left alone with one of them at the end."""
+    """Mark fast tests, and begin with the longest files so that no process is left alone with one at the end."""
+    for item in items:
+        if is_fast(item.path):
+            item.add_marker("fast")
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 

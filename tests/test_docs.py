@@ -10,6 +10,7 @@ import pytest
 from noisybench.config import registry
 from noisybench.config.registry import Entry, list_entries
 from tests import contracts
+from tests.conftest import FAST
 
 ROOT = Path(__file__).parents[1]
 
@@ -57,3 +58,9 @@ def test_commands_in_the_readme_exist() -> None:
     used = set(re.findall(r"^noisybench (\w+)", (ROOT / "README.md").read_text(), re.M))
     assert used <= known
     assert {"run", "bench", "leaderboard", "list", "describe", "inspect", "labels", "validate", "doctor"} <= known
+
+
+def test_the_list_of_fast_tests_names_existing_files() -> None:
+    later = {"records", "test_language.py"}
+    for name in FAST:
+        assert name in later or (ROOT / "tests" / name).exists(), f"tests/conftest.py lists `{name}`"
