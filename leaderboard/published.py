@@ -106,7 +106,8 @@ def published(record: RunRecord) -> list[Published]:
     are left out, and so are stacks of several mitigations that have no name in the literature.
     """
     cells = _crawled(record) or _corrupted(record)
-    if not cells:
+    # A search has selected other parameters than those of the paper.
+    if not cells or record.spec.get("provenance"):
         return []
     methods = METHODS.get(_stack(record.spec["mitigations"]), ())
     return [each for each in everything() if each.method in methods and (each.dataset, each.noise, each.rate) in cells]

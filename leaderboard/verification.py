@@ -197,7 +197,7 @@ def problems(record: RunRecord, spec: RunSpec, dataset: Dataset, labels: LabelSe
             (
                 "privileged",
                 record.privileged,
-                _knowledge(json.dumps([each.as_dict() for each in spec.mitigations], default=str)),
+                _privileged(spec),
             ),
         )
         if claimed != computed
@@ -215,6 +215,12 @@ def problems(record: RunRecord, spec: RunSpec, dataset: Dataset, labels: LabelSe
         found.append("its manifest is not that of the label set")
     shape = _misshapen(record, dataset, labels, evidence)
     return [*found, *(shape or _numbers(record, dataset, labels, evidence))]
+
+
+def _privileged(spec: RunSpec) -> list[str]:
+    """Return the privileged information that the stack of a specification reads, or that selected its parameters."""
+    declared = _knowledge(json.dumps([each.as_dict() for each in spec.mitigations], default=str))
+    return sorted({*declared, *(spec.provenance.privileged if spec.provenance else ())})
 
 
 @functools.cache

@@ -32,7 +32,7 @@ Digests = dict[str, str]
 
 RENAMED: dict[str, str] = {}
 """Name in version 0.1 of each noise model, dataset, program, network or mitigation that has another one now."""
-REMOVED: tuple[str, ...] = ()
+REMOVED: tuple[str, ...] = ("mitigation/tuned/0",)
 """Keys of cases of version 0.1 that are gone on purpose."""
 ADDED: tuple[str, ...] = ()
 """Keys of cases that version 0.1 did not have."""

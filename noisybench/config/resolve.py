@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import pydantic
 
 from noisybench.config.overrides import expand, parse_stack
+from noisybench.config.provenance import Provenance
 from noisybench.config.registry import get_entry, list_entries
 from noisybench.config.spec import Budget, Component, Execution, RunSpec
 from noisybench.config.yaml_files import load_config
@@ -15,7 +16,7 @@ from noisybench.errors import UserError, nearest
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
-FIELDS = ("description", "task", "dataset", "noise", "mitigations", "budget", "seed", "execution")
+FIELDS = ("description", "task", "dataset", "noise", "mitigations", "budget", "seed", "execution", "provenance")
 
 
 def resolve(raw: Mapping[str, Any]) -> RunSpec:
@@ -38,6 +39,8 @@ def resolve(raw: Mapping[str, Any]) -> RunSpec:
     ]
     budget = _section(Budget, raw.get("budget") or {}, "budget", problems)
     execution = _section(Execution, raw.get("execution") or {}, "execution", problems)
+    origin = raw.get("provenance")
+    provenance = None if origin is None else _section(Provenance, origin, "provenance", problems)
     seed = raw.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         problems.append(f"seed: must be a whole number from 0 up, but got {seed!r}")
@@ -48,7 +51,7 @@ def resolve(raw: Mapping[str, Any]) -> RunSpec:
         )
     if problems or not (task and dataset and noise and budget and execution):
         raise UserError(*problems)
-    return RunSpec(task, dataset, noise, tuple(each for each in members if each), budget, seed, execution)
+    return RunSpec(task, dataset, noise, tuple(each for each in members if each), budget, seed, execution, provenance)
 
 
 def _place(member: Any) -> str:

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import pydantic
 
 from noisybench.config.parameters import content_digest
+from noisybench.config.provenance import Provenance
 from noisybench.config.registry import get_entry
 
 WORKSPACE = Path(".noisybench")
@@ -90,8 +91,6 @@ class Execution(pydantic.BaseModel):
     """Sample processor, memory and GPU every ten seconds."""
     save_weights: bool = False
     """Keep the final networks as an artifact."""
-    trial_of: str | None = None
-    """The MLflow run of a search that this is a trial of; trials are never ranked."""
     save_corrected: bool = False
     """Keep corrected masks as PNG files, named as their images; noise=from_folder reads them."""
 
@@ -154,6 +153,7 @@ class RunSpec:
     budget: Budget
     seed: int
     execution: Execution
+    provenance: Provenance | None = None
 
     @property
     def identity(self) -> str:
@@ -167,6 +167,8 @@ class RunSpec:
             "budget": self.budget.identity(),
             "seed": self.seed,
         }
+        if self.provenance and (selected := self.provenance.identity()):
+            meaning["provenance"] = selected
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:20]
 
     @property
@@ -181,8 +183,15 @@ class RunSpec:
 
     @property
     def stack(self) -> str:
-        """The stack of mitigations as people write it, e.g. ``mixup+gce(q=0.5)``."""
-        return "+".join(each.label() for each in self.mitigations)
+        """The stack of mitigations, e.g. ``mixup+gce(q=0.5)``, with the search that selected its parameters, if any."""
+        stack = "+".join(each.label() for each in self.mitigations)
+        label = self.provenance.label if self.provenance else ""
+        return f"{stack} ({label})" if label else stack
+
+    @property
+    def is_trial(self) -> bool:
+        """True for a trial of a search, which is never ranked."""
+        return self.provenance is not None and self.provenance.trial_of is not None
 
     @property
     def budget_hash(self) -> str:
@@ -221,4 +230,5 @@ class RunSpec:
             "budget": self.budget.model_dump(mode="json"),
             "seed": self.seed,
             "execution": self.execution.model_dump(mode="json"),
+            "provenance": self.provenance.model_dump(mode="json") if self.provenance else None,
         }

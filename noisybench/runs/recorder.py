@@ -150,7 +150,7 @@ class Recorder(Callback):
             label_set=labels.hash,
             budget=spec.budget_hash,
             manifest=manifest,
-            privileged=list(self.prepared.stack.privileged),
+            privileged=list(self.prepared.privileged),
             rows=self.rows,
             **self.evaluator.summary(),
             cost=self._cost(),

@@ -60,7 +60,7 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
     with _alone(folder, stop) as ours:
         if not ours:
             return "stopped"
-        if spec.execution.trial_of is None and store.is_finished(spec.identity):  # by another process, meanwhile
+        if not spec.is_trial and store.is_finished(spec.identity):  # by another process, meanwhile
             shutil.rmtree(folder)
             return "finished"
         facts = folder / "diagnostics"
@@ -71,9 +71,7 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
             return _publish(store, run_id, record, facts, folder)
         prepared = prepare_run(spec)
         environment = describe_environment(spec)
-        run_id = store.start(
-            spec, _tags(prepared.labels.hash, prepared.stack.privileged, environment), _earlier(folder)
-        )
+        run_id = store.start(spec, _tags(prepared.labels.hash, prepared.privileged, environment), _earlier(folder))
         write_atomically(folder / "run_id", run_id.encode())
         try:
             with store.system_metrics(run_id, spec.execution.system_metrics):

@@ -94,25 +94,27 @@ class Search:
     objective: tuple[str, ...] = ("noisy_val",)
     heartbeat: int = 15
 
-    def spec(self, values: Mapping[str, Any], seed: int, trial_of: str | None = None) -> RunSpec:
-        """The run of a configuration."""
-        return resolve(self._raw(values, seed, trial_of))
+    def spec(self, values: Mapping[str, Any], seed: int) -> RunSpec:
+        """Return the run of a configuration, without provenance."""
+        return self._spec(values, seed, None)
 
-    def final(self, values: Mapping[str, Any], seed: int) -> RunSpec:
-        """The ranked run of a configuration, which says how it was chosen unless it has the defaults."""
-        raw = self._raw(values, seed)
-        if dict(values) != self.defaults:
-            mark = {"name": "tuned", "trials": self.trials, "validation": SCORES[self.objective[0]]}
-            raw["mitigations"] = [*raw["mitigations"], mark]
-        return resolve(raw)
+    def trial_spec(self, values: Mapping[str, Any], seed: int, study_run: str) -> RunSpec:
+        """Return the run of a trial, recorded below the MLflow run of the study."""
+        return self._spec(values, seed, self._provenance(study_run))
 
-    def _raw(self, values: Mapping[str, Any], seed: int, trial_of: str | None = None) -> dict[str, Any]:
-        raw = {**self.base, "seed": seed}
-        if trial_of:
-            raw["execution"] = {**raw.get("execution", {}), "trial_of": trial_of}
+    def final_spec(self, values: Mapping[str, Any], seed: int) -> RunSpec:
+        """Return the ranked run of a configuration, whose provenance is this search unless it has the defaults."""
+        return self._spec(values, seed, None if dict(values) == self.defaults else self._provenance(None))
+
+    def _provenance(self, study_run: str | None) -> dict[str, Any]:
+        validation = SCORES[self.objective[0]]
+        return {"search": self.name, "trials": self.trials, "validation": validation, "trial_of": study_run}
+
+    def _spec(self, values: Mapping[str, Any], seed: int, provenance: dict[str, Any] | None) -> RunSpec:
+        raw = {**self.base, "seed": seed, "provenance": provenance}
         for name, value in values.items():
             raw = override(raw, ["mitigations", *name.split(".")], value)
-        return resolve(raw).as_dict()
+        return resolve(raw)
 
     @property
     def stack(self) -> str:

@@ -104,5 +104,8 @@ def final_runs(searched: Sequence[Searched], untuned: Sequence[Search] = ()) -> 
     configurations += [(each.search, values) for each in searched for values in each.found.best]
     seeds = dict.fromkeys(seed for search, _ in configurations for seed in search.rerun_seeds)
     return [
-        search.final(values, seed) for seed in seeds for search, values in configurations if seed in search.rerun_seeds
+        search.final_spec(values, seed)
+        for seed in seeds
+        for search, values in configurations
+        if seed in search.rerun_seeds
     ]

@@ -64,7 +64,7 @@ class Driver:
             UserError: the configuration of the search is refused, and nothing has been trained; or the store does not answer
                 any more.
         """
-        first = self._search.spec(self._search.defaults, self._search.seeds[0], self._parent)
+        first = self._search.trial_spec(self._search.defaults, self._search.seeds[0], self._parent)
         engine = LocalExecutor(first.execution.threads)
         facts = preflight(engine.context, [first])
         count, pool = workers or engine.capacity([first], facts["gpu"]), engine.pool(self._uri)
@@ -131,7 +131,7 @@ class Driver:
         )
 
     def _begin(self, trial: _Trial, number: int) -> RunSpec:
-        spec = self._search.spec(trial.values, self._search.seeds[number], self._parent)
+        spec = self._search.trial_spec(trial.values, self._search.seeds[number], self._parent)
         self._trials[spec.identity] = trial
         trial.last, trial.seconds = None, 0.0
         return spec

@@ -151,7 +151,7 @@ class Store:
                 # Made in another store, or deleted there: begin anew. Anything else is trouble with the store.
                 if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                     raise
-        trial = spec.execution.trial_of
+        trial = spec.provenance.trial_of if spec.provenance else None
         parent = {"mlflow.parentRunId": trial, f"{PREFIX}trial_of": trial} if trial else {}
         run = self.client.create_run(self.experiment, run_name=spec.title, tags=parent)
         own = {"identity": spec.identity, "stack": spec.stack, "budget": spec.budget_hash}

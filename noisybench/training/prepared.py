@@ -18,3 +18,9 @@ class PreparedRun:
     dataset: Dataset
     labels: LabelSet
     stack: Stack
+
+    @property
+    def privileged(self) -> tuple[str, ...]:
+        """Privileged information that the stack reads, or that selected its parameters."""
+        provenance = self.spec.provenance
+        return tuple(sorted({*self.stack.privileged, *(provenance.privileged if provenance else ())}))

@@ -143,7 +143,7 @@ def test_a_search_survives_its_services(
     status, output = noisybench(*arguments, "--storage", database.studies)
     assert status == 0, output
     assert "5 complete" in output
-    final = 1 + ("+tuned(" in output)  # the defaults, and what was found, unless nothing is better than they are
+    final = 1 + ("(tuned, " in output)  # the defaults, and what was found, unless nothing is better than they are
     assert f"{final} finished, 0 were finished already" in output
 
 

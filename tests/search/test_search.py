@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import itertools
 import json
@@ -19,6 +20,8 @@ import numpy as np
 import optuna
 import pytest
 
+from noisybench.config.resolve import resolve
+from noisybench.data.privileged import PRIVILEGED
 from noisybench.errors import UserError
 from noisybench.runs.preparation import prepare_run
 from noisybench.search.definition import Search, read_searches
@@ -99,15 +102,39 @@ def test_a_suite_is_searched_stack_by_stack() -> None:
         assert Search.from_dict(json.loads(json.dumps(each.as_dict()))).meaning() == each.meaning()
 
 
-def test_a_tuned_stack_says_so_and_by_whose_labels() -> None:
+def test_final_runs_of_a_tuned_stack_record_the_search_and_its_labels() -> None:
     (noisy,) = read_searches("digits-elr", [])
     (clean,) = read_searches("digits-elr", ["objective=clean_val"])
-    assert noisy.final(noisy.defaults, 0).stack == "elr"
+    defaults = noisy.final_spec(noisy.defaults, 0)
+    assert (defaults.stack, defaults.provenance) == ("elr", None)
     changed = {**noisy.defaults, "elr.beta": 0.8}
-    assert noisy.final(changed, 0).stack == "elr(beta=0.8)+tuned(trials=20)"
-    assert clean.final(changed, 0).stack == "elr(beta=0.8)+tuned(trials=20, validation=clean)"
-    assert prepare_run(clean.final(changed, 0)).stack.privileged == ("clean_validation",)
-    assert prepare_run(noisy.final(changed, 0)).stack.privileged == ()
+    tuned, tuned_clean = noisy.final_spec(changed, 0), clean.final_spec(changed, 0)
+    assert tuned.stack == "elr(beta=0.8) (tuned, 20 trials)"
+    assert tuned_clean.stack == "elr(beta=0.8) (tuned on clean labels, 20 trials)"
+    assert prepare_run(tuned_clean).privileged == ("clean_validation",)
+    assert prepare_run(tuned).privileged == ()
+    assert resolve(json.loads(json.dumps(tuned.as_dict()))) == tuned
+
+
+def test_tuned_stacks_have_identities_of_their_own_and_trials_those_of_their_configurations() -> None:
+    (search,) = read_searches("digits-elr", [])
+    (longer,) = read_searches("digits-elr", ["trials=21"])
+    (clean,) = read_searches("digits-elr", ["objective=clean_val"])
+    changed = {**search.defaults, "elr.beta": 0.8}
+    plain, trial = search.spec(changed, 0), search.trial_spec(changed, 0, "a run of MLflow")
+    assert trial.is_trial
+    assert (trial.identity, trial.stack) == (plain.identity, plain.stack)
+    finals = {each.final_spec(changed, 0).identity for each in (search, longer, clean)}
+    assert len(finals | {plain.identity}) == 4
+    renamed = dataclasses.replace(search, name="another name")
+    assert renamed.final_spec(changed, 0).identity in finals
+
+
+def test_what_selected_the_parameters_is_shown_as_privileged_information() -> None:
+    (clean,) = read_searches("digits-elr", ["objective=clean_val"])
+    provenance = clean.final_spec({**clean.defaults, "elr.beta": 0.8}, 0).provenance
+    assert provenance is not None
+    assert set(provenance.privileged) <= set(PRIVILEGED)
 
 
 def test_a_study_answers_one_question_alone() -> None:
@@ -196,7 +223,7 @@ def test_accuracy_against_cost_keeps_all_that_nothing_beats(noisybench: Command)
     ranked = Store().records()
     tuned = [each for each in ranked if "tuned" in each.stack]
     assert len(tuned) == len([each for each in study.best_trials if not each.user_attrs.get("defaults")])
-    assert all(each.privileged == ["clean_validation"] for each in tuned), "what chose them is told"
+    assert all(each.privileged == ["clean_validation"] for each in tuned), "the labels that selected them are shown"
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
@@ -249,5 +276,5 @@ def test_two_processes_on_one_study_in_postgresql_survive_a_kill(noisybench: Com
         assert len({tuple(each.params.values()) for each in ended}) == 5, "none is trained twice"
         status, resumed = noisybench("search", "resume", "digits-elr elr", "--storage", server.studies)
         assert status == 0, resumed
-        final = 1 + ("+tuned(" in output)  # the defaults, and what was found, unless nothing is better than they are
+        final = 1 + ("(tuned, " in output)  # the defaults, and what was found, unless nothing is better than they are
         assert f"0 s: 0 finished, {final} were finished already" in resumed
