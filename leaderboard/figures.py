@@ -32,7 +32,7 @@ def measured(record: RunRecord, name: str) -> float | None:
 
     Args:
         record: of the run.
-        name: a selection rule; that of the rows before refinement as ``train/RULE``; ``fact/NAME`` or
+        name: a selection rule; that of the rows before refinement as ``train/RULE``; ``diagnostics/NAME`` or
             ``detector/DETECTOR/NAME`` of the last row that has it; else a field of the last row, such as ``memorized_fraction``.
     """
     if name in SELECTION_RULES:
@@ -41,7 +41,7 @@ def measured(record: RunRecord, name: str) -> float | None:
     if kind == "train" and rest in SELECTION_RULES:
         return select(record, rest, "train")
     values: list[float | None]
-    if kind == "fact":
+    if kind == "diagnostics":
         values = [row.diagnostics.get(rest) for row in record.rows]
     elif kind == "detector":
         detector, _, key = rest.partition("/")
@@ -145,11 +145,11 @@ def _along_probes(records: Sequence[RunRecord], x: str, quantity: str) -> tuple[
         for probe in record.probes[-1:]:
             if probe.axis != x.removeprefix(PROBE):
                 continue
-            for place, judged in zip(probe.places, probe.judged, strict=True):
+            for place, judged in zip(probe.positions, probe.metrics, strict=True):
                 value = getattr(judged, quantity)
                 if value is not None:
                     lines.setdefault(record.stack, {}).setdefault(float(place), []).append(value)
-            for name, judged in probe.others.items():
+            for name, judged in probe.controls.items():
                 value = getattr(judged, quantity)
                 if value is not None:
                     levels.setdefault(name.replace("_", " "), []).append(value)

@@ -153,8 +153,8 @@ def _row(stack: str, records: list[RunRecord]) -> Row:
         rules={rule: summarise([value for value in found if value is not None]) for rule, found in scores.items()},
         gap=summarise([best - last for best, last in gaps if best is not None and last is not None]),
         detection=over_runs(lambda each: each.detection.auroc),
-        outsiders=over_runs(lambda each: each.detection.outsider_auroc),
-        shifted=over_runs(lambda each: each.rows[-1].diagnostics.get("shifted")),
+        outsiders=over_runs(lambda each: each.detection.ood_auroc),
+        shifted=over_runs(lambda each: each.rows[-1].diagnostics.get("mean_shift_accuracy")),
         memorized_fraction=over_runs(lambda each: each.rows[-1].memorized_fraction),
         calibration_error=over_runs(lambda each: each.calibration_error),
         seconds=over_runs(lambda each: each.cost.wall_seconds),
@@ -241,8 +241,8 @@ DETECTOR_HEADER = (
     "flagged",
 )  # fmt: skip
 DETECTOR_KEYS = (
-    "auroc_any", "auroc_label", "auroc_outsider", "average_precision", "precision", "recall", "balanced_accuracy_any",
-    "balanced_accuracy_outsider", "flagged",
+    "noise_auroc", "id_noise_auroc", "ood_auroc", "average_precision", "precision", "recall", "balanced_accuracy",
+    "ood_balanced_accuracy", "flagged_fraction",
 )  # fmt: skip
 
 

@@ -15,7 +15,8 @@ from noisybench.data.label_set import IN_DISTRIBUTION, UNKNOWN_STATE
 from noisybench.data.label_statistics import intersection_over_union, transition_counts
 from noisybench.data.targets import IGNORED, is_labeled
 from noisybench.evaluation import metrics
-from noisybench.records.schema import DetectorScores, RunRecord, Samples
+from noisybench.records.evidence import DetectorScores, Samples
+from noisybench.records.schema import RunRecord
 from noisybench.tasks._mask_plots import class_curves, mask_page
 from noisybench.training.evaluator import Evaluator
 from noisybench.training.prepared import PreparedRun
@@ -74,7 +75,7 @@ class SegmentationEvaluator(Evaluator):
             memorized_fraction = recovered_fraction = None
         else:
             memorized_fraction, recovered_fraction = (
-                metrics.share((predicted == each)[wrong]) for each in (observed, clean)
+                metrics.fraction((predicted == each)[wrong]) for each in (observed, clean)
             )
         return {
             "train_score": self._score(transition_counts(observed, predicted, self.dataset.num_classes)),
@@ -108,8 +109,8 @@ class SegmentationEvaluator(Evaluator):
         corrected = (correction != observed) & is_labeled(clean)
         return {
             "calibration_error": self._final["calibration_error"],
-            "correction_accuracy": metrics.share((correction == clean)[corrected]),
-            "detection": metrics.detect(self._final["sampled"], self._sampled_states),
+            "correction_accuracy": metrics.fraction((correction == clean)[corrected]),
+            "detection": metrics.score_detection(self._final["sampled"], self._sampled_states),
         }
 
     def samples(self) -> Samples:
@@ -247,7 +248,7 @@ class SegmentationEvaluator(Evaluator):
         if not wrong.any():
             return found
         classes, names = self.dataset.num_classes, self.dataset.class_names
-        for kind, labels in (("learned", self.dataset.train.targets), ("memorized_fraction", self.labels.train)):
+        for kind, labels in (("learned", self.dataset.train.targets), ("memorized", self.labels.train)):
             pairs = labels[wrong].astype(np.int64) * classes + predicted[wrong]
             counts = np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
             iou = intersection_over_union(counts)
@@ -264,8 +265,8 @@ class SegmentationEvaluator(Evaluator):
         correction = self.prepared.stack.correction(task, task.training_set).to(torch.uint8).cpu().numpy()
         wrong = self.label_status == IN_DISTRIBUTION
         found = {"label_miou": self._score(transition_counts(clean, correction, self.dataset.num_classes))}
-        share = metrics.share((correction == clean)[wrong])
-        return found if share is None else {**found, "corrected": share}
+        share = metrics.fraction((correction == clean)[wrong])
+        return found if share is None else {**found, "corrected_fraction": share}
 
 
 def boundary_counts(predicted: Tensor, wanted: Tensor, classes: int, width: int) -> Tensor:

@@ -9,7 +9,8 @@ import numpy as np
 
 from noisybench.data.dataset import Dataset
 from noisybench.plots.label_sets import draw_mask, new_figure
-from noisybench.records.schema import RunRecord, Samples
+from noisybench.records.evidence import Samples
+from noisybench.records.schema import RunRecord
 
 SHOWN = 8
 
@@ -27,7 +28,7 @@ def class_curves(record: RunRecord, names: Sequence[str], path: Path) -> None:
         for key, label, colour in (
             ("iou", "test IoU", "tab:green"),
             ("learned", "wrong pixels: clean label", "tab:blue"),
-            ("memorized_fraction", "wrong pixels: wrong label", "tab:red"),
+            ("memorized", "wrong pixels: wrong label", "tab:red"),
             ("adele.training_iou", "training IoU", "black"),
         ):
             values = [row.diagnostics.get(f"{key}.{name}", np.nan) for row in rows]

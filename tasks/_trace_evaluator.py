@@ -24,7 +24,8 @@ from noisybench.data.targets import is_labeled
 from noisybench.data.traces.formats import TraceCheck
 from noisybench.evaluation import metrics
 from noisybench.plots.traces import trace_page
-from noisybench.records.schema import Detection, RunRecord, Samples
+from noisybench.records.evidence import Samples
+from noisybench.records.schema import Detection, RunRecord
 from noisybench.training.evaluator import Evaluator
 from noisybench.training.prepared import PreparedRun
 from noisybench.training.task import Task
@@ -96,13 +97,13 @@ class TraceEvaluator(Evaluator):
         if task.current_epoch + 1 == task.budget.epochs:
             facts["exact_match_sampled"] = float(np.mean(self._judged("test", dataset.test, self._sampled(task))[1]))
         for name, split in dataset.shifted.items():
-            facts[f"shifted.{name}"] = float(np.mean(self._judged(name, split, self._written(task, split))[1]))
+            facts[f"shift_accuracy.{name}"] = float(np.mean(self._judged(name, split, self._written(task, split))[1]))
         if dataset.shifted:
-            facts["shifted"] = float(np.mean([facts[f"shifted.{name}"] for name in dataset.shifted]))
+            facts["mean_shift_accuracy"] = float(np.mean([facts[f"shift_accuracy.{name}"] for name in dataset.shifted]))
         weights = task.weights
         if weights is not None:
             kept = (weights > 0).cpu().numpy()
-            facts |= {"kept": float(kept.mean()), "wrong_among_kept": float(self._contaminated[kept].mean())}
+            facts |= {"kept_fraction": float(kept.mean()), "kept_noise_rate": float(self._contaminated[kept].mean())}
         return {
             "train_score": float(((predicted == observed) | ~is_labeled(observed)).all(1).mean()),
             **self._validated(task),
@@ -111,8 +112,8 @@ class TraceEvaluator(Evaluator):
             else None,
             "test_score": float(np.mean(right)),
             "test_loss": self._loss(task, self.test, dataset.test.targets),
-            "memorized_fraction": metrics.share((predicted == observed)[wrong]),
-            "recovered_fraction": metrics.share((predicted == clean)[wrong]),
+            "memorized_fraction": metrics.fraction((predicted == observed)[wrong]),
+            "recovered_fraction": metrics.fraction((predicted == clean)[wrong]),
             "noise_auroc": self._detection(belief).auroc,
             "detectors": detectors,
             "diagnostics": facts | self._by_execution(losses),
@@ -238,7 +239,7 @@ class TraceEvaluator(Evaluator):
 
     def _detection(self, belief: NDArray[np.float32]) -> Detection:
         """Of wrong characters by belief in them."""
-        return metrics.detect(belief[self._labelled], self.label_status[self._labelled])
+        return metrics.score_detection(belief[self._labelled], self.label_status[self._labelled])
 
     def _mean_losses(self, losses: NDArray[np.float32]) -> NDArray[np.float64]:
         shown = is_labeled(self.labels.train)
@@ -255,14 +256,14 @@ class TraceEvaluator(Evaluator):
         np.maximum.at(worst, rows, steps)
         mean = self._mean_losses(losses)
         found = {
-            "trace_loss": metrics.score_detector(mean, metrics.flag(np.exp(-mean)), states),
-            "trace_worst_step": metrics.score_detector(worst, metrics.flag(np.exp(-worst)), states),
+            "trace_loss": metrics.score_detector(mean, metrics.flag_labels(np.exp(-mean)), states),
+            "trace_worst_step": metrics.score_detector(worst, metrics.flag_labels(np.exp(-worst)), states),
             "trace_replay": metrics.score_detector(self._wrong_steps, self._wrong_steps > 0, states),
         }
         told = self._step_states != UNKNOWN_STATE
         if (self._step_states == IN_DISTRIBUTION).any():
             found["step_loss"] = metrics.score_detector(
-                steps[told], metrics.flag(np.exp(-steps[told])), self._step_states[told]
+                steps[told], metrics.flag_labels(np.exp(-steps[told])), self._step_states[told]
             )
         for name, each in self.detectors(task).items():
             found[name] = metrics.score_detector(each.score, each.flagged, states)

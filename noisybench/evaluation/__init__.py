@@ -1,1 +1,1 @@
-"""Scores computed from predictions and clean labels."""
+"""Scores of a run: pure functions of predictions and clean labels, and the evaluators that call them."""

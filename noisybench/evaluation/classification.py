@@ -1,4 +1,7 @@
-"""The judge of tasks that give each example one class."""
+"""Scores of tasks that predict one class per example, and their evaluator.
+
+The functions are pure: training calls them after each epoch, and verification calls them on submitted predictions.
+"""
 
 from __future__ import annotations
 
@@ -7,128 +10,268 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from noisybench.data.label_set import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
 from noisybench.evaluation import metrics
-from noisybench.records.schema import Predictions, ProbeRow, RunRecord, Samples
+from noisybench.evaluation.metrics import MISLABELED, Floats, fraction
+from noisybench.records.evidence import Predictions, Samples
+from noisybench.records.schema import ProbeRow, RunRecord
 from noisybench.training.evaluator import Evaluator, placed
 from noisybench.training.mitigation import public_name
 from noisybench.training.prepared import PreparedRun
 from noisybench.training.task import Task
 from noisybench.training.training_set import DiskTensor
 
+Classes = NDArray[np.int64] | NDArray[np.int16]
+Scores = dict[str, float | None]
+
+
+def score_predictions(prediction: Classes, clean: Classes, observed: Classes, status: NDArray[np.int8]) -> Scores:
+    """Score predictions for the training examples.
+
+    Args:
+        prediction: (N,) predicted classes.
+        clean: (N,) best known targets.
+        observed: (N,) observed targets.
+        status: (N,) index into `LABEL_STATUS`.
+
+    Returns:
+        ``train_score``, ``memorized_fraction`` and ``recovered_fraction`` of an `EpochRow`.
+
+    Example:
+        >>> clean, observed = np.array([0, 1, 2, 2]), np.array([0, 1, 0, 1])
+        >>> status = np.array([0, 0, 1, 1], dtype=np.int8)
+        >>> score_predictions(np.array([0, 1, 2, 1]), clean, observed, status)
+        {'train_score': 0.75, 'memorized_fraction': 0.5, 'recovered_fraction': 0.5}
+    """
+    return {
+        "train_score": float((prediction == observed).mean()),
+        "memorized_fraction": fraction((prediction == observed)[np.isin(status, MISLABELED)]),
+        "recovered_fraction": fraction((prediction == clean)[status == IN_DISTRIBUTION]),
+    }
+
+
+def score_validation(prediction: Classes, clean: Classes, observed: Classes) -> Scores:
+    """Score predictions for the validation examples.
+
+    Args:
+        prediction: (V,) predicted classes.
+        clean: (V,) best known targets, negative where the class is unknown.
+        observed: (V,) observed targets.
+
+    Returns:
+        ``noisy_val_score`` and ``clean_val_score`` of an `EpochRow`; None without examples.
+
+    Example:
+        >>> score_validation(np.array([0, 1]), np.array([0, -2]), np.array([1, 1]))
+        {'noisy_val_score': 0.5, 'clean_val_score': 1.0}
+    """
+    return {
+        "noisy_val_score": fraction(prediction == observed),
+        "clean_val_score": fraction((prediction == clean)[clean >= 0]),
+    }
+
+
+def accuracy(prediction: Classes, targets: Classes) -> float:
+    """Return the fraction of predicted classes that are the targets.
+
+    Example:
+        >>> accuracy(np.array([0, 1, 1, 0]), np.array([0, 1, 0, 0]))
+        0.75
+    """
+    return float((prediction == targets).mean())
+
+
+def score_label_quality(label_quality: Floats, status: NDArray[np.int8]) -> Scores:
+    """Return ``noise_auroc``, ``id_noise_auroc`` and ``ood_auroc`` of an `EpochRow`.
+
+    Args:
+        label_quality: (N,) probability that the observed target is correct.
+        status: (N,) index into `LABEL_STATUS`.
+
+    Example:
+        >>> score_label_quality(np.array([0.9, 0.1]), np.array([0, 1], dtype=np.int8))
+        {'noise_auroc': 1.0, 'id_noise_auroc': None, 'ood_auroc': None}
+    """
+    aurocs = metrics.auroc_by_kind(-label_quality, status)
+    # Without OOD examples the AUROC for ID noise is the overall one, and is not repeated.
+    has_ood = (status == OUT_OF_DISTRIBUTION).any()
+    return {**aurocs, "id_noise_auroc": aurocs["id_noise_auroc"] if has_ood else None}
+
+
+def score_corrections(corrected: Classes, clean: Classes, observed: Classes) -> float | None:
+    """Return the fraction of corrected targets that are clean, among examples of a known class; None without any.
+
+    Args:
+        corrected: (N,) targets that the stack would use.
+        clean: (N,) best known targets, negative where the class is unknown.
+        observed: (N,) observed targets.
+
+    Example:
+        >>> score_corrections(np.array([0, 1, 2]), np.array([0, 1, 1]), np.array([0, 0, 0]))
+        0.5
+    """
+    return fraction((corrected == clean)[(corrected != observed) & (clean >= 0)])
+
+
+def score_selection(kept: NDArray[np.bool_], status: NDArray[np.int8]) -> dict[str, float]:
+    """Score the selection of training examples.
+
+    Args:
+        kept: (N,) whether the example is trained on.
+        status: (N,) index into `LABEL_STATUS`.
+
+    Returns:
+        ``kept_fraction``, and ``kept_noise_rate`` if the status of a kept example is known.
+
+    Example:
+        >>> score_selection(np.array([True, True, False]), np.array([0, 1, 1], dtype=np.int8))
+        {'kept_fraction': 0.6666666666666666, 'kept_noise_rate': 0.5}
+    """
+    kept_status = status[kept]
+    noise_rate = fraction((kept_status != CLEAN)[kept_status <= OUT_OF_DISTRIBUTION])
+    return {"kept_fraction": float(kept.mean())} | ({} if noise_rate is None else {"kept_noise_rate": noise_rate})
+
+
+def score_final(
+    probabilities: Floats,
+    test_targets: NDArray[np.int64],
+    label_quality: Floats,
+    corrected: Classes,
+    clean: Classes,
+    observed: Classes,
+    status: NDArray[np.int8],
+) -> dict[str, Any]:
+    """Score the final predictions.
+
+    Args:
+        probabilities: (M, C) class probabilities of the test examples.
+        test_targets: (M,) clean test targets.
+        label_quality: (N,) probability that the observed training target is correct.
+        corrected: (N,) targets that the stack would use.
+        clean: (N,) best known training targets.
+        observed: (N,) observed training targets.
+        status: (N,) index into `LABEL_STATUS`.
+
+    Returns:
+        ``calibration_error``, ``correction_accuracy`` and ``detection`` of a `RunRecord`.
+
+    Example:
+        >>> clean, observed, status = np.array([0, 1]), np.array([0, 0]), np.array([0, 1], dtype=np.int8)
+        >>> scores = score_final(np.eye(2), clean, np.array([0.9, 0.1]), clean, clean, observed, status)
+        >>> scores["calibration_error"], scores["correction_accuracy"], scores["detection"].auroc
+        (0.0, 1.0, 1.0)
+    """
+    return {
+        "calibration_error": metrics.calibration_error(probabilities, test_targets),
+        "correction_accuracy": score_corrections(corrected, clean, observed),
+        "detection": metrics.score_detection(label_quality, status),
+    }
+
 
 class ClassificationEvaluator(Evaluator):
-    """Scores classes: accuracy, loss, what became of wrong labels, detection and calibration."""
+    """Evaluator of predicted classes: accuracy, loss, memorization, detection of incorrect labels and calibration."""
 
     metric = "accuracy"
 
     def __init__(self, prepared: PreparedRun) -> None:
         super().__init__(prepared)
-        self.by_epoch: list[Tensor] = []
-        self.held_out_by_epoch: list[Tensor] = []
+        self.test_by_epoch: list[Tensor] = []
+        self.validation_by_epoch: list[Tensor] = []
         self._final: dict[str, Any] = {}
 
     def place(self, device: torch.device) -> None:
-        """Bring the held-out inputs to the training device, those of shifted test sets as well."""
+        """Copy the held-out inputs, including those of shifted test sets, to the training device."""
         super().place(device)
-        self._shifted = {name: placed(each.inputs, device) for name, each in self.dataset.shifted.items()}
+        self._shifted = {name: placed(split.inputs, device) for name, split in self.dataset.shifted.items()}
 
     def state_dict(self) -> dict[str, Any]:
-        """What was kept so far."""
-        return {**super().state_dict(), "by_epoch": self.by_epoch, "held_out_by_epoch": self.held_out_by_epoch}
+        """Return the predictions collected so far."""
+        return {
+            **super().state_dict(),
+            "test_by_epoch": self.test_by_epoch,
+            "validation_by_epoch": self.validation_by_epoch,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what an interrupted run has kept."""
+        """Restore the predictions that an interrupted run has collected."""
         super().load_state_dict(state)
-        self.by_epoch = list(state["by_epoch"])
-        self.held_out_by_epoch = list(state["held_out_by_epoch"])
+        self.test_by_epoch = list(state["test_by_epoch"])
+        self.validation_by_epoch = list(state["validation_by_epoch"])
 
     def row(self, task: Task, stage: str) -> dict[str, Any]:
-        """Accuracies and losses, memorised and recovered wrong labels, and detection."""
-        observed, clean, states = self.labels.train, self.dataset.train.targets, self.label_status
-        predicted = task.training_predictions().cpu().numpy()
-        belief = self.prepared.stack.belief(task, task.training_set).float().cpu().numpy()
-        detection = metrics.detection_by_state(-belief, states)
-        outsiders = (states == OUT_OF_DISTRIBUTION).any()
-        test_accuracy, test_loss, test_predicted = self._score(task, self.test, self.dataset.test.targets)
-        validated = len(self.labels.validation) > 0
-        val_accuracy, val_loss, val_predicted = (
-            self._score(task, self.validation, self.labels.validation) if validated else (None, None, None)
-        )
-        right = self.dataset.validation.targets
-        self.by_epoch.append(test_predicted.to(torch.int16))
-        if val_predicted is not None:
-            self.held_out_by_epoch.append(val_predicted.to(torch.int16))
+        """Return accuracies, losses, memorization and detection of the current epoch."""
+        train, labels = self.dataset.train, self.labels
+        prediction = task.training_predictions().cpu().numpy()
+        label_quality = self.prepared.stack.belief(task, task.training_set).float().cpu().numpy()
+        test_probabilities, test_prediction = _predict(task, self.test)
+        self.test_by_epoch.append(test_prediction.to(torch.int16))
         return {
-            "train_score": float((predicted == observed).mean()),
-            "noisy_val_score": val_accuracy,
-            "noisy_val_loss": val_loss,
-            "clean_val_score": None
-            if val_predicted is None
-            else metrics.share((val_predicted.numpy() == right)[right >= 0]),
-            "test_score": test_accuracy,
-            "test_loss": test_loss,
-            "memorized_fraction": metrics.share(
-                (predicted == observed)[np.isin(states, (IN_DISTRIBUTION, OUT_OF_DISTRIBUTION))]
-            ),
-            "recovered_fraction": metrics.share((predicted == clean)[states == IN_DISTRIBUTION]),
-            "noise_auroc": detection["any"],
-            "id_noise_auroc": detection["label"] if outsiders else None,
-            "ood_auroc": detection["outsider"],
+            **score_predictions(prediction, train.targets, labels.train, self.label_status),
+            **self._validate(task),
+            "test_score": accuracy(test_prediction.numpy(), self.dataset.test.targets),
+            "test_loss": metrics.cross_entropy(test_probabilities, self.dataset.test.targets),
+            **score_label_quality(label_quality, self.label_status),
             "detectors": self.score_detectors(task) if stage == "train" else {},
-            "diagnostics": self._corrected(task) | self._left(task) | self._elsewhere(task),
+            "diagnostics": self._correction(task) | self._selection(task) | self._shift_accuracy(task),
+        }
+
+    def _validate(self, task: Task) -> Scores:
+        """Return validation scores and loss, and keep the predictions; None without a validation split."""
+        if not len(self.labels.validation):
+            return {"noisy_val_score": None, "noisy_val_loss": None, "clean_val_score": None}
+        probabilities, prediction = _predict(task, self.validation)
+        self.validation_by_epoch.append(prediction.to(torch.int16))
+        clean, observed = self.dataset.validation.targets, self.labels.validation
+        return {
+            **score_validation(prediction.numpy(), clean, observed),
+            "noisy_val_loss": metrics.cross_entropy(probabilities, observed),
         }
 
     def probe(self, task: Task, epochs: int, last: bool) -> list[ProbeRow]:
-        """The classifiers that mitigations have beside the networks' own, against the truth."""
-        dataset, labels, found = self.dataset, self.labels, []
+        """Evaluate the classifiers that mitigations fit beside the networks' own."""
+        dataset, labels, rows = self.dataset, self.labels, []
         clean, observed = dataset.train.targets, labels.train
         for mitigation in self.prepared.stack.mitigations:
             probe = mitigation.probe(task, task.training_set, epochs, last)
             if probe is None:
                 continue
-            inputs = (task.training_set.inputs, self.validation, self.test)
-            nothing = torch.empty(len(probe.places) + len(probe.others), 0)
-            predicted = [(probe.predict(each) if len(each) else nothing).numpy() for each in inputs]
-            judged = [
+            num_positions = len(probe.places)
+            empty = torch.empty(num_positions + len(probe.others), 0)
+            splits = (task.training_set.inputs, self.validation, self.test)
+            predictions = [(probe.predict(inputs) if len(inputs) else empty).numpy() for inputs in splits]
+            scores = [
                 metrics.score_classifier(
-                    training,
-                    held_out,
-                    test,
-                    clean,
-                    observed,
-                    labels.validation,
-                    dataset.test.targets,
-                    self.label_status,
+                    *by_split, clean, observed, labels.validation, dataset.test.targets, self.label_status
                 )
-                for training, held_out, test in zip(*predicted, strict=True)
+                for by_split in zip(*predictions, strict=True)
             ]
             energies: list[list[float] | None] = [None, None]
             if probe.energy is not None:
-                directions = metrics.label_directions(clean, observed, dataset.num_classes)
                 energies = [
-                    probe.energy(torch.from_numpy(each)).tolist() if each.any() else None for each in directions
+                    probe.energy(torch.from_numpy(direction)).tolist() if direction.any() else None
+                    for direction in metrics.label_directions(clean, observed, dataset.num_classes)
                 ]
-            found.append(
+            rows.append(
                 ProbeRow(
                     mitigation=public_name(mitigation),
                     epochs=epochs,
                     axis=probe.axis,
-                    places=list(probe.places),
-                    judged=judged[: len(probe.places)],
-                    others=dict(zip(probe.others, judged[len(probe.places) :], strict=True)),
+                    positions=list(probe.places),
+                    metrics=scores[:num_positions],
+                    controls=dict(zip(probe.others, scores[num_positions:], strict=True)),
                     signal_energy=energies[0],
                     noise_energy=energies[1],
-                    chance_energy=None if probe.energy is None else [each / len(observed) for each in probe.places],
+                    chance_energy=None if probe.energy is None else [rank / len(observed) for rank in probe.places],
                     diagnostics=probe.diagnostics,
                 )
             )
-        return found
+        return rows
 
     def finish(self, task: Task) -> None:
-        """Belief, correction, detectors and predictions of the trained stack."""
+        """Keep label quality, corrected labels, detectors and predictions of the trained stack."""
         stack, training_set = self.prepared.stack, task.training_set
         self._final = {
             "belief": stack.belief(task, training_set).float().cpu().numpy(),
@@ -139,19 +282,24 @@ class ClassificationEvaluator(Evaluator):
         }
 
     def summary(self) -> dict[str, Any]:
-        """Calibration on the test split, what became of corrected targets, and the quality of the belief."""
+        """Return calibration on the test split, accuracy of corrected labels, and detection by label quality."""
         samples = self.samples()
-        corrected = (samples.correction != samples.observed) & (samples.clean >= 0)
-        return {
-            "calibration_error": metrics.calibration_error(self._final["test"], self.dataset.test.targets),
-            "correction_accuracy": metrics.share((samples.correction == samples.clean)[corrected]),
-            "detection": metrics.detect(samples.belief, self.label_status),
-        }
+        return score_final(
+            self._final["test"],
+            self.dataset.test.targets,
+            samples.belief,
+            samples.correction,
+            samples.clean,
+            samples.observed,
+            self.label_status,
+        )
 
     def samples(self) -> Samples:
-        """One record per training example."""
-        train = self.dataset.train
-        final = self._final
+        """Return one record per training example."""
+        train, final = self.dataset.train, self._final
+        detectors = {}
+        for name, detector in final["detectors"].items():
+            detectors |= {name: detector.score, f"{name}_flagged": detector.flagged}
         return Samples(
             train.index,
             self.labels.train,
@@ -159,73 +307,69 @@ class ClassificationEvaluator(Evaluator):
             final["belief"],
             final["prediction"],
             final["correction"],
-            {
-                key: values
-                for name, each in final["detectors"].items()
-                for key, values in ((name, each.score), (f"{name}_flagged", each.flagged))
-            },
+            detectors,
         )
 
     def predictions(self) -> Predictions:
-        """The test predictions."""
+        """Return the test predictions."""
         test = self.dataset.test
-        by_epoch = torch.stack(self.by_epoch, 1).numpy().astype(np.int16)
+        by_epoch = torch.stack(self.test_by_epoch, 1).numpy().astype(np.int16)
         return Predictions(test.index, test.targets, self._final["test"], by_epoch)
 
     def write(self, record: RunRecord, folder: Path) -> None:
-        """Tables of samples and predictions, and pages about detectors and probes."""
+        """Write tables of samples and predictions, and figures of detectors and probes."""
         import pandas
 
-        from noisybench.plots.detectors import detector_page
-        from noisybench.plots.probes import probe_page
+        from noisybench.plots.detectors import plot_detectors
+        from noisybench.plots.probes import plot_probe
 
         pandas.DataFrame(self.samples().columns()).to_parquet(folder / "samples.parquet", index=False)
-        predictions = {key: list(value) if value.ndim > 1 else value for key, value in vars(self.predictions()).items()}
+        predictions = {
+            name: list(column) if column.ndim > 1 else column for name, column in vars(self.predictions()).items()
+        }
         pandas.DataFrame(predictions).to_parquet(folder / "predictions.parquet", index=False)
-        if self.held_out_by_epoch:
-            held_out = self.dataset.validation
+        if self.validation_by_epoch:
+            validation = self.dataset.validation
             columns = {
-                "index": held_out.index,
-                "clean": held_out.targets,
+                "index": validation.index,
+                "clean": validation.targets,
                 "observed": self.labels.validation,
-                "by_epoch": list(torch.stack(self.held_out_by_epoch, 1).numpy()),
+                "by_epoch": list(torch.stack(self.validation_by_epoch, 1).numpy()),
             }
             pandas.DataFrame(columns).to_parquet(folder / "validation.parquet", index=False)
         if self._final["detectors"]:
-            detector_page(record, self.label_status, self._final["detectors"], self.curves, folder / "detectors.png")
-        for name in dict.fromkeys(each.mitigation for each in record.probes):
-            rows = [each for each in record.probes if each.mitigation == name]
-            probe_page(record, rows, folder / f"probe_{name}.png")
+            plot_detectors(record, self.label_status, self._final["detectors"], self.curves, folder / "detectors.png")
+        for name in dict.fromkeys(row.mitigation for row in record.probes):
+            rows = [row for row in record.probes if row.mitigation == name]
+            plot_probe(record, rows, folder / f"probe_{name}.png")
 
-    def _corrected(self, task: Task) -> dict[str, float]:
-        """Share of wrong labels on images of a class that the stack would correct to the clean one, if it corrects any."""
-        wrong = self.label_status == IN_DISTRIBUTION
-        if not wrong.any() or not any(each.overrides("correction") for each in self.prepared.stack.mitigations):
+    def _correction(self, task: Task) -> dict[str, float]:
+        """Return the fraction of ID mislabeled examples that the stack would correct to the clean label, if it corrects."""
+        mislabeled = self.label_status == IN_DISTRIBUTION
+        if not mislabeled.any() or not any(each.overrides("correction") for each in self.prepared.stack.mitigations):
             return {}
-        correction = self.prepared.stack.correction(task, task.training_set).cpu().numpy()
-        return {"corrected": float((correction == self.dataset.train.targets)[wrong].mean())}
+        corrected = self.prepared.stack.correction(task, task.training_set).cpu().numpy()
+        return {"corrected_fraction": float((corrected == self.dataset.train.targets)[mislabeled].mean())}
 
-    def _left(self, task: Task) -> dict[str, float]:
-        """Where the stack selects examples: the share that is trained on, and the share of wrong labels among it."""
+    def _selection(self, task: Task) -> dict[str, float]:
+        """Return fraction and noise rate of the examples that are trained on, if the stack selects examples."""
         if task.weights is None:
             return {}
-        kept = (task.weights > 0).cpu().numpy()
-        states = self.label_status[kept]
-        wrong = metrics.share((states != CLEAN)[states <= OUT_OF_DISTRIBUTION])
-        return {"kept": float(kept.mean())} | ({} if wrong is None else {"wrong_among_kept": wrong})
+        return score_selection((task.weights > 0).cpu().numpy(), self.label_status)
 
-    def _elsewhere(self, task: Task) -> dict[str, float]:
-        """Accuracy on test sets of shifted distribution, each and on average."""
-        found = {
-            f"shifted.{name}": self._score(task, inputs, self.dataset.shifted[name].targets)[0]
-            for name, inputs in self._shifted.items()
-        }
-        return found | ({"shifted": float(np.mean(list(found.values())))} if found else {})
+    def _shift_accuracy(self, task: Task) -> dict[str, float]:
+        """Return the accuracy on each test set under distribution shift, and the mean."""
+        accuracies = {}
+        for name, inputs in self._shifted.items():
+            _, prediction = _predict(task, inputs)
+            accuracies[f"shift_accuracy.{name}"] = accuracy(prediction.numpy(), self.dataset.shifted[name].targets)
+        if not accuracies:
+            return {}
+        return accuracies | {"mean_shift_accuracy": float(np.mean(list(accuracies.values())))}
 
-    def _score(self, task: Task, inputs: Tensor | DiskTensor, targets: Any) -> tuple[float, float, Tensor]:
-        """Accuracy, cross-entropy in nats, and the predicted classes on the host."""
-        probabilities = task.predict(inputs).cpu()
-        wanted = torch.from_numpy(targets)
-        predicted = probabilities.argmax(1)
-        loss = metrics.cross_entropy(probabilities.numpy(), targets)
-        return (predicted == wanted).double().mean().item(), loss, predicted
+
+def _predict(task: Task, inputs: Tensor | DiskTensor) -> tuple[NDArray[np.float32], Tensor]:
+    """Return class probabilities and predicted classes on the host."""
+    probabilities = task.predict(inputs).cpu()
+    # PyTorch's argmax, not NumPy's: on ties they may differ, and the stored predictions must give the score.
+    return probabilities.numpy(), probabilities.argmax(1)

@@ -1,1 +1,1 @@
-"""The record of a run, and the selection rules that read it."""
+"""Records of runs, and the selection rules that read them."""

@@ -59,7 +59,7 @@ class Recorder(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take up the rows of an interrupted run."""
-        self.rows = [EpochRow.from_dict(row) for row in state_dict["rows"]]
+        self.rows = [EpochRow(**row) for row in state_dict["rows"]]
         self.probes = [ProbeRow.from_dict(row) for row in state_dict["probes"]]
         self.evaluator.load_state_dict(state_dict["judge"])
         self._spent = dict(state_dict["spent"])
@@ -163,13 +163,13 @@ class Recorder(Callback):
 
     def write(self, record: RunRecord, folder: Path) -> None:
         """Write all files of a finished run; `record.json` comes last and marks the folder as complete."""
-        from noisybench.plots.runs import learning_curves
+        from noisybench.plots.runs import plot_learning_curves
 
         folder.mkdir(exist_ok=True)
         self.evaluator.write(record, folder)
         (folder / "manifest.json").write_text(json.dumps(self.prepared.labels.manifest))
         (folder / "spec.json").write_text(json.dumps(record.spec, indent=2))
-        learning_curves(record, folder / "curves.png")
+        plot_learning_curves(record, folder / "curves.png")
         if self.prepared.spec.execution.save_weights:
             torch.save(self._final["weights"], folder / "weights.pt")
         write_atomically(folder / "record.json", json.dumps(record.as_dict()).encode())

@@ -178,7 +178,7 @@ class Store:
         from mlflow.entities import Metric
 
         self.log_rows(run_id, record.rows)
-        measured = {f"rule/{rule}": select(record, rule) for rule in SELECTION_RULES}
+        measured = {f"selection/{rule}": select(record, rule) for rule in SELECTION_RULES}
         measured |= {f"cost/{name}": value for name, value in record.as_dict()["cost"].items()}
         measured |= {
             f"detection/{name}": value for name, value in record.as_dict()["detection"].items() if name != "roc"

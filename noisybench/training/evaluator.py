@@ -15,7 +15,8 @@ import torch
 
 from noisybench.data.lazy import MemmapImages
 from noisybench.evaluation import metrics
-from noisybench.records.schema import DetectorScores, ProbeRow, RunRecord, Samples
+from noisybench.records.evidence import DetectorScores, Samples
+from noisybench.records.schema import ProbeRow, RunRecord
 from noisybench.training.training_set import DiskTensor
 
 if TYPE_CHECKING:

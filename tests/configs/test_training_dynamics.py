@@ -260,9 +260,9 @@ def test_noise_in_pretraining_flattens_features_and_nmtune_sharpens_them(tmp_pat
     assert weak[0.0] <= weak[0.1] <= weak[0.3]
     assert flat[0.3] - flat[0.0] >= 0.25
     assert weak[0.3] - weak[0.0] >= 0.10
-    assert mean("shifted", "linear_probe", 0.0) - mean("shifted", "linear_probe", 0.3) >= 0.10
+    assert mean("mean_shift_accuracy", "linear_probe", 0.0) - mean("mean_shift_accuracy", "linear_probe", 0.3) >= 0.10
     for rate in (0.0, 0.3):
-        for name in ("test_accuracy", "shifted"):
+        for name in ("test_accuracy", "mean_shift_accuracy"):
             assert mean(name, "nmtune", rate) >= mean(name, "mlp_probe", rate) - 0.02
     # The mechanism: features of more even energy, but for a stronger first direction.
     gains = {

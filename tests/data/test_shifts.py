@@ -31,8 +31,8 @@ def test_shifted_copies_have_the_labels_and_order_of_the_test_split(tmp_path: Pa
     assert plain.hash != dataset.hash
     spec = toy_spec(dataset={"name": "digits", "shifts": ["inversion", "noise:0.2"]}, budget={"epochs": 1})
     row = train_toy(prepare_run(spec), tmp_path).rows[-1]
-    assert row.diagnostics["shifted"] == pytest.approx(
-        (row.diagnostics["shifted.inversion"] + row.diagnostics["shifted.noise:0.2"]) / 2
+    assert row.diagnostics["mean_shift_accuracy"] == pytest.approx(
+        (row.diagnostics["shift_accuracy.inversion"] + row.diagnostics["shift_accuracy.noise:0.2"]) / 2
     )
 
 

@@ -23,7 +23,7 @@ def window(offset: float, seed: int = 0) -> RunRecord:
     """A run with a window, whose test accuracy is one minus the offset."""
     stack = f"el2n(rule=window, keep=0.4{f', offset={offset:g}' if offset else ''}, epochs=4)"
     made = record(stack, seed)
-    last = dataclasses.replace(made.rows[-1], test_score=1 - offset, diagnostics={"wrong_among_kept": offset})
+    last = dataclasses.replace(made.rows[-1], test_score=1 - offset, diagnostics={"kept_noise_rate": offset})
     spec = {"mitigations": [{"name": "el2n", "offset": offset}], "task": {"name": "classification"}}
     return dataclasses.replace(made, rows=[*made.rows[:-1], last], spec=spec)
 
@@ -32,10 +32,10 @@ def test_quantities_of_a_run() -> None:
     run = window(0.25)
     assert measured(run, "last") == 0.75
     assert measured(run, "train/last") == 0.75
-    assert measured(run, "fact/wrong_among_kept") == 0.25
+    assert measured(run, "diagnostics/kept_noise_rate") == 0.25
     assert measured(run, "memorized_fraction") == run.rows[-1].memorized_fraction
-    assert measured(run, "detector/el2n/auroc_any") is None
-    assert measured(run, "fact/absent") is None
+    assert measured(run, "detector/el2n/noise_auroc") is None
+    assert measured(run, "diagnostics/absent") is None
     assert measured(run, "absent") is None
 
 
@@ -100,7 +100,7 @@ def test_a_figure_is_drawn_where_there_is_something_to_draw(tmp_path: Path) -> N
     runs = [window(each, seed) for each in (0.0, 0.2) for seed in (0, 1)]
     path = tmp_path / file_name("Windows: of EL2N!")
     assert path.name == "windows-of-el2n.png"
-    assert draw(runs, "Windows", X, ["last", "fact/wrong_among_kept"], path)
+    assert draw(runs, "Windows", X, ["last", "diagnostics/kept_noise_rate"], path)
     assert path.stat().st_size > 10_000
     assert not draw([record()], "Nothing", X, ["last"], tmp_path / "nothing.png")
     assert not (tmp_path / "nothing.png").exists()

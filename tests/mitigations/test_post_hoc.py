@@ -107,11 +107,11 @@ def test_a_probe_is_recorded_and_drawn_and_changes_no_weight(tmp_path: Path) -> 
     assert [row.epochs for row in plain.probes] == [3]
     assert [row.epochs for row in probed.probes] == [0, 1, 3]
     end = probed.probes[-1]
-    assert set(end.others) == {
+    assert set(end.controls) == {
         "full_rank_ridge", "nearest_class_mean", "random_projection", "rest_of_components", "untrained_ridge",
         "untrained_truncated",
     }  # fmt: skip
-    at_rank = dict(zip(end.places, end.judged, strict=True))[15]
+    at_rank = dict(zip(end.positions, end.metrics, strict=True))[15]
     assert at_rank.test_accuracy == probed.rows[-1].test_score
     assert end.noise_energy is not None
     assert end.noise_energy == sorted(end.noise_energy)

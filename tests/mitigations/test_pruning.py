@@ -273,11 +273,11 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_is_left_is_recorded_against_the_truth(tmp_path: Path) -> None:
     recorder = train_toy(prepared_toy("oracle_selection"), tmp_path / "oracle")
-    assert recorder.rows[0].diagnostics["kept"] == 0.75
-    assert recorder.rows[0].diagnostics["wrong_among_kept"] == 0
+    assert recorder.rows[0].diagnostics["kept_fraction"] == 0.75
+    assert recorder.rows[0].diagnostics["kept_noise_rate"] == 0
     half = train_toy(prepared_toy({"name": "random", "keep": 0.5}), tmp_path / "random")
-    assert half.rows[-1].diagnostics["kept"] == 0.5
-    assert 0.1 < half.rows[-1].diagnostics["wrong_among_kept"] < 0.4
+    assert half.rows[-1].diagnostics["kept_fraction"] == 0.5
+    assert 0.1 < half.rows[-1].diagnostics["kept_noise_rate"] < 0.4
 
 
 def test_scores_are_an_artifact_of_a_tracked_run(store: Store) -> None:

@@ -260,13 +260,13 @@ def test_metrics_count_each_kind_against_right_labels() -> None:
     states = np.array([CLEAN, CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, UNKNOWN_STATE, CLEAN])
     score = np.array([0.1, 0.5, 0.4, 0.9, 1.0, 0.2])
     found = metrics.score_detector(score, score > 0.3, states)
-    assert found["auroc_any"] == pytest.approx(5 / 6)
-    assert found["auroc_label"] == pytest.approx(2 / 3)
-    assert found["auroc_outsider"] == 1.0
-    assert found["balanced_accuracy_any"] == pytest.approx((2 / 3 + 1) / 2)
-    assert found["balanced_accuracy_outsider"] == pytest.approx((2 / 3 + 1) / 2)
+    assert found["noise_auroc"] == pytest.approx(5 / 6)
+    assert found["id_noise_auroc"] == pytest.approx(2 / 3)
+    assert found["ood_auroc"] == 1.0
+    assert found["balanced_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
+    assert found["ood_balanced_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
     assert found["flagged"] == pytest.approx(4 / 6)
-    assert metrics.score_detector(score[:2], score[:2] > 0.3, states[:2])["auroc_any"] is None
+    assert metrics.score_detector(score[:2], score[:2] > 0.3, states[:2])["noise_auroc"] is None
 
 
 @given(seed=st.integers(0, 200))
@@ -299,7 +299,7 @@ def test_a_run_on_web_noise_records_every_kind(tmp_path: Path) -> None:
     states = label_status(made.apply_to(dataset).train.targets, made.train)
     samples = recorder.evaluator.samples()
     assert set(samples.clean[states == OUT_OF_DISTRIBUTION]) == {OOD_TARGET}
-    again = metrics.detection_by_state(-samples.belief, states)
+    again = metrics.auroc_by_kind(-samples.belief, states)
     assert (row.noise_auroc, row.id_noise_auroc, row.ood_auroc) == pytest.approx(
         (again["any"], again["label"], again["outsider"])
     )
@@ -313,7 +313,7 @@ def test_a_run_on_web_noise_records_every_kind(tmp_path: Path) -> None:
     assert row.memorized_fraction == np.mean((samples.prediction == samples.observed)[wrong])
     inside = states == IN_DISTRIBUTION
     assert row.recovered_fraction == np.mean((samples.prediction == samples.clean)[inside])
-    assert row.diagnostics["corrected"] == np.mean((samples.correction == samples.clean)[inside])
+    assert row.diagnostics["corrected_fraction"] == np.mean((samples.correction == samples.clean)[inside])
     record = recorder.record({})
     recorder.write(record, tmp_path / "diagnostics")
     assert (tmp_path / "diagnostics" / "detectors.png").stat().st_size > 10_000

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from noisybench.errors import StoreUnavailable, TrainingError, UserError
-from noisybench.evaluation.metrics import detect
+from noisybench.evaluation.metrics import score_detection
 from noisybench.records.schema import RunRecord
 from noisybench.runs import runner
 from noisybench.tracking.store import Store
@@ -64,7 +64,7 @@ def test_a_run_leaves_all_its_facts(store: Store) -> None:
         assert f"noisybench.{tag}" in run.data.tags, tag
     history = store.client.get_metric_history(record.run_id, "test_accuracy")
     assert [(point.step, point.value) for point in history] == [(row.epoch, row.test_score) for row in record.rows]
-    assert run.data.metrics["rule/last"] == record.rows[-1].test_score
+    assert run.data.metrics["selection/last"] == record.rows[-1].test_score
 
     folder = Path(run.info.artifact_uri.removeprefix("file://"))
     assert {path.name for path in folder.iterdir()} == {
@@ -76,7 +76,7 @@ def test_a_run_leaves_all_its_facts(store: Store) -> None:
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     samples = pandas.read_parquet(folder / "samples.parquet")
     assert list(samples.columns) == ["index", "observed", "clean", "belief", "prediction", "correction"]
-    again = detect(samples["belief"].to_numpy(), (samples["observed"] != samples["clean"]).to_numpy())
+    again = score_detection(samples["belief"].to_numpy(), (samples["observed"] != samples["clean"]).to_numpy())
     assert again == record.detection, "detection follows from the recorded samples"
     held_out = pandas.read_parquet(folder / "validation.parquet")
     for place, row in enumerate(record.rows):

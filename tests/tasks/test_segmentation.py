@@ -133,9 +133,14 @@ def test_every_score_follows_from_the_evidence(tmp_path: Path) -> None:
     iou = intersection_over_union(counts[-1])
     assert last["iou.disc"] == pytest.approx(iou[1])
     assert last["dice"] == pytest.approx(np.nanmean(2 * iou[1:] / (1 + iou[1:])))
-    assert {"boundary_iou", "label_miou", "corrected", "memorised.disc", "learned.disc", "adele.onset.disc"} <= set(
-        last
-    )
+    assert {
+        "boundary_iou",
+        "label_miou",
+        "corrected_fraction",
+        "memorized.disc",
+        "learned.disc",
+        "adele.onset.disc",
+    } <= set(last)
     for picture in ("classes.png", "masks.png", "curves.png"):
         assert (tmp_path / "diagnostics" / picture).stat().st_size > 10_000
     with np.load(tmp_path / "diagnostics" / "samples.npz") as archive:

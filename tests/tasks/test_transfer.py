@@ -88,7 +88,7 @@ def test_a_backbone_has_its_initial_weights_once() -> None:
 def test_scores_of_examples_come_from_networks_with_the_same_head(tmp_path: Path) -> None:
     stack = [{"name": "el2n", "members": 2, "epochs": 1, "keep": 0.8, "per_class": True}, "linear_probe"]
     recorder = train_toy(prepared_toy(stack, task=TRANSFER), tmp_path)
-    assert recorder.rows[0].diagnostics["kept"] == 0.75  # 9 of the 12 of each class
+    assert recorder.rows[0].diagnostics["kept_fraction"] == 0.75  # 9 of the 12 of each class
     titles = [charge.title.split(" · ")[0] for charge in recorder.charges]
     assert titles == ["pre-training", "early scores"]
 
@@ -265,7 +265,7 @@ def test_features_are_tuned_without_any_backbone(tmp_path: Path) -> None:
         "budget": {"network": "features", "batch_size": 8},
     }
     recorder = train_toy(prepare_run(toy_spec("nmtune", **fields)), tmp_path / "run")
-    assert recorder.rows[-1].diagnostics["shifted"] == recorder.rows[-1].diagnostics["shifted.far"]
+    assert recorder.rows[-1].diagnostics["mean_shift_accuracy"] == recorder.rows[-1].diagnostics["shift_accuracy.far"]
     assert json.dumps(recorder.record({}).as_dict())
     assert math.isfinite(recorder.rows[-1].diagnostics["backbone.singular_value_entropy"])
     for change, message in (

@@ -93,7 +93,7 @@ def test_a_selection_leaves_examples_out(tmp_path: Path) -> None:
     # 120 examples are 4 batches of 32; so the 30 that are left are gone through 4 times in each of 3 epochs.
     record = recorder.record({})
     assert record.cost.images_per_second * record.cost.train_seconds == pytest.approx(3 * 4 * 30)
-    assert record.rows[0].diagnostics["kept"] == 0.25
+    assert record.rows[0].diagnostics["kept_fraction"] == 0.25
 
 
 @pytest.mark.usefixtures("plugins")

@@ -693,11 +693,16 @@ def test_a_page_shows_what_is_wrong(tmp_path: Path) -> None:
     assert "<mark class=on>" in page
     row = recorder.rows[-1]
     assert row.metric == "exact_match"
-    assert {"loss_right", "loss_wrong", "right_steps", "valid_traces", "shifted.width_3", "exact_match_sampled"} <= set(
-        row.diagnostics
-    )
-    assert row.detectors["trace_replay"]["auroc_any"] is None, "every trace is noised"
-    assert 0 <= (row.detectors["step_loss"]["auroc_any"] or -1) <= 1
+    assert {
+        "loss_right",
+        "loss_wrong",
+        "right_steps",
+        "valid_traces",
+        "shift_accuracy.width_3",
+        "exact_match_sampled",
+    } <= set(row.diagnostics)
+    assert row.detectors["trace_replay"]["noise_auroc"] is None, "every trace is noised"
+    assert 0 <= (row.detectors["step_loss"]["noise_auroc"] or -1) <= 1
 
 
 def test_the_loss_is_on_the_response_and_its_end_alone() -> None:
