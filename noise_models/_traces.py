@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_set import CARRIED_ON, FITS, UNTOLD, WRONG
+from noisybench.data.label_set import TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_PROPAGATED, TOKEN_UNKNOWN
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.targets import IGNORED
 from noisybench.data.traces.formats import TraceFormat
@@ -60,7 +60,7 @@ class TraceNoise(NoiseModel):
         """What every character of them is."""
         assert dataset.traces is not None
         rows, (made, told) = self._made(dataset, split, stream)
-        found = np.full(split.targets.shape, FITS, dtype=np.uint8)
+        found = np.full(split.targets.shape, TOKEN_CORRECT, dtype=np.uint8)
         found[rows] = told_by_execution(dataset.traces, split, rows, made) if told is None else told
         return found
 
@@ -109,8 +109,8 @@ def told_by_execution(
     form: TraceFormat, split: Split, rows: NDArray[np.int64], observed: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
     """(N, length) events of runs that went wrong: steps that do not follow, and steps that follow from these."""
-    found = np.full(observed.shape, FITS, dtype=np.uint8)
-    found[(observed == IGNORED).all(1)] = UNTOLD
+    found = np.full(observed.shape, TOKEN_CORRECT, dtype=np.uint8)
+    found[(observed == IGNORED).all(1)] = TOKEN_UNKNOWN
     prompts = form.decode(split.inputs[:][rows, 0, 0])
     texts = zip(found, prompts, form.decode(split.targets[rows]), form.decode(observed), strict=True)
     for events, prompt, clean, noised in texts:
@@ -122,7 +122,7 @@ def told_by_execution(
             last = number == len(spans) - 1
             other = before[-1] if last else before[number] if number < len(before) - 1 else (0, 0)
             if not right:
-                events[start:stop] = WRONG
+                events[start:stop] = TOKEN_CORRUPTED
             elif noised[start:stop] != clean[slice(*other)]:
-                events[start:stop] = CARRIED_ON
+                events[start:stop] = TOKEN_PROPAGATED
     return found

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Split
-from noisybench.data.label_set import FITS, UNTOLD, WRONG
+from noisybench.data.label_set import TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_UNKNOWN
 from noisybench.data.targets import IGNORED
 from noisybench.data.traces.formats import TraceFormat
 from noisybench.noise_models._traces import Noised, TraceNoise, fitted
 from noisybench.utils.seeds import Stream
 
-OWN, SLIP, NOBODY = (bytes([each]) for each in (FITS, WRONG, UNTOLD))
+OWN, SLIP, NOBODY = (bytes([each]) for each in (TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_UNKNOWN))
 """Events as bytes."""
 
 Piece = tuple[str, bytes]
@@ -54,10 +54,10 @@ class CotStatic(TraceNoise):
         hits = (stream.uniform(*split.targets.shape) < self.intensity)[rows]
         draws = stream.uniform(*split.targets.shape)[rows]
         observed: NDArray[np.uint8] = targets
-        events: NDArray[np.uint8] = np.full(targets.shape, FITS, dtype=np.uint8)
+        events: NDArray[np.uint8] = np.full(targets.shape, TOKEN_CORRECT, dtype=np.uint8)
         if self.edit in ("digit", "character", "both"):
             observed = self._characters(form, targets, hits, draws)
-            events[observed != targets] = WRONG
+            events[observed != targets] = TOKEN_CORRUPTED
         if self.edit in ("token", "line", "duplicate", "both"):
             # Lines are hit by other numbers than digits: by those from the end on.
             observed, events = self._edited(
@@ -70,7 +70,7 @@ class CotStatic(TraceNoise):
             for row, (text, before) in enumerate(zip(changed, form.decode(targets), strict=True)):
                 start = form.step_spans(text)[-1][0]
                 own = form.same_answer(form.answer(text), form.answer(before) or "")
-                events[row, start : len(text)] = FITS if own else WRONG
+                events[row, start : len(text)] = TOKEN_CORRECT if own else TOKEN_CORRUPTED
         return observed, events
 
     def _characters(

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_set import FITS, UNTOLD
+from noisybench.data.label_set import TOKEN_CORRECT, TOKEN_UNKNOWN
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.targets import UNKNOWN
 from noisybench.errors import UserError
@@ -52,6 +52,6 @@ class Native(NoiseModel):
         """Of a trace that differs from the known one nobody knows where it goes wrong."""
         if dataset.traces is None or split.noisy_targets is None:
             return None
-        found = np.full(split.noisy_targets.shape, FITS, dtype=np.uint8)
-        found[(split.noisy_targets != split.targets).any(1)] = UNTOLD
+        found = np.full(split.noisy_targets.shape, TOKEN_CORRECT, dtype=np.uint8)
+        found[(split.noisy_targets != split.targets).any(1)] = TOKEN_UNKNOWN
         return found

@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 from noisybench.data.dataset import Split
 from noisybench.data.label_set import (
-    CARRIED_ON,
     CLEAN,
-    FITS,
     IN_DISTRIBUTION,
+    TOKEN_CORRECT,
+    TOKEN_CORRUPTED,
+    TOKEN_PROPAGATED,
     TOKEN_STATUS,
+    TOKEN_UNKNOWN,
     UNKNOWN_STATE,
-    UNTOLD,
-    WRONG,
 )
 from noisybench.data.targets import is_labeled
 from noisybench.data.traces.formats import TraceCheck
 from noisybench.evaluation import metrics
-from noisybench.plots.traces import trace_page
+from noisybench.plots.traces import render_trace_page
 from noisybench.records.evidence import Samples
 from noisybench.records.schema import Detection, RunRecord
 from noisybench.training.evaluator import Evaluator
@@ -68,10 +68,13 @@ class TraceEvaluator(Evaluator):
         if events is None:
             # Without a noise model's word a step is wrong where its characters are.
             events = np.select(
-                [self.label_status == IN_DISTRIBUTION, self.label_status == CLEAN], [WRONG, FITS], UNTOLD
+                [self.label_status == IN_DISTRIBUTION, self.label_status == CLEAN],
+                [TOKEN_CORRUPTED, TOKEN_CORRECT],
+                TOKEN_UNKNOWN,
             )
         wrong, untold = (
-            np.cumsum(np.pad(events == each, ((0, 0), (1, 0))), axis=1, dtype=np.int32) for each in (WRONG, UNTOLD)
+            np.cumsum(np.pad(events == each, ((0, 0), (1, 0))), axis=1, dtype=np.int32)
+            for each in (TOKEN_CORRUPTED, TOKEN_UNKNOWN)
         )
         found = np.where(wrong[rows, stops] > wrong[rows, starts], np.int8(IN_DISTRIBUTION), np.int8(CLEAN))
         found[untold[rows, stops] > untold[rows, starts]] = UNKNOWN_STATE
@@ -155,11 +158,11 @@ class TraceEvaluator(Evaluator):
             "target": self.form.decode(self.dataset.test.targets),
             "written": self._final["written"],
             "right": right,
-            "first_wrong_step": [each.first_wrong for each in judged],
+            "first_error_step": [each.first_wrong for each in judged],
             "sampled": self._final["sampled"],
         }
         pandas.DataFrame(columns).to_parquet(folder / "predictions.parquet", index=False)
-        page = trace_page(self.dataset, self.labels, record.title)
+        page = render_trace_page(self.dataset, self.labels, record.title)
         (folder / "traces.html").write_text(page, encoding="utf-8")
 
     def _sampled(self, task: Any) -> list[str]:
@@ -188,12 +191,12 @@ class TraceEvaluator(Evaluator):
         steps = sum(len(each.steps) for each in judged)
         wrong = [each.first_wrong for each in judged if each.first_wrong is not None]
         found = {
-            "unreadable": float(np.mean([each.answer is None for each in judged])),
-            "right_steps": sum(each.right_steps for each in judged) / max(steps, 1),
+            "unparsable": float(np.mean([each.answer is None for each in judged])),
+            "step_accuracy": sum(each.right_steps for each in judged) / max(steps, 1),
             "valid_traces": float(np.mean([each.replays for each in judged])),
             "length": float(np.mean([len(each) for each in written])),
         }
-        return found | ({"first_wrong_step": float(np.mean(wrong))} if wrong else {})
+        return found | ({"first_error_step": float(np.mean(wrong))} if wrong else {})
 
     def _losses(self, losses: NDArray[np.float32]) -> dict[str, float]:
         """Mean nats of characters that fit, are wrong, and follow from wrong ones."""
@@ -202,13 +205,13 @@ class TraceEvaluator(Evaluator):
             kinds = {name: self._events == number for number, name in enumerate(TOKEN_STATUS)}
         else:
             kinds = {
-                TOKEN_STATUS[FITS]: self.label_status == CLEAN,
-                TOKEN_STATUS[WRONG]: self.label_status == IN_DISTRIBUTION,
+                TOKEN_STATUS[TOKEN_CORRECT]: self.label_status == CLEAN,
+                TOKEN_STATUS[TOKEN_CORRUPTED]: self.label_status == IN_DISTRIBUTION,
             }
         names = {
-            TOKEN_STATUS[FITS]: "loss_right",
-            TOKEN_STATUS[WRONG]: "loss_wrong",
-            TOKEN_STATUS[CARRIED_ON]: "loss_carried_on",
+            TOKEN_STATUS[TOKEN_CORRECT]: "loss_correct",
+            TOKEN_STATUS[TOKEN_CORRUPTED]: "loss_corrupted",
+            TOKEN_STATUS[TOKEN_PROPAGATED]: "loss_propagated",
         }
         for kind, chosen in kinds.items():
             if (chosen & shown).any():
@@ -258,7 +261,7 @@ class TraceEvaluator(Evaluator):
         found = {
             "trace_loss": metrics.score_detector(mean, metrics.flag_labels(np.exp(-mean)), states),
             "trace_worst_step": metrics.score_detector(worst, metrics.flag_labels(np.exp(-worst)), states),
-            "trace_replay": metrics.score_detector(self._wrong_steps, self._wrong_steps > 0, states),
+            "trace_execution": metrics.score_detector(self._wrong_steps, self._wrong_steps > 0, states),
         }
         told = self._step_states != UNKNOWN_STATE
         if (self._step_states == IN_DISTRIBUTION).any():
@@ -275,8 +278,8 @@ class TraceEvaluator(Evaluator):
             return {}
         mean, found = self._mean_losses(losses), {}
         seen = self._contaminated & (self._wrong_steps > 0)
-        found["noised_seen_by_replay"] = float(seen.sum() / self._contaminated.sum())
-        for name, chosen in (("seen", seen), ("unseen", self._contaminated & ~seen)):
+        found["detectable_by_execution"] = float(seen.sum() / self._contaminated.sum())
+        for name, chosen in (("detectable", seen), ("undetectable", self._contaminated & ~seen)):
             counted = chosen | ~self._contaminated
             auroc = metrics.noise_auroc(-mean[counted], chosen[counted])
             if auroc is not None:

@@ -20,12 +20,14 @@ from noisybench.data.dataset import Dataset
 from noisybench.data.label_statistics import mask_statistics, transition_counts
 from noisybench.data.targets import OOD_TARGET, UNKNOWN, Targets, is_labeled, to_canonical_bytes
 
-TOKEN_STATUS = ("fits", "wrong", "carried on")
-"""What a character of an observed trace can be: as it was; where it goes wrong; what follows. `UNTOLD` where nobody knows."""
+TOKEN_STATUS = ("correct", "corrupted", "propagated")
+"""Status of a character in an observed trace: unchanged, part of an error, or a consequence of an earlier error.
 
-FITS, WRONG, CARRIED_ON = range(len(TOKEN_STATUS))
+`TOKEN_UNKNOWN` marks characters of unknown status.
+"""
 
-UNTOLD = 255
+TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_PROPAGATED = range(len(TOKEN_STATUS))
+TOKEN_UNKNOWN = 255
 
 LABEL_STATUS = ("clean", "in_distribution", "out_of_distribution", "unknown")
 """What an example's observed label can be: right, of another class, on an image of no class, or nobody knows."""
@@ -82,8 +84,8 @@ class LabelSet:
         if "train" not in self.error_spans:
             return label_status(clean, self.train)
         events = self.error_spans["train"]
-        states = np.where(events == FITS, np.int8(CLEAN), np.int8(IN_DISTRIBUTION))
-        states[(events == UNTOLD) | ~is_labeled(self.train)] = UNKNOWN_STATE
+        states = np.where(events == TOKEN_CORRECT, np.int8(CLEAN), np.int8(IN_DISTRIBUTION))
+        states[(events == TOKEN_UNKNOWN) | ~is_labeled(self.train)] = UNKNOWN_STATE
         return states
 
     @property

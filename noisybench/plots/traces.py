@@ -1,48 +1,53 @@
-"""A page of traces, with what is wrong in them marked."""
+"""HTML page of noisy traces with their errors marked."""
 
 from __future__ import annotations
 
-import html
+import itertools
+from collections.abc import Iterator
+from operator import itemgetter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import CARRIED_ON, IN_DISTRIBUTION, WRONG, LabelSet
+from noisybench.data.label_set import IN_DISTRIBUTION, TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_STATUS, LabelSet
+from noisybench.utils.templates import render
 
-SHOWN = 60
-"""Traces on a page."""
-
-STYLE = (
-    "body{font:14px monospace;margin:2em}td{padding:.3em 1em;border-top:1px solid #ccc;vertical-align:top;white-space:pre-wrap}"
-    ".wrong{background:#f88}.on{background:#fd9}"
-)
+MAX_TRACES = 60
+"""Number of traces on a page."""
 
 
-def trace_page(dataset: Dataset, labels: LabelSet, title: str) -> str:
-    """A page in HTML: noised training traces, the clean and the observed one, marked as the noise model told."""
-    form, train = dataset.traces, dataset.train
-    assert form is not None
-    chosen = np.flatnonzero((train.targets != labels.train).any(1))[:SHOWN]
+def render_trace_page(dataset: Dataset, labels: LabelSet, title: str) -> str:
+    """Return an HTML page with the first noisy training traces, clean and observed, with their errors marked.
+
+    Args:
+        dataset: dataset of traces.
+        labels: label set; without recorded error spans, all characters that differ from the clean trace are marked.
+        title: heading of the page.
+    """
+    return render("noisybench.plots", "traces.html", title=title, traces=list(_noisy_traces(dataset, labels)))
+
+
+def _noisy_traces(dataset: Dataset, labels: LabelSet) -> Iterator[dict[str, Any]]:
+    trace_format, train = dataset.traces, dataset.train
+    assert trace_format is not None
+    rows = np.flatnonzero((train.targets != labels.train).any(1))[:MAX_TRACES]
     if "train" in labels.error_spans:
-        events: NDArray[np.uint8] = labels.error_spans["train"]
+        token_status: NDArray[np.uint8] = labels.error_spans["train"]
     else:
-        events = np.where(labels.label_status(train.targets) == IN_DISTRIBUTION, np.uint8(WRONG), np.uint8(0))
-    prompts = form.decode(np.asarray(train.inputs[:][chosen, 0, 0]))
-    texts = zip(chosen, prompts, form.decode(train.targets[chosen]), form.decode(labels.train[chosen]), strict=True)
-    rows = []
-    for row, prompt, clean, observed in texts:
-        marked = "".join(_marked(*pair) for pair in zip(observed, events[row], strict=False))
-        rows.append(f"<tr><td>{html.escape(prompt)}<td>{html.escape(clean)}<td>{marked or '<i>cut</i>'}</tr>")
-    return (
-        f'<!doctype html><meta charset="utf-8"><title>{html.escape(title)}</title><style>{STYLE}</style>'
-        f"<h1>{html.escape(title)}</h1><p>{_marked('goes wrong here', WRONG)} {_marked('follows from that', CARRIED_ON)}</p>"
-        f"<table><tr><th>prompt<th>clean<th>observed</tr>{''.join(rows)}</table>\n"
-    )
+        mislabeled = labels.label_status(train.targets) == IN_DISTRIBUTION
+        token_status = np.where(mislabeled, np.uint8(TOKEN_CORRUPTED), np.uint8(TOKEN_CORRECT))
+    prompts = trace_format.decode(np.asarray(train.inputs[:][rows, 0, 0]))
+    clean, observed = trace_format.decode(train.targets[rows]), trace_format.decode(labels.train[rows])
+    for row, prompt, clean_text, observed_text in zip(rows, prompts, clean, observed, strict=True):
+        yield {"prompt": prompt, "clean": clean_text, "observed": _runs(observed_text, token_status[row].tolist())}
 
 
-def _marked(text: str, event: int) -> str:
-    """A text, marked by what it is."""
-    if event not in (WRONG, CARRIED_ON):
-        return html.escape(text)
-    return f"<mark class={'wrong' if event == WRONG else 'on'}>{html.escape(text)}</mark>"
+def _runs(text: str, statuses: list[int]) -> list[tuple[str, str]]:
+    """Return the text in pieces of equal token status, each with the name of its status."""
+    runs = itertools.groupby(zip(text, statuses, strict=False), key=itemgetter(1))
+    return [
+        ("".join(character for character, _ in run), TOKEN_STATUS[status] if status < len(TOKEN_STATUS) else "unknown")
+        for status, run in runs
+    ]

@@ -193,7 +193,7 @@ def test_noisy_traces_are_shown_and_the_answer_is_read(
     run = prepare_run(resolve(spec), dataset, labels)
     recorder = train_toy(run, tmp_path)
     assert recorder.rows[-1].test_score == 1.0
-    assert recorder.rows[-1].diagnostics["right_steps"] == 1.0
+    assert recorder.rows[-1].diagnostics["step_accuracy"] == 1.0
     shown = network.seen[-1].rpartition("Q: ")[0]
     assert shown.startswith("Add.\n\nQ: ")
     assert shown.count("Q: ") == 3

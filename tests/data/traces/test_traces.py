@@ -21,7 +21,7 @@ from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
 from noisybench.data import label_files as label_sets
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import CARRIED_ON, FITS, WRONG
+from noisybench.data.label_set import TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_PROPAGATED
 from noisybench.data.targets import IGNORED
 from noisybench.data.traces.formats import ProgramTraces
 from noisybench.data.traces.gsm8k_calculations import Calculations, calculated
@@ -475,7 +475,7 @@ def test_static_digits_change_digits_alone_at_their_rate() -> None:
     for exclude, rate in ((False, 0.27), (True, 0.3)):
         made = noise("cot_static", intensity=0.3, exclude_self=exclude).apply(dataset)
         np.testing.assert_array_equal(made.train[~digits], clean[~digits])
-        np.testing.assert_array_equal(made.error_spans["train"] == WRONG, made.train != clean)
+        np.testing.assert_array_equal(made.error_spans["train"] == TOKEN_CORRUPTED, made.train != clean)
         share = (made.train != clean)[digits].mean()
         assert abs(share - rate) < 4 * np.sqrt(rate * (1 - rate) / digits.sum())
     every = noise("cot_static", intensity=1.0, exclude_self=True).apply(dataset).train
@@ -517,7 +517,7 @@ def test_static_lines_are_deleted_or_doubled_and_the_answer_stays(edit: str) -> 
             assert all(each in position for each in rest), "a subsequence"
         if edit == "duplicate":
             assert [each for each, _ in itertools.groupby(rest)] == [each for each, _ in itertools.groupby(lines)]
-        assert (events != FITS).any() or len(rest) == len(lines)
+        assert (events != TOKEN_CORRECT).any() or len(rest) == len(lines)
         left, whole = left + len(rest), whole + len(lines)
     share = {"line": 0.6, "duplicate": 1.4, "both": 0.6}[edit]
     assert abs(left / whole - share) < 4 * np.sqrt(0.24 / whole)
@@ -555,8 +555,8 @@ def test_dynamic_events_are_what_execution_says() -> None:
         for step, (start, stop) in zip(judged.steps, clean, strict=True):
             own = set(events[step.start : step.stop].tolist())
             same = after[step.start : step.stop] == before[start:stop]
-            assert own == ({WRONG} if not step.right else {FITS} if same else {CARRIED_ON})
-            carried += own == {CARRIED_ON}
+            assert own == ({TOKEN_CORRUPTED} if not step.right else {TOKEN_CORRECT} if same else {TOKEN_PROPAGATED})
+            carried += own == {TOKEN_PROPAGATED}
     assert carried > 20
 
 
@@ -689,19 +689,19 @@ def test_a_page_shows_what_is_wrong(tmp_path: Path) -> None:
     recorder = train_toy(run, tmp_path)
     recorder.write(recorder.record({}), tmp_path)
     page = (tmp_path / "traces.html").read_text()
-    assert page.count("<mark class=wrong>") > 50
-    assert "<mark class=on>" in page
+    assert page.count('<mark class="corrupted">') > 50
+    assert '<mark class="propagated">' in page
     row = recorder.rows[-1]
     assert row.metric == "exact_match"
     assert {
-        "loss_right",
-        "loss_wrong",
-        "right_steps",
+        "loss_correct",
+        "loss_corrupted",
+        "step_accuracy",
         "valid_traces",
         "shift_accuracy.width_3",
         "exact_match_sampled",
     } <= set(row.diagnostics)
-    assert row.detectors["trace_replay"]["noise_auroc"] is None, "every trace is noised"
+    assert row.detectors["trace_execution"]["noise_auroc"] is None, "every trace is noised"
     assert 0 <= (row.detectors["step_loss"]["noise_auroc"] or -1) <= 1
 
 
