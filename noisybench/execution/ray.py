@@ -56,7 +56,7 @@ def connected(address: str, embedded_store: bool) -> Iterator[Ray]:
         if len(machines) > 1 and embedded_store:
             raise UserError(
                 f"--ray {address}: the cluster has {len(machines)} machines, which cannot share the store's file; start a "
-                "tracking server and name it by MLFLOW_TRACKING_URI (see docs/many-machines.md)"
+                "tracking server and name it by MLFLOW_TRACKING_URI (see docs/scaling-up.md)"
             )
         yield Ray([each["Resources"] for each in machines])
     finally:
