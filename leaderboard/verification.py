@@ -101,9 +101,9 @@ def gather(store: Store, runs: Iterable[TrackedRun]) -> Iterator[tuple[RunRecord
                 else np.ascontiguousarray(np.stack(held_out["by_epoch"].tolist()).astype(np.int16).T),
                 train_index=samples["index"].to_numpy(np.int64),
                 train_observed=samples["observed"].to_numpy(np.int64),
-                belief=samples["belief"].to_numpy(np.float32),
+                belief=samples["label_quality"].to_numpy(np.float32),
                 prediction=samples["prediction"].to_numpy(np.int16),
-                correction=samples["correction"].to_numpy(np.int16),
+                correction=samples["corrected_labels"].to_numpy(np.int16),
             ),
         )
 
@@ -226,7 +226,7 @@ def _privileged(spec: RunSpec) -> list[str]:
 @functools.cache
 def _knowledge(mitigations: str) -> list[str]:
     parts = [{"mitigations": [each]} for each in json.loads(mitigations)]
-    return list(Stack([resolve(each).mitigations[0].build() for each in parts]).privileged)
+    return list(Stack([resolve(each).mitigations[0].build() for each in parts]).requirements.privileged)
 
 
 def _misshapen(record: RunRecord, dataset: Dataset, labels: LabelSet, evidence: Evidence) -> list[str]:

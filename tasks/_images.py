@@ -92,7 +92,7 @@ class ImageTask(NormalisedTask):
         for step in steps:
             index = step.index
             images = inputs[index.to(inputs.device)].to(device, non_blocking=True)
-            views = {name: self.normalise(self.view(images, name)) for name in self.stack.views}
+            views = {name: self.normalise(self.view(images, name)) for name in self.stack.requirements.views}
             yield Batch(views, data.targets[index], index, data.num_classes, part=step.part)
 
     def view(self, images: Tensor, name: str) -> Tensor:

@@ -67,9 +67,9 @@ class SegmentationEvaluator(Evaluator):
                 task, self.validation, self.labels.validation, others=self.dataset.validation.targets
             )
         predicted = task.training_predictions().cpu().numpy()
-        belief = self._belief(task)
+        label_quality = self._label_quality(task)
         wrong = self.label_status == IN_DISTRIBUTION
-        detection = metrics.noise_auroc(belief, self._sampled_states == IN_DISTRIBUTION)
+        detection = metrics.noise_auroc(label_quality, self._sampled_states == IN_DISTRIBUTION)
         facts = self._facts(tested) | self._early_learning(predicted, wrong)
         if not wrong.any():
             memorized_fraction = recovered_fraction = None
@@ -92,24 +92,27 @@ class SegmentationEvaluator(Evaluator):
         }
 
     def finish(self, task: Task) -> None:
-        """Belief, correction and predictions of the trained stack."""
-        correction = self.prepared.stack.correction(task, task.training_set)
+        """Store label quality, corrected labels and predictions of the trained stack."""
+        corrected = self.prepared.stack.corrected_labels(task, task.training_set)
         tested = self._tested(task, self.test, self.dataset.test.targets, final=True)
         self._final = {
-            "belief": self.prepared.stack.belief(task, task.training_set).half().cpu().numpy(),
-            "correction": correction.to(torch.uint8).cpu().numpy(),
+            "label_quality": self.prepared.stack.label_quality(task, task.training_set).half().cpu().numpy(),
+            "corrected_labels": (task.training_set.targets if corrected is None else corrected)
+            .to(torch.uint8)
+            .cpu()
+            .numpy(),
             "prediction": task.training_predictions().cpu().numpy(),
-            "sampled": self._belief(task),
+            "sampled": self._label_quality(task),
             **tested,
         }
 
     def summary(self) -> dict[str, Any]:
-        """Calibration on the test split, what became of corrected pixels, and the quality of the belief."""
-        clean, observed, correction = self.dataset.train.targets, self.labels.train, self._final["correction"]
-        corrected = (correction != observed) & is_labeled(clean)
+        """Calibration on the test split, what became of corrected pixels, and detection by label quality."""
+        clean, observed, labels = self.dataset.train.targets, self.labels.train, self._final["corrected_labels"]
+        corrected = (labels != observed) & is_labeled(clean)
         return {
             "calibration_error": self._final["calibration_error"],
-            "correction_accuracy": metrics.fraction((correction == clean)[corrected]),
+            "correction_accuracy": metrics.fraction((labels == clean)[corrected]),
             "detection": metrics.score_detection(self._final["sampled"], self._sampled_states),
         }
 
@@ -117,7 +120,12 @@ class SegmentationEvaluator(Evaluator):
         """One record per pixel."""
         train, final = self.dataset.train, self._final
         return Samples(
-            train.index, self.labels.train, train.targets, final["belief"], final["prediction"], final["correction"]
+            train.index,
+            self.labels.train,
+            train.targets,
+            final["label_quality"],
+            final["prediction"],
+            final["corrected_labels"],
         )
 
     def write(self, record: RunRecord, folder: Path) -> None:
@@ -143,7 +151,7 @@ class SegmentationEvaluator(Evaluator):
 
         folder.mkdir()
         names, train = self.dataset.source_names, self.dataset.train
-        for row, mask in zip(train.index, self._final["correction"], strict=True):
+        for row, mask in zip(train.index, self._final["corrected_labels"], strict=True):
             Image.fromarray(mask).save(folder / f"{names[row] if names else row}.png")
 
     def detectors(self, task: Task) -> dict[str, DetectorScores]:
@@ -164,9 +172,9 @@ class SegmentationEvaluator(Evaluator):
         finally:
             self.label_status = whole
 
-    def _belief(self, task: Task) -> NDArray[np.float32]:
-        """(K,) belief in the labels of the sampled pixels."""
-        found = self.prepared.stack.belief(task, task.training_set).reshape(-1)
+    def _label_quality(self, task: Task) -> NDArray[np.float32]:
+        """Return the (K,) label quality of the sampled pixels."""
+        found = self.prepared.stack.label_quality(task, task.training_set).reshape(-1)
         return found[torch.from_numpy(self._sampled).to(found.device)].float().cpu().numpy()
 
     def _score(self, counts: NDArray[np.int64]) -> float:
@@ -259,13 +267,13 @@ class SegmentationEvaluator(Evaluator):
 
     def _corrected(self, task: Task) -> dict[str, float]:
         """Where the stack corrects: mean IoU of its labels with the clean ones, and the share of wrong ones it has right."""
-        if not any(each.overrides("correction") for each in self.prepared.stack.mitigations):
+        labels = self.prepared.stack.corrected_labels(task, task.training_set)
+        if labels is None:
             return {}
-        clean = self.dataset.train.targets
-        correction = self.prepared.stack.correction(task, task.training_set).to(torch.uint8).cpu().numpy()
+        clean, corrected = self.dataset.train.targets, labels.to(torch.uint8).cpu().numpy()
         wrong = self.label_status == IN_DISTRIBUTION
-        found = {"label_miou": self._score(transition_counts(clean, correction, self.dataset.num_classes))}
-        share = metrics.fraction((correction == clean)[wrong])
+        found = {"label_miou": self._score(transition_counts(clean, corrected, self.dataset.num_classes))}
+        share = metrics.fraction((corrected == clean)[wrong])
         return found if share is None else {**found, "corrected_fraction": share}
 
 

@@ -57,7 +57,7 @@ def mask_page(dataset: Dataset, samples: Samples, title: str, path: Path) -> Non
     columns = {
         "clean": samples.clean,
         "noisy": samples.observed,
-        "corrected": samples.correction,
+        "corrected": samples.corrected_labels,
         "predicted": samples.prediction,
     }
     figure = new_figure((2.1 * len(chosen) + 0.5, 2.1 * (len(columns) + 1) + 0.4), "constrained")

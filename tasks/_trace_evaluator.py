@@ -28,6 +28,7 @@ from noisybench.records.evidence import Samples
 from noisybench.records.schema import Detection, RunRecord
 from noisybench.training.evaluator import Evaluator
 from noisybench.training.prepared import PreparedRun
+from noisybench.training.roles import Decoder
 from noisybench.training.task import Task
 
 LEAST = 1e-6
@@ -92,9 +93,9 @@ class TraceEvaluator(Evaluator):
         written = self._written(task, dataset.test)
         judged, right = self._judged("test", dataset.test, written)
         predicted = task.training_predictions().cpu().numpy()
-        belief = self.prepared.stack.belief(task, task.training_set).float().cpu().numpy()
+        label_quality = self.prepared.stack.label_quality(task, task.training_set).float().cpu().numpy()
         wrong = self.label_status == IN_DISTRIBUTION
-        losses = -np.log(np.clip(belief, LEAST, 1))
+        losses = -np.log(np.clip(label_quality, LEAST, 1))
         detectors = self._trace_detectors(task, losses)
         facts = self._told(judged, written) | self._losses(losses)
         if task.current_epoch + 1 == task.budget.epochs:
@@ -117,35 +118,44 @@ class TraceEvaluator(Evaluator):
             "test_loss": self._loss(task, self.test, dataset.test.targets),
             "memorized_fraction": metrics.fraction((predicted == observed)[wrong]),
             "recovered_fraction": metrics.fraction((predicted == clean)[wrong]),
-            "noise_auroc": self._detection(belief).auroc,
+            "noise_auroc": self._detection(label_quality).auroc,
             "detectors": detectors,
             "diagnostics": facts | self._by_execution(losses),
         }
 
     def finish(self, task: Task) -> None:
-        """What is written at the end, greedily and sampled, and the belief in every character."""
+        """Store the final responses, greedy and sampled, and the label quality of every character."""
+        corrected = self.prepared.stack.corrected_labels(task, task.training_set)
         self._final = {
-            "belief": self.prepared.stack.belief(task, task.training_set).half().cpu().numpy(),
+            "label_quality": self.prepared.stack.label_quality(task, task.training_set).half().cpu().numpy(),
             "prediction": task.training_predictions().cpu().numpy(),
-            "correction": self.prepared.stack.correction(task, task.training_set).to(torch.uint8).cpu().numpy(),
+            "corrected_labels": (task.training_set.targets if corrected is None else corrected)
+            .to(torch.uint8)
+            .cpu()
+            .numpy(),
             "written": self._written(task, self.dataset.test),
             "sampled": self._sampled(task),
         }
 
     def summary(self) -> dict[str, Any]:
         """Detection of wrong characters; a written trace has no single confidence to calibrate."""
-        detection = self._detection(self._final["belief"].astype(np.float32))
+        detection = self._detection(self._final["label_quality"].astype(np.float32))
         return {"calibration_error": None, "correction_accuracy": None, "detection": detection}
 
     def samples(self) -> Samples:
         """One record per character."""
         train, final = self.dataset.train, self._final
         return Samples(
-            train.index, self.labels.train, train.targets, final["belief"], final["prediction"], final["correction"]
+            train.index,
+            self.labels.train,
+            train.targets,
+            final["label_quality"],
+            final["prediction"],
+            final["corrected_labels"],
         )
 
     def write(self, record: RunRecord, folder: Path) -> None:
-        """Characters and beliefs, what was written for each test problem, and a page of training traces."""
+        """Characters and label quality, what was written for each test problem, and a page of training traces."""
         import pandas
 
         samples: dict[str, Any] = {name: values for name, values in vars(self.samples()).items() if name != "detectors"}
@@ -174,10 +184,8 @@ class TraceEvaluator(Evaluator):
     def _written(self, task: Any, split: Split) -> list[str]:
         """Responses for a split's prompts, as the stack decodes."""
         inputs, length = split.inputs[:], split.targets.shape[1]
-        for each in reversed(self.prepared.stack.mitigations):
-            found = each.decode(task, inputs, length)
-            if found is not None:
-                return found
+        for decoder in self.prepared.stack.with_role(Decoder):
+            return decoder.decode(task, inputs, length)
         responses: list[str] = task.write(inputs, length)
         return responses
 
@@ -240,9 +248,9 @@ class TraceEvaluator(Evaluator):
             total, count = total - float(chosen.clamp_min(1e-12).log().sum()), count + len(chosen)
         return total / max(count, 1)
 
-    def _detection(self, belief: NDArray[np.float32]) -> Detection:
-        """Of wrong characters by belief in them."""
-        return metrics.score_detection(belief[self._labelled], self.label_status[self._labelled])
+    def _detection(self, label_quality: NDArray[np.float32]) -> Detection:
+        """Of wrong characters by their label quality."""
+        return metrics.score_detection(label_quality[self._labelled], self.label_status[self._labelled])
 
     def _mean_losses(self, losses: NDArray[np.float32]) -> NDArray[np.float64]:
         shown = is_labeled(self.labels.train)

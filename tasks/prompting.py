@@ -8,14 +8,13 @@ import torch
 from torch import Tensor
 
 from noisybench.config.parameters import parameter
-from noisybench.config.registry import get_entry
 from noisybench.config.spec import Budget, RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.targets import IGNORED
 from noisybench.errors import TrainingError
 from noisybench.tasks._readers import TokenReader, reader_of
 from noisybench.tasks._trace_task import TraceTask
-from noisybench.training.mitigation import Mitigation
+from noisybench.training.roles import LossFunction, LossWrapper, ModelBuilder
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
@@ -48,10 +47,7 @@ class Prompting(TraceTask):
         if spec.budget.epochs != 1:
             problems.append("budget.epochs: prompting trains nothing; set it to 1")
         for each in spec.mitigations:
-            kind: type[Mitigation] = get_entry("mitigations", each.name).load_class()
-            trains = any(
-                getattr(kind, name) is not getattr(Mitigation, name) for name in ("objective", "wrap", "adapt")
-            )
+            trains = isinstance(each.build(), LossFunction | LossWrapper | ModelBuilder)
             if trains and each.name != "cross_entropy":
                 problems.append(
                     f"mitigations.{each.name}: changes how a model is trained, but prompting trains nothing"

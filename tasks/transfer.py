@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
-from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import Budget, RunSpec
 from noisybench.data.dataset import Dataset
@@ -89,7 +88,7 @@ class Transfer(ImageTask):
             f"mitigations.{each.name}: it gives the networks their initial weights, but those of the backbone are given by the "
             "task; leave one of them out"
             for each in spec.mitigations
-            if get_entry("mitigations", each.name).load_class().initialises
+            if each.build().requirements.sets_initial_weights
         ]
         if settings["pretraining"]:
             try:
@@ -131,7 +130,7 @@ class Transfer(ImageTask):
     def batches(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
         """Batches of features that were computed once, where nothing changes them; else of augmented images."""
         data = self.training_set
-        if not self._constant or self.stack.views != ("weak",):
+        if not self._constant or self.stack.requirements.views != ("weak",):
             yield from super().batches(steps)
             return
         features = self._features(data.inputs)

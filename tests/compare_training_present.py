@@ -70,7 +70,7 @@ def run_digests(recorder: Recorder) -> Digests:
     detections = sorted(digest(each) for each in samples.detectors.values())
     return {
         "weights": digest(*recorder._final["weights"].values()),
-        "evidence": digest(scores, samples.belief, samples.prediction, samples.correction, detections),
+        "evidence": digest(scores, samples.label_quality, samples.prediction, samples.corrected_labels, detections),
     }
 
 
@@ -148,7 +148,7 @@ def cases() -> dict[str, Case]:
     for name in network_names():
         found[f"network/{first_name(name)}"] = partial(network_case, name)
     for name, entry in list_entries("mitigations").items():
-        for index, parameters in enumerate(entry.load_class().examples()):
+        for index, parameters in enumerate(entry.load_class().test_cases()):
             found[f"mitigation/{first_name(name)}/{index}"] = partial(mitigation_case, {"name": name, **parameters})
     tasks: dict[str, dict[str, Any]] = {
         "classification": {"budget": {"augmentation": "crop_flip"}},

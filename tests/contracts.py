@@ -147,12 +147,12 @@ def toy_data(stack: Stack) -> Dataset:
 def check_mitigation_declaration(entry: Entry) -> None:
     """Documented, and with knowledge that exists."""
     check_declaration(entry, Mitigation)
-    for parameters in entry.load_class().examples():
-        assert set(entry.load_class()(**parameters).privileged) <= set(PRIVILEGED)
+    for parameters in entry.load_class().test_cases():
+        assert set(entry.load_class()(**parameters).requirements.privileged) <= set(PRIVILEGED)
 
 
 def check_mitigation_trains(stack: Stack, folder: Path) -> None:
-    """It builds, trains, logs the standard keys, and yields a belief for every example."""
+    """It builds, trains, logs the standard keys, and yields a label quality for every example."""
     recorder = train_toy(prepared_toy(stack), folder)
     assert recorder.complete
     trained = [row for row in recorder.rows if row.stage == "train"]
@@ -162,10 +162,10 @@ def check_mitigation_trains(stack: Stack, folder: Path) -> None:
     record = recorder.record({})
     assert record == type(record).from_dict(record.as_dict())
     samples = recorder.evaluator.samples()
-    assert samples.belief.shape == samples.observed.shape
-    assert ((samples.belief >= 0) & (samples.belief <= 1 + 1e-5)).all()
+    assert samples.label_quality.shape == samples.observed.shape
+    assert ((samples.label_quality >= 0) & (samples.label_quality <= 1 + 1e-5)).all()
     classes = recorder.prepared.dataset.num_classes
-    assert ((samples.correction >= 0) & (samples.correction < classes))[is_labeled(samples.observed)].all()
+    assert ((samples.corrected_labels >= 0) & (samples.corrected_labels < classes))[is_labeled(samples.observed)].all()
 
 
 def check_mitigation_resumes(stack: Stack, folder: Path) -> None:
@@ -177,7 +177,7 @@ def check_mitigation_resumes(stack: Stack, folder: Path) -> None:
     assert parts.complete
     assert comparable_rows(parts.rows) == comparable_rows(whole.rows)
     assert parts.record({}).weights_sha256 == whole.record({}).weights_sha256
-    np.testing.assert_array_equal(parts.evaluator.samples().belief, whole.evaluator.samples().belief)
+    np.testing.assert_array_equal(parts.evaluator.samples().label_quality, whole.evaluator.samples().label_quality)
 
 
 def check_mitigation_survives(stack: Stack, folder: Path) -> None:
@@ -191,7 +191,7 @@ def check_mitigation_survives(stack: Stack, folder: Path) -> None:
     made = toy_labels(dataset)
     made.train[made.train == 3] = 4
     missing = train_toy(prepared_toy(stack, dataset, made), folder / "missing")
-    assert np.isfinite(missing.evaluator.samples().belief).all()
+    assert np.isfinite(missing.evaluator.samples().label_quality).all()
 
 
 def check_mitigation_is_honest(stack: Stack, folder: Path) -> None:
@@ -208,14 +208,16 @@ def check_mitigation_is_honest(stack: Stack, folder: Path) -> None:
     false: dict[str, Any] = {"actual_noise_rate": 0.05, "transition_matrix": np.full((10, 10), 0.1).tolist()}
     deceived = prepared_toy(stack, poisoned, LabelSet(made.train, made.validation, {**made.manifest, **false}))
     for told, untold in zip(truthful.stack.mitigations, deceived.stack.mitigations, strict=True):
-        untold.known = told.known
+        untold.privileged = told.privileged
 
     honest = train_toy(truthful, folder / "truth")
     misled = train_toy(deceived, folder / "lies")
     same = honest.record({}).weights_sha256 == misled.record({}).weights_sha256
     assert same, "it reads truth that it does not declare"
-    np.testing.assert_array_equal(honest.evaluator.samples().belief, misled.evaluator.samples().belief)
-    np.testing.assert_array_equal(honest.evaluator.samples().correction, misled.evaluator.samples().correction)
+    np.testing.assert_array_equal(honest.evaluator.samples().label_quality, misled.evaluator.samples().label_quality)
+    np.testing.assert_array_equal(
+        honest.evaluator.samples().corrected_labels, misled.evaluator.samples().corrected_labels
+    )
 
 
 MITIGATION_CHECKS = (

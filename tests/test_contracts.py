@@ -34,7 +34,7 @@ def test_mitigation_declaration(name: str) -> None:
 STACKS = [
     {"name": name, **each}
     for name, entry in list_entries("mitigations").items()
-    for each in entry.load_class().examples()
+    for each in entry.load_class().test_cases()
 ]
 
 

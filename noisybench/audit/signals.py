@@ -18,7 +18,7 @@ from noisybench.config.registry import get_entry
 from noisybench.config.spec import Budget
 from noisybench.nn.features import stages
 from noisybench.training.batch import Batch, cross_entropy
-from noisybench.training.mitigation import Mitigation
+from noisybench.training.roles import LossFunction
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 from noisybench.training.training_set import TrainingSet
@@ -47,14 +47,14 @@ class Signals:
     neighbours: NDArray[np.float64] | None
 
 
-class _Margins(Mitigation):
+class _Margins(LossFunction):
     """Follows each example's margin as it is seen in training."""
 
-    def prepare_run(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare(self, task: Task, training_set: TrainingSet) -> None:
         """Nothing was seen yet."""
         self.state["margin"], self.state["seen"] = torch.zeros(len(training_set)), torch.zeros(len(training_set))
 
-    def objective(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Task, batch: Batch) -> Tensor:
         """Cross-entropy."""
         logits = task.logits(batch.inputs)
         with torch.no_grad():

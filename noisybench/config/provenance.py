@@ -18,7 +18,7 @@ class Provenance(pydantic.BaseModel):
         >>> tuned.label
         'tuned on clean labels, 20 trials'
         >>> tuned.privileged
-        ('clean_validation',)
+        ('clean_validation_labels',)
     """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
@@ -42,7 +42,7 @@ class Provenance(pydantic.BaseModel):
     @property
     def privileged(self) -> tuple[str, ...]:
         """Privileged information that selected the parameters."""
-        return ("clean_validation",) if self.validation == "clean" and self.trial_of is None else ()
+        return ("clean_validation_labels",) if self.validation == "clean" and self.trial_of is None else ()
 
     def identity(self) -> dict[str, Any] | None:
         """Return the fields that are part of a run's identity; None for a trial."""

@@ -15,7 +15,7 @@ PRIVILEGED = {
     "noise_rate": "realised share of wrong training labels, a float",
     "noise_type": "name of the noise model",
     "transition_matrix": "(C, C) tensor of transition probabilities, rows are clean classes",
-    "clean_validation": "(M,) clean targets of the validation split",
+    "clean_validation_labels": "(M,) clean targets of the validation split",
     "label_status": "(N,) positions in `labels.STATES`: which training labels are right, of another class, or on an outsider",
     "extra_data": "data beside the dataset",
     "pretrained_weights": "weights learned elsewhere",
@@ -52,5 +52,5 @@ def available_privileged_info(labels: LabelSet, dataset: Dataset) -> dict[str, A
     if labels.manifest["transition_matrix"] is not None:
         available["transition_matrix"] = np.array(labels.manifest["transition_matrix"], dtype=np.float32)
     if len(dataset.validation):
-        available["clean_validation"] = dataset.validation.targets
+        available["clean_validation_labels"] = dataset.validation.targets
     return available

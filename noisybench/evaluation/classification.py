@@ -21,6 +21,7 @@ from noisybench.records.schema import ProbeRow, RunRecord
 from noisybench.training.evaluator import Evaluator, placed
 from noisybench.training.mitigation import public_name
 from noisybench.training.prepared import PreparedRun
+from noisybench.training.roles import ProbeProvider
 from noisybench.training.task import Task
 from noisybench.training.training_set import DiskTensor
 
@@ -205,7 +206,7 @@ class ClassificationEvaluator(Evaluator):
         """Return accuracies, losses, memorization and detection of the current epoch."""
         train, labels = self.dataset.train, self.labels
         prediction = task.training_predictions().cpu().numpy()
-        label_quality = self.prepared.stack.belief(task, task.training_set).float().cpu().numpy()
+        label_quality = self.prepared.stack.label_quality(task, task.training_set).float().cpu().numpy()
         test_probabilities, test_prediction = _predict(task, self.test)
         self.test_by_epoch.append(test_prediction.to(torch.int16))
         return {
@@ -234,12 +235,12 @@ class ClassificationEvaluator(Evaluator):
         """Evaluate the classifiers that mitigations fit beside the networks' own."""
         dataset, labels, rows = self.dataset, self.labels, []
         clean, observed = dataset.train.targets, labels.train
-        for mitigation in self.prepared.stack.mitigations:
+        for mitigation in self.prepared.stack.with_role(ProbeProvider):
             probe = mitigation.probe(task, task.training_set, epochs, last)
             if probe is None:
                 continue
-            num_positions = len(probe.places)
-            empty = torch.empty(num_positions + len(probe.others), 0)
+            num_positions = len(probe.positions)
+            empty = torch.empty(num_positions + len(probe.controls), 0)
             splits = (task.training_set.inputs, self.validation, self.test)
             predictions = [(probe.predict(inputs) if len(inputs) else empty).numpy() for inputs in splits]
             scores = [
@@ -259,12 +260,12 @@ class ClassificationEvaluator(Evaluator):
                     mitigation=public_name(mitigation),
                     epochs=epochs,
                     axis=probe.axis,
-                    positions=list(probe.places),
+                    positions=list(probe.positions),
                     metrics=scores[:num_positions],
-                    controls=dict(zip(probe.others, scores[num_positions:], strict=True)),
+                    controls=dict(zip(probe.controls, scores[num_positions:], strict=True)),
                     signal_energy=energies[0],
                     noise_energy=energies[1],
-                    chance_energy=None if probe.energy is None else [rank / len(observed) for rank in probe.places],
+                    chance_energy=None if probe.energy is None else [rank / len(observed) for rank in probe.positions],
                     diagnostics=probe.diagnostics,
                 )
             )
@@ -273,9 +274,10 @@ class ClassificationEvaluator(Evaluator):
     def finish(self, task: Task) -> None:
         """Keep label quality, corrected labels, detectors and predictions of the trained stack."""
         stack, training_set = self.prepared.stack, task.training_set
+        corrected = stack.corrected_labels(task, training_set)
         self._final = {
-            "belief": stack.belief(task, training_set).float().cpu().numpy(),
-            "correction": stack.correction(task, training_set).cpu().numpy(),
+            "label_quality": stack.label_quality(task, training_set).float().cpu().numpy(),
+            "corrected_labels": (training_set.targets if corrected is None else corrected).cpu().numpy(),
             "prediction": task.training_predictions().cpu().numpy(),
             "test": task.predict(self.test).cpu().numpy(),
             "detectors": self.detectors(task),
@@ -287,8 +289,8 @@ class ClassificationEvaluator(Evaluator):
         return score_final(
             self._final["test"],
             self.dataset.test.targets,
-            samples.belief,
-            samples.correction,
+            samples.label_quality,
+            samples.corrected_labels,
             samples.clean,
             samples.observed,
             self.label_status,
@@ -304,9 +306,9 @@ class ClassificationEvaluator(Evaluator):
             train.index,
             self.labels.train,
             train.targets,
-            final["belief"],
+            final["label_quality"],
             final["prediction"],
-            final["correction"],
+            final["corrected_labels"],
             detectors,
         )
 
@@ -346,9 +348,10 @@ class ClassificationEvaluator(Evaluator):
     def _correction(self, task: Task) -> dict[str, float]:
         """Return the fraction of ID mislabeled examples that the stack would correct to the clean label, if it corrects."""
         mislabeled = self.label_status == IN_DISTRIBUTION
-        if not mislabeled.any() or not any(each.overrides("correction") for each in self.prepared.stack.mitigations):
+        labels = self.prepared.stack.corrected_labels(task, task.training_set)
+        if labels is None or not mislabeled.any():
             return {}
-        corrected = self.prepared.stack.correction(task, task.training_set).cpu().numpy()
+        corrected = labels.cpu().numpy()
         return {"corrected_fraction": float((corrected == self.dataset.train.targets)[mislabeled].mean())}
 
     def _selection(self, task: Task) -> dict[str, float]:

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 from noisybench.config.parameters import parameter
 from noisybench.nn.features import classifier
 from noisybench.nn.frozen import on_frozen
-from noisybench.training.mitigation import Mitigation
+from noisybench.training.mitigation import Requirements
+from noisybench.training.roles import ModelBuilder
 
 
-class Head(Mitigation):
+class Head(ModelBuilder):
     """Trains a head on a frozen backbone."""
 
     tasks: ClassVar[tuple[str, ...]] = ("transfer",)
@@ -21,9 +22,9 @@ class Head(Mitigation):
     rate_times: float = parameter(1.0, gt=0, low=0.1, high=10.0, log=True, help="times the budget's learning rate")
 
     @property
-    def learning_rate_times(self) -> float:
-        """As the user chose."""
-        return self.rate_times
+    def requirements(self) -> Requirements:
+        """A multiple of the budget's learning rate."""
+        return Requirements(lr_multiplier=self.rate_times)
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
         """There is a classifier to put the head in the place of."""
@@ -40,7 +41,7 @@ class OnMLP(Head):
     residual: bool = parameter(True, help="add the features to the output")
     scale: float = parameter(1.0, gt=0, help="initial factor of the output, learned for each dimension")
 
-    def adapt(self, network: nn.Module) -> nn.Module:
+    def build_model(self, network: nn.Module) -> nn.Module:
         """The frozen backbone, the perceptron, and a fresh classifier."""
         return on_frozen(
             network, lambda width: ResidualMLP(width, self.expansion, self.hidden_layers, self.residual, self.scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -11,14 +12,15 @@ from torch import Tensor, nn
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
 from noisybench.mitigations._detection import Components, two_components
-from noisybench.training.mitigation import Detector, Mitigation, public_name
+from noisybench.training.mitigation import Requirements, public_name
+from noisybench.training.roles import Detector, DetectorProvider, SampleSelector
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
 
 
-class Selection(Mitigation, abc.ABC):
+class Selection(SampleSelector, abc.ABC):
     """Trains on some of the examples alone. The subset is chosen once, before training."""
 
     equal: Literal["steps", "epochs"] = parameter(
@@ -27,15 +29,15 @@ class Selection(Mitigation, abc.ABC):
     allow_empty_classes: bool = parameter(False, help="go on where no example of a class is left")
 
     @property
-    def equal_steps(self) -> bool:
-        """As the user chose."""
-        return self.equal == "steps"
+    def requirements(self) -> Requirements:
+        """The number of steps per epoch that `equal` chooses."""
+        return Requirements(keep_step_count=self.equal == "steps")
 
     @abc.abstractmethod
     def kept(self, task: Task, training_set: TrainingSet) -> Tensor:
         """(N,) bool, which examples are trained on."""
 
-    def select(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def sample_weights(self, task: Task, training_set: TrainingSet) -> Tensor:
         """One for what is kept, zero for the rest.
 
         Raises:
@@ -61,7 +63,7 @@ class Selection(Mitigation, abc.ABC):
         return kept.float()
 
 
-class Pruning(Selection):
+class Pruning(Selection, DetectorProvider):
     """Chooses by a score that is higher where a label is more likely wrong."""
 
     rule: Literal["drop_highest", "keep_highest", "window"] = parameter(
@@ -81,9 +83,10 @@ class Pruning(Selection):
     per_class: bool = parameter(False, help="apply the rule within each observed class")
 
     @property
-    def privileged(self) -> tuple[str, ...]:
-        """The rate, where it is given."""
-        return ("noise_rate",) if self.noise_rate == "given" else ()
+    def requirements(self) -> Requirements:
+        """The true noise rate, if it decides how many samples are dropped."""
+        privileged = ("noise_rate",) if self.noise_rate == "given" else ()
+        return dataclasses.replace(super().requirements, privileged=privileged)
 
     @abc.abstractmethod
     def score(self, task: Task, training_set: TrainingSet) -> Tensor:
@@ -132,7 +135,7 @@ class Pruning(Selection):
             self.state["flagged"] = flags.cpu()
             self.state["kept"] = ~flags.cpu()
             return
-        keep = 1 - min(1.0, self.times * float(self.known.noise_rate)) if self.noise_rate == "given" else self.keep
+        keep = 1 - min(1.0, self.times * float(self.privileged.noise_rate)) if self.noise_rate == "given" else self.keep
         assert keep is not None  # checked before
         self.state["kept"], self.state["flagged"] = (torch.zeros(len(score), dtype=torch.bool) for _ in range(2))
         targets = training_set.targets.cpu()
@@ -146,7 +149,7 @@ class Pruning(Selection):
         """As judged by the scores."""
         return self.state["kept"]
 
-    def belief(self, task: Task, training_set: TrainingSet) -> Tensor | None:
+    def label_quality(self, task: Task, training_set: TrainingSet) -> Tensor | None:
         """One minus the score, brought to [0, 1]."""
         score = self.state["score"]
         low, high = score.min(), score.max()

@@ -13,7 +13,8 @@ from noisybench.config.parameters import parameter
 from noisybench.mitigations._detection import Components, Mixture, two_components
 from noisybench.nn.features import classifier
 from noisybench.training.batch import Batch, probabilities_in_float32
-from noisybench.training.mitigation import Detector, Mitigation
+from noisybench.training.mitigation import Requirements
+from noisybench.training.roles import Detector, DetectorProvider, LossFunction
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -97,11 +98,8 @@ def imbalance(logits: Tensor) -> Tensor:
     return -(mean * len(mean)).log().mean()
 
 
-class PseudoLossSelection(Mitigation):
+class PseudoLossSelection(LossFunction, DetectorProvider):
     """Wrong labels are detected, replaced by guesses, and the guesses trusted by their own loss (Albert et al. 2023)."""
-
-    per_example = True
-    mixes = True
 
     warmup_epochs: int = parameter(1, ge=1, low=1, high=30, help="epochs on all labels before the first correction")
     warmup_steps: int = parameter(150, ge=0, help="and at least so many steps, in whole epochs")
@@ -124,23 +122,22 @@ class PseudoLossSelection(Mitigation):
     )
 
     @property
-    def networks(self) -> int:
-        """One, or two that are trained together and deployed as an ensemble."""
+    def num_networks(self) -> int:
+        """Number of networks: one, or two that are trained together and deployed as an ensemble."""
         return 1 if self.cotrain == "none" else 2
 
     @property
-    def ensemble(self) -> bool:
-        """Two networks are deployed together."""
-        return self.networks == 2
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        """A weak view to train on, another one to guess on, and what the switches need."""
-        return (
-            "weak",
-            "weak_2",
-            *(("strong",) if self.strong_on_flagged else ()),
-            *(("contrastive",) if self.contrastive != "none" else ()),
+    def requirements(self) -> Requirements:
+        """Two weak views, those of the optional terms, and a second network for co-training."""
+        views = ["weak", "weak_2"]
+        views += ["strong"] if self.strong_on_flagged else []
+        views += ["contrastive"] if self.contrastive != "none" else []
+        return Requirements(
+            networks=self.num_networks,
+            ensemble=self.num_networks == 2,
+            views=tuple(views),
+            per_sample_state=True,
+            mixes_samples=True,
         )
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
@@ -162,7 +159,7 @@ class PseudoLossSelection(Mitigation):
 
     def prepare(self, task: Task, training_set: TrainingSet) -> None:
         """Nothing is flagged, and every guess is the observed label."""
-        count, kinds = len(training_set), self.networks
+        count, kinds = len(training_set), self.num_networks
         observed = functional.one_hot(training_set.targets, training_set.num_classes).float()
         self.state = {
             "flags": torch.zeros(kinds, count, dtype=torch.bool),
@@ -178,7 +175,7 @@ class PseudoLossSelection(Mitigation):
                 assert found is not None
                 task.add_head(f"projection_{number}", lambda: nn.Linear(found[1].in_features, self.projection))  # noqa: B023
 
-    def objective(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Task, batch: Batch) -> Tensor:
         """Mixup on all labels while warming up; then the weighted, contrastive objective. Networks are summed."""
         share = float(task.rng.beta(self.alpha, self.alpha))
         share = max(share, 1 - share)
@@ -189,11 +186,11 @@ class PseudoLossSelection(Mitigation):
             mixed = batch.inputs.lerp(batch.inputs[partner], 1 - share)
             return sum(
                 weighted_cross_entropy(task.logits(mixed, number), observed, ones, partner, share)
-                for number in range(self.networks)
+                for number in range(self.num_networks)
             )  # type: ignore[return-value]
         guesses = self._guess(task, batch)
         total = torch.zeros(len(batch.index), device=observed.device)
-        for number in range(self.networks):
+        for number in range(self.num_networks):
             flagged = self.state["flags"][number, batch.index]
             targets = torch.where(flagged[:, None], guesses[number], observed)
             weights = torch.where(flagged, self.state["weights"][number, batch.index], 1.0)
@@ -240,21 +237,21 @@ class PseudoLossSelection(Mitigation):
         views = ["weak_2", "weak"][: self.guess_views]
         each = [
             torch.stack([probabilities_in_float32(task.logits(batch.views[view], number)) for view in views]).mean(0)
-            for number in range(self.networks)
+            for number in range(self.num_networks)
         ]
         task.networks.train()
         if self.cotrain == "vote":
-            each = [torch.stack(each).mean(0)] * self.networks
+            each = [torch.stack(each).mean(0)] * self.num_networks
         guesses = torch.stack([sharpened(guess, self.sharpening) for guess in each])
         self.state["guesses"][:, batch.index] = guesses
         return guesses
 
-    def on_train_epoch_end(self, task: Task) -> None:
+    def on_epoch_end(self, task: Task) -> None:
         """Detect wrong labels, and find out which guesses to trust, from the networks as they are now."""
         epoch, warmup = task.current_epoch, self._warmup(task.steps_per_epoch)
         if epoch < warmup - 1:
             return
-        flags = torch.stack([self._detect(task, number) for number in range(self.networks)])
+        flags = torch.stack([self._detect(task, number) for number in range(self.num_networks)])
         if self.cotrain == "vote":
             flags = flags.all(0).expand_as(flags)
         elif self.cotrain == "exchange":
@@ -264,7 +261,7 @@ class PseudoLossSelection(Mitigation):
             weights = torch.stack(
                 [
                     trust(self.state["guesses"][number], task.training_outputs(number).probabilities, flags[number])
-                    for number in range(self.networks)
+                    for number in range(self.num_networks)
                 ]
             )
         if self.cotrain == "vote":
@@ -309,11 +306,11 @@ class PseudoLossSelection(Mitigation):
         guesses = self.state["guesses"].mean(0).argmax(1)
         return torch.where(self.state["flags"][0], guesses, training_set.targets)
 
-    def belief(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def label_quality(self, task: Task, training_set: TrainingSet) -> Tensor:
         """One minus the posterior of a high loss, averaged over the networks."""
         return 1 - self.state["high_loss"].mean(0)
 
-    def correction(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def corrected_labels(self, task: Task, training_set: TrainingSet) -> Tensor:
         """The most likely class of the guess, where the label is flagged."""
         return self._corrected(training_set)
 

@@ -15,6 +15,7 @@ from noisybench.nn.weights import weights_digest
 from noisybench.training.auxiliary import AuxiliaryRun
 from noisybench.training.batch import Batch, cross_entropy, probabilities_in_float32
 from noisybench.training.mitigation import Mitigation, public_name
+from noisybench.training.roles import LossFunction, ModelBuilder
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream, torch_seed
@@ -118,7 +119,7 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
         watcher = self.watcher(member)
         seed = torch_seed("scoring", self.seed, member)
         # What is trained of a network is part of the recipe; the rest of the stack is not.
-        adapters = [type(each)(**each.parameters) for each in self.task.stack.mitigations if each.overrides("adapt")]
+        adapters = [type(each)(**each.parameters) for each in self.task.stack.with_role(ModelBuilder)]
         stack = Stack([*([watcher] if watcher else []), *adapters])
         worker = type(self.task)(self.task.budget, seed, self.training_set(member), stack, **self.task.settings)
         worker.to(self.device)
@@ -141,7 +142,7 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
 
 
 def _adapted(stack: Stack) -> list[Any]:
-    return [[public_name(each), each.parameters] for each in stack.mitigations if each.overrides("adapt")]
+    return [[public_name(each), each.parameters] for each in stack.with_role(ModelBuilder)]
 
 
 def fold_problems(folds: int, examples: int) -> list[str]:
@@ -212,7 +213,7 @@ class Watched(ScoringNetworks):
         }
 
 
-class Watcher(Mitigation):
+class Watcher(LossFunction):
     """Follows each example's margin and prediction, as it is seen in training."""
 
     def prepare(self, task: Task, training_set: TrainingSet) -> None:
@@ -222,7 +223,7 @@ class Watcher(Mitigation):
         self.state["forgotten"] = torch.zeros(size)
         self.state["right"], self.state["learned"] = (torch.zeros(size, dtype=torch.bool) for _ in range(2))
 
-    def objective(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Task, batch: Batch) -> Tensor:
         """Cross-entropy."""
         logits = task.logits(batch.inputs)
         with torch.no_grad():

@@ -9,14 +9,15 @@ from torch import Tensor
 
 from noisybench.config.parameters import parameter
 from noisybench.training.batch import Batch, cross_entropy
-from noisybench.training.mitigation import Mitigation
+from noisybench.training.mitigation import Requirements
+from noisybench.training.roles import LossFunction
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
 
 
-class TransitionCorrection(Mitigation):
+class TransitionCorrection(LossFunction):
     """A correction by the transition matrix of the noise (Patrini et al. 2017)."""
 
     matrix: Literal["estimated", "given"] = parameter(
@@ -26,27 +27,27 @@ class TransitionCorrection(Mitigation):
     percentile: float = parameter(97.0, gt=0, le=100, low=90.0, high=100.0, help="which example stands for a class")
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Both sources of the matrix."""
         return {"warmup_epochs": 1}, {"matrix": "given"}
 
     @property
-    def privileged(self) -> tuple[str, ...]:
-        """The matrix, where it is given."""
-        return ("transition_matrix",) if self.matrix == "given" else ()
+    def requirements(self) -> Requirements:
+        """The true transition matrix, where it is given."""
+        return Requirements(privileged=("transition_matrix",) if self.matrix == "given" else ())
 
     def prepare(self, task: Task, training_set: TrainingSet) -> None:
         """Take the matrix, where it is given."""
         if self.matrix == "given":
-            self.state["matrix"] = self.known.transition_matrix.float()
+            self.state["matrix"] = self.privileged.transition_matrix.float()
 
-    def on_train_epoch_start(self, task: Task) -> None:
+    def on_epoch_start(self, task: Task) -> None:
         """Estimate the matrix when the warm-up is over, from the network's predictions on the training set."""
         if "matrix" in self.state or task.current_epoch < self.warmup_epochs:
             return
         self.state["matrix"] = estimate_transitions(task.training_probabilities(), self.percentile)
 
-    def objective(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Task, batch: Batch) -> Tensor:
         """Cross-entropy until there is a matrix, the corrected loss from then on."""
         logits = task.logits(batch.inputs)
         if "matrix" not in self.state:
@@ -57,13 +58,13 @@ class TransitionCorrection(Mitigation):
         """(B,) corrected loss of (B, C) logits against (B, C) observed targets."""
         raise NotImplementedError
 
-    def belief(self, task: Task, training_set: TrainingSet) -> Tensor | None:
+    def label_quality(self, task: Task, training_set: TrainingSet) -> Tensor | None:
         """Probability of the observed class after Bayes' rule with the matrix."""
         if "matrix" not in self.state:
             return None
         return self._posterior(task, training_set).gather(1, training_set.targets[:, None]).squeeze(1)
 
-    def correction(self, task: Task, training_set: TrainingSet) -> Tensor | None:
+    def corrected_labels(self, task: Task, training_set: TrainingSet) -> Tensor | None:
         """Most likely clean class given prediction and observed class."""
         return self._posterior(task, training_set).argmax(1) if "matrix" in self.state else None
 

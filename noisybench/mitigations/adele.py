@@ -23,14 +23,15 @@ from noisybench.mitigations._mask_correction import (
 )
 from noisybench.nn.features import captured
 from noisybench.training.batch import Batch
-from noisybench.training.mitigation import Mitigation, Objective
+from noisybench.training.mitigation import BatchLoss, Requirements
+from noisybench.training.roles import LossWrapper
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
 
 
-class ADELE(Mitigation):
+class ADELE(LossWrapper):
     """Corrects the labels of each class from the epoch on in which the network begins to memorise it (Liu et al. 2022).
 
     For every class the IoU of the network's predictions in training with the observed masks is followed through the epochs, and
@@ -52,7 +53,6 @@ class ADELE(Mitigation):
     """
 
     tasks = ("segmentation",)
-    distributed_state = {"counts": "sum"}
 
     correct: bool = parameter(True, help="the first element: labels are corrected")
     consistency: float = parameter(0.0, ge=0, low=0.0, high=2.0, help="weight of the second element; the paper has 1")
@@ -75,8 +75,13 @@ class ADELE(Mitigation):
     )
     guard: bool = parameter(True, help="an image whose objects would all but vanish keeps its labels")
 
+    @property
+    def requirements(self) -> Requirements:
+        """State that is summed over devices."""
+        return Requirements(distributed_state={"counts": "sum"})
+
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Both elements and rules, and a common onset."""
         return (
             {"onset": 1, "every": 1, "confidence": 0.3},
@@ -97,7 +102,7 @@ class ADELE(Mitigation):
         self.state["curves"] = torch.zeros(0, training_set.num_classes)
         self.state["onsets"] = torch.full((training_set.num_classes,), -1, dtype=torch.int64)
 
-    def wrap(self, task: Task, batch: Batch, objective: Objective) -> Tensor:
+    def wrap_loss(self, task: Task, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """The rest of the stack on the corrected labels, at one scale or at all, with the divergence between them."""
         labels = self.state["labels"].view(-1)[batch.index]
         if batch.valid is None:
@@ -107,7 +112,7 @@ class ADELE(Mitigation):
             given = batch.relabelled(labels.long().masked_fill(~valid, 0), valid)
         if not self.consistency:
             with captured(task.networks[0], inputs=False) as seen:
-                losses = objective(given)
+                losses = inner_loss(given)
             self._count(task, batch, seen[0])
             return losses
         found, maps, size = [], [], batch.inputs.shape[2:]
@@ -115,7 +120,7 @@ class ADELE(Mitigation):
             views = {name: rescaled(each, scale) for name, each in batch.views.items()}
             # Brought to the size of the masks here, for the objective and the divergence together.
             with captured(task.networks[0], inputs=False, through=lambda scores: sized(scores.float(), size)) as seen:
-                found.append(objective(given.with_views(views)))
+                found.append(inner_loss(given.with_views(views)))
             maps.append(seen[0])
         self._count(task, batch, maps[int(np.argmin(np.abs(np.array(self.scales) - 1)))])
         divergence = multi_scale_divergence(maps, self.gate)
@@ -131,11 +136,11 @@ class ADELE(Mitigation):
             pairs = pairs[batch.valid]
         self.state["counts"] += torch.bincount(pairs, minlength=classes**2)
 
-    def on_train_epoch_start(self, task: Task) -> None:
+    def on_epoch_start(self, task: Task) -> None:
         """Nothing was predicted in this epoch yet."""
         self.state["counts"].zero_()
 
-    def on_train_epoch_end(self, task: Task) -> None:
+    def on_epoch_end(self, task: Task) -> None:
         """Add a point to each class's curve, look for onsets, and correct."""
         classes = task.training_set.num_classes
         epoch = task.current_epoch + 1
@@ -216,6 +221,6 @@ class ADELE(Mitigation):
         confidence, predicted = (total / (len(self.scales) * (2 if self.flip else 1))).max(1)
         return confidence, predicted.to(torch.uint8)
 
-    def correction(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def corrected_labels(self, task: Task, training_set: TrainingSet) -> Tensor:
         """The corrected masks."""
         return self.state["labels"]

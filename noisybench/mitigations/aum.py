@@ -32,7 +32,7 @@ class AUM(Pruning):
     score_seed: int = parameter(0, ge=0, help="of the scoring networks; the run's seed does not change it")
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """The threshold, and a share."""
         return {"epochs": 2, "allow_empty_classes": True, "percentile": 10.0}, {
             "epochs": 1,

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from noisybench.config.parameters import parameter
 from noisybench.training.batch import Batch
-from noisybench.training.mitigation import Mitigation
+from noisybench.training.mitigation import Requirements
+from noisybench.training.roles import LossFunction
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
@@ -18,14 +19,13 @@ if TYPE_CHECKING:
 PAPER = {"soft": 0.95, "hard": 0.8}
 
 
-class Bootstrapping(Mitigation):
+class Bootstrapping(LossFunction):
     """Targets mixed with the network's own prediction (Reed et al. 2015).
 
     `soft` mixes in the predicted probabilities, through which the gradient flows; `hard` the predicted class.
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
-    distributed_state = {}
 
     mode: Literal["soft", "hard"] = parameter("hard", help="mix in the probabilities, or the most likely class")
     beta: float | None = parameter(
@@ -37,12 +37,17 @@ class Bootstrapping(Mitigation):
         help="share of the observed target; by default 0.95 soft, 0.8 hard",
     )
 
+    @property
+    def requirements(self) -> Requirements:
+        """Data-parallel training is supported, without any state."""
+        return Requirements(distributed_state={})
+
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Both modes."""
         return {"mode": "soft"}, {"mode": "hard"}
 
-    def objective(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Task, batch: Batch) -> Tensor:
         """Cross-entropy against the mixed targets."""
         return bootstrapped_cross_entropy(task.logits(batch.inputs), batch.targets, self.mode, self.share)
 

@@ -9,13 +9,14 @@ from torch import Tensor
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._per_example import example_of, small_loss_weights
 from noisybench.training.batch import Batch, cross_entropy
-from noisybench.training.mitigation import Mitigation
+from noisybench.training.mitigation import Requirements
+from noisybench.training.roles import LossFunction
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
 
 
-class CoTeaching(Mitigation):
+class CoTeaching(LossFunction):
     """Two networks, each trained on the batch's examples with the smallest loss under the other (Han et al. 2018).
 
     In epoch e (from 0) the share R(e) = 1 - forget_rate * min(e / ramp_epochs, 1) of each batch is kept. Where
@@ -41,23 +42,19 @@ class CoTeaching(Mitigation):
     ensemble: bool = parameter(False, help="deploy the mean prediction of both networks")
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Told the noise rate, and with a forget rate of one's own; one network deployed, and both."""
         return {"ramp_epochs": 2}, {"forget_rate": 0.3, "ensemble": True, "unit": "example"}
 
     @property
-    def networks(self) -> int:
-        """Both."""
-        return 2
+    def requirements(self) -> Requirements:
+        """Two networks, and the noise rate where no forget rate is given."""
+        privileged = ("noise_rate",) if self.forget_rate is None else ()
+        return Requirements(networks=2, ensemble=self.ensemble, privileged=privileged)
 
-    @property
-    def privileged(self) -> tuple[str, ...]:
-        """The noise rate, where no forget rate is given."""
-        return ("noise_rate",) if self.forget_rate is None else ()
-
-    def objective(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Task, batch: Batch) -> Tensor:
         """Sum of both networks' losses, each on the other's selection."""
-        forget = self.known.noise_rate if self.forget_rate is None else self.forget_rate
+        forget = self.privileged.noise_rate if self.forget_rate is None else self.forget_rate
         keep = 1 - forget * min(task.current_epoch / self.ramp_epochs, 1.0)
         losses = [cross_entropy(task.logits(batch.inputs, network), batch) for network in range(2)]
         rows = example_of(batch, task.training_set) if self.unit == "example" else None

@@ -31,7 +31,7 @@ class ConfidentLearning(Pruning):
     score_seed: int = parameter(0, ge=0, help="of folds and networks; the run's seed does not change it")
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Two folds."""
         return ({"folds": 2, "epochs": 1, "allow_empty_classes": True},)
 

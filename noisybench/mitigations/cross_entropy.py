@@ -7,18 +7,23 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from noisybench.training.batch import Batch
-from noisybench.training.mitigation import Mitigation
+from noisybench.training.mitigation import Requirements
+from noisybench.training.roles import LossFunction
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
 
 
-class CrossEntropy(Mitigation):
+class CrossEntropy(LossFunction):
     """No remedy: the task's plain objective, cross-entropy for classification. The baseline of every table."""
 
     tasks = ("classification", "segmentation", "chain_of_thought")
-    distributed_state = {}
 
-    def objective(self, task: Task, batch: Batch) -> Tensor:
+    @property
+    def requirements(self) -> Requirements:
+        """Data-parallel training is supported, without any state."""
+        return Requirements(distributed_state={})
+
+    def loss(self, task: Task, batch: Batch) -> Tensor:
         """The plain objective."""
         return task.plain_objective(batch)

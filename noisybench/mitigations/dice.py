@@ -9,13 +9,13 @@ from torch import Tensor
 
 from noisybench.config.parameters import parameter
 from noisybench.training.batch import Batch, cross_entropy, probabilities_in_float32
-from noisybench.training.mitigation import Mitigation
+from noisybench.training.roles import LossFunction
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
 
 
-class DiceCrossEntropy(Mitigation):
+class DiceCrossEntropy(LossFunction):
     """Cross-entropy plus one minus the soft Dice coefficient (Milletari et al. 2016), the usual loss for medical masks.
 
     Dice is taken over all labelled pixels of a batch, and averaged over the classes that occur in its labels.
@@ -26,7 +26,7 @@ class DiceCrossEntropy(Mitigation):
     strength: float = parameter(1.0, ge=0, low=0.1, high=2.0, help="weight of the Dice term")
     background: bool = parameter(False, help="count the background among the classes")
 
-    def objective(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Task, batch: Batch) -> Tensor:
         """Nats per pixel, with the same Dice term for all."""
         logits = task.logits(batch.inputs)
         return cross_entropy(logits, batch) + self.strength * soft_dice_loss(logits, batch, self.background)

@@ -12,7 +12,8 @@ from noisybench.config.parameters import parameter
 from noisybench.mitigations._detection import Components, two_components
 from noisybench.mitigations._pseudo_loss import imbalance, sharpened
 from noisybench.training.batch import Batch, BatchPlan, cross_entropy, probabilities_in_float32
-from noisybench.training.mitigation import Detector, Mitigation
+from noisybench.training.mitigation import Requirements
+from noisybench.training.roles import Detector, DetectorProvider, EpochPlanner, LossFunction
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ PAPER = {
 }
 
 
-class DivideMix(Mitigation):
+class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
     """Two networks divide the data for each other into labelled and unlabelled, and learn by MixMatch (Li et al. 2020).
 
     After a warm-up with cross-entropy, a mixture on one network's losses says which labels the other may use. Labels
@@ -44,9 +45,6 @@ class DivideMix(Mitigation):
     knowledge. The paper's batches of 64 + 64 are a budget's batch of 128; the last labelled batch is left out where
     it is not full, and the ramp of the unlabelled loss moves by epochs, not by steps.
     """
-
-    per_example = True
-    mixes = True
 
     warmup_epochs: int = parameter(10, ge=1, low=1, high=30, help="epochs of cross-entropy before the first division")
     settings: Literal["one", "paper"] = parameter(
@@ -64,29 +62,21 @@ class DivideMix(Mitigation):
     averaged_epochs: int = parameter(1, ge=1, le=10, help="epochs whose losses are averaged before a division")
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """One setting, and those of the paper."""
         return {"warmup_epochs": 1, "averaged_epochs": 2}, {"warmup_epochs": 1, "settings": "paper"}
 
     @property
-    def networks(self) -> int:
-        """Two."""
-        return 2
-
-    @property
-    def ensemble(self) -> bool:
-        """Both are deployed."""
-        return True
-
-    @property
-    def views(self) -> tuple[str, ...]:
-        """Two weak views."""
-        return ("weak", "weak_2")
-
-    @property
-    def privileged(self) -> tuple[str, ...]:
-        """Rate and type of the noise, where the paper's settings are asked for."""
-        return ("noise_rate", "noise_type") if self.settings == "paper" else ()
+    def requirements(self) -> Requirements:
+        """Two networks and two weak views; the noise for the paper's settings."""
+        return Requirements(
+            networks=2,
+            ensemble=True,
+            views=("weak", "weak_2"),
+            privileged=("noise_rate", "noise_type") if self.settings == "paper" else (),
+            per_sample_state=True,
+            mixes_samples=True,
+        )
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
         """The warm-up ends before the training."""
@@ -102,7 +92,7 @@ class DivideMix(Mitigation):
         self._weight, self._threshold = self.unlabelled_weight, self.threshold
         self._penalty, averaged = self.confidence_penalty, self.averaged_epochs
         if self.settings == "paper":
-            rate, kind = self.known.noise_rate, self.known.noise_type
+            rate, kind = self.privileged.noise_rate, self.privileged.noise_type
             row = next(values for end, values in PAPER.items() if rate <= end)
             flips = kind.startswith(("asymmetric", "pair"))
             self._weight = 0.0 if flips and training_set.num_classes <= 10 else row[training_set.num_classes > 10]
@@ -115,7 +105,7 @@ class DivideMix(Mitigation):
         self._components: Components | None = None
         self._labelled = [0, 0]
 
-    def plan(self, task: Task) -> list[BatchPlan] | None:
+    def plan_epoch(self, task: Task) -> list[BatchPlan] | None:
         """After the warm-up: for each network batches of half labelled and half unlabelled examples, both shuffled."""
         if task.current_epoch < self.warmup_epochs:
             return None
@@ -139,7 +129,7 @@ class DivideMix(Mitigation):
                 steps.append(BatchPlan(torch.cat(parts), network))
         return steps
 
-    def objective(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Task, batch: Batch) -> Tensor:
         """Cross-entropy of both networks while warming up, then MixMatch of the network whose turn it is."""
         if task.current_epoch < self.warmup_epochs:
             total = torch.zeros(len(batch.index), device=batch.index.device)
@@ -182,7 +172,7 @@ class DivideMix(Mitigation):
         task.networks[1 - network].train()
         return torch.cat([refined, sharpened((own[size:] + other) / 2, self.sharpening)])
 
-    def on_train_epoch_end(self, task: Task) -> None:
+    def on_epoch_end(self, task: Task) -> None:
         """Divide the training set by each network's losses."""
         if task.current_epoch < self.warmup_epochs - 1:
             return
@@ -198,11 +188,11 @@ class DivideMix(Mitigation):
                 self._components = mixture.components
         self.diagnostics["labelled"] = float((self.state["clean"] > self._threshold).float().mean())
 
-    def belief(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def label_quality(self, task: Task, training_set: TrainingSet) -> Tensor:
         """The posterior of a low loss, averaged over the networks."""
         return self.state["clean"].mean(0)
 
-    def correction(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def corrected_labels(self, task: Task, training_set: TrainingSet) -> Tensor:
         """The most likely class of the refined target."""
         clean = self.state["clean"].mean(0)[:, None]
         observed = functional.one_hot(training_set.targets, training_set.num_classes)

@@ -34,7 +34,7 @@ class EL2N(Pruning):
     score_seed: int = parameter(0, ge=0, help="of the scoring networks; the run's seed does not change it")
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Two components, a window, and a given rate within each class."""
         quick = {"members": 2, "epochs": 1}
         return (

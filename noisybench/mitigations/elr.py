@@ -9,14 +9,15 @@ from torch import Tensor
 
 from noisybench.config.parameters import parameter
 from noisybench.training.batch import Batch, cross_entropy, probabilities_in_float32
-from noisybench.training.mitigation import Mitigation
+from noisybench.training.mitigation import Requirements
+from noisybench.training.roles import LossFunction
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
 
 
-class ELR(Mitigation):
+class ELR(LossFunction):
     """Early-learning regularisation: predictions are held near their own running average (Liu et al. 2020).
 
     Cross-entropy + strength * log(1 - <p, t>), where t is a running average of each example's past predictions with
@@ -25,17 +26,19 @@ class ELR(Mitigation):
 
     tasks = ("classification", "segmentation")
 
-    per_example = True
-    distributed_state = {"targets": "rows"}
-
     beta: float = parameter(0.7, ge=0, lt=1, low=0.5, high=0.99, help="momentum of the running average")
     strength: float = parameter(3.0, ge=0, low=1.0, high=10.0, log=True, help="weight of the regulariser (lambda)")
+
+    @property
+    def requirements(self) -> Requirements:
+        """One running average per sample."""
+        return Requirements(per_sample_state=True, distributed_state={"targets": "gather"})
 
     def prepare(self, task: Task, training_set: TrainingSet) -> None:
         """Running averages start at zero."""
         self.state["targets"] = torch.zeros(training_set.labels, training_set.num_classes)
 
-    def objective(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Task, batch: Batch) -> Tensor:
         """Cross-entropy and the regulariser; moves the batch's running averages."""
         logits = task.logits(batch.inputs)
         # As in the paper's code: bounded away from 0 and 1, so that the logarithm stays finite.
@@ -48,13 +51,13 @@ class ELR(Mitigation):
             self.state["targets"][batch.index[batch.inside]] = targets[batch.inside]
         return cross_entropy(logits, batch) + self.strength * (1 - (probabilities * targets).sum(1)).log()
 
-    def belief(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def label_quality(self, task: Task, training_set: TrainingSet) -> Tensor:
         """The running average's probability of the observed target."""
         targets = self.state["targets"]
         share = targets / targets.sum(1, keepdim=True).clamp_min(1e-12)
         observed = training_set.targets.flatten().long().clamp_max(training_set.num_classes - 1)
         return share.gather(1, observed[:, None]).view_as(training_set.targets)
 
-    def correction(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def corrected_labels(self, task: Task, training_set: TrainingSet) -> Tensor:
         """The running average's most likely class."""
         return self.state["targets"].argmax(1).view_as(training_set.targets).to(training_set.targets.dtype)

@@ -8,13 +8,14 @@ from torch import Tensor
 
 from noisybench.config.parameters import parameter
 from noisybench.training.batch import Batch
-from noisybench.training.mitigation import Mitigation, Objective
+from noisybench.training.mitigation import BatchLoss, Requirements
+from noisybench.training.roles import LossWrapper
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
 
 
-class Ensemble(Mitigation):
+class Ensemble(LossWrapper):
     """Trains several networks by the rest of the stack and deploys their mean prediction.
 
     The fair rival of two-network methods: `ensemble+cross_entropy`, `ensemble+mixup`. The members start from other
@@ -22,26 +23,19 @@ class Ensemble(Mitigation):
     once for all, so that in `ensemble+mixup` each mixes for itself.
     """
 
-    repeats = True
-
     members: int = parameter(2, ge=2, le=16, help="how many networks")
 
     @property
-    def networks(self) -> int:
-        """All members."""
-        return self.members
+    def requirements(self) -> Requirements:
+        """All members, deployed together."""
+        return Requirements(networks=self.members, ensemble=True, trains_copies=True)
 
-    @property
-    def ensemble(self) -> bool:
-        """Always."""
-        return True
-
-    def wrap(self, task: Task, batch: Batch, objective: Objective) -> Tensor:
+    def wrap_loss(self, task: Task, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """The sum of the members' objectives; no member has a gradient from another's."""
         total = None
         for member in range(self.members):
             task.active = member
-            loss = objective(batch)
+            loss = inner_loss(batch)
             total = loss if total is None else total + loss
         task.active = 0
         assert total is not None

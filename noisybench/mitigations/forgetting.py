@@ -28,7 +28,7 @@ class Forgetting(Pruning):
     score_seed: int = parameter(0, ge=0, help="of the scoring networks; the run's seed does not change it")
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Two epochs."""
         return ({"epochs": 2, "keep": 0.7, "per_class": True},)
 

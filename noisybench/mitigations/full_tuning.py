@@ -11,7 +11,7 @@ from noisybench.nn.frozen import Tuned, fresh_classifier, split_network
 class FullTuning(Head):
     """Trains all weights of a pre-trained network, with a fresh classifier."""
 
-    def adapt(self, network: nn.Module) -> nn.Module:
+    def build_model(self, network: nn.Module) -> nn.Module:
         """The backbone and a fresh classifier."""
         backbone, last = split_network(network)
         return Tuned(

@@ -37,7 +37,7 @@ class GraNd(Pruning):
     score_seed: int = parameter(0, ge=0, help="of the scoring networks; the run's seed does not change it")
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Exact, in closed form, and before any training."""
         quick = {"members": 2, "epochs": 1, "keep": 0.8}
         return (
@@ -59,12 +59,12 @@ class GraNd(Pruning):
         found = task.auxiliary(EarlyScores(task, self.members, self.epochs, self.score_seed, exact))
         return found["grand" if exact else "grand_last"].mean(0)
 
-    def select(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def sample_weights(self, task: Task, training_set: TrainingSet) -> Tensor:
         """As the rule says; and how far the score is the norm of the input."""
         self.diagnostics["input_norm_correlation"] = rank_correlation(
             self.state["score"], input_norms(task, training_set)
         )
-        return super().select(task, training_set)
+        return super().sample_weights(task, training_set)
 
 
 def input_norms(task: Task, training_set: TrainingSet) -> Tensor:

@@ -8,23 +8,28 @@ from torch import Tensor
 
 from noisybench.config.parameters import parameter
 from noisybench.training.batch import Batch
-from noisybench.training.mitigation import Mitigation, Objective
+from noisybench.training.mitigation import BatchLoss, Requirements
+from noisybench.training.roles import LossWrapper
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
 
 
-class LabelSmoothing(Mitigation):
+class LabelSmoothing(LossWrapper):
     """Targets mixed with the uniform distribution: (1 - smoothing) t + smoothing / C.
 
     Szegedy et al. 2016; against label noise Lukasik et al. 2020.
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
-    distributed_state = {}
 
     smoothing: float = parameter(0.1, ge=0, lt=1, low=0.02, high=0.6, help="share of the uniform distribution")
 
-    def wrap(self, task: Task, batch: Batch, objective: Objective) -> Tensor:
+    @property
+    def requirements(self) -> Requirements:
+        """Data-parallel training is supported, without any state."""
+        return Requirements(distributed_state={})
+
+    def wrap_loss(self, task: Task, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """The rest of the stack on smoothed targets."""
-        return objective(batch.with_targets(batch.targets * (1 - self.smoothing) + self.smoothing / batch.num_classes))
+        return inner_loss(batch.with_targets(batch.targets * (1 - self.smoothing) + self.smoothing / batch.num_classes))

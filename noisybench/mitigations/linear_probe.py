@@ -17,6 +17,6 @@ class LinearProbe(Head):
 
     rate_times: float = parameter(10.0, gt=0, low=0.1, high=100.0, log=True, help="times the budget's learning rate")
 
-    def adapt(self, network: nn.Module) -> nn.Module:
+    def build_model(self, network: nn.Module) -> nn.Module:
         """The frozen backbone and a fresh classifier."""
         return on_frozen(network, lambda width: nn.Identity())

@@ -39,7 +39,7 @@ class LoRA(Head):
             problems.append(f"`{budget.network}` has no layer before its classifier that could be adapted")
         return problems
 
-    def adapt(self, network: nn.Module) -> nn.Module:
+    def build_model(self, network: nn.Module) -> nn.Module:
         """The backbone with low-rank changes, and a fresh classifier."""
         from peft import LoraConfig, inject_adapter_in_model
 

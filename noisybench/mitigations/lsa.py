@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -12,7 +13,8 @@ from noisybench.data.label_set import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
 from noisybench.mitigations._detection import SMALLEST_SIDE, can_be_separated, linear_separation
 from noisybench.mitigations._pseudo_loss import PseudoLossSelection
 from noisybench.nn.features import stages
-from noisybench.training.mitigation import Detector
+from noisybench.training.mitigation import Requirements
+from noisybench.training.roles import Detector
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
 
@@ -54,7 +56,7 @@ class LSA(PseudoLossSelection):
     )
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """The alternation, two voting networks, and the truth in either place."""
         quick = {"warmup_steps": 1, "threshold": 0.6}
         return (
@@ -64,15 +66,14 @@ class LSA(PseudoLossSelection):
         )
 
     @property
-    def privileged(self) -> tuple[str, ...]:
-        """The truth about labels, where it is used."""
-        reads = self.support != "loss" or "oracle" in self.detector_cycle
-        return ("label_status",) if reads else ()
-
-    @property
-    def feature_stage(self) -> int:
-        """The stage that is separated."""
-        return self.layer
+    def requirements(self) -> Requirements:
+        """The separated stage, and the label status where it is used."""
+        reads_status = self.support != "loss" or "oracle" in self.detector_cycle
+        return dataclasses.replace(
+            super().requirements,
+            privileged=("label_status",) if reads_status else (),
+            feature_stage=self.layer,
+        )
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
         """There is such a stage, and a detector to use."""
@@ -94,18 +95,18 @@ class LSA(PseudoLossSelection):
     def prepare(self, task: Task, training_set: TrainingSet) -> None:
         """Nothing is flagged; the truth and the trusted examples, where they are used."""
         super().prepare(task, training_set)
-        self.state["linear"] = torch.zeros(self.networks, len(training_set))
-        if self.privileged:
-            states = self.known.label_status
+        self.state["linear"] = torch.zeros(self.num_networks, len(training_set))
+        if self.requirements.privileged:
+            states = self.privileged.label_status
             self.state["wrong"] = (states == IN_DISTRIBUTION) | (states == OUT_OF_DISTRIBUTION)
         if self.support == "trusted":
             drawn = Stream("trusted", task.seed).permutation(len(training_set))[: self.trusted]
             self.state["trusted"] = torch.from_numpy(drawn)
 
-    def on_train_epoch_end(self, task: Task) -> None:
+    def on_epoch_end(self, task: Task) -> None:
         """As in pseudo-loss selection, with the detector whose turn it is."""
         self._turn = turn(self.detector_cycle, task.current_epoch)
-        super().on_train_epoch_end(task)
+        super().on_epoch_end(task)
 
     def _detect(self, task: Task, number: int) -> Tensor:
         """(N,) flags of one network by the detector in turn; the others' scores are kept for the record."""
@@ -139,7 +140,7 @@ class LSA(PseudoLossSelection):
             )
         return flags
 
-    def belief(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def label_quality(self, task: Task, training_set: TrainingSet) -> Tensor:
         """One minus the mean of both detectors' probabilities, averaged over the networks."""
         return 1 - (self.state["high_loss"].mean(0) + self.state["linear"].mean(0)) / 2
 

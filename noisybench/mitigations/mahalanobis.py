@@ -11,14 +11,14 @@ from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
 from noisybench.mitigations._post_hoc import feature_width, features, gaussian_classifier, replace_classifier
 from noisybench.nn.spectrum import NEGLIGIBLE, Spectrum, spectrum_of
-from noisybench.training.mitigation import Mitigation
+from noisybench.training.roles import PostProcessor
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
 
 
-class Mahalanobis(Mitigation):
+class Mahalanobis(PostProcessor):
     """Replaces the trained classifier by Gaussians around class means in the features (Lee et al. 2018).
 
     All classes share one covariance, so that the nearest mean by Mahalanobis distance is a linear classifier, which is put
@@ -36,7 +36,7 @@ class Mahalanobis(Mitigation):
     rank: int | None = parameter(None, ge=1, help="leading principal components of the features used; all by default")
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """The three kinds."""
         return {"rank": 20}, {"covariance": "robust", "rank": 3}, {"covariance": "identity"}
 

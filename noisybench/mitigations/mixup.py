@@ -9,26 +9,30 @@ from torch import Tensor
 
 from noisybench.config.parameters import parameter
 from noisybench.training.batch import Batch
-from noisybench.training.mitigation import Mitigation, Objective
+from noisybench.training.mitigation import BatchLoss, Requirements
+from noisybench.training.roles import LossWrapper
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
 
 
-class Mixup(Mitigation):
+class Mixup(LossWrapper):
     """Convex combinations of pairs of examples and of their targets (Zhang et al. 2018).
 
     One weight Beta(alpha, alpha) per batch and a random partner for each example.
     """
 
-    mixes = True
-
     alpha: float = parameter(1.0, gt=0, low=0.1, high=8.0, log=True, help="both parameters of the Beta distribution")
 
-    def wrap(self, task: Task, batch: Batch, objective: Objective) -> Tensor:
+    @property
+    def requirements(self) -> Requirements:
+        """Samples are mixed."""
+        return Requirements(mixes_samples=True)
+
+    def wrap_loss(self, task: Task, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """The rest of the stack on the mixed batch."""
         weight = float(task.rng.beta(self.alpha, self.alpha))
         partner = torch.randperm(len(batch.index), generator=task.generator, device=batch.index.device)
         views = {name: view.lerp(view[partner], 1 - weight) for name, view in batch.views.items()}
         targets = batch.targets
-        return objective(batch.with_targets(targets.lerp(targets[partner], 1 - weight), views))
+        return inner_loss(batch.with_targets(targets.lerp(targets[partner], 1 - weight), views))

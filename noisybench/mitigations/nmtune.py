@@ -14,7 +14,8 @@ from noisybench.mitigations._heads import OnMLP
 from noisybench.nn.features import captured
 from noisybench.nn.frozen import Tuned
 from noisybench.training.batch import Batch
-from noisybench.training.mitigation import Objective
+from noisybench.training.mitigation import BatchLoss
+from noisybench.training.roles import LossWrapper
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
@@ -23,7 +24,7 @@ COLLAPSED = 0.1
 """Features of the head shorter than this share of the backbone's are noted: the covariance term rewards shrinking."""
 
 
-class NMTune(OnMLP):
+class NMTune(OnMLP, LossWrapper):
     """Trains a perceptron on features of a noisily pre-trained backbone, with three regularisers (Chen et al. 2024).
 
     With features f of the frozen backbone and z of the head, it adds to the stack's objective: consistency, the squared
@@ -47,7 +48,7 @@ class NMTune(OnMLP):
     center: bool = parameter(False, help="subtract the batch mean before the singular values are taken")
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Both variants."""
         return {}, {"variant": "released", "center": True, "hidden_layers": 2, "residual": False}
 
@@ -61,7 +62,7 @@ class NMTune(OnMLP):
 
     _told: Tensor | None = None
 
-    def wrap(self, task: Task, batch: Batch, objective: Objective) -> Tensor:
+    def wrap_loss(self, task: Task, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """(B,) the stack's objective plus the batch's weighted terms."""
         with contextlib.ExitStack() as watching:
             watched = [
@@ -69,7 +70,7 @@ class NMTune(OnMLP):
                 for each in task.networks
                 if isinstance(each, Tuned)
             ]
-            loss = objective(batch)
+            loss = inner_loss(batch)
         # Of several networks, the objective may have asked all or one.
         for entering, leaving in watched:
             if entering:
@@ -88,11 +89,11 @@ class NMTune(OnMLP):
         self._told = told if self._told is None else self._told + told
         return (terms * terms.new_tensor(self.weights)).sum()
 
-    def on_train_epoch_start(self, task: Task) -> None:
+    def on_epoch_start(self, task: Task) -> None:
         """Nothing was told of this epoch yet."""
         self._told = None
 
-    def on_train_epoch_end(self, task: Task) -> None:
+    def on_epoch_end(self, task: Task) -> None:
         """The terms go into the epoch's row."""
         assert self._told is not None
         first, second, third, after, before, count = self._told.tolist()

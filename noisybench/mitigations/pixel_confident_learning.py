@@ -12,14 +12,15 @@ from noisybench.data.targets import IGNORED
 from noisybench.mitigations._pruning import beyond_schedule
 from noisybench.mitigations._scores import Folds, fold_problems
 from noisybench.training.batch import Batch
-from noisybench.training.mitigation import Detector, Mitigation, Objective
+from noisybench.training.mitigation import BatchLoss
+from noisybench.training.roles import Detector, DetectorProvider, LossWrapper
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
 
 
-class PixelConfidentLearning(Mitigation):
+class PixelConfidentLearning(LossWrapper, DetectorProvider):
     """Finds wrong pixels in out-of-sample predictions as cleanlab does for masks (Northcutt et al. 2021).
 
     Networks are trained on all but one fold of the images in turn, and predict that fold. A pixel's score is one minus the
@@ -35,7 +36,7 @@ class PixelConfidentLearning(Mitigation):
     score_seed: int = parameter(0, ge=0, help="of folds and networks; the run's seed does not change it")
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Detecting alone, and leaving out."""
         return {"epochs": 1}, {"epochs": 2, "drop": True}
 
@@ -49,15 +50,15 @@ class PixelConfidentLearning(Mitigation):
         run = _Folds(task, self.folds, self.epochs or task.budget.epochs, self.score_seed)
         found = task.auxiliary(run)
         # Each pixel was predicted in one fold alone.
-        self.state["score"] = (1 - found["belief"].float().sum(0)).half()
+        self.state["score"] = (1 - found["label_quality"].float().sum(0)).half()
         self.state["flagged"] = found["flagged"].any(0)
 
-    def wrap(self, task: Task, batch: Batch, objective: Objective) -> Tensor:
+    def wrap_loss(self, task: Task, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """The rest of the stack, on what is not flagged where that is left out."""
         if not self.drop:
-            return objective(batch)
+            return inner_loss(batch)
         right = ~self.state["flagged"].view(-1)[batch.index]
-        return objective(batch.relabelled(batch.observed, right if batch.valid is None else right & batch.valid))
+        return inner_loss(batch.relabelled(batch.observed, right if batch.valid is None else right & batch.valid))
 
     def detectors(self, task: Task, training_set: TrainingSet) -> dict[str, Detector]:
         """The scores and flags."""
@@ -65,7 +66,7 @@ class PixelConfidentLearning(Mitigation):
 
 
 class _Folds(Folds):
-    """Networks that each do without one fold; the result has (K, N, H, W) `belief` and `flagged`, zero outside of the fold."""
+    """Networks that each leave out one fold; (K, N, H, W) `label_quality` and `flagged` are zero outside of that fold."""
 
     def __init__(self, task: Task, folds: int, length: int, seed: int) -> None:
         super().__init__(task, "mask folds", folds, length, seed)
@@ -75,7 +76,7 @@ class _Folds(Folds):
         from cleanlab.experimental.label_issues_batched import LabelInspector
 
         data, own = trained.training_set, torch.nonzero(self.fold == member).squeeze(1)
-        belief = torch.zeros(data.targets.shape, dtype=torch.float16)
+        quality = torch.zeros(data.targets.shape, dtype=torch.float16)
         flagged = torch.zeros(data.targets.shape, dtype=torch.bool)
         inspector = LabelInspector(num_class=data.num_classes, verbose=False, n_jobs=1)
         labels = data.targets.cpu()[own]
@@ -95,10 +96,10 @@ class _Folds(Folds):
             differing.append(found.max(1).indices != given)
             part = torch.zeros(known[place].shape, dtype=torch.float16)
             part[known[place]] = found.gather(1, given[:, None]).squeeze(1).half()
-            belief[own[place]] = part
+            quality[own[place]] = part
         issues = torch.zeros(int(known.sum()), dtype=torch.bool)
         issues[torch.from_numpy(inspector.get_label_issues())] = True
         part = torch.zeros_like(known)
         part[known] = issues & torch.cat(differing)
         flagged[own] = part
-        return {"belief": belief, "flagged": flagged}
+        return {"label_quality": quality, "flagged": flagged}

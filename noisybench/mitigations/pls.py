@@ -21,7 +21,7 @@ class PLS(PseudoLossSelection):
     """
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """One network, and two that each use the other's flags."""
         quick = {"warmup_steps": 1, "threshold": 0.6}
         return quick, {**quick, "cotrain": "exchange", "contrastive": "none", "guess_views": 1}

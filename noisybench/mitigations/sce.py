@@ -8,26 +8,31 @@ from torch import Tensor
 
 from noisybench.config.parameters import parameter
 from noisybench.training.batch import Batch, cross_entropy, probabilities_in_float32
-from noisybench.training.mitigation import Mitigation
+from noisybench.training.mitigation import Requirements
+from noisybench.training.roles import LossFunction
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
 
 
-class SymmetricCrossEntropy(Mitigation):
+class SymmetricCrossEntropy(LossFunction):
     """alpha * cross-entropy + beta * reverse cross-entropy (Wang et al. 2019).
 
     The reverse term takes log 0 as `log_zero`. Defaults are the paper's for CIFAR-10; for CIFAR-100 it uses alpha 6.
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
-    distributed_state = {}
 
     alpha: float = parameter(0.1, ge=0, low=0.01, high=10.0, log=True, help="weight of cross-entropy")
     beta: float = parameter(1.0, ge=0, low=0.1, high=10.0, log=True, help="weight of reverse cross-entropy")
     log_zero: float = parameter(-4.0, lt=0, low=-8.0, high=-2.0, help="value for the logarithm of a zero target")
 
-    def objective(self, task: Task, batch: Batch) -> Tensor:
+    @property
+    def requirements(self) -> Requirements:
+        """Data-parallel training is supported, without any state."""
+        return Requirements(distributed_state={})
+
+    def loss(self, task: Task, batch: Batch) -> Tensor:
         """The weighted sum."""
         logits = task.logits(batch.inputs)
         return self.alpha * cross_entropy(logits, batch) + self.beta * reverse_cross_entropy(

@@ -6,10 +6,10 @@ from collections import Counter
 from typing import Any
 
 from noisybench.config.parameters import parameter
-from noisybench.training.mitigation import Mitigation
+from noisybench.training.roles import Decoder
 
 
-class SelfConsistency(Mitigation):
+class SelfConsistency(Decoder):
     """Writes several responses by sampling, and takes one with the most frequent answer (Wang et al. 2023).
 
     Training is as without it. Answers that cannot be read do not vote; of equally frequent ones the first drawn wins. The
@@ -22,7 +22,7 @@ class SelfConsistency(Mitigation):
     temperature: float = parameter(0.7, gt=0, low=0.3, high=1.0, help="at which they are sampled")
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Three responses."""
         return ({"responses": 3},)
 

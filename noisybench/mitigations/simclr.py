@@ -16,7 +16,7 @@ from noisybench.nn.features import backbone_weights, classifier
 from noisybench.nn.weights import matching_weights
 from noisybench.training.augmentation import contrastive_view
 from noisybench.training.auxiliary import AuxiliaryRun
-from noisybench.training.mitigation import Mitigation
+from noisybench.training.mitigation import Mitigation, Requirements
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream, torch_seed
 
@@ -39,8 +39,6 @@ class SimCLR(Mitigation):
     for images of this size.
     """
 
-    initialises = True
-
     epochs: int = parameter(100, ge=1, low=50, high=1000, log=True, help="epochs of pre-training")
     batch_size: int = parameter(256, ge=2, help="images in a batch; each has two views")
     learning_rate: float = parameter(
@@ -54,14 +52,15 @@ class SimCLR(Mitigation):
     checkpoint: Path | None = parameter(None, help="a file with weights of the backbone, instead of pre-training")
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Two epochs of pre-training."""
         return ({"epochs": 2, "batch_size": 32},)
 
     @property
-    def privileged(self) -> tuple[str, ...]:
-        """Weights learned elsewhere, where they are given."""
-        return ("pretrained_weights",) if self.checkpoint else ()
+    def requirements(self) -> Requirements:
+        """Initial weights, which are privileged where they come from a file."""
+        privileged = ("pretrained_weights",) if self.checkpoint else ()
+        return Requirements(privileged=privileged, sets_initial_weights=True)
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
         """The network has a backbone, and the checkpoint, if any, has all its weights."""

@@ -26,7 +26,7 @@ class SmallLoss(Pruning):
     score_seed: int = parameter(0, ge=0, help="of the scoring networks; the run's seed does not change it")
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """One epoch."""
         return ({"epochs": 1, "per_class": True, "keep": 0.7},)
 

@@ -27,7 +27,7 @@ from noisybench.nn.spectrum import (
     rank_grid,
     spectrum_of,
 )
-from noisybench.training.mitigation import Mitigation, Probe
+from noisybench.training.roles import PostProcessor, Probe, ProbeProvider
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream, torch_seed
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from noisybench.training.task import Task
 
 
-class SpectralTruncation(Mitigation):
+class SpectralTruncation(PostProcessor, ProbeProvider):
     """EXPERIMENTAL: after training, classifies by the leading principal components of the features alone.
 
     Inspired by the abstract of a preprint that its author withdrew without a stated reason (arXiv 2603.02293, March
@@ -77,7 +77,7 @@ class SpectralTruncation(Mitigation):
     )
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Every mode, and the probe from the start."""
         return (
             {"probe_epochs": [0, 2]},

@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
 from noisybench.training.batch import Batch, probabilities_in_float32
-from noisybench.training.mitigation import Mitigation
+from noisybench.training.roles import LossFunction
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
 
 
-class TLoss(Mitigation):
+class TLoss(LossFunction):
     """Negative log-likelihood of a whole image's error under a Student t-distribution (Gonzalez-Jimenez et al. 2023).
 
     The error of an image of D pixels is the vector of its probabilities minus its one-hot labels; images whose error is
@@ -34,7 +34,7 @@ class TLoss(Mitigation):
         """The learned degrees of freedom."""
         task.add_head("degrees_of_freedom", lambda: _Degrees(self.start))
 
-    def objective(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Task, batch: Batch) -> Tensor:
         """Nats per pixel, the same for all of an image."""
         probabilities = probabilities_in_float32(task.logits(batch.inputs))
         errors = (probabilities - batch.targets.float())[:, 1:]

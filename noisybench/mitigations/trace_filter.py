@@ -11,7 +11,8 @@ from noisybench.config.parameters import parameter
 from noisybench.data.label_set import IN_DISTRIBUTION
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
-from noisybench.training.mitigation import Detector, Mitigation
+from noisybench.training.mitigation import Requirements
+from noisybench.training.roles import Detector, DetectorProvider, SampleSelector
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from noisybench.training.task import Task
 
 
-class TraceFilter(Mitigation):
+class TraceFilter(SampleSelector, DetectorProvider):
     """Trains on some traces alone, chosen by running their programs again; an epoch keeps its number of steps.
 
     `replay` drops traces with a step that does not follow from the prompt and the steps before; `answer` those with a wrong
@@ -34,14 +35,14 @@ class TraceFilter(Mitigation):
     )
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Every filter."""
         return {"by": "replay"}, {"by": "answer"}, {"by": "oracle"}, {"by": "random"}
 
     @property
-    def privileged(self) -> tuple[str, ...]:
-        """Which tokens are wrong, for the oracle."""
-        return ("label_status",) if self.by == "oracle" else ()
+    def requirements(self) -> Requirements:
+        """The status of every token, for the oracle."""
+        return Requirements(privileged=("label_status",) if self.by == "oracle" else ())
 
     def prepare(self, task: Task, training_set: TrainingSet) -> None:
         """Execute every trace again.
@@ -63,7 +64,7 @@ class TraceFilter(Mitigation):
         self.state["wrong_steps"] = torch.tensor([1 - each.right_steps / len(each.steps) for each in judged])
         self.state["wrong_answer"] = torch.tensor([not each.right for each in judged])
 
-    def select(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def sample_weights(self, task: Task, training_set: TrainingSet) -> Tensor:
         """One for what is kept.
 
         Raises:
@@ -78,7 +79,7 @@ class TraceFilter(Mitigation):
 
     def _kept(self, task: Task) -> Tensor:
         if self.by == "oracle":
-            right: Tensor = ~(self.known.label_status == IN_DISTRIBUTION).any(1)
+            right: Tensor = ~(self.privileged.label_status == IN_DISTRIBUTION).any(1)
             return right.to(self.state["wrong_steps"].device)
         if self.by == "answer":
             return ~self.state["wrong_answer"]

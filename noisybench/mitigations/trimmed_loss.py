@@ -10,14 +10,15 @@ from torch import Tensor
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._per_example import example_of, small_loss_weights
 from noisybench.training.batch import Batch
-from noisybench.training.mitigation import Detector, Mitigation, Objective
+from noisybench.training.mitigation import BatchLoss, Requirements
+from noisybench.training.roles import Detector, DetectorProvider, LossWrapper
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
 
 
-class TrimmedLoss(Mitigation):
+class TrimmedLoss(LossWrapper, DetectorProvider):
     """Trains on what has a small loss alone (Shen and Sanghavi 2019, iterative trimmed loss minimisation).
 
     In epoch e (from 0) the share R(e) = 1 - drop * min(e / ramp_epochs, 1) is kept. `unit`: whole examples by their mean loss, or
@@ -36,7 +37,7 @@ class TrimmedLoss(Mitigation):
     ramp_epochs: int = parameter(3, ge=1, low=1, high=10, help="epochs until it is reached")
 
     @classmethod
-    def examples(cls) -> tuple[dict[str, Any], ...]:
+    def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Each unit, and both ways to choose."""
         return (
             {"ramp_epochs": 1},
@@ -45,9 +46,9 @@ class TrimmedLoss(Mitigation):
         )
 
     @property
-    def privileged(self) -> tuple[str, ...]:
-        """The noise rate, where no share is given."""
-        return ("noise_rate",) if self.drop is None else ()
+    def requirements(self) -> Requirements:
+        """The noise rate, where no fraction is given."""
+        return Requirements(privileged=("noise_rate",) if self.drop is None else ())
 
     def check(self, network: Any, budget: Any, examples: int) -> list[str]:
         """All labels of an epoch are not sorted."""
@@ -61,9 +62,9 @@ class TrimmedLoss(Mitigation):
         self.state["losses"] = torch.zeros(len(training_set))
         self.state["kept"] = torch.ones(len(training_set), dtype=torch.bool)
 
-    def wrap(self, task: Task, batch: Batch, objective: Objective) -> Tensor:
+    def wrap_loss(self, task: Task, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """The rest of the stack's losses, of what is kept."""
-        losses = objective(batch)
+        losses = inner_loss(batch)
         rows = example_of(batch, task.training_set)
         with torch.no_grad():
             own = losses.detach().float()
@@ -81,10 +82,10 @@ class TrimmedLoss(Mitigation):
 
     def _share(self, epoch: int) -> float:
         """What is kept in an epoch."""
-        drop = float(self.known.noise_rate) if self.drop is None else self.drop
+        drop = float(self.privileged.noise_rate) if self.drop is None else self.drop
         return 1 - drop * min(epoch / self.ramp_epochs, 1.0)
 
-    def on_train_epoch_end(self, task: Task) -> None:
+    def on_epoch_end(self, task: Task) -> None:
         """Take the losses of this epoch for the next one's choice."""
         state, seen = self.state, self.state["counts"] > 0
         state["losses"][seen] = state["sums"][seen] / state["counts"][seen]

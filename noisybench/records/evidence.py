@@ -17,9 +17,9 @@ class Samples:
         index: (N,) row in the dataset's source.
         observed: (N,) observed target.
         clean: (N,) best known target; -1 for images of none of the classes, -2 if unknown.
-        belief: (N,) probability that the observed target is correct.
+        label_quality: (N,) probability that the observed target is correct.
         prediction: (N,) class predicted at the end.
-        correction: (N,) target that the stack would use instead.
+        corrected_labels: (N,) target that the stack would use instead.
         detectors: (N,) scores by detector of the stack, and their flags as ``NAME_flagged``.
 
     Example:
@@ -32,9 +32,9 @@ class Samples:
     index: NDArray[np.int64]
     observed: NDArray[np.int64]
     clean: NDArray[np.int64]
-    belief: NDArray[np.float32]
+    label_quality: NDArray[np.float32]
     prediction: NDArray[np.int64]
-    correction: NDArray[np.int64]
+    corrected_labels: NDArray[np.int64]
     detectors: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def columns(self) -> dict[str, NDArray[Any]]:

@@ -59,7 +59,7 @@ def prepare_run(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet 
         raise UserError(*problems)
     tensors = {name: torch.from_numpy(each) if isinstance(each, np.ndarray) else each for name, each in facts.items()}
     for mitigation in stack.mitigations:
-        mitigation.known = PrivilegedInfo(tensors, mitigation.privileged)
+        mitigation.privileged = PrivilegedInfo(tensors, mitigation.requirements.privileged)
     return PreparedRun(spec, applied, labels, stack)
 
 
@@ -68,7 +68,7 @@ def _check_devices(spec: RunSpec, stack: Stack, task_class: type[Task]) -> list[
     problems = (
         [] if task_class.supports_ddp else [f"budget.devices: the task {spec.task.name} trains on one device alone"]
     )
-    alone = [public_name(each) for each in stack.mitigations if each.distributed_state is None]
+    alone = [public_name(each) for each in stack.mitigations if each.requirements.distributed_state is None]
     if alone:
         problems.append(f"budget.devices: {', '.join(alone)} trains on one device alone")
     if spec.budget.batch_size < spec.budget.devices:

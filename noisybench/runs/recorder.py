@@ -113,8 +113,7 @@ class Recorder(Callback):
             return
         stack, training_set = self.prepared.stack, pl_module.training_set
         self._probe(pl_module, trainer.max_epochs or 0, last=True)
-        changed = [each.refine(pl_module, training_set) for each in stack.mitigations]
-        if any(changed):
+        if stack.refine(pl_module, training_set):
             pl_module.networks_changed()
             self._add_row(pl_module, "refine", self.rows[-1].epoch)
         self._clock(pl_module)
@@ -186,7 +185,7 @@ class Recorder(Callback):
                 stage=stage,
                 metric=self.evaluator.metric,
                 train_loss=task.train_loss if trained else None,
-                learning_rate=task.stack.learning_rate_times * learning_rate(task.budget, epoch + 1)
+                learning_rate=task.stack.requirements.lr_multiplier * learning_rate(task.budget, epoch + 1)
                 if trained
                 else None,
                 seconds=task.train_seconds if trained else 0.0,

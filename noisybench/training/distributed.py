@@ -47,9 +47,9 @@ class GradientSync:
         """Bring together the sum of losses, and what mitigations keep."""
         distributed.all_reduce(total)
         for mitigation in self._task.stack.mitigations:
-            for name, how in (mitigation.distributed_state or {}).items():
+            for name, how in (mitigation.requirements.distributed_state or {}).items():
                 values = mitigation.state[name]
-                if how == "rows":
+                if how == "gather":
                     mitigation.state[name] = merge_rows(values, self._own)
                 else:
                     distributed.all_reduce(values)

@@ -17,6 +17,7 @@ from noisybench.data.lazy import MemmapImages
 from noisybench.evaluation import metrics
 from noisybench.records.evidence import DetectorScores, Samples
 from noisybench.records.schema import ProbeRow, RunRecord
+from noisybench.training.roles import DetectorProvider
 from noisybench.training.training_set import DiskTensor
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Evaluator(abc.ABC):
     def detectors(self, task: Task) -> dict[str, DetectorScores]:
         """What the stack's detectors say now, on the host."""
         found: dict[str, DetectorScores] = {}
-        for mitigation in self.prepared.stack.mitigations:
+        for mitigation in self.prepared.stack.with_role(DetectorProvider):
             for name, each in mitigation.detectors(task, task.training_set).items():
                 score, flagged = each.score.float().cpu().numpy(), each.flagged.bool().cpu().numpy()
                 found[name] = DetectorScores(score, flagged, each.mixture)

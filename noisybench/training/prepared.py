@@ -23,4 +23,4 @@ class PreparedRun:
     def privileged(self) -> tuple[str, ...]:
         """Privileged information that the stack reads, or that selected its parameters."""
         provenance = self.spec.provenance
-        return tuple(sorted({*self.stack.privileged, *(provenance.privileged if provenance else ())}))
+        return tuple(sorted({*self.stack.requirements.privileged, *(provenance.privileged if provenance else ())}))

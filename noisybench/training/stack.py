@@ -1,195 +1,245 @@
-"""How mitigations stack."""
+"""Combination of several mitigations."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from torch import Tensor, nn
 
 from noisybench.errors import UserError
 from noisybench.training.batch import VIEWS, BatchPlan
-from noisybench.training.mitigation import Mitigation, Objective, public_name
+from noisybench.training.mitigation import BatchLoss, Mitigation, Requirements, public_name
+from noisybench.training.roles import (
+    Decoder,
+    EpochPlanner,
+    LossFunction,
+    LossWrapper,
+    ModelBuilder,
+    PostProcessor,
+    SampleSelector,
+)
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from noisybench.training.task import Task
 
+Role = TypeVar("Role")
+
+SINGLE_ROLES: dict[type[Mitigation], str] = {
+    LossFunction: "define the loss",
+    ModelBuilder: "choose which weights are trained",
+    EpochPlanner: "plan the batches of an epoch",
+    Decoder: "decode responses",
+}
+"""Roles that at most one mitigation of a stack can have, and their effect."""
+
+CONFLICTS: tuple[tuple[str, str, str], ...] = (
+    (
+        "mixes_samples",
+        "per_sample_state",
+        "{second} keeps state per sample and cannot follow {first}, which mixes samples",
+    ),
+    (
+        "trains_copies",
+        "per_sample_state",
+        "{second} keeps one state per sample and cannot train the several networks of {first}",
+    ),
+)
+"""Requirements of two different mitigations that exclude each other, and the message."""
+
 
 @dataclass
 class Stack:
-    """Mitigations in order. The one with an objective is innermost; the others wrap it from last to first."""
+    """Mitigations in order. The loss function is innermost; loss wrappers wrap it from last to first.
+
+    Attributes:
+        mitigations: the mitigations.
+        requirements: the combined requirements of all mitigations.
+
+    Raises:
+        UserError: the mitigations cannot be combined; lists every reason.
+
+    >>> from noisybench.mitigations.gce import GCE
+    >>> from noisybench.mitigations.mixup import Mixup
+    >>> Stack([Mixup(), GCE()]).requirements.mixes_samples
+    True
+    >>> Stack([GCE(), GCE(q=0.5)])
+    Traceback (most recent call last):
+    noisybench.errors.UserError: mitigations: gce and gce both define the loss, but only one mitigation of a stack can; keep one
+    """
 
     mitigations: Sequence[Mitigation]
-    owner: Mitigation | None = field(init=False)
+    requirements: Requirements = field(init=False)
 
     def __post_init__(self) -> None:
-        owners = [each for each in self.mitigations if each.overrides("objective")]
-        problems = []
-        if len(owners) > 1:
-            names = ", ".join(public_name(each) for each in owners)
-            problems.append(f"mitigations: {names} each bring an objective, but a stack can have one; keep one of them")
-        for mixer in (each for each in self.mitigations if each.mixes):
-            problems += [
-                f"mitigations: {public_name(each)} keeps state per example and cannot follow {public_name(mixer)}, which "
-                "mixes examples; use one of them"
-                for each in self.mitigations
-                if each.per_example and each is not mixer
-            ]
-        several = [each for each in self.mitigations if each.networks > 1]
-        if len(several) > 1:
-            names = ", ".join(public_name(each) for each in several)
-            problems.append(f"mitigations: {names} each train networks of their own number; keep one of them")
-        for repeater in (each for each in self.mitigations if each.repeats):
-            problems += [
-                f"mitigations: {public_name(each)} keeps one state per example and cannot train the several networks of "
-                f"{public_name(repeater)}; use one of them"
-                for each in self.mitigations
-                if each.per_example
-            ]
-        adapters = [public_name(each) for each in self.mitigations if each.overrides("adapt")]
-        if len(adapters) > 1:
-            problems.append(
-                f"mitigations: {', '.join(adapters)} each decide what is trained of a network; keep one of them"
-            )
-        planners = [public_name(each) for each in self.mitigations if each.overrides("plan")]
-        if len(planners) > 1:
-            problems.append(
-                f"mitigations: {', '.join(planners)} each plan the epoch, but one alone can; keep one of them"
-            )
-        if len({each.feature_stage for each in self.mitigations} - {None}) > 1:
-            names = ", ".join(public_name(each) for each in self.mitigations if each.feature_stage is not None)
-            problems.append(f"mitigations: {names} read features of different stages; give them the same one")
+        problems = _incompatibilities(self.mitigations)
         if problems:
             raise UserError(*problems)
-        self.owner = owners[0] if owners else None
+        self.requirements = combined_requirements([mitigation.requirements for mitigation in self.mitigations])
 
-    @property
-    def networks(self) -> int:
-        """How many networks the stack trains."""
-        return max((each.networks for each in self.mitigations), default=1)
+    def with_role(self, role: type[Role]) -> list[Role]:
+        """Return the mitigations with a role, in order.
 
-    @property
-    def ensemble(self) -> bool:
-        """Whether the deployed prediction is the mean over all networks."""
-        return any(each.ensemble for each in self.mitigations)
+        >>> from noisybench.mitigations.mixup import Mixup
+        >>> [type(mitigation).__name__ for mitigation in Stack([Mixup()]).with_role(LossWrapper)]
+        ['Mixup']
+        """
+        return [mitigation for mitigation in self.mitigations if isinstance(mitigation, role)]
 
-    @property
-    def views(self) -> tuple[str, ...]:
-        """The views that the stack needs, the weak one first."""
-        wanted = {name for each in self.mitigations for name in each.views} | {"weak"}
-        return tuple(name for name in VIEWS if name in wanted)
-
-    @property
-    def learning_rate_times(self) -> float:
-        """How many times the budget's learning rate is used."""
-        return math.prod(each.learning_rate_times for each in self.mitigations)
-
-    def adapt(self, network: nn.Module) -> nn.Module:
-        """The network that is trained."""
-        for each in self.mitigations:
-            network = each.adapt(network)
-        return network
-
-    @property
-    def equal_steps(self) -> bool:
-        """Whether an epoch keeps its number of steps when examples are left out."""
-        return all(each.equal_steps for each in self.mitigations)
-
-    @property
-    def feature_stage(self) -> int | None:
-        """The stage whose outputs the stack needs."""
-        return next((each.feature_stage for each in self.mitigations if each.feature_stage is not None), None)
-
-    @property
-    def privileged(self) -> tuple[str, ...]:
-        """All declared knowledge, sorted."""
-        return tuple(sorted({name for each in self.mitigations for name in each.privileged}))
-
-    def check(self, tasks: Sequence[str], offered: Sequence[str]) -> list[str]:
-        """Problems of this stack in a cell.
+    def check(self, tasks: Sequence[str], available: Sequence[str]) -> list[str]:
+        """Return the reasons why this stack cannot run in a setting.
 
         Args:
-            tasks: the task, and another that it is like; every mitigation must serve one of them.
-            offered: knowledge that the cell can give.
+            tasks: the task, and another one with which it is compatible; every mitigation must support one of them.
+            available: names of the privileged information that the setting offers.
         """
         problems = []
-        for each in self.mitigations:
-            name = public_name(each)
-            if not set(tasks) & set(each.tasks):
-                problems.append(f"mitigations.{name}: serves {', '.join(each.tasks)}, not {tasks[0]}")
-            for fact in each.privileged:
-                if fact not in offered:
-                    problems.append(
-                        f"mitigations.{name}: needs to know the {fact.replace('_', ' ')}, which this cell does not offer "
-                        f"(it offers {', '.join(offered) or 'nothing'}); choose other noise, or a setting that estimates it"
-                    )
+        for mitigation in self.mitigations:
+            name = public_name(mitigation)
+            if not set(tasks) & set(mitigation.tasks):
+                problems.append(
+                    f"mitigations.{name}: supports the tasks {', '.join(mitigation.tasks)}, but the task is {tasks[0]}"
+                )
+            problems += [
+                f"mitigations.{name}: needs the {info.replace('_', ' ')}, which this setting does not offer (it offers "
+                f"{', '.join(available) or 'none'}); choose another noise model, or parameters that estimate it"
+                for info in mitigation.requirements.privileged
+                if info not in available
+            ]
         return problems
 
-    def objective(self, task: Task) -> Objective:
-        """The composed objective."""
-        owner = self.owner
-        composed: Objective = (lambda batch: owner.objective(task, batch)) if owner else task.plain_objective
-        for each in reversed([each for each in self.mitigations if each.overrides("wrap")]):
-            composed = _wrapped(each, task, composed)
+    def build_model(self, network: nn.Module) -> nn.Module:
+        """Return the network to train."""
+        for builder in self.with_role(ModelBuilder):
+            network = builder.build_model(network)
+        return network
+
+    def loss_function(self, task: Task) -> BatchLoss:
+        """Return the composed loss: (B,) nats per sample of a batch."""
+        losses = self.with_role(LossFunction)
+        composed: BatchLoss = (lambda batch: losses[0].loss(task, batch)) if losses else task.plain_objective
+        for wrapper in reversed(self.with_role(LossWrapper)):
+            composed = _wrapped(wrapper, task, composed)
         return composed
 
-    def on_train_epoch_start(self, task: Task) -> None:
-        """Tell every mitigation that an epoch begins."""
-        for each in self.mitigations:
-            each.on_train_epoch_start(task)
+    def on_epoch_start(self, task: Task) -> None:
+        """Notify every mitigation that an epoch begins."""
+        for mitigation in self.mitigations:
+            mitigation.on_epoch_start(task)
 
-    def on_train_epoch_end(self, task: Task) -> None:
-        """Tell every mitigation that an epoch is over."""
-        for each in self.mitigations:
-            each.on_train_epoch_end(task)
+    def on_epoch_end(self, task: Task) -> None:
+        """Notify every mitigation that an epoch has ended."""
+        for mitigation in self.mitigations:
+            mitigation.on_epoch_end(task)
 
-    def plan(self, task: Task) -> list[BatchPlan] | None:
-        """The steps of this epoch of the one mitigation that plans it, if there is one."""
-        plans = (each.plan(task) for each in self.mitigations if each.overrides("plan"))
-        return next(plans, None)
+    def plan_epoch(self, task: Task) -> list[BatchPlan] | None:
+        """Return the steps of this epoch if a mitigation plans it, else None."""
+        planners = self.with_role(EpochPlanner)
+        return planners[0].plan_epoch(task) if planners else None
 
-    def weights(self, task: Task, training_set: TrainingSet) -> Tensor | None:
-        """Product of all selections, or None where nothing selects.
+    def sample_weights(self, task: Task, training_set: TrainingSet) -> Tensor | None:
+        """Return the (N,) product of all sample weights, or None if no mitigation selects samples.
 
         Raises:
-            UserError: nothing is left to train on, or a weight is negative or not finite.
+            UserError: no example is left, or a weight is negative or not finite.
         """
-        weights = None
-        for each in self.mitigations:
-            chosen = each.select(task, training_set)
-            if chosen is None:
-                continue
-            if chosen.shape != (len(training_set),) or not bool((chosen.isfinite() & (chosen >= 0)).all()):
+        product = None
+        for selector in self.with_role(SampleSelector):
+            weights = selector.sample_weights(task, training_set)
+            if weights.shape != (len(training_set),) or not bool((weights.isfinite() & (weights >= 0)).all()):
                 raise UserError(
-                    f"mitigations.{public_name(each)}: selection weights must be {len(training_set)} finite numbers >= 0"
+                    f"mitigations.{public_name(selector)}: sample weights must be {len(training_set)} finite numbers >= 0"
                 )
-            weights = chosen.float() if weights is None else weights * chosen
-            if not bool((weights > 0).any()):
+            product = weights.float() if product is None else product * weights
+            if not bool((product > 0).any()):
                 raise UserError(
-                    f"mitigations.{public_name(each)}: the selection is empty, no example is left to train on; "
-                    "choose a milder setting"
+                    f"mitigations.{public_name(selector)}: the selection is empty, so no example is left to train on; "
+                    "keep more examples"
                 )
-        return weights
+        return product
 
-    def belief(self, task: Task, training_set: TrainingSet) -> Tensor:
-        """(N,) belief of the last mitigation that has one; else the networks' probability of the observed target."""
-        for each in reversed(self.mitigations):
-            belief = each.belief(task, training_set)
-            if belief is not None:
-                return belief
+    def refine(self, task: Task, training_set: TrainingSet) -> bool:
+        """Run all post-processors, and return True if any of them changed a network."""
+        changed = [processor.refine(task, training_set) for processor in self.with_role(PostProcessor)]
+        return any(changed)
+
+    def label_quality(self, task: Task, training_set: TrainingSet) -> Tensor:
+        """Return the (N,) label quality of the last mitigation that estimates it, else the networks' own."""
+        for mitigation in reversed(self.mitigations):
+            quality = mitigation.label_quality(task, training_set)
+            if quality is not None:
+                return quality
         return task.training_belief()
 
-    def correction(self, task: Task, training_set: TrainingSet) -> Tensor:
-        """(N,) corrected targets of the last mitigation that has some; else the observed ones."""
-        for each in reversed(self.mitigations):
-            correction = each.correction(task, training_set)
-            if correction is not None:
-                return correction
-        return training_set.targets
+    def corrected_labels(self, task: Task, training_set: TrainingSet) -> Tensor | None:
+        """Return the (N,) corrected labels of the last mitigation that has some, else None."""
+        for mitigation in reversed(self.mitigations):
+            labels = mitigation.corrected_labels(task, training_set)
+            if labels is not None:
+                return labels
+        return None
 
 
-def _wrapped(mitigation: Mitigation, task: Task, inner: Objective) -> Objective:
-    return lambda batch: mitigation.wrap(task, batch, inner)
+def combined_requirements(parts: Sequence[Requirements]) -> Requirements:
+    """Return the requirements that satisfy all parts.
+
+    >>> combined_requirements([Requirements(networks=2), Requirements(views=("weak", "strong"))]).views
+    ('weak', 'strong')
+    """
+    views = {view for part in parts for view in part.views} | {"weak"}
+    states = [part.distributed_state for part in parts]
+    return Requirements(
+        networks=max((part.networks for part in parts), default=1),
+        ensemble=any(part.ensemble for part in parts),
+        views=tuple(view for view in VIEWS if view in views),
+        privileged=tuple(sorted({info for part in parts for info in part.privileged})),
+        feature_stage=next((part.feature_stage for part in parts if part.feature_stage is not None), None),
+        lr_multiplier=math.prod(part.lr_multiplier for part in parts),
+        keep_step_count=all(part.keep_step_count for part in parts),
+        per_sample_state=any(part.per_sample_state for part in parts),
+        mixes_samples=any(part.mixes_samples for part in parts),
+        trains_copies=any(part.trains_copies for part in parts),
+        sets_initial_weights=any(part.sets_initial_weights for part in parts),
+        distributed_state=None
+        if None in states
+        else {name: how for state in states if state for name, how in state.items()},
+    )
+
+
+def _incompatibilities(mitigations: Sequence[Mitigation]) -> list[str]:
+    """Return the reasons why mitigations cannot be combined."""
+    needs = [(public_name(mitigation), mitigation.requirements) for mitigation in mitigations]
+    problems = []
+    groups = {
+        effect: [public_name(mitigation) for mitigation in mitigations if isinstance(mitigation, role)]
+        for role, effect in SINGLE_ROLES.items()
+    }
+    groups["set the number of networks"] = [name for name, need in needs if need.networks > 1]
+    for effect, names in groups.items():
+        if len(names) > 1:
+            problems.append(
+                f"mitigations: {_enumerated(names)} {effect}, but only one mitigation of a stack can; keep one"
+            )
+    for first_trait, second_trait, message in CONFLICTS:
+        problems += [
+            f"mitigations: {message.format(first=first, second=second)}; use one of them"
+            for i, (first, first_need) in enumerate(needs)
+            for j, (second, second_need) in enumerate(needs)
+            if i != j and getattr(first_need, first_trait) and getattr(second_need, second_trait)
+        ]
+    stages = {name: need.feature_stage for name, need in needs if need.feature_stage is not None}
+    if len(set(stages.values())) > 1:
+        listed = ", ".join(f"{name} reads stage {stage}" for name, stage in stages.items())
+        problems.append(f"mitigations: only one stage of the network can be read, but {listed}; set the same stage")
+    return problems
+
+
+def _enumerated(names: Sequence[str]) -> str:
+    return f"{names[0]} and {names[1]} both" if len(names) == 2 else f"{', '.join(names[:-1])} and {names[-1]} all"
+
+
+def _wrapped(wrapper: LossWrapper, task: Task, inner_loss: BatchLoss) -> BatchLoss:
+    return lambda batch: wrapper.wrap_loss(task, batch, inner_loss)

@@ -90,7 +90,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         self.networks = nn.ModuleList()
         self.heads = nn.ModuleDict()
         self.active = 0
-        for number in range(stack.networks):
+        for number in range(stack.requirements.networks):
             torch.manual_seed(torch_seed("initialisation", seed, number))
             self.networks.append(self.build_network())
         if budget.channels_last:
@@ -134,7 +134,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         """Have the stack make of every network the one that is trained."""
         for number, network in enumerate(self.networks):
             torch.manual_seed(torch_seed("adaptation", self.seed, number))
-            self.networks[number] = self.stack.adapt(network).to(self.device)
+            self.networks[number] = self.stack.build_model(network).to(self.device)
         self._compile()
 
     def _compile(self) -> None:
@@ -197,7 +197,9 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
     def training_outputs(self, network: int) -> Outputs:
         """What a network says of the training set; computed once after each epoch and shared by all who ask."""
         if network not in self._outputs:
-            self._outputs[network] = self.evaluate(self.training_set.inputs, network, self.stack.feature_stage)
+            self._outputs[network] = self.evaluate(
+                self.training_set.inputs, network, self.stack.requirements.feature_stage
+            )
         return self._outputs[network]
 
     def training_probabilities(self) -> Tensor:
@@ -223,7 +225,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
     @property
     def deployed(self) -> range:
         """Numbers of the networks whose mean is the deployed prediction: the first alone, or all."""
-        return range(len(self.networks) if self.stack.ensemble else 1)
+        return range(len(self.networks) if self.stack.requirements.ensemble else 1)
 
     def networks_changed(self) -> None:
         """Forget outputs that were computed with earlier weights."""
@@ -253,7 +255,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         for mitigation in self.stack.mitigations:
             mitigation.state = {name: tensor.to(self.device) for name, tensor in mitigation.state.items()}
         if self.weights is None:
-            self.weights = self.stack.weights(self, self.training_set)
+            self.weights = self.stack.sample_weights(self, self.training_set)
         if self.weights is not None:
             self.weights = self.weights.to(self.device)
 
@@ -283,7 +285,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
 
     def on_train_epoch_start(self) -> None:
         """Start every random stream of this epoch from its name, so that a resumed run draws the same."""
-        self.stack.on_train_epoch_start(self)
+        self.stack.on_epoch_start(self)
         self.networks_changed()
         self.networks.train()
         self.heads.train()
@@ -323,8 +325,8 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         return (0, 1) if self._trainer is None else (self.trainer.global_rank, self.trainer.world_size)
 
     def _train_epoch(self, optimizer: torch.optim.Optimizer) -> None:
-        objective = self.stack.objective(self)
-        plan = self.stack.plan(self) or self._plan()
+        objective = self.stack.loss_function(self)
+        plan = self.stack.plan_epoch(self) or self._plan()
         steps = len(plan)
         total = torch.zeros((), device=self.device)
         start = time.perf_counter()
@@ -332,7 +334,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         shares = GradientSync(self) if self.place[1] > 1 else None
         for step, each in enumerate(self.batches(plan)):
             for group in optimizer.param_groups:
-                group["lr"] = self.stack.learning_rate_times * learning_rate(budget, epoch + step / steps)
+                group["lr"] = self.stack.requirements.lr_multiplier * learning_rate(budget, epoch + step / steps)
             with self.autocast():
                 loss = self.mean_loss(objective(each), each) if shares is None else shares.loss(objective, each)
             optimizer.zero_grad(set_to_none=True)
@@ -353,7 +355,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
                 f"the training loss became {self.train_loss} in epoch {self.current_epoch}; "
                 "lower budget.learning_rate or give budget.warmup_epochs"
             )
-        self.stack.on_train_epoch_end(self)
+        self.stack.on_epoch_end(self)
 
     def mean_loss(self, losses: Tensor, batch: Batch) -> Tensor:
         """What is minimised: the weighted mean of (B,) nats per sample, over those that have a label."""
@@ -365,7 +367,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
     @property
     def steps_per_epoch(self) -> int:
         """Number of batches of one epoch: as many as all examples fill, whatever was selected, unless the stack differs."""
-        return self._batches_of(len(self.training_set) if self.stack.equal_steps else self._kept)
+        return self._batches_of(len(self.training_set) if self.stack.requirements.keep_step_count else self._kept)
 
     @property
     def _kept(self) -> int:

@@ -109,7 +109,7 @@ def test_bootstrapping_takes_the_papers_share_by_mode() -> None:
 
 
 def test_label_smoothing_is_torchs() -> None:
-    found = LabelSmoothing(smoothing=0.3).wrap(
+    found = LabelSmoothing(smoothing=0.3).wrap_loss(
         ConstantTask(), batch(), lambda b: functional.cross_entropy(scores(), b.targets, reduction="none")
     )
     close(found, functional.cross_entropy(scores(), batch().observed, label_smoothing=0.3, reduction="none"))
@@ -159,7 +159,7 @@ def test_small_loss_weights_keep_the_smallest() -> None:
 def test_co_teaching_exchanges_small_loss_examples(epoch: int, kept: int) -> None:
     first, second = scores(1, 10), scores(2, 10)
     mitigation = CoTeaching(forget_rate=0.4, ramp_epochs=4)
-    found = mitigation.objective(ConstantTask(first, second, epoch=epoch), batch(10)).mean().item()
+    found = mitigation.loss(ConstantTask(first, second, epoch=epoch), batch(10)).mean().item()
     losses = [functional.cross_entropy(each, batch(10).observed, reduction="none").tolist() for each in (first, second)]
     wanted = 0.0
     for own, other in ((0, 1), (1, 0)):
@@ -173,7 +173,7 @@ def test_elr_by_hand_over_two_epochs() -> None:
     mitigation.state["targets"] = torch.zeros(6, CLASSES)
     averages = [[0.0] * CLASSES for _ in range(6)]
     for epoch in range(2):
-        found = mitigation.objective(ConstantTask(scores(epoch).float()), batch())
+        found = mitigation.loss(ConstantTask(scores(epoch).float()), batch())
         p, wanted = probabilities(scores(epoch)), []
         for row in range(6):
             averages[row] = [0.6 * old + 0.4 * new for old, new in zip(averages[row], p[row], strict=True)]
@@ -187,7 +187,7 @@ def test_elr_gradient_pulls_towards_the_average() -> None:
     logits = scores(4).float().requires_grad_()
     mitigation = ELR(beta=0.0, strength=1.0)
     mitigation.state["targets"] = torch.zeros(6, CLASSES)
-    total = mitigation.objective(ConstantTask(logits), batch()).sum()
+    total = mitigation.loss(ConstantTask(logits), batch()).sum()
     plain = functional.cross_entropy(logits, batch().observed, reduction="sum")
     (found,) = torch.autograd.grad(total - plain, logits)
     p = logits.detach().softmax(1)
@@ -202,7 +202,7 @@ def test_mixup_mixes_inputs_and_targets_alike() -> None:
         seen.append(mixed)
         return mixed.targets.sum(1)
 
-    Mixup(alpha=0.7).wrap(ConstantTask(), batch(), objective)
+    Mixup(alpha=0.7).wrap_loss(ConstantTask(), batch(), objective)
     weight = np.random.default_rng(0).beta(0.7, 0.7)
     partner = torch.randperm(6, generator=torch.Generator().manual_seed(0))
     close(seen[0].inputs, weight * batch().inputs + (1 - weight) * batch().inputs[partner])

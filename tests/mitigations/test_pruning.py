@@ -152,7 +152,7 @@ def test_the_watcher_counts_what_it_sees() -> None:
             return torch.tensor([next(seen)])
 
     for _ in shown:
-        watcher.objective(Shown(), Batch({"weak": torch.zeros(1)}, torch.tensor([0]), torch.tensor([1]), 2))  # type: ignore[arg-type]
+        watcher.loss(Shown(), Batch({"weak": torch.zeros(1)}, torch.tensor([0]), torch.tensor([1]), 2))  # type: ignore[arg-type]
     state = watcher.state
     assert state["margin"].tolist() == [0, 2 - 1 + 3 - 5, 0]
     assert state["seen"].tolist() == [0, 4, 0]

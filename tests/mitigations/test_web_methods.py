@@ -283,7 +283,7 @@ def test_labels_survive_correction_to_the_bit(tmp_path: Path) -> None:
     made = toy_labels(dataset)
     before = made.train.copy()
     recorder = train_toy(prepared_toy({"name": "pls", **QUICK}, dataset, made, budget={"epochs": 4}), tmp_path)
-    assert (recorder.evaluator.samples().correction != before).any(), "something was corrected"
+    assert (recorder.evaluator.samples().corrected_labels != before).any(), "something was corrected"
     np.testing.assert_array_equal(made.train, before)
     np.testing.assert_array_equal(recorder.evaluator.samples().observed, before)
 
@@ -301,7 +301,7 @@ def test_voting_flags_what_both_flag_and_shares_weights(tmp_path: Path) -> None:
 
 def test_two_equal_networks_vote_like_one(tmp_path: Path) -> None:
     class Twin(LSA):
-        def prepare_run(self, task: Any, training_set: Any) -> None:
+        def prepare(self, task: Any, training_set: Any) -> None:
             super().prepare(task, training_set)
             task.networks[1].load_state_dict(task.networks[0].state_dict())
             task.heads["projection_1"].load_state_dict(task.heads["projection_0"].state_dict())
@@ -407,7 +407,7 @@ def test_dividemix_by_hand(part: int) -> None:
     remedy._weight, remedy._penalty = 25.0, False
     task = TwoNetworks(*scores, epoch=6)
     batch = Batch({"weak": images, "weak_2": images}, observed, torch.arange(count), classes, part=part)
-    found = remedy.objective(task, batch).mean()  # type: ignore[arg-type]
+    found = remedy.loss(task, batch).mean()  # type: ignore[arg-type]
 
     own, other = scores[part].softmax(1), scores[1 - part].softmax(1)
     targets = []
@@ -448,7 +448,7 @@ def test_dividemix_plans_half_labelled_and_half_unlabelled(tmp_path: Path) -> No
             return torch.randperm(120, generator=torch.Generator().manual_seed(number))
 
     remedy.state["clean"] = torch.stack([torch.linspace(0, 1, 120), torch.linspace(1, 0, 120)])
-    steps = remedy.plan(Planning())  # type: ignore[arg-type]
+    steps = remedy.plan_epoch(Planning())  # type: ignore[arg-type]
     assert steps is not None
     for network in range(2):
         mine = [step.index for step in steps if step.part == network]
@@ -459,7 +459,7 @@ def test_dividemix_plans_half_labelled_and_half_unlabelled(tmp_path: Path) -> No
             assert not kept[index[16:]].any()
         assert len({int(each) for index in mine for each in index[:16]}) == 48
     remedy.state["clean"].zero_()
-    fallback = remedy.plan(Planning())  # type: ignore[arg-type]
+    fallback = remedy.plan_epoch(Planning())  # type: ignore[arg-type]
     assert fallback is not None
     assert sum(len(step.index) for step in fallback) == 2 * (120 // 16) * 16
     assert any("no label is kept" in note for note in remedy.warnings)
@@ -483,13 +483,13 @@ def test_dividemix_takes_published_settings_by_declared_knowledge(
     from noisybench.training.training_set import TrainingSet
 
     remedy = DivideMix(settings="paper")
-    assert remedy.privileged == ("noise_rate", "noise_type")
-    remedy.known = PrivilegedInfo({"noise_rate": rate, "noise_type": kind}, remedy.privileged)
+    assert remedy.requirements.privileged == ("noise_rate", "noise_type")
+    remedy.privileged = PrivilegedInfo({"noise_rate": rate, "noise_type": kind}, remedy.requirements.privileged)
     data = TrainingSet(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4, dtype=torch.long), classes)
     remedy.prepare(None, data)  # type: ignore[arg-type]
     assert (remedy._weight, remedy._threshold, remedy._penalty) == (weight, threshold, penalty)
     assert remedy.state["history"].shape[1] == (5 if threshold > 0.5 else 1)
-    assert DivideMix().privileged == ()
+    assert DivideMix().requirements.privileged == ()
 
 
 def test_entropy_by_hand() -> None:

@@ -299,7 +299,7 @@ def test_a_run_on_web_noise_records_every_kind(tmp_path: Path) -> None:
     states = label_status(made.apply_to(dataset).train.targets, made.train)
     samples = recorder.evaluator.samples()
     assert set(samples.clean[states == OUT_OF_DISTRIBUTION]) == {OOD_TARGET}
-    again = metrics.auroc_by_kind(-samples.belief, states)
+    again = metrics.auroc_by_kind(-samples.label_quality, states)
     assert (row.noise_auroc, row.id_noise_auroc, row.ood_auroc) == pytest.approx(
         (again["any"], again["label"], again["outsider"])
     )
@@ -313,7 +313,7 @@ def test_a_run_on_web_noise_records_every_kind(tmp_path: Path) -> None:
     assert row.memorized_fraction == np.mean((samples.prediction == samples.observed)[wrong])
     inside = states == IN_DISTRIBUTION
     assert row.recovered_fraction == np.mean((samples.prediction == samples.clean)[inside])
-    assert row.diagnostics["corrected_fraction"] == np.mean((samples.correction == samples.clean)[inside])
+    assert row.diagnostics["corrected_fraction"] == np.mean((samples.corrected_labels == samples.clean)[inside])
     record = recorder.record({})
     recorder.write(record, tmp_path / "diagnostics")
     assert (tmp_path / "diagnostics" / "detectors.png").stat().st_size > 10_000

@@ -34,7 +34,9 @@ def test_per_example_state_is_right_across_processes(tmp_path: Path) -> None:
     for one, two in zip(alone.rows, both.rows, strict=True):
         assert one.train_loss == pytest.approx(two.train_loss, rel=1e-4)
         assert one.test_score == pytest.approx(two.test_score, abs=0.011)
-    np.testing.assert_allclose(both.evaluator.samples().belief, alone.evaluator.samples().belief, atol=1e-3)
+    np.testing.assert_allclose(
+        both.evaluator.samples().label_quality, alone.evaluator.samples().label_quality, atol=1e-3
+    )
     for name, weights in alone._final["weights"].items():
         torch.testing.assert_close(both._final["weights"][name], weights, rtol=1e-3, atol=1e-4)
     assert both.prepared.spec.identity != alone.prepared.spec.identity, "sums are not the same to the bit"

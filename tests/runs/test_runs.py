@@ -75,8 +75,8 @@ def test_a_run_leaves_all_its_facts(store: Store) -> None:
     assert json.loads((folder / "spec.json").read_text()) == spec.as_dict()
     assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     samples = pandas.read_parquet(folder / "samples.parquet")
-    assert list(samples.columns) == ["index", "observed", "clean", "belief", "prediction", "correction"]
-    again = score_detection(samples["belief"].to_numpy(), (samples["observed"] != samples["clean"]).to_numpy())
+    assert list(samples.columns) == ["index", "observed", "clean", "label_quality", "prediction", "corrected_labels"]
+    again = score_detection(samples["label_quality"].to_numpy(), (samples["observed"] != samples["clean"]).to_numpy())
     assert again == record.detection, "detection follows from the recorded samples"
     held_out = pandas.read_parquet(folder / "validation.parquet")
     for place, row in enumerate(record.rows):

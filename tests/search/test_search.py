@@ -111,7 +111,7 @@ def test_final_runs_of_a_tuned_stack_record_the_search_and_its_labels() -> None:
     tuned, tuned_clean = noisy.final_spec(changed, 0), clean.final_spec(changed, 0)
     assert tuned.stack == "elr(beta=0.8) (tuned, 20 trials)"
     assert tuned_clean.stack == "elr(beta=0.8) (tuned on clean labels, 20 trials)"
-    assert prepare_run(tuned_clean).privileged == ("clean_validation",)
+    assert prepare_run(tuned_clean).privileged == ("clean_validation_labels",)
     assert prepare_run(tuned).privileged == ()
     assert resolve(json.loads(json.dumps(tuned.as_dict()))) == tuned
 
@@ -223,7 +223,9 @@ def test_accuracy_against_cost_keeps_all_that_nothing_beats(noisybench: Command)
     ranked = Store().records()
     tuned = [each for each in ranked if "tuned" in each.stack]
     assert len(tuned) == len([each for each in study.best_trials if not each.user_attrs.get("defaults")])
-    assert all(each.privileged == ["clean_validation"] for each in tuned), "the labels that selected them are shown"
+    assert all(each.privileged == ["clean_validation_labels"] for each in tuned), (
+        "the labels that selected them are shown"
+    )
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")

@@ -120,7 +120,7 @@ def test_models_are_tuned(folder: Path, tmp_path: Path, stack: str) -> None:
     record = recorder.record({})
     recorder.write(record, tmp_path)
     samples = recorder.evaluator.samples()
-    assert ((samples.belief > 0) == (samples.observed != IGNORED)).mean() > 0.99
+    assert ((samples.label_quality > 0) == (samples.observed != IGNORED)).mean() > 0.99
     if stack == "lora":
         whole = sum(each.numel() for each in build_network(f"huggingface:{folder}", 1, 1).parameters())
         assert record.cost.parameters < whole / 2

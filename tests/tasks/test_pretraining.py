@@ -189,7 +189,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_before_training(change: Any, 
     state = dict(build_network("small_cnn", 3, 1).state_dict())
     torch.save(state, tmp_path / "good.pt")
     taken = prepared_toy([{"name": "simclr", "checkpoint": str(tmp_path / "good.pt")}, {"name": "elr"}])
-    assert taken.stack.privileged == ("pretrained_weights",)
+    assert taken.stack.requirements.privileged == ("pretrained_weights",)
     recorder = train_toy(taken, tmp_path / "run")
     assert recorder.record({}).auxiliary == []
     change(state)

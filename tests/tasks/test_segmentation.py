@@ -48,7 +48,7 @@ def test_losses_for_classes_serve_pixels(name: str, tmp_path: Path) -> None:
     stack = {"name": name, **({"forget_rate": 0.2} if name == "co_teaching" else {})}
     recorder = train_toy(prepared_toy(stack, **MASKS, budget={"epochs": 2}), tmp_path)
     samples = recorder.evaluator.samples()
-    assert samples.belief.shape == samples.observed.shape == (24, 16, 16)
+    assert samples.label_quality.shape == samples.observed.shape == (24, 16, 16)
     assert np.isfinite([row.train_loss for row in recorder.rows]).all()
     assert recorder.rows[-1].metric == "miou"
 
@@ -144,7 +144,7 @@ def test_every_score_follows_from_the_evidence(tmp_path: Path) -> None:
     for picture in ("classes.png", "masks.png", "curves.png"):
         assert (tmp_path / "diagnostics" / picture).stat().st_size > 10_000
     with np.load(tmp_path / "diagnostics" / "samples.npz") as archive:
-        corrected = archive["correction"]
+        corrected = archive["corrected_labels"]
     assert (corrected != run.labels.train).any(), "something was corrected"
     file = tmp_path / "diagnostics" / "corrected" / "scene_00003.png"
     np.testing.assert_array_equal(numbers(file), corrected[3])
@@ -210,7 +210,7 @@ def test_a_class_without_a_fit_is_left_alone_and_the_row_says_so(
     monkeypatch.setattr("noisybench.mitigations.adele.FLOOR", 0.0)
     recorder = train_toy(prepared_toy("adele"), tmp_path)
     assert any("no curve fits the training IoU of disc" in note for note in recorder.rows[-1].warnings)
-    np.testing.assert_array_equal(recorder.evaluator.samples().correction, recorder.prepared.labels.train)
+    np.testing.assert_array_equal(recorder.evaluator.samples().corrected_labels, recorder.prepared.labels.train)
 
 
 def test_curves_are_of_the_observed_labels_not_of_corrected_ones(tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_pixel_scores_are_those_of_cleanlab(tmp_path: Path) -> None:
     probabilities = torch.cat([each for _, each in task.portions(task.training_set.inputs[own])]).numpy()
     given = task.training_set.targets[own].numpy().astype(int)
     _, pixels = get_label_quality_scores(given, probabilities, batch_size=10_000, n_jobs=1, verbose=False)
-    close(found["belief"][own].float(), pixels, 1e-3)
+    close(found["label_quality"][own].float(), pixels, 1e-3)
     issues = find_label_issues(given, probabilities, batch_size=10_000, n_jobs=1, verbose=False)
     np.testing.assert_array_equal(found["flagged"][own].numpy(), issues)
 

@@ -108,7 +108,7 @@ def test_low_rank_changes_start_at_nothing() -> None:
     network = build_network("small_cnn", 10, 1).eval()
     lora = get_entry("mitigations", "lora").load_class()(rank=2)
     backbone, images = split_network(network)[0].eval(), torch.rand(3, 1, 8, 8)
-    adapted = lora.adapt(network)
+    adapted = lora.build_model(network)
     torch.testing.assert_close(adapted.backbone(images), backbone(images).flatten(1))
     trained = {key for key, each in adapted.named_parameters() if each.requires_grad}
     assert trained

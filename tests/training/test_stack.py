@@ -33,8 +33,8 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("stack", "message"),
     [
-        ("gce+elr", "gce, elr each bring an objective, but a stack can have one"),
-        ("mixup+elr", "elr keeps state per example and cannot follow mixup"),
+        ("gce+elr", "gce and elr both define the loss, but only one mitigation of a stack can"),
+        ("mixup+elr", "elr keeps state per sample and cannot follow mixup"),
         ("elr+elr", "`elr` stands twice in the stack"),
     ],
 )
@@ -64,7 +64,7 @@ def test_knowledge_that_the_cell_does_not_offer_is_refused() -> None:
     spec = toy_spec(
         {"name": "forward_correction", "matrix": "given"}, noise={"name": "instance_dependent", "rate": 0.2}
     )
-    with pytest.raises(UserError, match="needs to know the transition matrix, which this cell does not offer"):
+    with pytest.raises(UserError, match="needs the transition matrix, which this setting does not offer"):
         prepare_run(spec, toy_dataset())
 
 
@@ -181,7 +181,8 @@ def test_labels_of_a_toy_cell_are_what_the_recorder_scores(tmp_path: Path) -> No
     assert row.recovered_fraction == sum(samples.prediction[i] == samples.clean[i] for i in wrong) / len(wrong)
     right = [i for i in range(len(samples.observed)) if i not in wrong]
     pairs = [
-        (samples.belief[i] < samples.belief[j]) + 0.5 * (samples.belief[i] == samples.belief[j])
+        (samples.label_quality[i] < samples.label_quality[j])
+        + 0.5 * (samples.label_quality[i] == samples.label_quality[j])
         for i in wrong
         for j in right
     ]

@@ -596,7 +596,7 @@ def kept_by(by: str, dataset: Dataset, labels: Any) -> np.ndarray[Any, Any]:
     data = training_set(dataset, labels)
     task = ChainOfThought(run.spec.budget, 0, data, run.stack)
     run.stack.mitigations[0].prepare(task, data)
-    return np.asarray(run.stack.mitigations[0].select(task, data)) > 0
+    return np.asarray(run.stack.mitigations[0].sample_weights(task, data)) > 0
 
 
 def test_filters_keep_what_they_say() -> None:

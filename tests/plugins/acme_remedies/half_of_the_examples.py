@@ -6,18 +6,18 @@ import torch
 from torch import Tensor
 
 from noisybench.config.parameters import parameter
-from noisybench.training.mitigation import Mitigation
+from noisybench.training.roles import PostProcessor, SampleSelector
 from noisybench.training.task import Task
 from noisybench.training.training_set import TrainingSet
 
 
-class HalfOfTheExamples(Mitigation):
+class HalfOfTheExamples(SampleSelector, PostProcessor):
     """Trains on the first part of the examples only, and may forget its classifier at the end."""
 
     share: float = parameter(0.5, ge=0, le=1, low=0.1, high=0.9, help="share of the examples to train on")
     reset: bool = parameter(False, help="set the last layer to zero after training")
 
-    def select(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def sample_weights(self, task: Task, training_set: TrainingSet) -> Tensor:
         """Weight one for the first part."""
         return (torch.arange(len(training_set)) < self.share * len(training_set)).float()
 
