@@ -357,7 +357,7 @@ def validate(
     from noisybench.config.suite import SUITE_FIELDS, read_suite
     from noisybench.config.yaml_files import builtin_configs, load_config
     from noisybench.execution.preflight import preflight
-    from noisybench.utils.processes import context
+    from noisybench.utils.processes import process_context
 
     is_path = name.endswith((".yaml", ".yml")) or "/" in name
     if is_path:
@@ -366,7 +366,7 @@ def validate(
     else:
         is_suite = name in builtin_configs("suites")
     specs = read_suite(name, overrides or []) if is_suite else read_recipe(name, overrides or [])
-    preflight(context(1), specs)
+    preflight(process_context(1), specs)
     typer.echo(f"{name} is valid: {len(specs)} run{'s' if len(specs) != 1 else ''}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Annotated
@@ -32,9 +31,9 @@ def audit(
     from noisybench.leaderboard.similar import helped
     from noisybench.leaderboard.submission import shipped_entries
     from noisybench.tracking.store import Store
+    from noisybench.utils.processes import usable_cores
 
-    cores = len(os.sched_getaffinity(0))
-    question = ask(labels, [f"execution.threads={cores}", *(overrides or [])])
+    question = ask(labels, [f"execution.threads={usable_cores()}", *(overrides or [])])
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from noisybench.errors import UserError
 from noisybench.utils.files import cache_folder
+from noisybench.utils.processes import usable_cores
 
 Finding = tuple[str, str, bool]
 
@@ -34,8 +35,7 @@ def examine() -> Iterator[Finding]:
             yield name, "missing: python -m pip install noisybench", name == "noisybench"
     yield _operators()
     yield _devices()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    yield "cores", str(cores), True
+    yield "cores", str(usable_cores()), True
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     yield "free disk space", f"{free:.0f} GiB in the working folder", free > 1
     yield "cache", str(cache_folder()), True

@@ -17,21 +17,20 @@ from typing import Any
 from noisybench.config.spec import RunSpec
 from noisybench.errors import StoreUnavailable, TrainingError, UserError
 from noisybench.execution.engine import Event
-from noisybench.utils.processes import context
+from noisybench.utils.processes import process_context, usable_cores
 
 
 class LocalExecutor:
     """Processes on this machine, which share its cores or one GPU."""
 
     def __init__(self, threads: int) -> None:
-        self.context = context(threads)
+        self.context = process_context(threads)
 
     def capacity(self, specs: Sequence[RunSpec], gpu: bool) -> int:
         """As many as cores allow at each run's threads; on a GPU, as its share of it allows."""
         if gpu:
             return max(1, int(1 / max((spec.gpus for spec in specs), default=1)))
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, cores // max((spec.num_cores for spec in specs), default=1))
+        return max(1, usable_cores() // max((spec.num_cores for spec in specs), default=1))
 
     def pool(self, uri: str) -> LocalPool:
         """No processes yet."""

@@ -19,7 +19,7 @@ from noisybench.config.spec import RunSpec
 from noisybench.errors import UserError
 from noisybench.execution.engine import Event
 from noisybench.execution.local import LocalPool
-from noisybench.utils.processes import context
+from noisybench.utils.processes import process_context
 
 CONNECT_SECONDS, EXCHANGE_SECONDS = 5, 1.0
 GO_ON, END_EPOCH, END_NOW = range(3)
@@ -196,7 +196,7 @@ def _serve(spec: RunSpec, uri: str, folder: str, environment: dict[str, str], ma
         return Event(spec, "failed", {"reason": reason, "traceback": ""})
     os.chdir(folder)
     visible = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
-    pool = LocalPool(context(spec.execution.threads), uri, {**environment, **visible})
+    pool = LocalPool(process_context(spec.execution.threads), uri, {**environment, **visible})
     pool.start(spec)
     events: list[Event] = []
     while True:

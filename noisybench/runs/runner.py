@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import logging
-import os
 import shutil
 import signal
-import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +32,7 @@ from noisybench.training.prepared import PreparedRun
 from noisybench.training.task import Task
 from noisybench.training.training_set import DiskTensor, TrainingSet, ValidationSet
 from noisybench.utils.files import write_atomically
+from noisybench.utils.locks import exclusive
 from noisybench.utils.seeds import repeat_to_the_bit
 
 AUXILIARY_DIR = WORKSPACE / "auxiliary"
@@ -57,8 +55,8 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
         RunFailed: it broke for an understood reason. It is recorded as failed, as after any other exception.
     """
     folder = spec.folder()
-    with _alone(folder, stop) as ours:
-        if not ours:
+    with exclusive(folder / "lock", stop, poll_interval=0.5) as acquired:
+        if not acquired:
             return "stopped"
         if not spec.is_trial and store.is_finished(spec.identity):  # by another process, meanwhile
             shutil.rmtree(folder)
@@ -130,32 +128,6 @@ def _tags(label_set: str, privileged: Iterable[str], environment: dict[str, str]
         "privileged": ", ".join(privileged),
         **{f"env.{k}": v for k, v in environment.items()},
     }
-
-
-@contextlib.contextmanager
-def _alone(folder: Path, stop: Callable[[], bool]) -> Iterator[bool]:
-    """Wait until no other process trains the same run; freed by the system when that one dies.
-
-    Yields:
-        False where ``stop`` said so first.
-    """
-    import fcntl
-
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                if stop():
-                    yield False
-                    return
-                time.sleep(0.5)
-                continue
-            # Whoever finished the run has removed its folder, and the file that we waited for with it.
-            if os.fstat(file.fileno()).st_nlink:
-                yield True
-                return
 
 
 class _Sender:

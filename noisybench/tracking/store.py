@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 from noisybench.tracking.connection import ARTIFACTS, DATABASE, EXPERIMENT, PREFIX, _answering
 from noisybench.tracking.reader import LARGEST_RECORD, TrackedRun
-from noisybench.utils.locks import one_at_a_time
+from noisybench.utils.locks import exclusive
 
 
 class Store:
@@ -56,7 +56,7 @@ class Store:
         """
         if self.embedded:
             self._prepare_database()
-            with one_at_a_time(self.database.with_suffix(".lock")):
+            with exclusive(self.database.with_suffix(".lock")):
                 _ = self.experiment  # makes the tables, which MLflow cannot do in two processes at once
         elif self.uri.startswith(("http://", "https://")):
             self._ask_server()

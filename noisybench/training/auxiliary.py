@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import fcntl
 import hashlib
 import io
 import json
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from noisybench.errors import TrainingError
 from noisybench.utils.files import write_atomically
+from noisybench.utils.locks import exclusive
 
 FORMAT = 1
 """Raised when the same auxiliary run would come to train differently."""
@@ -121,10 +121,10 @@ class AuxiliaryCache:
             Interrupted: the user asked to stop; the same call goes on from the last epoch.
             RunFailed: its file is damaged.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         place = self.folder / f"{run.identity}.pt"
-        with (self.folder / f"{run.identity}.lock").open("w") as lock:
-            self._wait(lock)
+        with exclusive(self.folder / f"{run.identity}.lock", self._stop) as acquired:
+            if not acquired:
+                raise Interrupted
             cached = place.is_file()
             if not cached:
                 self._train(run, place)
@@ -139,17 +139,6 @@ class AuxiliaryCache:
         if all(each.identity != charge.identity for each in self.charges):
             self.charges.append(charge)
         return result
-
-    def _wait(self, lock: Any) -> None:
-        """Another process may be training the very same."""
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError:
-                if self._stop():
-                    raise Interrupted from None
-                time.sleep(0.2)
 
     def _train(self, run: AuxiliaryRun, place: Path) -> None:
         checkpoint = place.with_suffix(".ckpt")

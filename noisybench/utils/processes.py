@@ -1,4 +1,4 @@
-"""Processes."""
+"""Child processes and CPU cores."""
 
 from __future__ import annotations
 
@@ -7,13 +7,29 @@ import os
 from typing import Any
 
 
-def context(threads: int) -> Any:
-    """A multiprocessing context whose new processes have the heavy imports done."""
-    # Read by the numeric libraries when they are imported in the server.
+def usable_cores() -> int:
+    """Return the number of CPU cores that this process may use.
+
+    Example:
+        >>> usable_cores() >= 1
+        True
+    """
+    if hasattr(os, "sched_getaffinity"):  # absent on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def process_context(num_threads: int) -> Any:
+    """Return a multiprocessing context whose new processes have already imported the heavy libraries.
+
+    Args:
+        num_threads: threads of the numerical libraries in each process.
+    """
+    # The numerical libraries read these variables when the server process imports them.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, str(threads))
+        os.environ.setdefault(name, str(num_threads))
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    chosen = multiprocessing.get_context("forkserver")
-    chosen.set_forkserver_preload(["noisybench.execution.preload"])
-    return chosen
+    forkserver = multiprocessing.get_context("forkserver")
+    forkserver.set_forkserver_preload(["noisybench.execution.preload"])
+    return forkserver

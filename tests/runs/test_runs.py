@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from noisybench.evaluation.metrics import score_detection
 from noisybench.records.schema import RunRecord
 from noisybench.runs import runner
 from noisybench.tracking.store import Store
+from noisybench.utils.locks import exclusive
 from tests.helpers import comparable_rows, prepared_toy, toy_spec, train_toy
 from tests.tracking_server import Server
 
@@ -168,9 +170,11 @@ def test_a_run_deleted_from_the_store_begins_anew(store: Store) -> None:
 
 def test_the_same_run_is_not_trained_by_two(store: Store) -> None:
     spec = toy_spec(**SMALL)
-    with runner._alone(spec.folder(), lambda: False) as ours:
-        assert ours
-        assert runner.execute(spec, store, lambda kind, data: None, lambda: True) == "stopped", "it waits for the other"
+    with exclusive(spec.folder() / "lock") as acquired:
+        assert acquired
+        with ThreadPoolExecutor() as pool:
+            outcome = pool.submit(runner.execute, spec, store, lambda kind, data: None, lambda: True)
+            assert outcome.result() == "stopped", "it waits for the other"
         waiting = threading.Thread(target=execute, args=(spec, store))
         waiting.start()
         waiting.join(1)
