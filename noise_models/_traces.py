@@ -85,10 +85,10 @@ class TraceNoise(NoiseModel):
         prompts = form.decode(split.inputs[:][rows, 0, 0])
         responses, clean = form.decode(observed[rows]), form.decode(split.targets[rows])
         wrong = [
-            not form.same_answer(form.answer(text), form.answer(known) or "")
+            not form.answers_match(form.extract_answer(text), form.extract_answer(known) or "")
             for text, known in zip(responses, clean, strict=True)
         ]
-        broken = [not all(form.follows(*pair)) for pair in zip(prompts, responses, strict=True)]
+        broken = [not all(form.check_steps(*pair)) for pair in zip(prompts, responses, strict=True)]
         count = max(len(split), 1)
         return {
             "traces": {
@@ -117,7 +117,7 @@ def told_by_execution(
         if noised == clean or not noised:
             continue
         before, spans = form.step_spans(clean), form.step_spans(noised)
-        for number, ((start, stop), right) in enumerate(zip(spans, form.follows(prompt, noised), strict=True)):
+        for number, ((start, stop), right) in enumerate(zip(spans, form.check_steps(prompt, noised), strict=True)):
             # The answer is last, however many lines there are.
             last = number == len(spans) - 1
             other = before[-1] if last else before[number] if number < len(before) - 1 else (0, 0)

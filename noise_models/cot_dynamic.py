@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Split
 from noisybench.data.traces.formats import TraceFormat
-from noisybench.data.traces.machine import Machine, Unending
+from noisybench.data.traces.recorder import NonTerminating, TraceRecorder
 from noisybench.noise_models._traces import Noised, TraceNoise, fitted
 from noisybench.utils.seeds import Stream
 
@@ -49,12 +49,12 @@ class CotDynamic(TraceNoise):
         for row, prompt, before in zip(rows.tolist(), prompts, clean, strict=True):
             try:
                 own = slice(starts[row], starts[row + 1])
-                text = form.rerun(prompt, before, Machine(places[own], digits[own], room))
-            except Unending:
+                text = form.rerun(prompt, before, TraceRecorder(places[own], digits[own], room))
+            except NonTerminating:
                 texts.append(None)
                 continue
             if self.answer == "kept":
-                text = form.with_answer(text, before)
+                text = form.replace_answer(text, before)
             elif self.answer == "corrupted":
                 start = form.step_spans(text)[-1][0]
                 text = text[:start] + "".join(

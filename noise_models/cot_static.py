@@ -65,11 +65,11 @@ class CotStatic(TraceNoise):
             )
         if self.answer == "recomputed":
             prompts, texts = form.decode(split.inputs[:][rows, 0, 0]), form.decode(observed)
-            changed = [form.recomputed(*pair) for pair in zip(prompts, texts, strict=True)]
+            changed = [form.recompute_answer(*pair) for pair in zip(prompts, texts, strict=True)]
             observed = fitted(form, [*changed], targets.shape[1])
             for row, (text, before) in enumerate(zip(changed, form.decode(targets), strict=True)):
                 start = form.step_spans(text)[-1][0]
-                own = form.same_answer(form.answer(text), form.answer(before) or "")
+                own = form.answers_match(form.extract_answer(text), form.extract_answer(before) or "")
                 events[row, start : len(text)] = TOKEN_CORRECT if own else TOKEN_CORRUPTED
         return observed, events
 
@@ -141,7 +141,7 @@ class CotStatic(TraceNoise):
 
     def _lines(self, form: TraceFormat, text: str, hits: list[bool], events: bytes) -> list[Piece]:
         """Lines of a text with some deleted or doubled, and the rest. What comes after a gap begins with a wrong character."""
-        lines, tail = form.parts(text)
+        lines, tail = form.split_response(text)
         pieces: list[Piece] = []
         separator = form.separator, OWN * len(form.separator)
         place, gap = 0, False

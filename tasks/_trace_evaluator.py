@@ -49,13 +49,13 @@ class TraceEvaluator(Evaluator):
         self._contaminated = (train.targets != self.labels.train).any(1)
         self._events = self.labels.error_spans.get("train")
         responses = self.form.decode(self.labels.train)
-        judged = [self.form.evaluator(*pair) for pair in zip(self._prompts(train), responses, strict=True)]
-        self._wrong_steps = np.array([1 - each.right_steps / len(each.steps) for each in judged])
+        judged = [self.form.check(*pair) for pair in zip(self._prompts(train), responses, strict=True)]
+        self._wrong_steps = np.array([1 - each.num_correct_steps / len(each.steps) for each in judged])
         spans = [(row, step.start, step.stop) for row, each in enumerate(judged) for step in each.steps]
         self._spans = np.array([each for each in spans if each[2] > each[1]], dtype=np.int64).reshape(-1, 3)
         self._step_states = self._of_steps()
         self._answers = {
-            name: [self.form.answer(text) or "" for text in self.form.decode(split.targets)]
+            name: [self.form.extract_answer(text) or "" for text in self.form.decode(split.targets)]
             for name, split in {"test": self.dataset.test, **self.dataset.shifted}.items()
         }
 
@@ -168,7 +168,7 @@ class TraceEvaluator(Evaluator):
             "target": self.form.decode(self.dataset.test.targets),
             "written": self._final["written"],
             "right": right,
-            "first_error_step": [each.first_wrong for each in judged],
+            "first_error_step": [each.first_error for each in judged],
             "sampled": self._final["sampled"],
         }
         pandas.DataFrame(columns).to_parquet(folder / "predictions.parquet", index=False)
@@ -191,17 +191,17 @@ class TraceEvaluator(Evaluator):
 
     def _judged(self, name: str, split: Split, written: list[str]) -> tuple[list[TraceCheck], list[bool]]:
         """What executing written responses shows, and whether their answers are right."""
-        judged = [self.form.evaluator(*pair) for pair in zip(self._prompts(split), written, strict=True)]
+        judged = [self.form.check(*pair) for pair in zip(self._prompts(split), written, strict=True)]
         pairs = zip(judged, self._answers[name], strict=True)
-        return judged, [self.form.same_answer(each.answer, answer) for each, answer in pairs]
+        return judged, [self.form.answers_match(each.answer, answer) for each, answer in pairs]
 
     def _told(self, judged: list[TraceCheck], written: list[str]) -> dict[str, float]:
         steps = sum(len(each.steps) for each in judged)
-        wrong = [each.first_wrong for each in judged if each.first_wrong is not None]
+        wrong = [each.first_error for each in judged if each.first_error is not None]
         found = {
             "unparsable": float(np.mean([each.answer is None for each in judged])),
-            "step_accuracy": sum(each.right_steps for each in judged) / max(steps, 1),
-            "valid_traces": float(np.mean([each.replays for each in judged])),
+            "step_accuracy": sum(each.num_correct_steps for each in judged) / max(steps, 1),
+            "valid_traces": float(np.mean([each.is_valid for each in judged])),
             "length": float(np.mean([len(each) for each in written])),
         }
         return found | ({"first_error_step": float(np.mean(wrong))} if wrong else {})
@@ -231,12 +231,12 @@ class TraceEvaluator(Evaluator):
         observed, validation = self.labels.validation, self.dataset.validation
         if not len(observed):
             return {"noisy_val_score": None, "clean_val_score": None}
-        written = [self.form.answer(each) for each in self._written(task, validation)]
+        written = [self.form.extract_answer(each) for each in self._written(task, validation)]
         found: dict[str, float | None] = {}
         for name, targets in (("noisy_val_score", observed), ("clean_val_score", validation.targets)):
             pairs = zip(written, self.form.decode(targets), strict=True)
             found[name] = float(
-                np.mean([self.form.same_answer(own, self.form.answer(other) or "") for own, other in pairs])
+                np.mean([self.form.answers_match(own, self.form.extract_answer(other) or "") for own, other in pairs])
             )
         return found
 

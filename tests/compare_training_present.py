@@ -23,7 +23,7 @@ import torch
 
 from noisybench.config.registry import Entry, get_entry, list_entries
 from noisybench.data.label_set import LabelSet
-from noisybench.data.traces.programs import PROGRAMS
+from noisybench.data.traces.builtin_programs import PROGRAMS
 from noisybench.networks import build_network
 from noisybench.runs.preparation import prepare_run
 from noisybench.runs.recorder import Recorder

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from noisybench.config.registry import list_entries
-from noisybench.data.traces.programs import PROGRAMS
+from noisybench.data.traces.builtin_programs import PROGRAMS
 from tests.compare_training_present import label_case
 
 HASHES = {

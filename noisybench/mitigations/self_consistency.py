@@ -32,7 +32,7 @@ class SelfConsistency(Decoder):
         drawn = [task.write(inputs, length, self.temperature, draw) for draw in range(1, self.responses + 1)]
         found = []
         for responses in zip(*drawn, strict=True):
-            answers = [form.answer(each) for each in responses]
+            answers = [form.extract_answer(each) for each in responses]
             votes = Counter(each for each in answers if each is not None)
             winner = votes.most_common(1)[0][0] if votes else None
             found.append(responses[answers.index(winner)])

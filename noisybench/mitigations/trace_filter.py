@@ -55,14 +55,14 @@ class TraceFilter(SampleSelector, DetectorProvider):
         prompts, responses = (
             form.decode(each.cpu().numpy()) for each in (training_set.inputs[:][:, 0, 0], training_set.targets)
         )
-        judged = [form.evaluator(*pair) for pair in zip(prompts, responses, strict=True)]
-        if self.by == "answer" and any(each.right is None for each in judged):
+        judged = [form.check(*pair) for pair in zip(prompts, responses, strict=True)]
+        if self.by == "answer" and any(each.answer_is_correct is None for each in judged):
             raise UserError(
                 "mitigations.trace_filter: by=answer needs a program that tells the right answer, and word problems have none; "
                 "use by=replay"
             )
-        self.state["wrong_steps"] = torch.tensor([1 - each.right_steps / len(each.steps) for each in judged])
-        self.state["wrong_answer"] = torch.tensor([not each.right for each in judged])
+        self.state["wrong_steps"] = torch.tensor([1 - each.num_correct_steps / len(each.steps) for each in judged])
+        self.state["wrong_answer"] = torch.tensor([not each.answer_is_correct for each in judged])
 
     def sample_weights(self, task: Task, training_set: TrainingSet) -> Tensor:
         """One for what is kept.

@@ -12,7 +12,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
 from noisybench.data.traces.formats import TraceFormat
-from noisybench.data.traces.gsm8k_calculations import Calculations
+from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._traces import examples_of, json_lines, longest
 from noisybench.utils.seeds import Stream
@@ -69,7 +69,7 @@ class GSM8K(DatasetSource):
         others = [row for row in others if sum(map(len, row)) < self.longest_text]
         left_out = whole - len(rows) - len(others)
         everything = [text for row in [*rows, *others] for text in row]
-        self._form = Calculations("".join(sorted(set("".join(everything)))) + Calculations.end)
+        self._form = CalculationTraceFormat("".join(sorted(set("".join(everything)))) + CalculationTraceFormat.end)
         end = self._form.end
         columns = (
             longest([row[0] for row in [*rows, *others]]),

@@ -11,9 +11,10 @@ import numpy as np
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
-from noisybench.data.traces.formats import CHARACTERS, ProgramTraces, TraceFormat
-from noisybench.data.traces.gsm8k_calculations import Calculations
-from noisybench.data.traces.programs import program_class
+from noisybench.data.traces.builtin_programs import get_program_class
+from noisybench.data.traces.formats import TraceFormat
+from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
+from noisybench.data.traces.program_format import CHARACTERS, ProgramTraceFormat
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._traces import examples_of, json_lines, longest
 
@@ -98,8 +99,8 @@ class TraceFile(DatasetSource):
     def _format_of(self, rows: list[tuple[str, str, str | None]]) -> TraceFormat:
         if self.program is None:
             characters = sorted({each for row in rows for text in row if text is not None for each in text})
-            return Calculations("".join(characters) + Calculations.end)
-        return _checked(ProgramTraces(program_class(self.program)(2, 2)), rows, str(self.path))
+            return CalculationTraceFormat("".join(characters) + CalculationTraceFormat.end)
+        return _checked(ProgramTraceFormat(get_program_class(self.program)(2, 2)), rows, str(self.path))
 
     def trace_format(self) -> TraceFormat:
         """That of the program, or annotated text."""
@@ -119,7 +120,7 @@ class TraceFile(DatasetSource):
         return {"path": str(folder / "traces.jsonl")}
 
 
-def _checked(form: ProgramTraces, rows: list[tuple[str, str, str | None]], path: str) -> ProgramTraces:
+def _checked(form: ProgramTraceFormat, rows: list[tuple[str, str, str | None]], path: str) -> ProgramTraceFormat:
     """The format, if the rows are of it.
 
     Raises:
@@ -130,7 +131,7 @@ def _checked(form: ProgramTraces, rows: list[tuple[str, str, str | None]], path:
         if foreign:
             raise UserError(f"{path}: trace {number} has the character {foreign[0]!r}, which traces of programs lack")
         try:
-            program, operands = form.program.read(prompt)
+            program, operands = form.program.parse_prompt(prompt)
             wanted = program.prompt(operands)
         except (IndexError, ValueError):
             wanted = ""
@@ -138,21 +139,21 @@ def _checked(form: ProgramTraces, rows: list[tuple[str, str, str | None]], path:
             raise UserError(
                 f"{path}: trace {number}: the prompt {prompt!r} is none of the program's, which looks like {_example(form)!r}"
             )
-        judged = form.evaluator(prompt, response + form.end)
-        if not judged.replays:
+        judged = form.check(prompt, response + form.end)
+        if not judged.is_valid:
             raise UserError(
-                f"{path}: trace {number}: step {judged.first_wrong} of {response!r} does not follow; the program writes "
+                f"{path}: trace {number}: step {judged.first_error} of {response!r} does not follow; the program writes "
                 f"{form.rerun(prompt, '', _machine()).removesuffix(form.end)!r}. What came wrong belongs into `observed`"
             )
     return form
 
 
-def _example(form: ProgramTraces) -> str:
+def _example(form: ProgramTraceFormat) -> str:
     program = form.program
     return program.prompt([1] * program.count)
 
 
 def _machine() -> Any:
-    from noisybench.data.traces.machine import Machine
+    from noisybench.data.traces.recorder import TraceRecorder
 
-    return Machine()
+    return TraceRecorder()

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
-from noisybench.data.traces.formats import ProgramTraces, TraceFormat
-from noisybench.data.traces.machine import Machine, Unending
-from noisybench.data.traces.programs import Program, different_problems, program_class
+from noisybench.data.traces.builtin_programs import get_program_class
+from noisybench.data.traces.formats import TraceFormat
+from noisybench.data.traces.program_format import ProgramTraceFormat
+from noisybench.data.traces.programs import Program
+from noisybench.data.traces.recorder import NonTerminating, TraceRecorder
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._traces import examples_of, longest
 from noisybench.utils.seeds import Stream
@@ -49,9 +51,9 @@ class TracedIntegers(DatasetSource):
         Raises:
             UserError: there are not so many different problems; a program of the user's raises or does not end.
         """
-        kind = program_class(self.program)
+        kind = get_program_class(self.program)
         sizes = self.train_problems, self.validation_problems, self.test_problems
-        self._form = ProgramTraces(kind(self.width, self.count))
+        self._form = ProgramTraceFormat(kind(self.width, self.count))
         prompts, responses = self._problems(self._form.program, sum(sizes))
         others = {}
         for width in self.longer or ():
@@ -88,8 +90,8 @@ class TracedIntegers(DatasetSource):
         for row in self._operands(program, wanted).tolist():
             prompts.append(program.prompt(row))
             try:
-                responses.append(self._form.written(*program.trace(row, Machine())))
-            except Unending:
+                responses.append(self._form.format_response(*program.trace(row, TraceRecorder())))
+            except NonTerminating:
                 raise UserError(
                     f"dataset.program: `{self.program}` does not seem to end for the operands {row}; a program must end for all "
                     "that it is given"
@@ -98,7 +100,7 @@ class TracedIntegers(DatasetSource):
 
     def _operands(self, program: Program, wanted: int) -> NDArray[np.int64]:
         """(wanted, count) different problems, in random order."""
-        whole, there = 10 ** (program.width * program.count), different_problems(program)
+        whole, there = 10 ** (program.width * program.count), program.num_unique_problems()
         if wanted > there:
             raise UserError(
                 f"dataset: {wanted} problems were asked for, but there are {there} different ones; ask for fewer, or more width"
@@ -108,7 +110,7 @@ class TracedIntegers(DatasetSource):
         stream = Stream("traced integers", name, self.problem_seed)
         if whole <= 2**20:
             numbers = stream.permutation(whole)
-            if type(program).arranged is Program.arranged:
+            if type(program).arrange is Program.arrange:
                 numbers = numbers[:wanted]
             places = 10 ** (program.width * np.arange(program.count))
             return _distinct(program, numbers[:, None] // places % 10**program.width)[:wanted]
@@ -126,6 +128,6 @@ class TracedIntegers(DatasetSource):
 
 def _distinct(program: Program, operands: NDArray[np.int64]) -> NDArray[np.int64]:
     """As the program arranges them, the first of each that is alike."""
-    if type(program).arranged is not Program.arranged:
-        operands = np.array([program.arranged(row) for row in operands.tolist()], dtype=np.int64)
+    if type(program).arrange is not Program.arrange:
+        operands = np.array([program.arrange(row) for row in operands.tolist()], dtype=np.int64)
     return operands[np.sort(np.unique(operands, axis=0, return_index=True)[1])]

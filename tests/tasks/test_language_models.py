@@ -10,7 +10,7 @@ import torch
 
 from noisybench.config.resolve import resolve
 from noisybench.data.targets import IGNORED
-from noisybench.data.traces.machine import Machine
+from noisybench.data.traces.recorder import TraceRecorder
 from noisybench.errors import UserError
 from noisybench.networks import build_network
 from noisybench.runs.preparation import prepare_run
@@ -160,7 +160,7 @@ class Scripted(torch.nn.Module):
             text = self.tokenizer.decode([each for each in ids if each != self.padding])
             self.seen.append(text)
             question, _, written = text.rpartition("Q: ")[2].partition("\nA: ")
-            wanted = self.form.rerun(question, "", Machine()).removesuffix("$") + "\n\n"
+            wanted = self.form.rerun(question, "", TraceRecorder()).removesuffix("$") + "\n\n"
             scores[row, -1, self.tokenizer(wanted[len(written) : len(written) + 1] or "\n")["input_ids"][0]] = 9.0
         return scores
 

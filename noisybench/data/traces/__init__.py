@@ -1,7 +1,7 @@
-"""Chains of thought that can be executed again: machines, programs on them, and the formats in which traces are written.
+"""Execution traces of programs as text, with checks by re-execution.
 
-A trace is the text by which a program's run is shown: a line for each step, then the answer. `machine` makes the integers
-of a run, wrong ones where it is told to, or follows a run that was written down. `programs` run on it. `formats`
-know how prompts and traces are written as characters, and judge them by executing them again; `calculations` is the
-format of word problems with annotated calculations.
+A trace shows the run of a program: one line per step, then the answer. `programs` holds the contract of programs,
+`builtin_programs` the available ones; `recorder` records their runs, inserts errors and replays written traces. `formats`
+converts prompts and traces to tokens and checks traces by re-execution; `gsm8k_calculations` is the format of word
+problems with annotated calculations.
 """

@@ -1,4 +1,4 @@
-"""How prompts and traces are written as characters, how they are judged by executing them again, and how a run goes wrong."""
+"""Text formats of prompts and traces: conversion to tokens, and checks by re-execution."""
 
 from __future__ import annotations
 
@@ -11,69 +11,84 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.targets import IGNORED
-from noisybench.data.traces.machine import DIGITS, Follower, Machine, Unending, numbers, numbers_like
-from noisybench.data.traces.programs import Program
+from noisybench.data.traces.recorder import DIGITS, TraceRecorder, parse_integers, parse_matching_integers
 from noisybench.errors import UserError
 
-MOST = 250
-"""Characters that a vocabulary may have."""
+MAX_VOCABULARY = 250
+"""Largest number of characters in a vocabulary; tokens are uint8, and the values above mark missing ones."""
 
 
 @dataclass(frozen=True)
 class Step:
-    """A part of a response that can be executed again.
+    """Span of a response that can be re-executed.
 
     Attributes:
-        start: first character.
-        stop: the one after the last.
-        right: whether it follows from the prompt and the steps before.
+        start: position of the first character.
+        stop: position after the last character.
+        is_correct: whether the step follows from the prompt and the written steps before it.
     """
 
     start: int
     stop: int
-    right: bool
+    is_correct: bool
 
 
 @dataclass(frozen=True)
 class TraceCheck:
-    """What executing one response again shows.
+    """Result of re-executing one response.
 
     Attributes:
-        steps: in order; the last one is the answer.
-        answer: as it is written, without blanks and thousands' commas; None where there is none that could be read.
-        right: whether it is the program's; None where executing does not tell, because the prompt is no program.
+        steps: steps in order; the last one is the answer.
+        answer: the written answer without blanks and thousands separators, or None if it is missing or unparsable.
+        answer_is_correct: whether the answer is that of the program; None if the prompt is not a program.
+
+    Example:
+        >>> check = TraceCheck((Step(0, 5, True), Step(6, 8, False)), answer="7", answer_is_correct=False)
+        >>> check.num_correct_steps, check.is_valid, check.first_error
+        (1, False, 2)
     """
 
     steps: tuple[Step, ...]
     answer: str | None
-    right: bool | None
+    answer_is_correct: bool | None
 
     @property
-    def right_steps(self) -> int:
-        """How many steps are right."""
-        return sum(each.right for each in self.steps)
+    def num_correct_steps(self) -> int:
+        """Number of correct steps."""
+        return sum(step.is_correct for step in self.steps)
 
     @property
-    def replays(self) -> bool:
-        """Whether all are."""
-        return self.right_steps == len(self.steps)
+    def is_valid(self) -> bool:
+        """Whether all steps are correct."""
+        return self.num_correct_steps == len(self.steps)
 
     @property
-    def first_wrong(self) -> int | None:
-        """Number of the first wrong step, from 1."""
-        return next((number for number, each in enumerate(self.steps, 1) if not each.right), None)
+    def first_error(self) -> int | None:
+        """Number of the first incorrect step, counted from 1; None if all are correct."""
+        return next((number for number, step in enumerate(self.steps, 1) if not step.is_correct), None)
 
 
 class TraceFormat(abc.ABC):
-    """Contract of a format: characters, lines, the answer, and execution.
+    """Contract of a trace format: its tokens, its lines, its answer, and their re-execution.
 
     Args:
-        vocabulary: all characters, each a token; `end` is among them.
+        vocabulary: all characters, including `end`; each is one token.
 
     Attributes:
-        end: the character after the last one of a response.
-        separator: between lines.
-        answer_marks: texts of which the last one comes before the answer.
+        end: character that ends a response.
+        separator: text between two lines.
+        answer_marks: texts of which the last occurrence precedes the answer.
+
+    Example:
+        >>> from noisybench.data.traces.builtin_programs import Add
+        >>> from noisybench.data.traces.program_format import ProgramTraceFormat
+        >>> trace_format = ProgramTraceFormat(Add(width=2, count=2))
+        >>> tokens = trace_format.encode(["7+5+0=12;4+0+1=05#052$"], length=24)
+        >>> tokens.shape, trace_format.decode(tokens)
+        ((1, 24), ['7+5+0=12;4+0+1=05#052$'])
+        >>> check = trace_format.check("47+05:", "7+5+0=13;4+0+1=05#052$")
+        >>> check.first_error, check.answer_is_correct
+        (1, True)
     """
 
     end = "$"
@@ -81,181 +96,126 @@ class TraceFormat(abc.ABC):
     answer_marks: tuple[str, ...] = ("#",)
 
     def __init__(self, vocabulary: str) -> None:
-        if len(vocabulary) > MOST:
+        if len(vocabulary) > MAX_VOCABULARY:
             raise UserError(
-                f"dataset: the traces have {len(vocabulary)} different characters, but {MOST} fit; replace the rare ones"
+                f"dataset: the traces have {len(vocabulary)} different characters, but at most {MAX_VOCABULARY} are "
+                "supported; replace the rare ones"
             )
         if self.end not in vocabulary:
             raise UserError(f"dataset: the vocabulary lacks {self.end!r}, which ends a trace")
         self.vocabulary = vocabulary
 
     @abc.abstractmethod
-    def follows(self, prompt: str, response: str) -> list[bool]:
-        """Of every step of a response, as in `step_spans`, whether it follows from the prompt and the steps before."""
+    def check_steps(self, prompt: str, response: str) -> list[bool]:
+        """Return for every step of `step_spans` whether it follows from the prompt and the written steps before it."""
 
     @abc.abstractmethod
-    def right(self, prompt: str, answer: str | None) -> bool | None:
-        """Whether an answer is that of the prompt; None where executing does not tell."""
+    def check_answer(self, prompt: str, answer: str | None) -> bool | None:
+        """Return whether an answer is correct, or None if execution cannot decide it."""
 
-    def evaluator(self, prompt: str, response: str) -> TraceCheck:
-        """Execute a response again; whatever it is, this gives an answer."""
-        spans, answer = self.step_spans(response), self.answer(response)
-        steps = tuple(Step(*span, fits) for span, fits in zip(spans, self.follows(prompt, response), strict=True))
-        return TraceCheck(steps, answer, self.right(prompt, answer))
+    def check(self, prompt: str, response: str) -> TraceCheck:
+        """Re-execute any text as a response to a prompt."""
+        spans, answer = self.step_spans(response), self.extract_answer(response)
+        step_checks = self.check_steps(prompt, response)
+        steps = tuple(Step(*span, is_correct) for span, is_correct in zip(spans, step_checks, strict=True))
+        return TraceCheck(steps, answer, self.check_answer(prompt, answer))
 
     @abc.abstractmethod
-    def rerun(self, prompt: str, response: str, machine: Machine) -> str:
-        """The response as it would be written, were it made on a machine.
+    def rerun(self, prompt: str, response: str, recorder: TraceRecorder) -> str:
+        """Return the response that a run with the given recorder writes.
 
         Raises:
-            Unending: the run does not seem to end.
+            NonTerminating: the run exceeds a limit.
         """
 
     @abc.abstractmethod
-    def recomputed(self, prompt: str, response: str) -> str:
-        """The response with the answer that follows from its lines as they are written."""
+    def recompute_answer(self, prompt: str, response: str) -> str:
+        """Return the response with the answer that follows from its written lines."""
 
     def step_spans(self, response: str) -> list[tuple[int, int]]:
-        """First character of every step, and the one after its last; the answer is the last step."""
-        return self.spans(*self.parts(response))
+        """Return the first and the past-the-end position of every step; the answer is the last step."""
+        return self.line_spans(*self.split_response(response))
 
-    def with_answer(self, response: str, other: str) -> str:
-        """A response with the answer of another one."""
+    def replace_answer(self, response: str, other: str) -> str:
+        """Return a response with the answer of another one."""
         return response[: self.step_spans(response)[-1][0]] + other[self.step_spans(other)[-1][0] :]
 
-    def same_answer(self, written: str | None, wanted: str) -> bool:
-        """Whether two answers are the same number or list of numbers."""
-        return written is not None and numbers_like(wanted, written) == numbers(wanted)
+    def answers_match(self, answer: str | None, expected: str) -> bool:
+        """Return whether two answers are the same number or list of numbers; leading zeros do not matter."""
+        return answer is not None and parse_matching_integers(expected, answer) == parse_integers(expected)
 
-    def answer(self, response: str) -> str | None:
-        """The answer, without blanks; None where it is missing or no number."""
-        tail = self.parts(response)[1]
+    def extract_answer(self, response: str) -> str | None:
+        """Return the answer without blanks, or None if it is missing or not a number."""
+        answer = self._unmarked_answer(response).replace(" ", "")
+        return answer if DIGITS.fullmatch(answer.replace(",", "")) else None
+
+    def _unmarked_answer(self, response: str) -> str:
+        answer = self.split_response(response)[1]
         for mark in self.answer_marks:
-            tail = tail.removeprefix(mark)
-        found = tail.removesuffix(self.end).replace(" ", "")
-        return found if DIGITS.fullmatch(found.replace(",", "")) else None
+            answer = answer.removeprefix(mark)
+        return answer.removesuffix(self.end)
 
-    def parts(self, response: str) -> tuple[list[str], str]:
-        """Lines, and the rest: the answer with its mark, and the end."""
-        place = max(response.rfind(each) for each in self.answer_marks)
-        if place < 0:
-            place = len(response)
-        body, tail = response[:place], response[place:]
+    def split_response(self, response: str) -> tuple[list[str], str]:
+        """Return the lines of a response, and the rest: the answer with its mark and the end."""
+        answer_start = max(response.rfind(mark) for mark in self.answer_marks)
+        if answer_start < 0:
+            answer_start = len(response)
+        body, tail = response[:answer_start], response[answer_start:]
         return body.split(self.separator) if body else [], tail
 
-    def spans(self, lines: Sequence[str], tail: str) -> list[tuple[int, int]]:
-        """First and last character of every line and of the rest, without separators."""
-        found, place = [], 0
-        for each in lines:
-            found.append((place, place + len(each)))
-            place += len(each) + len(self.separator)
-        start = max(0, place - len(self.separator)) if lines else 0
-        return [*found, (start, start + len(tail))]
-
-    # Characters
+    def line_spans(self, lines: Sequence[str], tail: str) -> list[tuple[int, int]]:
+        """Return the first and the past-the-end position of every line and of the rest, without separators."""
+        spans, start = [], 0
+        for line in lines:
+            spans.append((start, start + len(line)))
+            start += len(line) + len(self.separator)
+        tail_start = max(0, start - len(self.separator)) if lines else 0
+        return [*spans, (tail_start, tail_start + len(tail))]
 
     @functools.cached_property
-    def _numbers(self) -> NDArray[np.uint8]:
-        """Tokens by code point."""
-        found = np.full(max(map(ord, self.vocabulary)) + 1, IGNORED, dtype=np.uint8)
-        found[[ord(each) for each in self.vocabulary]] = np.arange(len(self.vocabulary))
-        return found
+    def _token_of_code_point(self) -> NDArray[np.uint8]:
+        tokens = np.full(max(map(ord, self.vocabulary)) + 1, IGNORED, dtype=np.uint8)
+        tokens[[ord(character) for character in self.vocabulary]] = np.arange(len(self.vocabulary))
+        return tokens
 
     @functools.cached_property
-    def _points(self) -> NDArray[np.uint32]:
-        """Code points by token."""
-        return np.array([ord(each) for each in self.vocabulary], dtype="<u4")
+    def _code_point_of_token(self) -> NDArray[np.uint32]:
+        return np.array([ord(character) for character in self.vocabulary], dtype="<u4")
 
     def encode(self, texts: Sequence[str], length: int, left: bool = False) -> NDArray[np.uint8]:
-        """(N, length) tokens of texts, `IGNORED` after their ends, or before them.
+        """Return (N, length) tokens of texts, padded with `IGNORED` on the right, or on the left.
 
         Raises:
-            UserError: one is longer, or has a character that is not in the vocabulary.
+            UserError: a text is too long, or has a character that is not in the vocabulary.
         """
-        sizes = np.fromiter((len(each) for each in texts), dtype=np.int64, count=len(texts))
+        sizes = np.fromiter((len(text) for text in texts), dtype=np.int64, count=len(texts))
         if sizes.max(initial=0) > length:
             row = int(sizes.argmax())
-            raise UserError(f"traces: number {row} has {sizes[row]} characters, but {length} fit")
+            raise UserError(f"traces: trace {row} has {sizes[row]} characters, but the limit is {length}")
+        # UTF-32 turns all texts into one array of code points, which a table maps to tokens without a Python loop.
         points = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4")
-        inside = points < len(self._numbers)
-        tokens = self._numbers[np.where(inside, points, 0)]
-        unknown = np.flatnonzero(~inside | (tokens == IGNORED))
+        in_table = points < len(self._token_of_code_point)
+        tokens = self._token_of_code_point[np.where(in_table, points, 0)]
+        unknown = np.flatnonzero(~in_table | (tokens == IGNORED))
         if len(unknown):
             row = int(np.searchsorted(np.cumsum(sizes), unknown[0], side="right"))
             raise UserError(
-                f"traces: number {row} has the character {chr(points[unknown[0]])!r}, which the vocabulary lacks; it has "
+                f"traces: trace {row} has the character {chr(points[unknown[0]])!r}, which is not in the vocabulary "
                 f"{self.vocabulary!r}"
             )
-        found = np.full((len(texts), length), IGNORED, dtype=np.uint8)
+        padded = np.full((len(texts), length), IGNORED, dtype=np.uint8)
         columns = np.arange(length)
-        chosen = columns >= (length - sizes)[:, None] if left else columns < sizes[:, None]
-        found[chosen] = tokens
-        return found
+        in_text = columns >= (length - sizes)[:, None] if left else columns < sizes[:, None]
+        padded[in_text] = tokens
+        return padded
 
     def decode(self, tokens: NDArray[np.uint8]) -> list[str]:
-        """Texts of (N, T) tokens, up to their end, or as far as there are some; `IGNORED` before them is passed over."""
-        end = self.vocabulary.index(self.end)
-        valid = tokens != IGNORED
-        ended = np.cumsum(tokens == end, axis=1)
-        valid &= (ended == 0) | ((tokens == end) & (ended == 1))
+        """Return the texts of (N, T) tokens up to and including the first end; `IGNORED` tokens are skipped."""
         if not len(tokens):
             return []
-        text = self._points[tokens[valid]].tobytes().decode("utf-32-le")
-        stops = np.cumsum(valid.sum(1)).tolist()
-        return [text[start:stop] for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
-
-
-CHARACTERS = "0123456789+-*/=%,:;#$abcdefghijklmnopqrstuvwxyz."
-
-
-class ProgramTraces(TraceFormat):
-    """Traces of one program: lines with semicolons between them, ``#`` and the answer, ``$``.
-
-    Args:
-        program: for some width and number of operands; prompts of other sizes are run as well.
-    """
-
-    def __init__(self, program: Program) -> None:
-        super().__init__(CHARACTERS)
-        self.program = program
-
-    def follows(self, prompt: str, response: str) -> list[bool]:
-        """Each line against the program's, run from what is written before it; then the answer."""
-        program, operands = self.program.read(prompt)
-        lines, tail = self.parts(response)
-        follower = Follower(lines)
-        try:
-            _, followed = program.trace(operands, follower)
-            complete = (
-                follower.complete and tail.endswith(self.end) and self.same_answer(self.answer(response), followed)
-            )
-        except Unending:
-            complete = False
-        return [*follower.right, *[False] * (len(lines) - len(follower.right)), complete]
-
-    def right(self, prompt: str, answer: str | None) -> bool:
-        """Against a clean run's."""
-        return self.same_answer(answer, self.right_answer(prompt))
-
-    def right_answer(self, prompt: str) -> str:
-        """The answer of a clean run."""
-        program, operands = self.program.read(prompt)
-        return program.trace(operands, Machine())[1]
-
-    def rerun(self, prompt: str, response: str, machine: Machine) -> str:
-        """A run on the machine."""
-        program, operands = self.program.read(prompt)
-        return self.written(*program.trace(operands, machine))
-
-    def recomputed(self, prompt: str, response: str) -> str:
-        """The program followed along the lines; what cannot be read counts as right."""
-        program, operands = self.program.read(prompt)
-        lines, _ = self.parts(response)
-        try:
-            return self.written(lines, program.trace(operands, Follower(lines))[1])
-        except Unending:
-            return response
-
-    def written(self, lines: Sequence[str], answer: str) -> str:
-        """A response."""
-        return f"{self.separator.join(lines)}{self.answer_marks[0]}{answer}{self.end}"
+        is_end = tokens == self.vocabulary.index(self.end)
+        num_ends = np.cumsum(is_end, axis=1)
+        is_text = (tokens != IGNORED) & ((num_ends == 0) | (is_end & (num_ends == 1)))
+        joined = self._code_point_of_token[tokens[is_text]].tobytes().decode("utf-32-le")
+        stops = np.cumsum(is_text.sum(1)).tolist()
+        return [joined[start:stop] for start, stop in zip([0, *stops[:-1]], stops, strict=True)]

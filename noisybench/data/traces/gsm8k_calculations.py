@@ -1,4 +1,4 @@
-"""Word problems whose solutions have annotated calculations, as GSM8K has them: ``48/2 = <<48/2=24>>24 clips``."""
+"""Text format of word problems with annotated calculations, as in GSM8K (Cobbe et al. 2021): ``48/2 = <<48/2=24>>24``."""
 
 from __future__ import annotations
 
@@ -9,166 +9,198 @@ from collections.abc import Callable
 from fractions import Fraction
 
 from noisybench.data.traces.formats import TraceFormat
-from noisybench.data.traces.machine import Machine
+from noisybench.data.traces.recorder import TraceRecorder
 
-ANNOTATED = re.compile(r"<<([^<>=]*)=([^<>]*)>>(\s*-?[\d,]*\.?\d+)?")
+ANNOTATION = re.compile(r"<<([^<>=]*)=([^<>]*)>>(\s*-?[\d,]*\.?\d+)?")
+"""An annotated calculation: its expression, its result, and the result repeated in the text."""
 NUMBER = re.compile(r"(?<![\d.])\d[\d,]*(?:\.\d+)?|(?<![\d.])\.\d+")
 OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
 }  # fmt: skip
-LONGEST = 200
-"""Characters of an expression that is still calculated."""
+MAX_EXPRESSION_LENGTH = 200
+"""Number of characters above which an expression is not evaluated."""
 
 
-def value_of(text: str) -> Fraction | None:
-    """A written number, with thousands' commas, a dollar or percent sign; None where it is none."""
+def parse_number(text: str) -> Fraction | None:
+    """Return the value of a number with thousands separators, dollar or percent sign, or None if it is not a number.
+
+    Example:
+        >>> parse_number("$1,250"), parse_number("50%"), parse_number("ten")
+        (Fraction(1250, 1), Fraction(1, 2), None)
+    """
     cleaned = text.strip().replace(",", "").replace("$", "")
-    share = cleaned.endswith("%")
+    is_percentage = cleaned.endswith("%")
     try:
-        found = Fraction(cleaned.removesuffix("%"))
+        value = Fraction(cleaned.removesuffix("%"))
     except (ValueError, ZeroDivisionError):
         return None
-    return found / 100 if share else found
+    return value / 100 if is_percentage else value
 
 
-def calculated(expression: str) -> Fraction | None:
-    """Value of an expression of numbers, + - * / and parentheses, exactly; None where it is no such expression."""
+def evaluate_expression(expression: str) -> Fraction | None:
+    """Return the exact value of an expression of numbers, ``+ - * /`` and parentheses, or None for any other text.
+
+    Example:
+        >>> evaluate_expression("(48+2)/4"), evaluate_expression("50%*8"), evaluate_expression("2**9")
+        (Fraction(25, 2), Fraction(4, 1), None)
+    """
     text = re.sub(r"(\d|\.)%", r"\1/100", expression.replace(",", "").replace("$", "").replace("x", "*"))
     text = re.sub(r"(?<![\d.])0+(?=\d)", "", text).strip()
-    if len(text) > LONGEST:
+    if len(text) > MAX_EXPRESSION_LENGTH:
         return None
     try:
-        return _value(ast.parse(text, mode="eval").body)
+        return _evaluate_node(ast.parse(text, mode="eval").body)
     except (SyntaxError, ValueError, ZeroDivisionError, RecursionError):
         return None
 
 
-def _value(node: ast.expr) -> Fraction:
+def _evaluate_node(node: ast.expr) -> Fraction:
+    """Return the value of a syntax tree; only the listed operations are evaluated, so that any text is safe."""
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
         return Fraction(str(node.value))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
-        found = _value(node.operand)
-        return -found if isinstance(node.op, ast.USub) else found
+        operand = _evaluate_node(node.operand)
+        return -operand if isinstance(node.op, ast.USub) else operand
     if isinstance(node, ast.BinOp) and type(node.op) in OPERATIONS:
-        return OPERATIONS[type(node.op)](_value(node.left), _value(node.right))
+        return OPERATIONS[type(node.op)](_evaluate_node(node.left), _evaluate_node(node.right))
     raise ValueError
 
 
-def agree(exact: Fraction, written: str) -> bool:
-    """Whether a written number is the exact one, rounded to the places that it has, if it has some."""
-    found = value_of(written)
-    if found is None:
+def equals_rounded(exact: Fraction, written: str) -> bool:
+    """Return whether a written number is the exact value, rounded to its decimal places if it has some.
+
+    Example:
+        >>> equals_rounded(Fraction(2, 3), "0.67"), equals_rounded(Fraction(2, 3), "1")
+        (True, False)
+    """
+    value = parse_number(written)
+    if value is None:
         return False
-    places = len(written.strip().rstrip("%").partition(".")[2])
-    return abs(exact - found) <= (Fraction(1, 2 * 10**places) if places else 0)
+    num_decimals = len(written.strip().rstrip("%").partition(".")[2])
+    return abs(exact - value) <= (Fraction(1, 2 * 10**num_decimals) if num_decimals else 0)
 
 
-class Calculations(TraceFormat):
-    """Solutions line by line, with annotated calculations; the answer comes after ``####`` or ``A:``.
+class CalculationTraceFormat(TraceFormat):
+    r"""Solutions with annotated calculations in their lines, and the answer after ``####`` or ``A:``.
 
-    A step is a calculation: right if its expression has the written value, and this is repeated after it. The last
-    step is the answer, right if it is a number of the lines. That the right numbers are calculated with nobody can see
-    by executing; the answer of a problem is known to those alone who have solved it.
+    A step is a calculation; it is correct if its expression has the written result and the text after it repeats this
+    result. The last step is the answer; it is correct if it occurs in the lines. Re-execution cannot detect a correct
+    calculation with the wrong numbers, nor decide whether the answer of the problem is correct.
+
+    Example:
+        >>> solution = "He has 48/2 = <<48/2=24>>24 pens.\n#### 24\x03"
+        >>> trace_format = CalculationTraceFormat("".join(sorted(set(solution))))
+        >>> trace_format.check("", solution).is_valid, trace_format.extract_answer(solution)
+        (True, '24')
+        >>> trace_format.check("", solution.replace("=24>>", "=25>>")).first_error
+        1
     """
 
     end = "\x03"
     separator = "\n"
     answer_marks = ("\n#### ", "\nA: ")
 
-    def answer(self, response: str) -> str | None:
-        """The answer as a number without commas and signs of currency."""
-        tail = self.parts(response)[1].removesuffix(self.end)
-        for mark in self.answer_marks:
-            tail = tail.removeprefix(mark)
-        found = value_of(tail)
-        return None if found is None else str(found)
+    def extract_answer(self, response: str) -> str | None:
+        """Return the answer as a number without separators and currency signs, or None if it is missing or unparsable."""
+        value = parse_number(self._unmarked_answer(response))
+        return None if value is None else str(value)
 
-    def same_answer(self, written: str | None, wanted: str) -> bool:
-        """Whether two answers are the same number."""
-        return written is not None and value_of(written) == value_of(wanted)
+    def answers_match(self, answer: str | None, expected: str) -> bool:
+        """Return whether two answers are the same number."""
+        return answer is not None and parse_number(answer) == parse_number(expected)
 
-    def follows(self, prompt: str, response: str) -> list[bool]:
-        """Every annotated calculation, and whether the answer is among the numbers."""
-        steps = []
-        for found in ANNOTATED.finditer(response):
-            expression, value, repeated = found.groups()
-            exact = calculated(expression)
-            right = exact is not None and agree(exact, value)
-            if right and repeated is not None:
-                right = agree(value_of(value) or Fraction(0), repeated)
-            steps.append(right)
-        lines, tail = self.parts(response)
-        answer, start = self.answer(response), self.spans(lines, tail)[-1][0]
-        return [*steps, answer is not None and tail.endswith(self.end) and self._told(answer, response[:start])]
+    def check_steps(self, prompt: str, response: str) -> list[bool]:
+        """Evaluate every annotated calculation, and look the answer up among the numbers of the lines."""
+        step_checks = []
+        for annotation in ANNOTATION.finditer(response):
+            expression, result, repeated = annotation.groups()
+            exact = evaluate_expression(expression)
+            is_correct = exact is not None and equals_rounded(exact, result)
+            if is_correct and repeated is not None:
+                is_correct = equals_rounded(parse_number(result) or Fraction(0), repeated)
+            step_checks.append(is_correct)
+        lines, tail = self.split_response(response)
+        answer, answer_start = self.extract_answer(response), self.line_spans(lines, tail)[-1][0]
+        answer_follows = (
+            answer is not None and tail.endswith(self.end) and self._occurs_in(answer, response[:answer_start])
+        )
+        return [*step_checks, answer_follows]
 
-    def right(self, prompt: str, answer: str | None) -> None:
-        """Nobody can tell."""
+    def check_answer(self, prompt: str, answer: str | None) -> None:
+        """Return None: execution cannot decide it."""
 
-    def _told(self, answer: str, body: str) -> bool:
-        """Whether a number is anywhere among the lines; where these have none, nothing speaks against it."""
-        found = [value_of(each) for each in NUMBER.findall(body)]
-        return not found or value_of(answer) in found
+    def _occurs_in(self, answer: str, body: str) -> bool:
+        """Return whether the answer is one of the numbers of the lines; lines without numbers do not contradict it."""
+        values = [parse_number(number) for number in NUMBER.findall(body)]
+        return not values or parse_number(answer) in values
 
     def step_spans(self, response: str) -> list[tuple[int, int]]:
-        """Annotated calculations, and the answer."""
-        found = [(each.start(), each.end()) for each in ANNOTATED.finditer(response)]
-        return [*found, self.spans(*self.parts(response))[-1]]
+        """Return the spans of the annotated calculations and of the answer."""
+        spans = [annotation.span() for annotation in ANNOTATION.finditer(response)]
+        return [*spans, self.line_spans(*self.split_response(response))[-1]]
 
-    def recomputed(self, prompt: str, response: str) -> str:
-        """With the last calculation's result as the answer, where that can be read."""
-        found = [each.group(2) for each in ANNOTATED.finditer(response)]
-        start = self.step_spans(response)[-1][0]
-        mark = next((each for each in self.answer_marks if response.startswith(each, start)), None)
-        if not found or mark is None or value_of(found[-1]) is None:
+    def recompute_answer(self, prompt: str, response: str) -> str:
+        """Return the response with the result of the last calculation as its answer, if that is a number."""
+        results = [annotation.group(2) for annotation in ANNOTATION.finditer(response)]
+        answer_start = self.step_spans(response)[-1][0]
+        mark = next((mark for mark in self.answer_marks if response.startswith(mark, answer_start)), None)
+        if not results or mark is None or parse_number(results[-1]) is None:
             return response
-        return f"{response[:start]}{mark}{found[-1].strip()}{self.end}"
+        return f"{response[:answer_start]}{mark}{results[-1].strip()}{self.end}"
 
-    def rerun(self, prompt: str, response: str, machine: Machine) -> str:
-        """The solution with each result made by the machine, and every later mention of it with what was made."""
-        made: dict[Fraction, str] = {}
-        parts, place = [], 0
-        for found in ANNOTATED.finditer(response):
-            expression, value, repeated = found.groups()
-            parts.append(_renamed(response[place : found.start()], made))
-            given = _renamed(expression, made)
-            exact = None if given == expression else calculated(given)
-            stored = _stored(value if exact is None else _written(exact), machine)
-            original = value_of(value)
+    def rerun(self, prompt: str, response: str, recorder: TraceRecorder) -> str:
+        """Return the solution with the recorder's result of each calculation, and later mentions changed accordingly."""
+        changed: dict[Fraction, str] = {}
+        pieces, position = [], 0
+        for annotation in ANNOTATION.finditer(response):
+            expression, result, repeated = annotation.groups()
+            pieces.append(_replace_numbers(response[position : annotation.start()], changed))
+            new_expression = _replace_numbers(expression, changed)
+            # An unchanged expression keeps its written result, which may be rounded or incorrect itself.
+            exact = None if new_expression == expression else evaluate_expression(new_expression)
+            stored = _store(result if exact is None else _format_number(exact), recorder)
+            original = parse_number(result)
             if original is not None:
-                made.pop(original, None)
-                if stored != value:
-                    made[original] = stored
-            blanks = "" if repeated is None else repeated[: len(repeated) - len(repeated.lstrip())]
-            shown = repeated or "" if stored == value else "" if repeated is None else blanks + stored
-            parts.append(f"<<{given}={stored}>>{shown}")
-            place = found.end()
-        return "".join([*parts, _renamed(response[place:], made)])
+                changed.pop(original, None)
+                if stored != result:
+                    changed[original] = stored
+            pieces.append(f"<<{new_expression}={stored}>>{_repeat(repeated, result, stored)}")
+            position = annotation.end()
+        return "".join([*pieces, _replace_numbers(response[position:], changed)])
 
 
-def _renamed(text: str, made: dict[Fraction, str]) -> str:
-    """A text with what was made in the place of the results that there would have been."""
-    if not made:
+def _repeat(repeated: str | None, result: str, stored: str) -> str:
+    """Return the text after a calculation, which repeats the stored result if it repeated the original one."""
+    if repeated is None or stored == result:
+        return repeated or ""
+    blanks = repeated[: len(repeated) - len(repeated.lstrip())]
+    return blanks + stored
+
+
+def _replace_numbers(text: str, changed: dict[Fraction, str]) -> str:
+    """Return a text with every number that has a changed value replaced."""
+    if not changed:
         return text
 
-    def change(found: re.Match[str]) -> str:
-        value = value_of(found.group())
-        return made.get(value, found.group()) if value is not None else found.group()
+    def replacement(number: re.Match[str]) -> str:
+        value = parse_number(number.group())
+        return number.group() if value is None else changed.get(value, number.group())
 
-    return NUMBER.sub(change, text)
+    return NUMBER.sub(replacement, text)
 
 
-def _written(exact: Fraction) -> str:
-    """A number with at most two decimal places."""
+def _format_number(exact: Fraction) -> str:
+    """Return a number with at most two decimal places."""
     return str(exact.numerator) if exact.denominator == 1 else f"{float(exact):.2f}".rstrip("0").rstrip(".")
 
 
-def _stored(text: str, machine: Machine) -> str:
-    """A number as the machine makes it, digit by digit; the point stays where it is."""
+def _store(text: str, recorder: TraceRecorder) -> str:
+    """Return a number as the recorder stores its digits; the decimal point keeps its position."""
     digits = re.sub(r"\D", "", text)
     if not digits or not int(digits):
         return text
-    made = str(machine.new(int(digits))).zfill(len(digits))
-    if made == digits:
+    stored = str(recorder.integer(int(digits))).zfill(len(digits))
+    if stored == digits:
         return text
-    remaining = iter(made)
-    return "".join(next(remaining) if each.isdigit() else each for each in text)
+    remaining = iter(stored)
+    return "".join(next(remaining) if character.isdigit() else character for character in text)

@@ -23,10 +23,10 @@ from noisybench.data import label_files as label_sets
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_set import TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_PROPAGATED
 from noisybench.data.targets import IGNORED
-from noisybench.data.traces.formats import ProgramTraces
-from noisybench.data.traces.gsm8k_calculations import Calculations, calculated
-from noisybench.data.traces.machine import Follower, Machine, Unending
-from noisybench.data.traces.programs import PROGRAMS
+from noisybench.data.traces.builtin_programs import PROGRAMS
+from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat, evaluate_expression
+from noisybench.data.traces.program_format import ProgramTraceFormat
+from noisybench.data.traces.recorder import NonTerminating, TraceRecorder, TraceReplayer
 from noisybench.errors import UserError
 from noisybench.networks import build_network
 from noisybench.runs.preparation import prepare_run
@@ -51,8 +51,8 @@ def noise(name: str, **values: Any) -> Any:
     return get_entry("noise_models", name).load_class()(**values)
 
 
-def form_of(name: str, width: int = 2, count: int = 5) -> ProgramTraces:
-    return ProgramTraces(PROGRAMS[name](width, count))
+def form_of(name: str, width: int = 2, count: int = 5) -> ProgramTraceFormat:
+    return ProgramTraceFormat(PROGRAMS[name](width, count))
 
 
 def form(dataset: Dataset) -> Any:
@@ -89,13 +89,13 @@ def test_every_program_has_an_answer_to_compare_with() -> None:
 def test_two_numbers_have_the_answer_of_python(name: str) -> None:
     known = form_of(name)
     for pair in itertools.product(range(0, 100, 3), range(100)):
-        operands = known.program.arranged(pair)
+        operands = known.program.arrange(pair)
         prompt = known.program.prompt(operands)
-        response = known.rerun(prompt, "", Machine())
-        judged = known.evaluator(prompt, response)
+        response = known.rerun(prompt, "", TraceRecorder())
+        judged = known.check(prompt, response)
         assert int(judged.answer or "") == ANSWERS[name](pair)
-        assert judged.replays
-        assert judged.right
+        assert judged.is_valid
+        assert judged.answer_is_correct
 
 
 @given(
@@ -106,22 +106,22 @@ def test_two_numbers_have_the_answer_of_python(name: str) -> None:
 def test_lists_have_the_answer_of_python(operands: list[int], name: str) -> None:
     known = form_of(name, count=len(operands))
     prompt = known.program.prompt(operands)
-    judged = known.evaluator(prompt, known.rerun(prompt, "", Machine()))
+    judged = known.check(prompt, known.rerun(prompt, "", TraceRecorder()))
     wanted = ANSWERS[name](operands)
     assert judged.answer == (",".join(map(str, wanted)) if name == "sort" else str(wanted))
-    assert judged.replays
-    assert known.program.read(prompt)[1] == operands
+    assert judged.is_valid
+    assert known.program.parse_prompt(prompt)[1] == operands
 
 
 def test_composed_functions_by_hand() -> None:
     known = form_of("composed", count=4)
-    assert known.rerun("47+05*12-30:", "", Machine()) == "47;52;24;6#6$"
+    assert known.rerun("47+05*12-30:", "", TraceRecorder()) == "47;52;24;6#6$"
     assert known.program.prompt([47, 5, 12, 30]) == "47+05*12-30:"
 
 
 def test_an_addition_as_it_is_written() -> None:
-    assert form_of("add").rerun("47+05:", "", Machine()) == "7+5+0=12;4+0+1=05#052$"
-    assert form_of("add").rerun("147+005:", "", Machine()) == "7+5+0=12;4+0+1=05;1+0+0=01#0152$", (
+    assert form_of("add").rerun("47+05:", "", TraceRecorder()) == "7+5+0=12;4+0+1=05#052$"
+    assert form_of("add").rerun("147+005:", "", TraceRecorder()) == "7+5+0=12;4+0+1=05;1+0+0=01#0152$", (
         "other widths run as well"
     )
 
@@ -144,20 +144,20 @@ def test_an_addition_as_it_is_written() -> None:
     ],
 )
 def test_responses_judged_by_hand(response: str, right: bool, steps: tuple[int, int]) -> None:
-    found = form_of("add").evaluator("47+05:", response)
-    assert (found.right, len(found.steps), found.right_steps) == (right, *steps)
-    assert (found.first_wrong is None) == found.replays
+    found = form_of("add").check("47+05:", response)
+    assert (found.answer_is_correct, len(found.steps), found.num_correct_steps) == (right, *steps)
+    assert (found.first_error is None) == found.is_valid
 
 
 @given(st.text(alphabet="0123456789+=;#$,*-%", max_size=40), st.sampled_from(sorted(PROGRAMS)))
 @settings(max_examples=300, deadline=None)
 def test_no_response_breaks_the_judge(response: str, name: str) -> None:
     known = form_of(name, count=3)
-    prompt = known.program.prompt(known.program.arranged([3, 9, 4][: known.program.count]))
-    found = known.evaluator(prompt, response)
-    assert 0 <= found.right_steps <= len(found.steps)
+    prompt = known.program.prompt(known.program.arrange([3, 9, 4][: known.program.count]))
+    found = known.check(prompt, response)
+    assert 0 <= found.num_correct_steps <= len(found.steps)
     assert all(0 <= each.start <= each.stop <= len(response) for each in found.steps)
-    known.recomputed(prompt, response)
+    known.recompute_answer(prompt, response)
 
 
 @given(st.lists(st.text(alphabet="0123456789+=;#", max_size=30), min_size=1, max_size=5))
@@ -167,18 +167,18 @@ def test_characters_are_text_again(texts: list[str]) -> None:
     ended = [text + "$" for text in texts]
     assert known.decode(known.encode(ended, 40)) == ended
     assert known.decode(known.encode(ended, 40, left=True)) == ended
-    with pytest.raises(UserError, match="characters, but 3 fit"):
+    with pytest.raises(UserError, match="characters, but the limit is 3"):
         known.encode([*ended, "12345"], 3)
-    with pytest.raises(UserError, match="number 1 has the character 'ä', which the vocabulary lacks"):
+    with pytest.raises(UserError, match="trace 1 has the character 'ä', which is not in the vocabulary"):
         known.encode(["1", "ä"], 3)
 
 
 def test_a_machine_makes_wrong_digits_where_it_is_told_to() -> None:
-    machine = Machine([1, 3, 5], [8, 6, 3], 6)
-    assert [machine.new(each) for each in (47, 0, -5, 12, -9)] == [48, 0, -5, 62, -3]
-    assert machine.changed == 3
-    with pytest.raises(Unending):
-        machine.new(1)
+    machine = TraceRecorder([1, 3, 5], [8, 6, 3], 6)
+    assert [machine.integer(each) for each in (47, 0, -5, 12, -9)] == [48, 0, -5, 62, -3]
+    assert machine.num_changed == 3
+    with pytest.raises(NonTerminating):
+        machine.integer(1)
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -187,31 +187,31 @@ def test_dynamic_noise_is_carried_on(name: str) -> None:
     rng = np.random.default_rng(0)
     known, differing = form_of(name, count=4), 0
     for _ in range(60):
-        operands = known.program.arranged(rng.integers(0, 100, known.program.count).tolist())
+        operands = known.program.arrange(rng.integers(0, 100, known.program.count).tolist())
         prompt = known.program.prompt(operands)
-        clean = known.rerun(prompt, "", Machine())
+        clean = known.rerun(prompt, "", TraceRecorder())
         places = np.flatnonzero(rng.random(2000) < 0.2).tolist()
         digits = rng.integers(0, 10, len(places)).tolist()
-        machine = Machine(places, digits, 2000)
+        machine = TraceRecorder(places, digits, 2000)
         text = known.rerun(prompt, "", machine)
-        again = known.rerun(prompt, "", Machine(places, digits, 2000))
+        again = known.rerun(prompt, "", TraceRecorder(places, digits, 2000))
         assert text == again, "the same wrong digits give the same trace"
-        if not machine.changed:
+        if not machine.num_changed:
             assert text == clean
         differing += text != clean
     assert differing > 30
 
 
 def test_dynamic_integers_are_computed_from_stored_ones() -> None:
-    class Checked(Machine):
+    class Checked(TraceRecorder):
         """Remembers every integer that was made."""
 
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             self.made: list[tuple[int, int]] = []
 
-        def new(self, value: int) -> int:
-            found = super().new(value)
+        def integer(self, value: int) -> int:
+            found = super().integer(value)
             self.made.append((value, found))
             return found
 
@@ -231,9 +231,9 @@ def test_dynamic_integers_are_computed_from_stored_ones() -> None:
 
 
 def test_following_goes_on_from_what_is_written() -> None:
-    follower = Follower(["4", "9", "9"])
+    follower = TraceReplayer(["4", "9", "9"])
     assert PROGRAMS["max"](1, 3).run(follower, [4, 7, 2]) == "9"
-    assert (follower.right, follower.complete) == ([True, False, True], True)
+    assert (follower.line_checks, follower.is_complete) == ([True, False, True], True)
 
 
 # One's own programs
@@ -266,17 +266,16 @@ def test_a_program_of_ones_own(tmp_path: Path) -> None:
         program=f"{tmp_path / 'mine.py'}:Collatz", train_problems=60, validation_problems=10, test_problems=10
     )
     known = form(dataset)
-    assert known.rerun("collatz06:", "", Machine()) == "3;10;5;16;8;4;2;1#8$"
+    assert known.rerun("collatz06:", "", TraceRecorder()) == "3;10;5;16;8;4;2;1#8$"
     assert all(
-        known.evaluator(*pair).replays
-        for pair in zip(prompts(dataset), known.decode(dataset.train.targets), strict=True)
+        known.check(*pair).is_valid for pair in zip(prompts(dataset), known.decode(dataset.train.targets), strict=True)
     )
     made = noise("cot_dynamic", intensity=0.3).apply(dataset)
     assert made.manifest["noise"]["traces"]["wrong_answer"] > 0.3
     for name, message in {
         "Raises": "ZeroDivisionError",
         "Loops": "does not seem to end",
-        "Wrong": "must return the answer's text",
+        "Wrong": "must return the answer as a string",
         "Nothing": "has no class `Nothing`",
     }.items():
         with pytest.raises(UserError, match=message):
@@ -287,7 +286,7 @@ def test_a_program_of_ones_own(tmp_path: Path) -> None:
                 test_problems=60,
                 validation_problems=1,
             )
-    for name, message in {"sun": "did you mean `sum`", "gone.py:X": "there is no such file"}.items():
+    for name, message in {"sun": "did you mean `sum`", "gone.py:X": "file not found"}.items():
         with pytest.raises(UserError, match=message):
             traces(program=name)
 
@@ -312,7 +311,9 @@ def test_longer_problems_are_test_sets_of_their_own() -> None:
     known = form(dataset)
     longer = dataset.shifted["width_3"]
     assert all(len(each) == len("123+456:") for each in known.decode(longer.inputs[:, 0, 0]))
-    assert known.evaluator(*(known.decode(each)[0] for each in (longer.inputs[:1, 0, 0], longer.targets[:1]))).right
+    assert known.check(
+        *(known.decode(each)[0] for each in (longer.inputs[:1, 0, 0], longer.targets[:1]))
+    ).answer_is_correct
     with pytest.raises(UserError, match=r"dataset\.longer: widths"):
         traces(longer=[2])
 
@@ -338,8 +339,8 @@ def test_own_traces_are_read_as_they_were_written(tmp_path: Path) -> None:
     )
     assert (len(again.train), len(again.validation), len(again.test)) == (50, 20, 40)
     known = form(again)
-    for part in ("targets", "given"):
-        wanted = made.train if part == "given" else dataset.train.targets
+    for part in ("targets", "noisy_targets"):
+        wanted = made.train if part == "noisy_targets" else dataset.train.targets
         assert known.decode(getattr(again.train, part)) == form(dataset).decode(wanted)
     native = noise("native").apply(again)
     assert known.decode(native.train) == form(dataset).decode(made.train)
@@ -386,28 +387,28 @@ def test_traces_that_do_not_parse_are_named(
 SOLVED = "He has 48/2 = <<48/2=24>>24 pens in May.\nThat is 48+24 = <<48+24=72>> 72 in all.\n#### 72\x03"
 
 
-def calculations() -> Calculations:
-    return Calculations("".join(sorted(set(SOLVED) | set("0123456789$,.A:-%()x*"))))
+def calculations() -> CalculationTraceFormat:
+    return CalculationTraceFormat("".join(sorted(set(SOLVED) | set("0123456789$,.A:-%()x*"))))
 
 
 def test_calculations_are_executed_again() -> None:
     known = calculations()
-    assert known.evaluator("", SOLVED).replays
-    assert known.evaluator("", SOLVED).answer == "72"
+    assert known.check("", SOLVED).is_valid
+    assert known.check("", SOLVED).answer == "72"
     for wrong, steps in (
         ("48/2=24", [True, True, True]),
         ("48/2=25", [False, True, True]),
         ("48+24=73", [True, False, True]),
     ):
         changed = SOLVED.replace("48/2=24", wrong) if wrong.startswith("48/") else SOLVED.replace("48+24=72", wrong)
-        assert [each.right for each in known.evaluator("", changed).steps] == steps
-    assert [each.right for each in known.evaluator("", SOLVED.replace("#### 72", "#### 71")).steps] == [
+        assert [each.is_correct for each in known.check("", changed).steps] == steps
+    assert [each.is_correct for each in known.check("", SOLVED.replace("#### 72", "#### 71")).steps] == [
         True,
         True,
         False,
     ]
-    assert not known.evaluator("", SOLVED.replace(">> 72", ">> 70")).replays, "what is repeated must be the result"
-    assert known.same_answer("1000", "1,000")
+    assert not known.check("", SOLVED.replace(">> 72", ">> 70")).is_valid, "what is repeated must be the result"
+    assert known.answers_match("1000", "1,000")
 
 
 @pytest.mark.parametrize(
@@ -416,16 +417,16 @@ def test_calculations_are_executed_again() -> None:
      ("1/0", None), ("a+1", None), ("(" * 90 + "1", None), ("9" * 300, None)],
 )  # fmt: skip
 def test_expressions(expression: str, value: float | None) -> None:
-    found = calculated(expression)
+    found = evaluate_expression(expression)
     assert found == value if value is None else float(found or 0) == value
 
 
 def test_a_wrong_result_is_carried_through_a_word_problem() -> None:
     known = calculations()
-    assert known.rerun("", SOLVED, Machine([], [], 99)) == SOLVED
-    found = known.rerun("", SOLVED, Machine([1], [7], 99))
+    assert known.rerun("", SOLVED, TraceRecorder([], [], 99)) == SOLVED
+    found = known.rerun("", SOLVED, TraceRecorder([1], [7], 99))
     assert found == "He has 48/2 = <<48/2=27>>27 pens in May.\nThat is 48+27 = <<48+27=75>> 75 in all.\n#### 75\x03"
-    assert [each.right for each in known.evaluator("", found).steps] == [False, True, True]
+    assert [each.is_correct for each in known.check("", found).steps] == [False, True, True]
 
 
 def test_word_problems_of_models_and_people(tmp_path: Path) -> None:
@@ -497,7 +498,7 @@ def test_answers_are_kept_recomputed_or_corrupted(name: str) -> None:
             if answer == "kept":
                 assert after.partition("#")[2] == before.partition("#")[2]
             if answer == "recomputed" and name == "cot_static":
-                assert known.evaluator(prompt, after).steps[-1].right, "it follows from the lines as they are"
+                assert known.check(prompt, after).steps[-1].is_correct, "it follows from the lines as they are"
     assert wrong["kept"] == 0
     assert 0 < wrong["recomputed"] < 1
     assert wrong["corrupted"] > wrong["recomputed"] * (1 if name == "cot_dynamic" else 0)
@@ -511,7 +512,7 @@ def test_static_lines_are_deleted_or_doubled_and_the_answer_stays(edit: str) -> 
     pairs = zip(known.decode(dataset.train.targets), known.decode(made.train), made.error_spans["train"], strict=True)
     for old, new, events in pairs:
         assert old.partition("#")[2] == new.partition("#")[2]
-        (lines, _), (rest, _) = known.parts(old), known.parts(new)
+        (lines, _), (rest, _) = known.split_response(old), known.split_response(new)
         if edit == "line":
             position = iter(lines)
             assert all(each in position for each in rest), "a subsequence"
@@ -551,11 +552,13 @@ def test_dynamic_events_are_what_execution_says() -> None:
         made.error_spans["train"],
         strict=True,
     ):
-        judged, clean = known.evaluator(prompt, after), known.step_spans(before)
+        judged, clean = known.check(prompt, after), known.step_spans(before)
         for step, (start, stop) in zip(judged.steps, clean, strict=True):
             own = set(events[step.start : step.stop].tolist())
             same = after[step.start : step.stop] == before[start:stop]
-            assert own == ({TOKEN_CORRUPTED} if not step.right else {TOKEN_CORRECT} if same else {TOKEN_PROPAGATED})
+            assert own == (
+                {TOKEN_CORRUPTED} if not step.is_correct else {TOKEN_CORRECT} if same else {TOKEN_PROPAGATED}
+            )
             carried += own == {TOKEN_PROPAGATED}
     assert carried > 20
 
@@ -604,7 +607,8 @@ def test_filters_keep_what_they_say() -> None:
     known = form(dataset)
     made = noise("cot_dynamic", contamination=0.5, intensity=0.3).apply(dataset)
     right = [
-        bool(known.evaluator(*pair).right) for pair in zip(prompts(dataset), known.decode(made.train), strict=True)
+        bool(known.check(*pair).answer_is_correct)
+        for pair in zip(prompts(dataset), known.decode(made.train), strict=True)
     ]
     changed = (made.train != dataset.train.targets).any(1)
     np.testing.assert_array_equal(kept_by("answer", dataset, made), right)
