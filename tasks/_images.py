@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from noisybench.config.spec import Budget, RunSpec
 from noisybench.data.dataset import Dataset
-from noisybench.evaluation.classification import ClassificationEvaluator
 from noisybench.networks import build_network
 from noisybench.nn.features import captured, classifier, pooled, stages
+from noisybench.tasks._class_evaluator import ClassificationEvaluator
 from noisybench.training.augmentation import augment, contrastive_view, strong_view
 from noisybench.training.batch import Batch, BatchPlan, cross_entropy, probabilities_in_float32
 from noisybench.training.stack import Stack

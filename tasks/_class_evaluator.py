@@ -1,0 +1,237 @@
+"""The evaluator of tasks that predict one class per example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from noisybench.data.label_set import IN_DISTRIBUTION
+from noisybench.evaluation import metrics
+from noisybench.evaluation.classification import (
+    Scores,
+    accuracy,
+    score_final,
+    score_label_quality,
+    score_predictions,
+    score_selection,
+    score_validation,
+)
+from noisybench.records.evidence import Predictions, Samples
+from noisybench.records.schema import ProbeRow, RunRecord
+from noisybench.training.evaluator import Evaluator, placed
+from noisybench.training.mitigation import public_name
+from noisybench.training.prepared import PreparedRun
+from noisybench.training.roles import ProbeProvider
+from noisybench.training.task import Task
+from noisybench.training.training_set import DiskTensor
+
+
+class ClassificationEvaluator(Evaluator):
+    """Evaluator of predicted classes: accuracy, loss, memorization, detection of incorrect labels and calibration."""
+
+    metric = "accuracy"
+
+    def __init__(self, prepared: PreparedRun) -> None:
+        super().__init__(prepared)
+        self.test_by_epoch: list[Tensor] = []
+        self.validation_by_epoch: list[Tensor] = []
+        self._final: dict[str, Any] = {}
+
+    def place(self, device: torch.device) -> None:
+        """Copy the held-out inputs, including those of shifted test sets, to the training device."""
+        super().place(device)
+        self._shifted = {name: placed(split.inputs, device) for name, split in self.dataset.shifted.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the predictions collected so far."""
+        return {
+            **super().state_dict(),
+            "test_by_epoch": self.test_by_epoch,
+            "validation_by_epoch": self.validation_by_epoch,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the predictions that an interrupted run has collected."""
+        super().load_state_dict(state)
+        self.test_by_epoch = list(state["test_by_epoch"])
+        self.validation_by_epoch = list(state["validation_by_epoch"])
+
+    def row(self, task: Task, stage: str) -> dict[str, Any]:
+        """Return accuracies, losses, memorization and detection of the current epoch."""
+        train, labels = self.dataset.train, self.labels
+        prediction = task.training_predictions().cpu().numpy()
+        label_quality = self.prepared.stack.label_quality(task, task.training_set).float().cpu().numpy()
+        test_probabilities, test_prediction = _predict(task, self.test)
+        self.test_by_epoch.append(test_prediction.to(torch.int16))
+        return {
+            **score_predictions(prediction, train.targets, labels.train, self.label_status),
+            **self._validate(task),
+            "test_score": accuracy(test_prediction.numpy(), self.dataset.test.targets),
+            "test_loss": metrics.cross_entropy(test_probabilities, self.dataset.test.targets),
+            **score_label_quality(label_quality, self.label_status),
+            "detectors": self.score_detectors(task) if stage == "train" else {},
+            "diagnostics": self._correction(task) | self._selection(task) | self._shift_accuracy(task),
+        }
+
+    def _validate(self, task: Task) -> Scores:
+        """Return validation scores and loss, and keep the predictions; None without a validation split."""
+        if not len(self.labels.validation):
+            return {"noisy_val_score": None, "noisy_val_loss": None, "clean_val_score": None}
+        probabilities, prediction = _predict(task, self.validation)
+        self.validation_by_epoch.append(prediction.to(torch.int16))
+        clean, observed = self.dataset.validation.targets, self.labels.validation
+        return {
+            **score_validation(prediction.numpy(), clean, observed),
+            "noisy_val_loss": metrics.cross_entropy(probabilities, observed),
+        }
+
+    def probe(self, task: Task, epochs: int, last: bool) -> list[ProbeRow]:
+        """Evaluate the classifiers that mitigations fit beside the networks' own."""
+        dataset, labels, rows = self.dataset, self.labels, []
+        clean, observed = dataset.train.targets, labels.train
+        for mitigation in self.prepared.stack.with_role(ProbeProvider):
+            probe = mitigation.probe(task, task.training_set, epochs, last)
+            if probe is None:
+                continue
+            num_positions = len(probe.positions)
+            empty = torch.empty(num_positions + len(probe.controls), 0)
+            splits = (task.training_set.inputs, self.validation, self.test)
+            predictions = [(probe.predict(inputs) if len(inputs) else empty).numpy() for inputs in splits]
+            scores = [
+                metrics.score_classifier(
+                    *by_split, clean, observed, labels.validation, dataset.test.targets, self.label_status
+                )
+                for by_split in zip(*predictions, strict=True)
+            ]
+            energies: list[list[float] | None] = [None, None]
+            if probe.energy is not None:
+                energies = [
+                    probe.energy(torch.from_numpy(direction)).tolist() if direction.any() else None
+                    for direction in metrics.label_directions(clean, observed, dataset.num_classes)
+                ]
+            rows.append(
+                ProbeRow(
+                    mitigation=public_name(mitigation),
+                    epochs=epochs,
+                    axis=probe.axis,
+                    positions=list(probe.positions),
+                    metrics=scores[:num_positions],
+                    controls=dict(zip(probe.controls, scores[num_positions:], strict=True)),
+                    signal_energy=energies[0],
+                    noise_energy=energies[1],
+                    chance_energy=None if probe.energy is None else [rank / len(observed) for rank in probe.positions],
+                    diagnostics=probe.diagnostics,
+                )
+            )
+        return rows
+
+    def finish(self, task: Task) -> None:
+        """Keep label quality, corrected labels, detectors and predictions of the trained stack."""
+        stack, training_set = self.prepared.stack, task.training_set
+        corrected = stack.corrected_labels(task, training_set)
+        self._final = {
+            "label_quality": stack.label_quality(task, training_set).float().cpu().numpy(),
+            "corrected_labels": (training_set.targets if corrected is None else corrected).cpu().numpy(),
+            "prediction": task.training_predictions().cpu().numpy(),
+            "test": task.predict(self.test).cpu().numpy(),
+            "detectors": self.detectors(task),
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Return calibration on the test split, accuracy of corrected labels, and detection by label quality."""
+        samples = self.samples()
+        return score_final(
+            self._final["test"],
+            self.dataset.test.targets,
+            samples.label_quality,
+            samples.corrected_labels,
+            samples.clean,
+            samples.observed,
+            self.label_status,
+        )
+
+    def samples(self) -> Samples:
+        """Return one record per training example."""
+        train, final = self.dataset.train, self._final
+        detectors = {}
+        for name, detector in final["detectors"].items():
+            detectors |= {name: detector.score, f"{name}_flagged": detector.flagged}
+        return Samples(
+            train.index,
+            self.labels.train,
+            train.targets,
+            final["label_quality"],
+            final["prediction"],
+            final["corrected_labels"],
+            detectors,
+        )
+
+    def predictions(self) -> Predictions:
+        """Return the test predictions."""
+        test = self.dataset.test
+        by_epoch = torch.stack(self.test_by_epoch, 1).numpy().astype(np.int16)
+        return Predictions(test.index, test.targets, self._final["test"], by_epoch)
+
+    def write(self, record: RunRecord, folder: Path) -> None:
+        """Write tables of samples and predictions, and figures of detectors and probes."""
+        import pandas
+
+        from noisybench.plots.detectors import plot_detectors
+        from noisybench.plots.probes import plot_probe
+
+        pandas.DataFrame(self.samples().columns()).to_parquet(folder / "samples.parquet", index=False)
+        predictions = {
+            name: list(column) if column.ndim > 1 else column for name, column in vars(self.predictions()).items()
+        }
+        pandas.DataFrame(predictions).to_parquet(folder / "predictions.parquet", index=False)
+        if self.validation_by_epoch:
+            validation = self.dataset.validation
+            columns = {
+                "index": validation.index,
+                "clean": validation.targets,
+                "observed": self.labels.validation,
+                "by_epoch": list(torch.stack(self.validation_by_epoch, 1).numpy()),
+            }
+            pandas.DataFrame(columns).to_parquet(folder / "validation.parquet", index=False)
+        if self._final["detectors"]:
+            plot_detectors(record, self.label_status, self._final["detectors"], self.curves, folder / "detectors.png")
+        for name in dict.fromkeys(row.mitigation for row in record.probes):
+            rows = [row for row in record.probes if row.mitigation == name]
+            plot_probe(record, rows, folder / f"probe_{name}.png")
+
+    def _correction(self, task: Task) -> dict[str, float]:
+        """Return the fraction of ID mislabeled examples that the stack would correct to the clean label, if it corrects."""
+        mislabeled = self.label_status == IN_DISTRIBUTION
+        labels = self.prepared.stack.corrected_labels(task, task.training_set)
+        if labels is None or not mislabeled.any():
+            return {}
+        corrected = labels.cpu().numpy()
+        return {"corrected_fraction": float((corrected == self.dataset.train.targets)[mislabeled].mean())}
+
+    def _selection(self, task: Task) -> dict[str, float]:
+        """Return fraction and noise rate of the examples that are trained on, if the stack selects examples."""
+        if task.weights is None:
+            return {}
+        return score_selection((task.weights > 0).cpu().numpy(), self.label_status)
+
+    def _shift_accuracy(self, task: Task) -> dict[str, float]:
+        """Return the accuracy on each test set under distribution shift, and the mean."""
+        accuracies = {}
+        for name, inputs in self._shifted.items():
+            _, prediction = _predict(task, inputs)
+            accuracies[f"shift_accuracy.{name}"] = accuracy(prediction.numpy(), self.dataset.shifted[name].targets)
+        if not accuracies:
+            return {}
+        return accuracies | {"mean_shift_accuracy": float(np.mean(list(accuracies.values())))}
+
+
+def _predict(task: Task, inputs: Tensor | DiskTensor) -> tuple[NDArray[np.float32], Tensor]:
+    """Return class probabilities and predicted classes on the host."""
+    probabilities = task.predict(inputs).cpu()
+    # PyTorch's argmax, not NumPy's: on ties they may differ, and the stored predictions must give the score.
+    return probabilities.numpy(), probabilities.argmax(1)
