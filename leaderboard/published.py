@@ -156,7 +156,7 @@ WEBLY_FG = {100: "web_aircraft", 200: "web_bird", 196: "web_car"}
 
 def _crawled(record: RunRecord) -> set[Cell]:
     """The cell of a whole set of crawled images with its own labels."""
-    if record.spec["noise"]["name"] != "native":
+    if record.spec["noise"]["name"] != "real_world":
         return set()
     dataset, classes = record.spec["dataset"], len(record.manifest["dataset"]["classes"])
     if dataset.get("train_size") or dataset.get("test_size"):

@@ -23,8 +23,9 @@ from noisybench.config.overrides import override, parse_overrides
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, LabelSet
+from noisybench.data.label_set import LabelSet
 from noisybench.data.privileged import available_privileged_info
+from noisybench.data.targets import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
 from noisybench.errors import UserError
 from noisybench.evaluation import metrics
 from noisybench.leaderboard.submission import Evidence, Status, Submission

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_statistics import intersection_over_union, transition_counts
+from noisybench.data.label_statistics import intersection_over_union
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
@@ -74,7 +74,7 @@ class MaskNoise(NoiseModel):
     tasks = ("segmentation",)
     convention: ClassVar[str] = "share of pixels whose class differs; `masks` in the manifest has IoU and area bias"
 
-    image_fraction: float = parameter(1.0, ge=0, le=1, help="share of the images that are corrupted")
+    corrupted_fraction: float = parameter(1.0, ge=0, le=1, help="share of the images that are corrupted")
     severity: float = parameter(1.0, ge=0, low=0.25, high=2.0, help="times the strength below; 0 changes nothing")
     target_miou: float | None = parameter(
         None,
@@ -104,7 +104,7 @@ class MaskNoise(NoiseModel):
         found = split.targets.copy()
         for row, source in enumerate(split.index):
             given = Corruption(Stream("mask", self.stream_name, self.seed, source), severity, classes, split.targets)
-            chosen = given.draw() < self.image_fraction
+            chosen = given.draw() < self.corrupted_fraction
             if not chosen or not severity:
                 continue
             clean = split.targets[row]
@@ -145,7 +145,9 @@ class MaskNoise(NoiseModel):
 
     def _measured(self, dataset: Dataset, severity: float) -> float:
         noisy = self.corrupted(dataset.train, dataset.num_classes, severity)
-        found = intersection_over_union(transition_counts(dataset.train.targets, noisy, dataset.num_classes))
+        found = intersection_over_union(
+            dataset.target_kind.transition_counts(dataset.train.targets, noisy, dataset.num_classes)
+        )
         return float(np.nanmean(found[1:]))
 
     example_classes = ("background", "disc", "square", "ring")

@@ -89,7 +89,7 @@ def from_files(kind: str, path: Path, dataset: Dataset, convert: bool) -> Any:
         found, wanted = ("x".join(map(str, shape)) for shape in (images.shape[1:], (channels, height, width)))
         raise UserError(
             f"noise.path: the images in {path} are {found} (channels x height x width), but the dataset's are {wanted}; "
-            "give noise.convert=true to bring them to that shape"
+            "give noise.resize=true to bring them to that shape"
         )
     return images
 

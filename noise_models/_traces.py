@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_set import TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_PROPAGATED, TOKEN_UNKNOWN
 from noisybench.data.noise_model import NoiseModel
-from noisybench.data.targets import IGNORED
+from noisybench.data.targets import IGNORED, TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_PROPAGATED, TOKEN_UNKNOWN
 from noisybench.data.traces.formats import TraceFormat
 from noisybench.utils.seeds import Stream
 
@@ -58,27 +57,27 @@ class TraceNoise(NoiseModel):
 
     def error_spans(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.uint8]:
         """What every character of them is."""
-        assert dataset.traces is not None
+        assert dataset.trace_format is not None
         rows, (made, told) = self._made(dataset, split, stream)
         found = np.full(split.targets.shape, TOKEN_CORRECT, dtype=np.uint8)
-        found[rows] = told_by_execution(dataset.traces, split, rows, made) if told is None else told
+        found[rows] = told_by_execution(dataset.trace_format, split, rows, made) if told is None else told
         return found
 
     def _made(self, dataset: Dataset, split: Split, stream: Stream) -> tuple[NDArray[np.int64], Noised]:
         """Which rows are contaminated, and what becomes of them; made once for each split."""
         if self._last is not None and self._last[0] is split:
             return self._last[1:]
-        assert dataset.traces is not None
+        assert dataset.trace_format is not None
         gates = stream.uniform(len(split))
         rows = np.flatnonzero(gates < self.contamination) if self.intensity else np.arange(0)
-        made = self.noised(dataset.traces, split, rows, stream) if len(rows) else (split.targets[rows], None)
+        made = self.noised(dataset.trace_format, split, rows, stream) if len(rows) else (split.targets[rows], None)
         self._last = split, rows, made
         return rows, made
 
     def source_info(self, dataset: Dataset) -> dict[str, Any]:
         """How many training traces are changed, have a wrong answer, do not replay, or were cut."""
-        assert dataset.traces is not None
-        split, form = dataset.train, dataset.traces
+        assert dataset.trace_format is not None
+        split, form = dataset.train, dataset.trace_format
         observed = self.corrupt_labels(dataset, split, self.stream(dataset, split))
         cut, changed = (observed == IGNORED).all(1), (observed != split.targets).any(1)
         rows = np.flatnonzero(changed & ~cut)

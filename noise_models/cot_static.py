@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Split
-from noisybench.data.label_set import TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_UNKNOWN
-from noisybench.data.targets import IGNORED
+from noisybench.data.targets import IGNORED, TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_UNKNOWN
 from noisybench.data.traces.formats import TraceFormat
 from noisybench.noise_models._traces import Noised, TraceNoise, fitted
 from noisybench.utils.seeds import Stream

@@ -50,14 +50,14 @@ class FromFile(NoiseModel):
         if self.path is None:
             raise UserError("noise.path: give the file or the folder that holds the labels, e.g. noise.path=labels.csv")
         path = self.path.expanduser()
-        if split.targets.ndim > 1 and not path.is_dir():
+        if dataset.target_kind.dense and not path.is_dir():
             raise UserError(
                 "noise.path: masks and traces are frozen in a folder that `noisybench labels make` has written; bring masks of "
                 "your own with noise=from_folder, traces with dataset=trace_file"
             )
         return self._frozen(path, dataset, split) if path.is_dir() else self._table(path, dataset, split)
 
-    def replace(self, dataset: Dataset, split: Split) -> ReplacedImages | None:
+    def replace_images(self, dataset: Dataset, split: Split) -> ReplacedImages | None:
         """The replaced images of a frozen label set."""
         if self.path is None or not self.path.expanduser().is_dir():
             return None
@@ -65,7 +65,7 @@ class FromFile(NoiseModel):
 
     def error_spans(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.uint8] | None:
         """What a frozen label set of traces says of their characters."""
-        if dataset.traces is None:
+        if dataset.trace_format is None:
             return None
         return self._label_set.error_spans.get("train" if split is dataset.train else "validation")
 

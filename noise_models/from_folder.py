@@ -12,7 +12,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.masks import read_mask
 from noisybench.data.noise_model import NoiseModel
-from noisybench.data.targets import IGNORED, is_labeled
+from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
@@ -60,7 +60,7 @@ class FromFolder(NoiseModel):
                 found[row] = read_mask(file, split.targets.shape[1:])
             except UserError as error:
                 problems += error.problems
-            wrong = found[row][is_labeled(found[row]) & (found[row] >= dataset.num_classes)]
+            wrong = found[row][(found[row] != IGNORED) & (found[row] >= dataset.num_classes)]
             if len(wrong):
                 problems.append(f"{file}: holds the value {wrong[0]}, but there are {dataset.num_classes} classes")
         if problems:

@@ -21,7 +21,7 @@ class MorphDisc(MaskNoise):
     stream_name = "morph_disc"
 
     radius: list[float] = parameter([3.0, 6.0], help="least and greatest radius in pixels", always_in_label=True)
-    image_fraction: float = parameter(
+    corrupted_fraction: float = parameter(
         0.5, ge=0, le=1, help="share of the images that are corrupted", always_in_label=True
     )
 

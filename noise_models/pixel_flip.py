@@ -32,7 +32,7 @@ class PixelFlip(MaskNoise):
 
     def nominal_rate(self, dataset: Dataset) -> float | None:
         """The rate, where it decides alone."""
-        return self.rate if self.severity == self.image_fraction == 1 and self.target_miou is None else None
+        return self.rate if self.severity == self.corrupted_fraction == 1 and self.target_miou is None else None
 
     def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:
         """Changed pixels."""

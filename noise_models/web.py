@@ -31,12 +31,12 @@ class Web(NoiseModel):
     redrawn and in_distribution * (1 - 1/C) are wrong. Either share grows without disturbing the other. The clean
     target of a replaced image is "none" (-1).
 
-    Sources: `patterns` (drawn stripes, checks, blobs, ramps), `shuffled` (the dataset's own images under one
-    permutation of the pixels), `held_out_classes` (those of dataset.held_out_classes), and on disk, at `path`:
+    Sources: `patterns` (drawn stripes, checks, blobs, ramps), `pixel_permuted` (the dataset's own images under one
+    permutation of the pixels), `ood_classes` (those of dataset.ood_classes), and on disk, at `path`:
     `image_folder`, `parquet`, `imagenet32` (its pickled batches), `places365` (its photographs, resized). No image of
     a source is used twice.
 
-    `draw: published` gives the very sets of SNCF and PLS (Albert et al. 2022, 2023) for CIFAR in its own order with
+    `sampling: published` gives the very sets of SNCF and PLS (Albert et al. 2022, 2023) for CIFAR in its own order with
     dataset.validation_fraction=0: seed 0 is their 2718, 1 their 1414, 2 their 3142. Their two shares share one stream
     of numbers, so that neither can change without the other.
     """
@@ -54,11 +54,11 @@ class Web(NoiseModel):
         0.0, ge=0, le=1, help="share of labels redrawn; of these 1 - 1/C become wrong", always_in_label=True
     )
     source: Literal[
-        "patterns", "shuffled", "held_out_classes", "image_folder", "parquet", "imagenet32", "places365"
+        "patterns", "pixel_permuted", "ood_classes", "image_folder", "parquet", "imagenet32", "places365"
     ] = parameter("patterns", help="where out-of-distribution images come from")
     path: Path | None = parameter(None, help="file or folder of a source on disk")
-    convert: bool = parameter(False, help="bring a source's images to the dataset's size and colours")
-    draw: Literal["independent", "published"] = parameter(
+    resize: bool = parameter(False, help="bring a source's images to the dataset's size and colours")
+    sampling: Literal["independent", "published"] = parameter(
         "independent", help="numbers of our own, or those of the published sets, in their order"
     )
 
@@ -82,20 +82,20 @@ class Web(NoiseModel):
                 f"noise: out_of_distribution + in_distribution must be at most 1, since no example is both, but they are "
                 f"{self.out_of_distribution:g} + {self.in_distribution:g}"
             )
-        if self.draw == "published":
+        if self.sampling == "published":
             return self._published(dataset, split)[1]
         number, drawn = stream.uniform(2, len(split))
         redrawn = np.floor(drawn * dataset.num_classes).astype(np.int64)
         return np.where(number >= 1 - self.in_distribution, redrawn, split.targets)
 
-    def replace(self, dataset: Dataset, split: Split) -> ReplacedImages | None:
+    def replace_images(self, dataset: Dataset, split: Split) -> ReplacedImages | None:
         """Other images where the example's number is among the lowest.
 
         Training takes images from the start of the shuffled source and validation from its end, so that they share none.
         """
         if self.out_of_distribution == 0:
             return None
-        if self.draw == "published":
+        if self.sampling == "published":
             return self._published(dataset, split)[0]
         wanted = {
             name: np.flatnonzero(self.stream(dataset, each).uniform(2, len(each))[0] < self.out_of_distribution)
@@ -116,7 +116,7 @@ class Web(NoiseModel):
             return None, split.targets.copy()
         if len(split) != dataset.source_size:
             raise UserError(
-                "noise.draw: `published` draws for the whole training part in its own order; give "
+                "noise.sampling: `published` draws for the whole training part in its own order; give "
                 "dataset.validation_fraction=0 and no train_size"
             )
         if self.seed >= len(PUBLISHED_SEEDS):
@@ -170,15 +170,15 @@ class Web(NoiseModel):
         return self._read[dataset.hash]
 
     def _fixed_images(self, dataset: Dataset) -> Any:
-        if self.source == "shuffled":
+        if self.source == "pixel_permuted":
             own = np.concatenate([dataset.train.inputs[:], dataset.validation.inputs[:]])
             return shuffled(own, Stream("web", "shuffled", self.seed))
-        if self.source == "held_out_classes":
+        if self.source == "ood_classes":
             if dataset.ood_images is None:
                 raise UserError(
-                    "noise.source: `held_out_classes` needs classes that are left out of the task; "
-                    "give them, e.g. dataset.held_out_classes=[7,8,9]"
+                    "noise.source: `ood_classes` needs classes that are left out of the task; "
+                    "give them, e.g. dataset.ood_classes=[7,8,9]"
                 )
             return dataset.ood_images
         assert self.path is not None
-        return from_files(self.source, self.path.expanduser(), dataset, self.convert)
+        return from_files(self.source, self.path.expanduser(), dataset, self.resize)

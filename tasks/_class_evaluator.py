@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from noisybench.data.label_set import IN_DISTRIBUTION
+from noisybench.data.targets import IN_DISTRIBUTION
 from noisybench.evaluation import metrics
 from noisybench.evaluation.classification import (
     Scores,
@@ -45,7 +45,7 @@ class ClassificationEvaluator(Evaluator):
     def place(self, device: torch.device) -> None:
         """Copy the held-out inputs, including those of shifted test sets, to the training device."""
         super().place(device)
-        self._shifted = {name: placed(split.inputs, device) for name, split in self.dataset.shifted.items()}
+        self._shifted = {name: placed(split.inputs, device) for name, split in self.dataset.shifted_tests.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the predictions collected so far."""
@@ -224,7 +224,9 @@ class ClassificationEvaluator(Evaluator):
         accuracies = {}
         for name, inputs in self._shifted.items():
             _, prediction = _predict(task, inputs)
-            accuracies[f"shift_accuracy.{name}"] = accuracy(prediction.numpy(), self.dataset.shifted[name].targets)
+            accuracies[f"shift_accuracy.{name}"] = accuracy(
+                prediction.numpy(), self.dataset.shifted_tests[name].targets
+            )
         if not accuracies:
             return {}
         return accuracies | {"mean_shift_accuracy": float(np.mean(list(accuracies.values())))}

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from noisybench.data.label_set import IN_DISTRIBUTION, UNKNOWN_STATE
-from noisybench.data.label_statistics import intersection_over_union, transition_counts
-from noisybench.data.targets import IGNORED, is_labeled
+from noisybench.data.label_statistics import intersection_over_union
+from noisybench.data.targets import IGNORED, IN_DISTRIBUTION, UNKNOWN_STATUS
 from noisybench.evaluation import metrics
 from noisybench.records.evidence import DetectorScores, Samples
 from noisybench.records.schema import RunRecord
@@ -42,7 +41,7 @@ class SegmentationEvaluator(Evaluator):
         self._counts: list[list[list[int]]] = []
         self._final: dict[str, Any] = {}
         self._first = 0 if prepared.spec.task.parameters["background"] else 1
-        labelled = np.flatnonzero(self.label_status != UNKNOWN_STATE)
+        labelled = np.flatnonzero(self.label_status != UNKNOWN_STATUS)
         chosen = Stream("sampled pixels", self.labels.hash).permutation(len(labelled))[:SAMPLED]
         self._sampled = labelled[np.sort(chosen)]
         self._sampled_states = self.label_status.reshape(-1)[self._sampled]
@@ -78,7 +77,9 @@ class SegmentationEvaluator(Evaluator):
                 metrics.fraction((predicted == each)[wrong]) for each in (observed, clean)
             )
         return {
-            "train_score": self._score(transition_counts(observed, predicted, self.dataset.num_classes)),
+            "train_score": self._score(
+                self.dataset.target_kind.transition_counts(observed, predicted, self.dataset.num_classes)
+            ),
             "noisy_val_score": held_out and self._score(held_out["counts"]),
             "noisy_val_loss": held_out and held_out["loss"],
             "clean_val_score": held_out and self._score(held_out["clean_counts"]),
@@ -109,7 +110,7 @@ class SegmentationEvaluator(Evaluator):
     def summary(self) -> dict[str, Any]:
         """Calibration on the test split, what became of corrected pixels, and detection by label quality."""
         clean, observed, labels = self.dataset.train.targets, self.labels.train, self._final["corrected_labels"]
-        corrected = (labels != observed) & is_labeled(clean)
+        corrected = (labels != observed) & self.dataset.target_kind.is_labeled(clean)
         return {
             "calibration_error": self._final["calibration_error"],
             "correction_accuracy": metrics.fraction((labels == clean)[corrected]),
@@ -272,7 +273,11 @@ class SegmentationEvaluator(Evaluator):
             return {}
         clean, corrected = self.dataset.train.targets, labels.to(torch.uint8).cpu().numpy()
         wrong = self.label_status == IN_DISTRIBUTION
-        found = {"label_miou": self._score(transition_counts(clean, corrected, self.dataset.num_classes))}
+        found = {
+            "label_miou": self._score(
+                self.dataset.target_kind.transition_counts(clean, corrected, self.dataset.num_classes)
+            )
+        }
         share = metrics.fraction((corrected == clean)[wrong])
         return found if share is None else {**found, "corrected_fraction": share}
 

@@ -178,7 +178,7 @@ class TokenReader(Reader):
 
     def longest(self, dataset: Dataset) -> int:
         """The longest prompt with the longest of the known responses; noise may make a response some tokens longer."""
-        splits = [dataset.train, dataset.validation, dataset.test, *dataset.shifted.values()]
+        splits = [dataset.train, dataset.validation, dataset.test, *dataset.shifted_tests.values()]
         texts = [(self._form.decode(each.inputs[:][:, 0, 0]), self._form.decode(each.targets)) for each in splits]
         prompts, responses = (
             max((len(ids) for each in texts for ids in self._tokens(each[part])["input_ids"]), default=0)

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Split
-from noisybench.data.label_set import (
+from noisybench.data.targets import (
     CLEAN,
     IN_DISTRIBUTION,
     TOKEN_CORRECT,
@@ -18,9 +18,8 @@ from noisybench.data.label_set import (
     TOKEN_PROPAGATED,
     TOKEN_STATUS,
     TOKEN_UNKNOWN,
-    UNKNOWN_STATE,
+    UNKNOWN_STATUS,
 )
-from noisybench.data.targets import is_labeled
 from noisybench.data.traces.formats import TraceCheck
 from noisybench.evaluation import metrics
 from noisybench.plots.traces import render_trace_page
@@ -42,10 +41,10 @@ class TraceEvaluator(Evaluator):
 
     def __init__(self, prepared: PreparedRun) -> None:
         super().__init__(prepared)
-        assert self.dataset.traces is not None
-        self.form, train = self.dataset.traces, self.dataset.train
+        assert self.dataset.trace_format is not None
+        self.form, train = self.dataset.trace_format, self.dataset.train
         self._final: dict[str, Any] = {}
-        self._labelled = self.label_status != UNKNOWN_STATE
+        self._labelled = self.label_status != UNKNOWN_STATUS
         self._contaminated = (train.targets != self.labels.train).any(1)
         self._events = self.labels.error_spans.get("train")
         responses = self.form.decode(self.labels.train)
@@ -56,7 +55,7 @@ class TraceEvaluator(Evaluator):
         self._step_states = self._of_steps()
         self._answers = {
             name: [self.form.extract_answer(text) or "" for text in self.form.decode(split.targets)]
-            for name, split in {"test": self.dataset.test, **self.dataset.shifted}.items()
+            for name, split in {"test": self.dataset.test, **self.dataset.shifted_tests}.items()
         }
 
     def _prompts(self, split: Split) -> list[str]:
@@ -78,7 +77,7 @@ class TraceEvaluator(Evaluator):
             for each in (TOKEN_CORRUPTED, TOKEN_UNKNOWN)
         )
         found = np.where(wrong[rows, stops] > wrong[rows, starts], np.int8(IN_DISTRIBUTION), np.int8(CLEAN))
-        found[untold[rows, stops] > untold[rows, starts]] = UNKNOWN_STATE
+        found[untold[rows, stops] > untold[rows, starts]] = UNKNOWN_STATUS
         return found
 
     def place(self, device: torch.device) -> None:
@@ -100,16 +99,18 @@ class TraceEvaluator(Evaluator):
         facts = self._told(judged, written) | self._losses(losses)
         if task.current_epoch + 1 == task.budget.epochs:
             facts["exact_match_sampled"] = float(np.mean(self._judged("test", dataset.test, self._sampled(task))[1]))
-        for name, split in dataset.shifted.items():
+        for name, split in dataset.shifted_tests.items():
             facts[f"shift_accuracy.{name}"] = float(np.mean(self._judged(name, split, self._written(task, split))[1]))
-        if dataset.shifted:
-            facts["mean_shift_accuracy"] = float(np.mean([facts[f"shift_accuracy.{name}"] for name in dataset.shifted]))
+        if dataset.shifted_tests:
+            facts["mean_shift_accuracy"] = float(
+                np.mean([facts[f"shift_accuracy.{name}"] for name in dataset.shifted_tests])
+            )
         weights = task.weights
         if weights is not None:
             kept = (weights > 0).cpu().numpy()
             facts |= {"kept_fraction": float(kept.mean()), "kept_noise_rate": float(self._contaminated[kept].mean())}
         return {
-            "train_score": float(((predicted == observed) | ~is_labeled(observed)).all(1).mean()),
+            "train_score": float(((predicted == observed) | ~dataset.target_kind.is_labeled(observed)).all(1).mean()),
             **self._validated(task),
             "noisy_val_loss": self._loss(task, self.validation, self.labels.validation)
             if len(self.validation)
@@ -208,7 +209,7 @@ class TraceEvaluator(Evaluator):
 
     def _losses(self, losses: NDArray[np.float32]) -> dict[str, float]:
         """Mean nats of characters that fit, are wrong, and follow from wrong ones."""
-        shown, found = is_labeled(self.labels.train), {}
+        shown, found = self.labels.target_kind.is_labeled(self.labels.train), {}
         if self._events is not None:
             kinds = {name: self._events == number for number, name in enumerate(TOKEN_STATUS)}
         else:
@@ -253,7 +254,7 @@ class TraceEvaluator(Evaluator):
         return metrics.score_detection(label_quality[self._labelled], self.label_status[self._labelled])
 
     def _mean_losses(self, losses: NDArray[np.float32]) -> NDArray[np.float64]:
-        shown = is_labeled(self.labels.train)
+        shown = self.labels.target_kind.is_labeled(self.labels.train)
         means: NDArray[np.float64] = np.where(shown, losses, 0).sum(1, dtype=np.float64) / shown.sum(1).clip(1)
         return means
 
@@ -271,7 +272,7 @@ class TraceEvaluator(Evaluator):
             "trace_worst_step": metrics.score_detector(worst, metrics.flag_labels(np.exp(-worst)), states),
             "trace_execution": metrics.score_detector(self._wrong_steps, self._wrong_steps > 0, states),
         }
-        told = self._step_states != UNKNOWN_STATE
+        told = self._step_states != UNKNOWN_STATUS
         if (self._step_states == IN_DISTRIBUTION).any():
             found["step_loss"] = metrics.score_detector(
                 steps[told], metrics.flag_labels(np.exp(-steps[told])), self._step_states[told]

@@ -43,7 +43,7 @@ class TraceTask(Task):
     def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
         """The data are traces, and nothing augments them."""
         problems = []
-        if dataset.traces is None:
+        if dataset.trace_format is None:
             problems.append(f"dataset: {dataset.name} has no traces; choose another task or dataset")
         if spec.budget.augmentation != "none":
             problems.append("budget.augmentation: traces are not augmented; set it to none")
@@ -54,8 +54,8 @@ class TraceTask(Task):
         """It writes tokens, and a whole trace fits."""
         if not hasattr(network, "context"):
             return [f"budget.network: `{spec.budget.network}` writes no tokens; take one such as decoder:64x2"]
-        assert dataset.traces is not None
-        needed = reader_of(dataset.traces, network).longest(dataset)
+        assert dataset.trace_format is not None
+        needed = reader_of(dataset.trace_format, network).longest(dataset)
         if needed > network.context:
             return [
                 f"budget.network: the longest trace needs a context of {needed} tokens with its prompt, but "

@@ -61,8 +61,8 @@ class Prompting(TraceTask):
             return [
                 f"budget.network: prompting needs a pre-trained model, such as huggingface:FOLDER, not `{spec.budget.network}`"
             ]
-        assert dataset.traces is not None
-        settings, own = spec.task.parameters, reader_of(dataset.traces, network).longest(dataset)
+        assert dataset.trace_format is not None
+        settings, own = spec.task.parameters, reader_of(dataset.trace_format, network).longest(dataset)
         instruction = len(network.tokenizer(settings["instruction"])["input_ids"])
         marks = len(network.tokenizer(QUESTION + ANSWER + BETWEEN)["input_ids"])
         needed = (settings["shots"] + 1) * (own + marks) + instruction

@@ -12,7 +12,7 @@ from torch.nn import functional
 from noisybench.config.parameters import parameter
 from noisybench.config.spec import Budget, RunSpec
 from noisybench.data.dataset import Dataset
-from noisybench.data.targets import IGNORED
+from noisybench.data.targets import IGNORED, MaskTargets
 from noisybench.networks import build_network
 from noisybench.tasks._images import NormalisedTask
 from noisybench.tasks._mask_augmentation import MaskLoader, shifted_places
@@ -51,7 +51,7 @@ class Segmentation(NormalisedTask):
     @classmethod
     def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
         """Every image has a mask."""
-        if dataset.train.targets.ndim < 3:
+        if not isinstance(dataset.target_kind, MaskTargets):
             return [f"dataset: {dataset.name} has a class per image, not a mask; choose another task or dataset"]
         return []
 

@@ -44,7 +44,7 @@ class Transfer(ImageTask):
     frozen backbone and no augmentation, every feature is computed once.
 
     Pre-training is part of the cell: stacks are compared on the same backbone, and its cost is charged to each run.
-    Accuracy on shifted test sets (`dataset.shifts`) stands beside the accuracy on the dataset itself; nothing is
+    Accuracy on shifted test sets (`dataset.test_shifts`) stands beside the accuracy on the dataset itself; nothing is
     chosen by it. At the end of training the record has the singular value entropy of the test features and the
     largest singular value ratio (minus the log of the first one's share: larger is weaker), of the backbone's features
     and of those that enter the classifier, in one `spectrum`; values of different ones do not compare.

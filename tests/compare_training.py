@@ -30,7 +30,9 @@ PRESENT, FIRST = "compare_training_present", "compare_training_v01"
 Digests = dict[str, str]
 """SHA-256 by part of a case, such as `weights`."""
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "real_world": "native",
+}
 """Name in version 0.1 of each noise model, dataset, program, network or mitigation that has another one now."""
 REMOVED: tuple[str, ...] = ("mitigation/tuned/0",)
 """Keys of cases of version 0.1 that are gone on purpose."""

@@ -17,7 +17,7 @@ from noisybench.data.label_set import LabelSet
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.privileged import PRIVILEGED
 from noisybench.data.source import DatasetSource
-from noisybench.data.targets import IGNORED, OOD_TARGET, UNKNOWN, is_labeled
+from noisybench.data.targets import OOD_TARGET, UNKNOWN_STATUS, UNKNOWN_TARGET, TargetKind
 from noisybench.errors import UserError
 from noisybench.runs.preparation import prepare_run
 from noisybench.training.mitigation import Mitigation
@@ -64,19 +64,20 @@ def check_noise_model(entry: Entry, folder: Path) -> None:
 
     np.testing.assert_array_equal(dataset.test.targets, before[0])
     np.testing.assert_array_equal(dataset.train.targets, before[1])
+    kind = dataset.target_kind
     for observed, split in ((made.train, dataset.train), (made.validation, dataset.validation)):
         assert observed.dtype == split.targets.dtype
         assert observed.shape == split.targets.shape
         assert observed.min() >= 0
-        assert observed[is_labeled(observed)].max() < dataset.num_classes
-        if observed.ndim == 3:
-            np.testing.assert_array_equal(observed == IGNORED, split.targets == IGNORED)
+        assert observed[kind.is_labeled(observed)].max() < dataset.num_classes
+        if kind.name == "masks":
+            np.testing.assert_array_equal(kind.is_labeled(observed), kind.is_labeled(split.targets))
 
     again = cls(**parameters).apply(dataclasses.replace(dataset))
     assert again.hash == made.hash, "the same specification must give the same bytes"
     assert made.manifest["noise"]["convention"]
     clean = made.apply_to(dataset).train.targets
-    counted = is_labeled(clean) & is_labeled(made.train) if clean.ndim > 1 else clean != UNKNOWN
+    counted = kind.label_status(clean, made.train) != UNKNOWN_STATUS
     assert made.manifest["actual_noise_rate"] == np.mean((made.train != clean)[counted])
     check_transitions(made, dataset)
     if "seed" in parameters or (
@@ -108,7 +109,7 @@ def check_noise_model_anywhere(entry: Entry, folder: Path, size: int, seed: int,
         assert "rate" in refused
         return
     assert made.train.shape == dataset.train.targets.shape
-    assert ((made.train >= 0) & (made.train < dataset.num_classes))[is_labeled(made.train)].all()
+    assert ((made.train >= 0) & (made.train < dataset.num_classes))[dataset.target_kind.is_labeled(made.train)].all()
     assert made.hash == cls(**parameters).apply(dataset).hash
     if rate == 0 and "rate" in parameters:
         assert made.manifest["actual_noise_rate"] == 0
@@ -119,6 +120,7 @@ def check_transitions(made: LabelSet, dataset: Dataset) -> None:
     from scipy import stats
 
     counts = np.asarray(made.manifest["transition_counts"])
+    is_labeled = dataset.target_kind.is_labeled
     assert counts.sum() == (is_labeled(made.apply_to(dataset).train.targets) & is_labeled(made.train)).sum()
     if made.manifest["transition_matrix"] is None:
         return
@@ -165,7 +167,9 @@ def check_mitigation_trains(stack: Stack, folder: Path) -> None:
     assert samples.label_quality.shape == samples.observed.shape
     assert ((samples.label_quality >= 0) & (samples.label_quality <= 1 + 1e-5)).all()
     classes = recorder.prepared.dataset.num_classes
-    assert ((samples.corrected_labels >= 0) & (samples.corrected_labels < classes))[is_labeled(samples.observed)].all()
+    assert ((samples.corrected_labels >= 0) & (samples.corrected_labels < classes))[
+        recorder.prepared.dataset.target_kind.is_labeled(samples.observed)
+    ].all()
 
 
 def check_mitigation_resumes(stack: Stack, folder: Path) -> None:
@@ -234,8 +238,8 @@ def check_dataset(entry: Entry, folder: Path) -> None:
     for split in (dataset.train, dataset.validation, dataset.test):
         assert len(split) > 0
         assert len(split.inputs.shape) == 4
-        if split.targets.ndim > 1:
-            (check_traces if split.targets.ndim == 2 else check_masks)(split, dataset.num_classes)
+        if dataset.target_kind.dense:
+            check_dense_split(split, dataset.target_kind, dataset.num_classes)
             continue
         if "classification" in cls.tasks:
             assert split.inputs[:].dtype == np.uint8
@@ -246,13 +250,13 @@ def check_dataset(entry: Entry, folder: Path) -> None:
         assert split.targets.dtype == np.int64
         labels = split.targets if split.noisy_targets is None else split.noisy_targets
         assert set(labels) <= set(range(dataset.num_classes))
-        assert set(split.targets) <= {OOD_TARGET, UNKNOWN, *range(dataset.num_classes)}
+        assert set(split.targets) <= {OOD_TARGET, UNKNOWN_TARGET, *range(dataset.num_classes)}
     assert dataset.test.targets.min() >= 0, "the test split has a known class for every image"
     assert dataset.test.noisy_targets is None
     assert not set(dataset.train.index) & set(dataset.validation.index)
     assert dataset.source_size > max(dataset.train.index.max(), dataset.validation.index.max())
     assert cls(**parameters).load().hash == dataset.hash, "the same files must give the same hash"
-    if dataset.train.targets.ndim == 1:  # sources of masks bring splits of their own
+    if not dataset.target_kind.dense:  # sources of masks bring splits of their own
         assert cls(**{**parameters, "split_seed": 1}).load().hash != dataset.hash
     small = cls(**{**parameters, "train_size": 20}).load()
     assert len(small.train) == 20
@@ -261,37 +265,33 @@ def check_dataset(entry: Entry, folder: Path) -> None:
     assert train_toy(run, folder / "run").complete
 
 
-def check_traces(split: Split, classes: int) -> None:
-    """Every prompt has a response, without a gap."""
+def check_dense_split(split: Split, kind: TargetKind, classes: int) -> None:
+    """Every image has a mask of its size with a label somewhere; every prompt a response without a gap."""
     assert split.inputs[:].dtype == split.targets.dtype == np.uint8
-    assert split.inputs.shape[1:3] == (1, 1)
-    labelled = is_labeled(split.targets)
-    assert labelled[:, 0].all()
-    assert (np.diff(labelled.astype(int), axis=1) <= 0).all()
-    assert split.targets[labelled].max() < classes
-
-
-def check_masks(split: Split, classes: int) -> None:
-    """Every image has a mask of its size, with a label somewhere."""
-    assert split.inputs[:].dtype == split.targets.dtype == np.uint8
-    assert split.inputs.shape[1] in (1, 3)
-    assert split.targets.shape == (len(split), *split.inputs.shape[2:])
-    assert is_labeled(split.targets).any(axis=(1, 2)).all()
-    assert split.targets[is_labeled(split.targets)].max() < classes
+    labeled = kind.is_labeled(split.targets)
+    assert split.targets[labeled].max() < classes
+    if kind.name == "masks":
+        assert split.inputs.shape[1] in (1, 3)
+        assert split.targets.shape == (len(split), *split.inputs.shape[2:])
+        assert labeled.any(axis=(1, 2)).all()
+    else:
+        assert split.inputs.shape[1:3] == (1, 1)
+        assert labeled[:, 0].all()
+        assert (np.diff(labeled.astype(int), axis=1) <= 0).all()
 
 
 def prepare_on(dataset: Dataset) -> Any:
     """A one-epoch run on a dataset, of images or of features."""
 
     spec = toy_spec(budget={"epochs": 1})
-    if dataset.train.targets.ndim > 1:
-        task = "chain_of_thought" if dataset.train.targets.ndim == 2 else "segmentation"
+    if dataset.target_kind.dense:
+        task = {"tokens": "chain_of_thought", "masks": "segmentation"}[dataset.target_kind.name]
         spec = toy_spec(task=task, budget={"epochs": 1})
     elif dataset.train.inputs[:1].dtype != np.uint8:
         spec = toy_spec(
             "linear_probe", task="transfer", dataset="features", budget={"epochs": 1, "network": "features"}
         )
-    native = list_entries("noise_models")["native"].load_class()()
+    native = list_entries("noise_models")["real_world"].load_class()()
     return prepare_run(
         spec, dataset, toy_labels(dataset) if dataset.train.noisy_targets is None else native.apply(dataset)
     )

@@ -337,7 +337,7 @@ def inspect(recipe: Recipe, overrides: Overrides = None, output: Output = None) 
     dataset = spec.dataset.build().load()
     labels = spec.noise.build().apply(dataset)
     stem = f"{spec.dataset.name}-{spec.noise.name}"
-    if dataset.traces is None:
+    if dataset.trace_format is None:
         path = output or Path(f"{stem}.png")
         label_set_page(dataset, labels, path)
     else:

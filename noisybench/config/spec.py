@@ -214,7 +214,9 @@ class RunSpec:
     @property
     def dataset_label(self) -> str:
         """Name of the dataset with the parameters that matter to a reader."""
-        return self.dataset.label(hide=("root", "path", "train", "test", "class_names", "download", "verify", "shifts"))
+        return self.dataset.label(
+            hide=("root", "path", "train", "test", "class_names", "download", "checksum", "test_shifts")
+        )
 
     def folder(self) -> Path:
         """Where checkpoint and unsent records of this run are kept, below the working folder."""

@@ -1,4 +1,4 @@
-"""Dataset."""
+"""Datasets: inputs with their best known targets, in fixed and hashed train, validation and test splits."""
 
 from __future__ import annotations
 
@@ -11,37 +11,41 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.data.lazy import Images, MemmapImages
+from noisybench.data.targets import OOD_TARGET, TargetKind, Targets, target_kind
+
 if TYPE_CHECKING:
     from noisybench.data.traces.formats import TraceFormat
-from noisybench.data.lazy import Images, MemmapImages
-from noisybench.data.targets import OOD_TARGET, Targets, to_canonical_bytes
+
+HASH_CHUNK = 4096
+"""Number of images that are hashed at a time."""
 
 
 @dataclass(frozen=True)
 class RawSplit:
-    """Inputs and targets as a source stores them.
+    """Inputs and targets as a dataset source reads them.
 
     Attributes:
-        inputs: (N, C, H, W) uint8, or float32 where they are features of (N, D, 1, 1); in memory, or memory-mapped where
-            they would not fit.
-        targets: (N,) int64 class indices; in a training part also `OOD_TARGET` and `UNKNOWN`, where there are given labels. Or
-            (N, H, W) uint8 masks of class indices and `IGNORED`.
-        given: labels that came with the examples, where these are not the targets.
-        skipped: where damaged images were left out, as the user chose.
-        held_out: (N,) which examples the source itself sets aside for validation.
-        names: (N,) of the examples' files without suffix, where they have some.
+        inputs: (N, C, H, W) uint8 images, or (N, D, 1, 1) float32 features; in memory, or memory-mapped if they would
+            not fit.
+        targets: (N,) int64 classes, (N, H, W) uint8 masks or (N, T) uint8 tokens. Classes may be `OOD_TARGET` or
+            `UNKNOWN_TARGET` in a training split that has `noisy_targets`.
+        noisy_targets: labels that come with the data, if they differ from the targets.
+        skipped_files: files that were excluded because they could not be read.
+        validation_mask: (N,) mask of the examples that the source reserves for validation.
+        names: file name of each example without suffix, if it comes from a file.
     """
 
     inputs: NDArray[Any]
     targets: Targets
     noisy_targets: Targets | None = None
-    skipped: tuple[str, ...] = ()
-    held_out: NDArray[np.bool_] | None = None
+    skipped_files: tuple[str, ...] = ()
+    validation_mask: NDArray[np.bool_] | None = None
     names: tuple[str, ...] = ()
 
     @property
-    def labels(self) -> NDArray[np.int64]:
-        """The given labels, else the targets: a class for every example."""
+    def labels(self) -> Targets:
+        """Noisy labels if there are any, else the targets: a class for every example."""
         return self.targets if self.noisy_targets is None else self.noisy_targets
 
 
@@ -50,11 +54,19 @@ class Split:
     """One split of a dataset.
 
     Attributes:
-        inputs: (N, C, H, W) uint8; lazy where a copy would not fit in memory.
-        targets: (N,) int64, the best known targets; `OOD_TARGET` and `UNKNOWN` may stand among them, but not in a test split.
-            Or (N, H, W) uint8 masks.
-        index: (N,) int64, the row of each example in its source; label files refer to it.
-        given: like the targets, labels that came with the examples, where these are not the targets.
+        inputs: (N, C, H, W) uint8 images, on disk if a copy would not fit in memory.
+        targets: best known targets: (N,) int64 classes, (N, H, W) uint8 masks or (N, T) uint8 tokens. Classes may be
+            `OOD_TARGET` or `UNKNOWN_TARGET`, but not in a test split.
+        index: (N,) int64 row of each example in its source; label files refer to it.
+        noisy_targets: labels that come with the data, if they differ from the targets.
+
+    Examples:
+        >>> images = np.zeros((3, 1, 8, 8), dtype=np.uint8)
+        >>> split = Split(images, targets=np.array([0, 1, 1]), index=np.arange(3))
+        >>> len(split)
+        3
+        >>> split.with_ood_images(np.array([2]), images[:1]).targets
+        array([ 0,  1, -1])
     """
 
     inputs: Images
@@ -66,7 +78,12 @@ class Split:
         return len(self.targets)
 
     def with_ood_images(self, rows: NDArray[np.int64], images: NDArray[Any]) -> Split:
-        """The same with images of none of the classes at some positions."""
+        """Return the split with out-of-distribution images in some rows.
+
+        Args:
+            rows: (K,) positions in the split.
+            images: (K, C, H, W) uint8.
+        """
         inputs = self.inputs
         if isinstance(inputs, MemmapImages):
             inputs = inputs.with_images(rows, images)
@@ -80,7 +97,18 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Inputs with their best known targets. Test targets are never corrupted."""
+    """Inputs with their best known targets; test targets are never corrupted.
+
+    Examples:
+        >>> images = np.zeros((6, 1, 8, 8), dtype=np.uint8)
+        >>> def split(*rows: int) -> Split:
+        ...     return Split(images[list(rows)], np.array(rows) % 2, np.array(rows))
+        >>> dataset = Dataset("toy", split(0, 1), split(2, 3), split(4, 5), ("cat", "dog"), source_size=6)
+        >>> dataset.num_classes, dataset.target_kind.name
+        (2, 'classes')
+        >>> dataset.hash[:8]
+        '946e7709'
+    """
 
     name: str
     train: Split
@@ -88,17 +116,17 @@ class Dataset:
     test: Split
     class_names: tuple[str, ...]
     source_size: int
-    """Rows of the source's training part, before splitting; label files without an index have as many."""
+    """Number of training examples in the source, before splitting; a label file without an index has as many rows."""
     ood_images: Images | None = None
-    """Images of held-out classes, which can serve as out-of-distribution images."""
-    skipped: tuple[str, ...] = ()
-    """Damaged images that the user chose to leave out."""
-    shifted: Mapping[str, Split] = field(default_factory=dict)
+    """Images of the classes in `ood_classes`, which can serve as out-of-distribution images."""
+    skipped_files: tuple[str, ...] = ()
+    """Files that were excluded because they could not be read (`on_error=skip`)."""
+    shifted_tests: Mapping[str, Split] = field(default_factory=dict)
     """Further test splits of the same classes from other distributions, by name."""
     source_names: tuple[str, ...] = ()
-    """Of the source's rows, where they came from files."""
-    traces: TraceFormat | None = None
-    """How the characters of traces are to be read, where targets are traces; classes are characters then."""
+    """File name of each source row without suffix, if examples come from files."""
+    trace_format: TraceFormat | None = None
+    """Format of chain-of-thought traces, if targets are traces; classes are then the characters of its vocabulary."""
 
     @property
     def num_classes(self) -> int:
@@ -106,14 +134,20 @@ class Dataset:
         return len(self.class_names)
 
     @functools.cached_property
+    def target_kind(self) -> TargetKind:
+        """Kind of the targets: classes, masks or tokens."""
+        return target_kind(self.train.targets)
+
+    @functools.cached_property
     def hash(self) -> str:
-        """SHA-256 over classes, inputs, targets and source rows of all three splits."""
+        """SHA-256 over class names, inputs, targets and source rows of all splits."""
         digest = hashlib.sha256("\x1f".join(self.class_names).encode())
-        for split in (self.train, self.validation, self.test, *self.shifted.values()):
+        for split in (self.train, self.validation, self.test, *self.shifted_tests.values()):
             digest.update(repr(split.inputs.shape).encode())
-            for start in range(0, len(split), 4096):
-                digest.update(split.inputs[start : start + 4096].tobytes())
-            for array in (split.targets, split.index, split.noisy_targets):
-                if array is not None:
-                    digest.update(to_canonical_bytes(array))
+            for start in range(0, len(split), HASH_CHUNK):
+                digest.update(split.inputs[start : start + HASH_CHUNK].tobytes())
+            digest.update(self.target_kind.to_canonical_bytes(split.targets))
+            digest.update(split.index.astype("<i8").tobytes())
+            if split.noisy_targets is not None:
+                digest.update(self.target_kind.to_canonical_bytes(split.noisy_targets))
         return digest.hexdigest()

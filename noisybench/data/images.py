@@ -1,6 +1,6 @@
-"""Images decoded once: to uint8 arrays on disk, memory-mapped from then on.
+"""Images decoded once to uint8 arrays on disk, and memory-mapped afterwards.
 
-Mapped pages are shared by all worker processes and dropped under memory pressure, so a set larger than the memory
+Mapped pages are shared by all worker processes and released under memory pressure, so a dataset larger than the memory
 works too, at the speed of the disk.
 """
 
@@ -23,53 +23,52 @@ from numpy.typing import NDArray
 from noisybench.errors import UserError
 from noisybench.utils.files import cache_folder, write_atomically
 
-PORTION = 1024
-"""Images decoded at a time."""
+CHUNK_SIZE = 1024
+"""Number of images that are decoded at a time."""
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""Files that count as images in a folder."""
+"""Suffixes of image files."""
 
-Encoded = tuple[str, bytes]
-"""Where an image came from, for messages, and its encoded bytes."""
+EncodedImage = tuple[str, bytes]
+"""Origin of an image, for error messages, and its encoded bytes."""
 
+OnError = Literal["raise", "skip"]
+"""Treatment of images that cannot be decoded: refuse the whole dataset, or skip and record them."""
 
-Damaged = Literal["refuse", "skip"]
-"""What to do about images that cannot be decoded: refuse the whole set, or leave them out and record it."""
-
-SHOWN = 20
-"""Damaged images that a refusal names."""
+MAX_LISTED = 20
+"""Largest number of problems that an error message lists."""
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """Images of a stream.
+class DecodedImages:
+    """Decoded images of a stream.
 
     Attributes:
         images: (N, 3, H, W) uint8, memory-mapped.
         kept: (N,) positions in the stream.
-        skipped: what was left out, and why.
+        skipped_files: reason for each image that was skipped.
     """
 
     images: NDArray[np.uint8]
     kept: NDArray[np.int64]
-    skipped: tuple[str, ...]
+    skipped_files: tuple[str, ...]
 
 
-def decode(image: Encoded, size: int | None) -> NDArray[np.uint8]:
+def decode(image: EncodedImage, size: int | None) -> NDArray[np.uint8]:
     """Decode one image to (3, H, W) uint8 RGB.
 
     Args:
-        image: its origin and bytes in any format that Pillow reads.
-        size: shorter side after resizing, then cropped at the centre to (size, size); None keeps the image as it is.
+        image: origin, and bytes in any format that Pillow reads.
+        size: shorter side after resizing, then cropped at the center to (size, size); None keeps the image as it is.
 
     Raises:
-        UserError: the bytes are no image, or damaged.
+        UserError: the bytes are damaged or not an image.
     """
     from PIL import Image, ImageOps
 
     origin, data = image
     if not data:
-        raise UserError(f"{origin}: missing or empty; replace it, or remove it from the set")
+        raise UserError(f"{origin}: missing or empty; replace it, or remove it from the dataset")
     try:
         with Image.open(io.BytesIO(data)) as opened:
             picture = opened.convert("RGB")
@@ -80,171 +79,177 @@ def decode(image: Encoded, size: int | None) -> NDArray[np.uint8]:
     return np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)
 
 
-def decode_all(
-    count: int, images: Callable[[], Iterator[Encoded]], size: int | None, key: str, damaged: Damaged = "refuse"
-) -> Decoded:
-    """Decode a stream of images, or take the result of an earlier time.
+def decode_cached(
+    count: int, images: Callable[[], Iterator[EncodedImage]], size: int | None, key: str, on_error: OnError = "raise"
+) -> DecodedImages:
+    """Decode a stream of images, or map the result of an earlier call.
 
     Args:
-        count: how many there are.
-        images: starts the stream; not called where the result is cached.
-        size: as in `decode`; where None, all images must have the size of the first.
-        key: names the content and its version; another content must have another key.
-        damaged: what to do about images that cannot be decoded.
+        count: number of images.
+        images: opens the stream; not called if the result is cached.
+        size: see `decode`; if None, all images must have the size of the first.
+        key: identifies the content and its version; different content needs a different key.
+        on_error: treatment of images that cannot be decoded.
 
     Raises:
-        UserError: images are damaged and `damaged` is ``refuse``, or they differ in size; names them.
+        UserError: images cannot be decoded and ``on_error`` is ``raise``, or their sizes differ; lists them.
     """
-    name = hashlib.sha256(f"{key}|{size}|{count}|{damaged}".encode()).hexdigest()[:32]
-    place = cache_folder() / "decoded" / f"{name}.npy"
-    left_out = place.with_suffix(".json")
-    if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        partial = place.with_name(f".{place.name}.{os.getpid()}")
+    name = hashlib.sha256(f"{key}|{size}|{count}|{on_error}".encode()).hexdigest()[:32]
+    path = cache_folder() / "decoded" / f"{name}.npy"
+    skipped_path = path.with_suffix(".json")
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
-            faults = _decode_into(partial, count, images(), size, damaged)
-            write_atomically(left_out, json.dumps(faults).encode())
-            partial.replace(place)
+            problems = _decode_into(partial, count, images(), size, on_error)
+            write_atomically(skipped_path, json.dumps(problems).encode())
+            partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
     # Copy-on-write, because torch warns of read-only arrays; nothing writes.
-    mapped: NDArray[np.uint8] = np.load(place, mmap_mode="c")
-    skipped: list[tuple[int, str]] = json.loads(left_out.read_text())
+    mapped: NDArray[np.uint8] = np.load(path, mmap_mode="c")
+    skipped: list[tuple[int, str]] = json.loads(skipped_path.read_text())
     kept = np.setdiff1d(np.arange(count), np.array([row for row, _ in skipped], dtype=np.int64))
-    return Decoded(mapped[: len(kept)], kept, tuple(reason for _, reason in skipped))
+    return DecodedImages(mapped[: len(kept)], kept, tuple(reason for _, reason in skipped))
 
 
 def _decode_into(
-    path: Path, count: int, images: Iterator[Encoded], size: int | None, damaged: Damaged
+    path: Path, count: int, images: Iterator[EncodedImage], size: int | None, on_error: OnError
 ) -> list[tuple[int, str]]:
-    """Write the images that can be decoded, one after the other. Returns row and reason of the others."""
+    """Write the decoded images one after the other, and return row and reason of those that cannot be decoded."""
     array: np.memmap[Any, np.dtype[np.uint8]] | None = None
-    seen, row, faults = 0, 0, list[tuple[int, str]]()
+    seen, row, problems = 0, 0, list[tuple[int, str]]()
     with ThreadPoolExecutor() as pool:
-        # In portions, because `map` would read the whole stream ahead.
-        while portion := list(itertools.islice(images, PORTION)):
-            decoded = pool.map(lambda each: _attempt(each, size), portion)
-            for image, pixels in zip(portion, decoded, strict=True):
+        # In chunks, because `map` alone would read the whole stream ahead.
+        while chunk := list(itertools.islice(images, CHUNK_SIZE)):
+            for image, pixels in zip(chunk, pool.map(lambda image: _try_decode(image, size), chunk), strict=True):
                 seen += 1
                 if isinstance(pixels, str):
-                    faults.append((seen - 1, pixels))
+                    problems.append((seen - 1, pixels))
                     continue
                 if array is None:
                     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, *pixels.shape))
                 if pixels.shape != array.shape[1:]:
                     raise UserError(
-                        f"{image[0]}: is {pixels.shape[2]}x{pixels.shape[1]} pixels, others are "
-                        f"{array.shape[3]}x{array.shape[2]}; give dataset.size to bring all to one size"
+                        f"{image[0]}: has {pixels.shape[2]}x{pixels.shape[1]} pixels, but others have "
+                        f"{array.shape[3]}x{array.shape[2]}; set dataset.size to resize all images"
                     )
                 array[row] = pixels
                 row += 1
-    if faults and (damaged == "refuse" or array is None):
-        more = [f"… and {len(faults) - SHOWN} more damaged images"] if len(faults) > SHOWN else []
-        raise UserError(*(reason for _, reason in faults[:SHOWN]), *more)
+    if problems and (on_error == "raise" or array is None):
+        raise problem_list([reason for _, reason in problems])
     if array is None or seen != count:
-        raise UserError(
-            f"dataset: {count} images were announced, but {seen} are there; a file is cut off, fetch it again"
-        )
+        raise UserError(f"dataset: expected {count} images, but found {seen}; the file is truncated, download it again")
     array.flush()
-    return faults
+    return problems
 
 
-def _attempt(image: Encoded, size: int | None) -> NDArray[np.uint8] | str:
+def problem_list(problems: Sequence[str], limit: int = MAX_LISTED) -> UserError:
+    """Return an error that lists the first problems and counts the others."""
+    more = [f"… and {len(problems) - limit} more"] if len(problems) > limit else []
+    return UserError(*problems[:limit], *more)
+
+
+def _try_decode(image: EncodedImage, size: int | None) -> NDArray[np.uint8] | str:
+    """Return the pixels, or the reason why there are none."""
     try:
         return decode(image, size)
     except UserError as error:
         return str(error)
 
 
-def read_files(files: Sequence[Path], size: int | None, damaged: Damaged = "refuse") -> Decoded:
-    """Decode image files; later calls map the decoded ones."""
+def read_files(files: Sequence[Path], size: int | None, on_error: OnError = "raise") -> DecodedImages:
+    """Decode image files; later calls map the decoded images."""
 
-    def images() -> Iterator[Encoded]:
+    def images() -> Iterator[EncodedImage]:
         for file in files:
             yield str(file), file.read_bytes() if file.is_file() else b""
 
-    return decode_all(len(files), images, size, files_key(files), damaged)
+    return decode_cached(len(files), images, size, fingerprint(files), on_error)
 
 
 def image_files(folder: Path) -> list[Path]:
-    """All image files below a folder, sorted."""
-    return sorted(each for each in folder.rglob("*") if each.suffix.lower() in IMAGE_SUFFIXES)
+    """Return all image files below a folder, sorted."""
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
 
 
-def read_parquet(path: Path, place: str, size: int | None, label: str | None = None) -> tuple[Decoded, Any]:
-    """Decode the images of a parquet file with the usual hub schema, row group by row group.
+def read_parquet(path: Path, location: str, size: int | None, label: str | None = None) -> tuple[DecodedImages, Any]:
+    """Decode the images of a parquet file in the usual Hugging Face schema, one row group at a time.
 
     Args:
-        path: the file; it has a column `img` or `image` of structs {bytes, path}.
-        place: where the path stands in the specification, for messages.
-        size: as in `decode`.
+        path: a file with a column `img` or `image` of structs {bytes, path}.
+        location: name of the parameter that holds the path, for error messages.
+        size: see `decode`.
         label: name of an integer column.
 
     Returns:
-        The images, and a table with the label's column and the file's metadata.
+        The images, and a table with the label column and the metadata of the file.
 
     Raises:
-        UserError: missing, damaged, or of another schema.
+        UserError: the file is missing, damaged, or has a different schema.
     """
     import pyarrow
     import pyarrow.parquet
 
     if not path.is_file():
-        raise UserError(f"{place}: {path}: there is no such file")
+        raise UserError(f"{location}: {path}: file not found")
     try:
         file = pyarrow.parquet.ParquetFile(path)
         columns = file.schema_arrow.names
-        image = next((name for name in ("img", "image") if name in columns), None)
-        if image is None or (label is not None and label not in columns):
-            wanted = f" and a column `{label}`" if label else ""
-            raise UserError(f"{place}: {path} needs a column `img` or `image`{wanted}, but has {', '.join(columns)}")
+        image_column = next((name for name in ("img", "image") if name in columns), None)
+        if image_column is None or (label is not None and label not in columns):
+            required = f" and a column `{label}`" if label else ""
+            raise UserError(
+                f"{location}: {path} needs a column `img` or `image`{required}, but has {', '.join(columns)}"
+            )
         table = file.read(columns=[label] if label else [])
 
-        def images() -> Iterator[Encoded]:
+        def images() -> Iterator[EncodedImage]:
             row = 0
-            for batch in file.iter_batches(batch_size=1024, columns=[image]):
-                for each in batch.column(0).field("bytes"):
-                    yield f"{path}, row {row}", each.as_py() or b""
+            for batch in file.iter_batches(batch_size=CHUNK_SIZE, columns=[image_column]):
+                for data in batch.column(0).field("bytes"):
+                    yield f"{path}, row {row}", data.as_py() or b""
                     row += 1
 
-        return decode_all(file.metadata.num_rows, images, size, file_key(path)), table
+        return decode_cached(file.metadata.num_rows, images, size, fingerprint([path])), table
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OSError) as error:
         raise UserError(
-            f"{place}: {path} is damaged or not a parquet file of images ({str(error).splitlines()[0]}); fetch it again"
+            f"{location}: {path} is damaged or not a parquet file of images ({str(error).splitlines()[0]}); "
+            "download it again"
         ) from None
 
 
-def file_key(path: Path) -> str:
-    """Names a file's or a folder's present version: path, sizes and times of change."""
-    return files_key([path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file()))
-
-
-def files_key(files: Iterable[Path]) -> str:
-    """Names the present version of some files; one that is missing counts as empty."""
+def fingerprint(files: Iterable[Path]) -> str:
+    """Return a text that identifies the present version of some files: their paths, sizes and modification times."""
     lines = []
-    for each in files:
-        status = each.stat() if each.exists() else None
+    for file in files:
+        status = file.stat() if file.exists() else None
         lines.append(
-            f"{each.absolute()} {status.st_size} {status.st_mtime_ns}" if status else f"{each.absolute()} missing"
+            f"{file.absolute()} {status.st_size} {status.st_mtime_ns}" if status else f"{file.absolute()} missing"
         )
     return "\n".join(lines)
 
 
 def to_channels_first(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(N, H, W) or (N, H, W, C) to contiguous (N, C, H, W)."""
+    """Return (N, H, W) or (N, H, W, C) images as contiguous (N, C, H, W).
+
+    Examples:
+        >>> to_channels_first(np.zeros((5, 8, 6, 3), dtype=np.uint8)).shape
+        (5, 3, 8, 6)
+    """
     if images.ndim == 3:
         return np.ascontiguousarray(images[:, None])
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
 def to_size(images: NDArray[np.uint8], size: int | None) -> NDArray[np.uint8]:
-    """(N, 3, H, W) images resized to (size, size) pixels, bilinear; None keeps them."""
+    """Return (N, 3, H, W) images resized to (size, size) pixels, bilinear; None keeps them."""
     if size is None or images.shape[2:] == (size, size):
         return images
     from PIL import Image
 
     resized = [
-        np.asarray(Image.fromarray(each.transpose(1, 2, 0)).resize((size, size), Image.Resampling.BILINEAR))
-        for each in images
+        np.asarray(Image.fromarray(image.transpose(1, 2, 0)).resize((size, size), Image.Resampling.BILINEAR))
+        for image in images
     ]
     return to_channels_first(np.stack(resized))

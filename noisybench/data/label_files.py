@@ -1,4 +1,9 @@
-"""Label files."""
+"""Label sets on disk.
+
+A folder holds `manifest.json` and the labels: classes as a table with the columns split, index, clean and observed
+(`labels.parquet` or `labels.csv`), masks and tokens as arrays of these names (`masks.npz`). Replaced images are in
+`images.npz`, and traces are repeated as text in `traces.jsonl`.
+"""
 
 from __future__ import annotations
 
@@ -9,89 +14,134 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from noisybench.data.dataset import Dataset
+from noisybench.data.dataset import Dataset, Split
+from noisybench.data.label_set import (
+    FORMAT,
+    SPLITS,
+    LabelSet,
+    ReplacedImages,
+    error_spans_hash,
+    label_statistics,
+    observed_hash,
+    rows_hash,
+)
 from noisybench.data.targets import Targets
 from noisybench.errors import UserError
 
 if TYPE_CHECKING:
     import pandas
-from noisybench.data.label_set import LabelSet, ReplacedImages, _measured, index_hash, observed_hash
 
-COLUMNS = ["split", "index", "clean", "observed"]
+COLUMNS = ("index", "clean", "observed")
+"""Columns of a label table, beside `split`."""
 
-MASKS = "masks.npz"
-
-TRACES = "traces.jsonl"
+MANIFEST, MASKS, TRACES, IMAGES = "manifest.json", "masks.npz", "traces.jsonl", "images.npz"
+TABLES = ("labels.parquet", "labels.csv")
 
 REPLACED = ("rows", "images")
+"""Fields of `ReplacedImages`, stored as arrays."""
+
+BROKEN_ARCHIVE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+"""Errors that NumPy raises for damaged or incomplete archives."""
+
+Columns = dict[tuple[str, str], Targets]
+"""Stored arrays by split and column."""
 
 
 def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parquet", "csv"] = "parquet") -> Path:
-    """Write a label set as a folder; masks have a format of their own. Returns the folder.
+    """Write a label set to a folder and return the folder.
+
+    Args:
+        labels: the label set.
+        dataset: the dataset it belongs to.
+        folder: where to write; created if missing.
+        format: format of the table of classes; masks and traces are always stored as arrays.
 
     Raises:
-        UserError: the folder holds another label set already.
-    """
-    import pandas
+        UserError: the folder contains a different label set.
 
-    manifest_file = folder / "manifest.json"
+    Examples:
+        >>> import tempfile
+        >>> from noisybench.data.label_set import make_label_set
+        >>> split = Split(np.zeros((2, 1, 8, 8), np.uint8), targets=np.array([0, 1]), index=np.arange(2))
+        >>> dataset = Dataset("toy", split, split, split, ("cat", "dog"), source_size=2)
+        >>> labels = make_label_set(dataset, np.array([1, 1]), np.array([0, 1]), {"name": "by hand"}, None)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     load(save(labels, dataset, Path(folder), format="csv")).hash == labels.hash
+        True
+    """
+    manifest_file = folder / MANIFEST
     if manifest_file.exists() and json.loads(manifest_file.read_text())["sha256"] != labels.hash:
-        raise UserError(f"{folder} holds another label set already; choose another folder")
+        raise UserError(f"{folder} already contains a different label set; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     applied = labels.apply_to(dataset)
-    parts = [("train", applied.train, labels.train), ("validation", applied.validation, labels.validation)]
-    if labels.train.ndim > 1:
-        columns: dict[str, Any] = {
-            f"{name}_{column}": values
-            for name, split, observed in parts
-            for column, values in zip(COLUMNS[1:], (split.index, split.targets, observed), strict=True)
-        } | {f"{name}_events": values for name, values in labels.error_spans.items()}
-        np.savez_compressed(folder / MASKS, **columns)
+    splits = {"train": (applied.train, labels.train), "validation": (applied.validation, labels.validation)}
+    columns: Columns = {
+        (name, column): values
+        for name, (split, observed) in splits.items()
+        for column, values in zip(COLUMNS, (split.index, split.targets, observed), strict=True)
+    }
+    if labels.target_kind.dense:
+        columns |= {(name, "error_spans"): spans for name, spans in labels.error_spans.items()}
+        arrays: dict[str, Any] = {f"{name}_{column}": values for (name, column), values in columns.items()}
+        np.savez_compressed(folder / MASKS, **arrays)
     else:
-        frame = pandas.concat(
-            pandas.DataFrame({"split": name, "index": split.index, "clean": split.targets, "observed": observed})
-            for name, split, observed in parts
-        )
-        if format == "csv":
-            frame.to_csv(folder / "labels.csv", index=False, lineterminator="\n")
-        else:
-            frame.to_parquet(folder / "labels.parquet", index=False)
-    if dataset.traces is not None:
+        _write_table(columns, folder / f"labels.{format}")
+    if dataset.trace_format is not None:
         _write_traces(labels, dataset, folder / TRACES)
     if labels.replaced:
-        arrays = {f"{name}_{part}": getattr(each, part) for name, each in labels.replaced.items() for part in REPLACED}
-        np.savez_compressed(folder / "images.npz", **arrays)
+        images: dict[str, Any] = {
+            f"{name}_{part}": getattr(replaced, part) for name, replaced in labels.replaced.items() for part in REPLACED
+        }
+        np.savez_compressed(folder / IMAGES, **images)
     manifest_file.write_text(json.dumps(labels.manifest, indent=2) + "\n")
     return folder
 
 
-def _write_traces(labels: LabelSet, dataset: Dataset, path: Path) -> None:
-    """All traces as texts, a JSON object in each line, to be read and to be used elsewhere."""
-    form = dataset.traces
-    assert form is not None
-    observed = {"train": labels.train, "validation": labels.validation, "test": None}
-    with path.open("w", encoding="utf-8") as file:
-        for name, given in observed.items():
-            split = getattr(dataset, name)
-            prompts, responses = form.decode(np.asarray(split.inputs[:][:, 0, 0])), form.decode(split.targets)
-            texts = [None] * len(split) if given is None else form.decode(given)
-            for prompt, response, text in zip(prompts, responses, texts, strict=True):
-                row = {"split": name, "prompt": prompt, "response": response.removesuffix(form.end)}
-                if text is not None:
-                    row["observed"] = text.removesuffix(form.end)
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+def load(folder: Path) -> LabelSet:
+    """Read a label set and check it against its manifest.
+
+    Raises:
+        UserError: files are missing or damaged, or the labels do not match the manifest.
+
+    Examples:
+        See `save`.
+    """
+    manifest = _read_manifest(folder)
+    columns = _read_arrays(folder / MASKS) if (folder / MASKS).exists() else _read_classes(folder)
+    train, validation = columns["train", "observed"], columns["validation", "observed"]
+    clean = (columns["train", "clean"], columns["validation", "clean"])
+    replaced = _read_replaced(folder / IMAGES)
+    error_spans = {name: columns[name, "error_spans"] for name in SPLITS if (name, "error_spans") in columns}
+    sha256 = observed_hash(train, validation, manifest["dataset"]["sha256"], replaced)
+    rows = rows_hash((columns[name, "index"], columns[name, "clean"]) for name in SPLITS)
+    if sha256 != manifest["sha256"] or rows != manifest.get("rows_sha256"):
+        raise UserError(
+            f"{folder}: the labels do not match their manifest (SHA-256 {sha256[:12]}… instead of "
+            f"{manifest['sha256'][:12]}…); the files have changed since they were written. Create or copy the label set "
+            "again"
+        )
+    if (error_spans_hash(error_spans) if error_spans else None) != manifest.get("error_spans_sha256"):
+        raise UserError(f"{folder}: the error spans do not match the manifest; create or copy the label set again")
+    statistics = label_statistics(clean, (train, validation), len(manifest["dataset"]["classes"]))
+    differing = [key for key, value in statistics.items() if manifest.get(key) != value]
+    if differing:
+        raise UserError(
+            f"{folder / MANIFEST}: {', '.join(differing)} does not follow from the labels; create or copy the label set "
+            "again"
+        )
+    return LabelSet(train, validation, manifest, replaced, error_spans)
 
 
 def read_table(path: Path) -> pandas.DataFrame:
     """Read a table of labels (`.csv` or `.parquet`).
 
     Raises:
-        UserError: no such file, another format, or damaged.
+        UserError: the file does not exist, is damaged, or has another format.
     """
     import pandas
 
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
+        raise UserError(f"{path}: file not found")
     try:
         if path.suffix == ".parquet":
             return pandas.read_parquet(path)
@@ -99,87 +149,90 @@ def read_table(path: Path) -> pandas.DataFrame:
             return pandas.read_csv(path)
     except (ValueError, OSError, NotImplementedError) as error:
         raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]}); export it again") from None
-    raise UserError(f"{path}: labels are read from .csv or .parquet files, not `{path.suffix}`")
+    raise UserError(f"{path}: labels must be a .csv or .parquet file, but got `{path.suffix}`")
 
 
-def load(folder: Path) -> LabelSet:
-    """Read a label set and check it against its manifest.
+def _write_table(columns: Columns, path: Path) -> None:
+    import pandas
 
-    Raises:
-        UserError: files are missing, or the labels are not those of the manifest.
-    """
-    manifest_file = folder / "manifest.json"
-    if not manifest_file.is_file():
+    frame = pandas.concat(
+        pandas.DataFrame({"split": name, **{column: columns[name, column] for column in COLUMNS}}) for name in SPLITS
+    )
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False, lineterminator="\n")
+    else:
+        frame.to_parquet(path, index=False)
+
+
+def _write_traces(labels: LabelSet, dataset: Dataset, path: Path) -> None:
+    """Write all traces as text, one JSON object per line."""
+    form = dataset.trace_format
+    assert form is not None
+    splits: dict[str, tuple[Split, Targets | None]] = {
+        "train": (dataset.train, labels.train),
+        "validation": (dataset.validation, labels.validation),
+        "test": (dataset.test, None),
+    }
+    with path.open("w", encoding="utf-8") as file:
+        for name, (split, observed) in splits.items():
+            prompts, responses = form.decode(np.asarray(split.inputs[:][:, 0, 0])), form.decode(split.targets)
+            texts = [None] * len(split) if observed is None else form.decode(observed)
+            for prompt, response, text in zip(prompts, responses, texts, strict=True):
+                row = {"split": name, "prompt": prompt, "response": response.removesuffix(form.end)}
+                if text is not None:
+                    row["observed"] = text.removesuffix(form.end)
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    if not path.is_file():
         raise UserError(
-            f"{folder}: no label set there (manifest.json is missing); make one with `noisybench labels make`"
+            f"{folder}: not a label set ({MANIFEST} is missing); create one with `noisybench labels create`"
         )
     try:
-        manifest = json.loads(manifest_file.read_text())
-        classes = len(manifest["dataset"]["classes"])
-        dataset_hash, stated = manifest["dataset"]["sha256"], manifest["sha256"]
+        manifest: dict[str, Any] = json.loads(path.read_text())
+        version, required = manifest["format"], (manifest["sha256"], manifest["dataset"]["sha256"])
+        if version != FORMAT:
+            raise UserError(f"{path}: has format {version}, but {FORMAT} is expected; create the label set again")
+        if not all(isinstance(value, str) for value in (*required, *manifest["dataset"]["classes"])):
+            raise TypeError("a hash or a class name is not text")
     except (ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{manifest_file}: not a manifest of a label set ({error!r}); make the label set again"
-        ) from None
-    place = folder / MASKS
-    arrays = _read_masks(place) if place.exists() else _read_classes(folder)
-    train, validation = arrays["train", "observed"], arrays["validation", "observed"]
-    replaced = _read_replaced(folder / "images.npz")
-    found = observed_hash(train, validation, dataset_hash, replaced)
-    rows = index_hash(*(arrays[name, column] for name in ("train", "validation") for column in ("index", "clean")))
-    if found != stated or rows != manifest.get("rows_sha256"):
-        raise UserError(
-            f"{folder}: the labels do not match their manifest (SHA-256 {found[:12]}… is not {stated[:12]}…); "
-            "a byte has changed since it was made. Make or copy the label set again"
-        )
-    events = {name: arrays[name, "events"] for name in ("train", "validation") if (name, "events") in arrays}
-    if (index_hash(events["train"], events["validation"]) if events else None) != manifest.get("events_sha256"):
-        raise UserError(
-            f"{folder}: what is told of wrong characters does not match the manifest; make the label set again"
-        )
-    measured = _measured(arrays["train", "clean"], train, arrays["validation", "clean"], validation, classes)
-    wrong = [key for key, value in measured.items() if manifest.get(key) != value]
-    if wrong:
-        raise UserError(
-            f"{manifest_file}: {', '.join(wrong)} does not follow from the labels beside it; make the label set again"
-        )
-    return LabelSet(train, validation, manifest, replaced, events)
+        raise UserError(f"{path}: not a manifest of a label set ({error!r}); create the label set again") from None
+    return manifest
 
 
-def _read_classes(folder: Path) -> dict[tuple[str, str], Targets]:
-    """Columns of the table of labels, by split and name."""
-    tables = [folder / name for name in ("labels.parquet", "labels.csv") if (folder / name).exists()]
-    if not tables:
-        raise UserError(f"{folder}: labels.parquet or labels.csv is missing beside the manifest")
-    table = read_table(tables[0])
-    missing = [column for column in COLUMNS if column not in table]
+def _read_classes(folder: Path) -> Columns:
+    """Read the table of classes."""
+    path = next((folder / name for name in TABLES if (folder / name).exists()), None)
+    if path is None:
+        raise UserError(f"{folder}: {' or '.join(TABLES)} is missing; create or copy the label set again")
+    table = read_table(path)
+    missing = [column for column in ("split", *COLUMNS) if column not in table]
     if missing:
-        raise UserError(f"{tables[0]}: column {', '.join(missing)} is missing; expected {', '.join(COLUMNS)}")
-    parts = {name: table[table["split"] == name] for name in ("train", "validation")}
+        raise UserError(f"{path}: missing column {', '.join(missing)}; expected split, {', '.join(COLUMNS)}")
+    splits = {name: table[table["split"] == name] for name in SPLITS}
     try:
         return {
-            (name, column): part[column].to_numpy(dtype=np.int64)
-            for name, part in parts.items()
-            for column in COLUMNS[1:]
+            (name, column): split[column].to_numpy(dtype=np.int64)
+            for name, split in splits.items()
+            for column in COLUMNS
         }
     except (ValueError, TypeError, OverflowError):
-        raise UserError(
-            f"{tables[0]}: index, clean and observed must be whole numbers; make the label set again"
-        ) from None
+        raise UserError(f"{path}: {', '.join(COLUMNS)} must be integers; create or copy the label set again") from None
 
 
-def _read_masks(path: Path) -> dict[tuple[str, str], Targets]:
-    """The same of masks."""
+def _read_arrays(path: Path) -> Columns:
+    """Read the arrays of masks or tokens."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {
-                (name, column): archive[f"{name}_{column}"]
-                for name in ("train", "validation")
-                for column in (*COLUMNS[1:], "events")
-                if column != "events" or f"{name}_events" in archive
+            columns = {(name, column): archive[f"{name}_{column}"] for name in SPLITS for column in COLUMNS}
+            spans = {
+                (name, "error_spans"): archive[key] for name in SPLITS if (key := f"{name}_error_spans") in archive
             }
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: the masks are damaged ({error}); make or copy the label set again") from None
+            return columns | spans
+    except BROKEN_ARCHIVE as error:
+        raise UserError(f"{path}: damaged ({error}); create or copy the label set again") from None
 
 
 def _read_replaced(path: Path) -> dict[str, ReplacedImages]:
@@ -187,9 +240,7 @@ def _read_replaced(path: Path) -> dict[str, ReplacedImages]:
         return {}
     try:
         with np.load(path, allow_pickle=False) as archive:
-            names = [name for name in ("train", "validation") if f"{name}_rows" in archive]
+            names = [name for name in SPLITS if f"{name}_rows" in archive]
             return {name: ReplacedImages(*(archive[f"{name}_{part}"] for part in REPLACED)) for name in names}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path}: the replaced images are damaged ({error}); make or copy the label set again"
-        ) from None
+    except BROKEN_ARCHIVE as error:
+        raise UserError(f"{path}: damaged ({error}); create or copy the label set again") from None

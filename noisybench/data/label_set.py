@@ -1,15 +1,14 @@
-"""Label sets: what a noise model made of a dataset, with a manifest that pins every byte of it.
+"""Label sets: the output of a noise model for a dataset, with a manifest that pins every byte of it.
 
-Two runs are comparable only on the same label set. A label set lives in a folder as `labels.parquet` or
-`labels.csv` (columns split, index, clean, observed), masks as `masks.npz` (arrays of these names), and `manifest.json`; where
-images were replaced, they lie beside them in `images.npz`. A clean target of -1 says that the image is of none of the
-classes, -2 that nobody knows; 255 in a mask that nobody has labelled the pixel.
+Two runs are comparable only on the same label set. A label set is stored in a folder (see `label_files`): classes in
+`labels.parquet` or `labels.csv`, masks and traces in `masks.npz`, replaced images in `images.npz`, and `manifest.json`.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,38 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_statistics import mask_statistics, transition_counts
-from noisybench.data.targets import OOD_TARGET, UNKNOWN, Targets, is_labeled, to_canonical_bytes
+from noisybench.data.targets import (
+    CLEAN,
+    IN_DISTRIBUTION,
+    TOKEN_CORRECT,
+    TOKEN_UNKNOWN,
+    UNKNOWN_STATUS,
+    TargetKind,
+    Targets,
+    target_kind,
+)
 
-TOKEN_STATUS = ("correct", "corrupted", "propagated")
-"""Status of a character in an observed trace: unchanged, part of an error, or a consequence of an earlier error.
+FORMAT = 2
+"""Version of the manifest."""
 
-`TOKEN_UNKNOWN` marks characters of unknown status.
-"""
-
-TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_PROPAGATED = range(len(TOKEN_STATUS))
-TOKEN_UNKNOWN = 255
-
-LABEL_STATUS = ("clean", "in_distribution", "out_of_distribution", "unknown")
-"""What an example's observed label can be: right, of another class, on an image of no class, or nobody knows."""
-
-CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, UNKNOWN_STATE = range(len(LABEL_STATUS))
-
-
-def label_status(clean: Targets, observed: Targets) -> NDArray[np.int8]:
-    """Positions in `LABEL_STATUS` from clean and observed targets of the same shape; of pixels without either nobody knows."""
-    if clean.dtype == np.uint8:
-        states = np.where(clean == observed, np.int8(CLEAN), np.int8(IN_DISTRIBUTION))
-        states[~(is_labeled(clean) & is_labeled(observed))] = UNKNOWN_STATE
-        return states
-    states = np.where(clean == observed, CLEAN, IN_DISTRIBUTION)
-    states = np.where(clean == OOD_TARGET, OUT_OF_DISTRIBUTION, states)
-    return np.where(clean == UNKNOWN, UNKNOWN_STATE, states).astype(np.int8)
+SPLITS = ("train", "validation")
+"""Splits whose labels a label set holds."""
 
 
 @dataclass(frozen=True)
 class ReplacedImages:
-    """Images of none of the classes, put in place of a split's own.
+    """Out-of-distribution images that replace images of a split.
 
     Attributes:
         rows: (K,) int64 positions in the split, ascending.
@@ -64,13 +52,24 @@ class LabelSet:
     """Observed targets of the training and validation split, and their manifest.
 
     Attributes:
-        train: (N,) int64 observed targets, or (N, H, W) uint8 masks.
-        validation: (M,) int64 observed targets, or (M, H, W) uint8 masks.
-        manifest: `sha256` over the observed targets, dataset, noise model with its parameters, convention and
-            seed, nominal and realised rate, transition counts and the transition matrix where one was used; of masks also
-            what is left of every class (`masks`).
-        replaced: replaced images by split, for noise that changes images as well.
-        error_spans: of traces by split, what each character of the observed response is; see `TOKEN_STATUS`.
+        train: (N,) int64 observed classes, (N, H, W) uint8 masks or (N, T) uint8 tokens.
+        validation: observed targets of the validation split.
+        manifest: `sha256` over the observed targets, the dataset, the noise model with its parameters, convention and
+            seed, nominal and actual noise rate, transition counts, the transition matrix if there is one, and for masks
+            their IoU (`masks`).
+        replaced: replaced images by split, for noise that also changes images.
+        error_spans: for traces, by split, the position in `TOKEN_STATUS` of each character of the observed response.
+
+    Examples:
+        >>> from noisybench.data.dataset import Split
+        >>> images = np.zeros((4, 1, 8, 8), dtype=np.uint8)
+        >>> split = Split(images, targets=np.array([0, 0, 1, 1]), index=np.arange(4))
+        >>> dataset = Dataset("toy", split, split, split, ("cat", "dog"), source_size=4)
+        >>> labels = make_label_set(dataset, np.array([0, 1, 1, 1]), split.targets, {"name": "by hand"}, None)
+        >>> labels.manifest["actual_noise_rate"], labels.manifest["transition_counts"]
+        (0.25, [[1, 1], [0, 2]])
+        >>> labels.label_status(dataset.train.targets)
+        array([0, 1, 0, 0], dtype=int8)
     """
 
     train: Targets
@@ -79,14 +78,23 @@ class LabelSet:
     replaced: Mapping[str, ReplacedImages] = field(default_factory=dict)
     error_spans: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
 
+    @functools.cached_property
+    def target_kind(self) -> TargetKind:
+        """Kind of the targets: classes, masks or tokens."""
+        return target_kind(self.train)
+
     def label_status(self, clean: Targets) -> NDArray[np.int8]:
-        """Positions in `LABEL_STATUS` of the training targets, from the clean ones; of traces as the noise model told."""
+        """Return the status of the observed training targets as positions in `LABEL_STATUS`.
+
+        Args:
+            clean: clean training targets; for traces, `error_spans` decides instead if the noise model gives them.
+        """
         if "train" not in self.error_spans:
-            return label_status(clean, self.train)
-        events = self.error_spans["train"]
-        states = np.where(events == TOKEN_CORRECT, np.int8(CLEAN), np.int8(IN_DISTRIBUTION))
-        states[(events == TOKEN_UNKNOWN) | ~is_labeled(self.train)] = UNKNOWN_STATE
-        return states
+            return self.target_kind.label_status(clean, self.train)
+        spans = self.error_spans["train"]
+        status = np.where(spans == TOKEN_CORRECT, np.int8(CLEAN), np.int8(IN_DISTRIBUTION))
+        status[(spans == TOKEN_UNKNOWN) | ~self.target_kind.is_labeled(self.train)] = UNKNOWN_STATUS
+        return status
 
     @property
     def hash(self) -> str:
@@ -94,14 +102,16 @@ class LabelSet:
         return str(self.manifest["sha256"])
 
     def apply_to(self, dataset: Dataset) -> Dataset:
-        """The dataset as it is trained on: with the replaced images, whose targets are `OOD_TARGET`."""
+        """Return the dataset as it is trained on: with the replaced images, whose targets are `OOD_TARGET`."""
         return with_replaced(dataset, self.replaced)
 
 
 def with_replaced(dataset: Dataset, replaced: Mapping[str, ReplacedImages]) -> Dataset:
-    """The dataset with other images in its training and validation split."""
-    changed = {name: getattr(dataset, name).with_ood_images(each.rows, each.images) for name, each in replaced.items()}
-    return replace(dataset, **changed) if changed else dataset
+    """Return the dataset with other images in its training and validation split."""
+    splits = {
+        name: getattr(dataset, name).with_ood_images(images.rows, images.images) for name, images in replaced.items()
+    }
+    return replace(dataset, **splits) if splits else dataset
 
 
 def observed_hash(
@@ -110,27 +120,35 @@ def observed_hash(
     dataset_hash: str,
     replaced: Mapping[str, ReplacedImages] | None = None,
 ) -> str:
-    """SHA-256 over the dataset hash, the observed targets and the replaced images.
+    """Return the SHA-256 over the dataset hash, the observed targets and the replaced images.
 
-    Numbers are little-endian int64, masks bytes; the training split comes before the validation split.
+    Classes are hashed as little-endian int64, masks and tokens as bytes; the training split precedes the validation
+    split.
     """
+    kind = target_kind(train)
     digest = hashlib.sha256(dataset_hash.encode())
-    for part in (train, validation):
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(to_canonical_bytes(part))
-    for name in ("train", "validation"):
+    for observed in (train, validation):
+        digest.update(len(observed).to_bytes(8, "little"))
+        digest.update(kind.to_canonical_bytes(observed))
+    for name in SPLITS:
         if replaced and name in replaced:
             digest.update(replaced[name].rows.astype("<i8").tobytes())
             digest.update(replaced[name].images.tobytes())
     return digest.hexdigest()
 
 
-def index_hash(*arrays: Targets) -> str:
-    """SHA-256 over which rows the labels belong to and what they are held against."""
+def rows_hash(splits: Iterable[tuple[NDArray[np.int64], Targets]]) -> str:
+    """Return the SHA-256 over the source rows and clean targets, (index, clean) for each split."""
     digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(to_canonical_bytes(array))
+    for index, clean in splits:
+        digest.update(index.astype("<i8").tobytes())
+        digest.update(target_kind(clean).to_canonical_bytes(clean))
     return digest.hexdigest()
+
+
+def error_spans_hash(error_spans: Mapping[str, NDArray[np.uint8]]) -> str:
+    """Return the SHA-256 over the error spans of both splits."""
+    return hashlib.sha256(b"".join(error_spans[name].tobytes() for name in SPLITS)).hexdigest()
 
 
 def make_label_set(
@@ -142,24 +160,28 @@ def make_label_set(
     replaced: Mapping[str, ReplacedImages] | None = None,
     error_spans: Mapping[str, NDArray[np.uint8]] | None = None,
 ) -> LabelSet:
-    """Attach the manifest to observed targets.
+    """Return a label set of observed targets, with their manifest.
 
     Args:
-        dataset: what they belong to.
-        train: (N,) observed training targets.
-        validation: (M,) observed validation targets.
-        noise: name, parameters, convention and nominal_rate of the noise model.
-        matrix: (C, C) transition probabilities that were used, if the noise depends on the class alone.
+        dataset: the dataset they belong to.
+        train: observed training targets.
+        validation: observed validation targets.
+        noise: name, parameters, convention and nominal rate of the noise model.
+        matrix: (C, C) transition probabilities, if the noise depends on the class alone.
         replaced: replaced images by split.
-        error_spans: of traces, by split.
+        error_spans: for traces, error spans by split.
+
+    Examples:
+        See `LabelSet`.
     """
     replaced, error_spans = replaced or {}, error_spans or {}
     applied = with_replaced(dataset, replaced)
-    clean, clean_validation = applied.train.targets, applied.validation.targets
+    clean = (applied.train.targets, applied.validation.targets)
+    index = (dataset.train.index, dataset.validation.index)
     manifest = {
-        "format": 1,
+        "format": FORMAT,
         "sha256": observed_hash(train, validation, dataset.hash, replaced),
-        "rows_sha256": index_hash(dataset.train.index, clean, dataset.validation.index, clean_validation),
+        "rows_sha256": rows_hash(zip(index, clean, strict=True)),
         "dataset": {
             "name": dataset.name,
             "sha256": dataset.hash,
@@ -167,39 +189,31 @@ def make_label_set(
             "sizes": {"train": len(train), "validation": len(validation), "test": len(dataset.test)},
         },
         "noise": noise,
-        **_measured(clean, train, clean_validation, validation, dataset.num_classes),
+        **label_statistics(clean, (train, validation), dataset.num_classes),
         "transition_matrix": None if matrix is None else matrix.tolist(),
     }
-    if dataset.skipped:
-        manifest["dataset"]["skipped"] = list(dataset.skipped)
+    if dataset.skipped_files:
+        manifest["dataset"]["skipped_files"] = list(dataset.skipped_files)
     if error_spans:
-        manifest["events_sha256"] = index_hash(error_spans["train"], error_spans["validation"])
+        manifest["error_spans_sha256"] = error_spans_hash(error_spans)
     return LabelSet(train, validation, manifest, replaced, error_spans)
 
 
-def _measured(
-    clean: Targets,
-    train: Targets,
-    clean_validation: Targets,
-    validation: Targets,
-    num_classes: int,
+def label_statistics(
+    clean: tuple[Targets, Targets], observed: tuple[Targets, Targets], num_classes: int
 ) -> dict[str, Any]:
-    counts = transition_counts(clean, train, num_classes)
-    measured = {
-        "actual_noise_rate": _rate(clean, train),
-        "actual_noise_rate_validation": _rate(clean_validation, validation),
+    """Return the manifest entries that follow from clean and observed targets.
+
+    Args:
+        clean: clean targets of the training and the validation split.
+        observed: observed targets of both.
+        num_classes: number of classes C.
+    """
+    kind = target_kind(clean[0])
+    counts = kind.transition_counts(clean[0], observed[0], num_classes)
+    return {
+        "actual_noise_rate": kind.actual_noise_rate(clean[0], observed[0]),
+        "actual_noise_rate_validation": kind.actual_noise_rate(clean[1], observed[1]),
         "transition_counts": counts.tolist(),
+        **kind.extra_statistics(clean[0], observed[0], counts),
     }
-    if clean.ndim == 3:
-        measured["masks"] = mask_statistics(counts)
-    elif clean.ndim == 1 and (clean < 0).any():
-        counts = np.bincount(label_status(clean, train), minlength=len(LABEL_STATUS))
-        measured["label_status"] = dict(zip(LABEL_STATUS, counts.tolist(), strict=True))
-        measured["ood_counts"] = np.bincount(train[clean == OOD_TARGET], minlength=num_classes).tolist()
-    return measured
-
-
-def _rate(clean: Targets, observed: Targets) -> float | None:
-    """Share of wrong labels among those of which it is known; an image of no class has a wrong one."""
-    counted = is_labeled(clean) & is_labeled(observed) if clean.ndim > 1 else clean != UNKNOWN
-    return float(np.mean(clean[counted] != observed[counted])) if counted.any() else None

@@ -1,4 +1,4 @@
-"""Lazy."""
+"""Images that stay on disk if they do not fit in memory."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MEMORY_SHARE = 0.15
-"""Largest part of the free memory that one split's images may take; larger ones stay on disk."""
+MEMORY_FRACTION = 0.15
+"""Largest fraction of the free memory that the images of one split may occupy; larger ones stay on disk."""
 
 
 class MemmapImages:
-    """Some rows of a memory-mapped array: indexed like an array, but read only where it is."""
+    """Rows of a memory-mapped array: indexed like an array, but read from disk on access."""
 
     def __init__(self, images: NDArray[Any], rows: NDArray[np.int64]) -> None:
         self._images, self._rows = images, rows
-        self._others, self._place = images[:0], np.full(len(rows), -1)
+        # Position of each row's replacement image, -1 where the image is the original.
+        self._replacements, self._position = images[:0], np.full(len(rows), -1)
         self.shape = (len(rows), *images.shape[1:])
 
     def __len__(self) -> int:
@@ -24,32 +25,32 @@ class MemmapImages:
 
     def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[Any]:
         images = np.ascontiguousarray(self._images[self._rows[index]])
-        place = self._place[index]
-        if (place >= 0).any():
-            images[place >= 0] = self._others[place[place >= 0]]
+        position = self._position[index]
+        if (position >= 0).any():
+            images[position >= 0] = self._replacements[position[position >= 0]]
         return images
 
     def with_images(self, rows: NDArray[np.int64], images: NDArray[Any]) -> MemmapImages:
-        """The same with other images, held in memory, at some positions."""
+        """Return a copy with other images, held in memory, in some rows."""
         changed = MemmapImages(self._images, self._rows)
-        changed._place[rows], changed._others = np.arange(len(rows)), images
+        changed._position[rows], changed._replacements = np.arange(len(rows)), images
         return changed
 
 
 Images = NDArray[Any] | MemmapImages
-"""(N, C, H, W) uint8, in memory or read where they are."""
+"""(N, C, H, W) uint8 images, in memory or on disk."""
 
 
-def _rows(images: NDArray[Any], rows: NDArray[np.int64]) -> Images:
-    """Some of the images: copied where they fit in memory, else read where they are."""
-    lazy = MemmapImages(images, rows)
+def take_rows(images: NDArray[Any], rows: NDArray[np.int64]) -> Images:
+    """Return some of the images: a copy if it fits in memory, else a view of the file."""
+    on_disk = MemmapImages(images, rows)
     if isinstance(images, np.memmap) and not fits_in_memory(len(rows) * images[0].nbytes):
-        return lazy
-    return lazy[:]
+        return on_disk
+    return on_disk[:]
 
 
-def fits_in_memory(size: int) -> bool:
-    """Whether ``size`` bytes are a small part of the free memory, so that several runs can hold a copy each."""
+def fits_in_memory(num_bytes: int) -> bool:
+    """Return True if an array is small enough for several runs to hold a copy each."""
     import psutil
 
-    return size < MEMORY_SHARE * psutil.virtual_memory().available
+    return num_bytes < MEMORY_FRACTION * psutil.virtual_memory().available

@@ -1,4 +1,4 @@
-"""Images with their masks, from pairs of files, decoded once."""
+"""Images with segmentation masks from pairs of files, decoded once."""
 
 from __future__ import annotations
 
@@ -13,70 +13,75 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.images import SHOWN, Damaged, decode, files_key
+from noisybench.data.images import OnError, decode, fingerprint, problem_list
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.utils.files import cache_folder, write_atomically
 
-Values = Mapping[int, int]
-"""What numbers in mask files mean, where it is not a class of that number."""
+ClassValues = Mapping[int, int]
+"""Class of each value in mask files, for values that are not class indices themselves."""
 
 
 @dataclass(frozen=True)
-class Pairs:
+class ImageMaskPairs:
     """Images and their masks.
 
     Attributes:
         images: (N, 3, H, W) uint8.
         masks: (N, H, W) uint8 classes and `IGNORED`.
-        given: the same of noisy masks, where there are some.
+        noisy_masks: noisy masks of the same images, if there are any.
         kept: (N,) positions among the files.
-        skipped: what was left out, and why.
+        skipped_files: reason for each pair that was skipped.
     """
 
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
-    noisy_targets: NDArray[np.uint8] | None
+    noisy_masks: NDArray[np.uint8] | None
     kept: NDArray[np.int64]
-    skipped: tuple[str, ...]
+    skipped_files: tuple[str, ...]
 
 
-def read_mask(file: Path, shape: tuple[int, ...] | None = None, values: Values | None = None) -> NDArray[np.uint8]:
-    """(H, W) classes from a gray or palette image; a palette's colours do not matter.
+def read_mask(file: Path, shape: tuple[int, ...] | None = None, values: ClassValues | None = None) -> NDArray[np.uint8]:
+    """Read a mask from a grayscale or palette image; the colors of a palette are ignored.
 
     Args:
         file: the image.
-        shape: height and width to bring it to, cropped at the centre, nearest pixels; None keeps its own.
-        values: what the file's numbers mean, where they are not classes.
+        shape: height and width to resize to (nearest neighbor, cropped at the center); None keeps the size.
+        values: class of each value in the file, for values that are not class indices.
+
+    Returns:
+        (H, W) uint8 classes and `IGNORED`.
 
     Raises:
-        UserError: missing, damaged, or an image in colours.
+        UserError: the file is missing, damaged, or an RGB image.
     """
     from PIL import Image
 
     if not file.is_file():
-        raise UserError(f"{file}: there is no such mask")
+        raise UserError(f"{file}: mask not found")
     try:
         with Image.open(file) as opened:
             opened.load()
             if opened.mode not in ("P", "L", "1", "I", "I;16"):
                 raise UserError(
-                    f"{file}: a mask has one number per pixel (palette or gray), but this is an image in {opened.mode}; "
-                    "convert its colours to class numbers"
+                    f"{file}: a mask has one value per pixel (palette or grayscale), but this image has mode {opened.mode}; "
+                    "convert its colors to class indices"
                 )
-            numbers = np.asarray(opened)
+            pixels = np.asarray(opened)
     except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{file}: damaged or not an image ({error}); replace or remove it") from None
     if values:
-        numbers = np.select([numbers == each for each in values], list(values.values()), numbers.astype(np.int64))
-    if numbers.max(initial=0) > 255:
-        raise UserError(f"{file}: holds the value {numbers.max()}; classes go from 0 to 254, and 255 is no label")
-    classes = numbers.astype(np.uint8)
-    return fitted(classes, shape or classes.shape)
+        pixels = np.select([pixels == value for value in values], list(values.values()), pixels.astype(np.int64))
+    if pixels.max(initial=0) > IGNORED:
+        raise UserError(
+            f"{file}: contains the value {pixels.max()}, but classes range from 0 to 254, and 255 means no label"
+        )
+    mask = pixels.astype(np.uint8)
+    return resize_mask(mask, shape or mask.shape)
 
 
-def fitted(mask: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """A mask in another size, cropped at the centre like its image, nearest pixels."""
+def resize_mask(mask: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Return an (H, W) mask in another size: nearest neighbor, cropped at the center like its image."""
     from PIL import Image, ImageOps
 
     if mask.shape != tuple(shape):
@@ -87,59 +92,74 @@ def fitted(mask: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]
 def read_pairs(
     files: Sequence[tuple[Path, ...]],
     size: int | None,
-    damaged: Damaged,
-    values: Values | None = None,
-    classes: int = IGNORED,
-) -> Pairs:
-    """Decode images and masks; later calls map the decoded ones.
+    on_error: OnError,
+    values: ClassValues | None = None,
+    num_classes: int = IGNORED,
+) -> ImageMaskPairs:
+    """Decode images and masks; later calls map the decoded arrays.
 
     Args:
-        files: of image and mask, and of a noisy mask where all have one.
-        size: shorter side after resizing, then cropped at the centre to (size, size); None keeps images as they are, which
-            must then all be of one size.
-        damaged: what to do about those that cannot be used.
-        values: what the numbers in the mask files mean.
-        classes: how many there are; greater numbers other than `IGNORED` are refused.
+        files: image and mask of each example, and its noisy mask if all examples have one.
+        size: shorter side after resizing, then cropped at the center to (size, size); None keeps the images as they
+            are, which must then all have one size.
+        on_error: treatment of pairs that cannot be used.
+        values: class of each value in the mask files, for values that are not class indices.
+        num_classes: number of classes C; other values except `IGNORED` are refused.
 
     Raises:
-        UserError: some cannot be used and `damaged` is ``refuse``; names them.
+        UserError: pairs cannot be used and ``on_error`` is ``raise``; lists them.
     """
-    meaning = f"{size}|{damaged}|{sorted(values.items()) if values else None}|{classes}|{len(files[0]) if files else 0}"
-    key = f"{files_key(each for group in files for each in group)}|{meaning}"
-    place = cache_folder() / "pairs" / hashlib.sha256(key.encode()).hexdigest()[:32]
-    arrays = [place / f"{name}.npy" for name in ("images", "masks", "given")[: len(files[0]) if files else 2]]
-    if not (place / "done.json").exists():
-        with ThreadPoolExecutor() as pool:
-            found = list(pool.map(lambda group: _decoded(group, size, values, classes), files))
-        faults = [(row, each) for row, each in enumerate(found) if isinstance(each, str)]
-        good = [each for each in found if not isinstance(each, str)]
-        if faults and (damaged == "refuse" or not good):
-            more = [f"… and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
-            raise UserError(*(reason for _, reason in faults[:SHOWN]), *more)
-        shapes = {each[0].shape[1:] for each in good}
-        if len(shapes) > 1:
-            told = ", ".join(f"{width}x{height}" for height, width in sorted(shapes)[:4])
-            raise UserError(
-                f"dataset.size: the images have {len(shapes)} sizes ({told} …); give one, such as dataset.size=256"
-            )
-        place.mkdir(parents=True, exist_ok=True)
-        for target, array in zip(arrays, zip(*good, strict=True), strict=True):
-            partial = target.with_name(f".{os.getpid()}.{target.name}")
-            np.save(partial, np.stack(array))
-            partial.replace(target)
-        write_atomically(place / "done.json", json.dumps(faults).encode())
-    skipped: list[tuple[int, str]] = json.loads((place / "done.json").read_text())
+    width = len(files[0]) if files else 2
+    settings = f"{size}|{on_error}|{sorted(values.items()) if values else None}|{num_classes}|{width}"
+    key = f"{fingerprint(file for group in files for file in group)}|{settings}"
+    folder = cache_folder() / "pairs" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    arrays = [folder / f"{name}.npy" for name in ("images", "masks", "noisy_masks")[:width]]
+    # Written last, so its presence means that all arrays are complete.
+    done = folder / "done.json"
+    if not done.exists():
+        problems = _decode_into(arrays, files, size, on_error, values, num_classes)
+        write_atomically(done, json.dumps(problems).encode())
+    skipped: list[tuple[int, str]] = json.loads(done.read_text())
     kept = np.setdiff1d(np.arange(len(files)), np.array([row for row, _ in skipped], dtype=np.int64))
     # Copy-on-write, because torch warns of read-only arrays; nothing writes. Masks always fit in memory.
-    images, *masks = (np.load(each, mmap_mode="c") for each in arrays)
-    given = np.array(masks[1]) if len(masks) > 1 else None
-    return Pairs(images, np.array(masks[0]), given, kept, tuple(reason for _, reason in skipped))
+    images, *masks = (np.load(path, mmap_mode="c") for path in arrays)
+    noisy_masks = np.array(masks[1]) if len(masks) > 1 else None
+    return ImageMaskPairs(images, np.array(masks[0]), noisy_masks, kept, tuple(reason for _, reason in skipped))
 
 
-def _decoded(
-    files: tuple[Path, ...], size: int | None, values: Values | None, classes: int
+def _decode_into(
+    arrays: Sequence[Path],
+    files: Sequence[tuple[Path, ...]],
+    size: int | None,
+    on_error: OnError,
+    values: ClassValues | None,
+    num_classes: int,
+) -> list[tuple[int, str]]:
+    """Write the decoded arrays, and return row and reason of the pairs that cannot be used."""
+    with ThreadPoolExecutor() as pool:
+        decoded = list(pool.map(lambda group: _try_decode(group, size, values, num_classes), files))
+    problems = [(row, reason) for row, reason in enumerate(decoded) if isinstance(reason, str)]
+    usable = [group for group in decoded if not isinstance(group, str)]
+    if problems and (on_error == "raise" or not usable):
+        raise problem_list([reason for _, reason in problems])
+    shapes = {group[0].shape[1:] for group in usable}
+    if len(shapes) > 1:
+        listed = ", ".join(f"{width}x{height}" for height, width in sorted(shapes)[:4])
+        raise UserError(
+            f"dataset.size: the images have {len(shapes)} sizes ({listed} …); set one, such as dataset.size=256"
+        )
+    for path, array in zip(arrays, zip(*usable, strict=True), strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{os.getpid()}.{path.name}")
+        np.save(partial, np.stack(array))
+        partial.replace(path)
+    return problems
+
+
+def _try_decode(
+    files: tuple[Path, ...], size: int | None, values: ClassValues | None, num_classes: int
 ) -> list[NDArray[np.uint8]] | str:
-    """An image and its masks, or why there are none."""
+    """Return an image and its masks, or the reason why they cannot be used."""
     image_file = files[0]
     try:
         data = image_file.read_bytes() if image_file.is_file() else b""
@@ -147,17 +167,26 @@ def _decoded(
         masks = []
         for file in files[1:]:
             mask = read_mask(file, values=values)
-            if mask.shape != image.shape[1:]:
-                (height, width), (own, wide) = image.shape[1:], mask.shape
-                return f"{file}: is {wide}x{own} pixels, but its image {image_file.name} is {width}x{height}"
-            wrong = mask[(mask != IGNORED) & (mask >= classes)]
-            if len(wrong):
-                return f"{file}: holds the value {wrong[0]}, but classes go from 0 to {classes - 1} (255: no label)"
-            if (mask == IGNORED).all():
-                return f"{file}: has no labelled pixel"
-            masks.append(mask if size is None else fitted(mask, (size, size)))
+            if problem := _mask_problem(mask, image.shape[1:], image_file.name, num_classes):
+                return f"{file}: {problem}"
+            masks.append(mask if size is None else resize_mask(mask, (size, size)))
         if size is not None:
             image = decode((str(image_file), data), size)
     except UserError as error:
         return str(error)
     return [image, *masks]
+
+
+def _mask_problem(
+    mask: NDArray[np.uint8], image_shape: tuple[int, ...], image_name: str, num_classes: int
+) -> str | None:
+    """Return the reason why a mask cannot be used, if there is one."""
+    if mask.shape != image_shape:
+        (height, width), (mask_height, mask_width) = image_shape, mask.shape
+        return f"has {mask_width}x{mask_height} pixels, but its image {image_name} has {width}x{height}"
+    invalid = mask[(mask != IGNORED) & (mask >= num_classes)]
+    if len(invalid):
+        return f"contains the value {invalid[0]}, but classes range from 0 to {num_classes - 1} (255: no label)"
+    if (mask == IGNORED).all():
+        return "has no labeled pixel"
+    return None

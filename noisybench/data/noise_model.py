@@ -1,4 +1,4 @@
-"""The contract of noise models: a reproducible corruption of training and validation targets, and of inputs if need be."""
+"""The contract of noise models: a reproducible corruption of training and validation labels, and of images if needed."""
 
 from __future__ import annotations
 
@@ -11,101 +11,114 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import Configurable, parameter
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_set import LabelSet, ReplacedImages, make_label_set
+from noisybench.data.label_set import SPLITS, LabelSet, ReplacedImages, make_label_set
+from noisybench.data.targets import Targets
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
 
 class NoiseModel(Configurable, abc.ABC):
-    """Contract of a noise model: the observed targets of a split.
+    """Contract of a noise model, which corrupts the labels of a split.
 
-    A new noise model is one file in `noise_models/` with one subclass. Same dataset and parameters give the same
-    bytes on every machine; the run's seed, network and batch size never touch a label. The random stream does not
-    depend on the rate, so that a higher rate of the same seed corrupts a superset where the model allows it.
+    A new noise model is one file in `noise_models/` with one subclass. The same dataset and parameters give the same
+    bytes on every machine; the run's seed, network and batch size never affect a label. The random stream does not
+    depend on the noise rate, so a higher rate with the same seed corrupts a superset where the model allows it.
+
+    Examples:
+        >>> class NextClass(NoiseModel):
+        ...     stream_name = "next_class"
+        ...     convention = "fraction of labels that become the next class"
+        ...     rate: float = parameter(0.5, ge=0, le=1, help="Fraction of labels to corrupt")
+        ...     def corrupt_labels(self, dataset, split, stream):
+        ...         flipped = stream.uniform(len(split)) < self.rate
+        ...         return (split.targets + flipped) % dataset.num_classes
+        >>> split = Split(np.zeros((100, 1, 8, 8), np.uint8), targets=np.arange(100) % 4, index=np.arange(100))
+        >>> dataset = Dataset("toy", split, split, split, ("a", "b", "c", "d"), source_size=100)
+        >>> NextClass(rate=0.2).apply(dataset).manifest["actual_noise_rate"]
+        0.24
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
     stream_name: ClassVar[str]
     """Name of this component in random streams. Never change it: it decides every drawn number."""
     convention: ClassVar[str]
-    """What the rate means, in one sentence; part of the manifest."""
+    """Meaning of the rate in one sentence; part of the manifest."""
     requires_clean_labels: ClassVar[bool] = True
-    """Whether it reads the true classes; it is then refused on a dataset in which some are not known."""
+    """True if the model reads clean classes; it then rejects datasets in which some are unknown."""
+    example_classes: ClassVar[tuple[str, ...]] = tuple("0123456789")
+    """Class names of the dataset on which the contract test applies the model."""
 
-    seed: int = parameter(0, ge=0, help="seed of the noise; independent of the run's seed")
+    seed: int = parameter(0, ge=0, help="Random seed of the noise (independent of the run's seed)")
 
     @abc.abstractmethod
-    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
-        """Observed targets of one split.
+    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> Targets:
+        """Return the observed targets of one split.
 
         Args:
             dataset: the whole dataset; its test split must not influence the result.
-            split: the training or validation split of it.
+            split: its training or validation split.
             stream: the only source of randomness.
 
         Returns:
-            (N,) int64 targets in [0, C), or masks like the split's own.
+            Targets with the shape and type of ``split.targets``; classes are in [0, C).
 
         Raises:
             UserError: the parameters do not fit the dataset.
         """
 
     def error_spans(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.uint8] | None:
-        """Of traces, what each character of the observed responses is (`labels.EVENTS`); None where targets are no traces."""
+        """Return the position in `TOKEN_STATUS` of each character of the observed traces; None for other targets."""
         return None
 
-    def replace(self, dataset: Dataset, split: Split) -> ReplacedImages | None:
-        """Images of none of the classes in place of some of a split's own; their observed targets are `corrupt_labels`'s."""
+    def replace_images(self, dataset: Dataset, split: Split) -> ReplacedImages | None:
+        """Return out-of-distribution images that replace images of the split; `corrupt_labels` gives their labels."""
         return None
 
     def source_info(self, dataset: Dataset) -> dict[str, Any]:
-        """Facts about where replacing images come from, for the manifest."""
+        """Return additional entries about the noise for the manifest, such as the origin of replacing images."""
         return {}
 
     def stream(self, dataset: Dataset, split: Split) -> Stream:
-        """The random stream of a split, from its start."""
+        """Return the random stream of a split, from its start."""
         name = "train" if split is dataset.train else "validation"
         return Stream("noise", dataset.hash, self.stream_name, self.seed, name)
 
-    example_classes: ClassVar[tuple[str, ...]] = tuple("0123456789")
-    """Class names of the dataset on which the contract test tries it."""
-
     @classmethod
     def example_dataset(cls, dataset: Dataset) -> Dataset:
-        """What the contract test needs ``dataset`` to have for it; by default nothing more."""
+        """Return ``dataset`` with what the model needs in the contract test; unchanged by default."""
         return dataset
 
     @classmethod
     def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
-        """Parameters with which the contract test corrupts ``dataset``; files go into ``folder``."""
+        """Return parameters with which the contract test corrupts ``dataset``; files may be written to ``folder``."""
         return {}
 
     def nominal_rate(self, dataset: Dataset) -> float | None:
-        """Rate as it was asked for, in the model's own convention; None where nothing was asked for."""
+        """Return the requested noise rate in the model's own convention; None if there is none."""
         return getattr(self, "rate", None)
 
     def matrix(self, dataset: Dataset) -> NDArray[np.float64] | None:
-        """(C, C) transition probabilities, rows are clean classes; None where the noise depends on more."""
+        """Return the (C, C) transition probabilities, rows are clean classes; None if noise depends on more."""
         return None
 
     def apply(self, dataset: Dataset) -> LabelSet:
-        """Corrupt a dataset's training and validation split.
+        """Corrupt the training and validation split of a dataset.
 
         Raises:
-            UserError: the parameters do not fit the dataset, or it does not know the classes that the model needs.
+            UserError: the parameters do not fit the dataset, or clean classes that the model needs are unknown.
         """
-        splits = {"train": dataset.train, "validation": dataset.validation}
+        splits = {name: getattr(dataset, name) for name in SPLITS}
         if self.requires_clean_labels and any((split.targets < 0).any() for split in splits.values()):
             raise UserError(
-                f"noise: `{self.name}` corrupts known classes, but those of {dataset.name} are not all known, for its labels "
-                "are noisy already; use noise=native for the labels as they came"
+                f"noise: `{self.name}` corrupts clean classes, but some classes of {dataset.name} are unknown because its "
+                "labels are noisy already; use noise=real_world to train on the labels that come with the data"
             )
         observed = {
-            name: self.corrupt_labels(dataset, each, self.stream(dataset, each)) for name, each in splits.items()
+            name: self.corrupt_labels(dataset, split, self.stream(dataset, split)) for name, split in splits.items()
         }
-        replaced = {name: self.replace(dataset, each) for name, each in splits.items()}
-        events = {name: self.error_spans(dataset, each, self.stream(dataset, each)) for name, each in splits.items()}
-        described = {
+        replaced = {name: self.replace_images(dataset, split) for name, split in splits.items()}
+        spans = {name: self.error_spans(dataset, split, self.stream(dataset, split)) for name, split in splits.items()}
+        noise = {
             "name": self.name,
             "parameters": self.parameters,
             "seed": self.seed,
@@ -117,26 +130,37 @@ class NoiseModel(Configurable, abc.ABC):
             dataset,
             observed["train"],
             observed["validation"],
-            described,
+            noise,
             self.matrix(dataset),
-            {name: each for name, each in replaced.items() if each is not None},
-            {name: each for name, each in events.items() if each is not None},
+            {name: images for name, images in replaced.items() if images is not None},
+            {name: status for name, status in spans.items() if status is not None},
         )
 
     @property
     def name(self) -> str:
-        """The name in the registry: that of the file."""
+        """Name in the registry, which is the file name."""
         return type(self).__module__.rsplit(".", 1)[-1]
 
 
 class ClassConditional(NoiseModel):
-    """A noise model in which the clean class alone decides how likely each observed class is."""
+    """A noise model in which the clean class alone decides the probability of each observed class.
+
+    Examples:
+        >>> class Confusion(ClassConditional):
+        ...     stream_name = "confusion"
+        ...     convention = "class 0 becomes class 1 in half of all cases"
+        ...     def matrix(self, dataset):
+        ...         return np.array([[0.5, 0.5], [0.0, 1.0]])
+        >>> split = Split(np.zeros((8, 1, 8, 8), np.uint8), targets=np.arange(8) % 2, index=np.arange(8))
+        >>> Confusion().apply(Dataset("toy", split, split, split, ("a", "b"), 8)).train
+        array([1, 1, 1, 1, 0, 1, 0, 1])
+    """
 
     @abc.abstractmethod
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
-        """(C, C) transition probabilities; each row sums to one."""
+        """Return the (C, C) transition probabilities; each row sums to one."""
 
-    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
+    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> Targets:
         """Draw each observed target from the row of its clean class."""
         return sample_transitions(self.matrix(dataset), split.targets, stream.uniform(len(split)))
 
@@ -144,19 +168,24 @@ class ClassConditional(NoiseModel):
 def sample_transitions(
     matrix: NDArray[np.float64], targets: NDArray[np.int64], uniform: NDArray[np.float64]
 ) -> NDArray[np.int64]:
-    """Draw from the rows of a transition matrix that ``targets`` name.
+    """Sample observed classes from the rows of a transition matrix.
 
     Args:
         matrix: (C, C) probabilities.
-        targets: (N,) rows.
+        targets: (N,) clean classes, which select the rows.
         uniform: (N,) numbers in [0, 1) on the grid of 2**-32.
 
     Returns:
-        (N,) int64 columns. The target itself comes last in each row's order, so that with the same ``uniform`` a
+        (N,) int64 observed classes. The clean class comes last in each row's order, so with the same ``uniform`` a
         higher rate of the same shape corrupts a superset of the examples.
+
+    Examples:
+        >>> matrix = np.array([[0.6, 0.4], [0.0, 1.0]])
+        >>> sample_transitions(matrix, np.array([0, 0, 1]), np.array([0.25, 0.75, 0.25]))
+        array([1, 0, 1])
     """
     classes = len(matrix)
-    # Column order of row c: c+1, c+2, ..., c. Rotating makes the clean class last in every row.
+    # Column order of row c: c+1, c+2, ..., c. The rotation puts the clean class last in every row.
     rotated = matrix[
         np.arange(classes)[:, None], (np.arange(classes)[None, :] + np.arange(classes)[:, None] + 1) % classes
     ]
@@ -168,34 +197,45 @@ def sample_transitions(
     return ((column + targets + 1) % classes).astype(np.int64)
 
 
+def flip_matrix(destination: NDArray[np.int64], rate: float) -> NDArray[np.float64]:
+    """Return the (C, C) matrix that sends class c to ``destination[c]`` with probability ``rate``.
+
+    Args:
+        destination: (C,) class that each class becomes; a class that is its own destination does not change.
+        rate: probability, the same for all classes.
+
+    Examples:
+        >>> flip_matrix(np.array([1, 1, 2]), rate=0.25)
+        array([[0.75, 0.25, 0.  ],
+               [0.  , 1.  , 0.  ],
+               [0.  , 0.  , 1.  ]])
+    """
+    matrix = np.eye(len(destination)) * (1 - rate)
+    matrix[np.arange(len(destination)), destination] += rate
+    return matrix
+
+
 def check_exclusive_rate(rate: float, num_classes: int) -> None:
-    """Refuse a rate at which the given label would be less likely than any other.
+    """Reject a rate at which the clean class would be less likely than any other.
 
     Raises:
         UserError: the rate is above 1 - 1/C.
     """
     if rate > 1 - 1 / num_classes:
         raise UserError(
-            f"noise.rate: must be in [0, {1 - 1 / num_classes:.4g}] for {num_classes} classes when every changed label "
-            f"differs, but got {rate:g}: above that the true class would be the least likely label"
+            f"noise.rate: must be in [0, {1 - 1 / num_classes:.4g}] for {num_classes} classes if every corrupted label "
+            f"differs, but got {rate:g}; above that limit the clean class would be the least likely label"
         )
 
 
-def flip_matrix(destination: NDArray[np.int64], rate: float) -> NDArray[np.float64]:
-    """(C, C) matrix that sends class c to ``destination[c]`` with probability ``rate``; no change where equal."""
-    matrix = np.eye(len(destination)) * (1 - rate)
-    matrix[np.arange(len(destination)), destination] += rate
-    return matrix
-
-
 def check_flip_rate(rate: float) -> None:
-    """Refuse a rate at which the destination class would be more likely than the clean one.
+    """Reject a rate at which the destination class would be more likely than the clean one.
 
     Raises:
         UserError: the rate is above 0.5.
     """
     if rate > 0.5:
         raise UserError(
-            f"noise.rate: must be in [0, 0.5] where a class flips to one other class, but got {rate:g}: "
-            "above that the wrong label would be the usual one"
+            f"noise.rate: must be in [0, 0.5] for noise that flips a class to one other class, but got {rate:g}; above that "
+            "limit most labels of the class would be incorrect"
         )

@@ -1,4 +1,4 @@
-"""The privileged available: which there are, what a cell offers of them, and how a mitigation reads those that it declares."""
+"""Privileged information: what a mitigation may declare, what a setting offers of it, and how a mitigation reads it."""
 
 from __future__ import annotations
 
@@ -8,47 +8,58 @@ from typing import Any
 import numpy as np
 
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import UNKNOWN_STATE, LabelSet
+from noisybench.data.label_set import LabelSet
+from noisybench.data.targets import UNKNOWN_STATUS
 from noisybench.errors import UserError
 
 PRIVILEGED = {
-    "noise_rate": "realised share of wrong training labels, a float",
+    "noise_rate": "fraction of incorrect training labels, a float",
     "noise_type": "name of the noise model",
     "transition_matrix": "(C, C) tensor of transition probabilities, rows are clean classes",
     "clean_validation_labels": "(M,) clean targets of the validation split",
-    "label_status": "(N,) positions in `labels.STATES`: which training labels are right, of another class, or on an outsider",
-    "extra_data": "data beside the dataset",
-    "pretrained_weights": "weights learned elsewhere",
+    "label_status": "(N,) positions in `targets.LABEL_STATUS` of the training labels: clean, mislabeled or OOD",
+    "extra_data": "data in addition to the dataset",
+    "pretrained_weights": "weights trained on other data",
 }
-"""Privileged available that a mitigation may declare. Nothing else about the truth exists for it."""
+"""Privileged information that a mitigation may declare; no other information about clean labels is available to it."""
 
 
 class PrivilegedInfo:
-    """Expose the declared privileged information as attributes; reading anything else is an error."""
+    """Declared privileged information as attributes; reading anything else is an error.
+
+    Examples:
+        >>> info = PrivilegedInfo({"noise_rate": 0.4, "noise_type": "pair_flip"}, declared=["noise_rate"])
+        >>> info.noise_rate
+        0.4
+        >>> info.noise_type  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        noisybench.errors.UserError: `noise_type` is privileged information ...
+    """
 
     def __init__(self, available: dict[str, Any], declared: Sequence[str]) -> None:
         self._values = {name: available[name] for name in declared}
 
     def __getattr__(self, name: str) -> Any:
-        available = self.__dict__.get("_values", {})
-        if name in available:
-            return available[name]
+        values = self.__dict__.get("_values", {})
+        if name in values:
+            return values[name]
         if name in PRIVILEGED:
             raise UserError(
-                f"`{name}` is privileged knowledge that this mitigation reads but does not declare in `privileged`"
+                f"`{name}` is privileged information that this mitigation reads but does not declare in `privileged`"
             )
         raise AttributeError(name)
 
 
 def available_privileged_info(labels: LabelSet, dataset: Dataset) -> dict[str, Any]:
-    """The privileged information that a cell can give to those who declare them; tensors of `PRIVILEGED` as arrays."""
+    """Return the privileged information that a label set offers, by name; tensors of `PRIVILEGED` are arrays here."""
     available: dict[str, Any] = {"noise_type": labels.manifest["noise"]["name"], "pretrained_weights": True}
-    states = labels.label_status(dataset.train.targets)
+    status = labels.label_status(dataset.train.targets)
     if labels.manifest["actual_noise_rate"] is not None:
         available["noise_rate"] = labels.manifest["actual_noise_rate"]
-    # Of masks and sequences, what has no label is no label of which nobody knew whether it is right.
-    if states.ndim > 1 or (states != UNKNOWN_STATE).all():
-        available["label_status"] = states
+    # In masks and sequences the status is unknown only where there is no label, which nothing depends on.
+    if labels.target_kind.dense or (status != UNKNOWN_STATUS).all():
+        available["label_status"] = status
     if labels.manifest["transition_matrix"] is not None:
         available["transition_matrix"] = np.array(labels.manifest["transition_matrix"], dtype=np.float32)
     if len(dataset.validation):

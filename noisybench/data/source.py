@@ -1,4 +1,4 @@
-"""Datasets: inputs with their best known targets, in fixed and hashed train, validation and test splits."""
+"""The contract of dataset sources: read examples; splitting, subsetting and hashing are the same for all of them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import Configurable, parameter
+from noisybench.data.dataset import Dataset, RawSplit, Split
+from noisybench.data.lazy import take_rows
+from noisybench.data.shifts import apply_shift
+from noisybench.data.targets import target_kind
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
 if TYPE_CHECKING:
     from noisybench.data.traces.formats import TraceFormat
-from noisybench.data.dataset import Dataset, RawSplit, Split
-from noisybench.data.lazy import _rows
-from noisybench.data.targets import IGNORED, OOD_TARGET, Targets, is_labeled
+
+Rows = NDArray[np.int64]
+"""Positions of examples in the source."""
 
 
 class DatasetSource(Configurable, abc.ABC):
-    """Contract of a dataset: read examples; splitting, subsetting and hashing are done here, alike for all.
+    """Contract of a dataset.
 
     A new dataset is one file in `tasks/datasets/` with one subclass that implements `read` and `example`.
+
+    Examples:
+        >>> class Checkerboards(DatasetSource):
+        ...     def read(self):
+        ...         targets = np.arange(40) % 2
+        ...         images = np.zeros((40, 1, 8, 8), dtype=np.uint8)
+        ...         images[targets == 1, :, ::2] = 255
+        ...         return RawSplit(images, targets), None, ("plain", "striped")
+        ...     @classmethod
+        ...     def example(cls, folder):
+        ...         return {}
+        >>> dataset = Checkerboards(test_fraction=0.25, validation_fraction=0.2).load()
+        >>> len(dataset.train), len(dataset.validation), len(dataset.test)
+        (24, 6, 10)
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
@@ -33,28 +51,27 @@ class DatasetSource(Configurable, abc.ABC):
         0.1,
         ge=0,
         lt=1,
-        help="share of the training examples held out, with noisy labels, for the `noisy_val` rule",
+        help="Fraction of the training examples held out, with noisy labels, for the `noisy_val` selection rule",
     )
     test_fraction: float = parameter(
-        0.25, gt=0, lt=1, help="share held out for testing where the source has no test split"
+        0.25, gt=0, lt=1, help="Fraction of the examples held out for testing if the source has no test split"
     )
     train_size: int | None = parameter(
-        None, ge=1, help="use only so many training examples, class-balanced as the source is"
+        None, ge=1, help="Number of training examples to use, with the class proportions of the source"
     )
-    test_size: int | None = parameter(None, ge=1, help="use only so many test examples")
-    split_seed: int = parameter(0, ge=0, help="seed of the splits; not changed by the run's seed")
-    held_out_classes: list[int] | None = parameter(
-        None, help="class numbers left out of the task; their training images can serve as out-of-distribution images"
-    )
-
-    part: list[float] | None = parameter(
+    test_size: int | None = parameter(None, ge=1, help="Number of test examples to use")
+    split_seed: int = parameter(0, ge=0, help="Random seed of the splits (independent of the run's seed)")
+    ood_classes: list[int] | None = parameter(
         None,
-        help="use only this part of the shuffled training examples, from one share to another; [0, 0.6] and [0.6, 1] "
-        "have none in common",
+        help="Class indices to exclude from the task; their training images can serve as out-of-distribution images",
     )
-    shifts: list[str] | None = parameter(
+    subset_range: list[float] | None = parameter(
         None,
-        help="also test on shifted copies of the test images, such as rotation:15, noise:0.2, translation:1, inversion",
+        help="Range of the shuffled training examples to use, as two fractions; [0, 0.6] and [0.6, 1] are disjoint",
+    )
+    test_shifts: list[str] | None = parameter(
+        None,
+        help="Shifted copies of the test images to evaluate on, such as rotation:15, noise:0.2, translation:1, inversion",
     )
 
     @abc.abstractmethod
@@ -62,189 +79,161 @@ class DatasetSource(Configurable, abc.ABC):
         """Read the source.
 
         Returns:
-            Training examples, test examples (None where the source has no test split), class names.
+            Training examples, test examples (None if the source has no test split), and class names.
 
         Raises:
-            UserError: files are missing or damaged; says which, and what to do.
+            UserError: files are missing or damaged; the message names them and says what to do.
         """
 
     @classmethod
     @abc.abstractmethod
     def example(cls, folder: Path) -> dict[str, Any]:
-        """Write a tiny set in this dataset's own file format; the contract test loads it.
+        """Write a tiny dataset in the source's own file format for the contract test.
 
         Args:
             folder: an empty folder.
 
         Returns:
-            The parameters that load it.
+            Parameters that load it.
         """
 
     def trace_format(self) -> TraceFormat | None:
-        """How traces are to be read; asked for once the source was read."""
+        """Return the format of chain-of-thought traces, if targets are traces; called after `read`."""
         return None
 
-    def read_shifted(self) -> dict[str, RawSplit]:
-        """Test examples of the same classes from other distributions, where the source has some, by name."""
+    def read_shifted_tests(self) -> dict[str, RawSplit]:
+        """Return test examples of the same classes from other distributions by name, if the source has any."""
         return {}
 
     def load(self) -> Dataset:
-        """Read, split and subset. The same parameters and files give the same splits on every machine."""
-        examples, test, class_names = self.read()
-        self._check(examples, test, class_names)
-        source_size = len(examples.targets)
-        kept = self._kept_classes(len(class_names))
-        rows, left_out = _of_classes(examples, kept)
-        rows = self._part_of(rows)
-        test_rows = rows if test is None else _of_classes(test, kept)[0]
-        outside = _rows(examples.inputs, left_out) if len(left_out) else None
-        examples, test = (each and _renumbered(each, kept) for each in (examples, test))  # type: ignore[assignment]
+        """Read, split and subset the source.
+
+        The same parameters and files give the same splits on every machine.
+
+        Raises:
+            UserError: files are missing or damaged, or parameters do not fit the data.
+        """
+        source, source_test, class_names = self.read()
+        self._check(source, source_test, len(class_names))
+        classes = self._task_classes(len(class_names))
+        in_task, ood_rows = _rows_by_class(source, classes)
+        rows = self._in_subset_range(in_task)
+        train = _remap_classes(source, classes)
+        # One stream for all splits, drawn from in this order.
         stream = Stream("split", self.split_seed)
-        if test is None:
-            if examples.noisy_targets is not None and examples.targets.ndim == 1:
-                raise UserError("dataset: there is no test split whose labels are known; fetch it as well")
-            held_out = stratified(_strata(examples.targets)[rows], round(self.test_fraction * len(rows)), stream)
-            rows, test_rows, test = rows[~held_out], rows[held_out], examples
-        labels = _strata(examples.labels)
-        if examples.held_out is None:
-            held_out = stratified(labels[rows], round(self.validation_fraction * len(rows)), stream)
+        if source_test is None:
+            test = train
+            rows, test_rows = self._hold_out_test(train, rows, stream)
         else:
-            held_out = examples.held_out[rows]
-        train_rows, validation_rows = rows[~held_out], rows[held_out]
-        train_rows = _subset(labels, train_rows, self.train_size, stream, "train_size")
-        test_rows = _subset(_strata(test.targets), test_rows, self.test_size, stream, "test_size")
+            test = _remap_classes(source_test, classes)
+            test_rows = _rows_by_class(source_test, classes)[0]
+        train_rows, validation_rows = self._hold_out_validation(train, rows, stream)
+        train_rows = _sample(_stratify_by(train), train_rows, self.train_size, stream, "train_size")
+        test_rows = _sample(
+            _stratify_by(replace(test, noisy_targets=None)), test_rows, self.test_size, stream, "test_size"
+        )
         test_split = _take(test, test_rows)
         return Dataset(
             name=type(self).__module__.rsplit(".", 1)[-1],
-            train=_take(examples, train_rows),
-            validation=_take(examples, validation_rows),
+            train=_take(train, train_rows),
+            validation=_take(train, validation_rows),
             test=test_split,
-            shifted=self._shifted(test_split, kept),
-            class_names=tuple(class_names[each] for each in kept),
-            source_size=source_size,
-            ood_images=outside,
-            skipped=examples.skipped + test.skipped if test is not examples else examples.skipped,
-            source_names=examples.names,
-            traces=self.trace_format(),
+            shifted_tests=self._shifted_tests(test_split, classes),
+            class_names=tuple(class_names[index] for index in classes),
+            source_size=len(source.targets),
+            ood_images=take_rows(source.inputs, ood_rows) if len(ood_rows) else None,
+            skipped_files=source.skipped_files + (source_test.skipped_files if source_test else ()),
+            source_names=source.names,
+            trace_format=self.trace_format(),
         )
 
-    def _part_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        if self.part is None:
+    def _check(self, source: RawSplit, test: RawSplit | None, num_classes: int) -> None:
+        if target_kind(source.targets).dense and (self.ood_classes or self.test_shifts):
+            raise UserError(
+                "dataset: ood_classes and test_shifts apply to images with one class each, not to masks or traces; "
+                "remove them"
+            )
+        for name, split in (("training", source), ("test", test)):
+            if split is None:
+                continue
+            if len(split.inputs) != len(split.targets) or not len(split.targets):
+                raise UserError(f"dataset: {len(split.inputs)} {name} inputs but {len(split.targets)} targets")
+            kind = target_kind(split.targets)
+            kind.check(split.targets, split.noisy_targets, split.inputs.shape, num_classes, name)
+
+    def _task_classes(self, num_classes: int) -> list[int]:
+        """Return the indices of the classes that are not in `ood_classes`."""
+        excluded = set(self.ood_classes or ())
+        classes = [index for index in range(num_classes) if index not in excluded]
+        if not excluded <= set(range(num_classes)) or len(classes) < 2:
+            raise UserError(
+                f"dataset.ood_classes: must be class indices from 0 to {num_classes - 1} that leave at least two classes, "
+                f"but got {self.ood_classes}"
+            )
+        return classes
+
+    def _in_subset_range(self, rows: Rows) -> Rows:
+        if self.subset_range is None:
             return rows
-        if len(self.part) != 2 or not 0 <= self.part[0] < self.part[1] <= 1:
-            raise UserError(f"dataset.part: expected two shares from 0 to 1, the first smaller, but got {self.part}")
-        first, last = (round(share * len(rows)) for share in self.part)
+        if len(self.subset_range) != 2 or not 0 <= self.subset_range[0] < self.subset_range[1] <= 1:
+            raise UserError(
+                "dataset.subset_range: must be two fractions from 0 to 1 in increasing order, but got "
+                f"{self.subset_range}"
+            )
+        first, last = (round(fraction * len(rows)) for fraction in self.subset_range)
         return np.sort(rows[Stream("part", self.split_seed).permutation(len(rows))[first:last]])
 
-    def _shifted(self, test: Split, kept: list[int]) -> dict[str, Split]:
-        from noisybench.data.shifts import shift
+    def _hold_out_test(self, train: RawSplit, rows: Rows, stream: Stream) -> tuple[Rows, Rows]:
+        """Return training and test rows of a source without a test split."""
+        kind = target_kind(train.targets)
+        if train.noisy_targets is not None and not kind.dense:
+            raise UserError("dataset: a source with noisy labels needs a clean test split; download it as well")
+        held_out = stratified(kind.strata(train.targets)[rows], round(self.test_fraction * len(rows)), stream)
+        return rows[~held_out], rows[held_out]
 
-        found = {}
-        for name, each in self.read_shifted().items():
-            rows = _of_classes(each, kept)[0]
-            found[name] = _take(_renumbered(each, kept), rows)
-        for name in self.shifts or ():
-            found[name] = replace(test, inputs=shift(name, test.inputs[:]))
-        return found
+    def _hold_out_validation(self, train: RawSplit, rows: Rows, stream: Stream) -> tuple[Rows, Rows]:
+        """Return training and validation rows."""
+        if train.validation_mask is None:
+            count = round(self.validation_fraction * len(rows))
+            held_out = stratified(_stratify_by(train)[rows], count, stream)
+        else:
+            held_out = train.validation_mask[rows]
+        return rows[~held_out], rows[held_out]
 
-    def _kept_classes(self, count: int) -> list[int]:
-        held_out = set(self.held_out_classes or ())
-        wrong = sorted(each for each in held_out if not 0 <= each < count)
-        kept = [each for each in range(count) if each not in held_out]
-        if wrong or len(kept) < 2:
-            raise UserError(
-                f"dataset.held_out_classes: must be numbers from 0 to {count - 1} that leave at least two classes, but got "
-                f"{self.held_out_classes}"
-            )
-        return kept
-
-    def _check(self, examples: RawSplit, test: RawSplit | None, class_names: tuple[str, ...]) -> None:
-        for split, each in (("training", examples), ("test", test)):
-            if each is None:
-                continue
-            if len(each.inputs) != len(each.targets) or not len(each.targets):
-                raise UserError(f"dataset: {len(each.inputs)} {split} inputs but {len(each.targets)} targets")
-            if each.targets.ndim > 1:
-                self._check_masks(each, split, len(class_names))
-                continue
-            labels = each.labels
-            low, high = int(labels.min()), max(int(labels.max()), int(each.targets.max()))
-            if low < 0 or high >= len(class_names):
-                raise UserError(
-                    f"dataset: {split} targets go from {low} to {high}, but {len(class_names)} classes allow 0 to "
-                    f"{len(class_names) - 1}"
-                )
-
-    def _check_masks(self, examples: RawSplit, split: str, classes: int) -> None:
-        if self.held_out_classes or self.shifts:
-            raise UserError(
-                "dataset: held_out_classes and shifts are for images of one class, not for masks; leave them out"
-            )
-        for masks in (examples.targets, examples.noisy_targets):
-            if masks is None:
-                continue
-            if masks.ndim > 2 and masks.shape != (len(examples.inputs), *examples.inputs.shape[2:]):
-                raise UserError(
-                    f"dataset: {split} images are {examples.inputs.shape}, but their masks {masks.shape}; give each pixel a label"
-                )
-            labels = is_labeled(masks)
-            if int(masks.max(initial=0, where=labels)) >= classes:
-                raise UserError(
-                    f"dataset: {split} masks have values up to {masks.max(where=labels, initial=0)}, but {classes} classes allow "
-                    f"0 to {classes - 1}, and {IGNORED} for no label"
-                )
-            empty = np.flatnonzero(~labels.reshape(len(labels), -1).any(axis=1))
-            if len(empty):
-                raise UserError(
-                    f"dataset: {len(empty)} {split} images have no labelled pixel, the first in row {empty[0]}; leave them out"
-                )
-
-
-def _strata(targets: Targets) -> NDArray[np.int64]:
-    """(N,) what to balance splits by: the class; masks have many, so all are alike."""
-    return np.zeros(len(targets), dtype=np.int64) if targets.ndim > 1 else targets
-
-
-def _of_classes(examples: RawSplit, kept: list[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows whose label is one of the kept classes, and the others; every mask is kept."""
-    if examples.targets.ndim > 1:
-        return np.arange(len(examples.targets)), np.arange(0)
-    inside = np.isin(examples.labels, kept)
-    return np.flatnonzero(inside), np.flatnonzero(~inside)
-
-
-def _renumbered(examples: RawSplit, kept: list[int]) -> RawSplit:
-    """The same with the kept classes numbered from 0; an example of another class belongs to none."""
-    if examples.targets.ndim > 1:
-        return examples
-
-    def number(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-        numbers = np.full(max(int(labels.max(initial=0)), *kept) + 1, OOD_TARGET, dtype=np.int64)
-        numbers[kept] = np.arange(len(kept))
-        return np.where(labels < 0, labels, numbers[np.maximum(labels, 0)])
-
-    given = None if examples.noisy_targets is None else number(examples.noisy_targets)
-    return replace(examples, targets=number(examples.targets), noisy_targets=given)
+    def _shifted_tests(self, test: Split, classes: list[int]) -> dict[str, Split]:
+        splits = {}
+        for name, raw in self.read_shifted_tests().items():
+            splits[name] = _take(_remap_classes(raw, classes), _rows_by_class(raw, classes)[0])
+        for name in self.test_shifts or ():
+            splits[name] = replace(test, inputs=apply_shift(name, test.inputs[:]))
+        return splits
 
 
 def stratified(targets: NDArray[np.int64], count: int, stream: Stream) -> NDArray[np.bool_]:
-    """Choose ``count`` examples whose class shares are those of all, to within one example per class.
+    """Choose examples so that class proportions are preserved to within one example per class.
 
     Args:
         targets: (N,) class indices.
-        count: how many, in [0, N].
-        stream: decides which.
+        count: number of examples to choose, in [0, N].
+        stream: source of randomness.
 
     Returns:
         (N,) mask with exactly ``count`` true entries.
+
+    Examples:
+        >>> targets = np.array([0, 0, 0, 0, 1, 1])
+        >>> chosen = stratified(targets, 3, Stream("example"))
+        >>> np.bincount(targets[chosen])
+        array([2, 1])
     """
     order = stream.permutation(len(targets))
     by_class = order[np.argsort(targets[order], kind="stable")]
     sizes = np.bincount(targets)
     starts = np.cumsum(sizes) - sizes
-    place = np.empty(len(targets), dtype=np.int64)
-    place[by_class] = np.arange(len(targets)) - starts[targets[by_class]]
-    quantile = (place + 0.5) / sizes[targets]
+    rank = np.empty(len(targets), dtype=np.int64)
+    rank[by_class] = np.arange(len(targets)) - starts[targets[by_class]]
+    # Sorting by the quantile within the class takes from every class at the same pace.
+    quantile = (rank + 0.5) / sizes[targets]
     tie_break = np.empty(len(targets), dtype=np.int64)
     tie_break[order] = np.arange(len(targets))
     chosen = np.zeros(len(targets), dtype=bool)
@@ -252,18 +241,34 @@ def stratified(targets: NDArray[np.int64], count: int, stream: Stream) -> NDArra
     return chosen
 
 
-def _subset(
-    targets: NDArray[np.int64], rows: NDArray[np.int64], size: int | None, stream: Stream, name: str
-) -> NDArray[np.int64]:
+def _stratify_by(split: RawSplit) -> NDArray[np.int64]:
+    """Return the (N,) groups whose proportions the splits preserve, by the labels that training sees."""
+    return target_kind(split.targets).strata(split.labels)
+
+
+def _rows_by_class(split: RawSplit, classes: list[int]) -> tuple[Rows, Rows]:
+    """Return the rows whose label is one of ``classes``, and all others."""
+    inside = target_kind(split.targets).has_class_in(split.labels, classes)
+    return np.flatnonzero(inside), np.flatnonzero(~inside)
+
+
+def _remap_classes(split: RawSplit, classes: list[int]) -> RawSplit:
+    """Return the split with ``classes`` numbered from 0."""
+    kind = target_kind(split.targets)
+    noisy_targets = None if split.noisy_targets is None else kind.remap_classes(split.noisy_targets, classes)
+    return replace(split, targets=kind.remap_classes(split.targets, classes), noisy_targets=noisy_targets)
+
+
+def _sample(strata: NDArray[np.int64], rows: Rows, size: int | None, stream: Stream, name: str) -> Rows:
+    """Return ``size`` of the rows with the proportions of all; all of them if it is None."""
     if size is None:
         return rows
     if size > len(rows):
-        raise UserError(f"dataset.{name}: {size} examples were asked for, but only {len(rows)} are there")
-    return rows[stratified(targets[rows], size, stream)]
+        raise UserError(f"dataset.{name}: must be at most {len(rows)}, the number of examples, but got {size}")
+    return rows[stratified(strata[rows], size, stream)]
 
 
-def _take(examples: RawSplit, rows: NDArray[np.int64]) -> Split:
-    kind = np.uint8 if examples.targets.ndim > 1 else np.int64
-    given = None if examples.noisy_targets is None else examples.noisy_targets[rows].astype(kind)
-    inputs = _rows(examples.inputs, rows)
-    return Split(inputs, examples.targets[rows].astype(kind), rows.astype(np.int64), given)
+def _take(split: RawSplit, rows: Rows) -> Split:
+    dtype = target_kind(split.targets).dtype
+    noisy_targets = None if split.noisy_targets is None else split.noisy_targets[rows].astype(dtype)
+    return Split(take_rows(split.inputs, rows), split.targets[rows].astype(dtype), rows.astype(np.int64), noisy_targets)

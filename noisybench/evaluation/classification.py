@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.label_set import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
+from noisybench.data.targets import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
 from noisybench.evaluation import metrics
 from noisybench.evaluation.metrics import MISLABELED, Floats, fraction
 

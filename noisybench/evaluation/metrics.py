@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.label_set import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
+from noisybench.data.targets import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
 from noisybench.records.schema import Detection, ProbeMetrics
 
 Floats = NDArray[np.float32] | NDArray[np.float64]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
-from noisybench.data.label_set import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
+from noisybench.data.targets import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
 from noisybench.mitigations._detection import SMALLEST_SIDE, can_be_separated, linear_separation
 from noisybench.mitigations._pseudo_loss import PseudoLossSelection
 from noisybench.nn.features import stages

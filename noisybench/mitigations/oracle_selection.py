@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from noisybench.data.label_set import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
+from noisybench.data.targets import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
 from noisybench.mitigations._pruning import Selection
 from noisybench.training.mitigation import Requirements
 from noisybench.training.training_set import TrainingSet

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from noisybench.config.parameters import parameter
-from noisybench.data.label_set import IN_DISTRIBUTION
-from noisybench.data.targets import IGNORED
+from noisybench.data.targets import IGNORED, IN_DISTRIBUTION
 from noisybench.errors import UserError
 from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import Detector, DetectorProvider, SampleSelector

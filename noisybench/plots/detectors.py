@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.label_set import LABEL_STATUS
+from noisybench.data.targets import LABEL_STATUS
 from noisybench.plots.label_sets import new_figure
 from noisybench.records.evidence import DetectorScores
 from noisybench.records.schema import RunRecord

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import IN_DISTRIBUTION, LabelSet, label_status
-from noisybench.data.targets import IGNORED, UNKNOWN
+from noisybench.data.label_set import LabelSet
+from noisybench.data.targets import IGNORED, IN_DISTRIBUTION, UNKNOWN_TARGET
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ def mask_set_page(dataset: Dataset, labels: LabelSet, path: Path, examples: int 
     bias = "" if found["area_bias"] is None else f", area {found['area_bias']:+.1%}"
     axes.set(title=f"IoU of clean and noisy masks{bias}", ylim=(0, 1))
     axes.set_xticks(range(len(values)), dataset.class_names, rotation=90, fontsize=7)
-    wrong = (label_status(dataset.train.targets, labels.train) == IN_DISTRIBUTION).mean(axis=(1, 2))
+    wrong = (labels.label_status(dataset.train.targets) == IN_DISTRIBUTION).mean(axis=(1, 2))
     order = np.argsort(-wrong, kind="stable")
     for place, row in enumerate(np.sort(order[np.linspace(0, len(order) - 1, count).astype(int)])):
         image = dataset.train.inputs[row : row + 1][0].transpose(1, 2, 0)
@@ -101,7 +101,7 @@ def label_set_page(dataset: Dataset, labels: LabelSet, path: Path, examples: int
     from matplotlib.gridspec import GridSpec
 
     dataset = labels.apply_to(dataset)
-    if labels.train.ndim > 1:
+    if labels.target_kind.name == "masks":
         mask_set_page(dataset, labels, path, examples)
         return
     figure = new_figure((14, 11), "constrained")
@@ -157,8 +157,8 @@ def _count_panel(axes: Axes, dataset: Dataset, labels: LabelSet) -> None:
 
 def _example_panel(figure: Figure, grid: object, dataset: Dataset, labels: LabelSet, examples: int) -> None:
     clean = dataset.train.targets
-    states = label_status(clean, labels.train)
-    wrong = (states > 0) & (clean != UNKNOWN)
+    states = labels.label_status(clean)
+    wrong = (states > 0) & (clean != UNKNOWN_TARGET)
     order = np.argsort(~wrong, kind="stable")[:examples]
     images = dataset.train.inputs[np.sort(order)]
     inner = grid[1, :].subgridspec((len(order) + 11) // 12, 12)  # type: ignore[index]

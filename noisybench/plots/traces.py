@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import IN_DISTRIBUTION, TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_STATUS, LabelSet
+from noisybench.data.label_set import LabelSet
+from noisybench.data.targets import IN_DISTRIBUTION, TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_STATUS
 from noisybench.utils.templates import render
 
 MAX_TRACES = 60
@@ -30,7 +31,7 @@ def render_trace_page(dataset: Dataset, labels: LabelSet, title: str) -> str:
 
 
 def _noisy_traces(dataset: Dataset, labels: LabelSet) -> Iterator[dict[str, Any]]:
-    trace_format, train = dataset.traces, dataset.train
+    trace_format, train = dataset.trace_format, dataset.train
     assert trace_format is not None
     rows = np.flatnonzero((train.targets != labels.train).any(1))[:MAX_TRACES]
     if "train" in labels.error_spans:

@@ -233,7 +233,7 @@ def _training_set(prepared: PreparedRun) -> TrainingSet:
         dataset.num_classes,
         held_out,
         dataset.class_names,
-        dataset.traces,
+        dataset.trace_format,
     )
 
 

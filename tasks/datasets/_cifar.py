@@ -15,7 +15,7 @@ from noisybench.utils.seeds import Stream
 
 def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[RawSplit, RawSplit, tuple[str, ...]]:
     """Training and test examples and class names of a torchvision CIFAR dataset."""
-    if not source.verify:
+    if not source.checksum:
 
         class Unverified(constructor):  # type: ignore[misc]
             """The same reader, for files that are not the published ones."""

@@ -26,8 +26,8 @@ class MaskSource(DatasetSource):
         help="resize and crop at the centre to size x size pixels; masks by nearest pixels",
         always_in_label=True,
     )
-    damaged: Literal["refuse", "skip"] = parameter(
-        "refuse", help="images or masks that cannot be used: refuse the set, or leave them out and record which"
+    on_error: Literal["raise", "skip"] = parameter(
+        "raise", help="Treatment of damaged or missing images: `raise` an error, or `skip` and record them"
     )
 
     def decoded(
@@ -40,9 +40,9 @@ class MaskSource(DatasetSource):
         """
         if not files:
             raise UserError("dataset: there is no image with a mask")
-        pairs = read_pairs(files, self.size, self.damaged, values, classes)
+        pairs = read_pairs(files, self.size, self.on_error, values, classes)
         names = tuple(files[row][0].stem for row in pairs.kept)
-        return RawSplit(pairs.images, pairs.masks, pairs.noisy_targets, pairs.skipped, names=names)
+        return RawSplit(pairs.images, pairs.masks, pairs.noisy_masks, pairs.skipped_files, names=names)
 
 
 def read_stems(path: Path) -> list[str]:
@@ -77,7 +77,7 @@ def joined(first: RawSplit, second: RawSplit | None) -> RawSplit:
         np.concatenate([first.inputs, second.inputs]),
         np.concatenate([first.targets, second.targets]),
         given,
-        first.skipped + second.skipped,
+        first.skipped_files + second.skipped_files,
         held_out,
         first.names + names,
     )

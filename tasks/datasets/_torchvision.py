@@ -24,7 +24,7 @@ class TorchvisionSource(DatasetSource):
 
     root: Path = parameter("data", help="folder with the files in torchvision's layout")
     download: bool = parameter(True, help="fetch missing files, with their checksums")
-    verify: bool = parameter(True, help="hold present files against their MD5 sums; switch off for a set of your own")
+    checksum: bool = parameter(True, help="hold present files against their MD5 sums; switch off for a set of your own")
 
     files: tuple[str, ...] = ()
     """Files below `root`, as the offline message names them."""

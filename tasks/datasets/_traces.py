@@ -35,7 +35,7 @@ def examples_of(
     """
     inputs = form.encode(prompts, sizes[0], left=True)[:, None, None, :]
     observed = None if given is None else form.encode(given, sizes[1])
-    return RawSplit(inputs, form.encode(responses, sizes[1]), noisy_targets=observed, held_out=held_out)
+    return RawSplit(inputs, form.encode(responses, sizes[1]), noisy_targets=observed, validation_mask=held_out)
 
 
 def json_lines(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:

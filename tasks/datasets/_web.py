@@ -12,7 +12,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images import read_files
 from noisybench.data.source import DatasetSource
-from noisybench.data.targets import UNKNOWN
+from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
@@ -22,8 +22,8 @@ class WebImages(DatasetSource):
 
     root: Path | None = parameter(None, help="the folder")
     size: int = parameter(224, ge=4, help="resize and crop at the centre to size x size pixels")
-    damaged: Literal["refuse", "skip"] = parameter(
-        "refuse", help="damaged or missing images: refuse the set, or leave them out and record which"
+    on_error: Literal["raise", "skip"] = parameter(
+        "raise", help="Treatment of damaged or missing images: `raise` an error, or `skip` and record them"
     )
 
     @property
@@ -45,17 +45,17 @@ class WebImages(DatasetSource):
 
         Args:
             files: the images.
-            targets: best known classes, `OOD_TARGET` or `UNKNOWN` where there is none.
+            targets: best known classes, `OOD_TARGET` or `UNKNOWN_TARGET` where there is none.
             given: labels as they came, for a training part.
         """
-        images = read_files(files, self.size, self.damaged)
+        images = read_files(files, self.size, self.on_error)
         kept = images.kept
         labels = None if given is None else np.array(given, dtype=np.int64)[kept]
-        return RawSplit(images.images, np.array(targets, dtype=np.int64)[kept], labels, images.skipped)
+        return RawSplit(images.images, np.array(targets, dtype=np.int64)[kept], labels, images.skipped_files)
 
     def noisy(self, files: Sequence[Path], given: Sequence[int]) -> RawSplit:
         """A training part of which nobody knows the classes."""
-        return self.decoded(files, [UNKNOWN] * len(files), given)
+        return self.decoded(files, [UNKNOWN_TARGET] * len(files), given)
 
 
 def read_list(path: Path, separator: str | None = None) -> list[tuple[str, int]]:

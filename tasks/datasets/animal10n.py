@@ -21,7 +21,7 @@ class Animal10N(WebImages):
     """ANIMAL-10N: 50,000 crawled images of ten confusable animals, about 8 % of them wrongly labelled (Song et al. 2019).
 
     Reads the raw images: `training/` and `testing/` with files named `LABEL_NUMBER.jpg`, at the root or in `raw_image/`.
-    Nobody knows which training labels are wrong; use it with noise=native.
+    Nobody knows which training labels are wrong; use it with noise=real_world.
     """
 
     size: int = parameter(64, ge=4, help="resize and crop at the centre to size x size pixels")

@@ -34,4 +34,4 @@ class Cifar10(TorchvisionSource):
             "labels",
             ("batches.meta", "label_names", CLASSES),
         )
-        return {"root": str(folder), "download": False, "verify": False}
+        return {"root": str(folder), "download": False, "checksum": False}

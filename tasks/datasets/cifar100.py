@@ -28,4 +28,4 @@ class Cifar100(TorchvisionSource):
         write_example(
             folder / "cifar-100-python", ["train"], "test", "fine_labels", ("meta", "fine_label_names", names)
         )
-        return {"root": str(folder), "download": False, "verify": False}
+        return {"root": str(folder), "download": False, "checksum": False}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from noisybench.data.dataset import RawSplit
-from noisybench.data.targets import UNKNOWN
+from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import WebImages, read_list, write_images, write_list
 
@@ -17,7 +17,7 @@ class Clothing1M(WebImages):
     Reads the published lists: `noisy_train_key_list.txt`, `noisy_label_kv.txt`, `clean_test_key_list.txt`,
     `clean_label_kv.txt` and, for names, `category_names_eng.txt`. Training images have their noisy labels; where people
     have also looked at one, its target is theirs, else nobody knows it. The test split is the clean test list; the clean
-    training and validation lists are not used. Use it with noise=native.
+    training and validation lists are not used. Use it with noise=real_world.
     """
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
@@ -31,7 +31,7 @@ class Clothing1M(WebImages):
         return (
             self.decoded(
                 [self.folder / key for key in train],
-                [clean.get(key, UNKNOWN) for key in train],
+                [clean.get(key, UNKNOWN_TARGET) for key in train],
                 [noisy[key] for key in train],
             ),
             self.decoded([self.folder / key for key in test], [clean[key] for key in test]),

@@ -20,7 +20,7 @@ class CNWL(WebImages):
 
     An image named as in ImageNet (n…) has its label as target; a web image counts as one of no class, although a small
     part only has another class. The clean validation split is the test split, as in all published tables. Use it with
-    noise=native.
+    noise=real_world.
 
     Three layouts are found by themselves: `split/red_noise_nl_0.4` with all images in `all_images_resampled_84/` and
     `validation/CLASS/`; folders `training/red_noise_nl_0.4/CLASS/` and `validation/CLASS/`; `CLASS/` folders beside the

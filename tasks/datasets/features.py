@@ -50,7 +50,7 @@ class Features(DatasetSource):
         names = arrays.get("class_names", np.arange(max(known) + 1))
         return train, sets["id"], tuple(str(each) for each in names)
 
-    def read_shifted(self) -> dict[str, RawSplit]:
+    def read_shifted_tests(self) -> dict[str, RawSplit]:
         """The `ood_` pairs, by their names."""
         arrays = self._arrays()
         return {prefix.removeprefix("ood_"): _examples(arrays, prefix) for prefix in _shifted(arrays)}

@@ -27,8 +27,8 @@ class GSM8K(DatasetSource):
     """Word problems of grade-school mathematics with solutions whose calculations are annotated (Cobbe et al. 2021).
 
     `human` trains on the written solutions of the training file and tests on the test file. `model` trains on what language
-    models wrote for the test problems, right and wrong as it is (noise=native): where a solution's answer is right it is its own
-    clean trace, else the human one of the same problem is; problems of the training file are tested on then. Which
+    models wrote for the test problems, right and wrong as it is (noise=real_world): where a solution's answer is right it is its
+    own clean trace, else the human one of the same problem is; problems of the training file are tested on then. Which
     characters of a wrong solution are wrong nobody knows; re-execution finds calculations that are wrong on the page.
     """
 
@@ -87,7 +87,7 @@ class GSM8K(DatasetSource):
             given if self.solutions == "model" else None,
         )
         return (
-            RawSplit(found.inputs, found.targets, found.noisy_targets, skipped, found.held_out),
+            RawSplit(found.inputs, found.targets, found.noisy_targets, skipped, found.validation_mask),
             examples_of(self._form, [row[0] for row in others], [row[1] + end for row in others], columns),
             tuple(self._form.vocabulary),
         )

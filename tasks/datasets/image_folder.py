@@ -24,8 +24,8 @@ class ImageFolder(DatasetSource):
 
     root: Path | None = parameter(None, help="the folder")
     size: int | None = parameter(None, ge=4, help="resize and crop at the centre to size x size pixels")
-    damaged: Literal["refuse", "skip"] = parameter(
-        "refuse", help="damaged images: refuse the set, or leave them out and record which"
+    on_error: Literal["raise", "skip"] = parameter(
+        "raise", help="Treatment of damaged or missing images: `raise` an error, or `skip` and record them"
     )
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
@@ -57,10 +57,13 @@ class ImageFolder(DatasetSource):
                 raise UserError(f"dataset.root: {folder / name} holds no image ({', '.join(IMAGE_SUFFIXES)})")
             files += found
             targets += [target] * len(found)
-        decoded = read_files(files, self.size, self.damaged)
+        decoded = read_files(files, self.size, self.on_error)
         names = np.array([each.relative_to(folder).as_posix() for each in files])[decoded.kept]
         return RawSplit(
-            decoded.images, np.array(targets)[decoded.kept], skipped=decoded.skipped, names=tuple(names.tolist())
+            decoded.images,
+            np.array(targets)[decoded.kept],
+            skipped_files=decoded.skipped_files,
+            names=tuple(names.tolist()),
         )
 
     @classmethod

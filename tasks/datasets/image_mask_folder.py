@@ -24,7 +24,7 @@ class ImageMaskFolder(MaskSource):
     Splits are folders (`train`, `val`, `test` with `images` and `masks` in each), or lists of names (`train.txt`, `val.txt`,
     `test.txt`), or drawn by `test_fraction`; `val` is optional. A mask is a palette or gray image whose numbers are the
     classes, 0 the background and 255 for no label; `values` maps other numbers, such as {255: 1} where 255 is the object.
-    A folder `noisy_masks` beside `masks` holds labels as they came, for the noise `native`. Classes are named in
+    A folder `noisy_masks` beside `masks` holds labels as they came, for the noise `real_world`. Classes are named in
     `classes.txt`, a line each; without it there are as many as the greatest number says.
     """
 

@@ -18,7 +18,7 @@ class MiniWebVision(WebImages):
     Reads `info/train_filelist_google.txt` and `info/val_filelist.txt`; validation images lie in `val_images_256/` or
     `val_images/`. With `evaluate: imagenet` the test split is the ILSVRC12 validation set of the same classes, taken from
     folders named by WordNet ids at `imagenet`, which `info/synsets.txt` maps. Nobody knows the classes of the training
-    images; use it with noise=native. WebVision 2.0 numbers its classes otherwise and does not fit.
+    images; use it with noise=real_world. WebVision 2.0 numbers its classes otherwise and does not fit.
     """
 
     classes: int = parameter(50, ge=2, le=1000, help="how many classes, from the first on")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.masks import fitted
+from noisybench.data.masks import resize_mask
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
@@ -96,7 +96,7 @@ class NiftiSlices(DatasetSource):
             scaled = np.rint(255 * (np.clip(volume[:, :, each], low, high) - low) / (high - low)).astype(np.uint8)
             picture = Image.fromarray(scaled).resize((self.size, self.size), Image.Resampling.BILINEAR)
             images[row, 0] = np.asarray(picture)
-            masks[row] = fitted(labels[:, :, each].astype(np.uint8), (self.size, self.size))
+            masks[row] = resize_mask(labels[:, :, each].astype(np.uint8), (self.size, self.size))
         return images, masks
 
     @classmethod
@@ -135,4 +135,4 @@ def _joined(slices: dict[str, tuple[NDArray[np.uint8], NDArray[np.uint8]]], held
     marks = None
     if held_out is not None:
         marks = np.repeat(held_out, [len(own) for _, own in slices.values()])
-    return RawSplit(images, masks, held_out=marks, names=names)
+    return RawSplit(images, masks, validation_mask=marks, names=names)

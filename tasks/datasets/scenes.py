@@ -55,7 +55,7 @@ class Scenes(DatasetSource):
         (images, masks), (test_images, test_masks) = (
             [np.stack(each) for each in zip(*scenes, strict=True)] for scenes in (train, test)
         )
-        return RawSplit(images, masks, held_out=held_out, names=names), RawSplit(test_images, test_masks), NAMES
+        return RawSplit(images, masks, validation_mask=held_out, names=names), RawSplit(test_images, test_masks), NAMES
 
     def _scene(self, part: str, number: int, weights: list[float]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """(3, H, W) image and (H, W) mask."""

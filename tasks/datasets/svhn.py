@@ -27,7 +27,7 @@ class Svhn(TorchvisionSource):
             def _check_integrity(self) -> bool:
                 return Path(self.root, str(self.filename)).is_file()
 
-        constructor = SVHN if self.verify else Unverified
+        constructor = SVHN if self.checksum else Unverified
         train, test = (self.open(constructor, split=part) for part in ("train", "test"))
         splits = [RawSplit(np.ascontiguousarray(each.data), each.labels.astype(np.int64)) for each in (train, test)]
         return splits[0], splits[1], tuple("0123456789")
@@ -41,4 +41,4 @@ class Svhn(TorchvisionSource):
             pixels = (Stream("svhn example", name).uniform(32, 32, 3, count) * 256).astype(np.uint8)
             # The format counts digits from 1 and writes zero as 10.
             savemat(folder / name, {"X": pixels, "y": (np.arange(count) % 10 + 1).astype(np.uint8)[:, None]})
-        return {"root": str(folder), "download": False, "verify": False}
+        return {"root": str(folder), "download": False, "checksum": False}

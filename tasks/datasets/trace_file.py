@@ -26,7 +26,7 @@ class TraceFile(DatasetSource):
     """Traces from a file of JSON lines, as `noisybench labels make` writes them beside a label set of traces.
 
     Every line has `prompt` and `response`, without a mark at its end; perhaps `split` (train, validation, test), and
-    `observed`, the response as it came, which noise=native trains on. With a `program`, responses are its traces
+    `observed`, the response as it came, which noise=real_world trains on. With a `program`, responses are its traces
     (``7+5+0=12;4+0+1=05#052``); without one, solutions with annotated calculations and a last line ``#### 72``. Lines without a
     split are split here. No prompt may stand in two splits.
     """

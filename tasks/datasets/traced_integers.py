@@ -31,7 +31,7 @@ class TracedIntegers(DatasetSource):
     `max`, `sum`, `product`, `mod` (sum modulo ten), `sort`, `median` and `composed` (add, multiply, distance by
     turns) have `count` of them. One's own program is a class with a `run`, given as file.py:Class. A target is the response:
     a line for each step, the answer, the end. Training, validation and test problems have no prompt in common.
-    `longer` adds test sets of numbers with other widths, on which nothing was trained.
+    `ood_lengths` adds test sets of numbers with other widths, on which nothing was trained.
     """
 
     tasks = ("chain_of_thought",)
@@ -39,7 +39,9 @@ class TracedIntegers(DatasetSource):
     program: str = parameter("add", help="what is computed", always_in_label=True)
     width: int = parameter(2, ge=1, le=12, help="digits of each number", always_in_label=True)
     count: int = parameter(6, ge=2, le=40, help="numbers of a list")
-    longer: list[int] | None = parameter(None, help="widths of further test sets, for generalisation to other lengths")
+    ood_lengths: list[int] | None = parameter(
+        None, help="widths of further test sets, for generalisation to other lengths"
+    )
     train_problems: int = parameter(3000, ge=1, help="number of training problems")
     validation_problems: int = parameter(100, ge=0, help="number of further problems for validation")
     test_problems: int = parameter(300, ge=1, help="number of test problems, of each width")
@@ -56,10 +58,10 @@ class TracedIntegers(DatasetSource):
         self._form = ProgramTraceFormat(kind(self.width, self.count))
         prompts, responses = self._problems(self._form.program, sum(sizes))
         others = {}
-        for width in self.longer or ():
+        for width in self.ood_lengths or ():
             if width == self.width or not 1 <= width <= 12:
                 raise UserError(
-                    f"dataset.longer: widths must be from 1 to 12 and not {self.width}, but got {self.longer}"
+                    f"dataset.ood_lengths: widths must be from 1 to 12 and not {self.width}, but got {self.ood_lengths}"
                 )
             others[width] = self._problems(kind(width, self.count), self.test_problems)
         every = [each for pair in others.values() for each in pair[1]]
@@ -76,7 +78,7 @@ class TracedIntegers(DatasetSource):
             tuple(self._form.vocabulary),
         )
 
-    def read_shifted(self) -> dict[str, RawSplit]:
+    def read_shifted_tests(self) -> dict[str, RawSplit]:
         """Test problems of other widths."""
         return self._others
 
@@ -123,7 +125,7 @@ class TracedIntegers(DatasetSource):
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
         """Nothing to write: problems are drawn."""
-        return {"train_problems": 40, "validation_problems": 10, "test_problems": 12, "longer": [1, 3]}
+        return {"train_problems": 40, "validation_problems": 10, "test_problems": 12, "ood_lengths": [1, 3]}
 
 
 def _distinct(program: Program, operands: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -29,7 +29,7 @@ class VOC2012(MaskSource):
 
     root: Path = parameter("data", help="folder that holds VOCdevkit")
     download: bool = parameter(True, help="fetch the official part where it is missing")
-    masks: Literal["auto", "official", "augmented"] = parameter(
+    mask_set: Literal["auto", "official", "augmented"] = parameter(
         "auto", help="whose training masks", always_in_label=True
     )
     size: int | None = parameter(
@@ -43,13 +43,13 @@ class VOC2012(MaskSource):
         if not (lists / "train.txt").is_file():
             self._fetch()
         augmented = (folder / "SegmentationClassAug").is_dir() and (lists / "trainaug.txt").is_file()
-        if self.masks == "augmented" and not augmented:
+        if self.mask_set == "augmented" and not augmented:
             raise UserError(
-                f"dataset.masks: {folder} has no SegmentationClassAug with ImageSets/Segmentation/trainaug.txt"
+                f"dataset.mask_set: {folder} has no SegmentationClassAug with ImageSets/Segmentation/trainaug.txt"
             )
         train = (
             ("trainaug", "SegmentationClassAug")
-            if augmented and self.masks != "official"
+            if augmented and self.mask_set != "official"
             else ("train", "SegmentationClass")
         )
         parts = []

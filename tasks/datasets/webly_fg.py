@@ -17,7 +17,7 @@ class WeblyFG(WebImages):
 
     Reads `train/CLASS/…` and `val/CLASS/…` in sorted order, or the lists `train-list.txt` and `val-list.txt` with lines
     `relative/path.jpg:label` where they are there. Nobody knows the classes of the training images, of which the authors
-    take 65 to 73 % for right; use it with noise=native.
+    take 65 to 73 % for right; use it with noise=real_world.
     """
 
     size: int = parameter(448, ge=4, help="resize and crop at the centre to size x size pixels")

@@ -162,8 +162,8 @@ def test_cells_pair_datasets_with_noise() -> None:
     Path("cells.yaml").write_text(
         "base: {recipe: digits, noise: clean}\n"
         "cells:\n"
-        "  - {noise: {name: web, source: shuffled}}\n"
-        "  - {dataset: {name: digits, held_out_classes: [8, 9]}, noise: {name: web, source: held_out_classes}}\n"
+        "  - {noise: {name: web, source: pixel_permuted}}\n"
+        "  - {dataset: {name: digits, ood_classes: [8, 9]}, noise: {name: web, source: ood_classes}}\n"
         "  - {dataset: {name: digits, train_size: 300}}\n"
         "stacks: [cross_entropy, mixup]\n"
         "seeds: [0, 1]\n"
@@ -172,8 +172,8 @@ def test_cells_pair_datasets_with_noise() -> None:
     assert len(specs) == 12
     found = {(spec.dataset_label, spec.noise.label()) for spec in specs}
     assert found == {
-        ("digits", "web(out_of_distribution=0.4, in_distribution=0, source=shuffled)"),
-        ("digits(held_out_classes=[8, 9])", "web(out_of_distribution=0.4, in_distribution=0, source=held_out_classes)"),
+        ("digits", "web(out_of_distribution=0.4, in_distribution=0, source=pixel_permuted)"),
+        ("digits(ood_classes=[8, 9])", "web(out_of_distribution=0.4, in_distribution=0, source=ood_classes)"),
         ("digits(train_size=300)", "clean"),
     }
     assert [spec.seed for spec in specs] == [0] * 6 + [1] * 6, "seeds outermost, so that cells fill evenly"
@@ -181,10 +181,10 @@ def test_cells_pair_datasets_with_noise() -> None:
 
 def test_what_is_not_given_leaves_no_trace_in_the_identity() -> None:
     plain = resolve({"dataset": "digits", "noise": "web"})
-    given = resolve({"dataset": {"name": "digits", "held_out_classes": None}, "noise": {"name": "web", "path": None}})
+    given = resolve({"dataset": {"name": "digits", "ood_classes": None}, "noise": {"name": "web", "path": None}})
     assert given.identity == plain.identity
-    assert "held_out_classes" not in plain.dataset.identity()
-    other = resolve({"dataset": {"name": "digits", "held_out_classes": [9]}, "noise": "web"})
+    assert "ood_classes" not in plain.dataset.identity()
+    other = resolve({"dataset": {"name": "digits", "ood_classes": [9]}, "noise": "web"})
     assert other.identity != plain.identity
 
 

@@ -228,7 +228,7 @@ def tuned(stack: Any, rate: float, seed: int, folder: Path) -> Any:
         },
         dataset={
             "name": "digits", "part": [0.5565, 1], "validation_fraction": 0.0, "test_fraction": 0.5, "train_size": 200,
-            "shifts": ["rotation:25", "noise:0.3", "translation:1"],
+            "test_shifts": ["rotation:25", "noise:0.3", "translation:1"],
         },
         budget={**common, "network": "mlp:256n-64", "epochs": 30, "learning_rate": 0.001},
     )  # fmt: skip

@@ -28,7 +28,7 @@ from noisybench.tracking.store import Store
 from noisybench.training.training_set import TrainingSet
 from tests.helpers import prepared_toy
 
-FORTY = {"name": "web", "source": "shuffled", "out_of_distribution": 0.4}
+FORTY = {"name": "web", "source": "pixel_permuted", "out_of_distribution": 0.4}
 SIXTY = {**FORTY, "out_of_distribution": 0.6}
 SLOW = bool(os.environ.get("NOISYBENCH_SLOW"))
 slow = pytest.mark.skipif(not SLOW, reason="NOISYBENCH_SLOW is not set")
@@ -132,9 +132,9 @@ def test_without_noise_little_is_lost(records: list[RunRecord]) -> None:
 @pytest.mark.parametrize(("held_out", "wanted"), [(None, 0.98), ([7, 8, 9], 0.80)])
 def test_the_hyperplane_stands_a_fifth_of_wrong_support(held_out: list[int] | None, wanted: float) -> None:
     # The features of an untrained network are enough.
-    source = "held_out_classes" if held_out else "shuffled"
+    source = "ood_classes" if held_out else "pixel_permuted"
     digits = get_entry("datasets", "digits").load_class()(
-        test_fraction=0.3, validation_fraction=0, held_out_classes=held_out
+        test_fraction=0.3, validation_fraction=0, ood_classes=held_out
     )
     dataset = digits.load()
     made = get_entry("noise_models", "web").load_class()(source=source, out_of_distribution=0.4).apply(dataset)

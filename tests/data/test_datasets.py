@@ -16,7 +16,7 @@ from noisybench.data import images
 from noisybench.data import lazy as dataset_module
 from noisybench.data.lazy import MemmapImages
 from noisybench.data.source import stratified
-from noisybench.data.targets import OOD_TARGET, UNKNOWN
+from noisybench.data.targets import OOD_TARGET, UNKNOWN_TARGET
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
@@ -35,27 +35,27 @@ def build(name: str, **parameters: Any) -> Any:
 
 def test_images_keep_their_order_over_portions(monkeypatch: pytest.MonkeyPatch) -> None:
     # One image was lost at the end of every portion, so that labels slipped against images.
-    monkeypatch.setattr(images, "PORTION", 8)
-    found = images.decode_all(37, lambda: ((str(i), png(i)) for i in range(37)), None, "order").images
+    monkeypatch.setattr(images, "CHUNK_SIZE", 8)
+    found = images.decode_cached(37, lambda: ((str(i), png(i)) for i in range(37)), None, "order").images
     np.testing.assert_array_equal(found[:, 0, 0, 0], np.arange(37))
 
 
 def test_a_stream_that_ends_early_is_refused() -> None:
-    with pytest.raises(UserError, match="5 images were announced, but 3"):
-        images.decode_all(5, lambda: ((str(i), png(i)) for i in range(3)), None, "short")
+    with pytest.raises(UserError, match="expected 5 images, but found 3"):
+        images.decode_cached(5, lambda: ((str(i), png(i)) for i in range(3)), None, "short")
 
 
 def test_images_of_different_sizes_need_a_size() -> None:
     pictures = [("a.png", png(1)), ("b.png", png(2, width=6))]
-    with pytest.raises(UserError, match=r"b\.png: is 6x4 pixels, others are 4x4; give dataset\.size"):
-        images.decode_all(2, lambda: iter(pictures), None, "sizes")
-    assert images.decode_all(2, lambda: iter(pictures), 4, "sizes").images.shape == (2, 3, 4, 4)
+    with pytest.raises(UserError, match=r"b\.png: has 6x4 pixels, but others have 4x4; set dataset\.size"):
+        images.decode_cached(2, lambda: iter(pictures), None, "sizes")
+    assert images.decode_cached(2, lambda: iter(pictures), 4, "sizes").images.shape == (2, 3, 4, 4)
 
 
 def test_a_decoded_set_is_not_decoded_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = images.decode_all(3, lambda: ((str(i), png(i)) for i in range(3)), None, "once").images
+    first = images.decode_cached(3, lambda: ((str(i), png(i)) for i in range(3)), None, "once").images
     monkeypatch.setattr(images, "decode", lambda *_: pytest.fail("decoded again"))
-    second = images.decode_all(3, lambda: pytest.fail("read again"), None, "once").images
+    second = images.decode_cached(3, lambda: pytest.fail("read again"), None, "once").images
     np.testing.assert_array_equal(first, second)
 
 
@@ -76,7 +76,7 @@ def test_stratified_takes_each_class_in_proportion(counts: list[int], share: flo
 def test_images_too_large_for_memory_stay_on_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     parameters = get_entry("datasets", "parquet").load_class().example(tmp_path)
     small = build("parquet", **parameters).load()
-    monkeypatch.setattr(dataset_module, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(dataset_module, "MEMORY_FRACTION", 0.0)
     large = build("parquet", **parameters).load()
     assert isinstance(large.train.inputs, MemmapImages)
     assert large.hash == small.hash
@@ -89,7 +89,7 @@ def test_training_is_the_same_from_memory_and_from_disk(monkeypatch: pytest.Monk
 
     parameters = get_entry("datasets", "parquet").load_class().example(tmp_path)
     memory = train_toy(prepare_on(build("parquet", **parameters).load()), tmp_path / "memory")
-    monkeypatch.setattr(dataset_module, "MEMORY_SHARE", 0.0)
+    monkeypatch.setattr(dataset_module, "MEMORY_FRACTION", 0.0)
     disk = train_toy(prepare_on(build("parquet", **parameters).load()), tmp_path / "disk")
     assert memory.record({}).weights_sha256 == disk.record({}).weights_sha256
 
@@ -142,13 +142,13 @@ def test_a_missing_download_says_which_file_to_put_where(name: str, tmp_path: Pa
     ("name", "parameters", "message"),
     [
         ("parquet", {}, r"dataset\.train: give the parquet file"),
-        ("parquet", {"train": "nowhere.parquet"}, "there is no such file"),
+        ("parquet", {"train": "nowhere.parquet"}, "file not found"),
         ("npz", {"path": "nowhere.npz"}, "there is no such file"),
         ("image_folder", {"root": "nowhere"}, "there is no such folder"),
         (
             "digits",
             {"train_size": 99999},
-            r"dataset\.train_size: 99999 examples were asked for, but only 1213",
+            r"dataset\.train_size: must be at most 1213",
         ),
     ],
 )
@@ -173,7 +173,7 @@ def test_targets_outside_the_classes_are_refused(tmp_path: Path) -> None:
         labels=[0, 1, 2, 9],
         class_names=["a", "b", "c"],
     )
-    with pytest.raises(UserError, match="targets go from 0 to 9, but 3 classes allow 0 to 2"):
+    with pytest.raises(UserError, match="targets range from 0 to 9, but 3 classes allow 0 to 2"):
         build("npz", path=str(tmp_path / "x.npz")).load()
 
 
@@ -193,7 +193,7 @@ def test_every_layout_of_red_mini_imagenet_is_the_same_set(layout: str, tmp_path
     assert sorted(found.train.noisy_targets) == sorted([row % 4 for row in range(60)])
     known = found.train.targets >= 0
     np.testing.assert_array_equal(found.train.targets[known], found.train.noisy_targets[known])
-    made = get_entry("noise_models", "native").load_class()().apply(found)
+    made = get_entry("noise_models", "real_world").load_class()().apply(found)
     assert made.manifest["label_status"] == {"clean": 40, "in_distribution": 0, "out_of_distribution": 20, "unknown": 0}
     assert made.manifest["actual_noise_rate"] == pytest.approx(1 / 3)
     with pytest.raises(UserError, match=r"dataset\.noise_level: must be one of"):
@@ -222,7 +222,7 @@ def test_webvision_keeps_the_first_classes_and_takes_either_test_set(tmp_path: P
     parameters = get_entry("datasets", "mini_webvision").load_class().example(tmp_path)
     plain = build("mini_webvision", **parameters).load()
     assert plain.class_names == ("kind 0", "kind 1", "kind 2")
-    assert set(plain.train.targets) == {UNKNOWN}
+    assert set(plain.train.targets) == {UNKNOWN_TARGET}
     assert len(plain.train) + len(plain.validation) == 45
     other = build("mini_webvision", **parameters, evaluate="imagenet", imagenet=str(tmp_path / "ilsvrc")).load()
     np.testing.assert_array_equal(other.train.inputs[:], plain.train.inputs[:])
@@ -235,7 +235,7 @@ def test_webvision_keeps_the_first_classes_and_takes_either_test_set(tmp_path: P
 def test_clothing1m_knows_the_classes_that_people_checked(tmp_path: Path) -> None:
     parameters = get_entry("datasets", "clothing1m").load_class().example(tmp_path)
     found = build("clothing1m", **parameters, validation_fraction=0).load()
-    made = get_entry("noise_models", "native").load_class()().apply(found)
+    made = get_entry("noise_models", "real_world").load_class()().apply(found)
     assert made.manifest["label_status"] == {"clean": 8, "in_distribution": 7, "out_of_distribution": 0, "unknown": 45}
     assert made.manifest["actual_noise_rate"] == pytest.approx(7 / 15)
     assert found.class_names[0] == "T-Shirt"
@@ -275,8 +275,8 @@ def test_damaged_images_are_refused_all_together_or_left_out_and_recorded(name: 
         build(name, **parameters, validation_fraction=0).load()
     for victim in victims if name not in ("cnwl", "webly_fg", "animal10n") else victims[:1]:
         assert str(victim) in str(refused.value)
-    found = build(name, **parameters, validation_fraction=0, damaged="skip").load()
-    assert any(victims[0].name in each for each in found.skipped)
+    found = build(name, **parameters, validation_fraction=0, on_error="skip").load()
+    assert any(victims[0].name in each for each in found.skipped_files)
     assert len(found.train) == len(whole.train) - 2
     assert found.train.noisy_targets is not None
     known = {
@@ -284,8 +284,8 @@ def test_damaged_images_are_refused_all_together_or_left_out_and_recorded(name: 
     }  # type: ignore[arg-type]
     for pixels, label in zip(found.train.inputs[:], found.train.noisy_targets, strict=True):
         assert known[pixels.tobytes()] == label, "labels do not slip where an image is left out"
-    made = get_entry("noise_models", "native").load_class()().apply(found)
-    assert made.manifest["dataset"]["skipped"] == list(found.skipped)
+    made = get_entry("noise_models", "real_world").load_class()().apply(found)
+    assert made.manifest["dataset"]["skipped_files"] == list(found.skipped_files)
 
 
 @pytest.mark.parametrize(

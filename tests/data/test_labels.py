@@ -11,7 +11,7 @@ import pytest
 
 from noisybench.config.registry import get_entry
 from noisybench.data import label_files as labels
-from noisybench.data.label_statistics import transition_counts
+from noisybench.data.targets import ClassTargets
 from noisybench.errors import UserError
 from tests.helpers import toy_dataset, toy_labels
 
@@ -80,7 +80,7 @@ def test_a_changed_manifest_is_refused(change: Any, message: str, tmp_path: Path
 
 
 def test_missing_parts_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no label set there \(manifest\.json is missing\)"):
+    with pytest.raises(UserError, match=r"not a label set \(manifest\.json is missing\)"):
         labels.load(tmp_path)
     folder = labels.save(toy_labels(toy_dataset()), toy_dataset(), tmp_path / "set")
     (folder / "labels.parquet").unlink()
@@ -98,7 +98,7 @@ def test_a_label_set_is_not_overwritten_by_another(tmp_path: Path) -> None:
     dataset = toy_dataset()
     labels.save(toy_labels(dataset), dataset, tmp_path / "set")
     labels.save(toy_labels(dataset), dataset, tmp_path / "set")
-    with pytest.raises(UserError, match="holds another label set already"):
+    with pytest.raises(UserError, match="already contains a different label set"):
         labels.save(toy_labels(dataset, wrong_every=3), dataset, tmp_path / "set")
 
 
@@ -107,4 +107,6 @@ def test_transition_counts_against_sklearn() -> None:
 
     rng = np.random.default_rng(0)
     clean, observed = rng.integers(0, 5, 300), rng.integers(0, 5, 300)
-    np.testing.assert_array_equal(transition_counts(clean, observed, 5), confusion_matrix(clean, observed))
+    np.testing.assert_array_equal(
+        ClassTargets().transition_counts(clean, observed, 5), confusion_matrix(clean, observed)
+    )

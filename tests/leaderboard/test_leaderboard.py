@@ -177,7 +177,7 @@ def crawled(name: str, classes: int, mitigations: list[dict[str, Any]], **datase
     spec = {
         **plain.spec,
         "dataset": {"name": name, **dataset},
-        "noise": {"name": "native", "seed": 0},
+        "noise": {"name": "real_world", "seed": 0},
         "mitigations": mitigations,
     }
     return dataclasses.replace(plain, manifest=manifest, spec=spec)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from noisybench.data.label_statistics import intersection_over_union, transition_counts
-from noisybench.data.targets import IGNORED
+from noisybench.data.label_statistics import intersection_over_union
+from noisybench.data.targets import IGNORED, MaskTargets
 from noisybench.mitigations._mask_correction import Curve, corrected, fit_curve, multi_scale_divergence, rescaled
 
 SHAPES = [(0.8, 1 / 3, 0.7, 12), (0.6, 2 / 3, 0.9, 5), (0.95, 1.25, 0.5, 5), (0.9, 0.2, 1.0, 13)]
@@ -271,7 +271,7 @@ def test_a_scale_of_one_leaves_images_as_they_are() -> None:
 def test_iou_is_pooled_and_leaves_unlabelled_pixels_out() -> None:
     wanted = np.array([[[1, 1], [0, 0]], [[1, 0], [0, IGNORED]]], dtype=np.uint8)
     found = np.array([[[1, 0], [0, 0]], [[1, 1], [1, 1]]], dtype=np.uint8)
-    iou = intersection_over_union(transition_counts(wanted, found, 3))
+    iou = intersection_over_union(MaskTargets().transition_counts(wanted, found, 3))
     assert iou[1] == 2 / 5, "pooled: the mean over the images would be 5/12"
     assert iou[0] == 2 / 5
     assert np.isnan(iou[2])

@@ -16,8 +16,8 @@ from noisybench.config.registry import get_entry, list_entries
 from noisybench.config.resolve import resolve
 from noisybench.data import label_files as labels
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_statistics import mask_statistics, transition_counts
-from noisybench.data.targets import IGNORED
+from noisybench.data.label_statistics import mask_statistics
+from noisybench.data.targets import IGNORED, MaskTargets
 from noisybench.errors import UserError
 from noisybench.noise_models._masks import MaskNoise, objects
 from noisybench.noise_models.class_swap import ClassSwap
@@ -45,7 +45,7 @@ def scenes(count: int = 30, size: int = 48) -> Dataset:
 
 
 def model(name: str, **values: Any) -> MaskNoise:
-    made: MaskNoise = get_entry("noise_models", name).load_class()(**{"image_fraction": 1.0, **values})
+    made: MaskNoise = get_entry("noise_models", name).load_class()(**{"corrupted_fraction": 1.0, **values})
     return made
 
 
@@ -197,7 +197,7 @@ def test_pixels_flip_by_their_matrix() -> None:
     mask = np.random.default_rng(0).integers(0, 4, (20, 100, 100)).astype(np.uint8)
     for kind in ("symmetric", "pair", "foreground"):
         made = noise(rate=0.3, kind=kind)
-        counts = transition_counts(mask, made.corrupted(split_of(mask), 4, 1.0), 4)
+        counts = MaskTargets().transition_counts(mask, made.corrupted(split_of(mask), 4, 1.0), 4)
         shares = counts / counts.sum(1, keepdims=True)
         np.testing.assert_allclose(shares, made.transitions(4, 0.3), atol=0.012)
 

@@ -16,8 +16,15 @@ from scipy import stats
 from noisybench.config.registry import get_entry
 from noisybench.data import label_files as labels
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, UNKNOWN_STATE, label_status
-from noisybench.data.targets import OOD_TARGET, UNKNOWN
+from noisybench.data.targets import (
+    CLEAN,
+    IN_DISTRIBUTION,
+    OOD_TARGET,
+    OUT_OF_DISTRIBUTION,
+    UNKNOWN_STATUS,
+    UNKNOWN_TARGET,
+    ClassTargets,
+)
 from noisybench.errors import UserError
 from noisybench.evaluation import metrics
 from noisybench.noise_models._ood_sources import imagenet32, patterns, shuffled
@@ -31,7 +38,7 @@ def web(**parameters: Any) -> Any:
 
 def states_of(dataset: Dataset, **parameters: Any) -> np.ndarray[Any, Any]:
     made = web(**parameters).apply(dataset)
-    return label_status(made.apply_to(dataset).train.targets, made.train)
+    return ClassTargets().label_status(made.apply_to(dataset).train.targets, made.train)
 
 
 @given(out=st.integers(0, 100), inside=st.integers(0, 100), seed=st.integers(0, 99))
@@ -44,10 +51,10 @@ def test_shares_are_hit_and_states_partition_the_set(out: int, inside: int, seed
         return
     made = web(out_of_distribution=r_out, in_distribution=r_in, seed=seed).apply(dataset)
     applied = made.apply_to(dataset)
-    states = label_status(applied.train.targets, made.train)
+    states = ClassTargets().label_status(applied.train.targets, made.train)
     counts = np.bincount(states, minlength=4)
     assert counts.sum() == 600
-    assert counts[UNKNOWN_STATE] == 0
+    assert counts[UNKNOWN_STATUS] == 0
     # Redrawn labels come from all ten classes, so a tenth of them is right again.
     for found, rate in ((counts[OUT_OF_DISTRIBUTION], r_out), (counts[IN_DISTRIBUTION], r_in * 0.9)):
         assert stats.binomtest(int(found), 600, min(rate, 1)).pvalue > 1e-7
@@ -64,7 +71,7 @@ def test_each_share_grows_without_disturbing_the_other() -> None:
     small, large = (states_of(dataset, out_of_distribution=out, in_distribution=0.2) for out in (0.2, 0.6))
     assert set(np.flatnonzero(small == OUT_OF_DISTRIBUTION)) < set(np.flatnonzero(large == OUT_OF_DISTRIBUTION))
     np.testing.assert_array_equal(small == IN_DISTRIBUTION, large == IN_DISTRIBUTION)
-    other = states_of(dataset, out_of_distribution=0.2, in_distribution=0.2, source="shuffled")
+    other = states_of(dataset, out_of_distribution=0.2, in_distribution=0.2, source="pixel_permuted")
     np.testing.assert_array_equal(small, other)
 
 
@@ -90,21 +97,21 @@ def test_sources_of_the_dataset_itself() -> None:
 def test_held_out_classes_become_outsiders() -> None:
     source = get_entry("datasets", "digits").load_class()
     whole = source().load()
-    dataset = source(held_out_classes=[7, 8, 9]).load()
+    dataset = source(ood_classes=[7, 8, 9]).load()
     assert dataset.class_names == tuple("0123456")
     assert dataset.ood_images is not None
     assert len(dataset.ood_images) == 174 + 180 + 179
     assert set(dataset.test.targets) == set(range(7))
     assert whole.hash != dataset.hash
-    made = web(source="held_out_classes", out_of_distribution=0.3).apply(dataset)
+    made = web(source="ood_classes", out_of_distribution=0.3).apply(dataset)
     known = {each.tobytes() for each in dataset.ood_images[:]}
     assert {each.tobytes() for each in made.replaced["train"].images} <= known
     with pytest.raises(UserError, match=r"\d+ out-of-distribution images are needed, but the source .* has 533"):
-        web(source="held_out_classes", out_of_distribution=0.9).apply(dataset)
+        web(source="ood_classes", out_of_distribution=0.9).apply(dataset)
     with pytest.raises(UserError, match="needs classes that are left out"):
-        web(source="held_out_classes").apply(whole)
+        web(source="ood_classes").apply(whole)
     with pytest.raises(UserError, match="leave at least two classes"):
-        source(held_out_classes=[0, 11]).load()
+        source(ood_classes=[0, 11]).load()
 
 
 def write_photographs(folder: Path, count: int, size: tuple[int, int] = (8, 8)) -> Path:
@@ -127,9 +134,9 @@ def write_imagenet32(folder: Path, count: int) -> Path:
 def test_sources_on_disk(tmp_path: Path) -> None:
     gray = toy_dataset(size=40, held_out=10)
     photographs = write_photographs(tmp_path / "photographs", 60)
-    with pytest.raises(UserError, match=r"are 3x8x8 .* the dataset's are 1x8x8; give noise.convert=true"):
+    with pytest.raises(UserError, match=r"are 3x8x8 .* the dataset's are 1x8x8; give noise.resize=true"):
         web(source="image_folder", path=str(photographs)).apply(gray)
-    made = web(source="image_folder", path=str(photographs), convert=True).apply(gray)
+    made = web(source="image_folder", path=str(photographs), resize=True).apply(gray)
     chosen = made.replaced["train"].images
     expected = {np.asarray(Image.open(file).convert("L"))[None].tobytes() for file in photographs.iterdir()}
     near = np.array([np.frombuffer(each, np.uint8).reshape(1, 8, 8) for each in expected], dtype=int)
@@ -141,7 +148,7 @@ def test_sources_on_disk(tmp_path: Path) -> None:
     assert pixels.shape == (60, 3, 32, 32)
     first = pickle.loads((batches / "train_data_batch_1").read_bytes())["data"][0]
     np.testing.assert_array_equal(pixels[0], first.reshape(3, 32, 32))
-    assert len(web(source="imagenet32", path=str(batches), convert=True).apply(gray).replaced["train"].rows)
+    assert len(web(source="imagenet32", path=str(batches), resize=True).apply(gray).replaced["train"].rows)
 
     places = write_photographs(tmp_path / "places", 60, (30, 40))
     colour = get_entry("datasets", "parquet").load_class()
@@ -161,8 +168,8 @@ def test_the_published_sets_are_drawn_number_by_number(r_out: float, r_in: float
     for number, picture in enumerate(source):
         Image.fromarray(np.repeat(picture.transpose(1, 2, 0), 3, 2)).save(batches / f"{number:03}.png")
     made = web(
-        out_of_distribution=r_out, in_distribution=r_in, seed=seed, source="image_folder", path=str(batches), convert=True,
-        draw="published",
+        out_of_distribution=r_out, in_distribution=r_in, seed=seed, source="image_folder", path=str(batches), resize=True,
+        sampling="published",
     ).apply(dataset)  # fmt: skip
 
     # One number after the other from the old global generator, as the sets were made.
@@ -182,9 +189,9 @@ def test_the_published_sets_are_drawn_number_by_number(r_out: float, r_in: float
 
 def test_the_published_sets_need_the_whole_training_part() -> None:
     with pytest.raises(UserError, match=r"give dataset\.validation_fraction=0"):
-        web(draw="published").apply(toy_dataset())
+        web(sampling="published").apply(toy_dataset())
     with pytest.raises(UserError, match="have the seeds 0 to 2, but got 5"):
-        web(draw="published", seed=5).apply(toy_dataset(held_out=0))
+        web(sampling="published", seed=5).apply(toy_dataset(held_out=0))
 
 
 def test_bad_sources_are_refused(tmp_path: Path) -> None:
@@ -210,7 +217,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     folder = write_imagenet32(tmp_path / "evil", 4)
     (folder / "train_data_batch_1").write_bytes(b"cos\nsystem\n(S'touch evil-was-here'\ntR.")
     with pytest.raises(UserError, match="which is no array"):
-        web(source="imagenet32", path=str(folder), convert=True).apply(toy_dataset())
+        web(source="imagenet32", path=str(folder), resize=True).apply(toy_dataset())
     assert not Path("evil-was-here").exists()
 
 
@@ -244,20 +251,20 @@ def test_images_on_disk_are_replaced_without_reading_them_all() -> None:
 
 
 def test_other_noise_models_refuse_labels_that_are_noisy_already() -> None:
-    native = get_entry("noise_models", "native").load_class()
+    native = get_entry("noise_models", "real_world").load_class()
     dataset = native.example_dataset(toy_dataset())
-    with pytest.raises(UserError, match="use noise=native"):
+    with pytest.raises(UserError, match="use noise=real_world"):
         get_entry("noise_models", "symmetric_exclusive").load_class()(rate=0.2).apply(dataset)
     made = native().apply(dataset)
-    assert made.manifest["label_status"]["unknown"] == (dataset.train.targets == UNKNOWN).sum()
-    known = dataset.train.targets != UNKNOWN
+    assert made.manifest["label_status"]["unknown"] == (dataset.train.targets == UNKNOWN_TARGET).sum()
+    known = dataset.train.targets != UNKNOWN_TARGET
     assert made.manifest["actual_noise_rate"] == np.mean((made.train != dataset.train.targets)[known])
     with pytest.raises(UserError, match="toy has no labels beside its targets"):
         native().apply(toy_dataset())
 
 
 def test_metrics_count_each_kind_against_right_labels() -> None:
-    states = np.array([CLEAN, CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, UNKNOWN_STATE, CLEAN])
+    states = np.array([CLEAN, CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, UNKNOWN_STATUS, CLEAN])
     score = np.array([0.1, 0.5, 0.4, 0.9, 1.0, 0.2])
     found = metrics.score_detector(score, score > 0.3, states)
     assert found["noise_auroc"] == pytest.approx(5 / 6)
@@ -296,7 +303,7 @@ def test_a_run_on_web_noise_records_every_kind(tmp_path: Path) -> None:
     made = web(out_of_distribution=0.3, in_distribution=0.2).apply(dataset)
     recorder = train_toy(prepared_toy({"name": "lsa", "warmup_steps": 1}, dataset, made), tmp_path)
     row = recorder.rows[-1]
-    states = label_status(made.apply_to(dataset).train.targets, made.train)
+    states = ClassTargets().label_status(made.apply_to(dataset).train.targets, made.train)
     samples = recorder.evaluator.samples()
     assert set(samples.clean[states == OUT_OF_DISTRIBUTION]) == {OOD_TARGET}
     again = metrics.auroc_by_kind(-samples.label_quality, states)

@@ -38,7 +38,7 @@ def large() -> Dataset:
 @pytest.mark.parametrize("name", GENERATED)
 def test_masks_corrupted_in_a_second(name: str, large: Dataset, benchmark: Any) -> None:
     cv2.setNumThreads(1)
-    noise = get_entry("noise_models", name).load_class()(image_fraction=1.0)
+    noise = get_entry("noise_models", name).load_class()(corrupted_fraction=1.0)
     split = large.train if benchmark.enabled else large.validation
     benchmark.pedantic(lambda: noise.corrupted(split, 5, 1.0), rounds=5 if benchmark.enabled else 1)
     if benchmark.enabled:

@@ -54,7 +54,7 @@ def task_of(count: int) -> tuple[Any, Any]:
         torch.from_numpy(dataset.train.inputs),
         torch.from_numpy(dataset.train.targets),
         dataset.num_classes,
-        traces=dataset.traces,
+        traces=dataset.trace_format,
     )
     budget = Budget(network="decoder:64x2", batch_size=64, optimizer="adamw", learning_rate=0.003, epochs=30)
     return ChainOfThought(budget, 0, data, Stack([])), dataset

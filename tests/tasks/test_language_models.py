@@ -52,8 +52,8 @@ def task_of(folder: Path, dataset: Any) -> Any:
 
 def test_tokens_are_characters_again(folder: Path) -> None:
     dataset = toy_traces()
-    assert dataset.traces is not None
-    reader = TokenReader(dataset.traces, build_network(f"huggingface:{folder}", 1, 1))
+    assert dataset.trace_format is not None
+    reader = TokenReader(dataset.trace_format, build_network(f"huggingface:{folder}", 1, 1))
     texts = ["7+5+0=12;4+0+1=05#052$", "#1$", "7+5+0=12"]
     characters = torch.from_numpy(dataset.traces.encode(texts, 30))
     labels, places = reader.labels(characters)
@@ -180,7 +180,7 @@ def test_noisy_traces_are_shown_and_the_answer_is_read(
 ) -> None:
     dataset = toy_traces(40)
     labels = toy_labels(dataset)
-    network = Scripted(by_bytes, dataset.traces)
+    network = Scripted(by_bytes, dataset.trace_format)
     for place in ("noisybench.tasks._trace_task", "noisybench.networks"):
         monkeypatch.setattr(f"{place}.build_network", lambda *names: network)
     spec = {
@@ -197,7 +197,7 @@ def test_noisy_traces_are_shown_and_the_answer_is_read(
     shown = network.seen[-1].rpartition("Q: ")[0]
     assert shown.startswith("Add.\n\nQ: ")
     assert shown.count("Q: ") == 3
-    assert dataset.traces is not None
+    assert dataset.trace_format is not None
     observed = {each.removesuffix("$") for each in dataset.traces.decode(labels.train)}
     assert {each.partition("\nA: ")[2] for each in shown.removeprefix("Add.\n\n").split("\n\n") if each} <= observed
 

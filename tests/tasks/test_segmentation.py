@@ -302,7 +302,7 @@ def test_pixel_scores_are_those_of_cleanlab(tmp_path: Path) -> None:
         ({"task": "segmentation", "dataset": "scenes"}, "gives an image one class, not each pixel; take one such as unet:8"),
         ({"dataset": "digits", "budget": {"augmentation": "affine"}}, "affine is for images with masks"),
         ({"task": "segmentation", "dataset": "scenes", "mitigations": "mixup"}, "mixup"),
-        ({"task": "segmentation", "dataset": {"name": "scenes", "held_out_classes": [1]}}, "not for masks"),
+        ({"task": "segmentation", "dataset": {"name": "scenes", "ood_classes": [1]}}, "not for masks"),
         ({"task": "segmentation", "dataset": "scenes", "mitigations": {"name": "adele", "scales": []}}, "needs numbers above 0"),
         ({"task": "segmentation", "dataset": "scenes", "budget": {"network": "unet:no"}}, "such as unet:8, but got unet:no"),
         ({"task": "segmentation", "dataset": "scenes", "budget": {"network": "smp:unett/resnet18"}}, "did you mean `unet`"),
@@ -345,13 +345,13 @@ def test_a_folder_of_photographs_trains_without_code(photographs: Path, tmp_path
     assert dataset.class_names == ("background", "small", "large")
     assert [len(each) for each in (dataset.train, dataset.validation, dataset.test)] == [24, 6, 6]
     assert dataset.train.noisy_targets is not None
-    for noise in ("native", "polygon"):
+    for noise in ("real_world", "polygon"):
         spec = toy_spec(
             "adele", dataset={"name": "image_mask_folder", "root": str(photographs), "size": 16}, noise=noise
         )
         recorder = train_toy(prepare_run(spec), tmp_path / noise)
         assert recorder.complete
-        if noise == "native":
+        if noise == "real_world":
             assert recorder.prepared.labels.manifest["actual_noise_rate"] > 0
 
 
@@ -392,12 +392,15 @@ def save(array: Any, mode: str | None = None) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (save(np.ones((16, 18), np.uint8)), r"003\.png: is 18x16 pixels, but its image 003\.png is 20x16"),
-        (save(np.full((16, 20), 9, np.uint8)), r"holds the value 9, but classes go from 0 to 2 \(255: no label\)"),
+        (save(np.ones((16, 18), np.uint8)), r"003\.png: has 18x16 pixels, but its image 003\.png has 20x16"),
+        (
+            save(np.full((16, 20), 9, np.uint8)),
+            r"contains the value 9, but classes range from 0 to 2 \(255: no label\)",
+        ),
         (save(np.ones((16, 20), np.uint8), "RGB"), "a mask has one number per pixel"),
-        (save(np.full((16, 20), 300, np.uint16)), "holds the value 300; classes go from 0 to 254"),
-        (save(np.full((16, 20), 255, np.uint8)), r"003\.png: has no labelled pixel"),
-        (lambda file: file.unlink(), r"003\.png: there is no such mask"),
+        (save(np.full((16, 20), 300, np.uint16)), "contains the value 300, but classes range from 0 to 254"),
+        (save(np.full((16, 20), 255, np.uint8)), r"003\.png: has no labeled pixel"),
+        (lambda file: file.unlink(), r"003\.png: mask not found"),
         (lambda file: file.write_bytes(b"\x89PNG cut"), r"003\.png: damaged or not an image"),
     ],
 )
@@ -407,10 +410,10 @@ def test_masks_that_cannot_be_used_are_named_and_may_be_skipped(
     spoil(photographs / "train" / "masks" / "003.png")
     with pytest.raises(UserError, match=message):
         load(photographs)
-    some = load(photographs, damaged="skip")
+    some = load(photographs, on_error="skip")
     assert len(some.train) == 23
-    assert len(some.skipped) == 1
-    assert "003.png" in some.skipped[0]
+    assert len(some.skipped_files) == 1
+    assert "003.png" in some.skipped_files[0]
     assert "003" not in some.source_names
 
 
@@ -432,7 +435,7 @@ def test_augmented_masks_are_used_where_they_are(tmp_path: Path) -> None:
     parameters = source.example(tmp_path)
     base = tmp_path / "VOCdevkit" / "VOC2012"
     with pytest.raises(UserError, match="has no SegmentationClassAug"):
-        source(**parameters, masks="augmented").load()
+        source(**parameters, mask_set="augmented").load()
     shutil.copytree(base / "SegmentationClass", base / "SegmentationClassAug")
     lists = base / "ImageSets" / "Segmentation"
     stems = lists.joinpath("train.txt").read_text().split()[:20]
@@ -440,7 +443,7 @@ def test_augmented_masks_are_used_where_they_are(tmp_path: Path) -> None:
         "\n".join(f"/JPEGImages/{each}.jpg /SegmentationClassAug/{each}.png" for each in stems)
     )
     assert len(source(**parameters, validation_fraction=0.0).load().train) == 20
-    assert len(source(**parameters, validation_fraction=0.0, masks="official").load().train) == 24
+    assert len(source(**parameters, validation_fraction=0.0, mask_set="official").load().train) == 24
 
 
 def test_volumes_are_split_by_patient(tmp_path: Path) -> None:
@@ -470,7 +473,7 @@ def test_masks_that_are_brought_are_found_by_name(photographs: Path, tmp_path: P
     noise = get_entry("noise_models", "from_folder").load_class()
     assert (noise(path=str(folder)).apply(dataset).train == 0).all()
     (folder / "002.png").unlink()
-    with pytest.raises(UserError, match=r"002\.png: there is no such mask"):
+    with pytest.raises(UserError, match=r"002\.png: mask not found"):
         noise(path=str(folder)).apply(dataset)
     with pytest.raises(UserError, match="give a folder of masks"):
         noise().apply(dataset)

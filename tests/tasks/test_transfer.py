@@ -253,7 +253,7 @@ def test_features_from_a_file_and_from_a_folder_are_the_same(tmp_path: Path) -> 
             np.save(tmp_path / "folder" / f"{name}.npy", archive[name])
     one, other = cls(**parameters).load(), cls(path=str(tmp_path / "folder")).load()
     assert one.hash == other.hash
-    assert list(one.shifted) == ["far"]
+    assert list(one.shifted_tests) == ["far"]
 
 
 def test_features_are_tuned_without_any_backbone(tmp_path: Path) -> None:

@@ -21,8 +21,7 @@ from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
 from noisybench.data import label_files as label_sets
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_PROPAGATED
-from noisybench.data.targets import IGNORED
+from noisybench.data.targets import IGNORED, TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_PROPAGATED
 from noisybench.data.traces.builtin_programs import PROGRAMS
 from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat, evaluate_expression
 from noisybench.data.traces.program_format import ProgramTraceFormat
@@ -56,8 +55,8 @@ def form_of(name: str, width: int = 2, count: int = 5) -> ProgramTraceFormat:
 
 
 def form(dataset: Dataset) -> Any:
-    assert dataset.traces is not None
-    return dataset.traces
+    assert dataset.trace_format is not None
+    return dataset.trace_format
 
 
 def prompts(dataset: Dataset) -> list[str]:
@@ -295,11 +294,11 @@ def test_a_program_of_ones_own(tmp_path: Path) -> None:
 
 
 def test_splits_have_no_prompt_in_common() -> None:
-    for values in ({}, {"program": "max", "width": 3, "count": 5}, {"program": "sub"}, {"longer": [1, 4]}):
+    for values in ({}, {"program": "max", "width": 3, "count": 5}, {"program": "sub"}, {"ood_lengths": [1, 4]}):
         dataset = traces(**values)
-        splits = (dataset.train, dataset.validation, dataset.test, *dataset.shifted.values())
+        splits = (dataset.train, dataset.validation, dataset.test, *dataset.shifted_tests.values())
         found = [each.tobytes() for split in splits for each in split.inputs]
-        assert len(set(found)) == len(found) == 460 + 40 * len(dataset.shifted)
+        assert len(set(found)) == len(found) == 460 + 40 * len(dataset.shifted_tests)
     with pytest.raises(UserError, match="there are 100 different ones"):
         traces(width=1)
     with pytest.raises(UserError, match="there are 5050 different ones"):
@@ -307,15 +306,15 @@ def test_splits_have_no_prompt_in_common() -> None:
 
 
 def test_longer_problems_are_test_sets_of_their_own() -> None:
-    dataset = traces(longer=[3])
+    dataset = traces(ood_lengths=[3])
     known = form(dataset)
-    longer = dataset.shifted["width_3"]
+    longer = dataset.shifted_tests["width_3"]
     assert all(len(each) == len("123+456:") for each in known.decode(longer.inputs[:, 0, 0]))
     assert known.check(
         *(known.decode(each)[0] for each in (longer.inputs[:1, 0, 0], longer.targets[:1]))
     ).answer_is_correct
     with pytest.raises(UserError, match=r"dataset\.longer: widths"):
-        traces(longer=[2])
+        traces(ood_lengths=[2])
 
 
 def test_own_traces_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -342,7 +341,7 @@ def test_own_traces_are_read_as_they_were_written(tmp_path: Path) -> None:
     for part in ("targets", "noisy_targets"):
         wanted = made.train if part == "noisy_targets" else dataset.train.targets
         assert known.decode(getattr(again.train, part)) == form(dataset).decode(wanted)
-    native = noise("native").apply(again)
+    native = noise("real_world").apply(again)
     assert known.decode(native.train) == form(dataset).decode(made.train)
     assert (native.label_status(again.train.targets)[(native.train != again.train.targets).any(1)] == 3).all(), (
         "nobody knows where"
@@ -433,7 +432,7 @@ def test_word_problems_of_models_and_people(tmp_path: Path) -> None:
     cls = get_entry("datasets", "gsm8k").load_class()
     values = cls.example(tmp_path)
     dataset = cls(**values).load()
-    made = noise("native").apply(dataset)
+    made = noise("real_world").apply(dataset)
     told = [json.loads(line) for line in (tmp_path / "example_model_solutions.jsonl").read_text().splitlines()]
     wrong = sum(
         not row[name]["is_correct"] and row[name]["solution"] != row["ground_truth"]
@@ -623,7 +622,7 @@ def test_the_answer_of_a_word_problem_is_not_told(tmp_path: Path) -> None:
     cls = get_entry("datasets", "gsm8k").load_class()
     dataset = cls(**cls.example(tmp_path)).load()
     with pytest.raises(UserError, match="by=answer needs a program"):
-        kept_by("answer", dataset, noise("native").apply(dataset))
+        kept_by("answer", dataset, noise("real_world").apply(dataset))
 
 
 # The task
@@ -635,7 +634,7 @@ def training_set(dataset: Dataset, labels: Any = None) -> TrainingSet:
         torch.from_numpy(dataset.train.inputs),
         torch.from_numpy(labels.train),
         dataset.num_classes,
-        traces=dataset.traces,
+        traces=dataset.trace_format,
     )
 
 
@@ -687,7 +686,7 @@ def test_written_characters_are_the_most_likely_ones() -> None:
 
 
 def test_a_page_shows_what_is_wrong(tmp_path: Path) -> None:
-    dataset = traces(train_problems=40, longer=[3])
+    dataset = traces(train_problems=40, ood_lengths=[3])
     made = noise("cot_dynamic", intensity=0.3).apply(dataset)
     run = prepared_toy("self_consistency", dataset, made, task="chain_of_thought", budget={"epochs": 2})
     recorder = train_toy(run, tmp_path)

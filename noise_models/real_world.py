@@ -8,14 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_set import TOKEN_CORRECT, TOKEN_UNKNOWN
 from noisybench.data.noise_model import NoiseModel
-from noisybench.data.targets import UNKNOWN
+from noisybench.data.targets import TOKEN_CORRECT, TOKEN_UNKNOWN, UNKNOWN_TARGET
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
 
-class Native(NoiseModel):
+class RealWorld(NoiseModel):
     """The labels that came with the data: those of crawled or cheaply annotated sets, wrong as they are.
 
     For datasets that hold labels beside the best known targets, such as `cnwl`, `mini_webvision`, `webly_fg`,
@@ -35,7 +34,7 @@ class Native(NoiseModel):
             split = getattr(dataset, name)
             given = (split.targets + (split.index % 5 == 0)) % dataset.num_classes
             splits[name] = replace(
-                split, noisy_targets=given, targets=np.where(split.index % 7, split.targets, UNKNOWN)
+                split, noisy_targets=given, targets=np.where(split.index % 7, split.targets, UNKNOWN_TARGET)
             )
         return replace(dataset, **splits)
 
@@ -50,7 +49,7 @@ class Native(NoiseModel):
 
     def error_spans(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.uint8] | None:
         """Of a trace that differs from the known one nobody knows where it goes wrong."""
-        if dataset.traces is None or split.noisy_targets is None:
+        if dataset.trace_format is None or split.noisy_targets is None:
             return None
         found = np.full(split.noisy_targets.shape, TOKEN_CORRECT, dtype=np.uint8)
         found[(split.noisy_targets != split.targets).any(1)] = TOKEN_UNKNOWN
