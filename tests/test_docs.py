@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from noisybench.cli.app import app
 from noisybench.config import registry
 from noisybench.config.registry import Entry, list_entries
+from noisybench.config.resolve import read_recipe
+from noisybench.config.suite import read_suite
+from noisybench.search.definition import read_searches
 from tests import contracts
 from tests.conftest import FAST
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+
+# Names of files that a reader writes, and the command that continues studies.
+PLACEHOLDERS = ("my-recipe", "resume")
 
 
 @pytest.fixture
@@ -45,19 +56,45 @@ def test_the_documented_mitigation_passes_the_contract(tmp_path: Path) -> None:
 
 
 def test_links_between_the_documents_lead_somewhere() -> None:
-    for file in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+    for file in [*DOCUMENTS, ROOT / "CHANGELOG.md"]:
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", file.read_text()):
             assert (file.parent / target).exists(), f"{file.name} links to {target}"
 
 
-def test_commands_in_the_readme_exist() -> None:
-    from noisybench.cli.app import app
+def documented_commands() -> list[str]:
+    """Return the `noisybench` commands in the code blocks of all documents and in the headers of configurations."""
+    lines = []
+    for file in DOCUMENTS:
+        for block in re.findall(r"```(?:bash)?\n(.*?)```", file.read_text(), re.S):
+            lines += block.replace("\\\n", " ").splitlines()
+    for file in ROOT.glob("configs/*/*.yaml"):
+        lines += re.findall(r"^# run: +(noisybench .*)", file.read_text(), re.M)
+    # Prose may follow a command in a header.
+    commands = [
+        re.split(r" {3,}| with |, with|\.\.\.|…", line)[0] for line in lines if re.match(r"(exec )?noisybench ", line)
+    ]
+    return [shlex.join(shlex.split(line.removeprefix("exec "), comments=True)[1:]) for line in commands]
 
-    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    known |= {group.name for group in app.registered_groups}
-    used = set(re.findall(r"^noisybench (\w+)", (ROOT / "README.md").read_text(), re.M))
-    assert used <= known
-    assert {"run", "bench", "leaderboard", "list", "describe", "inspect", "labels", "validate", "doctor"} <= known
+
+@pytest.mark.parametrize("line", sorted(set(documented_commands())))
+def test_documented_commands_are_valid(line: str) -> None:
+    command: Any = typer.main.get_command(app)
+    arguments = shlex.split(line)
+    path = []
+    while arguments and arguments[0] in getattr(command, "commands", {}):
+        path.append(arguments.pop(0))
+        command = command.commands[path[-1]]
+    assert path or line.startswith("-"), "no such command"
+    options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    positional = []
+    for argument in arguments:
+        if argument.startswith("-"):
+            assert argument in {*options, "--help"}, f"no such option: {argument}"
+        elif not positional or "=" in argument:
+            positional.append(argument)
+    read = {"run": read_recipe, "inspect": read_recipe, "bench": read_suite, "search": read_searches}.get(path[-1])
+    if read and positional[0] not in PLACEHOLDERS:
+        assert read(positional[0], positional[1:])
 
 
 def test_the_list_of_fast_tests_names_existing_files() -> None:
