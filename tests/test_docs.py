@@ -1,4 +1,4 @@
-"""What the documentation shows works as it stands there."""
+"""Check that code, links and commands in the documentation work as written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PLACEHOLDERS = ("my-recipe", "resume")
 
 @pytest.fixture
 def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The files of docs/extending.md as a package of somebody's own."""
+    """Provide the files of docs/extending.md as a third-party package."""
     package = tmp_path / "documented"
     package.mkdir()
     (package / "__init__.py").write_text("")
@@ -36,11 +36,11 @@ def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, code in re.findall(r"## A[^\n]*`[\w/]+/(\w+)\.py`\n\n```python\n(.*?)```", text, re.S):
         (package / f"{name}.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
-    own = {
+    documented = {
         "noise_models": {"my_noise": Entry("noise_models", "my_noise", "documented.my_noise")},
-        "mitigations": {"my_remedy": Entry("mitigations", "my_remedy", "documented.my_remedy")},
+        "mitigations": {"my_method": Entry("mitigations", "my_method", "documented.my_method")},
     }
-    monkeypatch.setattr(registry, "list_entries", lambda kind: {**list_entries(kind), **own.get(kind, {})})
+    monkeypatch.setattr(registry, "list_entries", lambda kind: {**list_entries(kind), **documented.get(kind, {})})
 
 
 @pytest.mark.usefixtures("examples")
@@ -50,9 +50,9 @@ def test_the_documented_noise_model_passes_the_contract(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("examples")
 def test_the_documented_mitigation_passes_the_contract(tmp_path: Path) -> None:
-    contracts.check_mitigation_declaration(registry.get_entry("mitigations", "my_remedy"))
+    contracts.check_mitigation_declaration(registry.get_entry("mitigations", "my_method"))
     for number, check in enumerate(contracts.MITIGATION_CHECKS):
-        check({"name": "my_remedy"}, tmp_path / str(number))
+        check({"name": "my_method"}, tmp_path / str(number))
 
 
 def test_links_between_the_documents_lead_somewhere() -> None:
@@ -101,3 +101,11 @@ def test_the_list_of_fast_tests_names_existing_files() -> None:
     later = {"records", "test_language.py"}
     for name in FAST:
         assert name in later or (ROOT / "tests" / name).exists(), f"tests/conftest.py lists `{name}`"
+
+
+def test_paths_in_the_documentation_exist() -> None:
+    folders = "noisybench|tasks|noise_models|leaderboard|configs|tests|docs"
+    for file in [ROOT / "CONTRIBUTING.md", ROOT / "README.md", *ROOT.glob("docs/*.md")]:
+        for path in re.findall(rf"`((?:{folders})/[\w./*-]*)`", file.read_text()):
+            if not re.search(r"/my_\w+", path) and path != "docs/extending.md":
+                assert (ROOT / path).exists(), f"{file.name} mentions {path}"
