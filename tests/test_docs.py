@@ -62,18 +62,16 @@ def test_links_between_the_documents_lead_somewhere() -> None:
 
 
 def documented_commands() -> list[str]:
-    """Return the `noisybench` commands in the code blocks of all documents and in the headers of configurations."""
+    """Return the arguments of all `noisybench` commands in code blocks of documents and in headers of configurations."""
     lines = []
     for file in DOCUMENTS:
         for block in re.findall(r"```(?:bash)?\n(.*?)```", file.read_text(), re.S):
             lines += block.replace("\\\n", " ").splitlines()
     for file in ROOT.glob("configs/*/*.yaml"):
-        lines += re.findall(r"^# run: +(noisybench .*)", file.read_text(), re.M)
-    # Prose may follow a command in a header.
-    commands = [
-        re.split(r" {3,}| with |, with|\.\.\.|…", line)[0] for line in lines if re.match(r"(exec )?noisybench ", line)
-    ]
-    return [shlex.join(shlex.split(line.removeprefix("exec "), comments=True)[1:]) for line in commands]
+        # Prose may follow the command, after several blanks.
+        lines += [re.split(" {3,}", line)[0] for line in re.findall(r"^# run: +(.*)", file.read_text(), re.M)]
+    commands = [re.sub("^exec ", "", line) for line in lines]
+    return [shlex.join(shlex.split(line, comments=True)[1:]) for line in commands if line.startswith("noisybench ")]
 
 
 @pytest.mark.parametrize("line", sorted(set(documented_commands())))
