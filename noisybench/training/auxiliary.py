@@ -9,7 +9,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import hashlib
-import io
 import json
 import time
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 from noisybench.errors import TrainingError
-from noisybench.utils.files import write_atomically
+from noisybench.utils.files import saved_bytes, write_atomically
 from noisybench.utils.locks import exclusive
 
 FORMAT = 1
@@ -157,18 +156,12 @@ class AuxiliaryCache:
             charge.examples += run.examples
             wall, process = time.perf_counter(), time.process_time()
             content = {"state": run.state_dict(), "epoch": epoch + 1, "charge": dataclasses.asdict(charge)}
-            write_atomically(checkpoint, _bytes(content))
+            write_atomically(checkpoint, saved_bytes(content))
             told = {"epoch": epoch, "epochs": run.epochs, "title": run.title, "train_loss": charge.loss}
             self._report("auxiliary", told)
             if self._stop() and epoch + 1 < run.epochs:
                 raise Interrupted
         result = {name: tensor.detach().cpu() for name, tensor in run.result().items()}
-        write_atomically(place, _bytes({"result": result, "charge": dataclasses.asdict(charge)}))
+        write_atomically(place, saved_bytes({"result": result, "charge": dataclasses.asdict(charge)}))
         checkpoint.unlink(missing_ok=True)
         self._finished(charge, run.meaning, place)
-
-
-def _bytes(content: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()
