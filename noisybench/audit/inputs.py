@@ -16,7 +16,7 @@ from noisybench.config.spec import RunSpec
 from noisybench.config.yaml_files import builtin_configs, load_config
 from noisybench.data.dataset import Dataset
 from noisybench.data.lazy import Images
-from noisybench.data.targets import UNKNOWN
+from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError, nearest
 from noisybench.runs.preparation import prepare_run
 
@@ -38,7 +38,7 @@ class AuditInput:
         observed: (N,) labels to audit.
         index: (N,) rows in the source of the dataset.
         files: (N,) file names of the examples; empty if they have none.
-        clean: (N,) clean labels, with -1 for images of no class and -2 for unknown; None if none is known.
+        clean: (N,) clean labels, with -1 for out-of-distribution images and -2 for unknown; None if none is known.
         class_names: (C,) names of the classes.
     """
 
@@ -85,7 +85,7 @@ def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
     if from_user_data and len(dataset.train) + len(dataset.test) == dataset.source_size:
         # The test split was held out of the same unverified labels, so it is audited as well.
         images, observed, index = _join_splits(dataset, train_labels)
-    clean = None if from_user_data or (dataset.train.targets <= UNKNOWN).all() else dataset.train.targets
+    clean = None if from_user_data or (dataset.train.targets <= UNKNOWN_TARGET).all() else dataset.train.targets
     files = tuple(dataset.source_names[row] for row in index) if dataset.source_names else ()
     title = path.name if from_user_data else f"{spec.dataset_label} · {spec.noise.label(hide=('path',))}"
     return AuditInput(title, spec, images, observed, index, files, clean, dataset.class_names)

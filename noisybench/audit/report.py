@@ -14,7 +14,7 @@ import numpy as np
 
 from noisybench.audit.findings import TOP_FRACTIONS, AuditResult, precision_at
 from noisybench.audit.inputs import AuditInput
-from noisybench.data.targets import UNKNOWN
+from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.utils.files import plain_cell, wrap_write_errors
 from noisybench.utils.templates import render
 
@@ -83,7 +83,7 @@ def compare_with_clean_labels(report: AuditReport) -> list[str]:
     clean, observed = report.audit_input.clean, report.audit_input.observed
     if clean is None:
         return []
-    known = clean != UNKNOWN
+    known = clean != UNKNOWN_TARGET
     incorrect = (observed != clean)[known]
     lines = [f"compared with the clean labels: the noise rate is {incorrect.mean():.1%}; precision of the detectors:"]
     for name, scores in report.result.error_score.items():
