@@ -22,6 +22,7 @@ from noisybench.data.lazy import MemmapImages
 from noisybench.errors import UserError
 from noisybench.nn.features import stages
 from noisybench.training.batch import Batch, cross_entropy
+from noisybench.training.learner import Learner
 from noisybench.training.roles import LossFunction
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
@@ -59,11 +60,11 @@ class AuditSignals:
 class _MarginTracker(LossFunction):
     """Train with cross-entropy and sum up the margin of each example over the training steps."""
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Reset the sums."""
         self.state["margin"], self.state["seen"] = torch.zeros(len(training_set)), torch.zeros(len(training_set))
 
-    def loss(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Return the cross-entropy of the batch."""
         logits = task.logits(batch.inputs)
         with torch.no_grad():
@@ -162,9 +163,9 @@ def _train_fold(
         budget, torch_seed("audit", seed, fold), training_set, Stack([tracker])
     )
     task.to(device)
-    training_set.place(device)
+    training_set.move_to(device)
     # Held-out examples stay in the training set with weight 0, so that their positions are those of the whole set.
-    task.weights = torch.from_numpy(trained_on.astype(np.float32)).to(device)
+    task.sampler.weights = torch.from_numpy(trained_on.astype(np.float32)).to(device)
     tracker.prepare(task, training_set)
     tracker.state = {name: values.to(device) for name, values in tracker.state.items()}
     optimizer = task.configure_optimizers()

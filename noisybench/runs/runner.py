@@ -27,7 +27,7 @@ from noisybench.runs.preparation import prepare_run
 from noisybench.runs.recorder import ProgressCallback, Recorder, told
 from noisybench.tracking.store import Store
 from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryCost, Interrupted
-from noisybench.training.distributed import batch_statistics
+from noisybench.training.distributed import has_batch_norm
 from noisybench.training.prepared import PreparedRun
 from noisybench.training.task import Task
 from noisybench.training.training_set import DiskTensor, TrainingSet, ValidationSet
@@ -177,7 +177,7 @@ def train(
     training_set = _training_set(prepared)
     task_class = get_entry("tasks", spec.task.name).load_class()
     task: Task = task_class(spec.budget, spec.seed, training_set, prepared.stack, **spec.task.parameters)
-    task.loaders = spec.execution.loaders
+    task.num_workers = spec.execution.loaders
     recorder = Recorder(prepared, task.evaluator(prepared), folder, send, report, stop)
     with together(spec, _train_beside, (spec, folder)) as devices:
         _fit(task, recorder, devices, AuxiliaryCache(auxiliary_folder or folder / "auxiliary", report, stop, finished))
@@ -194,13 +194,13 @@ def _fit(task: Task, recorder: Recorder, devices: dict[str, Any], auxiliaries: A
     spec, stack, folder = recorder.prepared.spec, recorder.prepared.stack, recorder.folder
     trainer = _trainer(spec, recorder, devices)
     on_processors = trainer.strategy.root_device.type == "cpu"
-    if spec.budget.devices > 1 and on_processors and batch_statistics(task.networks):
+    if spec.budget.devices > 1 and on_processors and has_batch_norm(task.networks):
         raise TrainingError(
             "budget.devices: batch normalisation is shared among GPUs, not among processors; take a network without it"
         )
     repeat_to_the_bit(trainer.strategy.root_device)
     task.to(trainer.strategy.root_device)
-    task.training_set.place(trainer.strategy.root_device)  # auxiliary runs train on it before the run does
+    task.training_set.move_to(trainer.strategy.root_device)  # auxiliary runs train on it before the run does
     task.auxiliaries = auxiliaries
     try:
         task.prepare()

@@ -35,14 +35,14 @@ class AuxiliaryRun(abc.ABC):
 
     Attributes:
         title: one line for people.
-        meaning: JSON-like data that decides the result; equal meanings are trained once.
+        cache_key: JSON-like data that decides the result; equal meanings are trained once.
         epochs: how many there are.
         examples: how many are seen in one epoch.
         device: where it trains.
     """
 
     title: str
-    meaning: dict[str, Any]
+    cache_key: dict[str, Any]
     epochs: int
     examples: int
     device: torch.device
@@ -66,7 +66,7 @@ class AuxiliaryRun(abc.ABC):
     @property
     def identity(self) -> str:
         """Hash of what is trained."""
-        text = json.dumps({"format": FORMAT, **self.meaning}, sort_keys=True)
+        text = json.dumps({"format": FORMAT, **self.cache_key}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
@@ -113,7 +113,7 @@ class AuxiliaryCache:
         self.folder, self._report, self._stop, self._finished = folder, report, stop, finished
         self.charges: list[AuxiliaryCost] = []
 
-    def fetch(self, run: AuxiliaryRun) -> dict[str, Tensor]:
+    def get_or_train(self, run: AuxiliaryRun) -> dict[str, Tensor]:
         """The result of an auxiliary run; trained now, unless it was before.
 
         Raises:
@@ -164,4 +164,4 @@ class AuxiliaryCache:
         result = {name: tensor.detach().cpu() for name, tensor in run.result().items()}
         write_atomically(place, saved_bytes({"result": result, "charge": dataclasses.asdict(charge)}))
         checkpoint.unlink(missing_ok=True)
-        self._finished(charge, run.meaning, place)
+        self._finished(charge, run.cache_key, place)

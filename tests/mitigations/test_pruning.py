@@ -115,7 +115,7 @@ def test_gradient_norms_are_those_of_single_examples(network: str) -> None:
     last = [name for name, each in task.networks[0].named_modules() if isinstance(each, torch.nn.Linear)][-1]
     for place in (0, 1, 57, 119):
         task.zero_grad()
-        image = task.normalise(task.training_set.inputs[place : place + 1])
+        image = task.normalize(task.training_set.inputs[place : place + 1])
         functional.cross_entropy(task.logits(image), task.training_set.targets[place : place + 1]).backward()
         grads = {name: each.grad for name, each in task.networks[0].named_parameters() if each.grad is not None}
         whole = math.sqrt(sum(float((each**2).sum()) for each in grads.values()))
