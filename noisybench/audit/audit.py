@@ -36,7 +36,7 @@ def audit_labels(
 
 def measured_records() -> list[RunRecord]:
     """Return the finished runs of the shipped leaderboard entries and of the tracking store."""
-    return [record for entry in shipped_entries() for record in entry.records()] + Store().records()
+    return [record for entry in shipped_entries() for record in entry.records()] + Store().runs.records()
 
 
 def describe_networks(audit_input: AuditInput, folds: int) -> str:

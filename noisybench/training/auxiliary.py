@@ -18,16 +18,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from noisybench.errors import TrainingError
+from noisybench.errors import Interrupted, TrainingError
 from noisybench.utils.files import saved_bytes, write_atomically
 from noisybench.utils.locks import exclusive
 
 FORMAT = 1
 """Raised when the same auxiliary run would come to train differently."""
-
-
-class Interrupted(Exception):
-    """The user asked to stop."""
 
 
 class AuxiliaryRun(abc.ABC):

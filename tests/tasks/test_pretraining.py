@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from noisybench.errors import TrainingError, UserError
+from noisybench.errors import Interrupted, TrainingError, UserError
 from noisybench.mitigations.simclr import agreement_loss
 from noisybench.networks import build_network
 from noisybench.nn.features import backbone_weights, captured, classifier, pooled, stages
 from noisybench.nn.weights import matching_weights
 from noisybench.runs.runner import train
 from noisybench.training import augmentation
-from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryRun, Interrupted
+from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryRun
 from tests.helpers import network_names, prepared_toy, train_toy
 
 SIMCLR = {"name": "simclr", "epochs": 3, "batch_size": 32}
