@@ -53,8 +53,8 @@ def test_only_what_has_changed_is_read_again(store: Store, monkeypatch: pytest.M
     for each in [*board(), *(record(seed=seed, label_set="c" * 64) for seed in range(2))]:
         keep(store, each)
     boards, read = Boards(store), list[str]()
-    plain = store.record
-    monkeypatch.setattr(store, "record", lambda run: read.append(run.tags["label_set"][0]) or plain(run))
+    plain = store.runs.record
+    monkeypatch.setattr(store.runs, "record", lambda run: read.append(run.tags["label_set"][0]) or plain(run))
     first = boards.board()
     assert sorted(read) == ["a"] * 9 + ["c"] * 2
     read.clear()

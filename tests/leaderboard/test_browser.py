@@ -225,7 +225,7 @@ def test_the_page_beside_mlflow(browser: Browser, store: Store) -> None:
     server = subprocess.Popen(
         [sys.executable, "-m", "noisybench", "leaderboard", "serve", "--port", str(port)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "MLFLOW_TRACKING_URI": store.uri},
+        env={**os.environ, "MLFLOW_TRACKING_URI": store.connection.uri},
     )  # fmt: skip
     try:
         address = f"http://127.0.0.1:{port}"
