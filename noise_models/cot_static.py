@@ -1,4 +1,4 @@
-"""Slips on the page of a trace."""
+"""Errors in the text of a finished trace."""
 
 from __future__ import annotations
 
@@ -12,149 +12,169 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Split
 from noisybench.data.targets import IGNORED, TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_UNKNOWN
 from noisybench.data.traces.formats import TraceFormat
-from noisybench.noise_models._traces import Noised, TraceNoise, fitted
+from noisybench.noise_models._traces import NoisyResponses, TraceNoise, encode_or_cut
 from noisybench.utils.seeds import Stream
 
-OWN, SLIP, NOBODY = (bytes([each]) for each in (TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_UNKNOWN))
-"""Events as bytes."""
+CORRECT_BYTE, CORRUPTED_BYTE, UNKNOWN_BYTE = (
+    bytes([status]) for status in (TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_UNKNOWN)
+)
+"""Token status as one byte per character, which is joined and sliced along with the text."""
 
 Piece = tuple[str, bytes]
-"""A part of a text, and the event of each of its characters."""
+"""A part of a text, and the status of each of its characters."""
 
 WORD = re.compile(r"\d+|[^\W\d_]+")
 
 
 class CotStatic(TraceNoise):
-    """Edits finished traces; the rest is still the right computation (Havrilla and Iyer 2024).
+    """Edit finished traces, so that the rest of the computation stays correct (Havrilla and Iyer 2024).
 
-    `digit`: each digit of the response is replaced with probability `intensity` by a uniform one, which may be the same;
-    `exclude_self` never draws the same. `character`: the same with any character, and one that occurs in the data.
-    `token`: the same with whole numbers, by one of as many digits, and words, by another of the trace. `line`: each
-    line but the answer is deleted; what comes after the gap counts as wrong. `duplicate`: each line is written twice.
-    `both`: digits, then deleted lines.
+    `digit` replaces each digit of the response with probability `intensity` by a uniform digit, which may be the same one
+    unless `exclude_self` is set. `character` replaces any character by another one of the data. `token` replaces whole
+    numbers by numbers with as many digits, and words by words of the same trace. `line` deletes lines except the answer;
+    the character after the gap counts as corrupted. `duplicate` repeats lines. `both` replaces digits, then deletes lines.
 
-    `answer`: `corrupted` treats it like the rest, as the authors' code does with digits; `kept` leaves it, as that code does
-    with lines; `recomputed` has what follows from the edited lines.
+    `answer`: `corrupted` edits it like the rest, as the authors' code does with digits; `kept` leaves it unchanged, as that
+    code does with lines; `recomputed` replaces it by the answer that follows from the edited lines.
     """
 
     stream_name = "CotStatic"
 
     edit: Literal["digit", "character", "token", "line", "duplicate", "both"] = parameter(
-        "digit", help="what is edited", always_in_label=True
+        "digit", help="Unit of text to edit", always_in_label=True
     )
     answer: Literal["kept", "recomputed", "corrupted"] = parameter(
-        "corrupted", help="left, what follows from the edited lines, or edited like these", always_in_label=True
+        "corrupted",
+        help="Answer of a corrupted trace: unchanged, recomputed from the edited lines, or edited like them",
+        always_in_label=True,
     )
-    exclude_self: bool = parameter(False, help="what is replaced is always another one")
+    exclude_self: bool = parameter(False, help="Whether a replacement always differs from the original")
 
-    def noised(self, form: TraceFormat, split: Split, rows: NDArray[np.int64], stream: Stream) -> Noised:
-        """Edited responses."""
+    def corrupt_traces(
+        self, trace_format: TraceFormat, split: Split, rows: NDArray[np.int64], stream: Stream
+    ) -> NoisyResponses:
+        """Return edited responses and the status of their tokens."""
         targets = split.targets[rows]
-        hits = (stream.uniform(*split.targets.shape) < self.intensity)[rows]
-        draws = stream.uniform(*split.targets.shape)[rows]
+        is_edited = (stream.uniform(*split.targets.shape) < self.intensity)[rows]
+        uniform = stream.uniform(*split.targets.shape)[rows]
         observed: NDArray[np.uint8] = targets
-        events: NDArray[np.uint8] = np.full(targets.shape, TOKEN_CORRECT, dtype=np.uint8)
+        token_status: NDArray[np.uint8] = np.full(targets.shape, TOKEN_CORRECT, dtype=np.uint8)
         if self.edit in ("digit", "character", "both"):
-            observed = self._characters(form, targets, hits, draws)
-            events[observed != targets] = TOKEN_CORRUPTED
+            observed = self._replace_characters(trace_format, targets, is_edited, uniform)
+            token_status[observed != targets] = TOKEN_CORRUPTED
         if self.edit in ("token", "line", "duplicate", "both"):
-            # Lines are hit by other numbers than digits: by those from the end on.
-            observed, events = self._edited(
-                form, observed, hits[:, ::-1] if self.edit == "both" else hits, draws, events
-            )
+            # `both` selects lines by the numbers from the end of the row on, so that they are independent of the digits.
+            selected = is_edited[:, ::-1] if self.edit == "both" else is_edited
+            observed, token_status = self._edit_texts(trace_format, observed, selected, uniform, token_status)
         if self.answer == "recomputed":
-            prompts, texts = form.decode(split.inputs[:][rows, 0, 0]), form.decode(observed)
-            changed = [form.recompute_answer(*pair) for pair in zip(prompts, texts, strict=True)]
-            observed = fitted(form, [*changed], targets.shape[1])
-            for row, (text, before) in enumerate(zip(changed, form.decode(targets), strict=True)):
-                start = form.step_spans(text)[-1][0]
-                own = form.answers_match(form.extract_answer(text), form.extract_answer(before) or "")
-                events[row, start : len(text)] = TOKEN_CORRECT if own else TOKEN_CORRUPTED
-        return observed, events
+            prompts, texts = trace_format.decode(split.inputs[:][rows, 0, 0]), trace_format.decode(observed)
+            recomputed = [trace_format.recompute_answer(*pair) for pair in zip(prompts, texts, strict=True)]
+            observed = encode_or_cut(trace_format, [*recomputed], targets.shape[1])
+            for row, (text, clean) in enumerate(zip(recomputed, trace_format.decode(targets), strict=True)):
+                start = trace_format.step_spans(text)[-1][0]
+                clean_answer = trace_format.extract_answer(clean) or ""
+                is_correct = trace_format.answers_match(trace_format.extract_answer(text), clean_answer)
+                token_status[row, start : len(text)] = TOKEN_CORRECT if is_correct else TOKEN_CORRUPTED
+        return observed, token_status
 
-    def _characters(
-        self, form: TraceFormat, targets: NDArray[np.uint8], hits: NDArray[np.bool_], draws: NDArray[np.float64]
-    ) -> NDArray[np.uint8]:
-        """Characters replaced by others of their kind."""
-        end = form.vocabulary.index(form.end)
-        if self.edit == "character":
-            kinds = np.setdiff1d(np.unique(targets), [IGNORED, end])
-        else:
-            kinds = np.array([form.vocabulary.index(each) for each in "0123456789"], dtype=np.uint8)
-        chosen = hits & np.isin(targets, kinds)
-        if self.answer != "corrupted":
-            starts = np.array([form.step_spans(each)[-1][0] for each in form.decode(targets)])
-            chosen &= np.arange(targets.shape[1]) < starts[:, None]
-        own = np.searchsorted(kinds, targets[chosen])
-        if self.exclude_self:
-            new = (own + 1 + (draws[chosen] * (len(kinds) - 1)).astype(np.int64)) % len(kinds)
-        else:
-            new = (draws[chosen] * len(kinds)).astype(np.int64)
-        found = targets.copy()
-        found[chosen] = kinds[new]
-        return found
-
-    def _edited(
+    def _replace_characters(
         self,
-        form: TraceFormat,
+        trace_format: TraceFormat,
+        targets: NDArray[np.uint8],
+        is_edited: NDArray[np.bool_],
+        uniform: NDArray[np.float64],
+    ) -> NDArray[np.uint8]:
+        """Return the tokens with the selected ones replaced by others of their kind."""
+        if self.edit == "character":
+            candidates = np.setdiff1d(np.unique(targets), [IGNORED, trace_format.vocabulary.index(trace_format.end)])
+        else:
+            candidates = np.array([trace_format.vocabulary.index(digit) for digit in "0123456789"], dtype=np.uint8)
+        selected = is_edited & np.isin(targets, candidates)
+        if self.answer != "corrupted":
+            answer_starts = np.array([trace_format.step_spans(text)[-1][0] for text in trace_format.decode(targets)])
+            selected &= np.arange(targets.shape[1]) < answer_starts[:, None]
+        original = np.searchsorted(candidates, targets[selected])
+        if self.exclude_self:
+            # A uniform offset from 1 to n - 1, modulo n, never returns to the original.
+            new = (original + 1 + (uniform[selected] * (len(candidates) - 1)).astype(np.int64)) % len(candidates)
+        else:
+            new = (uniform[selected] * len(candidates)).astype(np.int64)
+        replaced = targets.copy()
+        replaced[selected] = candidates[new]
+        return replaced
+
+    def _edit_texts(
+        self,
+        trace_format: TraceFormat,
         observed: NDArray[np.uint8],
-        hits: NDArray[np.bool_],
-        draws: NDArray[np.float64],
-        events: NDArray[np.uint8],
+        is_edited: NDArray[np.bool_],
+        uniform: NDArray[np.float64],
+        token_status: NDArray[np.uint8],
     ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """Words replaced, or lines deleted or doubled; events go with their characters."""
+        """Return the tokens with words replaced, or lines deleted or repeated; the status moves along with its token."""
         length = observed.shape[1]
         texts: list[str | None] = []
-        told: list[bytes] = []
-        rows = zip(form.decode(observed), events, hits, draws, strict=True)
-        for text, row, hit, draw in rows:
+        statuses: list[bytes] = []
+        rows = zip(trace_format.decode(observed), token_status, is_edited, uniform, strict=True)
+        for text, status, selected, numbers in rows:
             if self.edit == "token":
-                pieces = self._words(form, text, hit, draw)
+                pieces = self._replace_words(trace_format, text, selected, numbers)
             else:
-                pieces = self._lines(form, text, hit.tolist(), row.tobytes())
-            new = "".join([piece for piece, _ in pieces])
-            texts.append(new)
-            fits = len(new) <= length
-            told.append(b"".join([event for _, event in pieces]).ljust(length, OWN) if fits else NOBODY * length)
-        found = np.frombuffer(b"".join(told), dtype=np.uint8).reshape(len(told), length).copy()
-        return fitted(form, texts, length), found
+                pieces = self._edit_lines(trace_format, text, selected.tolist(), status.tobytes())
+            edited = "".join([piece for piece, _ in pieces])
+            texts.append(edited)
+            if len(edited) <= length:
+                statuses.append(b"".join([piece_status for _, piece_status in pieces]).ljust(length, CORRECT_BYTE))
+            else:
+                statuses.append(UNKNOWN_BYTE * length)
+        new_status = np.frombuffer(b"".join(statuses), dtype=np.uint8).reshape(len(statuses), length).copy()
+        return encode_or_cut(trace_format, texts, length), new_status
 
-    def _words(self, form: TraceFormat, text: str, hits: NDArray[np.bool_], draws: NDArray[np.float64]) -> list[Piece]:
-        """Pieces of a text with some numbers and words replaced."""
-        stop = len(text) if self.answer == "corrupted" else form.step_spans(text)[-1][0]
-        words = sorted({each for each in WORD.findall(text) if not each.isdigit()})
+    def _replace_words(
+        self, trace_format: TraceFormat, text: str, is_edited: NDArray[np.bool_], uniform: NDArray[np.float64]
+    ) -> list[Piece]:
+        """Return the pieces of a text with the selected numbers and words replaced."""
+        stop = len(text) if self.answer == "corrupted" else trace_format.step_spans(text)[-1][0]
+        words = sorted({word for word in WORD.findall(text) if not word.isdigit()})
         pieces: list[Piece] = []
-        place = 0
-        for each in WORD.finditer(text, 0, stop):
-            if not hits[each.start()]:
+        position = 0
+        for match in WORD.finditer(text, 0, stop):
+            if not is_edited[match.start()]:
                 continue
-            old, draw = each.group(), draws[each.start()]
-            choices = 10 ** len(old) if old.isdigit() else len(words)
-            own = int(old) if old.isdigit() else words.index(old)
-            new = (own + 1 + int(draw * (choices - 1))) % choices if self.exclude_self else int(draw * choices)
+            old, number = match.group(), uniform[match.start()]
+            num_choices = 10 ** len(old) if old.isdigit() else len(words)
+            original = int(old) if old.isdigit() else words.index(old)
+            if self.exclude_self:
+                new = (original + 1 + int(number * (num_choices - 1))) % num_choices
+            else:
+                new = int(number * num_choices)
             word = f"{new:0{len(old)}d}" if old.isdigit() else words[new]
-            before = text[place : each.start()]
-            pieces += [(before, OWN * len(before)), (word, (OWN if word == old else SLIP) * len(word))]
-            place = each.end()
-        return [*pieces, (text[place:], OWN * (len(text) - place))]
+            before = text[position : match.start()]
+            pieces.append((before, CORRECT_BYTE * len(before)))
+            pieces.append((word, (CORRECT_BYTE if word == old else CORRUPTED_BYTE) * len(word)))
+            position = match.end()
+        return [*pieces, (text[position:], CORRECT_BYTE * (len(text) - position))]
 
-    def _lines(self, form: TraceFormat, text: str, hits: list[bool], events: bytes) -> list[Piece]:
-        """Lines of a text with some deleted or doubled, and the rest. What comes after a gap begins with a wrong character."""
-        lines, tail = form.split_response(text)
+    def _edit_lines(self, trace_format: TraceFormat, text: str, is_edited: list[bool], status: bytes) -> list[Piece]:
+        """Return the pieces of a text with the selected lines deleted or repeated, and the answer.
+
+        A deleted line has no character that could be marked, so the first character after the gap counts as corrupted.
+        """
+        lines, tail = trace_format.split_response(text)
         pieces: list[Piece] = []
-        separator = form.separator, OWN * len(form.separator)
-        place, gap = 0, False
-        for line, hit in zip(lines, hits, strict=False):
-            own = events[place : place + len(line)]
-            place += len(line) + len(form.separator)
-            if hit and self.edit != "duplicate":
-                gap = True
+        separator = trace_format.separator, CORRECT_BYTE * len(trace_format.separator)
+        start, after_gap = 0, False
+        for line, is_selected in zip(lines, is_edited, strict=False):
+            line_status = status[start : start + len(line)]
+            start += len(line) + len(trace_format.separator)
+            if is_selected and self.edit != "duplicate":
+                after_gap = True
                 continue
             if pieces:
                 pieces.append(separator)
-            pieces.append((line, SLIP + own[1:] if gap else own))
-            gap = False
-            if hit:
-                pieces += [separator, (line, SLIP * len(line))]
-        own = events[len(text) - len(tail) : len(text)]
-        return [*pieces, (tail, SLIP + own[1:] if gap else own)]
+            pieces.append((line, CORRUPTED_BYTE + line_status[1:] if after_gap else line_status))
+            after_gap = False
+            if is_selected:
+                pieces += [separator, (line, CORRUPTED_BYTE * len(line))]
+        tail_status = status[len(text) - len(tail) : len(text)]
+        return [*pieces, (tail, CORRUPTED_BYTE + tail_status[1:] if after_gap else tail_status)]

@@ -12,7 +12,7 @@ from noisybench.config.spec import Budget, RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.targets import IGNORED
 from noisybench.networks import build_network
-from noisybench.tasks._readers import NO_LABEL, Reader, Reading, Spoken, reader_of
+from noisybench.tasks._tokenizers import IGNORE_INDEX, TokenBatch, Tokenizer, TokenProbabilities, build_tokenizer
 from noisybench.tasks._trace_evaluator import TraceEvaluator
 from noisybench.training.batch import Batch, BatchPlan, cross_entropy
 from noisybench.training.stack import Stack
@@ -33,7 +33,7 @@ class TraceTask(Task):
         super().__init__(budget, seed, training_set, stack, **settings)
         assert training_set.traces is not None
         self._said: tuple[Tensor, Tensor] | None = None
-        self.reader: Reader = reader_of(training_set.traces, self.networks[0])
+        self.tokenizer: Tokenizer = build_tokenizer(training_set.traces, self.networks[0])
 
     @classmethod
     def example_input(cls, dataset: Dataset) -> None:
@@ -52,14 +52,14 @@ class TraceTask(Task):
     @classmethod
     def check_network(cls, spec: RunSpec, network: Any, dataset: Dataset) -> list[str]:
         """It writes tokens, and a whole trace fits."""
-        if not hasattr(network, "context"):
+        if not hasattr(network, "context_length"):
             return [f"budget.network: `{spec.budget.network}` writes no tokens; take one such as decoder:64x2"]
         assert dataset.trace_format is not None
-        needed = reader_of(dataset.trace_format, network).longest(dataset)
-        if needed > network.context:
+        needed = build_tokenizer(dataset.trace_format, network).max_length(dataset)
+        if needed > network.context_length:
             return [
                 f"budget.network: the longest trace needs a context of {needed} tokens with its prompt, but "
-                f"`{spec.budget.network}` has {network.context}; take one such as decoder:64x2x{needed}, or shorter traces"
+                f"`{spec.budget.network}` has {network.context_length}; take one such as decoder:64x2x{needed}, or shorter traces"
             ]
         return []
 
@@ -67,21 +67,23 @@ class TraceTask(Task):
         """A network for the vocabulary."""
         return build_network(self.budget.network, self.training_set.num_classes, 1)
 
-    def logits(self, inputs: Reading, network: int | None = None) -> Tensor:
+    def logits(self, inputs: TokenBatch, network: int | None = None) -> Tensor:
         """(B T, V) scores of every response token."""
-        found = self._forward(self.forwards[self.active_network if network is None else network], inputs)
-        return found[:, inputs.columns - 1 :].flatten(0, 1)
+        found = self._forward(self.forwards[self.active if network is None else network], inputs)
+        return found[:, inputs.prompt_length - 1 :].flatten(0, 1)
 
     @staticmethod
-    def _forward(network: Any, inputs: Reading, cache: Any = None) -> Tensor:
-        scores: Tensor = network(inputs.tokens, first=inputs.first, padded=inputs.padded, cache=cache)
+    def _forward(network: Any, inputs: TokenBatch, cache: Any = None) -> Tensor:
+        scores: Tensor = network(
+            inputs.tokens, first_position=inputs.first_position, has_padding=inputs.has_padding, cache=cache
+        )
         return scores
 
-    def default_loss(self, batch: Batch) -> Tensor:
+    def plain_objective(self, batch: Batch) -> Tensor:
         """Cross-entropy of the first network."""
         return cross_entropy(self.logits(batch.inputs), batch)
 
-    def normalize(self, images: Tensor) -> Tensor:
+    def normalise(self, images: Tensor) -> Tensor:
         """Tokens on the training device."""
         return images.to(self.device)
 
@@ -90,17 +92,17 @@ class TraceTask(Task):
         data = self.training_set
         length = data.targets.shape[1]
         for step in steps:
-            labels, places = self.reader.labels(used(data.targets[step.index]))
+            labels, places = self.tokenizer.encode_responses(used(data.targets[step.index]))
             prompts = self._prompts(data.inputs[step.index.to(data.inputs.device)])
             observed = labels.flatten()
-            valid = observed != NO_LABEL
+            valid = observed != IGNORE_INDEX
             yield Batch(
-                {"weak": self.reader.reading(prompts, labels)},
+                {"weak": self.tokenizer.batch(prompts, labels)},
                 observed.clamp_min(0),
                 (step.index[:, None] * length + places).flatten(),
-                self.reader.size,
-                phase=step.phase,
-                has_label=valid,
+                self.tokenizer.vocabulary_size,
+                part=step.part,
+                valid=valid,
             )
 
     def _prompts(self, inputs: Any) -> Tensor:
@@ -108,19 +110,23 @@ class TraceTask(Task):
         return torch.as_tensor(inputs[:, 0, 0]).to(self.device)
 
     @torch.no_grad()
-    def token_probabilities(self, inputs: Any, responses: Tensor) -> Iterator[Spoken]:
+    def token_probabilities(self, inputs: Any, responses: Tensor) -> Iterator[TokenProbabilities]:
         """What the deployed prediction says of responses, each token given those before it, by portions."""
         training = self.networks.training
         self.networks.eval()
         for start in range(0, len(responses), PORTION):
             place = slice(start, start + PORTION)
             characters = used(responses[place]).to(self.device)
-            labels, places = self.reader.labels(characters)
-            reading = self.reader.reading(self._prompts(inputs[place]), labels)
-            scores = [self.logits(reading, each).float().softmax(1) for each in self.deployed_networks]
+            labels, places = self.tokenizer.encode_responses(characters)
+            reading = self.tokenizer.batch(self._prompts(inputs[place]), labels)
+            scores = [self.logits(reading, each).float().softmax(1) for each in self.deployed]
             probabilities = torch.stack(scores).mean(0).view(*labels.shape, -1)
-            own = probabilities.gather(2, labels.clamp_min(0)[..., None]).squeeze(2).masked_fill(labels == NO_LABEL, 0)
-            yield Spoken(place, characters, labels, places, own, probabilities.argmax(2))
+            own = (
+                probabilities.gather(2, labels.clamp_min(0)[..., None])
+                .squeeze(2)
+                .masked_fill(labels == IGNORE_INDEX, 0)
+            )
+            yield TokenProbabilities(place, characters, labels, places, own, probabilities.argmax(2))
         self.networks.train(training)
 
     def write(self, inputs: Any, length: int, temperature: float = 0.0, draw: int = 0) -> list[str]:
@@ -135,21 +141,21 @@ class TraceTask(Task):
         return [
             text
             for start in range(0, len(inputs), PORTION)
-            for text in self.reader.texts(
+            for text in self.tokenizer.decode(
                 self._generated(inputs[start : start + PORTION], length, temperature, (start, draw))
             )
         ]
 
     @torch.no_grad()
     def _generated(self, inputs: Any, length: int, temperature: float, names: tuple[int, int]) -> Tensor:
-        """(N, length) tokens, `NO_LABEL` after their end; keys and values of earlier tokens are kept."""
+        """(N, length) tokens, `IGNORE_INDEX` after their end; keys and values of earlier tokens are kept."""
         training = self.networks.training
         network: Any = self.networks[0]
         self.networks.eval()
         generator = torch.Generator(self.device).manual_seed(torch_seed("generation", self.seed, *names))
-        reading, cache = self.reader.reading(self._prompts(inputs)), network.start()
-        length = min(length, network.context - reading.tokens.shape[1] - reading.first + 1)
-        found = torch.full((len(inputs), length), NO_LABEL, device=self.device)
+        reading, cache = self.tokenizer.batch(self._prompts(inputs)), network.new_cache()
+        length = min(length, network.context_length - reading.tokens.shape[1] - reading.first_position + 1)
+        found = torch.full((len(inputs), length), IGNORE_INDEX, device=self.device)
         going = torch.ones(len(inputs), dtype=torch.bool, device=self.device)
         for place in range(length):
             scores = self._forward(network, reading, cache)[:, -1].float()
@@ -157,24 +163,24 @@ class TraceTask(Task):
                 chosen = torch.multinomial((scores / temperature).softmax(1), 1, generator=generator)[:, 0]
             else:
                 chosen = scores.argmax(1)
-            found[:, place] = chosen.masked_fill(~going, NO_LABEL)
-            going &= chosen != self.reader.end
+            found[:, place] = chosen.masked_fill(~going, IGNORE_INDEX)
+            going &= chosen != self.tokenizer.end_token
             if not bool(going.any()):
                 break
-            reading = Reading(chosen[:, None], 0, reading.first, reading.padded)
+            reading = TokenBatch(chosen[:, None], 0, reading.first_position, reading.has_padding)
         self.networks.train(training)
         return found
 
-    def invalidate_cache(self) -> None:
+    def networks_changed(self) -> None:
         """Forget what was said with earlier weights."""
-        super().invalidate_cache()
+        super().networks_changed()
         self._said = None
 
     def training_predictions(self) -> Tensor:
         """(N, T) uint8 most likely characters, each given the observed ones before it; where a token is wrong, none."""
         return self._training_pass()[0]
 
-    def training_label_quality(self) -> Tensor:
+    def training_belief(self) -> Tensor:
         """(N, T) float16 probabilities of the observed tokens; 0 after the end."""
         return self._training_pass()[1]
 
@@ -185,9 +191,9 @@ class TraceTask(Task):
             belief = torch.zeros(data.targets.shape, dtype=torch.float16, device=data.targets.device)
             for said in self.token_probabilities(data.inputs, data.targets):
                 width, shown = said.characters.shape[1], said.characters != IGNORED
-                own = self.reader.spread(said.own, said.characters, said.places)
+                own = self.tokenizer.expand_to_characters(said.probabilities, said.characters, said.starts)
                 belief[said.rows, :width] = own.masked_fill(~shown, 0).half()
-                predicted[said.rows, :width] = self.reader.likely(said).masked_fill(~shown, IGNORED)
+                predicted[said.rows, :width] = self.tokenizer.predicted_characters(said).masked_fill(~shown, IGNORED)
             self._said = predicted, belief
         return self._said
 

@@ -12,7 +12,7 @@ from noisybench.config.spec import Budget, RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.targets import IGNORED
 from noisybench.errors import TrainingError
-from noisybench.tasks._readers import TokenReader, reader_of
+from noisybench.tasks._tokenizers import PretrainedTokenizer, build_tokenizer
 from noisybench.tasks._trace_task import TraceTask
 from noisybench.training.roles import LossFunction, LossWrapper, ModelBuilder
 from noisybench.training.stack import Stack
@@ -30,7 +30,7 @@ class Prompting(TraceTask):
     are the model's, with the same traces shown (after the prompting of Havrilla and Iyer 2024).
     """
 
-    compatible_with = "chain_of_thought"
+    like = "chain_of_thought"
 
     shots: int = parameter(6, ge=0, le=64, help="traces that are shown", always_in_label=True)
     instruction: str = parameter("", help="what is said before the traces")
@@ -38,7 +38,7 @@ class Prompting(TraceTask):
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__(budget, seed, training_set, stack, **settings)
         assert training_set.traces is not None
-        self.reader: _ShownReader = _ShownReader(training_set.traces, self.networks[0])
+        self.tokenizer: _FewShotTokenizer = _FewShotTokenizer(training_set.traces, self.networks[0])
 
     @classmethod
     def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
@@ -62,14 +62,14 @@ class Prompting(TraceTask):
                 f"budget.network: prompting needs a pre-trained model, such as huggingface:FOLDER, not `{spec.budget.network}`"
             ]
         assert dataset.trace_format is not None
-        settings, own = spec.task.parameters, reader_of(dataset.trace_format, network).longest(dataset)
+        settings, own = spec.task.parameters, build_tokenizer(dataset.trace_format, network).max_length(dataset)
         instruction = len(network.tokenizer(settings["instruction"])["input_ids"])
         marks = len(network.tokenizer(QUESTION + ANSWER + BETWEEN)["input_ids"])
         needed = (settings["shots"] + 1) * (own + marks) + instruction
-        if needed > network.context:
+        if needed > network.context_length:
             return [
                 f"task.shots: {settings['shots']} of the longest traces and a problem need a context of {needed} tokens, but "
-                f"`{spec.budget.network}` has {network.context}; show fewer, or take another model"
+                f"`{spec.budget.network}` has {network.context_length}; show fewer, or take another model"
             ]
         return []
 
@@ -83,8 +83,8 @@ class Prompting(TraceTask):
         data, form = self.training_set, self.training_set.traces
         assert form is not None
         usable = (data.targets != IGNORED).any(1).cpu()
-        if self.sampler.weights is not None:
-            usable &= (self.sampler.weights > 0).cpu()
+        if self.weights is not None:
+            usable &= (self.weights > 0).cpu()
         there = torch.nonzero(usable).squeeze(1)
         if len(there) < self.shots:
             raise TrainingError(
@@ -96,29 +96,29 @@ class Prompting(TraceTask):
         )
         pairs = zip(prompts, responses, strict=True)
         shown = "".join(f"{QUESTION}{prompt}{ANSWER}{text.removesuffix(form.end)}{BETWEEN}" for prompt, text in pairs)
-        self.reader.shown = (self.instruction + BETWEEN if self.instruction else "") + shown
+        self.tokenizer.shown = (self.instruction + BETWEEN if self.instruction else "") + shown
 
     def _train_epoch(self, optimizer: torch.optim.Optimizer) -> None:
         """Nothing is trained; the loss is that of the training traces as the model reads them."""
-        belief, shown = self.training_label_quality().float(), self.training_set.targets != IGNORED
+        belief, shown = self.training_belief().float(), self.training_set.targets != IGNORED
         self.train_loss = float(-belief[shown].clamp_min(1e-6).log().mean())
 
 
-class _ShownReader(TokenReader):
+class _FewShotTokenizer(PretrainedTokenizer):
     """Every prompt comes after the traces that are shown; a response ends where the next question would begin."""
 
     shown = ""
 
-    def prompts(self, prompts: Tensor) -> tuple[Tensor, int]:
+    def encode_prompts(self, prompts: Tensor) -> tuple[Tensor, int]:
         """Tokens of all that comes before the response."""
-        texts = [f"{self.shown}{QUESTION}{text}{ANSWER}" for text in self._form.decode(prompts.cpu().numpy())]
-        return self._filled(self._tokens(texts)["input_ids"], self.padding, True).to(prompts.device), 0
+        texts = [f"{self.shown}{QUESTION}{text}{ANSWER}" for text in self._trace_format.decode(prompts.cpu().numpy())]
+        return self._encode_padded(texts).to(prompts.device), 0
 
-    def texts(self, tokens: Tensor) -> list[str]:
+    def decode(self, tokens: Tensor) -> list[str]:
         """What was written before the next question would begin."""
         found = []
-        for text in super().texts(tokens):
+        for text in super().decode(tokens):
             body, mark, _ = text.partition(BETWEEN)
-            ended = bool(mark) or text.endswith(self._form.end)
-            found.append(body.removesuffix(self._form.end).strip() + (self._form.end if ended else ""))
+            ended = bool(mark) or text.endswith(self._trace_format.end)
+            found.append(body.removesuffix(self._trace_format.end).strip() + (self._trace_format.end if ended else ""))
         return found

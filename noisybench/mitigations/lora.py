@@ -31,7 +31,7 @@ class LoRA(Head):
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
         """peft is there, and there is something to adapt."""
         problems = [] if is_language_model(network) else super().check(network, budget, examples)
-        if isinstance(getattr(network, "context", None), int) and not is_language_model(network):
+        if isinstance(getattr(network, "context_length", None), int) and not is_language_model(network):
             problems = [f"`{budget.network}` is trained from scratch; low-rank changes are for a pre-trained model"]
         if importlib.util.find_spec("peft") is None:
             problems.append("peft is not installed; `python -m pip install peft`")

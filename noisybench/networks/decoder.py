@@ -12,76 +12,89 @@ from torch.nn import functional
 from noisybench.errors import UserError
 
 EXAMPLE = "16x1"
-HEADS, CONTEXT = 4, 512
+NUM_HEADS, DEFAULT_CONTEXT_LENGTH = 4, 512
 
 
 @dataclass
-class Cache:
-    """What a decoder keeps of the tokens that it was given before.
+class KeyValueCache:
+    """Keys and values of earlier tokens, for token-by-token generation.
 
     Attributes:
         layers: keys and values of each layer, (B, heads, length, width / heads).
-        shown: (B, length) which of them are tokens, not padding; None where all are.
+        is_token: (B, length) mask of the tokens that are not padding; None if none are.
     """
 
     layers: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    shown: Tensor | None = None
+    is_token: Tensor | None = None
 
 
 class Decoder(nn.Module):
-    """Pre-norm layers of causal attention and a GELU perceptron, learned positions, no dropout.
+    """Decoder-only transformer: pre-norm causal attention, GELU perceptrons, learned positions, no dropout.
 
-    Padding, whose number is `padding`, may stand before a text; nothing attends to it, and positions are counted from the column
-    that the caller says, so that a text has the same scores however much padding a batch needs.
+    Texts may be padded on the left with `padding_token`. No token attends to padding, and the caller gives the position of
+    the first column, so that the scores of a text do not depend on the padding of its batch.
 
     Attributes:
-        context: greatest number of tokens.
-        padding: the number that stands for no token.
+        context_length: largest number of tokens.
+        padding_token: number of the padding, outside the vocabulary.
+
+    Example:
+        >>> decoder = Decoder(vocabulary_size=10, width=8, num_layers=1, context_length=16)
+        >>> decoder(torch.zeros(2, 5, dtype=torch.long)).shape
+        torch.Size([2, 5, 10])
     """
 
-    def __init__(self, vocabulary: int, width: int, layers: int, context: int) -> None:
+    def __init__(self, vocabulary_size: int, width: int, num_layers: int, context_length: int) -> None:
         super().__init__()
-        self.context, self.padding = context, vocabulary
-        self.tokens, self.positions = nn.Embedding(vocabulary + 1, width), nn.Embedding(context, width)
-        self.layers = nn.ModuleList(_Layer(width) for _ in range(layers))
-        self.norm, self.scores = nn.LayerNorm(width), nn.Linear(width, vocabulary)
-        for each in (self.tokens, self.positions):
-            nn.init.normal_(each.weight, std=0.02)
+        self.context_length, self.padding_token = context_length, vocabulary_size
+        self.tokens, self.positions = nn.Embedding(vocabulary_size + 1, width), nn.Embedding(context_length, width)
+        self.layers = nn.ModuleList(_Layer(width) for _ in range(num_layers))
+        self.norm, self.scores = nn.LayerNorm(width), nn.Linear(width, vocabulary_size)
+        for embedding in (self.tokens, self.positions):
+            nn.init.normal_(embedding.weight, std=0.02)
 
-    def forward(self, tokens: Tensor, first: int = 0, padded: bool = False, cache: Cache | None = None) -> Tensor:
-        """(B, L, V) scores of the token after each of (B, L) tokens; more than `context` are refused.
+    def forward(
+        self, tokens: Tensor, first_position: int = 0, has_padding: bool = False, cache: KeyValueCache | None = None
+    ) -> Tensor:
+        """Return the (B, L, V) scores of the token after each of (B, L) tokens.
 
         Args:
-            tokens: those that follow what is in the cache.
-            first: position of the first column.
-            padded: whether there may be padding; without it, attention is faster.
-            cache: of earlier tokens; the present ones are added to it.
+            tokens: tokens that follow those in the cache.
+            first_position: position of the first column.
+            has_padding: whether there may be padding; attention is faster without it.
+            cache: cache of earlier tokens, to which these tokens are added.
+
+        Raises:
+            RuntimeError: there are more than `context_length` tokens.
         """
-        earlier = cache.layers[0][0].shape[2] if cache is not None and cache.layers else 0
-        start, length = first + earlier, tokens.shape[1]
-        if start + length > self.context:
-            raise RuntimeError(f"a trace of {start + length} tokens is too long: {self.context} fit")
-        mask = self._mask(tokens, cache, earlier) if padded else None
-        found = self.tokens(tokens) + self.positions(torch.arange(start, start + length, device=tokens.device))
+        num_cached = cache.layers[0][0].shape[2] if cache is not None and cache.layers else 0
+        start, length = first_position + num_cached, tokens.shape[1]
+        if start + length > self.context_length:
+            raise RuntimeError(
+                f"a trace of {start + length} tokens is too long: the context has {self.context_length} tokens"
+            )
+        mask = self._mask(tokens, cache, num_cached) if has_padding else None
+        hidden = self.tokens(tokens) + self.positions(torch.arange(start, start + length, device=tokens.device))
         for number, layer in enumerate(self.layers):
-            found = layer(found, cache, number, mask)
-        scores: Tensor = self.scores(self.norm(found))
+            hidden = layer(hidden, cache, number, mask)
+        scores: Tensor = self.scores(self.norm(hidden))
         return scores
 
-    def start(self) -> Cache:
-        """What to give along with a prompt, so that one token after the other can follow."""
-        return Cache()
+    def new_cache(self) -> KeyValueCache:
+        """Return an empty cache, to be passed with a prompt and with every token after it."""
+        return KeyValueCache()
 
-    def _mask(self, tokens: Tensor, cache: Cache | None, earlier: int) -> Tensor:
-        """(B, 1, L, earlier + L) where each token may look: at itself and at what is shown before it."""
-        shown = tokens != self.padding
+    def _mask(self, tokens: Tensor, cache: KeyValueCache | None, num_cached: int) -> Tensor:
+        """Return the (B, 1, L, num_cached + L) attention mask: each token sees itself and the earlier tokens."""
+        is_token = tokens != self.padding_token
         if cache is not None:
-            shown = shown if cache.shown is None else torch.cat([cache.shown, shown], 1)
-            cache.shown = shown
+            is_token = is_token if cache.is_token is None else torch.cat([cache.is_token, is_token], 1)
+            cache.is_token = is_token
         length = tokens.shape[1]
-        rows = torch.arange(earlier, earlier + length, device=tokens.device)[:, None]
-        columns = torch.arange(earlier + length, device=tokens.device)
-        return ((columns <= rows) & shown[:, None] | (columns == rows))[:, None]
+        rows = torch.arange(num_cached, num_cached + length, device=tokens.device)[:, None]
+        columns = torch.arange(num_cached + length, device=tokens.device)
+        # Padding sees itself, because a softmax over no columns would be NaN.
+        return ((columns <= rows) & is_token[:, None] | (columns == rows))[:, None]
 
 
 class _Layer(nn.Module):
@@ -91,44 +104,52 @@ class _Layer(nn.Module):
         self.project, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.perceptron = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
 
-    def forward(self, inputs: Tensor, cache: Cache | None, number: int, mask: Tensor | None) -> Tensor:
+    def forward(self, inputs: Tensor, cache: KeyValueCache | None, number: int, mask: Tensor | None) -> Tensor:
         batch, length, width = inputs.shape
-        parts = self.project(self.first(inputs)).view(batch, length, 3, HEADS, width // HEADS).permute(2, 0, 3, 1, 4)
-        queries, keys, values = parts.unbind(0)
+        projected = self.project(self.first(inputs)).view(batch, length, 3, NUM_HEADS, width // NUM_HEADS)
+        queries, keys, values = projected.permute(2, 0, 3, 1, 4).unbind(0)
         if cache is not None:
             if number < len(cache.layers):
-                before = cache.layers[number]
-                keys, values = torch.cat([before[0], keys], 2), torch.cat([before[1], values], 2)
+                cached_keys, cached_values = cache.layers[number]
+                keys, values = torch.cat([cached_keys, keys], 2), torch.cat([cached_values, values], 2)
                 cache.layers[number] = keys, values
             else:
                 cache.layers.append((keys, values))
         if mask is None and keys.shape[2] > length > 1:
-            # Several new tokens after earlier ones: the last row sees all, each before it one less.
+            # Several new tokens after cached ones: the last row sees all columns, each row before it one less.
+            # `is_causal` would align the diagonal with the first column instead.
             rows = torch.arange(keys.shape[2] - length, keys.shape[2], device=keys.device)[:, None]
             mask = torch.arange(keys.shape[2], device=keys.device) <= rows
-        causal = mask is None and length > 1
-        seen = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=causal)
-        inputs = inputs + self.out(seen.transpose(1, 2).reshape(batch, length, width))
-        found: Tensor = inputs + self.perceptron(self.second(inputs))
-        return found
+        is_causal = mask is None and length > 1
+        attended = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=is_causal)
+        inputs = inputs + self.out(attended.transpose(1, 2).reshape(batch, length, width))
+        hidden: Tensor = inputs + self.perceptron(self.second(inputs))
+        return hidden
 
 
 def build(num_classes: int, channels: int, argument: str) -> nn.Module:
-    """A transformer for traces.
+    """Build a decoder-only transformer for traces.
 
     Args:
         num_classes: size of the vocabulary.
-        channels: not used; tokens have none.
-        argument: width, a multiple of 4, number of layers, and perhaps the context, such as ``64x2`` or ``64x2x1024``.
+        channels: unused, since tokens have no channels.
+        argument: width (a multiple of 4), number of layers and optionally the context length, such as ``64x2`` or
+            ``64x2x1024``.
 
     Raises:
-        UserError: the argument is not of this form.
+        UserError: the argument does not have this form.
+
+    Example:
+        >>> build(10, 1, "64x2").context_length
+        512
     """
-    found = re.fullmatch(r"(\d+)x(\d+)(?:x(\d+))?", argument)
-    width, layers, context = (int(each or CONTEXT) for each in found.groups()) if found else (0, 0, 0)
-    if not width or width % HEADS or not layers or not context:
+    match = re.fullmatch(r"(\d+)x(\d+)(?:x(\d+))?", argument)
+    width, num_layers, context_length = (
+        (int(number or DEFAULT_CONTEXT_LENGTH) for number in match.groups()) if match else (0, 0, 0)
+    )
+    if not width or width % NUM_HEADS or not num_layers or not context_length:
         raise UserError(
-            f"budget.network: decoder takes width (a multiple of {HEADS}), layers and perhaps the context, such as "
-            f"decoder:64x2 or decoder:64x2x1024, but got decoder:{argument}"
+            f"budget.network: decoder takes the width (a multiple of {NUM_HEADS}), the number of layers and optionally the "
+            f"context length, such as decoder:64x2 or decoder:64x2x1024, but got decoder:{argument}"
         )
-    return Decoder(num_classes, width, layers, context)
+    return Decoder(num_classes, width, num_layers, context_length)

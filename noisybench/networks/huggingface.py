@@ -1,4 +1,4 @@
-"""Any causal language model of Hugging Face that is on this machine, as `huggingface:FOLDER` or `huggingface:NAME`."""
+"""Causal language models of Hugging Face on this machine, as `huggingface:FOLDER` or `huggingface:NAME`."""
 
 from __future__ import annotations
 
@@ -12,64 +12,66 @@ from torch import Tensor, nn
 from noisybench.errors import UserError
 
 EXAMPLE = None
-"""It needs files."""
+"""None, since a model needs files."""
 
 
 class LanguageModel(nn.Module):
-    """A causal language model with its tokenizer, called like our own decoders.
+    """Causal language model with its tokenizer, called like `noisybench.networks.decoder.Decoder`.
 
     Attributes:
-        context: greatest number of tokens.
-        size: number of tokens.
-        end: the token that ends a text.
-        padding: the number that stands for no token; it is none of the vocabulary's.
-        tokenizer: text to tokens and back.
+        context_length: largest number of tokens.
+        vocabulary_size: number of tokens.
+        end_token: token that ends a text.
+        padding_token: number of the padding, outside the vocabulary.
+        tokenizer: tokenizer of the model.
     """
 
     def __init__(self, model: Any, tokenizer: Any) -> None:
         super().__init__()
         self.model, self.tokenizer = model, tokenizer
-        settings = model.config
-        self.context = int(getattr(settings, "max_position_embeddings", 0) or tokenizer.model_max_length)
-        self.size = self.padding = int(settings.vocab_size)
-        self.end = int(tokenizer.eos_token_id)
-        known = inspect.signature(type(model).forward).parameters
-        self._remembered = "cache" if "cache" in known else "past_key_values"  # its name before transformers 5.24
+        config = model.config
+        self.context_length = int(getattr(config, "max_position_embeddings", 0) or tokenizer.model_max_length)
+        self.vocabulary_size = self.padding_token = int(config.vocab_size)
+        self.end_token = int(tokenizer.eos_token_id)
+        parameters = inspect.signature(type(model).forward).parameters
+        # transformers renamed the argument in 5.24.
+        self._cache_argument = "cache" if "cache" in parameters else "past_key_values"
 
-    def forward(self, tokens: Tensor, first: int = 0, padded: bool = False, cache: Any = None) -> Tensor:
-        """(B, L, V) scores of the token after each; padding is attended to nowhere, and positions begin after it."""
-        shown = tokens != self.padding
+    def forward(self, tokens: Tensor, first_position: int = 0, has_padding: bool = False, cache: Any = None) -> Tensor:
+        """Return the (B, L, V) scores of the token after each; padding is masked, and positions start after it."""
+        is_token = tokens != self.padding_token
         if cache is not None:
-            shown = torch.cat([cache["shown"], shown], 1) if "shown" in cache else shown
-            cache["shown"] = shown
-        places = (shown.long().cumsum(1) - 1).clamp_min(0)[:, -tokens.shape[1] :]
-        answer = self.model(
-            input_ids=tokens.masked_fill(tokens == self.padding, self.end),
-            attention_mask=shown.long(),
-            position_ids=places,
+            is_token = torch.cat([cache["is_token"], is_token], 1) if "is_token" in cache else is_token
+            cache["is_token"] = is_token
+        positions = (is_token.long().cumsum(1) - 1).clamp_min(0)[:, -tokens.shape[1] :]
+        output = self.model(
+            # The padding has no embedding; any token will do, because the mask hides it.
+            input_ids=tokens.masked_fill(tokens == self.padding_token, self.end_token),
+            attention_mask=is_token.long(),
+            position_ids=positions,
             use_cache=cache is not None,
-            **({} if cache is None else {self._remembered: cache["past"]}),
+            **({} if cache is None else {self._cache_argument: cache["key_values"]}),
         )
-        scores: Tensor = answer.logits
+        scores: Tensor = output.logits
         return scores
 
-    def start(self) -> dict[str, Any]:
-        """What to give along with a prompt, so that one token after the other can follow."""
+    def new_cache(self) -> dict[str, Any]:
+        """Return an empty cache, to be passed with a prompt and with every token after it."""
         from transformers import DynamicCache
 
-        return {"past": DynamicCache(config=self.model.config)}
+        return {"key_values": DynamicCache(config=self.model.config)}
 
 
 def build(num_classes: int, channels: int, argument: str) -> nn.Module:
-    """A pre-trained model, in single precision; nothing is downloaded.
+    """Load a pretrained model in single precision; nothing is downloaded.
 
     Args:
-        num_classes: not used; the model has its own vocabulary.
-        channels: not used.
-        argument: a folder, or a name whose files are in the cache of Hugging Face.
+        num_classes: unused, since the model has its own vocabulary.
+        channels: unused.
+        argument: a folder, or a name whose files are in the Hugging Face cache.
 
     Raises:
-        UserError: transformers is not installed, there is no such model here, or its tokenizer lacks what is needed.
+        UserError: transformers is not installed, the model is not on this machine, or its tokenizer is unsuitable.
     """
     try:
         import transformers
@@ -90,11 +92,12 @@ def build(num_classes: int, channels: int, argument: str) -> nn.Module:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:160]
         raise UserError(
-            f"budget.network: there is no causal language model `{argument}` on this machine ({reason}); give its folder, or "
-            f"fetch it once with `hf download {argument}`"
+            f"budget.network: no causal language model `{argument}` on this machine ({reason}); give its folder, or "
+            f"download it once with `hf download {argument}`"
         ) from None
     if not tokenizer.is_fast or tokenizer.eos_token_id is None:
         raise UserError(
-            f"budget.network: the tokenizer of `{argument}` must be a fast one with a token that ends a text; save it as such"
+            f"budget.network: the tokenizer of `{argument}` must be a fast tokenizer with an end-of-text token; save it as "
+            "one"
         )
     return LanguageModel(model, tokenizer)

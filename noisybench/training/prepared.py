@@ -1,4 +1,4 @@
-"""A run that is ready to be trained."""
+"""Prepared."""
 
 from __future__ import annotations
 
@@ -12,14 +12,7 @@ from noisybench.training.stack import Stack
 
 @dataclass
 class PreparedRun:
-    """A run that has passed all checks, with everything that it needs in memory.
-
-    Attributes:
-        spec: complete specification of the run.
-        dataset: dataset with the label set applied.
-        labels: label set.
-        stack: mitigations, with the privileged information that they declare.
-    """
+    """A run that passed all checks, with everything it needs in memory."""
 
     spec: RunSpec
     dataset: Dataset

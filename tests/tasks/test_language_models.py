@@ -14,7 +14,7 @@ from noisybench.data.traces.recorder import TraceRecorder
 from noisybench.errors import UserError
 from noisybench.networks import build_network
 from noisybench.runs.preparation import prepare_run
-from noisybench.tasks._readers import NO_LABEL, TokenReader
+from noisybench.tasks._tokenizers import IGNORE_INDEX, PretrainedTokenizer
 from noisybench.tasks.chain_of_thought import ChainOfThought
 from noisybench.training.batch import BatchPlan
 from noisybench.training.stack import Stack
@@ -53,27 +53,29 @@ def task_of(folder: Path, dataset: Any) -> Any:
 def test_tokens_are_characters_again(folder: Path) -> None:
     dataset = toy_traces()
     assert dataset.trace_format is not None
-    reader = TokenReader(dataset.trace_format, build_network(f"huggingface:{folder}", 1, 1))
+    reader = PretrainedTokenizer(dataset.trace_format, build_network(f"huggingface:{folder}", 1, 1))
     texts = ["7+5+0=12;4+0+1=05#052$", "#1$", "7+5+0=12"]
-    characters = torch.from_numpy(dataset.traces.encode(texts, 30))
-    labels, places = reader.labels(characters)
-    assert reader.texts(labels) == texts
-    assert TOKENS[int(labels[0, 2])] == "+0" or "+0" in [TOKENS[int(each)] for each in labels[0] if each != NO_LABEL]
-    spread = reader.spread(places, characters, places)
+    characters = torch.from_numpy(dataset.trace_format.encode(texts, 30))
+    labels, places = reader.encode_responses(characters)
+    assert reader.decode(labels) == texts
+    assert TOKENS[int(labels[0, 2])] == "+0" or "+0" in [
+        TOKENS[int(each)] for each in labels[0] if each != IGNORE_INDEX
+    ]
+    spread = reader.expand_to_characters(places, characters, places)
     for row, text in enumerate(texts):
         for place in range(len(text)):
             begin = int(spread[row, place])
             assert begin <= place < begin + 2, "each character has the value of the token that it belongs to"
-            assert begin in places[row][labels[row] != NO_LABEL].tolist()
+            assert begin in places[row][labels[row] != IGNORE_INDEX].tolist()
 
 
 def test_padding_and_a_cache_change_nothing(folder: Path) -> None:
     network: Any = build_network(f"huggingface:{folder}", 1, 1).eval()
     given = torch.randint(1, 17, (2, 9))
-    padded = torch.cat([torch.full((2, 3), network.padding), given], 1)
+    padded = torch.cat([torch.full((2, 3), network.padding_token), given], 1)
     whole = network(given)
-    torch.testing.assert_close(network(padded, padded=True)[:, 3:], whole, rtol=1e-4, atol=1e-5)
-    cache = network.start()
+    torch.testing.assert_close(network(padded, has_padding=True)[:, 3:], whole, rtol=1e-4, atol=1e-5)
+    cache = network.new_cache()
     parts = [
         network(padded[:, :6], cache=cache),
         *(network(padded[:, each : each + 1], cache=cache) for each in range(6, 12)),
@@ -89,10 +91,10 @@ def test_the_loss_is_that_of_the_library(folder: Path) -> None:
     reading = batch.inputs
     labels = torch.full_like(reading.tokens, -100)
     labels = torch.cat([labels, torch.full((6, 1), -100)], 1)
-    wanted_labels = batch.observed.masked_fill(~batch.has_label, -100).view(6, -1)
-    labels[:, reading.columns :] = wanted_labels
+    wanted_labels = batch.observed.masked_fill(~batch.valid, -100).view(6, -1)
+    labels[:, reading.prompt_length :] = wanted_labels
     tokens = torch.cat([reading.tokens, wanted_labels[:, -1:].clamp_min(0)], 1)
-    shown = tokens != task.reader.padding
+    shown = tokens != task.tokenizer.padding_token
     wanted = (
         task.networks[0]
         .model(
@@ -103,8 +105,8 @@ def test_the_loss_is_that_of_the_library(folder: Path) -> None:
         )
         .loss
     )
-    torch.testing.assert_close(task.sampler.mean_loss(task.default_loss(batch), batch), wanted, rtol=1e-4, atol=1e-5)
-    assert (batch.index[batch.has_label] < task.training_set.num_labels).all()
+    torch.testing.assert_close(task.mean_loss(task.plain_objective(batch), batch), wanted, rtol=1e-4, atol=1e-5)
+    assert (batch.index[batch.valid] < task.training_set.labels).all()
 
 
 @pytest.mark.parametrize("stack", ["cross_entropy", "lora", "co_teaching"])
@@ -141,7 +143,7 @@ def test_a_short_context_is_refused_with_the_length_that_is_needed(folder: Path)
 class Scripted(torch.nn.Module):
     """Reads bytes, and writes the right trace of the last question; it counts how many traces it was shown."""
 
-    context, size, padding, end = 4096, 256, 256, 0
+    context_length, vocabulary_size, padding_token, end_token = 4096, 256, 256, 0
 
     def __init__(self, tokenizer: Any, form: Any) -> None:
         super().__init__()
@@ -149,15 +151,17 @@ class Scripted(torch.nn.Module):
         self.unused = torch.nn.Parameter(torch.zeros(1))
         self.seen: list[str] = []
 
-    def start(self) -> dict[str, Any]:
+    def new_cache(self) -> dict[str, Any]:
         return {}
 
-    def forward(self, tokens: torch.Tensor, first: int = 0, padded: bool = False, cache: Any = None) -> torch.Tensor:
+    def forward(
+        self, tokens: torch.Tensor, first_position: int = 0, has_padding: bool = False, cache: Any = None
+    ) -> torch.Tensor:
         if cache is not None:
             cache["tokens"] = tokens = torch.cat([*([cache["tokens"]] if cache else []), tokens], 1)
-        scores = torch.zeros(*tokens.shape, self.size)
+        scores = torch.zeros(*tokens.shape, self.vocabulary_size)
         for row, ids in enumerate(tokens.tolist()):
-            text = self.tokenizer.decode([each for each in ids if each != self.padding])
+            text = self.tokenizer.decode([each for each in ids if each != self.padding_token])
             self.seen.append(text)
             question, _, written = text.rpartition("Q: ")[2].partition("\nA: ")
             wanted = self.form.rerun(question, "", TraceRecorder()).removesuffix("$") + "\n\n"
@@ -198,7 +202,7 @@ def test_noisy_traces_are_shown_and_the_answer_is_read(
     assert shown.startswith("Add.\n\nQ: ")
     assert shown.count("Q: ") == 3
     assert dataset.trace_format is not None
-    observed = {each.removesuffix("$") for each in dataset.traces.decode(labels.train)}
+    observed = {each.removesuffix("$") for each in dataset.trace_format.decode(labels.train)}
     assert {each.partition("\nA: ")[2] for each in shown.removeprefix("Add.\n\n").split("\n\n") if each} <= observed
 
 

@@ -29,7 +29,7 @@ from noisybench.data.traces.recorder import NonTerminating, TraceRecorder, Trace
 from noisybench.errors import UserError
 from noisybench.networks import build_network
 from noisybench.runs.preparation import prepare_run
-from noisybench.tasks._readers import NO_LABEL, CharacterReader, Reading
+from noisybench.tasks._tokenizers import IGNORE_INDEX, CharacterTokenizer, TokenBatch
 from noisybench.tasks.chain_of_thought import ChainOfThought
 from noisybench.training.batch import BatchPlan
 from noisybench.training.stack import Stack
@@ -270,7 +270,7 @@ def test_a_program_of_ones_own(tmp_path: Path) -> None:
         known.check(*pair).is_valid for pair in zip(prompts(dataset), known.decode(dataset.train.targets), strict=True)
     )
     made = noise("cot_dynamic", intensity=0.3).apply(dataset)
-    assert made.manifest["noise"]["traces"]["wrong_answer"] > 0.3
+    assert made.manifest["noise"]["traces"]["incorrect_answer"] > 0.3
     for name, message in {
         "Raises": "ZeroDivisionError",
         "Loops": "does not seem to end",
@@ -449,7 +449,7 @@ def test_word_problems_of_models_and_people(tmp_path: Path) -> None:
     )
     human = cls(root=str(tmp_path)).load()
     noised = noise("cot_dynamic", intensity=1.0).apply(human)
-    assert noised.manifest["noise"]["traces"]["not_replaying"] > 0.5
+    assert noised.manifest["noise"]["traces"]["invalid"] > 0.5
     (tmp_path / "test.jsonl").unlink()
     for changed, message in (({}, "there is no such file"), ({"root": None}, "give the folder")):
         with pytest.raises(UserError, match=message):
@@ -492,7 +492,7 @@ def test_answers_are_kept_recomputed_or_corrupted(name: str) -> None:
     for answer in ("kept", "recomputed", "corrupted"):
         made = noise(name, intensity=0.4, answer=answer).apply(dataset)
         texts = known.decode(made.train)
-        wrong[answer] = made.manifest["noise"]["traces"]["wrong_answer"]
+        wrong[answer] = made.manifest["noise"]["traces"]["incorrect_answer"]
         for prompt, before, after in zip(prompts(dataset)[:80], clean, texts, strict=False):
             if answer == "kept":
                 assert after.partition("#")[2] == before.partition("#")[2]
@@ -576,7 +576,7 @@ def test_contaminated_documents_are_nested_and_tests_are_never_noised(name: str)
     np.testing.assert_array_equal(dataset.test.targets, before)
     comparable_rows = noise(name, contamination=0.5, intensity=0.9).apply(dataset).manifest["noise"]["traces"]
     assert comparable_rows["changed"] == changed[1].mean()
-    assert comparable_rows["wrong_answer"] <= comparable_rows["changed"]
+    assert comparable_rows["incorrect_answer"] <= comparable_rows["changed"]
 
 
 def test_runs_that_do_not_end_are_cut_and_counted(tmp_path: Path) -> None:
@@ -650,11 +650,11 @@ def test_a_cache_changes_nothing() -> None:
     given = torch.randint(0, 12, (3, 9))
     for padded in (False, True):
         if padded:
-            given[0, :3] = network.padding
-        whole, cache = network(given, padded=padded), network.start()
+            given[0, :3] = network.padding_token
+        whole, cache = network(given, has_padding=padded), network.new_cache()
         parts = [
-            network(given[:, :4], padded=padded, cache=cache),
-            *(network(given[:, place : place + 1], padded=padded, cache=cache) for place in range(4, 9)),
+            network(given[:, :4], has_padding=padded, cache=cache),
+            *(network(given[:, place : place + 1], has_padding=padded, cache=cache) for place in range(4, 9)),
         ]
         torch.testing.assert_close(torch.cat(parts, 1)[:, 3:], whole[:, 3:], rtol=1e-4, atol=1e-5)
 
@@ -663,9 +663,11 @@ def test_padding_before_a_prompt_changes_nothing() -> None:
     torch.manual_seed(0)
     network: Any = build_network("decoder:16x2", 12, 1).eval()
     given = torch.randint(0, 12, (2, 6))
-    padding = torch.full((2, 4), network.padding)
-    plain = network(given, first=4)
-    torch.testing.assert_close(network(torch.cat([padding, given], 1), padded=True)[:, 4:], plain, rtol=1e-4, atol=1e-5)
+    padding = torch.full((2, 4), network.padding_token)
+    plain = network(given, first_position=4)
+    torch.testing.assert_close(
+        network(torch.cat([padding, given], 1), has_padding=True)[:, 4:], plain, rtol=1e-4, atol=1e-5
+    )
 
 
 def test_written_characters_are_the_most_likely_ones() -> None:
@@ -677,7 +679,7 @@ def test_written_characters_are_the_most_likely_ones() -> None:
     for row in range(len(given)):
         so_far = given[row]
         for token in tokens[row].tolist():
-            if token == NO_LABEL:
+            if token == IGNORE_INDEX:
                 break
             assert int(network(so_far[None])[0, -1].argmax()) == token
             so_far = torch.cat([so_far, torch.tensor([token])])
@@ -712,26 +714,26 @@ def test_the_loss_is_on_the_response_and_its_end_alone() -> None:
     dataset = toy_traces()
     data, task = training_set(dataset), toy_task(dataset)
     (batch,) = task.batches([BatchPlan(torch.arange(6))])
-    assert batch.has_label is not None
-    assert int(batch.has_label.sum()) == sum(map(len, form(dataset).decode(data.targets[:6].numpy())))
-    assert torch.equal(batch.observed[batch.has_label], data.targets.view(-1)[batch.index][batch.has_label].long())
-    reading: Reading = batch.inputs
-    scores = task.networks[0](reading.tokens)[:, reading.columns - 1 :]
+    assert batch.valid is not None
+    assert int(batch.valid.sum()) == sum(map(len, form(dataset).decode(data.targets[:6].numpy())))
+    assert torch.equal(batch.observed[batch.valid], data.targets.view(-1)[batch.index][batch.valid].long())
+    reading: TokenBatch = batch.inputs
+    scores = task.networks[0](reading.tokens)[:, reading.prompt_length - 1 :]
     responses = data.targets[:6, : scores.shape[1]].long()
     wanted = torch.nn.functional.cross_entropy(scores.transpose(1, 2), responses, ignore_index=IGNORED)
-    torch.testing.assert_close(task.mean_loss(task.default_loss(batch), batch), wanted)
+    torch.testing.assert_close(task.mean_loss(task.plain_objective(batch), batch), wanted)
 
 
 def test_characters_are_read_as_they_are() -> None:
     known = form_of("add")
-    reader = CharacterReader(known)
+    reader = CharacterTokenizer(known)
     coded = torch.from_numpy(known.encode(["7+5:", "12+34:"], 9, left=True))
-    reading = reader.reading(coded)
-    assert (reading.columns, reading.first, reading.padded) == (6, 3, True)
-    labels, places = reader.labels(torch.from_numpy(known.encode(["#1$", "1;2#3$"], 8)))
-    assert labels[0, 3:].eq(NO_LABEL).all()
+    reading = reader.batch(coded)
+    assert (reading.prompt_length, reading.first_position, reading.has_padding) == (6, 3, True)
+    labels, places = reader.encode_responses(torch.from_numpy(known.encode(["#1$", "1;2#3$"], 8)))
+    assert labels[0, 3:].eq(IGNORE_INDEX).all()
     assert places[1].tolist() == list(range(8))
-    assert reader.texts(labels) == ["#1$", "1;2#3$"]
+    assert reader.decode(labels) == ["#1$", "1;2#3$"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,222 @@
+"""Tokenizers of traces: one token per character, or the tokens of a pretrained language model."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noisybench.data.dataset import Dataset
+from noisybench.data.targets import IGNORED
+from noisybench.data.traces.formats import TraceFormat
+
+IGNORE_INDEX = -1
+"""Label of a position after the end of a response."""
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Inputs of a language model.
+
+    Attributes:
+        tokens: (B, P + T - 1) int64 prompts, followed by responses without their last token.
+        prompt_length: number of columns of the prompts, P.
+        first_position: position of the first column; positive if this batch lacks the longest prompts of the dataset.
+        has_padding: whether some prompts are padded on the left.
+    """
+
+    tokens: Tensor
+    prompt_length: int
+    first_position: int
+    has_padding: bool
+    dtype = torch.float32
+    """Type of the values that a network computes from the tokens."""
+
+
+@dataclass(frozen=True)
+class TokenProbabilities:
+    """Probabilities that the deployed prediction gives to the tokens of some responses.
+
+    Attributes:
+        rows: rows of the responses.
+        characters: (B, C) uint8 characters.
+        labels: (B, T) tokens, `IGNORE_INDEX` after their end.
+        starts: (B, T) positions of the first character of each token.
+        probabilities: (B, T) probabilities of the labels, 0 after their end.
+        predicted: (B, T) most likely tokens.
+    """
+
+    rows: slice
+    characters: Tensor
+    labels: Tensor
+    starts: Tensor
+    probabilities: Tensor
+    predicted: Tensor
+
+
+class Tokenizer(abc.ABC):
+    """Contract of a tokenizer: characters to tokens and back.
+
+    Attributes:
+        vocabulary_size: number of tokens.
+        end_token: token that ends a response.
+        padding_token: number of the padding, outside the vocabulary.
+    """
+
+    vocabulary_size: int
+    end_token: int
+    padding_token: int
+
+    @abc.abstractmethod
+    def encode_prompts(self, prompts: Tensor) -> tuple[Tensor, int]:
+        """Return (B, P) int64 tokens of (B, C) uint8 characters, padded on the left, and the position of the first column."""
+
+    @abc.abstractmethod
+    def max_length(self, dataset: Dataset) -> int:
+        """Return the largest number of tokens of a prompt together with its response."""
+
+    def batch(self, prompts: Tensor, labels: Tensor | None = None) -> TokenBatch:
+        """Return the inputs of a network: prompts alone, or followed by (B, T) labels without the last column."""
+        tokens, first_position = self.encode_prompts(prompts)
+        prompt_length, has_padding = tokens.shape[1], bool((tokens[:, 0] == self.padding_token).any())
+        if labels is not None:
+            tokens = torch.cat([tokens, labels[:, :-1].clamp_min(0)], 1)
+        return TokenBatch(tokens, prompt_length, first_position, has_padding)
+
+    @abc.abstractmethod
+    def encode_responses(self, responses: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the labels and the starts of (B, C) uint8 responses, as in `TokenProbabilities`."""
+
+    @abc.abstractmethod
+    def decode(self, tokens: Tensor) -> list[str]:
+        """Return the texts of (B, T) generated tokens, `IGNORE_INDEX` after their end."""
+
+    @abc.abstractmethod
+    def expand_to_characters(self, values: Tensor, responses: Tensor, starts: Tensor) -> Tensor:
+        """Return (B, C) values of characters from (B, T) values of the tokens that they belong to."""
+
+    def predicted_characters(self, output: TokenProbabilities) -> Tensor:
+        """Return the (B, C) most likely characters; `IGNORED` where the most likely token is not the label.
+
+        A different token may have another number of characters, so its characters have no counterpart in the response.
+        """
+        is_label = (output.predicted == output.labels).long()
+        is_correct = self.expand_to_characters(is_label, output.characters, output.starts).bool()
+        return output.characters.masked_fill(~is_correct, IGNORED)
+
+
+class CharacterTokenizer(Tokenizer):
+    """Tokenizer with one token per character of a trace format."""
+
+    def __init__(self, trace_format: TraceFormat) -> None:
+        self._trace_format = trace_format
+        self.vocabulary_size = len(trace_format.vocabulary)
+        self.end_token = trace_format.vocabulary.index(trace_format.end)
+        self.padding_token = self.vocabulary_size
+
+    def encode_prompts(self, prompts: Tensor) -> tuple[Tensor, int]:
+        """Return the characters without the columns that are empty in all rows, and the number of these columns."""
+        is_used = (prompts != IGNORED).any(0)
+        first_position = int(is_used.byte().argmax())
+        tokens = prompts[:, first_position:].long()
+        return tokens.masked_fill(tokens == IGNORED, self.padding_token), first_position
+
+    def encode_responses(self, responses: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the characters as labels; each starts at its own column."""
+        labels = responses.long()
+        starts = torch.arange(responses.shape[1], device=responses.device).expand_as(labels)
+        return labels.masked_fill(labels == IGNORED, IGNORE_INDEX), starts
+
+    def max_length(self, dataset: Dataset) -> int:
+        """Return the number of all columns, which noisy responses may fill."""
+        return int(dataset.train.inputs.shape[3] + dataset.train.targets.shape[1] - 1)
+
+    def decode(self, tokens: Tensor) -> list[str]:
+        """Return the characters as texts."""
+        characters = tokens.masked_fill(tokens == IGNORE_INDEX, IGNORED).to(torch.uint8)
+        return self._trace_format.decode(characters.cpu().numpy())
+
+    def expand_to_characters(self, values: Tensor, responses: Tensor, starts: Tensor) -> Tensor:
+        """Return the values unchanged."""
+        return values
+
+    def predicted_characters(self, output: TokenProbabilities) -> Tensor:
+        """Return the most likely tokens, including those that are not the label."""
+        return output.predicted.to(torch.uint8)
+
+
+class PretrainedTokenizer(Tokenizer):
+    """Tokenizer of a Hugging Face model, whose end-of-text token ends a response."""
+
+    def __init__(self, trace_format: TraceFormat, network: Any) -> None:
+        self._trace_format, self._tokenizer = trace_format, network.tokenizer
+        self.vocabulary_size = int(network.vocabulary_size)
+        self.end_token, self.padding_token = int(network.end_token), int(network.padding_token)
+
+    def _tokenize(self, texts: list[str]) -> Any:
+        return self._tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
+
+    def encode_prompts(self, prompts: Tensor) -> tuple[Tensor, int]:
+        """Return the tokens, padded on the left, and 0: the network counts positions from the start of each text."""
+        texts = self._trace_format.decode(prompts.cpu().numpy())
+        return self._encode_padded(texts).to(prompts.device), 0
+
+    def _encode_padded(self, texts: list[str]) -> Tensor:
+        return self._pad(self._tokenize(texts)["input_ids"], self.padding_token, left=True)
+
+    def encode_responses(self, responses: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tokens of the responses, with the end last, and the starts of their characters."""
+        texts = self._trace_format.decode(responses.cpu().numpy())
+        bodies = [text.removesuffix(self._trace_format.end) for text in texts]
+        encoding = self._tokenize(bodies)
+        tokens, starts = [], []
+        for text, body, ids, offsets in zip(
+            texts, bodies, encoding["input_ids"], encoding["offset_mapping"], strict=True
+        ):
+            has_end = len(text) > len(body)
+            tokens.append([*ids, *([self.end_token] if has_end else [])])
+            starts.append([*(start for start, _ in offsets), *([len(body)] if has_end else [])])
+        device = responses.device
+        return self._pad(tokens, IGNORE_INDEX).to(device), self._pad(starts, 0).to(device)
+
+    def _pad(self, rows: list[list[int]], value: int, left: bool = False) -> Tensor:
+        width = max(1, max((len(row) for row in rows), default=1))
+        padded = torch.full((len(rows), width), value)
+        for number, row in enumerate(rows):
+            if row:
+                padded[number, slice(width - len(row), None) if left else slice(len(row))] = torch.tensor(row)
+        return padded
+
+    def max_length(self, dataset: Dataset) -> int:
+        """Return the tokens of the longest prompt plus those of the longest clean response; noise may add a few."""
+        splits = [dataset.train, dataset.validation, dataset.test, *dataset.shifted_tests.values()]
+        prompts = [text for split in splits for text in self._trace_format.decode(split.inputs[:][:, 0, 0])]
+        responses = [text for split in splits for text in self._trace_format.decode(split.targets)]
+        return sum(
+            max((len(ids) for ids in self._tokenize(texts)["input_ids"]), default=0) for texts in (prompts, responses)
+        )
+
+    def decode(self, tokens: Tensor) -> list[str]:
+        """Return the decoded texts; a generated end token becomes the end of the trace format."""
+        texts = []
+        for row in tokens.tolist():
+            ids = [token for token in row if token not in (IGNORE_INDEX, self.end_token)]
+            texts.append(self._tokenizer.decode(ids) + (self._trace_format.end if self.end_token in row else ""))
+        return texts
+
+    def expand_to_characters(self, values: Tensor, responses: Tensor, starts: Tensor) -> Tensor:
+        """Return for each character the value of the last token that starts at or before it."""
+        is_start = torch.zeros(responses.shape, dtype=torch.long, device=starts.device)
+        is_start.scatter_(1, starts, 1)
+        is_start[:, 0] = 1
+        return values.gather(1, (is_start.cumsum(1) - 1).clamp_max(values.shape[1] - 1))
+
+
+def build_tokenizer(trace_format: TraceFormat, network: Any) -> Tokenizer:
+    """Return the tokenizer of a network: its own one, or one token per character."""
+    if hasattr(network, "tokenizer"):
+        return PretrainedTokenizer(trace_format, network)
+    return CharacterTokenizer(trace_format)
