@@ -102,9 +102,9 @@ class Boards:
     def board(self) -> Board:
         """The board as the store is now; the same object while nothing has changed."""
         with self._lock:
-            failed = self.store.tracked("FAILED")
+            failed = self.store.runs.list_runs("FAILED")
             groups: dict[tuple[str, str], dict[str, TrackedRun]] = {}
-            for run in self.store.tracked("FINISHED"):
+            for run in self.store.runs.list_runs("FINISHED"):
                 cell = groups.setdefault((run.tags.get("label_set", ""), run.tags.get("budget", "")), {})
                 cell.setdefault(run.tags["identity"], run)  # the latest of each
             own = {identity for cell in groups.values() for identity in cell}
@@ -136,7 +136,7 @@ class Boards:
         records, unread = [self._submitted[identity][0] for identity in submitted], []
         for run in runs:
             try:
-                records.append(self.store.record(run))
+                records.append(self.store.runs.record(run))
             except UserError as error:
                 unread.append({"what": run.title, "why": str(error)})
         cells = build_cells(records, test=self.test)

@@ -78,7 +78,7 @@ def create_app() -> Any:
     from mlflow.server.handlers import _add_static_prefix
 
     store = Store(os.environ[BACKEND_STORE_URI_ENV_VAR], os.environ.get(ARTIFACTS_DESTINATION_ENV_VAR))
-    boards = Boards(store, f"./#/experiments/{store.experiment}/runs/", entries=shipped_entries())
+    boards = Boards(store, f"./#/experiments/{store.connection.experiment}/runs/", entries=shipped_entries())
     mount(app, _add_static_prefix(PATH), boards)
     if os.environ.get("_MLFLOW_SGI_NAME") == "uvicorn":
         from mlflow.server.fastapi_app import create_fastapi_app

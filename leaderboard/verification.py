@@ -72,14 +72,14 @@ def gather(store: Store, runs: Iterable[TrackedRun]) -> Iterator[tuple[RunRecord
     import pandas
 
     for run in runs:
-        record = store.record(run)
+        record = store.runs.record(run)
         if record.metric != "accuracy":
             raise UserError(
                 f"{record.title}: submissions have runs that are scored by accuracy; {record.metric} cannot be scored again yet"
             )
         tables = {}
         for name in ("predictions", "samples", "validation"):
-            with store.file(run, f"{name}.parquet") as file:
+            with store.runs.open_file(run, f"{name}.parquet") as file:
                 if file is not None:
                     tables[name] = pandas.read_parquet(file)
         if len(tables) < 2 + bool(record.manifest["dataset"]["sizes"]["validation"]):

@@ -1,4 +1,4 @@
-"""Mistakes that a user can mend, and how they are told."""
+"""Exceptions for user errors, failed runs and unavailable stores."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """Something in the input is wrong; each problem names the place, what is allowed and what to do.
+    """Invalid input; each problem names its location, the value, what is allowed and what to do.
 
     The command line prints the problems without a traceback and exits with status 2.
+
+    Attributes:
+        problems: one message per problem.
+
+    Example:
+        >>> UserError("seed: must be at least 0", "noise: unknown noise model `flip`").problems
+        ['seed: must be at least 0', 'noise: unknown noise model `flip`']
     """
 
     def __init__(self, *problems: str) -> None:
@@ -18,25 +25,35 @@ class UserError(Exception):
 
 
 class TrainingError(Exception):
-    """A run broke while training, for a reason that its message explains without a traceback."""
+    """A run failed during training for a reason that its message explains without a traceback."""
+
+
+class Interrupted(Exception):
+    """The user asked to stop; the run can be resumed from its checkpoint."""
 
 
 class StoreUnavailable(UserError):
-    """The store does not answer, or does not take records. What is trained is kept, and sent by the next attempt."""
+    """The tracking store cannot be reached or written.
+
+    Trained results are kept in the working folder; the next attempt uploads them.
+    """
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """End of an error message about an unknown name: the nearest known ones, or all of them.
+    """Return the end of an error message about an unknown name: the nearest known names, or all of them.
 
     Args:
-        name: what was given.
-        known: what is allowed.
+        name: the unknown name.
+        known: allowed names.
 
-    Returns:
-        For example ``"did you mean `elr`?"`` or ``"known: a, b, c"``.
+    Example:
+        >>> nearest("elrr", ["elr", "gce"])
+        'did you mean `elr`?'
+        >>> nearest("xyz", ["elr", "gce"])
+        'known: elr, gce'
     """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.55)
     if close:
-        return "did you mean " + " or ".join(f"`{each}`" for each in close) + "?"
+        return "did you mean " + " or ".join(f"`{candidate}`" for candidate in close) + "?"
     return "known: " + ", ".join(names) if names else "there are none"

@@ -21,13 +21,14 @@ from noisybench.evaluation.classification import (
     score_selection,
     score_validation,
 )
+from noisybench.evaluation.detectors import score_detectors
 from noisybench.records.evidence import Predictions, Samples
 from noisybench.records.schema import ProbeRow, RunRecord
-from noisybench.training.evaluator import Evaluator, placed
+from noisybench.training.evaluator import Evaluator, as_tensor
+from noisybench.training.learner import Learner
 from noisybench.training.mitigation import public_name
 from noisybench.training.prepared import PreparedRun
 from noisybench.training.roles import ProbeProvider
-from noisybench.training.task import Task
 from noisybench.training.training_set import DiskTensor
 
 
@@ -42,10 +43,10 @@ class ClassificationEvaluator(Evaluator):
         self.validation_by_epoch: list[Tensor] = []
         self._final: dict[str, Any] = {}
 
-    def place(self, device: torch.device) -> None:
+    def move_to(self, device: torch.device) -> None:
         """Copy the held-out inputs, including those of shifted test sets, to the training device."""
-        super().place(device)
-        self._shifted = {name: placed(split.inputs, device) for name, split in self.dataset.shifted_tests.items()}
+        super().move_to(device)
+        self._shifted = {name: as_tensor(split.inputs, device) for name, split in self.dataset.shifted_tests.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the predictions collected so far."""
@@ -61,11 +62,14 @@ class ClassificationEvaluator(Evaluator):
         self.test_by_epoch = list(state["test_by_epoch"])
         self.validation_by_epoch = list(state["validation_by_epoch"])
 
-    def row(self, task: Task, stage: str) -> dict[str, Any]:
+    def evaluate_epoch(self, task: Learner, stage: str) -> dict[str, Any]:
         """Return accuracies, losses, memorization and detection of the current epoch."""
         train, labels = self.dataset.train, self.labels
         prediction = task.training_predictions().cpu().numpy()
         label_quality = self.prepared.stack.label_quality(task, task.training_set).float().cpu().numpy()
+        detectors: dict[str, Scores] = {}
+        if stage == "train":
+            detectors = score_detectors(self.detectors(task), self.label_status, self.roc_curves)
         test_probabilities, test_prediction = _predict(task, self.test)
         self.test_by_epoch.append(test_prediction.to(torch.int16))
         return {
@@ -74,11 +78,11 @@ class ClassificationEvaluator(Evaluator):
             "test_score": accuracy(test_prediction.numpy(), self.dataset.test.targets),
             "test_loss": metrics.cross_entropy(test_probabilities, self.dataset.test.targets),
             **score_label_quality(label_quality, self.label_status),
-            "detectors": self.score_detectors(task) if stage == "train" else {},
+            "detectors": detectors,
             "diagnostics": self._correction(task) | self._selection(task) | self._shift_accuracy(task),
         }
 
-    def _validate(self, task: Task) -> Scores:
+    def _validate(self, task: Learner) -> Scores:
         """Return validation scores and loss, and keep the predictions; None without a validation split."""
         if not len(self.labels.validation):
             return {"noisy_val_score": None, "noisy_val_loss": None, "clean_val_score": None}
@@ -90,7 +94,7 @@ class ClassificationEvaluator(Evaluator):
             "noisy_val_loss": metrics.cross_entropy(probabilities, observed),
         }
 
-    def probe(self, task: Task, epochs: int, last: bool) -> list[ProbeRow]:
+    def probe(self, task: Learner, epochs: int, last: bool) -> list[ProbeRow]:
         """Evaluate the classifiers that mitigations fit beside the networks' own."""
         dataset, labels, rows = self.dataset, self.labels, []
         clean, observed = dataset.train.targets, labels.train
@@ -130,7 +134,7 @@ class ClassificationEvaluator(Evaluator):
             )
         return rows
 
-    def finish(self, task: Task) -> None:
+    def finalize(self, task: Learner) -> None:
         """Keep label quality, corrected labels, detectors and predictions of the trained stack."""
         stack, training_set = self.prepared.stack, task.training_set
         corrected = stack.corrected_labels(task, training_set)
@@ -177,7 +181,7 @@ class ClassificationEvaluator(Evaluator):
         by_epoch = torch.stack(self.test_by_epoch, 1).numpy().astype(np.int16)
         return Predictions(test.index, test.targets, self._final["test"], by_epoch)
 
-    def write(self, record: RunRecord, folder: Path) -> None:
+    def save(self, record: RunRecord, folder: Path) -> None:
         """Write tables of samples and predictions, and figures of detectors and probes."""
         import pandas
 
@@ -199,12 +203,14 @@ class ClassificationEvaluator(Evaluator):
             }
             pandas.DataFrame(columns).to_parquet(folder / "validation.parquet", index=False)
         if self._final["detectors"]:
-            plot_detectors(record, self.label_status, self._final["detectors"], self.curves, folder / "detectors.png")
+            plot_detectors(
+                record, self.label_status, self._final["detectors"], self.roc_curves, folder / "detectors.png"
+            )
         for name in dict.fromkeys(row.mitigation for row in record.probes):
             rows = [row for row in record.probes if row.mitigation == name]
             plot_probe(record, rows, folder / f"probe_{name}.png")
 
-    def _correction(self, task: Task) -> dict[str, float]:
+    def _correction(self, task: Learner) -> dict[str, float]:
         """Return the fraction of ID mislabeled examples that the stack would correct to the clean label, if it corrects."""
         mislabeled = self.label_status == IN_DISTRIBUTION
         labels = self.prepared.stack.corrected_labels(task, task.training_set)
@@ -213,13 +219,13 @@ class ClassificationEvaluator(Evaluator):
         corrected = labels.cpu().numpy()
         return {"corrected_fraction": float((corrected == self.dataset.train.targets)[mislabeled].mean())}
 
-    def _selection(self, task: Task) -> dict[str, float]:
+    def _selection(self, task: Learner) -> dict[str, float]:
         """Return fraction and noise rate of the examples that are trained on, if the stack selects examples."""
-        if task.weights is None:
+        if task.sampler.weights is None:
             return {}
-        return score_selection((task.weights > 0).cpu().numpy(), self.label_status)
+        return score_selection((task.sampler.weights > 0).cpu().numpy(), self.label_status)
 
-    def _shift_accuracy(self, task: Task) -> dict[str, float]:
+    def _shift_accuracy(self, task: Learner) -> dict[str, float]:
         """Return the accuracy on each test set under distribution shift, and the mean."""
         accuracies = {}
         for name, inputs in self._shifted.items():
@@ -232,7 +238,7 @@ class ClassificationEvaluator(Evaluator):
         return accuracies | {"mean_shift_accuracy": float(np.mean(list(accuracies.values())))}
 
 
-def _predict(task: Task, inputs: Tensor | DiskTensor) -> tuple[NDArray[np.float32], Tensor]:
+def _predict(task: Learner, inputs: Tensor | DiskTensor) -> tuple[NDArray[np.float32], Tensor]:
     """Return class probabilities and predicted classes on the host."""
     probabilities = task.predict(inputs).cpu()
     # PyTorch's argmax, not NumPy's: on ties they may differ, and the stored predictions must give the score.

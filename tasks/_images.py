@@ -15,8 +15,9 @@ from noisybench.nn.features import captured, classifier, pooled, stages
 from noisybench.tasks._class_evaluator import ClassificationEvaluator
 from noisybench.training.augmentation import augment, contrastive_view, strong_view
 from noisybench.training.batch import Batch, BatchPlan, cross_entropy, probabilities_in_float32
+from noisybench.training.learner import Outputs
 from noisybench.training.stack import Stack
-from noisybench.training.task import Outputs, Task
+from noisybench.training.task import Task
 from noisybench.training.training_set import DiskTensor, TrainingSet
 
 STRONG_MAGNITUDE = 4
@@ -35,7 +36,7 @@ class NormalisedTask(Task):
         self.register_buffer("mean", mean)
         self.register_buffer("scale", 1 / deviation)
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 to zero mean and unit variance per channel of the training inputs."""
         images = images.to(self.device, non_blocking=True).float()
         images = images.sub_(self.mean).mul_(self.scale)
@@ -62,7 +63,7 @@ class ImageTask(NormalisedTask):
 
     def logits(self, inputs: Tensor, network: int | None = None) -> Tensor:
         """(B, C) scores of one network for (B, channels, H, W) normalised inputs."""
-        scores: Tensor = self.forwards[self.active if network is None else network](inputs)
+        scores: Tensor = self.forwards[self.active_network if network is None else network](inputs)
         return scores
 
     def features_and_logits(self, inputs: Tensor, network: int) -> tuple[Tensor, Tensor]:
@@ -82,7 +83,7 @@ class ImageTask(NormalisedTask):
             network(inputs)
         return seen[-1].flatten(1)
 
-    def plain_objective(self, batch: Batch) -> Tensor:
+    def default_loss(self, batch: Batch) -> Tensor:
         """Cross-entropy of the first network."""
         return cross_entropy(self.logits(batch.inputs), batch)
 
@@ -92,8 +93,8 @@ class ImageTask(NormalisedTask):
         for step in steps:
             index = step.index
             images = inputs[index.to(inputs.device)].to(device, non_blocking=True)
-            views = {name: self.normalise(self.view(images, name)) for name in self.stack.requirements.views}
-            yield Batch(views, data.targets[index], index, data.num_classes, part=step.part)
+            views = {name: self.normalize(self.view(images, name)) for name in self.stack.requirements.views}
+            yield Batch(views, data.targets[index], index, data.num_classes, phase=step.phase)
 
     def view(self, images: Tensor, name: str) -> Tensor:
         """One augmented view of (B, C, H, W) uint8 images, by its name in `VIEWS`."""
@@ -106,7 +107,7 @@ class ImageTask(NormalisedTask):
 
     def predict(self, inputs: Tensor | DiskTensor) -> Tensor:
         """(N, C) class probabilities: of the first network, or the mean over all where the stack says so."""
-        return torch.stack([self.evaluate(inputs, each).probabilities for each in self.deployed]).mean(0)
+        return torch.stack([self.evaluate(inputs, each).probabilities for each in self.deployed_networks]).mean(0)
 
     @torch.no_grad()
     def evaluate(self, inputs: Tensor | DiskTensor, network: int, stage: int | None = None) -> Outputs:
@@ -115,9 +116,9 @@ class ImageTask(NormalisedTask):
         self.networks.eval()
         parts, features = [], []
         chosen, forward = self.networks[network], self.forwards[network]
-        size = self.portion(inputs)
+        size = self.eval_batch_size(inputs)
         for start in range(0, len(inputs), size):
-            images = self.normalise(inputs[start : start + size])
+            images = self.normalize(inputs[start : start + size])
             with self.autocast():
                 if stage is None:
                     scores = forward(images)

@@ -14,12 +14,13 @@ from torch.nn import functional
 from noisybench.data.label_statistics import intersection_over_union
 from noisybench.data.targets import IGNORED, IN_DISTRIBUTION, UNKNOWN_STATUS
 from noisybench.evaluation import metrics
+from noisybench.evaluation.detectors import score_detectors
 from noisybench.records.evidence import DetectorScores, Samples
 from noisybench.records.schema import RunRecord
 from noisybench.tasks._mask_plots import class_curves, mask_page
 from noisybench.training.evaluator import Evaluator
+from noisybench.training.learner import Learner
 from noisybench.training.prepared import PreparedRun
-from noisybench.training.task import Task
 from noisybench.utils.seeds import Stream
 
 SAMPLED = 50_000
@@ -55,7 +56,7 @@ class SegmentationEvaluator(Evaluator):
         super().load_state_dict(state)
         self._counts = state["counts"]
 
-    def row(self, task: Task, stage: str) -> dict[str, Any]:
+    def evaluate_epoch(self, task: Learner, stage: str) -> dict[str, Any]:
         """Scores of all splits, what became of wrong pixels, and detection."""
         observed, clean = self.labels.train, self.dataset.train.targets
         tested = self._tested(task, self.test, self.dataset.test.targets, edges=True)
@@ -88,11 +89,11 @@ class SegmentationEvaluator(Evaluator):
             "memorized_fraction": memorized_fraction,
             "recovered_fraction": recovered_fraction,
             "noise_auroc": detection,
-            "detectors": self.score_detectors(task) if stage == "train" else {},
+            "detectors": self._score_detectors(task) if stage == "train" else {},
             "diagnostics": facts | self._corrected(task),
         }
 
-    def finish(self, task: Task) -> None:
+    def finalize(self, task: Learner) -> None:
         """Store label quality, corrected labels and predictions of the trained stack."""
         corrected = self.prepared.stack.corrected_labels(task, task.training_set)
         tested = self._tested(task, self.test, self.dataset.test.targets, final=True)
@@ -129,7 +130,7 @@ class SegmentationEvaluator(Evaluator):
             final["corrected_labels"],
         )
 
-    def write(self, record: RunRecord, folder: Path) -> None:
+    def save(self, record: RunRecord, folder: Path) -> None:
         """Masks of the training and test split, counts by epoch, and pictures."""
         samples = {name: values for name, values in vars(self.samples()).items() if name != "detectors"}
         np.savez_compressed(folder / "samples.npz", **samples)
@@ -155,7 +156,7 @@ class SegmentationEvaluator(Evaluator):
         for row, mask in zip(train.index, self._final["corrected_labels"], strict=True):
             Image.fromarray(mask).save(folder / f"{names[row] if names else row}.png")
 
-    def detectors(self, task: Task) -> dict[str, DetectorScores]:
+    def detectors(self, task: Learner) -> dict[str, DetectorScores]:
         """What the stack's detectors say of the sampled pixels."""
         found = super().detectors(task)
         return {
@@ -165,15 +166,11 @@ class SegmentationEvaluator(Evaluator):
             for name, each in found.items()
         }
 
-    def score_detectors(self, task: Task) -> dict[str, dict[str, float | None]]:
-        """As for classes, on the sampled pixels."""
-        whole, self.label_status = self.label_status, self._sampled_states
-        try:
-            return super().score_detectors(task)
-        finally:
-            self.label_status = whole
+    def _score_detectors(self, task: Learner) -> dict[str, dict[str, float | None]]:
+        """Score the stack's detectors on the sampled pixels."""
+        return score_detectors(self.detectors(task), self._sampled_states, self.roc_curves)
 
-    def _label_quality(self, task: Task) -> NDArray[np.float32]:
+    def _label_quality(self, task: Learner) -> NDArray[np.float32]:
         """Return the (K,) label quality of the sampled pixels."""
         found = self.prepared.stack.label_quality(task, task.training_set).reshape(-1)
         return found[torch.from_numpy(self._sampled).to(found.device)].float().cpu().numpy()
@@ -185,7 +182,7 @@ class SegmentationEvaluator(Evaluator):
 
     def _tested(
         self,
-        task: Task,
+        task: Learner,
         inputs: Any,
         targets: NDArray[np.uint8],
         edges: bool = False,
@@ -202,7 +199,7 @@ class SegmentationEvaluator(Evaluator):
         loss, labelled = torch.zeros((), dtype=torch.float64), 0
         predictions, bins = [], np.zeros(BINS)
         width = max(1, round(BOUNDARY * float(np.hypot(*targets.shape[1:]))))
-        for place, probabilities in task.portions(inputs):
+        for place, probabilities in task.predict_batches(inputs):
             wanted = torch.from_numpy(targets[place]).to(task.device)
             valid, predicted = wanted != IGNORED, probabilities.max(1).indices
             pairs = wanted[valid].long() * classes + predicted[valid]
@@ -266,7 +263,7 @@ class SegmentationEvaluator(Evaluator):
             }
         return found
 
-    def _corrected(self, task: Task) -> dict[str, float]:
+    def _corrected(self, task: Learner) -> dict[str, float]:
         """Where the stack corrects: mean IoU of its labels with the clean ones, and the share of wrong ones it has right."""
         labels = self.prepared.stack.corrected_labels(task, task.training_set)
         if labels is None:

@@ -26,9 +26,9 @@ from noisybench.plots.traces import render_trace_page
 from noisybench.records.evidence import Samples
 from noisybench.records.schema import Detection, RunRecord
 from noisybench.training.evaluator import Evaluator
+from noisybench.training.learner import Learner
 from noisybench.training.prepared import PreparedRun
 from noisybench.training.roles import Decoder
-from noisybench.training.task import Task
 
 LEAST = 1e-6
 """Probability below which losses are not told apart."""
@@ -80,13 +80,13 @@ class TraceEvaluator(Evaluator):
         found[untold[rows, stops] > untold[rows, starts]] = UNKNOWN_STATUS
         return found
 
-    def place(self, device: torch.device) -> None:
+    def move_to(self, device: torch.device) -> None:
         """Prompts stay on the host; they are small."""
         self.test, self.validation = (
             torch.from_numpy(np.asarray(each.inputs[:])) for each in (self.dataset.test, self.dataset.validation)
         )
 
-    def row(self, task: Task, stage: str) -> dict[str, Any]:
+    def evaluate_epoch(self, task: Learner, stage: str) -> dict[str, Any]:
         """Answers on the test and validation split, what became of wrong characters, and detection."""
         dataset, observed, clean = self.dataset, self.labels.train, self.dataset.train.targets
         written = self._written(task, dataset.test)
@@ -105,7 +105,7 @@ class TraceEvaluator(Evaluator):
             facts["mean_shift_accuracy"] = float(
                 np.mean([facts[f"shift_accuracy.{name}"] for name in dataset.shifted_tests])
             )
-        weights = task.weights
+        weights = task.sampler.weights
         if weights is not None:
             kept = (weights > 0).cpu().numpy()
             facts |= {"kept_fraction": float(kept.mean()), "kept_noise_rate": float(self._contaminated[kept].mean())}
@@ -124,7 +124,7 @@ class TraceEvaluator(Evaluator):
             "diagnostics": facts | self._by_execution(losses),
         }
 
-    def finish(self, task: Task) -> None:
+    def finalize(self, task: Learner) -> None:
         """Store the final responses, greedy and sampled, and the label quality of every character."""
         corrected = self.prepared.stack.corrected_labels(task, task.training_set)
         self._final = {
@@ -155,7 +155,7 @@ class TraceEvaluator(Evaluator):
             final["corrected_labels"],
         )
 
-    def write(self, record: RunRecord, folder: Path) -> None:
+    def save(self, record: RunRecord, folder: Path) -> None:
         """Characters and label quality, what was written for each test problem, and a page of training traces."""
         import pandas
 
@@ -227,7 +227,7 @@ class TraceEvaluator(Evaluator):
                 found[names[kind]] = float(losses[chosen & shown].mean())
         return found
 
-    def _validated(self, task: Task) -> dict[str, float | None]:
+    def _validated(self, task: Learner) -> dict[str, float | None]:
         """Share of validation problems whose written answer is the observed one, and the clean one."""
         observed, validation = self.labels.validation, self.dataset.validation
         if not len(observed):
@@ -241,7 +241,7 @@ class TraceEvaluator(Evaluator):
             )
         return found
 
-    def _loss(self, task: Any, prompts: torch.Tensor, responses: NDArray[np.uint8]) -> float:
+    def _loss(self, task: Any, prompts: Any, responses: NDArray[np.uint8]) -> float:
         """Nats per token of some responses."""
         total, count = 0.0, 0
         for said in task.token_probabilities(prompts, torch.from_numpy(responses)):
@@ -258,7 +258,7 @@ class TraceEvaluator(Evaluator):
         means: NDArray[np.float64] = np.where(shown, losses, 0).sum(1, dtype=np.float64) / shown.sum(1).clip(1)
         return means
 
-    def _trace_detectors(self, task: Task, losses: NDArray[np.float32]) -> dict[str, dict[str, float | None]]:
+    def _trace_detectors(self, task: Learner, losses: NDArray[np.float32]) -> dict[str, dict[str, float | None]]:
         """Of noised traces: by mean loss, the worst step's, re-execution, the stack; of wrong steps by their mean loss."""
         states = np.where(self._contaminated, np.int8(IN_DISTRIBUTION), np.int8(CLEAN))
         rows, starts, stops = self._spans.T

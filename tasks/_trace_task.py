@@ -69,7 +69,7 @@ class TraceTask(Task):
 
     def logits(self, inputs: TokenBatch, network: int | None = None) -> Tensor:
         """(B T, V) scores of every response token."""
-        found = self._forward(self.forwards[self.active if network is None else network], inputs)
+        found = self._forward(self.forwards[self.active_network if network is None else network], inputs)
         return found[:, inputs.prompt_length - 1 :].flatten(0, 1)
 
     @staticmethod
@@ -79,11 +79,11 @@ class TraceTask(Task):
         )
         return scores
 
-    def plain_objective(self, batch: Batch) -> Tensor:
+    def default_loss(self, batch: Batch) -> Tensor:
         """Cross-entropy of the first network."""
         return cross_entropy(self.logits(batch.inputs), batch)
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """Tokens on the training device."""
         return images.to(self.device)
 
@@ -101,8 +101,8 @@ class TraceTask(Task):
                 observed.clamp_min(0),
                 (step.index[:, None] * length + places).flatten(),
                 self.tokenizer.vocabulary_size,
-                part=step.part,
-                valid=valid,
+                phase=step.phase,
+                has_label=valid,
             )
 
     def _prompts(self, inputs: Any) -> Tensor:
@@ -119,7 +119,7 @@ class TraceTask(Task):
             characters = used(responses[place]).to(self.device)
             labels, places = self.tokenizer.encode_responses(characters)
             reading = self.tokenizer.batch(self._prompts(inputs[place]), labels)
-            scores = [self.logits(reading, each).float().softmax(1) for each in self.deployed]
+            scores = [self.logits(reading, each).float().softmax(1) for each in self.deployed_networks]
             probabilities = torch.stack(scores).mean(0).view(*labels.shape, -1)
             own = (
                 probabilities.gather(2, labels.clamp_min(0)[..., None])
@@ -171,16 +171,16 @@ class TraceTask(Task):
         self.networks.train(training)
         return found
 
-    def networks_changed(self) -> None:
+    def invalidate_cache(self) -> None:
         """Forget what was said with earlier weights."""
-        super().networks_changed()
+        super().invalidate_cache()
         self._said = None
 
     def training_predictions(self) -> Tensor:
         """(N, T) uint8 most likely characters, each given the observed ones before it; where a token is wrong, none."""
         return self._training_pass()[0]
 
-    def training_belief(self) -> Tensor:
+    def training_label_quality(self) -> Tensor:
         """(N, T) float16 probabilities of the observed tokens; 0 after the end."""
         return self._training_pass()[1]
 

@@ -30,7 +30,7 @@ class Prompting(TraceTask):
     are the model's, with the same traces shown (after the prompting of Havrilla and Iyer 2024).
     """
 
-    like = "chain_of_thought"
+    compatible_with = "chain_of_thought"
 
     shots: int = parameter(6, ge=0, le=64, help="traces that are shown", always_in_label=True)
     instruction: str = parameter("", help="what is said before the traces")
@@ -83,8 +83,8 @@ class Prompting(TraceTask):
         data, form = self.training_set, self.training_set.traces
         assert form is not None
         usable = (data.targets != IGNORED).any(1).cpu()
-        if self.weights is not None:
-            usable &= (self.weights > 0).cpu()
+        if self.sampler.weights is not None:
+            usable &= (self.sampler.weights > 0).cpu()
         there = torch.nonzero(usable).squeeze(1)
         if len(there) < self.shots:
             raise TrainingError(
@@ -100,7 +100,7 @@ class Prompting(TraceTask):
 
     def _train_epoch(self, optimizer: torch.optim.Optimizer) -> None:
         """Nothing is trained; the loss is that of the training traces as the model reads them."""
-        belief, shown = self.training_belief().float(), self.training_set.targets != IGNORED
+        belief, shown = self.training_label_quality().float(), self.training_set.targets != IGNORED
         self.train_loss = float(-belief[shown].clamp_min(1e-6).log().mean())
 
 

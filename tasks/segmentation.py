@@ -78,10 +78,10 @@ class Segmentation(NormalisedTask):
 
     def logits(self, inputs: Tensor, network: int | None = None) -> Tensor:
         """(B H W, C) scores of one network for every pixel of (B, channels, H, W) normalised inputs."""
-        found = self.scores(inputs, self.active if network is None else network)
+        found = self.scores(inputs, self.active_network if network is None else network)
         return found.permute(0, 2, 3, 1).flatten(0, 2)
 
-    def plain_objective(self, batch: Batch) -> Tensor:
+    def default_loss(self, batch: Batch) -> Tensor:
         """Cross-entropy of the first network."""
         return cross_entropy(self.logits(batch.inputs), batch)
 
@@ -104,58 +104,58 @@ class Segmentation(NormalisedTask):
                 images = images.flatten(2).gather(2, places[:, None].expand(-1, images.shape[1], -1)).view_as(images)
                 images = images * inside.view(len(images), 1, *images.shape[2:])
                 labels, index = labels.gather(1, places), index.gather(1, places)
-            yield self._batch(images, labels.flatten(), index.flatten(), inside, step.part)
+            yield self._batch(images, labels.flatten(), index.flatten(), inside, step.phase)
 
-    def _batch(self, images: Tensor, labels: Tensor, index: Tensor, inside: Tensor | None, part: int) -> Batch:
+    def _batch(self, images: Tensor, labels: Tensor, index: Tensor, inside: Tensor | None, phase: int) -> Batch:
         within = None if inside is None else inside.flatten()
         valid = within
         if self._unlabelled:
             known = labels != IGNORED
             valid = known if valid is None else known & valid
         observed = labels.long() if valid is None else labels.long().masked_fill(~valid, 0)
-        views, classes = {"weak": self.normalise(images)}, self.training_set.num_classes
-        return Batch(views, observed, index, classes, part=part, valid=valid, inside=within)
+        views, classes = {"weak": self.normalize(images)}, self.training_set.num_classes
+        return Batch(views, observed, index, classes, phase=phase, has_label=valid, in_image=within)
 
     def _loaded(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
         """Batches that albumentations has augmented, in processes of their own where there are some."""
         if self._loader is None:
-            self._loader = MaskLoader(self.training_set, self.budget.augmentation, self.loaders)
+            self._loader = MaskLoader(self.training_set, self.budget.augmentation, self.num_workers)
         for step, (images, index) in zip(
             steps, self._loader.batches(steps, (self.seed, self.current_epoch)), strict=True
         ):
             index = index.to(self.device)
             inside = index >= 0
             labels = self.training_set.targets.view(-1)[index.clamp_min(0).flatten()]
-            yield self._batch(images, labels, index.clamp_min(0).flatten(), inside, step.part)
+            yield self._batch(images, labels, index.clamp_min(0).flatten(), inside, step.phase)
 
-    def portion(self, inputs: Any) -> int:
+    def eval_batch_size(self, inputs: Any) -> int:
         """How many of (N, C, H, W) inputs to evaluate at a time."""
         return max(1, PIXELS.get(self.device.type, 2**17) // int(inputs.shape[2] * inputs.shape[3]))
 
     @torch.no_grad()
-    def portions(self, inputs: Tensor | DiskTensor) -> Iterator[tuple[slice, Tensor]]:
+    def predict_batches(self, inputs: Tensor | DiskTensor) -> Iterator[tuple[slice, Tensor]]:
         """(B, C, H, W) class probabilities of the deployed prediction, in evaluation mode, portion by portion."""
         training = self.networks.training
         self.networks.eval()
-        size = self.portion(inputs)
+        size = self.eval_batch_size(inputs)
         for start in range(0, len(inputs), size):
             place = slice(start, min(start + size, len(inputs)))
-            images = self.normalise(inputs[place])
+            images = self.normalize(inputs[place])
             with self.autocast():
-                found = [self.scores(images, each).float().softmax(1) for each in self.deployed]
+                found = [self.scores(images, each).float().softmax(1) for each in self.deployed_networks]
             yield place, found[0] if len(found) == 1 else torch.stack(found).mean(0)
         self.networks.train(training)
 
-    def networks_changed(self) -> None:
+    def invalidate_cache(self) -> None:
         """Forget what was said with earlier weights."""
-        super().networks_changed()
+        super().invalidate_cache()
         self._said = None
 
     def training_predictions(self) -> Tensor:
         """(N, H, W) uint8 predicted classes of the training pixels; one pass after each epoch serves all who ask."""
         return self._training_pass()[0]
 
-    def training_belief(self) -> Tensor:
+    def training_label_quality(self) -> Tensor:
         """(N, H, W) float16 probabilities of the observed classes; 0 where there is no label."""
         return self._training_pass()[1]
 
@@ -166,7 +166,7 @@ class Segmentation(NormalisedTask):
                 torch.zeros_like(targets),
                 torch.zeros(targets.shape, dtype=torch.float16, device=targets.device),
             )
-            for place, found in self.portions(self.training_set.inputs):
+            for place, found in self.predict_batches(self.training_set.inputs):
                 labels = targets[place].long()
                 chosen = found.gather(1, labels.clamp_max(found.shape[1] - 1)[:, None]).squeeze(1)
                 predicted[place] = found.max(1).indices.to(torch.uint8)

@@ -23,8 +23,8 @@ from noisybench.nn.weights import matching_weights
 from noisybench.tasks._images import ImageTask
 from noisybench.training.auxiliary import AuxiliaryRun
 from noisybench.training.batch import Batch, BatchPlan
+from noisybench.training.learner import Outputs
 from noisybench.training.stack import Stack
-from noisybench.training.task import Outputs
 from noisybench.training.training_set import DiskTensor, TrainingSet
 from noisybench.utils.seeds import torch_seed
 
@@ -50,7 +50,7 @@ class Transfer(ImageTask):
     and of those that enter the classifier, in one `spectrum`; values of different ones do not compare.
     """
 
-    like = "classification"
+    compatible_with = "classification"
 
     pretraining: dict[str, Any] | None = parameter(
         None, help="what the backbone is trained on first: dataset, noise, budget, seed (by default that of the run)"
@@ -121,11 +121,11 @@ class Transfer(ImageTask):
             found = published_weights(self.budget.network, wanted)
         else:
             return
-        self.start_from(found)
+        self.load_pretrained(found)
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """As for images; features are taken as they are."""
-        return images.to(self.device) if images.dim() == 2 else super().normalise(images)
+        return images.to(self.device) if images.dim() == 2 else super().normalize(images)
 
     def batches(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
         """Batches of features that were computed once, where nothing changes them; else of augmented images."""
@@ -136,7 +136,7 @@ class Transfer(ImageTask):
         features = self._features(data.inputs)
         for step in steps:
             yield Batch(
-                {"weak": features[step.index]}, data.targets[step.index], step.index, data.num_classes, part=step.part
+                {"weak": features[step.index]}, data.targets[step.index], step.index, data.num_classes, phase=step.phase
             )
 
     def evaluate(self, inputs: Tensor | DiskTensor, network: int, stage: int | None = None) -> Outputs:
@@ -145,7 +145,7 @@ class Transfer(ImageTask):
             inputs = self._features(inputs)
         return super().evaluate(inputs, network, stage)
 
-    def describe(self, inputs: Tensor | DiskTensor) -> dict[str, float]:
+    def final_diagnostics(self, inputs: Tensor | DiskTensor) -> dict[str, float]:
         """Flatness of the spectra of the backbone's features and of those that enter the classifier."""
         found = {"pretraining_accuracy": self._pretraining_accuracy} if self._pretraining_accuracy is not None else {}
         network = self.networks[0]
@@ -177,10 +177,10 @@ class Transfer(ImageTask):
 
     @torch.no_grad()
     def _collected(self, inputs: Tensor | DiskTensor, network: nn.Module) -> Tensor:
-        training, size, parts = network.training, self.portion(inputs), []
+        training, size, parts = network.training, self.eval_batch_size(inputs), []
         network.eval()
         for start in range(0, len(inputs), size):
-            images = self.normalise(inputs[start : start + size])
+            images = self.normalize(inputs[start : start + size])
             with self.autocast():
                 seen = network(images) if isinstance(network, Frozen) else self.features_of(network, images)
             parts.append(seen.float())
@@ -228,7 +228,7 @@ class _PreTraining(AuxiliaryRun):
         self.title = (
             f"pre-training · {spec.dataset_label} · {spec.noise.label(hide=('path', 'seed'))} · {spec.budget.network}"
         )
-        self.meaning = {
+        self.cache_key = {
             "kind": "pre-training",
             "inputs": self.data.inputs_digest,
             "targets": self.data.targets_digest,
@@ -238,7 +238,7 @@ class _PreTraining(AuxiliaryRun):
         }
         seed = torch_seed("pre-training", spec.seed)
         self.worker = ImageTask(spec.budget, seed, self.data, Stack([])).to(self.device)
-        self.data.place(self.device)
+        self.data.move_to(self.device)
         self.optimizer: Any = self.worker.configure_optimizers()
 
     def train_epoch(self, epoch: int) -> float:

@@ -66,7 +66,7 @@ def workspace(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> P
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MLflow takes seconds to make a database, so one is made and copied."""
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
-    Store(f"sqlite:///{path}").client.search_experiments()
+    Store(f"sqlite:///{path}").connection.client.search_experiments()
     return path
 
 
@@ -98,7 +98,7 @@ def store(workspace: Path, empty_database: Path) -> Store:
     """The embedded store of the working folder, without runs."""
     copy_database(empty_database, workspace / "mlflow.db")
     made = Store()
-    made.check()
+    made.connection.check()
     return made
 
 

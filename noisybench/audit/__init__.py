@@ -1,1 +1,1 @@
-"""Auditing labels: what wrong labels a data set seems to have, without knowing a single right one."""
+"""Label audits: estimate the noise of a label set and rank its suspicious labels without clean labels."""

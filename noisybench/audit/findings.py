@@ -1,4 +1,4 @@
-"""From signals to findings: how many labels are wrong, which classes are taken for which, and which examples to look at."""
+"""Analysis of audit signals: noise rate, transition matrix, and a ranking of suspicious labels."""
 
 from __future__ import annotations
 
@@ -7,127 +7,196 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.audit.signals import Signals
+from noisybench.audit.signals import AuditSignals
 
-TOP = (0.01, 0.05)
-"""Shares of the data for which the first suspects are judged."""
+TOP_FRACTIONS = (0.01, 0.05)
+"""Fractions of the data for which the precision of the highest-ranked labels is reported."""
 
 
 @dataclass(frozen=True)
-class Findings:
-    """Of N examples with C classes.
+class AuditResult:
+    """Estimates for N examples with C classes.
 
     Attributes:
-        rate: estimated share of wrong labels.
-        transition: (C, C) estimated probability of the observed class (column), given the true one (row).
-        suspicion: by detector, (N,) ranks in [0, 1], higher where the label is more likely wrong; `combined` is their mean.
-        order: (N,) examples from the most to the least suspect, by `combined`.
-        suggested: (N,) class that a network gives which was not trained on the example.
-        confidence: (N,) its probability.
-        agreement: by pair of detectors, Spearman's rank correlation, and the share that their first `rate * N` suspects have in
-            common.
+        noise_rate: estimated fraction of incorrect labels.
+        transition_matrix: (C, C) estimated probability of the observed class (column) given the true class (row).
+        error_score: (N,) ranks in [0, 1] by detector, higher where the label is more likely incorrect; `combined` is their
+            mean.
+        ranking: (N,) positions from the most to the least suspicious label, by `combined`.
+        suggested: (N,) class predicted by a network that was not trained on the example.
+        confidence: (N,) predicted probability of the suggested class.
+        agreement: Spearman's rank correlation of two detectors, and the overlap of their `num_suspects` highest scores as a
+            fraction.
     """
 
-    rate: float
-    transition: NDArray[np.float64]
-    suspicion: dict[str, NDArray[np.float64]]
-    order: NDArray[np.int64]
+    noise_rate: float
+    transition_matrix: NDArray[np.float64]
+    error_score: dict[str, NDArray[np.float64]]
+    ranking: NDArray[np.int64]
     suggested: NDArray[np.int64]
     confidence: NDArray[np.float64]
     agreement: dict[tuple[str, str], tuple[float, float]]
 
     @property
-    def flagged(self) -> int:
-        """How many suspects the estimated rate makes."""
-        return round(self.rate * len(self.order))
+    def num_suspects(self) -> int:
+        """Number of labels to review: the estimated noise rate times N."""
+        return round(self.noise_rate * len(self.ranking))
+
+    @property
+    def suspects(self) -> NDArray[np.int64]:
+        """(num_suspects,) positions of the labels to review, the most suspicious first."""
+        return self.ranking[: self.num_suspects]
 
 
-def joint_counts(observed: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(C, C) confident joint: observed class (row) and confidently predicted class (column), calibrated to sum to N.
+def confident_joint(observed: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Compute the calibrated confident joint of Northcutt, Jiang and Chuang (2021, equations 1 and 3).
 
-    An example counts as of the most probable class among those whose probability reaches its threshold, the mean
-    probability of that class among the examples observed in it (Northcutt, Jiang and Chuang 2021, equation 1 and
-    the calibration of equation 3). Rows sum to the number of examples observed in the class.
+    An example is counted for the most probable class among those whose probability reaches the class threshold, which is
+    the mean predicted probability of the class over the examples that are observed in it.
+
+    Args:
+        observed: (N,) observed classes.
+        probabilities: (N, C) out-of-sample predictions.
+
+    Returns:
+        (C, C) counts by observed class (row) and confidently predicted class (column). Each row sums to the number of
+        examples observed in the class, so the matrix sums to N.
+
+    Examples:
+        >>> import numpy as np
+        >>> probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.9, 0.1]])
+        >>> confident_joint(np.array([0, 0, 1, 1]), probabilities)
+        array([[2., 0.],
+               [1., 1.]])
     """
-    classes = probabilities.shape[1]
-    sizes = np.bincount(observed, minlength=classes)
-    own = probabilities[np.arange(len(observed)), observed]
-    # A class that nobody is observed in has no threshold that could be reached.
-    thresholds = np.divide(
-        np.bincount(observed, weights=own, minlength=classes), sizes, out=np.full(classes, np.inf), where=sizes > 0
-    )
-    # Means are of rounded numbers: what reaches its threshold but for the last bits does reach it.
+    num_classes = probabilities.shape[1]
+    class_sizes = np.bincount(observed, minlength=num_classes)
+    of_observed = probabilities[np.arange(len(observed)), observed]
+    totals = np.bincount(observed, weights=of_observed, minlength=num_classes)
+    # The threshold of a class without observed examples is infinite: no prediction reaches it.
+    thresholds = np.divide(totals, class_sizes, out=np.full(num_classes, np.inf), where=class_sizes > 0)
+    # The tolerance keeps a probability that equals its threshold up to the rounding of the mean.
     confident = np.where(probabilities >= thresholds - 1e-6, probabilities, -1.0)
-    found = confident.max(1) >= 0
-    counts = np.zeros((classes, classes))
-    np.add.at(counts, (observed[found], confident[found].argmax(1)), 1)
+    counted = confident.max(1) >= 0
+    counts = np.zeros((num_classes, num_classes))
+    np.add.at(counts, (observed[counted], confident[counted].argmax(1)), 1)
+    # Without a confident example the labels of a class are assumed to be correct.
     empty = counts.sum(1) == 0
-    counts[empty, empty] = 1.0  # nothing is known of such a class, so its labels are taken as they are
-    return np.asarray(counts / counts.sum(1, keepdims=True) * sizes[:, None])
+    counts[empty, empty] = 1.0
+    return np.asarray(counts / counts.sum(1, keepdims=True) * class_sizes[:, None])
 
 
-def rate_and_transition(counts: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-    """Share of wrong labels, and (C, C) probability of the observed class (column) given the true one (row), from the joint."""
-    true = counts.sum(0)
-    eye = np.eye(len(counts))
-    transition = np.where(true[:, None] > 0, counts.T / np.maximum(true, 1e-12)[:, None], eye)
+def noise_rate_and_transition(counts: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+    """Estimate the noise rate and the transition matrix from the confident joint.
+
+    Args:
+        counts: (C, C) by observed class (row) and true class (column).
+
+    Returns:
+        Fraction of incorrect labels, and (C, C) probability of the observed class (column) given the true class (row).
+
+    Examples:
+        >>> import numpy as np
+        >>> rate, transition = noise_rate_and_transition(np.array([[2.0, 0.0], [1.0, 1.0]]))
+        >>> rate
+        0.25
+        >>> transition.round(2)
+        array([[0.67, 0.33],
+               [0.  , 1.  ]])
+    """
+    class_sizes = counts.sum(0)
+    identity = np.eye(len(counts))
+    transition = np.where(class_sizes[:, None] > 0, counts.T / np.maximum(class_sizes, 1e-12)[:, None], identity)
     return float(1 - np.trace(counts) / counts.sum()), transition
 
 
-def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks in [0, 1], ties shared."""
+def unit_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the ranks of values scaled to [0, 1]; ties share the mean of their ranks.
+
+    Examples:
+        >>> import numpy as np
+        >>> unit_ranks(np.array([3.0, 1.0, 2.0]))
+        array([1. , 0. , 0.5])
+    """
     from scipy.stats import rankdata
 
     return np.asarray((rankdata(values) - 1) / max(len(values) - 1, 1))
 
 
-def find(observed: NDArray[np.int64], signals: Signals) -> Findings:
-    """What the signals tell of (N,) observed labels.
+def analyze(observed: NDArray[np.int64], signals: AuditSignals) -> AuditResult:
+    """Estimate the noise of observed labels and rank them by how likely they are incorrect.
 
-    Detectors: `confident`, the normalised margin of predictions by networks that have not seen the label (Northcutt, Jiang
-    and Chuang 2021); `training`, the margin over training of those that have (Pleiss et al. 2020); `neighbours`, labels of
-    the nearest examples.
+    Three detectors score each label: `confident`, the normalized margin of a network that was not trained on the example
+    (Northcutt, Jiang and Chuang 2021); `training`, the mean margin while training on it (Pleiss et al. 2020); `neighbors`,
+    the fraction of nearest examples with another label, where the network names its features.
+
+    Args:
+        observed: (N,) observed labels.
+        signals: signals of the same examples.
+
+    Examples:
+        >>> import numpy as np
+        >>> from noisybench.audit.signals import AuditSignals
+        >>> probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.9, 0.1]])
+        >>> result = analyze(np.array([0, 0, 1, 1]), AuditSignals(probabilities, np.array([2.0, 1.0, 2.0, -1.0]), None))
+        >>> result.noise_rate, result.suspects.tolist(), result.suggested.tolist()
+        (0.25, [3], [0, 0, 1, 0])
     """
     rows, predicted = np.arange(len(observed)), signals.probabilities
-    others = predicted.copy()
-    others[rows, observed] = -1.0
-    scores = {"confident": others.max(1) - predicted[rows, observed], "training": -signals.margins}
-    if signals.neighbours is not None:
-        scores["neighbours"] = signals.neighbours
-    suspicion = {name: ranks(each) for name, each in scores.items()}
-    suspicion["combined"] = np.mean(list(suspicion.values()), axis=0)
-    rate, transition = rate_and_transition(joint_counts(observed, predicted))
+    of_other_classes = predicted.copy()
+    of_other_classes[rows, observed] = -1.0
+    scores = {
+        "confident": of_other_classes.max(1) - predicted[rows, observed],
+        "training": -signals.margins,
+    }
+    if signals.neighbors is not None:
+        scores["neighbors"] = signals.neighbors
+    error_score = {name: unit_ranks(values) for name, values in scores.items()}
+    error_score["combined"] = np.mean(list(error_score.values()), axis=0)
+    noise_rate, transition = noise_rate_and_transition(confident_joint(observed, predicted))
     suggested = predicted.argmax(1)
-    return Findings(
-        rate,
+    return AuditResult(
+        noise_rate,
         transition,
-        suspicion,
-        # Of equal suspicion the one of which the other networks are surer comes first.
-        np.lexsort((-scores["confident"], -suspicion["combined"])),
+        error_score,
+        # Ties are broken by the margin of the networks that were not trained on the example.
+        np.lexsort((-scores["confident"], -error_score["combined"])),
         suggested,
         predicted[rows, suggested],
-        _agreement(suspicion, max(1, round(rate * len(observed)))),
+        _agreement(error_score, max(1, round(noise_rate * len(observed)))),
     )
 
 
-def _agreement(suspicion: dict[str, NDArray[np.float64]], first: int) -> dict[tuple[str, str], tuple[float, float]]:
-    names = [name for name in suspicion if name != "combined"]
-    top = {name: set(np.argsort(-suspicion[name], kind="stable")[:first].tolist()) for name in names}
+def _agreement(error_score: dict[str, NDArray[np.float64]], count: int) -> dict[tuple[str, str], tuple[float, float]]:
+    """Compare all pairs of detectors by rank correlation and by the overlap of their `count` highest scores."""
+    names = [name for name in error_score if name != "combined"]
+    top = {name: set(np.argsort(-error_score[name], kind="stable")[:count].tolist()) for name in names}
     return {
-        (a, b): (_correlation(suspicion[a], suspicion[b]), len(top[a] & top[b]) / first)
-        for place, a in enumerate(names)
-        for b in names[place + 1 :]
+        (a, b): (_correlation(error_score[a], error_score[b]), len(top[a] & top[b]) / count)
+        for position, a in enumerate(names)
+        for b in names[position + 1 :]
     }
 
 
 def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
-    """Of ranks; 0 where one of the two tells no example from another."""
+    """Return the correlation of two rankings; 0 if one of them is constant."""
     if not (np.ptp(first) and np.ptp(second)):
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def precision(suspicion: NDArray[np.float64], wrong: NDArray[np.bool_], share: float) -> float:
-    """Share of wrong labels among the first suspects, which are a share of all examples."""
-    first = np.argsort(-suspicion, kind="stable")[: max(1, round(share * len(wrong)))]
-    return float(wrong[first].mean())
+def precision_at(error_score: NDArray[np.float64], incorrect: NDArray[np.bool_], fraction: float) -> float:
+    """Return the fraction of incorrect labels among those with the highest scores.
+
+    Args:
+        error_score: (N,) higher where the label is more likely incorrect.
+        incorrect: (N,) True where the label is incorrect.
+        fraction: fraction of the N labels to look at, at least one label.
+
+    Examples:
+        >>> import numpy as np
+        >>> precision_at(np.array([0.9, 0.1, 0.8, 0.2]), np.array([True, False, False, True]), 0.5)
+        0.5
+    """
+    highest = np.argsort(-error_score, kind="stable")[: max(1, round(fraction * len(incorrect)))]
+    return float(incorrect[highest].mean())

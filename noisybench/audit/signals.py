@@ -1,4 +1,4 @@
-"""What networks say of labels that they were not trained on, and of how they learned the others."""
+"""Signals of an audit: cross-validated predictions, training margins and labels of nearest neighbors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,56 +15,94 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from noisybench.audit.inputs import AuditInput
 from noisybench.config.registry import get_entry
-from noisybench.config.spec import Budget
+from noisybench.config.spec import WORKSPACE, Budget
+from noisybench.data.lazy import MemmapImages
+from noisybench.errors import UserError
 from noisybench.nn.features import stages
 from noisybench.training.batch import Batch, cross_entropy
+from noisybench.training.learner import Learner
 from noisybench.training.roles import LossFunction
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
-from noisybench.training.training_set import TrainingSet
-from noisybench.utils.files import write_atomically
-from noisybench.utils.seeds import Stream, torch_seed
+from noisybench.training.training_set import DiskTensor, TrainingSet
+from noisybench.utils.files import saved_bytes, write_atomically
+from noisybench.utils.seeds import Stream, repeat_to_the_bit, torch_seed
 
-NEIGHBOURS = 20
-PORTION = 2048
-"""Examples whose neighbours are looked for at a time."""
+NUM_NEIGHBORS = 20
+"""Number of nearest examples whose labels are compared."""
+
+CHUNK_SIZE = 2048
+"""Number of examples whose neighbors are searched at a time, which bounds the memory for similarities."""
+
+EpochCallback = Callable[[int, int, float], None]
+"""Function that receives fold, epoch and mean training loss after each epoch."""
 
 
 @dataclass(frozen=True)
-class Signals:
-    """Of N examples with C classes.
+class AuditSignals:
+    """Signals for N examples with C classes.
 
     Attributes:
-        probabilities: (N, C) of a network that was not trained on the example.
-        margins: (N,) score of the observed class minus the greatest other one, mean over the training steps of the networks
-            that were trained on the example (Pleiss et al. 2020).
-        neighbours: (N,) share of the `NEIGHBOURS` nearest examples with another label, in the features of the network that
-            was not trained on the example; None where the network does not name its features.
+        probabilities: (N, C) predictions of a network that was not trained on the example.
+        margins: (N,) logit of the observed class minus the largest other logit, averaged over the training steps of the
+            networks that were trained on the example (Pleiss et al. 2020).
+        neighbors: (N,) fraction of the `NUM_NEIGHBORS` nearest examples with another label, in the features of the network
+            that was not trained on the example; None if the network does not name its features.
     """
 
     probabilities: NDArray[np.float64]
     margins: NDArray[np.float64]
-    neighbours: NDArray[np.float64] | None
+    neighbors: NDArray[np.float64] | None
 
 
-class _Margins(LossFunction):
-    """Follows each example's margin as it is seen in training."""
+class _MarginTracker(LossFunction):
+    """Train with cross-entropy and sum up the margin of each example over the training steps."""
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
-        """Nothing was seen yet."""
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
+        """Reset the sums."""
         self.state["margin"], self.state["seen"] = torch.zeros(len(training_set)), torch.zeros(len(training_set))
 
-    def loss(self, task: Task, batch: Batch) -> Tensor:
-        """Cross-entropy."""
+    def loss(self, task: Learner, batch: Batch) -> Tensor:
+        """Return the cross-entropy of the batch."""
         logits = task.logits(batch.inputs)
         with torch.no_grad():
             scores = logits.float()
-            own = scores.gather(1, batch.observed[:, None])
-            others = scores.scatter(1, batch.observed[:, None], -torch.inf)
-            self.state["margin"][batch.index] += own.squeeze(1) - others.amax(1)
+            of_observed = scores.gather(1, batch.observed[:, None])
+            of_others = scores.scatter(1, batch.observed[:, None], -torch.inf)
+            self.state["margin"][batch.index] += of_observed.squeeze(1) - of_others.amax(1)
             self.state["seen"][batch.index] += 1
         return cross_entropy(logits, batch)
+
+
+def collect_signals(
+    audit_input: AuditInput, folds: int = 3, seed: int = 0, on_epoch: EpochCallback = lambda fold, epoch, loss: None
+) -> AuditSignals:
+    """Train one network per fold on the labels to audit and collect its signals.
+
+    Finished folds are kept in the working directory, so that the same call resumes an interrupted audit.
+
+    Args:
+        audit_input: images and labels to audit.
+        folds: number of folds, from 2.
+        seed: random seed of folds and networks.
+        on_epoch: function that receives fold, epoch and mean training loss.
+
+    Raises:
+        UserError: there are fewer examples than folds.
+    """
+    if folds > len(audit_input.observed):
+        raise UserError(f"--folds: {len(audit_input.observed)} examples cannot be divided into {folds} folds")
+    images: Any = audit_input.images
+    inputs = DiskTensor(images) if isinstance(images, MemmapImages) else torch.from_numpy(images)
+    observed, class_names = torch.from_numpy(audit_input.observed), audit_input.class_names
+    training_set = TrainingSet(inputs, observed, len(class_names), class_names=class_names)
+    execution = audit_input.spec.execution
+    device = torch.device("cuda" if torch.cuda.is_available() and execution.device != "cpu" else "cpu")
+    torch.set_num_threads(execution.threads)
+    repeat_to_the_bit(device)
+    return cross_fit(training_set, audit_input.spec.budget, folds, seed, device, WORKSPACE / "audits", on_epoch)
 
 
 def cross_fit(
@@ -72,103 +111,109 @@ def cross_fit(
     folds: int,
     seed: int,
     device: torch.device,
-    kept: Path,
-    report: Callable[[int, int, float], None] = lambda fold, epoch, loss: None,
-) -> Signals:
-    """Train one network for each fold on all other folds, and ask it about its own.
+    cache_dir: Path,
+    on_epoch: EpochCallback = lambda fold, epoch, loss: None,
+) -> AuditSignals:
+    """Train one network per fold on all other folds and evaluate it on its own fold.
 
     Args:
         training_set: inputs and observed targets.
         budget: network, epochs, augmentation.
-        folds: from 2.
-        seed: of folds and networks.
-        device: to train on.
-        kept: folder in which finished folds are kept, so that an interrupted audit goes on with the next one.
-        report: told of fold, epoch and training loss.
+        folds: number of folds, from 2.
+        seed: random seed of folds and networks.
+        device: device to train on.
+        cache_dir: folder of finished folds, which are not trained again.
+        on_epoch: function that receives fold, epoch and mean training loss.
     """
     fold_of = np.empty(len(training_set), dtype=np.int64)
     fold_of[Stream("audit", seed).permutation(len(training_set))] = np.arange(len(training_set)) % folds
-    meaning = [training_set.inputs_digest, training_set.targets_digest, budget.identity(), folds, seed]
-    digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:20]
-    size, classes = len(training_set), training_set.num_classes
-    probabilities, margins, seen = np.zeros((size, classes)), np.zeros(size), np.zeros(size)
-    neighbours: NDArray[np.float64] | None = np.zeros(size)
+    cache_key = [training_set.inputs_digest, training_set.targets_digest, budget.identity(), folds, seed]
+    digest = hashlib.sha256(json.dumps(cache_key, sort_keys=True).encode()).hexdigest()[:20]
+    size, num_classes = len(training_set), training_set.num_classes
+    probabilities, margins, seen = np.zeros((size, num_classes)), np.zeros(size), np.zeros(size)
+    neighbors: NDArray[np.float64] | None = np.zeros(size)
     for fold in range(folds):
-        place, own = kept / f"{digest}-{fold}.pt", fold_of == fold
-        if not place.is_file():
-            write_atomically(place, _saved(_fold(training_set, budget, ~own, seed, fold, device, report)))
-        found = torch.load(place, weights_only=True)
-        probabilities[own] = found["probabilities"].numpy()
-        margins += found["margin"].numpy()
-        seen += found["seen"].numpy()
-        if neighbours is not None and "neighbours" in found:
-            neighbours[own] = found["neighbours"].numpy()
+        path, in_fold = cache_dir / f"{digest}-{fold}.pt", fold_of == fold
+        if not path.is_file():
+            signals = _train_fold(training_set, budget, ~in_fold, seed, fold, device, on_epoch)
+            write_atomically(path, saved_bytes(signals))
+        signals = torch.load(path, weights_only=True)
+        probabilities[in_fold] = signals["probabilities"].numpy()
+        margins += signals["margin"].numpy()
+        seen += signals["seen"].numpy()
+        if neighbors is not None and "neighbors" in signals:
+            neighbors[in_fold] = signals["neighbors"].numpy()
         else:
-            neighbours = None
-    return Signals(probabilities, margins / np.maximum(seen, 1), neighbours)
+            neighbors = None
+    return AuditSignals(probabilities, margins / np.maximum(seen, 1), neighbors)
 
 
-def _saved(found: dict[str, Tensor]) -> bytes:
-    import io
-
-    buffer = io.BytesIO()
-    torch.save(found, buffer)
-    return buffer.getvalue()
-
-
-def _fold(
+def _train_fold(
     training_set: TrainingSet,
     budget: Budget,
     trained_on: NDArray[np.bool_],
     seed: int,
     fold: int,
     device: torch.device,
-    report: Callable[[int, int, float], None],
+    on_epoch: EpochCallback,
 ) -> dict[str, Tensor]:
-    """What one network says of the examples that it was not trained on, and how it learned the others."""
-    watcher = _Margins()
+    """Train one network on all other folds; return its predictions on this fold and the margins of the others."""
+    tracker = _MarginTracker()
     task: Task = get_entry("tasks", "classification").load_class()(
-        budget, torch_seed("audit", seed, fold), training_set, Stack([watcher])
+        budget, torch_seed("audit", seed, fold), training_set, Stack([tracker])
     )
     task.to(device)
-    training_set.place(device)
-    task.weights = torch.from_numpy(trained_on.astype(np.float32)).to(device)
-    watcher.prepare(task, training_set)
-    watcher.state = {name: each.to(device) for name, each in watcher.state.items()}
+    training_set.move_to(device)
+    # Held-out examples stay in the training set with weight 0, so that their positions are those of the whole set.
+    task.sampler.weights = torch.from_numpy(trained_on.astype(np.float32)).to(device)
+    tracker.prepare(task, training_set)
+    tracker.state = {name: values.to(device) for name, values in tracker.state.items()}
     optimizer = task.configure_optimizers()
     for epoch in range(budget.epochs):
         task.train_alone(epoch, optimizer)
-        report(fold, epoch, task.train_loss)
-    named = stages(task.networks[0])
-    outputs = task.evaluate(training_set.inputs, 0, len(named) - 1 if named else None)
-    own = torch.from_numpy(~trained_on).to(device)
-    found = {
-        "probabilities": outputs.probabilities[own].double().cpu(),
-        "margin": watcher.state["margin"].cpu(),
-        "seen": watcher.state["seen"].cpu(),
+        on_epoch(fold, epoch, task.train_loss)
+    feature_stages = stages(task.networks[0])
+    outputs = task.evaluate(training_set.inputs, 0, len(feature_stages) - 1 if feature_stages else None)
+    held_out = torch.from_numpy(~trained_on).to(device)
+    signals = {
+        "probabilities": outputs.probabilities[held_out].double().cpu(),
+        "margin": tracker.state["margin"].cpu(),
+        "seen": tracker.state["seen"].cpu(),
     }
     if outputs.features is not None:
-        labels = training_set.targets.to(device)
-        shares = disagreement(outputs.features[own], labels[own], outputs.features[~own], labels[~own])
-        found["neighbours"] = shares.double().cpu()
-    return found
+        labels, features = training_set.targets.to(device), outputs.features
+        disagreement = neighbor_disagreement(
+            features[held_out], labels[held_out], features[~held_out], labels[~held_out]
+        )
+        signals["neighbors"] = disagreement.double().cpu()
+    return signals
 
 
-def disagreement(
-    features: Tensor, labels: Tensor, others: Tensor, other_labels: Tensor, count: int = NEIGHBOURS
+def neighbor_disagreement(
+    features: Tensor, labels: Tensor, other_features: Tensor, other_labels: Tensor, count: int = NUM_NEIGHBORS
 ) -> Tensor:
-    """(Q,) share of the nearest other examples, by the cosine of (N, F) features, that have another label.
+    """Return the fraction of the nearest other examples, by cosine similarity, that have another label.
 
     Args:
-        features: (Q, F) of the examples asked about.
-        labels: (Q,) of them.
-        others: (N, F) of those among which neighbours are looked for.
-        other_labels: (N,) of them.
-        count: how many neighbours.
+        features: (Q, F) features of the examples to score.
+        labels: (Q,) labels of the examples to score.
+        other_features: (N, F) features of the examples to search.
+        other_labels: (N,) labels of the examples to search.
+        count: number of neighbors.
+
+    Returns:
+        (Q,) fractions in [0, 1].
+
+    Examples:
+        >>> import torch
+        >>> others = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]])
+        >>> neighbor_disagreement(torch.tensor([[1.0, 0.0]]), torch.tensor([0]), others, torch.tensor([0, 1, 1]), count=2)
+        tensor([0.5000])
     """
-    directions, parts = functional.normalize(others, dim=1), []
-    for start in range(0, len(features), PORTION):
-        asked = functional.normalize(features[start : start + PORTION], dim=1)
-        nearest = (asked @ directions.T).topk(min(count, len(others)), dim=1).indices
-        parts.append((other_labels[nearest] != labels[start : start + PORTION, None]).float().mean(1))
-    return torch.cat(parts)
+    directions, fractions = functional.normalize(other_features, dim=1), []
+    for start in range(0, len(features), CHUNK_SIZE):
+        queries = functional.normalize(features[start : start + CHUNK_SIZE], dim=1)
+        nearest = (queries @ directions.T).topk(min(count, len(other_features)), dim=1).indices
+        differs = other_labels[nearest] != labels[start : start + CHUNK_SIZE, None]
+        fractions.append(differs.float().mean(1))
+    return torch.cat(fractions)

@@ -131,7 +131,7 @@ def search(
         searches = [dataclasses.replace(each, name=study or each.name) for each in searches]
     console, store = view.make_console(), Store()
     interrupts = view.Interrupts(console)
-    store.check()
+    store.connection.check()
     done = []
     for each in searches:
         if not each.space:
@@ -166,8 +166,8 @@ def _execute(
     console, start = view.make_console(), time.monotonic()
     store = Store()
     if not dry_run:
-        store.check()
-    records = store.records()
+        store.connection.check()
+    records = store.runs.records()
     plan, clock = make_plan(specs, records), DurationEstimator(records)
     if dry_run:
         count = workers or LocalExecutor(1).capacity(plan.todo, gpu=False)
@@ -183,9 +183,9 @@ def _execute(
         for _, _, traceback in report.failed:
             console.print(traceback, markup=False)
     wanted = {spec.identity for spec in plan.specs}
-    records = store.records() if plan.todo else records
+    records = store.runs.records() if plan.todo else records
     records = [each for each in records if each.identity in wanted]
-    _show(records, store.embedded, html)
+    _show(records, store.connection.embedded, html)
     if records and html is not None:
         for each in figures:
             _draw(records, each, html.parent, console)
@@ -203,7 +203,7 @@ def _engine(ray: str | None, store: Store) -> Iterator[Executor | None]:
         return
     from noisybench.execution.ray import connected
 
-    with connected(ray, store.embedded) as engine:
+    with connected(ray, store.connection.embedded) as engine:
         yield engine
 
 
@@ -330,7 +330,7 @@ def describe(name: Annotated[str, typer.Argument(help="Any listed name")]) -> No
 def inspect(recipe: Recipe, overrides: Overrides = None, output: Output = None) -> None:
     """Draw what the noise does: transition matrix, rates, class counts, and examples with both labels; a page of traces."""
     from noisybench.plots.label_sets import label_set_page
-    from noisybench.plots.traces import trace_page
+    from noisybench.plots.traces import render_trace_page
     from noisybench.utils.files import write_atomically
 
     spec = one_spec(recipe, overrides)
@@ -342,7 +342,7 @@ def inspect(recipe: Recipe, overrides: Overrides = None, output: Output = None) 
         label_set_page(dataset, labels, path)
     else:
         path = output or Path(f"{stem}.html")
-        write_atomically(path, trace_page(dataset, labels, stem).encode())
+        write_atomically(path, render_trace_page(dataset, labels, stem).encode())
     typer.echo(describe_labels(labels.manifest))
     typer.echo(f"picture: {path}")
 

@@ -1,4 +1,4 @@
-"""`noisybench audit`: for people who must train on labels that they cannot trust."""
+"""The `audit` command."""
 
 from __future__ import annotations
 
@@ -8,59 +8,44 @@ from typing import Annotated
 
 import typer
 
-from noisybench.errors import UserError
-
 
 def audit(
-    labels: Annotated[str, typer.Argument(help="A folder of images by class, a .parquet or .npz file, or a recipe")],
+    labels: Annotated[
+        str, typer.Argument(help="Folder of images with one sub-folder per class, .parquet or .npz file, or recipe")
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Overrides such as dataset.size=32 budget.epochs=30")
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write")] = Path("audit"),
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report")] = Path("audit"),
     folds: Annotated[
-        int, typer.Option(min=2, max=20, help="Each part is judged by a network trained on the others")
+        int, typer.Option(min=2, max=20, help="Number of folds; each is predicted by a network trained on the others")
     ] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Of the parts and the networks")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Random seed for folds and networks")] = 0,
 ) -> None:
-    """Estimate how many labels are wrong, rank the suspects, and say which remedies helped in similar cells."""
-    from noisybench.audit import report
-    from noisybench.audit.audit import ask
-    from noisybench.audit.audit import audit as conduct
+    """Estimate the noise rate of labels, rank suspicious labels, and list the best methods in similar settings."""
+    from noisybench.audit.audit import audit_labels, describe_networks
+    from noisybench.audit.inputs import load_audit_input
+    from noisybench.audit.report import summary
     from noisybench.cli import console as view
-    from noisybench.cli.leaderboard import write
-    from noisybench.leaderboard.similar import helped
-    from noisybench.leaderboard.submission import shipped_entries
-    from noisybench.tracking.store import Store
+    from noisybench.utils.files import wrap_write_errors
     from noisybench.utils.processes import usable_cores
 
-    question = ask(labels, [f"execution.threads={usable_cores()}", *(overrides or [])])
-    try:
+    audit_input = load_audit_input(labels, [f"execution.threads={usable_cores()}", *(overrides or [])])
+    # Created before hours of training: the folder may not be writable.
+    with wrap_write_errors(output):
         output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{output} cannot be written: {error.strerror}") from None
-    # Asked before hours of training: a store may not answer.
-    records = [record for entry in shipped_entries() for record in entry.records()] + Store().records()
-    console, begun = view.make_console(), time.monotonic()
-    budget = question.spec.budget
-    told = (
-        f"{folds} networks ({budget.network}), each trained on {folds - 1} of {folds} parts for {budget.epochs} epochs"
-    )
-    console.print(f"{question.title}: {len(question.observed)} labels; {told} …")
+    console, start = view.make_console(), time.monotonic()
+    networks = describe_networks(audit_input, folds)
+    console.print(f"{audit_input.title}: {len(audit_input.observed)} labels; {networks} ...", markup=False)
 
-    def progress(fold: int, epoch: int, loss: float) -> None:
-        if epoch + 1 == budget.epochs:
-            spent = view.duration(time.monotonic() - begun)
-            console.print(f"[{fold + 1}/{folds}] trained, loss {loss:.3f}, {spent}", markup=False)
+    def print_fold(fold: int, epoch: int, loss: float) -> None:
+        if epoch + 1 == audit_input.spec.budget.epochs:
+            elapsed = view.duration(time.monotonic() - start)
+            console.print(f"[{fold + 1}/{folds}] trained, loss {loss:.3f}, {elapsed}", markup=False)
 
-    found = conduct(question, folds, seed, progress)
-    made = report.Audited(
-        question.title, question.images, question.observed, question.index, question.files, question.classes, found,
-        question.truth, told, helped(records, found.rate, len(question.observed), len(question.classes)),
-    )  # fmt: skip
-    write(output / "suspects.csv", report.to_csv(made))
-    write(output / "findings.json", report.to_json(made))
-    write(output / "report.html", report.to_html(made))
-    for line in report.summary(made):
+    report = audit_labels(audit_input, folds, seed, print_fold)
+    report.save(output)
+    for line in summary(report):
         console.print(line, markup=False)
-    console.print(f"Page with pictures: {(output / 'report.html').resolve()}", markup=False)
-    console.print(f"For relabelling:    {(output / 'suspects.csv').resolve()}", markup=False)
+    console.print(f"Report with images:   {(output / 'report.html').resolve()}", markup=False)
+    console.print(f"Table for relabeling: {(output / 'suspects.csv').resolve()}", markup=False)

@@ -64,13 +64,14 @@ def _devices() -> Finding:
 
 
 def _store() -> Finding:
+    from noisybench.tracking.connection import hide_password
     from noisybench.tracking.store import Store
 
     store = Store()
-    if not store.exists():
-        return "store", f"{store.uri} (made by the first run)", os.access(Path.cwd(), os.W_OK)
+    if not store.connection.exists():
+        return "store", f"{hide_password(store.connection.uri)} (made by the first run)", os.access(Path.cwd(), os.W_OK)
     try:
-        store.check()
-        return "store", f"{store.uri}: {len(store.finished())} finished runs", True
+        store.connection.check()
+        return "store", f"{hide_password(store.connection.uri)}: {len(store.runs.finished())} finished runs", True
     except UserError as error:
         return "store", str(error), False

@@ -83,7 +83,7 @@ def _chosen(suite: str | None, label_set: str | None = None) -> list[RunRecord]:
     """
     from noisybench.tracking.store import Store
 
-    records = Store().records()
+    records = Store().runs.records()
     if suite:
         from noisybench.config.suite import read_suite
 
@@ -118,12 +118,13 @@ def serve(
     from noisybench.tracking.store import Store
 
     store = Store()
-    if store.uri.startswith(("http://", "https://")):
+    uri = store.connection.uri
+    if uri.startswith(("http://", "https://")):
         raise UserError(
-            f"MLFLOW_TRACKING_URI={store.uri} is a server already; where that one is started, give it --app-name noisybench: "
+            f"MLFLOW_TRACKING_URI={uri} is a server already; where that one is started, give it --app-name noisybench: "
             "`mlflow server --app-name noisybench …`, and it has /leaderboard"
         )
-    store.check()
+    store.connection.check()
     with contextlib.closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as trial:
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -139,7 +140,8 @@ def serve(
     ]  # fmt: skip
     environment = {
         **os.environ,
-        "MLFLOW_BACKEND_STORE_URI": store.uri,  # no argument, for all users of a machine see those, and it may hold a password
+        # Not an argument: all users of the machine can see those, and the URI may hold a password.
+        "MLFLOW_BACKEND_STORE_URI": uri,
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # nothing here is a job of MLflow's, whose runners are more processes
     }
     os.execve(sys.executable, command, environment)
@@ -162,11 +164,13 @@ def export(
     store = Store()
     if mlflow is not None and not mlflow.startswith(("http://", "https://")):
         raise UserError(f"--mlflow: expected an address such as http://localhost:5000, but got `{mlflow}`")
-    runs = f"{mlflow.rstrip('/')}/#/experiments/{store.experiment}/runs/" if mlflow else ""
+    runs = f"{mlflow.rstrip('/')}/#/experiments/{store.connection.experiment}/runs/" if mlflow else ""
     entries = shipped_entries()
     board = Boards(store, runs, entries=entries).board()
     submitted = [record for entry in entries for record in entry.records()]
-    shown = {each.identity: each for each in [*submitted, *store.records()]}  # one's own before others' of the same run
+    shown = {
+        each.identity: each for each in [*submitted, *store.runs.records()]
+    }  # one's own before others' of the same run
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -185,7 +189,7 @@ def ledger(output: Annotated[Path | None, typer.Option("--output", "-o", help="F
     from noisybench.tracking.store import Store
 
     submitted = [record for entry in shipped_entries() for record in entry.records()]
-    text = to_markdown(held_against([*submitted, *Store().records()]))
+    text = to_markdown(held_against([*submitted, *Store().runs.records()]))
     if output is None:
         typer.echo(text, nl=False)
     else:
@@ -214,7 +218,7 @@ def submit(
         from noisybench.config.suite import read_suite
 
         wanted = {spec.identity for spec in read_suite(suite)}
-    runs = {each.tags["identity"]: each for each in reversed(store.tracked("FINISHED"))}
+    runs = {each.tags["identity"]: each for each in reversed(store.runs.list_runs("FINISHED"))}
     chosen = [
         run
         for identity, run in sorted(runs.items())

@@ -106,7 +106,7 @@ def run_plan(
     engine = engine or local
     count = min(workers or engine.capacity(plan.todo, facts["gpu"]), len(plan.todo))
     progress = Progress(plan.todo, clock, count)
-    for event in run_all(engine, plan.todo, count, store.uri, interrupted):
+    for event in run_all(engine, plan.todo, count, store.connection.uri, interrupted):
         progress.take(event)
         if event.kind == "finished":
             report.finished.append(event.spec)
@@ -125,7 +125,7 @@ def _record_death(store: Store, event: Event) -> None:
     """A process that was killed could not record its own end."""
     file = event.spec.folder() / "run_id"
     if file.is_file():
-        store.fail(file.read_text(), event.data["reason"], "")
+        store.mark_failed(file.read_text(), event.data["reason"])
 
 
 class Progress:

@@ -11,7 +11,7 @@ from noisybench.training.training_set import TrainingSet
 
 def example_of(batch: Batch, training_set: TrainingSet) -> Tensor:
     """(B,) which example of the training set each label of a batch is of."""
-    return batch.index // (training_set.labels // len(training_set))
+    return batch.index // (training_set.num_labels // len(training_set))
 
 
 def small_loss_weights(

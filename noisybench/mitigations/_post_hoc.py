@@ -12,13 +12,13 @@ from noisybench.nn.spectrum import check_features
 from noisybench.training.training_set import DiskTensor
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 Inputs = Tensor | DiskTensor
 
 
 @torch.no_grad()
-def features(task: Task, network: nn.Module, inputs: Inputs) -> Tensor:
+def features(task: Learner, network: nn.Module, inputs: Inputs) -> Tensor:
     """(N, D) float32 inputs of a network's classifier, in evaluation mode, without augmentation.
 
     Raises:
@@ -26,9 +26,9 @@ def features(task: Task, network: nn.Module, inputs: Inputs) -> Tensor:
     """
     training = network.training
     network.eval()
-    parts, size = [], task.portion(inputs)
+    parts, size = [], task.eval_batch_size(inputs)
     for start in range(0, len(inputs), size):
-        images = task.normalise(inputs[start : start + size])
+        images = task.normalize(inputs[start : start + size])
         with task.autocast():
             parts.append(task.features_of(network, images).float())
     network.train(training)

@@ -17,7 +17,7 @@ from noisybench.training.roles import Detector, DetectorProvider, SampleSelector
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class Selection(SampleSelector, abc.ABC):
@@ -34,10 +34,10 @@ class Selection(SampleSelector, abc.ABC):
         return Requirements(keep_step_count=self.equal == "steps")
 
     @abc.abstractmethod
-    def kept(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def kept(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """(N,) bool, which examples are trained on."""
 
-    def sample_weights(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def sample_weights(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """One for what is kept, zero for the rest.
 
         Raises:
@@ -89,10 +89,10 @@ class Pruning(Selection, DetectorProvider):
         return dataclasses.replace(super().requirements, privileged=privileged)
 
     @abc.abstractmethod
-    def score(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def score(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """(N,) finite scores of the training examples, higher where the label is more likely wrong."""
 
-    def automatic(self, task: Task, score: Tensor) -> tuple[Tensor, Components | None]:
+    def automatic(self, task: Learner, score: Tensor) -> tuple[Tensor, Components | None]:
         """(N,) flags where no amount is given, and the mixture that they come from, if they do."""
         mixture = two_components(score)
         return mixture.high > 0.5, mixture.components
@@ -117,7 +117,7 @@ class Pruning(Selection, DetectorProvider):
             problems.append(f"keep: {self.keep:g} of {examples} examples is none")
         return problems
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Score the examples, and judge them by the scores.
 
         Raises:
@@ -145,17 +145,17 @@ class Pruning(Selection, DetectorProvider):
             place = torch.nonzero(each).squeeze(1)
             self.state["kept"][place], self.state["flagged"][place] = chosen(score[place], self.rule, keep, self.offset)
 
-    def kept(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def kept(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """As judged by the scores."""
         return self.state["kept"]
 
-    def label_quality(self, task: Task, training_set: TrainingSet) -> Tensor | None:
+    def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
         """One minus the score, brought to [0, 1]."""
         score = self.state["score"]
         low, high = score.min(), score.max()
         return 1 - (score - low) / (high - low).clamp_min(1e-12)
 
-    def detectors(self, task: Task, training_set: TrainingSet) -> dict[str, Detector]:
+    def detectors(self, task: Learner, training_set: TrainingSet) -> dict[str, Detector]:
         """The score; what is left out for being high counts as flagged."""
         return {public_name(self): Detector(self.state["score"], self.state["flagged"], self._mixture)}
 

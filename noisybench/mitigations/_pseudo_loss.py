@@ -18,7 +18,7 @@ from noisybench.training.roles import Detector, DetectorProvider, LossFunction
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 def sharpened(probabilities: Tensor, power: float) -> Tensor:
@@ -157,7 +157,7 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
             )
         return problems
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Nothing is flagged, and every guess is the observed label."""
         count, kinds = len(training_set), self.num_networks
         observed = functional.one_hot(training_set.targets, training_set.num_classes).float()
@@ -175,13 +175,13 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
                 assert found is not None
                 task.add_head(f"projection_{number}", lambda: nn.Linear(found[1].in_features, self.projection))  # noqa: B023
 
-    def loss(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Mixup on all labels while warming up; then the weighted, contrastive objective. Networks are summed."""
         share = float(task.rng.beta(self.alpha, self.alpha))
         share = max(share, 1 - share)
         partner = torch.randperm(len(batch.index), generator=task.generator, device=batch.index.device)
         observed = batch.targets.float()
-        if task.current_epoch < self._warmup(task.steps_per_epoch):
+        if task.current_epoch < self._warmup(task.sampler.steps_per_epoch):
             ones = torch.ones(len(batch.index), device=observed.device)
             mixed = batch.inputs.lerp(batch.inputs[partner], 1 - share)
             return sum(
@@ -203,7 +203,7 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
 
     def _loss(
         self,
-        task: Task,
+        task: Learner,
         number: int,
         mixed: Tensor,
         batch: Batch,
@@ -230,7 +230,7 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
         return loss + imbalance(logits) if self.class_penalty else loss
 
     @torch.no_grad()
-    def _guess(self, task: Task, batch: Batch) -> Tensor:
+    def _guess(self, task: Learner, batch: Batch) -> Tensor:
         """(K, B, C) sharpened guesses of the networks, kept for the pseudo-loss at the end of the epoch."""
         if self.guess_mode == "eval":
             task.networks.eval()
@@ -246,9 +246,9 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
         self.state["guesses"][:, batch.index] = guesses
         return guesses
 
-    def on_epoch_end(self, task: Task) -> None:
+    def on_epoch_end(self, task: Learner) -> None:
         """Detect wrong labels, and find out which guesses to trust, from the networks as they are now."""
-        epoch, warmup = task.current_epoch, self._warmup(task.steps_per_epoch)
+        epoch, warmup = task.current_epoch, self._warmup(task.sampler.steps_per_epoch)
         if epoch < warmup - 1:
             return
         flags = torch.stack([self._detect(task, number) for number in range(self.num_networks)])
@@ -269,11 +269,11 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
         self.state["flags"], self.state["weights"] = flags.contiguous(), weights.contiguous()
         self._report(task)
 
-    def _detect(self, task: Task, number: int) -> Tensor:
+    def _detect(self, task: Learner, number: int) -> Tensor:
         """(N,) flags of one network: by small loss."""
         return self._small_loss(task, number)
 
-    def _small_loss(self, task: Task, number: int) -> Tensor:
+    def _small_loss(self, task: Learner, number: int) -> Tensor:
         """(N,) flags by the mixture on one network's losses, whose scores are kept."""
         mixture = losses_mixture(task, number)
         self.state["scaled_loss"][number], self.state["high_loss"][number] = mixture.scaled, mixture.high
@@ -281,7 +281,7 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
             self._components = mixture.components
         return mixture.high > self.threshold
 
-    def _report(self, task: Task) -> None:
+    def _report(self, task: Learner) -> None:
         """Facts of the epoch, and what a reader should be warned of."""
         flags, weights = self.state["flags"][0], self.state["weights"][0]
         count = int(flags.sum())
@@ -306,17 +306,17 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
         guesses = self.state["guesses"].mean(0).argmax(1)
         return torch.where(self.state["flags"][0], guesses, training_set.targets)
 
-    def label_quality(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """One minus the posterior of a high loss, averaged over the networks."""
         return 1 - self.state["high_loss"].mean(0)
 
-    def corrected_labels(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def corrected_labels(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """The most likely class of the guess, where the label is flagged."""
         return self._corrected(training_set)
 
-    def detectors(self, task: Task, training_set: TrainingSet) -> dict[str, Detector]:
+    def detectors(self, task: Learner, training_set: TrainingSet) -> dict[str, Detector]:
         """Small loss, once the warm-up is over."""
-        if task.current_epoch < self._warmup(task.steps_per_epoch) - 1:
+        if task.current_epoch < self._warmup(task.sampler.steps_per_epoch) - 1:
             return {}
         return {"loss": self._loss_detector()}
 
@@ -325,7 +325,7 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
         return Detector(self.state["scaled_loss"].mean(0), flagged, self._components)
 
 
-def losses_mixture(task: Task, number: int) -> Mixture:
+def losses_mixture(task: Learner, number: int) -> Mixture:
     """The mixture on one network's losses for the observed labels of the training set."""
     probabilities, observed = task.training_outputs(number).probabilities, task.training_set.targets
     return two_components(-probabilities.gather(1, observed[:, None]).squeeze(1).clamp_min(1e-12).log())

@@ -14,14 +14,16 @@ from noisybench.nn.features import classifier
 from noisybench.nn.weights import weights_digest
 from noisybench.training.auxiliary import AuxiliaryRun
 from noisybench.training.batch import Batch, cross_entropy, probabilities_in_float32
+from noisybench.training.learner import Learner
 from noisybench.training.mitigation import Mitigation, public_name
 from noisybench.training.roles import LossFunction, ModelBuilder
 from noisybench.training.stack import Stack
+from noisybench.training.task import Task
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream, torch_seed
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 GRADIENT_BYTES = 2**28
 """Memory for gradients of single examples, which decides how many are taken at a time."""
@@ -43,13 +45,15 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
         meaning: what else decides the result.
     """
 
-    def __init__(self, task: Task, kind: str, members: int, length: int, seed: int, **meaning: Any) -> None:
+    def __init__(self, task: Learner, kind: str, members: int, length: int, seed: int, **meaning: Any) -> None:
+        assert isinstance(task, Task), "scoring networks are further instances of the run's own task"
+        assert isinstance(task, Task), "scoring networks are further instances of the run's own task"
         self.task, self.members, self.length, self.seed = task, members, length, seed
         self.device = task.device
         data = task.training_set
         self.epochs, self.examples = members * max(length, 1), len(data) if length else 0
         self.title = f"{kind} · {members} x {length} epochs · {task.budget.network} · {len(data)} examples"
-        self.meaning = {
+        self.cache_key = {
             "kind": kind,
             "members": members,
             "length": length,
@@ -123,9 +127,9 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
         stack = Stack([*([watcher] if watcher else []), *adapters])
         worker = type(self.task)(self.task.budget, seed, self.training_set(member), stack, **self.task.settings)
         worker.to(self.device)
-        worker.start_from(self.task.pretrained)
+        worker.load_pretrained(self.task.pretrained)
         worker.adapt()
-        worker.weights = self.weights(member)
+        worker.sampler.weights = self.weights(member)
         for each in stack.mitigations:
             each.prepare(worker, worker.training_set)
         optimizer: Any = worker.configure_optimizers()
@@ -158,7 +162,7 @@ def fold_problems(folds: int, examples: int) -> list[str]:
 class Folds(ScoringNetworks, abc.ABC):
     """Networks that each do without one fold of the examples."""
 
-    def __init__(self, task: Task, kind: str, folds: int, length: int, seed: int) -> None:
+    def __init__(self, task: Learner, kind: str, folds: int, length: int, seed: int) -> None:
         super().__init__(task, kind, folds, length, seed)
         order = torch.from_numpy(Stream("folds", seed).permutation(len(task.training_set)))
         self.fold = torch.empty_like(order)
@@ -176,7 +180,7 @@ class EarlyScores(ScoringNetworks):
     `grand` where ``exact`` asks for it.
     """
 
-    def __init__(self, task: Task, members: int, length: int, seed: int, exact: bool = False) -> None:
+    def __init__(self, task: Learner, members: int, length: int, seed: int, exact: bool = False) -> None:
         super().__init__(task, "early scores", members, length, seed, **({"exact": True} if exact else {}))
         self._exact = exact
 
@@ -196,7 +200,7 @@ class Watched(ScoringNetworks):
     predictions are those of the training steps themselves, so they cost no pass of their own.
     """
 
-    def __init__(self, task: Task, members: int, length: int, seed: int) -> None:
+    def __init__(self, task: Learner, members: int, length: int, seed: int) -> None:
         super().__init__(task, "watched", members, length, seed)
 
     def watcher(self, member: int) -> Mitigation:
@@ -216,14 +220,14 @@ class Watched(ScoringNetworks):
 class Watcher(LossFunction):
     """Follows each example's margin and prediction, as it is seen in training."""
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Nothing was seen yet."""
         size = len(training_set)
         self.state["margin"], self.state["seen"] = torch.zeros(size), torch.zeros(size)
         self.state["forgotten"] = torch.zeros(size)
         self.state["right"], self.state["learned"] = (torch.zeros(size, dtype=torch.bool) for _ in range(2))
 
-    def loss(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Cross-entropy."""
         logits = task.logits(batch.inputs)
         with torch.no_grad():
@@ -251,15 +255,15 @@ def error_norms(probabilities: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def early_scores(task: Task) -> dict[str, Tensor]:
+def early_scores(task: Learner) -> dict[str, Tensor]:
     """(N,) scores of a task's first network for its training set, from one pass in evaluation mode."""
     data, network = task.training_set, task.networks[0]
     has_classifier = classifier(network) is not None
     network.eval()
     parts: dict[str, list[Tensor]] = {}
-    size = task.portion(data.inputs)
+    size = task.eval_batch_size(data.inputs)
     for start in range(0, len(data), size):
-        images = task.normalise(data.inputs[start : start + size])
+        images = task.normalize(data.inputs[start : start + size])
         targets = data.targets[start : start + size].to(task.device)
         with task.autocast():
             if has_classifier:
@@ -278,17 +282,17 @@ def early_scores(task: Task) -> dict[str, Tensor]:
     return {name: torch.cat(each) for name, each in parts.items()}
 
 
-def gradient_norms(task: Task) -> Tensor:
+def gradient_norms(task: Learner) -> Tensor:
     """(N,) norm of each training example's gradient with respect to all weights of the first network (GraNd), exact."""
     data, network = task.training_set, task.networks[0].eval()
     weights = {name: each.detach() for name, each in network.named_parameters()}
     buffers = dict(network.named_buffers())
     size = sum(each.numel() for each in weights.values())
-    portion = max(1, min(task.portion(data.inputs), GRADIENT_BYTES // (4 * size)))
+    portion = max(1, min(task.eval_batch_size(data.inputs), GRADIENT_BYTES // (4 * size)))
     norms = torch.func.vmap(_gradient_norm(network, buffers), in_dims=(None, 0, 0))
     parts = []
     for start in range(0, len(data), portion):
-        images = task.normalise(data.inputs[start : start + portion])
+        images = task.normalize(data.inputs[start : start + portion])
         parts.append(norms(weights, images, data.targets[start : start + portion].to(task.device)).detach())
     return torch.cat(parts)
 

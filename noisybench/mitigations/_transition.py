@@ -14,7 +14,7 @@ from noisybench.training.roles import LossFunction
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class TransitionCorrection(LossFunction):
@@ -36,18 +36,18 @@ class TransitionCorrection(LossFunction):
         """The true transition matrix, where it is given."""
         return Requirements(privileged=("transition_matrix",) if self.matrix == "given" else ())
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Take the matrix, where it is given."""
         if self.matrix == "given":
             self.state["matrix"] = self.privileged.transition_matrix.float()
 
-    def on_epoch_start(self, task: Task) -> None:
+    def on_epoch_start(self, task: Learner) -> None:
         """Estimate the matrix when the warm-up is over, from the network's predictions on the training set."""
         if "matrix" in self.state or task.current_epoch < self.warmup_epochs:
             return
         self.state["matrix"] = estimate_transitions(task.training_probabilities(), self.percentile)
 
-    def loss(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Cross-entropy until there is a matrix, the corrected loss from then on."""
         logits = task.logits(batch.inputs)
         if "matrix" not in self.state:
@@ -58,17 +58,17 @@ class TransitionCorrection(LossFunction):
         """(B,) corrected loss of (B, C) logits against (B, C) observed targets."""
         raise NotImplementedError
 
-    def label_quality(self, task: Task, training_set: TrainingSet) -> Tensor | None:
+    def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
         """Probability of the observed class after Bayes' rule with the matrix."""
         if "matrix" not in self.state:
             return None
         return self._posterior(task, training_set).gather(1, training_set.targets[:, None]).squeeze(1)
 
-    def corrected_labels(self, task: Task, training_set: TrainingSet) -> Tensor | None:
+    def corrected_labels(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
         """Most likely clean class given prediction and observed class."""
         return self._posterior(task, training_set).argmax(1) if "matrix" in self.state else None
 
-    def _posterior(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def _posterior(self, task: Learner, training_set: TrainingSet) -> Tensor:
         joint = task.training_probabilities() * self.state["matrix"].T[training_set.targets]
         return joint / joint.sum(1, keepdim=True).clamp_min(1e-12)
 

@@ -28,7 +28,7 @@ from noisybench.training.roles import LossWrapper
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class ADELE(LossWrapper):
@@ -95,21 +95,21 @@ class ADELE(LossWrapper):
             return [f"scales: needs numbers above 0, such as [0.7, 1, 1.5], but got {self.scales}"]
         return []
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """No label is corrected yet."""
         self.state["labels"] = training_set.targets.clone()
         self.state["counts"] = torch.zeros(training_set.num_classes**2, dtype=torch.int64)
         self.state["curves"] = torch.zeros(0, training_set.num_classes)
         self.state["onsets"] = torch.full((training_set.num_classes,), -1, dtype=torch.int64)
 
-    def wrap_loss(self, task: Task, batch: Batch, inner_loss: BatchLoss) -> Tensor:
+    def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """The rest of the stack on the corrected labels, at one scale or at all, with the divergence between them."""
         labels = self.state["labels"].view(-1)[batch.index]
-        if batch.valid is None:
-            given = batch.relabelled(labels.long(), None)
+        if batch.has_label is None:
+            given = batch.with_labels(labels.long(), None)
         else:
-            valid = labels != IGNORED if batch.inside is None else (labels != IGNORED) & batch.inside
-            given = batch.relabelled(labels.long().masked_fill(~valid, 0), valid)
+            valid = labels != IGNORED if batch.in_image is None else (labels != IGNORED) & batch.in_image
+            given = batch.with_labels(labels.long().masked_fill(~valid, 0), valid)
         if not self.consistency:
             with captured(task.networks[0], inputs=False) as seen:
                 losses = inner_loss(given)
@@ -126,21 +126,21 @@ class ADELE(LossWrapper):
         divergence = multi_scale_divergence(maps, self.gate)
         return torch.stack(found).mean(0) + self.consistency * divergence.flatten()
 
-    def _count(self, task: Task, batch: Batch, scores: Tensor) -> None:
+    def _count(self, task: Learner, batch: Batch, scores: Tensor) -> None:
         """Pairs of observed and predicted classes of this step."""
         classes = batch.num_classes
         # Of maps, `max` is many times as fast as `argmax`.
         predicted = sized(scores.detach(), batch.inputs.shape[2:]).max(1).indices.flatten()
         pairs = batch.observed * classes + predicted
-        if batch.valid is not None:
-            pairs = pairs[batch.valid]
+        if batch.has_label is not None:
+            pairs = pairs[batch.has_label]
         self.state["counts"] += torch.bincount(pairs, minlength=classes**2)
 
-    def on_epoch_start(self, task: Task) -> None:
+    def on_epoch_start(self, task: Learner) -> None:
         """Nothing was predicted in this epoch yet."""
         self.state["counts"].zero_()
 
-    def on_epoch_end(self, task: Task) -> None:
+    def on_epoch_end(self, task: Learner) -> None:
         """Add a point to each class's curve, look for onsets, and correct."""
         classes = task.training_set.num_classes
         epoch = task.current_epoch + 1
@@ -151,7 +151,7 @@ class ADELE(LossWrapper):
         if self.correct and (came_on or epoch % self.every == 0) and bool((self.state["onsets"] >= 0).any()):
             self._correct(task)
 
-    def _onsets(self, task: Task, epoch: int) -> bool:
+    def _onsets(self, task: Learner, epoch: int) -> bool:
         """Record which classes begin to be memorised now. Returns whether any does."""
         names, came_on = task.training_set.class_names, False
         curves, onsets = self.state["curves"].cpu().numpy(), self.state["onsets"]
@@ -173,7 +173,7 @@ class ADELE(LossWrapper):
         return came_on
 
     @torch.no_grad()
-    def _correct(self, task: Task) -> None:
+    def _correct(self, task: Learner) -> None:
         """Correct the labels of the classes that are memorised, portion by portion."""
         data, labels = task.training_set, self.state["labels"]
         active = torch.cat([torch.ones_like(self.state["onsets"][:1], dtype=torch.bool), self.state["onsets"][1:] >= 0])
@@ -182,9 +182,9 @@ class ADELE(LossWrapper):
         changed, network = 0, task.networks[0]
         training = network.training
         network.eval()
-        for start in range(0, len(data), task.portion(data.inputs)):
-            place = slice(start, start + task.portion(data.inputs))
-            confidence, predicted = self._confident(task, task.normalise(data.inputs[place]))
+        for start in range(0, len(data), task.eval_batch_size(data.inputs)):
+            place = slice(start, start + task.eval_batch_size(data.inputs))
+            confidence, predicted = self._confident(task, task.normalize(data.inputs[place]))
             found = corrected(
                 base[place],
                 predicted,
@@ -207,7 +207,7 @@ class ADELE(LossWrapper):
                 if kept < VANISHED:
                     self.warnings.append(f"the correction leaves {kept:.0%} of the area of {name}")
 
-    def _confident(self, task: Task, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _confident(self, task: Learner, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, W) greatest mean probability and its class, over scales and mirror images."""
         size = images.shape[2:]
         total: Tensor | None = None
@@ -221,6 +221,6 @@ class ADELE(LossWrapper):
         confidence, predicted = (total / (len(self.scales) * (2 if self.flip else 1))).max(1)
         return confidence, predicted.to(torch.uint8)
 
-    def corrected_labels(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def corrected_labels(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """The corrected masks."""
         return self.state["labels"]

@@ -15,7 +15,7 @@ from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class AUM(Pruning):
@@ -44,13 +44,13 @@ class AUM(Pruning):
         """Margins are measured within the schedule."""
         return super().check(network, budget, examples) + beyond_schedule(self.epochs, budget)
 
-    def score(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def score(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """Threshold minus margin."""
         length = self.epochs or task.budget.epochs
         run = _WithFalseClass(task, length, self.score_seed)
         return threshold_scores(task.auxiliary(run)["margin"], run.falsified, self.percentile)
 
-    def automatic(self, task: Task, score: Tensor) -> tuple[Tensor, Components | None]:
+    def automatic(self, task: Learner, score: Tensor) -> tuple[Tensor, Components | None]:
         """Above zero, the margin is below the threshold."""
         return score > 0, None
 
@@ -73,9 +73,9 @@ def threshold_scores(margins: Tensor, falsified: Tensor, percentile: float) -> T
 class _WithFalseClass(Watched):
     """Two networks with one class more, to which other examples belong each time."""
 
-    def __init__(self, task: Task, length: int, seed: int) -> None:
+    def __init__(self, task: Learner, length: int, seed: int) -> None:
         super().__init__(task, 2, length, seed)
-        self.meaning["kind"] = "watched with a false class"
+        self.cache_key["kind"] = "watched with a false class"
         data = task.training_set
         # At least one, or there would be no threshold.
         size = max(1, len(data) // (data.num_classes + 1))

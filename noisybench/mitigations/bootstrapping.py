@@ -14,7 +14,7 @@ from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import LossFunction
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 PAPER = {"soft": 0.95, "hard": 0.8}
 
@@ -47,7 +47,7 @@ class Bootstrapping(LossFunction):
         """Both modes."""
         return {"mode": "soft"}, {"mode": "hard"}
 
-    def loss(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Cross-entropy against the mixed targets."""
         return bootstrapped_cross_entropy(task.logits(batch.inputs), batch.targets, self.mode, self.share)
 

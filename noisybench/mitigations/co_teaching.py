@@ -13,7 +13,7 @@ from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import LossFunction
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class CoTeaching(LossFunction):
@@ -52,11 +52,11 @@ class CoTeaching(LossFunction):
         privileged = ("noise_rate",) if self.forget_rate is None else ()
         return Requirements(networks=2, ensemble=self.ensemble, privileged=privileged)
 
-    def loss(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Sum of both networks' losses, each on the other's selection."""
         forget = self.privileged.noise_rate if self.forget_rate is None else self.forget_rate
         keep = 1 - forget * min(task.current_epoch / self.ramp_epochs, 1.0)
         losses = [cross_entropy(task.logits(batch.inputs, network), batch) for network in range(2)]
         rows = example_of(batch, task.training_set) if self.unit == "example" else None
-        chosen = [small_loss_weights(loss.detach(), keep, batch.valid, rows) for loss in losses]
+        chosen = [small_loss_weights(loss.detach(), keep, batch.has_label, rows) for loss in losses]
         return losses[0] * chosen[1] + losses[1] * chosen[0]

@@ -15,6 +15,7 @@ from noisybench.mitigations._scores import Folds, fold_problems
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
+    from noisybench.training.learner import Learner
     from noisybench.training.task import Task
 
 
@@ -40,7 +41,7 @@ class ConfidentLearning(Pruning):
         problems = super().check(network, budget, examples) + beyond_schedule(self.epochs, budget)
         return [*problems, *fold_problems(self.folds, examples)]
 
-    def score(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def score(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """One minus the quality of the label."""
         from cleanlab.rank import get_label_quality_scores
 
@@ -51,7 +52,7 @@ class ConfidentLearning(Pruning):
         quality = get_label_quality_scores(self._targets, self._predicted, method="normalized_margin")
         return torch.from_numpy(1 - quality)
 
-    def automatic(self, task: Task, score: Tensor) -> tuple[Tensor, Components | None]:
+    def automatic(self, task: Learner, score: Tensor) -> tuple[Tensor, Components | None]:
         """What cleanlab finds."""
         from cleanlab.filter import find_label_issues
 
@@ -64,7 +65,7 @@ class ConfidentLearning(Pruning):
 class _Folds(Folds):
     """Networks that each do without one fold; the result's (K, N, C) `predicted` is zero outside of it."""
 
-    def __init__(self, task: Task, folds: int, length: int, seed: int) -> None:
+    def __init__(self, task: Learner, folds: int, length: int, seed: int) -> None:
         super().__init__(task, "folds", folds, length, seed)
 
     def collect(self, member: int, trained: Task) -> dict[str, Tensor]:

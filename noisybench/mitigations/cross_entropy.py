@@ -11,7 +11,7 @@ from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import LossFunction
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class CrossEntropy(LossFunction):
@@ -24,6 +24,6 @@ class CrossEntropy(LossFunction):
         """Data-parallel training is supported, without any state."""
         return Requirements(distributed_state={})
 
-    def loss(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Learner, batch: Batch) -> Tensor:
         """The plain objective."""
-        return task.plain_objective(batch)
+        return task.default_loss(batch)

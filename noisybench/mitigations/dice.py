@@ -12,7 +12,7 @@ from noisybench.training.batch import Batch, cross_entropy, probabilities_in_flo
 from noisybench.training.roles import LossFunction
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class DiceCrossEntropy(LossFunction):
@@ -26,7 +26,7 @@ class DiceCrossEntropy(LossFunction):
     strength: float = parameter(1.0, ge=0, low=0.1, high=2.0, help="weight of the Dice term")
     background: bool = parameter(False, help="count the background among the classes")
 
-    def loss(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Nats per pixel, with the same Dice term for all."""
         logits = task.logits(batch.inputs)
         return cross_entropy(logits, batch) + self.strength * soft_dice_loss(logits, batch, self.background)
@@ -41,8 +41,8 @@ def soft_dice_loss(logits: Tensor, batch: Batch, background: bool) -> Tensor:
         background: count class 0.
     """
     probabilities, targets = probabilities_in_float32(logits), batch.targets.float()
-    if batch.valid is not None:
-        probabilities, targets = probabilities * batch.valid[:, None], targets * batch.valid[:, None]
+    if batch.has_label is not None:
+        probabilities, targets = probabilities * batch.has_label[:, None], targets * batch.has_label[:, None]
     first = 0 if background else 1
     both = (probabilities * targets).sum(0)[first:]
     whole = (probabilities.sum(0) + targets.sum(0))[first:]

@@ -17,7 +17,7 @@ from noisybench.training.roles import Detector, DetectorProvider, EpochPlanner, 
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 RAMP = 16
 """Epochs after the warm-up in which the weight of the unlabelled loss grows."""
@@ -87,7 +87,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
             ]
         return []
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """All labels are kept; take the paper's settings, where they are asked for."""
         self._weight, self._threshold = self.unlabelled_weight, self.threshold
         self._penalty, averaged = self.confidence_penalty, self.averaged_epochs
@@ -105,13 +105,13 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         self._components: Components | None = None
         self._labelled = [0, 0]
 
-    def plan_epoch(self, task: Task) -> list[BatchPlan] | None:
+    def plan_epoch(self, task: Learner) -> list[BatchPlan] | None:
         """After the warm-up: for each network batches of half labelled and half unlabelled examples, both shuffled."""
         if task.current_epoch < self.warmup_epochs:
             return None
         half, steps = task.budget.batch_size // 2, list[BatchPlan]()
         for network in range(2):
-            order = task.shuffled(network + 1)
+            order = task.sampler.epoch_order(task.current_epoch, network + 1)
             kept = self.state["clean"][1 - network, order] > self._threshold
             labelled, unlabelled = order[kept], order[~kept]
             if len(labelled) < 2:
@@ -129,7 +129,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
                 steps.append(BatchPlan(torch.cat(parts), network))
         return steps
 
-    def loss(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Cross-entropy of both networks while warming up, then MixMatch of the network whose turn it is."""
         if task.current_epoch < self.warmup_epochs:
             total = torch.zeros(len(batch.index), device=batch.index.device)
@@ -139,7 +139,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
                 if self._penalty:
                     total = total - entropy(logits)
             return total
-        network, size = batch.part, self._labelled[batch.part]
+        network, size = batch.phase, self._labelled[batch.phase]
         views = [batch.views["weak"], batch.views["weak_2"]]
         targets = self._targets(task, batch, views, network, size)
         share = float(task.rng.beta(self.alpha, self.alpha))
@@ -160,7 +160,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         return torch.cat(parts) + imbalance(logits)
 
     @torch.no_grad()
-    def _targets(self, task: Task, batch: Batch, views: list[Tensor], network: int, size: int) -> Tensor:
+    def _targets(self, task: Learner, batch: Batch, views: list[Tensor], network: int, size: int) -> Tensor:
         """(B, C) refined targets of the labelled examples and guessed ones of the others."""
         own = torch.stack([probabilities_in_float32(task.logits(view, network)) for view in views]).mean(0)
         clean = self.state["clean"][1 - network, batch.index[:size], None]
@@ -172,7 +172,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         task.networks[1 - network].train()
         return torch.cat([refined, sharpened((own[size:] + other) / 2, self.sharpening)])
 
-    def on_epoch_end(self, task: Task) -> None:
+    def on_epoch_end(self, task: Learner) -> None:
         """Divide the training set by each network's losses."""
         if task.current_epoch < self.warmup_epochs - 1:
             return
@@ -188,17 +188,17 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
                 self._components = mixture.components
         self.diagnostics["labelled"] = float((self.state["clean"] > self._threshold).float().mean())
 
-    def label_quality(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """The posterior of a low loss, averaged over the networks."""
         return self.state["clean"].mean(0)
 
-    def corrected_labels(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def corrected_labels(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """The most likely class of the refined target."""
         clean = self.state["clean"].mean(0)[:, None]
         observed = functional.one_hot(training_set.targets, training_set.num_classes)
         return (clean * observed + (1 - clean) * task.training_probabilities()).argmax(1)
 
-    def detectors(self, task: Task, training_set: TrainingSet) -> dict[str, Detector]:
+    def detectors(self, task: Learner, training_set: TrainingSet) -> dict[str, Detector]:
         """Small loss, once the warm-up is over."""
         if task.current_epoch < self.warmup_epochs - 1:
             return {}

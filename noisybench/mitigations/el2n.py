@@ -12,7 +12,7 @@ from noisybench.mitigations._scores import EarlyScores
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class EL2N(Pruning):
@@ -47,6 +47,6 @@ class EL2N(Pruning):
         """Scores are taken within the schedule."""
         return super().check(network, budget, examples) + beyond_schedule(self.epochs, budget)
 
-    def score(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def score(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """Mean over the networks."""
         return task.auxiliary(EarlyScores(task, self.members, self.epochs, self.score_seed))["el2n"].mean(0)

@@ -14,7 +14,7 @@ from noisybench.training.roles import LossFunction
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class ELR(LossFunction):
@@ -34,30 +34,30 @@ class ELR(LossFunction):
         """One running average per sample."""
         return Requirements(per_sample_state=True, distributed_state={"targets": "gather"})
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Running averages start at zero."""
-        self.state["targets"] = torch.zeros(training_set.labels, training_set.num_classes)
+        self.state["targets"] = torch.zeros(training_set.num_labels, training_set.num_classes)
 
-    def loss(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Cross-entropy and the regulariser; moves the batch's running averages."""
         logits = task.logits(batch.inputs)
         # As in the paper's code: bounded away from 0 and 1, so that the logarithm stays finite.
         probabilities = probabilities_in_float32(logits).clamp(1e-4, 1 - 1e-4)
         own = probabilities.detach() / probabilities.detach().sum(1, keepdim=True)
         targets = self.state["targets"][batch.index].lerp(own, 1 - self.beta)
-        if batch.inside is None:
+        if batch.in_image is None:
             self.state["targets"][batch.index] = targets
         else:
-            self.state["targets"][batch.index[batch.inside]] = targets[batch.inside]
+            self.state["targets"][batch.index[batch.in_image]] = targets[batch.in_image]
         return cross_entropy(logits, batch) + self.strength * (1 - (probabilities * targets).sum(1)).log()
 
-    def label_quality(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """The running average's probability of the observed target."""
         targets = self.state["targets"]
         share = targets / targets.sum(1, keepdim=True).clamp_min(1e-12)
         observed = training_set.targets.flatten().long().clamp_max(training_set.num_classes - 1)
         return share.gather(1, observed[:, None]).view_as(training_set.targets)
 
-    def corrected_labels(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def corrected_labels(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """The running average's most likely class."""
         return self.state["targets"].argmax(1).view_as(training_set.targets).to(training_set.targets.dtype)

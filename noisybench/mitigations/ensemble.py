@@ -12,7 +12,7 @@ from noisybench.training.mitigation import BatchLoss, Requirements
 from noisybench.training.roles import LossWrapper
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class Ensemble(LossWrapper):
@@ -30,13 +30,13 @@ class Ensemble(LossWrapper):
         """All members, deployed together."""
         return Requirements(networks=self.members, ensemble=True, trains_copies=True)
 
-    def wrap_loss(self, task: Task, batch: Batch, inner_loss: BatchLoss) -> Tensor:
+    def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """The sum of the members' objectives; no member has a gradient from another's."""
         total = None
         for member in range(self.members):
-            task.active = member
+            task.active_network = member
             loss = inner_loss(batch)
             total = loss if total is None else total + loss
-        task.active = 0
+        task.active_network = 0
         assert total is not None
         return total

@@ -12,7 +12,7 @@ from noisybench.mitigations._scores import Watched
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class Forgetting(Pruning):
@@ -36,7 +36,7 @@ class Forgetting(Pruning):
         """Events are counted within the schedule."""
         return super().check(network, budget, examples) + beyond_schedule(self.epochs, budget)
 
-    def score(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def score(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """Mean over the networks."""
         length = self.epochs or task.budget.epochs
         found = task.auxiliary(Watched(task, self.members, length, self.score_seed))

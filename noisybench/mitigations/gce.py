@@ -12,7 +12,7 @@ from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import LossFunction
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class GeneralisedCrossEntropy(LossFunction):
@@ -32,7 +32,7 @@ class GeneralisedCrossEntropy(LossFunction):
         """Data-parallel training is supported, without any state."""
         return Requirements(distributed_state={})
 
-    def loss(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Learner, batch: Batch) -> Tensor:
         """The loss L_q; for soft targets its expectation over the target's class."""
         return generalised_cross_entropy(task.logits(batch.inputs), batch.targets, self.q)
 

@@ -14,7 +14,7 @@ from noisybench.nn.features import classifier
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class GraNd(Pruning):
@@ -53,13 +53,13 @@ class GraNd(Pruning):
             problems.append(f"gradient: `{budget.network}` has no linear classifier; take exact gradients")
         return problems
 
-    def score(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def score(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """Mean over the networks."""
         exact = self.gradient == "exact"
         found = task.auxiliary(EarlyScores(task, self.members, self.epochs, self.score_seed, exact))
         return found["grand" if exact else "grand_last"].mean(0)
 
-    def sample_weights(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def sample_weights(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """As the rule says; and how far the score is the norm of the input."""
         self.diagnostics["input_norm_correlation"] = rank_correlation(
             self.state["score"], input_norms(task, training_set)
@@ -67,11 +67,11 @@ class GraNd(Pruning):
         return super().sample_weights(task, training_set)
 
 
-def input_norms(task: Task, training_set: TrainingSet) -> Tensor:
+def input_norms(task: Learner, training_set: TrainingSet) -> Tensor:
     """(N,) Euclidean norms of the normalised inputs."""
-    size = task.portion(training_set.inputs)
+    size = task.eval_batch_size(training_set.inputs)
     starts = range(0, len(training_set), size)
-    portions = (task.normalise(training_set.inputs[start : start + size]) for start in starts)
+    portions = (task.normalize(training_set.inputs[start : start + size]) for start in starts)
     return torch.cat([each.flatten(1).norm(dim=1) for each in portions])
 
 

@@ -12,7 +12,7 @@ from noisybench.training.mitigation import BatchLoss, Requirements
 from noisybench.training.roles import LossWrapper
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class LabelSmoothing(LossWrapper):
@@ -30,6 +30,6 @@ class LabelSmoothing(LossWrapper):
         """Data-parallel training is supported, without any state."""
         return Requirements(distributed_state={})
 
-    def wrap_loss(self, task: Task, batch: Batch, inner_loss: BatchLoss) -> Tensor:
+    def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """The rest of the stack on smoothed targets."""
         return inner_loss(batch.with_targets(batch.targets * (1 - self.smoothing) + self.smoothing / batch.num_classes))

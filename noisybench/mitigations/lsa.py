@@ -19,7 +19,7 @@ from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class LSA(PseudoLossSelection):
@@ -92,7 +92,7 @@ class LSA(PseudoLossSelection):
             problems.append(f"trusted: there are {examples} training examples, but {self.trusted} shall be trusted")
         return problems
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Nothing is flagged; the truth and the trusted examples, where they are used."""
         super().prepare(task, training_set)
         self.state["linear"] = torch.zeros(self.num_networks, len(training_set))
@@ -103,12 +103,12 @@ class LSA(PseudoLossSelection):
             drawn = Stream("trusted", task.seed).permutation(len(training_set))[: self.trusted]
             self.state["trusted"] = torch.from_numpy(drawn)
 
-    def on_epoch_end(self, task: Task) -> None:
+    def on_epoch_end(self, task: Learner) -> None:
         """As in pseudo-loss selection, with the detector whose turn it is."""
         self._turn = turn(self.detector_cycle, task.current_epoch)
         super().on_epoch_end(task)
 
-    def _detect(self, task: Task, number: int) -> Tensor:
+    def _detect(self, task: Learner, number: int) -> Tensor:
         """(N,) flags of one network by the detector in turn; the others' scores are kept for the record."""
         small_loss = self._small_loss(task, number)
         linear = self._separate(task, number, small_loss)
@@ -118,7 +118,7 @@ class LSA(PseudoLossSelection):
             return self.state["wrong"]
         return linear if self._turn == "linear" else small_loss
 
-    def _separate(self, task: Task, number: int, small_loss: Tensor) -> Tensor:
+    def _separate(self, task: Learner, number: int, small_loss: Tensor) -> Tensor:
         """(N,) flags by the hyperplane; those of small loss where it cannot be fitted."""
         features = task.training_outputs(number).features
         assert features is not None
@@ -140,11 +140,11 @@ class LSA(PseudoLossSelection):
             )
         return flags
 
-    def label_quality(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """One minus the mean of both detectors' probabilities, averaged over the networks."""
         return 1 - (self.state["high_loss"].mean(0) + self.state["linear"].mean(0)) / 2
 
-    def detectors(self, task: Task, training_set: TrainingSet) -> dict[str, Detector]:
+    def detectors(self, task: Learner, training_set: TrainingSet) -> dict[str, Detector]:
         """Small loss, linear separation, and the hybrid with the flags that the next epoch uses."""
         found = super().detectors(task, training_set)
         if found:

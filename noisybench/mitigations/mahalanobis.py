@@ -15,7 +15,7 @@ from noisybench.training.roles import PostProcessor
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class Mahalanobis(PostProcessor):
@@ -54,7 +54,7 @@ class Mahalanobis(PostProcessor):
             ]
         return []
 
-    def refine(self, task: Task, training_set: TrainingSet) -> bool:
+    def refine(self, task: Learner, training_set: TrainingSet) -> bool:
         """Replace the classifier of every network.
 
         Raises:

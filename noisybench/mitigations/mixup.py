@@ -13,7 +13,7 @@ from noisybench.training.mitigation import BatchLoss, Requirements
 from noisybench.training.roles import LossWrapper
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class Mixup(LossWrapper):
@@ -29,7 +29,7 @@ class Mixup(LossWrapper):
         """Samples are mixed."""
         return Requirements(mixes_samples=True)
 
-    def wrap_loss(self, task: Task, batch: Batch, inner_loss: BatchLoss) -> Tensor:
+    def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """The rest of the stack on the mixed batch."""
         weight = float(task.rng.beta(self.alpha, self.alpha))
         partner = torch.randperm(len(batch.index), generator=task.generator, device=batch.index.device)

@@ -18,7 +18,7 @@ from noisybench.training.mitigation import BatchLoss
 from noisybench.training.roles import LossWrapper
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 COLLAPSED = 0.1
 """Features of the head shorter than this share of the backbone's are noted: the covariance term rewards shrinking."""
@@ -62,7 +62,7 @@ class NMTune(OnMLP, LossWrapper):
 
     _told: Tensor | None = None
 
-    def wrap_loss(self, task: Task, batch: Batch, inner_loss: BatchLoss) -> Tensor:
+    def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """(B,) the stack's objective plus the batch's weighted terms."""
         with contextlib.ExitStack() as watching:
             watched = [
@@ -89,11 +89,11 @@ class NMTune(OnMLP, LossWrapper):
         self._told = told if self._told is None else self._told + told
         return (terms * terms.new_tensor(self.weights)).sum()
 
-    def on_epoch_start(self, task: Task) -> None:
+    def on_epoch_start(self, task: Learner) -> None:
         """Nothing was told of this epoch yet."""
         self._told = None
 
-    def on_epoch_end(self, task: Task) -> None:
+    def on_epoch_end(self, task: Learner) -> None:
         """The terms go into the epoch's row."""
         assert self._told is not None
         first, second, third, after, before, count = self._told.tolist()

@@ -13,7 +13,7 @@ from noisybench.training.mitigation import Requirements
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class OracleSelection(Selection):
@@ -24,7 +24,7 @@ class OracleSelection(Selection):
         """The status of every label."""
         return dataclasses.replace(super().requirements, privileged=("label_status",))
 
-    def kept(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def kept(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """The right labels."""
         states = self.privileged.label_status
         wrong: Tensor = (states == IN_DISTRIBUTION) | (states == OUT_OF_DISTRIBUTION)

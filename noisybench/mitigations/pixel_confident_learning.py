@@ -17,6 +17,7 @@ from noisybench.training.roles import Detector, DetectorProvider, LossWrapper
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
+    from noisybench.training.learner import Learner
     from noisybench.training.task import Task
 
 
@@ -45,7 +46,7 @@ class PixelConfidentLearning(LossWrapper, DetectorProvider):
         problems = beyond_schedule(self.epochs, budget)
         return [*problems, *fold_problems(self.folds, examples)]
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Score every pixel."""
         run = _Folds(task, self.folds, self.epochs or task.budget.epochs, self.score_seed)
         found = task.auxiliary(run)
@@ -53,14 +54,16 @@ class PixelConfidentLearning(LossWrapper, DetectorProvider):
         self.state["score"] = (1 - found["label_quality"].float().sum(0)).half()
         self.state["flagged"] = found["flagged"].any(0)
 
-    def wrap_loss(self, task: Task, batch: Batch, inner_loss: BatchLoss) -> Tensor:
+    def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """The rest of the stack, on what is not flagged where that is left out."""
         if not self.drop:
             return inner_loss(batch)
         right = ~self.state["flagged"].view(-1)[batch.index]
-        return inner_loss(batch.relabelled(batch.observed, right if batch.valid is None else right & batch.valid))
+        return inner_loss(
+            batch.with_labels(batch.observed, right if batch.has_label is None else right & batch.has_label)
+        )
 
-    def detectors(self, task: Task, training_set: TrainingSet) -> dict[str, Detector]:
+    def detectors(self, task: Learner, training_set: TrainingSet) -> dict[str, Detector]:
         """The scores and flags."""
         return {"pixel_confident_learning": Detector(self.state["score"], self.state["flagged"])}
 
@@ -68,7 +71,7 @@ class PixelConfidentLearning(LossWrapper, DetectorProvider):
 class _Folds(Folds):
     """Networks that each leave out one fold; (K, N, H, W) `label_quality` and `flagged` are zero outside of that fold."""
 
-    def __init__(self, task: Task, folds: int, length: int, seed: int) -> None:
+    def __init__(self, task: Learner, folds: int, length: int, seed: int) -> None:
         super().__init__(task, "mask folds", folds, length, seed)
 
     def collect(self, member: int, trained: Task) -> dict[str, Tensor]:
@@ -84,7 +87,7 @@ class _Folds(Folds):
 
         def each_portion() -> Any:
             # Twice through the fold, instead of keeping probabilities of every class.
-            for place, found in trained.portions(data.inputs[own]):
+            for place, found in trained.predict_batches(data.inputs[own]):
                 chosen = known[place]
                 yield place, labels[place][chosen].long(), found.cpu().permute(0, 2, 3, 1)[chosen]
 

@@ -13,7 +13,7 @@ from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class Random(Selection):
@@ -24,7 +24,7 @@ class Random(Selection):
 
     keep: float = parameter(0.5, gt=0, le=1, low=0.3, high=1.0, help="share kept", always_in_label=True)
 
-    def kept(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def kept(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """So many, whoever they are."""
         scores = torch.from_numpy(Stream("random subset", task.seed).uniform(len(training_set)))
         return chosen(scores, "drop_highest", self.keep)[0]

@@ -12,7 +12,7 @@ from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import LossFunction
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class SymmetricCrossEntropy(LossFunction):
@@ -32,7 +32,7 @@ class SymmetricCrossEntropy(LossFunction):
         """Data-parallel training is supported, without any state."""
         return Requirements(distributed_state={})
 
-    def loss(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Learner, batch: Batch) -> Tensor:
         """The weighted sum."""
         logits = task.logits(batch.inputs)
         return self.alpha * cross_entropy(logits, batch) + self.beta * reverse_cross_entropy(

@@ -21,7 +21,7 @@ from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream, torch_seed
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class SimCLR(Mitigation):
@@ -76,7 +76,7 @@ class SimCLR(Mitigation):
             return error.problems
         return []
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Give every network the pre-trained backbone."""
         wanted = backbone_weights(task.networks[0])
         if self.checkpoint is not None:
@@ -90,14 +90,14 @@ class SimCLR(Mitigation):
 class _PreTraining(AuxiliaryRun):
     """The pre-training as an auxiliary run."""
 
-    def __init__(self, settings: SimCLR, task: Task, training_set: TrainingSet) -> None:
+    def __init__(self, settings: SimCLR, task: Learner, training_set: TrainingSet) -> None:
         self.settings, self.task, self.inputs = settings, task, training_set.inputs
         self.device = task.device
         self.epochs, budget = settings.epochs, task.budget
         self.flip = budget.augmentation == "crop_flip"
         own = {name: value for name, value in settings.parameters.items() if name != "checkpoint"}
         self.title = f"simclr · {budget.network} · {len(self.inputs)} images"
-        self.meaning = {
+        self.cache_key = {
             "kind": "simclr",
             **own,
             "inputs": training_set.inputs_digest,
@@ -146,7 +146,7 @@ class _PreTraining(AuxiliaryRun):
             ]
             with task.autocast():
                 projected = self.head(
-                    task.features_of(self.network, torch.cat([task.normalise(each) for each in views]))
+                    task.features_of(self.network, torch.cat([task.normalize(each) for each in views]))
                 )
                 loss = agreement_loss(projected, settings.temperature)
             self.optimizer.zero_grad(set_to_none=True)

@@ -12,7 +12,7 @@ from noisybench.mitigations._scores import EarlyScores
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class SmallLoss(Pruning):
@@ -34,6 +34,6 @@ class SmallLoss(Pruning):
         """Scores are taken within the schedule."""
         return super().check(network, budget, examples) + beyond_schedule(self.epochs, budget)
 
-    def score(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def score(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """Mean over the networks, in nats."""
         return task.auxiliary(EarlyScores(task, self.members, self.epochs, self.score_seed))["loss"].mean(0)

@@ -32,7 +32,7 @@ from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream, torch_seed
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class SpectralTruncation(PostProcessor, ProbeProvider):
@@ -106,19 +106,19 @@ class SpectralTruncation(PostProcessor, ProbeProvider):
             problems.append(f"probe_epochs: must be from 0 to {budget.epochs}, but got {late}")
         return problems
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Nothing, but where the rank is chosen on a validation split there must be one.
 
         Raises:
             UserError: there is none.
         """
-        if self.rank is None and self.choose == "noisy_val" and training_set.held_out is None:
+        if self.rank is None and self.choose == "noisy_val" and training_set.validation is None:
             raise UserError(
                 "mitigations.spectral_truncation: the rank is chosen on the noisy validation split, but there is none; set "
                 "dataset.validation_fraction, a rank, or choose=classes"
             )
 
-    def refine(self, task: Task, training_set: TrainingSet) -> bool:
+    def refine(self, task: Learner, training_set: TrainingSet) -> bool:
         """Replace the classifier of every network."""
         for number, network in enumerate(task.networks):
             if self.features == "untrained":
@@ -131,20 +131,20 @@ class SpectralTruncation(PostProcessor, ProbeProvider):
                 self.diagnostics |= {"rank": float(rank), **_described(fitted.spectrum)}
         return True
 
-    def _rank(self, task: Task, network: nn.Module, fitted: _Fitted, training_set: TrainingSet) -> int:
+    def _rank(self, task: Learner, network: nn.Module, fitted: _Fitted, training_set: TrainingSet) -> int:
         width = len(fitted.spectrum.values)
         if self.rank is not None:
             return self.rank
         if self.choose == "classes":
             return min(width, round(1.5 * training_set.num_classes))
-        assert training_set.held_out is not None  # seen to before training
-        points = features(task, network, training_set.held_out.inputs)
+        assert training_set.validation is not None  # seen to before training
+        points = features(task, network, training_set.validation.inputs)
         ranks = rank_grid(training_set.num_classes, width)
-        right = fitted.predictions(points, ranks) == training_set.held_out.targets.to(points.device)
+        right = fitted.predictions(points, ranks) == training_set.validation.targets.to(points.device)
         # The first of the greatest: the smaller rank on a tie.
         return ranks[int(right.double().mean(1).argmax())]
 
-    def probe(self, task: Task, training_set: TrainingSet, epochs: int, last: bool) -> Probe | None:
+    def probe(self, task: Learner, training_set: TrainingSet, epochs: int, last: bool) -> Probe | None:
         """Classifiers by rank; at the end, the controls as well."""
         if not last and epochs not in self.probe_epochs:
             return None
@@ -237,13 +237,15 @@ def _described(spectrum: Spectrum) -> dict[str, float]:
     }
 
 
-def _untrained(task: Task, number: int) -> nn.Module:
+def _untrained(task: Learner, number: int) -> nn.Module:
     """A network of the run as it was initialised."""
     torch.manual_seed(torch_seed("initialisation", task.seed, number))
     return task.build_network().to(task.device)
 
 
-def _controls(settings: SpectralTruncation, task: Task, training_set: TrainingSet, fitted: _Fitted) -> dict[str, Any]:
+def _controls(
+    settings: SpectralTruncation, task: Learner, training_set: TrainingSet, fitted: _Fitted
+) -> dict[str, Any]:
     """Classifiers that a truncation must beat, by name; each maps inputs and their trained features to classes."""
     spectrum, targets = fitted.spectrum, fitted.targets
     width, classes = len(spectrum.values), training_set.num_classes

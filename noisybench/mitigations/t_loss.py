@@ -14,7 +14,7 @@ from noisybench.training.roles import LossFunction
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class TLoss(LossFunction):
@@ -30,21 +30,21 @@ class TLoss(LossFunction):
 
     start: float = parameter(1.0, low=-1.0, high=3.0, help="initial logarithm of the degrees of freedom")
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """The learned degrees of freedom."""
         task.add_head("degrees_of_freedom", lambda: _Degrees(self.start))
 
-    def loss(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Nats per pixel, the same for all of an image."""
         probabilities = probabilities_in_float32(task.logits(batch.inputs))
         errors = (probabilities - batch.targets.float())[:, 1:]
-        if batch.valid is not None:
-            errors = errors * batch.valid[:, None]
+        if batch.has_label is not None:
+            errors = errors * batch.has_label[:, None]
         images = len(batch.inputs)
         squares = errors.square().view(images, -1).sum(1)
         dimensions = torch.full_like(squares, errors.numel() / images)
-        if batch.valid is not None:
-            dimensions = batch.valid.view(images, -1).sum(1) * float(errors.shape[1])
+        if batch.has_label is not None:
+            dimensions = batch.has_label.view(images, -1).sum(1) * float(errors.shape[1])
         head = task.heads["degrees_of_freedom"]
         assert isinstance(head, _Degrees)
         losses = student_loss(squares, dimensions.clamp_min(1), head())

@@ -16,7 +16,7 @@ from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class TraceFilter(SampleSelector, DetectorProvider):
@@ -43,7 +43,7 @@ class TraceFilter(SampleSelector, DetectorProvider):
         """The status of every token, for the oracle."""
         return Requirements(privileged=("label_status",) if self.by == "oracle" else ())
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Execute every trace again.
 
         Raises:
@@ -63,7 +63,7 @@ class TraceFilter(SampleSelector, DetectorProvider):
         self.state["wrong_steps"] = torch.tensor([1 - each.num_correct_steps / len(each.steps) for each in judged])
         self.state["wrong_answer"] = torch.tensor([not each.answer_is_correct for each in judged])
 
-    def sample_weights(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def sample_weights(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """One for what is kept.
 
         Raises:
@@ -76,7 +76,7 @@ class TraceFilter(SampleSelector, DetectorProvider):
             )
         return kept.float()
 
-    def _kept(self, task: Task) -> Tensor:
+    def _kept(self, task: Learner) -> Tensor:
         if self.by == "oracle":
             right: Tensor = ~(self.privileged.label_status == IN_DISTRIBUTION).any(1)
             return right.to(self.state["wrong_steps"].device)
@@ -87,7 +87,7 @@ class TraceFilter(SampleSelector, DetectorProvider):
             replayed = replayed[torch.from_numpy(Stream("trace filter", task.seed).permutation(len(replayed)))]
         return replayed
 
-    def detectors(self, task: Task, training_set: TrainingSet) -> dict[str, Detector]:
+    def detectors(self, task: Learner, training_set: TrainingSet) -> dict[str, Detector]:
         """Share of wrong steps, or the wrong answer, where it judges traces by executing them."""
         if self.by == "oracle" or self.by == "random":
             return {}

@@ -15,7 +15,7 @@ from noisybench.training.roles import Detector, DetectorProvider, LossWrapper
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class TrimmedLoss(LossWrapper, DetectorProvider):
@@ -56,19 +56,19 @@ class TrimmedLoss(LossWrapper, DetectorProvider):
             return ["among: the whole training set is trimmed by examples; use among=batch, or unit=example"]
         return []
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """No loss is known yet."""
         self.state["sums"], self.state["counts"] = torch.zeros(len(training_set)), torch.zeros(len(training_set))
         self.state["losses"] = torch.zeros(len(training_set))
         self.state["kept"] = torch.ones(len(training_set), dtype=torch.bool)
 
-    def wrap_loss(self, task: Task, batch: Batch, inner_loss: BatchLoss) -> Tensor:
+    def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """The rest of the stack's losses, of what is kept."""
         losses = inner_loss(batch)
         rows = example_of(batch, task.training_set)
         with torch.no_grad():
             own = losses.detach().float()
-            counted = torch.ones_like(own) if batch.valid is None else batch.valid.float()
+            counted = torch.ones_like(own) if batch.has_label is None else batch.has_label.float()
             self.state["sums"].index_add_(0, rows, own * counted)
             self.state["counts"].index_add_(0, rows, counted)
             if self.among == "epoch":
@@ -77,7 +77,7 @@ class TrimmedLoss(LossWrapper, DetectorProvider):
                 weights = kept / share.clamp_min(1e-6)
             else:
                 chosen = rows if self.unit == "example" else None
-                weights = small_loss_weights(own, self._share(task.current_epoch), batch.valid, chosen)
+                weights = small_loss_weights(own, self._share(task.current_epoch), batch.has_label, chosen)
         return losses * weights
 
     def _share(self, epoch: int) -> float:
@@ -85,7 +85,7 @@ class TrimmedLoss(LossWrapper, DetectorProvider):
         drop = float(self.privileged.noise_rate) if self.drop is None else self.drop
         return 1 - drop * min(epoch / self.ramp_epochs, 1.0)
 
-    def on_epoch_end(self, task: Task) -> None:
+    def on_epoch_end(self, task: Learner) -> None:
         """Take the losses of this epoch for the next one's choice."""
         state, seen = self.state, self.state["counts"] > 0
         state["losses"][seen] = state["sums"][seen] / state["counts"][seen]
@@ -96,6 +96,6 @@ class TrimmedLoss(LossWrapper, DetectorProvider):
         state["kept"].fill_(False)
         state["kept"][order[: max(1, int(share * len(order)))]] = True
 
-    def detectors(self, task: Task, training_set: TrainingSet) -> dict[str, Detector]:
+    def detectors(self, task: Learner, training_set: TrainingSet) -> dict[str, Detector]:
         """Mean loss of each example in training; flagged is what would be left out of the next epoch."""
         return {"trimmed_loss": Detector(self.state["losses"], ~self.state["kept"])}

@@ -33,7 +33,7 @@ def prepare_run(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet 
     noise = spec.noise.build()
     problems = []
     task_class: type[Task] = get_entry("tasks", spec.task.name).load_class()
-    tasks = [name for name in (spec.task.name, task_class.like) if name]
+    tasks = [name for name in (spec.task.name, task_class.compatible_with) if name]
     for place, each in (("noise", noise), ("dataset", get_entry("datasets", spec.dataset.name).load_class())):
         if not set(tasks) & set(each.tasks):
             problems.append(f"{place}: serves the tasks {', '.join(each.tasks)}, not {spec.task.name}")

@@ -19,7 +19,7 @@ from noisybench.training.auxiliary import AuxiliaryCost
 from noisybench.training.evaluator import Evaluator
 from noisybench.training.mitigation import public_name
 from noisybench.training.prepared import PreparedRun
-from noisybench.training.schedule import learning_rate
+from noisybench.training.schedule import learning_rate_at
 from noisybench.training.task import Task
 from noisybench.utils.files import write_atomically
 
@@ -75,7 +75,7 @@ class Recorder(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clocks, bring the held-out inputs to the device, and send what an interrupted run has not sent."""
-        self.evaluator.place(trainer.strategy.root_device)
+        self.evaluator.move_to(trainer.strategy.root_device)
         self._wall, self._process = time.perf_counter(), time.process_time()
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
@@ -114,10 +114,10 @@ class Recorder(Callback):
         stack, training_set = self.prepared.stack, pl_module.training_set
         self._probe(pl_module, trainer.max_epochs or 0, last=True)
         if stack.refine(pl_module, training_set):
-            pl_module.networks_changed()
+            pl_module.invalidate_cache()
             self._add_row(pl_module, "refine", self.rows[-1].epoch)
         self._clock(pl_module)
-        self.evaluator.finish(pl_module)
+        self.evaluator.finalize(pl_module)
         self._final = {
             "parameters": sum(each.numel() for each in pl_module.parameters() if each.requires_grad),
             "peak": _peak_memory(pl_module.device),
@@ -165,7 +165,7 @@ class Recorder(Callback):
         from noisybench.plots.runs import plot_learning_curves
 
         folder.mkdir(exist_ok=True)
-        self.evaluator.write(record, folder)
+        self.evaluator.save(record, folder)
         (folder / "manifest.json").write_text(json.dumps(self.prepared.labels.manifest))
         (folder / "spec.json").write_text(json.dumps(record.spec, indent=2))
         plot_learning_curves(record, folder / "curves.png")
@@ -174,10 +174,10 @@ class Recorder(Callback):
         write_atomically(folder / "record.json", json.dumps(record.as_dict()).encode())
 
     def _add_row(self, task: Task, stage: str, epoch: int) -> None:
-        judged = self.evaluator.row(task, stage)
+        judged = self.evaluator.evaluate_epoch(task, stage)
         trained, stack = stage == "train", self.prepared.stack.mitigations
         told = {f"{public_name(each)}.{key}": value for each in stack for key, value in each.diagnostics.items()}
-        described = task.describe(self.evaluator.test) if epoch + 1 == task.budget.epochs else {}
+        described = task.final_diagnostics(self.evaluator.test) if epoch + 1 == task.budget.epochs else {}
         self.rows.append(
             EpochRow(
                 **{**judged, "diagnostics": judged["diagnostics"] | described | told},
@@ -185,7 +185,7 @@ class Recorder(Callback):
                 stage=stage,
                 metric=self.evaluator.metric,
                 train_loss=task.train_loss if trained else None,
-                learning_rate=task.stack.requirements.lr_multiplier * learning_rate(task.budget, epoch + 1)
+                learning_rate=task.stack.requirements.lr_multiplier * learning_rate_at(task.budget, epoch + 1)
                 if trained
                 else None,
                 seconds=task.train_seconds if trained else 0.0,

@@ -7,7 +7,6 @@ import json
 import logging
 import shutil
 import signal
-import traceback
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -19,15 +18,15 @@ from pytorch_lightning import Trainer
 from noisybench.config.registry import get_entry
 from noisybench.config.spec import WORKSPACE, RunSpec
 from noisybench.data.lazy import Images, MemmapImages
-from noisybench.errors import StoreUnavailable, TrainingError, UserError
+from noisybench.errors import Interrupted, StoreUnavailable, TrainingError
 from noisybench.records.schema import EpochRow, RunRecord
 from noisybench.runs.distributed import together
 from noisybench.runs.environment import describe_environment
 from noisybench.runs.preparation import prepare_run
 from noisybench.runs.recorder import ProgressCallback, Recorder, told
-from noisybench.tracking.store import Store
-from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryCost, Interrupted
-from noisybench.training.distributed import batch_statistics
+from noisybench.tracking.store import ActiveRun, Store
+from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryCost
+from noisybench.training.distributed import has_batch_norm
 from noisybench.training.prepared import PreparedRun
 from noisybench.training.task import Task
 from noisybench.training.training_set import DiskTensor, TrainingSet, ValidationSet
@@ -58,43 +57,36 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
     with exclusive(folder / "lock", stop, poll_interval=0.5) as acquired:
         if not acquired:
             return "stopped"
-        if not spec.is_trial and store.is_finished(spec.identity):  # by another process, meanwhile
+        if not spec.is_trial and store.runs.is_finished(spec.identity):  # by another process, meanwhile
             shutil.rmtree(folder)
             return "finished"
         facts = folder / "diagnostics"
         if (facts / "record.json").is_file():  # trained earlier, while the store could not be reached
             record = RunRecord.from_dict(json.loads((facts / "record.json").read_text()))
-            run_id = store.start(spec, _tags(record.label_set, record.privileged, record.environment), _earlier(folder))
+            tracked = store.start(
+                spec, _tags(record.label_set, record.privileged, record.environment), _earlier(folder)
+            )
             report("epoch", told(record.rows, spec.budget.epochs))
-            return _publish(store, run_id, record, facts, folder)
+            return _publish(tracked, record, facts, folder)
         prepared = prepare_run(spec)
         environment = describe_environment(spec)
-        run_id = store.start(spec, _tags(prepared.labels.hash, prepared.privileged, environment), _earlier(folder))
-        write_atomically(folder / "run_id", run_id.encode())
-        try:
-            with store.system_metrics(run_id, spec.execution.system_metrics):
-                recorder = train(
-                    prepared,
-                    folder,
-                    _Sender(store, run_id),
-                    report,
-                    stop,
-                    AUXILIARY_DIR,
-                    lambda charge, meaning, file: _track_auxiliary(store, run_id, charge, meaning, file),
-                )
+        tags = _tags(prepared.labels.hash, prepared.privileged, environment)
+        with store.track(spec, tags, resume=_earlier(folder)) as tracked:
+            write_atomically(folder / "run_id", tracked.run_id.encode())
+            recorder = train(
+                prepared,
+                folder,
+                _Sender(tracked),
+                report,
+                stop,
+                AUXILIARY_DIR,
+                lambda charge, meaning, file: _track_auxiliary(tracked, charge, meaning, file),
+            )
             if not recorder.complete:
-                store.stop(run_id)
                 return "stopped"
             record = recorder.record(environment)
             recorder.write(record, facts)
-        except Exception as error:
-            detail = "" if isinstance(error, TrainingError | UserError) else traceback.format_exc()
-            try:
-                store.fail(run_id, str(error), detail)
-            except Exception as second:  # the first error is the one to tell
-                logging.getLogger("noisybench").warning("the store did not take the failure: %s", second)
-            raise
-        return _publish(store, run_id, record, facts, folder)
+            return _publish(tracked, record, facts, folder)
 
 
 def _earlier(folder: Path) -> str | None:
@@ -102,9 +94,9 @@ def _earlier(folder: Path) -> str | None:
     return file.read_text() if file.is_file() else None
 
 
-def _publish(store: Store, run_id: str, record: RunRecord, facts: Path, folder: Path) -> str:
+def _publish(tracked: ActiveRun, record: RunRecord, facts: Path, folder: Path) -> str:
     try:
-        store.finish(run_id, record, facts)
+        tracked.finish(record, facts)
     except (StoreUnavailable, OSError) as error:  # away, or without room for the files
         raise StoreUnavailable(
             f"training is done, but the store does not take the records ({str(error).splitlines()[0][:200]}); they are kept "
@@ -114,10 +106,10 @@ def _publish(store: Store, run_id: str, record: RunRecord, facts: Path, folder: 
     return "finished"
 
 
-def _track_auxiliary(store: Store, run_id: str, charge: AuxiliaryCost, meaning: dict[str, Any], file: Path) -> None:
+def _track_auxiliary(tracked: ActiveRun, charge: AuxiliaryCost, meaning: dict[str, Any], file: Path) -> None:
     """Show an auxiliary run below the run that trained it; a store that is away takes nothing from the result."""
     try:
-        store.add_auxiliary(run_id, charge.title, meaning, dataclasses.asdict(charge), file)
+        tracked.log_auxiliary(charge.title, meaning, dataclasses.asdict(charge), file)
     except Exception as error:
         logging.getLogger("noisybench").warning("the store does not take the auxiliary run: %s", error)
 
@@ -133,14 +125,14 @@ def _tags(label_set: str, privileged: Iterable[str], environment: dict[str, str]
 class _Sender:
     """Sends rows as they come; a store that goes away does not stop training, for all rows are sent again at the end."""
 
-    def __init__(self, store: Store, run_id: str) -> None:
-        self.store, self.run_id, self.behind = store, run_id, False
+    def __init__(self, tracked: ActiveRun) -> None:
+        self.tracked, self.behind = tracked, False
 
     def __call__(self, rows: list[EpochRow]) -> None:
         if self.behind:
             return
         try:
-            self.store.log_rows(self.run_id, rows)
+            self.tracked.log_rows(rows)
         except Exception as error:
             self.behind = True
             logging.getLogger("noisybench").warning(
@@ -177,7 +169,7 @@ def train(
     training_set = _training_set(prepared)
     task_class = get_entry("tasks", spec.task.name).load_class()
     task: Task = task_class(spec.budget, spec.seed, training_set, prepared.stack, **spec.task.parameters)
-    task.loaders = spec.execution.loaders
+    task.num_workers = spec.execution.loaders
     recorder = Recorder(prepared, task.evaluator(prepared), folder, send, report, stop)
     with together(spec, _train_beside, (spec, folder)) as devices:
         _fit(task, recorder, devices, AuxiliaryCache(auxiliary_folder or folder / "auxiliary", report, stop, finished))
@@ -194,13 +186,13 @@ def _fit(task: Task, recorder: Recorder, devices: dict[str, Any], auxiliaries: A
     spec, stack, folder = recorder.prepared.spec, recorder.prepared.stack, recorder.folder
     trainer = _trainer(spec, recorder, devices)
     on_processors = trainer.strategy.root_device.type == "cpu"
-    if spec.budget.devices > 1 and on_processors and batch_statistics(task.networks):
+    if spec.budget.devices > 1 and on_processors and has_batch_norm(task.networks):
         raise TrainingError(
             "budget.devices: batch normalisation is shared among GPUs, not among processors; take a network without it"
         )
     repeat_to_the_bit(trainer.strategy.root_device)
     task.to(trainer.strategy.root_device)
-    task.training_set.place(trainer.strategy.root_device)  # auxiliary runs train on it before the run does
+    task.training_set.move_to(trainer.strategy.root_device)  # auxiliary runs train on it before the run does
     task.auxiliaries = auxiliaries
     try:
         task.prepare()

@@ -60,7 +60,7 @@ def conduct(
     """
     with opened(search, search.name, storage) as study:
         parent = _parent(search, study, store)
-        driver = Driver(search, study, store.uri, parent, study.user_attrs.get("epochs", 0))
+        driver = Driver(search, study, store.connection.uri, parent, study.user_attrs.get("epochs", 0))
         try:
             driver.run(workers, show, interrupted)
         finally:
@@ -79,7 +79,7 @@ def conduct(
 def _parent(search: Search, study: optuna.Study, store: Store) -> str:
     """The MLflow run of a study, made where there is none in this store."""
     noted: str | None = study.user_attrs.get("mlflow_run")
-    if noted is not None and store.has(noted):
+    if noted is not None and store.runs.run_exists(noted):
         return noted
     description: dict[str, Any] = {
         "stack": search.stack,

@@ -7,7 +7,6 @@ import json
 import logging
 import os
 import time
-import urllib.parse
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from noisybench.config.spec import WORKSPACE
 from noisybench.errors import UserError, nearest
 from noisybench.search.definition import PRUNERS, SAMPLERS, Search
+from noisybench.tracking.connection import hide_password
 from noisybench.utils.seeds import stable_hash
 
 if TYPE_CHECKING:
@@ -57,15 +57,9 @@ def reaching(url: str, opening: bool = False) -> Iterator[None]:
                 "studies a database of their own"
             )
         raise UserError(
-            f"the storage {_shown(url)} cannot be used ({reason}); check the address, that it runs, and that nobody locks "
+            f"the storage {hide_password(url)} cannot be used ({reason}); check the address, that it runs, and that nobody locks "
             "it. Nothing is lost: the same command goes on"
         ) from None
-
-
-def _shown(url: str) -> str:
-    """The address without a password."""
-    parts = urllib.parse.urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else url
 
 
 def address(url: str | None) -> str:
@@ -119,9 +113,11 @@ def asked(name: str | None, url: str | None) -> list[Search]:
         }
     noted = {key: each for key, each in attributes.items() if "definition" in each}
     if name is not None and name not in noted:
-        raise UserError(f"no search is named `{name}` in {_shown(address(url))}; {nearest(name, noted)}")
+        raise UserError(f"no search is named `{name}` in {hide_password(address(url))}; {nearest(name, noted)}")
     if not noted:
-        raise UserError(f"{_shown(address(url))} holds no search; begin one, such as `noisybench search digits-elr`")
+        raise UserError(
+            f"{hide_password(address(url))} holds no search; begin one, such as `noisybench search digits-elr`"
+        )
     return [Search.from_dict({**noted[key]["definition"], "name": key}) for key in ([name] if name else sorted(noted))]
 
 

@@ -1,25 +1,193 @@
-"""Reader."""
+"""Read runs from an MLflow store."""
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-LARGEST_RECORD = 64 * 2**20
-"""Bytes. A run of a thousand epochs with ten detectors has a few megabytes."""
+from pydantic_core import from_json
+
+from noisybench.errors import UserError
+from noisybench.records.schema import RunRecord
+from noisybench.tracking.connection import PREFIX, Connection, _is_unknown_run, _wrap_connection_errors
+
+MAX_RECORD_BYTES = 64 * 2**20
+"""Largest record that is read. A run of a thousand epochs with ten detectors takes a few megabytes."""
 
 
 @dataclass(frozen=True)
 class TrackedRun:
-    """A run as the store lists it, without what it measured.
+    """A run as the store lists it, without its results.
 
     Attributes:
-        run_id: of the tracked run.
-        title: one line.
-        place: URI of its files.
-        tags: its own tags without `PREFIX`: `identity`, `stack`, `label_set`, `budget`, `error` and the like.
+        run_id: MLflow id.
+        title: one-line description.
+        artifact_uri: URI of the folder that holds the run's files.
+        tags: noisybench's own tags without `PREFIX`: `identity`, `stack`, `label_set`, `budget`, `error` and others.
     """
 
     run_id: str
     title: str
-    place: str
+    artifact_uri: str
     tags: dict[str, str]
+
+
+class RunReader:
+    """Finished and failed runs of one MLflow store. Trials of searches and auxiliary runs are not listed.
+
+    Args:
+        connection: the store.
+        artifact_root: folder or URI that a server serves as `mlflow-artifacts:`; given only inside that server.
+    """
+
+    def __init__(self, connection: Connection, artifact_root: str | None = None) -> None:
+        self.connection = connection
+        self._artifact_root = artifact_root
+
+    @_wrap_connection_errors
+    def run_exists(self, run_id: str) -> bool:
+        """Return True if the store has this run and it is not deleted."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return bool(self.connection.client.get_run(run_id).info.lifecycle_stage == "active")
+        except MlflowException as error:
+            if not _is_unknown_run(error):
+                raise
+            return False
+
+    @_wrap_connection_errors
+    def is_finished(self, identity: str) -> bool:
+        """Return True if a run with this identity is finished."""
+        query = f"attributes.status = 'FINISHED' and tags.`{PREFIX}identity` = '{identity}'"
+        runs = self.connection.client.search_runs([self.connection.experiment], query, max_results=100)
+        return any(f"{PREFIX}trial_of" not in run.data.tags for run in runs)
+
+    def finished(self) -> dict[str, str]:
+        """Return the run id of every finished identity."""
+        return {run.tags["identity"]: run.run_id for run in self.list_runs("FINISHED")}
+
+    def failed(self) -> dict[str, str]:
+        """Return the reason for every identity with a failed run."""
+        return {run.tags["identity"]: run.tags.get("error", "") for run in self.list_runs("FAILED")}
+
+    def records(self) -> list[RunRecord]:
+        """Return the records of all finished runs."""
+        return [self.record(run) for run in self.list_runs("FINISHED")]
+
+    @_wrap_connection_errors
+    def list_runs(self, status: str) -> list[TrackedRun]:
+        """Return all runs with a status such as ``FINISHED``, the latest first."""
+        if not self.connection.exists():
+            return []
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+        store = self.connection.client._tracking_client.store
+        is_database = isinstance(store, SqlAlchemyStore)
+        runs = self._query_tables(store, status) if is_database else self._query_server(status)
+        return [run for run in runs if "identity" in run.tags and "trial_of" not in run.tags]
+
+    def _query_tables(self, store: Any, status: str) -> list[TrackedRun]:
+        """Query the database tables: MLflow's search also loads every parameter and metric, a millisecond per run."""
+        from mlflow.store.tracking.dbmodels import models
+
+        run: Any = models.SqlRun
+        tag: Any = models.SqlTag
+
+        conditions = (
+            run.experiment_id == int(self.connection.experiment),
+            run.status == status,
+            run.lifecycle_stage == "active",
+        )
+        with store.ManagedSessionMaker() as session:
+            runs = (
+                session.query(run.run_uuid, run.name, run.artifact_uri)
+                .filter(*conditions)
+                .order_by(run.start_time.desc(), run.run_uuid)
+                .all()
+            )
+            tag_rows = (
+                session.query(tag.run_uuid, tag.key, tag.value)
+                .join(run, run.run_uuid == tag.run_uuid)
+                .filter(*conditions, tag.key.startswith(PREFIX))
+            )
+            tags: dict[str, dict[str, str]] = {}
+            for run_id, key, value in tag_rows:
+                tags.setdefault(run_id, {})[key.removeprefix(PREFIX)] = value
+        return [TrackedRun(run_id, title, uri, tags.get(run_id, {})) for run_id, title, uri in runs]
+
+    def _query_server(self, status: str) -> list[TrackedRun]:
+        """Query a tracking server page by page."""
+        runs: list[TrackedRun] = []
+        token = None
+        while True:
+            page = self.connection.client.search_runs(
+                [self.connection.experiment], f"attributes.status = '{status}'", max_results=1000, page_token=token
+            )
+            for run in page:
+                tags = {k.removeprefix(PREFIX): v for k, v in run.data.tags.items() if k.startswith(PREFIX)}
+                runs.append(TrackedRun(run.info.run_id, run.info.run_name, run.info.artifact_uri, tags))
+            token = page.token
+            if not token:
+                return runs
+
+    @_wrap_connection_errors
+    def record(self, run: TrackedRun) -> RunRecord:
+        """Return the record of a finished run.
+
+        Raises:
+            UserError: the record file is missing or damaged.
+        """
+        try:
+            return RunRecord.from_dict({**from_json(self._record_bytes(run)), "run_id": run.run_id})
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise UserError(
+                f"the record of run {run.run_id} ({run.title}) cannot be read: {error}. Restore record.json in "
+                f"{run.artifact_uri}, or delete the run: mlflow runs delete --run-id {run.run_id}"
+            ) from None
+
+    def _record_bytes(self, run: TrackedRun) -> bytes:
+        with self.open_file(run, "record.json") as path:
+            if path is None:
+                raise FileNotFoundError("record.json does not exist")
+            size = path.stat().st_size
+            if size > MAX_RECORD_BYTES:
+                raise ValueError(f"record.json has {size} bytes; at most {MAX_RECORD_BYTES} are read")
+            return path.read_bytes()
+
+    @contextlib.contextmanager
+    def open_file(self, run: TrackedRun, name: str) -> Iterator[Path | None]:
+        """Yield the local path of one of a run's files, or None if the run has no file of this name.
+
+        A file on a server is downloaded to a temporary folder, which is deleted when the block ends.
+        """
+        uri = run.artifact_uri
+        parts = urllib.parse.urlparse(uri)
+        if parts.scheme == "mlflow-artifacts" and self._artifact_root is not None:
+            uri = f"{self._artifact_root.rstrip('/')}/{parts.path.lstrip('/')}"
+            parts = urllib.parse.urlparse(uri)
+        if parts.scheme in ("", "file"):
+            path = Path(urllib.request.url2pathname(parts.path)) / name
+            yield path if path.is_file() else None
+            return
+        import mlflow.artifacts
+        from mlflow.exceptions import MlflowException
+
+        with tempfile.TemporaryDirectory() as temporary:
+            artifacts = mlflow.artifacts.list_artifacts(artifact_uri=uri, tracking_uri=self.connection.uri)
+            if name not in {artifact.path.rpartition("/")[2] for artifact in artifacts}:
+                yield None
+                return
+            try:
+                local = mlflow.artifacts.download_artifacts(
+                    artifact_uri=f"{uri}/{name}", dst_path=temporary, tracking_uri=self.connection.uri
+                )
+            except MlflowException as error:
+                raise OSError(str(error)) from error
+            yield Path(local)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import abc
 import dataclasses
 import hashlib
-import io
 import json
 import time
 from collections.abc import Callable
@@ -19,16 +18,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from noisybench.errors import TrainingError
-from noisybench.utils.files import write_atomically
+from noisybench.errors import Interrupted, TrainingError
+from noisybench.utils.files import saved_bytes, write_atomically
 from noisybench.utils.locks import exclusive
 
 FORMAT = 1
 """Raised when the same auxiliary run would come to train differently."""
-
-
-class Interrupted(Exception):
-    """The user asked to stop."""
 
 
 class AuxiliaryRun(abc.ABC):
@@ -36,14 +31,14 @@ class AuxiliaryRun(abc.ABC):
 
     Attributes:
         title: one line for people.
-        meaning: JSON-like data that decides the result; equal meanings are trained once.
+        cache_key: JSON-like data that decides the result; equal meanings are trained once.
         epochs: how many there are.
         examples: how many are seen in one epoch.
         device: where it trains.
     """
 
     title: str
-    meaning: dict[str, Any]
+    cache_key: dict[str, Any]
     epochs: int
     examples: int
     device: torch.device
@@ -67,7 +62,7 @@ class AuxiliaryRun(abc.ABC):
     @property
     def identity(self) -> str:
         """Hash of what is trained."""
-        text = json.dumps({"format": FORMAT, **self.meaning}, sort_keys=True)
+        text = json.dumps({"format": FORMAT, **self.cache_key}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
@@ -114,7 +109,7 @@ class AuxiliaryCache:
         self.folder, self._report, self._stop, self._finished = folder, report, stop, finished
         self.charges: list[AuxiliaryCost] = []
 
-    def fetch(self, run: AuxiliaryRun) -> dict[str, Tensor]:
+    def get_or_train(self, run: AuxiliaryRun) -> dict[str, Tensor]:
         """The result of an auxiliary run; trained now, unless it was before.
 
         Raises:
@@ -157,18 +152,12 @@ class AuxiliaryCache:
             charge.examples += run.examples
             wall, process = time.perf_counter(), time.process_time()
             content = {"state": run.state_dict(), "epoch": epoch + 1, "charge": dataclasses.asdict(charge)}
-            write_atomically(checkpoint, _bytes(content))
+            write_atomically(checkpoint, saved_bytes(content))
             told = {"epoch": epoch, "epochs": run.epochs, "title": run.title, "train_loss": charge.loss}
             self._report("auxiliary", told)
             if self._stop() and epoch + 1 < run.epochs:
                 raise Interrupted
         result = {name: tensor.detach().cpu() for name, tensor in run.result().items()}
-        write_atomically(place, _bytes({"result": result, "charge": dataclasses.asdict(charge)}))
+        write_atomically(place, saved_bytes({"result": result, "charge": dataclasses.asdict(charge)}))
         checkpoint.unlink(missing_ok=True)
-        self._finished(charge, run.meaning, place)
-
-
-def _bytes(content: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()
+        self._finished(charge, run.cache_key, place)

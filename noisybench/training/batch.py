@@ -1,31 +1,49 @@
-"""Batch."""
+"""Batches: the examples of one optimizer step, as tasks draw them and mitigations receive them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
+import torch
 from torch import Tensor
 from torch.nn import functional
+
+VIEWS = {
+    "weak": "the budget's augmentation; always available",
+    "weak_2": "a second, independent draw of the budget's augmentation",
+    "strong": "a resized crop and one operation of RandAugment",
+    "contrastive": "a resized crop, flip, color jitter and grayscale",
+}
+"""Names and descriptions of the views that a mitigation may request."""
 
 
 @dataclass
 class Batch:
-    """One step's examples, on the training device.
+    """The examples of one optimizer step, on the training device.
+
+    In dense tasks every pixel (or token) is an example of its own. Then B counts the labels, image by image, while the
+    views keep the shape (images, C, H, W), and the index of a pixel is that of its image times the number of pixels of
+    an image plus its position in the image.
 
     Attributes:
-        views: independently augmented (B, C, H, W) float tensors of the same examples, by their names in `VIEWS`; of traces,
-            what a network reads, which is no tensor.
+        views: independently augmented (B, C, H, W) float tensors of the same examples, by their names in `VIEWS`. In
+            tasks on traces, the token batch that a network reads.
         observed: (B,) int64 observed targets.
         index: (B,) int64 positions in the training set.
         num_classes: number of classes.
-        soft: (B, C) target probabilities where a mitigation has replaced the observed targets.
-        part: which part of the epoch it belongs to, where a mitigation planned the epoch.
-        valid: (B,) bool, which of the labels there are; None for all. Others are zero, and count nowhere.
-        inside: (B,) bool, which pixels are of the image, where augmentation shows what is beyond it; None for all.
+        soft: (B, C) target probabilities, if a mitigation has replaced the observed targets.
+        phase: number given by a mitigation that plans the epoch itself, for instance that of the network to train.
+        has_label: (B,) bool, True where there is a label, or None if all have one. Missing labels are stored as zero and
+            must be ignored.
+        in_image: (B,) bool, False for pixels that augmentation has filled in, or None if there are none.
 
-    Where pixels have labels, each is an example of its own here: B counts pixels, image by image, while views stay
-    (images, C, H, W), and the index is that of the image times the pixels of one plus that of the pixel.
+    Example:
+        >>> batch = Batch({"weak": torch.zeros(2, 1, 4, 4)}, torch.tensor([1, 0]), torch.tensor([5, 8]), num_classes=2)
+        >>> batch.targets.tolist()
+        [[0.0, 1.0], [1.0, 0.0]]
+        >>> batch.with_targets(torch.full((2, 2), 0.5)).targets.tolist()
+        [[0.5, 0.5], [0.5, 0.5]]
     """
 
     views: dict[str, Any]
@@ -33,9 +51,9 @@ class Batch:
     index: Tensor
     num_classes: int
     soft: Tensor | None = None
-    part: int = 0
-    valid: Tensor | None = None
-    inside: Tensor | None = None
+    phase: int = 0
+    has_label: Tensor | None = None
+    in_image: Tensor | None = None
 
     @property
     def inputs(self) -> Any:
@@ -44,23 +62,39 @@ class Batch:
 
     @property
     def targets(self) -> Tensor:
-        """(B, C) target probabilities: the soft ones, else one-hot observed targets."""
+        """(B, C) target probabilities: the soft targets, or else the one-hot observed targets."""
         if self.soft is not None:
             return self.soft
         return functional.one_hot(self.observed, self.num_classes).to(self.inputs.dtype)
 
+    @property
+    def num_labels(self) -> Tensor | int:
+        """Number of labels in the batch."""
+        return len(self.observed) if self.has_label is None else self.has_label.sum()
+
     def with_targets(self, soft: Tensor, views: dict[str, Any] | None = None) -> Batch:
-        """The same batch with other target probabilities, and other inputs where given."""
+        """Return the batch with (B, C) target probabilities, and with other views if they are given."""
         return replace(self, soft=soft, views=self.views if views is None else views)
 
     def with_views(self, views: dict[str, Any]) -> Batch:
-        """The same batch with other inputs."""
+        """Return the batch with other views of its examples."""
         return replace(self, views=views)
 
-    def share(self, rank: int, count: int) -> Batch:
-        """The examples of one of so many devices: of pixels, those of whole images."""
+    def with_labels(self, observed: Tensor, has_label: Tensor | None) -> Batch:
+        """Return the batch with (B,) other observed targets, and with the mask of those that exist."""
+        return replace(self, observed=observed, has_label=has_label)
+
+    def shard(self, rank: int, world_size: int) -> Batch:
+        """Return the examples that one of several processes trains on; pixels of one image stay together.
+
+        Example:
+            >>> views = {"weak": torch.zeros(5, 1, 4, 4)}
+            >>> batch = Batch(views, torch.zeros(5, dtype=torch.int64), torch.arange(5), num_classes=2)
+            >>> [batch.shard(rank, 2).index.tolist() for rank in range(2)]
+            [[0, 1], [2, 3, 4]]
+        """
         images = len(self.inputs)
-        low, high = images * rank // count, images * (rank + 1) // count
+        low, high = images * rank // world_size, images * (rank + 1) // world_size
         labels = slice(low * len(self.observed) // images, high * len(self.observed) // images)
 
         def cut(values: Tensor | None) -> Tensor | None:
@@ -72,47 +106,48 @@ class Batch:
             observed=self.observed[labels],
             index=self.index[labels],
             soft=cut(self.soft),
-            valid=cut(self.valid),
-            inside=cut(self.inside),
+            has_label=cut(self.has_label),
+            in_image=cut(self.in_image),
         )
 
-    @property
-    def labelled(self) -> Tensor | int:
-        """How many labels there are."""
-        return len(self.observed) if self.valid is None else self.valid.sum()
-
-    def relabelled(self, observed: Tensor, valid: Tensor | None) -> Batch:
-        """The same batch with other labels in the place of the observed ones."""
-        return replace(self, observed=observed, valid=valid)
-
-
-VIEWS = {
-    "weak": "the budget's augmentation; always there",
-    "weak_2": "a second draw of it",
-    "strong": "resized crop and one operation of RandAugment",
-    "contrastive": "resized crop, flip, colour jitter, grey",
-}
-"""The views that a mitigation may ask for."""
+    def to(self, device: torch.device) -> Self:
+        """Return the batch itself: a task draws it on the training device, so that a `Trainer` has nothing to move."""
+        return self
 
 
 @dataclass
 class BatchPlan:
-    """One step of an epoch that a mitigation plans itself.
+    """Examples of one optimizer step, in the plan of an epoch.
 
     Attributes:
         index: (B,) int64 positions in the training set.
-        part: handed on to the batch.
+        phase: number that is passed on to the batch.
+
+    Example:
+        >>> BatchPlan(torch.tensor([4, 2]), phase=1)
+        BatchPlan(index=tensor([4, 2]), phase=1)
     """
 
     index: Tensor
-    part: int = 0
+    phase: int = 0
 
 
 def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
-    """(B,) cross-entropy in nats of (B, C) logits against the batch's targets, hard or soft."""
+    """Return the (B,) cross-entropy in nats of (B, C) logits against the batch's targets, hard or soft.
+
+    Example:
+        >>> batch = Batch({"weak": torch.zeros(1, 1, 2, 2)}, torch.tensor([0]), torch.tensor([0]), num_classes=2)
+        >>> cross_entropy(torch.zeros(1, 2), batch)
+        tensor([0.6931])
+    """
     return functional.cross_entropy(logits, batch.observed if batch.soft is None else batch.soft, reduction="none")
 
 
 def probabilities_in_float32(logits: Tensor) -> Tensor:
-    """(B, C) softmax in single precision, also where the network ran in bfloat16."""
+    """Return the (B, C) softmax in single precision, even if the network ran in bfloat16.
+
+    Example:
+        >>> probabilities_in_float32(torch.zeros(1, 2, dtype=torch.bfloat16))
+        tensor([[0.5000, 0.5000]])
+    """
     return logits.float().softmax(1)

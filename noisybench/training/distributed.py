@@ -1,73 +1,86 @@
-"""Distributed."""
+"""Synchronization of the processes that train one run together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, distributed, nn
 
-if TYPE_CHECKING:
-    from noisybench.training.batch import Batch
-    from noisybench.training.task import Task
+from noisybench.training.batch import Batch
+from noisybench.training.learner import Learner
+from noisybench.training.mitigation import Mitigation
 
 
-def batch_statistics(network: nn.Module) -> bool:
-    """Whether a network normalises by the batch, which processors cannot share."""
-    return any(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in network.modules())
+def has_batch_norm(network: nn.Module) -> bool:
+    """Return whether a network normalizes by batch statistics, which processes share on GPUs only.
+
+    Example:
+        >>> has_batch_norm(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
+        True
+    """
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 
 class GradientSync:
-    """What one of several processes does in an epoch: its share of every batch, and what it has learned of it told to all."""
+    """Train one of several processes on its shard of every batch, and share what it has learned.
 
-    def __init__(self, task: Task) -> None:
-        self._task, (self._rank, self._count) = task, task.place
-        self._own = torch.zeros(task.training_set.labels, dtype=torch.bool, device=task.device)
+    Args:
+        learner: networks in training.
+        mitigations: mitigations of the stack.
+        rank: number of this process.
+        world_size: number of processes.
+    """
 
-    def loss(self, objective: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
-        """This process's share of the batch's mean loss; of a batch too small to be shared, all do the same."""
-        whole = len(batch.inputs) < self._count
-        part = batch if whole else batch.share(self._rank, self._count)
-        if not whole or self._rank == 0:
-            self._own[part.index if part.inside is None else part.index[part.inside]] = True
-        share = 1 / self._count if whole else part.labelled / max(batch.labelled, 1)
-        return self._task.mean_loss(objective(part), part) * share
+    def __init__(self, learner: Learner, mitigations: Sequence[Mitigation], rank: int, world_size: int) -> None:
+        self._learner, self._mitigations, self._rank, self._world_size = learner, mitigations, rank, world_size
+        self._own_rows = torch.zeros(learner.training_set.num_labels, dtype=torch.bool, device=learner.device)
 
-    def average_gradients(self) -> None:
+    def loss(self, loss: Callable[[Batch], Tensor], batch: Batch) -> Tensor:
+        """Return this process's share of the batch's mean loss, so that the sum over all processes is that mean."""
+        # A batch with fewer examples than processes cannot be split: every process trains on all of it.
+        is_split = len(batch.inputs) >= self._world_size
+        shard = batch.shard(self._rank, self._world_size) if is_split else batch
+        if is_split or self._rank == 0:
+            self._own_rows[shard.index if shard.in_image is None else shard.index[shard.in_image]] = True
+        share = shard.num_labels / max(batch.num_labels, 1) if is_split else 1 / self._world_size
+        return self._learner.sampler.mean_loss(loss(shard), shard) * share
+
+    def sum_gradients(self) -> None:
         """Sum the gradients of all processes, each of which has weighted its own by its share of the batch."""
-        parameters = [*self._task.networks.parameters(), *self._task.heads.parameters()]
-        gradients = [each.grad for each in parameters if each.grad is not None]
-        whole = torch.cat([each.flatten() for each in gradients])
-        distributed.all_reduce(whole)
-        for gradient, summed in zip(gradients, torch.split(whole, [each.numel() for each in gradients]), strict=True):
+        parameters = [*self._learner.networks.parameters(), *self._learner.heads.parameters()]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        # One message for all parameters costs far less than one for each.
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        distributed.all_reduce(flat)
+        sizes = [gradient.numel() for gradient in gradients]
+        for gradient, summed in zip(gradients, torch.split(flat, sizes), strict=True):
             gradient.copy_(summed.view_as(gradient))
 
-    def exchange(self, total: Tensor) -> None:
-        """Bring together the sum of losses, and what mitigations keep."""
-        distributed.all_reduce(total)
-        for mitigation in self._task.stack.mitigations:
-            for name, how in (mitigation.requirements.distributed_state or {}).items():
-                values = mitigation.state[name]
-                if how == "gather":
-                    mitigation.state[name] = merge_rows(values, self._own)
+    def sync_state(self, total_loss: Tensor) -> None:
+        """Sum the losses of all processes, and combine the state that mitigations keep, at the end of an epoch."""
+        distributed.all_reduce(total_loss)
+        for mitigation in self._mitigations:
+            for name, rule in (mitigation.requirements.distributed_state or {}).items():
+                if rule == "gather":
+                    mitigation.state[name] = merge_rows(mitigation.state[name], self._own_rows)
                 else:
-                    distributed.all_reduce(values)
+                    distributed.all_reduce(mitigation.state[name])
 
 
-def merge_rows(values: Tensor, own: Tensor) -> Tensor:
+def merge_rows(values: Tensor, own_rows: Tensor) -> Tensor:
     """Take from each process the rows that it has changed.
 
     Args:
-        values: (N, …) of this process.
-        own: (N,) bool, rows that it has changed; no row is changed by two.
+        values: (N, ...) values of this process.
+        own_rows: (N,) bool, rows that this process has changed; no two processes change the same row.
 
     Returns:
-        (N, …) the same in every process; rows that nobody has changed stay.
+        (N, ...) values that are the same in every process. Rows that no process has changed stay as they are.
     """
     shape = (-1, *[1] * (values.ndim - 1))
-    summed = torch.where(own.view(shape), values, torch.zeros_like(values))
+    summed = torch.where(own_rows.view(shape), values, torch.zeros_like(values))
     distributed.all_reduce(summed)
-    changed = own.to(torch.uint8)
+    changed = own_rows.to(torch.uint8)
     distributed.all_reduce(changed)
     return torch.where(changed.view(shape) > 0, summed, values)

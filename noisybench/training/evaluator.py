@@ -1,36 +1,33 @@
-"""Who holds the truth of a run: scores what is trained against it, and keeps the evidence.
+"""Evaluation of a run against clean labels, and storage of its predictions.
 
-Each task names its judge. Nothing that trains ever sees one.
+Every task names its evaluator. Evaluators alone hold clean labels; nothing that trains ever receives one.
 """
 
 from __future__ import annotations
 
 import abc
-import itertools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
-from noisybench.data.lazy import MemmapImages
-from noisybench.evaluation import metrics
+from noisybench.data.lazy import Images, MemmapImages
 from noisybench.records.evidence import DetectorScores, Samples
 from noisybench.records.schema import ProbeRow, RunRecord
+from noisybench.training.learner import Learner
+from noisybench.training.prepared import PreparedRun
 from noisybench.training.roles import DetectorProvider
 from noisybench.training.training_set import DiskTensor
 
-if TYPE_CHECKING:
-    from noisybench.training.task import Task
-from noisybench.training.prepared import PreparedRun
-
 
 class Evaluator(abc.ABC):
-    """Contract of a judge: scores after each epoch, and the evidence at the end.
+    """Contract of an evaluator: score each epoch, and keep the predictions of the trained run.
 
     Attributes:
-        metric: name of the score by which runs are ranked, in [0, 1].
-        states: like the observed targets, positions in `labels.STATES`.
+        metric: name of the score, in [0, 1], by which runs are ranked.
+        label_status: positions in `LABEL_STATUS`, in the shape of the observed targets.
+        roc_curves: (51,) ROC curves of the stack's detectors by name, one per epoch.
     """
 
     metric: ClassVar[str]
@@ -38,71 +35,74 @@ class Evaluator(abc.ABC):
     def __init__(self, prepared: PreparedRun) -> None:
         self.prepared, self.dataset, self.labels = prepared, prepared.dataset, prepared.labels
         self.label_status = self.labels.label_status(self.dataset.train.targets)
-        self.curves: dict[str, list[Any]] = {}
+        self.roc_curves: dict[str, list[Any]] = {}
 
-    def place(self, device: torch.device) -> None:
-        """Bring the held-out inputs to the training device."""
-        self.test, self.validation = (
-            placed(each.inputs, device) for each in (self.dataset.test, self.dataset.validation)
-        )
+    def move_to(self, device: torch.device) -> None:
+        """Copy the test and validation inputs to the training device."""
+        self.test = as_tensor(self.dataset.test.inputs, device)
+        self.validation = as_tensor(self.dataset.validation.inputs, device)
 
     @abc.abstractmethod
-    def row(self, task: Task, stage: str) -> dict[str, Any]:
-        """Fields of the epoch's `EpochRow` that need the truth."""
+    def evaluate_epoch(self, task: Learner, stage: str) -> dict[str, Any]:
+        """Return the fields of the epoch's `EpochRow` that need clean labels.
 
-    def probe(self, task: Task, epochs: int, last: bool) -> list[ProbeRow]:
-        """The classifiers that mitigations have beside the networks' own, where the task has such."""
+        Args:
+            task: networks after the epoch.
+            stage: ``train``, or ``refine`` for networks that were changed after training.
+        """
+
+    def probe(self, task: Learner, epochs: int, last: bool) -> list[ProbeRow]:
+        """Score the classifiers that mitigations fit beside the networks' own, if the task supports them.
+
+        Args:
+            task: networks as trained so far.
+            epochs: number of trained epochs; 0 before the first.
+            last: True after the last epoch.
+        """
         return []
 
     @abc.abstractmethod
-    def finish(self, task: Task) -> None:
-        """Keep what the trained task and its stack say at the end."""
+    def finalize(self, task: Learner) -> None:
+        """Keep the final predictions of the trained task and its stack."""
 
     @abc.abstractmethod
     def summary(self) -> dict[str, Any]:
-        """`calibration_error`, `correction_accuracy` and `detection` of the `RunRecord`."""
+        """Return `calibration_error`, `correction_accuracy` and `detection` of the `RunRecord`."""
 
     @abc.abstractmethod
     def samples(self) -> Samples:
-        """One record per label of the training set."""
+        """Return one record per label of the training set."""
 
     @abc.abstractmethod
-    def write(self, record: RunRecord, folder: Path) -> None:
-        """Write the evidence and its pictures."""
+    def save(self, record: RunRecord, folder: Path) -> None:
+        """Write predictions, samples and figures into a folder."""
 
     def state_dict(self) -> dict[str, Any]:
-        """What was kept so far."""
-        return {"curves": {name: [curve.tolist() for curve in curves] for name, curves in self.curves.items()}}
+        """Return what was kept so far, for a checkpoint."""
+        return {"roc_curves": {name: [curve.tolist() for curve in curves] for name, curves in self.roc_curves.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take up what an interrupted run has kept."""
-        self.curves = {n: [np.array(c, dtype=np.float32) for c in curves] for n, curves in state["curves"].items()}
-
-    def detectors(self, task: Task) -> dict[str, DetectorScores]:
-        """What the stack's detectors say now, on the host."""
-        found: dict[str, DetectorScores] = {}
-        for mitigation in self.prepared.stack.with_role(DetectorProvider):
-            for name, each in mitigation.detectors(task, task.training_set).items():
-                score, flagged = each.score.float().cpu().numpy(), each.flagged.bool().cpu().numpy()
-                found[name] = DetectorScores(score, flagged, each.mixture)
-        return found
-
-    def score_detectors(self, task: Task) -> dict[str, dict[str, float | None]]:
-        """The detectors against the truth, and how far any two of them agree."""
-        detectors = self.detectors(task)
-        judged = {
-            name: metrics.score_detector(each.score, each.flagged, self.label_status)
-            for name, each in detectors.items()
+        """Restore what an interrupted run has kept."""
+        self.roc_curves = {
+            name: [np.array(curve, dtype=np.float32) for curve in curves]
+            for name, curves in state["roc_curves"].items()
         }
-        for name, each in detectors.items():
-            curve = metrics.roc_curve(each.score, self.label_status)
-            if curve is not None:
-                self.curves.setdefault(name, []).append(curve)
-        for (name, first), (other, second) in itertools.combinations(detectors.items(), 2):
-            judged[f"{name}_with_{other}"] = {"correlation": metrics.correlation(first.flagged, second.flagged)}
-        return judged
+
+    def detectors(self, task: Learner) -> dict[str, DetectorScores]:
+        """Return scores and flags of the stack's detectors after this epoch, on the host."""
+        detectors: dict[str, DetectorScores] = {}
+        for mitigation in self.prepared.stack.with_role(DetectorProvider):
+            for name, detector in mitigation.detectors(task, task.training_set).items():
+                score, flagged = detector.score.float().cpu().numpy(), detector.flagged.bool().cpu().numpy()
+                detectors[name] = DetectorScores(score, flagged, detector.mixture)
+        return detectors
 
 
-def placed(images: Any, device: torch.device) -> Any:
-    """Inputs on the training device, copied once; lazy ones stay on disk."""
+def as_tensor(images: Images, device: torch.device | None = None) -> torch.Tensor | DiskTensor:
+    """Return images as a tensor on a device (default: the CPU); memory-mapped images stay on disk.
+
+    Example:
+        >>> as_tensor(np.zeros((2, 1, 8, 8), np.uint8)).shape
+        torch.Size([2, 1, 8, 8])
+    """
     return DiskTensor(images) if isinstance(images, MemmapImages) else torch.from_numpy(images).to(device)

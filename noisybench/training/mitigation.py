@@ -20,7 +20,7 @@ from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from noisybench.config.spec import Budget
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 BatchLoss = Callable[[Batch], Tensor]
 """Maps a batch to (B,) nats per sample, to be minimized on average."""
@@ -125,20 +125,20 @@ class Mitigation(Configurable):
         """
         return []
 
-    def prepare(self, task: Task, training_set: TrainingSet) -> None:
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Create the initial `state` and heads. Called once before training, and before a checkpoint is restored."""
 
-    def on_epoch_start(self, task: Task) -> None:
+    def on_epoch_start(self, task: Learner) -> None:
         """Run before epoch `task.current_epoch`, before its random streams are started."""
 
-    def on_epoch_end(self, task: Task) -> None:
+    def on_epoch_end(self, task: Learner) -> None:
         """Run after the last step of an epoch, before the epoch is recorded."""
 
-    def label_quality(self, task: Task, training_set: TrainingSet) -> Tensor | None:
+    def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
         """Return (N,) probabilities that the observed targets are correct; None uses the networks' predictions."""
         return None
 
-    def corrected_labels(self, task: Task, training_set: TrainingSet) -> Tensor | None:
+    def corrected_labels(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
         """Return (N,) int64 targets that the mitigation uses instead of the observed ones; None if it has none."""
         return None
 

@@ -1,4 +1,4 @@
-"""Prepared."""
+"""A run that is ready to be trained."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from noisybench.training.stack import Stack
 
 @dataclass
 class PreparedRun:
-    """A run that passed all checks, with everything it needs in memory."""
+    """A run that has passed all checks, with everything that it needs in memory.
+
+    Attributes:
+        spec: complete specification of the run.
+        dataset: dataset with the label set applied.
+        labels: label set.
+        stack: mitigations, with the privileged information that they declare.
+    """
 
     spec: RunSpec
     dataset: Dataset

@@ -17,7 +17,7 @@ from noisybench.training.mitigation import BatchLoss, Mitigation
 from noisybench.training.training_set import DiskTensor, TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 
 class LossFunction(Mitigation, abc.ABC):
@@ -32,7 +32,7 @@ class LossFunction(Mitigation, abc.ABC):
     """
 
     @abc.abstractmethod
-    def loss(self, task: Task, batch: Batch) -> Tensor:
+    def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Return (B,) nats per sample. `batch.targets` are (B, C) probabilities, as changed by loss wrappers."""
 
 
@@ -47,7 +47,7 @@ class LossWrapper(Mitigation, abc.ABC):
     """
 
     @abc.abstractmethod
-    def wrap_loss(self, task: Task, batch: Batch, inner_loss: BatchLoss) -> Tensor:
+    def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """Return (B,) nats per sample from the loss of the rest of the stack."""
 
 
@@ -63,7 +63,7 @@ class SampleSelector(Mitigation, abc.ABC):
     """
 
     @abc.abstractmethod
-    def sample_weights(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def sample_weights(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """Return (N,) finite weights >= 0; zero leaves an example out."""
 
 
@@ -78,7 +78,7 @@ class EpochPlanner(Mitigation, abc.ABC):
     """
 
     @abc.abstractmethod
-    def plan_epoch(self, task: Task) -> list[BatchPlan] | None:
+    def plan_epoch(self, task: Learner) -> list[BatchPlan] | None:
         """Return the steps of the next epoch; None uses batches of the shuffled training set."""
 
 
@@ -110,7 +110,7 @@ class PostProcessor(Mitigation, abc.ABC):
     """
 
     @abc.abstractmethod
-    def refine(self, task: Task, training_set: TrainingSet) -> bool:
+    def refine(self, task: Learner, training_set: TrainingSet) -> bool:
         """Change the networks, and return True if any of them was changed."""
 
 
@@ -161,7 +161,7 @@ class DetectorProvider(Mitigation, abc.ABC):
     """
 
     @abc.abstractmethod
-    def detectors(self, task: Task, training_set: TrainingSet) -> dict[str, Detector]:
+    def detectors(self, task: Learner, training_set: TrainingSet) -> dict[str, Detector]:
         """Return the detectors by name, as they are after the current epoch."""
 
 
@@ -201,7 +201,7 @@ class ProbeProvider(Mitigation, abc.ABC):
     """
 
     @abc.abstractmethod
-    def probe(self, task: Task, training_set: TrainingSet, epochs: int, last: bool) -> Probe | None:
+    def probe(self, task: Learner, training_set: TrainingSet, epochs: int, last: bool) -> Probe | None:
         """Return the probe after some epochs, before any post-processing; None for no probe at this time.
 
         Args:

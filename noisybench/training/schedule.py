@@ -1,4 +1,4 @@
-"""Schedule."""
+"""Learning-rate schedules."""
 
 from __future__ import annotations
 
@@ -7,14 +7,22 @@ import math
 from noisybench.config.spec import Budget
 
 
-def learning_rate(budget: Budget, epoch: float) -> float:
-    """Learning rate at a point of training, a pure function, so that resuming needs no scheduler's state.
+def learning_rate_at(budget: Budget, epoch: float) -> float:
+    """Return the learning rate at a point of training.
+
+    The schedule is a pure function of the epoch, so that a resumed run needs no scheduler state.
 
     Args:
-        budget: the schedule.
-        epoch: epochs done so far, with their fraction.
+        budget: budget that declares the schedule.
+        epoch: number of epochs trained so far, with the fraction of the current one.
+
+    Example:
+        >>> budget = Budget(epochs=10, learning_rate=0.1, schedule="cosine")
+        >>> [round(learning_rate_at(budget, epoch), 3) for epoch in (0, 5, 10)]
+        [0.1, 0.05, 0.0]
     """
     if epoch < budget.warmup_epochs:
+        # The first step of a warm-up takes a small step, not an empty one.
         return budget.learning_rate * max(epoch, 1e-3) / budget.warmup_epochs
     if budget.schedule == "cosine":
         span = max(budget.epochs - budget.warmup_epochs, 1)

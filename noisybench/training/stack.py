@@ -24,7 +24,7 @@ from noisybench.training.roles import (
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.training.task import Task
+    from noisybench.training.learner import Learner
 
 Role = TypeVar("Role")
 
@@ -117,30 +117,30 @@ class Stack:
             network = builder.build_model(network)
         return network
 
-    def loss_function(self, task: Task) -> BatchLoss:
+    def loss_function(self, task: Learner) -> BatchLoss:
         """Return the composed loss: (B,) nats per sample of a batch."""
         losses = self.with_role(LossFunction)
-        composed: BatchLoss = (lambda batch: losses[0].loss(task, batch)) if losses else task.plain_objective
+        composed: BatchLoss = (lambda batch: losses[0].loss(task, batch)) if losses else task.default_loss
         for wrapper in reversed(self.with_role(LossWrapper)):
             composed = _wrapped(wrapper, task, composed)
         return composed
 
-    def on_epoch_start(self, task: Task) -> None:
+    def on_epoch_start(self, task: Learner) -> None:
         """Notify every mitigation that an epoch begins."""
         for mitigation in self.mitigations:
             mitigation.on_epoch_start(task)
 
-    def on_epoch_end(self, task: Task) -> None:
+    def on_epoch_end(self, task: Learner) -> None:
         """Notify every mitigation that an epoch has ended."""
         for mitigation in self.mitigations:
             mitigation.on_epoch_end(task)
 
-    def plan_epoch(self, task: Task) -> list[BatchPlan] | None:
+    def plan_epoch(self, task: Learner) -> list[BatchPlan] | None:
         """Return the steps of this epoch if a mitigation plans it, else None."""
         planners = self.with_role(EpochPlanner)
         return planners[0].plan_epoch(task) if planners else None
 
-    def sample_weights(self, task: Task, training_set: TrainingSet) -> Tensor | None:
+    def sample_weights(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
         """Return the (N,) product of all sample weights, or None if no mitigation selects samples.
 
         Raises:
@@ -161,20 +161,20 @@ class Stack:
                 )
         return product
 
-    def refine(self, task: Task, training_set: TrainingSet) -> bool:
+    def refine(self, task: Learner, training_set: TrainingSet) -> bool:
         """Run all post-processors, and return True if any of them changed a network."""
         changed = [processor.refine(task, training_set) for processor in self.with_role(PostProcessor)]
         return any(changed)
 
-    def label_quality(self, task: Task, training_set: TrainingSet) -> Tensor:
+    def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """Return the (N,) label quality of the last mitigation that estimates it, else the networks' own."""
         for mitigation in reversed(self.mitigations):
             quality = mitigation.label_quality(task, training_set)
             if quality is not None:
                 return quality
-        return task.training_belief()
+        return task.training_label_quality()
 
-    def corrected_labels(self, task: Task, training_set: TrainingSet) -> Tensor | None:
+    def corrected_labels(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
         """Return the (N,) corrected labels of the last mitigation that has some, else None."""
         for mitigation in reversed(self.mitigations):
             labels = mitigation.corrected_labels(task, training_set)
@@ -241,5 +241,5 @@ def _enumerated(names: Sequence[str]) -> str:
     return f"{names[0]} and {names[1]} both" if len(names) == 2 else f"{', '.join(names[:-1])} and {names[-1]} all"
 
 
-def _wrapped(wrapper: LossWrapper, task: Task, inner_loss: BatchLoss) -> BatchLoss:
+def _wrapped(wrapper: LossWrapper, task: Learner, inner_loss: BatchLoss) -> BatchLoss:
     return lambda batch: wrapper.wrap_loss(task, batch, inner_loss)

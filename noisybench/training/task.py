@@ -11,7 +11,6 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -27,26 +26,15 @@ from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryRun
 from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.distributed import GradientSync
 from noisybench.training.evaluator import Evaluator
-from noisybench.training.schedule import learning_rate
+from noisybench.training.learner import Outputs
+from noisybench.training.sampler import EpochSampler
+from noisybench.training.schedule import learning_rate_at
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
-from noisybench.utils.seeds import Stream, stable_hash, torch_seed
+from noisybench.utils.seeds import stable_hash, torch_seed
 
 LARGEST_PORTION = 1000
 """Of inputs that are evaluated at a time."""
-
-
-@dataclass
-class Outputs:
-    """What one network says of a set of inputs.
-
-    Attributes:
-        probabilities: (N, C) float32.
-        features: (N, F) pooled outputs of the stage that the stack asked for.
-    """
-
-    probabilities: Tensor
-    features: Tensor | None = None
 
 
 class Task(pytorch_lightning.LightningModule, abc.ABC):
@@ -60,7 +48,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         pretrained: weights that the networks started from, by name.
         networks: as many as the stack asks for, each initialised from its own stream.
         heads: further modules that mitigations train, by name.
-        active: the network that `logits` uses where none is named.
+        active_network: the network that `logits` uses where none is named.
         training_set: what mitigations may see.
         generator: random numbers of the present epoch on the training device.
         rng: random numbers of the present epoch on the host, where a device would have to be waited for.
@@ -68,14 +56,14 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
 
     evaluator: ClassVar[type[Evaluator]]
     """Who scores its runs against the truth."""
-    like: ClassVar[str | None] = None
+    compatible_with: ClassVar[str | None] = None
     """Another task whose datasets, noise models and mitigations serve this one as well."""
 
     generator: torch.Generator
     rng: np.random.Generator
     supports_ddp: ClassVar[bool] = False
     """Whether a run may share its batches among several devices: views are tensors with a row per input."""
-    loaders = 0
+    num_workers = 0
     """Processes that load and augment, where a task has use for some."""
 
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
@@ -89,7 +77,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         self.budget, self.seed, self.training_set, self.stack = budget, seed, training_set, stack
         self.networks = nn.ModuleList()
         self.heads = nn.ModuleDict()
-        self.active = 0
+        self.active_network = 0
         for number in range(stack.requirements.networks):
             torch.manual_seed(torch_seed("initialisation", seed, number))
             self.networks.append(self.build_network())
@@ -97,7 +85,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
             self.networks.to(memory_format=torch.channels_last)
         self.forwards: list[Any] = []
         self._compile()
-        self.weights: Tensor | None = None
+        self.sampler = EpochSampler(training_set, budget.batch_size, seed, stack.requirements.keep_step_count)
         self.train_loss = float("nan")
         self.train_seconds = 0.0
         self.examples_seen = 0
@@ -124,7 +112,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
     def prepare(self) -> None:
         """Fetch or train the weights that the networks start from, if any: `pretrained`. Called before the stack adapts them."""
 
-    def start_from(self, weights: dict[str, Tensor]) -> None:
+    def load_pretrained(self, weights: dict[str, Tensor]) -> None:
         """Give every network some pre-trained weights, by name; the rest stays as initialised."""
         self.pretrained = weights
         for network in self.networks:
@@ -140,7 +128,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
     def _compile(self) -> None:
         self.forwards = [torch.compile(each) if self.budget.compile else each for each in self.networks]
 
-    def describe(self, inputs: Any) -> dict[str, float]:
+    def final_diagnostics(self, inputs: Any) -> dict[str, float]:
         """Numbers about what the networks make of test inputs at the end of training, for the row; no targets."""
         return {}
 
@@ -157,7 +145,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         raise NotImplementedError
 
     @abc.abstractmethod
-    def plain_objective(self, batch: Batch) -> Tensor:
+    def default_loss(self, batch: Batch) -> Tensor:
         """(B,) nats per sample without any mitigation."""
 
     def features_of(self, network: nn.Module, inputs: Tensor) -> Tensor:
@@ -165,7 +153,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         raise NotImplementedError
 
     @abc.abstractmethod
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """Raw inputs, augmented or not, as networks take them, on the training device."""
 
     @abc.abstractmethod
@@ -189,7 +177,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         """
         raise NotImplementedError
 
-    def portion(self, inputs: Any) -> int:
+    def eval_batch_size(self, inputs: Any) -> int:
         """How many of (N, C, H, W) inputs to evaluate at a time: what fits a processor's cache, or fills a GPU."""
         size = math.prod(inputs.shape[1:])
         return LARGEST_PORTION if self.device.type != "cpu" else max(64, min(LARGEST_PORTION, 400_000 // size))
@@ -204,9 +192,9 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
 
     def training_probabilities(self) -> Tensor:
         """(N, C) deployed predictions for the training set."""
-        return torch.stack([self.training_outputs(each).probabilities for each in self.deployed]).mean(0)
+        return torch.stack([self.training_outputs(each).probabilities for each in self.deployed_networks]).mean(0)
 
-    def portions(self, inputs: Any) -> Iterator[tuple[slice, Tensor]]:
+    def predict_batches(self, inputs: Any) -> Iterator[tuple[slice, Tensor]]:
         """(B, C, …) class probabilities of the deployed prediction, in evaluation mode, portion by portion.
 
         Where examples have many labels, so that those of all would not fit in memory.
@@ -217,24 +205,24 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         """Like the observed targets, the classes that the deployed prediction gives the training set."""
         return self.training_probabilities().argmax(1)
 
-    def training_belief(self) -> Tensor:
+    def training_label_quality(self) -> Tensor:
         """Like the observed targets, the deployed prediction's probability of each."""
         targets = self.training_set.targets
         return self.training_probabilities().gather(1, targets[:, None]).squeeze(1)
 
     @property
-    def deployed(self) -> range:
+    def deployed_networks(self) -> range:
         """Numbers of the networks whose mean is the deployed prediction: the first alone, or all."""
         return range(len(self.networks) if self.stack.requirements.ensemble else 1)
 
-    def networks_changed(self) -> None:
+    def invalidate_cache(self) -> None:
         """Forget outputs that were computed with earlier weights."""
         self._outputs = {}
 
     def auxiliary(self, run: AuxiliaryRun) -> dict[str, Tensor]:
         """The result of an auxiliary run; trained once, charged to every run that asks for it."""
         assert self.auxiliaries is not None, "the runner provides it before mitigations are prepared"
-        return self.auxiliaries.fetch(run)
+        return self.auxiliaries.get_or_train(run)
 
     def add_head(self, name: str, make: Callable[[], nn.Module]) -> None:
         """Train a further module, initialised from its own stream, beside the networks."""
@@ -254,14 +242,14 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         """Bring the stack's state to the training device, and select examples unless that was restored."""
         for mitigation in self.stack.mitigations:
             mitigation.state = {name: tensor.to(self.device) for name, tensor in mitigation.state.items()}
-        if self.weights is None:
-            self.weights = self.stack.sample_weights(self, self.training_set)
-        if self.weights is not None:
-            self.weights = self.weights.to(self.device)
+        if self.sampler.weights is None:
+            self.sampler.weights = self.stack.sample_weights(self, self.training_set)
+        if self.sampler.weights is not None:
+            self.sampler.weights = self.sampler.weights.to(self.device)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the stack's state, and the selection: making it anew could cost as much as training."""
-        checkpoint["selection"] = None if self.weights is None else self.weights.cpu()
+        checkpoint["selection"] = None if self.sampler.weights is None else self.sampler.weights.cpu()
         checkpoint["mitigations"] = [each.state_dict() for each in self.stack.mitigations]
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -274,7 +262,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
             raise TrainingError(
                 "its checkpoint is of an earlier version; delete its folder in .noisybench/runs, and it starts anew"
             )
-        self.weights = checkpoint["selection"]
+        self.sampler.weights = checkpoint["selection"]
         for mitigation, state in zip(self.stack.mitigations, checkpoint["mitigations"], strict=True):
             mitigation.load_state_dict(state)
 
@@ -286,7 +274,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
     def on_train_epoch_start(self) -> None:
         """Start every random stream of this epoch from its name, so that a resumed run draws the same."""
         self.stack.on_epoch_start(self)
-        self.networks_changed()
+        self.invalidate_cache()
         self.networks.train()
         self.heads.train()
         names = (self.seed, self.current_epoch)
@@ -326,30 +314,30 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
 
     def _train_epoch(self, optimizer: torch.optim.Optimizer) -> None:
         objective = self.stack.loss_function(self)
-        plan = self.stack.plan_epoch(self) or self._plan()
+        plan = self.stack.plan_epoch(self) or self.sampler.plan(self.current_epoch)
         steps = len(plan)
         total = torch.zeros((), device=self.device)
         start = time.perf_counter()
         budget, epoch = self.budget, self.current_epoch
-        shares = GradientSync(self) if self.place[1] > 1 else None
+        shares = GradientSync(self, self.stack.mitigations, *self.place) if self.place[1] > 1 else None
         for step, each in enumerate(self.batches(plan)):
             for group in optimizer.param_groups:
-                group["lr"] = self.stack.requirements.lr_multiplier * learning_rate(budget, epoch + step / steps)
+                group["lr"] = self.stack.requirements.lr_multiplier * learning_rate_at(budget, epoch + step / steps)
             with self.autocast():
-                loss = self.mean_loss(objective(each), each) if shares is None else shares.loss(objective, each)
+                loss = self.sampler.mean_loss(objective(each), each) if shares is None else shares.loss(objective, each)
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             if shares is not None:
-                shares.average_gradients()
+                shares.sum_gradients()
             optimizer.step()
             total += loss.detach()
         if shares is not None:
-            shares.exchange(total)
+            shares.sync_state(total)
         # The one point of the epoch at which the host waits for the device.
         self.train_loss = total.item() / steps
         self.train_seconds += time.perf_counter() - start
         self.examples_seen += sum(len(each.index) for each in plan)
-        self.networks_changed()
+        self.invalidate_cache()
         if not math.isfinite(self.train_loss):
             raise TrainingError(
                 f"the training loss became {self.train_loss} in epoch {self.current_epoch}; "
@@ -359,10 +347,16 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
 
     def mean_loss(self, losses: Tensor, batch: Batch) -> Tensor:
         """What is minimised: the weighted mean of (B,) nats per sample, over those that have a label."""
-        if self.weights is not None:
+        if self.sampler.weights is not None:
             # An example's weight is that of all its labels.
-            losses = losses * self.weights[batch.index // (self.training_set.labels // len(self.training_set))]
-        return losses.mean() if batch.valid is None else (losses * batch.valid).sum() / batch.valid.sum().clamp_min(1)
+            losses = (
+                losses * self.sampler.weights[batch.index // (self.training_set.num_labels // len(self.training_set))]
+            )
+        return (
+            losses.mean()
+            if batch.has_label is None
+            else (losses * batch.has_label).sum() / batch.has_label.sum().clamp_min(1)
+        )
 
     @property
     def steps_per_epoch(self) -> int:
@@ -372,7 +366,7 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
     @property
     def _kept(self) -> int:
         """Number of examples that take part in training."""
-        return len(self.training_set) if self.weights is None else int((self.weights > 0).sum())
+        return len(self.training_set) if self.sampler.weights is None else int((self.sampler.weights > 0).sum())
 
     def _batches_of(self, count: int) -> int:
         full, rest = divmod(count, self.budget.batch_size)
@@ -388,24 +382,3 @@ class Task(pytorch_lightning.LightningModule, abc.ABC):
         if self.budget.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
-    def _plan(self) -> list[BatchPlan]:
-        """Batches of the shuffled training set; where few examples are left, they are gone through more than once."""
-        size, steps, once = self.budget.batch_size, self.steps_per_epoch, self._batches_of(self._kept)
-        orders = [self.shuffled(number) for number in range(math.ceil(steps / once))]
-        batches = [BatchPlan(order[step * size : (step + 1) * size]) for order in orders for step in range(once)]
-        return batches[:steps]
-
-    def shuffled(self, number: int = 0) -> Tensor:
-        """Positions of this epoch's examples, shuffled; those with weight zero are left out.
-
-        Args:
-            number: another one gives another order of the same epoch.
-        """
-        stream = Stream("order", self.seed, self.current_epoch, *([number] if number else []))
-        if self.weights is None:
-            order = torch.from_numpy(stream.permutation(len(self.training_set)))
-        else:
-            kept = torch.nonzero(self.weights.cpu() > 0).squeeze(1)
-            order = kept[torch.from_numpy(stream.permutation(len(kept)))]
-        return order.to(self.training_set.targets.device)

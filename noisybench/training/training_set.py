@@ -1,4 +1,4 @@
-"""What mitigations and tasks see of the data: the training set without the truth, and batches of it."""
+"""The training set as tasks and mitigations see it: inputs and observed targets, without any clean target."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from noisybench.data.lazy import MemmapImages
 if TYPE_CHECKING:
     from noisybench.data.traces.formats import TraceFormat
 
+CHUNK_SIZE = 4096
+"""Number of inputs that are hashed at a time."""
+
 
 class DiskTensor:
-    """(N, C, H, W) uint8 images on disk, read portion by portion: ``images[slice or index tensor]`` is a tensor."""
+    """(N, C, H, W) uint8 images on disk; ``images[slice or index tensor]`` reads some of them into a tensor."""
 
     def __init__(self, images: MemmapImages) -> None:
         self._images = images
@@ -34,7 +37,7 @@ class DiskTensor:
 
 @dataclass
 class ValidationSet:
-    """A validation split with (M,) observed targets, as wrong as those of the training set, to choose settings by."""
+    """A validation split whose (M,) observed targets are as noisy as those of the training set, for model selection."""
 
     inputs: Tensor | DiskTensor
     targets: Tensor
@@ -42,22 +45,29 @@ class ValidationSet:
 
 @dataclass
 class TrainingSet:
-    """All that a mitigation sees of the training data: no clean target, noise kind or rate is in it.
+    """The data that a mitigation sees; clean targets, label status and noise rates are not part of it.
 
     Attributes:
-        inputs: (N, C, H, W) uint8, or float32 where they are features; a tensor, or what is indexed like one where the
-            images do not fit in memory.
-        targets: (N,) int64 observed targets, or (N, H, W) uint8 masks.
+        inputs: (N, C, H, W) uint8 images or float32 features: a tensor, or a `DiskTensor` if they do not fit in memory.
+        targets: (N,) int64 observed targets, (N, H, W) uint8 masks, or (N, T) uint8 traces.
         num_classes: number of classes.
-        held_out: the noisy validation split, where there is one.
-        class_names: of the classes, where they are known.
-        traces: how the characters of traces are to be read, where targets are traces.
+        validation: noisy validation split, or None.
+        class_names: names of the classes, or an empty tuple if they are unknown.
+        traces: format of the traces, if targets are traces.
+
+    Example:
+        >>> data = TrainingSet(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 1]), num_classes=2)
+        >>> len(data), data.num_labels
+        (3, 3)
+        >>> masks = TrainingSet(data.inputs, torch.zeros(3, 8, 8, dtype=torch.uint8), num_classes=2)
+        >>> len(masks), masks.num_labels
+        (3, 192)
     """
 
     inputs: Tensor | DiskTensor
     targets: Tensor
     num_classes: int
-    held_out: ValidationSet | None = None
+    validation: ValidationSet | None = None
     class_names: tuple[str, ...] = ()
     traces: TraceFormat | None = None
 
@@ -65,25 +75,25 @@ class TrainingSet:
         return len(self.targets)
 
     @property
-    def labels(self) -> int:
-        """Number of labels: one for each example, or one for each pixel; indices of batches are below it."""
+    def num_labels(self) -> int:
+        """Number of labels: one per example, or one per pixel or token. Indices of a batch are below it."""
         return self.targets.numel()
 
     @functools.cached_property
     def inputs_digest(self) -> str:
-        """SHA-256 over all inputs."""
+        """SHA-256 of all inputs."""
         digest = hashlib.sha256(repr(tuple(self.inputs.shape)).encode())
-        for start in range(0, len(self), 4096):
-            digest.update(self.inputs[start : start + 4096].cpu().numpy().tobytes())
+        for start in range(0, len(self), CHUNK_SIZE):
+            digest.update(self.inputs[start : start + CHUNK_SIZE].cpu().numpy().tobytes())
         return digest.hexdigest()
 
     @functools.cached_property
     def targets_digest(self) -> str:
-        """SHA-256 over the observed targets."""
+        """SHA-256 of the observed targets."""
         return hashlib.sha256(self.targets.cpu().numpy().tobytes()).hexdigest()
 
-    def place(self, device: torch.device) -> None:
-        """Copy targets to the training device once, and inputs where they take at most half of its free memory."""
+    def move_to(self, device: torch.device) -> None:
+        """Move the targets to the training device, and the inputs if they take at most half of its free memory."""
         self.targets = self.targets.to(device)
         if isinstance(self.inputs, DiskTensor) or device.type == "cpu":
             return

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from noisybench.errors import UserError
@@ -24,6 +26,30 @@ def write_atomically(path: Path, data: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_bytes(data)
     partial.replace(path)
+
+
+@contextlib.contextmanager
+def wrap_write_errors(path: Path) -> Iterator[None]:
+    """Turn an `OSError` inside the block into a message that names the path.
+
+    Raises:
+        UserError: the path cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def saved_bytes(content: object) -> bytes:
+    """Return the bytes that `torch.save` writes for an object."""
+    import io
+
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
 
 
 def plain_cell(text: str) -> str:

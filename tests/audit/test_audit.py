@@ -16,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from noisybench.audit import audit as conduct
-from noisybench.audit import report
-from noisybench.audit.findings import find, joint_counts, precision, rate_and_transition
-from noisybench.audit.signals import Signals, disagreement
+from noisybench.audit.audit import audit_labels
+from noisybench.audit.findings import analyze, confident_joint, noise_rate_and_transition, precision_at
+from noisybench.audit.inputs import AuditInput, load_audit_input
+from noisybench.audit.report import AuditReport, to_csv, to_html
+from noisybench.audit.signals import AuditSignals, neighbor_disagreement
 from noisybench.cli.app import main
+from noisybench.config.resolve import resolve
 from noisybench.errors import UserError
 from noisybench.leaderboard.similar import distance, helped
 from noisybench.leaderboard.table import build_cells
@@ -43,7 +45,7 @@ def test_the_confident_joint_is_cleanlabs(seed: int, classes: int) -> None:
     observed, predicted = predictions(seed, classes)
     theirs = compute_confident_joint(observed, predicted, calibrate=True)
     # cleanlab rounds to whole examples.
-    assert np.abs(joint_counts(observed, predicted) - theirs).max() <= 1.0
+    assert np.abs(confident_joint(observed, predicted) - theirs).max() <= 1.0
 
 
 @given(seed=st.integers(0, 500), classes=st.integers(2, 8))
@@ -52,7 +54,7 @@ def test_transition_and_rate_are_cleanlabs(seed: int, classes: int) -> None:
     from cleanlab.count import compute_confident_joint, estimate_joint, estimate_latent
 
     observed, predicted = predictions(seed, classes)
-    rate, transition = rate_and_transition(joint_counts(observed, predicted))
+    rate, transition = noise_rate_and_transition(confident_joint(observed, predicted))
     joint = estimate_joint(observed, predicted)
     assert rate == pytest.approx(1 - np.trace(joint), abs=0.02)
     theirs = compute_confident_joint(observed, predicted, calibrate=True)
@@ -64,10 +66,10 @@ def test_transition_and_rate_are_cleanlabs(seed: int, classes: int) -> None:
 def test_a_class_that_nobody_is_observed_in_does_no_harm() -> None:
     observed, predicted = predictions(1, 4)
     observed[observed == 2] = 1
-    counts = joint_counts(observed, predicted)
+    counts = confident_joint(observed, predicted)
     assert np.isfinite(counts).all()
     assert counts[2].sum() == 0
-    rate, transition = rate_and_transition(counts)
+    rate, transition = noise_rate_and_transition(counts)
     assert 0 <= rate <= 1
     np.testing.assert_allclose(transition.sum(1), 1)
 
@@ -76,7 +78,7 @@ def test_neighbours_by_hand() -> None:
     generator = torch.Generator().manual_seed(3)
     features, others = torch.randn(30, 5, generator=generator), torch.randn(50, 5, generator=generator)
     labels, theirs = torch.arange(30) % 3, torch.arange(50) % 3
-    found = disagreement(features, labels, others, theirs, count=7)
+    found = neighbor_disagreement(features, labels, others, theirs, count=7)
     for row in range(30):
         cosine = [float(features[row] @ each / features[row].norm() / each.norm()) for each in others]
         nearest = np.argsort(cosine)[::-1][:7]
@@ -89,15 +91,17 @@ def test_perfect_signals_find_every_wrong_label() -> None:
     wrong = rng.random(400) < 0.3
     observed = np.where(wrong, (clean + 1) % 4, clean)
     predicted = 0.9 * np.eye(4)[clean] + 0.025
-    found = find(observed, Signals(predicted, np.where(wrong, -1.0, 1.0) + 0.1 * rng.random(400), wrong.astype(float)))
-    assert found.rate == pytest.approx(wrong.mean(), abs=1e-9)
-    assert set(found.order[: found.flagged]) == set(np.flatnonzero(wrong))
+    found = analyze(
+        observed, AuditSignals(predicted, np.where(wrong, -1.0, 1.0) + 0.1 * rng.random(400), wrong.astype(float))
+    )
+    assert found.noise_rate == pytest.approx(wrong.mean(), abs=1e-9)
+    assert set(found.suspects) == set(np.flatnonzero(wrong))
     assert (found.suggested == clean).all()
     for true in range(4):
         rows = clean == true
-        assert found.transition[true, (true + 1) % 4] == pytest.approx(wrong[rows].mean())
-    assert precision(found.suspicion["combined"], wrong, 0.05) == 1.0
-    assert found.agreement["confident", "neighbours"][1] > 0.9
+        assert found.transition_matrix[true, (true + 1) % 4] == pytest.approx(wrong[rows].mean())
+    assert precision_at(found.error_score["combined"], wrong, 0.05) == 1.0
+    assert found.agreement["confident", "neighbors"][1] > 0.9
 
 
 def folder_of_images(root: Path) -> Path:
@@ -131,13 +135,13 @@ def test_an_audit_of_a_folder(
     assert run(monkeypatch, "images", *SHORT) == 0
     told = capsys.readouterr().out
     assert "images: 80 examples of 2 classes" in " ".join(told.split())
-    assert "estimated share of wrong labels" in told
+    assert "estimated noise rate" in told
     assert "clean labels" not in told, "nobody knows them"
     found = json.loads((workspace / "audit" / "findings.json").read_text())
     assert found["examples"] == 80, "what would be held out for a test is audited as well"
     rows = list(csv.DictReader(io.StringIO((workspace / "audit" / "suspects.csv").read_text())))
     assert len(rows) == len(found["suspects"])
-    assert abs(found["rate"] - 0.2) < 0.1
+    assert abs(found["noise_rate"] - 0.2) < 0.1
     wrong = [int(Path(row["file"].lstrip("'")).stem) % 5 == 0 for row in rows]
     assert np.mean(wrong) > 0.7
     assert (root / rows[0]["file"].lstrip("'")).is_file()
@@ -150,7 +154,7 @@ def test_an_audit_of_a_folder(
 
 def test_an_interrupted_audit_goes_on_with_the_next_fold(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder_of_images(workspace / "images")
-    question = conduct.ask("images", [each for each in SHORT if "=" in each])
+    audit_input = load_audit_input("images", [each for each in SHORT if "=" in each])
     told: list[int] = []
 
     def stop(fold: int, epoch: int, loss: float) -> None:
@@ -159,12 +163,12 @@ def test_an_interrupted_audit_goes_on_with_the_next_fold(workspace: Path, monkey
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        conduct.audit(question, 2, 0, stop)
+        audit_labels(audit_input, 2, 0, stop)
     told.clear()
-    first = conduct.audit(question, 2, 0, lambda fold, epoch, loss: told.append(fold))
+    first = audit_labels(audit_input, 2, 0, lambda fold, epoch, loss: told.append(fold))
     assert set(told) == {1}, "the first fold was kept"
-    again = conduct.audit(question, 2, 0, lambda fold, epoch, loss: pytest.fail("trained again"))
-    assert (first.order == again.order).all()
+    again = audit_labels(audit_input, 2, 0, lambda fold, epoch, loss: pytest.fail("trained again"))
+    assert (first.result.ranking == again.result.ranking).all()
 
 
 def test_an_audit_of_known_noise_is_held_against_the_truth(
@@ -173,16 +177,16 @@ def test_an_audit_of_known_noise_is_held_against_the_truth(
     code = run(monkeypatch, "digits", "noise=pair_flip", "noise.rate=0.2", "budget.epochs=8", "--folds", "2")
     told = " ".join(capsys.readouterr().out.split())
     assert code == 0
-    assert "by the clean labels: " in told
+    assert "compared with the clean labels: " in told
     assert "combined:" in told
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere: neither a folder of images"),
+        (["nowhere"], "nowhere: not a folder of images"),
         (["digit"], "did you mean `digits`"),
-        (["scenes"], "the task segmentation has other labels"),
+        (["scenes"], "the task is segmentation"),
         (["digits", "seed=0,1"], "one value per override"),
         (["digits", "dataset.train_size=3", "--folds", "9"], "cannot be divided"),
         (["digits", "budget.network=nothing"], "unknown network"),
@@ -199,14 +203,15 @@ def test_what_people_named_is_text_on_the_page() -> None:
     evil = '<img src=x onerror="alert(1)">'
     observed, predicted = predictions(0, 3, 50)
     images: Any = np.zeros((len(observed), 1, 4, 4), dtype=np.uint8)
-    audited = report.Audited(
-        evil, images, observed, np.arange(len(observed)), [evil] * len(observed), [evil, "b", "c"],
-        find(observed, Signals(predicted, np.zeros(len(observed)), None)), None, "x", [(evil, [evil])],
-    )  # fmt: skip
-    page = report.to_html(audited)
+    audit_input = AuditInput(
+        evil, resolve({}), images, observed, np.arange(len(observed)), (evil,) * len(observed), None, (evil, "b", "c")
+    )
+    result = analyze(observed, AuditSignals(predicted, np.zeros(len(observed)), None))
+    report = AuditReport(audit_input, result, "x", [(evil, [evil])])
+    page = to_html(report)
     assert evil not in page
     assert "&lt;img src=x" in page
-    assert "neighbours" not in report.to_csv(audited).splitlines()[0], "a detector that there is not has no column"
+    assert "neighbors" not in to_csv(report).splitlines()[0], "a detector that there is not has no column"
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
@@ -232,4 +237,4 @@ def test_similar_cells_are_those_of_a_similar_rate() -> None:
 
 def test_a_missing_file_is_named() -> None:
     with pytest.raises(UserError, match=r"gone\.parquet"):
-        conduct.ask("gone.parquet", [])
+        load_audit_input("gone.parquet", [])

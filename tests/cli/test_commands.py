@@ -78,7 +78,7 @@ def folder(workspace: Path, empty_database: Path) -> Path:
 
 
 def records(folder: Path) -> list[RunRecord]:
-    return Store(f"sqlite:///{folder / 'mlflow.db'}").records()
+    return Store(f"sqlite:///{folder / 'mlflow.db'}").runs.records()
 
 
 def test_a_suite_from_plan_to_page_and_again(folder: Path, noisybench: Command) -> None:
@@ -180,7 +180,7 @@ def test_a_killed_worker_is_a_failed_run_that_goes_on_later(folder: Path, noisyb
     status, output = finish(process)
     assert status == 1
     assert "ended with signal SIGKILL" in output
-    assert list(Store(f"sqlite:///{folder / 'mlflow.db'}").failed().values()) != []
+    assert list(Store(f"sqlite:///{folder / 'mlflow.db'}").runs.failed().values()) != []
     status, output = noisybench(*LONG_RUN)
     assert status == 0, output
     assert len(records(folder)) == 1
@@ -218,7 +218,7 @@ def test_bad_input_ends_with_one_message(
 
 def test_an_unusable_store_is_refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    assert "does not answer" in refused(capsys, monkeypatch, "run", "digits")
+    assert "is unavailable" in refused(capsys, monkeypatch, "run", "digits")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nowhere/mlflow.db")
     assert "cannot be written" in refused(capsys, monkeypatch, "run", "digits")
 

@@ -50,7 +50,7 @@ def task_on_digits(network: str, rate: float = RATE, seed: int = 0, epochs: int 
 
 def trained(task: Task, kept: torch.Tensor | None = None) -> Task:
     """Trained for its whole budget, with as many steps whatever is kept."""
-    task.weights = None if kept is None else kept.float()
+    task.sampler.weights = None if kept is None else kept.float()
     optimizer: Any = task.configure_optimizers()
     for epoch in range(task.budget.epochs):
         task.train_alone(epoch, optimizer)

@@ -54,7 +54,7 @@ def records(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> list[RunRe
             cwd=folder, env=environment, capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stdout + done.stderr
-    return Store(f"sqlite:///{folder / 'mlflow.db'}").records()
+    return Store(f"sqlite:///{folder / 'mlflow.db'}").runs.records()
 
 
 def detector(record: RunRecord) -> str:

@@ -65,7 +65,7 @@ def bench(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def check_weights(folder: Path) -> None:
     """They are those of runs in this very process."""
-    found = {each.identity: each.weights_sha256 for each in Store(f"sqlite:///{folder / 'mlflow.db'}").records()}
+    found = {each.identity: each.weights_sha256 for each in Store(f"sqlite:///{folder / 'mlflow.db'}").runs.records()}
     specs = read_suite(str(folder / "suite.yaml"))
     assert set(found) == {each.identity for each in specs}
     for spec in specs:

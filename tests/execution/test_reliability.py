@@ -104,7 +104,7 @@ def test_several_writers_lose_and_double_nothing_while_everything_is_killed_once
             break
     assert not any(each.returncode for each in again), outputs
 
-    records = store.records()
+    records = store.runs.records()
     assert sorted(each.identity for each in records) == sorted(each.identity for each in specs), "none lost, none twice"
     assert all(len(each.rows) == 2 for each in records)
     found = {each.identity: each.weights_sha256 for each in records}

@@ -25,14 +25,14 @@ from tests.tracking_server import Server
 
 def keep(store: Store, made: RunRecord) -> str:
     """A finished run of a store, without training it."""
-    run = store.client.create_run(store.experiment, run_name=made.title, tags={
+    run = store.connection.client.create_run(store.connection.experiment, run_name=made.title, tags={
         "noisybench.identity": made.identity, "noisybench.label_set": made.label_set, "noisybench.budget": made.budget,
         "noisybench.training.stack": made.stack,
     })  # fmt: skip
     place = Path(run.info.artifact_uri.removeprefix("file://"))
     place.mkdir(parents=True)
     (place / "record.json").write_text(json.dumps(made.as_dict()))
-    store.client.set_terminated(run.info.run_id, "FINISHED")
+    store.connection.client.set_terminated(run.info.run_id, "FINISHED")
     return str(run.info.run_id)
 
 
@@ -53,8 +53,8 @@ def test_only_what_has_changed_is_read_again(store: Store, monkeypatch: pytest.M
     for each in [*board(), *(record(seed=seed, label_set="c" * 64) for seed in range(2))]:
         keep(store, each)
     boards, read = Boards(store), list[str]()
-    plain = store.record
-    monkeypatch.setattr(store, "record", lambda run: read.append(run.tags["label_set"][0]) or plain(run))
+    plain = store.runs.record
+    monkeypatch.setattr(store.runs, "record", lambda run: read.append(run.tags["label_set"][0]) or plain(run))
     first = boards.board()
     assert sorted(read) == ["a"] * 9 + ["c"] * 2
     read.clear()
@@ -71,8 +71,8 @@ def test_what_is_in_no_table_is_told(store: Store) -> None:
     keep(store, record("lonely"))
     damaged = keep(store, record("damaged"))
     next(Path("mlartifacts").glob(f"**/{damaged}/**/record.json")).write_text("{}")
-    failed = store.start(toy_spec("gce"), {}, None)
-    store.fail(failed, "out of memory", "")
+    failed = store.start(toy_spec("gce"), {})
+    failed.fail("out of memory")
     left = {each["what"]: each["why"] for each in Boards(store).board().left_out}
     assert any("cannot be read" in why for why in left.values())
     assert any(why == "failed: out of memory" for why in left.values())
@@ -81,7 +81,7 @@ def test_what_is_in_no_table_is_told(store: Store) -> None:
 
 def test_a_run_that_failed_and_then_finished_is_not_left_out(store: Store) -> None:
     spec = toy_spec("gce")
-    store.fail(store.start(spec, {}, None), "out of memory", "")
+    store.start(spec, {}).fail("out of memory")
     keep(store, record(identity=spec.identity))
     assert Boards(store).board().left_out == []
 
@@ -175,7 +175,7 @@ def test_a_server_of_ones_own_has_the_page(
         with urllib.request.urlopen(f"{server.uri}/leaderboard", timeout=60) as answer:
             page = answer.read().decode()
         assert '"stack": "gce"' in page.replace("&quot;", '"')
-        assert Store().record(Store().tracked("FINISHED")[0]).stack == "gce"
+        assert Store().runs.record(Store().runs.list_runs("FINISHED")[0]).stack == "gce"
     finally:
         server.stop()
         server.log.close()

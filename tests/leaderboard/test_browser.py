@@ -219,13 +219,13 @@ def test_the_page_beside_mlflow(browser: Browser, store: Store) -> None:
     for stack in ("cross_entropy", "gce"):
         spec = toy_spec(stack, dataset={"name": "digits", "train_size": 100, "test_size": 50})
         runner.execute(spec, store, lambda kind, data: None, lambda: False)
-    failed = store.start(toy_spec("elr"), {}, None)
-    store.fail(failed, "<b>it broke</b>", "")
+    failed = store.start(toy_spec("elr"), {})
+    failed.fail("<b>it broke</b>")
     port = free_port()
     server = subprocess.Popen(
         [sys.executable, "-m", "noisybench", "leaderboard", "serve", "--port", str(port)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env={**os.environ, "MLFLOW_TRACKING_URI": store.uri},
+        env={**os.environ, "MLFLOW_TRACKING_URI": store.connection.uri},
     )  # fmt: skip
     try:
         address = f"http://127.0.0.1:{port}"

@@ -37,11 +37,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     os.chdir(folder)
     try:
         store = Store()
-        store.check()
+        store.connection.check()
         for stack in STACKS:
             raw = {"dataset": DATA, "noise": NOISE, "mitigations": stack, "budget": BUDGET}
             runner.execute(resolve(raw), store, lambda kind, data: None, lambda: False)
-        submission.write(folder / "entry", "three stacks", "0", verification.gather(store, store.tracked("FINISHED")))
+        submission.write(
+            folder / "entry", "three stacks", "0", verification.gather(store, store.runs.list_runs("FINISHED"))
+        )
     finally:
         os.chdir(before)
     return folder / "entry"

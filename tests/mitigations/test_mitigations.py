@@ -39,7 +39,7 @@ class ConstantTask:
     def logits(self, inputs: torch.Tensor, network: int = 0) -> torch.Tensor:
         return self.scores[network]
 
-    def plain_objective(self, batch: Batch) -> torch.Tensor:
+    def default_loss(self, batch: Batch) -> torch.Tensor:
         return functional.cross_entropy(self.scores[0], batch.targets, reduction="none")
 
 

@@ -115,7 +115,7 @@ def test_gradient_norms_are_those_of_single_examples(network: str) -> None:
     last = [name for name, each in task.networks[0].named_modules() if isinstance(each, torch.nn.Linear)][-1]
     for place in (0, 1, 57, 119):
         task.zero_grad()
-        image = task.normalise(task.training_set.inputs[place : place + 1])
+        image = task.normalize(task.training_set.inputs[place : place + 1])
         functional.cross_entropy(task.logits(image), task.training_set.targets[place : place + 1]).backward()
         grads = {name: each.grad for name, each in task.networks[0].named_parameters() if each.grad is not None}
         whole = math.sqrt(sum(float((each**2).sum()) for each in grads.values()))
@@ -286,12 +286,14 @@ def test_scores_are_an_artifact_of_a_tracked_run(store: Store) -> None:
         {"name": "el2n", "members": 2, "epochs": 1, "keep": 0.8}, dataset={"name": "digits", "train_size": 100}
     )
     assert execute(spec, store, lambda *_: None, lambda: False) == "finished"
-    runs = store.client.search_runs([store.experiment])
+    runs = store.connection.client.search_runs([store.connection.experiment])
     child = next(run for run in runs if "mlflow.parentRunId" in run.data.tags)
     parent = next(run for run in runs if run.info.run_id == child.data.tags["mlflow.parentRunId"])
-    files = [each.path for each in store.client.list_artifacts(child.info.run_id)]
-    held = torch.load(store.client.download_artifacts(child.info.run_id, files[0]), weights_only=True)["result"]
+    files = [each.path for each in store.connection.client.list_artifacts(child.info.run_id)]
+    held = torch.load(store.connection.client.download_artifacts(child.info.run_id, files[0]), weights_only=True)[
+        "result"
+    ]
     assert held["el2n"].shape == (2, 100)
-    samples = pandas.read_parquet(store.client.download_artifacts(parent.info.run_id, "samples.parquet"))
+    samples = pandas.read_parquet(store.connection.client.download_artifacts(parent.info.run_id, "samples.parquet"))
     np.testing.assert_allclose(samples["detector_el2n"], held["el2n"].mean(0), rtol=1e-6)
     assert samples["detector_el2n_flagged"].sum() == 20

@@ -406,7 +406,7 @@ def test_dividemix_by_hand(part: int) -> None:
     remedy.state, remedy._labelled = {"clean": clean}, [size, size]
     remedy._weight, remedy._penalty = 25.0, False
     task = TwoNetworks(*scores, epoch=6)
-    batch = Batch({"weak": images, "weak_2": images}, observed, torch.arange(count), classes, part=part)
+    batch = Batch({"weak": images, "weak_2": images}, observed, torch.arange(count), classes, phase=part)
     found = remedy.loss(task, batch).mean()  # type: ignore[arg-type]
 
     own, other = scores[part].softmax(1), scores[1 - part].softmax(1)
@@ -451,7 +451,7 @@ def test_dividemix_plans_half_labelled_and_half_unlabelled(tmp_path: Path) -> No
     steps = remedy.plan_epoch(Planning())  # type: ignore[arg-type]
     assert steps is not None
     for network in range(2):
-        mine = [step.index for step in steps if step.part == network]
+        mine = [step.index for step in steps if step.phase == network]
         assert len(mine) == 3, "sixty labelled examples in batches of sixteen"
         kept = remedy.state["clean"][1 - network] > 0.5
         for index in mine:

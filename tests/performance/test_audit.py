@@ -1,8 +1,8 @@
-"""What an audit finds, beside cleanlab on the same predictions; with CIFAR-10N where it is at hand.
+"""Results of an audit beside those of cleanlab on the same predictions, also on CIFAR-10N if it is available.
 
     NOISYBENCH_DATA=folder python -m pytest tests/performance/test_audit.py -n 0 -s
 
-The folder is that of `tests/test_real_data.py`. On a processor the small network would take half an hour for each kind of labels.
+The folder is that of `tests/test_real_data.py`. On a CPU the small network takes half an hour for each kind of labels.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from noisybench.audit.audit import ask, listen
-from noisybench.audit.findings import TOP, find, precision
+from noisybench.audit.findings import TOP_FRACTIONS, analyze, precision_at
+from noisybench.audit.inputs import load_audit_input
+from noisybench.audit.signals import collect_signals
 
 FOLDER = Path(os.environ.get("NOISYBENCH_DATA", "nowhere")).absolute() / "cifar10"
 SMALL = ("budget.network=resnet8_cifar_stem", "budget.epochs=15", "budget.schedule=cosine", "budget.milestones=[]")
@@ -26,15 +27,16 @@ LARGE = ("budget.network=resnet18_cifar_stem", "budget.epochs=30", "budget.sched
 
 
 def hold_against_cleanlab(labels: str, overrides: list[str], folds: int) -> None:
-    """Audit labels whose truth is known; print what both find; the estimates agree."""
+    """Audit noisy labels whose clean labels are known, print the results of both, and compare the estimates."""
     from cleanlab.count import compute_confident_joint, estimate_joint
     from cleanlab.rank import get_label_quality_scores
 
-    begun, question = time.perf_counter(), ask(labels, overrides)
-    assert question.truth is not None
-    signals = listen(question, folds, 0, lambda fold, epoch, loss: None)
-    found, seconds = find(question.observed, signals), time.perf_counter() - begun
-    observed, wrong = question.observed, question.observed != question.truth
+    start, audit_input = time.perf_counter(), load_audit_input(labels, overrides)
+    observed, clean = audit_input.observed, audit_input.clean
+    assert clean is not None
+    signals = collect_signals(audit_input, folds, 0)
+    result, seconds = analyze(observed, signals), time.perf_counter() - start
+    incorrect = observed != clean
 
     joint = estimate_joint(
         observed, signals.probabilities, confident_joint=compute_confident_joint(observed, signals.probabilities)
@@ -43,23 +45,29 @@ def hold_against_cleanlab(labels: str, overrides: list[str], folds: int) -> None
         f"cleanlab, {method}": -get_label_quality_scores(observed, signals.probabilities, method=method, **more)
         for method, more in (("self_confidence", {}), ("normalized_margin", {}), ("confidence_weighted_entropy", {}))
     }
-    print(f"\n{question.title}, {question.spec.budget.network}, {folds} folds, {seconds:.0f} s")
-    print(f"wrong {wrong.mean():.4f}; estimated {found.rate:.4f}, by cleanlab {1 - np.trace(joint):.4f}")
-    rankings: dict[str, NDArray[np.float64]] = {**found.suspicion, **theirs}
-    for name, each in rankings.items():
-        told = ", ".join(
-            f"{precision(each, wrong, share):.4f} of the first {share:.0%}" for share in (*TOP, found.rate)
+    print(f"\n{audit_input.title}, {audit_input.spec.budget.network}, {folds} folds, {seconds:.0f} s")
+    print(
+        f"noise rate {incorrect.mean():.4f}; estimated {result.noise_rate:.4f}, by cleanlab {1 - np.trace(joint):.4f}"
+    )
+    rankings: dict[str, NDArray[np.float64]] = {**result.error_score, **theirs}
+    for name, scores in rankings.items():
+        precisions = ", ".join(
+            f"{precision_at(scores, incorrect, fraction):.4f} in the first {fraction:.0%}"
+            for fraction in (*TOP_FRACTIONS, result.noise_rate)
         )
-        print(f"  {name}: {told}")
-    distance = np.abs(found.transition - _transition(observed, question.truth, len(question.classes))).sum(1).mean() / 2
+        print(f"  {name}: {precisions}")
+    transition = _transition(observed, clean, len(audit_input.class_names))
+    distance = np.abs(result.transition_matrix - transition).sum(1).mean() / 2
     print(f"  transition matrix: {distance:.4f} of each row misplaced, mean over classes")
-    assert found.rate == pytest.approx(1 - np.trace(joint), abs=0.01)
-    assert precision(found.suspicion["combined"], wrong, TOP[1]) > wrong.mean(), "suspects are no better than any"
+    assert result.noise_rate == pytest.approx(1 - np.trace(joint), abs=0.01)
+    assert precision_at(result.error_score["combined"], incorrect, TOP_FRACTIONS[1]) > incorrect.mean(), (
+        "no better than chance"
+    )
 
 
-def _transition(observed: NDArray[np.int64], truth: NDArray[np.int64], classes: int) -> NDArray[np.float64]:
-    counts = np.zeros((classes, classes))
-    np.add.at(counts, (truth, observed), 1)
+def _transition(observed: NDArray[np.int64], clean: NDArray[np.int64], num_classes: int) -> NDArray[np.float64]:
+    counts = np.zeros((num_classes, num_classes))
+    np.add.at(counts, (clean, observed), 1)
     return np.asarray(counts / counts.sum(1, keepdims=True))
 
 

@@ -39,7 +39,7 @@ METRICS = 40
 
 def fill(store: Store) -> None:
     """Generated runs of clearly fake names, written into the tables of the store at once."""
-    experiment = int(store.experiment)
+    experiment = int(store.connection.experiment)
     runs, tags, metrics, now = [], [], [], int(time.time() * 1000)
     folder = Path("mlartifacts")
     for number in range(RUNS):

@@ -59,7 +59,7 @@ def task_of(stack: dict[str, Any], size: int, network: str = "unet:8") -> Task:
     )
     task: Task = get_entry("tasks", "segmentation").load_class()(budget, 0, data, made)
     task.to(DEVICE)
-    data.place(torch.device(DEVICE))
+    data.move_to(torch.device(DEVICE))
     for each in made.mitigations:
         each.prepare(task, data)
         each.state = {name: tensor.to(DEVICE) for name, tensor in each.state.items()}

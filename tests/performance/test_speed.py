@@ -260,7 +260,7 @@ def test_a_finished_suite_again(benchmark: Any, store: Any, workspace: Path) -> 
             label_set=spec.noise.label().ljust(64), rows=record().rows * 3,
         )  # fmt: skip
         (comparable_rows / "record.json").write_text(json.dumps(made.as_dict()))
-        store.finish(store.start(spec, {}, None), made, comparable_rows)
+        store.start(spec, {}).finish(made, comparable_rows)
     command = [sys.executable, "-m", "noisybench", "bench", "again.yaml"]
     done = benchmark.pedantic(
         lambda: subprocess.run(command, check=True, capture_output=True, text=True, env=ENVIRONMENT),

@@ -51,12 +51,12 @@ def test_two_processes_stop_and_go_on_together(tmp_path: Path) -> None:
 
 def test_a_batch_is_shared_by_whole_images() -> None:
     batch = Batch(
-        {"weak": torch.arange(5.0).view(5, 1, 1, 1)}, torch.arange(20), torch.arange(20), 3, valid=torch.ones(20)
+        {"weak": torch.arange(5.0).view(5, 1, 1, 1)}, torch.arange(20), torch.arange(20), 3, has_label=torch.ones(20)
     )
-    parts = [batch.share(rank, 2) for rank in range(2)]
+    parts = [batch.shard(rank, 2) for rank in range(2)]
     assert [len(each.inputs) for each in parts] == [2, 3]
     assert torch.cat([each.index for each in parts]).tolist() == list(range(20))
-    assert [each.labelled for each in parts] == [8, 12]
+    assert [each.num_labels for each in parts] == [8, 12]
 
 
 def test_what_trains_on_one_device_alone_is_refused(tmp_path: Path) -> None:

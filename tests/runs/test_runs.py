@@ -17,7 +17,7 @@ from noisybench.errors import StoreUnavailable, TrainingError, UserError
 from noisybench.evaluation.metrics import score_detection
 from noisybench.records.schema import RunRecord
 from noisybench.runs import runner
-from noisybench.tracking.store import Store
+from noisybench.tracking.store import ActiveRun, Store
 from noisybench.utils.locks import exclusive
 from tests.helpers import comparable_rows, prepared_toy, toy_spec, train_toy
 from tests.tracking_server import Server
@@ -39,7 +39,7 @@ def execute(spec: Any, store: Store, stop_after: int | None = None) -> str:
 
 
 def only_record(store: Store) -> RunRecord:
-    (record,) = store.records()
+    (record,) = store.runs.records()
     return record
 
 
@@ -48,9 +48,9 @@ def test_a_run_leaves_all_its_facts(store: Store) -> None:
     assert execute(spec, store) == "finished"
     record = only_record(store)
     assert record.identity == spec.identity
-    assert store.finished() == {spec.identity: record.run_id}
+    assert store.runs.finished() == {spec.identity: record.run_id}
 
-    run = store.client.get_run(record.run_id)
+    run = store.connection.client.get_run(record.run_id)
     assert run.data.params["noise.rate"] == "0.3"
     assert run.data.params["mitigations.elr.beta"] == "0.7"
     for tag in (
@@ -64,7 +64,7 @@ def test_a_run_leaves_all_its_facts(store: Store) -> None:
         "env.commit",
     ):
         assert f"noisybench.{tag}" in run.data.tags, tag
-    history = store.client.get_metric_history(record.run_id, "test_accuracy")
+    history = store.connection.client.get_metric_history(record.run_id, "test_accuracy")
     assert [(point.step, point.value) for point in history] == [(row.epoch, row.test_score) for row in record.rows]
     assert run.data.metrics["selection/last"] == record.rows[-1].test_score
 
@@ -94,12 +94,14 @@ def test_a_run_leaves_all_its_facts(store: Store) -> None:
 def test_an_interrupted_run_goes_on_in_the_same_tracked_run(store: Store) -> None:
     spec = toy_spec("co_teaching", **SMALL)
     assert execute(spec, store, stop_after=1) == "stopped"
-    (run,) = store.client.search_runs([store.experiment])
+    (run,) = store.connection.client.search_runs([store.connection.experiment])
     assert run.info.status == "KILLED"
     assert execute(spec, store) == "finished"
     record = only_record(store)
     assert record.run_id == run.info.run_id
-    assert len(store.client.get_metric_history(record.run_id, "test_accuracy")) == 3, "nothing lost or doubled"
+    assert len(store.connection.client.get_metric_history(record.run_id, "test_accuracy")) == 3, (
+        "nothing lost or doubled"
+    )
 
 
 @pytest.mark.parametrize("stack", ["elr", "co_teaching"])
@@ -118,18 +120,18 @@ def test_a_failing_run_is_recorded_as_failed(store: Store) -> None:
     spec = toy_spec("cross_entropy", **SMALL, budget={"learning_rate": 1e18})
     with pytest.raises(TrainingError, match="the training loss became"):
         execute(spec, store)
-    (run,) = store.client.search_runs([store.experiment])
+    (run,) = store.connection.client.search_runs([store.connection.experiment])
     assert run.info.status == "FAILED"
     assert "lower budget.learning_rate" in run.data.tags["noisybench.error"]
-    assert spec.identity in store.failed()
+    assert spec.identity in store.runs.failed()
 
 
 def test_rows_sent_twice_are_stored_once(store: Store) -> None:
     execute(toy_spec(**SMALL), store)
     record = only_record(store)
-    store.log_rows(record.run_id, record.rows)
-    store.log_rows(record.run_id, record.rows)
-    assert len(store.client.get_metric_history(record.run_id, "test_loss")) == 3
+    ActiveRun(store.connection, record.run_id).log_rows(record.rows)
+    ActiveRun(store.connection, record.run_id).log_rows(record.rows)
+    assert len(store.connection.client.get_metric_history(record.run_id, "test_loss")) == 3
 
 
 def test_a_damaged_record_is_named(store: Store) -> None:
@@ -137,35 +139,35 @@ def test_a_damaged_record_is_named(store: Store) -> None:
     run_id = only_record(store).run_id
     (next(Path("mlartifacts").rglob("record.json"))).write_text("{")
     with pytest.raises(UserError, match=f"the record of run {run_id} .* cannot be read"):
-        store.records()
+        store.runs.records()
 
 
 def test_what_is_too_large_for_a_record_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     execute(toy_spec(**SMALL), store)
-    monkeypatch.setattr("noisybench.tracking.store.LARGEST_RECORD", 1000)
-    with pytest.raises(UserError, match="bytes are too many for a record"):
-        store.records()
+    monkeypatch.setattr("noisybench.tracking.reader.MAX_RECORD_BYTES", 1000)
+    with pytest.raises(UserError, match="at most 1000 are read"):
+        store.runs.records()
 
 
 def test_runs_are_listed_alike_from_tables_and_by_mlflows_search(store: Store) -> None:
     for seed in range(3):
         execute(toy_spec(**SMALL, seed=seed), store)
-    deleted = store.tracked("FINISHED")[0]
-    store.client.delete_run(deleted.run_id)
-    found = store.tracked("FINISHED")
+    deleted = store.runs.list_runs("FINISHED")[0]
+    store.connection.client.delete_run(deleted.run_id)
+    found = store.runs.list_runs("FINISHED")
     assert len(found) == 2
-    assert found == store._searched("FINISHED")
+    assert found == store.runs._query_server("FINISHED")
     assert {"identity", "label_set", "budget", "stack"} <= set(found[0].tags)
 
 
 def test_a_run_deleted_from_the_store_begins_anew(store: Store) -> None:
     spec = toy_spec(**SMALL)
     assert execute(spec, store, stop_after=1) == "stopped"
-    (run,) = store.client.search_runs([store.experiment])
-    store.client.delete_run(run.info.run_id)
+    (run,) = store.connection.client.search_runs([store.connection.experiment])
+    store.connection.client.delete_run(run.info.run_id)
     assert execute(spec, store) == "finished"
     assert only_record(store).run_id != run.info.run_id
-    assert len(store.client.get_metric_history(only_record(store).run_id, "test_accuracy")) == 3
+    assert len(store.connection.client.get_metric_history(only_record(store).run_id, "test_accuracy")) == 3
 
 
 def test_the_same_run_is_not_trained_by_two(store: Store) -> None:
@@ -181,28 +183,31 @@ def test_the_same_run_is_not_trained_by_two(store: Store) -> None:
         assert waiting.is_alive()
     waiting.join()
     assert execute(spec, store) == "finished", "by the other, so that nothing is left to train"
-    assert len(store.records()) == 1
+    assert len(store.runs.records()) == 1
 
 
 def test_system_metrics_are_sampled(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_SYSTEM_METRICS_SAMPLING_INTERVAL", "0.1")
     spec = toy_spec(**SMALL, budget={"epochs": 12}, execution={"system_metrics": True})
     execute(spec, store)
-    assert any(name.startswith("system/cpu") for name in store.client.get_run(only_record(store).run_id).data.metrics)
+    assert any(
+        name.startswith("system/cpu")
+        for name in store.connection.client.get_run(only_record(store).run_id).data.metrics
+    )
 
 
 @pytest.mark.parametrize(
     ("uri", "message"),
     [
         ("sqlite:////proc/nowhere/mlflow.db", "cannot be written"),
-        ("http://127.0.0.1:9", "does not answer"),
+        ("http://127.0.0.1:9", "is unavailable"),
         ("./mlruns", "no longer writes file stores"),
     ],
 )
 def test_a_store_that_cannot_be_used_is_refused_at_once(uri: str, message: str) -> None:
     start = time.monotonic()
     with pytest.raises(UserError, match=message):
-        Store(uri).check()
+        Store(uri).connection.check()
     assert time.monotonic() - start < 30, "the refusal must not wait for retries"
 
 
@@ -211,7 +216,7 @@ def test_a_real_server_and_its_absence(server: Server, monkeypatch: pytest.Monke
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     store = Store()
-    store.check()
+    store.connection.check()
     first = toy_spec("gce", **SMALL)
     assert execute(first, store) == "finished"
     assert comparable_rows(only_record(store).rows)[-1]["epoch"] == 2
@@ -232,9 +237,9 @@ def test_a_real_server_and_its_absence(server: Server, monkeypatch: pytest.Monke
     server.start()
     monkeypatch.setattr(runner, "train", lambda *_: pytest.fail("trained again"))
     assert execute(second, Store()) == "finished"
-    found = {record.identity: record for record in Store().records()}
+    found = {record.identity: record for record in Store().runs.records()}
     assert found[second.identity].weights_sha256 == kept["weights_sha256"]
-    assert len(Store().client.get_metric_history(found[second.identity].run_id, "test_accuracy")) == 3
+    assert len(Store().connection.client.get_metric_history(found[second.identity].run_id, "test_accuracy")) == 3
 
 
 def test_a_checkpoint_of_an_earlier_version_is_named_and_not_taken_up_in_part(tmp_path: Path) -> None:

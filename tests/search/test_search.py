@@ -182,16 +182,16 @@ def test_a_search_ends_with_the_best_and_the_defaults_under_fresh_seeds(noisyben
     assert "3 complete; 9 epochs trained\nValidation chose these values" in output
     study = study_of("digits-elr elr")
     assert study.trials[0].params == {"elr.beta": 0.7, "elr.strength": 3.0}, "the defaults come first"
-    ranked = Store().records()
+    ranked = Store().runs.records()
     assert {each.seed for each in ranked} == {0, 1}, "trials are not ranked"
     store: Any = Store()
-    trials = store.client.search_runs([store.experiment], "tags.`noisybench.trial_of` != ''")
+    trials = store.connection.client.search_runs([store.connection.experiment], "tags.`noisybench.trial_of` != ''")
     assert {each.data.tags["mlflow.parentRunId"] for each in trials} == {study.user_attrs["mlflow_run"]}
     for each in study.trials:
         (run,) = [r for r in trials if all(str(v) == r.data.params[f"mitigations.{k}"] for k, v in each.params.items())]
-        noisy = store.client.get_metric_history(run.info.run_id, "noisy_val_accuracy")
+        noisy = store.connection.client.get_metric_history(run.info.run_id, "noisy_val_accuracy")
         assert each.value == pytest.approx(noisy[-1].value), "noisy validation decides, and nothing else"
-    names = {each.path for each in store.client.list_artifacts(study.user_attrs["mlflow_run"])}
+    names = {each.path for each in store.connection.client.list_artifacts(study.user_attrs["mlflow_run"])}
     assert {"history.png", "importances.png", "parallel.png", "timeline.png"} <= names
 
 
@@ -220,7 +220,7 @@ def test_accuracy_against_cost_keeps_all_that_nothing_beats(noisybench: Command)
     study = study_of("digits-elr elr")
     assert [each.name for each in study.directions] == ["MAXIMIZE", "MINIMIZE"]
     assert all(each.values[1] > 0 for each in study.trials)
-    ranked = Store().records()
+    ranked = Store().runs.records()
     tuned = [each for each in ranked if "tuned" in each.stack]
     assert len(tuned) == len([each for each in study.best_trials if not each.user_attrs.get("defaults")])
     assert all(each.privileged == ["clean_validation_labels"] for each in tuned), (

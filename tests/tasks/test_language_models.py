@@ -91,7 +91,7 @@ def test_the_loss_is_that_of_the_library(folder: Path) -> None:
     reading = batch.inputs
     labels = torch.full_like(reading.tokens, -100)
     labels = torch.cat([labels, torch.full((6, 1), -100)], 1)
-    wanted_labels = batch.observed.masked_fill(~batch.valid, -100).view(6, -1)
+    wanted_labels = batch.observed.masked_fill(~batch.has_label, -100).view(6, -1)
     labels[:, reading.prompt_length :] = wanted_labels
     tokens = torch.cat([reading.tokens, wanted_labels[:, -1:].clamp_min(0)], 1)
     shown = tokens != task.tokenizer.padding_token
@@ -105,8 +105,8 @@ def test_the_loss_is_that_of_the_library(folder: Path) -> None:
         )
         .loss
     )
-    torch.testing.assert_close(task.mean_loss(task.plain_objective(batch), batch), wanted, rtol=1e-4, atol=1e-5)
-    assert (batch.index[batch.valid] < task.training_set.labels).all()
+    torch.testing.assert_close(task.sampler.mean_loss(task.default_loss(batch), batch), wanted, rtol=1e-4, atol=1e-5)
+    assert (batch.index[batch.has_label] < task.training_set.num_labels).all()
 
 
 @pytest.mark.parametrize("stack", ["cross_entropy", "lora", "co_teaching"])

@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from noisybench.errors import TrainingError, UserError
+from noisybench.errors import Interrupted, TrainingError, UserError
 from noisybench.mitigations.simclr import agreement_loss
 from noisybench.networks import build_network
 from noisybench.nn.features import backbone_weights, captured, classifier, pooled, stages
 from noisybench.nn.weights import matching_weights
 from noisybench.runs.runner import train
 from noisybench.training import augmentation
-from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryRun, Interrupted
+from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryRun
 from tests.helpers import network_names, prepared_toy, train_toy
 
 SIMCLR = {"name": "simclr", "epochs": 3, "batch_size": 32}
@@ -220,7 +220,7 @@ class Counting(AuxiliaryRun):
     title, epochs, examples, device = "counting", 4, 10, torch.device("cpu")
 
     def __init__(self, name: str = "a") -> None:
-        self.meaning = {"kind": "counting", "name": name}
+        self.cache_key = {"kind": "counting", "name": name}
         self.total, self.trained = torch.zeros(()), 0
 
     def train_epoch(self, epoch: int) -> float:
@@ -246,7 +246,7 @@ def test_an_auxiliary_run_is_trained_once_and_charged_always(tmp_path: Path) -> 
     told: list[Any] = []
     first, second = auxiliaries(tmp_path, finished=lambda *each: told.append(each)), auxiliaries(tmp_path)
     runs = [Counting(), Counting()]
-    results = [each.fetch(run)["total"].item() for each, run in zip((first, second), runs, strict=True)]
+    results = [each.get_or_train(run)["total"].item() for each, run in zip((first, second), runs, strict=True)]
     assert results == [10, 10]
     assert [run.trained for run in runs] == [4, 0]
     assert [each.charges[0].cached for each in (first, second)] == [False, True]
@@ -254,22 +254,22 @@ def test_an_auxiliary_run_is_trained_once_and_charged_always(tmp_path: Path) -> 
     assert second.charges[0].examples == 40
     assert len(told) == 1
     other = Counting("b")
-    assert second.fetch(other)["total"] == 10
+    assert second.get_or_train(other)["total"] == 10
     assert other.trained == 4, "another meaning is another run"
 
 
 def test_an_interrupted_auxiliary_run_goes_on(tmp_path: Path) -> None:
     run = Counting()
     with pytest.raises(Interrupted):
-        auxiliaries(tmp_path, stop=lambda: run.trained >= 2).fetch(run)
+        auxiliaries(tmp_path, stop=lambda: run.trained >= 2).get_or_train(run)
     rest = Counting()
-    assert auxiliaries(tmp_path).fetch(rest)["total"] == 10
+    assert auxiliaries(tmp_path).get_or_train(rest)["total"] == 10
     assert rest.trained == 2
 
 
 def test_two_processes_train_it_once(tmp_path: Path) -> None:
     runs = [Counting(), Counting()]
-    threads = [threading.Thread(target=lambda run=run: auxiliaries(tmp_path).fetch(run)) for run in runs]
+    threads = [threading.Thread(target=lambda run=run: auxiliaries(tmp_path).get_or_train(run)) for run in runs]
     for each in threads:
         each.start()
     for each in threads:
@@ -278,11 +278,11 @@ def test_two_processes_train_it_once(tmp_path: Path) -> None:
 
 
 def test_a_damaged_result_is_named(tmp_path: Path) -> None:
-    auxiliaries(tmp_path).fetch(Counting())
+    auxiliaries(tmp_path).get_or_train(Counting())
     place = tmp_path / f"{Counting().identity}.pt"
     place.write_bytes(place.read_bytes()[:100])
     with pytest.raises(TrainingError, match=f"{place.name} is damaged .* delete it"):
-        auxiliaries(tmp_path).fetch(Counting())
+        auxiliaries(tmp_path).get_or_train(Counting())
 
 
 def test_runs_of_a_suite_share_pretraining_and_pay_for_it(tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ def test_losses_for_classes_serve_pixels(name: str, tmp_path: Path) -> None:
 def test_the_mean_loss_is_that_of_torch_over_labelled_pixels() -> None:
     task = task_on(toy_masks())
     (batch,) = task.batches([BatchPlan(torch.arange(5))])
-    loss = task.mean_loss(task.plain_objective(batch), batch)
+    loss = task.sampler.mean_loss(task.default_loss(batch), batch)
     scores = task.scores(batch.inputs, 0)
     wanted = functional.cross_entropy(scores, task.training_set.targets[:5].long(), ignore_index=IGNORED)
     close(loss.detach(), wanted.detach(), 1e-5)
@@ -72,12 +72,12 @@ def test_a_pixel_is_found_again_wherever_it_has_moved(kind: str) -> None:
     data = TrainingSet(task.training_set.inputs, torch.from_numpy(dataset.train.targets), dataset.num_classes)
     task.training_set, moved = data, 0
     for batch in task.batches([BatchPlan(torch.tensor([3, 1, 7])), BatchPlan(torch.tensor([0]))]):
-        inside = torch.ones_like(batch.index, dtype=torch.bool) if batch.inside is None else batch.inside
-        assert batch.valid is not None
-        assert torch.equal(batch.observed[batch.valid], data.targets.view(-1)[batch.index][batch.valid].long())
-        assert not (batch.valid & ~inside).any()
+        inside = torch.ones_like(batch.index, dtype=torch.bool) if batch.in_image is None else batch.in_image
+        assert batch.has_label is not None
+        assert torch.equal(batch.observed[batch.has_label], data.targets.view(-1)[batch.index][batch.has_label].long())
+        assert not (batch.has_label & ~inside).any()
         seen = (batch.inputs / task.scale + task.mean).permute(0, 2, 3, 1).flatten(0, 2)
-        agree = ((seen.mean(1) / 50 - batch.observed).abs() < 0.2)[batch.valid].float().mean()
+        agree = ((seen.mean(1) / 50 - batch.observed).abs() < 0.2)[batch.has_label].float().mean()
         assert agree == 1 if kind in ("none", "crop", "crop_flip") else agree > 0.75, (
             "images are interpolated, masks not"
         )
@@ -222,8 +222,8 @@ def test_curves_are_of_the_observed_labels_not_of_corrected_ones(tmp_path: Path)
     (batch,) = task.batches([BatchPlan(torch.from_numpy(Stream("order", 0, 0).permutation(24)))])
     with torch.no_grad():
         predicted = task.networks[0](batch.inputs).argmax(1).flatten()
-    assert batch.valid is not None
-    pairs = (batch.observed * 5 + predicted)[batch.valid]
+    assert batch.has_label is not None
+    pairs = (batch.observed * 5 + predicted)[batch.has_label]
     iou = intersection_over_union(torch.bincount(pairs, minlength=25).view(5, 5).numpy())
     told = [
         recorder.rows[0].diagnostics[f"adele.training_iou.{name}"] for name in ("disc", "square", "ring", "ellipse")
@@ -255,7 +255,7 @@ def test_dice_by_hand() -> None:
     logits = torch.log(torch.tensor([[0.2, 0.8], [0.9, 0.1], [0.4, 0.6], [0.5, 0.5]]))
     batch = Batch({"weak": torch.zeros(1, 1, 2, 2)}, torch.tensor([1, 0, 0, 0]), torch.arange(4), 2)
     close(soft_dice_loss(logits, batch, False), 1 - 2 * 0.8 / (2.0 + 1), 1e-5)
-    valid = batch.relabelled(batch.observed, torch.tensor([True, True, False, False]))
+    valid = batch.with_labels(batch.observed, torch.tensor([True, True, False, False]))
     close(soft_dice_loss(logits, valid, False), 1 - 2 * 0.8 / (0.9 + 1), 1e-5)
     both = 1 - (2 * 0.8 / 3.0 + 2 * (0.9 + 0.4 + 0.5) / (2.0 + 3)) / 2
     close(soft_dice_loss(logits, batch, True), both, 1e-5)
@@ -283,7 +283,7 @@ def test_pixel_scores_are_those_of_cleanlab(tmp_path: Path) -> None:
     folds = _Folds(task, 2, 1, 0)
     found = folds.collect(0, task)
     own = torch.nonzero(folds.fold == 0).squeeze(1)
-    probabilities = torch.cat([each for _, each in task.portions(task.training_set.inputs[own])]).numpy()
+    probabilities = torch.cat([each for _, each in task.predict_batches(task.training_set.inputs[own])]).numpy()
     given = task.training_set.targets[own].numpy().astype(int)
     _, pixels = get_label_quality_scores(given, probabilities, batch_size=10_000, n_jobs=1, verbose=False)
     close(found["label_quality"][own].float(), pixels, 1e-3)

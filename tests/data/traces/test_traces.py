@@ -714,14 +714,14 @@ def test_the_loss_is_on_the_response_and_its_end_alone() -> None:
     dataset = toy_traces()
     data, task = training_set(dataset), toy_task(dataset)
     (batch,) = task.batches([BatchPlan(torch.arange(6))])
-    assert batch.valid is not None
-    assert int(batch.valid.sum()) == sum(map(len, form(dataset).decode(data.targets[:6].numpy())))
-    assert torch.equal(batch.observed[batch.valid], data.targets.view(-1)[batch.index][batch.valid].long())
+    assert batch.has_label is not None
+    assert int(batch.has_label.sum()) == sum(map(len, form(dataset).decode(data.targets[:6].numpy())))
+    assert torch.equal(batch.observed[batch.has_label], data.targets.view(-1)[batch.index][batch.has_label].long())
     reading: TokenBatch = batch.inputs
     scores = task.networks[0](reading.tokens)[:, reading.prompt_length - 1 :]
     responses = data.targets[:6, : scores.shape[1]].long()
     wanted = torch.nn.functional.cross_entropy(scores.transpose(1, 2), responses, ignore_index=IGNORED)
-    torch.testing.assert_close(task.mean_loss(task.plain_objective(batch), batch), wanted)
+    torch.testing.assert_close(task.mean_loss(task.default_loss(batch), batch), wanted)
 
 
 def test_characters_are_read_as_they_are() -> None:

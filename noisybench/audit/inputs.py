@@ -1,0 +1,108 @@
+"""Input of an audit: images and labels from a folder, a file or a recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisybench.config.overrides import expand
+from noisybench.config.resolve import resolve
+from noisybench.config.spec import RunSpec
+from noisybench.config.yaml_files import builtin_configs, load_config
+from noisybench.data.dataset import Dataset
+from noisybench.data.lazy import Images
+from noisybench.data.targets import UNKNOWN_TARGET
+from noisybench.errors import UserError, nearest
+from noisybench.runs.preparation import prepare_run
+
+DEFAULT_IMAGE_SIZE = 64
+"""Pixels per side to which images of a folder are resized unless `dataset.size` is given."""
+
+DATASET_OF_SUFFIX = {".parquet": ("parquet", "train"), ".npz": ("npz", "path")}
+"""Dataset that reads files with a suffix, and its parameter for the path."""
+
+
+@dataclass(frozen=True)
+class AuditInput:
+    """Images and labels to audit.
+
+    Attributes:
+        title: name of the data in messages and reports.
+        spec: dataset, noise and budget; its stack is not used.
+        images: (N, C, H, W) uint8.
+        observed: (N,) labels to audit.
+        index: (N,) rows in the source of the dataset.
+        files: (N,) file names of the examples; empty if they have none.
+        clean: (N,) clean labels, with -1 for out-of-distribution images and -2 for unknown; None if none is known.
+        class_names: (C,) names of the classes.
+    """
+
+    title: str
+    spec: RunSpec
+    images: Images
+    observed: NDArray[np.int64]
+    index: NDArray[np.int64]
+    files: tuple[str, ...]
+    clean: NDArray[np.int64] | None
+    class_names: tuple[str, ...]
+
+
+def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
+    """Load the images and labels to audit, and check that networks can be trained on them.
+
+    Args:
+        labels: a folder of images with one sub-folder for each class, a .parquet or .npz file, or a recipe, whose noise is
+            then audited.
+        overrides: overrides of the specification such as ``budget.epochs=30``.
+
+    Raises:
+        UserError: every problem of the specification or the data.
+    """
+    path = Path(labels).expanduser()
+    from_user_data = path.is_dir() or path.suffix in DATASET_OF_SUFFIX
+    if not from_user_data and labels not in builtin_configs("recipes") and path.suffix not in (".yaml", ".yml"):
+        raise UserError(
+            f"{labels}: not a folder of images (one sub-folder for each class), a .parquet or .npz file, or a recipe; "
+            f"{nearest(labels, builtin_configs('recipes'))}"
+        )
+    raw = load_config("recipes", "audit" if from_user_data else labels)
+    if from_user_data:
+        raw["dataset"] = _user_dataset(path)
+    specs = [resolve(expanded) for expanded in expand(raw, overrides)]
+    if len(specs) > 1:
+        raise UserError("an audit takes one value per override, not a comma-separated list")
+    (spec,) = specs
+    if spec.task.name != "classification":
+        raise UserError(f"an audit needs images with one class each, but the task is {spec.task.name}")
+    prepared = prepare_run(spec)
+    dataset, train_labels = prepared.dataset, prepared.labels.train
+    images, observed, index = dataset.train.inputs, train_labels, dataset.train.index
+    if from_user_data and len(dataset.train) + len(dataset.test) == dataset.source_size:
+        # The test split was held out of the same unverified labels, so it is audited as well.
+        images, observed, index = _join_splits(dataset, train_labels)
+    clean = None if from_user_data or (dataset.train.targets <= UNKNOWN_TARGET).all() else dataset.train.targets
+    files = tuple(dataset.source_names[row] for row in index) if dataset.source_names else ()
+    title = path.name if from_user_data else f"{spec.dataset_label} · {spec.noise.label(hide=('path',))}"
+    return AuditInput(title, spec, images, observed, index, files, clean, dataset.class_names)
+
+
+def _user_dataset(path: Path) -> dict[str, Any]:
+    """Return the dataset that reads a user's folder or file."""
+    if path.is_dir():
+        return {"name": "image_folder", "root": str(path), "size": DEFAULT_IMAGE_SIZE, "validation_fraction": 0.0}
+    name, parameter = DATASET_OF_SUFFIX[path.suffix]
+    return {"name": name, parameter: str(path), "validation_fraction": 0.0}
+
+
+def _join_splits(dataset: Dataset, observed: NDArray[np.int64]) -> tuple[Images, NDArray[np.int64], NDArray[np.int64]]:
+    """Join the training and test splits in the order of their source."""
+    test = dataset.test
+    index = np.concatenate([dataset.train.index, test.index])
+    order = np.argsort(index)
+    images = np.concatenate([dataset.train.inputs[:], test.inputs[:]])[order]
+    return images, np.concatenate([observed, test.targets])[order], index[order]

@@ -1,0 +1,100 @@
+"""Order and weights of the training examples: the batches of an epoch, and the mean of their losses."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from noisybench.training.batch import Batch, BatchPlan
+from noisybench.training.training_set import TrainingSet
+from noisybench.utils.seeds import Stream
+
+
+class EpochSampler:
+    """Shuffle a training set into the batches of an epoch.
+
+    Every order is drawn from a stream that is named by seed and epoch, so that a resumed run draws the same batches.
+
+    Args:
+        training_set: training set; positions are returned on the device of its targets.
+        batch_size: number of examples in a batch.
+        seed: seed of the run.
+        keep_step_count: train as many steps per epoch as the complete training set fills even if examples are left out,
+            by repeating those that remain.
+
+    Attributes:
+        weights: (N,) weights of the training examples, or None if all count the same. Examples with weight zero are left
+            out.
+
+    Example:
+        >>> data = TrainingSet(torch.zeros(5, 1, 8, 8), torch.tensor([0, 1, 0, 1, 0]), num_classes=2)
+        >>> sampler = EpochSampler(data, batch_size=2, seed=0)
+        >>> sampler.steps_per_epoch
+        2
+        >>> sampler.weights = torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0])
+        >>> sorted(sampler.epoch_order(epoch=0).tolist())
+        [0, 2, 3]
+        >>> [len(step.index) for step in sampler.plan(epoch=0)]
+        [2, 2]
+    """
+
+    def __init__(self, training_set: TrainingSet, batch_size: int, seed: int, keep_step_count: bool = True) -> None:
+        self.training_set, self.batch_size, self.seed = training_set, batch_size, seed
+        self.keep_step_count = keep_step_count
+        self.weights: Tensor | None = None
+
+    @property
+    def num_selected(self) -> int:
+        """Number of examples with a weight above zero."""
+        return len(self.training_set) if self.weights is None else int((self.weights > 0).sum())
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of batches in an epoch that no mitigation plans."""
+        return self._num_batches(len(self.training_set) if self.keep_step_count else self.num_selected)
+
+    def _num_batches(self, count: int) -> int:
+        full, rest = divmod(count, self.batch_size)
+        # A batch of a single example has no batch statistics, so it is dropped.
+        return max(1, full + (rest > 1))
+
+    def epoch_order(self, epoch: int, number: int = 0) -> Tensor:
+        """Return the positions of the selected examples in random order.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            number: number of the order; each number gives an independent order of the same epoch.
+        """
+        stream = Stream("order", self.seed, epoch, *([number] if number else []))
+        if self.weights is None:
+            order = torch.from_numpy(stream.permutation(len(self.training_set)))
+        else:
+            selected = torch.nonzero(self.weights.cpu() > 0).squeeze(1)
+            order = selected[torch.from_numpy(stream.permutation(len(selected)))]
+        return order.to(self.training_set.targets.device)
+
+    def plan(self, epoch: int) -> list[BatchPlan]:
+        """Return the batches of an epoch; if few examples are selected, they are repeated in further orders."""
+        size, steps, once = self.batch_size, self.steps_per_epoch, self._num_batches(self.num_selected)
+        orders = [self.epoch_order(epoch, number) for number in range(math.ceil(steps / once))]
+        batches = [BatchPlan(order[step * size : (step + 1) * size]) for order in orders for step in range(once)]
+        return batches[:steps]
+
+    def mean_loss(self, losses: Tensor, batch: Batch) -> Tensor:
+        """Return the weighted mean of (B,) losses over the labels that exist.
+
+        Example:
+            >>> data = TrainingSet(torch.zeros(2, 1, 8, 8), torch.tensor([0, 1]), num_classes=2)
+            >>> batch = Batch({"weak": data.inputs}, data.targets, torch.arange(2), num_classes=2)
+            >>> EpochSampler(data, batch_size=2, seed=0).mean_loss(torch.tensor([1.0, 3.0]), batch)
+            tensor(2.)
+        """
+        if self.weights is not None:
+            # All labels of an example have its weight.
+            labels_per_example = self.training_set.num_labels // len(self.training_set)
+            losses = losses * self.weights[batch.index // labels_per_example]
+        if batch.has_label is None:
+            return losses.mean()
+        return (losses * batch.has_label).sum() / batch.has_label.sum().clamp_min(1)
