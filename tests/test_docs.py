@@ -15,7 +15,7 @@ from noisybench.config import registry
 from noisybench.config.registry import Entry, list_entries
 from noisybench.config.resolve import read_recipe
 from noisybench.config.suite import read_suite
-from noisybench.search.definition import read_searches
+from noisybench.search.config import read_searches
 from tests import contracts
 from tests.conftest import FAST
 

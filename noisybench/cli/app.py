@@ -112,9 +112,9 @@ def search(
     import dataclasses
 
     from noisybench.cli import console as view
-    from noisybench.search.definition import read_searches
-    from noisybench.search.search import conduct, final_runs
-    from noisybench.search.study import asked
+    from noisybench.search.config import read_searches
+    from noisybench.search.search import final_runs, run_search
+    from noisybench.search.study import load_searches
     from noisybench.tracking.store import Store
 
     if name == "resume":
@@ -123,7 +123,7 @@ def search(
             raise UserError(
                 "search resume: give the name of one study, or none for all; their settings are noted in them"
             )
-        searches = asked(names[0] if names else None, storage)
+        searches = load_searches(names[0] if names else None, storage)
     else:
         searches = read_searches(name, overrides or [])
         if study is not None and len(searches) > 1:
@@ -140,7 +140,7 @@ def search(
         console.print(f"study `{each.name}`: {', '.join(each.space)}; {each.trials} trials")
         display = view.Display(console, each.trials * len(each.seeds))
         with interrupts.listening(), display.running():
-            searched = conduct(each, storage, store, workers, display.show, interrupts)
+            searched = run_search(each, storage, store, workers, display.show, interrupts)
         if searched is None:
             console.print("stopped; the same command goes on")
             raise typer.Exit(130)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from noisybench.execution.engine import Event
     from noisybench.execution.suite_runner import RunPlan, SuiteResult
     from noisybench.leaderboard.table import Cell
-    from noisybench.search.search import Searched
+    from noisybench.search.search import SearchResult
 
 PLAIN_WIDTH = 170
 """Columns where the output is not a terminal, so that tables in files and logs are not cut."""
@@ -162,9 +162,9 @@ def print_plan(console: Console, plan: RunPlan, estimates: Sequence[float | None
         console.print(f"Estimate with {workers} at a time: {total}.")
 
 
-def print_searched(console: Console, searched: Searched) -> None:
+def print_searched(console: Console, searched: SearchResult) -> None:
     """What a search came to, beside the defaults."""
-    search, found = searched.search, searched.found
+    search, found = searched.search, searched.study
     table = Table(box=None, header_style="bold")
     names = ["best"] if len(found.best) == 1 else [f"best {number}" for number in range(1, len(found.best) + 1)]
     for title in ("parameter", "default", *names):

@@ -1,1 +1,1 @@
-"""Searches with Optuna: what is asked (`question`), the studies (`study`), and who trains their trials (`driver`)."""
+"""Hyperparameter searches with Optuna, selected by validation labels and evaluated with fresh seeds."""

@@ -1,4 +1,4 @@
-"""One search after the other: study, trials, pictures, and what is to be trained anew in the end."""
+"""Run searches, then retrain the best configurations with fresh seeds."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from noisybench.config.spec import RunSpec
 from noisybench.execution.engine import Event
 from noisybench.search.definition import Search
-from noisybench.search.study import Found, opened, outcome, over, pictures
-from noisybench.search.trials import Driver
+from noisybench.search.figures import plot_study
+from noisybench.search.study import StudyResult, finished_trials, open_study, study_result
+from noisybench.search.trials import TrialRunner
 from noisybench.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -20,92 +21,95 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Searched:
-    """A search that has its trials.
+class SearchResult:
+    """Search whose trials are finished.
 
     Attributes:
-        search: what was asked.
-        found: what came out.
-        epochs: how many were trained for it by this command.
+        search: definition of the search.
+        study: best configurations and number of trials.
+        epochs: number of epochs trained for the search by all commands, including those of pruned trials.
     """
 
     search: Search
-    found: Found
+    study: StudyResult
     epochs: int
 
 
-def conduct(
+def run_search(
     search: Search,
     storage: str | None,
     store: Store,
     workers: int | None,
-    show: Callable[[Event, float | None], None],
-    interrupted: Callable[[], int],
-) -> Searched | None:
-    """Train the trials that a study still lacks, and track what it found.
+    on_event: Callable[[Event, float | None], None],
+    stop_level: Callable[[], int],
+) -> SearchResult | None:
+    """Train the remaining trials of a study and track its result.
 
     Args:
-        search: what is asked; its name is that of the study.
-        storage: URL of the studies' database; by default a file in the working folder.
-        store: where runs are tracked.
-        workers: processes at a time; None to share the cores.
-        show: told of each event.
-        interrupted: 0, or 1 to stop after the epochs in flight, or 2 to stop at once.
+        search: definition of the search, whose name is that of the study.
+        storage: URL of the database of studies; by default a file in the working directory.
+        store: tracking store of the runs.
+        workers: number of parallel runs; None to use the available cores.
+        on_event: function that receives each event, and None for the estimated time.
+        stop_level: function that returns 0 to continue, 1 to stop after the current epochs, 2 to stop immediately.
 
     Returns:
-        None where it was interrupted.
+        The result, or None if the search was interrupted.
 
     Raises:
-        UserError: the storage or the store cannot be used, the study has asked something else, or no trial is complete.
+        UserError: the storage or the tracking store is unavailable, the study was created with a different definition, or no
+            trial is complete.
     """
-    with opened(search, search.name, storage) as study:
-        parent = _parent(search, study, store)
-        driver = Driver(search, study, store.connection.uri, parent, study.user_attrs.get("epochs", 0))
+    with open_study(search, search.name, storage) as study:
+        study_run = _study_run(search, study, store)
+        runner = TrialRunner(search, study, store.connection.uri, study_run, study.user_attrs.get("epochs", 0))
         try:
-            driver.run(workers, show, interrupted)
+            runner.run(workers, on_event, stop_level)
         finally:
-            study.set_user_attr("epochs", driver.epochs)
-        if interrupted() and len(over(study)) < search.trials:
+            study.set_user_attr("epochs", runner.epochs)
+        if stop_level() and len(finished_trials(study)) < search.trials:
             return None
-        found = outcome(study)
+        result = study_result(study)
+        metrics: dict[str, float] = {"epochs": runner.epochs}
+        metrics |= {f"{name}/best": value for name, value in zip(search.objective, result.scores[0], strict=True)}
+        metrics |= {f"trials/{state}": count for state, count in result.trials.items()}
         with tempfile.TemporaryDirectory() as folder:
-            pictures(study, Path(folder))
-            told = {f"{name}/best": value for name, value in zip(search.objective, found.scores[0], strict=True)}
-            told |= {f"trials/{state}": count for state, count in found.trials.items()} | {"epochs": driver.epochs}
-            store.finish_study(parent, told, Path(folder))
-    return Searched(search, found, driver.epochs)
+            plot_study(study, Path(folder))
+            store.finish_study(study_run, metrics, Path(folder))
+    return SearchResult(search, result, runner.epochs)
 
 
-def _parent(search: Search, study: optuna.Study, store: Store) -> str:
-    """The MLflow run of a study, made where there is none in this store."""
-    noted: str | None = study.user_attrs.get("mlflow_run")
-    if noted is not None and store.runs.run_exists(noted):
-        return noted
-    description: dict[str, Any] = {
+def _study_run(search: Search, study: optuna.Study, store: Store) -> str:
+    """Return the MLflow run of a study, created if this store does not have it."""
+    stored: str | None = study.user_attrs.get("mlflow_run")
+    if stored is not None and store.runs.run_exists(stored):
+        return stored
+    parameters: dict[str, Any] = {
         "stack": search.stack,
         "objective": ", ".join(search.objective),
         "sampler": search.sampler,
         "pruner": search.pruner,
         **study.user_attrs["search"]["space"],
     }
-    made = store.start_study(study.study_name, description)
-    study.set_user_attr("mlflow_run", made)
-    return made
+    run_id = store.start_study(study.study_name, parameters)
+    study.set_user_attr("mlflow_run", run_id)
+    return run_id
 
 
-def final_runs(searched: Sequence[Searched], untuned: Sequence[Search] = ()) -> list[RunSpec]:
-    """What is ranked: defaults and best configurations with fresh seeds, seeds outermost.
+def final_runs(results: Sequence[SearchResult], without_space: Sequence[Search] = ()) -> list[RunSpec]:
+    """Return the runs to rank: defaults and best configurations with fresh seeds, seed by seed.
 
     Args:
-        searched: searches that are done.
-        untuned: stacks without anything to search, whose defaults are ranked beside them.
+        results: finished searches.
+        without_space: searches of stacks that have nothing to search, whose defaults are ranked as well.
     """
-    configurations = [(each.search, each.search.defaults) for each in searched] + [(each, {}) for each in untuned]
-    configurations += [(each.search, values) for each in searched for values in each.found.best]
-    seeds = dict.fromkeys(seed for search, _ in configurations for seed in search.rerun_seeds)
+    configurations = [(result.search, result.search.defaults) for result in results]
+    configurations += [(search, {}) for search in without_space]
+    configurations += [(result.search, values) for result in results for values in result.study.best]
+    seeds = dict.fromkeys(seed for search, _ in configurations for seed in search.evaluation_seeds)
     return [
         search.final_spec(values, seed)
         for seed in seeds
         for search, values in configurations
-        if seed in search.rerun_seeds
+        if seed in search.evaluation_seeds
     ]

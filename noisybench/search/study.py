@@ -1,4 +1,4 @@
-"""Optuna studies: opened, counted, and what they came to."""
+"""Optuna studies: storage, definition, finished trials and results."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from noisybench.config.spec import WORKSPACE
@@ -23,22 +22,28 @@ if TYPE_CHECKING:
     import optuna
 
 DIRECTIONS: tuple[Literal["maximize", "minimize"], ...] = ("maximize", "minimize")
-"""Of a validation score and of cost."""
+"""Optuna's directions of the validation score and of the cost."""
 
 INTERRUPTED = "interrupted"
-"""Reason of a failed trial that is to be tried again."""
+"""Reason of a failed trial that is re-queued."""
+
+MAX_RETRIES = 3
+"""Number of times that a trial is re-queued after its process has died."""
+
+CONNECTION_ATTEMPTS = 3
+"""Number of attempts to open a storage whose tables another process may be creating."""
 
 
 @contextlib.contextmanager
-def reaching(url: str, opening: bool = False) -> Iterator[None]:
-    """Turn what a storage says when it cannot be used, now or any more, into an answer.
+def storage_errors(url: str, opening: bool = False) -> Iterator[None]:
+    """Turn the errors of an unavailable storage into a message.
 
     Args:
-        url: of the storage.
-        opening: it is opened just now, where also its address, its driver or its tables may be wrong.
+        url: address of the storage.
+        opening: True while the storage is opened, when its address, driver or tables may be wrong as well.
 
     Raises:
-        UserError: it cannot be used.
+        UserError: the storage cannot be used.
     """
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
@@ -53,17 +58,17 @@ def reaching(url: str, opening: bool = False) -> Iterator[None]:
         reason = text.splitlines()[0][:200] if text else type(error).__name__
         if "no longer compatible" in text or "revision" in text or "upgrade" in text.lower():
             reason = (
-                f"its tables are not those of this version of Optuna: {reason}; see `optuna storage upgrade --help`, or give "
-                "studies a database of their own"
+                f"its tables belong to another version of Optuna: {reason}; see `optuna storage upgrade --help`, or use a "
+                "separate database for studies"
             )
         raise UserError(
-            f"the storage {hide_password(url)} cannot be used ({reason}); check the address, that it runs, and that nobody locks "
-            "it. Nothing is lost: the same command goes on"
+            f"the storage {hide_password(url)} cannot be used ({reason}); check its address, that it is running, and that "
+            "no other process locks it. Nothing is lost: rerun the same command to resume"
         ) from None
 
 
-def address(url: str | None) -> str:
-    """The database of studies: the given one, or a file in the working folder."""
+def storage_url(url: str | None) -> str:
+    """Return the address of the storage: the given one, or a file in the working directory."""
     if url is not None:
         return url
     WORKSPACE.mkdir(exist_ok=True)
@@ -71,21 +76,22 @@ def address(url: str | None) -> str:
 
 
 @contextlib.contextmanager
-def opened(search: Search, name: str, url: str | None) -> Iterator[optuna.Study]:
-    """The study of that name, made where there is none; its connections are closed in the end.
+def open_study(search: Search, name: str, url: str | None) -> Iterator[optuna.Study]:
+    """Open the study of a search, creating it if needed, and close its connections at the end.
 
     Args:
-        search: what is searched for.
-        name: of the study.
-        url: of a relational database; by default an SQLite file in the working folder.
+        search: definition of the search.
+        name: name of the study.
+        url: address of a relational database; by default an SQLite file in the working directory.
 
     Raises:
-        UserError: the storage cannot be used, now or any more, or the study has asked something else.
+        UserError: the storage cannot be used, or the study was created with a different definition.
     """
     import optuna
 
-    with _storage(address(url), search.heartbeat) as storage:
-        with reaching(address(url), opening=True):
+    url = storage_url(url)
+    with _open_storage(url, search.heartbeat_interval) as storage:
+        with storage_errors(url, opening=True):
             study = optuna.create_study(
                 storage=storage,
                 study_name=name,
@@ -93,43 +99,48 @@ def opened(search: Search, name: str, url: str | None) -> Iterator[optuna.Study]
                 load_if_exists=True,
                 pruner=getattr(optuna.pruners, PRUNERS[search.pruner])(),
             )
-            # A process that takes up a study must not begin the same random numbers again.
+            # A process that resumes or joins a study must not repeat the random numbers of the earlier ones.
             seed = stable_hash("search", name, len(study.trials), os.getpid() if study.trials else 0) % 2**31
             study.sampler = getattr(optuna.samplers, SAMPLERS[search.sampler])(seed=seed)
-        with reaching(address(url)):
-            _same_question(search, study)
+        with storage_errors(url):
+            _check_same_definition(search, study)
             yield study
 
 
-def asked(name: str | None, url: str | None) -> list[Search]:
-    """The searches that a database holds, to go on with them: of one study, or of all.
+def load_searches(name: str | None, url: str | None) -> list[Search]:
+    """Load the definitions of studies from a storage, to resume them.
+
+    Args:
+        name: name of a study; None for all studies.
+        url: address of the storage; None for the file in the working directory.
 
     Raises:
-        UserError: there is no such study, or none at all.
+        UserError: the storage has no such study, or none at all.
     """
-    with _storage(address(url), 60) as storage, reaching(address(url), opening=True):
+    url = storage_url(url)
+    with _open_storage(url, heartbeat_interval=60) as storage, storage_errors(url, opening=True):
         attributes = {
-            each.study_name: storage.get_study_user_attrs(each._study_id) for each in storage.get_all_studies()
+            study.study_name: storage.get_study_user_attrs(study._study_id) for study in storage.get_all_studies()
         }
-    noted = {key: each for key, each in attributes.items() if "definition" in each}
-    if name is not None and name not in noted:
-        raise UserError(f"no search is named `{name}` in {hide_password(address(url))}; {nearest(name, noted)}")
-    if not noted:
-        raise UserError(
-            f"{hide_password(address(url))} holds no search; begin one, such as `noisybench search digits-elr`"
-        )
-    return [Search.from_dict({**noted[key]["definition"], "name": key}) for key in ([name] if name else sorted(noted))]
+    definitions = {study: values["definition"] for study, values in attributes.items() if "definition" in values}
+    if name is not None and name not in definitions:
+        raise UserError(f"no search is named `{name}` in {hide_password(url)}; {nearest(name, definitions)}")
+    if not definitions:
+        raise UserError(f"{hide_password(url)} contains no search; start one, e.g. `noisybench search digits-elr`")
+    return [
+        Search.from_dict({**definitions[study], "name": study}) for study in ([name] if name else sorted(definitions))
+    ]
 
 
 @contextlib.contextmanager
-def _storage(url: str, heartbeat: int) -> Iterator[optuna.storages.RDBStorage]:
-    """A relational storage; where another process makes its tables just now, a little later.
+def _open_storage(url: str, heartbeat_interval: int) -> Iterator[optuna.storages.RDBStorage]:
+    """Open a relational storage and close its connections at the end.
 
     Raises:
-        UserError: it cannot be reached.
+        UserError: the storage cannot be reached.
     """
-    with reaching(url, opening=True):
-        storage = _connected(url, heartbeat)
+    with storage_errors(url, opening=True):
+        storage = _connect(url, heartbeat_interval)
     try:
         yield storage
     finally:
@@ -137,89 +148,93 @@ def _storage(url: str, heartbeat: int) -> Iterator[optuna.storages.RDBStorage]:
         storage.engine.dispose()
 
 
-def _connected(url: str, heartbeat: int) -> optuna.storages.RDBStorage:
+def _connect(url: str, heartbeat_interval: int) -> optuna.storages.RDBStorage:
     import optuna
 
-    # Heartbeats are marked experimental, and expected of Optuna's own loop; ours gives them itself.
+    # Optuna marks heartbeats as experimental and expects its own loop to send them; `TrialRunner` sends them here.
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     warnings.filterwarnings("ignore", message="Heartbeat of storage")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    again = optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=3)
-    # A server that was started anew has closed the connections that we still hold.
+    # Connections in the pool are stale after a restart of the server, so each is tested before its use.
     options = {} if url.startswith("sqlite") else {"pool_pre_ping": True}
-    for left in (2, 1, 0):
+    for attempt in range(CONNECTION_ATTEMPTS):
         try:
             return optuna.storages.RDBStorage(
                 url,
                 engine_kwargs=options,
-                heartbeat_interval=heartbeat,
-                grace_period=4 * heartbeat,
-                heartbeat_stale_trial_callback=again,
+                heartbeat_interval=heartbeat_interval,
+                grace_period=4 * heartbeat_interval,
+                heartbeat_stale_trial_callback=optuna.storages.RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES),
             )
         except Exception:
-            if not left:
+            if attempt + 1 == CONNECTION_ATTEMPTS:
                 raise
             time.sleep(1)
     raise AssertionError
 
 
-def _same_question(search: Search, study: optuna.Study) -> None:
-    """Note what is searched for, or hold it against what is noted."""
-    meaning = search.meaning()
-    noted = study.user_attrs.get("search")
-    if noted is None:
+def _check_same_definition(search: Search, study: optuna.Study) -> None:
+    """Store the definition of a new study, or compare it with the stored one.
+
+    Raises:
+        UserError: the study was created with a different definition.
+    """
+    fingerprint = search.fingerprint()
+    stored = study.user_attrs.get("search")
+    if stored is None:
         study.set_user_attr("definition", search.as_dict())
-        study.set_user_attr("search", meaning)
+        study.set_user_attr("search", fingerprint)
         study.enqueue_trial(search.defaults, user_attrs={"defaults": True})
         return
-    noted = json.loads(json.dumps(noted))
-    if noted != meaning:
-        names = sorted({*noted["space"], *meaning["space"]})
-        changed = [
-            f"{name}: {noted['space'].get(name, 'not searched')} -> {meaning['space'].get(name, 'not searched')}"
-            for name in names
-            if noted["space"].get(name) != meaning["space"].get(name)
-        ]
-        changed += [
-            f"{key}: {noted.get(key)} -> {meaning[key]}"
-            for key in ("base", "seeds", "objective")
-            if noted.get(key) != meaning[key]
-        ]
-        raise UserError(
-            f"the study `{study.study_name}` has asked another question ({'; '.join(changed)}); give this one another name by "
-            "--study"
-        )
+    stored = json.loads(json.dumps(stored))
+    if stored == fingerprint:
+        return
+    ranges, stored_ranges = fingerprint["space"], stored["space"]
+    changes = [
+        f"{name}: {stored_ranges.get(name, 'not searched')} -> {ranges.get(name, 'not searched')}"
+        for name in sorted({*stored_ranges, *ranges})
+        if stored_ranges.get(name) != ranges.get(name)
+    ]
+    changes += [
+        f"{key}: {stored.get(key)} -> {fingerprint[key]}"
+        for key in ("base", "seeds", "objective")
+        if stored.get(key) != fingerprint[key]
+    ]
+    raise UserError(
+        f"the study `{study.study_name}` was created with a different definition ({'; '.join(changes)}); choose another "
+        "name with --study"
+    )
 
 
 def trial_states() -> Any:
-    """Optuna's trial states; importing it takes a while."""
+    """Return Optuna's trial states, without importing Optuna at start-up."""
     import optuna
 
     return optuna.trial.TrialState
 
 
-def over(study: optuna.Study) -> list[Any]:
-    """Trials that are over: complete, pruned, or failed for a reason of their own."""
-    known = trial_states()
+def finished_trials(study: optuna.Study) -> list[Any]:
+    """Return the trials that are complete, pruned, or failed for a reason of their own; not those to be re-queued."""
+    states = trial_states()
     return [
-        each
-        for each in study.get_trials(deepcopy=False)
-        if each.state in (known.COMPLETE, known.PRUNED)
-        or (each.state == known.FAIL and each.user_attrs.get("reason", INTERRUPTED) != INTERRUPTED)
+        trial
+        for trial in study.get_trials(deepcopy=False)
+        if trial.state in (states.COMPLETE, states.PRUNED)
+        or (trial.state == states.FAIL and trial.user_attrs.get("reason", INTERRUPTED) != INTERRUPTED)
     ]
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a search came to.
+class StudyResult:
+    """Result of a study.
 
     Attributes:
-        best: values of the best complete trials: one, or with cost as a second objective all that no other one beats in
-            both, the most accurate first.
-        scores: their mean validation scores, and costs where asked for.
-        default_scores: those of the defaults; None where their trial was pruned or failed.
-        trials: how many ended how, by state.
+        best: parameter values of the best complete trial; with cost as a second objective, of all trials on the Pareto front,
+            the most accurate first.
+        scores: mean validation score of each best trial, followed by its mean cost in seconds if that is an objective.
+        default_scores: scores of the defaults; None if their trial was pruned or failed.
+        trials: number of finished trials by state.
     """
 
     best: list[dict[str, Any]]
@@ -228,55 +243,28 @@ class Found:
     trials: dict[str, int]
 
 
-def outcome(study: optuna.Study) -> Found:
-    """The best configurations of a study.
+def study_result(study: optuna.Study) -> StudyResult:
+    """Return the best configurations of a study.
 
     Raises:
         UserError: no trial is complete.
     """
-    known = trial_states()
-    complete = study.get_trials(deepcopy=False, states=(known.COMPLETE,))
-    counts = {state.name.lower(): 0 for state in (known.COMPLETE, known.PRUNED, known.FAIL)}
-    for each in over(study):
-        counts[each.state.name.lower()] += 1
+    states, finished = trial_states(), finished_trials(study)
+    complete = study.get_trials(deepcopy=False, states=(states.COMPLETE,))
+    counts = {state.name.lower(): 0 for state in (states.COMPLETE, states.PRUNED, states.FAIL)}
+    for trial in finished:
+        counts[trial.state.name.lower()] += 1
     if not complete:
-        reasons = sorted({each.user_attrs["reason"] for each in over(study) if "reason" in each.user_attrs})
+        reasons = sorted({trial.user_attrs["reason"] for trial in finished if "reason" in trial.user_attrs})
         raise UserError(
             f"the study `{study.study_name}` has no complete trial ({counts['pruned']} pruned, {counts['fail']} failed"
-            f"{': ' + reasons[0] if reasons else ''}); run it with more trials, or another pruner under another name"
+            f"{': ' + reasons[0] if reasons else ''}); increase `trials`, or use another pruner with a new --study"
         )
-    several = len(study.directions) > 1
-    best = study.best_trials if several else [max(complete, key=lambda each: each.value or 0.0)]
-    best = sorted(best, key=lambda each: -each.values[0])
-    defaults = next((tuple(each.values) for each in complete if each.user_attrs.get("defaults")), None)
-    return Found([dict(each.params) for each in best], [tuple(each.values) for each in best], defaults, counts)
-
-
-def pictures(study: optuna.Study, folder: Path) -> None:
-    """Draw the history of a study, the importance of its parameters and its trials, where there is enough for it."""
-    import matplotlib as mpl
-    import optuna
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    single = len(study.directions) == 1
-    several = len(study.get_trials(deepcopy=False, states=(trial_states().COMPLETE,))) > 1
-    kinds: dict[str, tuple[str, dict[str, Any]]] = {"timeline": ("plot_timeline", {})}
-    score: dict[str, Any] = {} if single else {"target": lambda trial: trial.values[0], "target_name": "validation"}
-    kinds["history"] = "plot_optimization_history", score
-    if several:
-        # Of a given target Optuna tells what it takes to make it low.
-        wanted = {} if single else {**score, "target": lambda trial: -trial.values[0]}
-        kinds |= {"importances": ("plot_param_importances", wanted), "parallel": ("plot_parallel_coordinate", score)}
-    if not single:
-        kinds["pareto"] = "plot_pareto_front", {"target_names": ["validation", "seconds"]}
-    for name, (function, arguments) in kinds.items():
-        with warnings.catch_warnings():
-            # Few trials tell no parameter from another, which the picture shows.
-            warnings.filterwarnings("ignore", message="Target and region quantiles")
-            warnings.filterwarnings("ignore", message=".*computes the importances of params to achieve low")
-            axes: Any = getattr(optuna.visualization.matplotlib, function)(study, **arguments)
-        figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
-        figure.savefig(folder / f"{name}.png", bbox_inches="tight", dpi=90)
-        plt.close(figure)
+    if len(study.directions) > 1:
+        best = sorted(study.best_trials, key=lambda trial: -trial.values[0])
+    else:
+        best = [max(complete, key=lambda trial: trial.value or 0.0)]
+    defaults = next((tuple(trial.values) for trial in complete if trial.user_attrs.get("defaults")), None)
+    return StudyResult(
+        [dict(trial.params) for trial in best], [tuple(trial.values) for trial in best], defaults, counts
+    )

@@ -1,7 +1,7 @@
-"""Trains the trials of a study, and what it found.
+"""Training of a study's trials in parallel processes.
 
-The test split decides nothing: a trial is judged by a validation split alone, trials train with seeds of their own, and what is
-ranked in the end is the best configuration trained anew with fresh seeds, beside the defaults with the same ones.
+The test split decides nothing. Trials are compared by validation scores alone and train with seeds of their own; what is
+ranked at the end is the best configuration, retrained with fresh seeds beside the defaults.
 """
 
 from __future__ import annotations
@@ -15,154 +15,182 @@ from typing import TYPE_CHECKING, Any
 
 from noisybench.config.spec import RunSpec
 from noisybench.errors import UserError
-from noisybench.execution.engine import Event
+from noisybench.execution.engine import Event, RunPool
 from noisybench.execution.local import LocalExecutor
 from noisybench.execution.preflight import preflight
 from noisybench.search.definition import COST, Search
-from noisybench.search.study import INTERRUPTED, over, trial_states
+from noisybench.search.study import INTERRUPTED, MAX_RETRIES, finished_trials, trial_states
 
 if TYPE_CHECKING:
     import optuna
 
-ATTEMPTS = 20
-"""How often a sampler is asked for something new."""
-
-DEATHS = 3
-"""How often a trial is tried again whose process has died."""
+MAX_DUPLICATE_PROPOSALS = 20
+"""Number of configurations tried before that a sampler may propose in a row."""
 
 
 @dataclass
 class _Trial:
-    """A trial under way."""
+    """Trial in progress.
+
+    Attributes:
+        trial: Optuna's trial.
+        values: parameter values of the configuration.
+        scores: validation score of each finished seed.
+        costs: training seconds of each finished seed.
+        last_score: validation score after the latest epoch of the current seed.
+        seconds: training seconds of the current seed.
+        pruned: True once the pruner has stopped the trial.
+    """
 
     trial: optuna.Trial
     values: dict[str, Any]
     scores: list[float] = field(default_factory=list)
     costs: list[float] = field(default_factory=list)
-    last: float | None = None
+    last_score: float | None = None
     seconds: float = 0.0
     pruned: bool = False
 
 
-class Driver:
-    """Asks a study for trials, trains them in processes, and tells it what came out."""
+class TrialRunner:
+    """Train the trials that a study proposes in a pool of processes, and report their scores to the study.
 
-    def __init__(self, search: Search, study: optuna.Study, store: str, parent: str, epochs: int = 0) -> None:
-        self._search, self._study, self._uri, self._parent = search, study, store, parent
+    Args:
+        search: definition of the search.
+        study: opened study.
+        tracking_uri: MLflow tracking URI for the runs.
+        study_run: MLflow run of the study, whose children the trials become.
+        epochs: number of epochs trained for the study so far.
+    """
+
+    def __init__(self, search: Search, study: optuna.Study, tracking_uri: str, study_run: str, epochs: int = 0) -> None:
+        self._search, self._study, self._tracking_uri, self._study_run = search, study, tracking_uri, study_run
         self._trials: dict[str, _Trial] = {}
-        self._next: list[RunSpec] = []
-        self._beat, self._trouble = 0.0, ""
+        self._pending: list[RunSpec] = []
+        self._last_heartbeat, self._store_error = 0.0, ""
         self.epochs = epochs
-        """Epochs that were trained, those of pruned trials as well."""
+        """Number of epochs trained for the study, including those of pruned trials."""
 
     def run(
-        self, workers: int | None, show: Callable[[Event, float | None], None], interrupted: Callable[[], int]
+        self, workers: int | None, on_event: Callable[[Event, float | None], None], stop_level: Callable[[], int]
     ) -> None:
-        """Go on until the study has its trials.
+        """Train until the study has its number of trials.
+
+        Args:
+            workers: number of parallel runs; None to use the available cores.
+            on_event: function that receives each event, and None for the estimated time.
+            stop_level: function that returns 0 to continue, 1 to stop after the current epochs, 2 to stop immediately.
 
         Raises:
-            UserError: the configuration of the search is refused, and nothing has been trained; or the store does not answer
-                any more.
+            UserError: the configuration is invalid, in which case nothing has been trained, or the tracking store has become
+                unavailable.
         """
-        first = self._search.trial_spec(self._search.defaults, self._search.seeds[0], self._parent)
-        engine = LocalExecutor(first.execution.threads)
-        facts = preflight(engine.context, [first])
-        count, pool = workers or engine.capacity([first], facts["gpu"]), engine.pool(self._uri)
+        first = self._search.trial_spec(self._search.defaults, self._search.seeds[0], self._study_run)
+        executor = LocalExecutor(first.execution.threads)
+        checked = preflight(executor.context, [first])
+        capacity = workers or executor.capacity([first], checked["gpu"])
+        pool = executor.pool(self._tracking_uri)
         try:
-            while self._trials or self._used() < self._search.trials:
-                level = max(interrupted(), 1 if self._trouble else 0)
+            while self._trials or len(finished_trials(self._study)) < self._search.trials:
+                level = max(stop_level(), 1 if self._store_error else 0)
                 if level:
                     pool.stop()
                 if level > 1:
                     pool.kill()
-                while not level and len(pool) < count and (spec := self._following()):
-                    show(pool.start(spec), None)
+                while not level and len(pool) < capacity and (spec := self._next_spec()):
+                    on_event(pool.start(spec), None)
                 if level and not len(pool):
                     break
                 if not len(pool):
-                    time.sleep(1)  # others are busy with what is left, or have died
+                    # The remaining trials belong to other processes, which finish them or miss their heartbeats.
+                    time.sleep(1)
                 for event in pool.events():
-                    self._take(event, pool)
-                    show(event, None)
-                self._live()
+                    self._handle(event, pool)
+                    on_event(event, None)
+                self._heartbeat_all()
         finally:
             pool.kill()
-            with contextlib.suppress(Exception):  # of a storage that is away; others find out by the missing heartbeat
-                self._give_up()
-        if self._trouble:
-            raise UserError(f"the search has stopped: {self._trouble}")
+            # If the storage is unavailable, other processes notice the missing heartbeats instead.
+            with contextlib.suppress(Exception):
+                self._requeue_all()
+        if self._store_error:
+            raise UserError(f"the search has stopped: {self._store_error}")
 
-    def _used(self) -> int:
-        """Trials that are over; those that were interrupted, or whose process died, are asked for again."""
-        return len(over(self._study))
-
-    def _following(self) -> RunSpec | None:
-        """The next run to start: another seed of a trial under way, or the first of a new trial, if any is left."""
-        if self._next:
-            return self._next.pop()
-        known = trial_states()
-        waiting = self._study.get_trials(deepcopy=False, states=(known.WAITING,))
-        running = self._study.get_trials(deepcopy=False, states=(known.RUNNING,))
-        if not waiting and self._used() + len(running) >= self._search.trials:
+    def _next_spec(self) -> RunSpec | None:
+        """Return the next seed of a trial in progress, or the first run of a new trial; None if no trial is left."""
+        if self._pending:
+            return self._pending.pop()
+        states = trial_states()
+        waiting = self._study.get_trials(deepcopy=False, states=(states.WAITING,))
+        running = self._study.get_trials(deepcopy=False, states=(states.RUNNING,))
+        if not waiting and len(finished_trials(self._study)) + len(running) >= self._search.trials:
             return None
         return self._ask()
 
     def _ask(self) -> RunSpec | None:
-        """The first run of a new trial; what was tried already, or is under way, is not tried again.
+        """Return the first run of a trial with a new configuration.
 
-        None where another process has begun the last trial in the same moment.
+        Returns:
+            None if another process started the last trial at the same time.
+
+        Raises:
+            UserError: the sampler keeps proposing configurations that were tried before.
         """
-        for _ in range(ATTEMPTS):
+        states = trial_states()
+        for _ in range(MAX_DUPLICATE_PROPOSALS):
             trial = self._study.ask()
-            self._sign(trial)  # whoever dies before the first sign of life would never be missed
-            values = {name: each.suggest(trial, name) for name, each in self._search.space.items()}
-            known = trial_states()
-            others = self._study.get_trials(deepcopy=False, states=(known.RUNNING, known.COMPLETE, known.PRUNED))
-            earlier = [each for each in others if each.state == known.RUNNING and each.number < trial.number]
-            if self._used() + len(earlier) >= self._search.trials:
+            # A process that died before the first heartbeat would never be noticed.
+            self._heartbeat(trial)
+            values = {name: parameter.suggest(trial, name) for name, parameter in self._search.space.items()}
+            known = self._study.get_trials(deepcopy=False, states=(states.RUNNING, states.COMPLETE, states.PRUNED))
+            # Two processes may ask for the last trial at once; the one with the lower number keeps it.
+            earlier = [other for other in known if other.state == states.RUNNING and other.number < trial.number]
+            if len(finished_trials(self._study)) + len(earlier) >= self._search.trials:
                 self._fail(trial, INTERRUPTED)
                 return None
-            if not any(each.params == values and each.number != trial.number for each in others):
-                return self._begin(_Trial(trial, values), 0)
+            if not any(other.params == values and other.number != trial.number for other in known):
+                return self._start_seed(_Trial(trial, values), 0)
             self._fail(trial, INTERRUPTED)
         raise UserError(
-            f"the sampler has proposed what was tried already {ATTEMPTS} times, so the space seems to be used up; ask for fewer "
-            "trials, or search a larger space under another name"
+            f"the sampler has proposed {MAX_DUPLICATE_PROPOSALS} configurations in a row that were tried before, so the space "
+            "seems to be exhausted; reduce `trials`, or search a larger space with a new --study"
         )
 
-    def _begin(self, trial: _Trial, number: int) -> RunSpec:
-        spec = self._search.trial_spec(trial.values, self._search.seeds[number], self._parent)
+    def _start_seed(self, trial: _Trial, number: int) -> RunSpec:
+        """Return the run of a trial with one of its seeds."""
+        spec = self._search.trial_spec(trial.values, self._search.seeds[number], self._study_run)
         self._trials[spec.identity] = trial
-        trial.last, trial.seconds = None, 0.0
+        trial.last_score, trial.seconds = None, 0.0
         return spec
 
-    def _take(self, event: Event, pool: Any) -> None:
+    def _handle(self, event: Event, pool: RunPool) -> None:
+        """Update the trial of an event."""
         trial = self._trials.get(event.spec.identity)
         if trial is None or event.kind in ("start", "auxiliary"):
             return
         if event.kind == "epoch":
-            self._epoch(trial, event, pool)
+            self._handle_epoch(trial, event, pool)
             return
         del self._trials[event.spec.identity]
         if event.kind == "failed":
-            self._broken(trial, event)
+            self._handle_failure(trial, event)
         elif event.kind == "stopped" and not trial.pruned:
-            self._again(trial)
-        elif trial.pruned and event.kind == "stopped":
+            self._requeue(trial)
+        elif event.kind == "stopped":
             shutil.rmtree(event.spec.folder(), ignore_errors=True)
-            self._end(trial, "PRUNED")
+            self._finish(trial, "PRUNED")
         else:
-            self._trained(trial)
+            self._handle_seed(trial)
 
-    def _epoch(self, trial: _Trial, event: Event, pool: Any) -> None:
+    def _handle_epoch(self, trial: _Trial, event: Event, pool: RunPool) -> None:
+        """Record the score of an epoch, and stop the run if the pruner says so."""
         score = event.data[self._search.objective[0]]
         if score is None:
             raise UserError(
-                f"objective: {self._search.objective[0]} is not known here: there is no validation split "
+                f"objective: {self._search.objective[0]} is unavailable: the dataset has no validation split "
                 "(dataset.validation_fraction), or its clean labels are unknown"
             )
         self.epochs += 1
-        trial.last, trial.seconds = score, event.data["train_seconds"]
+        trial.last_score, trial.seconds = score, event.data["train_seconds"]
         if len(self._search.seeds) > 1 or len(self._search.objective) > 1:
             return
         trial.trial.report(score, event.data["epoch"])
@@ -170,70 +198,75 @@ class Driver:
             trial.pruned = True
             pool.stop(event.spec.identity)
 
-    def _trained(self, trial: _Trial) -> None:
-        """One more seed of a trial is done."""
-        assert trial.last is not None
-        trial.scores.append(trial.last)
+    def _handle_seed(self, trial: _Trial) -> None:
+        """Record the score of a finished seed, then finish or prune the trial, or schedule its next seed."""
+        assert trial.last_score is not None
+        trial.scores.append(trial.last_score)
         trial.costs.append(trial.seconds)
-        several = len(self._search.seeds) > 1 and len(self._search.objective) == 1
-        if several:
-            trial.trial.report(trial.last, len(trial.scores) - 1)
+        prunes_seeds = len(self._search.seeds) > 1 and len(self._search.objective) == 1
+        if prunes_seeds:
+            trial.trial.report(trial.last_score, len(trial.scores) - 1)
         if len(trial.scores) == len(self._search.seeds):
-            self._end(trial, "COMPLETE")
-        elif several and trial.trial.should_prune():
-            self._end(trial, "PRUNED")
+            self._finish(trial, "COMPLETE")
+        elif prunes_seeds and trial.trial.should_prune():
+            self._finish(trial, "PRUNED")
         else:
-            self._next.append(self._begin(trial, len(trial.scores)))
+            self._pending.append(self._start_seed(trial, len(trial.scores)))
 
-    def _broken(self, trial: _Trial, event: Event) -> None:
-        """A trial that cannot be trained is over; one whose process died, or whose store is away, is tried again."""
+    def _handle_failure(self, trial: _Trial, event: Event) -> None:
+        """Re-queue a trial whose process died or whose tracking store is unavailable; fail it for any other reason."""
         reason = event.data["reason"]
-        deaths = trial.trial.user_attrs.get("deaths", 0)
+        retries = trial.trial.user_attrs.get("retries", 0)
         if event.data.get("away"):
-            self._trouble = reason
-            self._again(trial)
-        elif event.data.get("died") and deaths < DEATHS:
-            self._again(trial, {"deaths": deaths + 1})
+            self._store_error = reason
+            self._requeue(trial)
+        elif event.data.get("died") and retries < MAX_RETRIES:
+            self._requeue(trial, {"retries": retries + 1})
         else:
             self._fail(trial.trial, reason)
 
-    def _end(self, trial: _Trial, state: str) -> None:
+    def _finish(self, trial: _Trial, state: str) -> None:
+        """Report a complete or pruned trial to the study."""
         values = None
         if state == "COMPLETE":
             values = [sum(trial.scores) / len(trial.scores)]
-            values += [sum(trial.costs) / len(trial.costs)] * (COST in self._search.objective)
+            if COST in self._search.objective:
+                values.append(sum(trial.costs) / len(trial.costs))
         self._study.tell(trial.trial, values, state=trial_states()[state])
 
     def _fail(self, trial: optuna.Trial, reason: str) -> None:
+        """Report a failed trial to the study."""
         trial.set_user_attr("reason", reason)
         self._study.tell(trial, state=trial_states().FAIL)
 
-    def _again(self, trial: _Trial, noted: dict[str, Any] | None = None) -> None:
-        """End a trial, and have it asked for again."""
+    def _requeue(self, trial: _Trial, attributes: dict[str, Any] | None = None) -> None:
+        """Fail a trial as interrupted and enqueue its configuration again."""
         self._fail(trial.trial, INTERRUPTED)
         kept = {key: value for key, value in trial.trial.user_attrs.items() if key != "reason"}
-        self._study.enqueue_trial(trial.values, user_attrs={**kept, **(noted or {})})
+        self._study.enqueue_trial(trial.values, user_attrs={**kept, **(attributes or {})})
 
-    def _live(self) -> None:
-        """Give signs of life of all trials under way, and have those tried again whose process gives none."""
+    def _requeue_all(self) -> None:
+        """Enqueue the trials in progress again, for the next process."""
+        for trial in self._in_progress():
+            self._requeue(trial)
+        self._trials = {}
+
+    def _heartbeat_all(self) -> None:
+        """Send the heartbeats of all trials in progress, and re-queue trials of processes that have missed theirs."""
         import optuna
 
-        if time.monotonic() - self._beat < self._search.heartbeat:
+        if time.monotonic() - self._last_heartbeat < self._search.heartbeat_interval:
             return
-        self._beat = time.monotonic()
-        for each in self._under_way():
-            self._sign(each.trial)
+        self._last_heartbeat = time.monotonic()
+        for trial in self._in_progress():
+            self._heartbeat(trial.trial)
         optuna.storages.fail_stale_trials(self._study)
 
-    def _sign(self, trial: optuna.Trial) -> None:
+    def _heartbeat(self, trial: optuna.Trial) -> None:
+        """Send the heartbeat of one trial."""
         storage: Any = self._study._storage
         storage.record_heartbeat(trial._trial_id)
 
-    def _under_way(self) -> list[_Trial]:
-        return list({id(each): each for each in self._trials.values()}.values())
-
-    def _give_up(self) -> None:
-        """Whatever is still under way is asked for again by the next process."""
-        for trial in self._under_way():
-            self._again(trial)
-        self._trials = {}
+    def _in_progress(self) -> list[_Trial]:
+        """Return the trials in progress, each once although several of its seeds may have run."""
+        return list({id(trial): trial for trial in self._trials.values()}.values())

@@ -118,7 +118,7 @@ def test_a_search_survives_its_services(
 ) -> None:
     database, server = services
     arguments = (
-        "search", "digits-elr", "trials=5", "pruner=none", "heartbeat=2", "rerun_seeds=[0]", "budget.epochs=4",
+        "search", "digits-elr", "trials=5", "pruner=none", "heartbeat_interval=2", "evaluation_seeds=[0]", "budget.epochs=4",
         "dataset.train_size=200", "dataset.test_size=100", "execution.system_metrics=false", "--workers", "1",
     )  # fmt: skip
 
@@ -150,7 +150,7 @@ def test_a_search_survives_its_services(
 def test_a_search_tries_a_trial_again_whose_process_was_killed(services: tuple[Postgres, Server]) -> None:
     _, server = services
     searching = started(
-        "search", "digits-elr", "trials=4", "pruner=none", "rerun_seeds=[0]", "budget.epochs=12", "dataset.train_size=200",
+        "search", "digits-elr", "trials=4", "pruner=none", "evaluation_seeds=[0]", "budget.epochs=12", "dataset.train_size=200",
         "dataset.test_size=100", "execution.system_metrics=false", "--workers", "1", "--study", "killed", uri=server.uri,
     )  # fmt: skip
     assert lines(searching, "[1/4]")

@@ -24,8 +24,10 @@ from noisybench.config.resolve import resolve
 from noisybench.data.privileged import PRIVILEGED
 from noisybench.errors import UserError
 from noisybench.runs.preparation import prepare_run
-from noisybench.search.definition import Search, read_searches
-from noisybench.search.study import DIRECTIONS, asked, opened, over, pictures
+from noisybench.search.config import read_searches
+from noisybench.search.definition import Search
+from noisybench.search.figures import plot_study
+from noisybench.search.study import DIRECTIONS, finished_trials, load_searches, open_study
 from noisybench.tracking.store import Store
 from tests import postgres
 from tests.conftest import copy_database
@@ -70,19 +72,27 @@ def test_the_space_is_what_parameters_declare() -> None:
     ("name", "arguments", "message"),
     [
         ("digits-erl", [], "did you mean `digits-elr`"),
-        ("digits-elr", ["space.elr.beta=[0.9,0.5]"], r"space\.elr\.beta: goes from 0\.9 to 0\.5"),
-        ("digits-elr", ["space.elr.betta=[0.5,0.9]"], r"no such parameter; did you mean `elr\.beta`"),
-        ("digits-elr", ["space.elr.strength={low: 0, high: 3, log: true}"], "must begin above 0"),
+        (
+            "digits-elr",
+            ["space.elr.beta=[0.9,0.5]"],
+            r"space\.elr\.beta: the lower end must be below .* got 0\.9 to 0\.5",
+        ),
+        ("digits-elr", ["space.elr.betta=[0.5,0.9]"], r"unknown parameter of the stack elr; did you mean `elr\.beta`"),
+        ("digits-elr", ["space.elr.strength={low: 0, high: 3, log: true}"], "must start above 0"),
         ("digits-elr", ["space.elr.beta=0.5"], r"expected \[low, high\]"),
         ("digits-elr", ["sampler=tpo"], "unknown sampler `tpo`; did you mean `tpe`"),
         ("digits-elr", ["pruner=mediam"], "unknown pruner `mediam`; did you mean `median`"),
-        ("digits-elr", ["trials=0"], "trials: must be a whole number from 1 up"),
-        ("digits-elr", ["seeds=[0]"], "also choose the configuration"),
-        ("digits-elr", ["dataset=digits,scenes"], "one cell and one stack"),
+        ("digits-elr", ["trials=0"], "trials: must be an integer from 1"),
+        ("digits-elr", ["seeds=[0]"], "are also seeds of the trials"),
+        ("digits-elr", ["dataset=digits,scenes"], "one setting and one stack"),
         ("digits", [], "no parameter with a declared range"),
-        ("digits-elr", ["objective=test"], "one of noisy_val, clean_val.*nothing is ever chosen by the test split"),
-        ("digits-elr", ["objective=[noisy_val,cost]", "pruner=median"], "no trial can be stopped early"),
-        ("quickstart", ["space.elr.betta=[0.5,0.9]"], r"no stack of quickstart .*did you mean `elr\.beta`"),
+        ("digits-elr", ["objective=test"], "one of noisy_val, clean_val.*the test split is never used for selection"),
+        ("digits-elr", ["objective=[noisy_val,cost]", "pruner=median"], "two objectives cannot be pruned"),
+        (
+            "quickstart",
+            ["space.elr.betta=[0.5,0.9]"],
+            r"unknown parameter of the stacks of quickstart; did you mean `elr\.beta`",
+        ),
     ],
 )
 def test_searches_that_make_no_sense_are_refused(name: str, arguments: list[str], message: str) -> None:
@@ -99,7 +109,7 @@ def test_a_suite_is_searched_stack_by_stack() -> None:
     assert {each.spec({}, 0).budget.epochs for each in found} == {4}
     assert len({each.name for each in found}) == len(found)
     for each in found:
-        assert Search.from_dict(json.loads(json.dumps(each.as_dict()))).meaning() == each.meaning()
+        assert Search.from_dict(json.loads(json.dumps(each.as_dict()))).fingerprint() == each.fingerprint()
 
 
 def test_final_runs_of_a_tuned_stack_record_the_search_and_its_labels() -> None:
@@ -139,37 +149,37 @@ def test_what_selected_the_parameters_is_shown_as_privileged_information() -> No
 
 def test_a_study_answers_one_question_alone() -> None:
     (first,) = read_searches("digits-elr", SMALL)
-    with opened(first, "mine", None), opened(first, "mine", None):
+    with open_study(first, "mine", None), open_study(first, "mine", None):
         pass
     (changed,) = read_searches("digits-elr", [*SMALL, "space.elr.beta=[0.5,0.6]"])
-    another = r"another question \(elr\.beta: .*0\.99.* -> .*0\.6.*strength.* -> not searched"
-    with pytest.raises(UserError, match=another), opened(changed, "mine", None):
+    another = r"created with a different definition \(elr\.beta: .*0\.99.* -> .*0\.6.*strength.* -> not searched"
+    with pytest.raises(UserError, match=another), open_study(changed, "mine", None):
         pass
-    assert [each.meaning() for each in asked("mine", None)] == [first.meaning()]
+    assert [each.fingerprint() for each in load_searches("mine", None)] == [first.fingerprint()]
     with pytest.raises(UserError, match=r"no search is named `nine` in .*did you mean `mine`"):
-        asked("nine", None)
+        load_searches("nine", None)
 
 
 @pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")  # Optuna leaves open what it refuses
 def test_storages_that_cannot_be_used(tmp_path: Path) -> None:
     (search,) = read_searches("digits-elr", SMALL)
     with pytest.raises(UserError, match="the storage postgresql://localhost/none cannot be used"):
-        opened(search, "mine", "postgresql://me:secret@localhost/none").__enter__()
+        open_study(search, "mine", "postgresql://me:secret@localhost/none").__enter__()
     with pytest.raises(UserError, match=r"nowhere.*cannot be used"):
-        opened(search, "mine", f"sqlite:///{tmp_path}/nowhere/studies.db").__enter__()
-    with opened(search, "mine", f"sqlite:///{tmp_path}/old.db"):
+        open_study(search, "mine", f"sqlite:///{tmp_path}/nowhere/studies.db").__enter__()
+    with open_study(search, "mine", f"sqlite:///{tmp_path}/old.db"):
         pass
     with contextlib.closing(sqlite3.connect(tmp_path / "old.db")) as connection:
         connection.execute("update alembic_version set version_num = 'v2.4.0.a'")
         connection.commit()
-    with pytest.raises(UserError, match="not those of this version of Optuna"):
-        opened(search, "mine", f"sqlite:///{tmp_path}/old.db").__enter__()
+    with pytest.raises(UserError, match="belong to another version of Optuna"):
+        open_study(search, "mine", f"sqlite:///{tmp_path}/old.db").__enter__()
     gc.collect()
 
 
 def test_a_study_leaves_no_connection_open(tmp_path: Path) -> None:
     (search,) = read_searches("digits-elr", SMALL)
-    with opened(search, "mine", f"sqlite:///{tmp_path}/studies.db") as study:
+    with open_study(search, "mine", f"sqlite:///{tmp_path}/studies.db") as study:
         pool = study._storage._backend.engine.pool  # type: ignore[attr-defined]
         assert study.get_trials()
         assert pool.checkedin(), "kept for the next question"
@@ -177,7 +187,7 @@ def test_a_study_leaves_no_connection_open(tmp_path: Path) -> None:
 
 
 def test_a_search_ends_with_the_best_and_the_defaults_under_fresh_seeds(noisybench: Command) -> None:
-    status, output = noisybench("search", "digits-elr", "trials=3", "rerun_seeds=[0,1]", "pruner=none", *SMALL)
+    status, output = noisybench("search", "digits-elr", "trials=3", "evaluation_seeds=[0,1]", "pruner=none", *SMALL)
     assert status == 0, output
     assert "3 complete; 9 epochs trained\nValidation chose these values" in output
     study = study_of("digits-elr elr")
@@ -196,18 +206,18 @@ def test_a_search_ends_with_the_best_and_the_defaults_under_fresh_seeds(noisyben
 
 
 def test_a_killed_search_goes_on_where_it_was(noisybench: Command) -> None:
-    arguments = ("digits-elr", "trials=4", "rerun_seeds=[0]", "pruner=none", "heartbeat=3")
+    arguments = ("digits-elr", "trials=4", "evaluation_seeds=[0]", "pruner=none", "heartbeat_interval=3")
     process = command(*arguments)
     assert process.stdout is not None
     told = list(itertools.takewhile(lambda line: not line.startswith("[1/4]"), process.stdout))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    before = {each.number: each.params for each in over(study_of("digits-elr elr"))}
+    before = {each.number: each.params for each in finished_trials(study_of("digits-elr elr"))}
     assert 1 <= len(before) < 4, told
     status, output = noisybench("search", *arguments, *SMALL)
     assert status == 0, output
-    after = over(study_of("digits-elr elr"))
+    after = finished_trials(study_of("digits-elr elr"))
     assert len(after) == 4
     assert {each.number: each.params for each in after}.items() >= before.items(), "nothing is lost or repeated"
     assert len({tuple(each.params.values()) for each in after}) == 4
@@ -215,7 +225,7 @@ def test_a_killed_search_goes_on_where_it_was(noisybench: Command) -> None:
 
 def test_accuracy_against_cost_keeps_all_that_nothing_beats(noisybench: Command) -> None:
     costs = ("objective=[clean_val,cost]", "space.elr.beta=[0.5,0.9]")
-    status, output = noisybench("search", "digits-elr", "trials=3", "rerun_seeds=[0]", *costs, *SMALL)
+    status, output = noisybench("search", "digits-elr", "trials=3", "evaluation_seeds=[0]", *costs, *SMALL)
     assert status == 0, output
     study = study_of("digits-elr elr")
     assert [each.name for each in study.directions] == ["MAXIMIZE", "MINIMIZE"]
@@ -248,7 +258,7 @@ def test_importances_tell_what_makes_scores_high(tmp_path: Path, monkeypatch: py
         return plain(study, **told)
 
     monkeypatch.setattr(optuna.visualization.matplotlib, "plot_param_importances", watched)
-    pictures(study, tmp_path)
+    plot_study(study, tmp_path)
     with pytest.warns(UserWarning, match="low `target` values"):
         found = optuna.importance.get_param_importances(study, target=drawn["target"])
     assert found["good"] > 2 * found["bad"]
@@ -259,9 +269,9 @@ def test_two_processes_on_one_study_in_postgresql_survive_a_kill(noisybench: Com
         arguments = (
             "digits-elr",
             "trials=5",
-            "rerun_seeds=[0]",
+            "evaluation_seeds=[0]",
             "pruner=none",
-            "heartbeat=3",
+            "heartbeat_interval=3",
             "--storage",
             server.studies,
         )
@@ -273,7 +283,7 @@ def test_two_processes_on_one_study_in_postgresql_survive_a_kill(noisybench: Com
         first.stdout.close()
         output = second.communicate(timeout=300)[0]
         assert second.returncode == 0, (output, told)
-        ended = over(study_of("digits-elr elr", server.studies))
+        ended = finished_trials(study_of("digits-elr elr", server.studies))
         assert [each.state.name for each in ended] == ["COMPLETE"] * 5
         assert len({tuple(each.params.values()) for each in ended}) == 5, "none is trained twice"
         status, resumed = noisybench("search", "resume", "digits-elr elr", "--storage", server.studies)
