@@ -1,40 +1,51 @@
-"""Contours of objects, and what becomes of them."""
+"""Distortions of object contours."""
 
 from __future__ import annotations
 
 import cv2
 import numpy as np
 
-from noisybench.noise_models._masks import Corruption, Object
+from noisybench.noise_models._masks import MaskContext, MaskObject
 
 MARGIN = 16
-"""Around an object, so that it can grow."""
+"""Pixels around an object into which it can grow."""
 
 
-def approximated(each: Object, tolerance: float) -> Object:
-    """An object whose contours are simplified by a tolerance in pixels (Douglas and Peucker 1973)."""
-    contours = [cv2.approxPolyDP(contour, tolerance, True) for contour in _contours(each)]
-    return _filled(each, contours)
+def simplify_contours(item: MaskObject, tolerance: float) -> MaskObject:
+    """Return an object with polygons as contours (Douglas and Peucker 1973).
+
+    Args:
+        item: the object.
+        tolerance: largest distance between polygon and contour, in pixels.
+    """
+    return _fill(item, [cv2.approxPolyDP(contour, tolerance, True) for contour in _contours(item)])
 
 
-def jittered(each: Object, deviation: float, given: Corruption, spacing: float = 1.0) -> Object:
-    """An object whose contours' vertices have moved by normal numbers of a deviation in pixels."""
+def jitter_contours(item: MaskObject, deviation: float, context: MaskContext, spacing: float = 1.0) -> MaskObject:
+    """Return an object whose contour vertices are displaced by normal noise.
+
+    Args:
+        item: the object.
+        deviation: standard deviation of the displacement, in pixels.
+        context: context of the image.
+        spacing: tolerance of the polygon whose vertices are displaced, in pixels.
+    """
     contours = []
-    for contour in _contours(each):
-        points = cv2.approxPolyDP(contour, spacing, True)
-        moved = points + deviation * given.stream.normal(*points.shape)
-        contours.append(np.rint(moved).astype(np.int32))
-    return _filled(each, contours)
+    for contour in _contours(item):
+        vertices = cv2.approxPolyDP(contour, spacing, True)
+        displaced = vertices + deviation * context.stream.normal(*vertices.shape)
+        contours.append(np.rint(displaced).astype(np.int32))
+    return _fill(item, contours)
 
 
-def _contours(each: Object) -> list[np.ndarray]:
-    padded = cv2.copyMakeBorder(each.shape, *(MARGIN,) * 4, cv2.BORDER_CONSTANT, value=0)
-    found, _ = cv2.findContours(padded, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    return [np.asarray(contour) for contour in found]
+def _contours(item: MaskObject) -> list[np.ndarray]:
+    padded = cv2.copyMakeBorder(item.pixels, *(MARGIN,) * 4, cv2.BORDER_CONSTANT, value=0)
+    contours, _ = cv2.findContours(padded, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return [np.asarray(contour) for contour in contours]
 
 
-def _filled(each: Object, contours: list[np.ndarray]) -> Object:
-    """Contours filled by the even-odd rule, so that holes stay holes."""
-    canvas = np.zeros([side + 2 * MARGIN for side in each.shape.shape], dtype=np.uint8)
+def _fill(item: MaskObject, contours: list[np.ndarray]) -> MaskObject:
+    """Fill contours by the even-odd rule, so that holes stay holes."""
+    canvas = np.zeros([side + 2 * MARGIN for side in item.pixels.shape], dtype=np.uint8)
     cv2.fillPoly(canvas, contours, 1)
-    return Object(each.label, canvas, each.top - MARGIN, each.left - MARGIN)
+    return MaskObject(item.label, canvas, item.top - MARGIN, item.left - MARGIN)

@@ -1,4 +1,4 @@
-"""What noise models for masks have in common: one stream per image, objects, and a severity that meets a target."""
+"""Base class of noise models for masks, with operations on objects in masks."""
 
 from __future__ import annotations
 
@@ -24,221 +24,254 @@ from noisybench.utils.seeds import Stream
 Mask = NDArray[np.uint8]
 """(H, W) class indices; 0 is the background."""
 
-TOLERANCE = 0.01
-"""How near the measured mIoU comes to the one that was asked for."""
+MIOU_TOLERANCE = 0.01
+"""Largest accepted difference between the measured and the requested mIoU."""
+
+MAX_SEVERITY = 64.0
+"""Severity at which the search for a target mIoU stops growing."""
+
+BISECTION_STEPS = 24
 
 SQUARE = np.ones((3, 3), np.uint8)
-"""The neighbourhood of dilation and erosion."""
+"""Neighborhood of dilation and erosion."""
 
 
 @dataclass(frozen=True)
-class Corruption:
-    """What a generator may use for one image.
+class MaskContext:
+    """Randomness and settings for the corruption of one mask.
 
     Attributes:
-        stream: of this image alone.
-        severity: multiplies the strength; 0 changes nothing.
-        classes: number of classes, the background included.
+        stream: random stream of this image alone.
+        severity: factor of the strength; 0 changes nothing.
+        num_classes: number of classes, including the background.
         masks: (N, H, W) clean masks of the same split, from which false objects may be taken.
     """
 
     stream: Stream
     severity: float
-    classes: int
+    num_classes: int
     masks: NDArray[np.uint8]
 
-    def draw(self) -> float:
-        """A number in [0, 1)."""
+    def random(self) -> float:
+        """Return a random number in [0, 1)."""
         return float(self.stream.uniform(1)[0])
 
-    def between(self, low: float, high: float) -> float:
-        """A number in [low, high)."""
-        return low + (high - low) * self.draw()
+    def uniform(self, low: float, high: float) -> float:
+        """Return a random number in [low, high)."""
+        return low + (high - low) * self.random()
 
-    def one_of(self, count: int) -> int:
-        """A number in range(count)."""
-        return int(count * self.draw())
+    def randint(self, count: int) -> int:
+        """Return a random integer in [0, count)."""
+        return int(count * self.random())
 
-    def whole(self, number: float) -> int:
-        """A whole number with this mean: rounded up with the probability of its fraction."""
-        return int(number + self.draw())
+    def stochastic_round(self, number: float) -> int:
+        """Return an integer with the given mean: rounded up with the probability of the fractional part."""
+        return int(number + self.random())
 
 
 class MaskNoise(NoiseModel):
-    """Corrupts masks image by image; the result of an image depends on its row in the source and the seed alone.
+    """Base class of noise models that corrupt masks image by image.
 
-    Pixels without a label stay without one and are never read as objects. An object is a connected component (8
-    neighbours) of one class. At severity 0 nothing changes.
+    The result for an image depends on its row in the source and on the seed alone. Pixels without a label stay
+    unlabeled and never belong to an object. An object is a connected component (8 neighbors) of one class. Severity 0
+    changes nothing.
     """
 
     tasks = ("segmentation",)
-    convention: ClassVar[str] = "share of pixels whose class differs; `masks` in the manifest has IoU and area bias"
+    convention: ClassVar[str] = (
+        "fraction of pixels with an incorrect class; `masks` in the manifest has IoU and area bias"
+    )
 
-    corrupted_fraction: float = parameter(1.0, ge=0, le=1, help="share of the images that are corrupted")
-    severity: float = parameter(1.0, ge=0, low=0.25, high=2.0, help="times the strength below; 0 changes nothing")
+    corrupted_fraction: float = parameter(1.0, ge=0, le=1, help="Fraction of the images to corrupt")
+    severity: float = parameter(
+        1.0, ge=0, low=0.25, high=2.0, help="Factor of the strength of the noise; 0 changes nothing"
+    )
     target_miou: float | None = parameter(
         None,
         gt=0,
         lt=1,
-        help="choose the severity so that clean and noisy training masks have this foreground mIoU, within 0.01",
+        help="Foreground mIoU of clean and noisy training masks to reach (within 0.01) by choosing the severity",
     )
-
-    @abc.abstractmethod
-    def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:
-        """A corrupted copy of a mask without ignored pixels; ``mask`` itself is not changed."""
-
-    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
-        """Corrupted masks of one split.
-
-        Raises:
-            UserError: no severity reaches the target.
-        """
-        return self.corrupted(split, dataset.num_classes, self._severity(dataset))
-
-    def source_info(self, dataset: Dataset) -> dict[str, Any]:
-        """The severity that was used."""
-        return {"severity": self._severity(dataset)}
-
-    def corrupted(self, split: Split, classes: int, severity: float) -> NDArray[np.uint8]:
-        """(N, H, W) corrupted masks of a split."""
-        found = split.targets.copy()
-        for row, source in enumerate(split.index):
-            given = Corruption(Stream("mask", self.stream_name, self.seed, source), severity, classes, split.targets)
-            chosen = given.draw() < self.corrupted_fraction
-            if not chosen or not severity:
-                continue
-            clean = split.targets[row]
-            ignored = clean == IGNORED
-            noisy = self.corrupt_mask(np.where(ignored, np.uint8(0), clean), given)
-            found[row] = np.where(ignored, np.uint8(IGNORED), noisy)
-        return found
-
-    def _severity(self, dataset: Dataset) -> float:
-        if self.target_miou is None:
-            return self.severity
-        known: dict[str, float] = self.__dict__.setdefault("_calibrated", {})
-        if dataset.hash not in known:
-            known[dataset.hash] = self._calibrate(dataset)
-        return known[dataset.hash]
-
-    def _calibrate(self, dataset: Dataset) -> float:
-        """The severity that meets the target on the training split, by bisection; the draws stay the same."""
-        assert self.target_miou is not None
-        low, high, best = 0.0, 1.0, (1.0, 0.0)
-        while (measured := self._measured(dataset, high)) > self.target_miou and high < 64:
-            best = min(best, (abs(measured - self.target_miou), high))
-            low, high = high, 2 * high
-        best = min(best, (abs(measured - self.target_miou), high))
-        for _ in range(24):
-            if best[0] < TOLERANCE / 4:
-                break
-            middle = (low + high) / 2
-            measured = self._measured(dataset, middle)
-            best = min(best, (abs(measured - self.target_miou), middle))
-            low, high = (middle, high) if measured > self.target_miou else (low, middle)
-        if best[0] > TOLERANCE:
-            raise UserError(
-                f"noise.target_miou: no severity of {self.name} brings the masks to {self.target_miou:g}; the nearest is "
-                f"{best[0]:.3f} away, at severity {best[1]:.3g}. Ask for another level, or change the other parameters"
-            )
-        return best[1]
-
-    def _measured(self, dataset: Dataset, severity: float) -> float:
-        noisy = self.corrupted(dataset.train, dataset.num_classes, severity)
-        found = intersection_over_union(
-            dataset.target_kind.transition_counts(dataset.train.targets, noisy, dataset.num_classes)
-        )
-        return float(np.nanmean(found[1:]))
 
     example_classes = ("background", "disc", "square", "ring")
 
+    @abc.abstractmethod
+    def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
+        """Return a corrupted copy of a mask.
+
+        Args:
+            mask: (H, W) classes without ignored pixels; must not be changed.
+            context: randomness and settings for this image.
+        """
+
+    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
+        """Return the corrupted masks of one split.
+
+        Raises:
+            UserError: no severity reaches the target mIoU.
+        """
+        return self.corrupt_masks(split, dataset.num_classes, self._chosen_severity(dataset))
+
+    def source_info(self, dataset: Dataset) -> dict[str, Any]:
+        """Return the severity that was used."""
+        return {"severity": self._chosen_severity(dataset)}
+
+    def corrupt_masks(self, split: Split, num_classes: int, severity: float) -> NDArray[np.uint8]:
+        """Return the (N, H, W) corrupted masks of a split."""
+        observed = split.targets.copy()
+        for row, source_row in enumerate(split.index):
+            stream = Stream("mask", self.stream_name, self.seed, source_row)
+            context = MaskContext(stream, severity, num_classes, split.targets)
+            # Drawn before the test for severity 0, so that the stream does not depend on the severity.
+            corrupted = context.random() < self.corrupted_fraction
+            if not corrupted or not severity:
+                continue
+            clean = split.targets[row]
+            ignored = clean == IGNORED
+            noisy = self.corrupt_mask(np.where(ignored, np.uint8(0), clean), context)
+            observed[row] = np.where(ignored, np.uint8(IGNORED), noisy)
+        return observed
+
+    def _chosen_severity(self, dataset: Dataset) -> float:
+        """Return the severity parameter, or the one that reaches the target mIoU."""
+        if self.target_miou is None:
+            return self.severity
+        cache: dict[str, float] = self.__dict__.setdefault("_calibrated", {})
+        if dataset.hash not in cache:
+            cache[dataset.hash] = self._calibrate(dataset, self.target_miou)
+        return cache[dataset.hash]
+
+    def _calibrate(self, dataset: Dataset, target: float) -> float:
+        """Return the severity that reaches the target on the training split, by bisection.
+
+        Every severity uses the same random numbers, so the mIoU falls nearly monotonically.
+        """
+        low, high, best = 0.0, 1.0, (1.0, 0.0)
+        while (miou := self._measure_miou(dataset, high)) > target and high < MAX_SEVERITY:
+            best = min(best, (abs(miou - target), high))
+            low, high = high, 2 * high
+        best = min(best, (abs(miou - target), high))
+        for _ in range(BISECTION_STEPS):
+            if best[0] < MIOU_TOLERANCE / 4:
+                break
+            middle = (low + high) / 2
+            miou = self._measure_miou(dataset, middle)
+            best = min(best, (abs(miou - target), middle))
+            low, high = (middle, high) if miou > target else (low, middle)
+        if best[0] > MIOU_TOLERANCE:
+            raise UserError(
+                f"noise.target_miou: no severity of {self.name} reaches {target:g}; the closest result differs by "
+                f"{best[0]:.3f}, at severity {best[1]:.3g}. Choose another target, or change the other parameters"
+            )
+        return best[1]
+
+    def _measure_miou(self, dataset: Dataset, severity: float) -> float:
+        """Return the foreground mIoU of clean and noisy training masks."""
+        noisy = self.corrupt_masks(dataset.train, dataset.num_classes, severity)
+        counts = dataset.target_kind.transition_counts(dataset.train.targets, noisy, dataset.num_classes)
+        return float(np.nanmean(intersection_over_union(counts)[1:]))
+
     @classmethod
     def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
-        """The defaults."""
+        """Return the default parameters."""
         return {"seed": 0}
 
 
-def classes_in(mask: Mask) -> list[int]:
-    """Classes other than the background that occur, those with the smallest area first."""
-    sizes = np.bincount(mask.ravel())
-    return [int(each) for each in np.argsort(sizes, kind="stable") if each and sizes[each]]
-
-
 @dataclass(frozen=True)
-class Object:
+class MaskObject:
     """One connected component.
 
     Attributes:
         label: its class.
-        shape: (h, w) bool within the box.
-        top: first row of the box; `left` is the first column.
-        left: first column.
+        pixels: (h, w) uint8, 1 inside the object, within its bounding box.
+        top: first row of the bounding box.
+        left: first column of the bounding box.
     """
 
     label: int
-    shape: NDArray[np.uint8]
+    pixels: NDArray[np.uint8]
     top: int
     left: int
 
 
-def objects(mask: Mask) -> Iterator[Object]:
-    """Every connected component of every class but the background, in the order of class and first pixel."""
+def present_classes(mask: Mask) -> list[int]:
+    """Return the foreground classes of a mask, smallest area first.
+
+    Examples:
+        >>> present_classes(np.array([[0, 2, 2], [0, 2, 1]], dtype=np.uint8))
+        [1, 2]
+    """
+    sizes = np.bincount(mask.ravel())
+    return [int(label) for label in np.argsort(sizes, kind="stable") if label and sizes[label]]
+
+
+def find_objects(mask: Mask) -> Iterator[MaskObject]:
+    """Yield every connected component of every foreground class, ordered by class and first pixel.
+
+    Examples:
+        >>> mask = np.array([[1, 0, 0], [0, 0, 1], [0, 0, 1]], dtype=np.uint8)
+        >>> [(item.top, item.left, item.pixels.shape) for item in find_objects(mask)]
+        [(0, 0, (1, 1)), (1, 2, (2, 1))]
+    """
     for label in range(1, int(mask.max(initial=0)) + 1):
-        own = np.asarray(mask == label, dtype=np.uint8)
-        across, down, wide, high = cv2.boundingRect(own)
-        if not wide:
+        region = np.asarray(mask == label, dtype=np.uint8)
+        first_column, first_row, width, height = cv2.boundingRect(region)
+        if not width:
             continue
-        own = own[down : down + high, across : across + wide]
-        count, parts, boxes, _ = cv2.connectedComponentsWithStats(own, connectivity=8)
-        for part in range(1, count):
-            left, top, width, height = (int(each) for each in boxes[part, :4])
-            shape = np.asarray(parts[top : top + height, left : left + width] == part, dtype=np.uint8)
-            yield Object(label, shape, down + top, across + left)
+        region = region[first_row : first_row + height, first_column : first_column + width]
+        count, components, boxes, _ = cv2.connectedComponentsWithStats(region, connectivity=8)
+        for component in range(1, count):
+            left, top, width, height = (int(value) for value in boxes[component, :4])
+            box = components[top : top + height, left : left + width]
+            yield MaskObject(label, np.asarray(box == component, dtype=np.uint8), first_row + top, first_column + left)
 
 
-def remove(mask: Mask, each: Object) -> None:
-    """Make an object background."""
-    place = mask[each.top : each.top + each.shape.shape[0], each.left : each.left + each.shape.shape[1]]
-    place[(each.shape > 0) & (place == each.label)] = 0
+def erase(mask: Mask, item: MaskObject) -> None:
+    """Turn an object into background, in place."""
+    height, width = item.pixels.shape
+    region = mask[item.top : item.top + height, item.left : item.left + width]
+    region[(item.pixels > 0) & (region == item.label)] = 0
 
 
-def paste(mask: Mask, each: Object) -> None:
-    """Put an object where there is background; what lies outside of the image is cut off."""
-    top, left = max(0, each.top), max(0, each.left)
-    shape = each.shape[top - each.top :, left - each.left :]
-    place = mask[top : top + shape.shape[0], left : left + shape.shape[1]]
-    shape = shape[: place.shape[0], : place.shape[1]]
-    place[(shape > 0) & (place == 0)] = each.label
+def paste(mask: Mask, item: MaskObject) -> None:
+    """Draw an object on the background, in place; parts outside of the image are cut off."""
+    top, left = max(0, item.top), max(0, item.left)
+    pixels = item.pixels[top - item.top :, left - item.left :]
+    region = mask[top : top + pixels.shape[0], left : left + pixels.shape[1]]
+    pixels = pixels[: region.shape[0], : region.shape[1]]
+    region[(pixels > 0) & (region == 0)] = item.label
 
 
-def grown(shape: NDArray[np.uint8], amount: int) -> NDArray[np.uint8]:
-    """A binary mask dilated (or with a negative amount eroded) so many times by a square of 3; outside is empty."""
+def grow(pixels: NDArray[np.uint8], amount: int) -> NDArray[np.uint8]:
+    """Return a binary mask dilated ``amount`` times by a 3x3 square, or eroded if negative; outside is empty."""
     if not amount:
-        return shape
+        return pixels
     change = cv2.dilate if amount > 0 else cv2.erode
-    return np.asarray(change(shape, SQUARE, iterations=abs(amount), borderType=cv2.BORDER_CONSTANT, borderValue=0))
+    return np.asarray(change(pixels, SQUARE, iterations=abs(amount), borderType=cv2.BORDER_CONSTANT, borderValue=0))
 
 
-def box(shape: NDArray[np.uint8], margin: int) -> tuple[slice, slice]:
-    """The box of what is set in an (H, W) mask, with a margin that stays inside."""
-    left, top, width, height = cv2.boundingRect(shape)
+def bounding_box(pixels: NDArray[np.uint8], margin: int) -> tuple[slice, slice]:
+    """Return rows and columns of the bounding box of a binary mask, with a margin inside of the image."""
+    left, top, width, height = cv2.boundingRect(pixels)
     return slice(max(0, top - margin), top + height + margin), slice(max(0, left - margin), left + width + margin)
 
 
 def replace_class(mask: Mask, label: int, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> None:
-    """Have a class cover another region: what it leaves is background, what it gains was background."""
+    """Change the region of a class, in place: lost pixels become background, and only background is gained."""
     mask[(before > 0) & (after == 0) & (mask == label)] = 0
     mask[(after > 0) & (mask == 0)] = label
 
 
-def transformed(each: Object, degrees: float, factor: float, down: float, right: float) -> Object:
-    """An object turned and scaled around its middle, and moved by some pixels."""
-    height, width = each.shape.shape
-    top, left = each.top + round(down), each.left + round(right)
+def transform(item: MaskObject, degrees: float, factor: float, down: float, right: float) -> MaskObject:
+    """Return an object rotated and scaled around its center, and moved by some pixels."""
+    height, width = item.pixels.shape
+    top, left = item.top + round(down), item.left + round(right)
     if abs(degrees) < 1e-9 and abs(factor - 1) < 1e-9:
-        return Object(each.label, each.shape, top, left)
+        return MaskObject(item.label, item.pixels, top, left)
     side = math.ceil(math.hypot(height, width) * max(1.0, factor)) + 2
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, factor)
     matrix[:, 2] += ((side - width) / 2, (side - height) / 2)
-    shape = cv2.warpAffine(each.shape, matrix, (side, side), flags=cv2.INTER_NEAREST)
-    return Object(each.label, np.asarray(shape), top - round((side - height) / 2), left - round((side - width) / 2))
+    pixels = cv2.warpAffine(item.pixels, matrix, (side, side), flags=cv2.INTER_NEAREST)
+    return MaskObject(
+        item.label, np.asarray(pixels), top - round((side - height) / 2), left - round((side - width) / 2)
+    )

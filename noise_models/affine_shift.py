@@ -1,4 +1,4 @@
-"""Misplaced objects."""
+"""Misplaced objects: random translation, rotation and scaling."""
 
 from __future__ import annotations
 
@@ -7,46 +7,57 @@ import math
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, Object, objects, paste, remove, transformed
+from noisybench.noise_models._masks import (
+    Mask,
+    MaskContext,
+    MaskNoise,
+    MaskObject,
+    erase,
+    find_objects,
+    paste,
+    transform,
+)
 
 
 class AffineShift(MaskNoise):
-    """Objects are moved, turned and scaled, and put on background alone (after Liu et al. 2024, for remote sensing).
+    """Move, rotate and scale objects; they are drawn on background only (after Liu et al. 2024, for remote sensing).
 
-    A move is up to `shift` of the object's greater side in a random direction, a turn up to `degrees`, and a factor from
-    1 / `scale` to `scale`.
+    The translation is at most `shift` times the object's longer side in a random direction, the rotation at most
+    `degrees`, and the scaling factor between 1 / `scale` and `scale`.
     """
 
     stream_name = "affine_shift"
 
-    probability: float = parameter(1.0, ge=0, le=1, help="that an object is misplaced")
+    probability: float = parameter(1.0, ge=0, le=1, help="Probability that an object is misplaced")
     shift: float = parameter(
-        0.25, ge=0, le=2, low=0.05, high=0.5, help="greatest move, in greater sides", always_in_label=True
+        0.25,
+        ge=0,
+        le=2,
+        low=0.05,
+        high=0.5,
+        help="Largest translation, relative to the object's longer side",
+        always_in_label=True,
     )
-    degrees: float = parameter(0.0, ge=0, le=180, help="greatest turn", always_in_label=True)
-    scale: float = parameter(1.0, ge=1, le=4, help="greatest factor", always_in_label=True)
+    degrees: float = parameter(0.0, ge=0, le=180, help="Largest rotation, in degrees", always_in_label=True)
+    scale: float = parameter(1.0, ge=1, le=4, help="Largest scaling factor", always_in_label=True)
 
-    def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:
-        """Misplaced objects; where they were is background."""
-        found, moved = mask.copy(), []
-        for each in objects(mask):
-            draws = given.stream.uniform(5)
+    def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
+        """Return the mask with misplaced objects and background in their former places."""
+        noisy, misplaced = mask.copy(), []
+        for item in find_objects(mask):
+            draws = context.stream.uniform(5)
             if draws[0] < self.probability:
-                remove(found, each)
-                moved.append(self.placed(each, draws, given.severity))
-        for each in moved:
-            paste(found, each)
-        return found
+                erase(noisy, item)
+                misplaced.append(self._misplace(item, draws, context.severity))
+        for item in misplaced:
+            paste(noisy, item)
+        return noisy
 
-    def placed(self, each: Object, draws: np.ndarray, severity: float) -> Object:
-        """The object as it was misplaced, by numbers in [0, 1)."""
-        height, width = each.shape.shape
-        reach, direction = severity * self.shift * max(height, width) * draws[1], 2 * math.pi * draws[2]
+    def _misplace(self, item: MaskObject, draws: np.ndarray, severity: float) -> MaskObject:
+        """Return the object in its new place, which random numbers in [0, 1) decide."""
+        distance = severity * self.shift * max(item.pixels.shape) * draws[1]
+        direction = 2 * math.pi * draws[2]
+        # Uniform in the logarithm, so that growing and shrinking are equally likely.
         factor = math.exp(severity * (2 * draws[4] - 1) * math.log(self.scale))
-        return transformed(
-            each,
-            severity * (2 * draws[3] - 1) * self.degrees,
-            factor,
-            reach * math.sin(direction),
-            reach * math.cos(direction),
-        )
+        degrees = severity * (2 * draws[3] - 1) * self.degrees
+        return transform(item, degrees, factor, distance * math.sin(direction), distance * math.cos(direction))

@@ -1,4 +1,4 @@
-"""Asymmetric noise: some classes turn into the one they are confused with."""
+"""Asymmetric noise: some classes flip to a similar class."""
 
 from __future__ import annotations
 
@@ -15,41 +15,42 @@ HANDWRITTEN_DIGITS = {"2": "7", "3": "8", "5": "6", "6": "5", "7": "1"}
 
 
 class Asymmetric(ClassConditional):
-    """Labels of some classes become, with probability `rate`, the class they are confused with (Patrini et al. 2017).
+    """Flip labels of some classes to a similar class with probability `rate` (Patrini et al. 2017).
 
     The built-in maps are the five-class map of CIFAR-10 (truck to automobile, bird to airplane, cat and dog to each
     other, deer to horse) and, for digits, 2 to 7, 3 to 8, 5 and 6 to each other, 7 to 1. Only mapped classes are
-    corrupted: at a rate of 0.4 about 20 % of CIFAR-10's labels are wrong.
+    corrupted: at a rate of 0.4 about 20 % of CIFAR-10's labels are incorrect.
     """
 
     stream_name = "Asymmetric"
-    convention = "only the mapped classes flip, each with this probability, so the share of wrong labels is lower"
+    convention = "only the mapped classes flip, each with this probability, so the fraction of incorrect labels is lower"
 
     rate: float = parameter(
-        0.4, ge=0, le=1, help="share of a mapped class's labels that flip, at most 0.5", always_in_label=True
+        0.4, ge=0, le=1, help="Probability that a label of a mapped class flips, at most 0.5", always_in_label=True
     )
-    map: dict[str, str] | None = parameter(None, help="from class name to class name; needed where none is built in")
+    map: dict[str, str] | None = parameter(
+        None, help="Map from class name to class name; required for classes without a built-in map"
+    )
 
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
-        """1 - rate on the diagonal of mapped classes, rate on their destination."""
+        """Return 1 - rate on the diagonal of mapped classes, and rate at their destination."""
         check_flip_rate(self.rate)
         names = list(dataset.class_names)
-        chosen = self.map or _built_in(names)
+        flips = self.map or _built_in_map(names)
         destination = np.arange(len(names))
-        for source, target in chosen.items():
+        for source, target in flips.items():
             for name in (source, target):
                 if name not in names:
-                    raise UserError(f"noise.map: no class is named `{name}`; {nearest(name, names)}")
+                    raise UserError(f"noise.map: unknown class `{name}`; {nearest(name, names)}")
             destination[names.index(source)] = names.index(target)
         return flip_matrix(destination, self.rate)
 
 
-def _built_in(names: list[str]) -> dict[str, str]:
+def _built_in_map(names: list[str]) -> dict[str, str]:
     for known in (CIFAR10, HANDWRITTEN_DIGITS):
         if len(names) == 10 and {*known, *known.values()} <= set(names):
             return known
     raise UserError(
-        "noise.map: maps are built in for CIFAR-10's class names and for the digits 0 to 9, but this dataset's "
-        f"classes are {', '.join(names[:6])}{' …' if len(names) > 6 else ''}; give one, "
-        f"e.g. noise.map='{{{names[0]}: {names[-1]}}}'"
+        "noise.map: maps are built in for CIFAR-10's class names and for the digits 0 to 9, but this dataset has the classes "
+        f"{', '.join(names[:6])}{' …' if len(names) > 6 else ''}; provide one, e.g. noise.map='{{{names[0]}: {names[-1]}}}'"
     )

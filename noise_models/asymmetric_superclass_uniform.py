@@ -1,4 +1,4 @@
-"""CIFAR-100's asymmetric noise within superclasses."""
+"""Asymmetric noise within the superclasses of CIFAR-100."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from noisybench.data.dataset import Dataset
 from noisybench.data.noise_model import ClassConditional
 from noisybench.errors import UserError
 
-# CIFAR-100's twenty superclasses (Krizhevsky 2009), members by name.
+# The twenty superclasses of CIFAR-100 (Krizhevsky 2009), by the names of their members.
 SUPERCLASSES = """
 beaver dolphin otter seal whale | aquarium_fish flatfish ray shark trout | orchid poppy rose sunflower tulip |
 bottle bowl can cup plate | apple mushroom orange pear sweet_pepper | clock keyboard lamp telephone television |
@@ -24,26 +24,28 @@ lawn_mower rocket streetcar tank tractor
 
 
 class AsymmetricSuperclassUniform(ClassConditional):
-    """Each label becomes, with probability `rate`, one of the four other classes of its CIFAR-100 superclass.
+    """Flip each label to one of the four other classes of its CIFAR-100 superclass with probability `rate`.
 
-    The convention of the C2D code (Zheltonozhskii et al. 2022); `asymmetric_index_block5` is the other one.
+    This is the convention of the C2D code (Zheltonozhskii et al. 2022); `asymmetric_index_block5` is the other one.
     """
 
     stream_name = "AsymmetricSuperclassUniform"
     convention = (
-        "another class of the same superclass, all equally likely; the rate is the expected share of wrong labels"
+        "another class of the same superclass, all equally likely; the rate is the expected fraction of incorrect labels"
     )
     example_classes = tuple(SUPERCLASSES.replace("|", " ").split())
 
-    rate: float = parameter(0.4, ge=0, le=0.8, help="expected share of wrong labels, at most 0.8", always_in_label=True)
+    rate: float = parameter(
+        0.4, ge=0, le=0.8, help="Expected fraction of incorrect labels, at most 0.8", always_in_label=True
+    )
 
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
-        """1 - rate on the diagonal, rate / 4 on the rest of the superclass."""
-        group = {name: number for number, part in enumerate(SUPERCLASSES.split("|")) for name in part.split()}
+        """Return 1 - rate on the diagonal, and rate / 4 in the rest of the superclass."""
+        group = {name: number for number, members in enumerate(SUPERCLASSES.split("|")) for name in members.split()}
         unknown = [name for name in dataset.class_names if name not in group]
         if unknown or dataset.num_classes != 100:
             raise UserError(
-                "noise: superclasses are known for CIFAR-100's hundred class names alone, but the dataset has "
+                "noise: superclasses are defined only for the 100 class names of CIFAR-100, but the dataset has "
                 f"{dataset.num_classes} classes" + (f" such as `{unknown[0]}`" if unknown else "")
             )
         groups = np.array([group[name] for name in dataset.class_names])

@@ -1,4 +1,4 @@
-"""Objects of another class."""
+"""Objects with an incorrect class."""
 
 from __future__ import annotations
 
@@ -6,36 +6,38 @@ import numpy as np
 
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, objects
+from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, find_objects
 
 
 class ClassSwap(MaskNoise):
-    """A whole object is given another class, drawn from all but the background with its own among them (Kimhi et al. 2024).
+    """Redraw the class of whole objects from all foreground classes, including their own (Kimhi et al. 2024).
 
-    With K such classes an object keeps its own with probability 1 - rate + rate / K. `groups` of classes, such as
-    super-categories, exchange only among themselves.
+    With K foreground classes an object keeps its class with probability 1 - rate + rate / K. Classes in different
+    `groups`, such as super-categories, are never exchanged.
     """
 
     stream_name = "class_swap"
 
     rate: float = parameter(
-        0.3, ge=0, le=1, low=0.1, high=0.5, help="probability that the class is drawn anew", always_in_label=True
+        0.3, ge=0, le=1, low=0.1, high=0.5, help="Probability that the class is redrawn", always_in_label=True
     )
-    groups: list[list[int]] | None = parameter(None, help="classes that are exchanged among themselves alone")
+    groups: list[list[int]] | None = parameter(None, help="Groups of classes that are exchanged only among themselves")
 
-    def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:
-        """Objects with drawn classes."""
-        groups = self.groups or [list(range(1, given.classes))]
-        members = [each for group in groups for each in group]
-        if len(set(members)) != len(members) or not all(0 < each < given.classes for each in members):
+    def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
+        """Return the mask with redrawn classes of some objects."""
+        groups = self.groups or [list(range(1, context.num_classes))]
+        members = [label for group in groups for label in group]
+        if len(set(members)) != len(members) or not all(0 < label < context.num_classes for label in members):
             raise UserError(
-                f"noise.groups: each class from 1 to {given.classes - 1} may stand in one group, but got {self.groups}"
+                f"noise.groups: each class from 1 to {context.num_classes - 1} may be in one group only, but got "
+                f"{self.groups}"
             )
-        found = mask.copy()
-        for each in objects(mask):
-            draws = given.stream.uniform(2)
-            group = next((group for group in groups if each.label in group), [each.label])
-            if draws[0] < min(1.0, given.severity * self.rate):
-                place = found[each.top : each.top + each.shape.shape[0], each.left : each.left + each.shape.shape[1]]
-                place[each.shape > 0] = np.uint8(group[int(draws[1] * len(group))])
-        return found
+        noisy = mask.copy()
+        for item in find_objects(mask):
+            draws = context.stream.uniform(2)
+            group = next((group for group in groups if item.label in group), [item.label])
+            if draws[0] < min(1.0, context.severity * self.rate):
+                height, width = item.pixels.shape
+                region = noisy[item.top : item.top + height, item.left : item.left + width]
+                region[item.pixels > 0] = np.uint8(group[int(draws[1] * len(group))])
+        return noisy

@@ -1,4 +1,4 @@
-"""No noise."""
+"""No noise: the labels are the best known targets."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from noisybench.utils.seeds import Stream
 
 
 class Clean(ClassConditional):
-    """No noise: the observed targets are the best known ones."""
+    """Keep the best known targets as observed labels."""
 
     stream_name = "Clean"
     tasks = ("classification", "segmentation", "chain_of_thought")
     convention = "no label is changed"
 
     def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
-        """The targets."""
+        """Return a copy of the targets."""
         return split.targets.copy()
 
     def nominal_rate(self, dataset: Dataset) -> float:
-        """Zero."""
+        """Return zero."""
         return 0.0
 
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
-        """The identity."""
+        """Return the identity."""
         return np.eye(dataset.num_classes)

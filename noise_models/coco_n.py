@@ -1,62 +1,81 @@
-"""Mixtures of contour noise and wrong classes."""
+"""COCO-N: mixtures of contour noise and incorrect classes."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.noise_models._contours import approximated, jittered
-from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, Object, grown, objects, paste, remove
+from noisybench.noise_models._contours import jitter_contours, simplify_contours
+from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, MaskObject, erase, find_objects, grow, paste
+
+
+class _Mixture(NamedTuple):
+    """Strength of each kind of noise.
+
+    Attributes:
+        probability: probability of each of the three kinds of contour noise.
+        tolerance: tolerance of polygons, in pixels.
+        deviation: standard deviation of vertex displacements, in pixels.
+        square: side of the square that dilates or erodes, in pixels.
+        class_rate: probability that the class is redrawn.
+    """
+
+    probability: float
+    tolerance: float
+    deviation: float
+    square: int
+    class_rate: float
+
 
 LEVELS = {
-    "easy": (0.2, 5.0, 2.0, 3, 0.2),
-    "medium": (0.25, 10.0, 3.0, 5, 0.3),
-    "hard": (0.3, 15.0, 4.0, 7, 0.4),
+    "easy": _Mixture(0.2, 5.0, 2.0, 3, 0.2),
+    "medium": _Mixture(0.25, 10.0, 3.0, 5, 0.3),
+    "hard": _Mixture(0.3, 15.0, 4.0, 7, 0.4),
 }
-"""Probability of each of the three kinds, tolerance, deviation, width of the square, rate of wrong classes."""
 
 
 class CocoN(MaskNoise):
-    """For each object one of a coarse polygon, an unsteady contour, a changed size, or none; and a wrong class (COCO-N).
+    """Give each object a coarse polygon, a jittered contour, another size, or none of these, and redraw some classes.
 
-    After the levels of Kimhi et al. 2024: `easy`, `medium` and `hard` have probability 0.2, 0.25 and 0.3 of each kind,
-    tolerances of 5, 10 and 15 pixels, deviations of 2, 3 and 4, squares of 3, 5 and 7, and classes drawn anew with
-    probability 0.2, 0.3 and 0.4. Unlike their script, which draws from two generators, all draws come from one.
+    The levels are those of COCO-N (Kimhi et al. 2024): `easy`, `medium` and `hard` have probability 0.2, 0.25 and 0.3 of
+    each kind, tolerances of 5, 10 and 15 pixels, deviations of 2, 3 and 4, squares of 3, 5 and 7, and classes redrawn
+    with probability 0.2, 0.3 and 0.4. Unlike the original script, which uses two generators, all numbers come from one.
     """
 
     stream_name = "coco_n"
 
     level: Literal["easy", "medium", "hard"] = parameter(
-        "medium", help="of the published mixtures", always_in_label=True
+        "medium", help="Level of the published mixtures", always_in_label=True
     )
 
-    def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:
-        """Changed objects; growing takes background alone."""
-        probability, tolerance, deviation, width, rate = LEVELS[self.level]
-        found, changed = mask.copy(), []
-        for each in objects(mask):
-            draws, severity = given.stream.uniform(4), given.severity
-            kind = int(draws[0] // (probability * min(1.0, severity)))
-            label = each.label
-            if draws[1] < rate * min(1.0, severity):
-                label = 1 + int(draws[2] * (given.classes - 1))
-            after = each
+    def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
+        """Return the mask with changed objects, which grow on background only."""
+        level, severity = LEVELS[self.level], context.severity
+        noisy, changed = mask.copy(), []
+        for item in find_objects(mask):
+            draws = context.stream.uniform(4)
+            kind = int(draws[0] // (level.probability * min(1.0, severity)))
+            label = item.label
+            if draws[1] < level.class_rate * min(1.0, severity):
+                label = 1 + int(draws[2] * (context.num_classes - 1))
+            distorted = item
             if kind == 0:
-                after = approximated(each, severity * tolerance)
+                distorted = simplify_contours(item, severity * level.tolerance)
             elif kind == 1:
-                after = jittered(each, severity * deviation, given)
+                distorted = jitter_contours(item, severity * level.deviation, context)
             elif kind == 2:
-                after = _resized(each, max(1, round(severity * (width // 2))) * (1 if draws[3] < 0.5 else -1))
-            remove(found, each)
-            changed.append(Object(label, after.shape, after.top, after.left))
-        for each in changed:
-            paste(found, each)
-        return found
+                amount = max(1, round(severity * (level.square // 2)))
+                distorted = _resize(item, amount if draws[3] < 0.5 else -amount)
+            erase(noisy, item)
+            changed.append(MaskObject(label, distorted.pixels, distorted.top, distorted.left))
+        for item in changed:
+            paste(noisy, item)
+        return noisy
 
 
-def _resized(each: Object, amount: int) -> Object:
-    """An object dilated or eroded by a square."""
+def _resize(item: MaskObject, amount: int) -> MaskObject:
+    """Return an object dilated by ``amount`` pixels, or eroded if negative."""
     margin = abs(amount)
-    return Object(each.label, grown(np.pad(each.shape, margin), amount), each.top - margin, each.left - margin)
+    return MaskObject(item.label, grow(np.pad(item.pixels, margin), amount), item.top - margin, item.left - margin)

@@ -1,4 +1,4 @@
-"""Masks that are warped."""
+"""Elastic deformation of masks."""
 
 from __future__ import annotations
 
@@ -7,29 +7,41 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
-from noisybench.noise_models._masks import Corruption, Mask, MaskNoise
+from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise
 
 
 class Elastic(MaskNoise):
-    """The mask alone is warped by a smooth random field of displacements (Simard et al. 2003)."""
+    """Warp the mask, but not the image, by a smooth random displacement field (Simard et al. 2003)."""
 
     stream_name = "elastic"
 
     amplitude: float = parameter(
-        4.0, ge=0, low=1.0, high=12.0, help="deviation of a move in pixels", always_in_label=True
+        4.0,
+        ge=0,
+        low=1.0,
+        high=12.0,
+        help="Standard deviation of the displacements, in pixels",
+        always_in_label=True,
     )
     smoothness: float = parameter(
-        8.0, gt=0, low=2.0, high=32.0, help="deviation of the smoothing Gaussian", always_in_label=True
+        8.0,
+        gt=0,
+        low=2.0,
+        high=32.0,
+        help="Standard deviation of the smoothing Gaussian, in pixels",
+        always_in_label=True,
     )
 
-    def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:
-        """Each pixel has the class of the place that it was displaced from; beyond the edge, that of the edge."""
+    def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
+        """Return the warped mask; beyond its edge the edge pixels are repeated."""
         rows, columns = np.mgrid[0 : mask.shape[0], 0 : mask.shape[1]].astype(np.float32)
-        down, right = (self._field(mask.shape, given) for _ in range(2))
+        down, right = (self._displacements(mask.shape, context) for _ in range(2))
         warped = cv2.remap(mask, columns + right, rows + down, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(warped)
 
-    def _field(self, shape: tuple[int, ...], given: Corruption) -> NDArray[np.float32]:
-        noise = given.stream.normal(*shape).astype(np.float32)
+    def _displacements(self, shape: tuple[int, ...], context: MaskContext) -> NDArray[np.float32]:
+        """Return a smooth random field with the requested standard deviation."""
+        noise = context.stream.normal(*shape).astype(np.float32)
         smooth = np.asarray(cv2.GaussianBlur(noise, (0, 0), self.smoothness))
-        return smooth * np.float32(given.severity * self.amplitude / max(float(smooth.std()), 1e-6))
+        # Smoothing shrinks the deviation by an amount that depends on the size of the mask, so it is rescaled.
+        return smooth * np.float32(context.severity * self.amplitude / max(float(smooth.std()), 1e-6))

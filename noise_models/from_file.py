@@ -1,4 +1,4 @@
-"""Labels that the user brings."""
+"""Labels provided by the user."""
 
 from __future__ import annotations
 
@@ -10,129 +10,130 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
-from noisybench.data import label_files as labels
+from noisybench.data import label_files
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_set import LabelSet, ReplacedImages
 from noisybench.data.noise_model import NoiseModel
+from noisybench.data.targets import Targets
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
 
 class FromFile(NoiseModel):
-    """Observed labels from a file, or a whole frozen label set from its folder.
+    """Read observed labels from a table, or a frozen label set from its folder.
 
     A `.csv` or `.parquet` file has a column `observed` with a class index or name per row, and either a column
-    `index` that names the row of the dataset's source, or exactly one row per example of the source's training part
-    in its order. A folder made by `noisybench labels make` is checked against its manifest and must belong to this
-    very dataset. The dataset's own targets count as the clean ones.
+    `index` with the row of the example in the dataset's source, or exactly one row per training example of the source
+    in its order. A folder written by `noisybench labels create` is checked against its manifest and must belong to the
+    same dataset. The dataset's own targets are the clean labels.
     """
 
     stream_name = "FromFile"
     tasks = ("classification", "segmentation", "chain_of_thought")
-    convention = "labels as given; the realised rate is measured against the dataset's own targets"
-
+    convention = "labels provided by the user; the actual noise rate is measured against the dataset's own targets"
     requires_clean_labels = False
 
-    path: Path | None = parameter(None, help="a .csv or .parquet file, or the folder of a label set")
+    path: Path | None = parameter(None, help="Table of labels (.csv or .parquet), or the folder of a label set")
 
     @classmethod
     def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
-        """A table in which every third example of the source has the next class."""
+        """Write a table in which every third example of the source has the next class."""
         observed = np.zeros(dataset.source_size, dtype=np.int64)
         for split in (dataset.train, dataset.validation):
             observed[split.index] = (split.targets + (split.index % 3 == 0)) % dataset.num_classes
-        lines = "\n".join(["observed", *(str(each) for each in observed), ""])
-        (folder / "labels.csv").write_text(lines)
+        (folder / "labels.csv").write_text("\n".join(["observed", *map(str, observed), ""]))
         return {"path": str(folder / "labels.csv")}
 
-    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
-        """The given labels of this split."""
+    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> Targets:
+        """Return the labels of the split from the file."""
         if self.path is None:
-            raise UserError("noise.path: give the file or the folder that holds the labels, e.g. noise.path=labels.csv")
+            raise UserError("noise.path: set the file or folder with the labels, e.g. noise.path=labels.csv")
         path = self.path.expanduser()
-        if dataset.target_kind.dense and not path.is_dir():
+        if path.is_dir():
+            return self._read_label_set(path, dataset, split)
+        if dataset.target_kind.dense:
             raise UserError(
-                "noise.path: masks and traces are frozen in a folder that `noisybench labels make` has written; bring masks of "
-                "your own with noise=from_folder, traces with dataset=trace_file"
+                "noise.path: masks and traces are read from a folder that `noisybench labels create` has written; provide "
+                "other masks with noise=from_folder, and other traces with dataset=trace_file"
             )
-        return self._frozen(path, dataset, split) if path.is_dir() else self._table(path, dataset, split)
+        return self._read_table(path, dataset, split)
 
     def replace_images(self, dataset: Dataset, split: Split) -> ReplacedImages | None:
-        """The replaced images of a frozen label set."""
+        """Return the replaced images of a frozen label set."""
         if self.path is None or not self.path.expanduser().is_dir():
             return None
         return self._label_set.replaced.get("train" if split is dataset.train else "validation")
 
     def error_spans(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.uint8] | None:
-        """What a frozen label set of traces says of their characters."""
+        """Return the error spans of a frozen label set of traces."""
         if dataset.trace_format is None:
             return None
         return self._label_set.error_spans.get("train" if split is dataset.train else "validation")
 
     @functools.cached_property
     def _label_set(self) -> LabelSet:
-        """The frozen label set, read once."""
+        """Frozen label set of the folder, read once."""
         assert self.path is not None
-        return labels.load(self.path.expanduser())
+        return label_files.load(self.path.expanduser())
 
-    def _frozen(self, folder: Path, dataset: Dataset, split: Split) -> NDArray[np.int64]:
-        frozen = self._label_set
-        belongs = frozen.manifest["dataset"]["sha256"]
-        if belongs != dataset.hash:
+    def _read_label_set(self, folder: Path, dataset: Dataset, split: Split) -> Targets:
+        labels = self._label_set
+        expected = labels.manifest["dataset"]["sha256"]
+        if expected != dataset.hash:
             raise UserError(
-                f"noise.path: the label set in {folder} was made for the dataset {belongs[:12]}…, but this one is "
-                f"{dataset.hash[:12]}… (other files, or another split: check the dataset's parameters)"
+                f"noise.path: the label set in {folder} belongs to the dataset {expected[:12]}…, but this one is "
+                f"{dataset.hash[:12]}… (different files or splits); check the dataset's parameters"
             )
-        return frozen.train if split is dataset.train else frozen.validation
+        return labels.train if split is dataset.train else labels.validation
 
-    def _table(self, path: Path, dataset: Dataset, split: Split) -> NDArray[np.int64]:
-        table = labels.read_table(path)
+    def _read_table(self, path: Path, dataset: Dataset, split: Split) -> NDArray[np.int64]:
+        table = label_files.read_table(path)
         if "observed" not in table:
-            raise UserError(
-                f"noise.path: {path} has no column `observed` (it has {', '.join(map(str, table.columns))})"
-            )
+            columns = ", ".join(map(str, table.columns))
+            raise UserError(f"noise.path: {path} needs a column `observed`, but has {columns}")
         observed = _class_indices(table["observed"].to_numpy(), dataset, path)
         if "index" in table:
-            return _rows(observed, table["index"].to_numpy(dtype=np.int64), split, path)
+            return _select_rows(observed, table["index"].to_numpy(dtype=np.int64), split, path)
         if len(observed) != dataset.source_size:
             raise UserError(
                 f"noise.path: {path} has {len(observed)} labels, but the dataset's source has {dataset.source_size} training "
-                "examples; give one label for each in the source's order, or add a column `index` with the source's rows"
+                "examples; provide one label for each in the order of the source, or add a column `index` with source rows"
             )
-        own: NDArray[np.int64] = observed[split.index]
-        return own
+        labels: NDArray[np.int64] = observed[split.index]
+        return labels
 
 
-def _class_indices(given: NDArray[np.generic], dataset: Dataset, path: Path) -> NDArray[np.int64]:
-    if np.issubdtype(given.dtype, np.integer):
-        indices = given.astype(np.int64)
-        wrong = (indices < 0) | (indices >= dataset.num_classes)
+def _class_indices(values: NDArray[np.generic], dataset: Dataset, path: Path) -> NDArray[np.int64]:
+    """Return class indices from indices or class names."""
+    if np.issubdtype(values.dtype, np.integer):
+        indices = values.astype(np.int64)
+        invalid = (indices < 0) | (indices >= dataset.num_classes)
     else:
-        position = {name: number for number, name in enumerate(dataset.class_names)}
-        indices = np.array([position.get(str(name), -1) for name in given], dtype=np.int64)
-        wrong = indices < 0
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
+        index_of = {name: index for index, name in enumerate(dataset.class_names)}
+        indices = np.array([index_of.get(str(name), -1) for name in values], dtype=np.int64)
+        invalid = indices < 0
+    if invalid.any():
+        row = int(np.flatnonzero(invalid)[0])
         raise UserError(
-            f"noise.path: row {row} of {path} has the label {given[row]!r}; allowed are 0 to {dataset.num_classes - 1} "
+            f"noise.path: row {row} of {path} has the label {values[row]!r}; allowed are 0 to {dataset.num_classes - 1} "
             f"or the class names ({', '.join(dataset.class_names[:5])}{' …' if dataset.num_classes > 5 else ''})"
         )
     return indices
 
 
-def _rows(observed: NDArray[np.int64], index: NDArray[np.int64], split: Split, path: Path) -> NDArray[np.int64]:
-    """Pick a split's rows by source row; every example must be labelled exactly once."""
+def _select_rows(observed: NDArray[np.int64], index: NDArray[np.int64], split: Split, path: Path) -> NDArray[np.int64]:
+    """Return the labels of a split by source row; every example needs exactly one label."""
     if len(np.unique(index)) != len(index):
-        raise UserError(f"noise.path: an index occurs twice in {path}; each example needs one label")
+        raise UserError(f"noise.path: {path} contains an index twice; each example needs one label")
     if (index < 0).any():
-        raise UserError(f"noise.path: {path} has the index {index.min()}; source rows count from 0")
+        raise UserError(f"noise.path: {path} contains the index {index.min()}, but source rows start at 0")
     position = np.full(int(max(index.max(initial=-1), split.index.max(initial=-1))) + 1, -1)
     position[index] = np.arange(len(index))
-    found = position[split.index]
-    if (found < 0).any():
+    selected = position[split.index]
+    if (selected < 0).any():
         raise UserError(
-            f"noise.path: {path} labels {len(index)} examples, but the example in row {split.index[found < 0][0]} of the "
-            "dataset's source is not among them; every training and validation example needs a label"
+            f"noise.path: {path} has {len(index)} labels, but none for row {split.index[selected < 0][0]} of the dataset's "
+            "source; every training and validation example needs a label"
         )
-    own: NDArray[np.int64] = observed[found]
-    return own
+    labels: NDArray[np.int64] = observed[selected]
+    return labels

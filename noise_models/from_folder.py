@@ -1,4 +1,4 @@
-"""Masks that the user brings."""
+"""Noisy masks provided by the user."""
 
 from __future__ import annotations
 
@@ -10,60 +10,66 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
+from noisybench.data.images import problem_list
 from noisybench.data.masks import read_mask
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
+MAX_LISTED = 10
+"""Largest number of problems that an error message lists."""
+
 
 class FromFolder(NoiseModel):
-    """Observed masks from a folder of PNG files, named as the images: pseudo-labels, or those of other annotators.
+    """Read observed masks from a folder of PNG files with the names of the images, such as pseudo-labels.
 
-    Pixels of 255 have no label. A mask of another size than the dataset's is brought to it as the dataset's own were.
+    Pixels of value 255 have no label. A mask whose size differs is resized like the dataset's own masks.
     """
 
     stream_name = "FromFolder"
     tasks = ("segmentation",)
-    convention = "masks as given; the realised rate is measured against the dataset's own"
+    convention = "masks provided by the user; the actual noise rate is measured against the dataset's own masks"
     requires_clean_labels = False
 
-    path: Path | None = parameter(None, help="folder with a mask for each training image, STEM.png")
+    path: Path | None = parameter(None, help="Folder with a mask STEM.png for each training image")
 
     example_classes = ("background", "disc", "square", "ring")
 
     @classmethod
     def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
-        """Masks that lack their first row."""
+        """Write masks without their first row of objects."""
         from PIL import Image
 
-        place = folder / "masks"
-        place.mkdir(exist_ok=True)
+        masks = folder / "masks"
+        masks.mkdir(exist_ok=True)
         for split in (dataset.train, dataset.validation):
             for row, mask in zip(split.index, split.targets, strict=True):
                 changed = mask.copy()
                 changed[0][changed[0] != IGNORED] = 0
-                Image.fromarray(changed).save(place / f"{dataset.source_names[row]}.png")
-        return {"path": str(place)}
+                Image.fromarray(changed).save(masks / f"{dataset.source_names[row]}.png")
+        return {"path": str(masks)}
 
     def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
-        """The given masks of this split."""
+        """Return the masks of the split from the folder."""
         if self.path is None or not self.path.expanduser().is_dir():
-            raise UserError(f"noise.path: give a folder of masks, e.g. noise.path=pseudo-labels, but got {self.path}")
+            raise UserError(
+                f"noise.path: must be a folder of masks, e.g. noise.path=pseudo-labels, but got {self.path}"
+            )
         if not dataset.source_names:
-            raise UserError(f"noise: the images of {dataset.name} have no names that masks could be found by")
-        folder, problems = self.path.expanduser(), []
-        found = np.full_like(split.targets, IGNORED)
-        for row, source in enumerate(split.index):
-            file = folder / f"{dataset.source_names[source]}.png"
+            raise UserError(f"noise: masks are found by the names of images, but the images of {dataset.name} have none")
+        folder = self.path.expanduser()
+        problems: list[str] = []
+        observed = np.full_like(split.targets, IGNORED)
+        for row, source_row in enumerate(split.index):
+            file = folder / f"{dataset.source_names[source_row]}.png"
             try:
-                found[row] = read_mask(file, split.targets.shape[1:])
+                observed[row] = read_mask(file, split.targets.shape[1:])
             except UserError as error:
                 problems += error.problems
-            wrong = found[row][(found[row] != IGNORED) & (found[row] >= dataset.num_classes)]
-            if len(wrong):
-                problems.append(f"{file}: holds the value {wrong[0]}, but there are {dataset.num_classes} classes")
+            invalid = observed[row][(observed[row] != IGNORED) & (observed[row] >= dataset.num_classes)]
+            if len(invalid):
+                problems.append(f"{file}: contains the value {invalid[0]}, but there are {dataset.num_classes} classes")
         if problems:
-            more = [f"… and {len(problems) - 10} more"] if len(problems) > 10 else []
-            raise UserError(*(f"noise.path: {each}" for each in problems[:10]), *more)
-        return found
+            raise problem_list([f"noise.path: {problem}" for problem in problems], MAX_LISTED)
+        return observed

@@ -1,4 +1,4 @@
-"""Labels that people gave: CIFAR-10N and CIFAR-100N."""
+"""Human annotations of CIFAR-10 and CIFAR-100 (CIFAR-N)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from noisybench.utils.files import cache_folder, download
 from noisybench.utils.seeds import Stream
 
 SOURCE = "https://github.com/UCSC-REAL/cifar-10-100n/raw/main/data/"
-# CIFAR-100N's file has no checksum here; it is held against the dataset's own labels instead, as both files are.
+# No checksum is published for CIFAR-100N; like CIFAR-10N it is checked against the dataset's own labels.
 PUBLISHED = {
     10: ("CIFAR-10_human.pt", "873e69c39cb9b5e97fb6bae2d60bb59b38a5cbc31d2b868f7903dcb2b9dd2310"),
     100: ("CIFAR-100_human.pt", None),
@@ -24,24 +24,24 @@ PUBLISHED = {
 
 
 class Human(NoiseModel):
-    """Human annotations of CIFAR-10 and CIFAR-100 (Wei et al. 2022; licence CC BY-NC 4.0, so never bundled).
+    """Use human annotations of CIFAR-10 or CIFAR-100 (Wei et al. 2022; license CC BY-NC 4.0, so never bundled).
 
-    `labels` chooses the set: CIFAR-10N has aggre_label (9 % wrong), random_label1 to 3 (17 to 18 %) and worse_label
-    (40 %), CIFAR-100N has noisy_label (40 %). The file is `path`, or is downloaded once. It is read without running
-    any code in it, and its clean labels must be the dataset's own.
+    `labels` selects the annotations: CIFAR-10N has aggre_label (9 % incorrect), random_label1 to 3 (17 to 18 %) and
+    worse_label (40 %), CIFAR-100N has noisy_label (40 %). The file at `path` is read without running any code in it, or
+    downloaded once; its clean labels must be those of the dataset.
     """
 
     stream_name = "Human"
-    convention = "labels by human annotators; the realised rate is measured against the dataset's own targets"
+    convention = "labels by human annotators; the actual noise rate is measured against the dataset's own targets"
 
     labels: Literal["worse_label", "aggre_label", "random_label1", "random_label2", "random_label3", "noisy_label"] = (
-        parameter("worse_label", help="which set of annotations")
+        parameter("worse_label", help="Set of annotations to use")
     )
-    path: Path | None = parameter(None, help="the .pt or .npy file; downloaded where not given")
+    path: Path | None = parameter(None, help="Annotation file (.pt or .npy; default: downloaded)")
 
     @classmethod
     def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
-        """A file of CIFAR-10N's format in which every fourth worse label is the next class."""
+        """Write a file in the format of CIFAR-10N in which every fourth worse_label is the next class."""
         import torch
 
         clean = np.zeros(dataset.source_size, dtype=np.int64)
@@ -52,46 +52,46 @@ class Human(NoiseModel):
         return {"path": str(folder / "human.pt")}
 
     def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
-        """The annotators' labels of this split."""
-        path = self.path.expanduser() if self.path else _published(dataset.num_classes)
+        """Return the annotations of the split."""
+        path = self.path.expanduser() if self.path else _download(dataset.num_classes)
         annotations = read_annotations(path)
         if self.labels not in annotations:
             raise UserError(f"noise.labels: {path} has no `{self.labels}`; {nearest(self.labels, annotations)}")
         clean = annotations.get("clean_label")
         if clean is None:
             raise UserError(
-                f"noise.path: {path} has no `clean_label` to check against the dataset; is it another file?"
+                f"noise.path: {path} has no `clean_label` to compare with the dataset; provide an original CIFAR-N file"
             )
         for name in ("clean_label", self.labels):
             if len(annotations[name]) != dataset.source_size:
                 raise UserError(
                     f"noise.path: `{name}` in {path} has {len(annotations[name])} labels, but the dataset's source has "
-                    f"{dataset.source_size} training examples; labels must come from this very dataset"
+                    f"{dataset.source_size} training examples; the annotations must belong to this dataset"
                 )
         differing = np.flatnonzero(clean[split.index] != split.targets)
         if len(differing):
             raise UserError(
-                f"noise.path: the clean labels in {path} are not the dataset's ({len(differing)} differ, the first in row "
-                f"{split.index[differing[0]]}); the images must be in the original order"
+                f"noise.path: the clean labels in {path} differ from the dataset's in {len(differing)} rows, the first is "
+                f"{split.index[differing[0]]}; the images must be in the original order"
             )
         return annotations[self.labels][split.index]
 
 
-def _published(num_classes: int) -> Path:
+def _download(num_classes: int) -> Path:
     if num_classes not in PUBLISHED:
         raise UserError(
             f"noise: human labels exist for CIFAR-10 and CIFAR-100, but this dataset has {num_classes} classes; "
-            "labels of your own go through `noise=from_file`"
+            "provide other annotations with noise=from_file"
         )
     name, checksum = PUBLISHED[num_classes]
     return download(SOURCE + name, checksum, cache_folder() / "human" / name)
 
 
 def read_annotations(path: Path) -> dict[str, NDArray[np.int64]]:
-    """Read a CIFAR-N file by a restricted unpickler that can build NumPy arrays and nothing else.
+    """Read a CIFAR-N file with a restricted unpickler that can only build NumPy arrays.
 
     Raises:
-        UserError: missing, damaged, or holding anything but arrays.
+        UserError: the file is missing, damaged, or contains other objects.
     """
     import codecs
 
@@ -99,7 +99,7 @@ def read_annotations(path: Path) -> dict[str, NDArray[np.int64]]:
     from numpy._core import multiarray
 
     if not path.is_file():
-        raise UserError(f"noise.path: {path}: there is no such file")
+        raise UserError(f"noise.path: {path}: file not found")
     allowed: list[Any] = [
         (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
         (multiarray._reconstruct, "numpy._core.multiarray._reconstruct"),
@@ -113,8 +113,8 @@ def read_annotations(path: Path) -> dict[str, NDArray[np.int64]]:
         with torch.serialization.safe_globals(allowed):
             content = torch.load(path, map_location="cpu", weights_only=True)
         return {str(name): np.asarray(values, dtype=np.int64) for name, values in content.items()}
-    except Exception as error:
+    except Exception as error:  # unpicklers raise anything on damaged files
         reason = str(error).splitlines()[0][:160]
         raise UserError(
-            f"noise.path: {path} is not a readable file of CIFAR-N labels ({reason}); fetch it again"
+            f"noise.path: {path} is not a readable file of CIFAR-N labels ({reason}); download it again"
         ) from None

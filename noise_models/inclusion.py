@@ -6,36 +6,35 @@ import numpy as np
 
 from noisybench.config.parameters import parameter
 from noisybench.data.targets import IGNORED
-from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, Object, objects, paste, transformed
+from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, MaskObject, find_objects, paste, transform
 
 
 class Inclusion(MaskNoise):
-    """Objects of other images' masks stand, turned, where there is nothing (Liu et al. 2024, for remote sensing).
+    """Paste rotated objects from masks of other images on the background (Liu et al. 2024, for remote sensing).
 
-    An image is given `count` such objects on average, each of another random image of the same split, at a random place.
-    Objects of the size of half of the image and more are not taken.
+    An image receives `count` false objects on average, each from another random image of the same split, at a random
+    position. Objects that cover half of the image or more are not used.
     """
 
     stream_name = "inclusion"
 
     count: float = parameter(
-        1.0, ge=0, low=0.2, high=3.0, help="false objects of an image on average", always_in_label=True
+        1.0, ge=0, low=0.2, high=3.0, help="Mean number of false objects per image", always_in_label=True
     )
 
-    def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:
-        """The mask with false objects on its background."""
-        found = mask.copy()
-        for _ in range(given.whole(given.severity * self.count)):
-            donor = given.masks[given.one_of(len(given.masks))]
+    def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
+        """Return the mask with false objects on its background."""
+        noisy = mask.copy()
+        height, width = mask.shape
+        for _ in range(context.stochastic_round(context.severity * self.count)):
+            donor = context.masks[context.randint(len(context.masks))]
             donor = np.where(donor == IGNORED, np.uint8(0), donor)
-            candidates = [each for each in objects(donor) if 2 * each.shape.sum() < mask.size]
-            draws = given.stream.uniform(4)
+            candidates = [item for item in find_objects(donor) if 2 * item.pixels.sum() < mask.size]
+            draws = context.stream.uniform(4)
             if candidates:
-                chosen = candidates[int(draws[0] * len(candidates))]
-                height, width = mask.shape
+                source = candidates[int(draws[0] * len(candidates))]
                 row, column = int(draws[1] * height), int(draws[2] * width)
-                middle = Object(
-                    chosen.label, chosen.shape, row - chosen.shape.shape[0] // 2, column - chosen.shape.shape[1] // 2
-                )
-                paste(found, transformed(middle, 360 * float(draws[3]), 1.0, 0, 0))
-        return found
+                item_height, item_width = source.pixels.shape
+                centered = MaskObject(source.label, source.pixels, row - item_height // 2, column - item_width // 2)
+                paste(noisy, transform(centered, 360 * float(draws[3]), 1.0, 0, 0))
+        return noisy

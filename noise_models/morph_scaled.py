@@ -1,4 +1,4 @@
-"""Erosion and dilation in proportion to the object's size."""
+"""Erosion and dilation in proportion to the size of each class."""
 
 from __future__ import annotations
 
@@ -10,52 +10,55 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, classes_in, grown, replace_class
+from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, grow, present_classes, replace_class
 
 
 class MorphScaled(MaskNoise):
-    """Every class of an image shrinks, or every one grows, in proportion to its size (Liu et al. 2022, for SegTHOR).
+    """Shrink or grow all classes of an image in proportion to their size (Liu et al. 2022, for SegTHOR).
 
-    A class is brought to an area of about `target_area` pixels, eroded or dilated by a square of 3 for one of `iterations`
-    (one draw for all classes of an image, from the smallest class on), and brought back. Growing takes background alone.
-    The authors' code makes every pixel background that the processed mask has changed, which cubic resizing can do
-    to neighbours; `literal` does so as well.
+    A class is scaled to an area of about `target_area` pixels, eroded or dilated by a 3x3 square for one of `iterations`
+    (drawn once for all classes of an image, smallest class first), and scaled back. Classes grow on background only.
+    The authors' code sets every pixel that the processed mask has changed to background, which cubic resizing can also
+    do to neighboring pixels; `literal` reproduces that.
     """
 
     stream_name = "morph_scaled"
 
-    iterations: list[int] = parameter([2, 3, 4], help="one of these is drawn for each image", always_in_label=True)
+    iterations: list[int] = parameter(
+        [2, 3, 4], help="Numbers of iterations, one of which is drawn for each image", always_in_label=True
+    )
     over: float = parameter(
-        0.5, ge=0, le=1, low=0.0, high=1.0, help="probability that an image's classes grow", always_in_label=True
+        0.5, ge=0, le=1, low=0.0, high=1.0, help="Probability that the classes of an image grow", always_in_label=True
     )
-    target_area: int = parameter(1000, ge=16, help="pixels to which a class is brought before")
-    class_order: list[int] | None = parameter(
-        None, help="classes in the order in which they change; by default small first"
-    )
-    literal: bool = parameter(False, help="as in the authors' code, erosion clears whatever differs")
+    target_area: int = parameter(1000, ge=16, help="Number of pixels to which a class is scaled")
+    class_order: list[int] | None = parameter(None, help="Order in which classes change (default: smallest area first)")
+    literal: bool = parameter(False, help="Clear every differing pixel when eroding, as the authors' code does")
 
-    def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:
-        """Grown or shrunk classes."""
+    def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
+        """Return the mask with classes that have grown or shrunk."""
         if not self.iterations or min(self.iterations) < 0:
-            raise UserError(f"noise.iterations: needs whole numbers from 0 up, but got {self.iterations}")
-        sign = 1 if given.draw() < self.over else -1
-        amount = sign * given.whole(given.severity * self.iterations[given.one_of(len(self.iterations))])
-        found, present = mask.copy(), classes_in(mask)
-        order = present if self.class_order is None else [each for each in self.class_order if each in present]
+            raise UserError(f"noise.iterations: needs integers from 0, but got {self.iterations}")
+        sign = 1 if context.random() < self.over else -1
+        iterations = self.iterations[context.randint(len(self.iterations))]
+        amount = sign * context.stochastic_round(context.severity * iterations)
+        noisy, present = mask.copy(), present_classes(mask)
+        order = present if self.class_order is None else [label for label in self.class_order if label in present]
         for label in order:
-            own = np.asarray(found == label, dtype=np.uint8)
-            changed = self._scaled(own, amount)
+            region = np.asarray(noisy == label, dtype=np.uint8)
+            changed = self._grow_scaled(region, amount)
             if sign > 0:
-                found[(changed > 0) & (found == 0)] = label
+                noisy[(changed > 0) & (noisy == 0)] = label
             elif self.literal:
-                found[changed != own] = 0
+                noisy[changed != region] = 0
             else:
-                replace_class(found, label, own, own & changed)
-        return found
+                replace_class(noisy, label, region, region & changed)
+        return noisy
 
-    def _scaled(self, own: NDArray[np.uint8], amount: int) -> NDArray[np.uint8]:
-        scale = math.sqrt(self.target_area / max(1, int(own.sum())))
-        height, width = (max(1, round(side * scale)) for side in own.shape)
-        large = cv2.resize(own, (width, height), interpolation=cv2.INTER_CUBIC)
-        back = cv2.resize(grown((large > 0).astype(np.uint8), amount), own.shape[::-1], interpolation=cv2.INTER_CUBIC)
-        return np.asarray(back > 0, dtype=np.uint8)
+    def _grow_scaled(self, region: NDArray[np.uint8], amount: int) -> NDArray[np.uint8]:
+        """Return a region that was dilated or eroded at the target area."""
+        scale = math.sqrt(self.target_area / max(1, int(region.sum())))
+        height, width = (max(1, round(side * scale)) for side in region.shape)
+        scaled = cv2.resize(region, (width, height), interpolation=cv2.INTER_CUBIC)
+        changed = grow((scaled > 0).astype(np.uint8), amount)
+        restored = cv2.resize(changed, region.shape[::-1], interpolation=cv2.INTER_CUBIC)
+        return np.asarray(restored > 0, dtype=np.uint8)

@@ -1,4 +1,4 @@
-"""Pair flip: every class turns into the next one."""
+"""Pair flip: each class flips to the next one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from noisybench.data.noise_model import ClassConditional, check_flip_rate, flip_
 
 
 class PairFlip(ClassConditional):
-    """Each label becomes the next class id (the last becomes the first) with probability `rate` (Han et al. 2018)."""
+    """Flip each label to the next class index (the last to the first) with probability `rate` (Han et al. 2018)."""
 
     stream_name = "PairFlip"
-    convention = "class c becomes class (c + 1) mod C, so the rate is the expected share of wrong labels"
+    convention = "class c becomes class (c + 1) mod C, so the rate is the expected fraction of incorrect labels"
 
-    rate: float = parameter(0.45, ge=0, le=1, help="expected share of wrong labels, at most 0.5", always_in_label=True)
+    rate: float = parameter(
+        0.45, ge=0, le=1, help="Expected fraction of incorrect labels, at most 0.5", always_in_label=True
+    )
 
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
-        """1 - rate on the diagonal, rate on the next class."""
+        """Return 1 - rate on the diagonal, and rate at the next class."""
         check_flip_rate(self.rate)
         return flip_matrix((np.arange(dataset.num_classes) + 1) % dataset.num_classes, self.rate)

@@ -1,4 +1,4 @@
-"""Wrong pixels, each for itself."""
+"""Independent class noise of single pixels."""
 
 from __future__ import annotations
 
@@ -10,51 +10,53 @@ from numpy.typing import NDArray
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset
 from noisybench.data.noise_model import sample_transitions
-from noisybench.noise_models._masks import Corruption, Mask, MaskNoise
+from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise
 
 
 class PixelFlip(MaskNoise):
-    """Every pixel's class changes for itself, by a transition matrix.
+    """Change the class of each pixel independently, by a transition matrix.
 
-    `symmetric`: to any other class alike. `pair`: to the next class. `foreground`: background becomes any other class, and these
-    become background, as in an unused part of the code of Liu et al. 2022.
+    `symmetric`: to any other class with equal probability. `pair`: to the next class. `foreground`: background becomes
+    any other class, and other classes become background, as in an unused part of the code of Liu et al. 2022.
     """
 
     stream_name = "pixel_flip"
-    convention = "rate is the expected share of changed pixels of corrupted images at severity 1"
+    convention = "the rate is the expected fraction of changed pixels in corrupted images at severity 1"
 
     rate: float = parameter(
-        0.1, ge=0, le=1, low=0.05, high=0.4, help="probability that a pixel changes", always_in_label=True
+        0.1, ge=0, le=1, low=0.05, high=0.4, help="Probability that a pixel changes", always_in_label=True
     )
     kind: Literal["symmetric", "pair", "foreground"] = parameter(
-        "symmetric", help="what it changes to", always_in_label=True
+        "symmetric", help="Classes that a changed pixel can take", always_in_label=True
     )
 
     def nominal_rate(self, dataset: Dataset) -> float | None:
-        """The rate, where it decides alone."""
+        """Return the rate, if no other parameter changes the fraction of corrupted pixels."""
         return self.rate if self.severity == self.corrupted_fraction == 1 and self.target_miou is None else None
 
-    def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:
-        """Changed pixels."""
-        matrix = self.transitions(given.classes, min(1.0, given.severity * self.rate))
-        # Most pixels stay: who may change is drawn first, and to what for these alone.
+    def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
+        """Return the mask with changed pixels."""
+        classes = context.num_classes
+        matrix = self.transitions(classes, min(1.0, context.severity * self.rate))
+        # Most pixels do not change: candidates are drawn first by cheap 16-bit numbers, at the highest probability of
+        # any class, and only for these the new class by the conditional probabilities.
         highest = np.ceil((1 - np.diag(matrix).min()) * 2**16) / 2**16
-        found = mask.ravel().copy()
-        chosen = np.flatnonzero(given.stream.chance(float(highest), mask.size))
-        conditional = np.eye(given.classes) + (matrix - np.eye(given.classes)) / max(highest, 1e-12)
-        found[chosen] = sample_transitions(
-            conditional, found[chosen].astype(np.int64), given.stream.uniform(len(chosen))
+        noisy = mask.ravel().copy()
+        candidates = np.flatnonzero(context.stream.chance(float(highest), mask.size))
+        conditional = np.eye(classes) + (matrix - np.eye(classes)) / max(highest, 1e-12)
+        noisy[candidates] = sample_transitions(
+            conditional, noisy[candidates].astype(np.int64), context.stream.uniform(len(candidates))
         )
-        return found.reshape(mask.shape)
+        return noisy.reshape(mask.shape)
 
-    def transitions(self, classes: int, rate: float) -> NDArray[np.float64]:
-        """(C, C) probabilities; rows are clean classes."""
+    def transitions(self, num_classes: int, rate: float) -> NDArray[np.float64]:
+        """Return the (C, C) transition probabilities; rows are clean classes."""
         if self.kind == "symmetric":
-            off = np.full((classes, classes), rate / (classes - 1))
+            matrix = np.full((num_classes, num_classes), rate / (num_classes - 1))
         elif self.kind == "pair":
-            off = rate * np.roll(np.eye(classes), 1, axis=1)
+            matrix = rate * np.roll(np.eye(num_classes), 1, axis=1)
         else:
-            off = np.zeros((classes, classes))
-            off[0, 1:], off[1:, 0] = rate / (classes - 1), rate
-        np.fill_diagonal(off, 0)
-        return off + np.diag(1 - off.sum(1))
+            matrix = np.zeros((num_classes, num_classes))
+            matrix[0, 1:], matrix[1:, 0] = rate / (num_classes - 1), rate
+        np.fill_diagonal(matrix, 0)
+        return matrix + np.diag(1 - matrix.sum(1))

@@ -1,4 +1,4 @@
-"""Coarse polygons."""
+"""Coarse polygons instead of exact contours."""
 
 from __future__ import annotations
 
@@ -7,32 +7,37 @@ from typing import Any
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset
-from noisybench.noise_models._contours import approximated
-from noisybench.noise_models._masks import Corruption, Mask, MaskNoise, objects, paste, remove
+from noisybench.noise_models._contours import simplify_contours
+from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, erase, find_objects, paste
 
 
 class Polygon(MaskNoise):
-    """Objects become coarse polygons, as hurried annotators draw them (Kimhi et al. 2024, "approximation")."""
+    """Replace objects by coarse polygons, as hurried annotators draw them (Kimhi et al. 2024, "approximation")."""
 
     stream_name = "polygon"
 
     tolerance: float = parameter(
-        5.0, ge=0, low=2.0, high=15.0, help="of the simplified contour, in pixels", always_in_label=True
+        5.0,
+        ge=0,
+        low=2.0,
+        high=15.0,
+        help="Largest distance between polygon and contour, in pixels",
+        always_in_label=True,
     )
-    probability: float = parameter(1.0, ge=0, le=1, help="that an object is simplified")
+    probability: float = parameter(1.0, ge=0, le=1, help="Probability that an object is simplified")
 
     @classmethod
     def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
-        """Half of the objects, which the seed chooses."""
+        """Return parameters that simplify half of the objects, so that the seed matters."""
         return {"probability": 0.5, "seed": 0}
 
-    def corrupt_mask(self, mask: Mask, given: Corruption) -> Mask:
-        """Simplified objects; growing takes background alone."""
-        found, changed = mask.copy(), []
-        for each in objects(mask):
-            if given.draw() < self.probability:
-                remove(found, each)
-                changed.append(approximated(each, given.severity * self.tolerance))
-        for each in changed:
-            paste(found, each)
-        return found
+    def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
+        """Return the mask with simplified objects, which grow on background only."""
+        noisy, simplified = mask.copy(), []
+        for item in find_objects(mask):
+            if context.random() < self.probability:
+                erase(noisy, item)
+                simplified.append(simplify_contours(item, context.severity * self.tolerance))
+        for item in simplified:
+            paste(noisy, item)
+        return noisy

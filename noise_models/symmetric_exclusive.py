@@ -1,4 +1,4 @@
-"""Symmetric noise whose changed labels always differ."""
+"""Symmetric noise without the clean class: corrupted labels always differ."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from noisybench.data.noise_model import ClassConditional, check_exclusive_rate
 
 
 class SymmetricExclusive(ClassConditional):
-    """Each label is replaced, with probability `rate`, by one of the C - 1 other classes, all equally likely.
+    """Replace each label by one of the C - 1 other classes, all equally likely, with probability `rate`.
 
-    The convention of co-teaching (Han et al. 2018): the nominal rate is the expected share of wrong labels.
+    This is the convention of co-teaching (Han et al. 2018): the rate is the expected fraction of incorrect labels.
     """
 
     stream_name = "SymmetricExclusive"
-    convention = "the new label is drawn from the other classes, so the rate is the expected share of wrong labels"
+    convention = "the new label is drawn from the other classes, so the rate is the expected fraction of incorrect labels"
 
     rate: float = parameter(
-        0.4, ge=0, lt=1, help="expected share of wrong labels, at most 1 - 1/C", always_in_label=True
+        0.4, ge=0, lt=1, help="Expected fraction of incorrect labels, at most 1 - 1/C", always_in_label=True
     )
 
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
-        """1 - rate on the diagonal, rate / (C - 1) elsewhere."""
+        """Return 1 - rate on the diagonal, and rate / (C - 1) elsewhere."""
         classes = dataset.num_classes
         check_exclusive_rate(self.rate, classes)
         return np.full((classes, classes), self.rate / (classes - 1)) + np.eye(classes) * (

@@ -1,4 +1,4 @@
-"""Symmetric noise whose new label may be the old one."""
+"""Symmetric noise including the clean class: a redrawn label may be correct."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from noisybench.data.noise_model import ClassConditional
 
 
 class SymmetricInclusive(ClassConditional):
-    """Each label is redrawn, with probability `rate`, from all C classes, so rate * (1 - 1/C) of them change.
+    """Redraw each label from all C classes with probability `rate`, so a fraction rate * (1 - 1/C) becomes incorrect.
 
-    The convention of the DivideMix and ELR code (Li et al. 2020, Liu et al. 2020).
+    This is the convention of the DivideMix and ELR code (Li et al. 2020, Liu et al. 2020).
     """
 
     stream_name = "SymmetricInclusive"
-    convention = "the new label is drawn from all classes, so only rate * (1 - 1/C) of the labels are wrong"
+    convention = "the new label is drawn from all classes, so only a fraction rate * (1 - 1/C) of the labels is incorrect"
 
     rate: float = parameter(
-        0.5, ge=0, le=1, help="share of labels redrawn; rate * (1 - 1/C) become wrong", always_in_label=True
+        0.5, ge=0, le=1, help="Fraction of labels that are redrawn; rate * (1 - 1/C) become incorrect", always_in_label=True
     )
 
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
-        """1 - rate + rate / C on the diagonal, rate / C elsewhere."""
+        """Return 1 - rate + rate / C on the diagonal, and rate / C elsewhere."""
         classes = dataset.num_classes
         return np.full((classes, classes), self.rate / classes) + np.eye(classes) * (1 - self.rate)

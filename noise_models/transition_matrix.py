@@ -18,40 +18,40 @@ from noisybench.utils.seeds import Stream
 
 
 class TransitionMatrix(ClassConditional):
-    """Labels drawn from the rows of a (C, C) matrix: given as a file, or generated at a rate.
+    """Draw labels from the rows of a (C, C) matrix, read from a file or generated with a noise rate.
 
-    A generated matrix keeps 1 - rate on its diagonal; the rest of each row is split at random in proportion to
+    A generated matrix has 1 - rate on its diagonal; the rest of each row is split in proportion to random
     Gamma(`concentration`) weights, that is, by a symmetric Dirichlet distribution.
     """
 
     stream_name = "TransitionMatrix"
-    convention = "row c of the matrix holds the probabilities of the observed classes of clean class c"
+    convention = "row c of the matrix contains the probabilities of the observed classes of clean class c"
 
-    path: Path | None = parameter(None, help=".csv, .npy or .json file with C rows of C probabilities")
+    path: Path | None = parameter(None, help="Matrix file (.csv, .npy or .json) with C rows of C probabilities")
     rate: float | None = parameter(
-        None, ge=0, lt=1, help="generate a matrix with this expected share of wrong labels", always_in_label=True
+        None, ge=0, lt=1, help="Expected fraction of incorrect labels of a generated matrix", always_in_label=True
     )
-    concentration: float = parameter(1.0, gt=0, help="of a generated matrix: small values favour few confusions")
+    concentration: float = parameter(1.0, gt=0, help="Concentration of a generated matrix; small values favor few confusions per class")
 
     @classmethod
     def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
-        """A generated matrix."""
+        """Return the parameters of a generated matrix."""
         return {"rate": 0.3}
 
     def nominal_rate(self, dataset: Dataset) -> float:
-        """Expected share of wrong labels on the training split."""
-        shares = np.bincount(dataset.train.targets, minlength=dataset.num_classes) / len(dataset.train)
-        return float(1 - shares @ np.diag(self.matrix(dataset)))
+        """Return the expected fraction of incorrect labels in the training split."""
+        frequencies = np.bincount(dataset.train.targets, minlength=dataset.num_classes) / len(dataset.train)
+        return float(1 - frequencies @ np.diag(self.matrix(dataset)))
 
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
-        """The given or the generated matrix."""
+        """Return the matrix from the file, or the generated one."""
         if (self.path is None) == (self.rate is None):
             raise UserError(
-                "noise: give either noise.path (a matrix file) or noise.rate (generate one), not both or none"
+                "noise: set either noise.path (a matrix file) or noise.rate (to generate a matrix), not both"
             )
-        return self._given(dataset.num_classes) if self.path else self._generated(dataset.num_classes)
+        return self._read(dataset.num_classes) if self.path else self._generate(dataset.num_classes)
 
-    def _generated(self, classes: int) -> NDArray[np.float64]:
+    def _generate(self, classes: int) -> NDArray[np.float64]:
         from scipy.special import gammaincinv
 
         rate = self.rate or 0.0
@@ -59,11 +59,11 @@ class TransitionMatrix(ClassConditional):
         uniform = Stream("transition_matrix", self.seed, classes).uniform(classes, classes) + 2.0**-33
         others = ~np.eye(classes, dtype=bool)
         weights = gammaincinv(self.concentration, uniform) * others
-        # With a tiny concentration every weight of a row can underflow; such a row is split evenly.
+        # With a tiny concentration all weights of a row can underflow; such a row is split evenly.
         weights = np.where(weights.sum(axis=1, keepdims=True) < 1e-200, others, weights)
         return np.asarray(np.eye(classes) * (1 - rate) + rate * weights / weights.sum(axis=1, keepdims=True))
 
-    def _given(self, classes: int) -> NDArray[np.float64]:
+    def _read(self, classes: int) -> NDArray[np.float64]:
         path = self.path or Path()
         readers: dict[str, Callable[[], Any]] = {
             ".csv": lambda: np.loadtxt(path, delimiter=",", ndmin=2),
@@ -71,7 +71,7 @@ class TransitionMatrix(ClassConditional):
             ".json": lambda: json.loads(path.read_text()),
         }
         if path.suffix not in readers:
-            raise UserError(f"noise.path: a matrix is read from .csv, .npy or .json, not `{path.suffix}` ({path})")
+            raise UserError(f"noise.path: {path} must be a .csv, .npy or .json file, but has the suffix `{path.suffix}`")
         try:
             matrix = np.asarray(readers[path.suffix](), dtype=np.float64)
         except (OSError, ValueError, TypeError) as error:
@@ -80,11 +80,12 @@ class TransitionMatrix(ClassConditional):
             raise UserError(
                 f"noise.path: {path} has shape {matrix.shape}, but {classes} classes need ({classes}, {classes})"
             )
-        bad = np.flatnonzero(
+        invalid = np.flatnonzero(
             (np.abs(matrix.sum(axis=1) - 1) > 1e-6) | (matrix < 0).any(axis=1) | ~np.isfinite(matrix).all(axis=1)
         )
-        if len(bad):
+        if len(invalid):
+            row = invalid[0]
             raise UserError(
-                f"noise.path: row {bad[0]} of {path} must hold probabilities that sum to 1, but sums to {matrix[bad[0]].sum():g}"
+                f"noise.path: row {row} of {path} must contain probabilities that sum to 1, but sums to {matrix[row].sum():g}"
             )
         return matrix

@@ -19,7 +19,7 @@ from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_statistics import mask_statistics
 from noisybench.data.targets import IGNORED, MaskTargets
 from noisybench.errors import UserError
-from noisybench.noise_models._masks import MaskNoise, objects
+from noisybench.noise_models._masks import MaskNoise, find_objects
 from noisybench.noise_models.class_swap import ClassSwap
 from noisybench.noise_models.morph_scaled import MorphScaled
 from noisybench.runs.preparation import prepare_run
@@ -69,12 +69,12 @@ def test_what_every_noise_model_keeps(name: str, seed: int) -> None:
     masks = random_masks(seed)
     before = masks.copy()
     noise = model(name, seed=seed)
-    noisy = noise.corrupted(split_of(masks), 4, 1.0)
+    noisy = noise.corrupt_masks(split_of(masks), 4, 1.0)
     np.testing.assert_array_equal(masks, before), "the clean masks stay as they are"
     assert noisy.dtype == np.uint8
     np.testing.assert_array_equal(noisy == IGNORED, masks == IGNORED)
     assert noisy[noisy != IGNORED].max(initial=0) < 4
-    np.testing.assert_array_equal(noise.corrupted(split_of(masks), 4, 0.0), masks)
+    np.testing.assert_array_equal(noise.corrupt_masks(split_of(masks), 4, 0.0), masks)
     if name in (
         "morph_scaled",
         "morph_distance",
@@ -94,9 +94,9 @@ def test_an_image_is_corrupted_alike_in_any_company(name: str) -> None:
     if name == "inclusion":
         pytest.skip("false objects come from the other images of the split")
     masks, noise = random_masks(3), model(name)
-    whole = noise.corrupted(split_of(masks), 4, 1.0)
+    whole = noise.corrupt_masks(split_of(masks), 4, 1.0)
     order = [2, 0]
-    some = noise.corrupted(split_of(masks[order], order), 4, 1.0)
+    some = noise.corrupt_masks(split_of(masks[order], order), 4, 1.0)
     np.testing.assert_array_equal(some, whole[order])
 
 
@@ -104,7 +104,7 @@ def test_an_image_is_corrupted_alike_in_any_company(name: str) -> None:
 def test_more_severe_is_worse_and_a_level_can_be_asked_for(name: str) -> None:
     dataset = scenes()
     noise = model(name)
-    levels = [noise._measured(dataset, severity) for severity in (0.25, 1.0, 2.0)]
+    levels = [noise._measure_miou(dataset, severity) for severity in (0.25, 1.0, 2.0)]
     assert levels[0] > levels[1] > levels[2]
     target = 0.7
     made = model(name, target_miou=target).apply(dataset)
@@ -113,7 +113,7 @@ def test_more_severe_is_worse_and_a_level_can_be_asked_for(name: str) -> None:
 
 
 def test_a_level_that_cannot_be_reached_is_refused() -> None:
-    with pytest.raises(UserError, match=r"no severity of annotators brings the masks to 0\.5.*Ask for another level"):
+    with pytest.raises(UserError, match=r"no severity of annotators reaches 0\.5.*Choose another target"):
         model("annotators", shares=[1.0, 0, 0, 0, 0], target_miou=0.5).apply(scenes(4))
 
 
@@ -131,10 +131,10 @@ def test_classes_shrink_inside_and_grow_on_background_alone() -> None:
     dataset = scenes(10)
     clean = dataset.train.targets
     for name, values in (("morph_scaled", {}), ("morph_distance", {"range": [1.0, 2.0]})):
-        smaller = model(name, over=0.0, **values).corrupted(dataset.train, 5, 1.0)
+        smaller = model(name, over=0.0, **values).corrupt_masks(dataset.train, 5, 1.0)
         assert ((smaller == clean) | (smaller == 0)).all()
         assert (smaller != clean).any()
-        larger = model(name, over=1.0, **values).corrupted(dataset.train, 5, 1.0)
+        larger = model(name, over=1.0, **values).corrupt_masks(dataset.train, 5, 1.0)
         assert (larger == clean)[clean != 0].all()
         assert (larger != clean).any()
 
@@ -143,7 +143,7 @@ def test_literal_erosion_may_clear_what_the_clean_one_keeps() -> None:
     mask = np.zeros((1, 40, 40), dtype=np.uint8)
     mask[0, 10:30, 10:20], mask[0, 10:30, 20:30] = 1, 2
     ours, theirs = (
-        model("morph_scaled", over=0.0, literal=each).corrupted(split_of(mask), 3, 1.0)[0] for each in (False, True)
+        model("morph_scaled", over=0.0, literal=each).corrupt_masks(split_of(mask), 3, 1.0)[0] for each in (False, True)
     )
     assert ((ours == mask[0]) | (ours == 0)).all()
     assert (theirs != 0).sum() <= (ours != 0).sum()
@@ -152,9 +152,9 @@ def test_literal_erosion_may_clear_what_the_clean_one_keeps() -> None:
 def test_a_distance_is_a_distance() -> None:
     mask = np.zeros((1, 41, 41), dtype=np.uint8)
     mask[0, 10:31, 10:31] = 1
-    noisy = model("morph_distance", range=[3.0, 3.0], over=0.0).corrupted(split_of(mask), 2, 1.0)[0]
+    noisy = model("morph_distance", range=[3.0, 3.0], over=0.0).corrupt_masks(split_of(mask), 2, 1.0)[0]
     assert (noisy == 1).sum() == 15**2
-    noisy = model("morph_distance", range=[3.0, 3.0], over=1.0).corrupted(split_of(mask), 2, 1.0)[0]
+    noisy = model("morph_distance", range=[3.0, 3.0], over=1.0).corrupt_masks(split_of(mask), 2, 1.0)[0]
     assert noisy[20].sum() == 27
 
 
@@ -162,17 +162,17 @@ def test_swapped_classes_follow_their_rate() -> None:
     mask = np.zeros((400, 9, 9), dtype=np.uint8)
     for number in range(9):
         mask[:, number // 3 * 3 + 1, number % 3 * 3 + 1] = 1 + number % 3
-    noisy = ClassSwap(rate=0.6).corrupted(split_of(mask), 4, 1.0)
+    noisy = ClassSwap(rate=0.6).corrupt_masks(split_of(mask), 4, 1.0)
     chosen = mask > 0
     kept = (noisy == mask)[chosen].mean()
     count = chosen.sum()
     wanted = 1 - 0.6 + 0.6 / 3
     assert abs(kept - wanted) < 3 * np.sqrt(wanted * (1 - wanted) / count)
-    grouped = ClassSwap(rate=1.0, groups=[[1, 2], [3]]).corrupted(split_of(mask), 4, 1.0)
+    grouped = ClassSwap(rate=1.0, groups=[[1, 2], [3]]).corrupt_masks(split_of(mask), 4, 1.0)
     assert (grouped[mask == 3] == 3).all()
     assert set(np.unique(grouped[mask == 1])) == {1, 2}
-    with pytest.raises(UserError, match="may stand in one group"):
-        ClassSwap(groups=[[1, 7]]).corrupted(split_of(mask), 4, 1.0)
+    with pytest.raises(UserError, match="may be in one group only"):
+        ClassSwap(groups=[[1, 7]]).corrupt_masks(split_of(mask), 4, 1.0)
 
 
 @given(st.integers(0, 1000), st.sampled_from([0.0, 0.25, 0.5, 1.0]))
@@ -180,15 +180,15 @@ def test_swapped_classes_follow_their_rate() -> None:
 def test_as_many_objects_are_missing_as_the_share_says(seed: int, rate: float) -> None:
     mask = np.zeros((1, 16, 16), dtype=np.uint8)
     mask[0, 1::4, 1::4] = np.arange(16).reshape(4, 4) % 3 + 1
-    noisy = model("omission", rates=[rate], seed=seed).corrupted(split_of(mask), 4, 1.0)
-    assert len(list(objects(noisy[0]))) == 16 - round(16 * rate)
+    noisy = model("omission", rates=[rate], seed=seed).corrupt_masks(split_of(mask), 4, 1.0)
+    assert len(list(find_objects(noisy[0]))) == 16 - round(16 * rate)
 
 
 def test_objects_are_components_of_eight_neighbours() -> None:
     mask = np.zeros((6, 6), dtype=np.uint8)
     mask[0, 0], mask[1, 1], mask[4, 4] = 1, 1, 1
     mask[0, 1] = 2
-    found = [(each.label, int(each.shape.sum()), each.top, each.left) for each in objects(mask)]
+    found = [(each.label, int(each.pixels.sum()), each.top, each.left) for each in find_objects(mask)]
     assert found == [(1, 2, 0, 0), (1, 1, 4, 4), (2, 1, 0, 1)]
 
 
@@ -197,27 +197,27 @@ def test_pixels_flip_by_their_matrix() -> None:
     mask = np.random.default_rng(0).integers(0, 4, (20, 100, 100)).astype(np.uint8)
     for kind in ("symmetric", "pair", "foreground"):
         made = noise(rate=0.3, kind=kind)
-        counts = MaskTargets().transition_counts(mask, made.corrupted(split_of(mask), 4, 1.0), 4)
+        counts = MaskTargets().transition_counts(mask, made.corrupt_masks(split_of(mask), 4, 1.0), 4)
         shares = counts / counts.sum(1, keepdims=True)
         np.testing.assert_allclose(shares, made.transitions(4, 0.3), atol=0.012)
 
 
 def test_faithful_annotators_change_nothing_and_blank_ones_leave_nothing() -> None:
     masks = random_masks(0)
-    faithful = model("annotators", shares=[1.0, 0, 0, 0, 0]).corrupted(split_of(masks), 4, 1.0)
+    faithful = model("annotators", shares=[1.0, 0, 0, 0, 0]).corrupt_masks(split_of(masks), 4, 1.0)
     np.testing.assert_array_equal(faithful, masks)
-    blank = model("annotators", shares=[0, 0, 0, 0, 1.0]).corrupted(split_of(masks), 4, 1.0)
+    blank = model("annotators", shares=[0, 0, 0, 0, 1.0]).corrupt_masks(split_of(masks), 4, 1.0)
     assert set(np.unique(blank)) <= {0, IGNORED}
 
 
 @pytest.mark.parametrize(
     ("name", "values", "message"),
     [
-        ("morph_scaled", {"iterations": []}, "needs whole numbers"),
-        ("morph_distance", {"range": [5.0, 2.0]}, "the first no greater"),
-        ("morph_disc", {"radius": [0.0, 2.0]}, "two radii above 0"),
-        ("omission", {"rates": [1.5]}, "shares from 0 to 1"),
-        ("annotators", {"shares": [1.0]}, "needs 5 shares"),
+        ("morph_scaled", {"iterations": []}, "needs integers from 0"),
+        ("morph_distance", {"range": [5.0, 2.0]}, "two distances from 0 in increasing order"),
+        ("morph_disc", {"radius": [0.0, 2.0]}, "two radii above 0 in increasing order"),
+        ("omission", {"rates": [1.5]}, "fractions from 0 to 1"),
+        ("annotators", {"shares": [1.0]}, "needs 5 fractions"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(name: str, values: dict[str, Any], message: str) -> None:

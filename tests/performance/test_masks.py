@@ -40,7 +40,7 @@ def test_masks_corrupted_in_a_second(name: str, large: Dataset, benchmark: Any) 
     cv2.setNumThreads(1)
     noise = get_entry("noise_models", name).load_class()(corrupted_fraction=1.0)
     split = large.train if benchmark.enabled else large.validation
-    benchmark.pedantic(lambda: noise.corrupted(split, 5, 1.0), rounds=5 if benchmark.enabled else 1)
+    benchmark.pedantic(lambda: noise.corrupt_masks(split, 5, 1.0), rounds=5 if benchmark.enabled else 1)
     if benchmark.enabled:
         print(f"\n{name}: {len(split) / benchmark.stats.stats.min:.0f} masks of 256x256 in a second")
 
