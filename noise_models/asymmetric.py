@@ -23,7 +23,9 @@ class Asymmetric(ClassConditional):
     """
 
     stream_name = "Asymmetric"
-    convention = "only the mapped classes flip, each with this probability, so the fraction of incorrect labels is lower"
+    convention = (
+        "only the mapped classes flip, each with this probability, so the fraction of incorrect labels is lower"
+    )
 
     rate: float = parameter(
         0.4, ge=0, le=1, help="Probability that a label of a mapped class flips, at most 0.5", always_in_label=True

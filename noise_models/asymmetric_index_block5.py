@@ -20,7 +20,8 @@ class AsymmetricIndexBlock5(ClassConditional):
 
     stream_name = "AsymmetricIndexBlock5"
     convention = (
-        "the next class index in blocks of five consecutive indices; the rate is the expected fraction of incorrect labels"
+        "the next class index in blocks of five consecutive indices; the rate is the expected fraction of incorrect "
+        "labels"
     )
 
     rate: float = parameter(

@@ -30,9 +30,7 @@ class AsymmetricSuperclassUniform(ClassConditional):
     """
 
     stream_name = "AsymmetricSuperclassUniform"
-    convention = (
-        "another class of the same superclass, all equally likely; the rate is the expected fraction of incorrect labels"
-    )
+    convention = "another class of the same superclass, all equally likely; the rate is the expected fraction of incorrect labels"
     example_classes = tuple(SUPERCLASSES.replace("|", " ").split())
 
     rate: float = parameter(

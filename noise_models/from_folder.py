@@ -57,7 +57,9 @@ class FromFolder(NoiseModel):
                 f"noise.path: must be a folder of masks, e.g. noise.path=pseudo-labels, but got {self.path}"
             )
         if not dataset.source_names:
-            raise UserError(f"noise: masks are found by the names of images, but the images of {dataset.name} have none")
+            raise UserError(
+                f"noise: masks are found by the names of images, but the images of {dataset.name} have none"
+            )
         folder = self.path.expanduser()
         problems: list[str] = []
         observed = np.full_like(split.targets, IGNORED)

@@ -26,7 +26,9 @@ class InstanceDependent(NoiseModel):
     """
 
     stream_name = "InstanceDependent"
-    convention = "each example is mislabeled with a probability drawn around the rate, and its pixels decide the observed class"
+    convention = (
+        "each example is mislabeled with a probability drawn around the rate, and its pixels decide the observed class"
+    )
 
     rate: float = parameter(
         0.4, ge=0, lt=1, help="Mean probability of an incorrect label, at most 1 - 1/C", always_in_label=True

@@ -17,7 +17,9 @@ class SymmetricExclusive(ClassConditional):
     """
 
     stream_name = "SymmetricExclusive"
-    convention = "the new label is drawn from the other classes, so the rate is the expected fraction of incorrect labels"
+    convention = (
+        "the new label is drawn from the other classes, so the rate is the expected fraction of incorrect labels"
+    )
 
     rate: float = parameter(
         0.4, ge=0, lt=1, help="Expected fraction of incorrect labels, at most 1 - 1/C", always_in_label=True

@@ -17,10 +17,16 @@ class SymmetricInclusive(ClassConditional):
     """
 
     stream_name = "SymmetricInclusive"
-    convention = "the new label is drawn from all classes, so only a fraction rate * (1 - 1/C) of the labels is incorrect"
+    convention = (
+        "the new label is drawn from all classes, so only a fraction rate * (1 - 1/C) of the labels is incorrect"
+    )
 
     rate: float = parameter(
-        0.5, ge=0, le=1, help="Fraction of labels that are redrawn; rate * (1 - 1/C) become incorrect", always_in_label=True
+        0.5,
+        ge=0,
+        le=1,
+        help="Fraction of labels that are redrawn; rate * (1 - 1/C) become incorrect",
+        always_in_label=True,
     )
 
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:

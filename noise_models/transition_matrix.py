@@ -31,7 +31,9 @@ class TransitionMatrix(ClassConditional):
     rate: float | None = parameter(
         None, ge=0, lt=1, help="Expected fraction of incorrect labels of a generated matrix", always_in_label=True
     )
-    concentration: float = parameter(1.0, gt=0, help="Concentration of a generated matrix; small values favor few confusions per class")
+    concentration: float = parameter(
+        1.0, gt=0, help="Concentration of a generated matrix; small values favor few confusions"
+    )
 
     @classmethod
     def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
@@ -71,7 +73,9 @@ class TransitionMatrix(ClassConditional):
             ".json": lambda: json.loads(path.read_text()),
         }
         if path.suffix not in readers:
-            raise UserError(f"noise.path: {path} must be a .csv, .npy or .json file, but has the suffix `{path.suffix}`")
+            raise UserError(
+                f"noise.path: {path} must be a .csv, .npy or .json file, but has the suffix `{path.suffix}`"
+            )
         try:
             matrix = np.asarray(readers[path.suffix](), dtype=np.float64)
         except (OSError, ValueError, TypeError) as error:

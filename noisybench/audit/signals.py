@@ -28,7 +28,7 @@ from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 from noisybench.training.training_set import DiskTensor, TrainingSet
 from noisybench.utils.files import saved_bytes, write_atomically
-from noisybench.utils.seeds import Stream, repeat_to_the_bit, torch_seed
+from noisybench.utils.seeds import Stream, torch_seed, use_deterministic_kernels
 
 NUM_NEIGHBORS = 20
 """Number of nearest examples whose labels are compared."""
@@ -101,7 +101,7 @@ def collect_signals(
     execution = audit_input.spec.execution
     device = torch.device("cuda" if torch.cuda.is_available() and execution.device != "cpu" else "cpu")
     torch.set_num_threads(execution.threads)
-    repeat_to_the_bit(device)
+    use_deterministic_kernels(device)
     return cross_fit(training_set, audit_input.spec.budget, folds, seed, device, WORKSPACE / "audits", on_epoch)
 
 

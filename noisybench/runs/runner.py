@@ -32,7 +32,7 @@ from noisybench.training.task import Task
 from noisybench.training.training_set import DiskTensor, TrainingSet, ValidationSet
 from noisybench.utils.files import write_atomically
 from noisybench.utils.locks import exclusive
-from noisybench.utils.seeds import repeat_to_the_bit
+from noisybench.utils.seeds import use_deterministic_kernels
 
 AUXILIARY_DIR = WORKSPACE / "auxiliary"
 
@@ -190,7 +190,7 @@ def _fit(task: Task, recorder: Recorder, devices: dict[str, Any], auxiliaries: A
         raise TrainingError(
             "budget.devices: batch normalisation is shared among GPUs, not among processors; take a network without it"
         )
-    repeat_to_the_bit(trainer.strategy.root_device)
+    use_deterministic_kernels(trainer.strategy.root_device)
     task.to(trainer.strategy.root_device)
     task.training_set.move_to(trainer.strategy.root_device)  # auxiliary runs train on it before the run does
     task.auxiliaries = auxiliaries

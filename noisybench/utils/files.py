@@ -1,4 +1,4 @@
-"""Where files are kept between runs, and how they get there whole or not at all."""
+"""Cache folder, atomic writes and verified downloads."""
 
 from __future__ import annotations
 
@@ -12,16 +12,23 @@ from pathlib import Path
 
 from noisybench.errors import UserError
 
+DOWNLOAD_TIMEOUT = 30
+"""Seconds without an answer after which a download fails."""
+
 
 def cache_folder() -> Path:
-    """Folder for downloads and decoded images: `NOISYBENCH_CACHE`, else `~/.cache/noisybench`."""
-    given = os.environ.get("NOISYBENCH_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    return Path(given).expanduser() if given else base / "noisybench"
+    """Return the folder of downloads and decoded images.
+
+    The environment variable `NOISYBENCH_CACHE` overrides the user's cache folder of the operating system.
+    """
+    import platformdirs
+
+    folder = os.environ.get("NOISYBENCH_CACHE")
+    return Path(folder).expanduser() if folder else platformdirs.user_cache_path("noisybench")
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that a crash leaves either the old content or the new, never a part."""
+    """Write a file so that a crash leaves either the old content or the new, never a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_bytes(data)
@@ -53,33 +60,38 @@ def saved_bytes(content: object) -> bytes:
 
 
 def plain_cell(text: str) -> str:
-    """Text for a cell of a table that spreadsheets open: what they would take for a formula gets a leading apostrophe."""
+    """Return text for a cell of a table so that spreadsheets do not read it as a formula.
+
+    Examples:
+        >>> plain_cell("=1+1")
+        "'=1+1"
+    """
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
-def download(url: str, sha256: str | None, place: Path) -> Path:
-    """Fetch a file once and check it.
+def download(url: str, sha256: str | None, path: Path) -> Path:
+    """Download a file if it is missing, verify it, and return its path.
 
     Args:
-        url: where it is.
-        sha256: what it must be; None where no checksum is published.
-        place: where it is kept; returned at once if it is there already and right.
+        url: address of the file.
+        sha256: expected checksum; None if none is published.
+        path: where the file is stored.
 
     Raises:
-        UserError: no network, or the file is not the expected one; says which file to put where.
+        UserError: the file cannot be downloaded, or its checksum differs; the message says where to put the file.
     """
-    if not place.is_file():
+    if not path.is_file():
         try:
-            with urllib.request.urlopen(url, timeout=30) as answer:
-                data = answer.read()
+            with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT) as response:
+                data = response.read()
         except (urllib.error.URLError, OSError) as error:
             reason = getattr(error, "reason", error)
             raise UserError(
-                f"{url} cannot be downloaded ({reason}); fetch it elsewhere and put it at {place}"
+                f"{url} cannot be downloaded ({reason}); download it on another machine and put it at {path}"
             ) from None
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
-            raise UserError(f"{url} gave a file that is not the published one (its SHA-256 differs); nothing was kept")
-        write_atomically(place, data)
-    elif sha256 and hashlib.sha256(place.read_bytes()).hexdigest() != sha256:
-        raise UserError(f"{place} is not the published file (its SHA-256 differs): delete it and try again")
-    return place
+            raise UserError(f"{url} is not the published file (its SHA-256 differs); nothing was stored")
+        write_atomically(path, data)
+    elif sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise UserError(f"{path} is not the published file (its SHA-256 differs); delete it and try again")
+    return path

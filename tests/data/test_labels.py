@@ -90,7 +90,7 @@ def test_missing_parts_are_named(tmp_path: Path) -> None:
 
 def test_another_dataset_is_refused(tmp_path: Path) -> None:
     folder = labels.save(toy_labels(toy_dataset()), toy_dataset(), tmp_path / "set")
-    with pytest.raises(UserError, match="was made for the dataset"):
+    with pytest.raises(UserError, match="belongs to the dataset"):
         get_entry("noise_models", "from_file").load_class()(path=str(folder)).apply(toy_dataset(size=110))
 
 

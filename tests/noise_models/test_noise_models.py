@@ -137,7 +137,7 @@ def test_cifar10_map_is_the_fields() -> None:
 def test_own_map_takes_names_and_refuses_unknown_ones() -> None:
     dataset = toy_dataset(("cat", "dog", "cow"))
     assert model("asymmetric", rate=0.3, map={"cat": "dog"}).matrix(dataset)[0].tolist() == [0.7, 0.3, 0.0]
-    with pytest.raises(UserError, match=r"no class is named `dgo`; did you mean `dog`"):
+    with pytest.raises(UserError, match=r"unknown class `dgo`; did you mean `dog`"):
         model("asymmetric", map={"cat": "dgo"}).matrix(dataset)
     with pytest.raises(UserError, match=r"noise\.map: maps are built in for"):
         model("asymmetric").matrix(dataset)
@@ -225,7 +225,7 @@ def test_generated_matrices_have_the_rate(rate: float, concentration: float, see
     ("text", "message"),
     [
         ("0.5,0.5\n0.5,0.5\n", r"has shape \(2, 2\), but 3 classes need \(3, 3\)"),
-        ("1,0,0\n0,0.5,0.4\n0,0,1\n", r"row 1 of .* must hold probabilities that sum to 1, but sums to 0\.9"),
+        ("1,0,0\n0,0.5,0.4\n0,0,1\n", r"row 1 of .* must contain probabilities that sum to 1, but sums to 0\.9"),
         ("1,0,0\n0,-1,2\n0,0,1\n", "row 1"),
         ("a,b\n", "cannot be read as a matrix"),
     ],
@@ -275,7 +275,7 @@ def test_human_labels_must_belong_to_the_dataset(tmp_path: Path) -> None:
     for content, message in (
         (
             {"clean_label": np.roll(clean, 1), "worse_label": clean},
-            "the clean labels in .* are not the dataset's",
+            "the clean labels in .* differ from the dataset's",
         ),
         (
             {"clean_label": clean[:-1], "worse_label": clean[:-1]},
@@ -332,8 +332,8 @@ def test_own_labels_by_index_or_by_name(tmp_path: Path) -> None:
     [
         ([0] * 159, None, "has 159 labels, but the dataset's source has 160 training examples"),
         ([0] * 161, None, "has 161 labels"),
-        ([0] * 100, list(range(100)), "row 100 of the dataset's source is not among them"),
-        ([0] * 160, [0] * 160, "an index occurs twice"),
+        ([0] * 100, list(range(100)), "none for row 100 of the dataset's source"),
+        ([0] * 160, [0] * 160, "contains an index twice"),
         ([7] * 160, None, "row 0 .* has the label .*7.*; allowed are 0 to 1 or the class names"),
         (["cow"] * 160, None, "has the label 'cow'"),
     ],

@@ -27,7 +27,7 @@ from noisybench.data.targets import (
 )
 from noisybench.errors import UserError
 from noisybench.evaluation import metrics
-from noisybench.noise_models._ood_sources import imagenet32, patterns, shuffled
+from noisybench.noise_models._ood_sources import pixel_permuted, read_imagenet32, synthetic_patterns
 from noisybench.utils.seeds import Stream
 from tests.helpers import prepared_toy, toy_dataset, train_toy
 
@@ -85,11 +85,11 @@ def test_training_and_validation_share_no_outsider() -> None:
 
 def test_sources_of_the_dataset_itself() -> None:
     dataset = toy_dataset(size=200, held_out=50)
-    drawn = patterns(40, (3, 8, 8), Stream("a"))
-    np.testing.assert_array_equal(drawn[:8], patterns(8, (3, 8, 8), Stream("a")))
+    drawn = synthetic_patterns(40, (3, 8, 8), Stream("a"))
+    np.testing.assert_array_equal(drawn[:8], synthetic_patterns(8, (3, 8, 8), Stream("a")))
     assert len({each.tobytes() for each in drawn}) == 40
     assert drawn.std((1, 2, 3)).min() > 1, "no image is blank"
-    moved = shuffled(dataset.train.inputs[:], Stream("b"))
+    moved = pixel_permuted(dataset.train.inputs[:], Stream("b"))
     np.testing.assert_array_equal(np.sort(moved.reshape(200, -1)), np.sort(dataset.train.inputs[:].reshape(200, -1)))
     assert (moved != dataset.train.inputs[:]).any((1, 2, 3)).all()
 
@@ -108,7 +108,7 @@ def test_held_out_classes_become_outsiders() -> None:
     assert {each.tobytes() for each in made.replaced["train"].images} <= known
     with pytest.raises(UserError, match=r"\d+ out-of-distribution images are needed, but the source .* has 533"):
         web(source="ood_classes", out_of_distribution=0.9).apply(dataset)
-    with pytest.raises(UserError, match="needs classes that are left out"):
+    with pytest.raises(UserError, match="needs classes that are excluded"):
         web(source="ood_classes").apply(whole)
     with pytest.raises(UserError, match="leave at least two classes"):
         source(ood_classes=[0, 11]).load()
@@ -134,7 +134,7 @@ def write_imagenet32(folder: Path, count: int) -> Path:
 def test_sources_on_disk(tmp_path: Path) -> None:
     gray = toy_dataset(size=40, held_out=10)
     photographs = write_photographs(tmp_path / "photographs", 60)
-    with pytest.raises(UserError, match=r"are 3x8x8 .* the dataset's are 1x8x8; give noise.resize=true"):
+    with pytest.raises(UserError, match=r"have 3x8x8 values .* the dataset's have 1x8x8; set noise.resize=true"):
         web(source="image_folder", path=str(photographs)).apply(gray)
     made = web(source="image_folder", path=str(photographs), resize=True).apply(gray)
     chosen = made.replaced["train"].images
@@ -144,7 +144,7 @@ def test_sources_on_disk(tmp_path: Path) -> None:
     assert made.manifest["noise"]["source"]["size"] == 60
 
     batches = write_imagenet32(tmp_path / "imagenet32", 60)
-    pixels = imagenet32(batches)
+    pixels = read_imagenet32(batches)
     assert pixels.shape == (60, 3, 32, 32)
     first = pickle.loads((batches / "train_data_batch_1").read_bytes())["data"][0]
     np.testing.assert_array_equal(pixels[0], first.reshape(3, 32, 32))
@@ -188,7 +188,7 @@ def test_the_published_sets_are_drawn_number_by_number(r_out: float, r_in: float
 
 
 def test_the_published_sets_need_the_whole_training_part() -> None:
-    with pytest.raises(UserError, match=r"give dataset\.validation_fraction=0"):
+    with pytest.raises(UserError, match=r"set dataset\.validation_fraction=0"):
         web(sampling="published").apply(toy_dataset())
     with pytest.raises(UserError, match="have the seeds 0 to 2, but got 5"):
         web(sampling="published", seed=5).apply(toy_dataset(held_out=0))
@@ -198,14 +198,14 @@ def test_bad_sources_are_refused(tmp_path: Path) -> None:
     dataset = toy_dataset()
     with pytest.raises(UserError, match=r"`imagenet32` needs noise\.path"):
         web(source="imagenet32").apply(dataset)
-    with pytest.raises(UserError, match=r"`patterns` takes no noise\.path"):
+    with pytest.raises(UserError, match=r"`patterns` does not use noise\.path"):
         web(path="x").apply(dataset)
-    with pytest.raises(UserError, match="there is no such folder"):
+    with pytest.raises(UserError, match="folder not found"):
         web(source="image_folder", path="nowhere").apply(dataset)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no image"):
+    with pytest.raises(UserError, match="contains no images"):
         web(source="places365", path=str(tmp_path / "empty")).apply(dataset)
-    with pytest.raises(UserError, match="is it the folder of ImageNet32"):
+    with pytest.raises(UserError, match="expected the folder of ImageNet32"):
         web(source="imagenet32", path=str(tmp_path / "empty")).apply(dataset)
     folder = write_imagenet32(tmp_path / "damaged", 4)
     (folder / "train_data_batch_2").write_bytes(b"\x80\x04\x95")
@@ -216,7 +216,7 @@ def test_bad_sources_are_refused(tmp_path: Path) -> None:
 def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
     folder = write_imagenet32(tmp_path / "evil", 4)
     (folder / "train_data_batch_1").write_bytes(b"cos\nsystem\n(S'touch evil-was-here'\ntR.")
-    with pytest.raises(UserError, match="which is no array"):
+    with pytest.raises(UserError, match="which is not an array"):
         web(source="imagenet32", path=str(folder), resize=True).apply(toy_dataset())
     assert not Path("evil-was-here").exists()
 
@@ -259,7 +259,7 @@ def test_other_noise_models_refuse_labels_that_are_noisy_already() -> None:
     assert made.manifest["label_status"]["unknown"] == (dataset.train.targets == UNKNOWN_TARGET).sum()
     known = dataset.train.targets != UNKNOWN_TARGET
     assert made.manifest["actual_noise_rate"] == np.mean((made.train != dataset.train.targets)[known])
-    with pytest.raises(UserError, match="toy has no labels beside its targets"):
+    with pytest.raises(UserError, match="toy has no noisy labels of its own"):
         native().apply(toy_dataset())
 
 

@@ -397,7 +397,7 @@ def save(array: Any, mode: str | None = None) -> Callable[[Path], None]:
             save(np.full((16, 20), 9, np.uint8)),
             r"contains the value 9, but classes range from 0 to 2 \(255: no label\)",
         ),
-        (save(np.ones((16, 20), np.uint8), "RGB"), "a mask has one number per pixel"),
+        (save(np.ones((16, 20), np.uint8), "RGB"), "a mask has one value per pixel"),
         (save(np.full((16, 20), 300, np.uint16)), "contains the value 300, but classes range from 0 to 254"),
         (save(np.full((16, 20), 255, np.uint8)), r"003\.png: has no labeled pixel"),
         (lambda file: file.unlink(), r"003\.png: mask not found"),
