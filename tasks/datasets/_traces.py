@@ -1,4 +1,4 @@
-"""What datasets of traces have in common: texts as characters of one length."""
+"""Shared parts of the datasets of traces: conversion of texts to tokens of one length, and JSON lines."""
 
 from __future__ import annotations
 
@@ -15,56 +15,61 @@ from noisybench.data.traces.formats import TraceFormat
 from noisybench.errors import UserError
 
 
-def examples_of(
-    form: TraceFormat,
+def encode_split(
+    trace_format: TraceFormat,
     prompts: Sequence[str],
     responses: Sequence[str],
-    sizes: tuple[int, int],
-    held_out: NDArray[np.bool_] | None = None,
-    given: Sequence[str] | None = None,
+    lengths: tuple[int, int],
+    validation_mask: NDArray[np.bool_] | None = None,
+    noisy_responses: Sequence[str] | None = None,
 ) -> RawSplit:
-    """Texts as characters: prompts end in the last column, responses begin in the first.
+    """Return a split of traces: prompts end in the last column, responses begin in the first one.
 
     Args:
-        form: of the traces.
-        prompts: texts.
-        responses: texts with their end.
-        sizes: columns of prompts and of responses.
-        held_out: which are for validation.
-        given: responses that came with the data, where these are not the known ones.
+        trace_format: format of the traces.
+        prompts: texts of the prompts.
+        responses: clean responses with their end.
+        lengths: number of columns of prompts and of responses.
+        validation_mask: (N,) mask of the examples for validation.
+        noisy_responses: observed responses with their end, if the data have noise of their own.
     """
-    inputs = form.encode(prompts, sizes[0], left=True)[:, None, None, :]
-    observed = None if given is None else form.encode(given, sizes[1])
-    return RawSplit(inputs, form.encode(responses, sizes[1]), noisy_targets=observed, validation_mask=held_out)
+    inputs = trace_format.encode(prompts, lengths[0], left=True)[:, None, None, :]
+    noisy_targets = None if noisy_responses is None else trace_format.encode(noisy_responses, lengths[1])
+    targets = trace_format.encode(responses, lengths[1])
+    return RawSplit(inputs, targets, noisy_targets=noisy_targets, validation_mask=validation_mask)
 
 
-def json_lines(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Objects of a file with one in each line, and the lines' numbers from 1; empty lines are passed over.
+def read_json_lines(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield the objects of a file of JSON lines with their line numbers from 1; empty lines are skipped.
+
+    Args:
+        path: file in UTF-8.
+        fields: names of the fields that every object must have as strings.
 
     Raises:
-        UserError: no such file; a line is no object, or lacks a field.
+        UserError: the file does not exist, or a line is not an object with these fields.
     """
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file")
+        raise UserError(f"{path}: file not found")
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{path}: not a text in UTF-8 ({error.reason} at byte {error.start}); save it as UTF-8"
+            f"{path}: not encoded in UTF-8 ({error.reason} at byte {error.start}); save the file in UTF-8"
         ) from None
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:
-            found = json.loads(line)
+            row = json.loads(line)
         except ValueError as error:
             raise UserError(f"{path}: line {number} is not JSON ({error}); each line must hold one object") from None
-        missing = [each for each in fields if not (isinstance(found, dict) and isinstance(found.get(each), str))]
+        missing = [field for field in fields if not (isinstance(row, dict) and isinstance(row.get(field), str))]
         if missing:
-            raise UserError(f"{path}: line {number} has no text `{missing[0]}`; each line needs {', '.join(fields)}")
-        yield number, found
+            raise UserError(f"{path}: line {number} lacks the text `{missing[0]}`; each line needs {', '.join(fields)}")
+        yield number, row
 
 
-def longest(texts: Sequence[str]) -> int:
-    """Characters of the longest text."""
-    return max((len(each) for each in texts), default=1)
+def max_length(texts: Sequence[str]) -> int:
+    """Return the number of characters of the longest text, or 1 if there is none."""
+    return max((len(text) for text in texts), default=1)

@@ -1,4 +1,4 @@
-"""Grade-school mathematics."""
+"""GSM8K: grade-school math word problems."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
@@ -14,42 +15,47 @@ from noisybench.data.source import DatasetSource
 from noisybench.data.traces.formats import TraceFormat
 from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
 from noisybench.errors import UserError
-from noisybench.tasks.datasets._traces import examples_of, json_lines, longest
+from noisybench.tasks.datasets._traces import encode_split, max_length, read_json_lines
 from noisybench.utils.seeds import Stream
 
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 FILES = ("train.jsonl", "test.jsonl")
-SOLUTIONS = "example_model_solutions.jsonl"
-SPARE = 1.2
+MODEL_SOLUTIONS_FILE = "example_model_solutions.jsonl"
+LENGTH_FACTOR = 1.2
+"""Columns of a response as a multiple of the longest one, because noise can lengthen a solution."""
+
+Row = tuple[str, str, str]
+"""Question, clean solution and observed solution."""
 
 
 class GSM8K(DatasetSource):
-    """Word problems of grade-school mathematics with solutions whose calculations are annotated (Cobbe et al. 2021).
+    """Grade-school math word problems with solutions whose calculations are annotated (Cobbe et al. 2021).
 
-    `human` trains on the written solutions of the training file and tests on the test file. `model` trains on what language
-    models wrote for the test problems, right and wrong as it is (noise=real_world): where a solution's answer is right it is its
-    own clean trace, else the human one of the same problem is; problems of the training file are tested on then. Which
-    characters of a wrong solution are wrong nobody knows; re-execution finds calculations that are wrong on the page.
+    `solutions=human` trains on the solutions of the training file and tests on the test file. `solutions=model` trains on
+    solutions that language models wrote for the test problems, with their errors (noise=real_world), and tests on the
+    problems of the training file. The clean trace of a model's solution is the solution itself if its answer is correct,
+    and otherwise the human solution of the same problem. The positions of the errors in a solution are unknown;
+    re-execution finds only calculations with an incorrect result.
     """
 
     tasks = ("chain_of_thought",)
 
-    root: Path | None = parameter(None, help="folder with train.jsonl, test.jsonl and example_model_solutions.jsonl")
+    root: Path | None = parameter(None, help="Folder with train.jsonl, test.jsonl and example_model_solutions.jsonl")
     solutions: Literal["human", "model"] = parameter(
-        "human", help="whose solutions are trained on", always_in_label=True
+        "human", help="Author of the training solutions", always_in_label=True
     )
     models: list[str] | None = parameter(
-        None, help="whose solutions, such as 175b_verification; by default those of all four"
+        None, help="Models whose solutions to train on, such as 175b_verification (default: all four)"
     )
-    longest_text: int = parameter(
-        1024, ge=16, help="problems with a longer question and solution together are left out"
+    max_characters: int = parameter(
+        1024, ge=16, help="Number of characters of question and solution from which a problem is excluded"
     )
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read questions and solutions.
 
         Raises:
-            UserError: a file is missing or damaged.
+            UserError: a file is missing or damaged, or a model does not exist.
         """
         if self.root is None:
             raise UserError(
@@ -57,117 +63,119 @@ class GSM8K(DatasetSource):
             )
         folder = self.root.expanduser()
         train, test = (
-            [self._pair(row) for _, row in json_lines(folder / each, ("question", "answer"))] for each in FILES
+            [_question_and_solution(row) for _, row in read_json_lines(folder / file, ("question", "answer"))]
+            for file in FILES
         )
         if self.solutions == "human":
-            rows = [(question, answer, answer) for question, answer in train]
-            others = test
+            rows = [(question, solution, solution) for question, solution in train]
+            test_rows = test
         else:
-            rows, others = self._written(folder / SOLUTIONS), train
-        whole = len(rows) + len(others)
-        rows = [row for row in rows if max(len(row[0]) + len(each) for each in row[1:]) < self.longest_text]
-        others = [row for row in others if sum(map(len, row)) < self.longest_text]
-        left_out = whole - len(rows) - len(others)
-        everything = [text for row in [*rows, *others] for text in row]
-        self._form = CalculationTraceFormat("".join(sorted(set("".join(everything)))) + CalculationTraceFormat.end)
-        end = self._form.end
-        columns = (
-            longest([row[0] for row in [*rows, *others]]),
-            int(SPARE * longest([text + end for row in [*rows, *others] for text in row[1:]])) + 1,
+            rows, test_rows = self._read_model_solutions(folder / MODEL_SOLUTIONS_FILE), train
+        num_read = len(rows) + len(test_rows)
+        rows = [
+            (question, clean, observed)
+            for question, clean, observed in rows
+            if len(question) + max(len(clean), len(observed)) < self.max_characters
+        ]
+        test_rows = [row for row in test_rows if sum(map(len, row)) < self.max_characters]
+        num_skipped = num_read - len(rows) - len(test_rows)
+        return self._encode(rows, test_rows, num_skipped)
+
+    def _encode(
+        self, rows: list[Row], test_rows: list[tuple[str, str]], num_skipped: int
+    ) -> tuple[RawSplit, RawSplit, tuple[str, ...]]:
+        characters = {character for row in [*rows, *test_rows] for text in row for character in text}
+        end = CalculationTraceFormat.end
+        self._trace_format = CalculationTraceFormat("".join(sorted(characters)) + end)
+        questions = [question for question, _, _ in rows]
+        clean, observed = ([row[column] + end for row in rows] for column in (1, 2))
+        test_questions = [question for question, _ in test_rows]
+        test_responses = [solution + end for _, solution in test_rows]
+        lengths = (
+            max_length([*questions, *test_questions]),
+            int(LENGTH_FACTOR * max_length([*clean, *observed, *test_responses])) + 1,
         )
-        known, given = ([row[part] + end for row in rows] for part in (1, 2))
-        questions = [row[0] for row in rows]
-        skipped = (f"{left_out} problems of more than {self.longest_text} characters",) if left_out else ()
-        found = examples_of(
-            self._form,
+        train = encode_split(
+            self._trace_format,
             questions,
-            known,
-            columns,
-            self._held_out(questions),
-            given if self.solutions == "model" else None,
+            clean,
+            lengths,
+            self._validation_mask(questions),
+            observed if self.solutions == "model" else None,
         )
+        skipped = (f"{num_skipped} problems of {self.max_characters} or more characters",) if num_skipped else ()
         return (
-            RawSplit(found.inputs, found.targets, found.noisy_targets, skipped, found.validation_mask),
-            examples_of(self._form, [row[0] for row in others], [row[1] + end for row in others], columns),
-            tuple(self._form.vocabulary),
+            RawSplit(train.inputs, train.targets, train.noisy_targets, skipped, train.validation_mask),
+            encode_split(self._trace_format, test_questions, test_responses, lengths),
+            tuple(self._trace_format.vocabulary),
         )
 
-    @staticmethod
-    def _pair(row: dict[str, Any]) -> tuple[str, str]:
-        return _plain(row["question"]) + "\n", _plain(row["answer"])
-
-    def _written(self, path: Path) -> list[tuple[str, str, str]]:
-        """Question, clean trace and written solution of every model."""
-        wrong = sorted(set(self.models or ()) - set(MODELS))
-        if wrong:
-            raise UserError(f"dataset.models: there is no `{wrong[0]}`; there are {', '.join(MODELS)}")
+    def _read_model_solutions(self, path: Path) -> list[Row]:
+        """Return one row per problem and model."""
+        unknown = sorted(set(self.models or ()) - set(MODELS))
+        if unknown:
+            raise UserError(f"dataset.models: unknown model `{unknown[0]}`; available are {', '.join(MODELS)}")
         rows = []
-        for number, row in json_lines(path, ("question", "ground_truth")):
+        for number, row in read_json_lines(path, ("question", "ground_truth")):
             for model in self.models or MODELS:
-                told = row.get(model)
+                entry = row.get(model)
                 if not (
-                    isinstance(told, dict)
-                    and isinstance(told.get("solution"), str)
-                    and isinstance(told.get("is_correct"), bool)
+                    isinstance(entry, dict)
+                    and isinstance(entry.get("solution"), str)
+                    and isinstance(entry.get("is_correct"), bool)
                 ):
-                    raise UserError(f"{path}: line {number} has no solution and is_correct of {model}")
-                question, solution = _plain(row["question"]) + "\n", _plain(told["solution"])
-                rows.append((question, solution if told["is_correct"] else _plain(row["ground_truth"]), solution))
+                    raise UserError(f"{path}: line {number} lacks `solution` and `is_correct` of {model}")
+                question, solution = _normalize(row["question"]) + "\n", _normalize(entry["solution"])
+                clean = solution if entry["is_correct"] else _normalize(row["ground_truth"])
+                rows.append((question, clean, solution))
         return rows
 
-    def _held_out(self, questions: list[str]) -> Any:
-        """Which are for validation: all solutions of some questions, so that none is in both parts."""
-        different = sorted(set(questions))
-        count = round(self.validation_fraction * len(different))
-        order = Stream("gsm8k", self.split_seed).permutation(len(different))
-        chosen = {different[each] for each in order[:count].tolist()}
-        return np.array([each in chosen for each in questions])
+    def _validation_mask(self, questions: list[str]) -> NDArray[np.bool_]:
+        """Return the (N,) mask of validation rows: all solutions of some questions, so that no question is in both splits."""
+        unique = sorted(set(questions))
+        num_validation = round(self.validation_fraction * len(unique))
+        order = Stream("gsm8k", self.split_seed).permutation(len(unique))
+        validation = {unique[position] for position in order[:num_validation].tolist()}
+        return np.array([question in validation for question in questions])
 
     def trace_format(self) -> TraceFormat:
-        """Annotated text."""
-        return self._form
+        """Return the format of annotated calculations."""
+        return self._trace_format
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
-        """Some problems, and what four models make of them."""
+        """Write some problems with the solutions of four models."""
 
-        def problem(number: int, result: int) -> str:
+        def question(number: int) -> str:
+            return f"Bo has {number} pens and gets 3. How many?"
+
+        def solution(number: int, result: int) -> str:
             return f"{number}+3 = <<{number}+3={result}>>{result} pens"
 
-        def lines(name: str, rows: list[dict[str, Any]]) -> None:
-            (folder / name).write_text("\n".join(json.dumps(each) for each in rows))
+        def write(name: str, rows: list[dict[str, Any]]) -> None:
+            (folder / name).write_text("\n".join(json.dumps(row) for row in rows))
 
-        for place, name in enumerate(FILES):
-            lines(
-                name,
-                [
-                    {
-                        "question": f"Bo has {n} pens and gets 3. How many?",
-                        "answer": f"{problem(n, n + 3)}\n#### {n + 3}",
-                    }
-                    for n in range(40 * place, 40 * place + 40)
-                ],
-            )
-        lines(
-            SOLUTIONS,
-            [
-                {
-                    "question": f"Bo has {n} pens and gets 3. How many?",
-                    "ground_truth": f"{problem(n, n + 3)}\nA: {n + 3}",
-                    **{
-                        model: {
-                            "is_correct": (n + k) % 3 > 0,
-                            "solution": f"{problem(n, n + 3 + (n + k) % 3 // 2)}\nA: {n + 3}",
-                        }
-                        for k, model in enumerate(MODELS)
-                    },
+        for position, name in enumerate(FILES):
+            numbers = range(40 * position, 40 * position + 40)
+            write(name, [{"question": question(n), "answer": f"{solution(n, n + 3)}\n#### {n + 3}"} for n in numbers])
+        rows: list[dict[str, Any]] = []
+        for n in range(40, 80):
+            models = {
+                model: {
+                    "is_correct": (n + k) % 3 > 0,
+                    "solution": f"{solution(n, n + 3 + (n + k) % 3 // 2)}\nA: {n + 3}",
                 }
-                for n in range(40, 80)
-            ],
-        )
+                for k, model in enumerate(MODELS)
+            }
+            rows.append({"question": question(n), "ground_truth": f"{solution(n, n + 3)}\nA: {n + 3}", **models})
+        write(MODEL_SOLUTIONS_FILE, rows)
         return {"root": str(folder), "solutions": "model"}
 
 
-def _plain(text: str) -> str:
-    """A text with the line ends of one kind, and none at its ends."""
+def _question_and_solution(row: dict[str, Any]) -> tuple[str, str]:
+    return _normalize(row["question"]) + "\n", _normalize(row["answer"])
+
+
+def _normalize(text: str) -> str:
+    """Return a text with uniform line ends, stripped."""
     return text.replace("\r\n", "\n").replace("\u2028", "\n").strip()

@@ -17,119 +17,130 @@ from noisybench.data.traces.program_format import ProgramTraceFormat
 from noisybench.data.traces.programs import Program
 from noisybench.data.traces.recorder import NonTerminating, TraceRecorder
 from noisybench.errors import UserError
-from noisybench.tasks.datasets._traces import examples_of, longest
+from noisybench.tasks.datasets._traces import encode_split, max_length
 from noisybench.utils.seeds import Stream
 
-SPARE = 2.2
-"""Room of a response, as a multiple of the longest clean one, for traces that noise makes longer."""
+MAX_WIDTH = 12
+"""Largest number of digits of an operand."""
+
+LENGTH_FACTOR = 2.2
+"""Columns of a response as a multiple of the longest clean one, because noise can lengthen a trace."""
 
 
 class TracedIntegers(DatasetSource):
-    """Problems on integers with the execution trace as chain of thought (after Havrilla and Iyer 2024): drawn, seeded, exact.
+    """Problems on integers with the execution trace as chain of thought (after Havrilla and Iyer 2024).
 
-    Column addition and subtraction (`add`, `sub`), long multiplication (`mul`) and Euclid's algorithm (`gcd`) have two numbers;
-    `max`, `sum`, `product`, `mod` (sum modulo ten), `sort`, `median` and `composed` (add, multiply, distance by
-    turns) have `count` of them. One's own program is a class with a `run`, given as file.py:Class. A target is the response:
-    a line for each step, the answer, the end. Training, validation and test problems have no prompt in common.
-    `ood_lengths` adds test sets of numbers with other widths, on which nothing was trained.
+    Column addition and subtraction (`add`, `sub`), long multiplication (`mul`) and Euclid's algorithm (`gcd`) have two
+    operands. `max`, `sum`, `product`, `mod` (sum modulo ten), `sort`, `median` and `composed` (addition, multiplication and
+    distance in turn) have `count` of them. A custom program is a subclass of `Program`, given as file.py:Class. A target is
+    the response: a line per step, the answer, the end. Problems are drawn from a seed; training, validation and test
+    problems have no prompt in common. `ood_lengths` adds test sets of numbers with other widths, which are never trained on.
     """
 
     tasks = ("chain_of_thought",)
 
-    program: str = parameter("add", help="what is computed", always_in_label=True)
-    width: int = parameter(2, ge=1, le=12, help="digits of each number", always_in_label=True)
-    count: int = parameter(6, ge=2, le=40, help="numbers of a list")
+    program: str = parameter("add", help="Name of the program, or file.py:Class", always_in_label=True)
+    width: int = parameter(2, ge=1, le=12, help="Number of digits of each operand", always_in_label=True)
+    count: int = parameter(6, ge=2, le=40, help="Number of operands of the programs on lists")
     ood_lengths: list[int] | None = parameter(
-        None, help="widths of further test sets, for generalisation to other lengths"
+        None, help="Widths of further test sets, for generalization to other lengths"
     )
-    train_problems: int = parameter(3000, ge=1, help="number of training problems")
-    validation_problems: int = parameter(100, ge=0, help="number of further problems for validation")
-    test_problems: int = parameter(300, ge=1, help="number of test problems, of each width")
-    problem_seed: int = parameter(0, ge=0, help="of the problems; not changed by the run's seed")
+    train_problems: int = parameter(3000, ge=1, help="Number of training problems")
+    validation_problems: int = parameter(100, ge=0, help="Number of validation problems")
+    test_problems: int = parameter(300, ge=1, help="Number of test problems of each width")
+    problem_seed: int = parameter(0, ge=0, help="Random seed of the problems (independent of the run's seed)")
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Draw the problems and run the program on each.
 
         Raises:
-            UserError: there are not so many different problems; a program of the user's raises or does not end.
+            UserError: there are too few distinct problems, or a custom program fails or does not terminate.
         """
-        kind = get_program_class(self.program)
-        sizes = self.train_problems, self.validation_problems, self.test_problems
-        self._form = ProgramTraceFormat(kind(self.width, self.count))
-        prompts, responses = self._problems(self._form.program, sum(sizes))
-        others = {}
+        program_class = get_program_class(self.program)
+        num_problems = self.train_problems, self.validation_problems, self.test_problems
+        self._trace_format = ProgramTraceFormat(program_class(self.width, self.count))
+        prompts, responses = self._draw_problems(self._trace_format.program, sum(num_problems))
+        ood_problems = {}
         for width in self.ood_lengths or ():
-            if width == self.width or not 1 <= width <= 12:
+            if width == self.width or not 1 <= width <= MAX_WIDTH:
                 raise UserError(
-                    f"dataset.ood_lengths: widths must be from 1 to 12 and not {self.width}, but got {self.ood_lengths}"
+                    f"dataset.ood_lengths: widths must be from 1 to {MAX_WIDTH} and differ from {self.width}, but got "
+                    f"{self.ood_lengths}"
                 )
-            others[width] = self._problems(kind(width, self.count), self.test_problems)
-        every = [each for pair in others.values() for each in pair[1]]
-        columns = (
-            longest([*prompts, *(each for pair in others.values() for each in pair[0])]),
-            max(int(SPARE * longest(responses)) + 1, longest(every)),
+            ood_problems[width] = self._draw_problems(program_class(width, self.count), self.test_problems)
+        ood_prompts = [prompt for problems in ood_problems.values() for prompt in problems[0]]
+        ood_responses = [response for problems in ood_problems.values() for response in problems[1]]
+        lengths = (
+            max_length([*prompts, *ood_prompts]),
+            max(int(LENGTH_FACTOR * max_length(responses)) + 1, max_length(ood_responses)),
         )
-        self._others = {f"width_{width}": examples_of(self._form, *pair, columns) for width, pair in others.items()}
-        first = sum(sizes[:2])
-        held_out = np.arange(first) >= sizes[0]
+        self._ood_tests = {
+            f"width_{width}": encode_split(self._trace_format, *problems, lengths)
+            for width, problems in ood_problems.items()
+        }
+        num_known = sum(num_problems[:2])
+        validation_mask = np.arange(num_known) >= num_problems[0]
         return (
-            examples_of(self._form, prompts[:first], responses[:first], columns, held_out),
-            examples_of(self._form, prompts[first:], responses[first:], columns),
-            tuple(self._form.vocabulary),
+            encode_split(self._trace_format, prompts[:num_known], responses[:num_known], lengths, validation_mask),
+            encode_split(self._trace_format, prompts[num_known:], responses[num_known:], lengths),
+            tuple(self._trace_format.vocabulary),
         )
 
     def read_shifted_tests(self) -> dict[str, RawSplit]:
-        """Test problems of other widths."""
-        return self._others
+        """Return the test problems of other widths."""
+        return self._ood_tests
 
     def trace_format(self) -> TraceFormat:
-        """That of the program."""
-        return self._form
+        """Return the format of the program's traces."""
+        return self._trace_format
 
-    def _problems(self, program: Program, wanted: int) -> tuple[list[str], list[str]]:
-        """Prompts and responses of different problems, in random order."""
+    def _draw_problems(self, program: Program, num_problems: int) -> tuple[list[str], list[str]]:
+        """Return the prompts and responses of distinct problems in random order."""
         prompts, responses = [], []
-        for row in self._operands(program, wanted).tolist():
-            prompts.append(program.prompt(row))
+        for operands in self._draw_operands(program, num_problems).tolist():
+            prompts.append(program.prompt(operands))
             try:
-                responses.append(self._form.format_response(*program.trace(row, TraceRecorder())))
+                responses.append(self._trace_format.format_response(*program.trace(operands, TraceRecorder())))
             except NonTerminating:
                 raise UserError(
-                    f"dataset.program: `{self.program}` does not seem to end for the operands {row}; a program must end for all "
-                    "that it is given"
+                    f"dataset.program: `{self.program}` does not seem to terminate for the operands {operands}; a program "
+                    "must terminate for all operands"
                 ) from None
         return prompts, responses
 
-    def _operands(self, program: Program, wanted: int) -> NDArray[np.int64]:
-        """(wanted, count) different problems, in random order."""
-        whole, there = 10 ** (program.width * program.count), program.num_unique_problems()
-        if wanted > there:
+    def _draw_operands(self, program: Program, num_problems: int) -> NDArray[np.int64]:
+        """Return the (num_problems, count) operands of distinct problems in random order."""
+        num_tuples, num_unique = 10 ** (program.width * program.count), program.num_unique_problems()
+        if num_problems > num_unique:
             raise UserError(
-                f"dataset: {wanted} problems were asked for, but there are {there} different ones; ask for fewer, or more width"
+                f"dataset: {num_problems} problems were requested, but there are only {num_unique} distinct ones; request "
+                "fewer, or increase dataset.width"
             )
-        # A program of the user's own draws from the stream of its reference, file.py:Class, also where it extends a built-in one.
+        # A custom program draws from a stream named by its reference, file.py:Class, even if it extends a built-in one.
         name = vars(type(program)).get("stream_name", self.program)
         stream = Stream("traced integers", name, self.problem_seed)
-        if whole <= 2**20:
-            numbers = stream.permutation(whole)
+        if num_tuples <= 2**20:
+            # Few tuples: permute all of them, each encoded as one number with `count` digits in base 10**width.
+            numbers = stream.permutation(num_tuples)
             if type(program).arrange is Program.arrange:
-                numbers = numbers[:wanted]
-            places = 10 ** (program.width * np.arange(program.count))
-            return _distinct(program, numbers[:, None] // places % 10**program.width)[:wanted]
-        found = np.zeros((0, program.count), dtype=np.int64)
-        while len(found) < wanted:
-            more = (stream.uniform(wanted, program.count) * 10**program.width).astype(np.int64)
-            found = _distinct(program, np.concatenate([found, more]))
-        return found[:wanted]
+                numbers = numbers[:num_problems]
+            place_values = 10 ** (program.width * np.arange(program.count))
+            operands = numbers[:, None] // place_values % 10**program.width
+            return _arrange_and_deduplicate(program, operands)[:num_problems]
+        operands = np.zeros((0, program.count), dtype=np.int64)
+        while len(operands) < num_problems:
+            drawn = (stream.uniform(num_problems, program.count) * 10**program.width).astype(np.int64)
+            operands = _arrange_and_deduplicate(program, np.concatenate([operands, drawn]))
+        return operands[:num_problems]
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
-        """Nothing to write: problems are drawn."""
+        """Return parameters of a small dataset; nothing is written, since problems are drawn."""
         return {"train_problems": 40, "validation_problems": 10, "test_problems": 12, "ood_lengths": [1, 3]}
 
 
-def _distinct(program: Program, operands: NDArray[np.int64]) -> NDArray[np.int64]:
-    """As the program arranges them, the first of each that is alike."""
+def _arrange_and_deduplicate(program: Program, operands: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the operands as the program arranges them, without repetitions, in the order of their first occurrence."""
     if type(program).arrange is not Program.arrange:
         operands = np.array([program.arrange(row) for row in operands.tolist()], dtype=np.int64)
     return operands[np.sort(np.unique(operands, axis=0, return_index=True)[1])]

@@ -273,7 +273,7 @@ def test_a_program_of_ones_own(tmp_path: Path) -> None:
     assert made.manifest["noise"]["traces"]["incorrect_answer"] > 0.3
     for name, message in {
         "Raises": "ZeroDivisionError",
-        "Loops": "does not seem to end",
+        "Loops": "does not seem to terminate",
         "Wrong": "must return the answer as a string",
         "Nothing": "has no class `Nothing`",
     }.items():
@@ -299,9 +299,9 @@ def test_splits_have_no_prompt_in_common() -> None:
         splits = (dataset.train, dataset.validation, dataset.test, *dataset.shifted_tests.values())
         found = [each.tobytes() for split in splits for each in split.inputs]
         assert len(set(found)) == len(found) == 460 + 40 * len(dataset.shifted_tests)
-    with pytest.raises(UserError, match="there are 100 different ones"):
+    with pytest.raises(UserError, match="there are only 100 distinct ones"):
         traces(width=1)
-    with pytest.raises(UserError, match="there are 5050 different ones"):
+    with pytest.raises(UserError, match="there are only 5050 distinct ones"):
         traces(program="sub", train_problems=5050)
 
 
@@ -352,9 +352,9 @@ def test_own_traces_are_read_as_they_were_written(tmp_path: Path) -> None:
     ("lines", "program", "message"),
     [
         (['{"prompt": "47+05:", "response": "7+5+0=12;4+0+1=05#052"}', "{"], "add", "line 2 is not JSON"),
-        (['{"prompt": "47+05:"}'], "add", "line 1 has no text `response`"),
+        (['{"prompt": "47+05:"}'], "add", "line 1 lacks the text `response`"),
         (['{"prompt": "47+05:", "response": "7+5+0=13;4+0+1=05#052"}'], "add", "trace 1: step 1 of .* does not follow"),
-        (['{"prompt": "47-05:", "response": "#1"}'], "add", "the prompt '47-05:' is none of the program's"),
+        (['{"prompt": "47-05:", "response": "#1"}'], "add", "'47-05:' is not a prompt of the program"),
         (['{"prompt": "a", "response": "ä#1"}'], "add", "character 'ä'"),
         (['{"prompt": "a", "response": "#### 1", "split": "dev"}'], None, "has the split 'dev'"),
         (
@@ -363,14 +363,14 @@ def test_own_traces_are_read_as_they_were_written(tmp_path: Path) -> None:
                 '{"prompt": "a", "response": "#### 1", "split": "test"}',
             ],
             None,
-            "stands in the splits train and test",
+            "occurs in the splits train and test",
         ),
         (
             ['{"prompt": "a", "response": "#### 1", "split": "train"}', '{"prompt": "b", "response": "#### 1"}'],
             None,
-            "some lines have",
+            "only some lines have a split",
         ),
-        ([], None, "there is no trace in it"),
+        ([], None, "the file has no traces"),
     ],
 )
 def test_traces_that_do_not_parse_are_named(
@@ -451,7 +451,7 @@ def test_word_problems_of_models_and_people(tmp_path: Path) -> None:
     noised = noise("cot_dynamic", intensity=1.0).apply(human)
     assert noised.manifest["noise"]["traces"]["invalid"] > 0.5
     (tmp_path / "test.jsonl").unlink()
-    for changed, message in (({}, "there is no such file"), ({"root": None}, "give the folder")):
+    for changed, message in (({}, "file not found"), ({"root": None}, "give the folder")):
         with pytest.raises(UserError, match=message):
             cls(**{**values, **changed}).load()
 
