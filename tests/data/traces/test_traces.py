@@ -313,7 +313,7 @@ def test_longer_problems_are_test_sets_of_their_own() -> None:
     assert known.check(
         *(known.decode(each)[0] for each in (longer.inputs[:1, 0, 0], longer.targets[:1]))
     ).answer_is_correct
-    with pytest.raises(UserError, match=r"dataset\.longer: widths"):
+    with pytest.raises(UserError, match=r"dataset\.ood_lengths: widths"):
         traces(ood_lengths=[2])
 
 
@@ -327,7 +327,7 @@ def test_own_traces_are_read_as_they_were_written(tmp_path: Path) -> None:
     assert same.hash == made.hash
     np.testing.assert_array_equal(same.error_spans["train"], made.error_spans["train"])
     arrays = dict(np.load(tmp_path / "frozen" / "masks.npz"))
-    arrays["train_events"][0, 0] ^= 1
+    arrays["train_error_spans"][0, 0] ^= 1
     np.savez(tmp_path / "frozen" / "masks.npz", **arrays)
     with pytest.raises(UserError, match="does not match the manifest"):
         label_sets.load(tmp_path / "frozen")
