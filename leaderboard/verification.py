@@ -192,7 +192,7 @@ def problems(record: RunRecord, spec: RunSpec, dataset: Dataset, labels: LabelSe
             ("budget", record.budget, spec.budget_hash),
             ("seed", record.seed, spec.seed),
             ("dataset", record.dataset, spec.dataset_label),
-            ("noise", record.noise, spec.noise.label(hide=("path",))),
+            ("noise", record.noise, spec.noise.display_name(hide=("path",))),
             ("task", record.task, spec.task_label),
             ("title", record.title, spec.title),
             (

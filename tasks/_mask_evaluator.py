@@ -142,7 +142,7 @@ class SegmentationEvaluator(Evaluator):
             predicted=self._final["predicted"],
             counts_by_epoch=np.array(self._counts),
         )
-        if self.prepared.spec.execution.save_corrected:
+        if self.prepared.spec.execution.save_corrected_masks:
             self._save_corrected(folder / "corrected")
         names = self.dataset.class_names
         class_curves(record, names, folder / "classes.png")

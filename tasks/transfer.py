@@ -225,9 +225,8 @@ class _PreTraining(AuxiliaryRun):
             )
         self.data = TrainingSet(inputs, torch.from_numpy(labels.train), applied.num_classes)
         self.examples = len(self.data)
-        self.title = (
-            f"pre-training · {spec.dataset_label} · {spec.noise.label(hide=('path', 'seed'))} · {spec.budget.network}"
-        )
+        noise = spec.noise.display_name(hide=("path", "seed"))
+        self.title = f"pre-training · {spec.dataset_label} · {noise} · {spec.budget.network}"
         self.cache_key = {
             "kind": "pre-training",
             "inputs": self.data.inputs_digest,

@@ -301,7 +301,7 @@ function about(summary) {
   const elsewhere = board.cells.filter(each => each.labels === summary.labels && each.key !== summary.key);
   const place = at("about");
   place.textContent = `${cell.convention}. ${rate}. Label set ${summary.labels.slice(0, 16)}; budget ${summary.budget}: ${budget.network}, ${budget.epochs} epochs, ` +
-    `batches of ${budget.batch_size}, ${budget.optimizer}, learning rate ${budget.learning_rate} (${budget.schedule}), augmentation ${budget.augmentation}.`;
+    `batches of ${budget.batch_size}, ${budget.optimizer}, learning rate ${budget.learning_rate} (${budget.lr_schedule}), augmentation ${budget.augmentation}.`;
   if (elsewhere.length) element("span", place, " The same labels under another budget, in a table of their own:");
   for (const each of elsewhere) {
     element("span", place, " ");

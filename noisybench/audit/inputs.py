@@ -87,7 +87,7 @@ def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
         images, observed, index = _join_splits(dataset, train_labels)
     clean = None if from_user_data or (dataset.train.targets <= UNKNOWN_TARGET).all() else dataset.train.targets
     files = tuple(dataset.source_names[row] for row in index) if dataset.source_names else ()
-    title = path.name if from_user_data else f"{spec.dataset_label} · {spec.noise.label(hide=('path',))}"
+    title = path.name if from_user_data else f"{spec.dataset_label} · {spec.noise.display_name(hide=('path',))}"
     return AuditInput(title, spec, images, observed, index, files, clean, dataset.class_names)
 
 

@@ -30,7 +30,7 @@ def audit(
     from noisybench.utils.files import wrap_write_errors
     from noisybench.utils.processes import usable_cores
 
-    audit_input = load_audit_input(labels, [f"execution.threads={usable_cores()}", *(overrides or [])])
+    audit_input = load_audit_input(labels, [f"execution.num_threads={usable_cores()}", *(overrides or [])])
     # Created before hours of training: the folder may not be writable.
     with wrap_write_errors(output):
         output.mkdir(parents=True, exist_ok=True)

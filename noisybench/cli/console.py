@@ -139,7 +139,7 @@ def print_plan(console: Console, plan: RunPlan, estimates: Sequence[float | None
     """The plan of a dry run, with costs from recorded runs."""
     groups: dict[tuple[str, str], list[float | None]] = {}
     for spec, seconds in zip(plan.todo, estimates, strict=True):
-        groups.setdefault((f"{spec.dataset_label} · {spec.noise.label(hide=('path',))}", spec.stack), []).append(
+        groups.setdefault((f"{spec.dataset_label} · {spec.noise.display_name(hide=('path',))}", spec.stack), []).append(
             seconds
         )
     table = Table("cell", "stack", "runs to do", "estimate of one", box=None, header_style="bold")
@@ -147,7 +147,7 @@ def print_plan(console: Console, plan: RunPlan, estimates: Sequence[float | None
         table.add_row(cell, stack, str(len(seconds_of)), duration(seconds_of[0]))
     if groups:
         console.print(table)
-    resumed = sum((spec.folder() / "checkpoint.ckpt").is_file() for spec in plan.todo)
+    resumed = sum((spec.run_dir() / "checkpoint.ckpt").is_file() for spec in plan.todo)
     known = [each for each in estimates if each is not None]
     total = (
         duration(sum(known) / workers)

@@ -1,4 +1,4 @@
-"""Overrides."""
+"""Overrides of a specification from the command line, and stacks in their short form."""
 
 from __future__ import annotations
 
@@ -13,7 +13,19 @@ from noisybench.errors import UserError, nearest
 
 
 def parse_stack(value: Any) -> list[Any]:
-    """Members of a stack written as ``a``, ``a+b``, a mapping, or a list of those. An empty stack is cross-entropy."""
+    """Return the members of a stack, each a name or a mapping.
+
+    Args:
+        value: ``a``, ``a+b``, a mapping with `name`, or a list of those. An empty stack is cross-entropy.
+
+    Example:
+        >>> parse_stack("mixup+elr")
+        ['mixup', 'elr']
+        >>> parse_stack(["mixup", {"name": "gce", "q": 0.5}])
+        ['mixup', {'name': 'gce', 'q': 0.5}]
+        >>> parse_stack(None)
+        ['cross_entropy']
+    """
     if value is None or value == [] or value == "":
         return ["cross_entropy"]
     if isinstance(value, str):
@@ -21,17 +33,21 @@ def parse_stack(value: Any) -> list[Any]:
     if isinstance(value, Mapping):
         return [value]
     if isinstance(value, list | tuple):
-        return [member for each in value for member in parse_stack(each)]
+        return [member for item in value for member in parse_stack(item)]
     return [value]
 
 
 def parse_overrides(arguments: Iterable[str]) -> list[tuple[list[str], list[Any]]]:
-    """Split ``a.b=x`` arguments into key path and the values to sweep over.
+    """Split arguments such as ``a.b=x`` into a key path and the values to sweep over.
 
-    A comma outside brackets and quotes separates values: ``seed=0,1,2`` is three runs. Values are YAML.
+    A comma outside brackets and quotes separates values: ``seed=0,1,2`` gives three runs. Values are YAML.
 
     Raises:
-        UserError: an argument without ``=``, or a value that is no YAML.
+        UserError: an argument has no ``=``, or its value is not valid YAML.
+
+    Example:
+        >>> parse_overrides(["noise.rate=0.4", "seed=0,1"])
+        [(['seed'], [0, 1]), (['noise', 'rate'], [0.4])]
     """
     parsed = []
     for argument in arguments:
@@ -39,18 +55,18 @@ def parse_overrides(arguments: Iterable[str]) -> list[tuple[list[str], list[Any]
         if not equals or not key:
             raise UserError(f"`{argument}`: expected an override such as noise.rate=0.4")
         try:
-            values = [_scalar(part) for part in _split_commas(text)]
+            values = [_parse_scalar(part) for part in _split_commas(text)]
         except yaml.YAMLError:
             raise UserError(f"`{argument}`: the value is not valid YAML") from None
         parsed.append((key.split("."), values))
-    # Whole components first, so that `noise.rate=0.4 noise=pair_flip` does not lose the rate.
-    return sorted(parsed, key=lambda each: len(each[0]))
+    # Whole components first, so that `noise.rate=0.4 noise=pair_flip` keeps the rate.
+    return sorted(parsed, key=lambda item: len(item[0]))
 
 
-def _scalar(text: str) -> Any:
+def _parse_scalar(text: str) -> Any:
     value = yaml.safe_load(text)
     if isinstance(value, str):
-        try:  # YAML takes 1e-3 for text
+        try:  # YAML reads 1e-3 as text
             return float(value)
         except ValueError:
             return value
@@ -58,6 +74,7 @@ def _scalar(text: str) -> Any:
 
 
 def _split_commas(text: str) -> list[str]:
+    """Split a text at commas outside brackets and quotes."""
     parts, depth, quote = [""], 0, ""
     for character in text:
         if character == quote:
@@ -74,41 +91,56 @@ def _split_commas(text: str) -> list[str]:
 
 
 def override(raw: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
-    """A copy of a specification with one field set; ``mitigations.NAME.parameter`` finds the member of that name.
+    """Return a copy of a specification with one field set.
+
+    Args:
+        raw: specification; it is not changed.
+        path: keys of the field; ``mitigations.NAME.PARAMETER`` selects the member of that name.
+        value: new value.
 
     Raises:
-        UserError: the stack has no such member.
+        UserError: the stack has no member of that name.
+
+    Example:
+        >>> override({"noise": "pair_flip"}, ["noise", "rate"], 0.2)
+        {'noise': {'name': 'pair_flip', 'rate': 0.2}}
     """
     changed = copy.deepcopy(dict(raw))
     if path[0] == "mitigations" and len(path) > 1:
         members = [
-            each if isinstance(each, dict) else {"name": each} for each in parse_stack(changed.get("mitigations"))
+            member if isinstance(member, dict) else {"name": member}
+            for member in parse_stack(changed.get("mitigations"))
         ]
-        chosen = [each for each in members if each.get("name") == path[1]]
-        if not chosen or len(path) != 3:
-            stack = [str(each.get("name")) for each in members]
+        matches = [member for member in members if member.get("name") == path[1]]
+        if not matches or len(path) != 3:
+            names = [str(member.get("name")) for member in members]
             raise UserError(
-                f"{'.'.join(path)}: expected mitigations.NAME.PARAMETER with a member of the stack; {nearest(path[1], stack)}"
+                f"{'.'.join(path)}: expected mitigations.NAME.PARAMETER with a member of the stack; {nearest(path[1], names)}"
             )
-        chosen[0][path[2]] = value
+        matches[0][path[2]] = value
         changed["mitigations"] = members
         return changed
-    place = changed
+    node = changed
     for key in path[:-1]:
-        inner = place.get(key)
-        place[key] = {"name": inner} if isinstance(inner, str) else dict(inner or {})
-        place = place[key]
-    place[path[-1]] = value
+        child = node.get(key)
+        node[key] = {"name": child} if isinstance(child, str) else dict(child or {})
+        node = node[key]
+    node[path[-1]] = value
     return changed
 
 
 def expand(raw: Mapping[str, Any], overrides: Iterable[str]) -> list[dict[str, Any]]:
-    """All specifications that overrides make of one; more than one where a value has commas."""
+    """Return the specifications that result from overrides; several if a value has commas.
+
+    Example:
+        >>> [spec["seed"] for spec in expand({"noise": "clean"}, ["seed=0,1,2"])]
+        [0, 1, 2]
+    """
     parsed = parse_overrides(overrides)
     expanded = []
     for values in itertools.product(*(values for _, values in parsed)):
-        each: dict[str, Any] = dict(raw)
+        spec: dict[str, Any] = dict(raw)
         for (path, _), value in zip(parsed, values, strict=True):
-            each = override(each, path, value)
-        expanded.append(each)
+            spec = override(spec, path, value)
+        expanded.append(spec)
     return expanded

@@ -1,9 +1,9 @@
-"""Parameters: default, bounds, search range and meaning of each on one line, next to the code that uses it.
+"""Declaration of parameters: default, bounds, search range and meaning on one line, next to the code that uses it.
 
     class ELR(Mitigation):
         beta: float = parameter(0.7, ge=0, lt=1, low=0.5, high=0.99, help="momentum of the targets")
 
-The command line, validation, search spaces, `noisybench describe` and the record of a run all read that line.
+The command line, validation, search spaces, `noisybench describe` and the record of a run all read this line.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Parameter:
-    """What one `parameter(...)` line says."""
+    """Declaration of one parameter. See `parameter` for the attributes."""
 
     default: Any
     bounds: dict[str, float] = field(default_factory=dict)
@@ -35,7 +35,7 @@ class Parameter:
     always_in_label: bool = False
 
     def describe_range(self) -> str:
-        """Bounds as people write them, for example ``[0, 1)``; empty without bounds."""
+        """Return the bounds as an interval such as ``[0, 1)``; empty without bounds."""
         if not self.bounds:
             return ""
         low = (
@@ -67,16 +67,22 @@ def parameter(
     """Declare a parameter of a noise model, mitigation, dataset or task.
 
     Args:
-        default: value where the user gives none.
-        ge: smallest allowed value; ``gt``, ``le`` and ``lt`` likewise.
-        gt: values must be greater.
-        le: largest allowed value.
-        lt: values must be smaller.
-        low: lower end of the search range; narrower than what is allowed.
+        default: value if the user gives none.
+        ge: smallest allowed value (inclusive bound).
+        gt: exclusive lower bound.
+        le: largest allowed value (inclusive bound).
+        lt: exclusive upper bound.
+        low: lower end of the search range.
         high: upper end of the search range.
         log: search on a logarithmic scale.
-        help: meaning and unit, in a few words.
-        always_in_label: part of a short label even at its default, as rates of noise are.
+        help: meaning and unit, as a noun phrase.
+        always_in_label: show the parameter in short labels even at its default, as for noise rates.
+
+    Example:
+        >>> class Smoothing(Configurable):
+        ...     epsilon: float = parameter(0.1, ge=0, lt=1, low=0.01, high=0.5, help="Mass moved to other classes")
+        >>> Smoothing().epsilon, Smoothing(epsilon=0.2).parameters
+        (0.1, {'epsilon': 0.2})
     """
     bounds = {name: value for name, value in (("ge", ge), ("gt", gt), ("le", le), ("lt", lt)) if value is not None}
     return Parameter(default, bounds, low, high, log, help, always_in_label)
@@ -84,24 +90,28 @@ def parameter(
 
 @dataclass(frozen=True)
 class Schema:
-    """All parameters of one component: annotation and declaration by name."""
+    """All parameters of one component.
+
+    Attributes:
+        fields: annotation and declaration by name.
+    """
 
     fields: dict[str, tuple[Any, Parameter]]
 
-    def validate(self, values: dict[str, Any], place: str) -> tuple[dict[str, Any], list[str]]:
-        """Check ``values`` against the declarations and fill in the defaults.
+    def validate(self, values: dict[str, Any], location: str) -> tuple[dict[str, Any], list[str]]:
+        """Check values against the declarations and fill in the defaults.
 
         Args:
-            values: what the user gave, by parameter name.
-            place: where it stands in the specification, for messages, e.g. ``"noise"``.
+            values: the user's values by parameter name.
+            location: location in the specification for messages, e.g. ``"noise"``.
 
         Returns:
-            The complete values as JSON-like data, and every problem found (values are then incomplete).
+            The complete values as JSON-like data, and all problems. With problems the values are incomplete.
         """
         import pydantic
 
         problems = [
-            f"{place}.{name}: there is no such parameter; {nearest(name, self.fields)}"
+            f"{location}: unknown parameter `{name}`; {nearest(name, self.fields)}"
             for name in values
             if name not in self.fields
         ]
@@ -109,19 +119,18 @@ class Schema:
         try:
             complete = self._model(**known).model_dump(mode="json")
         except pydantic.ValidationError as error:
-            for each in error.errors():
-                where = ".".join(str(part) for part in each["loc"])
-                problems.append(
-                    f"{place}.{where}: {_reason(each)}, but got {each['input']!r}{self._allowed(each['loc'][0])}"
-                )
+            for detail in error.errors():
+                path = ".".join([location, *(str(part) for part in detail["loc"])])
+                allowed = self._describe_allowed(detail["loc"][0])
+                problems.append(f"{path}: {_reason(detail)}, but got {detail['input']!r}{allowed}")
             return {}, problems
         return complete, problems
 
     def paths(self) -> list[str]:
-        """Names of the parameters that hold a file or folder."""
+        """Return the names of the parameters that hold a file or folder."""
         return [name for name, (kind, _) in self.fields.items() if Path in (kind, *typing.get_args(kind))]
 
-    def _allowed(self, name: object) -> str:
+    def _describe_allowed(self, name: object) -> str:
         declared = self.fields[str(name)][1].describe_range()
         return f" (allowed: {declared})" if declared else ""
 
@@ -146,16 +155,26 @@ def _reason(error: Any) -> str:
 
 
 class Configurable:
-    """Base of everything that is configured by name: keyword arguments are checked against the declarations.
+    """Base class of components: keyword arguments are checked against the declared parameters.
+
+    Attributes:
+        parameters: all parameters as JSON-like data, defaults included.
 
     Raises:
-        UserError: an unknown name or a value outside its bounds; all problems at once.
+        UserError: unknown names or values outside their bounds, all at once.
+
+    Example:
+        >>> class Smoothing(Configurable):
+        ...     epsilon: float = parameter(0.1, ge=0, lt=1)
+        >>> Smoothing(epsilon=1.5)
+        Traceback (most recent call last):
+        noisybench.errors.UserError: Smoothing.epsilon: input should be less than 1, but got 1.5 (allowed: [0, 1))
     """
 
     def __init__(self, **values: Any) -> None:
-        own: type = type(self)
-        schema = schema_of(own)
-        complete, problems = schema.validate(values, type(self).__name__)
+        cls: type = type(self)
+        schema = schema_of(cls)
+        complete, problems = schema.validate(values, cls.__name__)
         if problems:
             raise UserError(*problems)
         set_parameters(self, schema, complete)
@@ -163,7 +182,7 @@ class Configurable:
 
 
 def set_parameters(target: object, schema: Schema, complete: dict[str, Any]) -> None:
-    """Set complete and valid values as attributes, paths as such."""
+    """Set complete and valid values as attributes, and paths as `Path` objects."""
     for name, value in complete.items():
         kind = schema.fields[name][0]
         is_path = value is not None and Path in (kind, *typing.get_args(kind))
@@ -172,24 +191,31 @@ def set_parameters(target: object, schema: Schema, complete: dict[str, Any]) -> 
 
 @functools.cache
 def schema_of(cls: type) -> Schema:
-    """The parameters that ``cls`` and its bases declare, read off the imported class."""
+    """Return the parameters that an imported class and its bases declare.
+
+    Example:
+        >>> class Smoothing(Configurable):
+        ...     epsilon: float = parameter(0.1, ge=0, lt=1)
+        >>> schema_of(Smoothing).fields["epsilon"][1].describe_range()
+        '[0, 1)'
+    """
     fields: dict[str, tuple[Any, Parameter]] = {}
     for base in reversed(cls.__mro__):
-        own = {name: value for name, value in vars(base).items() if isinstance(value, Parameter)}
-        if own:
+        declared = {name: value for name, value in vars(base).items() if isinstance(value, Parameter)}
+        if declared:
             hints = typing.get_type_hints(base)
-            fields.update({name: (hints[name], value) for name, value in own.items()})
+            fields.update({name: (hints[name], value) for name, value in declared.items()})
     return Schema(fields)
 
 
-# What an annotation or a `parameter(...)` line may use, so that both can be read without importing the module.
-STATIC_NAMES: dict[str, Any] = {
+STATIC_NAMESPACE: dict[str, Any] = {
     **{kind.__name__: kind for kind in (int, float, bool, str, list, dict, tuple)},
     "parameter": parameter,
     "Any": Any,
     "Literal": Literal,
     "Path": Path,
 }
+"""Names that annotations and `parameter(...)` lines may use, so that both can be read without importing the module."""
 
 
 @functools.lru_cache(maxsize=4096)
@@ -199,10 +225,10 @@ def _file_digest(path: str, size: int, modified: int) -> str:
 
 
 def content_digest(path: Path) -> str:
-    """Digest that follows the content, not the place, so that moved data keeps the identity of its runs.
+    """Return a digest of the content of a file or folder, so that moved data keeps the identity of its runs.
 
-    A file counts with its bytes. A folder counts with the relative names and sizes of its files: reading every
-    image of a large folder to plan a suite would take minutes.
+    For a file this is the SHA-256 of its bytes. For a folder it covers the relative names and sizes of the files:
+    reading every image of a large folder to plan a suite would take minutes.
     """
     path = path.expanduser()
     if path.is_file():

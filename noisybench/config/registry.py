@@ -1,12 +1,12 @@
-"""Names of noise models, mitigations, datasets, tasks and networks. The folder is the registry.
+"""Registry of noise models, mitigations, datasets, tasks and networks. The folder is the registry.
 
-A file `NAME.py` in a kind's folder, with one public class (for a network: a function `build`), is all it takes.
-Names, summaries and parameters are read from the source text, so listing, describing and validating import
-neither the file nor torch. Other packages join in through entry points:
+A file `NAME.py` in the folder of a kind, with one public class (for a network: a function `build`), registers NAME.
+Names, summaries and parameters are read from the source text, so that listing, describing and validating import neither
+the file nor torch. Other packages register names through entry points:
 
     [options.entry_points]
     noisybench.mitigations =
-        my_remedy = my_package.my_remedy
+        my_method = my_package.my_method
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from noisybench.config.parameters import STATIC_NAMES, Parameter, Schema
+from noisybench.config.parameters import STATIC_NAMESPACE, Parameter, Schema
 from noisybench.errors import UserError, nearest
 
 KINDS: dict[str, str] = {
@@ -30,11 +30,18 @@ KINDS: dict[str, str] = {
     "tasks": "noisybench.tasks",
     "networks": "noisybench.networks",
 }
+"""Package of each kind."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered name."""
+    """One registered name.
+
+    Attributes:
+        kind: a key of `KINDS`.
+        name: registered name.
+        module: module that defines it.
+    """
 
     kind: str
     name: str
@@ -42,12 +49,12 @@ class Entry:
 
     @property
     def summary(self) -> str:
-        """First line of the description."""
+        """First line of the documentation."""
         return self.documentation.strip().split("\n")[0]
 
     @property
     def documentation(self) -> str:
-        """Docstring of the public class, or of the module where the file has none."""
+        """Docstring of the public class, or of the module if the class has none."""
         tree = _parse(self.module)
         if self.kind == "networks":
             return ast.get_docstring(tree) or ""
@@ -55,18 +62,18 @@ class Entry:
 
     @property
     def schema(self) -> Schema:
-        """Parameters with their declarations, without importing the module."""
+        """Parameters with their declarations, read without importing the module."""
         if self.kind == "networks":
             return Schema({})
         return _static_schema(self.module, _public_class(_parse(self.module), self.module).name)
 
     @property
     def source(self) -> Path:
-        """The file that holds it."""
+        """Source file."""
         return _source(self.module)
 
     def load_class(self) -> Any:
-        """Import the public class (for a network: its `build` function)."""
+        """Import and return the public class (for a network: its `build` function)."""
         module = importlib.import_module(self.module)
         if self.kind == "networks":
             return module.build
@@ -75,34 +82,52 @@ class Entry:
 
 @functools.cache
 def list_entries(kind: str) -> dict[str, Entry]:
-    """All registered names of a kind, sorted. A name of ours cannot be taken over by another package."""
+    """Return all registered names of a kind, sorted. Other packages cannot replace a built-in name.
+
+    Example:
+        >>> entry = list_entries("mitigations")["elr"]
+        >>> entry.name, entry.module
+        ('elr', 'noisybench.mitigations.elr')
+    """
     package = KINDS[kind]
     spec = importlib.util.find_spec(package)
-    folders = [Path(each) for each in (spec.submodule_search_locations or [])] if spec else []
+    folders = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
     files = [file for folder in folders for file in folder.glob("*.py") if not file.stem.startswith("_")]
-    found = {file.stem: Entry(kind, file.stem, f"{package}.{file.stem}") for file in files}
+    entries = {file.stem: Entry(kind, file.stem, f"{package}.{file.stem}") for file in files}
     for point in _installed().select(group=f"noisybench.{kind}"):
-        found.setdefault(point.name, Entry(kind, point.name, point.value))
-    return dict(sorted(found.items()))
+        entries.setdefault(point.name, Entry(kind, point.name, point.value))
+    return dict(sorted(entries.items()))
 
 
 @functools.cache
 def _installed() -> Any:
-    """Entry points of every installed package; looking them up reads the metadata of all of them."""
+    """Return the entry points of all installed packages; cached because this reads the metadata of each package."""
     return importlib.metadata.entry_points()
 
 
-def get_entry(kind: str, name: str, place: str | None = None) -> Entry:
-    """The entry of that name.
+def get_entry(kind: str, name: str, location: str | None = None) -> Entry:
+    """Return the entry of a registered name.
+
+    Args:
+        kind: a key of `KINDS`.
+        name: registered name.
+        location: location of the name in the specification, for the message.
 
     Raises:
-        UserError: there is none; the message has the nearest names.
+        UserError: the name is not registered; the message has the nearest names.
+
+    Example:
+        >>> get_entry("noise_models", "pair_flip").schema.fields["rate"][1].default
+        0.45
+        >>> get_entry("mitigations", "elrr", "mitigations")
+        Traceback (most recent call last):
+        noisybench.errors.UserError: mitigations: unknown mitigation `elrr`; did you mean `elr`? (`noisybench list mitigations`)
     """
     known = list_entries(kind)
     if name not in known:
-        where = f"{place}: " if place else ""
+        prefix = f"{location}: " if location else ""
         singular = kind.replace("_", " ").removesuffix("s")
-        raise UserError(f"{where}unknown {singular} `{name}`; {nearest(name, known)} (`noisybench list {kind}`)")
+        raise UserError(f"{prefix}unknown {singular} `{name}`; {nearest(name, known)} (`noisybench list {kind}`)")
     return known[name]
 
 
@@ -110,7 +135,9 @@ def get_entry(kind: str, name: str, place: str | None = None) -> Entry:
 def _source(module: str) -> Path:
     spec = importlib.util.find_spec(module)
     if spec is None or spec.origin is None:
-        raise UserError(f"the module `{module}` of a registered name cannot be found; is its package still installed?")
+        raise UserError(
+            f"the module `{module}` of a registered name does not exist; check that its package is installed"
+        )
     return Path(spec.origin)
 
 
@@ -122,13 +149,13 @@ def _parse(module: str) -> ast.Module:
 def _public_class(tree: ast.Module, module: str) -> ast.ClassDef:
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
     if len(classes) != 1:
-        raise UserError(f"`{module}` must hold exactly one public class, but holds {len(classes)}")
+        raise UserError(f"`{module}` must define exactly one public class, but defines {len(classes)}")
     return classes[0]
 
 
 @functools.cache
 def _static_schema(module: str, class_name: str) -> Schema:
-    """Parameters of a class and of its bases, which may stand in the same file or be imported by name."""
+    """Return the parameters of a class and of its bases, which are in the same file or imported by name."""
     tree = _parse(module)
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     imported = {
@@ -154,7 +181,7 @@ def _static_schema(module: str, class_name: str) -> Schema:
 
 
 def _holds_parameters(module: str) -> bool:
-    """Whether a base class from that module can declare parameters: third-party bases such as torch's do not."""
+    """Return False for modules whose base classes declare no parameters, such as torch."""
     return (
         not module.startswith(("torch", "pytorch_lightning", "abc", "typing", "collections"))
         and module != "noisybench.config.parameters"
@@ -164,9 +191,9 @@ def _holds_parameters(module: str) -> bool:
 def _evaluate(node: ast.expr, module: str) -> Any:
     code = compile(ast.Expression(node), module, "eval")
     try:
-        return eval(code, {"__builtins__": {}, **STATIC_NAMES})
+        return eval(code, {"__builtins__": {}, **STATIC_NAMESPACE})
     except NameError as error:
         raise UserError(
-            f"`{module}`: {error} in `{ast.unparse(node)}`; a parameter's type and declaration may use literals and "
-            f"{', '.join(STATIC_NAMES)}, because they are read without importing the file"
+            f"`{module}`: {error} in `{ast.unparse(node)}`; the type and declaration of a parameter may use literals and "
+            f"{', '.join(STATIC_NAMESPACE)}, because they are read without importing the file"
         ) from None

@@ -1,4 +1,4 @@
-"""Resolve."""
+"""Complete and validate specifications."""
 
 from __future__ import annotations
 
@@ -17,33 +17,43 @@ from noisybench.errors import UserError, nearest
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
 FIELDS = ("description", "task", "dataset", "noise", "mitigations", "budget", "seed", "execution", "provenance")
+"""Fields of a specification."""
 
 
 def resolve(raw: Mapping[str, Any]) -> RunSpec:
-    """Complete and check a specification.
+    """Complete a specification with defaults and check it.
 
     Args:
-        raw: as read from YAML, after overrides.
+        raw: specification as read from YAML, after overrides.
 
     Raises:
-        UserError: every problem found, at once.
+        UserError: all problems of the specification at once.
+
+    Example:
+        >>> spec = resolve({"noise": {"name": "symmetric_exclusive", "rate": 0.4}, "mitigations": "elr"})
+        >>> spec.dataset.name, spec.noise.parameters["rate"], spec.budget.network
+        ('digits', 0.4, 'small_cnn')
+        >>> resolve({"budget": {"epochs": 0}})
+        Traceback (most recent call last):
+        noisybench.errors.UserError: budget.epochs: input should be greater than or equal to 1, but got 0
     """
-    problems = [f"{key}: there is no such field; {nearest(str(key), FIELDS)}" for key in raw if key not in FIELDS]
+    problems = [f"unknown field `{key}`; {nearest(str(key), FIELDS)}" for key in raw if key not in FIELDS]
     task = _component("tasks", raw.get("task", "classification"), "task", problems)
     dataset = _component("datasets", raw.get("dataset", "digits"), "dataset", problems)
     noise = _component("noise_models", raw.get("noise", "clean"), "noise", problems)
-    members = [_component("mitigations", each, _place(each), problems) for each in parse_stack(raw.get("mitigations"))]
-    names = [member.name for member in members if member]
-    problems += [
-        f"mitigations: `{name}` stands twice in the stack" for name in sorted({n for n in names if names.count(n) > 1})
+    members = [
+        _component("mitigations", member, _location(member), problems) for member in parse_stack(raw.get("mitigations"))
     ]
+    names = [member.name for member in members if member]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    problems += [f"mitigations: `{name}` appears twice in the stack" for name in repeated]
     budget = _section(Budget, raw.get("budget") or {}, "budget", problems)
     execution = _section(Execution, raw.get("execution") or {}, "execution", problems)
     origin = raw.get("provenance")
     provenance = None if origin is None else _section(Provenance, origin, "provenance", problems)
     seed = raw.get("seed", 0)
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        problems.append(f"seed: must be a whole number from 0 up, but got {seed!r}")
+        problems.append(f"seed: must be an integer of at least 0, but got {seed!r}")
     if budget and (family := budget.network.partition(":")[0]) not in list_entries("networks"):
         problems.append(
             f"budget.network: unknown network `{budget.network}`; {nearest(family, list_entries('networks'))} "
@@ -51,49 +61,61 @@ def resolve(raw: Mapping[str, Any]) -> RunSpec:
         )
     if problems or not (task and dataset and noise and budget and execution):
         raise UserError(*problems)
-    return RunSpec(task, dataset, noise, tuple(each for each in members if each), budget, seed, execution, provenance)
+    return RunSpec(task, dataset, noise, tuple(m for m in members if m), budget, seed, execution, provenance)
 
 
-def _place(member: Any) -> str:
+def read_recipe(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
+    """Return the runs of a recipe with overrides applied.
+
+    Args:
+        name: name of a built-in recipe, or path of a YAML file.
+        overrides: arguments such as ``noise.rate=0.4``; several values separated by commas give several runs.
+
+    Raises:
+        UserError: the recipe or an override is invalid.
+
+    Example:
+        >>> [spec.seed for spec in read_recipe("digits", ["mitigations=elr", "seed=0,1"])]
+        [0, 1]
+    """
+    return [resolve(raw) for raw in expand(load_config("recipes", name), overrides)]
+
+
+def _location(member: Any) -> str:
+    """Return the location of a member of the stack, for messages."""
     name = member.get("name") if isinstance(member, Mapping) else member
     return f"mitigations.{name}"
 
 
-def _component(kind: str, value: Any, place: str, problems: list[str]) -> Component | None:
+def _component(kind: str, value: Any, location: str, problems: list[str]) -> Component | None:
+    """Return a component with all its parameters; on a problem, add it to ``problems`` and return None."""
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        problems.append(f"{place}: expected a name, or a mapping with `name` and parameters, but got {value!r}")
+        problems.append(f"{location}: expected a name, or a mapping with `name` and parameters, but got {value!r}")
         return None
     parameters = {str(key): item for key, item in value.items() if key != "name"}
     try:
-        entry = get_entry(kind, value["name"], place.split(".")[0])
+        entry = get_entry(kind, value["name"], location.split(".")[0])
     except UserError as error:
         problems += error.problems
         return None
-    complete, found = entry.schema.validate(parameters, place)
-    problems += found
-    return None if found else Component(kind, entry.name, complete)
+    complete, parameter_problems = entry.schema.validate(parameters, location)
+    problems += parameter_problems
+    return None if parameter_problems else Component(kind, entry.name, complete)
 
 
-def _section(model: type[Model], raw: Any, place: str, problems: list[str]) -> Model | None:
+def _section(model: type[Model], raw: Any, location: str, problems: list[str]) -> Model | None:
+    """Return a validated section; on problems, add them to ``problems`` and return None."""
     try:
         return model.model_validate(raw)
     except pydantic.ValidationError as error:
-        for each in error.errors():
-            where = ".".join([place, *(str(part) for part in each["loc"])])
-            if each["type"] == "extra_forbidden":
-                problems.append(f"{where}: there is no such field; {nearest(str(each['loc'][-1]), model.model_fields)}")
+        for detail in error.errors():
+            path = ".".join([location, *(str(part) for part in detail["loc"])])
+            if detail["type"] == "extra_forbidden":
+                name = str(detail["loc"][-1])
+                problems.append(f"{location}: unknown field `{name}`; {nearest(name, model.model_fields)}")
             else:
-                message = each["msg"].removeprefix("Value error, ")
-                problems.append(f"{where}: {message[0].lower()}{message[1:]}, but got {each['input']!r}")
+                message = detail["msg"].removeprefix("Value error, ")
+                problems.append(f"{path}: {message[0].lower()}{message[1:]}, but got {detail['input']!r}")
         return None
-
-
-def read_recipe(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
-    """The runs of a recipe with overrides applied.
-
-    Raises:
-        UserError: anything is wrong with it.
-    """
-    return [resolve(each) for each in expand(load_config("recipes", name), overrides)]

@@ -1,10 +1,10 @@
-"""What a run is asked to do: typed, validated as a whole, and with an identity.
+"""Specification of a run: typed, validated as a whole, and identified by a hash.
 
 A specification is YAML (a recipe) plus dotted overrides from the command line:
 
     noisybench run digits noise=symmetric_exclusive noise.rate=0.4 mitigations=mixup+gce mitigations.gce.q=0.5
 
-A component (dataset, noise, each mitigation) is a name, or a mapping with `name` and its parameters.
+A component (dataset, noise model, each mitigation) is a name, or a mapping with `name` and its parameters.
 """
 
 from __future__ import annotations
@@ -23,128 +23,172 @@ from noisybench.config.provenance import Provenance
 from noisybench.config.registry import get_entry
 
 WORKSPACE = Path(".noisybench")
-"""Below the working folder: checkpoints, and records that could not be sent yet."""
+"""Folder in the working folder for checkpoints, auxiliary runs and records that wait for upload."""
 
-IDENTITY_FORMAT = 2
-"""Raised when the same specification would come to train differently."""
+IDENTITY_FORMAT = 3
+"""Version of the identity. Raise it when the same specification would train differently."""
+
+PATHS_AND_SEED = ("path", "seed")
+"""Parameters of noise models that titles leave out."""
+
+UNLABELED_DATASET_PARAMETERS = (
+    "root", "path", "train", "test", "class_names", "download", "checksum", "test_shifts",
+)  # fmt: skip
+"""Parameters of datasets that do not change the training data, or are too long for a label."""
 
 
 class Budget(pydantic.BaseModel):
-    """What must be equal for a fair comparison."""
+    """Training settings that must be equal for a fair comparison.
+
+    Example:
+        >>> Budget(epochs=100, lr_schedule="multistep", lr_milestones=(50, 75)).lr_gamma
+        0.1
+    """
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     network: str = "small_cnn"
-    """A file of `noisybench/networks/`; of a family, the one named after a colon, such as `torchvision:resnet50`."""
+    """Name of a network; a member of a family is named after a colon, such as `torchvision:resnet50`."""
     epochs: int = pydantic.Field(30, ge=1)
+    """Number of training epochs."""
     batch_size: int = pydantic.Field(128, ge=2)
+    """Number of examples in a batch, over all devices."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """Optimizer."""
     learning_rate: float = pydantic.Field(0.1, gt=0)
+    """Initial learning rate, after the warm-up."""
     momentum: float = pydantic.Field(0.9, ge=0, lt=1)
+    """Momentum of SGD."""
     nesterov: bool = False
+    """Use Nesterov momentum."""
     weight_decay: float = pydantic.Field(5e-4, ge=0)
-    schedule: Literal["constant", "cosine", "multistep", "polynomial"] = "cosine"
-    """`polynomial` falls as (1 - epoch / epochs)**0.9, usual for segmentation."""
-    milestones: tuple[int, ...] = ()
-    """Epochs at which `multistep` multiplies the learning rate by `gamma`."""
-    gamma: float = pydantic.Field(0.1, gt=0, le=1)
+    """Weight decay."""
+    lr_schedule: Literal["constant", "cosine", "multistep", "polynomial"] = "cosine"
+    """Learning-rate schedule. `polynomial` decays as (1 - epoch / epochs)**0.9, as is usual for segmentation."""
+    lr_milestones: tuple[int, ...] = ()
+    """Epochs at which `multistep` multiplies the learning rate by `lr_gamma`."""
+    lr_gamma: float = pydantic.Field(0.1, gt=0, le=1)
+    """Factor of the learning rate at each milestone."""
     warmup_epochs: int = pydantic.Field(0, ge=0)
-    """Epochs of linear increase from zero before the schedule."""
+    """Epochs of linear increase of the learning rate from zero."""
     augmentation: Literal["none", "crop", "crop_flip", "affine", "scale_crop"] = "none"
-    """`affine` and `scale_crop` are for images with masks."""
+    """Augmentation of training images; `affine` and `scale_crop` are for images with masks."""
     precision: Literal["float32", "bfloat16"] = "float32"
+    """Floating-point type of the forward pass."""
     channels_last: bool = False
+    """Store images with channels last, which is faster for convolutions on most devices."""
     compile: bool = False
+    """Compile the network with `torch.compile`."""
     devices: int = pydantic.Field(1, ge=1)
-    """GPUs (or processes on a processor) that share every batch."""
+    """Number of GPUs (or of CPU processes) that share every batch."""
     strategy: Literal["ddp"] = "ddp"
-    """How they do: data parallelism, each with the whole network."""
+    """Parallelism of several devices: `ddp` is data parallel, each with the whole network."""
 
     @pydantic.model_validator(mode="after")
-    def _consistent(self) -> Budget:
+    def _check_consistency(self) -> Budget:
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
-            raise ValueError("nesterov needs the optimizer sgd with momentum")
-        if (self.schedule == "multistep") != bool(self.milestones):
-            raise ValueError("milestones and the schedule multistep need each other")
+            raise ValueError("nesterov requires the optimizer sgd with momentum")
+        if (self.lr_schedule == "multistep") != bool(self.lr_milestones):
+            raise ValueError("lr_milestones and lr_schedule=multistep require each other")
         return self
 
     def identity(self) -> dict[str, Any]:
-        """As JSON-like data; what came later leaves no trace at its default, so that earlier runs keep their identity."""
-        data = self.model_dump(mode="json")
-        later = ("devices", "strategy") if self.devices == 1 else ()
-        return {key: value for key, value in data.items() if key not in later}
+        """Return all settings as JSON-like data."""
+        return self.model_dump(mode="json")
 
 
 class Execution(pydantic.BaseModel):
-    """Where and how to run; never part of a run's identity."""
+    """Settings of where and how to run; not part of a run's identity."""
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    threads: int = pydantic.Field(1, ge=1)
-    """Processor threads of one run. With more, sums may differ in their last bits."""
-    gpus: float = pydantic.Field(1.0, gt=0, le=1)
-    """Share of a GPU that one run needs, where one is used: 0.25 has four small runs at a time on it."""
-    loaders: int = pydantic.Field(0, ge=0)
-    """Processes that augment images with masks, beside the one that trains; 0 has it done there."""
+    """Device to train on."""
+    num_threads: int = pydantic.Field(1, ge=1)
+    """Number of CPU threads of one run. With more than one, sums may differ in their last bits."""
+    gpu_fraction: float = pydantic.Field(1.0, gt=0, le=1)
+    """Fraction of a GPU that one run needs; 0.25 trains four small runs on it in parallel."""
+    num_workers: int = pydantic.Field(0, ge=0)
+    """Number of processes that augment images with masks; 0 augments in the training process."""
     system_metrics: bool = True
-    """Sample processor, memory and GPU every ten seconds."""
+    """Sample CPU, memory and GPU every ten seconds."""
     save_weights: bool = False
-    """Keep the final networks as an artifact."""
-    save_corrected: bool = False
-    """Keep corrected masks as PNG files, named as their images; noise=from_folder reads them."""
+    """Save the final networks as an artifact."""
+    save_corrected_masks: bool = False
+    """Save corrected masks as PNG files with the names of their images, which noise=from_folder can read."""
 
 
 @dataclass(frozen=True)
 class Component:
-    """A registered name with its complete parameters."""
+    """A registered name with its complete parameters.
+
+    Attributes:
+        kind: kind of the registry, e.g. ``noise_models``.
+        name: registered name.
+        parameters: all parameters, defaults included.
+    """
 
     kind: str
     name: str
     parameters: dict[str, Any]
 
     def build(self) -> Any:
-        """Import and instantiate it."""
+        """Import the class and create an instance with the parameters."""
         return get_entry(self.kind, self.name).load_class()(**self.parameters)
 
     def as_dict(self) -> dict[str, Any]:
-        """Name and parameters in one mapping, as in YAML."""
+        """Return name and parameters in one mapping, as in YAML."""
         return {"name": self.name, **self.parameters}
 
     def identity(self) -> dict[str, Any]:
-        """As `as_dict`, with files replaced by what they contain.
+        """Return `as_dict` with file names replaced by digests of the contents, and without parameters that are None.
 
-        What is not given leaves no trace, so that a component can gain an optional parameter without new identities.
+        Leaving out None lets a component gain an optional parameter without new identities.
         """
         paths = get_entry(self.kind, self.name).schema.paths()
         digests = {name: content_digest(Path(self.parameters[name])) for name in paths if self.parameters[name]}
         return {key: value for key, value in {**self.as_dict(), **digests}.items() if value is not None}
 
-    def label(self, hide: Iterable[str] = ()) -> str:
-        """Short text: the name, rates, and the parameters that are not at their default, but those in ``hide``."""
+    def display_name(self, hide: Iterable[str] = ()) -> str:
+        """Return the name with the parameters that differ from their defaults, and with rates of noise.
+
+        Args:
+            hide: parameters to leave out.
+        """
         fields = get_entry(self.kind, self.name).schema.fields
-        changed = {
-            k: v
-            for k, v in self.parameters.items()
-            if k not in hide and v is not None and (v != fields[k][1].default or fields[k][1].always_in_label)
+        shown = {
+            name: value
+            for name, value in self.parameters.items()
+            if name not in hide
+            and value is not None
+            and (value != fields[name][1].default or fields[name][1].always_in_label)
         }
-        inside = ", ".join(f"{k}={_told(v)}" for k, v in changed.items())
-        return f"{self.name}({inside})" if inside else self.name
+        values = ", ".join(f"{name}={_format_value(value)}" for name, value in shown.items())
+        return f"{self.name}({values})" if values else self.name
 
 
-def _told(value: Any) -> str:
-    """A parameter's value in a label; of a component inside it, name and parameters; of a run inside it, the noise."""
+def _format_value(value: Any) -> str:
+    """Format a parameter's value: a nested component as name and parameters, a nested run as its noise model."""
     if isinstance(value, Mapping) and "noise" in value:
-        return _told(value["noise"])
+        return _format_value(value["noise"])
     if isinstance(value, Mapping):
-        inside = ", ".join(f"{key}={_told(each)}" for key, each in value.items() if key != "name")
-        return f"{value.get('name', '')}({inside})" if inside else str(value.get("name", ""))
+        values = ", ".join(f"{key}={_format_value(item)}" for key, item in value.items() if key != "name")
+        return f"{value.get('name', '')}({values})" if values else str(value.get("name", ""))
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run, complete and valid."""
+    """Complete and valid specification of one run. `resolve` creates it.
+
+    Example:
+        >>> from noisybench.config.resolve import resolve
+        >>> spec = resolve({"dataset": "digits", "noise": "pair_flip", "mitigations": "mixup+elr", "seed": 1})
+        >>> spec.title
+        'digits · pair_flip(rate=0.45) · mixup+elr · seed 1'
+        >>> resolve(spec.as_dict()).identity == spec.identity
+        True
+    """
 
     task: Component
     dataset: Component
@@ -157,34 +201,39 @@ class RunSpec:
 
     @property
     def identity(self) -> str:
-        """Hash of what is to be trained; the same for the same question wherever its files lie."""
-        meaning = {
+        """Hash of everything that is specified about the training; independent of file locations and of execution."""
+        content = {
             "format": IDENTITY_FORMAT,
             "task": self.task.identity(),
             "dataset": self.dataset.identity(),
             "noise": self.noise.identity(),
-            "mitigations": [each.identity() for each in self.mitigations],
+            "mitigations": [member.identity() for member in self.mitigations],
             "budget": self.budget.identity(),
             "seed": self.seed,
         }
-        if self.provenance and (selected := self.provenance.identity()):
-            meaning["provenance"] = selected
-        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:20]
+        if self.provenance and (selection := self.provenance.identity()):
+            content["provenance"] = selection
+        return _digest(content)[:20]
+
+    @property
+    def budget_hash(self) -> str:
+        """Hash of task and budget: only runs with equal budgets are compared."""
+        return _digest({"task": self.task.identity(), "budget": self.budget.identity()})[:12]
 
     @property
     def num_cores(self) -> int:
-        """How many cores it needs, those of further processes included."""
-        return self.execution.threads * self.budget.devices
+        """Number of CPU cores that the run needs, with all its processes."""
+        return self.execution.num_threads * self.budget.devices
 
     @property
-    def gpus(self) -> float:
-        """How many GPUs it needs where it uses any: a share of one, or several."""
-        return self.execution.gpus if self.budget.devices == 1 else self.budget.devices
+    def num_gpus(self) -> float:
+        """Number of GPUs that the run needs if it uses any: a fraction of one, or several."""
+        return self.execution.gpu_fraction if self.budget.devices == 1 else self.budget.devices
 
     @property
     def stack(self) -> str:
-        """The stack of mitigations, e.g. ``mixup+gce(q=0.5)``, with the search that selected its parameters, if any."""
-        stack = "+".join(each.label() for each in self.mitigations)
+        """Stack of mitigations, e.g. ``mixup+gce(q=0.5)``, with the search that selected its parameters, if any."""
+        stack = "+".join(member.display_name() for member in self.mitigations)
         label = self.provenance.label if self.provenance else ""
         return f"{stack} ({label})" if label else stack
 
@@ -194,43 +243,39 @@ class RunSpec:
         return self.provenance is not None and self.provenance.trial_of is not None
 
     @property
-    def budget_hash(self) -> str:
-        """Hash of task and budget: runs are only compared where it is equal."""
-        meaning = {"task": self.task.identity(), "budget": self.budget.identity()}
-        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:12]
-
-    @property
     def title(self) -> str:
-        """One line for progress and messages."""
-        noise = self.noise.label(hide=("path", "seed"))
-        cell = " · ".join(each for each in (self.task_label, self.dataset_label, noise) if each)
-        return f"{cell} · {self.stack} · seed {self.seed}"
+        """One-line description for progress and messages."""
+        noise = self.noise.display_name(hide=PATHS_AND_SEED)
+        setting = " · ".join(label for label in (self.task_label, self.dataset_label, noise) if label)
+        return f"{setting} · {self.stack} · seed {self.seed}"
 
     @property
     def task_label(self) -> str:
-        """The task with its parameters, empty where it has none to tell."""
-        return self.task.label() if self.task.parameters else ""
+        """Task with its parameters; empty for a task without parameters."""
+        return self.task.display_name() if self.task.parameters else ""
 
     @property
     def dataset_label(self) -> str:
-        """Name of the dataset with the parameters that matter to a reader."""
-        return self.dataset.label(
-            hide=("root", "path", "train", "test", "class_names", "download", "checksum", "test_shifts")
-        )
+        """Dataset with the parameters that change the training data."""
+        return self.dataset.display_name(hide=UNLABELED_DATASET_PARAMETERS)
 
-    def folder(self) -> Path:
-        """Where checkpoint and unsent records of this run are kept, below the working folder."""
+    def run_dir(self) -> Path:
+        """Return the folder, relative to the working folder, of the checkpoint and of records that wait for upload."""
         return WORKSPACE / "runs" / self.identity
 
     def as_dict(self) -> dict[str, Any]:
-        """The complete specification as JSON-like data; `resolve` reads it back."""
+        """Return the complete specification as JSON-like data, which `resolve` reads."""
         return {
             "task": self.task.as_dict(),
             "dataset": self.dataset.as_dict(),
             "noise": self.noise.as_dict(),
-            "mitigations": [each.as_dict() for each in self.mitigations],
+            "mitigations": [member.as_dict() for member in self.mitigations],
             "budget": self.budget.model_dump(mode="json"),
             "seed": self.seed,
             "execution": self.execution.model_dump(mode="json"),
             "provenance": self.provenance.model_dump(mode="json") if self.provenance else None,
         }
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

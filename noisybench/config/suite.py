@@ -1,4 +1,4 @@
-"""Suite."""
+"""Suites: settings x stacks x seeds."""
 
 from __future__ import annotations
 
@@ -12,106 +12,139 @@ from noisybench.config.spec import RunSpec
 from noisybench.config.yaml_files import load_config
 from noisybench.errors import UserError, nearest
 
-SUITE_FIELDS = ("description", "base", "cells", "datasets", "noise", "stacks", "seeds", "figures")
+SUITE_FIELDS = ("description", "base", "settings", "datasets", "noise", "stacks", "seeds", "figures")
+"""Fields of a suite."""
 
-AXES = SUITE_FIELDS[2:-1]
+AXES = ("settings", "datasets", "noise", "stacks", "seeds")
+"""Fields of a suite whose lists span its runs."""
 
-CELL_FIELDS = ("task", "dataset", "noise")
+SETTING_FIELDS = ("task", "dataset", "noise")
+"""Fields of one item of `settings`."""
 
 FIGURE_FIELDS = ("title", "x", "y")
+"""Fields of one item of `figures`."""
 
 
-def shard(specs: Sequence[RunSpec], part: str | None) -> list[RunSpec]:
-    """Every n-th run, such as ``3/16``: sixteen such parts are all of them. None is the whole.
+def shard(specs: Sequence[RunSpec], selector: str | None) -> list[RunSpec]:
+    """Return every n-th run, for n machines that share a store.
+
+    Args:
+        specs: all runs.
+        selector: shard and number of shards, e.g. ``3/16``; None selects all runs.
 
     Raises:
-        UserError: it is not such a part.
+        UserError: the selector is malformed or out of range.
+
+    Example:
+        >>> shard(["a", "b", "c", "d", "e"], "2/3")
+        ['b', 'e']
     """
-    if part is None:
+    if selector is None:
         return list(specs)
-    number, slash, count = part.partition("/")
+    number, slash, count = selector.partition("/")
     if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise UserError(f"--part: expected a share such as 3/16, from 1/16 to 16/16, but got `{part}`")
+        raise UserError(f"--shard: expected a shard such as 3/16, from 1/16 to 16/16, but got `{selector}`")
     return list(specs[int(number) - 1 :: int(count)])
 
 
 def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
-    """The runs of a suite, seeds outermost, so that an interrupted suite has comparable runs of all stacks.
+    """Return the runs of a suite, seeds outermost, so that an interrupted suite has comparable runs of all stacks.
 
     Args:
-        name: a shipped suite or the path of a YAML file.
-        overrides: ``seeds=[0,1]`` and other fields of the suite, or fields of its base such as ``budget.epochs=5``.
+        name: name of a built-in suite, or path of a YAML file.
+        overrides: fields of the suite such as ``seeds=[0,1]``, or of its base such as ``budget.epochs=5``.
 
     Raises:
-        UserError: every problem found.
+        UserError: all problems of the suite at once.
+
+    Example:
+        >>> runs = read_suite("quickstart", ["seeds=[0,1]", "stacks=[elr,gce]"])
+        >>> len(runs), runs[0].stack, runs[1].stack
+        (12, 'elr', 'gce')
     """
     raw = load_config("suites", name)
     unknown = [key for key in raw if key not in SUITE_FIELDS]
     if unknown:
-        raise UserError(*(f"{name}: {key}: a suite has no such field; {nearest(key, SUITE_FIELDS)}" for key in unknown))
+        raise UserError(*(f"{name}: unknown field `{key}`; {nearest(key, SUITE_FIELDS)}" for key in unknown))
     base = _base(raw.get("base") or {})
     for path, values in parse_overrides(overrides):
         if path[0] in AXES:
             if len(path) > 1:
-                raise UserError(f"{'.'.join(path)}: give the suite's list as a whole, e.g. {path[0]}=[…]")
+                raise UserError(f"{'.'.join(path)}: replace the whole list of the suite, e.g. {path[0]}=[...]")
             raw[path[0]] = values if len(values) > 1 else values[0]
         elif len(values) > 1:
-            raise UserError(f"{'.'.join(path)}: a suite has one value for all its runs; sweep over {', '.join(AXES)}")
+            raise UserError(
+                f"{'.'.join(path)}: all runs of a suite share one value; only {', '.join(AXES)} take several values"
+            )
         else:
             base = override(base, path, values[0])
     axes = [
         _axis(raw, "seeds", base.get("seed", 0)),
-        _cells(raw, base),
+        _settings(raw, base),
         _axis(raw, "stacks", base.get("mitigations")),
     ]
-    return _unique(
-        _resolve_all(
-            {**base, "seed": seed, **cell, "mitigations": stack} for seed, cell, stack in itertools.product(*axes)
-        )
+    specs = _resolve_all(
+        {**base, "seed": seed, **setting, "mitigations": stack} for seed, setting, stack in itertools.product(*axes)
     )
+    return unique_specs(specs)
+
+
+def is_suite(raw: dict[str, Any]) -> bool:
+    """Return True if a configuration is a suite, False if it is a recipe.
+
+    Example:
+        >>> is_suite({"stacks": ["elr", "gce"]}), is_suite({"noise": "clean", "mitigations": "elr"})
+        (True, False)
+    """
+    return bool({"base", *AXES} & {*raw} - {"noise"})  # `noise` is a field of both
 
 
 def read_figures(name: str) -> list[dict[str, Any]]:
-    """The figures that a suite draws of its runs: mappings of `title`, `x` and a list `y`.
+    """Return the figures of a suite: mappings of `title`, `x` and a list `y`.
 
     Raises:
-        UserError: one is not such a mapping.
+        UserError: a figure is not such a mapping.
     """
     figures = load_config("suites", name).get("figures") or []
-    wrong = [
-        each
-        for each in (figures if isinstance(figures, list) else [figures])
-        if not isinstance(each, dict)
-        or set(each) != set(FIGURE_FIELDS)
-        or not isinstance(each["y"], list)
-        or not each["y"]
+    invalid = [
+        figure
+        for figure in (figures if isinstance(figures, list) else [figures])
+        if not isinstance(figure, dict)
+        or set(figure) != set(FIGURE_FIELDS)
+        or not isinstance(figure["y"], list)
+        or not figure["y"]
     ]
-    if wrong:
+    if invalid:
         raise UserError(
-            "figures: each is a mapping of `title`, `x` (a field of the runs such as mitigations.el2n.offset, or probe.rank) "
-            f"and a list `y` of what is measured, but got {wrong[0]!r}"
+            "figures: each figure is a mapping of `title`, `x` (a field of the runs such as mitigations.el2n.offset, or "
+            f"probe.rank) and a list `y` of metrics, but got {invalid[0]!r}"
         )
     return figures
 
 
-def _cells(raw: dict[str, Any], base: dict[str, Any]) -> list[dict[str, Any]]:
-    """Task, dataset and noise of each cell: as listed, or all of the axes of datasets and noise."""
-    if "cells" not in raw:
+def unique_specs(specs: Iterable[RunSpec]) -> list[RunSpec]:
+    """Return the runs without repetitions, in order."""
+    return list({spec.identity: spec for spec in specs}.values())
+
+
+def _settings(raw: dict[str, Any], base: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return task, dataset and noise of each setting: as listed, or the product of the axes of datasets and noise."""
+    if "settings" not in raw:
         datasets = _axis(raw, "datasets", base.get("dataset", "digits"))
-        noises = _axis(raw, "noise", base.get("noise", "clean"))
-        return [{"dataset": dataset, "noise": noise} for dataset, noise in itertools.product(datasets, noises)]
-    cells = _axis(raw, "cells", {})
-    wrong = [each for each in cells if not isinstance(each, dict) or set(each) - set(CELL_FIELDS)]
-    if wrong or "datasets" in raw or "noise" in raw:
+        noise_models = _axis(raw, "noise", base.get("noise", "clean"))
+        return [{"dataset": dataset, "noise": noise} for dataset, noise in itertools.product(datasets, noise_models)]
+    settings = _axis(raw, "settings", {})
+    invalid = [item for item in settings if not isinstance(item, dict) or set(item) - set(SETTING_FIELDS)]
+    if invalid or "datasets" in raw or "noise" in raw:
         raise UserError(
-            "cells: each is a mapping of `task`, `dataset` and `noise`, where what is missing comes from the base, and the axes "
-            f"`datasets` and `noise` are then not given{f'; got {wrong[0]!r}' if wrong else ''}"
+            "settings: each setting is a mapping of `task`, `dataset` and `noise`, whose missing fields come from the base, "
+            f"and excludes the axes `datasets` and `noise`{f'; got {invalid[0]!r}' if invalid else ''}"
         )
-    return cells
+    return settings
 
 
 def _base(raw: Any) -> dict[str, Any]:
-    """A base is a specification, which may name a recipe to start from."""
+    """Return the specification that all runs start from; its fields are merged into those of a recipe, if it names one."""
     if not isinstance(raw, dict):
         raise UserError(f"base: expected a mapping such as {{recipe: digits}}, but got {raw!r}")
     base = dict(load_config("recipes", raw["recipe"])) if "recipe" in raw else {}
@@ -127,12 +160,12 @@ def _axis(raw: dict[str, Any], name: str, default: Any) -> list[Any]:
     values = raw.get(name, [default])
     values = values if isinstance(values, list) else [values]
     if not values:
-        raise UserError(f"{name}: the list is empty; give at least one")
+        raise UserError(f"{name}: the list is empty; give at least one value")
     return values
 
 
 def _resolve_all(raws: Iterable[dict[str, Any]]) -> list[RunSpec]:
-    """Resolve specifications; every distinct problem is reported once."""
+    """Resolve specifications and report every distinct problem once."""
     specs, problems = [], dict[str, None]()
     for raw in raws:
         try:
@@ -142,7 +175,3 @@ def _resolve_all(raws: Iterable[dict[str, Any]]) -> list[RunSpec]:
     if problems:
         raise UserError(*problems)
     return specs
-
-
-def _unique(specs: Iterable[RunSpec]) -> list[RunSpec]:
-    return list({spec.identity: spec for spec in specs}.values())

@@ -29,7 +29,7 @@ class LocalExecutor:
     def capacity(self, specs: Sequence[RunSpec], gpu: bool) -> int:
         """As many as cores allow at each run's threads; on a GPU, as its share of it allows."""
         if gpu:
-            return max(1, int(1 / max((spec.gpus for spec in specs), default=1)))
+            return max(1, int(1 / max((spec.num_gpus for spec in specs), default=1)))
         return max(1, usable_cores() // max((spec.num_cores for spec in specs), default=1))
 
     def pool(self, uri: str) -> LocalPool:

@@ -95,7 +95,7 @@ class Ray:
             UserError: one run fits on none of them.
         """
         cores = max(spec.num_cores for spec in specs)
-        gpus = max(spec.gpus for spec in specs) if self._needs_gpu(specs[0]) else 0
+        gpus = max(spec.num_gpus for spec in specs) if self._needs_gpu(specs[0]) else 0
         fitting = sum(
             int(min(each.get("CPU", 0) / cores, each.get("GPU", 0) / gpus if gpus else math.inf))
             for each in self._machines
@@ -131,7 +131,7 @@ class RayPool:
 
     def start(self, spec: RunSpec) -> Event:
         """Begin a run wherever there is room."""
-        gpus = spec.gpus if self._needs_gpu(spec) else 0
+        gpus = spec.num_gpus if self._needs_gpu(spec) else 0
         task = self._serve.options(num_cpus=spec.num_cores, num_gpus=gpus, max_retries=0, scheduling_strategy="SPREAD")
         own = {name: value for name, value in os.environ.items() if name.startswith(("NOISYBENCH_", "MLFLOW_"))}
         self._running[task.remote(spec, self._uri, os.getcwd(), own, self._mailbox)] = spec
@@ -196,7 +196,7 @@ def _serve(spec: RunSpec, uri: str, folder: str, environment: dict[str, str], ma
         return Event(spec, "failed", {"reason": reason, "traceback": ""})
     os.chdir(folder)
     visible = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
-    pool = LocalPool(process_context(spec.execution.threads), uri, {**environment, **visible})
+    pool = LocalPool(process_context(spec.execution.num_threads), uri, {**environment, **visible})
     pool.start(spec)
     events: list[Event] = []
     while True:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from noisybench.config.spec import RunSpec
-from noisybench.config.suite import _unique
+from noisybench.config.suite import unique_specs
 from noisybench.execution.engine import Event, Executor, run_all
 from noisybench.execution.local import LocalExecutor
 from noisybench.execution.preflight import preflight
@@ -41,7 +41,7 @@ class SuiteResult:
 
 def make_plan(specs: Sequence[RunSpec], records: Iterable[RunRecord]) -> RunPlan:
     """Compare what is asked for with the finished runs of a store."""
-    specs = _unique(specs)
+    specs = unique_specs(specs)
     finished = {record.identity for record in records}
     return RunPlan(specs, [spec for spec in specs if spec.identity not in finished])
 
@@ -101,7 +101,7 @@ def run_plan(
     report = SuiteResult()
     if not plan.todo:
         return report
-    local = LocalExecutor(max(spec.execution.threads for spec in plan.todo))
+    local = LocalExecutor(max(spec.execution.num_threads for spec in plan.todo))
     facts = preflight(local.context, plan.todo, elsewhere=engine is not None)
     engine = engine or local
     count = min(workers or engine.capacity(plan.todo, facts["gpu"]), len(plan.todo))
@@ -123,7 +123,7 @@ def run_plan(
 
 def _record_death(store: Store, event: Event) -> None:
     """A process that was killed could not record its own end."""
-    file = event.spec.folder() / "run_id"
+    file = event.spec.run_dir() / "run_id"
     if file.is_file():
         store.mark_failed(file.read_text(), event.data["reason"])
 

@@ -63,7 +63,7 @@ def together(spec: RunSpec, body: Callable[..., None], arguments: Sequence[Any])
         yield told
         return
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(devices)}
-    forking = process_context(spec.execution.threads)
+    forking = process_context(spec.execution.num_threads)
     others = [
         forking.Process(target=_other, args=({**common, RANK: str(rank)}, body, tuple(arguments)), daemon=True)
         for rank in range(1, devices)

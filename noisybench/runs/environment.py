@@ -24,7 +24,7 @@ def describe_environment(spec: RunSpec) -> dict[str, str]:
         "pytorch_lightning": importlib.metadata.version("pytorch-lightning"),
         "numpy": np.__version__,
         "device": torch.cuda.get_device_name() if use_gpu else f"{platform.machine()} processor",
-        "threads": str(spec.execution.threads),
+        "threads": str(spec.execution.num_threads),
     }
     commit = git_commit()
     return {**found, "commit": commit} if commit else found

@@ -145,7 +145,7 @@ class Recorder(Callback):
             stack=spec.stack,
             seed=spec.seed,
             dataset=spec.dataset_label,
-            noise=spec.noise.label(hide=("path",)),
+            noise=spec.noise.display_name(hide=("path",)),
             label_set=labels.hash,
             budget=spec.budget_hash,
             manifest=manifest,

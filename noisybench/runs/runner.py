@@ -53,7 +53,7 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
         UserError: it was refused.
         RunFailed: it broke for an understood reason. It is recorded as failed, as after any other exception.
     """
-    folder = spec.folder()
+    folder = spec.run_dir()
     with exclusive(folder / "lock", stop, poll_interval=0.5) as acquired:
         if not acquired:
             return "stopped"
@@ -164,12 +164,12 @@ def train(
         The recorder, complete unless ``stop`` interrupted it.
     """
     spec = prepared.spec
-    torch.set_num_threads(spec.execution.threads)
+    torch.set_num_threads(spec.execution.num_threads)
     quiet_lightning()
     training_set = _training_set(prepared)
     task_class = get_entry("tasks", spec.task.name).load_class()
     task: Task = task_class(spec.budget, spec.seed, training_set, prepared.stack, **spec.task.parameters)
-    task.num_workers = spec.execution.loaders
+    task.num_workers = spec.execution.num_workers
     recorder = Recorder(prepared, task.evaluator(prepared), folder, send, report, stop)
     with together(spec, _train_beside, (spec, folder)) as devices:
         _fit(task, recorder, devices, AuxiliaryCache(auxiliary_folder or folder / "auxiliary", report, stop, finished))

@@ -93,7 +93,7 @@ def _searches_of_suite(
     """Return one search per setting and stack, each with those of the given ranges that its stack has."""
     stacks_by_setting: dict[str, dict[str, RunSpec]] = {}
     for spec in read_suite(suite, overrides):
-        title = " · ".join(label for label in (spec.task_label, spec.dataset_label, spec.noise.label()) if label)
+        title = " · ".join(label for label in (spec.task_label, spec.dataset_label, spec.noise.display_name()) if label)
         stacks_by_setting.setdefault(title, {}).setdefault(spec.stack, spec)
     specs = [spec for stacks in stacks_by_setting.values() for spec in stacks.values()]
     known = {name for spec in specs for name in declared_parameters(spec)}

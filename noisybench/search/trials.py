@@ -85,7 +85,7 @@ class TrialRunner:
                 unavailable.
         """
         first = self._search.trial_spec(self._search.defaults, self._search.seeds[0], self._study_run)
-        executor = LocalExecutor(first.execution.threads)
+        executor = LocalExecutor(first.execution.num_threads)
         checked = preflight(executor.context, [first])
         capacity = workers or executor.capacity([first], checked["gpu"])
         pool = executor.pool(self._tracking_uri)
@@ -176,7 +176,7 @@ class TrialRunner:
         elif event.kind == "stopped" and not trial.pruned:
             self._requeue(trial)
         elif event.kind == "stopped":
-            shutil.rmtree(event.spec.folder(), ignore_errors=True)
+            shutil.rmtree(event.spec.run_dir(), ignore_errors=True)
             self._finish(trial, "PRUNED")
         else:
             self._handle_seed(trial)

@@ -17,18 +17,18 @@ def learning_rate_at(budget: Budget, epoch: float) -> float:
         epoch: number of epochs trained so far, with the fraction of the current one.
 
     Example:
-        >>> budget = Budget(epochs=10, learning_rate=0.1, schedule="cosine")
+        >>> budget = Budget(epochs=10, learning_rate=0.1, lr_lr_lr_schedule="cosine")
         >>> [round(learning_rate_at(budget, epoch), 3) for epoch in (0, 5, 10)]
         [0.1, 0.05, 0.0]
     """
     if epoch < budget.warmup_epochs:
         # The first step of a warm-up takes a small step, not an empty one.
         return budget.learning_rate * max(epoch, 1e-3) / budget.warmup_epochs
-    if budget.schedule == "cosine":
+    if budget.lr_schedule == "cosine":
         span = max(budget.epochs - budget.warmup_epochs, 1)
         return budget.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - budget.warmup_epochs) / span))
-    if budget.schedule == "polynomial":
+    if budget.lr_schedule == "polynomial":
         span = max(budget.epochs - budget.warmup_epochs, 1)
         return budget.learning_rate * math.pow(max(0.0, 1 - (epoch - budget.warmup_epochs) / span), 0.9)
-    passed = sum(epoch >= milestone for milestone in budget.milestones)
-    return budget.learning_rate * budget.gamma**passed
+    passed = sum(epoch >= milestone for milestone in budget.lr_milestones)
+    return budget.learning_rate * budget.lr_gamma**passed

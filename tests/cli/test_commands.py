@@ -190,11 +190,11 @@ def test_a_killed_worker_is_a_failed_run_that_goes_on_later(folder: Path, noisyb
     ("arguments", "message"),
     [
         (["run", "digitz"], "unknown recipe `digitz`; did you mean `digits`?"),
-        (["run", "nowhere.yaml"], "there is no such file"),
+        (["run", "nowhere.yaml"], "the file does not exist"),
         (["bench", "quickstrat"], "unknown suite `quickstrat`; did you mean `quickstart`?"),
         (["run", "digits", "noise=symmetric"], "unknown noise model `symmetric`; did you mean"),
         (["run", "digits", "noise.rate=1.2"], "noise.rate: input should be less than 1, but got 1.2"),
-        (["run", "digits", "budget.epoch=3"], "budget.epoch: there is no such field; did you mean `epochs`"),
+        (["run", "digits", "budget.epoch=3"], "budget: unknown field `epoch`; did you mean `epochs`"),
         (["list", "noises"], "unknown kind `noises`; did you mean `noise_models`?"),
         (["describe", "ellr"], "nothing is named `ellr`; did you mean `elr`?"),
         (["leaderboard", "--rule", "best"], "unknown rule `best`; known: last, last10, noisy_val, oracle"),

@@ -77,7 +77,8 @@ def test_what_matters_changes_the_identity(change: dict[str, Any]) -> None:
 
 def test_where_it_runs_does_not_change_the_identity() -> None:
     assert (
-        resolve({}).identity == resolve({"execution": {"device": "cpu", "threads": 2, "save_weights": True}}).identity
+        resolve({}).identity
+        == resolve({"execution": {"device": "cpu", "num_threads": 2, "save_weights": True}}).identity
     )
 
 
@@ -97,14 +98,14 @@ def test_every_problem_is_told_at_once() -> None:
     })  # fmt: skip
     text = "\n".join(found)
     for expected in (
-        "nose: there is no such field; did you mean `noise`",
+        "unknown field `nose`; did you mean `noise`",
         "noise.rate: input should be less than 1, but got 1.2 (allowed: [0, 1))",
-        "noise.rat: there is no such parameter; did you mean `rate`",
+        "noise: unknown parameter `rat`; did you mean `rate`",
         "mitigations: unknown mitigation `elrr`; did you mean `elr`",
         "mitigations.gce.q: ",
         "budget.epochs: input should be greater than or equal to 1, but got 0",
-        "budget.networkk: there is no such field; did you mean `network`",
-        "seed: must be a whole number from 0 up, but got -1",
+        "budget: unknown field `networkk`; did you mean `network`",
+        "seed: must be an integer of at least 0, but got -1",
         "dataset: expected a name",
     ):
         assert expected in text
@@ -114,9 +115,9 @@ def test_every_problem_is_told_at_once() -> None:
     ("raw", "message"),
     [
         ({"budget": {"network": "resnet"}}, "budget.network: unknown network `resnet`"),
-        ({"budget": {"nesterov": True, "optimizer": "adam"}}, "nesterov needs the optimizer sgd"),
-        ({"budget": {"schedule": "multistep"}}, "milestones and the schedule multistep need each other"),
-        ({"mitigations": "elr+elr"}, "`elr` stands twice in the stack"),
+        ({"budget": {"nesterov": True, "optimizer": "adam"}}, "nesterov requires the optimizer sgd"),
+        ({"budget": {"lr_schedule": "multistep"}}, "lr_milestones and lr_schedule=multistep require each other"),
+        ({"mitigations": "elr+elr"}, "`elr` appears twice in the stack"),
         ({"noise": {"rate": 0.3}}, "noise: expected a name, or a mapping with `name`"),
     ],
 )
@@ -153,30 +154,30 @@ def test_every_shipped_suite_is_valid(name: str) -> None:
 
 def test_the_quickstart_is_as_large_as_promised() -> None:
     specs = read_suite("quickstart")
-    assert len({spec.noise.label() for spec in specs}) >= 3
+    assert len({spec.noise.display_name() for spec in specs}) >= 3
     assert len({spec.stack for spec in specs}) >= 8
     assert len({spec.seed for spec in specs}) >= 3
 
 
-def test_cells_pair_datasets_with_noise() -> None:
-    Path("cells.yaml").write_text(
+def test_settings_pair_datasets_with_noise() -> None:
+    Path("settings.yaml").write_text(
         "base: {recipe: digits, noise: clean}\n"
-        "cells:\n"
+        "settings:\n"
         "  - {noise: {name: web, source: pixel_permuted}}\n"
         "  - {dataset: {name: digits, ood_classes: [8, 9]}, noise: {name: web, source: ood_classes}}\n"
         "  - {dataset: {name: digits, train_size: 300}}\n"
         "stacks: [cross_entropy, mixup]\n"
         "seeds: [0, 1]\n"
     )
-    specs = read_suite("cells.yaml")
+    specs = read_suite("settings.yaml")
     assert len(specs) == 12
-    found = {(spec.dataset_label, spec.noise.label()) for spec in specs}
+    found = {(spec.dataset_label, spec.noise.display_name()) for spec in specs}
     assert found == {
         ("digits", "web(out_of_distribution=0.4, in_distribution=0, source=pixel_permuted)"),
         ("digits(ood_classes=[8, 9])", "web(out_of_distribution=0.4, in_distribution=0, source=ood_classes)"),
         ("digits(train_size=300)", "clean"),
     }
-    assert [spec.seed for spec in specs] == [0] * 6 + [1] * 6, "seeds outermost, so that cells fill evenly"
+    assert [spec.seed for spec in specs] == [0] * 6 + [1] * 6, "seeds outermost, so that settings fill evenly"
 
 
 def test_what_is_not_given_leaves_no_trace_in_the_identity() -> None:
@@ -197,12 +198,12 @@ def test_suite_overrides(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("bas: {recipe: digits}", "bas: a suite has no such field; did you mean `base`"),
+        ("bas: {recipe: digits}", "unknown field `bas`; did you mean `base`"),
         ("base: {recipe: digitz}", "unknown recipe `digitz`; did you mean `digits`"),
         ("stacks: []", "stacks: the list is empty"),
         ("stacks: [elrr, gce, elrr]", "unknown mitigation `elrr`"),
-        ("cells: [{nois: clean}]", "cells: each is a mapping of `task`, `dataset` and `noise`"),
-        ("{cells: [{noise: clean}], datasets: [digits]}", "the axes `datasets` and `noise` are then not given"),
+        ("settings: [{nois: clean}]", "settings: each setting is a mapping of `task`, `dataset` and `noise`"),
+        ("{settings: [{noise: clean}], datasets: [digits]}", "excludes the axes `datasets` and `noise`"),
         ("- a", "expected a mapping"),
         ("a: [", "not valid YAML"),
     ],

@@ -42,7 +42,12 @@ def task_on_digits(network: str, rate: float = RATE, seed: int = 0, epochs: int 
     dataset, labels = digits(rate, seed)
     data = TrainingSet(torch.from_numpy(dataset.train.inputs), torch.from_numpy(labels.train), 10)
     budget = Budget(
-        network=network, epochs=epochs, batch_size=64, learning_rate=0.05, schedule="constant", weight_decay=0.0
+        network=network,
+        epochs=epochs,
+        batch_size=64,
+        learning_rate=0.05,
+        lr_lr_lr_schedule="constant",
+        weight_decay=0.0,
     )
     task: Task = get_entry("tasks", "classification").load_class()(budget, seed, data, Stack([]))
     return task
@@ -213,7 +218,7 @@ def test_truncation_is_no_better_than_ridge_class_means_and_untrained_features(
 
 def tuned(stack: Any, rate: float, seed: int, folder: Path) -> Any:
     """The last row of a head on a network that was pre-trained at a rate of wrong labels."""
-    common = {"optimizer": "adamw", "batch_size": 64, "weight_decay": 1e-4, "schedule": "cosine"}
+    common = {"optimizer": "adamw", "batch_size": 64, "weight_decay": 1e-4, "lr_schedule": "cosine"}
     spec = toy_spec(
         stack,
         seed=seed,

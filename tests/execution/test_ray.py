@@ -107,10 +107,10 @@ def test_an_address_without_a_cluster_is_refused(address: str, message: str, tmp
 
 
 def test_runs_fit_on_machines_that_have_what_they_need() -> None:
-    small = resolve({"execution": {"threads": 2, "gpus": 0.5, "device": "cuda"}})
+    small = resolve({"execution": {"num_threads": 2, "gpu_fraction": 0.5, "device": "cuda"}})
     large = resolve({"budget": {"devices": 4}, "execution": {"device": "cuda"}})
     machines = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 2.0, "GPU": 4.0}, {"CPU": 64.0}]
     assert Ray(machines).capacity([small], gpu=False) == 2 + 1
     with pytest.raises(UserError, match="needs 4 cores and 4 GPUs, but no machine"):
         Ray(machines).capacity([large], gpu=False)
-    assert Ray(machines[2:]).capacity([resolve({"execution": {"threads": 3}})], gpu=False) == 21
+    assert Ray(machines[2:]).capacity([resolve({"execution": {"num_threads": 3}})], gpu=False) == 21

@@ -43,7 +43,7 @@ def record(stack: str = "gce", seed: int = 0, level: float = 0.8, **fields: Any)
         "mitigations": [{"name": stack}],
         "noise": {"name": "pair_flip", "rate": 0.4},
         "budget": {"network": "small_cnn", "epochs": 12, "batch_size": 8, "optimizer": "sgd", "learning_rate": 0.1,
-                   "schedule": "cosine", "augmentation": "none"},
+                   "lr_schedule": "cosine", "augmentation": "none"},
     }  # fmt: skip
     base = RunRecord(
         f"{stack}{seed}", spec, "title", stack, seed, "digits", "pair_flip(rate=0.4)", "a" * 64, "b" * 12, manifest, [],

@@ -22,8 +22,18 @@ from noisybench.audit.inputs import load_audit_input
 from noisybench.audit.signals import collect_signals
 
 FOLDER = Path(os.environ.get("NOISYBENCH_DATA", "nowhere")).absolute() / "cifar10"
-SMALL = ("budget.network=resnet8_cifar_stem", "budget.epochs=15", "budget.schedule=cosine", "budget.milestones=[]")
-LARGE = ("budget.network=resnet18_cifar_stem", "budget.epochs=30", "budget.schedule=cosine", "budget.milestones=[]")
+SMALL = (
+    "budget.network=resnet8_cifar_stem",
+    "budget.epochs=15",
+    "budget.lr_schedule=cosine",
+    "budget.lr_milestones=[]",
+)
+LARGE = (
+    "budget.network=resnet18_cifar_stem",
+    "budget.epochs=30",
+    "budget.lr_schedule=cosine",
+    "budget.lr_milestones=[]",
+)
 
 
 def hold_against_cleanlab(labels: str, overrides: list[str], folds: int) -> None:

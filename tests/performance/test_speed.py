@@ -256,8 +256,8 @@ def test_a_finished_suite_again(benchmark: Any, store: Any, workspace: Path) -> 
     comparable_rows.mkdir()
     for spec in specs:
         made = dataclasses.replace(
-            record(spec.stack, spec.seed), identity=spec.identity, spec=spec.as_dict(), noise=spec.noise.label(),
-            label_set=spec.noise.label().ljust(64), rows=record().rows * 3,
+            record(spec.stack, spec.seed), identity=spec.identity, spec=spec.as_dict(), noise=spec.noise.display_name(),
+            label_set=spec.noise.display_name().ljust(64), rows=record().rows * 3,
         )  # fmt: skip
         (comparable_rows / "record.json").write_text(json.dumps(made.as_dict()))
         store.start(spec, {}).finish(made, comparable_rows)

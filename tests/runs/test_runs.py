@@ -88,7 +88,7 @@ def test_a_run_leaves_all_its_facts(store: Store) -> None:
     by_epoch = pandas.DataFrame(predictions["by_epoch"].to_list())
     scored = [(by_epoch[epoch] == predictions["target"]).mean() for epoch in by_epoch]
     assert scored == pytest.approx([row.test_score for row in record.rows]), "accuracies follow from the predictions"
-    assert not spec.folder().exists(), "nothing is left in the workspace"
+    assert not spec.run_dir().exists(), "nothing is left in the workspace"
 
 
 def test_an_interrupted_run_goes_on_in_the_same_tracked_run(store: Store) -> None:
@@ -172,7 +172,7 @@ def test_a_run_deleted_from_the_store_begins_anew(store: Store) -> None:
 
 def test_the_same_run_is_not_trained_by_two(store: Store) -> None:
     spec = toy_spec(**SMALL)
-    with exclusive(spec.folder() / "lock") as acquired:
+    with exclusive(spec.run_dir() / "lock") as acquired:
         assert acquired
         with ThreadPoolExecutor() as pool:
             outcome = pool.submit(runner.execute, spec, store, lambda kind, data: None, lambda: True)
@@ -232,7 +232,7 @@ def test_a_real_server_and_its_absence(server: Server, monkeypatch: pytest.Monke
     with pytest.raises(StoreUnavailable, match="training is done, but the store does not take the records"):
         runner.execute(second, store, report, lambda: False)
     assert epochs == [0, 1, 2]
-    kept = json.loads((second.folder() / "diagnostics" / "record.json").read_text())
+    kept = json.loads((second.run_dir() / "diagnostics" / "record.json").read_text())
 
     server.start()
     monkeypatch.setattr(runner, "train", lambda *_: pytest.fail("trained again"))

@@ -88,11 +88,11 @@ def test_a_pixel_is_found_again_wherever_it_has_moved(kind: str) -> None:
 
 def test_processes_that_augment_change_nothing(tmp_path: Path) -> None:
     found = []
-    for loaders in (0, 2):
+    for num_workers in (0, 2):
         run = prepared_toy(
-            "elr", **MASKS, budget={"epochs": 2, "augmentation": "affine"}, execution={"loaders": loaders}
+            "elr", **MASKS, budget={"epochs": 2, "augmentation": "affine"}, execution={"num_workers": num_workers}
         )
-        found.append(train_toy(run, tmp_path / str(loaders)))
+        found.append(train_toy(run, tmp_path / str(num_workers)))
     assert comparable_rows(found[0].rows) == comparable_rows(found[1].rows)
     assert found[0].record({}).weights_sha256 == found[1].record({}).weights_sha256
 
@@ -118,7 +118,9 @@ def test_boundaries_are_those_of_erosion() -> None:
 
 
 def test_every_score_follows_from_the_evidence(tmp_path: Path) -> None:
-    run = prepared_toy({"name": "adele", "onset": 1, "every": 1, "confidence": 0.3}, execution={"save_corrected": True})
+    run = prepared_toy(
+        {"name": "adele", "onset": 1, "every": 1, "confidence": 0.3}, execution={"save_corrected_masks": True}
+    )
     recorder = train_toy(run, tmp_path / "run")
     record = recorder.record({})
     recorder.write(record, tmp_path / "diagnostics")
@@ -241,7 +243,7 @@ def test_early_stages_of_the_published_check(tmp_path: Path) -> None:
         spec = resolve({
             "task": "segmentation", "dataset": "scenes", "noise": "morph_scaled", "mitigations": {"name": "adele", "every": 5},
             "budget": {"network": "unet:8", "epochs": 14, "batch_size": 5, "optimizer": "adam", "learning_rate": 0.008,
-                       "weight_decay": 0.0, "schedule": "polynomial"},
+                       "weight_decay": 0.0, "lr_schedule": "polynomial"},
             "execution": {"device": "cpu", "system_metrics": False}, "seed": seed,
         })  # fmt: skip
         recorder = train_toy(prepare_run(spec), tmp_path / str(seed))

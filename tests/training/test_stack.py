@@ -35,7 +35,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("gce+elr", "gce and elr both define the loss, but only one mitigation of a stack can"),
         ("mixup+elr", "elr keeps state per sample and cannot follow mixup"),
-        ("elr+elr", "`elr` stands twice in the stack"),
+        ("elr+elr", "`elr` appears twice in the stack"),
     ],
 )
 def test_impossible_stacks_are_refused(stack: str, message: str) -> None:
@@ -149,7 +149,7 @@ def test_a_run_repeats_to_the_bit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("budget", [
     {"optimizer": "adam", "learning_rate": 0.003},
     {"optimizer": "adamw", "learning_rate": 0.003},
-    {"schedule": "multistep", "milestones": [1], "warmup_epochs": 1},
+    {"lr_schedule": "multistep", "lr_milestones": [1], "warmup_epochs": 1},
     {"nesterov": True, "channels_last": True, "augmentation": "crop"},
     {"precision": "bfloat16"},
 ])  # fmt: skip
