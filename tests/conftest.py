@@ -43,6 +43,12 @@ def is_fast(path: Path) -> bool:
     return any(name == listed or name.startswith(f"{listed}/") for listed in FAST)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Skip the import of other test files for `-m fast`; pytest otherwise selects only after it has imported them."""
+    is_test = collection_path.name.startswith("test_") and collection_path.suffix == ".py"
+    return True if config.option.markexpr == "fast" and is_test and not is_fast(collection_path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark fast tests, and begin with the longest files so that no process is left alone with one at the end."""
     for item in items:
