@@ -24,7 +24,7 @@ METHODS = {
     "dividemix": ("DivideMix",),
     "pls": ("PLS",),
     "simclr+lsa": ("PLS-LSA",),
-    "simclr+lsa(vote)": ("PLS-LSA+",),
+    "simclr+lsa(consensus)": ("PLS-LSA+",),
 }
 """Names of our stacks in the literature; in brackets how two networks work together, where the name depends on it."""
 

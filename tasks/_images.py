@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from noisybench.config.spec import Budget, RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.networks import build_network
-from noisybench.nn.features import captured, classifier, pooled, stages
+from noisybench.nn.features import capture_activations, global_pool, last_linear, stages
 from noisybench.tasks._class_evaluator import ClassificationEvaluator
 from noisybench.training.augmentation import augment, contrastive_view, strong_view
 from noisybench.training.batch import Batch, BatchPlan, cross_entropy, probabilities_in_float32
@@ -69,17 +69,17 @@ class ImageTask(NormalisedTask):
     def features_and_logits(self, inputs: Tensor, network: int) -> tuple[Tensor, Tensor]:
         """(B, F) inputs of the last linear layer and (B, C) scores of one network, from one forward pass."""
         chosen = self.networks[network]
-        last = classifier(chosen)
+        last = last_linear(chosen)
         assert last is not None  # checked before training
-        with captured(last[1], inputs=True) as seen:
+        with capture_activations(last[1], inputs=True) as seen:
             scores: Tensor = chosen(inputs)
         return seen[-1].flatten(1), scores
 
     def features_of(self, network: nn.Module, inputs: Tensor) -> Tensor:
         """(B, F) inputs of the last linear layer of any network."""
-        last = classifier(network)
+        last = last_linear(network)
         assert last is not None
-        with captured(last[1], inputs=True) as seen:
+        with capture_activations(last[1], inputs=True) as seen:
             network(inputs)
         return seen[-1].flatten(1)
 
@@ -123,9 +123,9 @@ class ImageTask(NormalisedTask):
                 if stage is None:
                     scores = forward(images)
                 else:
-                    with captured(stages(chosen)[stage], inputs=False) as seen:
+                    with capture_activations(stages(chosen)[stage], inputs=False) as seen:
                         scores = chosen(images)
-                    features.append(pooled(seen[-1].float()))
+                    features.append(global_pool(seen[-1].float()))
             parts.append(probabilities_in_float32(scores))
         self.networks.train(training)
         empty = torch.empty(0, self.training_set.num_classes, device=self.device)

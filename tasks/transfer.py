@@ -17,9 +17,9 @@ from noisybench.data.lazy import MemmapImages
 from noisybench.errors import UserError
 from noisybench.networks import published_weights
 from noisybench.nn.features import backbone_weights
-from noisybench.nn.frozen import Frozen, Tuned
+from noisybench.nn.frozen import BackboneWithHead, FrozenBackbone
 from noisybench.nn.spectrum import largest_singular_value_ratio, singular_value_entropy, singular_values
-from noisybench.nn.weights import matching_weights
+from noisybench.nn.weights import load_backbone_weights
 from noisybench.tasks._images import ImageTask
 from noisybench.training.auxiliary import AuxiliaryRun
 from noisybench.training.batch import Batch, BatchPlan
@@ -35,7 +35,7 @@ class Transfer(ImageTask):
     """Tunes a pre-trained network on a further dataset, and tests it there and on shifted copies (Chen et al. 2024).
 
     The stack says what is tuned: `linear_probe`, `mlp_probe` and `nmtune` a head on the frozen backbone, `lora` low-rank
-    changes of it, `full_tuning` (or any stack without one of these) all weights. Everything that serves classification
+    changes of it, `full_finetuning` (or any stack without one of these) all weights. Everything that serves classification
     serves here, so that `elr+linear_probe` meets noise in the labels of the further dataset.
 
     The backbone is the budget's network. Its weights come from a pre-training on labels that may be wrong
@@ -103,7 +103,7 @@ class Transfer(ImageTask):
         file = spec.task.parameters["checkpoint"]
         try:
             if file:
-                matching_weights(Path(file).expanduser(), backbone_weights(network), "task.checkpoint")
+                load_backbone_weights(Path(file).expanduser(), backbone_weights(network), "task.checkpoint")
         except UserError as error:
             return error.problems
         return []
@@ -116,7 +116,7 @@ class Transfer(ImageTask):
             found = self.auxiliary(run)
             self._pretraining_accuracy = float(found.pop("observed_accuracy"))
         elif self.checkpoint:
-            found = matching_weights(self.checkpoint.expanduser(), wanted, "task.checkpoint")
+            found = load_backbone_weights(self.checkpoint.expanduser(), wanted, "task.checkpoint")
         elif self.published:
             found = published_weights(self.budget.network, wanted)
         else:
@@ -149,7 +149,7 @@ class Transfer(ImageTask):
         """Flatness of the spectra of the backbone's features and of those that enter the classifier."""
         found = {"pretraining_accuracy": self._pretraining_accuracy} if self._pretraining_accuracy is not None else {}
         network = self.networks[0]
-        if isinstance(network, Tuned) and isinstance(network.backbone, Frozen):
+        if isinstance(network, BackboneWithHead) and isinstance(network.backbone, FrozenBackbone):
             found |= self._flatness("backbone", self._features(inputs))
         return found | self._flatness("classifier_input", self._collected(inputs, network))
 
@@ -163,14 +163,16 @@ class Transfer(ImageTask):
     @property
     def _constant(self) -> bool:
         """Whether every network sees the same features of an example each time."""
-        frozen = [isinstance(each, Tuned) and isinstance(each.backbone, Frozen) for each in self.networks]
+        frozen = [
+            isinstance(each, BackboneWithHead) and isinstance(each.backbone, FrozenBackbone) for each in self.networks
+        ]
         return all(frozen) and self.budget.augmentation == "none"
 
     def _features(self, inputs: Tensor | DiskTensor) -> Tensor:
         """(N, D) features from the frozen backbone, computed once for the same inputs."""
         if id(inputs) not in self._known:
             network = self.networks[0]
-            assert isinstance(network, Tuned)
+            assert isinstance(network, BackboneWithHead)
             # The inputs are kept as well, so that no others can come to have their number.
             self._known[id(inputs)] = (inputs, self._collected(inputs, network.backbone))
         return self._known[id(inputs)][1]
@@ -182,7 +184,7 @@ class Transfer(ImageTask):
         for start in range(0, len(inputs), size):
             images = self.normalize(inputs[start : start + size])
             with self.autocast():
-                seen = network(images) if isinstance(network, Frozen) else self.features_of(network, images)
+                seen = network(images) if isinstance(network, FrozenBackbone) else self.features_of(network, images)
             parts.append(seen.float())
         network.train(training)
         return torch.cat(parts)

@@ -31,7 +31,12 @@ Digests = dict[str, str]
 """SHA-256 by part of a case, such as `weights`."""
 
 RENAMED: dict[str, str] = {
+    "dice_loss": "dice",
+    "full_finetuning": "full_tuning",
+    "oracle_pruning": "oracle_selection",
+    "random_pruning": "random",
     "real_world": "native",
+    "small_loss_pruning": "small_loss",
 }
 """Name in version 0.1 of each noise model, dataset, program, network or mitigation that has another one now."""
 REMOVED: tuple[str, ...] = ("mitigation/tuned/0",)

@@ -1,4 +1,4 @@
-"""Detectors of wrong labels that several mitigations share: a mixture on the losses, a hyperplane between features."""
+"""Detectors of label noise shared by several mitigations: a mixture model on losses, a hyperplane in feature space."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-SMALLEST_SIDE = 10
-"""With fewer examples on one side there is nothing to separate."""
+MIN_EXAMPLES_PER_SIDE = 10
+"""Smallest number of examples on each side of a hyperplane that is fitted between them."""
 
 Components = tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
-"""Weights, means and deviations of two components, the one with the smaller mean first."""
+"""Weights, means and standard deviations of two components, the one with the smaller mean first."""
 
 
 @dataclass
@@ -22,9 +22,9 @@ class Mixture:
     """Two Gaussian components fitted to losses.
 
     Attributes:
-        scaled: (N,) losses, brought to [0, 1] by their smallest and greatest.
-        high: (N,) posterior of the component with the greater mean.
-        components: None where all losses are equal, so that there is nothing to fit.
+        scaled: (N,) losses, min-max scaled to [0, 1].
+        high: (N,) posterior probability of the component with the larger mean.
+        components: parameters of the components; None if all losses are equal, so that nothing can be fitted.
     """
 
     scaled: Tensor
@@ -33,10 +33,13 @@ class Mixture:
 
 
 def two_components(losses: Tensor) -> Mixture:
-    """Fit a mixture to (N,) finite losses, as is usual for small-loss selection (Arazo et al. 2019, Li et al. 2020).
+    """Fit a two-component Gaussian mixture to losses for small-loss selection (Arazo et al. 2019, Li et al. 2020).
 
-    The settings are those of DivideMix, PLS and LSA: ten iterations at most, variances regularised by 5e-4. Where all
-    losses are equal the posterior is zero everywhere.
+    The settings are those of DivideMix, PLS and LSA: at most ten iterations, variances regularized by 5e-4. If all
+    losses are equal, the posterior of the component with the larger mean is zero everywhere.
+
+    Args:
+        losses: (N,) finite losses.
     """
     from sklearn.mixture import GaussianMixture
 
@@ -47,12 +50,13 @@ def two_components(losses: Tensor) -> Mixture:
     values = scaled.double().cpu().numpy()[:, None]
     mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ten iterations are part of the method, converged or not
+        # Ten iterations are part of the method, whether they converge or not.
+        warnings.simplefilter("ignore")
         mixture.fit(values)
     order = mixture.means_.ravel().argsort()
     posterior = mixture.predict_proba(values)[:, order[1]]
     weights, means, variances = (
-        each.ravel()[order] for each in (mixture.weights_, mixture.means_, mixture.covariances_)
+        parameter.ravel()[order] for parameter in (mixture.weights_, mixture.means_, mixture.covariances_)
     )
     first, second = ((float(weights[n]), float(means[n]), float(np.sqrt(variances[n]))) for n in range(2))
     components = ((first[0], second[0]), (first[1], second[1]), (first[2], second[2]))
@@ -60,33 +64,34 @@ def two_components(losses: Tensor) -> Mixture:
 
 
 def can_be_separated(flags: Tensor) -> bool:
-    """Whether both sides of (N,) flags have enough members to fit a hyperplane between them."""
+    """Return True if both sides of (N,) flags have enough examples to fit a hyperplane between them."""
     count = int(flags.sum())
-    return min(count, len(flags) - count) >= SMALLEST_SIDE
+    return min(count, len(flags) - count) >= MIN_EXAMPLES_PER_SIDE
 
 
-def linear_separation(features: Tensor, flags: Tensor, chosen: Tensor | None = None) -> Tensor:
-    """(N,) probability of being flagged, by the side of a hyperplane between features on which an example lies.
+def linear_separation(features: Tensor, flags: Tensor, support: Tensor | None = None) -> Tensor:
+    """Return the (N,) probability of being flagged according to a hyperplane in feature space.
 
-    Features are normalised per example and then standardised per dimension. An unregularised logistic regression with
-    balanced classes is fitted to the flags; where these are wrong without a direction, the plane averages it out
+    Features are normalized per example and then standardized per dimension. An unregularized logistic regression with
+    balanced classes is fitted to the flags; errors of the flags that have no direction in feature space average out
     (Albert et al. 2024).
 
     Args:
-        features: (N, F).
-        flags: (N,) bool; `can_be_separated` holds for them, or for the chosen ones.
-        chosen: positions of the examples to fit on; all by default.
+        features: (N, F) features.
+        flags: (N,) bool; `can_be_separated` holds for them, or for those of the support.
+        support: positions of the examples to fit on; all by default.
     """
     from sklearn.linear_model import LogisticRegression
 
     points = functional.normalize(features.float(), dim=1)
     deviation = points.std(0)
-    # A dimension that never changes tells nothing; its rounding errors must not be blown up.
+    # A constant dimension carries no information; dividing by its deviation would amplify rounding errors.
     points = (points - points.mean(0)) / torch.where(deviation > 1e-7, deviation, torch.ones_like(deviation))
     array, labels = points.cpu().numpy(), flags.cpu().numpy()
-    fit_on = slice(None) if chosen is None else chosen.cpu().numpy()
+    fit_on = slice(None) if support is None else support.cpu().numpy()
     regression = LogisticRegression(C=np.inf, class_weight="balanced", max_iter=1000, solver="lbfgs")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on separable data it ends at its last iteration: only the side counts
+        # On separable data the solver stops at its last iteration, which is sufficient: only the side is used.
+        warnings.simplefilter("ignore")
         regression.fit(array[fit_on], labels[fit_on])
     return torch.from_numpy(regression.predict_proba(array)[:, 1]).to(features)

@@ -1,4 +1,4 @@
-"""When a class of masks begins to be memorised, and what becomes of its labels then; all of it pure functions."""
+"""Early-learning correction of masks: fits of memorization curves, corrections and consistency, as pure functions."""
 
 from __future__ import annotations
 
@@ -16,22 +16,27 @@ from torch.nn import functional
 
 from noisybench.data.targets import IGNORED
 
-FLOOR = 0.1
-"""Training IoU that a class must have reached before it can be corrected: one that is never predicted is not."""
+MIN_IOU = 0.1
+"""Training IoU that a class must reach before it can be corrected; a class that is never predicted does not reach it."""
 
-RISE = 0.05
-"""Step of the training IoU with which a class begins to be learned; epochs before are left out of the fit."""
+MIN_RISE = 0.05
+"""Increase of the training IoU from which on a class is being learned; earlier epochs are left out of the fit."""
 
-FEWEST = 3
-"""Points that a curve of three parameters needs."""
+MIN_POINTS = 3
+"""Number of points that a curve with three parameters needs."""
 
-VANISHED, EMPTY = 0.5, 0.95
-"""An image keeps its labels where its objects would shrink below this share, and the background exceed that one."""
+MIN_REMAINING_AREA, MAX_BACKGROUND = 0.5, 0.95
+"""An image keeps its labels if its objects would shrink below the former and the background exceed the latter."""
 
 
 @dataclass(frozen=True)
 class Curve:
-    """a (1 - exp(-b t**c)), with time t in epochs since `shift`."""
+    """Saturating curve a (1 - exp(-b t^c)) with time t in epochs since `shift`.
+
+    >>> curve = Curve(a=0.8, b=1.0, c=1.0, shift=0.0)
+    >>> curve.onset(drop=0.9, last=10)
+    4
+    """
 
     a: float
     b: float
@@ -39,15 +44,15 @@ class Curve:
     shift: float
 
     def slope(self, time: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Of the curve at times above 0."""
+        """Return the slope of the curve at times above 0."""
         return np.asarray(self.a * self.b * self.c * time ** (self.c - 1) * np.exp(-self.b * time**self.c))
 
     def onset(self, drop: float, last: int) -> int | None:
-        """The first whole epoch, up to the last, at which the slope has fallen by a share since the first; None if none.
+        """Return the first whole epoch at which the slope has fallen by a fraction since the first; None if none.
 
         Args:
-            drop: the share.
-            last: the present epoch, from 1.
+            drop: fraction by which the slope has fallen.
+            last: current epoch, from 1; later epochs are not considered.
         """
         times = np.arange(1, max(1, int(last - self.shift)) + 1, dtype=np.float64)
         first = float(self.slope(times[:1])[0])
@@ -58,13 +63,13 @@ class Curve:
 
 
 def fit_curve(points: Sequence[float] | NDArray[np.float64], literal: bool = False) -> Curve | None:
-    """Fit the curve to a class's training IoU after each epoch, later points with up to ten times the weight.
+    """Fit the curve to a class's training IoU after each epoch, with up to ten times the weight for later points.
 
-    The epochs before the class begins to be learned are left out: up to the first rise by 0.05, counting from an IoU of 0
-    before the first epoch. `literal` has the SegTHOR code's rule, which asks for a rise by 0.1 between epochs.
+    Epochs before the class is being learned are left out: up to the first increase by 0.05, starting from an IoU of 0
+    before the first epoch. `literal` uses the rule of the SegTHOR code, an increase by 0.1 between epochs.
 
     Returns:
-        None where there are fewer than three points, the IoU is below 0.1, or no fit is found.
+        The curve; None with fewer than three points, with an IoU below 0.1, or if the fit does not converge.
     """
     from scipy.optimize import OptimizeWarning, curve_fit
 
@@ -72,10 +77,10 @@ def fit_curve(points: Sequence[float] | NDArray[np.float64], literal: bool = Fal
     if not np.isfinite(iou).all():
         return None
     steps = np.diff(iou if literal else np.concatenate([[0.0], iou]))
-    rising = np.flatnonzero(steps >= (0.1 if literal else RISE))
+    rising = np.flatnonzero(steps >= (0.1 if literal else MIN_RISE))
     shift = int(rising[0]) if len(rising) else (len(iou) if literal else 0)
     kept = iou[shift:]
-    if len(kept) < FEWEST or kept.max() < FLOOR:
+    if len(kept) < MIN_POINTS or kept.max() < MIN_IOU:
         return None
     times = np.arange(1, len(kept) + 1, dtype=np.float64)
     try:
@@ -87,6 +92,7 @@ def fit_curve(points: Sequence[float] | NDArray[np.float64], literal: bool = Fal
                 times,
                 kept,
                 p0=(min(1.0, max(kept.max(), 0.1)), 1.0, 0.9),
+                # A smaller standard deviation is a larger weight.
                 sigma=np.geomspace(1, 0.1, len(kept)),
                 absolute_sigma=True,
                 bounds=([0, 0, 0], [1, np.inf, 1]),
@@ -97,110 +103,119 @@ def fit_curve(points: Sequence[float] | NDArray[np.float64], literal: bool = Fal
     return Curve(float(a), float(b), float(c), float(shift))
 
 
-def corrected(
+def correct_masks(
     labels: Tensor,
     predicted: Tensor,
     confidence: Tensor,
-    active: Tensor,
+    memorized: Tensor,
     threshold: float,
-    rule: str,
+    match: str,
     allowed: Tensor | None = None,
-    guard: bool = True,
+    protect_small_objects: bool = True,
 ) -> Tensor:
-    """(B, H, W) uint8 corrected labels; none of the arguments is changed.
+    """Return (B, H, W) uint8 corrected labels; no argument is changed.
 
     Args:
-        labels: (B, H, W) uint8, with `IGNORED` where there is no label.
+        labels: (B, H, W) uint8, with `IGNORED` for pixels without a label.
         predicted: (B, H, W) uint8 classes.
-        confidence: (B, H, W) of the predictions; only what is above the threshold counts.
-        active: (C,) bool, classes that are memorised.
-        threshold: in [0, 1].
-        rule: ``both`` asks the label's class to be active as well, and leaves pixels without one; ``single`` fills them.
+        confidence: (B, H, W) confidence of the predictions; only values above the threshold count.
+        memorized: (C,) bool, True for classes that are memorized.
+        threshold: confidence in [0, 1].
+        match: ``both`` requires the class of the label to be memorized as well, and leaves pixels without a label;
+            ``prediction`` requires the predicted class only, and fills pixels without a label.
         allowed: (B, H, W) labels whose classes may occur in the result of an image, by default ``labels``.
-        guard: keep an image's labels where its objects would shrink below a half and the background exceed 95 %.
+        protect_small_objects: keep the labels of an image whose objects would shrink below a half while the background
+            exceeds 95 %.
     """
-    if not bool(active[1:].any()):
+    if not bool(memorized[1:].any()):
         return labels
-    count, classes = len(labels), len(active)
-    present = torch.zeros(count, 256, dtype=torch.bool, device=labels.device)
-    source = (labels if allowed is None else allowed).flatten(1).long()
-    present.scatter_(1, source, torch.ones_like(source, dtype=torch.bool))
-    if rule == "single":
-        # An image without any object says nothing about what is in it.
+    classes = len(memorized)
+    present = _classes_present(labels if allowed is None else allowed)
+    if match == "prediction":
+        # An image without any object gives no evidence of which classes it contains, so all are allowed.
         present |= ~present[:, 1:classes].any(1, keepdim=True)
     else:
         present[:, 0] = True
-    wanted = predicted.flatten(1).long()
-    change = (confidence > threshold) & (predicted != labels) & active[predicted.long()]
-    change &= present.gather(1, wanted).view_as(labels)
-    if rule == "both":
-        known = labels != IGNORED
-        change &= known & active[labels.long().masked_fill(~known, 0)]
-    # An image without a memorised class is left alone, unless nothing but background is known of it.
-    inside = torch.zeros(count, 256, dtype=torch.bool, device=labels.device)
-    own = labels.flatten(1).long()
-    inside.scatter_(1, own, torch.ones_like(own, dtype=torch.bool))
-    concerned = (inside[:, 1:classes] & active[1:]).any(1)
-    if rule == "single":
-        concerned |= ~inside[:, 1:classes].any(1)
-    found = torch.where(change & concerned[:, None, None], predicted, labels)
-    if guard:
-        before, after = (((each != 0) & (each != IGNORED)).flatten(1).sum(1) for each in (labels, found))
-        background = (found == 0).flatten(1).float().mean(1)
-        lost = (after < VANISHED * before) & (background > EMPTY)
-        found = torch.where(lost[:, None, None], labels, found)
-    return found
+    change = (confidence > threshold) & (predicted != labels) & memorized[predicted.long()]
+    change &= present.gather(1, predicted.flatten(1).long()).view_as(labels)
+    if match == "both":
+        has_label = labels != IGNORED
+        change &= has_label & memorized[labels.long().masked_fill(~has_label, 0)]
+    # An image without a memorized class is left alone, unless all of its labels are background.
+    labeled_classes = _classes_present(labels)
+    concerned = (labeled_classes[:, 1:classes] & memorized[1:]).any(1)
+    if match == "prediction":
+        concerned |= ~labeled_classes[:, 1:classes].any(1)
+    corrected = torch.where(change & concerned[:, None, None], predicted, labels)
+    if protect_small_objects:
+        before, after = (((mask != 0) & (mask != IGNORED)).flatten(1).sum(1) for mask in (labels, corrected))
+        background = (corrected == 0).flatten(1).float().mean(1)
+        lost = (after < MIN_REMAINING_AREA * before) & (background > MAX_BACKGROUND)
+        corrected = torch.where(lost[:, None, None], labels, corrected)
+    return corrected
 
 
-def rescaled(images: Tensor, scale: float) -> Tensor:
-    """(B, C, H, W) images resized by a factor, bilinear."""
+def _classes_present(labels: Tensor) -> Tensor:
+    """Return (B, 256) bool, True for the classes in the masks of (B, H, W) labels."""
+    present = torch.zeros(len(labels), 256, dtype=torch.bool, device=labels.device)
+    values = labels.flatten(1).long()
+    return present.scatter_(1, values, torch.ones_like(values, dtype=torch.bool))
+
+
+def rescale(images: Tensor, scale: float) -> Tensor:
+    """Return (B, C, H, W) images resized by a factor, bilinear."""
     if scale == 1:
         return images
     size = [max(1, round(side * scale)) for side in images.shape[2:]]
     return functional.interpolate(images, size=size, mode="bilinear", align_corners=True)
 
 
-def sized(scores: Tensor, size: Sequence[int]) -> Tensor:
-    """(B, C, H, W) scores in another size."""
+def resize_scores(scores: Tensor, size: Sequence[int]) -> Tensor:
+    """Return (B, C, H, W) scores in another size, bilinear."""
     if tuple(scores.shape[2:]) == tuple(size):
         return scores
     return functional.interpolate(scores, size=tuple(size), mode="bilinear", align_corners=True)
 
 
-def multi_scale_divergence(scores: Sequence[Tensor], gate: float = 0.0) -> Tensor:
-    """(B, H, W) Jensen-Shannon divergence in nats between K predictions, (B, C, H, W) scores each; at most ln K.
+def multi_scale_divergence(scores: Sequence[Tensor], min_confidence: float = 0.0) -> Tensor:
+    """Return the (B, H, W) Jensen-Shannon divergence in nats between K predictions, at most ln K.
 
-    Images in which no pixel's mean probability reaches the gate have none.
+    It is zero for images in which no pixel's mean probability reaches the minimal confidence.
+
+    Args:
+        scores: K tensors (B, C, H, W).
+        min_confidence: minimal confidence in [0, 1].
     """
-    divergence: Tensor = _Divergence.apply(gate, *scores)
+    divergence: Tensor = _JensenShannon.apply(min_confidence, *scores)
     return divergence
 
 
-class _Divergence(torch.autograd.Function):
-    """With its gradient in closed form: p_k (d_k - p_k . d_k) / K, where d_k = log p_k - log q and q is the mean of all p_k.
+class _JensenShannon(torch.autograd.Function):
+    """Jensen-Shannon divergence with its gradient in closed form.
 
-    Half as many passes over the pixels as automatic differentiation makes, which at small networks is what the term costs.
+    The gradient is p_k (d_k - p_k . d_k) / K, where d_k = log p_k - log q and q is the mean of all p_k. It needs half as
+    many passes over the pixels as automatic differentiation, and these passes are the cost of the term for small networks.
     """
 
     @staticmethod
-    def forward(ctx: Any, gate: float, *scores: Tensor) -> Tensor:
-        """The divergence at each pixel."""
-        logs = [each.log_softmax(1) for each in scores]
-        maps = [each.exp() for each in logs]
+    def forward(ctx: Any, min_confidence: float, *scores: Tensor) -> Tensor:
+        """Return the divergence at each pixel."""
+        logs = [score.log_softmax(1) for score in scores]
+        maps = [log.exp() for log in logs]
         mean = torch.stack(maps).mean(0)
-        # Where every p_k rounds to 0, so does q.
+        # If every p_k rounds to 0, so does q.
         log_mean = mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
-        differences = [each.sub_(log_mean) for each in logs]
-        each_one = [(p * d).sum(1, keepdim=True) for p, d in zip(maps, differences, strict=True)]
-        is_open = (mean.amax((1, 2, 3)) >= gate)[:, None, None]
-        ctx.save_for_backward(is_open, *maps, *differences, *each_one)
-        return (sum(each_one, torch.zeros_like(each_one[0]))[:, 0] / len(maps)) * is_open
+        differences = [log.sub_(log_mean) for log in logs]
+        divergences = [(p * d).sum(1, keepdim=True) for p, d in zip(maps, differences, strict=True)]
+        is_confident = (mean.amax((1, 2, 3)) >= min_confidence)[:, None, None]
+        ctx.save_for_backward(is_confident, *maps, *differences, *divergences)
+        return (sum(divergences, torch.zeros_like(divergences[0]))[:, 0] / len(maps)) * is_confident
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """For the scores."""
-        is_open, *rest = ctx.saved_tensors
-        count = len(rest) // 3
-        weight = (gradients[0] * is_open / count)[:, None]
-        thirds = rest[:count], rest[count : 2 * count], rest[2 * count :]
-        return None, *(weight * p * (d - own) for p, d, own in zip(*thirds, strict=True))
+        """Return the gradients of the scores."""
+        is_confident, *saved = ctx.saved_tensors
+        count = len(saved) // 3
+        weight = (gradients[0] * is_confident / count)[:, None]
+        parts = saved[:count], saved[count : 2 * count], saved[2 * count :]
+        return None, *(weight * p * (d - divergence) for p, d, divergence in zip(*parts, strict=True))

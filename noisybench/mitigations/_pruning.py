@@ -1,4 +1,4 @@
-"""Selection before training: by a score, at random, or by the truth; alike in all else."""
+"""Data pruning before training: base classes for selection by a score, at random, or by the clean labels."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ if TYPE_CHECKING:
     from noisybench.training.learner import Learner
 
 
-class Selection(SampleSelector, abc.ABC):
-    """Trains on some of the examples alone. The subset is chosen once, before training."""
+class Pruning(SampleSelector, abc.ABC):
+    """Base class of mitigations that train on a subset of the examples, chosen once before training."""
 
-    equal: Literal["steps", "epochs"] = parameter(
-        "steps", help="after pruning, as many gradient steps as with all examples, or as many epochs of the rest"
+    match: Literal["steps", "epochs"] = parameter(
+        "steps", help="Quantity held equal to a run without pruning: gradient steps, or epochs over the kept examples"
     )
-    allow_empty_classes: bool = parameter(False, help="go on where no example of a class is left")
+    allow_empty_classes: bool = parameter(False, help="Continue if no example of a class is kept")
 
     @property
     def requirements(self) -> Requirements:
-        """The number of steps per epoch that `equal` chooses."""
-        return Requirements(keep_step_count=self.equal == "steps")
+        """The number of steps per epoch according to `match`."""
+        return Requirements(keep_step_count=self.match == "steps")
 
     @abc.abstractmethod
     def kept(self, task: Learner, training_set: TrainingSet) -> Tensor:
-        """(N,) bool, which examples are trained on."""
+        """Return (N,) bool, True for the examples to train on."""
 
     def sample_weights(self, task: Learner, training_set: TrainingSet) -> Tensor:
-        """One for what is kept, zero for the rest.
+        """Return weight one for kept examples and zero for the others.
 
         Raises:
-            UserError: no example of a class is left.
+            UserError: no example of a class is kept.
         """
         kept = self.kept(task, training_set).cpu()
         targets = training_set.targets.cpu()
@@ -50,75 +50,85 @@ class Selection(SampleSelector, abc.ABC):
         emptied = torch.nonzero((before > 0) & (after == 0)).squeeze(1).tolist()
         if emptied:
             message = (
-                f"no example of {'class' if len(emptied) == 1 else 'the classes'} {', '.join(map(str, emptied))} is "
-                f"left of {int(before[emptied].sum())}"
+                f"none of the {int(before[emptied].sum())} examples of {'class' if len(emptied) == 1 else 'classes'} "
+                f"{', '.join(map(str, emptied))} is kept"
             )
             if not self.allow_empty_classes:
                 raise UserError(
-                    f"mitigations.{public_name(self)}: {message}; prune less, choose within each "
-                    "class (`per_class`), or allow it by `allow_empty_classes`"
+                    f"mitigations.{public_name(self)}: {message}; keep more examples, prune within each class "
+                    "(`per_class`), or set `allow_empty_classes`"
                 )
             self.warnings.append(message)
         self.diagnostics["smallest_class_kept"] = float((after / before.clamp_min(1))[before > 0].min())
         return kept.float()
 
 
-class Pruning(Selection, DetectorProvider):
-    """Chooses by a score that is higher where a label is more likely wrong."""
+class ScorePruning(Pruning, DetectorProvider):
+    """Base class of pruning by a score that is higher where a label is more likely incorrect."""
 
-    rule: Literal["drop_highest", "keep_highest", "window"] = parameter(
-        "drop_highest", help="what is left out: the highest scores, all but these, or both ends"
+    strategy: Literal["drop_highest", "keep_highest", "window"] = parameter(
+        "drop_highest", help="Examples to drop: the highest scores, all but the highest, or both ends"
     )
-    keep: float | None = parameter(
-        None, gt=0, le=1, low=0.3, high=1.0, help="share kept; without it the scores decide, by two components"
+    keep_fraction: float | None = parameter(
+        None,
+        gt=0,
+        le=1,
+        low=0.3,
+        high=1.0,
+        help="Fraction of training examples to keep; by default a two-component mixture of the scores decides",
     )
     offset: float = parameter(
-        0.0, ge=0, lt=1, low=0.0, high=0.5, help="share of lowest scores that a window leaves out"
+        0.0, ge=0, lt=1, low=0.0, high=0.5, help="Fraction of lowest scores that a window leaves out"
     )
-    noise_rate: Literal["estimated", "given"] = parameter(
+    noise_rate: Literal["estimated", "oracle"] = parameter(
         "estimated",
-        help="drop the highest by `keep` or by two components, or the true rate of them, which is knowledge",
+        help="Fraction of highest scores to drop: `estimated`, or `oracle` for the true noise rate (privileged)",
     )
-    times: float = parameter(1.0, gt=0, low=0.75, high=1.5, help="how many times the given rate is dropped")
-    per_class: bool = parameter(False, help="apply the rule within each observed class")
+    noise_rate_multiplier: float = parameter(
+        1.0, gt=0, low=0.75, high=1.5, help="Factor applied to the true noise rate"
+    )
+    per_class: bool = parameter(False, help="Prune within each observed class")
 
     @property
     def requirements(self) -> Requirements:
-        """The true noise rate, if it decides how many samples are dropped."""
-        privileged = ("noise_rate",) if self.noise_rate == "given" else ()
+        """The true noise rate, if it decides how many examples are dropped."""
+        privileged = ("noise_rate",) if self.noise_rate == "oracle" else ()
         return dataclasses.replace(super().requirements, privileged=privileged)
 
     @abc.abstractmethod
     def score(self, task: Learner, training_set: TrainingSet) -> Tensor:
-        """(N,) finite scores of the training examples, higher where the label is more likely wrong."""
+        """Return (N,) finite scores of the training examples, higher where the label is more likely incorrect."""
 
-    def automatic(self, task: Learner, score: Tensor) -> tuple[Tensor, Components | None]:
-        """(N,) flags where no amount is given, and the mixture that they come from, if they do."""
+    def flag(self, task: Learner, score: Tensor) -> tuple[Tensor, Components | None]:
+        """Return (N,) flags for scores without a given fraction, and the mixture that they come from, if any."""
         mixture = two_components(score)
         return mixture.high > 0.5, mixture.components
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
-        """The rule has the amount that it needs, within the data."""
+        """Check that the strategy has the fraction it needs, and that a window lies within the data."""
         problems = []
-        if self.rule != "drop_highest" and self.keep is None:
-            problems.append(f"keep: the rule {self.rule} needs the share to keep, such as 0.4")
-        if self.rule != "drop_highest" and self.noise_rate == "given":
-            problems.append(f"noise_rate: a given rate is for the rule drop_highest, not for {self.rule}")
-        if self.keep is not None and self.noise_rate == "given":
-            problems.append("keep: the given noise rate decides how much is kept; give one of them")
-        if self.rule != "window" and self.offset:
-            problems.append(f"offset: only a window has one; set rule=window, not {self.rule}")
-        if self.keep is not None and self.offset + self.keep > 1 + 1e-9:
+        if self.strategy != "drop_highest" and self.keep_fraction is None:
+            problems.append(f"keep_fraction: the strategy {self.strategy} needs the fraction to keep, such as 0.4")
+        if self.strategy != "drop_highest" and self.noise_rate == "oracle":
             problems.append(
-                f"offset: a window from {self.offset:g} that keeps {self.keep:g} ends at {self.offset + self.keep:g}, beyond "
-                f"the data; the offset can be at most {1 - self.keep:g}"
+                f"noise_rate: the true noise rate is for the strategy drop_highest, not for {self.strategy}"
             )
-        if self.keep is not None and int(self.keep * examples + 1e-9) < 1:
-            problems.append(f"keep: {self.keep:g} of {examples} examples is none")
+        if self.keep_fraction is not None and self.noise_rate == "oracle":
+            problems.append("keep_fraction: the true noise rate already decides how much is kept; set only one of them")
+        if self.strategy != "window" and self.offset:
+            problems.append(f"offset: only a window has an offset; set strategy=window instead of {self.strategy}")
+        if self.keep_fraction is not None and self.offset + self.keep_fraction > 1 + 1e-9:
+            problems.append(
+                f"offset: a window from {self.offset:g} with keep_fraction={self.keep_fraction:g} ends at "
+                f"{self.offset + self.keep_fraction:g}, beyond the data; the offset can be at most "
+                f"{1 - self.keep_fraction:g}"
+            )
+        if self.keep_fraction is not None and int(self.keep_fraction * examples + 1e-9) < 1:
+            problems.append(f"keep_fraction: {self.keep_fraction:g} of {examples} examples is less than one example")
         return problems
 
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
-        """Score the examples, and judge them by the scores.
+        """Score the examples, and decide which of them are kept and flagged.
 
         Raises:
             UserError: a score is not finite.
@@ -126,61 +136,70 @@ class Pruning(Selection, DetectorProvider):
         score = self.score(task, training_set).float().cpu()
         if not bool(score.isfinite().all()):
             raise UserError(
-                f"mitigations.{public_name(self)}: {int((~score.isfinite()).sum())} of {len(score)} "
-                "scores are not finite; lower budget.learning_rate"
+                f"mitigations.{public_name(self)}: {int((~score.isfinite()).sum())} of {len(score)} scores are not "
+                "finite; lower budget.learning_rate"
             )
         self.state["score"], self._mixture = score, None
-        if self.rule == "drop_highest" and self.keep is None and self.noise_rate == "estimated":
-            flags, self._mixture = self.automatic(task, score)
+        if self.strategy == "drop_highest" and self.keep_fraction is None and self.noise_rate == "estimated":
+            flags, self._mixture = self.flag(task, score)
             self.state["flagged"] = flags.cpu()
             self.state["kept"] = ~flags.cpu()
             return
-        keep = 1 - min(1.0, self.times * float(self.privileged.noise_rate)) if self.noise_rate == "given" else self.keep
-        assert keep is not None  # checked before
+        keep_fraction = self.keep_fraction
+        if self.noise_rate == "oracle":
+            keep_fraction = 1 - min(1.0, self.noise_rate_multiplier * float(self.privileged.noise_rate))
+        assert keep_fraction is not None  # `check` refuses runs without it
         self.state["kept"], self.state["flagged"] = (torch.zeros(len(score), dtype=torch.bool) for _ in range(2))
         targets = training_set.targets.cpu()
         classes = range(training_set.num_classes)
-        groups = [targets == each for each in classes] if self.per_class else [torch.ones_like(score) > 0]
-        for each in groups:
-            place = torch.nonzero(each).squeeze(1)
-            self.state["kept"][place], self.state["flagged"][place] = chosen(score[place], self.rule, keep, self.offset)
+        groups = [targets == label for label in classes] if self.per_class else [torch.ones_like(score) > 0]
+        for group in groups:
+            rows = torch.nonzero(group).squeeze(1)
+            self.state["kept"][rows], self.state["flagged"][rows] = select_by_score(
+                score[rows], self.strategy, keep_fraction, self.offset
+            )
 
     def kept(self, task: Learner, training_set: TrainingSet) -> Tensor:
-        """As judged by the scores."""
+        """Return (N,) bool, True for the examples that the scores keep."""
         return self.state["kept"]
 
     def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
-        """One minus the score, brought to [0, 1]."""
+        """Return one minus the min-max scaled score."""
         score = self.state["score"]
         low, high = score.min(), score.max()
         return 1 - (score - low) / (high - low).clamp_min(1e-12)
 
     def detectors(self, task: Learner, training_set: TrainingSet) -> dict[str, Detector]:
-        """The score; what is left out for being high counts as flagged."""
+        """Return the score; examples that are dropped for a high score are flagged."""
         return {public_name(self): Detector(self.state["score"], self.state["flagged"], self._mixture)}
 
 
-def chosen(score: Tensor, rule: str, keep: float, offset: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Which scores a rule keeps, and which lie above what it keeps, each (N,) bool; ties go by position.
+def select_by_score(score: Tensor, strategy: str, keep_fraction: float, offset: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Return which examples are kept, and which have a score above those, each (N,) bool; ties are ordered by position.
 
     Args:
-        score: (N,).
-        rule: ``drop_highest`` keeps the lowest scores, ``keep_highest`` the highest, ``window`` those after the lowest.
-        keep: share kept, in [0, 1]; rounded down to a whole number of examples.
-        offset: share of lowest scores that a window leaves out; rounded down.
+        score: (N,) scores.
+        strategy: ``drop_highest`` keeps the lowest scores, ``keep_highest`` the highest, ``window`` those after the
+            lowest.
+        keep_fraction: fraction in [0, 1] to keep, rounded down to a whole number of examples.
+        offset: fraction of lowest scores that a window leaves out, rounded down.
+
+    >>> kept, above = select_by_score(torch.tensor([0.4, 0.1, 0.3, 0.2]), "window", keep_fraction=0.5, offset=0.25)
+    >>> kept.tolist(), above.tolist()
+    ([False, False, True, True], [True, False, False, False])
     """
     count = len(score)
-    kept = int(keep * count + 1e-9)
-    first = {"drop_highest": 0, "keep_highest": count - kept, "window": int(offset * count + 1e-9)}[rule]
-    inside, above = (torch.zeros(count, dtype=torch.bool) for _ in range(2))
+    num_kept = int(keep_fraction * count + 1e-9)
+    first = {"drop_highest": 0, "keep_highest": count - num_kept, "window": int(offset * count + 1e-9)}[strategy]
+    kept, above = (torch.zeros(count, dtype=torch.bool) for _ in range(2))
     order = score.argsort(stable=True)
-    inside[order[first : first + kept]] = True
-    above[order[first + kept :]] = True
-    return inside, above
+    kept[order[first : first + num_kept]] = True
+    above[order[first + num_kept :]] = True
+    return kept, above
 
 
-def beyond_schedule(epochs: int | None, budget: Any) -> list[str]:
-    """A problem where networks would be trained for longer than the budget's schedule goes."""
+def check_schedule(epochs: int | None, budget: Any) -> list[str]:
+    """Return a problem if scoring networks would be trained for longer than the schedule of the budget."""
     if epochs is None or epochs <= budget.epochs:
         return []
-    return [f"epochs: the budget's schedule has {budget.epochs} epochs, but scores are asked for after {epochs}"]
+    return [f"epochs: the budget's schedule has {budget.epochs} epochs, but scores are taken after {epochs}"]

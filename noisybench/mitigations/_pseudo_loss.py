@@ -1,7 +1,8 @@
-"""Pseudo-loss selection, on which PLS and LSA are built: its parts as functions, and the mitigation."""
+"""Pseudo-loss selection, the common part of PLS and LSA: its terms as functions, and the mitigation."""
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,7 +12,7 @@ from torch.nn import functional
 
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._detection import Components, Mixture, two_components
-from noisybench.nn.features import classifier
+from noisybench.nn.features import last_linear
 from noisybench.training.batch import Batch, probabilities_in_float32
 from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import Detector, DetectorProvider, LossFunction
@@ -21,52 +22,59 @@ if TYPE_CHECKING:
     from noisybench.training.learner import Learner
 
 
-def sharpened(probabilities: Tensor, power: float) -> Tensor:
-    """(B, C) probabilities raised to a power and normalised again; 1 changes nothing, more moves mass to the greatest."""
+def sharpen(probabilities: Tensor, power: float) -> Tensor:
+    """Return (B, C) probabilities raised to a power and normalized; a power above 1 moves mass to the largest.
+
+    >>> sharpen(torch.tensor([[0.8, 0.2]]), power=2.0)
+    tensor([[0.9412, 0.0588]])
+    """
     raised = probabilities**power
     return raised / raised.sum(1, keepdim=True)
 
 
-def pseudo_loss(guesses: Tensor, probabilities: Tensor) -> Tensor:
-    """(N,) cross-entropies in nats of (N, C) present predictions against (N, C) guesses."""
-    return -(guesses * probabilities.clamp_min(1e-12).log()).sum(1)
+def pseudo_loss(pseudo_labels: Tensor, probabilities: Tensor) -> Tensor:
+    """Return the (N,) cross-entropies in nats of (N, C) current predictions against (N, C) pseudo-labels."""
+    return -(pseudo_labels * probabilities.clamp_min(1e-12).log()).sum(1)
 
 
-def trust(guesses: Tensor, probabilities: Tensor, flagged: Tensor) -> Tensor:
-    """(N,) weights of the guesses: 1 where nothing is flagged, else the posterior of a low pseudo-loss.
+def pseudo_label_weights(pseudo_labels: Tensor, probabilities: Tensor, flagged: Tensor) -> Tensor:
+    """Return (N,) weights of the pseudo-labels: 1 for unflagged examples, else the posterior of a low pseudo-loss.
 
-    The mixture is fitted to the flagged examples alone. With two of them or fewer, all weights are 1.
+    The mixture is fitted to the flagged examples only. If at most two are flagged, all weights are 1.
 
     Args:
-        guesses: (N, C) targets that the flagged examples were trained on.
-        probabilities: (N, C) present predictions.
+        pseudo_labels: (N, C) targets that the flagged examples were trained on.
+        probabilities: (N, C) current predictions.
         flagged: (N,) bool.
     """
     weights = torch.ones_like(probabilities[:, 0])
     if int(flagged.sum()) > 2:
-        weights[flagged] = 1 - two_components(pseudo_loss(guesses[flagged], probabilities[flagged])).high
+        weights[flagged] = 1 - two_components(pseudo_loss(pseudo_labels[flagged], probabilities[flagged])).high
     return weights
 
 
 def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor, partner: Tensor, share: float) -> Tensor:
-    """(B,) nats of mixed inputs against both partners' targets, whose mean is normalised by the sum of weights.
+    """Return (B,) nats of mixed inputs against the targets of both partners.
+
+    The values are scaled so that their mean is normalized by the sum of the weights.
 
     Args:
-        logits: (B, C) of inputs mixed with `share` of the example and the rest of its partner.
-        targets: (B, C) of the examples before mixing.
-        weights: (B,) trust in each target.
+        logits: (B, C) scores of inputs mixed from `share` of the example and the rest of its partner.
+        targets: (B, C) targets of the examples before mixing.
+        weights: (B,) weight of each target.
         partner: (B,) positions of the partners.
-        share: of the example itself, in [0.5, 1].
+        share: fraction of the example itself, in [0.5, 1].
     """
     losses = -logits.float().log_softmax(1)
-    scale = len(weights) / weights.sum().clamp_min(1e-8)  # the partners' weights have the same sum
-    own = weights * (targets * losses).sum(1)
-    other = weights[partner] * (targets[partner] * losses).sum(1)
-    return scale * (share * own + (1 - share) * other)
+    # The partners are a permutation of the batch, so their weights have the same sum.
+    scale = len(weights) / weights.sum().clamp_min(1e-8)
+    example_loss = weights * (targets * losses).sum(1)
+    partner_loss = weights[partner] * (targets[partner] * losses).sum(1)
+    return scale * (share * example_loss + (1 - share) * partner_loss)
 
 
 def class_pairs(targets: Tensor, partner: Tensor, share: float) -> Tensor:
-    """(B, B) pairs of the same class, each row normalised and then mixed with its partner's (LSA)."""
+    """Return (B, B) weights of pairs of the same class, normalized by row and mixed with the partner's row (LSA)."""
     classes = targets.argmax(1)
     same = (classes[:, None] == classes[None, :]).to(targets.dtype)
     same = same / same.sum(1, keepdim=True)
@@ -74,10 +82,10 @@ def class_pairs(targets: Tensor, partner: Tensor, share: float) -> Tensor:
 
 
 def interpolated_pairs(targets: Tensor, weights: Tensor, partner: Tensor, share: float) -> Tensor:
-    """(B, B) pairs between class supervision (trusted) and instance discrimination (distrusted), mixed (PLS).
+    """Return (B, B) weights of pairs between class supervision and instance discrimination (PLS).
 
-    w_i w_j [same class] + (1 - w_i)^2 [i = j]. The class is the greatest of the mixed target; rows are normalised after
-    mixing.
+    w_i w_j [same class] + (1 - w_i)^2 [i = j]: an example with a trusted target is paired with its class, one with a
+    distrusted target with itself. The class is the largest entry of the mixed target; rows are normalized after mixing.
     """
     classes = (share * targets + (1 - share) * targets[partner]).argmax(1)
     same = (classes[:, None] == classes[None, :]).to(targets.dtype)
@@ -87,38 +95,61 @@ def interpolated_pairs(targets: Tensor, weights: Tensor, partner: Tensor, share:
 
 
 def contrastive_loss(mixed: Tensor, keys: Tensor, pairs: Tensor, temperature: float) -> Tensor:
-    """(B,) nats: how badly each (B, D) projection finds the (B, D) keys that it is paired with, by (B, B) shares."""
+    """Return the (B,) contrastive loss in nats of (B, D) projections against (B, D) keys with (B, B) pair weights."""
     similarity = functional.normalize(mixed.float(), dim=1) @ functional.normalize(keys.float(), dim=1).T
     return -(pairs * (similarity / temperature).log_softmax(1)).sum(1)
 
 
-def imbalance(logits: Tensor) -> Tensor:
-    """Kullback-Leibler divergence in nats of the mean prediction of (B, C) logits from the uniform distribution."""
+def uniform_prior_penalty(logits: Tensor) -> Tensor:
+    """Return the Kullback-Leibler divergence in nats of the uniform distribution from the mean prediction.
+
+    >>> uniform_prior_penalty(torch.zeros(3, 2)).abs()
+    tensor(0.)
+    """
     mean = logits.float().softmax(1).mean(0).clamp_min(1e-12)
     return -(mean * len(mean)).log().mean()
 
 
 class PseudoLossSelection(LossFunction, DetectorProvider):
-    """Wrong labels are detected, replaced by guesses, and the guesses trusted by their own loss (Albert et al. 2023)."""
+    """Base class of methods that flag labels, replace them by pseudo-labels, and weight those by their own loss.
 
-    warmup_epochs: int = parameter(1, ge=1, low=1, high=30, help="epochs on all labels before the first correction")
-    warmup_steps: int = parameter(150, ge=0, help="and at least so many steps, in whole epochs")
-    threshold: float = parameter(
-        0.95, gt=0, lt=1, low=0.5, high=0.99, help="posterior of a high loss that flags a label"
+    `state` has one row for each network: `flags` and `weights` (K, N), `pseudo_labels` (K, N, C), and the scores of the
+    detector, `scaled_loss` and `high_loss` (K, N).
+    """
+
+    warmup_epochs: int = parameter(
+        1, ge=1, low=1, high=30, help="Epochs on all labels before the first correction (at least)"
     )
-    sharpening: float = parameter(2.0, ge=1, low=1.0, high=4.0, help="power to which guesses are raised (gamma)")
-    temperature: float = parameter(0.2, gt=0, low=0.05, high=0.5, log=True, help="of the contrastive term (mu)")
-    projection: int = parameter(128, ge=2, help="dimensions of the linear contrastive head")
-    alpha: float = parameter(1.0, gt=0, help="both parameters of mixup's Beta distribution")
-    guess_views: Literal[1, 2] = parameter(2, help="weak views whose mean prediction is the guess")
-    guess_mode: Literal["train", "eval"] = parameter("train", help="mode of batch normalisation while guessing")
+    warmup_steps: int = parameter(
+        150, ge=0, help="Steps on all labels before the first correction (at least, rounded up to full epochs)"
+    )
+    flag_threshold: float = parameter(
+        0.95, gt=0, lt=1, low=0.5, high=0.99, help="Posterior probability of a high loss above which a label is flagged"
+    )
+    sharpening: float = parameter(
+        2.0, ge=1, low=1.0, high=4.0, help="Power to which pseudo-labels are raised (gamma), 1 / temperature"
+    )
+    temperature: float = parameter(
+        0.2, gt=0, low=0.05, high=0.5, log=True, help="Temperature of the contrastive term (mu)"
+    )
+    projection: int = parameter(128, ge=2, help="Output dimension of the linear contrastive head")
+    alpha: float = parameter(1.0, gt=0, help="Both parameters of mixup's Beta distribution")
+    pseudo_label_views: Literal[1, 2] = parameter(
+        2, help="Number of weak views whose mean prediction is the pseudo-label"
+    )
+    pseudo_label_bn: Literal["train", "eval"] = parameter(
+        "train", help="Mode of batch normalization while pseudo-labels are predicted"
+    )
     contrastive: Literal["pls", "lsa", "none"] = parameter(
-        "pls", help="pairs weighted by trust (pls), pairs of the same class (lsa), or no contrastive term"
+        "pls",
+        help="Contrastive term: pairs weighted by pseudo-label weights (pls), pairs of the same class (lsa), or none",
     )
-    strong_on_flagged: bool = parameter(False, help="train flagged examples on a strong view")
-    class_penalty: bool = parameter(True, help="penalise a mean prediction far from uniform")
-    cotrain: Literal["none", "vote", "independent", "exchange"] = parameter(
-        "none", help="two networks that share flags and guesses, keep their own, or use each other's flags"
+    strong_on_flagged: bool = parameter(False, help="Train flagged examples on a strong view")
+    uniform_prior: bool = parameter(True, help="Penalize a mean prediction that differs from the uniform distribution")
+    cotrain: Literal["none", "consensus", "independent", "cross"] = parameter(
+        "none",
+        help="Second network: none, or two that share flags and pseudo-labels (consensus), keep their own (independent), "
+        "or use each other's flags (cross)",
     )
 
     @property
@@ -128,7 +159,7 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
 
     @property
     def requirements(self) -> Requirements:
-        """Two weak views, those of the optional terms, and a second network for co-training."""
+        """Two weak views, the views of the optional terms, and a second network for co-training."""
         views = ["weak", "weak_2"]
         views += ["strong"] if self.strong_on_flagged else []
         views += ["contrastive"] if self.contrastive != "none" else []
@@ -141,44 +172,45 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
         )
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
-        """The network has features for the contrastive head, and the warm-up ends before the training."""
+        """Check that the network has features for the contrastive head, and that the warm-up ends before training."""
         problems = []
-        if self.contrastive != "none" and classifier(network) is None:
+        if self.contrastive != "none" and last_linear(network) is None:
             problems.append(
-                f"the contrastive term reads what enters the last linear layer, but `{budget.network}` has none; "
+                f"the contrastive term uses the inputs of the last linear layer, but `{budget.network}` has none; "
                 "choose another network, or contrastive=none"
             )
         steps = math.ceil(examples / budget.batch_size)
         if self._warmup(steps) >= budget.epochs:
             problems.append(
                 f"the warm-up takes {self._warmup(steps)} epochs (warmup_epochs={self.warmup_epochs}, "
-                f"warmup_steps={self.warmup_steps} at {steps} steps an epoch), but there are {budget.epochs}, so that nothing "
-                "would be corrected; lower them or train longer"
+                f"warmup_steps={self.warmup_steps} at {steps} steps per epoch), but the budget has {budget.epochs} epochs, "
+                "so no label would be corrected; shorten the warm-up or train longer"
             )
         return problems
 
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
-        """Nothing is flagged, and every guess is the observed label."""
-        count, kinds = len(training_set), self.num_networks
+        """Flag nothing, use the observed labels as pseudo-labels, and add the contrastive heads."""
+        count, networks = len(training_set), self.num_networks
         observed = functional.one_hot(training_set.targets, training_set.num_classes).float()
         self.state = {
-            "flags": torch.zeros(kinds, count, dtype=torch.bool),
-            "weights": torch.ones(kinds, count),
-            "guesses": observed.expand(kinds, -1, -1).clone(),
-            "scaled_loss": torch.zeros(kinds, count),
-            "high_loss": torch.zeros(kinds, count),
+            "flags": torch.zeros(networks, count, dtype=torch.bool),
+            "weights": torch.ones(networks, count),
+            "pseudo_labels": observed.expand(networks, -1, -1).clone(),
+            "scaled_loss": torch.zeros(networks, count),
+            "high_loss": torch.zeros(networks, count),
         }
         self._components: Components | None = None
         if self.contrastive != "none":
-            for number in range(kinds):
-                found = classifier(task.networks[number])
-                assert found is not None
-                task.add_head(f"projection_{number}", lambda: nn.Linear(found[1].in_features, self.projection))  # noqa: B023
+            for number in range(networks):
+                last = last_linear(task.networks[number])
+                assert last is not None
+                head = functools.partial(nn.Linear, last[1].in_features, self.projection)
+                task.add_head(f"projection_{number}", head)
 
     def loss(self, task: Learner, batch: Batch) -> Tensor:
-        """Mixup on all labels while warming up; then the weighted, contrastive objective. Networks are summed."""
+        """Return mixup on all labels during the warm-up, and the selection loss afterwards, summed over networks."""
         share = float(task.rng.beta(self.alpha, self.alpha))
-        share = max(share, 1 - share)
+        share = max(share, 1 - share)  # the example itself dominates its partner
         partner = torch.randperm(len(batch.index), generator=task.generator, device=batch.index.device)
         observed = batch.targets.float()
         if task.current_epoch < self._warmup(task.sampler.steps_per_epoch):
@@ -188,20 +220,20 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
                 weighted_cross_entropy(task.logits(mixed, number), observed, ones, partner, share)
                 for number in range(self.num_networks)
             )  # type: ignore[return-value]
-        guesses = self._guess(task, batch)
+        pseudo_labels = self._predict_pseudo_labels(task, batch)
         total = torch.zeros(len(batch.index), device=observed.device)
         for number in range(self.num_networks):
             flagged = self.state["flags"][number, batch.index]
-            targets = torch.where(flagged[:, None], guesses[number], observed)
+            targets = torch.where(flagged[:, None], pseudo_labels[number], observed)
             weights = torch.where(flagged, self.state["weights"][number, batch.index], 1.0)
             inputs = batch.inputs
             if self.strong_on_flagged:
                 inputs = torch.where(flagged[:, None, None, None], batch.views["strong"], inputs)
             mixed = inputs.lerp(inputs[partner], 1 - share)
-            total = total + self._loss(task, number, mixed, batch, targets, weights, partner, share)
+            total = total + self._network_loss(task, number, mixed, batch, targets, weights, partner, share)
         return total
 
-    def _loss(
+    def _network_loss(
         self,
         task: Learner,
         number: int,
@@ -212,11 +244,12 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
         partner: Tensor,
         share: float,
     ) -> Tensor:
-        """(B,) objective of one network after the warm-up."""
+        """Return the (B,) loss of one network after the warm-up."""
         if self.contrastive == "none":
             logits = task.logits(mixed, number)
             loss = weighted_cross_entropy(logits, targets, weights, partner, share)
         else:
+            # One forward pass per view: batch normalization must not mix their statistics.
             features, logits = task.features_and_logits(mixed, number)
             keys, _ = task.features_and_logits(batch.views["contrastive"], number)
             head = task.heads[f"projection_{number}"]
@@ -227,105 +260,103 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
             )
             loss = weighted_cross_entropy(logits, targets, weights, partner, share)
             loss = loss + contrastive_loss(head(features), head(keys), pairs, self.temperature)
-        return loss + imbalance(logits) if self.class_penalty else loss
+        return loss + uniform_prior_penalty(logits) if self.uniform_prior else loss
 
     @torch.no_grad()
-    def _guess(self, task: Learner, batch: Batch) -> Tensor:
-        """(K, B, C) sharpened guesses of the networks, kept for the pseudo-loss at the end of the epoch."""
-        if self.guess_mode == "eval":
+    def _predict_pseudo_labels(self, task: Learner, batch: Batch) -> Tensor:
+        """Return (K, B, C) sharpened pseudo-labels, and keep them for the pseudo-loss at the end of the epoch."""
+        if self.pseudo_label_bn == "eval":
             task.networks.eval()
-        views = ["weak_2", "weak"][: self.guess_views]
-        each = [
+        views = ["weak_2", "weak"][: self.pseudo_label_views]
+        predictions = [
             torch.stack([probabilities_in_float32(task.logits(batch.views[view], number)) for view in views]).mean(0)
             for number in range(self.num_networks)
         ]
         task.networks.train()
-        if self.cotrain == "vote":
-            each = [torch.stack(each).mean(0)] * self.num_networks
-        guesses = torch.stack([sharpened(guess, self.sharpening) for guess in each])
-        self.state["guesses"][:, batch.index] = guesses
-        return guesses
+        if self.cotrain == "consensus":
+            predictions = [torch.stack(predictions).mean(0)] * self.num_networks
+        pseudo_labels = torch.stack([sharpen(prediction, self.sharpening) for prediction in predictions])
+        self.state["pseudo_labels"][:, batch.index] = pseudo_labels
+        return pseudo_labels
 
     def on_epoch_end(self, task: Learner) -> None:
-        """Detect wrong labels, and find out which guesses to trust, from the networks as they are now."""
+        """Flag labels and weight pseudo-labels with the current networks."""
         epoch, warmup = task.current_epoch, self._warmup(task.sampler.steps_per_epoch)
         if epoch < warmup - 1:
             return
         flags = torch.stack([self._detect(task, number) for number in range(self.num_networks)])
-        if self.cotrain == "vote":
+        if self.cotrain == "consensus":
             flags = flags.all(0).expand_as(flags)
-        elif self.cotrain == "exchange":
+        elif self.cotrain == "cross":
             flags = flags.flip(0)
         weights = torch.ones_like(self.state["weights"])
-        if epoch >= warmup:  # else no guess has been made yet
-            weights = torch.stack(
-                [
-                    trust(self.state["guesses"][number], task.training_outputs(number).probabilities, flags[number])
-                    for number in range(self.num_networks)
-                ]
-            )
-        if self.cotrain == "vote":
+        if epoch >= warmup:  # no pseudo-label has been predicted before
+            weights = torch.stack([
+                pseudo_label_weights(
+                    self.state["pseudo_labels"][number], task.training_outputs(number).probabilities, flags[number]
+                )
+                for number in range(self.num_networks)
+            ])  # fmt: skip
+        if self.cotrain == "consensus":
             weights = weights.mean(0).expand_as(weights)
         self.state["flags"], self.state["weights"] = flags.contiguous(), weights.contiguous()
         self._report(task)
 
     def _detect(self, task: Learner, number: int) -> Tensor:
-        """(N,) flags of one network: by small loss."""
-        return self._small_loss(task, number)
+        """Return the (N,) flags of one network, here by small loss."""
+        return self._detect_by_loss(task, number)
 
-    def _small_loss(self, task: Learner, number: int) -> Tensor:
-        """(N,) flags by the mixture on one network's losses, whose scores are kept."""
+    def _detect_by_loss(self, task: Learner, number: int) -> Tensor:
+        """Return the (N,) flags by the mixture of one network's losses, and store its scores."""
         mixture = losses_mixture(task, number)
         self.state["scaled_loss"][number], self.state["high_loss"][number] = mixture.scaled, mixture.high
         if number == 0:
             self._components = mixture.components
-        return mixture.high > self.threshold
+        return mixture.high > self.flag_threshold
 
     def _report(self, task: Learner) -> None:
-        """Facts of the epoch, and what a reader should be warned of."""
+        """Report diagnostics of the epoch, and warn about degenerate selections."""
         flags, weights = self.state["flags"][0], self.state["weights"][0]
         count = int(flags.sum())
         self.diagnostics["flagged"] = count / len(flags)
         if count:
             self.diagnostics["mean_weight_of_flagged"] = float(weights[flags].mean())
         if count in (0, len(flags)):
-            self.warnings.append("the detector flags nothing" if not count else "the detector flags every example")
-        observed, corrected = task.training_set.targets, self._corrected(task.training_set)
-        left = torch.bincount(corrected, minlength=task.training_set.num_classes)
-        gone = (left == 0) & (torch.bincount(observed, minlength=task.training_set.num_classes) > 0)
-        if bool(gone.any()):
-            self.diagnostics["vanished_classes"] = float(gone.sum())
-            names = ", ".join(str(each) for each in gone.nonzero().flatten().tolist())
-            self.warnings.append(f"no example is left with class {names} after correction")
+            self.warnings.append("the detector flags no example" if not count else "the detector flags every example")
+        num_classes = task.training_set.num_classes
+        observed, corrected = task.training_set.targets, self._correct(task.training_set)
+        after = torch.bincount(corrected, minlength=num_classes)
+        vanished = (after == 0) & (torch.bincount(observed, minlength=num_classes) > 0)
+        if bool(vanished.any()):
+            self.diagnostics["vanished_classes"] = float(vanished.sum())
+            classes = ", ".join(str(label) for label in vanished.nonzero().flatten().tolist())
+            self.warnings.append(f"no example is left with class {classes} after correction")
 
     def _warmup(self, steps_per_epoch: int) -> int:
-        """Epochs of warm-up: as many as asked for, and enough for the steps asked for."""
+        """Return the number of warm-up epochs, which is sufficient for both `warmup_epochs` and `warmup_steps`."""
         return max(self.warmup_epochs, math.ceil(self.warmup_steps / steps_per_epoch))
 
-    def _corrected(self, training_set: TrainingSet) -> Tensor:
-        guesses = self.state["guesses"].mean(0).argmax(1)
-        return torch.where(self.state["flags"][0], guesses, training_set.targets)
+    def _correct(self, training_set: TrainingSet) -> Tensor:
+        pseudo_labels = self.state["pseudo_labels"].mean(0).argmax(1)
+        return torch.where(self.state["flags"][0], pseudo_labels, training_set.targets)
 
     def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor:
-        """One minus the posterior of a high loss, averaged over the networks."""
+        """Return one minus the posterior probability of a high loss, averaged over the networks."""
         return 1 - self.state["high_loss"].mean(0)
 
     def corrected_labels(self, task: Learner, training_set: TrainingSet) -> Tensor:
-        """The most likely class of the guess, where the label is flagged."""
-        return self._corrected(training_set)
+        """Return the most likely class of the pseudo-label for flagged labels."""
+        return self._correct(training_set)
 
     def detectors(self, task: Learner, training_set: TrainingSet) -> dict[str, Detector]:
-        """Small loss, once the warm-up is over."""
+        """Return the small-loss detector after the warm-up."""
         if task.current_epoch < self._warmup(task.sampler.steps_per_epoch) - 1:
             return {}
-        return {"loss": self._loss_detector()}
-
-    def _loss_detector(self) -> Detector:
-        flagged = (self.state["high_loss"] > self.threshold).all(0)
-        return Detector(self.state["scaled_loss"].mean(0), flagged, self._components)
+        flagged = (self.state["high_loss"] > self.flag_threshold).all(0)
+        return {"loss": Detector(self.state["scaled_loss"].mean(0), flagged, self._components)}
 
 
 def losses_mixture(task: Learner, number: int) -> Mixture:
-    """The mixture on one network's losses for the observed labels of the training set."""
+    """Return the mixture of one network's losses for the observed labels of the training set."""
     probabilities, observed = task.training_outputs(number).probabilities, task.training_set.targets
     return two_components(-probabilities.gather(1, observed[:, None]).squeeze(1).clamp_min(1e-12).log())

@@ -1,7 +1,8 @@
-"""What forward and backward correction have in common: the transition matrix, given or estimated."""
+"""Loss correction by the transition matrix of the noise, which is estimated or privileged."""
 
 from __future__ import annotations
 
+import abc
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -17,55 +18,62 @@ if TYPE_CHECKING:
     from noisybench.training.learner import Learner
 
 
-class TransitionCorrection(LossFunction):
-    """A correction by the transition matrix of the noise (Patrini et al. 2017)."""
+class TransitionCorrection(LossFunction, abc.ABC):
+    """Base class of loss corrections by the transition matrix of the noise (Patrini et al. 2017)."""
 
-    matrix: Literal["estimated", "given"] = parameter(
-        "estimated", help="estimate it, or be told it, which is knowledge"
+    matrix: Literal["estimated", "oracle"] = parameter(
+        "estimated", help="Transition matrix: `estimated`, or `oracle` for that of the noise model (privileged)"
     )
-    warmup_epochs: int = parameter(10, ge=1, low=2, high=30, help="epochs of cross-entropy before the estimate")
-    percentile: float = parameter(97.0, gt=0, le=100, low=90.0, high=100.0, help="which example stands for a class")
+    warmup_epochs: int = parameter(10, ge=1, low=2, high=30, help="Epochs of cross-entropy before the estimate")
+    percentile: float = parameter(
+        97.0,
+        gt=0,
+        le=100,
+        low=90.0,
+        high=100.0,
+        help="Percentile of the probability that selects a class's anchor point",
+    )
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
-        """Both sources of the matrix."""
-        return {"warmup_epochs": 1}, {"matrix": "given"}
+        """Return both sources of the matrix."""
+        return {"warmup_epochs": 1}, {"matrix": "oracle"}
 
     @property
     def requirements(self) -> Requirements:
-        """The true transition matrix, where it is given."""
-        return Requirements(privileged=("transition_matrix",) if self.matrix == "given" else ())
+        """The true transition matrix, if it is not estimated."""
+        return Requirements(privileged=("transition_matrix",) if self.matrix == "oracle" else ())
 
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
-        """Take the matrix, where it is given."""
-        if self.matrix == "given":
+        """Read the matrix, if it is not estimated."""
+        if self.matrix == "oracle":
             self.state["matrix"] = self.privileged.transition_matrix.float()
 
     def on_epoch_start(self, task: Learner) -> None:
-        """Estimate the matrix when the warm-up is over, from the network's predictions on the training set."""
+        """Estimate the matrix after the warm-up from the network's predictions on the training set."""
         if "matrix" in self.state or task.current_epoch < self.warmup_epochs:
             return
         self.state["matrix"] = estimate_transitions(task.training_probabilities(), self.percentile)
 
     def loss(self, task: Learner, batch: Batch) -> Tensor:
-        """Cross-entropy until there is a matrix, the corrected loss from then on."""
+        """Return cross-entropy before the matrix is known, and the corrected loss afterwards."""
         logits = task.logits(batch.inputs)
         if "matrix" not in self.state:
             return cross_entropy(logits, batch)
-        return self.corrected(logits, batch.targets)
+        return self.corrected_loss(logits, batch.targets)
 
-    def corrected(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """(B,) corrected loss of (B, C) logits against (B, C) observed targets."""
-        raise NotImplementedError
+    @abc.abstractmethod
+    def corrected_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the (B,) corrected loss of (B, C) logits against (B, C) observed targets."""
 
     def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
-        """Probability of the observed class after Bayes' rule with the matrix."""
+        """Return the posterior probability that the clean class is the observed one, by Bayes' rule with the matrix."""
         if "matrix" not in self.state:
             return None
         return self._posterior(task, training_set).gather(1, training_set.targets[:, None]).squeeze(1)
 
     def corrected_labels(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
-        """Most likely clean class given prediction and observed class."""
+        """Return the most likely clean class given the prediction and the observed class."""
         return self._posterior(task, training_set).argmax(1) if "matrix" in self.state else None
 
     def _posterior(self, task: Learner, training_set: TrainingSet) -> Tensor:
@@ -74,12 +82,16 @@ class TransitionCorrection(LossFunction):
 
 
 def estimate_transitions(probabilities: Tensor, percentile: float) -> Tensor:
-    """(C, C) transition matrix from (N, C) predictions of a network trained on the observed labels.
+    """Return the (C, C) transition matrix from (N, C) predictions of a network trained on the observed labels.
 
-    Row c is the prediction for the example whose probability of class c is at the given percentile: near 100 that is
-    an example which the network holds for a perfect one of its class.
+    Row c is the prediction for the anchor point of class c: the example whose probability of class c is at the given
+    percentile. Near 100, this is an example that the network considers a perfect example of its class.
+
+    >>> estimate_transitions(torch.tensor([[0.8, 0.2], [0.3, 0.7]]), percentile=100)
+    tensor([[0.8000, 0.2000],
+            [0.3000, 0.7000]])
     """
-    place = round(percentile / 100 * (len(probabilities) - 1))
-    examples = probabilities.argsort(dim=0)[place]
-    rows: Any = probabilities[examples]
+    rank = round(percentile / 100 * (len(probabilities) - 1))
+    anchors = probabilities.argsort(dim=0)[rank]
+    rows: Any = probabilities[anchors]
     return torch.as_tensor(rows / rows.sum(1, keepdim=True))

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._detection import Components
-from noisybench.mitigations._pruning import Pruning, beyond_schedule
-from noisybench.mitigations._scores import Watched
+from noisybench.mitigations._pruning import ScorePruning, check_schedule
+from noisybench.mitigations._scores import TrainingDynamics
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
 
@@ -18,74 +18,76 @@ if TYPE_CHECKING:
     from noisybench.training.learner import Learner
 
 
-class AUM(Pruning):
-    """Leaves out examples by the mean margin of their observed class while they are trained on (Pleiss et al. 2020).
+class AUM(ScorePruning):
+    """Prune by the area under the margin (AUM) with a threshold from a fake class.
 
-    The margin is the observed class's score minus the greatest other one, in every training step. Two networks are trained;
-    for each another 1/(C+1) of the examples is put into a class that does not exist, and a percentile of their
-    margins is the threshold below which it takes a label for wrong. The score is threshold minus margin, averaged over the
-    networks for which the example kept its label; without `keep` or a given rate, what is above zero is left out.
+    The margin is the score of the observed class minus the largest other score, averaged over all training steps
+    (Pleiss et al. 2020). Two networks are trained. For each of them another 1/(C+1) of the examples is assigned to a
+    class that does not exist, and a percentile of their margins is the threshold below which a label is considered
+    incorrect. The score is the threshold minus the margin, averaged over the networks for which the example kept its
+    label; without `keep_fraction` or the true noise rate, examples with a positive score are dropped.
     """
 
-    epochs: int | None = parameter(None, ge=1, help="epochs that each is trained; without it, all of the budget's")
-    percentile: float = parameter(99.0, gt=0, le=100, low=90.0, high=100.0, help="of the false class's margins")
-    score_seed: int = parameter(0, ge=0, help="of the scoring networks; the run's seed does not change it")
+    epochs: int | None = parameter(None, ge=1, help="Training epochs of each network; by default those of the budget")
+    percentile: float = parameter(
+        99.0, gt=0, le=100, low=90.0, high=100.0, help="Percentile of the fake class's margins used as the threshold"
+    )
+    score_seed: int = parameter(0, ge=0, help="Random seed of the scoring networks (independent of `seed`)")
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
-        """The threshold, and a share."""
-        return {"epochs": 2, "allow_empty_classes": True, "percentile": 10.0}, {
-            "epochs": 1,
-            "keep": 0.7,
-            "per_class": True,
-        }
+        """Return the threshold, and a fixed fraction."""
+        return (
+            {"epochs": 2, "allow_empty_classes": True, "percentile": 10.0},
+            {"epochs": 1, "keep_fraction": 0.7, "per_class": True},
+        )
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
-        """Margins are measured within the schedule."""
-        return super().check(network, budget, examples) + beyond_schedule(self.epochs, budget)
+        """Check that margins are measured within the schedule."""
+        return super().check(network, budget, examples) + check_schedule(self.epochs, budget)
 
     def score(self, task: Learner, training_set: TrainingSet) -> Tensor:
-        """Threshold minus margin."""
+        """Return the (N,) threshold minus margin."""
         length = self.epochs or task.budget.epochs
-        run = _WithFalseClass(task, length, self.score_seed)
-        return threshold_scores(task.auxiliary(run)["margin"], run.falsified, self.percentile)
+        run = _FakeClassDynamics(task, length, self.score_seed)
+        return threshold_scores(task.auxiliary(run)["margin"], run.in_fake_class, self.percentile)
 
-    def automatic(self, task: Learner, score: Tensor) -> tuple[Tensor, Components | None]:
-        """Above zero, the margin is below the threshold."""
+    def flag(self, task: Learner, score: Tensor) -> tuple[Tensor, Components | None]:
+        """Return True where the margin is below the threshold."""
         return score > 0, None
 
 
-def threshold_scores(margins: Tensor, falsified: Tensor, percentile: float) -> Tensor:
-    """(N,) threshold minus margin, over the networks for which an example kept its label.
+def threshold_scores(margins: Tensor, in_fake_class: Tensor, percentile: float) -> Tensor:
+    """Return the (N,) threshold minus margin, averaged over the networks for which an example kept its label.
 
     Args:
         margins: (2, N) mean margins.
-        falsified: (2, N) bool, who was in the class that does not exist; no example in both.
-        percentile: of their margins, the threshold of each network.
+        in_fake_class: (2, N) bool, True for examples assigned to the fake class; no example is in both.
+        percentile: percentile of the fake class's margins that is the threshold of each network.
     """
     scores = torch.zeros_like(margins)
-    for place, (margin, false) in enumerate(zip(margins, falsified, strict=True)):
-        scores[place] = torch.quantile(margin[false], percentile / 100) - margin
-    kept = (~falsified).float()
+    for network, (margin, is_fake) in enumerate(zip(margins, in_fake_class, strict=True)):
+        scores[network] = torch.quantile(margin[is_fake], percentile / 100) - margin
+    kept = (~in_fake_class).float()
     return (scores * kept).sum(0) / kept.sum(0)
 
 
-class _WithFalseClass(Watched):
-    """Two networks with one class more, to which other examples belong each time."""
+class _FakeClassDynamics(TrainingDynamics):
+    """Two networks with one additional class, to which different examples are assigned for each of them."""
 
     def __init__(self, task: Learner, length: int, seed: int) -> None:
         super().__init__(task, 2, length, seed)
-        self.cache_key["kind"] = "watched with a false class"
+        self.cache_key["kind"] = "training dynamics with a fake class"
         data = task.training_set
-        # At least one, or there would be no threshold.
+        # At least one example, because the threshold is a percentile of the fake class.
         size = max(1, len(data) // (data.num_classes + 1))
         order = torch.from_numpy(Stream("false class", seed).permutation(len(data)))
-        self.falsified = torch.zeros(2, len(data), dtype=torch.bool)
-        for member in range(2):
-            self.falsified[member, order[member * size : (member + 1) * size]] = True
+        self.in_fake_class = torch.zeros(2, len(data), dtype=torch.bool)
+        for number in range(2):
+            self.in_fake_class[number, order[number * size : (number + 1) * size]] = True
 
-    def training_set(self, member: int) -> TrainingSet:
-        """With the false class."""
+    def training_set(self, number: int) -> TrainingSet:
+        """Return the training set with the fake class."""
         data = self.task.training_set
-        changed = data.targets.masked_fill(self.falsified[member].to(data.targets.device), data.num_classes)
+        changed = data.targets.masked_fill(self.in_fake_class[number].to(data.targets.device), data.num_classes)
         return TrainingSet(data.inputs, changed, data.num_classes + 1)

@@ -16,52 +16,51 @@ from noisybench.training.roles import LossFunction
 if TYPE_CHECKING:
     from noisybench.training.learner import Learner
 
-PAPER = {"soft": 0.95, "hard": 0.8}
+DEFAULT_LABEL_WEIGHT = {"soft": 0.95, "hard": 0.8}
+"""Weights of the observed target in the paper, by mode."""
 
 
 class Bootstrapping(LossFunction):
-    """Targets mixed with the network's own prediction (Reed et al. 2015).
+    """Mix targets with the network's own predictions (bootstrapping).
 
-    `soft` mixes in the predicted probabilities, through which the gradient flows; `hard` the predicted class.
+    Cross-entropy against w * target + (1 - w) * prediction with label weight w (Reed et al. 2015). Mode `soft` mixes in
+    the predicted probabilities, through which the gradient flows; `hard` mixes in the predicted class.
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
 
-    mode: Literal["soft", "hard"] = parameter("hard", help="mix in the probabilities, or the most likely class")
-    beta: float | None = parameter(
-        None,
-        ge=0,
-        le=1,
-        low=0.5,
-        high=0.99,
-        help="share of the observed target; by default 0.95 soft, 0.8 hard",
+    mode: Literal["soft", "hard"] = parameter(
+        "hard", help="Prediction to mix in: the probabilities, or the most likely class"
+    )
+    label_weight: float | None = parameter(
+        None, ge=0, le=1, low=0.5, high=0.99, help="Weight of the observed target; by default 0.95 (soft) or 0.8 (hard)"
     )
 
     @property
     def requirements(self) -> Requirements:
-        """Data-parallel training is supported, without any state."""
+        """Nothing; data-parallel training is supported."""
         return Requirements(distributed_state={})
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
-        """Both modes."""
+        """Return both modes."""
         return {"mode": "soft"}, {"mode": "hard"}
 
     def loss(self, task: Learner, batch: Batch) -> Tensor:
-        """Cross-entropy against the mixed targets."""
-        return bootstrapped_cross_entropy(task.logits(batch.inputs), batch.targets, self.mode, self.share)
-
-    @property
-    def share(self) -> float:
-        """Share of the observed target."""
-        return PAPER[self.mode] if self.beta is None else self.beta
+        """Return the cross-entropy against the mixed targets."""
+        weight = DEFAULT_LABEL_WEIGHT[self.mode] if self.label_weight is None else self.label_weight
+        return bootstrapped_cross_entropy(task.logits(batch.inputs), batch.targets, self.mode, weight)
 
 
-def bootstrapped_cross_entropy(logits: Tensor, targets: Tensor, mode: str, beta: float) -> Tensor:
-    """(B,) nats of (B, C) logits against beta * targets + (1 - beta) * own prediction."""
+def bootstrapped_cross_entropy(logits: Tensor, targets: Tensor, mode: str, label_weight: float) -> Tensor:
+    """Return (B,) nats of (B, C) logits against targets that are mixed with the network's own prediction.
+
+    >>> logits, targets = torch.zeros(1, 2), torch.tensor([[0.0, 1.0]])
+    >>> bootstrapped_cross_entropy(logits, targets, "soft", label_weight=0.5)
+    tensor([0.6931])
+    """
     logits = logits.float()
-    own = (
-        logits.softmax(1) if mode == "soft" else functional.one_hot(logits.argmax(1), logits.shape[1]).to(logits.dtype)
-    )
-    mixed = torch.lerp(own, targets.to(logits.dtype), beta)
+    num_classes = logits.shape[1]
+    prediction = logits.softmax(1) if mode == "soft" else functional.one_hot(logits.argmax(1), num_classes).to(logits)
+    mixed = torch.lerp(prediction, targets.to(logits.dtype), label_weight)
     return -(mixed * logits.log_softmax(1)).sum(1)

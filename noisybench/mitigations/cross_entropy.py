@@ -1,4 +1,4 @@
-"""No remedy: the baseline."""
+"""Cross-entropy baseline."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ if TYPE_CHECKING:
 
 
 class CrossEntropy(LossFunction):
-    """No remedy: the task's plain objective, cross-entropy for classification. The baseline of every table."""
+    """Cross-entropy baseline without any mitigation.
+
+    This is the task's default loss: cross-entropy for classification, segmentation and language modeling.
+    """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
 
     @property
     def requirements(self) -> Requirements:
-        """Data-parallel training is supported, without any state."""
+        """Nothing; data-parallel training is supported."""
         return Requirements(distributed_state={})
 
     def loss(self, task: Learner, batch: Batch) -> Tensor:
-        """The plain objective."""
+        """Return the default loss of the task."""
         return task.default_loss(batch)

@@ -1,4 +1,4 @@
-"""Error norms early in training."""
+"""EL2N scores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
-from noisybench.mitigations._pruning import Pruning, beyond_schedule
+from noisybench.mitigations._pruning import ScorePruning, check_schedule
 from noisybench.mitigations._scores import EarlyScores
 from noisybench.training.training_set import TrainingSet
 
@@ -15,38 +15,41 @@ if TYPE_CHECKING:
     from noisybench.training.learner import Learner
 
 
-class EL2N(Pruning):
-    """Leaves out examples by the norm of their error after a few epochs (Paul et al. 2021).
+class EL2N(ScorePruning):
+    """Prune by the error norm of examples after a few epochs (EL2N).
 
-    The score is the Euclidean norm of predicted probabilities minus the one-hot observed label, averaged over
-    several networks trained for a few epochs by the run's own recipe, on all labels as they are. On clean data the paper
-    keeps the highest scores; with wrong labels these gather at the very top, so here the highest are dropped, or a
-    window is kept. `keep_highest` is for comparison only: under noise it trains on the wrong labels.
+    The score is the Euclidean norm of predicted probabilities minus the one-hot observed label, averaged over several
+    networks that are trained for a few epochs with the run's own recipe on all observed labels (Paul et al. 2021). On
+    clean data the paper keeps the highest scores. Mislabeled examples have the very highest scores, so by default
+    those are dropped; a window drops both ends. `keep_highest` is for comparison only: under noise it trains mostly on
+    mislabeled examples.
 
-    A score loses its worth once wrong labels are learned by heart: how many epochs matters more than how many networks.
-    Without `keep`, two Gaussian components of the scores decide, which is ours; the paper tunes both ends of the window.
-    Pruned runs make as many gradient steps as others (`equal: steps`), as in the paper. Scores do not change with the
-    run's seed: all runs of a cell share them, and each is charged for them.
+    Scores lose their value once incorrect labels are memorized: the number of epochs matters more than the number of
+    networks. Without `keep_fraction`, a two-component Gaussian mixture of the scores decides how much is dropped, which
+    is our choice; the paper tunes both ends of the window. Pruned runs take as many gradient steps as others
+    (`match: steps`), as in the paper. Scores do not depend on the run's seed: all runs of a setting share them, and
+    each run is charged for them.
     """
 
-    members: int = parameter(10, ge=1, low=1, high=10, help="networks whose scores are averaged")
-    epochs: int = parameter(10, ge=1, low=2, high=20, help="epochs that each is trained before it scores")
-    score_seed: int = parameter(0, ge=0, help="of the scoring networks; the run's seed does not change it")
+    num_networks: int = parameter(10, ge=1, low=1, high=10, help="Number of networks whose scores are averaged")
+    epochs: int = parameter(10, ge=1, low=2, high=20, help="Training epochs of each network before it scores")
+    score_seed: int = parameter(0, ge=0, help="Random seed of the scoring networks (independent of `seed`)")
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
-        """Two components, a window, and a given rate within each class."""
-        quick = {"members": 2, "epochs": 1}
+        """Return a mixture of the scores, a window, and the true noise rate within each class."""
+        quick = {"num_networks": 2, "epochs": 1}
         return (
             {**quick, "allow_empty_classes": True},
-            {**quick, "rule": "window", "keep": 0.6, "offset": 0.1, "per_class": True},
-            {**quick, "noise_rate": "given", "equal": "epochs", "allow_empty_classes": True},
+            {**quick, "strategy": "window", "keep_fraction": 0.6, "offset": 0.1, "per_class": True},
+            {**quick, "noise_rate": "oracle", "match": "epochs", "allow_empty_classes": True},
         )
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
-        """Scores are taken within the schedule."""
-        return super().check(network, budget, examples) + beyond_schedule(self.epochs, budget)
+        """Check that the networks are scored within the schedule."""
+        return super().check(network, budget, examples) + check_schedule(self.epochs, budget)
 
     def score(self, task: Learner, training_set: TrainingSet) -> Tensor:
-        """Mean over the networks."""
-        return task.auxiliary(EarlyScores(task, self.members, self.epochs, self.score_seed))["el2n"].mean(0)
+        """Return the (N,) mean error norm over the networks."""
+        run = EarlyScores(task, self.num_networks, self.epochs, self.score_seed)
+        return task.auxiliary(run)["el2n"].mean(0)

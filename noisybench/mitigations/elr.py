@@ -1,4 +1,4 @@
-"""Early-learning regularisation."""
+"""Early-learning regularization."""
 
 from __future__ import annotations
 
@@ -18,16 +18,17 @@ if TYPE_CHECKING:
 
 
 class ELR(LossFunction):
-    """Early-learning regularisation: predictions are held near their own running average (Liu et al. 2020).
+    """Early-learning regularization toward a running average of each sample's predictions.
 
-    Cross-entropy + strength * log(1 - <p, t>), where t is a running average of each example's past predictions with
-    momentum `beta`, from zero on. Defaults are the paper's for CIFAR-10; for CIFAR-100 it uses beta 0.9, strength 7.
+    Cross-entropy + reg_weight * log(1 - <p, t>), where p is the prediction and t a running average of the sample's
+    past predictions with momentum `beta`, starting at zero (Liu et al. 2020). Defaults are those of the paper for
+    CIFAR-10; for CIFAR-100 it uses beta 0.9 and reg_weight 7.
     """
 
     tasks = ("classification", "segmentation")
 
-    beta: float = parameter(0.7, ge=0, lt=1, low=0.5, high=0.99, help="momentum of the running average")
-    strength: float = parameter(3.0, ge=0, low=1.0, high=10.0, log=True, help="weight of the regulariser (lambda)")
+    beta: float = parameter(0.7, ge=0, lt=1, low=0.5, high=0.99, help="Momentum of the running average")
+    reg_weight: float = parameter(3.0, ge=0, low=1.0, high=10.0, log=True, help="Weight of the regularizer (lambda)")
 
     @property
     def requirements(self) -> Requirements:
@@ -35,29 +36,30 @@ class ELR(LossFunction):
         return Requirements(per_sample_state=True, distributed_state={"targets": "gather"})
 
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
-        """Running averages start at zero."""
+        """Initialize the running averages with zero."""
         self.state["targets"] = torch.zeros(training_set.num_labels, training_set.num_classes)
 
     def loss(self, task: Learner, batch: Batch) -> Tensor:
-        """Cross-entropy and the regulariser; moves the batch's running averages."""
+        """Return cross-entropy plus the regularizer, and update the running averages of the batch."""
         logits = task.logits(batch.inputs)
         # As in the paper's code: bounded away from 0 and 1, so that the logarithm stays finite.
         probabilities = probabilities_in_float32(logits).clamp(1e-4, 1 - 1e-4)
-        own = probabilities.detach() / probabilities.detach().sum(1, keepdim=True)
-        targets = self.state["targets"][batch.index].lerp(own, 1 - self.beta)
+        prediction = probabilities.detach() / probabilities.detach().sum(1, keepdim=True)
+        targets = self.state["targets"][batch.index].lerp(prediction, 1 - self.beta)
         if batch.in_image is None:
             self.state["targets"][batch.index] = targets
         else:
+            # Pixels that augmentation added around the image share an index with real pixels.
             self.state["targets"][batch.index[batch.in_image]] = targets[batch.in_image]
-        return cross_entropy(logits, batch) + self.strength * (1 - (probabilities * targets).sum(1)).log()
+        return cross_entropy(logits, batch) + self.reg_weight * (1 - (probabilities * targets).sum(1)).log()
 
     def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor:
-        """The running average's probability of the observed target."""
+        """Return the probability of the observed target in the running average."""
         targets = self.state["targets"]
-        share = targets / targets.sum(1, keepdim=True).clamp_min(1e-12)
+        probabilities = targets / targets.sum(1, keepdim=True).clamp_min(1e-12)
         observed = training_set.targets.flatten().long().clamp_max(training_set.num_classes - 1)
-        return share.gather(1, observed[:, None]).view_as(training_set.targets)
+        return probabilities.gather(1, observed[:, None]).view_as(training_set.targets)
 
     def corrected_labels(self, task: Learner, training_set: TrainingSet) -> Tensor:
-        """The running average's most likely class."""
+        """Return the most likely class of the running average."""
         return self.state["targets"].argmax(1).view_as(training_set.targets).to(training_set.targets.dtype)

@@ -1,4 +1,4 @@
-"""Several networks, one prediction."""
+"""Deep ensembles."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
 
 
 class Ensemble(LossWrapper):
-    """Trains several networks by the rest of the stack and deploys their mean prediction.
+    """Train several networks with the rest of the stack, and average their predictions.
 
-    The fair rival of two-network methods: `ensemble+cross_entropy`, `ensemble+mixup`. The members start from other
-    weights and see the same batches; what stands after it in the stack is done for each of them, what stands before it
-    once for all, so that in `ensemble+mixup` each mixes for itself.
+    This is the fair baseline for methods with two networks: `ensemble+cross_entropy`, `ensemble+mixup`. The networks
+    start from different weights and see the same batches. Mitigations after it in the stack act on each network
+    separately, mitigations before it act once for all: in `ensemble+mixup`, every network has its own mixup.
     """
 
-    members: int = parameter(2, ge=2, le=16, help="how many networks")
+    num_networks: int = parameter(2, ge=2, le=16, help="Number of networks")
 
     @property
     def requirements(self) -> Requirements:
-        """All members, deployed together."""
-        return Requirements(networks=self.members, ensemble=True, trains_copies=True)
+        """Several networks that are deployed together."""
+        return Requirements(networks=self.num_networks, ensemble=True, trains_copies=True)
 
     def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
-        """The sum of the members' objectives; no member has a gradient from another's."""
+        """Return the sum of the losses of all networks; no network gets a gradient from another one's loss."""
         total = None
-        for member in range(self.members):
-            task.active_network = member
+        for number in range(self.num_networks):
+            task.active_network = number
             loss = inner_loss(batch)
             total = loss if total is None else total + loss
         task.active_network = 0

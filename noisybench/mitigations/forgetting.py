@@ -7,37 +7,38 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
-from noisybench.mitigations._pruning import Pruning, beyond_schedule
-from noisybench.mitigations._scores import Watched
+from noisybench.mitigations._pruning import ScorePruning, check_schedule
+from noisybench.mitigations._scores import TrainingDynamics
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from noisybench.training.learner import Learner
 
 
-class Forgetting(Pruning):
-    """Leaves out examples by how often a right prediction became wrong while they were trained on (Toneva et al. 2019).
+class Forgetting(ScorePruning):
+    """Prune by the number of times an example is forgotten during training.
 
-    An example that was never right counts as forgotten once more than is possible: without that rule, wrong labels, which are
-    learned late, would look unforgettable at first. Predictions are those of the training steps. Counts have many
-    ties, which go by position. By default it watches for the whole budget, which doubles the cost.
+    A forgetting event is a correct prediction that becomes incorrect (Toneva et al. 2019). An example that was never
+    predicted correctly counts as forgotten once more than is possible: without this rule, mislabeled examples, which
+    are learned late, would at first look unforgettable. Predictions are those of the training steps. Counts have many
+    ties, which are ordered by position. By default, events are counted over the whole budget, which doubles the cost.
     """
 
-    members: int = parameter(1, ge=1, low=1, high=10, help="networks whose counts are averaged")
-    epochs: int | None = parameter(None, ge=1, help="epochs that each is trained; without it, all of the budget's")
-    score_seed: int = parameter(0, ge=0, help="of the scoring networks; the run's seed does not change it")
+    num_networks: int = parameter(1, ge=1, low=1, high=10, help="Number of networks whose counts are averaged")
+    epochs: int | None = parameter(None, ge=1, help="Training epochs of each network; by default those of the budget")
+    score_seed: int = parameter(0, ge=0, help="Random seed of the scoring networks (independent of `seed`)")
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
-        """Two epochs."""
-        return ({"epochs": 2, "keep": 0.7, "per_class": True},)
+        """Return two epochs, pruned within each class."""
+        return ({"epochs": 2, "keep_fraction": 0.7, "per_class": True},)
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
-        """Events are counted within the schedule."""
-        return super().check(network, budget, examples) + beyond_schedule(self.epochs, budget)
+        """Check that events are counted within the schedule."""
+        return super().check(network, budget, examples) + check_schedule(self.epochs, budget)
 
     def score(self, task: Learner, training_set: TrainingSet) -> Tensor:
-        """Mean over the networks."""
+        """Return the (N,) mean number of forgetting events over the networks."""
         length = self.epochs or task.budget.epochs
-        found = task.auxiliary(Watched(task, self.members, length, self.score_seed))
-        return found["forgotten"].masked_fill(~found["learned"], float(length)).mean(0)
+        dynamics = task.auxiliary(TrainingDynamics(task, self.num_networks, length, self.score_seed))
+        return dynamics["forgotten"].masked_fill(~dynamics["learned"], float(length)).mean(0)

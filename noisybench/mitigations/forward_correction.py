@@ -9,19 +9,25 @@ from noisybench.training.batch import probabilities_in_float32
 
 
 class ForwardCorrection(TransitionCorrection):
-    """Cross-entropy of the prediction pushed through the transition matrix: -log (T^t p)_y (Patrini et al. 2017).
+    """Forward loss correction by the transition matrix.
 
-    `matrix=given` uses the noise's own matrix, as declared knowledge. `matrix=estimated` estimates it from this very
-    network after `warmup_epochs` of cross-entropy and goes on from there, where the paper trains a network to
-    estimate with and then a second one from the start: so the budget stays that of one network.
+    Cross-entropy of the prediction multiplied by the transition matrix, -log (T^t p)_y (Patrini et al. 2017).
+    `matrix=oracle` uses the matrix of the noise model, which is privileged information. `matrix=estimated` estimates it
+    from the network itself after `warmup_epochs` of cross-entropy, and continues training that network. The paper
+    trains a separate network for the estimate; a single network keeps the budget equal to that of other methods.
     """
 
-    def corrected(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """(B,) nats; for soft targets the expectation over the observed class."""
+    def corrected_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return (B,) nats; for soft targets, the expectation over the observed class."""
         return forward_cross_entropy(logits, targets, self.state["matrix"])
 
 
 def forward_cross_entropy(logits: Tensor, targets: Tensor, matrix: Tensor) -> Tensor:
-    """(B,) values of -sum_k t_k log sum_c p_c T_ck for (B, C) logits and target probabilities."""
+    """Return (B,) values of -sum_k t_k log sum_c p_c T_ck for (B, C) logits and target probabilities.
+
+    >>> import torch
+    >>> forward_cross_entropy(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]), torch.eye(2))
+    tensor([0.6931])
+    """
     observed = probabilities_in_float32(logits) @ matrix
     return -(targets * observed.clamp_min(1e-12).log()).sum(1)

@@ -1,4 +1,4 @@
-"""Gradient norms early in training."""
+"""GraNd scores."""
 
 from __future__ import annotations
 
@@ -8,76 +8,80 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
-from noisybench.mitigations._pruning import Pruning, beyond_schedule
+from noisybench.mitigations._pruning import ScorePruning, check_schedule
 from noisybench.mitigations._scores import EarlyScores
-from noisybench.nn.features import classifier
+from noisybench.nn.features import last_linear
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from noisybench.training.learner import Learner
 
 
-class GraNd(Pruning):
-    """Leaves out examples by the norm of their loss gradient after a few epochs (Paul et al. 2021).
+class GraNd(ScorePruning):
+    """Prune by the gradient norm of examples after a few epochs (GraNd).
 
-    The score is the norm of the cross-entropy's gradient with respect to all weights (`gradient: exact`), or to the
-    classifier's alone in closed form, error norm times sqrt(features^2 + 1), which costs no backward pass and is what some
-    libraries call GraNd. It is averaged over several networks, as in `el2n`, whose rules and settings are the same.
+    The score is the norm of the cross-entropy's gradient with respect to all weights (`gradient: exact`), or with
+    respect to the classifier only (Paul et al. 2021). The latter has a closed form, error norm times
+    sqrt(|features|^2 + 1), which needs no backward pass and is called GraNd by some libraries. Scores are averaged over
+    several networks as in `el2n`, with the same strategies and parameters.
 
-    With `epochs: 0` the networks score as they are initialised. The paper's claim for that did not reproduce: such a
-    score is little more than the norm of the input (Kirsch 2023), and no better than random. The first epoch's
-    row has the rank correlation of every score with that norm.
+    With `epochs: 0`, the networks score as initialized. The paper's claim about that did not reproduce: the score is
+    then little more than the norm of the input and no better than random (Kirsch 2023). The row of the first epoch
+    reports the rank correlation of the scores with that norm.
     """
 
     gradient: Literal["exact", "last_layer"] = parameter(
-        "exact", help="with respect to all weights, or the classifier's"
+        "exact", help="Weights of the gradient: all of them, or those of the classifier"
     )
-    members: int = parameter(10, ge=1, low=1, high=10, help="networks whose scores are averaged")
-    epochs: int = parameter(10, ge=0, low=2, high=20, help="epochs that each is trained before it scores")
-    score_seed: int = parameter(0, ge=0, help="of the scoring networks; the run's seed does not change it")
+    num_networks: int = parameter(10, ge=1, low=1, high=10, help="Number of networks whose scores are averaged")
+    epochs: int = parameter(10, ge=0, low=2, high=20, help="Training epochs of each network before it scores")
+    score_seed: int = parameter(0, ge=0, help="Random seed of the scoring networks (independent of `seed`)")
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
-        """Exact, in closed form, and before any training."""
-        quick = {"members": 2, "epochs": 1, "keep": 0.8}
+        """Return exact gradients, the closed form, and scores before training."""
+        quick = {"num_networks": 2, "epochs": 1, "keep_fraction": 0.8}
         return (
             {**quick, "per_class": True},
-            {**quick, "gradient": "last_layer", "rule": "keep_highest", "allow_empty_classes": True},
+            {**quick, "gradient": "last_layer", "strategy": "keep_highest", "allow_empty_classes": True},
             {**quick, "epochs": 0, "per_class": True},
         )
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
-        """Scores are taken within the schedule, and the classifier is linear where it alone counts."""
-        problems = super().check(network, budget, examples) + beyond_schedule(self.epochs, budget)
-        if self.gradient == "last_layer" and classifier(network) is None:
-            problems.append(f"gradient: `{budget.network}` has no linear classifier; take exact gradients")
+        """Check the schedule, and that the classifier is linear if only its gradient counts."""
+        problems = super().check(network, budget, examples) + check_schedule(self.epochs, budget)
+        if self.gradient == "last_layer" and last_linear(network) is None:
+            problems.append(f"gradient: `{budget.network}` has no linear classifier; set gradient=exact")
         return problems
 
     def score(self, task: Learner, training_set: TrainingSet) -> Tensor:
-        """Mean over the networks."""
+        """Return the (N,) mean gradient norm over the networks."""
         exact = self.gradient == "exact"
-        found = task.auxiliary(EarlyScores(task, self.members, self.epochs, self.score_seed, exact))
-        return found["grand" if exact else "grand_last"].mean(0)
+        scores = task.auxiliary(EarlyScores(task, self.num_networks, self.epochs, self.score_seed, exact))
+        return scores["grand" if exact else "grand_last"].mean(0)
 
     def sample_weights(self, task: Learner, training_set: TrainingSet) -> Tensor:
-        """As the rule says; and how far the score is the norm of the input."""
-        self.diagnostics["input_norm_correlation"] = rank_correlation(
-            self.state["score"], input_norms(task, training_set)
-        )
+        """Return the weights of the strategy, and report the rank correlation of the scores with the input norm."""
+        norms = input_norms(task, training_set)
+        self.diagnostics["input_norm_correlation"] = rank_correlation(self.state["score"], norms)
         return super().sample_weights(task, training_set)
 
 
 def input_norms(task: Learner, training_set: TrainingSet) -> Tensor:
-    """(N,) Euclidean norms of the normalised inputs."""
+    """Return the (N,) Euclidean norms of the normalized inputs."""
     size = task.eval_batch_size(training_set.inputs)
     starts = range(0, len(training_set), size)
-    portions = (task.normalize(training_set.inputs[start : start + size]) for start in starts)
-    return torch.cat([each.flatten(1).norm(dim=1) for each in portions])
+    parts = (task.normalize(training_set.inputs[start : start + size]) for start in starts)
+    return torch.cat([part.flatten(1).norm(dim=1) for part in parts])
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> float:
-    """Spearman's rank correlation of two (N,) tensors; 0 where one is constant."""
+    """Return Spearman's rank correlation of two (N,) tensors; 0 if one of them is constant.
+
+    >>> rank_correlation(torch.tensor([1.0, 2.0, 3.0]), torch.tensor([1.0, 4.0, 9.0]))
+    1.0
+    """
     from scipy.stats import rankdata
 
-    ranks = torch.stack([torch.from_numpy(rankdata(each.cpu().numpy())) for each in (first, second)])
+    ranks = torch.stack([torch.from_numpy(rankdata(values.cpu().numpy())) for values in (first, second)])
     return float(torch.corrcoef(ranks)[0, 1].nan_to_num())

@@ -16,20 +16,22 @@ if TYPE_CHECKING:
 
 
 class LabelSmoothing(LossWrapper):
-    """Targets mixed with the uniform distribution: (1 - smoothing) t + smoothing / C.
+    """Mix targets with the uniform distribution (label smoothing).
 
-    Szegedy et al. 2016; against label noise Lukasik et al. 2020.
+    (1 - smoothing) t + smoothing / C for targets t of C classes (Szegedy et al. 2016; against label noise Lukasik et
+    al. 2020).
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
 
-    smoothing: float = parameter(0.1, ge=0, lt=1, low=0.02, high=0.6, help="share of the uniform distribution")
+    smoothing: float = parameter(0.1, ge=0, lt=1, low=0.02, high=0.6, help="Weight of the uniform distribution")
 
     @property
     def requirements(self) -> Requirements:
-        """Data-parallel training is supported, without any state."""
+        """Nothing; data-parallel training is supported."""
         return Requirements(distributed_state={})
 
     def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
-        """The rest of the stack on smoothed targets."""
-        return inner_loss(batch.with_targets(batch.targets * (1 - self.smoothing) + self.smoothing / batch.num_classes))
+        """Return the rest of the stack's loss on smoothed targets."""
+        smoothed = batch.targets * (1 - self.smoothing) + self.smoothing / batch.num_classes
+        return inner_loss(batch.with_targets(smoothed))

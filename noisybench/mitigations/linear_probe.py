@@ -1,22 +1,25 @@
-"""Linear probes."""
+"""Linear probing."""
 
 from __future__ import annotations
 
 from torch import nn
 
 from noisybench.config.parameters import parameter
-from noisybench.mitigations._heads import Head
-from noisybench.nn.frozen import on_frozen
+from noisybench.mitigations._probe_heads import HeadBuilder
+from noisybench.nn.frozen import with_frozen_backbone
 
 
-class LinearProbe(Head):
-    """Trains a linear classifier on the frozen features of a pre-trained backbone.
+class LinearProbe(HeadBuilder):
+    """Train a linear classifier on frozen features of a pre-trained backbone (linear probing).
 
-    Its learning rate is ten times the budget's, which is made for heads with hidden layers (Chen et al. 2024).
+    Its default learning rate is ten times that of the budget, which is chosen for heads with hidden layers (Chen et
+    al. 2024).
     """
 
-    rate_times: float = parameter(10.0, gt=0, low=0.1, high=100.0, log=True, help="times the budget's learning rate")
+    lr_multiplier: float = parameter(
+        10.0, gt=0, low=0.1, high=100.0, log=True, help="Factor applied to the budget's learning rate"
+    )
 
     def build_model(self, network: nn.Module) -> nn.Module:
-        """The frozen backbone and a fresh classifier."""
-        return on_frozen(network, lambda width: nn.Identity())
+        """Return the frozen backbone with a new classifier."""
+        return with_frozen_backbone(network, lambda width: nn.Identity())

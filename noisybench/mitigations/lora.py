@@ -8,66 +8,77 @@ from typing import Any
 from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
-from noisybench.mitigations._heads import Head
-from noisybench.nn.frozen import Tuned, fresh_classifier, split_network
+from noisybench.mitigations._probe_heads import HeadBuilder
+from noisybench.nn.frozen import BackboneWithHead, new_classifier, split_network
 
 
-class LoRA(Head):
-    """Trains low-rank changes of a pre-trained backbone's weights, and a fresh classifier (Hu et al. 2022).
+class LoRA(HeadBuilder):
+    """Fine-tune low-rank updates of a pre-trained backbone (LoRA).
 
-    Every linear and every ungrouped convolutional layer of the backbone gets one, through peft: `pip install peft`. All
-    else of the backbone stays as it is, statistics of normalisation included. Its learning rate is ten times the
-    budget's: changes that start at zero and pass a bottleneck need more than whole weights do. Of a language model every
-    layer but the one that scores tokens is changed, and there is no fresh classifier.
+    Every linear and every ungrouped convolutional layer of the backbone gets a low-rank update (Hu et al. 2022), and
+    the network a new classifier. All other parts of the backbone are frozen, including the statistics of
+    normalization. The default learning rate is ten times that of the budget, because updates that start at zero behind
+    a bottleneck need more than full weights. In a language model, every layer except the one that scores tokens gets an
+    update, and there is no new classifier. Requires peft: `pip install peft`.
     """
 
     tasks = ("transfer", "chain_of_thought")
 
-    rate_times: float = parameter(10.0, gt=0, low=0.1, high=100.0, log=True, help="times the budget's learning rate")
-
-    rank: int = parameter(8, ge=1, low=2, high=32, log=True, help="of the changes")
-    alpha: int = parameter(8, ge=1, low=4, high=64, log=True, help="the changes are scaled by alpha / rank")
+    lr_multiplier: float = parameter(
+        10.0, gt=0, low=0.1, high=100.0, log=True, help="Factor applied to the budget's learning rate"
+    )
+    rank: int = parameter(8, ge=1, low=2, high=32, log=True, help="Rank of the updates")
+    alpha: int = parameter(
+        8, ge=1, low=4, high=64, log=True, help="Scale of the updates, which are multiplied by alpha / rank"
+    )
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
-        """peft is there, and there is something to adapt."""
+        """Check that peft is installed, and that the network has layers to adapt."""
         problems = [] if is_language_model(network) else super().check(network, budget, examples)
         if isinstance(getattr(network, "context_length", None), int) and not is_language_model(network):
-            problems = [f"`{budget.network}` is trained from scratch; low-rank changes are for a pre-trained model"]
+            problems = [f"`{budget.network}` is trained from scratch; low-rank updates need a pre-trained model"]
         if importlib.util.find_spec("peft") is None:
-            problems.append("peft is not installed; `python -m pip install peft`")
-        elif not problems and not is_language_model(network) and not adaptable(split_network(network)[0]):
+            problems.append("peft is not installed; run `python -m pip install peft`")
+        elif not problems and not is_language_model(network) and not adaptable_layers(split_network(network)[0]):
             problems.append(f"`{budget.network}` has no layer before its classifier that could be adapted")
         return problems
 
     def build_model(self, network: nn.Module) -> nn.Module:
-        """The backbone with low-rank changes, and a fresh classifier."""
+        """Return the backbone with low-rank updates and a new classifier."""
         from peft import LoraConfig, inject_adapter_in_model
 
         if is_language_model(network):
             model: Any = network.model
             model.requires_grad_(False)
-            settings = LoraConfig(
+            config = LoraConfig(
                 r=self.rank,
                 lora_alpha=self.alpha,
                 target_modules="all-linear",
-                fan_in_fan_out=any(type(each).__name__ == "Conv1D" for each in model.modules()),
+                # GPT-2 stores its weights transposed, in layers of this name.
+                fan_in_fan_out=any(type(module).__name__ == "Conv1D" for module in model.modules()),
             )
-            inject_adapter_in_model(settings, model)
+            inject_adapter_in_model(config, model)
             return network
         backbone, last = split_network(network)
         backbone.requires_grad_(False)
-        settings = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=adaptable(backbone))
-        changed = inject_adapter_in_model(settings, backbone)
-        return Tuned(_Unmoved(changed), nn.Identity(), fresh_classifier(last.in_features, last.out_features))
+        config = LoraConfig(r=self.rank, lora_alpha=self.alpha, target_modules=adaptable_layers(backbone))
+        adapted = inject_adapter_in_model(config, backbone)
+        return BackboneWithHead(
+            _EvalModeBackbone(adapted), nn.Identity(), new_classifier(last.in_features, last.out_features)
+        )
 
 
 def is_language_model(network: nn.Module) -> bool:
-    """Whether it is a pre-trained language model, whose layers peft knows."""
+    """Return True for a pre-trained language model, whose layers peft knows."""
     return hasattr(network, "tokenizer")
 
 
-def adaptable(backbone: nn.Module) -> list[str]:
-    """Names of the layers that can be given a low-rank change."""
+def adaptable_layers(backbone: nn.Module) -> list[str]:
+    """Return the names of the layers that can have a low-rank update.
+
+    >>> adaptable_layers(nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3, groups=8)))
+    ['0']
+    """
     return [
         name
         for name, layer in backbone.named_modules()
@@ -75,14 +86,14 @@ def adaptable(backbone: nn.Module) -> list[str]:
     ]
 
 
-class _Unmoved(nn.Module):
-    """A backbone in evaluation mode even while its changes are trained."""
+class _EvalModeBackbone(nn.Module):
+    """A backbone that stays in evaluation mode while its updates are trained."""
 
     def __init__(self, backbone: nn.Module) -> None:
         super().__init__()
         self.backbone = backbone
 
-    def train(self, mode: bool = True) -> _Unmoved:
+    def train(self, mode: bool = True) -> _EvalModeBackbone:
         return super().train(False)
 
     def forward(self, inputs: Tensor) -> Tensor:

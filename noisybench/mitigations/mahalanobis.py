@@ -1,4 +1,4 @@
-"""Class-conditional Gaussians."""
+"""Class-conditional Gaussians on trained features."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.mitigations._post_hoc import feature_width, features, gaussian_classifier, replace_classifier
+from noisybench.mitigations._feature_classifiers import (
+    extract_features,
+    feature_width,
+    gaussian_classifier,
+    replace_classifier,
+)
 from noisybench.nn.spectrum import NEGLIGIBLE, Spectrum, spectrum_of
 from noisybench.training.roles import PostProcessor
 from noisybench.training.training_set import TrainingSet
@@ -19,38 +24,41 @@ if TYPE_CHECKING:
 
 
 class Mahalanobis(PostProcessor):
-    """Replaces the trained classifier by Gaussians around class means in the features (Lee et al. 2018).
+    """Replace the trained classifier by class-conditional Gaussians on its features.
 
-    All classes share one covariance, so that the nearest mean by Mahalanobis distance is a linear classifier, which is put
-    in the place of the trained one. `robust` takes means and covariances from minimum covariance determinants, which wrong
-    labels move less (robust generative classifier, Lee et al. 2019; there the features of several layers are
-    combined as well, here it is the last). `identity` is the nearest class mean. Prior probabilities are equal.
+    All classes share one covariance, so the nearest mean by Mahalanobis distance is a linear classifier, which replaces
+    the trained one (Lee et al. 2018). `robust` estimates means and covariances by minimum covariance determinants,
+    which mislabeled examples influence less (robust generative classifier, Lee et al. 2019; the paper also combines
+    features of several layers, here the last one is used). `identity` is the nearest class mean. Prior probabilities
+    are equal.
 
-    Features have as many dimensions as the classifier has inputs; `rank` keeps the leading principal components.
-    A robust estimate needs more examples of each class than dimensions.
+    Features have as many dimensions as the classifier has inputs; `rank` keeps the leading principal components. A
+    robust estimate needs more examples of each class than dimensions.
     """
 
     covariance: Literal["empirical", "robust", "identity"] = parameter(
-        "empirical", help="of all classes together; robust to outliers; or none, which is the nearest class mean"
+        "empirical", help="Covariance: within-class covariance, a robust estimate, or none (nearest class mean)"
     )
-    rank: int | None = parameter(None, ge=1, help="leading principal components of the features used; all by default")
+    rank: int | None = parameter(
+        None, ge=1, help="Number of leading principal components of the features; all by default"
+    )
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
-        """The three kinds."""
+        """Return the three kinds of covariance."""
         return {"rank": 20}, {"covariance": "robust", "rank": 3}, {"covariance": "identity"}
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
-        """There are features, and enough examples for their covariance."""
+        """Check that there are features, and enough examples for their covariance."""
         width = feature_width(network)
         if width is None:
             return [f"`{budget.network}` has no linear classifier to replace; choose another network"]
         if self.rank is not None and self.rank > width:
-            return [f"rank: the features of `{budget.network}` have {width} dimensions, but {self.rank} are asked for"]
+            return [f"rank: the features of `{budget.network}` have {width} dimensions, but rank is {self.rank}"]
         if self.covariance != "identity" and (self.rank or width) >= examples:
             return [
-                f"rank: {examples} examples cannot show the covariance of {self.rank or width} dimensions; set a rank below "
-                "the number of examples, or covariance=identity"
+                f"rank: {examples} examples are too few for the covariance of {self.rank or width} dimensions; set a "
+                "rank below the number of examples, or covariance=identity"
             ]
         return []
 
@@ -61,59 +69,66 @@ class Mahalanobis(PostProcessor):
             UserError: a class has too few examples for a robust estimate.
         """
         for network in task.networks:
-            points = features(task, network, training_set.inputs)
+            points = extract_features(task, network, training_set.inputs)
             targets = training_set.targets.to(points.device)
-            found = spectrum_of(points, targets, training_set.num_classes)
-            replace_classifier(network, *self._classifier(found, points, targets))
+            spectrum = spectrum_of(points, targets, training_set.num_classes)
+            replace_classifier(network, *self._classifier(spectrum, points, targets))
         return True
 
-    def _classifier(self, found: Spectrum, points: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        leading = found.vectors[:, : self.rank or len(found.values)]
-        means = (found.class_means() - found.mean) @ leading
+    def _classifier(self, spectrum: Spectrum, points: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Return weights and bias of the classifier for the original features."""
+        leading = spectrum.vectors[:, : self.rank or len(spectrum.values)]
+        means = (spectrum.class_means() - spectrum.mean) @ leading
         if self.covariance == "identity":
             precision = torch.eye(leading.shape[1], dtype=means.dtype, device=means.device)
         elif self.covariance == "empirical":
-            precision = inverse(leading.T @ found.within_class_covariance() @ leading)
+            precision = pseudo_inverse(leading.T @ spectrum.within_class_covariance() @ leading)
         else:
-            means, within = robust_moments((points.double() - found.mean) @ leading, targets, means)
-            precision = inverse(within)
+            means, covariance = robust_moments((points.double() - spectrum.mean) @ leading, targets, means)
+            precision = pseudo_inverse(covariance)
         weights, bias = gaussian_classifier(means, precision)
-        # A class that no label names has no mean, and is not predicted.
-        bias = torch.where(found.shares > 0, bias, bias.new_full((), -1e4))
-        whole = weights @ leading.T
-        return whole, bias - whole @ found.mean
+        # A class without observed examples has no mean, and must not be predicted.
+        bias = torch.where(spectrum.shares > 0, bias, bias.new_full((), -1e4))
+        # Back from centered components to the original features.
+        full_weights = weights @ leading.T
+        return full_weights, bias - full_weights @ spectrum.mean
 
 
-def inverse(covariance: Tensor) -> Tensor:
-    """Pseudo-inverse of a (D, D) covariance; directions without variance count nothing."""
-    found: Tensor = torch.linalg.pinv(covariance, rtol=NEGLIGIBLE, hermitian=True)
-    return found
+def pseudo_inverse(covariance: Tensor) -> Tensor:
+    """Return the pseudo-inverse of a (D, D) covariance, in which directions without variance have no weight.
+
+    >>> pseudo_inverse(torch.diag(torch.tensor([2.0, 0.0])))
+    tensor([[0.5000, 0.0000],
+            [0.0000, 0.0000]])
+    """
+    inverse: Tensor = torch.linalg.pinv(covariance, rtol=NEGLIGIBLE, hermitian=True)
+    return inverse
 
 
 def robust_moments(points: Tensor, targets: Tensor, means: Tensor) -> tuple[Tensor, Tensor]:
-    """(C, D) means and (D, D) covariance of all classes together, by minimum covariance determinants.
+    """Return (C, D) means and the common (D, D) covariance of all classes by minimum covariance determinants.
 
     Args:
-        points: (N, D).
+        points: (N, D) points.
         targets: (N,) class indices.
-        means: (C, D), kept for a class without examples.
+        means: (C, D) means, which are kept for classes without examples.
 
     Raises:
         UserError: a class has no more examples than dimensions.
     """
     from sklearn.covariance import MinCovDet
 
-    found, within = means.clone(), torch.zeros_like(points[0].outer(points[0]))
-    for each in range(len(means)):
-        own = points[targets == each].cpu().numpy()
-        if not len(own):
+    robust_means, covariance = means.clone(), torch.zeros_like(points[0].outer(points[0]))
+    for label in range(len(means)):
+        members = points[targets == label].cpu().numpy()
+        if not len(members):
             continue
-        if len(own) <= own.shape[1]:
+        if len(members) <= members.shape[1]:
             raise UserError(
-                f"mitigations.mahalanobis: class {each} has {len(own)} examples, too few for a robust covariance of "
-                f"{own.shape[1]} dimensions; set a smaller `rank`, or covariance=empirical"
+                f"mitigations.mahalanobis: class {label} has {len(members)} examples, too few for a robust covariance "
+                f"of {members.shape[1]} dimensions; set a smaller `rank`, or covariance=empirical"
             )
-        estimate = MinCovDet(random_state=0).fit(own)
-        found[each] = torch.from_numpy(estimate.location_).to(found)
-        within += torch.from_numpy(estimate.covariance_).to(within) * (len(own) / len(points))
-    return found, within
+        estimate = MinCovDet(random_state=0).fit(members)
+        robust_means[label] = torch.from_numpy(estimate.location_).to(robust_means)
+        covariance += torch.from_numpy(estimate.covariance_).to(covariance) * (len(members) / len(points))
+    return robust_means, covariance

@@ -17,20 +17,20 @@ if TYPE_CHECKING:
 
 
 class Mixup(LossWrapper):
-    """Convex combinations of pairs of examples and of their targets (Zhang et al. 2018).
+    """Convex combinations of pairs of examples and of their targets (mixup).
 
-    One weight Beta(alpha, alpha) per batch and a random partner for each example.
+    One weight from Beta(alpha, alpha) per batch, and a random partner for each example (Zhang et al. 2018).
     """
 
-    alpha: float = parameter(1.0, gt=0, low=0.1, high=8.0, log=True, help="both parameters of the Beta distribution")
+    alpha: float = parameter(1.0, gt=0, low=0.1, high=8.0, log=True, help="Both parameters of the Beta distribution")
 
     @property
     def requirements(self) -> Requirements:
-        """Samples are mixed."""
+        """The samples of a batch are mixed."""
         return Requirements(mixes_samples=True)
 
     def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
-        """The rest of the stack on the mixed batch."""
+        """Return the rest of the stack's loss on the mixed batch."""
         weight = float(task.rng.beta(self.alpha, self.alpha))
         partner = torch.randperm(len(batch.index), generator=task.generator, device=batch.index.device)
         views = {name: view.lerp(view[partner], 1 - weight) for name, view in batch.views.items()}

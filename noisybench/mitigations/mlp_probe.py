@@ -1,12 +1,13 @@
-"""Perceptrons on frozen features."""
+"""Probing with a multilayer perceptron."""
 
 from __future__ import annotations
 
-from noisybench.mitigations._heads import OnMLP
+from noisybench.mitigations._probe_heads import MLPHeadBuilder
 
 
-class MLPProbe(OnMLP):
-    """Trains a multilayer perceptron on the frozen features of a pre-trained backbone.
+class MLPProbe(MLPHeadBuilder):
+    """Train a multilayer perceptron on frozen features of a pre-trained backbone.
 
-    It is the head of `nmtune` without its regularisers, and so the control that tells them from its capacity.
+    This is the head of `nmtune` without its regularizers: the control that separates their effect from that of the
+    head's capacity.
     """

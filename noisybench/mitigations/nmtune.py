@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from noisybench.config.parameters import parameter
-from noisybench.mitigations._heads import OnMLP
-from noisybench.nn.features import captured
-from noisybench.nn.frozen import Tuned
+from noisybench.mitigations._probe_heads import MLPHeadBuilder
+from noisybench.nn.features import capture_activations
+from noisybench.nn.frozen import BackboneWithHead
 from noisybench.training.batch import Batch
 from noisybench.training.mitigation import BatchLoss
 from noisybench.training.roles import LossWrapper
@@ -21,82 +21,106 @@ if TYPE_CHECKING:
     from noisybench.training.learner import Learner
 
 COLLAPSED = 0.1
-"""Features of the head shorter than this share of the backbone's are noted: the covariance term rewards shrinking."""
+"""Ratio of the head's to the backbone's feature norm below which a warning is recorded.
+
+The covariance term rewards features that shrink toward zero.
+"""
+
+RELEASED_WEIGHTS = (1.0, 0.04, 0.001)
+"""Weights of consistency, covariance and dominance in the authors' code."""
 
 
-class NMTune(OnMLP, LossWrapper):
-    """Trains a perceptron on features of a noisily pre-trained backbone, with three regularisers (Chen et al. 2024).
+class NMTune(MLPHeadBuilder, LossWrapper):
+    """Train a regularized head on features of a noisily pre-trained backbone (NMTune).
 
-    With features f of the frozen backbone and z of the head, it adds to the stack's objective: consistency, the squared
-    distance of f and z after normalisation; covariance, the squared off-diagonal covariances of z over its dimensions;
-    and dominance, minus the largest singular values' share of the sum for the batch's z. `mlp_probe` is the same head
-    without them.
+    With features f of the frozen backbone and z of the perceptron, three terms are added to the loss of the stack (Chen
+    et al. 2024): consistency, the squared distance of f and z after normalization; covariance, the squared off-diagonal
+    covariances of z over its dimension; and dominance, minus the fraction of the largest singular value in the sum of
+    all for the batch's z. `mlp_probe` is the same head without them.
 
-    `paper` gives all three the weight `strength`, and counts the first singular value. `released` has the weights
-    of the authors' code (1, 0.04, 0.001), there with a consistency averaged over dimensions as well and the mean share
-    of the first five. Weights given by name replace either. Where the code compares two augmented views, here both
-    features are those of the same view: features are computed once. Each term is in the rows, unweighted, and a note
-    tells when z shrinks, which is a trivial way to a small covariance.
+    `paper` gives all three terms the weight `strength` and counts the first singular value. `released` uses the weights
+    of the authors' code (1, 0.04, 0.001), a consistency averaged over dimensions, and the mean fraction of the first
+    five singular values. Weights set by name replace either. The authors' code compares two augmented views; here both
+    features are those of the same view, because features are computed once. Rows contain each unweighted term, and a
+    warning if z shrinks, which is a trivial way to reduce the covariance.
     """
 
-    variant: Literal["paper", "released"] = parameter("paper", help="whose weights and forms of the three terms")
-    strength: float = parameter(0.01, ge=0, low=1e-4, high=0.1, log=True, help="weight of all three, for `paper`")
-    consistency: float | None = parameter(None, ge=0, help="weight of the consistency term, instead of the variant's")
-    covariance: float | None = parameter(None, ge=0, help="weight of the covariance term, instead of the variant's")
-    dominance: float | None = parameter(None, ge=0, help="weight of the dominance term, instead of the variant's")
-    top: int | None = parameter(None, ge=1, low=1, high=10, help="singular values counted, instead of the variant's")
-    center: bool = parameter(False, help="subtract the batch mean before the singular values are taken")
+    variant: Literal["paper", "released"] = parameter("paper", help="Weights and forms of the three terms")
+    strength: float = parameter(
+        0.01, ge=0, low=1e-4, high=0.1, log=True, help="Weight of all three terms for the variant `paper`"
+    )
+    consistency: float | None = parameter(
+        None, ge=0, help="Weight of the consistency term; by default that of the variant"
+    )
+    covariance: float | None = parameter(
+        None, ge=0, help="Weight of the covariance term; by default that of the variant"
+    )
+    dominance: float | None = parameter(None, ge=0, help="Weight of the dominance term; by default that of the variant")
+    top: int | None = parameter(
+        None,
+        ge=1,
+        low=1,
+        high=10,
+        help="Number of singular values in the dominance term; by default that of the variant",
+    )
+    center: bool = parameter(False, help="Subtract the batch mean before the singular values are computed")
+
+    _totals: Tensor | None = None
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
-        """Both variants."""
+        """Return both variants."""
         return {}, {"variant": "released", "center": True, "hidden_layers": 2, "residual": False}
 
     @property
     def weights(self) -> tuple[float, float, float]:
-        """Of consistency, covariance and dominance."""
-        usual = (self.strength,) * 3 if self.variant == "paper" else (1.0, 0.04, 0.001)
-        given = (self.consistency, self.covariance, self.dominance)
-        first, second, third = (known if each is None else each for known, each in zip(usual, given, strict=True))
+        """Weights of consistency, covariance and dominance."""
+        defaults = (self.strength,) * 3 if self.variant == "paper" else RELEASED_WEIGHTS
+        overrides = (self.consistency, self.covariance, self.dominance)
+        first, second, third = (
+            default if override is None else override for default, override in zip(defaults, overrides, strict=True)
+        )
         return first, second, third
 
-    _told: Tensor | None = None
-
     def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
-        """(B,) the stack's objective plus the batch's weighted terms."""
-        with contextlib.ExitStack() as watching:
-            watched = [
-                tuple(watching.enter_context(captured(part, inputs=True)) for part in (each.head, each.classifier))
-                for each in task.networks
-                if isinstance(each, Tuned)
+        """Return (B,) values of the stack's loss plus the weighted terms of the batch."""
+        with contextlib.ExitStack() as hooks:
+            captured = [
+                tuple(
+                    hooks.enter_context(capture_activations(part, inputs=True))
+                    for part in (network.head, network.classifier)
+                )
+                for network in task.networks
+                if isinstance(network, BackboneWithHead)
             ]
             loss = inner_loss(batch)
-        # Of several networks, the objective may have asked all or one.
-        for entering, leaving in watched:
-            if entering:
-                loss = loss + self._regularised(entering[-1].detach().float(), leaving[-1].float())
+        # The loss may have used all of several networks, or only one.
+        for before_head, after_head in captured:
+            if before_head:
+                loss = loss + self._regularizer(before_head[-1].detach().float(), after_head[-1].float())
         return loss
 
-    def _regularised(self, before: Tensor, after: Tensor) -> Tensor:
-        """The weighted terms for one network's features before and after the head, which are told in the epoch's row."""
+    def _regularizer(self, before: Tensor, after: Tensor) -> Tensor:
+        """Return the sum of the weighted terms for the features before and after the head, and add to the totals."""
         terms = torch.stack([
             consistency(after, before, by_element=self.variant == "released"),
             covariance(after),
             dominance(after, self.top or (1 if self.variant == "paper" else 5), self.center),
         ])  # fmt: skip
-        lengths = torch.stack([after.detach().norm(dim=1).mean(), before.norm(dim=1).mean()])
-        told = torch.cat([terms.detach(), lengths, torch.ones_like(lengths[:1])])
-        self._told = told if self._told is None else self._told + told
+        norms = torch.stack([after.detach().norm(dim=1).mean(), before.norm(dim=1).mean()])
+        # Totals stay on the device until the end of the epoch, so that no step waits for them.
+        totals = torch.cat([terms.detach(), norms, torch.ones_like(norms[:1])])
+        self._totals = totals if self._totals is None else self._totals + totals
         return (terms * terms.new_tensor(self.weights)).sum()
 
     def on_epoch_start(self, task: Learner) -> None:
-        """Nothing was told of this epoch yet."""
-        self._told = None
+        """Reset the totals."""
+        self._totals = None
 
     def on_epoch_end(self, task: Learner) -> None:
-        """The terms go into the epoch's row."""
-        assert self._told is not None
-        first, second, third, after, before, count = self._told.tolist()
+        """Report the mean terms of the epoch."""
+        assert self._totals is not None
+        first, second, third, after, before, count = self._totals.tolist()
         self.diagnostics |= {
             "consistency": first / count,
             "covariance": second / count,
@@ -105,44 +129,53 @@ class NMTune(OnMLP, LossWrapper):
         }
         if after < COLLAPSED * before:
             self.warnings.append(
-                f"features of the head have shrunk to {after / max(before, 1e-12):.1%} of the backbone's"
+                f"the features of the head have shrunk to {after / max(before, 1e-12):.1%} of the backbone's"
             )
 
 
-def consistency(changed: Tensor, features: Tensor, by_element: bool = False) -> Tensor:
-    """Mean squared distance of (B, D) changed features and features, each of norm one, in [0, 4].
+def consistency(transformed: Tensor, features: Tensor, by_element: bool = False) -> Tensor:
+    """Return the mean squared distance of two (B, D) sets of features after normalization, in [0, 4].
 
     Args:
-        changed: of the head.
-        features: of the backbone; no gradient reaches them.
-        by_element: the mean over all entries, which is the distance divided by D.
+        transformed: features of the head.
+        features: features of the backbone; no gradient reaches them.
+        by_element: average over all entries, which divides the distance by D.
+
+    >>> consistency(torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 3.0]]))
+    tensor(2.)
     """
-    difference = functional.normalize(changed, dim=1) - functional.normalize(features.detach(), dim=1)
+    difference = functional.normalize(transformed, dim=1) - functional.normalize(features.detach(), dim=1)
     squares: Tensor = difference.square()
     return squares.mean() if by_element else squares.sum(1).mean()
 
 
-def covariance(changed: Tensor) -> Tensor:
-    """Sum of squared off-diagonal sample covariances of (B, D) features, over D.
+def covariance(transformed: Tensor) -> Tensor:
+    """Return the sum of squared off-diagonal sample covariances of (B, D) features, divided by D.
 
     Raises:
-        ValueError: there is one row alone, which has no covariance.
+        ValueError: there is only one row, which has no covariance.
+
+    >>> covariance(torch.tensor([[1.0, 1.0], [-1.0, -1.0]]))
+    tensor(4.)
     """
-    if len(changed) < 2:
+    if len(transformed) < 2:
         raise ValueError("a covariance needs at least two rows")
-    centred = changed - changed.mean(0)
-    matrix = centred.T @ centred / (len(changed) - 1)
-    return (matrix.square().sum() - matrix.diagonal().square().sum()) / changed.shape[1]
+    centered = transformed - transformed.mean(0)
+    matrix = centered.T @ centered / (len(transformed) - 1)
+    return (matrix.square().sum() - matrix.diagonal().square().sum()) / transformed.shape[1]
 
 
-def dominance(changed: Tensor, top: int = 1, center: bool = False) -> Tensor:
-    """Minus the mean share of the largest singular values of (B, D) features in the sum of all, in [-1, 0].
+def dominance(transformed: Tensor, top: int = 1, center: bool = False) -> Tensor:
+    """Return minus the mean fraction of the largest singular values of (B, D) features in their sum, in [-1, 0].
 
     Args:
-        changed: uncentred, not normalised.
-        top: how many; at most as many as there are.
+        transformed: features, neither centered nor normalized.
+        top: number of largest singular values; at most all of them are used.
         center: subtract the mean row.
+
+    >>> dominance(torch.tensor([[3.0, 0.0], [0.0, 1.0]]))
+    tensor(-0.7500)
     """
-    singular = torch.linalg.svdvals(changed - changed.mean(0) if center else changed)
+    singular = torch.linalg.svdvals(transformed - transformed.mean(0) if center else transformed)
     shares: Tensor = singular / singular.sum().clamp_min(torch.finfo(singular.dtype).tiny)
     return -shares[:top].mean()

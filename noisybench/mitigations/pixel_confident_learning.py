@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
 from noisybench.data.targets import IGNORED
-from noisybench.mitigations._pruning import beyond_schedule
-from noisybench.mitigations._scores import Folds, fold_problems
+from noisybench.mitigations._pruning import check_schedule
+from noisybench.mitigations._scores import CrossValidation, check_folds
 from noisybench.training.batch import Batch
 from noisybench.training.mitigation import BatchLoss
 from noisybench.training.roles import Detector, DetectorProvider, LossWrapper
@@ -22,87 +22,89 @@ if TYPE_CHECKING:
 
 
 class PixelConfidentLearning(LossWrapper, DetectorProvider):
-    """Finds wrong pixels in out-of-sample predictions as cleanlab does for masks (Northcutt et al. 2021).
+    """Detect incorrect pixels in out-of-sample predictions with cleanlab.
 
-    Networks are trained on all but one fold of the images in turn, and predict that fold. A pixel's score is one minus the
-    probability of its label; flagged are the issues of cleanlab's inspector, in as far as the predicted class differs. It
-    changes nothing in training, unless `drop` leaves flagged pixels out. Needs cleanlab: `pip install cleanlab`.
+    Networks are trained on all but one fold of the images in turn, and predict that fold (Northcutt et al. 2021). The
+    score of a pixel is one minus the probability of its label. Pixels that cleanlab's label inspector reports, and
+    whose predicted class differs from the label, are flagged. Training is unchanged unless `drop` leaves flagged
+    pixels out. Requires cleanlab: `pip install cleanlab`.
     """
 
     tasks = ("segmentation",)
 
-    drop: bool = parameter(False, help="leave flagged pixels out of training", always_in_label=True)
-    folds: int = parameter(2, ge=2, low=2, high=5, help="parts of the images, each predicted by a network of its own")
-    epochs: int | None = parameter(None, ge=1, help="epochs that each is trained; without it, all of the budget's")
-    score_seed: int = parameter(0, ge=0, help="of folds and networks; the run's seed does not change it")
+    drop: bool = parameter(False, help="Leave flagged pixels out of training", always_in_label=True)
+    folds: int = parameter(
+        2, ge=2, low=2, high=5, help="Number of folds, each predicted by a network that was not trained on it"
+    )
+    epochs: int | None = parameter(None, ge=1, help="Training epochs of each network; by default those of the budget")
+    score_seed: int = parameter(0, ge=0, help="Random seed for folds and networks (independent of `seed`)")
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
-        """Detecting alone, and leaving out."""
+        """Return detection only, and flagged pixels left out."""
         return {"epochs": 1}, {"epochs": 2, "drop": True}
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
-        """cleanlab is there, and every fold has an image."""
-        problems = beyond_schedule(self.epochs, budget)
-        return [*problems, *fold_problems(self.folds, examples)]
+        """Check that cleanlab is installed, and that every fold has an image."""
+        return [*check_schedule(self.epochs, budget), *check_folds(self.folds, examples)]
 
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Score every pixel."""
-        run = _Folds(task, self.folds, self.epochs or task.budget.epochs, self.score_seed)
-        found = task.auxiliary(run)
-        # Each pixel was predicted in one fold alone.
-        self.state["score"] = (1 - found["label_quality"].float().sum(0)).half()
-        self.state["flagged"] = found["flagged"].any(0)
+        run = _OutOfSamplePredictions(task, self.folds, self.epochs or task.budget.epochs, self.score_seed)
+        predictions = task.auxiliary(run)
+        # Each pixel was predicted in one fold only, so the sum over the folds is its prediction.
+        self.state["score"] = (1 - predictions["label_quality"].float().sum(0)).half()
+        self.state["flagged"] = predictions["flagged"].any(0)
 
     def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
-        """The rest of the stack, on what is not flagged where that is left out."""
+        """Return the rest of the stack's loss, on unflagged pixels only if `drop` is set."""
         if not self.drop:
             return inner_loss(batch)
-        right = ~self.state["flagged"].view(-1)[batch.index]
+        kept = ~self.state["flagged"].view(-1)[batch.index]
         return inner_loss(
-            batch.with_labels(batch.observed, right if batch.has_label is None else right & batch.has_label)
+            batch.with_labels(batch.observed, kept if batch.has_label is None else kept & batch.has_label)
         )
 
     def detectors(self, task: Learner, training_set: TrainingSet) -> dict[str, Detector]:
-        """The scores and flags."""
+        """Return the scores and flags."""
         return {"pixel_confident_learning": Detector(self.state["score"], self.state["flagged"])}
 
 
-class _Folds(Folds):
+class _OutOfSamplePredictions(CrossValidation):
     """Networks that each leave out one fold; (K, N, H, W) `label_quality` and `flagged` are zero outside of that fold."""
 
     def __init__(self, task: Learner, folds: int, length: int, seed: int) -> None:
         super().__init__(task, "mask folds", folds, length, seed)
 
-    def collect(self, member: int, trained: Task) -> dict[str, Tensor]:
-        """Probabilities of the fold's labels, and cleanlab's issues among them."""
+    def collect(self, number: int, trained: Task) -> dict[str, Tensor]:
+        """Return the probabilities of the fold's labels, and cleanlab's issues among them."""
         from cleanlab.experimental.label_issues_batched import LabelInspector
 
-        data, own = trained.training_set, torch.nonzero(self.fold == member).squeeze(1)
+        data, rows = trained.training_set, torch.nonzero(self.fold == number).squeeze(1)
         quality = torch.zeros(data.targets.shape, dtype=torch.float16)
         flagged = torch.zeros(data.targets.shape, dtype=torch.bool)
         inspector = LabelInspector(num_class=data.num_classes, verbose=False, n_jobs=1)
-        labels = data.targets.cpu()[own]
-        known = labels != IGNORED
+        labels = data.targets.cpu()[rows]
+        has_label = labels != IGNORED
 
-        def each_portion() -> Any:
-            # Twice through the fold, instead of keeping probabilities of every class.
-            for place, found in trained.predict_batches(data.inputs[own]):
-                chosen = known[place]
-                yield place, labels[place][chosen].long(), found.cpu().permute(0, 2, 3, 1)[chosen]
+        def labeled_pixels() -> Any:
+            # Two passes over the fold need less memory than the probabilities of all classes for all pixels.
+            for images, probabilities in trained.predict_batches(data.inputs[rows]):
+                mask = has_label[images]
+                yield images, labels[images][mask].long(), probabilities.cpu().permute(0, 2, 3, 1)[mask]
 
-        for _, given, found in each_portion():
-            inspector.update_confident_thresholds(given.numpy(), found.numpy())
+        for _, observed, probabilities in labeled_pixels():
+            inspector.update_confident_thresholds(observed.numpy(), probabilities.numpy())
         differing = []
-        for place, given, found in each_portion():
-            inspector.score_label_quality(given.numpy(), found.numpy())
-            differing.append(found.max(1).indices != given)
-            part = torch.zeros(known[place].shape, dtype=torch.float16)
-            part[known[place]] = found.gather(1, given[:, None]).squeeze(1).half()
-            quality[own[place]] = part
-        issues = torch.zeros(int(known.sum()), dtype=torch.bool)
+        for images, observed, probabilities in labeled_pixels():
+            inspector.score_label_quality(observed.numpy(), probabilities.numpy())
+            differing.append(probabilities.max(1).indices != observed)
+            part = torch.zeros(has_label[images].shape, dtype=torch.float16)
+            part[has_label[images]] = probabilities.gather(1, observed[:, None]).squeeze(1).half()
+            quality[rows[images]] = part
+        issues = torch.zeros(int(has_label.sum()), dtype=torch.bool)
         issues[torch.from_numpy(inspector.get_label_issues())] = True
-        part = torch.zeros_like(known)
-        part[known] = issues & torch.cat(differing)
-        flagged[own] = part
+        part = torch.zeros_like(has_label)
+        part[has_label] = issues & torch.cat(differing)
+        flagged[rows] = part
         return {"label_quality": quality, "flagged": flagged}

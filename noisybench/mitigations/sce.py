@@ -15,25 +15,26 @@ if TYPE_CHECKING:
     from noisybench.training.learner import Learner
 
 
-class SymmetricCrossEntropy(LossFunction):
-    """alpha * cross-entropy + beta * reverse cross-entropy (Wang et al. 2019).
+class SCE(LossFunction):
+    """Symmetric cross-entropy loss.
 
-    The reverse term takes log 0 as `log_zero`. Defaults are the paper's for CIFAR-10; for CIFAR-100 it uses alpha 6.
+    alpha * cross-entropy + beta * reverse cross-entropy, where the reverse term uses `log_zero` for log 0 (Wang et al.
+    2019). Defaults are those of the paper for CIFAR-10; for CIFAR-100 it uses alpha 6.
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
 
-    alpha: float = parameter(0.1, ge=0, low=0.01, high=10.0, log=True, help="weight of cross-entropy")
-    beta: float = parameter(1.0, ge=0, low=0.1, high=10.0, log=True, help="weight of reverse cross-entropy")
-    log_zero: float = parameter(-4.0, lt=0, low=-8.0, high=-2.0, help="value for the logarithm of a zero target")
+    alpha: float = parameter(0.1, ge=0, low=0.01, high=10.0, log=True, help="Weight of cross-entropy")
+    beta: float = parameter(1.0, ge=0, low=0.1, high=10.0, log=True, help="Weight of reverse cross-entropy")
+    log_zero: float = parameter(-4.0, lt=0, low=-8.0, high=-2.0, help="Value used for the logarithm of a zero target")
 
     @property
     def requirements(self) -> Requirements:
-        """Data-parallel training is supported, without any state."""
+        """Nothing; data-parallel training is supported."""
         return Requirements(distributed_state={})
 
     def loss(self, task: Learner, batch: Batch) -> Tensor:
-        """The weighted sum."""
+        """Return the weighted sum of both terms."""
         logits = task.logits(batch.inputs)
         return self.alpha * cross_entropy(logits, batch) + self.beta * reverse_cross_entropy(
             logits, batch.targets, self.log_zero
@@ -41,5 +42,10 @@ class SymmetricCrossEntropy(LossFunction):
 
 
 def reverse_cross_entropy(logits: Tensor, targets: Tensor, log_zero: float) -> Tensor:
-    """(B,) values of -sum_c p_c log t_c for (B, C) logits, where log t is at least ``log_zero``."""
+    """Return (B,) values of -sum_c p_c log t_c for (B, C) logits, where log t is at least ``log_zero``.
+
+    >>> import torch
+    >>> reverse_cross_entropy(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]), log_zero=-4.0)
+    tensor([2.])
+    """
     return -(probabilities_in_float32(logits) * targets.log().clamp_min(log_zero)).sum(1)

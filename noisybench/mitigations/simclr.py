@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.nn.features import backbone_weights, classifier
-from noisybench.nn.weights import matching_weights
+from noisybench.nn.features import backbone_weights, last_linear
+from noisybench.nn.weights import load_backbone_weights
 from noisybench.training.augmentation import contrastive_view
 from noisybench.training.auxiliary import AuxiliaryRun
 from noisybench.training.mitigation import Mitigation, Requirements
@@ -25,62 +25,65 @@ if TYPE_CHECKING:
 
 
 class SimCLR(Mitigation):
-    """Start from weights learned without labels: two views of an image agree, other images disagree (Chen et al. 2020).
+    """Initialize networks by contrastive pre-training without labels (SimCLR).
 
-    The networks' backbones are pre-trained on the run's own training images, wrong ones included, with the
-    normalised-temperature cross-entropy; the classifiers start fresh. Pre-training has a seed of its own, so that a
-    suite trains it once for a dataset and network; its whole cost is charged to every run that starts from it. Stack
-    it with anything: `simclr+lsa`, `simclr+cross_entropy`.
+    Two views of an image are trained to agree, and those of different images to differ (Chen et al. 2020). The
+    backbones are pre-trained on the run's own training images, including mislabeled and out-of-distribution ones, with
+    the normalized-temperature cross-entropy; the classifiers start fresh. Pre-training has a separate seed, so that a
+    suite trains it once for each dataset and network; its full cost is charged to every run that starts from it. Stack
+    it with any method: `simclr+lsa`, `simclr+cross_entropy`.
 
-    `checkpoint` takes weights from a file instead (solo-learn, torchvision, timm, or a plain state dict), which is declared
-    knowledge. Every weight of the backbone must be in it, with its shape.
+    `checkpoint` loads weights from a file instead (solo-learn, torchvision, timm, or a plain state dict), which is
+    privileged information. Every weight of the backbone must be in the file with its shape.
 
-    The paper trains with LARS and very large batches; here it is SGD with a cosine schedule, and no blur, as is usual
-    for images of this size.
+    The paper trains with LARS and very large batches; here it is SGD with a cosine schedule, and without blur, as is
+    usual for images of this size.
     """
 
-    epochs: int = parameter(100, ge=1, low=50, high=1000, log=True, help="epochs of pre-training")
-    batch_size: int = parameter(256, ge=2, help="images in a batch; each has two views")
+    epochs: int = parameter(100, ge=1, low=50, high=1000, log=True, help="Number of pre-training epochs")
+    batch_size: int = parameter(256, ge=2, help="Number of images per batch; each has two views")
     learning_rate: float = parameter(
-        0.1, gt=0, low=0.01, high=1.0, log=True, help="at the start of the cosine schedule"
+        0.1, gt=0, low=0.01, high=1.0, log=True, help="Learning rate at the start of the cosine schedule"
     )
-    weight_decay: float = parameter(1e-4, ge=0, help="of pre-training")
-    temperature: float = parameter(0.2, gt=0, low=0.05, high=1.0, log=True, help="of the contrastive loss")
-    projection: int = parameter(128, ge=2, help="dimensions that are compared, after a hidden layer")
-    smallest_crop: float = parameter(0.2, gt=0, le=1, low=0.08, high=0.5, help="share of the image in a view, at least")
-    pretraining_seed: int = parameter(0, ge=0, help="of the pre-training; the run's seed does not change it")
-    checkpoint: Path | None = parameter(None, help="a file with weights of the backbone, instead of pre-training")
+    weight_decay: float = parameter(1e-4, ge=0, help="Weight decay of pre-training")
+    temperature: float = parameter(0.2, gt=0, low=0.05, high=1.0, log=True, help="Temperature of the contrastive loss")
+    projection: int = parameter(128, ge=2, help="Output dimension of the projection head, which has one hidden layer")
+    smallest_crop: float = parameter(
+        0.2, gt=0, le=1, low=0.08, high=0.5, help="Smallest fraction of the image area in a view"
+    )
+    pretraining_seed: int = parameter(0, ge=0, help="Random seed of pre-training (independent of `seed`)")
+    checkpoint: Path | None = parameter(None, help="File with backbone weights to load instead of pre-training")
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
-        """Two epochs of pre-training."""
+        """Return two epochs of pre-training."""
         return ({"epochs": 2, "batch_size": 32},)
 
     @property
     def requirements(self) -> Requirements:
-        """Initial weights, which are privileged where they come from a file."""
+        """Control of the initial weights, which are privileged if they come from a file."""
         privileged = ("pretrained_weights",) if self.checkpoint else ()
         return Requirements(privileged=privileged, sets_initial_weights=True)
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
-        """The network has a backbone, and the checkpoint, if any, has all its weights."""
-        if classifier(network) is None:
+        """Check that the network has a backbone, and that the checkpoint, if any, has all its weights."""
+        if last_linear(network) is None:
             return [
-                f"`{budget.network}` has no linear classifier to leave out of the pre-training; choose another network"
+                f"`{budget.network}` has no linear classifier that pre-training could leave out; choose another network"
             ]
         if self.checkpoint is None:
             return []
         try:
-            matching_weights(self.checkpoint.expanduser(), backbone_weights(network), "checkpoint")
+            load_backbone_weights(self.checkpoint.expanduser(), backbone_weights(network), "checkpoint")
         except UserError as error:
             return error.problems
         return []
 
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
-        """Give every network the pre-trained backbone."""
-        wanted = backbone_weights(task.networks[0])
+        """Load the pre-trained backbone into every network."""
+        expected = backbone_weights(task.networks[0])
         if self.checkpoint is not None:
-            weights = matching_weights(self.checkpoint.expanduser(), wanted, "checkpoint")
+            weights = load_backbone_weights(self.checkpoint.expanduser(), expected, "checkpoint")
         else:
             weights = task.auxiliary(_PreTraining(self, task, training_set))
         for network in task.networks:
@@ -88,18 +91,18 @@ class SimCLR(Mitigation):
 
 
 class _PreTraining(AuxiliaryRun):
-    """The pre-training as an auxiliary run."""
+    """Pre-training as an auxiliary run."""
 
     def __init__(self, settings: SimCLR, task: Learner, training_set: TrainingSet) -> None:
         self.settings, self.task, self.inputs = settings, task, training_set.inputs
         self.device = task.device
         self.epochs, budget = settings.epochs, task.budget
         self.flip = budget.augmentation == "crop_flip"
-        own = {name: value for name, value in settings.parameters.items() if name != "checkpoint"}
+        parameters = {name: value for name, value in settings.parameters.items() if name != "checkpoint"}
         self.title = f"simclr · {budget.network} · {len(self.inputs)} images"
         self.cache_key = {
             "kind": "simclr",
-            **own,
+            **parameters,
             "inputs": training_set.inputs_digest,
             "network": budget.network,
             "precision": budget.precision,
@@ -113,10 +116,9 @@ class _PreTraining(AuxiliaryRun):
         self.network = task.build_network().to(task.device)
         if budget.channels_last:
             self.network.to(memory_format=torch.channels_last)
-        found = classifier(self.network)
-        assert found is not None  # checked before
-        width = found[1].in_features
-        self.last = found[1]
+        last = last_linear(self.network)
+        assert last is not None  # checked before training
+        width = last[1].in_features
         self.head = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, settings.projection)).to(
             task.device
         )
@@ -128,7 +130,7 @@ class _PreTraining(AuxiliaryRun):
         )
 
     def train_epoch(self, epoch: int) -> float:
-        """One pass over the images, without a last batch that is smaller."""
+        """Train one epoch over the images without the last, smaller batch, and return the mean loss."""
         settings, task = self.settings, self.task
         names = ("simclr", settings.pretraining_seed, epoch)
         generator = torch.Generator(task.device).manual_seed(torch_seed("augmentation", *names))
@@ -146,7 +148,7 @@ class _PreTraining(AuxiliaryRun):
             ]
             with task.autocast():
                 projected = self.head(
-                    task.features_of(self.network, torch.cat([task.normalize(each) for each in views]))
+                    task.features_of(self.network, torch.cat([task.normalize(view) for view in views]))
                 )
                 loss = agreement_loss(projected, settings.temperature)
             self.optimizer.zero_grad(set_to_none=True)
@@ -156,7 +158,7 @@ class _PreTraining(AuxiliaryRun):
         return total.item() / self.steps
 
     def state_dict(self) -> dict[str, Any]:
-        """Network, head and optimiser."""
+        """Return the state of network, head and optimizer."""
         return {
             "network": self.network.state_dict(),
             "head": self.head.state_dict(),
@@ -164,26 +166,29 @@ class _PreTraining(AuxiliaryRun):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore network, head and optimizer."""
         self.network.load_state_dict(state["network"])
         self.head.load_state_dict(state["head"])
         self.optimizer.load_state_dict(state["optimizer"])
 
     def result(self) -> dict[str, Tensor]:
-        """The backbone's weights."""
+        """Return the weights of the backbone."""
         return backbone_weights(self.network)
 
 
 def agreement_loss(projected: Tensor, temperature: float) -> Tensor:
-    """Normalised-temperature cross-entropy in nats (NT-Xent, Chen et al. 2020).
+    """Return the normalized-temperature cross-entropy in nats (NT-Xent, Chen et al. 2020).
 
     Args:
-        projected: (2B, D); row i and row i + B are views of the same image, all others are of other images.
-        temperature: of the softmax over cosine similarities.
+        projected: (2B, D) projections; rows i and i + B are views of the same image.
+        temperature: temperature of the softmax over cosine similarities.
+
+    >>> agreement_loss(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.0, 1.0]]), temperature=1.0)
+    tensor(0.5514)
     """
     directions = functional.normalize(projected.float(), dim=1)
     similarity = directions @ directions.T / temperature
-    similarity.fill_diagonal_(-torch.inf)
+    similarity.fill_diagonal_(-torch.inf)  # a view is not compared with itself
     half = len(projected) // 2
     partner = torch.arange(2 * half, device=projected.device).roll(half)
     return functional.cross_entropy(similarity, partner)

@@ -1,4 +1,4 @@
-"""Truncated spectra."""
+"""Spectral truncation of features."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.mitigations._post_hoc import (
+from noisybench.mitigations._feature_classifiers import (
     Inputs,
+    extract_features,
     feature_width,
-    features,
     gaussian_classifier,
-    predicted,
+    predict_linear,
     replace_classifier,
 )
-from noisybench.nn.features import classifier
+from noisybench.nn.features import last_linear
 from noisybench.nn.spectrum import (
     Spectrum,
     effective_rank,
-    explaining,
     participation_ratio,
-    predictions_by_rank,
+    predict_by_rank,
+    rank_explaining,
     rank_grid,
     spectrum_of,
 )
@@ -36,49 +36,49 @@ if TYPE_CHECKING:
 
 
 class SpectralTruncation(PostProcessor, ProbeProvider):
-    """EXPERIMENTAL: after training, classifies by the leading principal components of the features alone.
+    """EXPERIMENTAL: classify by the leading principal components of the trained features.
 
     Inspired by the abstract of a preprint that its author withdrew without a stated reason (arXiv 2603.02293, March
-    2026): networks are said to keep classes in a few leading directions of their features and wrong labels in the
-    rest, which may then be cut off. None of its claims is taken as established; the run records controls beside it.
+    2026): networks are said to encode classes in a few leading directions of their features and incorrect labels in the
+    others, which can then be removed. None of its claims is taken as established; the run records controls beside it.
 
-    Features are the inputs of the last linear layer, for the training set in evaluation mode; components are centred, not
-    whitened, and found without labels. `head` keeps the trained classifier and filters its input; `ridge` fits a
+    Features are the inputs of the last linear layer for the training set in evaluation mode; components are centered,
+    not whitened, and computed without labels. `head` keeps the trained classifier and filters its input; `ridge` fits a
     regression of the observed labels to the leading components (`penalty` in units of the mean eigenvalue; 0 is least
-    squares); `logistic` fits a strongly regularised logistic regression. All come out as another linear classifier in the
-    place of the trained one. The rank is fixed, chosen by accuracy on the noisy validation split (smaller on a tie), or
-    1.5 times the number of classes.
+    squares); `logistic` fits a strongly regularized logistic regression. Each of them becomes a linear classifier that
+    replaces the trained one. The rank is fixed, selected by accuracy on the noisy validation split (the smaller one on
+    a tie), or 1.5 times the number of classes.
 
-    It can follow any training: `elr+spectral_truncation`. The record has a row before and one after it, so early
-    stopping (`noisy_val` before it) is measured on the same run; and a probe: classifiers at every rank, after the
-    epochs of `probe_epochs` and at the end, there with full-rank ridge, nearest class mean, a random projection, the
-    components that are cut off, and ridge on the untrained network. Where it is not better than these, the gain is
-    not due to where noise lies in the spectrum.
+    It can follow any training: `elr+spectral_truncation`. The record has one row before and one after it, so early
+    stopping (`noisy_val` before it) is measured on the same run. It also has a probe: classifiers at every rank, after
+    the epochs of `probe_epochs` and at the end; at the end with the controls full-rank ridge, nearest class mean, a
+    random projection, the components that are removed, and ridge on the untrained network. If truncation is not better
+    than these, its gain is not due to the position of noise in the spectrum.
     """
 
     mode: Literal["head", "ridge", "logistic"] = parameter(
-        "ridge", help="how the truncated features are classified", always_in_label=True
+        "ridge", help="Classifier on the truncated features", always_in_label=True
     )
     rank: int | None = parameter(
-        None, ge=1, low=5, high=60, log=True, help="components kept; without it, `choose` decides"
+        None, ge=1, low=5, high=60, log=True, help="Number of components to keep; by default selected by `choose`"
     )
     choose: Literal["noisy_val", "classes"] = parameter(
-        "noisy_val", help="the rank that is best on the noisy validation split, or 1.5 times the number of classes"
+        "noisy_val", help="Rank selection: best on the noisy validation split, or 1.5 times the number of classes"
     )
-    penalty: float = parameter(0.0, ge=0, low=0.0, high=3.0, help="ridge penalty, in units of the mean eigenvalue")
+    penalty: float = parameter(0.0, ge=0, low=0.0, high=3.0, help="Ridge penalty in units of the mean eigenvalue")
     inverse_strength: float = parameter(
-        0.01, gt=0, low=0.001, high=1.0, log=True, help="inverse strength C of the logistic regression's L2 penalty"
+        0.01, gt=0, low=0.001, high=1.0, log=True, help="Inverse strength C of the logistic regression's L2 penalty"
     )
     features: Literal["trained", "untrained"] = parameter(
-        "trained", help="of the trained network, or as a control of the same one before training"
+        "trained", help="Network of the features: trained, or as initialized (a control)"
     )
     probe_epochs: list[int] = parameter(
-        [], help="numbers of epochs after which the probe is recorded; 0 is before training"
+        [], help="Numbers of epochs after which the probe is recorded; 0 is before training"
     )
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
-        """Every mode, and the probe from the start."""
+        """Return every mode, and the probe from the start."""
         return (
             {"probe_epochs": [0, 2]},
             {"mode": "head", "choose": "classes"},
@@ -87,7 +87,7 @@ class SpectralTruncation(PostProcessor, ProbeProvider):
         )
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
-        """There are features, and enough of them."""
+        """Check that there are features, and that ranks and epochs are in range."""
         width, problems = feature_width(network), []
         if width is None:
             return [
@@ -95,78 +95,80 @@ class SpectralTruncation(PostProcessor, ProbeProvider):
             ]
         if self.rank is not None and self.rank > width:
             problems.append(
-                f"rank: the features of `{budget.network}` have {width} dimensions, but {self.rank} shall be kept"
+                f"rank: the features of `{budget.network}` have {width} dimensions, but rank is {self.rank}"
             )
         if self.features == "untrained" and self.mode == "head":
             problems.append(
-                "features: the head of an untrained network knows nothing; refit one by mode=ridge or logistic"
+                "features: the head of an untrained network cannot classify; set mode=ridge or mode=logistic to refit it"
             )
-        late = [each for each in self.probe_epochs if not 0 <= each <= budget.epochs]
-        if late:
-            problems.append(f"probe_epochs: must be from 0 to {budget.epochs}, but got {late}")
+        invalid = [epochs for epochs in self.probe_epochs if not 0 <= epochs <= budget.epochs]
+        if invalid:
+            problems.append(f"probe_epochs: must be from 0 to {budget.epochs}, but got {invalid}")
         return problems
 
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
-        """Nothing, but where the rank is chosen on a validation split there must be one.
+        """Check that there is a validation split if the rank is selected on it.
 
         Raises:
             UserError: there is none.
         """
         if self.rank is None and self.choose == "noisy_val" and training_set.validation is None:
             raise UserError(
-                "mitigations.spectral_truncation: the rank is chosen on the noisy validation split, but there is none; set "
-                "dataset.validation_fraction, a rank, or choose=classes"
+                "mitigations.spectral_truncation: the rank is selected on the noisy validation split, but there is none; "
+                "set dataset.validation_fraction, a rank, or choose=classes"
             )
 
     def refine(self, task: Learner, training_set: TrainingSet) -> bool:
         """Replace the classifier of every network."""
         for number, network in enumerate(task.networks):
             if self.features == "untrained":
-                network.load_state_dict(_untrained(task, number).state_dict())
-            points = features(task, network, training_set.inputs)
-            fitted = _Fitted(self, network, points, training_set)
-            rank = self._rank(task, network, fitted, training_set)
-            replace_classifier(network, *fitted.classifier(rank))
+                network.load_state_dict(_initial_network(task, number).state_dict())
+            points = extract_features(task, network, training_set.inputs)
+            classifiers = _TruncatedClassifiers(self, network, points, training_set)
+            rank = self._select_rank(task, network, classifiers, training_set)
+            replace_classifier(network, *classifiers.at_rank(rank))
             if number == 0:
-                self.diagnostics |= {"rank": float(rank), **_described(fitted.spectrum)}
+                self.diagnostics |= {"rank": float(rank), **_spectrum_diagnostics(classifiers.spectrum)}
         return True
 
-    def _rank(self, task: Learner, network: nn.Module, fitted: _Fitted, training_set: TrainingSet) -> int:
-        width = len(fitted.spectrum.values)
+    def _select_rank(
+        self, task: Learner, network: nn.Module, classifiers: _TruncatedClassifiers, training_set: TrainingSet
+    ) -> int:
+        width = len(classifiers.spectrum.values)
         if self.rank is not None:
             return self.rank
         if self.choose == "classes":
             return min(width, round(1.5 * training_set.num_classes))
-        assert training_set.validation is not None  # seen to before training
-        points = features(task, network, training_set.validation.inputs)
+        assert training_set.validation is not None  # checked in `prepare`
+        points = extract_features(task, network, training_set.validation.inputs)
         ranks = rank_grid(training_set.num_classes, width)
-        right = fitted.predictions(points, ranks) == training_set.validation.targets.to(points.device)
-        # The first of the greatest: the smaller rank on a tie.
-        return ranks[int(right.double().mean(1).argmax())]
+        correct = classifiers.predict(points, ranks) == training_set.validation.targets.to(points.device)
+        # `argmax` returns the first maximum: the smaller rank on a tie.
+        return ranks[int(correct.double().mean(1).argmax())]
 
     def probe(self, task: Learner, training_set: TrainingSet, epochs: int, last: bool) -> Probe | None:
-        """Classifiers by rank; at the end, the controls as well."""
+        """Return classifiers by rank, with the controls at the end of training."""
         if not last and epochs not in self.probe_epochs:
             return None
         network = task.networks[0]
-        points = features(task, network, training_set.inputs)
-        fitted = _Fitted(self, network, points, training_set)
+        points = extract_features(task, network, training_set.inputs)
+        classifiers = _TruncatedClassifiers(self, network, points, training_set)
         ranks = rank_grid(training_set.num_classes, points.shape[1])
-        controls = _controls(self, task, training_set, fitted) if last else {}
+        controls = _controls(task, training_set, classifiers) if last else {}
 
         def predict(inputs: Inputs) -> Tensor:
-            seen = points if inputs is training_set.inputs else features(task, network, inputs)
-            by_rank = fitted.predictions(seen, ranks)
-            return torch.stack([*by_rank, *(each(inputs, seen) for each in controls.values())]).cpu()
+            features = points if inputs is training_set.inputs else extract_features(task, network, inputs)
+            by_rank = classifiers.predict(features, ranks)
+            return torch.stack([*by_rank, *(control(inputs, features) for control in controls.values())]).cpu()
 
         def energy(targets: Tensor) -> Tensor:
-            shares = fitted.spectrum.energies(points, targets.to(points.device)).cumsum(0)
+            shares = classifiers.spectrum.energies(points, targets.to(points.device)).cumsum(0)
             return shares[torch.tensor(ranks, device=shares.device) - 1].cpu()
 
-        return Probe("rank", ranks, predict, tuple(controls), energy, _described(fitted.spectrum))
+        return Probe("rank", ranks, predict, tuple(controls), energy, _spectrum_diagnostics(classifiers.spectrum))
 
 
-class _Fitted:
+class _TruncatedClassifiers:
     """Classifiers of one network's features by rank, fitted to the observed labels of the training set."""
 
     def __init__(
@@ -175,31 +177,31 @@ class _Fitted:
         self.settings, self.points = settings, points
         self.targets = training_set.targets.to(points.device)
         self.spectrum = spectrum_of(points, self.targets, training_set.num_classes)
-        found = classifier(network)
-        assert found is not None  # checked before training
-        weights = found[1].weight.detach().to(points.device)
-        bias = weights.new_zeros(len(weights)) if found[1].bias is None else found[1].bias.detach().to(points.device)
+        last = last_linear(network)
+        assert last is not None  # checked before training
+        weights = last[1].weight.detach().to(points.device)
+        bias = weights.new_zeros(len(weights)) if last[1].bias is None else last[1].bias.detach().to(points.device)
         self.head = weights.double(), bias.double()
 
-    def classifier(self, rank: int) -> tuple[Tensor, Tensor]:
-        """(C, D) weights and (C,) bias for features as they are."""
+    def at_rank(self, rank: int) -> tuple[Tensor, Tensor]:
+        """Return (C, D) weights and (C,) bias for the original features."""
         if self.settings.mode == "head":
             return self.spectrum.truncated(*self.head, rank)
         if self.settings.mode == "ridge":
             return self.spectrum.least_squares(rank, self.settings.penalty)
         return self._logistic(rank)
 
-    def predictions(self, points: Tensor, ranks: list[int]) -> Tensor:
-        """(R, N) predicted classes for (N, D) features."""
+    def predict(self, points: Tensor, ranks: list[int]) -> Tensor:
+        """Return the (R, N) predicted classes for (N, D) features."""
         if self.settings.mode == "logistic":
-            return torch.stack([predicted(points, *self.classifier(rank)) for rank in ranks])
+            return torch.stack([predict_linear(points, *self.at_rank(rank)) for rank in ranks])
         spectrum = self.spectrum
         if self.settings.mode == "head":
             weights, bias = self.head
             coefficients, start = (weights @ spectrum.vectors).T, bias + weights @ spectrum.mean
         else:
             coefficients, start = spectrum.coefficients(self.settings.penalty), spectrum.shares
-        return predictions_by_rank(spectrum.components(points), coefficients, start, ranks)
+        return predict_by_rank(spectrum.components(points), coefficients, start, ranks)
 
     def _logistic(self, rank: int) -> tuple[Tensor, Tensor]:
         from sklearn.linear_model import LogisticRegression
@@ -207,68 +209,68 @@ class _Fitted:
         spectrum = self.spectrum
         scale = spectrum.values[0].sqrt().clamp_min(1e-12)
         inputs = ((self.points.double() - spectrum.mean) @ spectrum.vectors[:, :rank] / scale).cpu().numpy()
-        fitted = LogisticRegression(C=self.settings.inverse_strength, max_iter=1000).fit(
-            inputs, self.targets.cpu().numpy()
-        )
+        regression = LogisticRegression(C=self.settings.inverse_strength, max_iter=1000)
+        regression.fit(inputs, self.targets.cpu().numpy())
         slopes, offsets = (
-            torch.from_numpy(fitted.coef_).to(spectrum.mean),
-            torch.from_numpy(fitted.intercept_).to(spectrum.mean),
+            torch.from_numpy(values).to(spectrum.mean) for values in (regression.coef_, regression.intercept_)
         )
-        if len(fitted.classes_) == 2:  # scikit-learn then keeps the second class's scores alone
+        if len(regression.classes_) == 2:  # scikit-learn then has scores of the second class only
             slopes, offsets = torch.cat([-slopes, slopes]) / 2, torch.cat([-offsets, offsets]) / 2
-        present = torch.from_numpy(fitted.classes_).to(spectrum.mean.device)
+        present = torch.from_numpy(regression.classes_).to(spectrum.mean.device)
         weights = torch.zeros_like(self.head[0])
-        # A class that no label names is not predicted.
+        # A class without observed examples must not be predicted.
         bias = torch.full_like(self.head[1], -1e4)
         weights[present] = slopes @ spectrum.vectors[:, :rank].T / scale
         bias[present] = offsets
         return weights, bias - weights @ spectrum.mean
 
 
-def _described(spectrum: Spectrum) -> dict[str, float]:
+def _spectrum_diagnostics(spectrum: Spectrum) -> dict[str, float]:
     values = spectrum.values
+    components = {
+        f"components_for_{percent}_percent": rank_explaining(values, percent / 100) for percent in (90, 95, 99)
+    }
     return {
         "effective_rank": effective_rank(values),
         "participation_ratio": participation_ratio(values),
-        **{
-            f"components_for_{share:.0%}".replace("%", "_percent"): float(explaining(values, share))
-            for share in (0.9, 0.95, 0.99)
-        },
+        **{name: float(count) for name, count in components.items()},
     }
 
 
-def _untrained(task: Learner, number: int) -> nn.Module:
-    """A network of the run as it was initialised."""
+def _initial_network(task: Learner, number: int) -> nn.Module:
+    """Return a network of the run as it was initialized."""
     torch.manual_seed(torch_seed("initialisation", task.seed, number))
     return task.build_network().to(task.device)
 
 
-def _controls(
-    settings: SpectralTruncation, task: Learner, training_set: TrainingSet, fitted: _Fitted
-) -> dict[str, Any]:
-    """Classifiers that a truncation must beat, by name; each maps inputs and their trained features to classes."""
-    spectrum, targets = fitted.spectrum, fitted.targets
+def _controls(task: Learner, training_set: TrainingSet, classifiers: _TruncatedClassifiers) -> dict[str, Any]:
+    """Return the classifiers that truncation must beat, by name; each maps inputs and trained features to classes."""
+    spectrum, targets = classifiers.spectrum, classifiers.targets
     width, classes = len(spectrum.values), training_set.num_classes
     rank = min(width, round(1.5 * classes))
-    # Scores beside the components are judged after the mean is put back.
     ridge, means = spectrum.least_squares(width, 1.0), spectrum.class_means()
     nearest = gaussian_classifier(means, torch.eye(width, dtype=means.dtype, device=means.device))
     nearest = nearest[0], torch.where(spectrum.shares > 0, nearest[1], nearest[1].new_full((), -torch.inf))
     directions = torch.linalg.qr(torch.from_numpy(Stream("projection", task.seed).normal(width, rank)))[0].to(means)
-    projected = spectrum_of(fitted.points.double() @ directions, targets, classes)
-    whole, leading = spectrum.least_squares(width), spectrum.least_squares(rank)
-    rest = whole[0] - leading[0], spectrum.shares - (whole[0] - leading[0]) @ spectrum.mean
-    network = _untrained(task, 0)
-    fresh = spectrum_of(features(task, network, training_set.inputs), targets, classes)
+    projected = spectrum_of(classifiers.points.double() @ directions, targets, classes)
+    full, leading = spectrum.least_squares(width), spectrum.least_squares(rank)
+    # The removed components alone: their weights are the difference, and the bias restores the class shares.
+    rest = full[0] - leading[0], spectrum.shares - (full[0] - leading[0]) @ spectrum.mean
+    network = _initial_network(task, 0)
+    initial = spectrum_of(extract_features(task, network, training_set.inputs), targets, classes)
 
     def untrained(penalty: float, kept: int) -> Any:
-        return lambda inputs, seen: predicted(features(task, network, inputs), *fresh.least_squares(kept, penalty))
+        return lambda inputs, features: predict_linear(
+            extract_features(task, network, inputs), *initial.least_squares(kept, penalty)
+        )
 
     return {
-        "full_rank_ridge": lambda inputs, seen: predicted(seen, *ridge),
-        "nearest_class_mean": lambda inputs, seen: predicted(seen, *nearest),
-        "random_projection": lambda inputs, seen: predicted(seen.double() @ directions, *projected.least_squares(rank)),
-        "rest_of_components": lambda inputs, seen: predicted(seen, *rest),
+        "full_rank_ridge": lambda inputs, features: predict_linear(features, *ridge),
+        "nearest_class_mean": lambda inputs, features: predict_linear(features, *nearest),
+        "random_projection": lambda inputs, features: predict_linear(
+            features.double() @ directions, *projected.least_squares(rank)
+        ),
+        "rest_of_components": lambda inputs, features: predict_linear(features, *rest),
         "untrained_ridge": untrained(1.0, width),
         "untrained_truncated": untrained(0.0, min(width, 4 * classes)),
     }

@@ -1,4 +1,4 @@
-"""The t-loss."""
+"""T-loss."""
 
 from __future__ import annotations
 
@@ -18,24 +18,25 @@ if TYPE_CHECKING:
 
 
 class TLoss(LossFunction):
-    """Negative log-likelihood of a whole image's error under a Student t-distribution (Gonzalez-Jimenez et al. 2023).
+    """Negative log-likelihood of each image's error under a Student t-distribution (T-loss).
 
-    The error of an image of D pixels is the vector of its probabilities minus its one-hot labels; images whose error is
-    large count less. Degrees of freedom are learned with the network, nu = exp(u) + 1e-8 from u = `start` on. The paper
-    has one foreground class and an identity scale; here the error of every class but the background enters. The value
-    is divided by D, so that it is one per pixel like other losses; the authors' code scales by a fixed constant besides.
+    The error of an image with D pixels is the vector of its probabilities minus its one-hot labels; images with a large
+    error have less influence (Gonzalez-Jimenez et al. 2023). The degrees of freedom are learned together with the
+    network: nu = exp(u) + 1e-8, where u starts at `start`. The paper has one foreground class and an identity scale
+    matrix; here the errors of every class but the background are used. The value is divided by D, so that it is per
+    pixel like other losses; the authors' code additionally scales it by a constant.
     """
 
     tasks = ("segmentation",)
 
-    start: float = parameter(1.0, low=-1.0, high=3.0, help="initial logarithm of the degrees of freedom")
+    start: float = parameter(1.0, low=-1.0, high=3.0, help="Initial logarithm of the degrees of freedom")
 
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
-        """The learned degrees of freedom."""
-        task.add_head("degrees_of_freedom", lambda: _Degrees(self.start))
+        """Add the learned degrees of freedom."""
+        task.add_head("degrees_of_freedom", lambda: _DegreesOfFreedom(self.start))
 
     def loss(self, task: Learner, batch: Batch) -> Tensor:
-        """Nats per pixel, the same for all of an image."""
+        """Return nats per pixel, with the same value for all pixels of an image."""
         probabilities = probabilities_in_float32(task.logits(batch.inputs))
         errors = (probabilities - batch.targets.float())[:, 1:]
         if batch.has_label is not None:
@@ -46,13 +47,13 @@ class TLoss(LossFunction):
         if batch.has_label is not None:
             dimensions = batch.has_label.view(images, -1).sum(1) * float(errors.shape[1])
         head = task.heads["degrees_of_freedom"]
-        assert isinstance(head, _Degrees)
+        assert isinstance(head, _DegreesOfFreedom)
         losses = student_loss(squares, dimensions.clamp_min(1), head())
         self.diagnostics["degrees_of_freedom"] = float(head().detach())
         return (losses / dimensions.clamp_min(1)).repeat_interleave(len(errors) // images)
 
 
-class _Degrees(nn.Module):
+class _DegreesOfFreedom(nn.Module):
     def __init__(self, start: float) -> None:
         super().__init__()
         self.logarithm = nn.Parameter(torch.tensor(start))
@@ -62,12 +63,18 @@ class _Degrees(nn.Module):
 
 
 def student_loss(squares: Tensor, dimensions: Tensor, degrees: Tensor) -> Tensor:
-    """(B,) negative log-density of a multivariate t-distribution with identity scale.
+    """Return the (B,) negative log-density of a multivariate t-distribution with identity scale.
 
     Args:
         squares: (B,) squared norm of each error.
-        dimensions: (B,) number of entries D of each.
-        degrees: of freedom, above 0.
+        dimensions: (B,) number of entries D of each error.
+        degrees: degrees of freedom, above 0.
+
+    One dimension and one degree of freedom are the Cauchy distribution, with density 1 / pi at 0:
+
+    >>> one = torch.ones(1)
+    >>> student_loss(torch.zeros(1), one, one)
+    tensor([1.1447])
     """
     half = (degrees + dimensions) / 2
     return (

@@ -1,4 +1,4 @@
-"""Filters of traces."""
+"""Filters of reasoning traces."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ if TYPE_CHECKING:
 
 
 class TraceFilter(SampleSelector, DetectorProvider):
-    """Trains on some traces alone, chosen by running their programs again; an epoch keeps its number of steps.
+    """Train only on traces that pass a filter, such as the execution of their steps.
 
-    `replay` drops traces with a step that does not follow from the prompt and the steps before; `answer` those with a wrong
-    answer alone, where a program tells it; `oracle` all that differ from the clean ones, which is knowledge; `random` as many
-    as `replay` does, but any: what filtering costs in data. Traces that were cut are never kept.
+    `execution` drops traces with a step that does not follow from the prompt and the previous steps; `answer` drops
+    those with an incorrect answer, if the program can check answers; `oracle` drops all that differ from the clean
+    traces, which is privileged information; `random` keeps as many traces as `execution`, but a random subset: the
+    effect of data loss alone. Truncated traces are never kept. An epoch keeps its number of steps.
     """
 
     tasks = ("chain_of_thought",)
 
-    by: Literal["replay", "answer", "oracle", "random"] = parameter(
-        "replay", help="what is dropped", always_in_label=True
+    by: Literal["execution", "answer", "oracle", "random"] = parameter(
+        "execution", help="Criterion by which traces are dropped", always_in_label=True
     )
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
-        """Every filter."""
-        return {"by": "replay"}, {"by": "answer"}, {"by": "oracle"}, {"by": "random"}
+        """Return every filter."""
+        return {"by": "execution"}, {"by": "answer"}, {"by": "oracle"}, {"by": "random"}
 
     @property
     def requirements(self) -> Requirements:
@@ -44,52 +45,53 @@ class TraceFilter(SampleSelector, DetectorProvider):
         return Requirements(privileged=("label_status",) if self.by == "oracle" else ())
 
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
-        """Execute every trace again.
+        """Execute every trace.
 
         Raises:
-            UserError: executing does not tell what the filter needs.
+            UserError: the program cannot check the answers that the filter needs.
         """
-        form = training_set.traces
-        assert form is not None
+        trace_format = training_set.traces
+        assert trace_format is not None
         prompts, responses = (
-            form.decode(each.cpu().numpy()) for each in (training_set.inputs[:][:, 0, 0], training_set.targets)
+            trace_format.decode(texts.cpu().numpy())
+            for texts in (training_set.inputs[:][:, 0, 0], training_set.targets)
         )
-        judged = [form.check(*pair) for pair in zip(prompts, responses, strict=True)]
-        if self.by == "answer" and any(each.answer_is_correct is None for each in judged):
+        checks = [trace_format.check(*pair) for pair in zip(prompts, responses, strict=True)]
+        if self.by == "answer" and any(check.answer_is_correct is None for check in checks):
             raise UserError(
-                "mitigations.trace_filter: by=answer needs a program that tells the right answer, and word problems have none; "
-                "use by=replay"
+                "mitigations.trace_filter: by=answer needs a program that computes the correct answer, which word "
+                "problems do not have; use by=execution"
             )
-        self.state["wrong_steps"] = torch.tensor([1 - each.num_correct_steps / len(each.steps) for each in judged])
-        self.state["wrong_answer"] = torch.tensor([not each.answer_is_correct for each in judged])
+        self.state["wrong_steps"] = torch.tensor([1 - check.num_correct_steps / len(check.steps) for check in checks])
+        self.state["wrong_answer"] = torch.tensor([not check.answer_is_correct for check in checks])
 
     def sample_weights(self, task: Learner, training_set: TrainingSet) -> Tensor:
-        """One for what is kept.
+        """Return weight one for traces that are kept.
 
         Raises:
-            UserError: nothing is left.
+            UserError: no trace is kept.
         """
         kept = self._kept(task) & (training_set.targets != IGNORED).any(1)
         if not bool(kept.any()):
             raise UserError(
-                f"mitigations.trace_filter: by={self.by} leaves none of {len(kept)} traces; choose another filter"
+                f"mitigations.trace_filter: by={self.by} keeps none of {len(kept)} traces; choose another filter"
             )
         return kept.float()
 
     def _kept(self, task: Learner) -> Tensor:
         if self.by == "oracle":
-            right: Tensor = ~(self.privileged.label_status == IN_DISTRIBUTION).any(1)
-            return right.to(self.state["wrong_steps"].device)
+            correct: Tensor = ~(self.privileged.label_status == IN_DISTRIBUTION).any(1)
+            return correct.to(self.state["wrong_steps"].device)
         if self.by == "answer":
             return ~self.state["wrong_answer"]
-        replayed = self.state["wrong_steps"] == 0
+        executable = self.state["wrong_steps"] == 0
         if self.by == "random":
-            replayed = replayed[torch.from_numpy(Stream("trace filter", task.seed).permutation(len(replayed)))]
-        return replayed
+            executable = executable[torch.from_numpy(Stream("trace filter", task.seed).permutation(len(executable)))]
+        return executable
 
     def detectors(self, task: Learner, training_set: TrainingSet) -> dict[str, Detector]:
-        """Share of wrong steps, or the wrong answer, where it judges traces by executing them."""
-        if self.by == "oracle" or self.by == "random":
+        """Return the fraction of incorrect steps, or the incorrect answers, if traces are filtered by them."""
+        if self.by in ("oracle", "random"):
             return {}
         score = self.state["wrong_answer"].float() if self.by == "answer" else self.state["wrong_steps"]
         return {f"trace_filter_{self.by}": Detector(score, score > 0)}

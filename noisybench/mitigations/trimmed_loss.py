@@ -1,4 +1,4 @@
-"""Trimmed loss."""
+"""Iterative trimmed loss minimization."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from noisybench.config.parameters import parameter
-from noisybench.mitigations._per_example import example_of, small_loss_weights
+from noisybench.mitigations._small_loss import example_index, small_loss_weights
 from noisybench.training.batch import Batch
 from noisybench.training.mitigation import BatchLoss, Requirements
 from noisybench.training.roles import Detector, DetectorProvider, LossWrapper
@@ -19,83 +19,92 @@ if TYPE_CHECKING:
 
 
 class TrimmedLoss(LossWrapper, DetectorProvider):
-    """Trains on what has a small loss alone (Shen and Sanghavi 2019, iterative trimmed loss minimisation).
+    """Train only on small-loss examples or labels (iterative trimmed loss minimization).
 
-    In epoch e (from 0) the share R(e) = 1 - drop * min(e / ramp_epochs, 1) is kept. `unit`: whole examples by their mean loss, or
-    labels, which are an example's characters where it is a trace and its pixels where it is a mask. `among`: of each batch, or
-    of the whole training set by the losses of the epoch before, which trims whole examples alone. Where `drop` is not
-    given it is the true noise rate, which is declared knowledge; of traces that is the share of wrong characters.
+    In epoch e (from 0), the fraction R(e) = 1 - drop_fraction * min(e / ramp_epochs, 1) is kept (Shen and Sanghavi
+    2019). `unit` selects whole examples by their mean loss, or labels: the tokens of a trace, the pixels of a mask.
+    `among` compares the losses within each batch, or those of the previous epoch over the whole training set, which
+    is possible for whole examples only. The default `drop_fraction` is the true noise rate, which is privileged
+    information; for traces it is the fraction of incorrect tokens.
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
 
-    unit: Literal["example", "label"] = parameter("example", help="what is left out: whole examples, or labels of them")
-    among: Literal["batch", "epoch"] = parameter("batch", help="the greatest losses of a batch, or of all examples")
-    drop: float | None = parameter(
-        None, ge=0, lt=1, low=0.05, high=0.6, help="share finally left out; the true noise rate where not given"
+    unit: Literal["example", "label"] = parameter("example", help="Unit of selection: whole examples, or labels")
+    among: Literal["batch", "epoch"] = parameter(
+        "batch", help="Set in which losses are compared: each batch, or the whole training set"
     )
-    ramp_epochs: int = parameter(3, ge=1, low=1, high=10, help="epochs until it is reached")
+    drop_fraction: float | None = parameter(
+        None,
+        ge=0,
+        lt=1,
+        low=0.05,
+        high=0.6,
+        help="Fraction to leave out after the ramp; by default the true noise rate (privileged)",
+    )
+    ramp_epochs: int = parameter(3, ge=1, low=1, high=10, help="Number of epochs until `drop_fraction` is reached")
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
-        """Each unit, and both ways to choose."""
+        """Return both units and both sets of comparison."""
         return (
             {"ramp_epochs": 1},
-            {"unit": "label", "drop": 0.2, "ramp_epochs": 1},
-            {"among": "epoch", "drop": 0.3, "ramp_epochs": 1},
+            {"unit": "label", "drop_fraction": 0.2, "ramp_epochs": 1},
+            {"among": "epoch", "drop_fraction": 0.3, "ramp_epochs": 1},
         )
 
     @property
     def requirements(self) -> Requirements:
-        """The noise rate, where no fraction is given."""
-        return Requirements(privileged=("noise_rate",) if self.drop is None else ())
+        """The true noise rate unless a fraction is given."""
+        return Requirements(privileged=("noise_rate",) if self.drop_fraction is None else ())
 
     def check(self, network: Any, budget: Any, examples: int) -> list[str]:
-        """All labels of an epoch are not sorted."""
+        """Check that labels are compared within a batch, because those of a whole epoch are too many to sort."""
         if self.unit == "label" and self.among == "epoch":
-            return ["among: the whole training set is trimmed by examples; use among=batch, or unit=example"]
+            return ["among: only whole examples can be compared over an epoch; set among=batch or unit=example"]
         return []
 
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
-        """No loss is known yet."""
+        """Initialize the losses with zero, and keep all examples."""
         self.state["sums"], self.state["counts"] = torch.zeros(len(training_set)), torch.zeros(len(training_set))
         self.state["losses"] = torch.zeros(len(training_set))
         self.state["kept"] = torch.ones(len(training_set), dtype=torch.bool)
 
     def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
-        """The rest of the stack's losses, of what is kept."""
+        """Return the rest of the stack's losses with weight zero for what is left out."""
         losses = inner_loss(batch)
-        rows = example_of(batch, task.training_set)
+        examples = example_index(batch, task.training_set)
         with torch.no_grad():
-            own = losses.detach().float()
-            counted = torch.ones_like(own) if batch.has_label is None else batch.has_label.float()
-            self.state["sums"].index_add_(0, rows, own * counted)
-            self.state["counts"].index_add_(0, rows, counted)
+            values = losses.detach().float()
+            counted = torch.ones_like(values) if batch.has_label is None else batch.has_label.float()
+            self.state["sums"].index_add_(0, examples, values * counted)
+            self.state["counts"].index_add_(0, examples, counted)
             if self.among == "epoch":
-                kept = self.state["kept"][rows].float()
-                share = (kept * counted).sum() / counted.sum().clamp_min(1)
-                weights = kept / share.clamp_min(1e-6)
+                kept = self.state["kept"][examples].float()
+                kept_fraction = (kept * counted).sum() / counted.sum().clamp_min(1)
+                # The loss is a mean over the batch, so kept examples are scaled up by the inverse of their fraction.
+                weights = kept / kept_fraction.clamp_min(1e-6)
             else:
-                chosen = rows if self.unit == "example" else None
-                weights = small_loss_weights(own, self._share(task.current_epoch), batch.has_label, chosen)
+                units = examples if self.unit == "example" else None
+                weights = small_loss_weights(values, self._keep_fraction(task.current_epoch), batch.has_label, units)
         return losses * weights
 
-    def _share(self, epoch: int) -> float:
-        """What is kept in an epoch."""
-        drop = float(self.privileged.noise_rate) if self.drop is None else self.drop
-        return 1 - drop * min(epoch / self.ramp_epochs, 1.0)
+    def _keep_fraction(self, epoch: int) -> float:
+        """Return the fraction that is kept in an epoch."""
+        drop_fraction = float(self.privileged.noise_rate) if self.drop_fraction is None else self.drop_fraction
+        return 1 - drop_fraction * min(epoch / self.ramp_epochs, 1.0)
 
     def on_epoch_end(self, task: Learner) -> None:
-        """Take the losses of this epoch for the next one's choice."""
+        """Choose the examples of the next epoch by the losses of this one."""
         state, seen = self.state, self.state["counts"] > 0
         state["losses"][seen] = state["sums"][seen] / state["counts"][seen]
         state["sums"].zero_()
         state["counts"].zero_()
-        share = self._share(task.current_epoch + 1)
+        keep_fraction = self._keep_fraction(task.current_epoch + 1)
         order = state["losses"].argsort(stable=True)
         state["kept"].fill_(False)
-        state["kept"][order[: max(1, int(share * len(order)))]] = True
+        state["kept"][order[: max(1, int(keep_fraction * len(order)))]] = True
 
     def detectors(self, task: Learner, training_set: TrainingSet) -> dict[str, Detector]:
-        """Mean loss of each example in training; flagged is what would be left out of the next epoch."""
+        """Return the mean training loss of each example; those left out of the next epoch are flagged."""
         return {"trimmed_loss": Detector(self.state["losses"], ~self.state["kept"])}

@@ -1,6 +1,6 @@
-"""Spectra of features: principal components from one pass, linear classifiers by rank, and how flat a spectrum is.
+"""Spectra of features: principal components from one pass, linear classifiers by rank, and measures of flatness.
 
-No N x D matrix is decomposed: one pass accumulates moments in double precision, and one D x D matrix is diagonalised.
+No N x D matrix is decomposed: one pass accumulates moments in double precision, and one D x D matrix is diagonalized.
 """
 
 from __future__ import annotations
@@ -15,22 +15,27 @@ from torch.nn import functional
 from noisybench.errors import UserError
 
 NEGLIGIBLE = 1e-10
-"""Eigenvalues below this share of the greatest belong to directions in which nothing varies, such as dead units."""
+"""Eigenvalues below this fraction of the largest belong to directions without variance, such as those of dead units."""
 
-PORTION = 4096
+MOMENT_CHUNK = 4096
+"""Number of examples whose moments are accumulated at a time."""
 
-SWEPT_EXAMPLES, SWEPT_RANKS = 1024, 32
-"""How many examples and ranks are predicted at a time."""
+EXAMPLE_CHUNK, RANK_CHUNK = 1024, 32
+"""Number of examples and of ranks that are predicted at a time."""
 
 
 @dataclass
 class Moments:
-    """Count, mean and scatter of vectors, in float64; parts may be gathered in any order and merged.
+    """Count, mean and scatter of vectors in float64; parts can be merged in any order.
 
     Attributes:
         count: number of vectors.
-        mean: (D,).
+        mean: (D,) mean.
         scatter: (D, D) sum of outer products of deviations from the mean.
+
+    >>> both = Moments.from_vectors(torch.tensor([[0.0]])).merge(Moments.from_vectors(torch.tensor([[2.0]])))
+    >>> both.count, both.mean.item(), both.scatter.item()
+    (2, 1.0, 2.0)
     """
 
     count: int
@@ -38,15 +43,18 @@ class Moments:
     scatter: Tensor
 
     @classmethod
-    def of(cls, vectors: Tensor) -> Moments:
-        """Moments of (N, D) vectors."""
-        wide = vectors.double()
-        mean = wide.mean(0)
-        centred = wide - mean
-        return cls(len(vectors), mean, centred.T @ centred)
+    def from_vectors(cls, vectors: Tensor) -> Moments:
+        """Return the moments of (N, D) vectors."""
+        vectors = vectors.double()
+        mean = vectors.mean(0)
+        centered = vectors - mean
+        return cls(len(vectors), mean, centered.T @ centered)
 
     def merge(self, other: Moments) -> Moments:
-        """Moments of both parts together (Chan et al. 1979); unlike a difference of squares it does not cancel."""
+        """Return the moments of both parts together (Chan et al. 1979).
+
+        Unlike a difference of squares, this does not cancel digits.
+        """
         count = self.count + other.count
         difference = other.mean - self.mean
         scatter = self.scatter + other.scatter
@@ -56,15 +64,22 @@ class Moments:
 
 @dataclass
 class Spectrum:
-    """Principal components of features, and how observed labels lie along them; D features, C classes.
+    """Principal components of D features, and the covariance of C observed classes with them.
 
     Attributes:
         count: number of examples.
-        mean: (D,) of the features.
-        values: (D,) variances along the components, falling, from 0 up.
+        mean: (D,) mean of the features.
+        values: (D,) variances along the components, decreasing and >= 0.
         vectors: (D, D) components as columns.
-        shares: (C,) of the classes.
+        shares: (C,) fractions of the classes.
         cross: (D, C) covariance of each component with the one-hot labels.
+
+    >>> features = torch.tensor([[0.0, 0.0], [2.0, 0.0], [4.0, 0.0]])
+    >>> spectrum = spectrum_of(features, torch.tensor([0, 0, 1]), num_classes=2)
+    >>> spectrum.positive
+    tensor([ True, False])
+    >>> spectrum.class_means()[1]
+    tensor([4., 0.], dtype=torch.float64)
     """
 
     count: int
@@ -76,46 +91,48 @@ class Spectrum:
 
     @property
     def positive(self) -> Tensor:
-        """(D,) bool, components along which anything varies."""
+        """(D,) bool, True for components with variance."""
         return self.values > NEGLIGIBLE * self.values[0].clamp_min(torch.finfo(torch.float64).tiny)
 
     def components(self, features: Tensor) -> Tensor:
-        """(N, D) coordinates of (N, D) features along the components."""
+        """Return the (N, D) coordinates of (N, D) features along the components."""
         return (features.double() - self.mean) @ self.vectors
 
     def coefficients(self, penalty: float = 0.0) -> Tensor:
-        """(D, C) least-squares coefficients of one-hot labels on the components; each row stands for itself.
+        """Return the (D, C) least-squares coefficients of one-hot labels on the components.
+
+        The rows are independent of each other, because the components are uncorrelated.
 
         Args:
-            penalty: ridge penalty, in units of the mean eigenvalue.
+            penalty: ridge penalty in units of the mean eigenvalue.
         """
         ridge = self.values + penalty * self.values.mean()
         return torch.where(self.positive, 1 / ridge.clamp_min(1e-300), torch.zeros_like(ridge))[:, None] * self.cross
 
     def least_squares(self, rank: int, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
-        """(C, D) weights and (C,) bias of the regression on the first components, for features as they are."""
+        """Return (C, D) weights and (C,) bias of the regression on the leading components, for original features."""
         weights = self.coefficients(penalty)[:rank].T @ self.vectors[:, :rank].T
         return weights, self.shares - weights @ self.mean
 
     def truncated(self, weights: Tensor, bias: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-        """A linear classifier that sees features only within the first components, as weights and bias again."""
+        """Return weights and bias of a linear classifier that uses features within the leading components only."""
         leading = self.vectors[:, :rank]
         kept = weights.double() @ leading @ leading.T
         return kept, bias.double() + (weights.double() - kept) @ self.mean
 
     def class_means(self) -> Tensor:
-        """(C, D) mean features of the observed classes; that of all for a class without examples."""
+        """Return the (C, D) mean features of the observed classes; a class without examples has the overall mean."""
         offsets = (self.vectors @ self.cross).T / self.shares.clamp_min(1e-12)[:, None]
         return self.mean + torch.where(self.shares[:, None] > 0, offsets, torch.zeros_like(offsets))
 
     def within_class_covariance(self) -> Tensor:
-        """(D, D) covariance around the class means."""
+        """Return the (D, D) covariance around the class means."""
         offsets = self.class_means() - self.mean
-        whole = self.vectors * self.values @ self.vectors.T
-        return whole - (offsets * self.shares[:, None]).T @ offsets
+        total = self.vectors * self.values @ self.vectors.T
+        return total - (offsets * self.shares[:, None]).T @ offsets
 
     def energies(self, features: Tensor, targets: Tensor) -> Tensor:
-        """(D,) shares of (N, K) centred targets that lie along each left singular vector of the centred features."""
+        """Return the (D,) fractions of (N, K) centered targets along each left singular vector of the features."""
         projected = self.components(features).T @ targets.double()
         scale = torch.where(
             self.positive, 1 / (self.count * self.values).clamp_min(1e-300), torch.zeros_like(self.values)
@@ -124,22 +141,26 @@ class Spectrum:
 
 
 def spectrum_of(features: Tensor, targets: Tensor, num_classes: int) -> Spectrum:
-    """Principal components of features, with the labels' place in them.
+    """Return the principal components of features, and the covariance of the labels with them.
 
     Args:
-        features: (N, D) finite.
-        targets: (N,) class indices; they move no component.
-        num_classes: C.
+        features: (N, D) finite features.
+        targets: (N,) class indices; they do not change the components.
+        num_classes: number of classes C.
 
     Raises:
-        UserError: lengths differ, features are not a finite matrix, or there are fewer than two.
+        UserError: lengths differ, the features are not a finite matrix, or there are fewer than two examples.
+
+    >>> spectrum_of(torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), torch.tensor([0, 1]), num_classes=2).values
+    tensor([1., 0.], dtype=torch.float64)
     """
     check_features(features, targets)
     joint: Moments | None = None
-    for start in range(0, len(features), PORTION):
-        portion = features[start : start + PORTION].double()
-        labels = functional.one_hot(targets[start : start + PORTION], num_classes).to(portion)
-        part = Moments.of(torch.cat([portion, labels], 1))
+    # Features and one-hot labels together: their joint scatter holds the covariance of both.
+    for start in range(0, len(features), MOMENT_CHUNK):
+        chunk = features[start : start + MOMENT_CHUNK].double()
+        labels = functional.one_hot(targets[start : start + MOMENT_CHUNK], num_classes).to(chunk)
+        part = Moments.from_vectors(torch.cat([chunk, labels], 1))
         joint = part if joint is None else joint.merge(part)
     assert joint is not None
     width, count = features.shape[1], joint.count
@@ -150,73 +171,103 @@ def spectrum_of(features: Tensor, targets: Tensor, num_classes: int) -> Spectrum
 
 
 def check_features(features: Tensor, targets: Tensor | None = None) -> None:
-    """Refuse features that are no finite (N, D) matrix with a label each.
+    """Check that features are a finite (N, D) matrix with one label per row.
 
     Raises:
-        UserError: says what they are.
+        UserError: they are not.
+
+    >>> check_features(torch.zeros(2, 3), torch.zeros(1))
+    Traceback (most recent call last):
+    noisybench.errors.UserError: features: there are 2 rows, but 1 labels
     """
     if features.dim() != 2 or len(features) < 2:
-        raise UserError(f"features: expected a matrix of at least two rows, but got the shape {tuple(features.shape)}")
+        raise UserError(
+            f"features: expected a matrix with at least two rows, but got the shape {tuple(features.shape)}"
+        )
     if targets is not None and len(targets) != len(features):
         raise UserError(f"features: there are {len(features)} rows, but {len(targets)} labels")
-    wrong = int((~features.isfinite()).any(1).sum())
-    if wrong:
-        raise UserError(f"features: {wrong} of {len(features)} rows hold numbers that are not finite")
+    invalid = int((~features.isfinite()).any(1).sum())
+    if invalid:
+        raise UserError(f"features: {invalid} of {len(features)} rows contain numbers that are not finite")
 
 
 def rank_grid(classes: int, width: int) -> list[int]:
-    """Ranks worth trying: dense around the number of classes, then ever wider, up to all dimensions."""
-    near = [round(classes * share / 10) for share in (5, 6, 7, 8, 9, 10, 11, 12, 15, 20, 25, 30, 40, 60)]
+    """Return ranks to try: dense around the number of classes, then increasingly sparse, up to all dimensions.
+
+    >>> rank_grid(classes=2, width=8)
+    [1, 2, 3, 4, 5, 6, 8]
+    """
+    near = [round(classes * tenths / 10) for tenths in (5, 6, 7, 8, 9, 10, 11, 12, 15, 20, 25, 30, 40, 60)]
     far = [round(classes * 9 * 1.5**step) for step in range(40)]
-    return [*sorted({each for each in near + far if 1 <= each < width}), width]
+    return [*sorted({rank for rank in near + far if 1 <= rank < width}), width]
 
 
-def predictions_by_rank(components: Tensor, coefficients: Tensor, start: Tensor, ranks: Sequence[int]) -> Tensor:
-    """(R, N) predicted classes of classifiers that see more and more components; one sum over all of them.
+def predict_by_rank(components: Tensor, coefficients: Tensor, start: Tensor, ranks: Sequence[int]) -> Tensor:
+    """Return the (R, N) predicted classes of linear classifiers that use more and more components.
 
     Args:
         components: (N, D) coordinates of the features.
-        coefficients: (D, C) what each component adds to the scores.
+        coefficients: (D, C) contributions of each component to the scores.
         start: (C,) scores without any component.
-        ranks: how many components each classifier sees, rising, from 0.
+        ranks: number of components of each classifier, increasing, from 0.
+
+    >>> predict_by_rank(torch.tensor([[1.0]]), torch.tensor([[-1.0, 1.0]]), torch.tensor([0.5, 0.0]), [0, 1])
+    tensor([[0],
+            [1]])
     """
-    found = torch.empty(len(ranks), len(components), dtype=torch.int64, device=components.device)
-    # A few ranks' scores for a few examples stay in the cache.
-    for first in range(0, len(components), SWEPT_EXAMPLES):
-        part = components[first : first + SWEPT_EXAMPLES].T.contiguous()
+    predictions = torch.empty(len(ranks), len(components), dtype=torch.int64, device=components.device)
+    # The scores of a few ranks for a few examples fit in the cache, and each rank adds to those before it.
+    for first in range(0, len(components), EXAMPLE_CHUNK):
+        part = components[first : first + EXAMPLE_CHUNK].T.contiguous()
         last, before = start[:, None].expand(-1, part.shape[1]), 0
-        for place in range(0, len(ranks), SWEPT_RANKS):
+        for first_rank in range(0, len(ranks), RANK_CHUNK):
             scores = []
-            for rank in ranks[place : place + SWEPT_RANKS]:
+            for rank in ranks[first_rank : first_rank + RANK_CHUNK]:
                 last = torch.addmm(last, coefficients[before:rank].T, part[before:rank])
                 scores.append(last)
                 before = rank
-            found[place : place + len(scores), first : first + part.shape[1]] = _greatest(torch.stack(scores))
-    return found
+            rows = slice(first_rank, first_rank + len(scores))
+            predictions[rows, first : first + part.shape[1]] = _argmax(torch.stack(scores))
+    return predictions
 
 
-def _greatest(scores: Tensor) -> Tensor:
-    """(R, N) positions of the first greatest of (R, C, N) scores; torch's own search is several times slower this way round."""
-    best, place = scores[:, 0].clone(), torch.zeros_like(scores[:, 0], dtype=torch.int64)
-    for each in range(1, scores.shape[1]):
-        place.masked_fill_(scores[:, each] > best, each)
-        torch.maximum(best, scores[:, each], out=best)
-    return place
+def _argmax(scores: Tensor) -> Tensor:
+    """Return the (R, N) positions of the first maximum of (R, C, N) scores.
+
+    `torch.argmax` over a dimension that is not the last is several times slower.
+    """
+    best, position = scores[:, 0].clone(), torch.zeros_like(scores[:, 0], dtype=torch.int64)
+    for label in range(1, scores.shape[1]):
+        position.masked_fill_(scores[:, label] > best, label)
+        torch.maximum(best, scores[:, label], out=best)
+    return position
 
 
 def effective_rank(values: Tensor) -> float:
-    """Exponential of the entropy of (D,) eigenvalues (Roy and Vetterli 2007), from 1 to D; 0 where nothing varies."""
+    """Return the exponential of the entropy of (D,) eigenvalues (Roy and Vetterli 2007), 1 to D; 0 without variance.
+
+    >>> round(effective_rank(torch.tensor([1.0, 1.0])), 6)
+    2.0
+    """
     return float(_entropy(values).exp()) if bool(values.sum() > 0) else 0.0
 
 
 def participation_ratio(values: Tensor) -> float:
-    """Squared sum over sum of squares of (D,) eigenvalues, from 1 to D; 0 where nothing varies."""
+    """Return the squared sum over the sum of squares of (D,) eigenvalues, 1 to D; 0 without variance.
+
+    >>> participation_ratio(torch.tensor([1.0, 1.0, 0.0]))
+    2.0
+    """
     return float(values.sum() ** 2 / values.square().sum()) if bool(values.sum() > 0) else 0.0
 
 
-def explaining(values: Tensor, share: float) -> int:
-    """How many of (D,) falling eigenvalues make up a share of their sum."""
-    return int((values.cumsum(0) < share * values.sum() * (1 - 1e-12)).sum()) + 1
+def rank_explaining(values: Tensor, fraction: float) -> int:
+    """Return the smallest number of (D,) decreasing eigenvalues that make up a fraction of their sum.
+
+    >>> rank_explaining(torch.tensor([6.0, 3.0, 1.0]), 0.9)
+    2
+    """
+    return int((values.cumsum(0) < fraction * values.sum() * (1 - 1e-12)).sum()) + 1
 
 
 def _entropy(weights: Tensor) -> Tensor:
@@ -226,28 +277,39 @@ def _entropy(weights: Tensor) -> Tensor:
 
 
 def singular_value_entropy(singular: Tensor) -> float:
-    """Entropy in nats of (r,) singular values as shares of their sum (Chen et al. 2024); large is flat. 0 for zeros."""
+    """Return the entropy in nats of (r,) normalized singular values (Chen et al. 2024); a flat spectrum has a large one.
+
+    >>> round(singular_value_entropy(torch.tensor([1.0, 1.0])), 4)
+    0.6931
+    """
     return float(_entropy(singular)) if bool(singular.sum() > 0) else 0.0
 
 
 def largest_singular_value_ratio(singular: Tensor) -> float:
-    """Minus the log of the first singular value's share of their sum (Chen et al. 2024).
+    """Return minus the logarithm of the largest singular value's fraction of their sum (Chen et al. 2024).
 
-    Mind the sign: a larger value is a weaker dominant direction. 0 for zeros.
+    Note the sign: a larger value means a weaker dominant direction. The value for zeros is 0.
+
+    >>> round(largest_singular_value_ratio(torch.tensor([1.0, 1.0])), 4)
+    0.6931
     """
     return float(-(singular.double().max() / singular.double().sum()).log()) if bool(singular.sum() > 0) else 0.0
 
 
 PREPROCESSING = ("raw", "l2", "l2_rowmean", "l2_colmean")
-"""What is done to features before their singular values are taken; numbers from different ones do not compare."""
+"""Preprocessing of features before the singular values; values with different preprocessing are not comparable."""
 
 
 def singular_values(features: Tensor, preprocess: str = "l2_rowmean") -> Tensor:
-    """Singular values of (N, D) features, in float64.
+    """Return the singular values of (N, D) features in float64.
 
     Args:
-        features: finite.
-        preprocess: as in `PREPROCESSING`: rows as they are or of norm one, then minus each row's or each column's mean.
+        features: finite features.
+        preprocess: name in `PREPROCESSING`: raw rows, or rows of norm one, optionally minus the mean of each row or of
+            each column.
+
+    >>> singular_values(torch.tensor([[3.0, 0.0], [0.0, 4.0]]), "l2")
+    tensor([1., 1.], dtype=torch.float64)
     """
     check_features(features)
     matrix = features.double()

@@ -1,4 +1,4 @@
-"""Weights of networks: from files of torch (solo-learn, torchvision, timm, or a plain state dict), and their digest."""
+"""Weights of networks: loading from checkpoints of solo-learn, torchvision, timm or plain PyTorch, and their digest."""
 
 from __future__ import annotations
 
@@ -11,57 +11,67 @@ from torch import Tensor
 from noisybench.errors import UserError
 
 PREFIXES = ("", "module.", "backbone.", "encoder.", "model.", "module.backbone.", "module.encoder.", "model.backbone.")
-"""What checkpoints put before the names of a backbone's weights."""
+"""Prefixes of the names of a backbone's weights in checkpoints."""
 
 
-def matching_weights(path: Path, wanted: dict[str, Tensor], place: str) -> dict[str, Tensor]:
-    """All weights of a backbone from a checkpoint file.
+def load_backbone_weights(path: Path, expected: dict[str, Tensor], parameter: str) -> dict[str, Tensor]:
+    """Return all weights of a backbone from a checkpoint file.
 
     Args:
-        path: a file of torch: a state dict, plain or as `state_dict` or `model` inside, with or without a usual prefix.
-        wanted: the backbone's weights by name; only their shapes count.
-        place: the parameter that names the file, for messages.
+        path: file of a state dict, plain or under the key `state_dict` or `model`, with or without a usual prefix.
+        expected: weights of the backbone by name; only their shapes are used.
+        parameter: name of the parameter that holds the path, for messages.
 
     Raises:
-        UserError: the file is missing or unreadable, or a weight is not in it with its shape; names some.
+        UserError: the file does not exist or cannot be read, or a weight is missing or has another shape.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     torch.save({"state_dict": {"module.weight": torch.ones(2)}}, Path(folder, "weights.pt"))
+    ...     load_backbone_weights(Path(folder, "weights.pt"), {"weight": torch.zeros(2)}, "checkpoint")
+    {'weight': tensor([1., 1.])}
     """
     if not path.is_file():
-        raise UserError(f"{place}: {path}: there is no such file")
+        raise UserError(f"{parameter}: the file {path} does not exist")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0][:160]
-        raise UserError(f"{place}: {path} is not a readable file of torch weights ({reason})") from None
+        raise UserError(f"{parameter}: {path} is not a readable file of PyTorch weights ({reason})") from None
     for key in ("state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
-    found = (
-        {name: each for name, each in content.items() if isinstance(each, Tensor)} if isinstance(content, dict) else {}
-    )
-    # Old checkpoints lack the counters of batch normalisation; nothing reads them.
-    needed = {name: each for name, each in wanted.items() if not name.endswith("num_batches_tracked")}
-    prefix = max(PREFIXES, key=lambda each: sum(each + name in found for name in needed))
-    missing = [name for name in needed if prefix + name not in found]
+    items = content.items() if isinstance(content, dict) else ()
+    weights = {name: tensor for name, tensor in items if isinstance(tensor, Tensor)}
+    # Old checkpoints lack the counters of batch normalization, which are not used.
+    needed = {name: tensor for name, tensor in expected.items() if not name.endswith("num_batches_tracked")}
+    prefix = max(PREFIXES, key=lambda candidate: sum(candidate + name in weights for name in needed))
+    missing = [name for name in needed if prefix + name not in weights]
     differing = [
-        f"{name} is {tuple(found[prefix + name].shape)}, not {tuple(each.shape)}"
-        for name, each in needed.items()
-        if name not in missing and found[prefix + name].shape != each.shape
+        f"{name} is {tuple(weights[prefix + name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in needed.items()
+        if name not in missing and weights[prefix + name].shape != tensor.shape
     ]
     if missing or differing:
         raise UserError(
-            f"{place}: {path} does not fit the network: {len(missing)} of {len(needed)} weights are missing"
-            f"{_some(missing)}, {len(differing)} have another shape{_some(differing)}; it holds {len(found)}"
-            f"{_some(list(found))}. Choose the network that it was trained with (`budget.network`)"
+            f"{parameter}: {path} does not fit the network: {len(missing)} of {len(needed)} weights are missing"
+            f"{_preview(missing)}, {len(differing)} have another shape{_preview(differing)}; the file has {len(weights)}"
+            f"{_preview(list(weights))}. Choose the network that it was trained with (`budget.network`)"
         )
-    return {name: found[prefix + name] for name in wanted if prefix + name in found}
+    return {name: weights[prefix + name] for name in expected if prefix + name in weights}
 
 
-def _some(names: list[str]) -> str:
+def _preview(names: list[str]) -> str:
+    """Return the first three names in parentheses."""
     return f" ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})" if names else ""
 
 
 def weights_digest(weights: dict[str, Tensor]) -> str:
-    """SHA-256 over named weights."""
+    """Return the SHA-256 of named weights.
+
+    >>> weights_digest({"bias": torch.zeros(1)})[:8]
+    '6a7cb0ad'
+    """
     digest = hashlib.sha256()
     for name, tensor in weights.items():
         digest.update(name.encode())

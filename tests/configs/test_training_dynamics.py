@@ -16,9 +16,9 @@ from noisybench.config.spec import Budget
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_set import LabelSet
 from noisybench.evaluation.metrics import noise_auroc
-from noisybench.mitigations._post_hoc import features, predicted
-from noisybench.mitigations._pruning import chosen
-from noisybench.mitigations._scores import EarlyScores, Watched
+from noisybench.mitigations._feature_classifiers import extract_features, predict_linear
+from noisybench.mitigations._pruning import select_by_score
+from noisybench.mitigations._scores import EarlyScores, TrainingDynamics
 from noisybench.mitigations.grand import input_norms, rank_correlation
 from noisybench.nn.spectrum import Spectrum, effective_rank, spectrum_of
 from noisybench.runs.preparation import prepare_run
@@ -113,7 +113,7 @@ def test_untrained_networks_find_nothing_and_late_ones_forget() -> None:
 
 
 def test_never_learned_examples_count_as_forgotten() -> None:
-    found = scored(Watched(task_on_digits("mlp:256-128"), 1, 4, 0))
+    found = scored(TrainingDynamics(task_on_digits("mlp:256-128"), 1, 4, 0))
     with_rule = found["forgotten"].masked_fill(~found["learned"], 4.0)[0]
     assert auroc(found["forgotten"][0]) < 0.5 < auroc(with_rule)
     assert auroc(-found["margin"][0]) >= 0.98
@@ -125,12 +125,14 @@ def test_dropping_the_highest_helps_and_keeping_them_ruins(early: dict[int, dict
         dataset, labels = digits(RATE, seed)
         wrong = labels.train != dataset.train.targets
         rules = {
-            "dropped": chosen(score, "drop_highest", 1 - float(wrong.mean()))[0],
-            "highest": chosen(score, "keep_highest", 0.4)[0],
-            "window 0": chosen(score, "window", 0.4, 0.0)[0],
-            "window 0.2": chosen(score, "window", 0.4, 0.2)[0],
-            "window 0.4": chosen(score, "window", 0.4, 0.4)[0],
-            "random": chosen(torch.rand(len(score), generator=torch.Generator().manual_seed(seed)), "window", 0.4)[0],
+            "dropped": select_by_score(score, "drop_highest", 1 - float(wrong.mean()))[0],
+            "highest": select_by_score(score, "keep_highest", 0.4)[0],
+            "window 0": select_by_score(score, "window", 0.4, 0.0)[0],
+            "window 0.2": select_by_score(score, "window", 0.4, 0.2)[0],
+            "window 0.4": select_by_score(score, "window", 0.4, 0.4)[0],
+            "random": select_by_score(
+                torch.rand(len(score), generator=torch.Generator().manual_seed(seed)), "window", 0.4
+            )[0],
         }
         reached = {
             name: accuracy(trained(task_on_digits("mlp:256-128", seed=seed), kept)) for name, kept in rules.items()
@@ -151,19 +153,19 @@ def converged() -> dict[float, tuple[Task, Spectrum, torch.Tensor]]:
     found = {}
     for rate in (0.0, RATE):
         task = trained(task_on_digits("mlp:512-512", rate, epochs=100))
-        points = features(task, task.networks[0], task.training_set.inputs)
-        test = features(task, task.networks[0], torch.from_numpy(digits(rate, 0)[0].test.inputs))
+        points = extract_features(task, task.networks[0], task.training_set.inputs)
+        test = extract_features(task, task.networks[0], torch.from_numpy(digits(rate, 0)[0].test.inputs))
         found[rate] = task, spectrum_of(points, task.training_set.targets, 10), test
     return found
 
 
 def on_test(points: torch.Tensor, weights: torch.Tensor, bias: torch.Tensor) -> float:
-    return float((predicted(points, weights, bias).numpy() == digits(RATE, 0)[0].test.targets).mean())
+    return float((predict_linear(points, weights, bias).numpy() == digits(RATE, 0)[0].test.targets).mean())
 
 
 def memorized_fraction(task: Task, weights: torch.Tensor, bias: torch.Tensor) -> float:
     dataset, labels = digits(RATE, 0)
-    seen = predicted(features(task, task.networks[0], task.training_set.inputs), weights, bias).numpy()
+    seen = predict_linear(extract_features(task, task.networks[0], task.training_set.inputs), weights, bias).numpy()
     return float((seen == labels.train)[labels.train != dataset.train.targets].mean())
 
 
@@ -207,9 +209,9 @@ def test_truncation_is_no_better_than_ridge_class_means_and_untrained_features(
     truncated = on_test(test, *spectrum.least_squares(15))
     assert on_test(test, *spectrum.least_squares(512, 1.0)) >= truncated - 0.1
     fresh = task_on_digits("mlp:512-512")
-    points = features(fresh, fresh.networks[0], fresh.training_set.inputs)
+    points = extract_features(fresh, fresh.networks[0], fresh.training_set.inputs)
     untrained = spectrum_of(points, fresh.training_set.targets, 10).least_squares(512, 1.0)
-    seen = features(fresh, fresh.networks[0], torch.from_numpy(digits(RATE, 0)[0].test.inputs))
+    seen = extract_features(fresh, fresh.networks[0], torch.from_numpy(digits(RATE, 0)[0].test.inputs))
     assert on_test(seen, *untrained) > truncated
 
 

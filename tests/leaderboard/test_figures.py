@@ -21,7 +21,7 @@ X = "mitigations.el2n.offset"
 
 def window(offset: float, seed: int = 0) -> RunRecord:
     """A run with a window, whose test accuracy is one minus the offset."""
-    stack = f"el2n(rule=window, keep=0.4{f', offset={offset:g}' if offset else ''}, epochs=4)"
+    stack = f"el2n(strategy=window, keep_fraction=0.4{f', offset={offset:g}' if offset else ''}, epochs=4)"
     made = record(stack, seed)
     last = dataclasses.replace(made.rows[-1], test_score=1 - offset, diagnostics={"kept_noise_rate": offset})
     spec = {"mitigations": [{"name": "el2n", "offset": offset}], "task": {"name": "classification"}}
@@ -48,13 +48,13 @@ def test_fields_of_a_specification() -> None:
 
 
 def test_lines_go_by_the_stack_without_the_field() -> None:
-    runs = [window(0.0), window(0.1), window(0.1, seed=1), record("random(keep=0.4)", 0)]
+    runs = [window(0.0), window(0.1), window(0.1, seed=1), record("random_pruning(keep_fraction=0.4)", 0)]
     lines, levels = _along_field(runs, X, "last")
-    assert lines == {"el2n(rule=window, keep=0.4, epochs=4)": {0.0: [1.0], 0.1: [0.9, 0.9]}}
-    assert list(levels) == ["random(keep=0.4)"]
+    assert lines == {"el2n(strategy=window, keep_fraction=0.4, epochs=4)": {0.0: [1.0], 0.1: [0.9, 0.9]}}
+    assert list(levels) == ["random_pruning(keep_fraction=0.4)"]
     lines, levels = _along_field([window(0.1), window(0.1, seed=1)], X, "last")
     assert not lines, "one place is no line"
-    assert levels == {"el2n(rule=window, keep=0.4, epochs=4)": [0.9, 0.9]}
+    assert levels == {"el2n(strategy=window, keep_fraction=0.4, epochs=4)": [0.9, 0.9]}
 
 
 def test_along_a_field_of_the_noise_lines_go_by_its_kind() -> None:

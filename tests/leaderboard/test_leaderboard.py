@@ -188,7 +188,7 @@ def test_published_values_of_crawled_sets_and_of_stacks_with_a_name() -> None:
     simclr = {"name": "simclr"}
     red = crawled("cnwl", 100, [simclr, lsa], size=32, noise_level=0.4)
     assert [each.value for each in published(red)] == [61.14]
-    both = crawled("cnwl", 100, [simclr, {**lsa, "cotrain": "vote"}], size=32, noise_level=0.4)
+    both = crawled("cnwl", 100, [simclr, {**lsa, "cotrain": "consensus"}], size=32, noise_level=0.4)
     assert [each.value for each in published(both)] == [63.42]
     assert published(crawled("cnwl", 100, [lsa], size=32, noise_level=0.4)) == []
     assert published(crawled("cnwl", 100, [simclr, lsa], size=84, noise_level=0.4)) == []

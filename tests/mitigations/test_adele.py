@@ -14,7 +14,13 @@ from torch import Tensor
 
 from noisybench.data.label_statistics import intersection_over_union
 from noisybench.data.targets import IGNORED, MaskTargets
-from noisybench.mitigations._mask_correction import Curve, corrected, fit_curve, multi_scale_divergence, rescaled
+from noisybench.mitigations._mask_correction import (
+    Curve,
+    correct_masks,
+    fit_curve,
+    multi_scale_divergence,
+    rescale,
+)
 
 SHAPES = [(0.8, 1 / 3, 0.7, 12), (0.6, 2 / 3, 0.9, 5), (0.95, 1.25, 0.5, 5), (0.9, 0.2, 1.0, 13)]
 
@@ -104,10 +110,12 @@ def maps(rows: list[list[int]]) -> Tensor:
 
 
 def corrected_by(
-    labels: Tensor, predicted: Tensor, active: list[bool], rule: str = "both", confidence: float = 0.9, **more: Any
+    labels: Tensor, predicted: Tensor, active: list[bool], match: str = "both", confidence: float = 0.9, **more: Any
 ) -> Tensor:
     sure = torch.full(labels.shape, confidence)
-    return corrected(labels, predicted, sure, torch.tensor(active), 0.8, rule, **{"guard": False, **more})
+    return correct_masks(
+        labels, predicted, sure, torch.tensor(active), 0.8, match, **{"protect_small_objects": False, **more}
+    )
 
 
 BIKE, PERSON = 1, 2
@@ -117,7 +125,7 @@ def test_a_person_on_a_motorbike() -> None:
     labels = maps([[BIKE, BIKE, 0, PERSON]])
     predicted = maps([[PERSON, BIKE, 0, PERSON]])
     active = [True, False, True]  # the person is memorised, the motorbike is not
-    assert corrected_by(labels, predicted, active, "single").tolist() == [[[PERSON, BIKE, 0, PERSON]]]
+    assert corrected_by(labels, predicted, active, "prediction").tolist() == [[[PERSON, BIKE, 0, PERSON]]]
     assert corrected_by(labels, predicted, active, "both").tolist() == labels.tolist()
     assert corrected_by(labels, predicted, [True, True, True], "both").tolist() == [[[PERSON, BIKE, 0, PERSON]]]
 
@@ -127,7 +135,7 @@ def test_nothing_changes_at_or_below_the_threshold() -> None:
     assert torch.equal(corrected_by(labels, predicted, [True] * 3, confidence=0.8), labels)
     assert not torch.equal(corrected_by(labels, predicted, [True] * 3, confidence=0.8001), labels)
     assert torch.equal(
-        corrected(labels, predicted, torch.ones(labels.shape), torch.tensor([True] * 3), 1.0, "both"), labels
+        correct_masks(labels, predicted, torch.ones(labels.shape), torch.tensor([True] * 3), 1.0, "both"), labels
     )
 
 
@@ -139,18 +147,18 @@ def test_background_alone_corrects_nothing() -> None:
 def test_unlabelled_pixels_are_filled_by_one_rule_alone() -> None:
     labels, predicted = maps([[IGNORED, 1, 1, 0]]), maps([[1, 1, 1, 0]])
     assert corrected_by(labels, predicted, [True, True], "both")[0, 0, 0] == IGNORED
-    assert corrected_by(labels, predicted, [True, True], "single")[0, 0, 0] == 1
+    assert corrected_by(labels, predicted, [True, True], "prediction")[0, 0, 0] == 1
 
 
 def test_no_class_appears_in_an_image_that_lacks_it() -> None:
     labels, predicted = maps([[1, 1, 0, 0]]), maps([[2, 1, 2, 0]])
-    for rule in ("both", "single"):
-        assert torch.equal(corrected_by(labels, predicted, [True] * 3, rule), labels)
+    for match in ("both", "prediction"):
+        assert torch.equal(corrected_by(labels, predicted, [True] * 3, match), labels)
     empty = maps([[0, 0, 0, 0]])
     assert torch.equal(corrected_by(empty, predicted, [True] * 3, "both"), empty)
-    assert corrected_by(empty, predicted, [True] * 3, "single").tolist() == predicted.tolist()
+    assert corrected_by(empty, predicted, [True] * 3, "prediction").tolist() == predicted.tolist()
     only = maps([[1, 1, 1, 1]])
-    assert torch.equal(corrected_by(only, maps([[0, 1, 1, 1]]), [True] * 2, "single"), only), "it has no background"
+    assert torch.equal(corrected_by(only, maps([[0, 1, 1, 1]]), [True] * 2, "prediction"), only), "it has no background"
     assert corrected_by(only, maps([[0, 1, 1, 1]]), [True] * 2, "both")[0, 0, 0] == 0
 
 
@@ -159,8 +167,8 @@ def test_an_image_whose_object_would_vanish_keeps_its_labels() -> None:
     labels[0, 0, :4] = 1
     predicted = torch.zeros_like(labels)
     predicted[0, 0, 0] = 1
-    assert torch.equal(corrected_by(labels, predicted, [True, True], guard=True), labels)
-    assert int((corrected_by(labels, predicted, [True, True], guard=False) == 1).sum()) == 1
+    assert torch.equal(corrected_by(labels, predicted, [True, True], protect_small_objects=True), labels)
+    assert int((corrected_by(labels, predicted, [True, True], protect_small_objects=False) == 1).sum()) == 1
 
 
 def cases(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -173,40 +181,40 @@ def cases(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return labels, predicted, torch.rand(labels.shape, generator=generator), torch.rand(4, generator=generator) < 0.6
 
 
-@given(st.integers(0, 20_000), st.sampled_from(["both", "single"]), st.booleans())
+@given(st.integers(0, 20_000), st.sampled_from(["both", "prediction"]), st.booleans())
 @settings(max_examples=300, deadline=None)
-def test_what_corrections_keep(seed: int, rule: str, guard: bool) -> None:
+def test_what_corrections_keep(seed: int, match: str, protect: bool) -> None:
     labels, predicted, confidence, active = cases(seed)
     active[0] = True
     before = [each.clone() for each in (labels, predicted, confidence, active)]
-    found = corrected(labels, predicted, confidence, active, 0.5, rule, guard=guard)
+    found = correct_masks(labels, predicted, confidence, active, 0.5, match, protect_small_objects=protect)
     for given_, kept in zip((labels, predicted, confidence, active), before, strict=True):
         assert torch.equal(given_, kept), "arguments are not changed"
     changed = found != labels
     assert (confidence[changed] > 0.5).all()
     assert active[found[changed].long()].all()
-    if rule == "both":
+    if match == "both":
         assert torch.equal(found == IGNORED, labels == IGNORED)
-        again = corrected(found, predicted, confidence, active, 0.5, rule, labels, guard)
+        again = correct_masks(found, predicted, confidence, active, 0.5, match, labels, protect)
         assert torch.equal(again, found), "a second pass changes nothing"
-        plain = corrected(labels, predicted, confidence, active, 0.5, rule, guard=False)
-        stricter = corrected(labels, predicted, confidence, active, 0.7, rule, guard=False)
+        plain = correct_masks(labels, predicted, confidence, active, 0.5, match, protect_small_objects=False)
+        stricter = correct_masks(labels, predicted, confidence, active, 0.7, match, protect_small_objects=False)
         fewer = active.clone()
         fewer[1] = False
-        some = corrected(labels, predicted, confidence, fewer, 0.5, rule, guard=False)
+        some = correct_masks(labels, predicted, confidence, fewer, 0.5, match, protect_small_objects=False)
         for part in (stricter, some):
             assert not ((part != labels) & (plain == labels)).any(), "what changes is a subset"
 
 
 def test_a_pass_that_erases_all_does_not_open_the_image_to_any_class() -> None:
     labels, erase = maps([[1, 0, 0, 0]]), maps([[0, 0, 0, 0]])
-    once = corrected_by(labels, erase, [True] * 3, "single")
+    once = corrected_by(labels, erase, [True] * 3, "prediction")
     assert once.tolist() == erase.tolist()
     other = maps([[2, 2, 0, 0]])
-    assert corrected_by(once, other, [True] * 3, "single").tolist() == other.tolist(), (
+    assert corrected_by(once, other, [True] * 3, "prediction").tolist() == other.tolist(), (
         "without the original labels it would"
     )
-    assert torch.equal(corrected_by(once, other, [True] * 3, "single", allowed=labels), once)
+    assert torch.equal(corrected_by(once, other, [True] * 3, "prediction", allowed=labels), once)
 
 
 def test_a_sure_and_right_network_gives_the_clean_masks() -> None:
@@ -246,7 +254,7 @@ def test_the_divergence_is_entropy_of_the_mean_minus_mean_of_entropies() -> None
     assert float(surely.detach()) == pytest.approx(math.log(3))
     surely.sum().backward()
     assert all(each.grad is not None and bool(each.grad.isfinite().all()) for each in apart)
-    assert float(multi_scale_divergence(several, gate=1.01).detach().abs().max()) == 0
+    assert float(multi_scale_divergence(several, min_confidence=1.01).detach().abs().max()) == 0
 
 
 def test_the_gate_is_one_for_an_image() -> None:
@@ -257,15 +265,15 @@ def test_the_gate_is_one_for_an_image() -> None:
         torch.cat([sure, other]),
         torch.cat([sure.flip(3), torch.tensor([0.6, 0.4]).view(1, 2, 1, 1).expand(1, 2, 1, 2)]),
     ]
-    found = multi_scale_divergence([each.log() for each in both], gate=0.7)
+    found = multi_scale_divergence([each.log() for each in both], min_confidence=0.7)
     assert (found[0] > 0).all()
     assert (found[1] == 0).all()
 
 
 def test_a_scale_of_one_leaves_images_as_they_are() -> None:
     images = torch.randn(1, 3, 8, 8)
-    assert rescaled(images, 1.0) is images
-    assert rescaled(images, 0.7).shape == (1, 3, 6, 6)
+    assert rescale(images, 1.0) is images
+    assert rescale(images, 0.7).shape == (1, 3, 6, 6)
 
 
 def test_iou_is_pooled_and_leaves_unlabelled_pixels_out() -> None:

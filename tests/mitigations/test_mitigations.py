@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from noisybench.mitigations._per_example import small_loss_weights
+from noisybench.mitigations._small_loss import small_loss_weights
 from noisybench.mitigations._transition import estimate_transitions
 from noisybench.mitigations.backward_correction import backward_cross_entropy
 from noisybench.mitigations.bootstrapping import Bootstrapping, bootstrapped_cross_entropy
 from noisybench.mitigations.co_teaching import CoTeaching
 from noisybench.mitigations.elr import ELR
 from noisybench.mitigations.forward_correction import forward_cross_entropy
-from noisybench.mitigations.gce import generalised_cross_entropy
+from noisybench.mitigations.gce import generalized_cross_entropy
 from noisybench.mitigations.label_smoothing import LabelSmoothing
 from noisybench.mitigations.mixup import Mixup
 from noisybench.mitigations.sce import reverse_cross_entropy
@@ -70,16 +70,16 @@ def close(found: torch.Tensor, wanted: Any) -> None:
 def test_gce_by_hand(q: float) -> None:
     p = probabilities(scores())
     wanted = [(1 - p[row][row % CLASSES] ** q) / q for row in range(6)]
-    close(generalised_cross_entropy(scores(), batch().targets, q), wanted)
+    close(generalized_cross_entropy(scores(), batch().targets, q), wanted)
 
 
 def test_gce_ends_are_cross_entropy_and_mean_absolute_error() -> None:
     plain = functional.cross_entropy(scores(), batch().observed, reduction="none")
     torch.testing.assert_close(
-        generalised_cross_entropy(scores(), batch().targets, 1e-4).double(), plain, rtol=2e-3, atol=2e-3
+        generalized_cross_entropy(scores(), batch().targets, 1e-4).double(), plain, rtol=2e-3, atol=2e-3
     )
     absolute = (scores().softmax(1) - batch().targets).abs().sum(1)
-    close(generalised_cross_entropy(scores(), batch().targets, 1.0), absolute / 2)
+    close(generalized_cross_entropy(scores(), batch().targets, 1.0), absolute / 2)
 
 
 def test_sce_by_hand() -> None:
@@ -105,7 +105,7 @@ def test_bootstrapping_by_hand(mode: str) -> None:
 def test_bootstrapping_takes_the_papers_share_by_mode() -> None:
     assert Bootstrapping(mode="soft").share == 0.95
     assert Bootstrapping(mode="hard").share == 0.8
-    assert Bootstrapping(mode="hard", beta=0.5).share == 0.5
+    assert Bootstrapping(mode="hard", label_weight=0.5).label_weight == 0.5
 
 
 def test_label_smoothing_is_torchs() -> None:
@@ -151,7 +151,7 @@ def test_estimated_matrix_is_exact_where_perfect_examples_exist() -> None:
 
 
 def test_small_loss_weights_keep_the_smallest() -> None:
-    weights = small_loss_weights(torch.tensor([3.0, 1.0, 2.0, 5.0, 4.0]), keep=0.6)
+    weights = small_loss_weights(torch.tensor([3.0, 1.0, 2.0, 5.0, 4.0]), keep_fraction=0.6)
     torch.testing.assert_close(weights, torch.tensor([5 / 3, 5 / 3, 5 / 3, 0.0, 0.0]))
 
 
@@ -169,7 +169,7 @@ def test_co_teaching_exchanges_small_loss_examples(epoch: int, kept: int) -> Non
 
 
 def test_elr_by_hand_over_two_epochs() -> None:
-    mitigation = ELR(beta=0.6, strength=2.0)
+    mitigation = ELR(beta=0.6, reg_weight=2.0)
     mitigation.state["targets"] = torch.zeros(6, CLASSES)
     averages = [[0.0] * CLASSES for _ in range(6)]
     for epoch in range(2):
@@ -185,7 +185,7 @@ def test_elr_by_hand_over_two_epochs() -> None:
 def test_elr_gradient_pulls_towards_the_average() -> None:
     # The derivative of log(1 - <p, t>) by the scores, Liu et al. 2020: p_c / (1 - <p, t>) * (<p, t> - t_c).
     logits = scores(4).float().requires_grad_()
-    mitigation = ELR(beta=0.0, strength=1.0)
+    mitigation = ELR(beta=0.0, reg_weight=1.0)
     mitigation.state["targets"] = torch.zeros(6, CLASSES)
     total = mitigation.loss(ConstantTask(logits), batch()).sum()
     plain = functional.cross_entropy(logits, batch().observed, reduction="sum")

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from noisybench.mitigations._heads import ResidualMLP
+from noisybench.mitigations._probe_heads import ResidualMLP
 from noisybench.mitigations.nmtune import consistency, covariance, dominance
-from noisybench.nn.frozen import on_frozen
+from noisybench.nn.frozen import with_frozen_backbone
 from tests.helpers import prepared_toy, train_toy
 
 
@@ -79,7 +79,7 @@ def test_dominance_of_one_direction_and_of_none() -> None:
 
 def test_the_head_has_as_many_weights_as_the_formula_says() -> None:
     width, classes = 16, 10
-    head = on_frozen(
+    head = with_frozen_backbone(
         nn.Sequential(nn.Flatten(), nn.Linear(4, width), nn.Linear(width, classes)),
         lambda each: ResidualMLP(each, 4, 1, True, 1.0),
     )

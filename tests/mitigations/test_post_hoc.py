@@ -11,7 +11,7 @@ import torch
 
 from noisybench.errors import UserError
 from noisybench.evaluation.metrics import label_directions, score_classifier
-from noisybench.mitigations._post_hoc import gaussian_classifier, predicted, replace_classifier
+from noisybench.mitigations._feature_classifiers import gaussian_classifier, predict_linear, replace_classifier
 from noisybench.mitigations.mahalanobis import Mahalanobis, robust_moments
 from noisybench.nn.spectrum import spectrum_of
 from tests.helpers import close, labelled_points, prepared_toy, toy_dataset, toy_labels, train_toy
@@ -25,7 +25,7 @@ def test_the_shared_covariance_is_scikit_learns_discriminant() -> None:
     found = spectrum_of(points, targets, 4)
     close(found.class_means(), reference.means_, 1e-8)
     weights, bias = Mahalanobis()._classifier(found, points, targets)
-    assert (predicted(points, weights, bias).numpy() == reference.predict(points.numpy())).mean() > 0.99
+    assert (predict_linear(points, weights, bias).numpy() == reference.predict(points.numpy())).mean() > 0.99
     wanted = torch.from_numpy(reference.decision_function(points.numpy()))
     scores = points @ weights.T + bias
     close((scores - scores.mean(1, keepdim=True)).softmax(1), (wanted - wanted.mean(1, keepdim=True)).softmax(1), 0.05)
@@ -36,7 +36,7 @@ def test_nearest_means_are_nearest() -> None:
     found = spectrum_of(points, targets, 4)
     weights, bias = Mahalanobis(covariance="identity")._classifier(found, points, targets)
     means = torch.stack([points[targets == each].mean(0) for each in range(4)])
-    assert torch.equal(predicted(points, weights, bias), torch.cdist(points, means).argmin(1))
+    assert torch.equal(predict_linear(points, weights, bias), torch.cdist(points, means).argmin(1))
     distances = torch.cdist(points, means) ** 2
     scores = (
         points @ gaussian_classifier(means, torch.eye(12).double())[0].T

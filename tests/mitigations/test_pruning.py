@@ -18,11 +18,11 @@ from torch.nn import functional
 from noisybench.config.registry import get_entry
 from noisybench.errors import UserError
 from noisybench.mitigations import _scores
-from noisybench.mitigations._pruning import chosen
+from noisybench.mitigations._pruning import select_by_score
 from noisybench.mitigations._scores import (
     EarlyScores,
-    Watched,
-    Watcher,
+    ScoreCollector,
+    TrainingDynamics,
     early_scores,
     error_norms,
     gradient_norms,
@@ -57,7 +57,7 @@ def toy_task(seed: int = 0, network: str = "small_cnn", **budget: Any) -> Task:
 @settings(max_examples=200, deadline=None)
 def test_a_window_has_its_size_and_lies_in_order(scores: torch.Tensor, keep: float, offset: float) -> None:
     offset = min(offset, 1 - keep)
-    inside, above = chosen(scores, "window", keep, offset)
+    inside, above = select_by_score(scores, "window", keep, offset)
     assert int(inside.sum()) == math.floor(keep * len(scores) + 1e-9)
     assert not (inside & above).any()
     if inside.any() and above.any():
@@ -72,12 +72,12 @@ def test_a_window_has_its_size_and_lies_in_order(scores: torch.Tensor, keep: flo
 def test_both_ends_are_windows(scores: torch.Tensor, kept: int) -> None:
     kept, count = min(kept, len(scores)), len(scores)
     for rule, offset in (("drop_highest", 0), ("keep_highest", count - kept)):
-        one = chosen(scores, rule, kept / count)[0]
-        assert torch.equal(one, chosen(scores, "window", kept / count, offset / count)[0])
+        one = select_by_score(scores, rule, kept / count)[0]
+        assert torch.equal(one, select_by_score(scores, "window", kept / count, offset / count)[0])
 
 
 def test_ties_go_by_position() -> None:
-    assert chosen(torch.zeros(4), "drop_highest", 0.5)[0].tolist() == [True, True, False, False]
+    assert select_by_score(torch.zeros(4), "drop_highest", 0.5)[0].tolist() == [True, True, False, False]
 
 
 # Scores
@@ -144,7 +144,7 @@ def test_margins_by_hand() -> None:
 
 def test_the_watcher_counts_what_it_sees() -> None:
     shown = [[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 5.0]]
-    watcher, seen = Watcher(), iter(shown)
+    watcher, seen = ScoreCollector(), iter(shown)
     watcher.prepare(None, [None] * 3)  # type: ignore[arg-type]
 
     class Shown:
@@ -191,7 +191,7 @@ def test_scoring_networks_are_trained_like_the_runs_own(tmp_path: Path) -> None:
         assert torch.equal(task.networks.state_dict()[name], each)
 
 
-@pytest.mark.parametrize("kind", [EarlyScores, Watched])
+@pytest.mark.parametrize("kind", [EarlyScores, TrainingDynamics])
 def test_interrupted_scoring_comes_to_the_same(kind: type[_scores.ScoringNetworks]) -> None:
     task = toy_task()
     whole, first, second = (kind(task, 2, 2, 0) for _ in range(3))  # type: ignore[call-arg]
@@ -214,8 +214,8 @@ def test_scores_are_shared_between_seeds_and_kinds_and_charged_to_all(tmp_path: 
     from noisybench.runs.runner import train
 
     charges = []
-    for seed, name in ((0, "el2n"), (1, "el2n"), (2, "small_loss")):
-        stack = {"name": name, "members": 2, "epochs": 1, "keep": 0.8, "per_class": True}
+    for seed, name in ((0, "el2n"), (1, "el2n"), (2, "small_loss_pruning")):
+        stack = {"name": name, "num_networks": 2, "epochs": 1, "keep_fraction": 0.8, "per_class": True}
         run = prepared_toy(stack, seed=seed)
         (tmp_path / str(seed)).mkdir()
         recorder = train(
@@ -235,15 +235,15 @@ def test_scores_are_shared_between_seeds_and_kinds_and_charged_to_all(tmp_path: 
 @pytest.mark.parametrize(
     ("stack", "message"),
     [
-        ({"name": "el2n", "members": 0}, r"members: .*greater than or equal to 1"),
+        ({"name": "el2n", "num_networks": 0}, r"num_networks: .*greater than or equal to 1"),
         (
-            {"name": "el2n", "epochs": 1, "rule": "window", "keep": 0.7, "offset": 0.4},
+            {"name": "el2n", "epochs": 1, "strategy": "window", "keep_fraction": 0.7, "offset": 0.4},
             "beyond the data; the offset can be at most 0.3",
         ),
-        ({"name": "el2n", "epochs": 1, "rule": "window"}, "keep: the rule window needs the share to keep"),
-        ({"name": "el2n", "epochs": 1, "keep": 0.5, "offset": 0.1}, "offset: only a window has one"),
-        ({"name": "el2n", "epochs": 1, "keep": 0.001}, "0.001 of 120 examples is none"),
-        ({"name": "el2n", "epochs": 1, "keep": 0.5, "noise_rate": "given"}, "give one of them"),
+        ({"name": "el2n", "epochs": 1, "strategy": "window"}, "keep: the rule window needs the share to keep"),
+        ({"name": "el2n", "epochs": 1, "keep_fraction": 0.5, "offset": 0.1}, "offset: only a window has one"),
+        ({"name": "el2n", "epochs": 1, "keep_fraction": 0.001}, "0.001 of 120 examples is none"),
+        ({"name": "el2n", "epochs": 1, "keep_fraction": 0.5, "noise_rate": "oracle"}, "give one of them"),
         ({"name": "el2n", "epochs": 4}, "schedule has 3 epochs, but scores are asked for after 4"),
         ({"name": "confident_learning", "folds": 121}, "120 examples cannot be divided into 121 folds"),
     ],
@@ -258,7 +258,7 @@ def test_a_class_that_is_emptied_is_named(tmp_path: Path) -> None:
     labels = toy_labels(dataset, wrong_every=0)
     labels.train[labels.train == 3] = 4
     labels.train[0] = 3  # an only example, and a wrong label
-    stack = {"name": "el2n", "members": 2, "epochs": 3, "keep": 0.9}
+    stack = {"name": "el2n", "num_networks": 2, "epochs": 3, "keep_fraction": 0.9}
     with pytest.raises(UserError, match=r"mitigations.el2n: no example of class 3 is left of 1; prune less"):
         train_toy(prepared_toy(stack, dataset, labels), tmp_path / "refused")
     allowed = train_toy(prepared_toy({**stack, "allow_empty_classes": True}, dataset, labels), tmp_path / "allowed")
@@ -272,10 +272,10 @@ def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_is_left_is_recorded_against_the_truth(tmp_path: Path) -> None:
-    recorder = train_toy(prepared_toy("oracle_selection"), tmp_path / "oracle")
+    recorder = train_toy(prepared_toy("oracle_pruning"), tmp_path / "oracle")
     assert recorder.rows[0].diagnostics["kept_fraction"] == 0.75
     assert recorder.rows[0].diagnostics["kept_noise_rate"] == 0
-    half = train_toy(prepared_toy({"name": "random", "keep": 0.5}), tmp_path / "random")
+    half = train_toy(prepared_toy({"name": "random_pruning", "keep_fraction": 0.5}), tmp_path / "random")
     assert half.rows[-1].diagnostics["kept_fraction"] == 0.5
     assert 0.1 < half.rows[-1].diagnostics["kept_noise_rate"] < 0.4
 
@@ -283,7 +283,8 @@ def test_what_is_left_is_recorded_against_the_truth(tmp_path: Path) -> None:
 def test_scores_are_an_artifact_of_a_tracked_run(store: Store) -> None:
     """The matrix over networks below the run that had it trained; the mean among the run's samples."""
     spec = toy_spec(
-        {"name": "el2n", "members": 2, "epochs": 1, "keep": 0.8}, dataset={"name": "digits", "train_size": 100}
+        {"name": "el2n", "num_networks": 2, "epochs": 1, "keep_fraction": 0.8},
+        dataset={"name": "digits", "train_size": 100},
     )
     assert execute(spec, store, lambda *_: None, lambda: False) == "finished"
     runs = store.connection.client.search_runs([store.connection.experiment])

@@ -18,12 +18,12 @@ from noisybench.errors import UserError
 from noisybench.mitigations import _pseudo_loss as parts
 from noisybench.mitigations._detection import can_be_separated, linear_separation, two_components
 from noisybench.mitigations.dividemix import DivideMix, entropy
-from noisybench.mitigations.lsa import LSA, turn
+from noisybench.mitigations.lsa import LSA, detector_of_epoch
 from noisybench.training.batch import Batch
 from tests.helpers import prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 from tests.mitigations.test_mitigations import ConstantTask
 
-QUICK = {"warmup_steps": 1, "threshold": 0.6}
+QUICK = {"warmup_steps": 1, "flag_threshold": 0.6}
 
 
 def distributions(count: int, classes: int, seed: int, power: float = 1.0) -> torch.Tensor:
@@ -127,14 +127,14 @@ def test_too_few_on_one_side_cannot_be_separated() -> None:
 @settings(deadline=None, max_examples=30)
 def test_sharpening(seed: int, power: float) -> None:
     plain = distributions(5, 4, seed)
-    sharp = parts.sharpened(plain, power)
+    sharp = parts.sharpen(plain, power)
     torch.testing.assert_close(sharp.sum(1), torch.ones(5, dtype=torch.float64))
     assert (sharp.argmax(1) == plain.argmax(1)).all()
     spread = [-(each * each.log()).sum(1) for each in (sharp, plain)]
     assert (spread[0] <= spread[1] + 1e-9).all()
-    torch.testing.assert_close(parts.sharpened(plain, 1.0), plain)
+    torch.testing.assert_close(parts.sharpen(plain, 1.0), plain)
     for fixed in (torch.eye(4), torch.full((2, 4), 0.25)):
-        torch.testing.assert_close(parts.sharpened(fixed, power), fixed)
+        torch.testing.assert_close(parts.sharpen(fixed, power), fixed)
 
 
 def test_pseudo_loss_of_a_certain_guess_is_cross_entropy_and_never_below_the_guess_entropy() -> None:
@@ -151,13 +151,13 @@ def test_pseudo_loss_of_a_certain_guess_is_cross_entropy_and_never_below_the_gue
 def test_trust_is_one_where_nothing_is_flagged() -> None:
     guesses, now = distributions(60, 5, 0, 3), distributions(60, 5, 1, 3)
     flagged = torch.arange(60) % 2 == 0
-    found = parts.trust(guesses, now, flagged)
+    found = parts.pseudo_label_weights(guesses, now, flagged)
     assert (found[~flagged] == 1).all()
     losses = parts.pseudo_loss(guesses, now)[flagged]
     torch.testing.assert_close(found[flagged], 1 - two_components(losses).high)
     assert losses[found[flagged] > 0.9].max() < losses[found[flagged] < 0.1].min()
     two = torch.arange(60) < 2
-    assert (parts.trust(guesses, now, two) == 1).all()
+    assert (parts.pseudo_label_weights(guesses, now, two) == 1).all()
 
 
 # The objective
@@ -239,10 +239,10 @@ def test_contrastive_loss_by_hand() -> None:
 
 def test_imbalance_is_zero_for_a_uniform_mean_and_positive_otherwise() -> None:
     logits = torch.log(torch.tensor([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]]))
-    assert parts.imbalance(logits).item() == pytest.approx(0, abs=1e-6)
+    assert parts.uniform_prior_penalty(logits).item() == pytest.approx(0, abs=1e-6)
     mean = logits[:2].softmax(1).mean(0)
     wanted = sum(math.log((1 / 3) / float(each)) / 3 for each in mean)
-    assert parts.imbalance(logits[:2]).item() == pytest.approx(wanted, abs=1e-6)
+    assert parts.uniform_prior_penalty(logits[:2]).item() == pytest.approx(wanted, abs=1e-6)
     assert wanted > 0
 
 
@@ -250,12 +250,18 @@ def test_imbalance_is_zero_for_a_uniform_mean_and_positive_otherwise() -> None:
 
 
 def test_the_detector_turns_with_the_absolute_epoch() -> None:
-    assert [turn(["linear", "loss"], epoch) for epoch in range(5)] == ["linear", "loss", "linear", "loss", "linear"]
+    assert [detector_of_epoch(["linear", "loss"], epoch) for epoch in range(5)] == [
+        "linear",
+        "loss",
+        "linear",
+        "loss",
+        "linear",
+    ]
     used: list[str] = []
 
     class Watched(LSA):
         def _detect(self, task: Any, number: int) -> torch.Tensor:
-            used.append(self._turn)
+            used.append(self._detector)
             return super()._detect(task, number)
 
     run = prepared_toy({"name": "lsa", **QUICK}, budget={"epochs": 5})
@@ -289,12 +295,12 @@ def test_labels_survive_correction_to_the_bit(tmp_path: Path) -> None:
 
 
 def test_voting_flags_what_both_flag_and_shares_weights(tmp_path: Path) -> None:
-    run = prepared_toy({"name": "lsa", **QUICK, "cotrain": "vote"}, budget={"epochs": 4})
+    run = prepared_toy({"name": "lsa", **QUICK, "cotrain": "consensus"}, budget={"epochs": 4})
     recorder = train_toy(run, tmp_path)
     state = run.stack.mitigations[0].state
     assert torch.equal(state["flags"][0], state["flags"][1])
     assert torch.equal(state["weights"][0], state["weights"][1])
-    assert torch.equal(state["guesses"][0], state["guesses"][1])
+    assert torch.equal(state["pseudo_labels"][0], state["pseudo_labels"][1])
     assert (state["weights"][0][~state["flags"][0]] == 1).all()
     assert recorder.rows[-1].diagnostics["lsa.flagged"] == pytest.approx(float(state["flags"][0].float().mean()))
 
@@ -307,18 +313,18 @@ def test_two_equal_networks_vote_like_one(tmp_path: Path) -> None:
             task.heads["projection_1"].load_state_dict(task.heads["projection_0"].state_dict())
 
     one = prepared_toy({"name": "lsa", **QUICK})
-    two = prepared_toy({"name": "lsa", **QUICK, "cotrain": "vote"})
+    two = prepared_toy({"name": "lsa", **QUICK, "cotrain": "consensus"})
     two.stack.mitigations[0].__class__ = Twin
     train_toy(one, tmp_path / "one")
     train_toy(two, tmp_path / "two")
     single, both = (run.stack.mitigations[0].state for run in (one, two))
-    for name in ("flags", "weights", "guesses"):
+    for name in ("flags", "weights", "pseudo_labels"):
         torch.testing.assert_close(both[name][0], single[name][0])
         torch.testing.assert_close(both[name][1], single[name][0])
 
 
 def test_exchange_trains_on_the_other_networks_flags(tmp_path: Path) -> None:
-    run = prepared_toy({"name": "pls", **QUICK, "cotrain": "exchange"}, budget={"epochs": 3})
+    run = prepared_toy({"name": "pls", **QUICK, "cotrain": "cross"}, budget={"epochs": 3})
     train_toy(run, tmp_path)
     state = run.stack.mitigations[0].state
     own = state["high_loss"] > 0.6
@@ -326,7 +332,9 @@ def test_exchange_trains_on_the_other_networks_flags(tmp_path: Path) -> None:
 
 
 def test_a_support_without_two_sides_falls_back_and_says_so(tmp_path: Path) -> None:
-    run = prepared_toy({"name": "lsa", "warmup_steps": 1, "threshold": 0.999999}, labels=toy_labels(toy_dataset(), 0))
+    run = prepared_toy(
+        {"name": "lsa", "warmup_steps": 1, "flag_threshold": 0.999999}, labels=toy_labels(toy_dataset(), 0)
+    )
     rows = train_toy(run, tmp_path).rows
     assert rows[0].diagnostics["lsa.fell_back"] == 1.0
     assert any("small loss instead of linear separation" in note for note in rows[0].warnings)
@@ -338,7 +346,7 @@ def test_a_class_that_vanishes_is_recorded(tmp_path: Path) -> None:
     class Eager(LSA):
         def _detect(self, task: Any, number: int) -> torch.Tensor:
             super()._detect(task, number)
-            self.state["guesses"][number] = functional.one_hot(
+            self.state["pseudo_labels"][number] = functional.one_hot(
                 torch.zeros(len(dataset.train), dtype=torch.long), 10
             ).float()
             return task.training_set.targets == 3
@@ -441,11 +449,12 @@ def test_dividemix_plans_half_labelled_and_half_unlabelled(tmp_path: Path) -> No
     remedy = run.stack.mitigations[0]
     assert isinstance(remedy, DivideMix)
 
-    class Planning:
-        budget, current_epoch = run.spec.budget, 1
-
-        def shuffled(self, number: int) -> torch.Tensor:
+    class Sampler:
+        def epoch_order(self, epoch: int, number: int) -> torch.Tensor:
             return torch.randperm(120, generator=torch.Generator().manual_seed(number))
+
+    class Planning:
+        budget, current_epoch, sampler = run.spec.budget, 1, Sampler()
 
     remedy.state["clean"] = torch.stack([torch.linspace(0, 1, 120), torch.linspace(1, 0, 120)])
     steps = remedy.plan_epoch(Planning())  # type: ignore[arg-type]
@@ -482,12 +491,12 @@ def test_dividemix_takes_published_settings_by_declared_knowledge(
     from noisybench.data.privileged import PrivilegedInfo
     from noisybench.training.training_set import TrainingSet
 
-    remedy = DivideMix(settings="paper")
+    remedy = DivideMix(preset="paper")
     assert remedy.requirements.privileged == ("noise_rate", "noise_type")
     remedy.privileged = PrivilegedInfo({"noise_rate": rate, "noise_type": kind}, remedy.requirements.privileged)
     data = TrainingSet(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4, dtype=torch.long), classes)
     remedy.prepare(None, data)  # type: ignore[arg-type]
-    assert (remedy._weight, remedy._threshold, remedy._penalty) == (weight, threshold, penalty)
+    assert (remedy._unlabeled_weight, remedy._threshold, remedy._penalize_confidence) == (weight, threshold, penalty)
     assert remedy.state["history"].shape[1] == (5 if threshold > 0.5 else 1)
     assert DivideMix().requirements.privileged == ()
 

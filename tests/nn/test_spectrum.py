@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from noisybench.errors import UserError
-from noisybench.mitigations._post_hoc import predicted
+from noisybench.mitigations._feature_classifiers import predict_linear
 from noisybench.nn import spectrum
-from noisybench.nn.spectrum import Moments, predictions_by_rank, rank_grid, spectrum_of
+from noisybench.nn.spectrum import Moments, predict_by_rank, rank_grid, spectrum_of
 from tests.helpers import close, generator, labelled_points
 
 
@@ -28,7 +28,7 @@ def one_hot(targets: torch.Tensor, classes: int = 4) -> torch.Tensor:
 @settings(max_examples=60, deadline=None)
 def test_moments_of_parts_are_those_of_the_whole(sizes: list[int], seed: int) -> None:
     points = torch.randn(sum(sizes), 5, generator=generator(seed), dtype=torch.float64) + 1000
-    parts = [Moments.of(each) for each in points.split(sizes)]
+    parts = [Moments.from_vectors(each) for each in points.split(sizes)]
     for order in (parts, parts[::-1]):
         merged = order[0]
         for each in order[1:]:
@@ -72,7 +72,8 @@ def test_labels_move_no_component_and_a_shift_moves_no_prediction() -> None:
     shifted = spectrum_of(points + 50, targets, 4)
     for rank in (3, 12):
         assert torch.equal(
-            predicted(points, *found.least_squares(rank)), predicted(points + 50, *shifted.least_squares(rank))
+            predict_linear(points, *found.least_squares(rank)),
+            predict_linear(points + 50, *shifted.least_squares(rank)),
         )
 
 
@@ -114,9 +115,9 @@ def test_one_sum_gives_the_predictions_of_every_rank(penalty: float) -> None:
     points, targets = labelled_points()
     found = spectrum_of(points, targets, 4)
     ranks = [0, 1, 4, 5, 12]
-    swept = predictions_by_rank(found.components(points), found.coefficients(penalty), found.shares, ranks)
+    swept = predict_by_rank(found.components(points), found.coefficients(penalty), found.shares, ranks)
     for place, rank in enumerate(ranks):
-        assert torch.equal(swept[place], predicted(points, *found.least_squares(rank, penalty)))
+        assert torch.equal(swept[place], predict_linear(points, *found.least_squares(rank, penalty)))
 
 
 def test_a_truncated_classifier_sees_the_truncated_features() -> None:
@@ -139,7 +140,8 @@ def test_a_rotation_of_the_features_changes_no_prediction() -> None:
     weights, bias = torch.randn(4, 12, generator=generator(5), dtype=torch.float64), torch.zeros(4).double()
     for rank in (2, 6):
         assert torch.equal(
-            predicted(points, *found.least_squares(rank)), predicted(points @ turn.T, *turned.least_squares(rank))
+            predict_linear(points, *found.least_squares(rank)),
+            predict_linear(points @ turn.T, *turned.least_squares(rank)),
         )
         straight, round_about = found.truncated(weights, bias, rank), turned.truncated(weights @ turn.T, bias, rank)
         close(points @ straight[0].T + straight[1], points @ turn.T @ round_about[0].T + round_about[1], 1e-8)
@@ -169,7 +171,7 @@ def test_energies_are_those_along_left_singular_vectors() -> None:
 def test_ranks_keep_their_order(width: int, seed: int) -> None:
     values = torch.rand(width, generator=generator(seed), dtype=torch.float64).sort(descending=True).values
     assert 1 <= spectrum.participation_ratio(values) <= spectrum.effective_rank(values) + 1e-9 <= width + 1e-6
-    assert 1 <= spectrum.explaining(values, 0.9) <= spectrum.explaining(values, 0.99) <= width
+    assert 1 <= spectrum.rank_explaining(values, 0.9) <= spectrum.rank_explaining(values, 0.99) <= width
     even = torch.ones(width)
     assert spectrum.effective_rank(even) == pytest.approx(width)
     assert spectrum.participation_ratio(even) == pytest.approx(width)

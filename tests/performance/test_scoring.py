@@ -19,7 +19,7 @@ from noisybench.config.registry import get_entry
 from noisybench.config.spec import Budget
 from noisybench.mitigations._scores import early_scores
 from noisybench.networks import build_network
-from noisybench.nn.spectrum import predictions_by_rank, spectrum_of
+from noisybench.nn.spectrum import predict_by_rank, spectrum_of
 from noisybench.training.stack import Stack
 from tests.performance.test_speed import paired_ratio, training_data
 
@@ -129,7 +129,7 @@ def test_every_rank_of_a_spectrum(benchmark: Any) -> None:
 
     def sweep() -> Tensor:
         found = spectrum_of(points, targets, 10)
-        return predictions_by_rank(found.components(points), found.coefficients(), found.shares, range(1, width + 1))
+        return predict_by_rank(found.components(points), found.coefficients(), found.shares, range(1, width + 1))
 
     swept = benchmark.pedantic(sweep, rounds=3 if benchmark.enabled else 1)
     assert swept.shape == (width, count)

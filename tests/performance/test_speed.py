@@ -181,7 +181,7 @@ def epoch_seconds(mitigation: str, network: str, count: int, **parameters: Any) 
 def test_epoch_against_cross_entropy(mitigation: str, benchmark: Any) -> None:
     """Paired ratio of whole epochs on 32x32 images; in the ordinary test run a single tiny pair."""
     count, network, rounds = (1024, "resnet8_cifar_stem", 5) if benchmark.enabled else (256, "three_block_cnn", 1)
-    quick = {"warmup_epochs": 1} | ({} if mitigation == "dividemix" else {"warmup_steps": 0, "threshold": 0.5})
+    quick = {"warmup_epochs": 1} | ({} if mitigation == "dividemix" else {"warmup_steps": 0, "flag_threshold": 0.5})
     ratios = [
         epoch_seconds(mitigation, network, count, **quick) / epoch_seconds("cross_entropy", network, count)
         for _ in range(rounds)

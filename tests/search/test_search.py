@@ -59,7 +59,7 @@ def study_of(name: str, url: str = "sqlite:///.noisybench/searches.db") -> optun
 
 def test_the_space_is_what_parameters_declare() -> None:
     (found,) = read_searches("digits", ["mitigations=mixup+elr"])
-    assert set(found.space) == {"mixup.alpha", "elr.beta", "elr.strength"}
+    assert set(found.space) == {"mixup.alpha", "elr.beta", "elr.reg_weight"}
     assert (found.space["elr.beta"].low, found.space["elr.beta"].high) == (0.5, 0.99)
     (own,) = read_searches("digits", ["mitigations=bootstrapping", "space.bootstrapping.mode={choices: [soft, hard]}"])
     assert own.space["bootstrapping.mode"].choices == ("soft", "hard")
@@ -78,7 +78,7 @@ def test_the_space_is_what_parameters_declare() -> None:
             r"space\.elr\.beta: the lower end must be below .* got 0\.9 to 0\.5",
         ),
         ("digits-elr", ["space.elr.betta=[0.5,0.9]"], r"unknown parameter of the stack elr; did you mean `elr\.beta`"),
-        ("digits-elr", ["space.elr.strength={low: 0, high: 3, log: true}"], "must start above 0"),
+        ("digits-elr", ["space.elr.reg_weight={low: 0, high: 3, log: true}"], "must start above 0"),
         ("digits-elr", ["space.elr.beta=0.5"], r"expected \[low, high\]"),
         ("digits-elr", ["sampler=tpo"], "unknown sampler `tpo`; did you mean `tpe`"),
         ("digits-elr", ["pruner=mediam"], "unknown pruner `mediam`; did you mean `median`"),
@@ -152,7 +152,7 @@ def test_a_study_answers_one_question_alone() -> None:
     with open_study(first, "mine", None), open_study(first, "mine", None):
         pass
     (changed,) = read_searches("digits-elr", [*SMALL, "space.elr.beta=[0.5,0.6]"])
-    another = r"created with a different definition \(elr\.beta: .*0\.99.* -> .*0\.6.*strength.* -> not searched"
+    another = r"created with a different definition \(elr\.beta: .*0\.99.* -> .*0\.6.*reg_weight.* -> not searched"
     with pytest.raises(UserError, match=another), open_study(changed, "mine", None):
         pass
     assert [each.fingerprint() for each in load_searches("mine", None)] == [first.fingerprint()]
@@ -191,7 +191,7 @@ def test_a_search_ends_with_the_best_and_the_defaults_under_fresh_seeds(noisyben
     assert status == 0, output
     assert "3 complete; 9 epochs trained\nValidation chose these values" in output
     study = study_of("digits-elr elr")
-    assert study.trials[0].params == {"elr.beta": 0.7, "elr.strength": 3.0}, "the defaults come first"
+    assert study.trials[0].params == {"elr.beta": 0.7, "elr.reg_weight": 3.0}, "the defaults come first"
     ranked = Store().runs.records()
     assert {each.seed for each in ranked} == {0, 1}, "trials are not ranked"
     store: Any = Store()

@@ -17,8 +17,8 @@ from torch import nn
 from noisybench.errors import Interrupted, TrainingError, UserError
 from noisybench.mitigations.simclr import agreement_loss
 from noisybench.networks import build_network
-from noisybench.nn.features import backbone_weights, captured, classifier, pooled, stages
-from noisybench.nn.weights import matching_weights
+from noisybench.nn.features import backbone_weights, capture_activations, global_pool, last_linear, stages
+from noisybench.nn.weights import load_backbone_weights
 from noisybench.runs.runner import train
 from noisybench.training import augmentation
 from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryRun
@@ -137,20 +137,20 @@ CLASSIFIERS = [name for name in network_names() if name.partition(":")[0] not in
 @pytest.mark.parametrize("name", [*CLASSIFIERS, "torchvision:resnet18"])
 def test_stages_and_classifier_of_a_network(name: str) -> None:
     network = build_network(name, 5, 3).eval()
-    found = classifier(network)
+    found = last_linear(network)
     assert found is not None
     assert found[1].out_features == 5
     inputs = torch.rand(4, 3, 32, 32)
-    with captured(found[1], inputs=True) as seen:
+    with capture_activations(found[1], inputs=True) as seen:
         scores = network(inputs)
     torch.testing.assert_close(found[1](seen[0]), scores)
     widths = []
     for stage in stages(network):
-        with captured(stage, inputs=False) as maps:
+        with capture_activations(stage, inputs=False) as maps:
             network(inputs)
-        assert pooled(maps[0]).shape == (4, maps[0].shape[1])
+        assert global_pool(maps[0]).shape == (4, maps[0].shape[1])
         if maps[0].dim() == 4:
-            torch.testing.assert_close(pooled(maps[0]), maps[0].mean((2, 3)))
+            torch.testing.assert_close(global_pool(maps[0]), maps[0].mean((2, 3)))
             widths.append(maps[0].shape[1])
     assert bool(stages(network)) == (name not in WITHOUT_STAGES)
     assert widths == sorted(widths)
@@ -165,14 +165,14 @@ def test_resnet18_takes_weights_learned_with_torchvisions_names(tmp_path: Path) 
     state = {f"backbone.{name}": each for name, each in theirs.state_dict().items() if not name.startswith("fc.")}
     torch.save({"state_dict": {**state, "projector.0.weight": torch.zeros(3)}, "epoch": 7}, tmp_path / "solo.ckpt")
     network = build_network("resnet18_cifar_stem", 10, 3)
-    weights = matching_weights(tmp_path / "solo.ckpt", backbone_weights(network), "checkpoint")
+    weights = load_backbone_weights(tmp_path / "solo.ckpt", backbone_weights(network), "checkpoint")
     assert set(weights) == set(backbone_weights(network))
     network.load_state_dict({**network.state_dict(), **weights})
     theirs.maxpool, theirs.fc = nn.Identity(), nn.Identity()
-    found = classifier(network)
+    found = last_linear(network)
     assert found is not None
     inputs = torch.rand(2, 3, 32, 32)
-    with captured(found[1], inputs=True) as seen:
+    with capture_activations(found[1], inputs=True) as seen:
         network.eval()(inputs)
     torch.testing.assert_close(seen[0], theirs.eval()(inputs))
 

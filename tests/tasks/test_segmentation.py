@@ -20,7 +20,7 @@ from noisybench.data.dataset import Dataset
 from noisybench.data.label_statistics import intersection_over_union
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
-from noisybench.mitigations.dice import soft_dice_loss
+from noisybench.mitigations.dice_loss import soft_dice_loss
 from noisybench.mitigations.t_loss import student_loss
 from noisybench.runs.preparation import prepare_run
 from noisybench.tasks._mask_evaluator import boundary_counts
@@ -32,6 +32,9 @@ from noisybench.utils.seeds import Stream
 from tests.helpers import close, comparable_rows, generator, prepared_toy, toy_labels, toy_masks, toy_spec, train_toy
 
 MASKS: dict[str, Any] = {"task": "segmentation"}
+
+EAGER = {"name": "adele", "fixed_onset": 1, "correction_interval": 1, "confidence_threshold": 0.3}
+"""A mitigation that corrects masks after every epoch."""
 
 
 def task_on(dataset: Dataset, **budget: Any) -> Segmentation:
@@ -118,9 +121,7 @@ def test_boundaries_are_those_of_erosion() -> None:
 
 
 def test_every_score_follows_from_the_evidence(tmp_path: Path) -> None:
-    run = prepared_toy(
-        {"name": "adele", "onset": 1, "every": 1, "confidence": 0.3}, execution={"save_corrected_masks": True}
-    )
+    run = prepared_toy(EAGER, execution={"save_corrected_masks": True})
     recorder = train_toy(run, tmp_path / "run")
     record = recorder.record({})
     recorder.write(record, tmp_path / "diagnostics")
@@ -187,17 +188,17 @@ def weights(stack: Any, folder: Path, **fields: Any) -> str:
 def test_adele_without_its_elements_is_the_plain_objective(tmp_path: Path) -> None:
     plain = weights("cross_entropy", tmp_path / "plain")
     assert weights({"name": "adele", "correct": False}, tmp_path / "none") == plain
-    assert weights({"name": "adele", "confidence": 1.0, "onset": 1, "every": 1}, tmp_path / "unsure") == plain
-    assert weights({"name": "adele", "onset": 1, "every": 1, "confidence": 0.3}, tmp_path / "both") != plain
+    assert weights({**EAGER, "confidence_threshold": 1.0}, tmp_path / "unsure") == plain
+    assert weights(EAGER, tmp_path / "both") != plain
 
 
 def test_adele_corrects_what_any_loss_is_trained_on(tmp_path: Path) -> None:
-    stack = ["dice", {"name": "adele", "onset": 1, "every": 1, "confidence": 0.3}]
-    assert weights(stack, tmp_path / "both") != weights("dice", tmp_path / "plain")
+    stack = ["dice_loss", EAGER]
+    assert weights(stack, tmp_path / "both") != weights("dice_loss", tmp_path / "plain")
 
 
 def test_corrected_masks_take_a_byte_per_pixel(tmp_path: Path) -> None:
-    run = prepared_toy({"name": "adele", "onset": 1}, toy_masks(size=60))
+    run = prepared_toy({"name": "adele", "fixed_onset": 1}, toy_masks(size=60))
     train_toy(run, tmp_path)
     state = run.stack.mitigations[0].state
     pixels = run.labels.train.size
@@ -209,7 +210,7 @@ def test_a_class_without_a_fit_is_left_alone_and_the_row_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("noisybench.mitigations.adele.fit_curve", lambda points: None)
-    monkeypatch.setattr("noisybench.mitigations.adele.FLOOR", 0.0)
+    monkeypatch.setattr("noisybench.mitigations.adele.MIN_IOU", 0.0)
     recorder = train_toy(prepared_toy("adele"), tmp_path)
     assert any("no curve fits the training IoU of disc" in note for note in recorder.rows[-1].warnings)
     np.testing.assert_array_equal(recorder.evaluator.samples().corrected_labels, recorder.prepared.labels.train)
@@ -241,7 +242,8 @@ def test_early_stages_of_the_published_check(tmp_path: Path) -> None:
     gains = []
     for seed in (0, 1):
         spec = resolve({
-            "task": "segmentation", "dataset": "scenes", "noise": "morph_scaled", "mitigations": {"name": "adele", "every": 5},
+            "task": "segmentation", "dataset": "scenes", "noise": "morph_scaled",
+            "mitigations": {"name": "adele", "correction_interval": 5},
             "budget": {"network": "unet:8", "epochs": 14, "batch_size": 5, "optimizer": "adam", "learning_rate": 0.008,
                        "weight_decay": 0.0, "lr_schedule": "polynomial"},
             "execution": {"device": "cpu", "system_metrics": False}, "seed": seed,
@@ -276,13 +278,13 @@ def test_pixel_scores_are_those_of_cleanlab(tmp_path: Path) -> None:
     from cleanlab.segmentation.filter import find_label_issues
     from cleanlab.segmentation.rank import get_label_quality_scores
 
-    from noisybench.mitigations.pixel_confident_learning import _Folds
+    from noisybench.mitigations.pixel_confident_learning import _OutOfSamplePredictions
 
     dataset = toy_masks()
     for split in (dataset.train, dataset.validation):
         split.targets[split.targets == IGNORED] = 0  # cleanlab has no unlabelled pixels
     task = task_on(dataset)
-    folds = _Folds(task, 2, 1, 0)
+    folds = _OutOfSamplePredictions(task, 2, 1, 0)
     found = folds.collect(0, task)
     own = torch.nonzero(folds.fold == 0).squeeze(1)
     probabilities = torch.cat([each for _, each in task.predict_batches(task.training_set.inputs[own])]).numpy()
@@ -305,7 +307,7 @@ def test_pixel_scores_are_those_of_cleanlab(tmp_path: Path) -> None:
         ({"dataset": "digits", "budget": {"augmentation": "affine"}}, "affine is for images with masks"),
         ({"task": "segmentation", "dataset": "scenes", "mitigations": "mixup"}, "mixup"),
         ({"task": "segmentation", "dataset": {"name": "scenes", "ood_classes": [1]}}, "not for masks"),
-        ({"task": "segmentation", "dataset": "scenes", "mitigations": {"name": "adele", "scales": []}}, "needs numbers above 0"),
+        ({"task": "segmentation", "dataset": "scenes", "mitigations": {"name": "adele", "scales": []}}, "numbers above 0"),
         ({"task": "segmentation", "dataset": "scenes", "budget": {"network": "unet:no"}}, "such as unet:8, but got unet:no"),
         ({"task": "segmentation", "dataset": "scenes", "budget": {"network": "smp:unett/resnet18"}}, "did you mean `unet`"),
         ({"task": "segmentation", "dataset": "scenes", "budget": {"network": "smp:unet/resnet19"}}, "no encoder `resnet19`"),

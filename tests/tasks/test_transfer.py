@@ -16,7 +16,7 @@ from noisybench.config.registry import get_entry
 from noisybench.errors import UserError
 from noisybench.mitigations.lora import adaptable
 from noisybench.networks import build_network, published_weights
-from noisybench.nn.frozen import Frozen, Tuned, on_frozen, split_network
+from noisybench.nn.frozen import BackboneWithHead, FrozenBackbone, split_network, with_frozen_backbone
 from noisybench.runs.preparation import prepare_run
 from tests.helpers import TRANSFER, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
@@ -39,8 +39,8 @@ def test_the_backbone_stays_as_it_was_trained(name: str, tmp_path: Path) -> None
         assert torch.equal(own[0], value), key
 
 
-def test_full_tuning_changes_the_backbone(tmp_path: Path) -> None:
-    recorder = train_toy(prepared_toy("full_tuning", budget={"network": "mlp:16n-8"}), tmp_path)
+def test_full_finetuning_changes_the_backbone(tmp_path: Path) -> None:
+    recorder = train_toy(prepared_toy("full_finetuning", budget={"network": "mlp:16n-8"}), tmp_path)
     pretrained = torch.load(next((tmp_path / "auxiliary").glob("*.pt")), weights_only=True)["result"]
     found = recorder._final["weights"]
     own = next(each for key, each in found.items() if key.endswith("hidden1.weight"))
@@ -49,7 +49,7 @@ def test_full_tuning_changes_the_backbone(tmp_path: Path) -> None:
 
 def test_frozen_features_that_are_known_give_what_images_give(tmp_path: Path) -> None:
     recorder = train_toy(prepared_toy("linear_probe"), tmp_path)
-    network = on_frozen(build_network("small_cnn", 10, 1), lambda width: nn.Identity())
+    network = with_frozen_backbone(build_network("small_cnn", 10, 1), lambda width: nn.Identity())
     network.load_state_dict({k.removeprefix("0."): v for k, v in recorder._final["weights"].items()})
     images = toy_dataset().train.inputs
     mean, deviation = images.mean(), images.astype(np.float64).std()
@@ -86,7 +86,7 @@ def test_a_backbone_has_its_initial_weights_once() -> None:
 
 
 def test_scores_of_examples_come_from_networks_with_the_same_head(tmp_path: Path) -> None:
-    stack = [{"name": "el2n", "members": 2, "epochs": 1, "keep": 0.8, "per_class": True}, "linear_probe"]
+    stack = [{"name": "el2n", "num_networks": 2, "epochs": 1, "keep_fraction": 0.8, "per_class": True}, "linear_probe"]
     recorder = train_toy(prepared_toy(stack, task=TRANSFER), tmp_path)
     assert recorder.rows[0].diagnostics["kept_fraction"] == 0.75  # 9 of the 12 of each class
     titles = [charge.title.split(" · ")[0] for charge in recorder.charges]
@@ -100,7 +100,7 @@ def test_a_network_splits_into_backbone_and_classifier(name: str) -> None:
     images = torch.rand(2, 3, 32, 32)
     torch.testing.assert_close(last(backbone.eval()(images).flatten(1)), network(images))
     assert not any(isinstance(each, nn.Linear) and each.out_features == 5 for each in backbone.modules())
-    assert Tuned(Frozen(backbone), nn.Identity(), last)(images).shape == (2, 5)
+    assert BackboneWithHead(FrozenBackbone(backbone), nn.Identity(), last)(images).shape == (2, 5)
 
 
 def test_low_rank_changes_start_at_nothing() -> None:
@@ -121,7 +121,7 @@ def test_low_rank_changes_start_at_nothing() -> None:
 
 def test_flatness_is_recorded_for_every_head(tmp_path: Path) -> None:
     head = train_toy(prepared_toy("mlp_probe"), tmp_path / "head").rows
-    whole = train_toy(prepared_toy("full_tuning"), tmp_path / "whole").rows
+    whole = train_toy(prepared_toy("full_finetuning"), tmp_path / "whole").rows
     names = ("singular_value_entropy", "largest_singular_value_ratio")
     for name in names:
         assert head[-1].diagnostics[f"classifier_input.{name}"] > 0

@@ -62,7 +62,7 @@ def test_undeclared_knowledge_cannot_be_read() -> None:
 
 def test_knowledge_that_the_cell_does_not_offer_is_refused() -> None:
     spec = toy_spec(
-        {"name": "forward_correction", "matrix": "given"}, noise={"name": "instance_dependent", "rate": 0.2}
+        {"name": "forward_correction", "matrix": "oracle"}, noise={"name": "instance_dependent", "rate": 0.2}
     )
     with pytest.raises(UserError, match="needs the transition matrix, which this setting does not offer"):
         prepare_run(spec, toy_dataset())

@@ -611,7 +611,7 @@ def test_filters_keep_what_they_say() -> None:
     ]
     changed = (made.train != dataset.train.targets).any(1)
     np.testing.assert_array_equal(kept_by("answer", dataset, made), right)
-    replayed = kept_by("replay", dataset, made)
+    replayed = kept_by("execution", dataset, made)
     assert replayed[~changed].all(), "clean traces replay"
     assert not replayed[changed].any()
     np.testing.assert_array_equal(kept_by("oracle", dataset, made), ~changed)

@@ -1,4 +1,4 @@
-"""The truth as a selection."""
+"""Oracle pruning."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from noisybench.data.targets import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
-from noisybench.mitigations._pruning import Selection
+from noisybench.mitigations._pruning import Pruning
 from noisybench.training.mitigation import Requirements
 from noisybench.training.training_set import TrainingSet
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from noisybench.training.learner import Learner
 
 
-class OracleSelection(Selection):
-    """Leaves out exactly the wrong labels, which it is told: the ceiling of every pruning, not a remedy."""
+class OraclePruning(Pruning):
+    """Leave out exactly the mislabeled examples (privileged upper bound of pruning)."""
 
     @property
     def requirements(self) -> Requirements:
-        """The status of every label."""
+        """The status of every label, which is privileged."""
         return dataclasses.replace(super().requirements, privileged=("label_status",))
 
     def kept(self, task: Learner, training_set: TrainingSet) -> Tensor:
-        """The right labels."""
-        states = self.privileged.label_status
-        wrong: Tensor = (states == IN_DISTRIBUTION) | (states == OUT_OF_DISTRIBUTION)
-        return ~wrong
+        """Return (N,) bool, True for correctly labeled examples."""
+        status = self.privileged.label_status
+        mislabeled: Tensor = (status == IN_DISTRIBUTION) | (status == OUT_OF_DISTRIBUTION)
+        return ~mislabeled

@@ -1,0 +1,53 @@
+"""Dice loss."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from noisybench.config.parameters import parameter
+from noisybench.training.batch import Batch, cross_entropy, probabilities_in_float32
+from noisybench.training.roles import LossFunction
+
+if TYPE_CHECKING:
+    from noisybench.training.learner import Learner
+
+
+class DiceLoss(LossFunction):
+    """Cross-entropy plus soft Dice loss.
+
+    The Dice loss is one minus the soft Dice coefficient (Milletari et al. 2016), and the sum with cross-entropy is the
+    usual loss for medical image segmentation. The coefficient is computed over all labeled pixels of a batch, and
+    averaged over the classes that occur in its labels.
+    """
+
+    tasks = ("segmentation",)
+
+    dice_weight: float = parameter(1.0, ge=0, low=0.1, high=2.0, help="Weight of the Dice loss")
+    background: bool = parameter(False, help="Count the background as a class")
+
+    def loss(self, task: Learner, batch: Batch) -> Tensor:
+        """Return nats per pixel, with the same Dice loss for all pixels."""
+        logits = task.logits(batch.inputs)
+        return cross_entropy(logits, batch) + self.dice_weight * soft_dice_loss(logits, batch, self.background)
+
+
+def soft_dice_loss(logits: Tensor, batch: Batch, background: bool) -> Tensor:
+    """Return one minus the mean soft Dice coefficient of the classes in a batch, in [0, 1]; 0 without any class.
+
+    Args:
+        logits: (B, C) scores of pixels.
+        batch: batch with the targets of the pixels.
+        background: count class 0.
+    """
+    probabilities, targets = probabilities_in_float32(logits), batch.targets.float()
+    if batch.has_label is not None:
+        probabilities, targets = probabilities * batch.has_label[:, None], targets * batch.has_label[:, None]
+    first_class = 0 if background else 1
+    intersection = (probabilities * targets).sum(0)[first_class:]
+    total = (probabilities.sum(0) + targets.sum(0))[first_class:]
+    present = targets.sum(0)[first_class:] > 0
+    coefficients = 2 * intersection / total.clamp_min(1e-6)
+    return torch.where(present, 1 - coefficients, torch.zeros_like(coefficients)).sum() / present.sum().clamp_min(1)

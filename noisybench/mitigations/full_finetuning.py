@@ -1,0 +1,19 @@
+"""Full fine-tuning."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from noisybench.mitigations._probe_heads import HeadBuilder
+from noisybench.nn.frozen import BackboneWithHead, new_classifier, split_network
+
+
+class FullFinetuning(HeadBuilder):
+    """Fine-tune all weights of a pre-trained network with a new classifier."""
+
+    def build_model(self, network: nn.Module) -> nn.Module:
+        """Return the backbone with a new classifier."""
+        backbone, last = split_network(network)
+        return BackboneWithHead(
+            nn.Sequential(backbone, nn.Flatten()), nn.Identity(), new_classifier(last.in_features, last.out_features)
+        )
