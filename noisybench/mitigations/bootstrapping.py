@@ -48,8 +48,12 @@ class Bootstrapping(LossFunction):
 
     def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Return the cross-entropy against the mixed targets."""
-        weight = DEFAULT_LABEL_WEIGHT[self.mode] if self.label_weight is None else self.label_weight
-        return bootstrapped_cross_entropy(task.logits(batch.inputs), batch.targets, self.mode, weight)
+        return bootstrapped_cross_entropy(task.logits(batch.inputs), batch.targets, self.mode, self.target_weight)
+
+    @property
+    def target_weight(self) -> float:
+        """Weight of the observed target."""
+        return DEFAULT_LABEL_WEIGHT[self.mode] if self.label_weight is None else self.label_weight
 
 
 def bootstrapped_cross_entropy(logits: Tensor, targets: Tensor, mode: str, label_weight: float) -> Tensor:

@@ -102,10 +102,10 @@ def test_bootstrapping_by_hand(mode: str) -> None:
     close(bootstrapped_cross_entropy(scores(), batch().targets, mode, 0.8), wanted)
 
 
-def test_bootstrapping_takes_the_papers_share_by_mode() -> None:
-    assert Bootstrapping(mode="soft").share == 0.95
-    assert Bootstrapping(mode="hard").share == 0.8
-    assert Bootstrapping(mode="hard", label_weight=0.5).label_weight == 0.5
+def test_bootstrapping_uses_the_papers_weights_by_mode() -> None:
+    assert Bootstrapping(mode="soft").target_weight == 0.95
+    assert Bootstrapping(mode="hard").target_weight == 0.8
+    assert Bootstrapping(mode="hard", label_weight=0.5).target_weight == 0.5
 
 
 def test_label_smoothing_is_torchs() -> None:

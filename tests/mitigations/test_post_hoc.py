@@ -124,11 +124,11 @@ def test_a_probe_is_recorded_and_drawn_and_changes_no_weight(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("stack", "message"),
     [
-        ({"name": "spectral_truncation", "rank": 129}, "have 128 dimensions, but 129 shall be kept"),
-        ({"name": "spectral_truncation", "mode": "head", "features": "untrained"}, "untrained network knows nothing"),
+        ({"name": "spectral_truncation", "rank": 129}, "have 128 dimensions, but rank is 129"),
+        ({"name": "spectral_truncation", "mode": "head", "features": "untrained"}, "untrained network cannot classify"),
         ({"name": "spectral_truncation", "probe_epochs": [1, 9]}, r"from 0 to 3, but got \[9\]"),
-        ({"name": "mahalanobis", "rank": 129}, "have 128 dimensions, but 129 are asked for"),
-        ({"name": "mahalanobis"}, "120 examples cannot show the covariance of 128 dimensions"),
+        ({"name": "mahalanobis", "rank": 129}, "have 128 dimensions, but rank is 129"),
+        ({"name": "mahalanobis"}, "120 examples are too few for the covariance of 128 dimensions"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_training(stack: dict[str, Any], message: str) -> None:
@@ -145,7 +145,7 @@ def test_a_rank_cannot_be_chosen_without_a_validation_split(tmp_path: Path) -> N
     })  # fmt: skip
     dataset = dataclasses.replace(dataset, validation=empty)
     run = prepared_toy("spectral_truncation", dataset, toy_labels(dataset))
-    with pytest.raises(UserError, match="chosen on the noisy validation split, but there is none"):
+    with pytest.raises(UserError, match="selected on the noisy validation split, but there is none"):
         train_toy(run, tmp_path)
 
 

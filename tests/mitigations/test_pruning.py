@@ -128,7 +128,7 @@ def test_gradient_norms_are_those_of_single_examples(network: str) -> None:
 def test_scores_do_not_depend_on_the_portion_and_follow_one_label_each(monkeypatch: pytest.MonkeyPatch) -> None:
     task = toy_task()
     before, exact = early_scores(task), gradient_norms(task)
-    monkeypatch.setattr(type(task), "portion", lambda self, inputs: 7)
+    monkeypatch.setattr(type(task), "eval_batch_size", lambda self, inputs: 7)
     for name, each in early_scores(task).items():
         torch.testing.assert_close(each, before[name], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(gradient_norms(task), exact, rtol=1e-5, atol=1e-6)
@@ -240,11 +240,14 @@ def test_scores_are_shared_between_seeds_and_kinds_and_charged_to_all(tmp_path: 
             {"name": "el2n", "epochs": 1, "strategy": "window", "keep_fraction": 0.7, "offset": 0.4},
             "beyond the data; the offset can be at most 0.3",
         ),
-        ({"name": "el2n", "epochs": 1, "strategy": "window"}, "keep: the rule window needs the share to keep"),
-        ({"name": "el2n", "epochs": 1, "keep_fraction": 0.5, "offset": 0.1}, "offset: only a window has one"),
-        ({"name": "el2n", "epochs": 1, "keep_fraction": 0.001}, "0.001 of 120 examples is none"),
-        ({"name": "el2n", "epochs": 1, "keep_fraction": 0.5, "noise_rate": "oracle"}, "give one of them"),
-        ({"name": "el2n", "epochs": 4}, "schedule has 3 epochs, but scores are asked for after 4"),
+        (
+            {"name": "el2n", "epochs": 1, "strategy": "window"},
+            "keep_fraction: the strategy window needs the fraction to keep",
+        ),
+        ({"name": "el2n", "epochs": 1, "keep_fraction": 0.5, "offset": 0.1}, "offset: only a window has an offset"),
+        ({"name": "el2n", "epochs": 1, "keep_fraction": 0.001}, "0.001 of 120 examples is less than one example"),
+        ({"name": "el2n", "epochs": 1, "keep_fraction": 0.5, "noise_rate": "oracle"}, "set only one of them"),
+        ({"name": "el2n", "epochs": 4}, "schedule has 3 epochs, but scores are taken after 4"),
         ({"name": "confident_learning", "folds": 121}, "120 examples cannot be divided into 121 folds"),
     ],
 )
@@ -259,10 +262,12 @@ def test_a_class_that_is_emptied_is_named(tmp_path: Path) -> None:
     labels.train[labels.train == 3] = 4
     labels.train[0] = 3  # an only example, and a wrong label
     stack = {"name": "el2n", "num_networks": 2, "epochs": 3, "keep_fraction": 0.9}
-    with pytest.raises(UserError, match=r"mitigations.el2n: no example of class 3 is left of 1; prune less"):
+    with pytest.raises(
+        UserError, match=r"mitigations.el2n: none of the 1 examples of class 3 is kept; keep more examples"
+    ):
         train_toy(prepared_toy(stack, dataset, labels), tmp_path / "refused")
     allowed = train_toy(prepared_toy({**stack, "allow_empty_classes": True}, dataset, labels), tmp_path / "allowed")
-    assert allowed.rows[0].warnings == ["el2n: no example of class 3 is left of 1"]
+    assert allowed.rows[0].warnings == ["el2n: none of the 1 examples of class 3 is kept"]
 
 
 def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -337,7 +337,7 @@ def test_a_support_without_two_sides_falls_back_and_says_so(tmp_path: Path) -> N
     )
     rows = train_toy(run, tmp_path).rows
     assert rows[0].diagnostics["lsa.fell_back"] == 1.0
-    assert any("small loss instead of linear separation" in note for note in rows[0].warnings)
+    assert any("small loss is used instead of linear separation" in note for note in rows[0].warnings)
 
 
 def test_a_class_that_vanishes_is_recorded(tmp_path: Path) -> None:
@@ -363,9 +363,12 @@ def test_a_class_that_vanishes_is_recorded(tmp_path: Path) -> None:
     ("stack", "message"),
     [
         ({"name": "lsa", "layer": 7}, r"mitigations\.lsa: layer: must be in \[0, 1\] for `small_cnn`, but got 7"),
-        ({"name": "lsa"}, "the warm-up takes 38 epochs .* but there are 3"),
-        ({"name": "lsa", **QUICK, "detector_cycle": []}, "give at least one of linear, loss, oracle"),
-        ({"name": "lsa", **QUICK, "support": "trusted"}, "there are 120 training examples, but 1000 shall be trusted"),
+        ({"name": "lsa"}, "the warm-up takes 38 epochs .* but the budget has 3 epochs"),
+        ({"name": "lsa", **QUICK, "detector_cycle": []}, "list at least one of linear, loss, oracle"),
+        (
+            {"name": "lsa", **QUICK, "support": "trusted"},
+            "must be at most 120, the number of training examples, but got 1000",
+        ),
         ({"name": "dividemix"}, "the warm-up takes 10 of 3 epochs"),
         ([{"name": "mixup"}, {"name": "pls", **QUICK}], "keeps state per sample and cannot follow mixup"),
         (["ensemble", {"name": "dividemix", "warmup_epochs": 1}], "and .* both set the number of networks"),
@@ -411,8 +414,8 @@ def test_dividemix_by_hand(part: int) -> None:
     images = torch.randn(count, 1, 2, 2, generator=generator)
     remedy = DivideMix(warmup_epochs=2)
     clean = torch.rand(2, count, generator=generator)
-    remedy.state, remedy._labelled = {"clean": clean}, [size, size]
-    remedy._weight, remedy._penalty = 25.0, False
+    remedy.state, remedy._num_labeled = {"clean": clean}, [size, size]
+    remedy._unlabeled_weight, remedy._penalize_confidence = 25.0, False
     task = TwoNetworks(*scores, epoch=6)
     batch = Batch({"weak": images, "weak_2": images}, observed, torch.arange(count), classes, phase=part)
     found = remedy.loss(task, batch).mean()  # type: ignore[arg-type]

@@ -58,7 +58,7 @@ def test_components_are_those_of_the_centred_svd() -> None:
 def test_portions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     points, targets = labelled_points()
     whole = spectrum_of(points, targets, 4)
-    monkeypatch.setattr(spectrum, "PORTION", 7)
+    monkeypatch.setattr(spectrum, "MOMENT_CHUNK", 7)
     parts = spectrum_of(points, targets, 4)
     close(parts.values, whole.values)
     close(parts.vectors @ parts.cross, whole.vectors @ whole.cross)
@@ -233,7 +233,7 @@ def test_the_row_mean_takes_one_dimension() -> None:
         (
             torch.tensor([[1.0, float("nan")], [0.0, 1.0]]),
             torch.zeros(2, dtype=torch.int64),
-            "1 of 2 rows hold numbers",
+            "1 of 2 rows contain numbers",
         ),
         (torch.zeros(3), torch.zeros(3, dtype=torch.int64), r"shape \(3,\)"),
         (torch.zeros(1, 4), torch.zeros(1, dtype=torch.int64), "at least two rows"),
