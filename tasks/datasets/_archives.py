@@ -1,4 +1,4 @@
-"""Arrays in NumPy's own files."""
+"""NumPy archives."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from noisybench.errors import UserError
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of a `.npz` file, or of a folder of `.npy` files, by name; pickled objects are refused.
+    """Read all arrays of a `.npz` file, or of a folder of `.npy` files, by name; pickled objects are rejected.
 
     Raises:
-        UserError: it is missing or damaged; says what to do.
+        UserError: the file is missing or damaged.
     """
     try:
         if path.is_dir():
@@ -24,8 +24,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
-        raise UserError(f"dataset.path: {path}: there is no such file or folder") from None
+        raise UserError(f"dataset.path: {path}: file or folder not found") from None
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
         raise UserError(
-            f"dataset.path: {path} is damaged or not a .npz archive of plain arrays ({error}); make it again"
+            f"dataset.path: {path} is damaged or not a .npz archive of plain arrays ({error}); export it again"
         ) from None

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from noisybench.data.dataset import RawSplit
-from noisybench.tasks.datasets._torchvision import TorchvisionSource, as_examples
+from noisybench.tasks.datasets._torchvision import TorchvisionSource, to_raw_split
 from noisybench.utils.seeds import Stream
 
 
 def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[RawSplit, RawSplit, tuple[str, ...]]:
-    """Training and test examples and class names of a torchvision CIFAR dataset."""
+    """Return training and test examples and class names of a torchvision CIFAR dataset."""
     if not source.checksum:
 
         class Unverified(constructor):  # type: ignore[misc]
-            """The same reader, for files that are not the published ones."""
+            """The same reader without checksums."""
 
             def _check_integrity(self) -> bool:
                 folder = Path(self.root) / self.base_folder
@@ -29,17 +29,26 @@ def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[RawSplit, 
                 self.classes = meta[self.meta["key"]]
 
         constructor = Unverified
-    train, test = (source.open(constructor, train=part) for part in (True, False))
-    return as_examples(train.data, train.targets), as_examples(test.data, test.targets), tuple(train.classes)
+    train, test = (source.open(constructor, train=is_train) for is_train in (True, False))
+    return to_raw_split(train.data, train.targets), to_raw_split(test.data, test.targets), tuple(train.classes)
 
 
 def write_example(
     folder: Path, batches: list[str], test: str, label_key: str, meta: tuple[str, str, list[str]]
 ) -> None:
-    """Write random 32x32 images in the pickled-batch format, 60 per file."""
+    """Write random 32x32 images in the pickled-batch format, 60 per file.
+
+    Args:
+        folder: folder to create.
+        batches: file names of the training batches.
+        test: file name of the test batch.
+        label_key: key of the labels in a batch.
+        meta: file name of the metadata, its key of the class names, and the class names.
+    """
     folder.mkdir(parents=True)
+    meta_file, names_key, class_names = meta
     for name in [*batches, test]:
         pixels = (Stream("cifar example", name).uniform(60, 3072) * 256).astype(np.uint8)
-        batch = {"data": pixels, label_key: [row % len(meta[2]) for row in range(60)]}
+        batch = {"data": pixels, label_key: [row % len(class_names) for row in range(60)]}
         (folder / name).write_bytes(pickle.dumps(batch))
-    (folder / meta[0]).write_bytes(pickle.dumps({meta[1]: meta[2]}))
+    (folder / meta_file).write_bytes(pickle.dumps({names_key: class_names}))

@@ -1,4 +1,4 @@
-"""What the sets that torchvision downloads have in common."""
+"""Base class of datasets that torchvision downloads."""
 
 from __future__ import annotations
 
@@ -16,49 +16,51 @@ from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
 
 DAMAGED = (OSError, ValueError, KeyError, EOFError, AssertionError, pickle.UnpicklingError)
-"""What torchvision's readers raise on files that are cut off or overwritten."""
+"""Errors that torchvision's readers raise for truncated or overwritten files."""
 
 
 class TorchvisionSource(DatasetSource):
-    """A set that torchvision finds in `root` or downloads there, with its checksums."""
+    """A dataset that torchvision finds in `root` or downloads there, with its checksums."""
 
-    root: Path = parameter("data", help="folder with the files in torchvision's layout")
-    download: bool = parameter(True, help="fetch missing files, with their checksums")
-    checksum: bool = parameter(True, help="hold present files against their MD5 sums; switch off for a set of your own")
+    root: Path = parameter("data", help="Folder with the files in torchvision's layout")
+    download: bool = parameter(True, help="Download missing files and verify their checksums")
+    checksum: bool = parameter(
+        True, help="Verify the MD5 checksums of existing files; disable it for files other than the published ones"
+    )
 
     files: tuple[str, ...] = ()
-    """Files below `root`, as the offline message names them."""
+    """Files below `root`, for error messages."""
 
     def open(self, constructor: Callable[..., Any], **arguments: Any) -> Any:
-        """Call a torchvision dataset's constructor, fetching its files where allowed.
+        """Call the constructor of a torchvision dataset, and download its files if allowed.
 
         Raises:
-            UserError: files are missing or damaged and cannot be fetched; says which file to put where.
+            UserError: files are missing or damaged and cannot be downloaded.
         """
         root = self.root.expanduser()
         try:
             return constructor(root=root, download=False, **arguments)
-        except RuntimeError as error:  # missing, or another checksum
+        except RuntimeError as error:  # missing files, or another checksum
             if not self.download:
-                raise UserError(self._offline(root, str(error))) from None
+                raise self._missing_files(root, str(error)) from None
         except DAMAGED as error:
             raise UserError(
                 f"dataset: one of {', '.join(str(root / name) for name in self.files)} is damaged "
-                f"({type(error).__name__}: {error}); delete it and fetch it again"
+                f"({type(error).__name__}: {error}); delete it and download it again"
             ) from None
         try:
             return constructor(root=root, download=True, **arguments)
         except (RuntimeError, OSError) as error:
-            raise UserError(self._offline(root, str(error))) from None
+            raise self._missing_files(root, str(error)) from None
 
-    def _offline(self, root: Path, reason: str) -> str:
-        wanted = ", ".join(str(root / name) for name in self.files)
-        return (
-            f"dataset: the files are missing or damaged and could not be fetched ({reason.splitlines()[0]}). "
-            f"Put them there yourself: {wanted}; or name their folder by dataset.root"
+    def _missing_files(self, root: Path, reason: str) -> UserError:
+        files = ", ".join(str(root / name) for name in self.files)
+        return UserError(
+            f"dataset: files are missing or damaged and could not be downloaded ({reason.splitlines()[0]}). "
+            f"Put them at {files}, or set dataset.root to their folder"
         )
 
 
-def as_examples(images: Any, targets: Any) -> RawSplit:
-    """Examples from torchvision's arrays: (N, H, W) or (N, H, W, C) uint8 images."""
+def to_raw_split(images: Any, targets: Any) -> RawSplit:
+    """Return a split from torchvision's arrays: (N, H, W) or (N, H, W, C) uint8 images."""
     return RawSplit(to_channels_first(np.asarray(images, dtype=np.uint8)), np.asarray(targets, dtype=np.int64))

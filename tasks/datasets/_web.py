@@ -1,4 +1,4 @@
-"""What data sets of crawled images have in common: a folder, lists of files with labels, and damaged images."""
+"""Base class of crawled datasets: a folder, lists of files with labels, and possibly damaged images."""
 
 from __future__ import annotations
 
@@ -16,75 +16,85 @@ from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
+LabeledFile = tuple[Path, int]
+"""Image file and class index."""
+
 
 class WebImages(DatasetSource):
-    """A folder of crawled images whose labels are noisy as they come."""
+    """A folder of crawled images with real-world label noise."""
 
-    root: Path | None = parameter(None, help="the folder")
-    size: int = parameter(224, ge=4, help="resize and crop at the centre to size x size pixels")
+    root: Path | None = parameter(None, help="Folder with the images")
+    size: int = parameter(224, ge=4, help="Side in pixels to which images are resized and cropped at the center")
     on_error: Literal["raise", "skip"] = parameter(
         "raise", help="Treatment of damaged or missing images: `raise` an error, or `skip` and record them"
     )
 
     @property
     def folder(self) -> Path:
-        """The folder.
+        """Folder with the images.
 
         Raises:
-            UserError: it is not given, or not there.
+            UserError: it is not set, or does not exist.
         """
         if self.root is None:
-            raise UserError("dataset.root: give the folder that holds the images, e.g. dataset.root=data/web")
+            raise UserError("dataset.root: set the folder that contains the images, e.g. dataset.root=data/web")
         root = self.root.expanduser()
         if not root.is_dir():
-            raise UserError(f"dataset.root: {root}: there is no such folder")
+            raise UserError(f"dataset.root: {root}: folder not found")
         return root
 
-    def decoded(self, files: Sequence[Path], targets: Sequence[int], given: Sequence[int] | None = None) -> RawSplit:
-        """Examples of image files; what is skipped loses its labels as well.
+    def read_examples(
+        self, files: Sequence[Path], targets: Sequence[int], noisy_labels: Sequence[int] | None = None
+    ) -> RawSplit:
+        """Return the examples of image files; skipped images lose their labels as well.
 
         Args:
             files: the images.
-            targets: best known classes, `OOD_TARGET` or `UNKNOWN_TARGET` where there is none.
-            given: labels as they came, for a training part.
+            targets: best known classes, `OOD_TARGET` or `UNKNOWN_TARGET`.
+            noisy_labels: labels that come with the images, for a training split.
         """
-        images = read_files(files, self.size, self.on_error)
-        kept = images.kept
-        labels = None if given is None else np.array(given, dtype=np.int64)[kept]
-        return RawSplit(images.images, np.array(targets, dtype=np.int64)[kept], labels, images.skipped_files)
+        decoded = read_files(files, self.size, self.on_error)
+        kept = decoded.kept
+        noisy_targets = None if noisy_labels is None else np.array(noisy_labels, dtype=np.int64)[kept]
+        return RawSplit(decoded.images, np.array(targets, dtype=np.int64)[kept], noisy_targets, decoded.skipped_files)
 
-    def noisy(self, files: Sequence[Path], given: Sequence[int]) -> RawSplit:
-        """A training part of which nobody knows the classes."""
-        return self.decoded(files, [UNKNOWN_TARGET] * len(files), given)
+    def read_clean(self, rows: Sequence[LabeledFile]) -> RawSplit:
+        """Return a split whose labels are correct."""
+        return self.read_examples([file for file, _ in rows], [label for _, label in rows])
+
+    def read_noisy(self, rows: Sequence[LabeledFile]) -> RawSplit:
+        """Return a training split with noisy labels and unknown classes."""
+        labels = [label for _, label in rows]
+        return self.read_examples([file for file, _ in rows], [UNKNOWN_TARGET] * len(rows), labels)
 
 
 def read_list(path: Path, separator: str | None = None) -> list[tuple[str, int]]:
-    """Lines of a file name and a class number.
+    """Read lines of a file name and a class index.
 
     Args:
         path: the list.
-        separator: between both, by default blanks; names may contain it.
+        separator: text between both, a space by default; names may contain it.
 
     Raises:
-        UserError: the list is missing or empty, or a line is not of that form.
+        UserError: the list is missing or empty, or a line has another format.
     """
     if not path.is_file():
-        raise UserError(f"dataset.root: the list {path} is missing; it comes with the data set, fetch it as well")
+        raise UserError(f"dataset.root: the list {path} is missing; it is part of the dataset, download it as well")
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         name, _, label = line.rstrip().rpartition(separator or " ")
         if not line.strip():
             continue
         if not name.strip() or not label.strip().isdigit():
-            raise UserError(f"{path}, line {number}: expected a file name and a class number, but got {line[:80]!r}")
+            raise UserError(f"{path}, line {number}: expected a file name and a class index, but got {line[:80]!r}")
         rows.append((name.strip(), int(label)))
     if not rows:
-        raise UserError(f"dataset.root: the list {path} is empty; fetch it again")
+        raise UserError(f"dataset.root: the list {path} is empty; download it again")
     return rows
 
 
 def write_images(folder: Path, names: Sequence[str], size: int = 8) -> None:
-    """Write small random JPEG images, for the examples of the contract test."""
+    """Write small random JPEG images for contract tests."""
     from PIL import Image
 
     for name in names:
@@ -94,6 +104,6 @@ def write_images(folder: Path, names: Sequence[str], size: int = 8) -> None:
 
 
 def write_list(path: Path, rows: Sequence[tuple[str, Any]], separator: str = " ") -> None:
-    """Write lines of a file name and a class number."""
+    """Write lines of a file name and a class index."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{name}{separator}{label}\n" for name, label in rows))

@@ -1,4 +1,4 @@
-"""CIFAR-10 through torchvision."""
+"""CIFAR-10 from torchvision."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 
 
 class Cifar10(TorchvisionSource):
-    """CIFAR-10: 32x32 colour images of ten things, 50,000 + 10,000 (Krizhevsky 2009)."""
+    """CIFAR-10: 32x32 color images of ten classes, 50,000 + 10,000 (Krizhevsky 2009)."""
 
     files = ("cifar-10-python.tar.gz",)
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
-        """Both splits, from torchvision's layout."""
+        """Read both splits from torchvision's layout."""
         from torchvision.datasets import CIFAR10
 
         return read_splits(self, CIFAR10)
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
-        """A few random images in the pickled-batch format, whose checksums cannot be the published ones."""
+        """Write random images in the pickled-batch format, with other checksums than the published ones."""
         batches = [f"data_batch_{number}" for number in range(1, 6)]
         write_example(
             folder / "cifar-10-batches-py",

@@ -1,4 +1,4 @@
-"""CIFAR-100 through torchvision."""
+"""CIFAR-100 from torchvision."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from noisybench.tasks.datasets._torchvision import TorchvisionSource
 
 
 class Cifar100(TorchvisionSource):
-    """CIFAR-100: 32x32 colour images of a hundred things, 50,000 + 10,000, fine labels (Krizhevsky 2009)."""
+    """CIFAR-100: 32x32 color images of a hundred fine classes, 50,000 + 10,000 (Krizhevsky 2009)."""
 
     files = ("cifar-100-python.tar.gz",)
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
-        """Both splits, from torchvision's layout."""
+        """Read both splits from torchvision's layout."""
         from torchvision.datasets import CIFAR100
 
         return read_splits(self, CIFAR100)
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
-        """A few random images of six classes in the pickled-batch format, whose checksums cannot be the published ones."""
+        """Write random images of six classes in the pickled-batch format, with other checksums than the published ones."""
         names = [f"class_{number}" for number in range(6)]
         write_example(
             folder / "cifar-100-python", ["train"], "test", "fine_labels", ("meta", "fine_label_names", names)

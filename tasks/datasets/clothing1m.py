@@ -1,4 +1,4 @@
-"""A million pictures of clothes."""
+"""Clothing1M: a million images of clothes."""
 
 from __future__ import annotations
 
@@ -12,46 +12,50 @@ from noisybench.tasks.datasets._web import WebImages, read_list, write_images, w
 
 
 class Clothing1M(WebImages):
-    """Clothing1M: a million images of 14 classes, labelled by the text around them in online shops (Xiao et al. 2015).
+    """Clothing1M: a million images of 14 classes, labeled by the surrounding text in online shops (Xiao et al. 2015).
 
     Reads the published lists: `noisy_train_key_list.txt`, `noisy_label_kv.txt`, `clean_test_key_list.txt`,
-    `clean_label_kv.txt` and, for names, `category_names_eng.txt`. Training images have their noisy labels; where people
-    have also looked at one, its target is theirs, else nobody knows it. The test split is the clean test list; the clean
-    training and validation lists are not used. Use it with noise=real_world.
+    `clean_label_kv.txt` and, for names, `category_names_eng.txt`. Training images have noisy labels; the target is the
+    label of human annotators for images that they have checked, and unknown for all others. The test split is the clean
+    test list; the clean training and validation lists are not used. Use it with noise=real_world.
     """
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
-        """Read the lists and decode every image once."""
+        """Read the lists, and decode every image once."""
         noisy, clean = (dict(read_list(self.folder / f"{kind}_label_kv.txt")) for kind in ("noisy", "clean"))
-        train = self._keys("noisy_train_key_list.txt", noisy, "noisy_label_kv.txt")
-        test = self._keys("clean_test_key_list.txt", clean, "clean_label_kv.txt")
-        names = self.folder / "category_names_eng.txt"
-        known = 1 + max(*(noisy[key] for key in train), *(clean[key] for key in test))
-        listed = [line.strip() for line in names.read_text().splitlines() if line.strip()] if names.is_file() else []
+        train = self._read_keys("noisy_train_key_list.txt", noisy, "noisy_label_kv.txt")
+        test = self._read_keys("clean_test_key_list.txt", clean, "clean_label_kv.txt")
+        num_classes = 1 + max(*(noisy[key] for key in train), *(clean[key] for key in test))
         return (
-            self.decoded(
+            self.read_examples(
                 [self.folder / key for key in train],
                 [clean.get(key, UNKNOWN_TARGET) for key in train],
                 [noisy[key] for key in train],
             ),
-            self.decoded([self.folder / key for key in test], [clean[key] for key in test]),
-            tuple(listed if len(listed) >= known else [str(number) for number in range(known)]),
+            self.read_clean([(self.folder / key, clean[key]) for key in test]),
+            self._class_names(num_classes),
         )
 
-    def _keys(self, name: str, labels: dict[str, int], source: str) -> list[str]:
+    def _class_names(self, num_classes: int) -> tuple[str, ...]:
+        file = self.folder / "category_names_eng.txt"
+        names = [line.strip() for line in file.read_text().splitlines() if line.strip()] if file.is_file() else []
+        return tuple(names if len(names) >= num_classes else [str(index) for index in range(num_classes)])
+
+    def _read_keys(self, name: str, labels: dict[str, int], label_file: str) -> list[str]:
+        """Return the files of a list, each of which has a label."""
         file = self.folder / name
         if not file.is_file():
-            raise UserError(f"dataset.root: the list {file} is missing; it comes with the data set, fetch it as well")
+            raise UserError(f"dataset.root: the list {file} is missing; it is part of the dataset, download it as well")
         keys = [line.strip() for line in file.read_text().splitlines() if line.strip()]
-        unlabelled = [key for key in keys if key not in labels]
-        if unlabelled or not keys:
-            first = f" ({unlabelled[0]})" if unlabelled else ""
-            raise UserError(f"{file}: {len(unlabelled)} of {len(keys)} images have no label in {source}{first}")
+        unlabeled = [key for key in keys if key not in labels]
+        if unlabeled or not keys:
+            first = f" (first: {unlabeled[0]})" if unlabeled else ""
+            raise UserError(f"{file}: {len(unlabeled)} of {len(keys)} images have no label in {label_file}{first}")
         return keys
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
-        """Three classes; people have looked at every fourth training image, and found every other one wrong."""
+        """Write images of three classes; every fourth training label is checked, and half of these are incorrect."""
         train = [(f"images/{row % 10}/{row:04}.jpg", row % 3) for row in range(60)]
         test = [(f"images/9/t{row:04}.jpg", row % 3) for row in range(15)]
         checked = [(name, (label + row % 2) % 3) for row, (name, label) in enumerate(train[::4])]

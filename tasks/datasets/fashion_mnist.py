@@ -1,4 +1,4 @@
-"""FashionMNIST through torchvision."""
+"""FashionMNIST from torchvision."""
 
 from __future__ import annotations
 
@@ -9,27 +9,16 @@ from noisybench.data.dataset import RawSplit
 from noisybench.tasks.datasets._idx import FILES, read_splits, write_example
 from noisybench.tasks.datasets._torchvision import TorchvisionSource
 
-CLASSES = (
-    "t-shirt",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle_boot",
-)
+CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle_boot")
 
 
 class FashionMNIST(TorchvisionSource):
-    """FashionMNIST: 28x28 gray pictures of clothes, 60,000 + 10,000 (Xiao et al. 2017)."""
+    """FashionMNIST: 28x28 grayscale images of clothes, 60,000 + 10,000 (Xiao et al. 2017)."""
 
     files = tuple(f"FashionMNIST/raw/{name}" for name in FILES)
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
-        """Both splits, from torchvision's layout."""
+        """Read both splits from torchvision's layout."""
         from torchvision.datasets import FashionMNIST
 
         train, test = read_splits(self, FashionMNIST)
@@ -37,5 +26,5 @@ class FashionMNIST(TorchvisionSource):
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
-        """A few random images in the IDX format."""
+        """Write random images in the IDX format."""
         return write_example(folder / "FashionMNIST" / "raw")

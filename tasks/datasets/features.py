@@ -1,4 +1,4 @@
-"""Features of a backbone of the user's own."""
+"""Precomputed features of a backbone."""
 
 from __future__ import annotations
 
@@ -16,48 +16,49 @@ from noisybench.tasks.datasets._archives import read_arrays
 from noisybench.utils.seeds import Stream
 
 REQUIRED = ("train_x", "train_y", "id_x", "id_y")
+"""Arrays of the training and the test split."""
 
 
 class Features(DatasetSource):
-    """Features that a frozen backbone gave, as arrays: `train_x`, `train_y`, `id_x`, `id_y`, and `ood_NAME_x`, `ood_NAME_y`.
+    """Precomputed features of a frozen backbone: `train_x`, `train_y`, `id_x`, `id_y`, and `ood_NAME_x`, `ood_NAME_y`.
 
-    They come from one `.npz` file, or from a folder with a `.npy` file of each name. Features are (N, D) numbers, labels
-    (N,) class indices. `id_` is the test split, every `ood_` pair a test set of the same classes from another
-    distribution. Nothing of the backbone but these is needed. For the task `transfer`, with the network `features`.
+    The arrays are in one `.npz` file, or in a folder with a `.npy` file for each name. Features are (N, D) numbers, labels
+    (N,) class indices. `id_` is the test split, and every `ood_` pair is a test set of the same classes from another
+    distribution. The backbone itself is not needed. For the task `transfer` with the network `features`.
     """
 
     tasks = ("transfer",)
 
-    path: Path | None = parameter(None, help="the .npz file, or a folder of .npy files")
+    path: Path | None = parameter(None, help="The .npz file, or a folder of .npy files")
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
-        """Read and check all arrays; pickled objects are refused."""
-        arrays = self._arrays()
-        sets = {prefix: _examples(arrays, prefix) for prefix in ["train", "id", *_shifted(arrays)]}
-        train = sets["train"]
-        width, known = train.inputs.shape[1], set(np.unique(train.targets).tolist())
-        for prefix, each in sets.items():
-            if each.inputs.shape[1] != width:
+        """Read and check all arrays; pickled objects are rejected."""
+        arrays = self._read_arrays()
+        splits = {prefix: _to_split(arrays, prefix) for prefix in ["train", "id", *_ood_prefixes(arrays)]}
+        train = splits["train"]
+        width, train_classes = train.inputs.shape[1], set(np.unique(train.targets).tolist())
+        for prefix, split in splits.items():
+            if split.inputs.shape[1] != width:
                 raise UserError(
-                    f"dataset.path: {prefix}_x has {each.inputs.shape[1]} features, but train_x has {width}; take the same "
-                    "backbone for all"
+                    f"dataset.path: {prefix}_x has {split.inputs.shape[1]} features, but train_x has {width}; compute all "
+                    "features with the same backbone"
                 )
-            unseen = sorted(set(np.unique(each.targets).tolist()) - known)
+            unseen = sorted(set(np.unique(split.targets).tolist()) - train_classes)
             if unseen:
                 raise UserError(
-                    f"dataset.path: {prefix}_y holds the labels {unseen[:5]}, which train_y does not; leave these examples out"
+                    f"dataset.path: {prefix}_y contains the labels {unseen[:5]}, but train_y does not; remove these examples"
                 )
-        names = arrays.get("class_names", np.arange(max(known) + 1))
-        return train, sets["id"], tuple(str(each) for each in names)
+        names = arrays.get("class_names", np.arange(max(train_classes) + 1))
+        return train, splits["id"], tuple(str(name) for name in names)
 
     def read_shifted_tests(self) -> dict[str, RawSplit]:
-        """The `ood_` pairs, by their names."""
-        arrays = self._arrays()
-        return {prefix.removeprefix("ood_"): _examples(arrays, prefix) for prefix in _shifted(arrays)}
+        """Return the `ood_` pairs by name."""
+        arrays = self._read_arrays()
+        return {prefix.removeprefix("ood_"): _to_split(arrays, prefix) for prefix in _ood_prefixes(arrays)}
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
-        """Random features of three classes, with one shifted set."""
+        """Write random features of three classes, with one shifted test set."""
         stream = Stream("features example")
         arrays: dict[str, Any] = {}
         for prefix, count in (("train", 60), ("id", 30), ("ood_far", 30)):
@@ -66,40 +67,43 @@ class Features(DatasetSource):
         np.savez(folder / "features.npz", **arrays)
         return {"path": str(folder / "features.npz")}
 
-    def _arrays(self) -> dict[str, NDArray[Any]]:
+    def _read_arrays(self) -> dict[str, NDArray[Any]]:
         if self.path is None:
-            raise UserError("dataset.path: give the .npz file or the folder, e.g. dataset.path=features.npz")
+            raise UserError("dataset.path: set the .npz file or the folder, e.g. dataset.path=features.npz")
         path = self.path.expanduser()
         arrays = read_arrays(path)
         missing = [name for name in REQUIRED if name not in arrays]
         if missing:
             raise UserError(
-                f"dataset.path: {path} lacks {', '.join(missing)}; it has {', '.join(arrays) or 'nothing'}"
+                f"dataset.path: {path} has no {', '.join(missing)}; it contains {', '.join(arrays) or 'nothing'}"
                 f"{'; ' + nearest(missing[0], arrays) if arrays else ''}"
             )
         return arrays
 
 
-def _shifted(arrays: dict[str, NDArray[Any]]) -> list[str]:
+def _ood_prefixes(arrays: dict[str, NDArray[Any]]) -> list[str]:
+    """Return the prefixes of the shifted test sets."""
     return [name.removesuffix("_x") for name in arrays if name.startswith("ood_") and name.endswith("_x")]
 
 
-def _examples(arrays: dict[str, NDArray[Any]], prefix: str) -> RawSplit:
-    """One pair of arrays as (N, D, 1, 1) float32 inputs and (N,) targets."""
-    name, place = f"{prefix}_x", "dataset.path"
+def _to_split(arrays: dict[str, NDArray[Any]], prefix: str) -> RawSplit:
+    """Return one pair of arrays as (N, D, 1, 1) float32 inputs and (N,) targets."""
+    name = f"{prefix}_x"
     points, labels = arrays[name], arrays.get(f"{prefix}_y")
     if labels is None:
-        raise UserError(f"{place}: {name} has no labels; add {prefix}_y")
+        raise UserError(f"dataset.path: {name} has no labels; add {prefix}_y")
     if points.ndim != 2 or not np.issubdtype(points.dtype, np.number):
-        raise UserError(f"{place}: {name} must be (N, D) numbers, but is {points.dtype} of shape {points.shape}")
+        raise UserError(f"dataset.path: {name} must be (N, D) numbers, but is {points.dtype} of shape {points.shape}")
     if labels.shape != (len(points),) or not np.issubdtype(labels.dtype, np.integer):
         raise UserError(
-            f"{place}: {prefix}_y must be {len(points)} whole numbers, one for each row of {name}, but is {labels.dtype} of "
+            f"dataset.path: {prefix}_y must be {len(points)} integers, one for each row of {name}, but is {labels.dtype} of "
             f"shape {labels.shape}"
         )
-    wrong = int((~np.isfinite(points)).any(1).sum())
-    if wrong:
-        raise UserError(f"{place}: {wrong} of {len(points)} rows of {name} hold numbers that are not finite")
+    not_finite = int((~np.isfinite(points)).any(1).sum())
+    if not_finite:
+        raise UserError(
+            f"dataset.path: {not_finite} of {len(points)} rows of {name} contain values that are not finite"
+        )
     if len(labels) and labels.min() < 0:
-        raise UserError(f"{place}: {prefix}_y holds negative labels")
+        raise UserError(f"dataset.path: {prefix}_y contains negative labels")
     return RawSplit(np.ascontiguousarray(points, dtype=np.float32)[:, :, None, None], labels.astype(np.int64))

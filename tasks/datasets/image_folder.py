@@ -1,4 +1,4 @@
-"""Folders of image files, one sub-folder per class."""
+"""Folders of image files, one subfolder per class."""
 
 from __future__ import annotations
 
@@ -18,47 +18,47 @@ from noisybench.utils.seeds import Stream
 class ImageFolder(DatasetSource):
     """Image files in torchvision's ImageFolder layout: `root/CLASS/IMAGE`, or `root/train/…` and `root/test/…`.
 
-    Where `root` has a folder `train`, its test split is `test` or else `val`; without either it is held out by
-    `test_fraction`. Classes and files count in sorted order.
+    If `root` has a folder `train`, the test split is `test`, or else `val`; without either it is held out by
+    `test_fraction`. Classes and files are sorted by name.
     """
 
-    root: Path | None = parameter(None, help="the folder")
-    size: int | None = parameter(None, ge=4, help="resize and crop at the centre to size x size pixels")
+    root: Path | None = parameter(None, help="Folder with the images")
+    size: int | None = parameter(
+        None, ge=4, help="Side in pixels to which images are resized and cropped at the center"
+    )
     on_error: Literal["raise", "skip"] = parameter(
-        "raise", help="Treatment of damaged or missing images: `raise` an error, or `skip` and record them"
+        "raise", help="Treatment of damaged images: `raise` an error, or `skip` and record them"
     )
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
-        """Decode every image once; later runs map the decoded ones."""
+        """Decode every image once; later runs map the decoded images."""
         if self.root is None:
-            raise UserError("dataset.root: give the folder that holds the images, e.g. dataset.root=images")
+            raise UserError("dataset.root: set the folder that contains the images, e.g. dataset.root=images")
         root = self.root.expanduser()
         if not root.is_dir():
-            raise UserError(f"dataset.root: {root}: there is no such folder")
-        training = root / "train" if (root / "train").is_dir() else root
-        class_names = tuple(sorted(each.name for each in training.iterdir() if each.is_dir() and each.name[0] != "."))
+            raise UserError(f"dataset.root: {root}: folder not found")
+        train = root / "train" if (root / "train").is_dir() else root
+        class_names = tuple(sorted(path.name for path in train.iterdir() if path.is_dir() and path.name[0] != "."))
         if len(class_names) < 2:
-            raise UserError(
-                f"dataset.root: {training} has {len(class_names)} class folders, but at least two are needed"
-            )
-        tests = [root / name for name in ("test", "val") if training != root and (root / name).is_dir()]
+            raise UserError(f"dataset.root: {train} has {len(class_names)} class folders, but at least two are needed")
+        tests = [root / name for name in ("test", "val") if train != root and (root / name).is_dir()]
         return (
-            self._split(training, class_names),
-            self._split(tests[0], class_names) if tests else None,
+            self._read_split(train, class_names),
+            self._read_split(tests[0], class_names) if tests else None,
             class_names,
         )
 
-    def _split(self, folder: Path, class_names: tuple[str, ...]) -> RawSplit:
+    def _read_split(self, folder: Path, class_names: tuple[str, ...]) -> RawSplit:
         files: list[Path] = []
         targets: list[int] = []
         for target, name in enumerate(class_names):
-            found = image_files(folder / name)
-            if not found:
-                raise UserError(f"dataset.root: {folder / name} holds no image ({', '.join(IMAGE_SUFFIXES)})")
-            files += found
-            targets += [target] * len(found)
+            class_files = image_files(folder / name)
+            if not class_files:
+                raise UserError(f"dataset.root: {folder / name} contains no images ({', '.join(IMAGE_SUFFIXES)})")
+            files += class_files
+            targets += [target] * len(class_files)
         decoded = read_files(files, self.size, self.on_error)
-        names = np.array([each.relative_to(folder).as_posix() for each in files])[decoded.kept]
+        names = np.array([file.relative_to(folder).as_posix() for file in files])[decoded.kept]
         return RawSplit(
             decoded.images,
             np.array(targets)[decoded.kept],
@@ -68,7 +68,7 @@ class ImageFolder(DatasetSource):
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
-        """Two classes of small PNG files in both splits."""
+        """Write two classes of small PNG files in both splits."""
         from PIL import Image
 
         for split, count in (("train", 30), ("test", 12)):

@@ -1,4 +1,4 @@
-"""The first classes of WebVision 1.0."""
+"""Mini-WebVision: the first classes of WebVision 1.0."""
 
 from __future__ import annotations
 
@@ -9,75 +9,76 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images import image_files
 from noisybench.errors import UserError
-from noisybench.tasks.datasets._web import WebImages, read_list, write_images, write_list
+from noisybench.tasks.datasets._web import LabeledFile, WebImages, read_list, write_images, write_list
 
 
 class MiniWebVision(WebImages):
     """Mini-WebVision: the Google images of the first 50 classes of WebVision 1.0 (Li et al. 2017; Jiang et al. 2018).
 
-    Reads `info/train_filelist_google.txt` and `info/val_filelist.txt`; validation images lie in `val_images_256/` or
-    `val_images/`. With `evaluate: imagenet` the test split is the ILSVRC12 validation set of the same classes, taken from
-    folders named by WordNet ids at `imagenet`, which `info/synsets.txt` maps. Nobody knows the classes of the training
-    images; use it with noise=real_world. WebVision 2.0 numbers its classes otherwise and does not fit.
+    Reads `info/train_filelist_google.txt` and `info/val_filelist.txt`; validation images are in `val_images_256/` or
+    `val_images/`. With `evaluate: imagenet` the test split is the ILSVRC12 validation set of the same classes, from folders
+    named by WordNet IDs at `imagenet`, which `info/synsets.txt` maps to classes. The classes of the training images are
+    unknown; use it with noise=real_world. WebVision 2.0 numbers its classes differently and does not work.
     """
 
-    classes: int = parameter(50, ge=2, le=1000, help="how many classes, from the first on")
-    evaluate: Literal["webvision", "imagenet"] = parameter("webvision", help="whose validation set is the test split")
-    imagenet: Path | None = parameter(None, help="ILSVRC12 validation images in folders named by WordNet ids")
+    classes: int = parameter(50, ge=2, le=1000, help="Number of classes, counted from the first")
+    evaluate: Literal["webvision", "imagenet"] = parameter(
+        "webvision", help="Dataset whose validation set is the test split"
+    )
+    imagenet: Path | None = parameter(None, help="ILSVRC12 validation images in folders named by WordNet IDs")
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
-        """Read the lists and decode every image once."""
+        """Read the lists, and decode every image once."""
         info = self.folder / "info"
-        train = [(n, c) for n, c in read_list(info / "train_filelist_google.txt") if c < self.classes]
-        test = self._imagenet() if self.evaluate == "imagenet" else self._validation(info)
-        for name, rows in (("train_filelist_google.txt", train), ("the test split", test)):
-            if not rows:
-                raise UserError(f"dataset.root: {name} has no image of the first {self.classes} classes")
-        files, given = [self.folder / name for name, _ in train], [label for _, label in train]
-        known = max(*given, *(label for _, label in test)) + 1
+        rows = read_list(info / "train_filelist_google.txt")
+        train = [(self.folder / name, label) for name, label in rows if label < self.classes]
+        test = self._imagenet_files() if self.evaluate == "imagenet" else self._validation_files(info)
+        for source, files in (("train_filelist_google.txt", train), ("the test split", test)):
+            if not files:
+                raise UserError(f"dataset.root: {source} has no image of the first {self.classes} classes")
+        num_classes = 1 + max(label for _, label in train + test)
         names = [name for _, name in self._synsets(required=False)][: self.classes]
-        return (
-            self.noisy(files, given),
-            self.decoded([file for file, _ in test], [label for _, label in test]),
-            tuple(names if len(names) >= known else [str(number) for number in range(known)]),
-        )
+        class_names = names if len(names) >= num_classes else [str(index) for index in range(num_classes)]
+        return self.read_noisy(train), self.read_clean(test), tuple(class_names)
 
-    def _validation(self, info: Path) -> list[tuple[Path, int]]:
+    def _validation_files(self, info: Path) -> list[LabeledFile]:
         folders = [self.folder / name for name in ("val_images_256", "val_images")]
-        folder = next((each for each in folders if each.is_dir()), None)
+        folder = next((candidate for candidate in folders if candidate.is_dir()), None)
         if folder is None:
             raise UserError(
-                f"dataset.root: {folders[0]} is missing, the archive of the validation images; fetch it as well"
+                f"dataset.root: {folders[0]}, the archive of the validation images, is missing; download it as well"
             )
         return [(folder / name, label) for name, label in read_list(info / "val_filelist.txt") if label < self.classes]
 
-    def _imagenet(self) -> list[tuple[Path, int]]:
+    def _imagenet_files(self) -> list[LabeledFile]:
         if self.imagenet is None:
             raise UserError(
-                "dataset.imagenet: give the folder of the ILSVRC12 validation images, with one folder per WordNet id"
+                "dataset.imagenet: set the folder of the ILSVRC12 validation images, with one folder per WordNet ID"
             )
         rows = []
-        for label, (wordnet, _) in enumerate(self._synsets(required=True)[: self.classes]):
-            folder = self.imagenet.expanduser() / wordnet
-            found = image_files(folder)
-            if not found:
-                raise UserError(f"dataset.imagenet: {folder} is missing or holds no image")
-            rows += [(file, label) for file in found]
+        for label, (wordnet_id, _) in enumerate(self._synsets(required=True)[: self.classes]):
+            folder = self.imagenet.expanduser() / wordnet_id
+            files = image_files(folder)
+            if not files:
+                raise UserError(f"dataset.imagenet: {folder} is missing or contains no images")
+            rows += [(file, label) for file in files]
         return rows
 
     def _synsets(self, required: bool) -> list[tuple[str, str]]:
-        """WordNet id and name of each class in order."""
+        """Return WordNet ID and name of each class in order."""
         file = self.folder / "info" / "synsets.txt"
         if not file.is_file():
             if required:
-                raise UserError(f"dataset.root: {file} is missing, which maps classes to WordNet ids; fetch it as well")
+                raise UserError(
+                    f"dataset.root: {file}, which maps classes to WordNet IDs, is missing; download it as well"
+                )
             return []
         rows = [line.partition(" ") for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        return [(wordnet, name.strip() or wordnet) for wordnet, _, name in rows]
+        return [(wordnet_id, name.strip() or wordnet_id) for wordnet_id, _, name in rows]
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
-        """Three classes and one that is too many, with both test sets."""
+        """Write three classes and a surplus one, with both test sets."""
         train = [(f"google/q{row % 4}/{row:03}.jpg", row % 4) for row in range(60)]
         test = [(f"val{row:04}.jpg", row % 4) for row in range(16)]
         write_list(folder / "info" / "train_filelist_google.txt", train)

@@ -1,4 +1,4 @@
-"""MNIST through torchvision."""
+"""MNIST from torchvision."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ CLASSES = tuple("0123456789")
 
 
 class MNIST(TorchvisionSource):
-    """MNIST: 28x28 gray handwritten digits, 60,000 + 10,000 (LeCun et al. 1998)."""
+    """MNIST: 28x28 grayscale handwritten digits, 60,000 + 10,000 (LeCun et al. 1998)."""
 
     files = tuple(f"MNIST/raw/{name}" for name in FILES)
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
-        """Both splits, from torchvision's layout."""
+        """Read both splits from torchvision's layout."""
         from torchvision.datasets import MNIST
 
         train, test = read_splits(self, MNIST)
@@ -26,5 +26,5 @@ class MNIST(TorchvisionSource):
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
-        """A few random images in the IDX format."""
+        """Write random images in the IDX format."""
         return write_example(folder / "MNIST" / "raw")

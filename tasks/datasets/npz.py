@@ -1,4 +1,4 @@
-"""Arrays in a `.npz` file."""
+"""Images and labels in a `.npz` file."""
 
 from __future__ import annotations
 
@@ -26,46 +26,57 @@ class Npz(DatasetSource):
     """Images and labels in one NumPy archive.
 
     Arrays are named x_train, y_train, x_test, y_test, or train_images, train_labels, test_images, test_labels, or
-    images, labels; test arrays may be absent, and `class_names` may be present. Images are uint8 of shape
-    (N, H, W), (N, H, W, C) or (N, C, H, W) with 1 or 3 channels.
+    images, labels; test arrays and `class_names` are optional. Images are uint8 of shape (N, H, W), (N, H, W, C) or
+    (N, C, H, W) with 1 or 3 channels.
     """
 
-    path: Path | None = parameter(None, help="the file")
+    path: Path | None = parameter(None, help="The .npz file")
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
-        """Read the arrays; pickled objects are refused."""
+        """Read the arrays; pickled objects are rejected."""
         if self.path is None:
-            raise UserError("dataset.path: give the .npz file, e.g. dataset.path=images.npz")
+            raise UserError("dataset.path: set the .npz file, e.g. dataset.path=images.npz")
         path = self.path.expanduser()
         arrays = read_arrays(path)
-        names = next((each for each in NAMES if each[0] in arrays and each[1] in arrays), None)
+        names = next((names for names in NAMES if names[0] in arrays and names[1] in arrays), None)
         if names is None:
             raise UserError(
-                f"dataset.path: {path} must hold {' or '.join('/'.join(n[:2]) for n in NAMES)}; it has {', '.join(arrays)}"
+                f"dataset.path: {path} must contain {' or '.join('/'.join(names[:2]) for names in NAMES)}, but contains "
+                f"{', '.join(arrays)}"
             )
         splits = [
-            RawSplit(_images(arrays[image], f"{path}: {image}"), arrays[label].reshape(-1).astype(np.int64))
+            RawSplit(_to_images(arrays[image], f"{path}: {image}"), _to_labels(arrays[label], f"{path}: {label}"))
             for image, label in zip(names[::2], names[1::2], strict=True)
             if image in arrays and label in arrays
         ]
-        classes = arrays.get("class_names", np.arange(max(int(each.targets.max(initial=0)) for each in splits) + 1))
-        return splits[0], splits[1] if len(splits) > 1 else None, tuple(str(each) for each in classes)
+        num_classes = max(int(split.targets.max(initial=0)) for split in splits) + 1
+        class_names = arrays.get("class_names", np.arange(num_classes))
+        return splits[0], splits[1] if len(splits) > 1 else None, tuple(str(name) for name in class_names)
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
-        """Random gray images of three classes, without a test split."""
+        """Write random grayscale images of three classes, without a test split."""
         images = (Stream("npz example").uniform(120, 8, 8) * 256).astype(np.uint8)
         np.savez(folder / "images.npz", images=images, labels=np.arange(120) % 3)
         return {"path": str(folder / "images.npz")}
 
 
-def _images(array: np.ndarray[Any, Any], place: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _to_images(array: np.ndarray[Any, Any], location: str) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return (N, C, H, W) images of any supported layout."""
     if array.dtype != np.uint8:
-        raise UserError(f"dataset.path: {place} must be uint8 with values 0 to 255, but is {array.dtype}")
+        raise UserError(f"dataset.path: {location} must be uint8 with values 0 to 255, but is {array.dtype}")
     if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
         return np.ascontiguousarray(array)
     if array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3)):
         return to_channels_first(array)
     raise UserError(
-        f"dataset.path: {place} must have shape (N, H, W), (N, H, W, C) or (N, C, H, W), but has {array.shape}"
+        f"dataset.path: {location} must have shape (N, H, W), (N, H, W, C) or (N, C, H, W), but has {array.shape}"
     )
+
+
+def _to_labels(array: np.ndarray[Any, Any], location: str) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return (N,) class indices; whole numbers of a floating-point type are accepted."""
+    labels = array.reshape(-1).astype(np.int64)
+    if not np.array_equal(labels, array.reshape(-1)):
+        raise UserError(f"dataset.path: {location} must contain integers, but has fractional values ({array.dtype})")
+    return labels

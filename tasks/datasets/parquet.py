@@ -1,4 +1,4 @@
-"""Parquet files of images with the usual hub schema."""
+"""Parquet files of images in the Hugging Face schema."""
 
 from __future__ import annotations
 
@@ -17,40 +17,42 @@ from noisybench.utils.seeds import Stream
 
 
 class Parquet(DatasetSource):
-    """Images in parquet: a column `img` or `image` of structs {bytes, path} and an integer column `label`.
+    """Images in parquet files: a column `img` or `image` of structs {bytes, path} and an integer column `label`.
 
-    Row groups are read one after the other and images decoded once, so memory stays small. Class names come from
-    the file's own metadata, from `class_names`, or are the label numbers.
+    Row groups are read one at a time and images are decoded once, so little memory is needed. Class names come from
+    `class_names`, from the metadata of the file, or are the label numbers.
     """
 
-    train: Path | None = parameter(None, help="the file with the training images")
-    test: Path | None = parameter(None, help="the file with the test images; held out by test_fraction where not given")
-    label: str = parameter("label", help="name of the label column")
-    class_names: list[str] | None = parameter(None, help="names of the classes in the order of their numbers")
-    size: int | None = parameter(None, ge=4, help="resize and crop at the centre to size x size pixels")
+    train: Path | None = parameter(None, help="File with the training images")
+    test: Path | None = parameter(None, help="File with the test images (default: held out by `test_fraction`)")
+    label: str = parameter("label", help="Name of the label column")
+    class_names: list[str] | None = parameter(None, help="Names of the classes in the order of their indices")
+    size: int | None = parameter(
+        None, ge=4, help="Side in pixels to which images are resized and cropped at the center"
+    )
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
-        """Decode every image once; later runs map the decoded ones."""
+        """Decode every image once; later runs map the decoded images."""
         if self.train is None:
             raise UserError(
-                "dataset.train: give the parquet file with the training images, e.g. dataset.train=train.parquet"
+                "dataset.train: set the parquet file with the training images, e.g. dataset.train=train.parquet"
             )
-        train, stated = self._split(self.train.expanduser(), "dataset.train")
-        test = self._split(self.test.expanduser(), "dataset.test")[0] if self.test else None
-        names = self.class_names or stated or [str(number) for number in range(int(train.targets.max()) + 1)]
+        train, metadata_names = self._read_split(self.train.expanduser(), "dataset.train")
+        test = self._read_split(self.test.expanduser(), "dataset.test")[0] if self.test else None
+        names = self.class_names or metadata_names or [str(index) for index in range(int(train.targets.max()) + 1)]
         return train, test, tuple(names)
 
-    def _split(self, path: Path, place: str) -> tuple[RawSplit, list[str] | None]:
-        decoded, table = read_parquet(path, place, self.size, self.label)
+    def _read_split(self, path: Path, location: str) -> tuple[RawSplit, list[str] | None]:
+        decoded, table = read_parquet(path, location, self.size, self.label)
         try:
             targets = table[self.label].to_numpy().astype(np.int64)
         except (ValueError, TypeError):
-            raise UserError(f"{place}: the column `{self.label}` of {path} must hold whole numbers") from None
+            raise UserError(f"{location}: the column `{self.label}` of {path} must contain integers") from None
         return RawSplit(decoded.images, targets), _class_names(table.schema.metadata, self.label)
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
-        """Small PNG images of four classes in both files."""
+        """Write small PNG images of four classes to both files."""
         import io
 
         import pyarrow
@@ -70,7 +72,7 @@ class Parquet(DatasetSource):
 
 
 def _class_names(metadata: dict[bytes, bytes] | None, label: str) -> list[str] | None:
-    """Class names as the datasets library of the usual hub stores them in a schema's metadata."""
+    """Return the class names that the Hugging Face datasets library stores in the schema metadata, if any."""
     try:
         return list(json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]["names"])
     except (KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Drawn scenes with exact masks."""
+"""Synthetic scenes with exact masks."""
 
 from __future__ import annotations
 
@@ -16,104 +16,125 @@ from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
 NAMES = ("background", "disc", "square", "ring", "ellipse")
-COLOURS = np.array([[1, 0.3, -0.2], [-0.3, 1, 0.2], [0.2, -0.3, 1], [0.8, 0.8, -0.4]])
+DISC, SQUARE, RING, ELLIPSE = range(4)
+
+COLORS = np.array([[1, 0.3, -0.2], [-0.3, 1, 0.2], [0.2, -0.3, 1], [0.8, 0.8, -0.4]])
 CONTRASTS = (2.0, 1.7, 1.6, 1.4)
-TEXTURE, JITTER, PIXEL_NOISE = 0.2, 0.12, 0.15
-SMALLEST, LARGEST = 0.11, 0.17
-"""Nominal radius of an object, as a share of the side."""
-TRIES = 60
+TEXTURE, COLOR_JITTER, PIXEL_NOISE = 0.2, 0.12, 0.15
+STRIPE_WIDTH = 4
+"""Period of striped textures, in pixels."""
+
+MIN_RADIUS, MAX_RADIUS = 0.11, 0.17
+"""Nominal radius of an object, relative to the side of the image."""
+
+MAX_ATTEMPTS = 60
+"""Number of random poses after which an object is omitted."""
 
 
 class Scenes(DatasetSource):
-    """Drawn scenes of discs, squares, rings and ellipses on a clouded ground, with exact masks: no download, seeded.
+    """Synthetic scenes of discs, squares, rings and ellipses on a cloudy background, with exact masks; no download.
 
-    Every scene has 2 to 4 objects of different classes that do not overlap, each with its class's colour and texture, in a
-    random pose. Images are standardised one by one. `class_weights` makes classes rarer or more frequent.
+    Every scene has 2 to 4 objects of different classes that do not overlap, each with the color and texture of its class,
+    in a random pose. Images are standardized individually. `class_weights` makes classes rarer or more frequent.
     """
 
     tasks = ("segmentation",)
 
-    size: int = parameter(32, ge=16, le=512, help="side of the images in pixels", always_in_label=True)
-    train_images: int = parameter(100, ge=1, help="number of training images")
-    validation_images: int = parameter(20, ge=0, help="number of further images for validation")
-    test_images: int = parameter(100, ge=1, help="number of test images")
-    scene_seed: int = parameter(0, ge=0, help="of the scenes; not changed by the run's seed")
-    class_weights: list[float] | None = parameter(None, help="of disc, square, ring and ellipse; by default alike")
+    size: int = parameter(32, ge=16, le=512, help="Side of the images in pixels", always_in_label=True)
+    train_images: int = parameter(100, ge=1, help="Number of training images")
+    validation_images: int = parameter(20, ge=0, help="Number of additional images for validation")
+    test_images: int = parameter(100, ge=1, help="Number of test images")
+    scene_seed: int = parameter(0, ge=0, help="Random seed of the scenes (independent of the run's seed)")
+    class_weights: list[float] | None = parameter(
+        None, help="Relative frequency of disc, square, ring and ellipse (default: equal)"
+    )
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Draw all scenes."""
-        weights = self.class_weights or [1.0] * len(COLOURS)
-        if len(weights) != len(COLOURS) or min(weights) < 0 or sum(each > 0 for each in weights) < 2:
+        weights = self.class_weights or [1.0] * len(COLORS)
+        if len(weights) != len(COLORS) or min(weights) < 0 or sum(weight > 0 for weight in weights) < 2:
             raise UserError(
-                f"dataset.class_weights: needs {len(COLOURS)} numbers from 0 up, two above 0, but got {self.class_weights}"
+                f"dataset.class_weights: needs {len(COLORS)} numbers from 0, at least two above 0, but got "
+                f"{self.class_weights}"
             )
         count = self.train_images + self.validation_images
-        train = [self._scene("train", number, weights) for number in range(count)]
-        test = [self._scene("test", number, weights) for number in range(self.test_images)]
-        held_out = np.arange(count) >= self.train_images
+        train = [self._draw_scene("train", number, weights) for number in range(count)]
+        test = [self._draw_scene("test", number, weights) for number in range(self.test_images)]
+        validation_mask = np.arange(count) >= self.train_images
         names = tuple(f"scene_{number:05d}" for number in range(count))
         (images, masks), (test_images, test_masks) = (
-            [np.stack(each) for each in zip(*scenes, strict=True)] for scenes in (train, test)
+            [np.stack(arrays) for arrays in zip(*scenes, strict=True)] for scenes in (train, test)
         )
-        return RawSplit(images, masks, validation_mask=held_out, names=names), RawSplit(test_images, test_masks), NAMES
+        return (
+            RawSplit(images, masks, validation_mask=validation_mask, names=names),
+            RawSplit(test_images, test_masks),
+            NAMES,
+        )
 
-    def _scene(self, part: str, number: int, weights: list[float]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """(3, H, W) image and (H, W) mask."""
+    def _draw_scene(self, part: str, number: int, weights: list[float]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return a (3, H, W) image and its (H, W) mask."""
         stream, size = Stream("scene", part, self.scene_seed, number), self.size
-        rows, columns = np.mgrid[0:size, 0:size].astype(np.float64)
-        image = _ground(stream, size)
-        mask = np.zeros((size, size), dtype=np.uint8)
-        # The order of Efraimidis and Spirakis 2006: a weighted choice without repetition.
+        image, mask = _draw_background(stream, size), np.zeros((size, size), dtype=np.uint8)
+        # The order of Efraimidis and Spirakis 2006: a weighted choice without replacement.
         keys = stream.uniform(len(weights)) ** (1 / np.maximum(weights, 1e-12))
-        wanted = min(2 + int(3 * stream.uniform(1)[0]), sum(each > 0 for each in weights))
-        for kind in np.argsort(-keys, kind="stable")[:wanted]:
-            for _ in range(TRIES):
-                draws = stream.uniform(4)
-                radius = size * (SMALLEST + (LARGEST - SMALLEST) * draws[0])
-                row, column = (1.2 * radius + (size - 1 - 2.4 * radius) * each for each in draws[1:3])
-                turn = math.pi * draws[3]
-                along = (rows - row) * math.sin(turn) + (columns - column) * math.cos(turn)
-                across = (rows - row) * math.cos(turn) - (columns - column) * math.sin(turn)
-                inside = _inside(int(kind), along, across, radius)
-                if not mask[_inside(int(kind), along, across, radius + 1)].any():
-                    break
-            else:
-                continue
-            mask[inside] = kind + 1
-            texture = TEXTURE * (np.sin(along * 2 * math.pi / 4) if kind in (1, 3) else stream.normal(size, size))
-            colour = CONTRASTS[kind] * (COLOURS[kind] + JITTER * stream.normal(3))
-            image[:, inside] = colour[:, None] + texture[inside]
+        num_objects = min(2 + int(3 * stream.uniform(1)[0]), sum(weight > 0 for weight in weights))
+        for kind in np.argsort(-keys, kind="stable")[:num_objects].tolist():
+            _draw_object(stream, kind, image, mask)
         image += PIXEL_NOISE * stream.normal(3, size, size)
         image = (image - image.mean()) / image.std()
         return np.clip(np.rint(128 + 48 * image), 0, 255).astype(np.uint8), mask
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
-        """Nothing to write: scenes are drawn."""
+        """Return parameters of a small set; no files are needed."""
         return {"train_images": 24, "validation_images": 6, "test_images": 8}
 
 
-def _ground(stream: Stream, size: int) -> NDArray[np.float64]:
-    """(3, H, W) clouds and a ramp."""
+def _draw_object(stream: Stream, kind: int, image: NDArray[np.float64], mask: NDArray[np.uint8]) -> None:
+    """Draw one object in a free random pose, in place; omit it if no pose is free."""
+    size = len(mask)
+    rows, columns = np.mgrid[0:size, 0:size].astype(np.float64)
+    for _ in range(MAX_ATTEMPTS):
+        draws = stream.uniform(4)
+        radius = size * (MIN_RADIUS + (MAX_RADIUS - MIN_RADIUS) * draws[0])
+        row, column = (1.2 * radius + (size - 1 - 2.4 * radius) * draw for draw in draws[1:3])
+        angle = math.pi * draws[3]
+        along = (rows - row) * math.sin(angle) + (columns - column) * math.cos(angle)
+        across = (rows - row) * math.cos(angle) - (columns - column) * math.sin(angle)
+        # One pixel of distance, so that objects never touch.
+        if not mask[_is_inside(kind, along, across, radius + 1)].any():
+            break
+    else:
+        return
+    inside = _is_inside(kind, along, across, radius)
+    mask[inside] = kind + 1
+    striped = kind in (SQUARE, ELLIPSE)
+    pattern = np.sin(along * 2 * math.pi / STRIPE_WIDTH) if striped else stream.normal(size, size)
+    color = CONTRASTS[kind] * (COLORS[kind] + COLOR_JITTER * stream.normal(3))
+    image[:, inside] = color[:, None] + (TEXTURE * pattern)[inside]
+
+
+def _draw_background(stream: Stream, size: int) -> NDArray[np.float64]:
+    """Return a (3, H, W) image of clouds and a color gradient."""
     from scipy.ndimage import gaussian_filter
 
     image = np.zeros((3, size, size))
     for deviation, strength in ((3.0, 0.25), (1.0, 0.15)):
-        clouds = np.stack([gaussian_filter(each, deviation) for each in stream.normal(3, size, size)])
+        clouds = np.stack([gaussian_filter(channel, deviation) for channel in stream.normal(3, size, size)])
         image += strength * clouds / clouds.std()
     ramp = np.linspace(-0.5, 0.5, size)
     slopes = stream.normal(3, 2) * 0.3
     return image + slopes[:, :1, None] * ramp[None, :, None] + slopes[:, 1:, None] * ramp[None, None, :]
 
 
-def _inside(kind: int, along: NDArray[Any], across: NDArray[Any], radius: float) -> NDArray[np.bool_]:
-    """Which pixels an object covers."""
+def _is_inside(kind: int, along: NDArray[Any], across: NDArray[Any], radius: float) -> NDArray[np.bool_]:
+    """Return the (H, W) pixels that an object covers; ``along`` and ``across`` are coordinates on its axes."""
     distance = np.hypot(along, across)
-    if kind == 0:
+    if kind == DISC:
         return np.asarray(distance <= radius)
-    if kind == 1:
+    if kind == SQUARE:
         return np.asarray(np.maximum(np.abs(along), np.abs(across)) <= 0.9 * radius)
-    if kind == 2:
+    if kind == RING:
         return np.asarray((distance <= 1.1 * radius) & (distance >= 0.4 * radius))
-    longer = 1.45 * radius
-    return np.asarray(np.hypot(along / longer, across / (longer / 2.3)) <= 1)
+    semi_axis = 1.45 * radius
+    return np.asarray(np.hypot(along / semi_axis, across / (semi_axis / 2.3)) <= 1)

@@ -1,4 +1,4 @@
-"""Street View House Numbers through torchvision."""
+"""Street View House Numbers from torchvision."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from noisybench.utils.seeds import Stream
 
 
 class Svhn(TorchvisionSource):
-    """SVHN: 32x32 colour crops of house numbers, 73,257 + 26,032 (Netzer et al. 2011)."""
+    """SVHN: 32x32 color crops of house numbers, 73,257 + 26,032 (Netzer et al. 2011)."""
 
     files = ("train_32x32.mat", "test_32x32.mat")
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
-        """Both splits, from torchvision's layout."""
+        """Read both splits from torchvision's layout."""
         from torchvision.datasets import SVHN
 
         class Unverified(SVHN):  # type: ignore[misc]
-            """The same reader, for files that are not the published ones."""
+            """The same reader without checksums."""
 
             def _check_integrity(self) -> bool:
                 return Path(self.root, str(self.filename)).is_file()
 
         constructor = SVHN if self.checksum else Unverified
-        train, test = (self.open(constructor, split=part) for part in ("train", "test"))
-        splits = [RawSplit(np.ascontiguousarray(each.data), each.labels.astype(np.int64)) for each in (train, test)]
+        train, test = (self.open(constructor, split=name) for name in ("train", "test"))
+        splits = [RawSplit(np.ascontiguousarray(split.data), split.labels.astype(np.int64)) for split in (train, test)]
         return splits[0], splits[1], tuple("0123456789")
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
-        """A few random images in the MATLAB format, whose checksums cannot be the published ones."""
+        """Write random images in the MATLAB format, with other checksums than the published ones."""
         from scipy.io import savemat
 
         for name, count in (("train_32x32.mat", 120), ("test_32x32.mat", 40)):

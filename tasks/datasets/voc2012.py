@@ -1,4 +1,4 @@
-"""Pascal VOC 2012."""
+"""Pascal VOC 2012 segmentation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.errors import UserError
-from noisybench.tasks.datasets._masks import MaskSource, read_stems
+from noisybench.tasks.datasets._masks import MaskSource, download_with_torchvision, read_stems
 from noisybench.utils.seeds import Stream
 
 NAMES = (
@@ -20,62 +20,48 @@ NAMES = (
 
 
 class VOC2012(MaskSource):
-    """Pascal VOC 2012 segmentation: 1,464 images for training, 1,449 for testing, 21 classes (Everingham et al. 2015).
+    """Pascal VOC 2012 segmentation: 1,464 training and 1,449 test images, 21 classes (Everingham et al. 2015).
 
-    `root/VOCdevkit/VOC2012`, fetched through torchvision where missing. `SegmentationClassAug`, the masks that everyone trains
-    on (Hariharan et al. 2011), is used where it is present with its list `trainaug.txt` (10,582 images); testing is always
-    on the official `val` list and masks. Void pixels (255) have no label. Scores are those of images brought to `size`.
+    Reads `root/VOCdevkit/VOC2012`, and downloads it with torchvision if it is missing. The augmented masks
+    `SegmentationClassAug` (Hariharan et al. 2011), the usual training set, are used if they are present with their list
+    `trainaug.txt` (10,582 images); the test split is always the official `val` list with its masks. Void pixels (255) have
+    no label. Metrics are computed on images resized to `size`.
     """
 
-    root: Path = parameter("data", help="folder that holds VOCdevkit")
-    download: bool = parameter(True, help="fetch the official part where it is missing")
+    root: Path = parameter("data", help="Folder that contains VOCdevkit")
+    download: bool = parameter(True, help="Download the official part if it is missing")
     mask_set: Literal["auto", "official", "augmented"] = parameter(
-        "auto", help="whose training masks", always_in_label=True
+        "auto", help="Set of training masks; `auto` uses the augmented one if it is present", always_in_label=True
     )
     size: int | None = parameter(
-        256, ge=8, help="resize and crop at the centre to size x size pixels", always_in_label=True
+        256, ge=8, help="Side in pixels to which images are resized and cropped at the center", always_in_label=True
     )
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
-        """Decode all pairs once; later runs map the decoded ones."""
-        folder = self.root.expanduser() / "VOCdevkit" / "VOC2012"
+        """Decode all pairs once; later runs map the decoded arrays."""
+        root = self.root.expanduser()
+        folder = root / "VOCdevkit" / "VOC2012"
         lists = folder / "ImageSets" / "Segmentation"
         if not (lists / "train.txt").is_file():
-            self._fetch()
-        augmented = (folder / "SegmentationClassAug").is_dir() and (lists / "trainaug.txt").is_file()
-        if self.mask_set == "augmented" and not augmented:
+            download_with_torchvision("Pascal VOC 2012", folder, self.download, lambda: _download(root))
+        has_augmented = (folder / "SegmentationClassAug").is_dir() and (lists / "trainaug.txt").is_file()
+        if self.mask_set == "augmented" and not has_augmented:
             raise UserError(
                 f"dataset.mask_set: {folder} has no SegmentationClassAug with ImageSets/Segmentation/trainaug.txt"
             )
-        train = (
-            ("trainaug", "SegmentationClassAug")
-            if augmented and self.mask_set != "official"
-            else ("train", "SegmentationClass")
-        )
-        parts = []
+        train = ("train", "SegmentationClass")
+        if has_augmented and self.mask_set != "official":
+            train = ("trainaug", "SegmentationClassAug")
+        splits = []
         for name, masks in (train, ("val", "SegmentationClass")):
             stems = read_stems(lists / f"{name}.txt")
-            files = [(folder / "JPEGImages" / f"{each}.jpg", folder / masks / f"{each}.png") for each in stems]
-            parts.append(self.decoded(files, len(NAMES)))
-        return parts[0], parts[1], NAMES
-
-    def _fetch(self) -> None:
-        root = self.root.expanduser()
-        place = root / "VOCdevkit" / "VOC2012"
-        if not self.download:
-            raise UserError(f"dataset.root: {place} is missing; put it there, or allow dataset.download")
-        from torchvision.datasets import VOCSegmentation
-
-        try:
-            VOCSegmentation(str(root), year="2012", image_set="train", download=True)
-        except (RuntimeError, OSError) as error:
-            raise UserError(
-                f"dataset: Pascal VOC 2012 could not be fetched ({str(error).splitlines()[0]}); put it at {place} yourself"
-            ) from None
+            files = [(folder / "JPEGImages" / f"{stem}.jpg", folder / masks / f"{stem}.png") for stem in stems]
+            splits.append(self.read_examples(files, len(NAMES)))
+        return splits[0], splits[1], NAMES
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
-        """A tiny copy in the official layout."""
+        """Write a tiny copy in the official layout."""
         from PIL import Image
 
         base = folder / "VOCdevkit" / "VOC2012"
@@ -91,6 +77,12 @@ class VOC2012(MaskSource):
                 mask[3] = 255
                 Image.fromarray(pixels).save(base / "JPEGImages" / f"{stem}.jpg")
                 picture = Image.fromarray(mask)
-                picture.putpalette([each for colour in range(256) for each in (colour, 0, 255 - colour)])
+                picture.putpalette([value for color in range(256) for value in (color, 0, 255 - color)])
                 picture.save(base / "SegmentationClass" / f"{stem}.png")
         return {"root": str(folder), "size": 16}
+
+
+def _download(root: Path) -> None:
+    from torchvision.datasets import VOCSegmentation
+
+    VOCSegmentation(str(root), year="2012", image_set="train", download=True)

@@ -141,10 +141,10 @@ def test_a_missing_download_says_which_file_to_put_where(name: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("name", "parameters", "message"),
     [
-        ("parquet", {}, r"dataset\.train: give the parquet file"),
+        ("parquet", {}, r"dataset\.train: set the parquet file"),
         ("parquet", {"train": "nowhere.parquet"}, "file not found"),
-        ("npz", {"path": "nowhere.npz"}, "there is no such file"),
-        ("image_folder", {"root": "nowhere"}, "there is no such folder"),
+        ("npz", {"path": "nowhere.npz"}, "file or folder not found"),
+        ("image_folder", {"root": "nowhere"}, "folder not found"),
         (
             "digits",
             {"train_size": 99999},
@@ -161,6 +161,9 @@ def test_npz_refuses_pickled_objects_and_floats(tmp_path: Path) -> None:
     np.savez(tmp_path / "object.npz", images=np.array([{"a": 1}], dtype=object), labels=np.zeros(1))
     with pytest.raises(UserError, match="archive of plain arrays"):
         build("npz", path=str(tmp_path / "object.npz")).load()
+    np.savez(tmp_path / "half.npz", images=np.zeros((4, 8, 8), np.uint8), labels=np.array([0, 0.5, 1, 1]))
+    with pytest.raises(UserError, match="labels must contain integers"):
+        build("npz", path=str(tmp_path / "half.npz")).load()
     np.savez(tmp_path / "float.npz", images=np.zeros((4, 8, 8)), labels=np.zeros(4))
     with pytest.raises(UserError, match="must be uint8"):
         build("npz", path=str(tmp_path / "float.npz")).load()
@@ -228,7 +231,7 @@ def test_webvision_keeps_the_first_classes_and_takes_either_test_set(tmp_path: P
     np.testing.assert_array_equal(other.train.inputs[:], plain.train.inputs[:])
     assert np.bincount(other.test.targets).tolist() == [5, 5, 5]
     (tmp_path / "info" / "synsets.txt").unlink()
-    with pytest.raises(UserError, match="maps classes to WordNet ids"):
+    with pytest.raises(UserError, match="maps classes to WordNet IDs"):
         build("mini_webvision", **parameters, evaluate="imagenet", imagenet=str(tmp_path / "ilsvrc")).load()
 
 
@@ -315,13 +318,13 @@ def test_a_bad_line_of_a_list_is_shown(tmp_path: Path) -> None:
     parameters = get_entry("datasets", "mini_webvision").load_class().example(tmp_path)
     file = tmp_path / "info" / "val_filelist.txt"
     file.write_text(file.read_text() + "val9999.jpg cat\n")
-    with pytest.raises(UserError, match=r"val_filelist\.txt, line 17: expected a file name and a class number"):
+    with pytest.raises(UserError, match=r"val_filelist\.txt, line 17: expected a file name and a class index"):
         build("mini_webvision", **parameters).load()
 
 
 @pytest.mark.parametrize("name", WEB)
 def test_a_web_set_needs_its_folder(name: str) -> None:
-    with pytest.raises(UserError, match=r"dataset\.root: give the folder"):
+    with pytest.raises(UserError, match=r"dataset\.root: set the folder"):
         build(name).load()
-    with pytest.raises(UserError, match="there is no such folder"):
+    with pytest.raises(UserError, match="folder not found"):
         build(name, root="nowhere").load()

@@ -300,7 +300,7 @@ def test_human_labels_are_fetched_once_and_checked(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("NOISYBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(human, "SOURCE", tmp_path.as_uri() + "/")
     monkeypatch.setattr(human, "PUBLISHED", {10: ("human.pt", "0" * 64)})
-    with pytest.raises(UserError, match="not the published one"):
+    with pytest.raises(UserError, match="not the published file"):
         model("human").apply(dataset)
     monkeypatch.setattr(human, "PUBLISHED", {10: ("human.pt", checksum)})
     first = model("human").apply(dataset)

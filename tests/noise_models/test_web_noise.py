@@ -272,7 +272,7 @@ def test_metrics_count_each_kind_against_right_labels() -> None:
     assert found["ood_auroc"] == 1.0
     assert found["balanced_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
     assert found["ood_balanced_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
-    assert found["flagged"] == pytest.approx(4 / 6)
+    assert found["flagged_fraction"] == pytest.approx(4 / 6)
     assert metrics.score_detector(score[:2], score[:2] > 0.3, states[:2])["noise_auroc"] is None
 
 
@@ -308,7 +308,7 @@ def test_a_run_on_web_noise_records_every_kind(tmp_path: Path) -> None:
     assert set(samples.clean[states == OUT_OF_DISTRIBUTION]) == {OOD_TARGET}
     again = metrics.auroc_by_kind(-samples.label_quality, states)
     assert (row.noise_auroc, row.id_noise_auroc, row.ood_auroc) == pytest.approx(
-        (again["any"], again["label"], again["outsider"])
+        (again["noise_auroc"], again["id_noise_auroc"], again["ood_auroc"])
     )
     assert set(row.detectors) == {
         "loss", "linear", "hybrid", "loss_with_linear", "loss_with_hybrid", "linear_with_hybrid",

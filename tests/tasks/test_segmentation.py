@@ -430,7 +430,7 @@ def test_images_of_many_sizes_need_one(photographs: Path) -> None:
 
 @pytest.mark.parametrize("name", ["voc2012", "oxford_pet"])
 def test_sets_that_are_not_there_say_where_they_belong(name: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is missing; put it there, or allow dataset\.download"):
+    with pytest.raises(UserError, match=r"is missing; put it there, or set dataset\.download=true"):
         get_entry("datasets", name).load_class()(root=str(tmp_path), download=False).load()
 
 
@@ -460,7 +460,7 @@ def test_volumes_are_split_by_patient(tmp_path: Path) -> None:
     assert not patients[0] & patients[1]
     with pytest.raises(UserError, match="Patient_00 cannot be in the test and in the validation split"):
         source(**parameters, test_patients=["Patient_00"], validation_patients=["Patient_00"]).load()
-    with pytest.raises(UserError, match="there are no patients Patient_99"):
+    with pytest.raises(UserError, match="unknown patients Patient_99"):
         source(**parameters, test_patients=["Patient_99"]).load()
     (tmp_path / "Patient_01" / "GT.nii.gz").write_bytes(b"no volume")
     with pytest.raises(UserError, match="missing, damaged or not a NIfTI volume"):

@@ -226,16 +226,19 @@ def arrays(**changes: Any) -> dict[str, Any]:
     [
         (
             {"train_y": np.arange(5)},
-            r"train_y must be 6 whole numbers, one for each row of train_x, but is int64 of shape \(5,\)",
+            r"train_y must be 6 integers, one for each row of train_x, but is int64 of shape \(5,\)",
         ),
-        ({"train_x": np.where(np.eye(6) > 0, np.nan, 1.0)}, "6 of 6 rows of train_x hold numbers that are not finite"),
+        (
+            {"train_x": np.where(np.eye(6) > 0, np.nan, 1.0)},
+            "6 of 6 rows of train_x contain values that are not finite",
+        ),
         ({"id_x": np.zeros((3, 4))}, "id_x has 4 features, but train_x has 6"),
         ({"id_x": np.zeros(3)}, r"id_x must be \(N, D\) numbers"),
-        ({"id_y": np.array([0, 1, 9])}, r"id_y holds the labels \[9\], which train_y does not"),
-        ({"ood_far_x": np.zeros((2, 6)), "ood_far_y": np.array([0, 7])}, r"ood_far_y holds the labels \[7\]"),
+        ({"id_y": np.array([0, 1, 9])}, r"id_y contains the labels \[9\], but train_y does not"),
+        ({"ood_far_x": np.zeros((2, 6)), "ood_far_y": np.array([0, 7])}, r"ood_far_y contains the labels \[7\]"),
         ({"ood_far_x": np.zeros((2, 6))}, "ood_far_x has no labels; add ood_far_y"),
-        ({"id_x": None}, "lacks id_x"),
-        ({"train_y": np.zeros(6)}, "must be 6 whole numbers"),
+        ({"id_x": None}, "has no id_x"),
+        ({"train_y": np.zeros(6)}, "must be 6 integers"),
     ],
 )
 def test_features_that_do_not_fit_are_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
