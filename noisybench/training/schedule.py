@@ -17,7 +17,7 @@ def learning_rate_at(budget: Budget, epoch: float) -> float:
         epoch: number of epochs trained so far, with the fraction of the current one.
 
     Example:
-        >>> budget = Budget(epochs=10, learning_rate=0.1, lr_lr_lr_schedule="cosine")
+        >>> budget = Budget(epochs=10, learning_rate=0.1, lr_schedule="cosine")
         >>> [round(learning_rate_at(budget, epoch), 3) for epoch in (0, 5, 10)]
         [0.1, 0.05, 0.0]
     """

@@ -46,7 +46,7 @@ def task_on_digits(network: str, rate: float = RATE, seed: int = 0, epochs: int 
         epochs=epochs,
         batch_size=64,
         learning_rate=0.05,
-        lr_lr_lr_schedule="constant",
+        lr_schedule="constant",
         weight_decay=0.0,
     )
     task: Task = get_entry("tasks", "classification").load_class()(budget, seed, data, Stack([]))
