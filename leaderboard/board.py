@@ -1,384 +1,227 @@
-"""What the page shows, as JSON-like data.
+"""The data of the leaderboard page, computed from a store and the measurements that ship with noisybench.
 
-Records are read and reduced a cell at a time, so that memory does not grow with the store, and a cell is read again only when
-its runs have changed.
+Records are read and reduced one setting at a time, so that memory does not grow with the store, and a setting is read again only
+when its runs have changed.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
-import math
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from noisybench.errors import UserError
-from noisybench.leaderboard.reproduction import HEADER as LEDGER_HEADER
-from noisybench.leaderboard.reproduction import ledger, text_rows
-from noisybench.leaderboard.statistics import Summary, Test, compare, over_cells, rank, summarise
-from noisybench.leaderboard.submission import Submission
-from noisybench.leaderboard.table import Cell, Row, build_cells, footnote, rank_rows, seed_values
-from noisybench.records.schema import RunRecord
-from noisybench.records.selection import SELECTION_RULES
+from noisybench.leaderboard.measurements import Measurement, measure
+from noisybench.leaderboard.payload import RANKING_RULES, SettingPayload, setting_payload, short, short_summary
+from noisybench.leaderboard.reproduction import COLUMNS as REPRODUCTION_COLUMNS
+from noisybench.leaderboard.reproduction import reproduce, text_rows
+from noisybench.leaderboard.statistics import Test, compare_across_settings, rank, summarize
+from noisybench.leaderboard.table import build_settings
 from noisybench.tracking.reader import TrackedRun
 from noisybench.tracking.store import Store
-
-RANKED = ("last", "last10", "noisy_val")
-"""Rules by which the page ranks; the oracle never is one."""
-CURVES = ("test_score", "noisy_val_score", "memorized_fraction", "recovered_fraction", "noise_auroc")
-POINTS = 60
-"""As many points of a curve are drawn at most."""
 
 
 @dataclass(frozen=True)
 class Board:
-    """All cells, and what is said of them together.
+    """All settings, and comparisons across them.
 
     Attributes:
-        cells: what the list of cells shows of each, in its order; `key` names its detail.
-        details: by key, the JSON text of a cell's table, curves and pairs.
-        overall: stacks over several cells.
-        draws: stacks over several draws of one noise.
-        left_out: runs that are in no table, or not ranked there, and why.
-        ledger: published numbers beside ours, as rows of text below their header.
-        runs: where MLflow shows a run, before its id; empty where there is no MLflow beside the page.
+        settings: what the list of settings shows of each, in its order; ``key`` names its detail.
+        details: JSON text of a setting's table, curves and pairs, by key.
+        across_settings: comparisons of stacks over several settings.
+        noise_draws: comparisons of stacks over several draws of one noise.
+        excluded: runs and stacks that are in no table or not ranked there, with the reason.
+        reproduction: published results beside ours, as rows of text below their header.
+        runs_url: address at which MLflow shows a run, without its identifier; empty without MLflow.
     """
 
-    cells: list[dict[str, Any]]
+    settings: list[dict[str, Any]]
     details: dict[str, str]
-    overall: list[dict[str, Any]]
-    draws: list[dict[str, Any]]
-    left_out: list[dict[str, str]]
-    ledger: list[list[str]]
-    runs: str = ""
+    across_settings: list[dict[str, Any]]
+    noise_draws: list[dict[str, Any]]
+    excluded: list[dict[str, str]]
+    reproduction: list[list[str]]
+    runs_url: str = ""
 
 
-def board_of(records: Iterable[RunRecord], test: Test = "blocks") -> Board:
-    """The board of records at hand."""
-    return _assemble([_told(cell, {}) for cell in build_cells(records, test=test)], [])
+def build_board(measurements: Iterable[Measurement], test: Test = "anova") -> Board:
+    """Return the board of measurements.
 
+    Args:
+        measurements: finished runs.
+        test: paired test, see `statistics.rank`.
 
-def submitted_records(entries: Sequence[Submission]) -> dict[str, tuple[RunRecord, str]]:
-    """The runs of entries by their identity, each with its entry and what was verified of it.
-
-    Raises:
-        UserError: an entry is damaged.
+    Example:
+        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> board = build_board(builtin_measurements())
+        >>> len(board.settings) == len(board.details)
+        True
     """
-    return {
-        record.identity: (record, f"{entry.status} ({entry.folder.name})")
-        for entry in entries
-        for record in entry.records()
-    }
+    return _build_board([setting_payload(setting) for setting in build_settings(measurements, test=test)], [])
+
+
+SettingKey = tuple[str, str]
+"""Label set and budget."""
 
 
 @dataclass
-class Boards:
-    """Makes the board of a store, again and again as runs are added.
+class BoardCache:
+    """The board of a store, updated as runs are added.
 
-    Args:
-        store: read.
-        runs: as in `Board`.
-        test: as in `statistics.rank`.
-        entries: runs that others have submitted, shown beside the store's own.
+    Attributes:
+        store: store that is read.
+        runs_url: see `Board`.
+        test: paired test, see `statistics.rank`.
+        measured: measurements of submissions, shown beside the store's own runs.
     """
 
     store: Store
-    runs: str = ""
-    test: Test = "blocks"
-    entries: Sequence[Submission] = ()
-    _cells: dict[frozenset[str], tuple[_Told, list[dict[str, str]]]] = field(default_factory=dict)
+    runs_url: str = ""
+    test: Test = "anova"
+    measured: Sequence[Measurement] = ()
+    _payloads: dict[frozenset[str], tuple[SettingPayload | None, list[dict[str, str]]]] = field(default_factory=dict)
     _board: Board | None = None
     _failed: frozenset[str] = frozenset()
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self._submitted = submitted_records(self.entries)
+        self._submitted: dict[SettingKey, list[Measurement]] = {}
+        for measurement in self.measured:
+            key = (measurement.setting.label_set, measurement.setting.budget)
+            self._submitted.setdefault(key, []).append(measurement)
 
     def board(self) -> Board:
-        """The board as the store is now; the same object while nothing has changed."""
+        """Return the current board of the store; the same object while nothing has changed."""
         with self._lock:
             failed = self.store.runs.list_runs("FAILED")
-            groups: dict[tuple[str, str], dict[str, TrackedRun]] = {}
+            finished: dict[SettingKey, dict[str, TrackedRun]] = {}
             for run in self.store.runs.list_runs("FINISHED"):
-                cell = groups.setdefault((run.tags.get("label_set", ""), run.tags.get("budget", "")), {})
-                cell.setdefault(run.tags["identity"], run)  # the latest of each
-            own = {identity for cell in groups.values() for identity in cell}
-            submitted: dict[tuple[str, str], list[str]] = {key: [] for key in groups}
-            for identity, (record, _) in self._submitted.items():
-                if identity not in own:
-                    submitted.setdefault((record.label_set, record.budget), []).append(identity)
-            wanted = {
-                frozenset([*(run.run_id for run in groups.get(key, {}).values()), *identities]): (
-                    list(groups.get(key, {}).values()),
-                    identities,
+                runs = finished.setdefault((run.tags.get("label_set", ""), run.tags.get("budget", "")), {})
+                runs.setdefault(run.tags["identity"], run)  # the store lists the latest run of an identity first
+            # The set of runs identifies the data of a setting: if it is unchanged, so is its payload.
+            settings = {
+                frozenset([*key, *(run.run_id for run in finished.get(key, {}).values())]): (
+                    list(finished.get(key, {}).values()),
+                    self._submitted.get(key, []),
                 )
-                for key, identities in submitted.items()
+                for key in finished.keys() | self._submitted.keys()
             }
-            reasons = frozenset(run.run_id for run in failed)
-            if self._board is None or wanted.keys() != self._cells.keys() or reasons != self._failed:
-                self._cells = {runs: self._cells.get(runs) or self._read(*cell) for runs, cell in wanted.items()}
-                left = [each for _, unread in self._cells.values() for each in unread]
-                left += [
+            failed_ids = frozenset(run.run_id for run in failed)
+            if self._board is None or settings.keys() != self._payloads.keys() or failed_ids != self._failed:
+                self._payloads = {
+                    runs: self._payloads.get(runs) or self._read(*sources) for runs, sources in settings.items()
+                }
+                identities = {identity for runs in finished.values() for identity in runs}
+                excluded = [reason for _, unreadable in self._payloads.values() for reason in unreadable]
+                excluded += [
                     {"what": run.title, "why": f"failed: {run.tags.get('error', '')[:500]}"}
                     for run in failed
-                    if run.tags["identity"] not in own
+                    if run.tags["identity"] not in identities
                 ]
-                made = [told for told, _ in self._cells.values() if told.summary]
-                self._board, self._failed = _assemble(made, left, self.runs), reasons
+                payloads = [payload for payload, _ in self._payloads.values() if payload is not None]
+                self._board, self._failed = _build_board(payloads, excluded, self.runs_url), failed_ids
             return self._board
 
-    def _read(self, runs: Sequence[TrackedRun], submitted: Sequence[str]) -> tuple[_Told, list[dict[str, str]]]:
-        records, unread = [self._submitted[identity][0] for identity in submitted], []
+    def _read(
+        self, runs: Sequence[TrackedRun], submitted: Sequence[Measurement]
+    ) -> tuple[SettingPayload | None, list[dict[str, str]]]:
+        """Read the records of one setting, and return its data and the runs that cannot be shown."""
+        # Submitted runs come first: of runs with the same stack and seed the last one counts, which is the user's own.
+        measurements, unreadable = list(submitted), []
         for run in runs:
             try:
-                records.append(self.store.runs.record(run))
+                measurements.append(measure(self.store.runs.record(run)))
             except UserError as error:
-                unread.append({"what": run.title, "why": str(error)})
-        cells = build_cells(records, test=self.test)
-        # The tags that grouped them are the record's own, unless somebody has changed one.
-        if len(cells) > 1:
-            unread += [
-                {"what": run.title, "why": "the store's tags and the record tell different cells"} for run in runs
-            ]
-        if len(cells) != 1:
-            return _Told({}, "", {}, [], []), unread
-        return _told(cells[0], {identity: self._submitted[identity][1] for identity in submitted}), unread
+                unreadable.append({"what": run.title, "why": str(error)})
+        settings = build_settings(measurements, test=self.test)
+        # The tags that grouped the runs repeat fields of the record, unless they have been edited in MLflow.
+        if len(settings) > 1:
+            reason = "the tags of the run in MLflow contradict its record"
+            unreadable += [{"what": run.title, "why": reason} for run in runs]
+        return (setting_payload(settings[0]) if len(settings) == 1 else None), unreadable
 
 
-@dataclass(frozen=True)
-class _Told:
-    """A cell as data: for the list of cells, for its own page, scores for comparisons over cells, and who is not ranked.
-
-    Its records are kept only where the literature has numbers for them. `submitted`: all of its runs are others'.
-    """
-
-    summary: dict[str, Any]
-    detail: str
-    scores: dict[str, dict[str, float]]
-    unranked: list[dict[str, str]]
-    published: list[RunRecord]
-    submitted: bool = False
-
-
-def _assemble(made: Sequence[_Told], left_out: list[dict[str, str]], runs: str = "") -> Board:
-    # Whoever looks sees their own runs first, and what others have submitted below.
-    ordered = sorted(made, key=lambda each: (each.submitted, each.summary["title"], each.summary["key"]))
+def _build_board(payloads: Sequence[SettingPayload], excluded: list[dict[str, str]], runs_url: str = "") -> Board:
+    # The user's own settings come first, those with submitted runs only come last.
+    ordered = sorted(
+        payloads, key=lambda payload: (payload.is_submitted, payload.summary["title"], payload.summary["key"])
+    )
+    published = [measurement for payload in ordered for measurement in payload.published]
     return Board(
-        [each.summary for each in ordered],
-        {each.summary["key"]: each.detail for each in ordered},
-        _overall(ordered),
-        _draws(ordered),
-        left_out + [unranked for each in ordered for unranked in each.unranked],
-        [list(LEDGER_HEADER), *text_rows(ledger(record for each in ordered for record in each.published))],
-        runs,
+        [payload.summary for payload in ordered],
+        {payload.summary["key"]: payload.detail for payload in ordered},
+        _across_settings(ordered),
+        _noise_draws(ordered),
+        excluded + [reason for payload in ordered for reason in payload.unranked],
+        [list(REPRODUCTION_COLUMNS), *text_rows(reproduce(published))],
+        runs_url,
     )
 
 
-def _told(cell: Cell, notes: Mapping[str, str]) -> _Told:
-    """A cell as data.
-
-    Args:
-        cell: of at least one run.
-        notes: what is said of runs that were submitted, by identity.
-    """
-    example = cell.example
-    # A store may hold anything; what names a cell in the page and in its address is plain.
-    key = hashlib.sha256(f"{cell.label_set} {cell.budget}".encode()).hexdigest()[:20]
-    budget, manifest = example.spec["budget"], example.manifest
-    noise = {k: v for k, v in example.spec["noise"].items() if k not in ("rate", "seed")}
-    summary = {
-        "key": key,
-        "title": cell.title,
-        "dataset": example.dataset,
-        "noise": example.noise,
-        "network": budget["network"],
-        "epochs": budget["epochs"],
-        "budget": cell.budget,
-        "labels": cell.label_set,
-        "rate": manifest["actual_noise_rate"],
-        # Cells that differ in nothing but the rate of their noise are points of one line, and those that differ in nothing
-        # but its seed are draws of one noise.
-        "family": json.dumps([example.dataset, noise, cell.budget], sort_keys=True),
-        "draws": json.dumps([example.dataset, noise, example.spec["noise"].get("rate"), cell.budget], sort_keys=True),
-        "stacks": len(cell.rows),
-        "runs": sum(len(row.records) for row in cell.rows),
-        "published": any(row.published for row in cell.rows),
-        "scores": {row.stack: [_summary(row.rules[rule]) for rule in RANKED] for row in cell.rows},
-    }
-    detail = {
-        "metric": example.metric,
-        "budget": budget,
-        "convention": manifest["noise"]["convention"],
-        "warnings": list(cell.warnings),
-        "test": cell.test,
-        "rules": {rule: _ranked(cell, rule) for rule in RANKED},
-        "rows": [_row(row, notes) for row in cell.rows],
-    }
-    few = [
-        {"what": f"{cell.title} · {stack}", "why": "not ranked: fewer than two seeds in common with the others"}
-        for stack in cell.ranking.untested
-        if len(cell.rows) > 1
-    ]
-    scores = {
-        row.stack: {rule: found.mean for rule in RANKED if (found := row.rules[rule]) is not None} for row in cell.rows
-    }
-    kept = [record for row in cell.rows if row.published for record in row.records]
-    submitted = all(record.identity in notes for row in cell.rows for record in row.records)
-    return _Told(summary, json.dumps(detail, allow_nan=False), scores, few, kept, submitted)
-
-
-def _ranked(cell: Cell, rule: str) -> dict[str, Any]:
-    """Ranks by one rule, what they rest on, and every pair."""
-    ranking = rank_rows(cell.rows, rule, cell.test)
-    places = {row.stack: place for place, row in enumerate(cell.rows)}
-    pairs = [
-        [
-            places[pair.first], places[pair.second],
-            *(_short(each) for each in (pair.difference, pair.low, pair.high, pair.p, pair.p_permutation, pair.p_wilcoxon)),
-            pair.more_seeds,
-        ]
-        for pair in compare(seed_values(cell.rows, rule), ranking, cell.test)
-    ]  # fmt: skip
-    told = footnote(Cell(**{**vars(cell), "rule": rule, "ranking": ranking}))
-    return {"ranks": [ranking.ranks.get(row.stack) for row in cell.rows], "footnote": told, "pairs": pairs}
-
-
-def _row(row: Row, notes: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        "stack": row.stack,
-        "privileged": list(row.privileged),
-        "seeds": len(row.records),
-        **{rule: _summary(row.rules[rule]) for rule in SELECTION_RULES},
-        "gap": _summary(row.gap),
-        "detection": _summary(row.detection),
-        "outsiders": _summary(row.outsiders),
-        "shifted": _summary(row.shifted),
-        "memorized_fraction": _summary(row.memorized_fraction),
-        "calibration_error": _summary(row.calibration_error),
-        "seconds": _summary(row.seconds),
-        "published": [
-            [each.value, each.deviation, each.protocol, each.architecture, each.method, each.source]
-            for each in row.published
-        ],
-        "curves": {name: _curve(row, name) for name in CURVES},
-        "epochs": len([each for each in row.records[0].rows if each.stage == "train"]),
-        "roc": _roc(row),
-        "runs": [
-            [
-                each.seed,
-                each.run_id,
-                *(_short(row.scores[rule][place]) for rule in SELECTION_RULES),
-                notes.get(each.identity, ""),
-            ]
-            for place, each in enumerate(row.records)
-        ],
-        "verified": _verified(row, notes),
-    }
-
-
-def _verified(row: Row, notes: Mapping[str, str]) -> str:
-    """The least that is verified of a row's runs; those of the store at hand were measured here."""
-    found = {notes.get(each.identity, "measured here").split(" (")[0] for each in row.records}
-    return next(each for each in ("claimed", "re-scored", "re-run", "measured here") if each in found)
-
-
-def _short(value: float | None) -> float | None:
-    # Fewer digits would round twice where the page rounds again.
-    return None if value is None else round(value, 7)
-
-
-def _summary(summary: Summary | None) -> list[float | None] | None:
-    """Mean, standard deviation, and the ends of the 95 % interval."""
-    if summary is None:
-        return None
-    return [_short(each) for each in (summary.mean, summary.deviation, summary.low, summary.high)]
-
-
-def _curve(row: Row, name: str) -> list[list[float]]:
-    """Epoch and mean over seeds, thinned to `POINTS`; without epochs at which a seed has no value."""
-    runs = [[getattr(each, name) for each in record.rows if each.stage == "train"] for record in row.records]
-    points = [(epoch, [run[epoch] for run in runs]) for epoch in _shown_epochs(min(len(run) for run in runs))]
-    return [[epoch, round(math.fsum(point) / len(point), 4)] for epoch, point in points if None not in point]
-
-
-@functools.cache
-def _shown_epochs(count: int) -> list[int]:
-    """At most `POINTS` of so many epochs, evenly spaced."""
-    chosen: list[int] = np.unique(np.linspace(0, count - 1, min(count, POINTS)).round().astype(int)).tolist()
-    return chosen
-
-
-def _roc(row: Row) -> list[float] | None:
-    """Mean over seeds of the true positive rates; None where a run has none."""
-    curves = [each.detection.roc for each in row.records]
-    known = [each for each in curves if each is not None]
-    return [round(float(each), 4) for each in np.mean(known, axis=0)] if len(known) == len(curves) else None
-
-
-def _overall(made: Sequence[_Told]) -> list[dict[str, Any]]:
-    """Groups of cells that have budget and stacks in common, by each rule."""
-    groups: dict[tuple[str, frozenset[str]], list[_Told]] = {}
-    for each in made:
-        groups.setdefault((each.summary["budget"], frozenset(each.scores)), []).append(each)
-    found = []
-    for (budget, stacks), cells in groups.items():
-        ranked = {}
-        for rule in RANKED:
-            if all(rule in each.scores[stack] for each in cells for stack in stacks):
-                ranked[rule] = over_cells(
-                    {stack: [each.scores[stack][rule] for each in cells] for stack in sorted(stacks)}
+def _across_settings(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
+    """Compare stacks over settings that share budget and stacks, by each ranking rule."""
+    groups: dict[tuple[str, frozenset[str]], list[SettingPayload]] = {}
+    for payload in payloads:
+        groups.setdefault((payload.summary["budget"], frozenset(payload.scores)), []).append(payload)
+    comparisons = []
+    for (budget, stacks), members in groups.items():
+        rules = {}
+        for rule in RANKING_RULES:
+            if all(rule in member.scores[stack] for member in members for stack in stacks):
+                result = compare_across_settings(
+                    {stack: [member.scores[stack][rule] for member in members] for stack in sorted(stacks)}
                 )
-        told = {
-            rule: {"ranks": each.average_ranks, "p": each.p, "difference": each.critical_difference}
-            for rule, each in ranked.items()
-            if each is not None
-        }
-        if told:
-            first = cells[0].summary
-            found.append({
-                "title": f"{', '.join(sorted({each.summary['dataset'] for each in cells}))} · {first['network']}, "
-                f"{first['epochs']} epochs",
+                if result is not None:
+                    rules[rule] = {
+                        "ranks": result.average_ranks,
+                        "p": result.p,
+                        "difference": result.critical_difference,
+                    }
+        if rules:
+            first = members[0].summary
+            datasets = ", ".join(sorted({member.summary["dataset"] for member in members}))
+            comparisons.append({
+                "title": f"{datasets} · {first['network']}, {first['epochs']} epochs",
                 "budget": budget,
-                "cells": [each.summary["key"] for each in cells],
-                "rules": told,
+                "settings": [member.summary["key"] for member in members],
+                "rules": rules,
             })  # fmt: skip
-    return sorted(found, key=lambda each: (each["title"], each["budget"]))
+    return sorted(comparisons, key=lambda comparison: (comparison["title"], comparison["budget"]))
 
 
-def _draws(made: Sequence[_Told]) -> list[dict[str, Any]]:
-    """Stacks over several draws of the same noise, each draw a block: the mean over its seeds counts as one value.
+def _noise_draws(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
+    """Compare stacks over several draws of the same noise, with one mean over seeds per draw.
 
-    Seeds of one draw share its wrong labels, so they are no independent evidence about another draw.
+    Seeds of one draw share its incorrect labels, so they are no independent evidence about another draw.
     """
-    groups: dict[str, list[_Told]] = {}
-    for each in made:
-        groups.setdefault(each.summary["draws"], []).append(each)
-    found = []
-    for cells in (each for each in groups.values() if len({cell.summary["labels"] for cell in each}) > 1):
-        ranked = {}
-        for rule in RANKED:
+    groups: dict[str, list[SettingPayload]] = {}
+    for payload in payloads:
+        groups.setdefault(payload.summary["draws"], []).append(payload)
+    comparisons = []
+    for members in groups.values():
+        if len({member.summary["labels"] for member in members}) < 2:
+            continue
+        rules = {}
+        for rule in RANKING_RULES:
             values = {
-                stack: {draw: cell.scores[stack][rule] for draw, cell in enumerate(cells)}
-                for stack in sorted(set.intersection(*(set(cell.scores) for cell in cells)))
-                if all(rule in cell.scores[stack] for cell in cells)
+                stack: {draw: member.scores[stack][rule] for draw, member in enumerate(members)}
+                for stack in sorted(set.intersection(*(set(member.scores) for member in members)))
+                if all(rule in member.scores[stack] for member in members)
             }
             ranking = rank(values)
             if ranking.ranks:
-                best = sorted(values, key=lambda stack: -sum(values[stack].values()))
-                ranked[rule] = {
+                best_first = sorted(values, key=lambda stack: -sum(values[stack].values()))
+                rules[rule] = {
                     "rows": [
-                        [ranking.ranks[stack], stack, _summary(summarise(list(values[stack].values())))]
-                        for stack in best
+                        [ranking.ranks[stack], stack, short_summary(summarize(list(values[stack].values())))]
+                        for stack in best_first
                     ],
-                    "detectable": _short(ranking.detectable),
+                    "detectable": short(ranking.minimum_detectable_difference),
                 }
-        if ranked:
-            first = cells[0].summary
+        if rules:
+            first = members[0].summary
             title = f"{first['title']} · {first['network']}, {first['epochs']} epochs"
-            found.append({"title": title, "cells": [cell.summary["key"] for cell in cells], "rules": ranked})
-    return found
+            keys = [member.summary["key"] for member in members]
+            comparisons.append({"title": title, "settings": keys, "rules": rules})
+    return comparisons

@@ -1,4 +1,4 @@
-"""Figures of suites: something measured against a field of the runs, or along the axis of their probes."""
+"""Figures of suites: a measured quantity against a field of the runs, or along the axis of their probes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from noisybench.leaderboard.statistics import summarise
+from noisybench.leaderboard.statistics import summarize
 from noisybench.records.schema import RunRecord
 from noisybench.records.selection import SELECTION_RULES, select
 
@@ -18,22 +18,32 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 PROBE = "probe."
+"""Prefix of an x axis that is the axis of a probe."""
+
 Lines = dict[str, dict[float, list[float]]]
-"""By label, the values of all seeds at each place on the x axis."""
+"""Values of all seeds by label and position on the x axis."""
+Levels = dict[str, list[float]]
+"""Values of all seeds by label, for horizontal lines."""
 
 
 def file_name(title: str) -> str:
-    """A file name from a title."""
+    """Return a file name for a title.
+
+    Example:
+        >>> file_name("Sliding window of EL2N")
+        'sliding-window-of-el2n.png'
+    """
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") + ".png"
 
 
-def measured(record: RunRecord, name: str) -> float | None:
-    """A number of a finished run.
+def quantity_of(record: RunRecord, name: str) -> float | None:
+    """Return a measured quantity of a finished run; None where it was not measured.
 
     Args:
-        record: of the run.
-        name: a selection rule; that of the rows before refinement as ``train/RULE``; ``diagnostics/NAME`` or
-            ``detector/DETECTOR/NAME`` of the last row that has it; else a field of the last row, such as ``memorized_fraction``.
+        record: finished run.
+        name: a selection rule; ``train/RULE`` for a selection rule before refinement; ``diagnostics/NAME`` or
+            ``detector/DETECTOR/NAME`` of the last epoch that has it; otherwise a field of the last epoch, such as
+            ``memorized_fraction``.
     """
     if name in SELECTION_RULES:
         return select(record, name)
@@ -48,137 +58,147 @@ def measured(record: RunRecord, name: str) -> float | None:
         values = [row.detectors.get(detector, {}).get(key) for row in record.rows]
     else:
         values = [getattr(row, name, None) for row in record.rows]
-    return next((each for each in reversed(values) if each is not None), None)
+    return next((value for value in reversed(values) if value is not None), None)
 
 
-def field(spec: dict[str, Any], path: str) -> Any:
-    """A field of a complete specification by its dotted path; None where there is none."""
-    place: Any = spec
+def field_of(spec: dict[str, Any], path: str) -> Any:
+    """Return a field of a complete specification by its dotted path; None if it does not exist.
+
+    Example:
+        >>> field_of({"mitigations": [{"name": "el2n", "offset": 0.1}]}, "mitigations.el2n.offset")
+        0.1
+    """
+    value: Any = spec
     for key in path.split("."):
-        if isinstance(place, list):
-            place = next((each for each in place if each.get("name") == key), None)
+        if isinstance(value, list):
+            value = next((item for item in value if item.get("name") == key), None)
         else:
-            place = place.get(key) if isinstance(place, dict) else None
-    return place
+            value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
-def draw(records: Sequence[RunRecord], title: str, x: str, y: Sequence[str], path: Path) -> bool:
-    """Draw one figure: a column of panels for each cell, a row for each quantity, a line for each stack.
+def plot_suite(records: Sequence[RunRecord], title: str, x: str, y: Sequence[str], path: Path) -> bool:
+    """Plot one figure: a column of panels for each setting, a row for each quantity, a line for each stack.
 
-    Stacks without the field, or with one value of it alone, are horizontal lines. Lines are means over seeds, bars their 95 %
-    intervals where there are three seeds or more. Along a field of the noise, lines also go by the kind of noise.
+    Stacks without the field, or with a single value of it, are horizontal lines. Lines are means over seeds; error bars are
+    95 % intervals and need three seeds. Along a field of the noise, there is a line for each noise model as well.
 
     Args:
-        records: of one suite.
-        title: above the figure.
-        x: dotted path of a field, such as ``mitigations.el2n.offset``, or ``probe.AXIS`` for the probes at the end of training.
-        y: names as in `measured`; for probes fields of what is judged, such as ``test_accuracy``.
-        path: the PNG file.
+        records: finished runs of one suite.
+        title: title of the figure.
+        x: dotted path of a field, such as ``mitigations.el2n.offset``, or ``probe.AXIS`` for the final probes.
+        y: names of quantities, see `quantity_of`; for probes fields of `ProbeMetrics`, such as ``test_accuracy``.
+        path: PNG file to write.
 
     Returns:
-        Whether there was anything to draw.
+        Whether the figure has a line, and was written.
     """
     from matplotlib.figure import Figure
 
     panels: dict[str, list[RunRecord]] = {}
     for record in records:
-        panels.setdefault(_panel(record, x), []).append(record)
+        panels.setdefault(_panel_title(record, x), []).append(record)
     collect = _along_probes if x.startswith(PROBE) else _along_field
     figure = Figure(figsize=(6.5 * len(panels) + 2, 3.6 * len(y) + 0.6), layout="constrained", dpi=100)
-    drawn = False
-    for column, (name, members) in enumerate(panels.items()):
+    has_lines = False
+    for column, (panel_title, members) in enumerate(panels.items()):
         for row, quantity in enumerate(y):
             axes = figure.add_subplot(len(y), len(panels), row * len(panels) + column + 1)
             lines, levels = collect(members, x, quantity)
-            drawn |= bool(lines)
-            _plot(axes, lines, levels)
+            has_lines |= bool(lines)
+            _plot_panel(axes, lines, levels)
             axes.set(xlabel=x.removeprefix(PROBE), ylabel=quantity)
             if row == 0:
-                axes.set_title(textwrap.fill(name, 70), fontsize=9)
+                axes.set_title(textwrap.fill(panel_title, 70), fontsize=9)
             axes.grid(alpha=0.3)
     figure.suptitle(title)
-    if drawn:
+    if has_lines:
         figure.savefig(path)
-    return drawn
+    return has_lines
 
 
-def _panel(record: RunRecord, x: str) -> str:
-    """Runs that share a panel: the same cell, but for the field on the x axis."""
-    parts = [record.dataset, record.noise]
+def _panel_title(record: RunRecord, x: str) -> str:
+    """Return the setting without the field on the x axis; runs with the same title share a panel."""
+    parts = {"dataset": record.dataset, "noise": record.noise}
     if record.task and not x.startswith("task."):
-        parts.append(record.task)
-    part = {"dataset": 0, "noise": 1}.get(x.split(".")[0])
-    return " · ".join(each for place, each in enumerate(parts) if place != part)
+        parts["task"] = record.task
+    return " · ".join(text for kind, text in parts.items() if kind != x.split(".")[0])
 
 
-def _along_field(records: Sequence[RunRecord], x: str, quantity: str) -> tuple[Lines, dict[str, list[float]]]:
+def _along_field(records: Sequence[RunRecord], x: str, quantity: str) -> tuple[Lines, Levels]:
+    """Collect a quantity against a field of the specification."""
     lines: Lines = {}
-    levels: dict[str, list[float]] = {}
-    own = x.split(".")[-1]
+    levels: Levels = {}
+    name = x.split(".")[-1]
     for record in records:
-        value, place = measured(record, quantity), field(record.spec, x)
+        value, position = quantity_of(record, quantity), field_of(record.spec, x)
         if value is None:
             continue
-        if not isinstance(place, int | float):
+        if not isinstance(position, int | float):
             label = f"{record.noise} · {record.stack}" if x.startswith("noise.") else record.stack
             levels.setdefault(label, []).append(value)
             continue
-        label = _without(own, record.stack)
+        label = _without(name, record.stack)
         if x.startswith("noise."):
-            label = f"{_without(own, record.noise)} · {label}"
-        lines.setdefault(label, {}).setdefault(float(place), []).append(value)
+            label = f"{_without(name, record.noise)} · {label}"
+        lines.setdefault(label, {}).setdefault(float(position), []).append(value)
     for label in [label for label, points in lines.items() if len(points) == 1]:
         levels[label] = next(iter(lines.pop(label).values()))
     return lines, levels
 
 
 def _without(field: str, label: str) -> str:
-    """A label without the value of one field."""
+    """Return a label without the value of one field."""
     return re.sub(rf"(, )?\b{field}=[^,)]+", "", label).replace("(, ", "(").replace("()", "")
 
 
-def _along_probes(records: Sequence[RunRecord], x: str, quantity: str) -> tuple[Lines, dict[str, list[float]]]:
-    """The last probe of each run; its further classifiers, and the trained one, are levels."""
+def _along_probes(records: Sequence[RunRecord], x: str, quantity: str) -> tuple[Lines, Levels]:
+    """Collect a metric of the final probes along their axis; control classifiers and the trained one are levels."""
     lines: Lines = {}
-    levels: dict[str, list[float]] = {}
+    levels: Levels = {}
     for record in records:
         for probe in record.probes[-1:]:
             if probe.axis != x.removeprefix(PROBE):
                 continue
-            for place, judged in zip(probe.positions, probe.metrics, strict=True):
-                value = getattr(judged, quantity)
+            for position, metrics in zip(probe.positions, probe.metrics, strict=True):
+                value = getattr(metrics, quantity)
                 if value is not None:
-                    lines.setdefault(record.stack, {}).setdefault(float(place), []).append(value)
-            for name, judged in probe.controls.items():
-                value = getattr(judged, quantity)
+                    lines.setdefault(record.stack, {}).setdefault(float(position), []).append(value)
+            for name, metrics in probe.controls.items():
+                value = getattr(metrics, quantity)
                 if value is not None:
                     levels.setdefault(name.replace("_", " "), []).append(value)
             if quantity == "test_accuracy":
-                for rule, told in (("last", "trained classifier"), ("noisy_val", "early stopping by noisy validation")):
-                    stopped = select(record, rule, "train")
-                    if stopped is not None:
-                        levels.setdefault(told, []).append(stopped)
+                for rule, label in (
+                    ("last", "trained classifier"),
+                    ("noisy_val", "early stopping by noisy validation"),
+                ):
+                    score = select(record, rule, "train")
+                    if score is not None:
+                        levels.setdefault(label, []).append(score)
     return lines, levels
 
 
 def _half_interval(values: Sequence[float]) -> float:
-    """From the mean to the end of its 95 % interval; of two values that says nothing, and is left out."""
-    found = summarise(values)
-    return found.high - found.mean if len(values) > 2 and found is not None and found.high is not None else 0.0
+    """Return half the width of the 95 % interval; 0 for two values, whose interval is too wide to be useful."""
+    summary = summarize(values)
+    if len(values) < 3 or summary is None or summary.high is None:
+        return 0.0
+    return summary.high - summary.mean
 
 
-def _plot(axes: Axes, lines: Lines, levels: dict[str, list[float]]) -> None:
+def _plot_panel(axes: Axes, lines: Lines, levels: Levels) -> None:
     for label, points in sorted(lines.items()):
-        places = sorted(points)
-        means = [float(np.mean(points[place])) for place in places]
-        spread = [_half_interval(points[place]) for place in places]
-        axes.errorbar(places, means, yerr=spread, marker=".", capsize=2, label=textwrap.fill(label, 46))
-        if min(places) > 0 and max(places) > 20 * min(places):
+        positions = sorted(points)
+        means = [float(np.mean(points[position])) for position in positions]
+        spread = [_half_interval(points[position]) for position in positions]
+        axes.errorbar(positions, means, yerr=spread, marker=".", capsize=2, label=textwrap.fill(label, 46))
+        if min(positions) > 0 and max(positions) > 20 * min(positions):
             axes.set_xscale("log")
-    for number, (label, values) in enumerate(sorted(levels.items(), key=lambda each: -float(np.mean(each[1])))):
+    for number, (label, values) in enumerate(sorted(levels.items(), key=lambda item: -float(np.mean(item[1])))):
         mean = float(np.mean(values))
-        style, colour = (":", "--", "-.")[number % 3], f"C{(number + 3) % 10}"
-        told = textwrap.fill(f"{label}: {mean:.3f}", 46)
-        axes.axhline(mean, linestyle=style, linewidth=1, color=colour, label=told)
+        style, color = (":", "--", "-.")[number % 3], f"C{(number + 3) % 10}"
+        legend = textwrap.fill(f"{label}: {mean:.3f}", 46)
+        axes.axhline(mean, linestyle=style, linewidth=1, color=color, label=legend)
     if lines or levels:
         axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))

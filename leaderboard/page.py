@@ -1,4 +1,4 @@
-"""The leaderboard as one self-contained HTML page: no network, no other file."""
+"""The leaderboard as one self-contained HTML page, which needs no network and no other file."""
 
 from __future__ import annotations
 
@@ -8,60 +8,65 @@ import hashlib
 import importlib.resources
 import json
 
+from markupsafe import Markup
+
 from noisybench.leaderboard.board import Board
+from noisybench.utils.templates import render
+
+PACKAGE = "noisybench.leaderboard"
+SCRIPTS = ("base.js", "charts.js", "setting.js", "views.js")
+"""Scripts of the page in the order in which they are joined."""
+RELOAD_SCRIPT = "setTimeout(() => location.reload(), 2000);"
 
 
 def to_html(board: Board) -> str:
-    """The page of a board. It runs no script but its own, whatever the names and texts of runs contain."""
-    told = {
-        "cells": board.cells,
-        "overall": board.overall,
-        "draws": board.draws,
-        "left_out": board.left_out,
-        "ledger": board.ledger,
-        "runs": board.runs,
-    }
-    details = "\n".join(
-        f'<script type="application/json" id="cell-{key}">{_inside_script(detail)}</script>'
-        for key, detail in board.details.items()
-    )
-    head, middle, end = _template()
-    return "".join([head, _inside_script(json.dumps(told, allow_nan=False)), middle, details, end])
+    """Return the page of a board.
+
+    The page runs no script but its own, whatever the names and texts of runs contain.
+
+    Example:
+        >>> from noisybench.leaderboard.board import build_board
+        >>> page = to_html(build_board([]))
+        >>> page.startswith("<!doctype html>")
+        True
+    """
+    data = {name: value for name, value in vars(board).items() if name != "details"}
+    details = [(key, _json_in_script(detail)) for key, detail in board.details.items()]
+    return _render("page.html", _script(), board=_json_in_script(json.dumps(data, allow_nan=False)), details=details)
 
 
 @functools.cache
 def waiting_page() -> str:
-    """What is shown until there is a board. It asks again every two seconds, for the very address with what was chosen there."""
-    return _with_policy("waiting.html", "setTimeout(() => location.reload(), 2000);")
+    """Return the page that is shown until the first board is ready; it reloads the same address every two seconds."""
+    return _render("waiting.html", RELOAD_SCRIPT)
 
 
-def _inside_script(text: str) -> str:
-    """JSON for a script element, which only "</" and "<!--" could end or confuse; JSON may write them escaped."""
-    return text.replace("<", "\\u003c")
+def _json_in_script(text: str) -> Markup:
+    """Mark JSON as safe inside a script element, which only "</" and "<!--" could end; JSON may write "<" escaped."""
+    return Markup(text.replace("<", "\\u003c"))
+
+
+def _render(template: str, script: str, **context: object) -> str:
+    """Render a page whose content security policy loads nothing, and runs no script but the given one."""
+    style = _static_file("page.css")
+    policy = "; ".join((
+        "default-src 'none'",
+        f"script-src '{_digest(script)}'",
+        f"style-src '{_digest(style)}'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ))  # fmt: skip
+    # Style and script are our own files, and their hashes are those of the unescaped text.
+    return render(PACKAGE, template, policy=Markup(policy), style=Markup(style), script=Markup(script), **context)
 
 
 @functools.cache
-def _template() -> tuple[str, str, str]:
-    """The page before the board, between it and the cells, and after them."""
-    page = _with_policy("page.html", _file("page.js"))
-    head, _, rest = page.partition("__BOARD__")
-    middle, _, end = rest.partition("__DETAILS__")
-    return head, middle, end
+def _script() -> str:
+    return "".join(_static_file(name) for name in SCRIPTS)
 
 
-def _with_policy(name: str, script: str) -> str:
-    """A page of ours with its style and script.
-
-    Nothing is loaded from anywhere, and only what stands here may run: text of a run that became a script would not.
-    """
-    page, style = _file(name), _file("page.css")
-    allowed = f"script-src '{_digest(script)}'; style-src '{_digest(style)}'"
-    policy = f"default-src 'none'; {allowed}; base-uri 'none'; form-action 'none'"
-    return page.replace("__STYLE__", style).replace("__SCRIPT__", script).replace("__POLICY__", policy)
-
-
-def _file(name: str) -> str:
-    return (importlib.resources.files("noisybench.leaderboard") / "static" / name).read_text(encoding="utf-8")
+def _static_file(name: str) -> str:
+    return (importlib.resources.files(PACKAGE) / "static" / name).read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

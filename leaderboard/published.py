@@ -1,10 +1,11 @@
-"""Published accuracies for the same cell, from `published.csv`, each with its source."""
+"""Published accuracies for the same setting, read from `published.csv`, each with its source."""
 
 from __future__ import annotations
 
 import csv
 import functools
 import importlib.resources
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ METHODS = {
     "simclr+lsa": ("PLS-LSA",),
     "simclr+lsa(consensus)": ("PLS-LSA+",),
 }
-"""Names of our stacks in the literature; in brackets how two networks work together, where the name depends on it."""
+"""Names of our stacks in the literature; the co-training mode is in parentheses where the name depends on it."""
 
 NOISE = {
     "clean": ("clean",),
@@ -37,6 +38,8 @@ NOISE = {
     "asymmetric_superclass_uniform": ("asymmetric_superclass_uniform",),
     "pair_flip": ("pairflip",),
 }
+"""Names of our noise models in `published.csv`."""
+
 HUMAN = {
     "worse_label": "human_worst",
     "aggre_label": "human_aggre",
@@ -45,22 +48,30 @@ HUMAN = {
     "random_label3": "human_rand3",
     "noisy_label": "human_noisy",
 }
+"""Names of the label sets of CIFAR-N in `published.csv`."""
+
+CRAWLED = {"mini_webvision": "mini_webvision", "clothing1m": "clothing1m"}
+WEBLY_FG = {100: "web_aircraft", 200: "web_bird", 196: "web_car"}
+"""Subsets of WebFG-496 by their number of classes."""
+
+LiteratureSetting = tuple[str, str, float | None]
+"""Dataset, noise and noise rate as `published.csv` writes them."""
 
 
 @dataclass(frozen=True)
-class Published:
-    """One published number.
+class PublishedResult:
+    """One published accuracy.
 
     Attributes:
-        method: as the literature calls it.
+        method: name of the method in the literature.
         value: test accuracy in percent.
-        deviation: standard deviation in percentage points, where given.
+        deviation: standard deviation in percentage points, if reported.
         protocol: ``last``, ``best`` (selected on the test split), ``val`` or ``unstated``.
-        architecture: the network; another one than ours is another budget.
-        source: where it stands.
-        dataset: as `published.csv` writes it.
-        noise: likewise.
-        rate: of the noise, where it has one.
+        architecture: network; results of another network than ours have another budget.
+        source: publication and table.
+        dataset: dataset as `published.csv` writes it.
+        noise: noise as `published.csv` writes it.
+        rate: noise rate, if there is one.
     """
 
     method: str
@@ -75,16 +86,21 @@ class Published:
 
 
 @functools.cache
-def _rows() -> list[dict[str, str]]:
+def _csv_rows() -> list[dict[str, str]]:
     text = (importlib.resources.files("noisybench.leaderboard") / "published.csv").read_text(encoding="utf-8")
     return list(csv.DictReader(text.splitlines()))
 
 
 @functools.cache
-def everything() -> tuple[Published, ...]:
-    """All published numbers."""
+def all_published() -> tuple[PublishedResult, ...]:
+    """Return all published accuracies in the order of `published.csv`.
+
+    Example:
+        >>> len(all_published())
+        1125
+    """
     return tuple(
-        Published(
+        PublishedResult(
             row["method"],
             float(row["value"]),
             float(row["std"]) if row["std"] else None,
@@ -95,39 +111,55 @@ def everything() -> tuple[Published, ...]:
             row["noise"],
             float(row["rate"]) if row["rate"] else None,
         )
-        for row in _rows()
+        for row in _csv_rows()
     )
 
 
-def published(record: RunRecord) -> list[Published]:
-    """Published values for the record's data, noise and stack; only for the full training set of a known benchmark.
+def find_published(settings: Collection[LiteratureSetting], method: str) -> list[PublishedResult]:
+    """Return the published accuracies of one method.
 
-    The symmetric and asymmetric conventions are matched exactly: rows whose source does not say which one it uses
-    are left out, and so are stacks of several mitigations that have no name in the literature.
+    The conventions of symmetric and asymmetric noise are matched exactly: results whose source does not state the
+    convention are left out, and so are stacks that have no name in the literature.
+
+    Args:
+        settings: result of `literature_settings`.
+        method: result of `literature_method`.
+
+    Example:
+        >>> find_published({("cifar10n", "human_worst", 0.4021)}, "elr")[0].value
+        83.58
     """
-    cells = _crawled(record) or _corrupted(record)
-    # A search has selected other parameters than those of the paper.
-    if not cells or record.spec.get("provenance"):
+    if not settings:
         return []
-    methods = METHODS.get(_stack(record.spec["mitigations"]), ())
-    return [each for each in everything() if each.method in methods and (each.dataset, each.noise, each.rate) in cells]
-
-
-def _stack(mitigations: list[dict[str, Any]]) -> str:
-    """Names of a stack; of two networks also how they work together, which gives another method."""
-    names = [
-        f"{each['name']}({each['cotrain']})" if each.get("cotrain", "none") != "none" else each["name"]
-        for each in mitigations
+    names = METHODS.get(method, ())
+    return [
+        result
+        for result in all_published()
+        if result.method in names and (result.dataset, result.noise, result.rate) in settings
     ]
-    return "+".join(names)
 
 
-Cell = tuple[str, str, float | None]
-"""Dataset, noise and rate as `published.csv` writes them."""
+def literature_method(record: RunRecord) -> str:
+    """Return the stack of a run as a key of `METHODS`: mitigations with their co-training mode, which names a method."""
+    return "+".join(
+        f"{mitigation['name']}({mitigation['cotrain']})"
+        if mitigation.get("cotrain", "none") != "none"
+        else mitigation["name"]
+        for mitigation in record.spec["mitigations"]
+    )
 
 
-def _corrupted(record: RunRecord) -> set[Cell]:
-    """The cell of a CIFAR with corrupted labels."""
+def literature_settings(record: RunRecord) -> list[LiteratureSetting]:
+    """Return the settings of `published.csv` that a run reproduces.
+
+    These exist only for the full training set of a known benchmark. The same setting may be listed with and without a noise
+    rate.
+    """
+    return sorted(_crawled(record) or _corrupted(record), key=str)
+
+
+def _corrupted(record: RunRecord) -> set[LiteratureSetting]:
+    """Return the settings of CIFAR-10 or CIFAR-100 with corrupted labels."""
     dataset, noise = _benchmark(record), record.spec["noise"]
     if dataset is None:
         return set()
@@ -135,30 +167,24 @@ def _corrupted(record: RunRecord) -> set[Cell]:
         label = HUMAN[noise["labels"]]
         return {
             (f"{dataset}n", label, float(row["rate"]) if row["rate"] else None)
-            for row in _rows()
+            for row in _csv_rows()
             if row["noise"] == label
         }
     if noise["name"] == "web":
         if noise["source"] != "imagenet32":
             return set()
-        inside, outside = noise["in_distribution"], noise["out_of_distribution"]
-        return {(dataset, f"id_inclusive_{inside:g}+ood_imagenet32_{outside:g}", round(inside + outside, 6))}
-    names = NOISE.get(noise["name"], ())
+        id_rate, ood_rate = noise["in_distribution"], noise["out_of_distribution"]
+        return {(dataset, f"id_inclusive_{id_rate:g}+ood_imagenet32_{ood_rate:g}", round(id_rate + ood_rate, 6))}
     if noise["name"] == "clean":
         return {(dataset, "clean", rate) for rate in (None, 0.0)}
-    return {(dataset, name, float(noise["rate"])) for name in names}
+    return {(dataset, name, float(noise["rate"])) for name in NOISE.get(noise["name"], ())}
 
 
-CRAWLED = {"mini_webvision": "mini_webvision", "clothing1m": "clothing1m"}
-WEBLY_FG = {100: "web_aircraft", 200: "web_bird", 196: "web_car"}
-"""The subsets of Webly-fg by their number of classes."""
-
-
-def _crawled(record: RunRecord) -> set[Cell]:
-    """The cell of a whole set of crawled images with its own labels."""
+def _crawled(record: RunRecord) -> set[LiteratureSetting]:
+    """Return the setting of a complete set of crawled images with its real-world labels."""
     if record.spec["noise"]["name"] != "real_world":
         return set()
-    dataset, classes = record.spec["dataset"], len(record.manifest["dataset"]["classes"])
+    dataset, num_classes = record.spec["dataset"], len(record.manifest["dataset"]["classes"])
     if dataset.get("train_size") or dataset.get("test_size"):
         return set()
     name = dataset["name"]
@@ -167,16 +193,15 @@ def _crawled(record: RunRecord) -> set[Cell]:
     if name == "mini_webvision" and dataset["evaluate"] == "imagenet":
         return {("mini_webvision_to_ilsvrc12", "web", None)}
     if name == "webly_fg":
-        return {(WEBLY_FG.get(classes, ""), "web", None)}
+        return {(WEBLY_FG.get(num_classes, ""), "web", None)}
     return {(CRAWLED[name], "web", None)} if name in CRAWLED else set()
 
 
 def _benchmark(record: RunRecord) -> str | None:
-    """`cifar10` or `cifar100` where the record used all of it, from whatever files it was read."""
+    """Return ``cifar10`` or ``cifar100`` if the run used all of it, regardless of the files it was read from."""
     dataset: dict[str, Any] = record.manifest["dataset"]
-    sizes = dataset["sizes"]
-    whole = sizes["train"] + sizes["validation"] == 50_000 and sizes["test"] == 10_000
-    classes = dataset["classes"]
-    if whole and len(classes) == 10 and {"airplane", "frog", "truck"} <= set(classes):
+    sizes, classes = dataset["sizes"], dataset["classes"]
+    is_full = sizes["train"] + sizes["validation"] == 50_000 and sizes["test"] == 10_000
+    if is_full and len(classes) == 10 and {"airplane", "frog", "truck"} <= set(classes):
         return "cifar10"
-    return "cifar100" if whole and len(classes) == 100 and "aquarium_fish" in classes else None
+    return "cifar100" if is_full and len(classes) == 100 and "aquarium_fish" in classes else None

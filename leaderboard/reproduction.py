@@ -1,4 +1,4 @@
-"""The reproduction ledger: every published number of a method that is here, and what was measured for it."""
+"""The reproduction table: every published result of an implemented method, beside what was measured for it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from noisybench.leaderboard.published import METHODS, Published, everything, published
-from noisybench.records.schema import RunRecord
-from noisybench.records.selection import select
+from noisybench.leaderboard.measurements import Measurement
+from noisybench.leaderboard.published import METHODS, PublishedResult, all_published, find_published
 
 NETWORKS = {
     "resnet34_cifar_stem": ("resnet34_cifar_stem",),
@@ -20,114 +19,137 @@ NETWORKS = {
     "preact_resnet18_or_as_in_paper": ("preact_resnet18",),
     "resnet50_imagenet": ("torchvision:resnet50",),
 }
-"""Our networks that are the published ones; any other is another budget, and no reproduction."""
+"""Our networks by published architecture; a run with any other network has another budget and reproduces nothing."""
 
 RULES = {"last": "last", "best": "oracle", "val": "noisy_val", "unstated": "last"}
-"""The selection rule that a protocol is. A best epoch is held against a best epoch, whatever one thinks of it."""
+"""Selection rule by published protocol. A best test epoch is compared with a best test epoch, although no rank uses it."""
 
-CLOSE = 2.0
-"""Standard deviations within which two numbers match."""
+TOLERANCE = 2.0
+"""Number of standard deviations within which two results match."""
+
+COLUMNS = (
+    "data", "noise", "method", "our stack", "network", "protocol", "published", "ours", "difference (σ)", "status",
+)  # fmt: skip
+"""Titles of the columns of the table."""
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One line of the ledger. Values in percent.
+class Reproduction:
+    """One published result and its measurement. Values in percent.
 
     Attributes:
-        published: the number.
+        published: published result.
         stack: our stack that is the method.
-        status: ``not run``, ``run once`` (which is not enough to tell), ``matches``, ``below`` or ``above``.
-        ours: mean over seeds by the rule of its protocol; None where not run.
-        deviation: over seeds.
-        seeds: how many.
-        deviations: our mean minus the published value, in standard deviations of the two together; None below two seeds.
+        status: ``not run``, ``run once`` (too few seeds for a verdict), ``matches``, ``below`` or ``above``.
+        ours: mean over seeds by the selection rule of its protocol; None if not run.
+        deviation: standard deviation over seeds.
+        seeds: number of seeds.
+        difference: our mean minus the published value, in standard deviations of the two together; None below two seeds.
     """
 
-    published: Published
+    published: PublishedResult
     stack: str
     status: str
     ours: float | None = None
     deviation: float | None = None
     seeds: int = 0
-    deviations: float | None = None
+    difference: float | None = None
 
 
-def ledger(records: Iterable[RunRecord]) -> list[Entry]:
-    """What of the published numbers was measured, in the order of `published.csv`.
+def reproduce(measurements: Iterable[Measurement]) -> list[Reproduction]:
+    """Compare the published results of implemented methods with measurements, in the order of `published.csv`.
 
     Args:
-        records: finished runs.
+        measurements: finished runs.
+
+    Example:
+        >>> {reproduction.status for reproduction in reproduce([])}
+        {'not run'}
     """
-    measured: dict[Published, dict[int, float]] = {}
-    for record in records:
-        for each in published(record):
-            value = select(record, RULES[each.protocol])
-            networks = NETWORKS.get(each.architecture.removesuffix("_x2"), ())
-            if value is not None and record.spec["budget"]["network"] in networks:
-                measured.setdefault(each, {})[record.seed] = 100 * value
-    names = {method: stack for stack, methods in METHODS.items() for method in methods}
+    measured: dict[PublishedResult, dict[int, float]] = {}
+    for measurement in measurements:
+        for result in find_published(measurement.setting.literature, measurement.method):
+            score = measurement.score(RULES[result.protocol])
+            networks = NETWORKS.get(result.architecture.removesuffix("_x2"), ())
+            if score is not None and measurement.setting.network in networks:
+                measured.setdefault(result, {})[measurement.seed] = 100 * score
+    stacks = {method: stack for stack, methods in METHODS.items() for method in methods}
     return [
-        _entry(each, names[each.method], list(measured.get(each, {}).values()))
-        for each in everything()
-        if each.method in names
+        _compare(result, stacks[result.method], list(measured.get(result, {}).values()))
+        for result in all_published()
+        if result.method in stacks
     ]
 
 
-def _entry(each: Published, stack: str, values: list[float]) -> Entry:
+def _compare(result: PublishedResult, stack: str, values: list[float]) -> Reproduction:
     if not values:
-        return Entry(each, stack, "not run")
+        return Reproduction(result, stack, "not run")
     mean = float(np.mean(values))
     if len(values) < 2:
-        return Entry(each, stack, "run once", mean, None, 1)
+        return Reproduction(result, stack, "run once", mean, None, 1)
     deviation = float(np.std(values, ddof=1))
-    spread = float(np.hypot(deviation, each.deviation or 0.0))
-    apart = (mean - each.value) / max(spread, 1e-9)
-    status = "matches" if abs(apart) <= CLOSE else "above" if apart > 0 else "below"
-    return Entry(each, stack, status, mean, deviation, len(values), apart)
+    spread = float(np.hypot(deviation, result.deviation or 0.0))
+    difference = (mean - result.value) / max(spread, 1e-9)
+    status = "matches" if abs(difference) <= TOLERANCE else "above" if difference > 0 else "below"
+    return Reproduction(result, stack, status, mean, deviation, len(values), difference)
 
 
-HEADER = ("data", "noise", "method", "stack here", "network", "protocol", "published", "ours", "difference", "status")
+def text_rows(reproductions: Iterable[Reproduction]) -> list[list[str]]:
+    """Return reproductions as text in the order of `COLUMNS`.
+
+    Example:
+        >>> text_rows(reproduce([])[:1])[0][-1]
+        'not run'
+    """
+    return [
+        [
+            reproduction.published.dataset,
+            _noise_text(reproduction.published),
+            reproduction.published.method,
+            reproduction.stack,
+            reproduction.published.architecture,
+            reproduction.published.protocol,
+            _published_text(reproduction.published),
+            _measured_text(reproduction),
+            "–" if reproduction.difference is None else f"{reproduction.difference:+.1f}",
+            reproduction.status,
+        ]
+        for reproduction in reproductions
+    ]
 
 
-def text_rows(entries: Iterable[Entry]) -> list[list[str]]:
-    """The ledger as text, in the order of `HEADER`."""
-    found = []
-    for entry in entries:
-        each = entry.published
-        rate = "" if each.rate is None else f" {each.rate:g}"
-        spread = "" if each.deviation is None else f" ± {each.deviation:g}"
-        ours = "–"
-        if entry.ours is not None:
-            ours = (
-                f"{entry.ours:.1f}"
-                + ("" if entry.deviation is None else f" ± {entry.deviation:.1f}")
-                + f" ({entry.seeds})"
-            )
-        apart = "–" if entry.deviations is None else f"{entry.deviations:+.1f}"
-        found.append([
-            each.dataset, f"{each.noise}{rate}", each.method, entry.stack, each.architecture, each.protocol,
-            f"{each.value:g}{spread}", ours, apart, entry.status,
-        ])  # fmt: skip
-    return found
+def _noise_text(result: PublishedResult) -> str:
+    return result.noise if result.rate is None else f"{result.noise} {result.rate:g}"
 
 
-def to_markdown(entries: list[Entry]) -> str:
-    """The ledger as a page of the documentation."""
-    counts = Counter(entry.status for entry in entries)
-    others = len(everything()) - len(entries)
+def _published_text(result: PublishedResult) -> str:
+    return f"{result.value:g}" if result.deviation is None else f"{result.value:g} ± {result.deviation:g}"
+
+
+def _measured_text(reproduction: Reproduction) -> str:
+    if reproduction.ours is None:
+        return "–"
+    spread = "" if reproduction.deviation is None else f" ± {reproduction.deviation:.1f}"
+    return f"{reproduction.ours:.1f}{spread} ({reproduction.seeds})"
+
+
+def to_markdown(reproductions: list[Reproduction]) -> str:
+    """Return the reproduction table as a page of the documentation."""
+    counts = Counter(reproduction.status for reproduction in reproductions)
+    num_others = len(all_published()) - len(reproductions)
     lines = [
-        "# Reproduction ledger",
+        "# Reproduction of published results",
         "",
-        "Generated by `noisybench leaderboard ledger`; not written by hand. Every published number of a method that noisybench",
-        "has, beside what was measured on the same data, noise, network and protocol. Another network is another budget, and",
-        "counts as not run. Ours: mean ± standard deviation (seeds). Difference: ours minus published, in standard deviations",
-        f"of the two together; within {CLOSE:g} they match. Sources stand in `leaderboard/published.csv`, with {others} further",
-        "numbers of methods that are not here.",
+        "Generated by `noisybench leaderboard reproduction`; do not edit. Every published result of a method that",
+        "noisybench implements, beside what was measured on the same data, noise, network and protocol. Another network is",
+        "another budget and counts as not run. Ours: mean ± standard deviation (seeds). Difference: ours minus published,",
+        f"in standard deviations of the two together; results within {TOLERANCE:g} match. Sources are in",
+        f"`leaderboard/published.csv`, with {num_others} further results of methods that are not implemented.",
         "",
         ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) + ".",
         "",
-        "| " + " | ".join(HEADER) + " |",
-        "|" + " --- |" * len(HEADER),
+        "| " + " | ".join(COLUMNS) + " |",
+        "|" + " --- |" * len(COLUMNS),
     ]
-    lines += ["| " + " | ".join(row) + " |" for row in text_rows(entries)]
+    lines += ["| " + " | ".join(row) + " |" for row in text_rows(reproductions)]
     return "\n".join(lines) + "\n"

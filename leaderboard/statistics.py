@@ -1,15 +1,15 @@
-"""Means with their uncertainty, and which differences the seeds can show.
+"""Means with their uncertainty, ranks within a setting, and comparisons across settings.
 
-Every stack of a cell is trained on the same seeds (blocks), so stacks are compared within seeds. Two tests:
+All stacks of a setting are trained with the same seeds (blocks), so stacks are compared within seeds. There are two paired tests:
 
-`blocks`: a randomised block design. value = stack + seed + error with one error variance for all stacks, estimated
-from all of them together with (stacks - 1) * (seeds - 1) degrees of freedom. It is the default, because with three
-seeds a variance estimated from one pair alone says next to nothing.
+`anova`: a two-way analysis of variance without interaction (randomized block design), value = stack + seed + error, with one
+error variance for all stacks, estimated from all of them with (stacks - 1) * (seeds - 1) degrees of freedom. It is the default
+because with three seeds a variance estimated from one pair alone is almost meaningless.
 
-`paired_t`: for each pair the t-test on its own differences; assumes nothing about other stacks, needs more seeds.
+`paired_t`: a t-test on the differences of each pair. It assumes nothing about other stacks, and needs more seeds.
 
-Both are two-sided and corrected over all pairs of the cell by Holm's step-down method (Holm 1979). `compare` has what else
-can be said of a pair, and `over_cells` ranks stacks over many cells.
+Both are two-sided and corrected over all pairs of the setting by Holm's step-down method (Holm, 1979). `pairwise` compares single
+pairs in further ways.
 """
 
 from __future__ import annotations
@@ -25,14 +25,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-Test = Literal["blocks", "paired_t"]
+Test = Literal["anova", "paired_t"]
 ALPHA = 0.05
+"""Family-wise error rate of the tests within a setting."""
 POWER = 0.8
+"""Power at which detectable differences and additional seeds are computed."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Mean, standard deviation (n - 1) and 95 % interval (Student's t) of n values; None where n is too small."""
+    """Summary of n values; None where n is too small.
+
+    Attributes:
+        mean: mean.
+        deviation: standard deviation with n - 1 in the denominator.
+        low: lower end of the 95 % interval by Student's t.
+        high: upper end of the interval.
+        count: n.
+    """
 
     mean: float
     deviation: float | None
@@ -41,69 +51,82 @@ class Summary:
     count: int
 
 
-def summarise(values: Sequence[float]) -> Summary | None:
-    """Summary of values; None of none."""
+def summarize(values: Sequence[float]) -> Summary | None:
+    """Return the summary of some values; None without any.
+
+    Example:
+        >>> summary = summarize([1.0, 2.0, 3.0])
+        >>> summary.mean, summary.deviation, round(summary.low, 3), round(summary.high, 3)
+        (2.0, 1.0, -0.484, 4.484)
+    """
     if not values:
         return None
-    # A board has tens of thousands of these, of a few values each: arrays would take ten times as long.
+    # A board has tens of thousands of summaries of a few values each: NumPy would take ten times as long.
     mean, count = math.fsum(values) / len(values), len(values)
     if count < 2:
         return Summary(mean, None, None, None, count)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
-    half = _student(count - 1) * deviation / math.sqrt(count)
-    return Summary(mean, deviation, mean - half, mean + half, count)
+    half_width = _student_quantile(count - 1) * deviation / math.sqrt(count)
+    return Summary(mean, deviation, mean - half_width, mean + half_width, count)
 
 
 @functools.cache
-def _student(freedom: int) -> float:
-    """Quantile of Student's t for a 95 % interval."""
-    return float(special.stdtrit(freedom, 0.975))
+def _student_quantile(df: int) -> float:
+    """Return the quantile of Student's t for a two-sided 95 % interval."""
+    return float(special.stdtrit(df, 0.975))
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Which stacks the seeds can tell apart.
+    """Ranks that the seeds of a setting support.
 
     Attributes:
-        ranks: 1 + the number of stacks that are significantly better; equal ranks form a group.
-        p_values: Holm-adjusted, by pair of stacks in the order of `ranks`.
-        seeds: blocks that all ranked stacks share.
-        untested: stacks left out because they share too few seeds with the others.
-        error: standard error of a typical pair's mean difference; None where no test was possible.
-        freedom: its degrees of freedom.
-        alpha: probability of one or more false separations.
+        ranks: 1 + the number of significantly better stacks, by stack; stacks of equal rank form a group.
+        p_values: Holm-adjusted p-value of each pair of stacks, in the order of `ranks`.
+        seeds: number of seeds that all ranked stacks share.
+        untested: stacks that are not ranked because they share too few seeds with the others.
+        standard_error: standard error of a typical pair's mean difference; None if no test was possible.
+        df: degrees of freedom of the standard error.
+        alpha: family-wise error rate.
     """
 
     ranks: dict[str, int]
     p_values: dict[tuple[str, str], float]
     seeds: int
     untested: tuple[str, ...]
-    error: float | None = None
-    freedom: int = 0
+    standard_error: float | None = None
+    df: int = 0
     alpha: float = ALPHA
 
     @functools.cached_property
-    def detectable(self) -> float | None:
-        """Smallest true difference that these seeds show with 80 % probability; None where no test was possible."""
-        if self.error is None:
+    def minimum_detectable_difference(self) -> float | None:
+        """Smallest true difference that these seeds detect with 80 % power; None if no test was possible."""
+        if self.standard_error is None:
             return None
-        return detectable_difference(self.error, self.freedom, self.alpha / len(self.p_values))
+        # The strictest of Holm's levels, so that the statement holds for every pair.
+        return detectable_difference(self.standard_error, self.df, self.alpha / len(self.p_values))
 
 
 def rank(
     values: Mapping[str, Mapping[int, float]],
-    test: Test = "blocks",
+    test: Test = "anova",
     resolution: float = 0.0,
     alpha: float = ALPHA,
 ) -> Ranking:
-    """Rank stacks by their values, the greater the better.
+    """Rank stacks by their values; greater values are better.
 
     Args:
-        values: by stack and seed.
-        test: how pairs are compared.
-        resolution: step of the values, 1 / (test examples) for an accuracy. Differences that happen to be equal in
-            all seeds are not taken for certain: their deviation counts as that of rounding at least.
-        alpha: probability of one or more false separations in the cell.
+        values: value of each run by stack and seed.
+        test: paired test, ``anova`` or ``paired_t``.
+        resolution: step of the values, 1 / (number of test examples) for an accuracy. Differences that happen to be equal in
+            all seeds are not taken as certain: their deviation is at least that of rounding.
+        alpha: family-wise error rate.
+
+    Example:
+        >>> values = {"a": {0: 0.90, 1: 0.91, 2: 0.92}, "b": {0: 0.70, 1: 0.72, 2: 0.71}, "c": {0: 0.5}}
+        >>> ranking = rank(values)
+        >>> ranking.ranks, ranking.untested
+        ({'a': 1, 'b': 2}, ('c',))
     """
     tested = [stack for stack in values if len(values[stack]) >= 2]
     seeds = sorted(set.intersection(*(set(values[stack]) for stack in tested))) if tested else []
@@ -112,20 +135,19 @@ def rank(
     table = np.array([[values[stack][seed] for seed in seeds] for stack in tested])
     pairs, means = list(itertools.combinations(range(len(tested)), 2)), table.mean(1)
     differences = np.array([means[a] - means[b] for a, b in pairs])
-    errors, freedom = standard_errors(table, pairs, test, resolution)
-    raw = 2 * special.stdtr(freedom, -np.abs(differences) / errors)
-    adjusted = holm(raw)
-    better = dict.fromkeys(range(len(tested)), 0)
-    for (a, b), difference, p in zip(pairs, differences, adjusted, strict=True):
+    errors, df = standard_errors(table, pairs, test, resolution)
+    p_values = holm(2 * special.stdtr(df, -np.abs(differences) / errors))
+    num_better = dict.fromkeys(range(len(tested)), 0)
+    for (a, b), difference, p in zip(pairs, differences, p_values, strict=True):
         if p < alpha:
-            better[b if difference > 0 else a] += 1
+            num_better[b if difference > 0 else a] += 1
     return Ranking(
-        {stack: 1 + better[place] for place, stack in enumerate(tested)},
-        {(tested[a], tested[b]): float(p) for (a, b), p in zip(pairs, adjusted, strict=True)},
+        {stack: 1 + num_better[index] for index, stack in enumerate(tested)},
+        {(tested[a], tested[b]): float(p) for (a, b), p in zip(pairs, p_values, strict=True)},
         len(seeds),
         tuple(stack for stack in values if stack not in tested),
         float(np.median(errors)),
-        freedom,
+        df,
         alpha,
     )
 
@@ -133,31 +155,40 @@ def rank(
 def standard_errors(
     table: NDArray[np.float64], pairs: Sequence[tuple[int, int]], test: Test, resolution: float = 0.0
 ) -> tuple[NDArray[np.float64], int]:
-    """Standard error of each pair's mean difference, and its degrees of freedom.
+    """Return the standard error of each pair's mean difference, and its degrees of freedom.
 
     Args:
         table: (stacks, seeds) values.
-        pairs: rows to compare.
-        test: as in `rank`.
-        resolution: as in `rank`.
+        pairs: rows of the table to compare.
+        test: paired test, see `rank`.
+        resolution: step of the values, see `rank`.
+
+    Example:
+        >>> table = np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 5.0]])
+        >>> errors, df = standard_errors(table, [(0, 1)], "anova")
+        >>> errors.round(4), df
+        (array([0.3333]), 2)
     """
     stacks, seeds = table.shape
-    # Rounding to a step h has variance h^2 / 12; a difference has two such errors.
+    # Rounding to a step h has the variance h^2 / 12, and a difference contains two roundings.
     floor = resolution**2 / 6
     if test == "paired_t":
         variances = np.array([np.var(table[a] - table[b], ddof=1) for a, b in pairs])
         return np.sqrt(np.maximum(variances, max(floor, 1e-24)) / seeds), seeds - 1
     residuals = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
-    freedom = (stacks - 1) * (seeds - 1)
-    variance = 2 * float((residuals**2).sum()) / freedom
-    return np.full(len(pairs), math.sqrt(max(variance, floor, 1e-24) / seeds)), freedom
+    df = (stacks - 1) * (seeds - 1)
+    variance = 2 * float((residuals**2).sum()) / df
+    return np.full(len(pairs), math.sqrt(max(variance, floor, 1e-24) / seeds)), df
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Holm-adjusted p-values (Holm 1979).
+    """Return Holm-adjusted p-values (Holm, 1979).
 
-    Not through statsmodels, whose function runs the garbage collector at each call: a third of a second per cell.
+    Example:
+        >>> holm(np.array([0.01, 0.04, 0.03]))
+        array([0.03, 0.06, 0.06])
     """
+    # statsmodels runs the garbage collector at each call, a third of a second per setting.
     order = np.argsort(p_values)
     steps = p_values[order] * np.arange(len(p_values), 0, -1)
     adjusted = np.empty_like(p_values)
@@ -165,207 +196,83 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     return adjusted
 
 
-def detectable_difference(error: float, freedom: int, alpha: float, power: float = POWER) -> float:
-    """Smallest true difference that a two-sided t-test finds with probability ``power``.
+def detectable_difference(standard_error: float, df: int, alpha: float, power: float = POWER) -> float:
+    """Return the smallest true difference that a two-sided t-test detects with the given power.
 
     Args:
-        error: standard error of the mean difference.
-        freedom: degrees of freedom.
-        alpha: level of the test; for a whole cell the strictest of Holm's levels.
-        power: wanted probability.
+        standard_error: standard error of the mean difference.
+        df: degrees of freedom.
+        alpha: level of the test; for a whole setting the strictest of Holm's levels.
+        power: probability of detection.
+
+    Example:
+        >>> round(detectable_difference(1.0, 20, 0.05), 3)
+        2.945
     """
-    critical = -float(special.stdtrit(freedom, alpha / 2))
-    # The shift of the noncentral t distribution that leaves 1 - power below the critical value.
-    return error * float(special.nctdtrinc(freedom, 1 - power, critical))
+    critical = -float(special.stdtrit(df, alpha / 2))
+    # The noncentrality that leaves 1 - power below the critical value.
+    return standard_error * float(special.nctdtrinc(df, 1 - power, critical))
+
+
+def average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return average ranks along the last axis, from 1; NaN is not ranked, and gets 0.5.
+
+    Example:
+        >>> average_ranks(np.array([10.0, 30.0, 10.0]))
+        array([1.5, 3. , 1.5])
+    """
+    # `scipy.stats` is not used because its import takes most of a second of every command that shows a table.
+    row, column = values[..., :, None], values[..., None, :]
+    return np.asarray((column < row).sum(-1) + ((column == row).sum(-1) + 1) / 2)
 
 
 @dataclass(frozen=True)
-class Pair:
-    """Two stacks on the seeds that both have. Differences are those of the first minus those of the second.
+class FriedmanResult:
+    """Comparison of stacks across settings.
 
     Attributes:
-        first: a stack.
-        second: another one.
-        difference: mean over seeds.
-        low: end of its 95 % interval by the paired bootstrap; None with fewer than `FEWEST_RESAMPLED` seeds.
-        high: the other end.
-        p: of the test by which the cell is ranked, adjusted for all its pairs.
-        p_permutation: of the exact paired permutation test, for this pair alone.
-        p_wilcoxon: of Wilcoxon's exact signed-rank test, for this pair alone.
-        more_seeds: how many more seeds would separate them with 80 % probability, if the difference is what it seems; 0 where
-            they are separated; None where more than `MOST_SEEDS` would be needed.
-    """
-
-    first: str
-    second: str
-    difference: float
-    low: float | None
-    high: float | None
-    p: float
-    p_permutation: float
-    p_wilcoxon: float
-    more_seeds: int | None
-
-
-RESAMPLES = 2000
-FEWEST_RESAMPLED = 5
-"""Seeds below which the bootstrap would pretend far too much: of three it covers the truth three times out of four."""
-MOST_FLIPS = 12
-"""Up to so many seeds all sign flips are looked at; with more, 2 ** `MOST_FLIPS` random ones."""
-MOST_SEEDS = 1000
-
-
-def compare(values: Mapping[str, Mapping[int, float]], ranking: Ranking, test: Test = "blocks") -> list[Pair]:
-    """Every pair of ranked stacks, in several ways beside the test that ranks.
-
-    Args:
-        values: by stack and seed, as given to `rank`.
-        ranking: what it returned.
-        test: as given to `rank`.
-    """
-    names = list(ranking.ranks)
-    if len(names) < 2:
-        return []
-    seeds = sorted(set.intersection(*(set(values[name]) for name in names)))
-    table = np.array([[values[name][seed] for seed in seeds] for name in names])
-    places = [(names.index(a), names.index(b)) for a, b in ranking.p_values]
-    differences = np.array([table[a] - table[b] for a, b in places])
-    means = differences.mean(1)
-    errors, _ = standard_errors(table, places, test)
-    lows, highs = bootstrap_interval(differences)
-    flips, signed = permutation_p(differences), permutation_p(signed_ranks(differences))
-    several = len(seeds) >= FEWEST_RESAMPLED
-    stacks = len(names) if test == "blocks" else 2
-    return [
-        Pair(
-            *pair,
-            float(means[place]),
-            float(lows[place]) if several else None,
-            float(highs[place]) if several else None,
-            p,
-            float(flips[place]),
-            float(signed[place]),
-            0
-            if p < ranking.alpha
-            else _more_seeds(abs(means[place]), errors[place], len(seeds), stacks, ranking.alpha / len(places)),
-        )
-        for place, (pair, p) in enumerate(ranking.p_values.items())
-    ]
-
-
-def _more_seeds(difference: float, error: float, seeds: int, stacks: int, alpha: float) -> int | None:
-    """Seeds beyond those at hand until such a difference is found with 80 % probability, errors being what they were."""
-    enough = error * math.sqrt(seeds) * _detectable(stacks, alpha)[seeds - 1 :] <= difference
-    return int(enough.argmax()) + 1 if enough.any() else None
-
-
-@functools.cache
-def _detectable(stacks: int, alpha: float) -> NDArray[np.float64]:
-    """`detectable_difference` for 2 to `MOST_SEEDS` seeds, in standard deviations of a pair's difference."""
-    counts = np.arange(2, MOST_SEEDS + 1)
-    freedom = (stacks - 1) * (counts - 1)
-    shift = special.nctdtrinc(freedom, 1 - POWER, -special.stdtrit(freedom, alpha / 2))
-    return np.asarray(shift / np.sqrt(counts))
-
-
-def bootstrap_interval(
-    differences: NDArray[np.float64], level: float = 0.95
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Percentile intervals of mean differences under resampling of seeds (Efron and Tibshirani 1993).
-
-    Args:
-        differences: (pairs, seeds).
-        level: of the interval.
-    """
-    means = differences @ _resampled(differences.shape[1]).T
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=1)
-    return low, high
-
-
-@functools.cache
-def _resampled(seeds: int) -> NDArray[np.float64]:
-    """(resamples, seeds) weights of the seeds, each row of which sums to 1."""
-    drawn = np.random.default_rng(0).integers(0, seeds, (RESAMPLES, seeds))
-    return np.asarray((drawn[:, :, None] == np.arange(seeds)).mean(1))
-
-
-def permutation_p(differences: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Two-sided p-values of the paired permutation test, whose statistic is the sum (Fisher 1935).
-
-    Under the hypothesis that two stacks are alike, each seed's difference could as well have the other sign.
-
-    Args:
-        differences: (pairs, seeds).
-    """
-    seeds = differences.shape[1]
-    if seeds <= MOST_FLIPS:
-        signs = 1 - 2 * ((np.arange(2**seeds)[:, None] >> np.arange(seeds)) & 1)
-    else:
-        signs = np.random.default_rng(0).choice([-1, 1], (2**MOST_FLIPS, seeds))
-        signs[0] = 1  # what was observed is one of the possible outcomes
-    sums = np.abs(differences @ signs.T)
-    # Sums that are equal but for rounding count as equal.
-    return np.asarray((sums >= sums[:, :1] - 1e-12 * np.abs(differences).sum(1, keepdims=True)).mean(1))
-
-
-def signed_ranks(differences: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Ranks of absolute differences with the differences' signs (Wilcoxon 1945); zeros count nothing, ties share ranks.
-
-    Args:
-        differences: (pairs, seeds). Values that agree to 12 digits are tied.
-    """
-    rounded = np.round(differences, 12)
-    absolute = np.where(rounded == 0, np.nan, np.abs(rounded))
-    return np.asarray(np.nan_to_num(_ranks(absolute)) * np.sign(rounded))
-
-
-def _ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Average ranks along the last axis, from 1; NaN has no rank, and gets 0.5.
-
-    Not through `scipy.stats`, whose import alone takes most of a second of every command that shows a table.
-    """
-    one, other = values[..., :, None], values[..., None, :]
-    return np.asarray((other < one).sum(-1) + ((other == one).sum(-1) + 1) / 2)
-
-
-@dataclass(frozen=True)
-class Overall:
-    """Stacks over several cells.
-
-    Attributes:
-        average_ranks: by stack, best first; 1 is best in every cell, ties share a rank.
-        cells: how many.
-        p: of Friedman's test that all stacks are alike.
-        critical_difference: average ranks that differ by less are not separated (Nemenyi, 5 %).
+        average_ranks: average rank by stack, best first; 1 is best in every setting, ties share a rank.
+        settings: number of settings.
+        p: p-value of Friedman's test that all stacks are equal.
+        critical_difference: difference of average ranks below which two stacks are not separated (Nemenyi, 5 %).
     """
 
     average_ranks: dict[str, float]
-    cells: int
+    settings: int
     p: float
     critical_difference: float
 
 
-def over_cells(table: Mapping[str, Sequence[float]]) -> Overall | None:
-    """Friedman's test and Nemenyi's critical difference (Demšar 2006); None below three stacks or two cells.
+def compare_across_settings(table: Mapping[str, Sequence[float]]) -> FriedmanResult | None:
+    """Apply Friedman's test with Nemenyi's critical difference (Demšar, 2006).
 
     Args:
-        table: by stack, a value for each cell, the greater the better.
+        table: value for each setting by stack; greater values are better.
+
+    Returns:
+        The result; None with fewer than three stacks or two settings.
+
+    Example:
+        >>> result = compare_across_settings({"a": [0.9, 0.8], "b": [0.7, 0.7], "c": [0.5, 0.6]})
+        >>> result.average_ranks
+        {'a': 1.0, 'b': 2.0, 'c': 3.0}
     """
     values = np.array(list(table.values()))
     if len(values) < 3 or values.shape[1] < 2:
         return None
-    stacks, cells = values.shape
-    ranks = _ranks(-values.T).T
+    stacks, settings = values.shape
+    ranks = average_ranks(-values.T).T
     average = dict(zip(table, ranks.mean(1).tolist(), strict=True))
-    # Friedman's statistic in the form that stays right with ties (Conover 1999, 5.8).
-    middle = (stacks + 1) / 2
-    spread = float(((ranks - middle) ** 2).sum())
-    found = cells * (stacks - 1) * float(((ranks.mean(1) - middle) ** 2).sum()) * cells / spread if spread else 0.0
-    return Overall(
-        dict(sorted(average.items(), key=lambda each: each[1])),
-        cells,
-        float(special.chdtrc(stacks - 1, found)),
-        _nemenyi(stacks) * math.sqrt(stacks * (stacks + 1) / (6 * cells)),
+    # This form of Friedman's statistic stays correct with ties (Conover, 1999, section 5.8).
+    center = (stacks + 1) / 2
+    spread = float(((ranks - center) ** 2).sum())
+    deviation = float(((ranks.mean(1) - center) ** 2).sum())
+    statistic = settings * (stacks - 1) * deviation * settings / spread if spread else 0.0
+    return FriedmanResult(
+        dict(sorted(average.items(), key=lambda item: item[1])),
+        settings,
+        float(special.chdtrc(stacks - 1, statistic)),
+        _nemenyi_quantile(stacks) * math.sqrt(stacks * (stacks + 1) / (6 * settings)),
     )
 
 
@@ -373,10 +280,10 @@ NEMENYI = (
     2.3437, 2.5690, 2.7278, 2.8497, 2.9483, 3.0309, 3.1017, 3.1637, 3.2187, 3.2680, 3.3127, 3.3536, 3.3912, 3.4260,
     3.4584, 3.4887, 3.5171, 3.5438,
 )  # fmt: skip
-"""Quantiles of the studentised range at 5 % over the square root of 2, for three stacks and more (Demšar 2006, table 5)."""
+"""Quantiles of the studentized range at 5 % over the square root of 2, for three and more stacks (Demšar, 2006, table 5)."""
 
 
-def _nemenyi(stacks: int) -> float:
+def _nemenyi_quantile(stacks: int) -> float:
     if stacks - 3 < len(NEMENYI):
         return NEMENYI[stacks - 3]
     from scipy import stats

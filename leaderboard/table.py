@@ -1,382 +1,216 @@
-"""Leaderboards: one table per cell, a pure function of recorded runs."""
+"""Leaderboard tables: all stacks of one setting, a pure function of measurements."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from noisybench.leaderboard.published import Published, published
-from noisybench.leaderboard.statistics import Ranking, Summary, Test, rank, summarise
-from noisybench.records.schema import RunRecord
-from noisybench.records.selection import SELECTION_RULES, select
-from noisybench.utils.files import plain_cell
+from noisybench.leaderboard.measurements import Measurement, SettingDescription
+from noisybench.leaderboard.published import PublishedResult, find_published
+from noisybench.leaderboard.statistics import Ranking, Summary, Test, rank, summarize
+from noisybench.records.selection import SELECTION_RULES
 
 
 @dataclass(frozen=True)
-class Row:
-    """One stack in one cell. Accuracies and shares in [0, 1].
+class StackRow:
+    """One stack in one setting. Scores and fractions are in [0, 1]; None where no run has a value.
 
     Attributes:
-        stack: as people write it.
-        knowledge: privileged facts that it was given.
-        scores: by selection rule, what it takes from each of `records`.
-        rules: by selection rule.
-        gap: oracle minus last: what choosing the epoch on the test split would have pretended.
-        detection: AUROC of the belief.
-        outsiders: AUROC of the belief for images of none of the classes against rightly labelled ones.
-        shifted: accuracy on test sets of shifted distribution at the end, mean over the sets.
-        memorised: share of wrong labels that the final network repeats.
-        calibration_error: of the test predictions.
-        seconds: wall time of one run.
-        records: its runs.
-        published: values from the literature for the same data and noise.
+        stack: stack of mitigations with their parameters.
+        privileged: privileged information that it uses.
+        measurements: its runs in order of seeds.
+        scores: summary of the scores by selection rule.
+        oracle_gap: oracle minus last, which is what selection on the test split would add.
+        noise_auroc: AUROC of the label quality against incorrect labels.
+        ood_auroc: AUROC of the label quality for OOD images against correctly labeled ones.
+        mean_shift_accuracy: final accuracy on test sets under distribution shift, mean over the sets.
+        memorized_fraction: fraction of mislabeled examples that the final network predicts as their incorrect label.
+        calibration_error: expected calibration error of the test predictions.
+        wall_seconds: wall-clock seconds of one run.
+        published: results of the literature in the same setting.
     """
 
     stack: str
     privileged: tuple[str, ...]
-    scores: dict[str, list[float | None]]
-    rules: dict[str, Summary | None]
-    gap: Summary | None
-    detection: Summary | None
-    outsiders: Summary | None
-    shifted: Summary | None
+    measurements: tuple[Measurement, ...]
+    scores: dict[str, Summary | None]
+    oracle_gap: Summary | None
+    noise_auroc: Summary | None
+    ood_auroc: Summary | None
+    mean_shift_accuracy: Summary | None
     memorized_fraction: Summary | None
     calibration_error: Summary | None
-    seconds: Summary | None
-    records: tuple[RunRecord, ...]
-    published: tuple[Published, ...]
+    wall_seconds: Summary | None
+    published: tuple[PublishedResult, ...]
 
 
 @dataclass(frozen=True)
-class Cell:
-    """All stacks on one label set under one budget, best first.
+class Setting:
+    """All stacks of one setting (dataset, label set and budget), best first.
 
     Attributes:
-        title: dataset and noise.
-        label_set: SHA-256.
-        budget: hash of task and budget.
-        rows: the stacks.
-        ranking: what the seeds can show, by the rule `rule`.
-        rule: selection rule by which it is sorted and ranked.
-        test: how pairs were compared.
-        warnings: what a reader should know: other versions, other devices, missing seeds.
+        description: what is held equal.
+        rows: one row per stack.
+        ranking: ranks that the seeds support, by the selection rule `rule`.
+        rule: selection rule by which the rows are sorted and ranked.
+        test: paired test of the ranking.
+        warnings: differences between runs that a reader should know: versions, devices, missing seeds.
     """
 
-    title: str
-    label_set: str
-    budget: str
-    rows: tuple[Row, ...]
+    description: SettingDescription
+    rows: tuple[StackRow, ...]
     ranking: Ranking
     rule: str
     test: Test
     warnings: tuple[str, ...]
 
     @property
-    def example(self) -> RunRecord:
-        """Any run of the cell; they share data, labels and budget."""
-        return self.rows[0].records[0]
+    def title(self) -> str:
+        """Dataset, noise and task in one line."""
+        return self.description.title
+
+    def ranked_by(self, rule: str) -> Setting:
+        """Return the same rows, in the same order, with the ranking by another selection rule."""
+        return replace(self, rule=rule, ranking=rank_rows(self.description, self.rows, rule, self.test))
 
 
-def build_cells(records: Iterable[RunRecord], rule: str = "last", test: Test = "blocks") -> list[Cell]:
-    """Group runs into cells; runs on other label sets or budgets never share a table.
+def build_settings(measurements: Iterable[Measurement], rule: str = "last", test: Test = "anova") -> list[Setting]:
+    """Group runs into settings; runs with other label sets or budgets never share a table.
 
     Args:
-        records: finished runs.
-        rule: sorts and ranks.
-        test: as in `statistics.rank`.
+        measurements: finished runs; of several with the same setting, stack and seed the last one counts.
+        rule: selection rule that sorts and ranks.
+        test: paired test, see `statistics.rank`.
+
+    Example:
+        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> settings = build_settings(builtin_measurements())
+        >>> next(setting.title for setting in settings if "pair_flip" in setting.title)
+        'digits · pair_flip(rate=0.4)'
     """
-    groups: dict[tuple[str, str], list[RunRecord]] = {}
-    for record in records:
-        groups.setdefault((record.label_set, record.budget), []).append(record)
-    cells = [_cell(group, rule, test) for group in groups.values()]
-    return sorted(cells, key=lambda cell: (cell.title, cell.budget, cell.label_set))
-
-
-def _cell(records: list[RunRecord], rule: str, test: Test) -> Cell:
-    by_stack: dict[str, dict[int, RunRecord]] = {}
-    for record in records:
-        by_stack.setdefault(record.stack, {})[record.seed] = record
-    rows = [_row(stack, list(runs.values())) for stack, runs in by_stack.items()]
-
-    def key(row: Row) -> tuple[bool, float, str]:
-        summary = row.rules[rule]
-        return (summary is None, -summary.mean if summary else 0.0, row.stack)
-
-    rows.sort(key=key)
-    first = records[0]
-    ranking = rank_rows(rows, rule, test)
-    return Cell(
-        " · ".join(each for each in (first.dataset, first.noise, first.task) if each),
-        first.label_set,
-        first.budget,
-        tuple(rows),
-        ranking,
-        rule,
-        test,
-        _warnings(rows, ranking),
+    groups: dict[tuple[str, str], list[Measurement]] = {}
+    for measurement in measurements:
+        description = measurement.setting
+        groups.setdefault((description.label_set, description.budget), []).append(measurement)
+    settings = [_build_setting(group, rule, test) for group in groups.values()]
+    return sorted(
+        settings, key=lambda setting: (setting.title, setting.description.budget, setting.description.label_set)
     )
 
 
-def seed_values(rows: Sequence[Row], rule: str) -> dict[str, dict[int, float]]:
-    """By stack and seed, what a selection rule takes from each run."""
+def _build_setting(measurements: list[Measurement], rule: str, test: Test) -> Setting:
+    by_stack: dict[str, dict[int, Measurement]] = {}
+    for measurement in measurements:
+        by_stack.setdefault(measurement.stack, {})[measurement.seed] = measurement
+    rows = [_build_row(stack, list(runs.values())) for stack, runs in by_stack.items()]
+
+    def sort_key(row: StackRow) -> tuple[bool, float, str]:
+        summary = row.scores[rule]
+        return (summary is None, -summary.mean if summary else 0.0, row.stack)
+
+    rows.sort(key=sort_key)
+    description = measurements[0].setting
+    ranking = rank_rows(description, rows, rule, test)
+    return Setting(description, tuple(rows), ranking, rule, test, _warnings(rows, ranking))
+
+
+def seed_scores(rows: Sequence[StackRow], rule: str) -> dict[str, dict[int, float]]:
+    """Return the score of each run by stack and seed."""
     return {
         row.stack: {
-            each.seed: value for each, value in zip(row.records, row.scores[rule], strict=True) if value is not None
+            measurement.seed: score
+            for measurement in row.measurements
+            if (score := measurement.score(rule)) is not None
         }
         for row in rows
     }
 
 
-def rank_rows(rows: Sequence[Row], rule: str, test: Test) -> Ranking:
-    """What the seeds of a cell's rows can show by a selection rule."""
-    first = rows[0].records[0]
-    resolution = 1 / first.manifest["dataset"]["sizes"]["test"] if first.metric == "accuracy" else 1e-4
-    return rank(seed_values(rows, rule), test, resolution)
+def rank_rows(description: SettingDescription, rows: Sequence[StackRow], rule: str, test: Test) -> Ranking:
+    """Return the ranks that the seeds of a setting support by a selection rule."""
+    # One test example more or less is the smallest difference between two accuracies; other metrics have no such step.
+    resolution = 1 / description.test_size if description.metric == "accuracy" else 1e-4
+    return rank(seed_scores(rows, rule), test, resolution)
 
 
-def _row(stack: str, records: list[RunRecord]) -> Row:
-    records = sorted(records, key=lambda each: each.seed)
+def _build_row(stack: str, measurements: list[Measurement]) -> StackRow:
+    measurements = sorted(measurements, key=lambda measurement: measurement.seed)
 
-    def over_runs(measure: Callable[[RunRecord], float | None]) -> Summary | None:
-        return summarise([value for each in records if (value := measure(each)) is not None])
+    def summary(name: str) -> Summary | None:
+        values = [getattr(measurement, name) for measurement in measurements]
+        return summarize([value for value in values if value is not None])
 
-    scores = {rule: [select(each, rule) for each in records] for rule in SELECTION_RULES}
-    gaps = zip(scores["oracle"], scores["last"], strict=True)
-    return Row(
+    gaps = [
+        measurement.oracle - measurement.last
+        for measurement in measurements
+        if measurement.oracle is not None and measurement.last is not None
+    ]
+    first = measurements[0]
+    return StackRow(
         stack=stack,
-        privileged=tuple(records[0].privileged),
-        scores=scores,
-        rules={rule: summarise([value for value in found if value is not None]) for rule, found in scores.items()},
-        gap=summarise([best - last for best, last in gaps if best is not None and last is not None]),
-        detection=over_runs(lambda each: each.detection.auroc),
-        outsiders=over_runs(lambda each: each.detection.ood_auroc),
-        shifted=over_runs(lambda each: each.rows[-1].diagnostics.get("mean_shift_accuracy")),
-        memorized_fraction=over_runs(lambda each: each.rows[-1].memorized_fraction),
-        calibration_error=over_runs(lambda each: each.calibration_error),
-        seconds=over_runs(lambda each: each.cost.wall_seconds),
-        records=tuple(records),
-        published=tuple(published(records[0])),
+        privileged=first.privileged,
+        measurements=tuple(measurements),
+        scores={rule: summary(rule) for rule in SELECTION_RULES},
+        oracle_gap=summarize(gaps),
+        noise_auroc=summary("noise_auroc"),
+        ood_auroc=summary("ood_auroc"),
+        mean_shift_accuracy=summary("mean_shift_accuracy"),
+        memorized_fraction=summary("memorized_fraction"),
+        calibration_error=summary("calibration_error"),
+        wall_seconds=summary("wall_seconds"),
+        published=tuple(find_published(first.setting.literature, first.method)),
     )
 
 
-def _warnings(rows: Sequence[Row], ranking: Ranking) -> tuple[str, ...]:
-    found = []
-    for key in ("device", "torch", "noisybench"):
-        seen = sorted({each.environment.get(key, "?") for row in rows for each in row.records})
-        if len(seen) > 1:
-            found.append(f"runs differ in {key}: {', '.join(seen)}")
+def _warnings(rows: Sequence[StackRow], ranking: Ranking) -> tuple[str, ...]:
+    warnings = []
+    for attribute, name in (("device", "device"), ("torch", "PyTorch version"), ("version", "noisybench version")):
+        values = sorted({getattr(measurement, attribute) for row in rows for measurement in row.measurements})
+        if len(values) > 1:
+            warnings.append(f"runs differ in {name}: {', '.join(values)}")
     if ranking.untested and len(rows) > 1:
-        found.append(f"not ranked, fewer than two seeds in common: {', '.join(ranking.untested)}")
-    noted = {
-        row.stack: len([each for each in row.records if any(epoch.warnings for epoch in each.rows)]) for row in rows
-    }
-    found += [
-        f"{stack}: {count} of its runs have notes, such as a detector that fell back or a class that vanished (record.json)"
-        for stack, count in noted.items()
-        if count
+        warnings.append(f"not ranked, fewer than two seeds in common: {', '.join(ranking.untested)}")
+    for row in rows:
+        count = sum(measurement.has_warnings for measurement in row.measurements)
+        if count:
+            warnings.append(f"{row.stack}: {count} of its runs reported warnings, for example a fallback (record.json)")
+    seeds = {row.stack: {measurement.seed for measurement in row.measurements} for row in rows}
+    all_seeds = set().union(*seeds.values())
+    incomplete = [
+        f"{stack} lacks {', '.join(map(str, sorted(all_seeds - present)))}"
+        for stack, present in seeds.items()
+        if all_seeds - present
     ]
-    seeds = {row.stack: {each.seed for each in row.records} for row in rows}
-    every = set().union(*seeds.values())
-    short = [f"{stack} lacks {', '.join(map(str, sorted(every - has)))}" for stack, has in seeds.items() if every - has]
-    if short:
-        found.append(f"missing seeds: {'; '.join(short)}")
-    return tuple(found)
+    if incomplete:
+        warnings.append(f"missing seeds: {'; '.join(incomplete)}")
+    return tuple(warnings)
 
 
-HEADER = (
-    "rank", "stack", "last", "last10", "noisy_val", "oracle", "gap", "shifted", "detection", "outsiders", "memorized_fraction",
-    "ECE", "seconds", "seeds", "privileged", "published",
-)  # fmt: skip
-
-
-def percent(summary: Summary | None, interval: bool = False) -> str:
-    """``88.2 ± 0.7`` (standard deviation) in percent, or with the 95 % interval; a dash where there is nothing."""
-    if summary is None:
-        return "–"
-    text = f"{100 * summary.mean:.1f}"
-    if summary.deviation is None:
-        return text
-    if interval and summary.low is not None and summary.high is not None:
-        return f"{text} [{100 * summary.low:.1f}, {100 * summary.high:.1f}]"
-    return f"{text} ± {100 * summary.deviation:.1f}"
-
-
-def describe_published(values: Sequence[Published]) -> str:
-    """``82.5 ± 0.4 best resnet34`` for each value, in a line."""
-    parts = []
-    for each in values:
-        spread = f" ± {each.deviation:g}" if each.deviation is not None else ""
-        parts.append(f"{each.value:g}{spread} {each.protocol}, {each.architecture}")
-    return "; ".join(parts)
-
-
-def text_rows(cell: Cell, intervals: bool = False) -> list[list[str]]:
-    """The cell as text, in the order of `HEADER`, with standard deviations or with 95 % intervals."""
-    return [
-        [
-            str(cell.ranking.ranks.get(row.stack, "–")),
-            row.stack,
-            *(percent(row.rules[rule], intervals) for rule in ("last", "last10", "noisy_val", "oracle")),
-            f"{100 * row.gap.mean:.1f}" if row.gap else "–",
-            percent(row.shifted, intervals),
-            f"{row.detection.mean:.3f}" if row.detection else "–",
-            f"{row.outsiders.mean:.3f}" if row.outsiders else "–",
-            f"{100 * row.memorized_fraction.mean:.0f}" if row.memorized_fraction else "–",
-            f"{row.calibration_error.mean:.3f}" if row.calibration_error else "–",
-            f"{row.seconds.mean:.1f}" if row.seconds else "–",
-            str(len(row.records)),
-            ", ".join(row.privileged) or "none",
-            describe_published(row.published),
-        ]
-        for row in cell.rows
-    ]
-
-
-DETECTOR_HEADER = (
-    "stack", "detector", "AUROC", "wrong label", "outsider", "AP", "precision", "recall", "balanced accuracy", "outsider",
-    "flagged",
-)  # fmt: skip
-DETECTOR_KEYS = (
+DETECTOR_METRICS = (
     "noise_auroc", "id_noise_auroc", "ood_auroc", "average_precision", "precision", "recall", "balanced_accuracy",
     "ood_balanced_accuracy", "flagged_fraction",
 )  # fmt: skip
+"""Metrics of `evaluation.metrics.score_detector` that tables show."""
 
 
-DETECTOR_NOTE = (
-    "Detectors: mean over the later half of their epochs and over seeds. AUROC of all wrong labels, of wrong labels on images "
-    "of a class, and of outsiders, each against right labels; average precision of the scores, precision and recall of the "
-    "flags; balanced accuracy of the flags for all, and for outsiders."
-)
-
-
-def detector_values(row: Row) -> dict[str, dict[str, float | None]]:
-    """What a stack's detectors are worth: means over the later half of their epochs, and over seeds.
+def detector_values(row: StackRow) -> dict[str, dict[str, float | None]]:
+    """Return the metrics of a stack's detectors: means over the later half of their epochs and over seeds.
 
     Returns:
-        By detector, the values of `DETECTOR_KEYS`; None where nothing was measured.
+        Values of `DETECTOR_METRICS` by detector; None where nothing was measured. Empty without complete records.
     """
-    found: dict[str, dict[str, list[float]]] = {}
-    for record in row.records:
-        judged = [each.detectors for each in record.rows if each.detectors]
-        for epoch in judged[len(judged) // 2 :]:
-            for name, values in epoch.items():
-                for key in DETECTOR_KEYS:
-                    if values.get(key) is not None:
-                        found.setdefault(name, {}).setdefault(key, []).append(float(values[key] or 0.0))
+    collected: dict[str, dict[str, list[float]]] = {}
+    for measurement in row.measurements:
+        epochs = [epoch.detectors for epoch in measurement.record.rows if epoch.detectors] if measurement.record else []
+        for epoch in epochs[len(epochs) // 2 :]:
+            for detector, metrics in epoch.items():
+                for name in DETECTOR_METRICS:
+                    value = metrics.get(name)
+                    if value is not None:
+                        collected.setdefault(detector, {}).setdefault(name, []).append(float(value))
     return {
-        name: {key: float(np.mean(values[key])) if key in values else None for key in DETECTOR_KEYS}
-        for name, values in found.items()
+        detector: {name: float(np.mean(values[name])) if name in values else None for name in DETECTOR_METRICS}
+        for detector, values in collected.items()
     }
-
-
-def detector_rows(cell: Cell) -> list[list[str]]:
-    """The detectors of a cell's stacks as text, in the order of `DETECTOR_HEADER`."""
-    rows = []
-    for row in cell.rows:
-        for name, values in detector_values(row).items():
-            shown = [("–" if values[key] is None else f"{values[key]:.3f}") for key in DETECTOR_KEYS]
-            rows.append([row.stack, name, *shown])
-    return rows
-
-
-def footnote(cell: Cell) -> str:
-    """How to read the ranks of a cell."""
-    ranking = cell.ranking
-    if not ranking.ranks:
-        return "No ranks: at least two stacks with two seeds in common are needed."
-    name = {"blocks": "block design (stack + seed)", "paired_t": "paired t-tests"}[cell.test]
-    shown = f"{100 * ranking.detectable:.1f}" if ranking.detectable is not None else "?"
-    return (
-        f"Rank = 1 + number of stacks significantly better by `{cell.rule}`: {name}, Holm-corrected over "
-        f"{len(ranking.p_values)} pairs at 5 %, {ranking.seeds} seeds. "
-        f"Smallest difference that these seeds show with 80 % probability: {shown} points."
-    )
-
-
-CSV_HEADER = [
-    "dataset", "noise", "label_set", "budget", "rank", "stack", "seeds",
-    *(f"{rule}_{part}" for rule in SELECTION_RULES for part in ("mean", "std", "low", "high")),
-    "gap", "shifted", "noise_auroc", "outsider_auroc", "memorized_fraction",
-    "calibration_error", "seconds", "privileged", "published",
-]  # fmt: skip
-
-
-def to_csv(cells: Sequence[Cell]) -> str:
-    """All cells as one CSV text with full precision."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(CSV_HEADER)
-    for cell in cells:
-        for row in cell.rows:
-            summaries = [row.rules[rule] for rule in SELECTION_RULES]
-            parts = [(s.mean, s.deviation, s.low, s.high) if s else (None,) * 4 for s in summaries]
-            measures = (
-                row.gap,
-                row.shifted,
-                row.detection,
-                row.outsiders,
-                row.memorized_fraction,
-                row.calibration_error,
-                row.seconds,
-            )
-            writer.writerow([
-                plain_cell(cell.example.dataset), plain_cell(cell.example.noise), cell.label_set, cell.budget,
-                cell.ranking.ranks.get(row.stack, ""), plain_cell(row.stack), len(row.records),
-                *np.ravel(np.array(parts, dtype=object)).tolist(),
-                *(each.mean if each else None for each in measures),
-                plain_cell(", ".join(row.privileged)), describe_published(row.published),
-            ])  # fmt: skip
-    return out.getvalue()
-
-
-def to_markdown(cells: Sequence[Cell], intervals: bool = False) -> str:
-    """All cells as Markdown tables, with standard deviations or with 95 % intervals."""
-    parts = []
-    for cell in cells:
-        lines = [f"### {cell.title}", "", "| " + " | ".join(HEADER) + " |", "|" + " --- |" * len(HEADER)]
-        lines += [
-            "| " + " | ".join(each.replace("|", "\\|") for each in row) + " |" for row in text_rows(cell, intervals)
-        ]
-        lines += ["", footnote(cell), *(f"Note: {warning}." for warning in cell.warnings), ""]
-        detectors = detector_rows(cell)
-        if detectors:
-            lines += ["| " + " | ".join(DETECTOR_HEADER) + " |", "|" + " --- |" * len(DETECTOR_HEADER)]
-            lines += ["| " + " | ".join(each.replace("|", "\\|") for each in row) + " |" for row in detectors]
-            lines += ["", DETECTOR_NOTE, ""]
-        lines += [f"Label set `{cell.label_set[:16]}`, budget `{cell.budget}`."]
-        parts.append("\n".join(lines))
-    return "\n\n".join(parts) + "\n"
-
-
-LATEX_SPECIAL = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "·": r"$\cdot$",
-}  # fmt: skip
-
-
-def latex_text(text: str) -> str:
-    """Text with LaTeX's special characters escaped."""
-    return "".join(LATEX_SPECIAL.get(character, character) for character in text)
-
-
-def to_latex(cells: Sequence[Cell], intervals: bool = False) -> str:
-    r"""All cells as LaTeX tables for `\usepackage{booktabs}`, with standard deviations or with 95 % intervals."""
-    columns = [place for place, name in enumerate(HEADER) if name != "published"]
-    parts = []
-    for cell in cells:
-        lines = [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{latex_text(cell.title)}. {latex_text(footnote(cell))}}}",
-        ]
-        lines += [r"\begin{tabular}{rl" + "r" * (len(columns) - 3) + "l}", r"\toprule"]
-        lines += [" & ".join(latex_text(HEADER[place]) for place in columns) + r" \\", r"\midrule"]
-        lines += [
-            " & ".join(latex_text(row[place]) for place in columns) + r" \\" for row in text_rows(cell, intervals)
-        ]
-        parts.append("\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"]))
-    return "\n\n".join(parts) + "\n"

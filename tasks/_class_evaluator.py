@@ -108,9 +108,16 @@ class ClassificationEvaluator(Evaluator):
             predictions = [(probe.predict(inputs) if len(inputs) else empty).numpy() for inputs in splits]
             scores = [
                 metrics.score_classifier(
-                    *by_split, clean, observed, labels.validation, dataset.test.targets, self.label_status
+                    train_prediction,
+                    val_prediction,
+                    test_prediction,
+                    clean,
+                    observed,
+                    labels.validation,
+                    dataset.test.targets,
+                    self.label_status,
                 )
-                for by_split in zip(*predictions, strict=True)
+                for train_prediction, val_prediction, test_prediction in zip(*predictions, strict=True)
             ]
             energies: list[list[float] | None] = [None, None]
             if probe.energy is not None:
@@ -162,7 +169,7 @@ class ClassificationEvaluator(Evaluator):
     def samples(self) -> Samples:
         """Return one record per training example."""
         train, final = self.dataset.train, self._final
-        detectors = {}
+        detectors: dict[str, NDArray[Any]] = {}
         for name, detector in final["detectors"].items():
             detectors |= {name: detector.score, f"{name}_flagged": detector.flagged}
         return Samples(

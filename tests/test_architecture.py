@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.leaderboard.entries import write_entry
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -41,10 +43,11 @@ def test_commands_that_only_read_start_light(arguments: list[str]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_scoring_a_submission_again_starts_without_lightning() -> None:
+def test_scoring_a_submission_again_starts_without_lightning(tmp_path: Path) -> None:
+    entry = write_entry(tmp_path, ["gce"])
     code = (
         "import sys\nfrom noisybench.cli.app import app\n"
-        "try:\n    app(args=['leaderboard', 'verify', 'leaderboard/entries/quickstart'])\n"
+        f"try:\n    app(args=['leaderboard', 'verify', {str(entry)!r}])\n"
         "except SystemExit as end:\n    assert not end.code\n"
         "assert 'pytorch_lightning' not in sys.modules"
     )

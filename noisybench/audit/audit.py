@@ -6,9 +6,8 @@ from noisybench.audit.findings import analyze
 from noisybench.audit.inputs import AuditInput
 from noisybench.audit.report import AuditReport
 from noisybench.audit.signals import EpochCallback, collect_signals
-from noisybench.leaderboard.similar import helped
-from noisybench.leaderboard.submission import shipped_entries
-from noisybench.records.schema import RunRecord
+from noisybench.leaderboard.measurements import with_builtin
+from noisybench.leaderboard.similar import similar_settings
 from noisybench.tracking.store import Store
 
 
@@ -27,16 +26,11 @@ def audit_labels(
         UserError: there are fewer examples than folds, or finished runs cannot be read.
     """
     # Read before hours of training: the tracking server may be unavailable.
-    records = measured_records()
+    measurements = with_builtin(Store().runs.records())
     result = analyze(audit_input.observed, collect_signals(audit_input, folds, seed, on_epoch))
     num_examples, num_classes = len(audit_input.observed), len(audit_input.class_names)
-    similar = helped(records, result.noise_rate, num_examples, num_classes)
+    similar = similar_settings(measurements, result.noise_rate, num_examples, num_classes)
     return AuditReport(audit_input, result, describe_networks(audit_input, folds), similar)
-
-
-def measured_records() -> list[RunRecord]:
-    """Return the finished runs of the shipped leaderboard entries and of the tracking store."""
-    return [record for entry in shipped_entries() for record in entry.records()] + Store().runs.records()
 
 
 def describe_networks(audit_input: AuditInput, folds: int) -> str:

@@ -209,11 +209,11 @@ def _engine(ray: str | None, store: Store) -> Iterator[Executor | None]:
 
 def _draw(records: list[RunRecord], figure: dict[str, Any], folder: Path, console: Console) -> None:
     """Draw one figure of a suite from its finished runs."""
-    from noisybench.leaderboard.figures import draw, file_name
+    from noisybench.leaderboard.figures import file_name, plot_suite
 
     path = folder / file_name(figure["title"])
     try:
-        drawn = draw(records, figure["title"], figure["x"], figure["y"], path)
+        drawn = plot_suite(records, figure["title"], figure["x"], figure["y"], path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
     if drawn:
@@ -223,18 +223,20 @@ def _draw(records: list[RunRecord], figure: dict[str, Any], folder: Path, consol
 def _show(records: list[RunRecord], embedded: bool, html: Path | None) -> None:
     """Rank the runs of a command, write the page, and say what to try next."""
     from noisybench.cli import console as view
-    from noisybench.leaderboard.board import board_of
+    from noisybench.leaderboard.board import build_board
+    from noisybench.leaderboard.measurements import measure
     from noisybench.leaderboard.page import to_html
-    from noisybench.leaderboard.table import build_cells
+    from noisybench.leaderboard.table import build_settings
 
     console = view.make_console()
-    cells = build_cells(records)
-    if cells and html is not None:
-        write(html, to_html(board_of(records)))
-    view.print_cells(console, cells)
-    if not cells or html is None:
+    measurements = [measure(record) for record in records]
+    settings = build_settings(measurements)
+    if settings and html is not None:
+        write(html, to_html(build_board(measurements)))
+    view.print_settings(console, settings)
+    if not settings or html is None:
         return
-    example = cells[0].rows[0]
+    example = settings[0].rows[0]
     console.print(f"The same with curves: {html.resolve()}")
     console.print("Next:")
     console.print(

@@ -18,7 +18,7 @@ from rich.text import Text
 if TYPE_CHECKING:
     from noisybench.execution.engine import Event
     from noisybench.execution.suite_runner import RunPlan, SuiteResult
-    from noisybench.leaderboard.table import Cell
+    from noisybench.leaderboard.table import Setting
     from noisybench.search.search import SearchResult
 
 PLAIN_WIDTH = 170
@@ -199,61 +199,61 @@ def print_report(console: Console, report: SuiteResult, plan: RunPlan, seconds: 
             console.print("    the traceback is recorded with the run (traceback.txt); `--debug` prints it here")
 
 
-def print_cells(console: Console, cells: Sequence[Cell], intervals: bool = False) -> None:
-    """The leaderboard in the terminal."""
-    from noisybench.leaderboard.table import HEADER, detector_rows, footnote, text_rows
+def print_settings(console: Console, settings: Sequence[Setting], intervals: bool = False) -> None:
+    """Print the leaderboard, one table per setting."""
+    from noisybench.leaderboard.text_tables import COLUMNS, detector_rows, footnote, text_rows
 
-    left = {"stack", "privileged", "published"}
-    for cell in cells:
-        rows = text_rows(cell, intervals)
-        # A column that holds nothing for this cell is left out.
-        shown = [place for place in range(len(HEADER)) if any(row[place] not in ("", "–") for row in rows)]
+    left_aligned, wrapped = {"stack", "privileged info", "published"}, {"published", "privileged info", "stack"}
+    for setting in settings:
+        rows = text_rows(setting, intervals)
+        # Columns without a value in this setting are left out.
+        shown = [index for index in range(len(COLUMNS)) if any(row[index] not in ("", "–") for row in rows)]
         table = Table(
-            title=cell.title,
+            title=setting.title,
             title_style="bold",
             title_justify="left",
             box=None,
             header_style="bold",
             pad_edge=False,
         )
-        for place in shown:
-            name = HEADER[place]
+        for index in shown:
+            name = COLUMNS[index]
             table.add_column(
                 name,
-                justify="left" if name in left else "right",
+                justify="left" if name in left_aligned else "right",
                 style="bright_black" if name == "oracle" else None,
-                no_wrap=name not in ("published", "privileged", "stack"),
-                min_width=None if name in left else max(len(row[place]) for row in rows),
+                no_wrap=name not in wrapped,
+                min_width=None if name in left_aligned else max(len(row[index]) for row in rows),
                 overflow="fold",
             )
         for row in rows:
-            table.add_row(*(row[place] for place in shown))
+            table.add_row(*(row[index] for index in shown))
         console.print(table)
-        console.print(Text(footnote(cell), style="bright_black"))
-        detectors = detector_rows(cell)
+        console.print(Text(footnote(setting), style="bright_black"))
+        detectors = detector_rows(setting)
         if detectors:
             _print_detectors(console, detectors)
-        for warning in cell.warnings:
+        for warning in setting.warnings:
             console.print(Text(f"Note: {warning}.", style="yellow"))
         console.print()
 
 
 def _print_detectors(console: Console, rows: Sequence[Sequence[str]]) -> None:
-    from noisybench.leaderboard.table import DETECTOR_HEADER, DETECTOR_NOTE
+    from noisybench.leaderboard.text_tables import DETECTOR_COLUMNS, DETECTOR_NOTE
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    # As above, a column without any number is left out, and none is cut for the sake of a long stack's name.
-    shown = [place for place in range(len(DETECTOR_HEADER)) if any(row[place] != "–" for row in rows)]
-    for place in shown:
-        number = place > 1
+    # Numbers are never cut for the sake of a long stack name.
+    shown = [index for index in range(len(DETECTOR_COLUMNS)) if any(row[index] != "–" for row in rows)]
+    for index in shown:
+        is_number = index > 1
         table.add_column(
-            DETECTOR_HEADER[place],
-            justify="right" if number else "left",
+            DETECTOR_COLUMNS[index],
+            justify="right" if is_number else "left",
             overflow="fold",
-            no_wrap=place > 0,
-            min_width=max(len(row[place]) for row in rows) if number else None,
+            no_wrap=index > 0,
+            min_width=max(len(row[index]) for row in rows) if is_number else None,
         )
     for row in rows:
-        table.add_row(*(row[place] for place in shown))
+        table.add_row(*(row[index] for index in shown))
     console.print(table)
     console.print(Text(DETECTOR_NOTE, style="bright_black"))

@@ -24,10 +24,10 @@ from noisybench.audit.signals import AuditSignals, neighbor_disagreement
 from noisybench.cli.app import main
 from noisybench.config.resolve import resolve
 from noisybench.errors import UserError
-from noisybench.leaderboard.similar import distance, helped
-from noisybench.leaderboard.table import build_cells
+from noisybench.leaderboard.measurements import measure
+from noisybench.leaderboard.similar import setting_distance, similar_settings
 from noisybench.utils.files import plain_cell
-from tests.leaderboard.test_leaderboard import board, record
+from tests.leaderboard.test_leaderboard import example_records, record, settings_of
 
 
 def predictions(seed: int, classes: int, size: int = 300) -> tuple[np.ndarray, np.ndarray]:
@@ -220,18 +220,28 @@ def test_no_cell_is_a_formula(text: str) -> None:
     assert plain_cell("plain") == "plain"
 
 
-def test_similar_cells_are_those_of_a_similar_rate() -> None:
+def test_similar_settings_are_those_of_a_similar_rate() -> None:
     near = [record(stack, seed, 0.8) for stack in ("gce", "cross_entropy") for seed in range(2)]
-    assert next(heading for heading, _ in helped(near, 0.39, 90, 10)).startswith("digits · pair_flip")
-    (cell,) = build_cells(board())
-    assert distance(cell, 0.39, 90, 10) == pytest.approx(0)
-    assert distance(cell, 0.2, 90, 10) > distance(cell, 0.35, 900, 10)
-    (_, lines), *_ = helped(
-        [*board(), *(record("told", seed, 0.95, privileged=["noise_rate"]) for seed in range(3))], 0.4, 90, 10
+    assert next(heading for heading, _ in similar_settings(map(measure, near), 0.39, 90, 10)).startswith(
+        "digits · pair_flip"
     )
-    assert not any("told" in line for line in lines), "nobody who audits labels knows their rate"
+    (setting,) = (table.description for table in settings_of(example_records()))
+    assert setting_distance(setting, 0.39, 90, 10) == pytest.approx(0)
+    assert setting_distance(setting, 0.2, 90, 10) > setting_distance(setting, 0.35, 900, 10)
+    (_, lines), *_ = similar_settings(
+        map(
+            measure,
+            [*example_records(), *(record("informed", seed, 0.95, privileged=["noise_rate"]) for seed in range(3))],
+        ),
+        0.4,
+        90,
+        10,
+    )
+    assert not any("informed" in line for line in lines), "the noise rate of audited labels is unknown"
     elsewhere = [record(stack, seed, 0.95, task="transfer") for stack in ("nmtune", "lora") for seed in range(2)]
-    assert helped(elsewhere, 0.39, 90, 10) == [], "remedies for a backbone that came with the task"
+    assert similar_settings(map(measure, elsewhere), 0.39, 90, 10) == [], (
+        "methods for a backbone that came with the task"
+    )
     assert lines[-1].startswith("cross_entropy: ")
 
 

@@ -1,4 +1,4 @@
-"""The board of a store: what is read, kept and left out, and comparisons over cells and draws."""
+"""The board of a store: what is read, kept and excluded, and comparisons across settings and noise draws."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import json
 import sys
 import urllib.request
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from noisybench.cli.app import main
-from noisybench.leaderboard.board import Boards, board_of
-from noisybench.leaderboard.submission import Files, Index, Submission, shipped_entries
-from noisybench.leaderboard.table import build_cells, to_csv
+from noisybench.leaderboard.board import BoardCache
+from noisybench.leaderboard.measurements import Measurement, builtin_measurements, measure, without_record
+from noisybench.leaderboard.text_tables import to_csv
 from noisybench.records.schema import RunRecord
 from noisybench.runs import runner
 from noisybench.tracking.store import Store
 from tests.helpers import toy_spec
-from tests.leaderboard.test_leaderboard import board, record
+from tests.leaderboard.test_leaderboard import board_of, example_records, record, settings_of
 from tests.tracking_server import Server
 
 
@@ -37,11 +36,11 @@ def keep(store: Store, made: RunRecord) -> str:
 
 
 def test_a_store_has_the_board_of_its_records(store: Store) -> None:
-    runs = board()
+    runs = example_records()
     for each in runs:
         keep(store, each)
-    made = Boards(store).board()
-    assert made.cells == board_of(runs).cells
+    made = BoardCache(store).board()
+    assert made.settings == board_of(runs).settings
     (detail,) = (json.loads(each) for each in made.details.values())
     (expected,) = (json.loads(each) for each in board_of(runs).details.values())
     for row in [*detail["rows"], *expected["rows"]]:
@@ -50,9 +49,9 @@ def test_a_store_has_the_board_of_its_records(store: Store) -> None:
 
 
 def test_only_what_has_changed_is_read_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    for each in [*board(), *(record(seed=seed, label_set="c" * 64) for seed in range(2))]:
+    for each in [*example_records(), *(record(seed=seed, label_set="c" * 64) for seed in range(2))]:
         keep(store, each)
-    boards, read = Boards(store), list[str]()
+    boards, read = BoardCache(store), list[str]()
     plain = store.runs.record
     monkeypatch.setattr(store.runs, "record", lambda run: read.append(run.tags["label_set"][0]) or plain(run))
     first = boards.board()
@@ -62,54 +61,48 @@ def test_only_what_has_changed_is_read_again(store: Store, monkeypatch: pytest.M
     assert read == []
     keep(store, record(seed=7, label_set="c" * 64))
     assert boards.board() is not first
-    assert read == ["c"] * 3, "the other cell was kept"
+    assert read == ["c"] * 3, "the other setting was kept"
 
 
-def test_what_is_in_no_table_is_told(store: Store) -> None:
-    for each in board():
+def test_what_is_in_no_table_is_reported(store: Store) -> None:
+    for each in example_records():
         keep(store, each)
     keep(store, record("lonely"))
     damaged = keep(store, record("damaged"))
     next(Path("mlartifacts").glob(f"**/{damaged}/**/record.json")).write_text("{}")
     failed = store.start(toy_spec("gce"), {})
     failed.fail("out of memory")
-    left = {each["what"]: each["why"] for each in Boards(store).board().left_out}
+    left = {each["what"]: each["why"] for each in BoardCache(store).board().excluded}
     assert any("cannot be read" in why for why in left.values())
     assert any(why == "failed: out of memory" for why in left.values())
     assert any(what.endswith("lonely") and "fewer than two seeds" in why for what, why in left.items())
 
 
-def test_a_run_that_failed_and_then_finished_is_not_left_out(store: Store) -> None:
+def test_a_run_that_failed_and_then_finished_is_not_excluded(store: Store) -> None:
     spec = toy_spec("gce")
     store.start(spec, {}).fail("out of memory")
     keep(store, record(identity=spec.identity))
-    assert Boards(store).board().left_out == []
+    assert BoardCache(store).board().excluded == []
 
 
-class Entry(Submission):
-    """A submission of records at hand."""
-
-    def records(self) -> Any:
-        return iter([record("submitted", seed, 0.95) for seed in range(3)] + [record("gce", 0, 0.1)])
-
-
-def entry(status: Any) -> Submission:
-    files = Files(record="0" * 64, evidence="0" * 64)
-    return Entry(Path("somebody"), Index(format=1, claim="x", noisybench="0", runs={"0" * 20: files}), status)
+def submitted(status: str) -> list[Measurement]:
+    """Measurements of an entry that was submitted."""
+    records = [record("submitted", seed, 0.95) for seed in range(3)] + [record("gce", 0, 0.1)]
+    return [without_record(measure(each, status, "their-entry")) for each in records]
 
 
 @pytest.mark.parametrize("status", ["claimed", "re-scored", "re-run"])
 def test_entries_stand_beside_own_runs_and_say_what_was_verified(status: str, store: Store) -> None:
-    for each in board():
+    for each in example_records():
         keep(store, each)
-    made = Boards(store, entries=[entry(status)]).board()
+    made = BoardCache(store, measured=submitted(status)).board()
     ((_, text),) = made.details.items()
     rows = {row["stack"]: row for row in json.loads(text)["rows"]}
     assert rows["submitted"]["verified"] == status
-    assert rows["submitted"]["runs"][0][-1] == f"{status} (somebody)"
-    assert rows["gce"]["verified"] == "measured here"
+    assert rows["submitted"]["runs"][0][-1] == f"{status} (their-entry, version 0)"
+    assert rows["gce"]["verified"] == "local"
     assert len(rows["gce"]["runs"]) == 3, "of a run that both have, one's own counts"
-    assert made.details == {**Boards(store, entries=[entry(status)]).board().details}
+    assert made.details == {**BoardCache(store, measured=submitted(status)).board().details}
 
 
 def test_draws_of_one_noise_are_blocks() -> None:
@@ -119,32 +112,32 @@ def test_draws_of_one_noise_are_blocks() -> None:
         return [dataclasses.replace(each, spec={**each.spec, "noise": noise}) for each in made]
 
     runs = [run for seed in range(4) for stack, level in (("a", 0.9), ("bb", 0.7)) for run in draw(seed, stack, level)]
-    (group,) = board_of(runs).draws
-    assert len(group["cells"]) == 4
+    (group,) = board_of(runs).noise_draws
+    assert len(group["settings"]) == 4
     assert [row[:2] for row in group["rules"]["last"]["rows"]] == [[1, "a"], [2, "bb"]]
     mean, deviation, *_ = group["rules"]["last"]["rows"][0][2]
     assert mean == pytest.approx(0.93, abs=0.01)
     assert deviation == pytest.approx(0.0258, abs=0.003), "over draws, not over seeds"
-    assert board_of(board()).draws == []
+    assert board_of(example_records()).noise_draws == []
 
 
-def test_cells_are_compared_where_budget_and_stacks_are_the_same() -> None:
-    other = [dataclasses.replace(each, label_set="c" * 64) for each in board()]
-    longer = [dataclasses.replace(each, label_set="d" * 64, budget="e" * 12) for each in board()]
-    made = board_of([*board(), *other, *longer])
-    (group,) = made.overall
-    assert len(group["cells"]) == 2
+def test_settings_are_compared_where_budget_and_stacks_are_the_same() -> None:
+    other = [dataclasses.replace(each, label_set="c" * 64) for each in example_records()]
+    longer = [dataclasses.replace(each, label_set="d" * 64, budget="e" * 12) for each in example_records()]
+    made = board_of([*example_records(), *other, *longer])
+    (group,) = made.across_settings
+    assert len(group["settings"]) == 2
     assert list(group["rules"]["last"]["ranks"])[-1] == "cross_entropy"
 
 
-def test_no_cell_of_the_csv_is_a_formula() -> None:
-    text = to_csv(build_cells([record("=HYPERLINK(1)", seed) for seed in range(2)]))
+def test_no_field_of_the_csv_is_a_formula() -> None:
+    text = to_csv(settings_of([record("=HYPERLINK(1)", seed) for seed in range(2)]))
     assert "'=HYPERLINK(1)" in text
     assert ",=HYPERLINK" not in text
 
 
 def test_the_site(store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    for each in board():
+    for each in example_records():
         keep(store, each)
 
     def export(*arguments: str) -> int:
@@ -156,8 +149,8 @@ def test_the_site(store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert export("site/new") == 0
     assert "cross_entropy" in Path("site/new/index.html").read_text()
     tables = Path("site/new/leaderboard.csv").read_text()
-    submitted = {each.label_set for entry in shipped_entries() for each in entry.records()}
-    assert all(each in tables for each in submitted | {board()[0].label_set}), "as on the page"
+    shipped = {measurement.setting.label_set for measurement in builtin_measurements()}
+    assert all(label_set in tables for label_set in shipped | {example_records()[0].label_set}), "as on the page"
     assert export("site", "--mlflow", "javascript:alert(1)") == 2
     assert "expected an address such as" in capsys.readouterr().err
 
@@ -192,7 +185,7 @@ def test_serving_what_is_a_server_already_is_refused(
     assert "--app-name noisybench" in capsys.readouterr().err
 
 
-def test_a_port_that_is_taken_is_told(
+def test_a_port_in_use_is_reported(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import socket
@@ -202,4 +195,4 @@ def test_a_port_that_is_taken_is_told(
         with pytest.raises(SystemExit) as end:
             main()
     assert end.value.code == 2
-    assert "cannot be listened on" in capsys.readouterr().err
+    assert "cannot listen on" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from flask import Flask
 from playwright.sync_api import Browser, Page
 from werkzeug.serving import make_server
 
-from noisybench.leaderboard.board import Board, Boards, board_of
+from noisybench.leaderboard.board import Board, BoardCache
 from noisybench.leaderboard.mlflow_app import mount
 from noisybench.leaderboard.page import to_html
 from noisybench.records.schema import RunRecord
@@ -24,7 +24,7 @@ from noisybench.runs import runner
 from noisybench.tracking.store import Store
 from tests.browser import chromium, watched
 from tests.helpers import toy_spec
-from tests.leaderboard.test_leaderboard import record
+from tests.leaderboard.test_leaderboard import board_of, record
 from tests.postgres import free_port
 from tests.tracking_server import wait_for
 
@@ -38,7 +38,7 @@ def browser() -> Iterator[Browser]:
 
 
 def runs() -> list[RunRecord]:
-    """Three cells of one noise model at rising rates, with a stack that knows more and one of a hostile name."""
+    """Three settings of one noise model at rising rates, with a stack that knows more and one of a hostile name."""
     found = []
     for rate in (0.2, 0.4, 0.6):
         for stack, level in {"gce": 0.9, "elr": 0.88, "cross_entropy": 0.7, "co_teaching": 0.8, EVIL: 0.6}.items():
@@ -74,9 +74,9 @@ def test_the_page_sorts_and_filters(browser: Browser, site: str) -> None:
         page.goto(site)
         assert stacks(page) == ["gce", "elr", "co_teaching", "cross_entropy", EVIL]
         assert page.locator("th[aria-sort=ascending]").inner_text() == "rank"
-        page.get_by_role("button", name="seconds").click()
+        page.get_by_role("button", name="time (s)").click()
         assert stacks(page)[-1] == "elr"
-        page.get_by_role("button", name="seconds").press("Enter")
+        page.get_by_role("button", name="time (s)").press("Enter")
         assert stacks(page)[0] == "elr", "the keyboard sorts as well, and the button keeps the focus"
         page.get_by_role("button", name="stack", exact=True).click()
         assert stacks(page)[1:3] == ["co_teaching", "cross_entropy"]
@@ -84,22 +84,22 @@ def test_the_page_sorts_and_filters(browser: Browser, site: str) -> None:
         assert stacks(page) == ["co_teaching"]
         assert page.locator("#shown").inner_text() == "1 of 5 stacks"
         page.locator("#stack").fill("")
-        page.locator("#knowledge").select_option("none")
+        page.locator("#privileged").select_option("none")
         assert "co_teaching" not in stacks(page)
-        page.locator("#knowledge").select_option("any")
+        page.locator("#privileged").select_option("any")
         page.locator("#seeds").fill("3")
         assert EVIL not in stacks(page)
         page.locator("#cost").fill("5")
         assert "elr" not in stacks(page)
 
 
-def test_cells_and_rules_are_chosen_and_linked_to(browser: Browser, site: str) -> None:
+def test_settings_and_rules_are_chosen_and_linked_to(browser: Browser, site: str) -> None:
     with watched(browser) as page:
         page.goto(site)
         first = page.locator("#about").inner_text()
         page.locator("#find").fill("rate=0.6")
-        assert page.locator("#cells option").count() == 2, "the one that is found, and the one that is shown"
-        page.locator("#cells").select_option(index=1)
+        assert page.locator("#settings option").count() == 2, "the one that is found, and the one that is shown"
+        page.locator("#settings").select_option(index=1)
         page.locator("#rule").select_option("noisy_val")
         assert page.locator("#about").inner_text() != first
         assert "`noisy_val`" in page.locator("#footnote").inner_text()
@@ -114,19 +114,20 @@ def test_everything_is_drawn(browser: Browser, site: str) -> None:
         page.goto(site)
         titles = page.locator("#plots figcaption").all_inner_texts()
         for wanted in (
-            "95 % intervals", "test accuracy", "memorized_fraction", "against noise rate", "against cost", "AUROC", "(ROC)",
+            "95 % intervals", "test accuracy", "memorized incorrect labels", "against noise rate", "against cost", "AUROC",
+            "(ROC curve)",
         ):  # fmt: skip
             assert any(wanted in each for each in titles), wanted
         assert "minus elr" in page.locator("#pair").inner_text()
         page.locator("#second").select_option(label="cross_entropy")
-        assert "The seeds separate them." in page.locator("#pair").inner_text()
-        page.get_by_role("link", name="Over cells").click()
-        assert "3 cells, by last" in page.locator("#view-overall").inner_text()
-        assert page.locator("#view-overall svg").count() == 1
-        page.get_by_role("link", name="How to read").click()
-        assert page.get_by_text("What is held equal").is_visible()
-        page.get_by_role("link", name="Left out").click()
-        assert page.get_by_text("Nothing was left out.").is_visible()
+        assert "The difference is significant." in page.locator("#pair").inner_text()
+        page.get_by_role("link", name="Across settings").click()
+        assert "3 settings, by last" in page.locator("#view-across").inner_text()
+        assert page.locator("#view-across svg").count() == 1
+        page.get_by_role("link", name="Guide").click()
+        assert page.get_by_text("This is selection on the test split").is_visible()
+        page.get_by_role("link", name="Excluded runs").click()
+        assert page.get_by_text("No run is excluded.").is_visible()
 
 
 def test_marks_and_long_names_can_be_told_apart(browser: Browser, tmp_path: Path) -> None:
@@ -189,12 +190,12 @@ def test_a_script_that_got_into_the_page_would_not_run(browser: Browser, tmp_pat
     page.close()
 
 
-def test_a_visitor_is_told_that_the_board_is_being_made(browser: Browser, store: Store) -> None:
-    told = threading.Event()
+def test_a_visitor_sees_that_the_board_is_being_computed(browser: Browser, store: Store) -> None:
+    computed = threading.Event()
 
-    class Slow(Boards):
+    class Slow(BoardCache):
         def board(self) -> Board:
-            told.wait()
+            computed.wait()
             return board_of(runs())
 
     app = Flask("server")
@@ -206,11 +207,11 @@ def test_a_visitor_is_told_that_the_board_is_being_made(browser: Browser, store:
             page.goto(f"http://127.0.0.1:{server.port}/leaderboard#rule=last10")
             assert page.get_by_role("status").is_visible()
             assert page.locator("tr.row").count() == 0
-            told.set()
+            computed.set()
             page.locator("tr.row").first.wait_for(timeout=10_000)
             assert page.locator("#rule").input_value() == "last10", "what the address says is kept"
     finally:
-        told.set()
+        computed.set()
         server.shutdown()
         server.server_close()
 
@@ -234,9 +235,9 @@ def test_the_page_beside_mlflow(browser: Browser, store: Store) -> None:
             page.goto(f"{address}/leaderboard")
             page.locator("tr.row").first.wait_for()
             assert set(stacks(page)) == {"cross_entropy", "gce"}
-            page.get_by_role("link", name="Left out").click()
+            page.get_by_role("link", name="Excluded runs").click()
             assert page.get_by_text("failed: <b>it broke</b>").is_visible()
-            page.get_by_role("link", name="Cells", exact=True).click()
+            page.get_by_role("link", name="Settings", exact=True).click()
             page.locator("td.stack button").first.click()
             link = page.locator("tr.runs a").first
             run_id = (link.get_attribute("href") or "").rsplit("/", 1)[-1]

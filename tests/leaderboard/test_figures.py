@@ -1,4 +1,4 @@
-"""Figures of suites: what is read off records, and what is drawn."""
+"""Figures of suites: what is read off records, and what is plotted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from scipy import stats
 
 from noisybench.config.suite import read_figures
 from noisybench.errors import UserError
-from noisybench.leaderboard.figures import _along_field, _along_probes, _half_interval, draw, field, file_name, measured
+from noisybench.leaderboard.figures import (
+    _along_field,
+    _along_probes,
+    _half_interval,
+    field_of,
+    file_name,
+    plot_suite,
+    quantity_of,
+)
 from noisybench.records.schema import ProbeMetrics, ProbeRow, RunRecord
 from tests.leaderboard.test_leaderboard import record
 
@@ -30,21 +38,21 @@ def window(offset: float, seed: int = 0) -> RunRecord:
 
 def test_quantities_of_a_run() -> None:
     run = window(0.25)
-    assert measured(run, "last") == 0.75
-    assert measured(run, "train/last") == 0.75
-    assert measured(run, "diagnostics/kept_noise_rate") == 0.25
-    assert measured(run, "memorized_fraction") == run.rows[-1].memorized_fraction
-    assert measured(run, "detector/el2n/noise_auroc") is None
-    assert measured(run, "diagnostics/absent") is None
-    assert measured(run, "absent") is None
+    assert quantity_of(run, "last") == 0.75
+    assert quantity_of(run, "train/last") == 0.75
+    assert quantity_of(run, "diagnostics/kept_noise_rate") == 0.25
+    assert quantity_of(run, "memorized_fraction") == run.rows[-1].memorized_fraction
+    assert quantity_of(run, "detector/el2n/noise_auroc") is None
+    assert quantity_of(run, "diagnostics/absent") is None
+    assert quantity_of(run, "absent") is None
 
 
 def test_fields_of_a_specification() -> None:
     spec = {"mitigations": [{"name": "a"}, {"name": "b", "c": 3}], "task": {"pretraining": {"noise": {"rate": 0.1}}}}
-    assert field(spec, "mitigations.b.c") == 3
-    assert field(spec, "mitigations.x.c") is None
-    assert field(spec, "task.pretraining.noise.rate") == 0.1
-    assert field(spec, "task.absent.rate") is None
+    assert field_of(spec, "mitigations.b.c") == 3
+    assert field_of(spec, "mitigations.x.c") is None
+    assert field_of(spec, "task.pretraining.noise.rate") == 0.1
+    assert field_of(spec, "task.absent.rate") is None
 
 
 def test_lines_go_by_the_stack_without_the_field() -> None:
@@ -100,9 +108,9 @@ def test_a_figure_is_drawn_where_there_is_something_to_draw(tmp_path: Path) -> N
     runs = [window(each, seed) for each in (0.0, 0.2) for seed in (0, 1)]
     path = tmp_path / file_name("Windows: of EL2N!")
     assert path.name == "windows-of-el2n.png"
-    assert draw(runs, "Windows", X, ["last", "diagnostics/kept_noise_rate"], path)
+    assert plot_suite(runs, "Windows", X, ["last", "diagnostics/kept_noise_rate"], path)
     assert path.stat().st_size > 10_000
-    assert not draw([record()], "Nothing", X, ["last"], tmp_path / "nothing.png")
+    assert not plot_suite([record()], "Nothing", X, ["last"], tmp_path / "nothing.png")
     assert not (tmp_path / "nothing.png").exists()
 
 
@@ -125,4 +133,4 @@ def test_shipped_suites_draw_what_their_runs_have() -> None:
         specs: list[Any] = [spec.as_dict() for spec in read_suite(name)]
         for figure in read_figures(name):
             if not figure["x"].startswith("probe."):
-                assert len({field(spec, figure["x"]) for spec in specs} - {None}) > 1, name
+                assert len({field_of(spec, figure["x"]) for spec in specs} - {None}) > 1, name

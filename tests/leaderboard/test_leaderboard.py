@@ -7,16 +7,30 @@ import dataclasses
 import io
 import json
 import re
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from noisybench.config.registry import list_entries
-from noisybench.leaderboard.board import board_of
+from noisybench.errors import UserError
+from noisybench.leaderboard import measurements as measurement_tables
+from noisybench.leaderboard.board import Board, build_board
+from noisybench.leaderboard.measurements import builtin_measurements, from_csv, measure
+from noisybench.leaderboard.measurements import to_csv as measurements_to_csv
 from noisybench.leaderboard.page import to_html
-from noisybench.leaderboard.published import METHODS, _rows, published
-from noisybench.leaderboard.table import build_cells, describe_published, text_rows, to_csv, to_latex, to_markdown
+from noisybench.leaderboard.published import (
+    METHODS,
+    PublishedResult,
+    all_published,
+    find_published,
+    literature_method,
+    literature_settings,
+)
+from noisybench.leaderboard.table import Setting, build_settings
+from noisybench.leaderboard.text_tables import describe_published, text_rows, to_csv, to_latex, to_markdown
 from noisybench.records.schema import Cost, Detection, EpochRow, RunRecord
 
 
@@ -53,53 +67,68 @@ def record(stack: str = "gce", seed: int = 0, level: float = 0.8, **fields: Any)
     return dataclasses.replace(base, **fields)
 
 
-def board() -> list[RunRecord]:
+def example_records() -> list[RunRecord]:
     levels = {"gce": 0.9, "elr": 0.9, "cross_entropy": 0.7}
     return [record(stack, seed, level) for stack, level in levels.items() for seed in range(3)]
 
 
+def settings_of(records: Iterable[RunRecord]) -> list[Setting]:
+    """Tables of records."""
+    return build_settings(map(measure, records))
+
+
+def board_of(records: Iterable[RunRecord]) -> Board:
+    """Board of records."""
+    return build_board(map(measure, records))
+
+
+def published(record: RunRecord) -> list[PublishedResult]:
+    """Published results in the setting of a record."""
+    return find_published(literature_settings(record), literature_method(record))
+
+
 def test_other_label_sets_and_budgets_have_tables_of_their_own() -> None:
-    runs = [*board(), record(label_set="c" * 64), record(budget="d" * 12)]
-    assert sorted(len(cell.rows) for cell in build_cells(runs)) == [1, 1, 3]
+    runs = [*example_records(), record(label_set="c" * 64), record(budget="d" * 12)]
+    assert sorted(len(setting.rows) for setting in settings_of(runs)) == [1, 1, 3]
 
 
 def test_rows_are_sorted_and_ranked() -> None:
-    (cell,) = build_cells(board())
-    assert cell.rows[-1].stack == "cross_entropy"
-    assert [cell.ranking.ranks[row.stack] for row in cell.rows] == [1, 1, 3]
-    last = cell.rows[-1].rules["last"]
-    values = [each.rows[-1].test_score for each in cell.rows[-1].records]
+    (setting,) = settings_of(example_records())
+    assert setting.rows[-1].stack == "cross_entropy"
+    assert [setting.ranking.ranks[row.stack] for row in setting.rows] == [1, 1, 3]
+    last = setting.rows[-1].scores["last"]
+    values = [measurement.last for measurement in setting.rows[-1].measurements]
     assert last is not None
     assert last.mean == pytest.approx(np.mean(values))
     assert last.deviation == pytest.approx(np.std(values, ddof=1))
-    assert cell.rows[-1].gap is not None
-    assert cell.rows[-1].gap.mean >= 0
+    assert setting.rows[-1].oracle_gap is not None
+    assert setting.rows[-1].oracle_gap.mean >= 0
 
 
 def test_what_differs_between_runs_is_warned_about() -> None:
-    runs = board()
+    runs = example_records()
     runs[0] = dataclasses.replace(runs[0], environment={**runs[0].environment, "device": "gpu"})
-    (cell,) = build_cells([each for each in runs if (each.stack, each.seed) != ("elr", 2)])
-    assert any("runs differ in device: cpu, gpu" in each for each in cell.warnings)
-    assert any("missing seeds: elr lacks 2" in each for each in cell.warnings)
-    assert cell.ranking.seeds == 2, "only seeds that all stacks share are compared"
+    (setting,) = settings_of([each for each in runs if (each.stack, each.seed) != ("elr", 2)])
+    assert any("runs differ in device: cpu, gpu" in each for each in setting.warnings)
+    assert any("missing seeds: elr lacks 2" in each for each in setting.warnings)
+    assert setting.ranking.seeds == 2, "only seeds that all stacks share are compared"
 
 
 def test_every_format_has_every_stack() -> None:
-    cells = build_cells(board())
-    rows = list(csv.DictReader(io.StringIO(to_csv(cells))))
-    assert [row["stack"] for row in rows] == [row.stack for row in cells[0].rows]
-    first = cells[0].rows[0].rules["last"]
+    settings = settings_of(example_records())
+    rows = list(csv.DictReader(io.StringIO(to_csv(settings))))
+    assert [row["stack"] for row in rows] == [row.stack for row in settings[0].rows]
+    first = settings[0].rows[0].scores["last"]
     assert first is not None
     assert first.low is not None
     assert first.high is not None
     assert float(rows[0]["last_mean"]) == first.mean
     assert float(rows[0]["last_low"]) == first.low
-    markdown = to_markdown(cells)
+    markdown = to_markdown(settings)
     assert markdown.count("\n| 1 |") == 2
     assert " ± " in markdown
-    assert f"[{100 * first.low:.1f}, {100 * first.high:.1f}]" in to_markdown(cells, intervals=True)
-    latex = to_latex(cells)
+    assert f"[{100 * first.low:.1f}, {100 * first.high:.1f}]" in to_markdown(settings, intervals=True)
+    latex = to_latex(settings)
     assert r"cross\_entropy" in latex
     assert latex.count(r"\\") == 1 + len(rows)
     for text in (markdown, latex):
@@ -108,11 +137,11 @@ def test_every_format_has_every_stack() -> None:
 
 def test_the_page_holds_its_data_and_needs_nothing_else() -> None:
     evil = record("</script><script>alert(1)</script>")
-    page = to_html(board_of([*board(), evil]))
+    page = to_html(board_of([*example_records(), evil]))
     found = re.search(r'<script type="application/json" id="board">(.*?)</script>', page, re.S)
     assert found is not None
-    (cell,) = json.loads(found.group(1))["cells"]
-    found = re.search(rf'<script type="application/json" id="cell-{cell["key"]}">(.*?)</script>', page, re.S)
+    (setting,) = json.loads(found.group(1))["settings"]
+    found = re.search(rf'<script type="application/json" id="setting-{setting["key"]}">(.*?)</script>', page, re.S)
     assert found is not None
     data = json.loads(found.group(1))
     assert {row["stack"] for row in data["rows"]} == {"gce", "elr", "cross_entropy", evil.stack}
@@ -124,18 +153,18 @@ def test_the_page_holds_its_data_and_needs_nothing_else() -> None:
 def test_a_label_set_that_is_no_hash_stays_text() -> None:
     page = to_html(board_of([record(label_set='"><b id=x>')]))
     assert "<b id=x>" not in page
-    assert re.search(r'id="cell-[0-9a-f]{20}"', page)
+    assert re.search(r'id="setting-[0-9a-f]{20}"', page)
 
 
 def test_cells_whose_hashes_begin_alike_are_two() -> None:
     made = board_of([record(label_set="0" * 63 + end) for end in "12"])
-    assert len(made.details) == len(made.cells) == 2
+    assert len(made.details) == len(made.settings) == 2
 
 
 def test_a_short_run_shows_dashes() -> None:
     short = dataclasses.replace(record(), rows=record().rows[:3])
-    (cell,) = build_cells([short])
-    row = text_rows(cell)[0]
+    (setting,) = settings_of([short])
+    row = text_rows(setting)[0]
     assert row[0] == "–"
     assert row[3] == "–"
 
@@ -164,8 +193,8 @@ def test_published_values_stand_beside_the_same_cell_only() -> None:
 
 def test_published_names_exist_on_both_sides() -> None:
     ours = set(list_entries("mitigations"))
-    theirs = {row["method"] for row in _rows()}
-    assert len(_rows()) == 1125
+    theirs = {result.method for result in all_published()}
+    assert len(all_published()) == 1125
     for stack, methods in METHODS.items():
         assert {name.split("(")[0] for name in stack.split("+")} <= ours
         assert set(methods) <= theirs
@@ -197,3 +226,41 @@ def test_published_values_of_crawled_sets_and_of_stacks_with_a_name() -> None:
     top = published(crawled("mini_webvision", 50, pls, evaluate="imagenet"))
     assert 76.15 in {each.value for each in top}
     assert published(crawled("webly_fg", 200, pls, train_size=50)) == []
+
+
+def test_a_table_of_measurements_is_read_as_it_was_written() -> None:
+    runs = [
+        *example_records(),
+        cifar({"name": "human", "labels": "worse_label"}),
+        record("=1+1", privileged=["noise_rate"]),
+    ]
+    measurements = [measure(run, "re-scored", "entry") for run in runs]
+    restored = from_csv(measurements_to_csv(measurements))
+    assert [restored_run.setting.literature for restored_run in restored] == [
+        measurement.setting.literature for measurement in measurements
+    ]
+    for restored_run, measurement in zip(restored, measurements, strict=True):
+        assert restored_run.last == pytest.approx(measurement.last, rel=1e-6)
+        assert (restored_run.stack, restored_run.privileged) == (measurement.stack, measurement.privileged)
+        assert restored_run.origin == "re-scored (entry, version 0)"
+    assert "\n=" not in measurements_to_csv(measurements)
+    (plain, *_) = build_settings(restored)
+    (complete, *_) = build_settings(measurements)
+    assert plain.ranking.ranks == complete.ranking.ranks, "rounding changes no rank"
+
+
+def test_a_table_with_other_columns_or_values_is_refused() -> None:
+    text = measurements_to_csv([measure(record())])
+    with pytest.raises(UserError, match="expected a table with the columns"):
+        from_csv(text.replace("stack,", "method_name,", 1))
+    with pytest.raises(UserError, match="line 2 of the table"):
+        from_csv(text.replace(",12,8,sgd,", ",twelve,8,sgd,"))
+
+
+def test_the_shipped_table_is_small_and_says_its_version() -> None:
+    file = Path(measurement_tables.__file__).parent / "measured.csv"
+    assert file.stat().st_size < 300_000
+    shipped = builtin_measurements()
+    assert len(shipped) == 508
+    assert {measurement.version for measurement in shipped} == {"0.1.0"}
+    assert all(measurement.entry and measurement.status != "claimed" for measurement in shipped)

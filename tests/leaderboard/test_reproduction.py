@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from noisybench.leaderboard.published import everything
-from noisybench.leaderboard.reproduction import NETWORKS, Entry, ledger, to_markdown
-from noisybench.leaderboard.submission import shipped_entries
+from noisybench.leaderboard.measurements import builtin_measurements, measure
+from noisybench.leaderboard.published import all_published
+from noisybench.leaderboard.reproduction import NETWORKS, Reproduction, reproduce, to_markdown
 from noisybench.records.schema import RunRecord
 from tests.leaderboard.test_leaderboard import cifar, record
 
@@ -28,12 +28,12 @@ def runs(levels: list[float], network: str = "resnet34_cifar_stem", **fields: An
     return found
 
 
-def measured(records: list[RunRecord]) -> list[Entry]:
-    return [entry for entry in ledger(records) if entry.status != "not run"]
+def measured(records: list[RunRecord]) -> list[Reproduction]:
+    return [entry for entry in reproduce(map(measure, records)) if entry.status != "not run"]
 
 
 def test_every_published_number_of_a_method_that_is_here_is_listed() -> None:
-    entries = ledger([])
+    entries = reproduce([])
     assert {entry.status for entry in entries} == {"not run"}
     assert len(entries) == 432
     assert "693 further" in to_markdown(entries)
@@ -59,22 +59,21 @@ def test_status_is_the_difference_in_standard_deviations(shift: float, status: s
     (entry,) = [each for each in measured(runs(levels)) if each.published == first]
     assert entry.status == status
     assert entry.deviation == pytest.approx(0.5)
-    assert entry.deviations == pytest.approx(shift / (0.25 + (first.deviation or 0.0) ** 2) ** 0.5, abs=1e-6)
+    assert entry.difference == pytest.approx(shift / (0.25 + (first.deviation or 0.0) ** 2) ** 0.5, abs=1e-6)
 
 
-def test_one_seed_tells_nothing() -> None:
+def test_one_seed_is_no_verdict() -> None:
     assert {entry.status for entry in measured(runs([0.8]))} == {"run once"}
     assert measured([record("elr")]) == []
 
 
-def test_networks_of_the_ledger_exist() -> None:
-    architectures = {each.architecture.removesuffix("_x2") for each in everything()}
+def test_networks_of_the_reproduction_exist() -> None:
+    architectures = {each.architecture.removesuffix("_x2") for each in all_published()}
     assert set(NETWORKS) <= architectures
 
 
-def test_the_ledger_in_the_documentation_is_generated() -> None:
+def test_the_reproduction_in_the_documentation_is_generated() -> None:
     page = Path(__file__).parents[2] / "docs" / "reproduction.md"
-    records = [record for entry in shipped_entries() for record in entry.records()]
-    assert page.read_text(encoding="utf-8") == to_markdown(ledger(records)), (
-        "noisybench leaderboard ledger -o docs/reproduction.md"
+    assert page.read_text(encoding="utf-8") == to_markdown(reproduce(builtin_measurements())), (
+        "noisybench leaderboard reproduction -o docs/reproduction.md"
     )

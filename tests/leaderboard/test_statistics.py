@@ -11,19 +11,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from noisybench.leaderboard.statistics import (
-    FEWEST_RESAMPLED,
-    NEMENYI,
+from noisybench.leaderboard.pairwise import (
+    MIN_BOOTSTRAP_SEEDS,
     bootstrap_interval,
     compare,
+    permutation_p,
+    signed_ranks,
+)
+from noisybench.leaderboard.statistics import (
+    NEMENYI,
+    compare_across_settings,
     detectable_difference,
     holm,
-    over_cells,
-    permutation_p,
     rank,
-    signed_ranks,
     standard_errors,
-    summarise,
+    summarize,
 )
 
 
@@ -33,7 +35,7 @@ def as_values(table: np.ndarray) -> dict[str, dict[int, float]]:
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=20))
 def test_interval_is_students(values: list[float]) -> None:
-    found = summarise(values)
+    found = summarize(values)
     assert found is not None
     deviation = np.std(values, ddof=1)
     if deviation > 1e-9:
@@ -43,10 +45,10 @@ def test_interval_is_students(values: list[float]) -> None:
 
 
 def test_one_value_has_no_interval() -> None:
-    found = summarise([0.5])
+    found = summarize([0.5])
     assert found is not None
     assert (found.mean, found.deviation, found.low) == (0.5, None, None)
-    assert summarise([]) is None
+    assert summarize([]) is None
 
 
 @given(seed=st.integers(0, 300), stacks=st.integers(2, 6), seeds=st.integers(2, 8))
@@ -78,15 +80,15 @@ def test_block_design_is_the_two_way_analysis_of_variance() -> None:
     )
     fit = smf.ols("value ~ stack + seed", frame).fit()
     pairs = list(itertools.combinations(range(4), 2))
-    errors, freedom = standard_errors(table, pairs, "blocks")
-    assert freedom == fit.df_resid
+    errors, df = standard_errors(table, pairs, "anova")
+    assert df == fit.df_resid
     np.testing.assert_allclose(errors, np.sqrt(2 * fit.mse_resid / 5))
     contrast = fit.t_test("stack[T.s1] = 0")
-    p = 2 * stats.t.sf(abs(table[0].mean() - table[1].mean()) / errors[0], freedom)
+    p = 2 * stats.t.sf(abs(table[0].mean() - table[1].mean()) / errors[0], df)
     assert p == pytest.approx(float(contrast.pvalue))
 
 
-@pytest.mark.parametrize("test", ["blocks", "paired_t"])
+@pytest.mark.parametrize("test", ["anova", "paired_t"])
 def test_equal_stacks_are_separated_no_more_often_than_stated(test: str) -> None:
     rng = np.random.default_rng(0)
     trials = 1000
@@ -113,7 +115,7 @@ def test_equal_differences_in_all_seeds_are_not_taken_for_certain() -> None:
 def test_few_seeds_are_said_so() -> None:
     found = rank({"a": {0: 0.5, 1: 0.6}, "b": {0: 0.5}})
     assert found.ranks == {}
-    assert found.detectable is None
+    assert found.minimum_detectable_difference is None
     found = rank({"a": {0: 0.5, 1: 0.6}, "b": {0: 0.5, 1: 0.7}, "c": {0: 0.1}})
     assert found.untested == ("c",)
     assert set(found.ranks) == {"a", "b"}
@@ -176,7 +178,7 @@ def test_equal_pairs_are_separated_no_more_often_than_stated(p_of: Callable[[np.
 @settings(deadline=None, max_examples=30)
 def test_over_cells_is_friedmans_test(seed: int, stacks: int, cells: int) -> None:
     table = np.random.default_rng(seed).normal(size=(stacks, cells))
-    found = over_cells({f"stack {i}": row.tolist() for i, row in enumerate(table)})
+    found = compare_across_settings({f"stack {i}": row.tolist() for i, row in enumerate(table)})
     assert found is not None
     assert found.p == pytest.approx(stats.friedmanchisquare(*table).pvalue)
     assert sum(found.average_ranks.values()) == pytest.approx(stacks * (stacks + 1) / 2)
@@ -193,32 +195,32 @@ def test_over_cells_with_ties_is_friedmans_test(seed: int, stacks: int, cells: i
     table = np.random.default_rng(seed).integers(0, 4, (stacks, cells)) / 4
     if (stats.rankdata(table, axis=0) == stats.rankdata(table, axis=0)[0]).all():
         return
-    found = over_cells({f"stack {i}": row.tolist() for i, row in enumerate(table)})
+    found = compare_across_settings({f"stack {i}": row.tolist() for i, row in enumerate(table)})
     assert found is not None
     assert found.p == pytest.approx(stats.friedmanchisquare(*table).pvalue)
 
 
 def test_critical_difference_is_demsars() -> None:
     # Demšar 2006, section 3.2.2: four classifiers on 14 data sets; q = 2.569, CD = 1.25.
-    found = over_cells({f"stack {i}": np.random.default_rng(i).random(14).tolist() for i in range(4)})
+    found = compare_across_settings({f"stack {i}": np.random.default_rng(i).random(14).tolist() for i in range(4)})
     assert found is not None
     assert found.critical_difference == pytest.approx(1.25, abs=0.005)
 
 
 def test_equal_stacks_are_alike_over_cells() -> None:
-    found = over_cells({"a": [0.5, 0.6], "b": [0.5, 0.6], "c": [0.5, 0.6]})
+    found = compare_across_settings({"a": [0.5, 0.6], "b": [0.5, 0.6], "c": [0.5, 0.6]})
     assert found is not None
     assert (found.p, set(found.average_ranks.values())) == (1.0, {2.0})
-    assert over_cells({"a": [0.5], "b": [0.6], "c": [0.7]}) is None
+    assert compare_across_settings({"a": [0.5], "b": [0.6], "c": [0.7]}) is None
 
 
-def test_so_many_more_seeds_do_separate() -> None:
+def test_so_many_additional_seeds_do_separate() -> None:
     rng = np.random.default_rng(8)
     values = as_values(np.array([[0.80], [0.79]]) + 0.01 * rng.normal(size=(2, 3)))
     (pair,) = compare(values, rank(values))
-    assert pair.more_seeds is not None
-    assert pair.more_seeds > 0
-    more = 3 + pair.more_seeds
+    assert pair.additional_seeds is not None
+    assert pair.additional_seeds > 0
+    more = 3 + pair.additional_seeds
     spread = np.std(
         [a - b for a, b in zip(values["stack 0"].values(), values["stack 1"].values(), strict=True)], ddof=1
     )
@@ -235,16 +237,16 @@ def test_pairs_tell_what_is_separated() -> None:
     values = as_values(np.array([[0.9], [0.9], [0.5]]) + 0.005 * rng.normal(size=(3, 5)))
     pairs = {(each.first, each.second): each for each in compare(values, rank(values))}
     apart = pairs["stack 0", "stack 2"]
-    assert apart.more_seeds == 0
+    assert apart.additional_seeds == 0
     assert apart.p_permutation == apart.p_wilcoxon == 2 / 2**5
     assert apart.low is not None
     assert apart.low < apart.difference
-    assert pairs["stack 0", "stack 1"].more_seeds != 0
+    assert pairs["stack 0", "stack 1"].additional_seeds != 0
     assert compare({"a": {0: 0.5}}, rank({"a": {0: 0.5}})) == []
 
 
 def test_the_bootstrap_of_few_seeds_is_too_narrow_and_left_out() -> None:
-    """Why it begins at `FEWEST_RESAMPLED` seeds: how often its interval holds the truth, by simulation."""
+    """Why it begins at `MIN_BOOTSTRAP_SEEDS` seeds: how often its interval holds the truth, by simulation."""
     rng = np.random.default_rng(0)
 
     def coverage(seeds: int) -> float:
@@ -252,8 +254,8 @@ def test_the_bootstrap_of_few_seeds_is_too_narrow_and_left_out() -> None:
         return float(((low <= 0) & (high >= 0)).mean())
 
     assert coverage(3) < 0.8
-    assert coverage(FEWEST_RESAMPLED) > 0.8
-    for seeds in (FEWEST_RESAMPLED - 1, FEWEST_RESAMPLED):
+    assert coverage(MIN_BOOTSTRAP_SEEDS) > 0.8
+    for seeds in (MIN_BOOTSTRAP_SEEDS - 1, MIN_BOOTSTRAP_SEEDS):
         values = as_values(rng.normal(size=(2, seeds)))
         (pair,) = compare(values, rank(values))
-        assert (pair.low is None) == (seeds < FEWEST_RESAMPLED)
+        assert (pair.low is None) == (seeds < MIN_BOOTSTRAP_SEEDS)

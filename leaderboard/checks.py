@@ -1,0 +1,180 @@
+"""Checks of a submitted record against its specification, the data and its predictions."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from noisybench.config.resolve import resolve
+from noisybench.config.spec import RunSpec
+from noisybench.data.dataset import Dataset
+from noisybench.data.label_set import LabelSet
+from noisybench.data.privileged import available_privileged_info
+from noisybench.evaluation import metrics
+from noisybench.evaluation.classification import accuracy, score_final, score_predictions, score_validation
+from noisybench.leaderboard.submission import RunEvidence
+from noisybench.records.schema import Detection, RunRecord
+from noisybench.training.stack import Stack
+
+FLOAT_TOLERANCE = 1e-4
+"""Allowed absolute and relative difference of a score: library versions sum floats in different orders."""
+
+
+def check_record(
+    record: RunRecord, spec: RunSpec, dataset: Dataset, labels: LabelSet, evidence: RunEvidence
+) -> list[str]:
+    """Return what in a record does not follow from its specification, the data and its predictions.
+
+    Args:
+        record: record as claimed.
+        spec: specification resolved from the record.
+        dataset: dataset of the specification, with the images of the noise model.
+        labels: label set of the specification.
+        evidence: predictions of the run.
+    """
+    problems = _check_specification(record, spec)
+    unavailable = sorted(set(record.privileged) - set(available_privileged_info(labels, dataset)))
+    if unavailable:
+        problems.append(
+            f"its stack uses privileged information that the setting does not have: {', '.join(unavailable)}"
+        )
+    if record.label_set != labels.hash or record.manifest.get("sha256") != labels.hash:
+        # Further checks would compare with other labels.
+        return [
+            *problems,
+            f"another label set: the record claims {record.label_set[:12]}…, but the data here gives {labels.hash[:12]}…",
+        ]
+    manifest = {k: v for k, v in labels.manifest.items() if k not in ("transition_counts", "transition_matrix")}
+    if record.manifest != json.loads(json.dumps(manifest)):
+        problems.append("its manifest is not that of the label set")
+    shape_problems = _check_shapes(record, dataset, labels, evidence)
+    return [*problems, *(shape_problems or _check_scores(record, dataset, labels, evidence))]
+
+
+def _check_specification(record: RunRecord, spec: RunSpec) -> list[str]:
+    """Compare the fields that the specification determines."""
+    return [
+        f"{name} is claimed to be {claimed!r}, but its specification gives {computed!r}"
+        for name, claimed, computed in (
+            ("identity", record.identity, spec.identity),
+            ("stack", record.stack, spec.stack),
+            ("budget", record.budget, spec.budget_hash),
+            ("seed", record.seed, spec.seed),
+            ("dataset", record.dataset, spec.dataset_label),
+            ("noise", record.noise, spec.noise.display_name(hide=("path",))),
+            ("task", record.task, spec.task_label),
+            ("title", record.title, spec.title),
+            ("privileged", record.privileged, _privileged(spec)),
+        )
+        if claimed != computed
+    ]
+
+
+def _privileged(spec: RunSpec) -> list[str]:
+    """Return the privileged information that the stack of a specification reads, or that selected its parameters."""
+    declared = _declared(json.dumps([component.as_dict() for component in spec.mitigations], default=str))
+    return sorted({*declared, *(spec.provenance.privileged if spec.provenance else ())})
+
+
+@functools.cache
+def _declared(mitigations: str) -> list[str]:
+    # Cached by its JSON, because the runs of a submission share few stacks.
+    parts = [{"mitigations": [mitigation]} for mitigation in json.loads(mitigations)]
+    return list(Stack([resolve(part).mitigations[0].build() for part in parts]).requirements.privileged)
+
+
+def _check_shapes(record: RunRecord, dataset: Dataset, labels: LabelSet, evidence: RunEvidence) -> list[str]:
+    """Check that the predictions are for the splits of this dataset, and for its targets."""
+    rows, train, validation, test = len(record.rows), dataset.train, dataset.validation, dataset.test
+    problems = [
+        f"{name} is not that of the {split} split"
+        for name, split, claimed, expected in (
+            ("test_index", "test", evidence.test_index, test.index),
+            ("test_target", "test", evidence.test_target, test.targets),
+            ("validation_index", "validation", evidence.validation_index, validation.index),
+            ("train_index", "training", evidence.train_index, train.index),
+            ("train_observed", "training", evidence.train_observed, labels.train),
+        )
+        if not np.array_equal(claimed, expected)
+    ]
+    problems += [
+        f"{name} has the shape {claimed}, but must have {expected}"
+        for name, claimed, expected in (
+            ("test_by_epoch", evidence.test_by_epoch.shape, (rows, len(test))),
+            ("test_probabilities", evidence.test_probabilities.shape, (len(test), dataset.num_classes)),
+            ("validation_by_epoch", evidence.validation_by_epoch.shape, (rows, len(validation))),
+            ("label_quality", evidence.label_quality.shape, (len(train),)),
+            ("prediction", evidence.prediction.shape, (len(train),)),
+            ("corrected_labels", evidence.corrected_labels.shape, (len(train),)),
+        )
+        if claimed != expected
+    ]
+    if not rows:
+        problems.append("there are no rows")
+    if not (np.isfinite(evidence.label_quality).all() and np.isfinite(evidence.test_probabilities).all()):
+        problems.append("label_quality and test_probabilities must be finite")
+    return problems
+
+
+def _check_scores(record: RunRecord, dataset: Dataset, labels: LabelSet, evidence: RunEvidence) -> list[str]:
+    """Compare every score that follows from the predictions."""
+    problems: list[str] = []
+    validation, test_targets = dataset.validation.targets, dataset.test.targets
+    for index, row in enumerate(record.rows):
+        scores = {
+            "test_score": accuracy(evidence.test_by_epoch[index], test_targets),
+            **score_validation(evidence.validation_by_epoch[index], validation, labels.validation),
+        }
+        problems += _differences(f"row {index} ({row.stage}, epoch {row.epoch}): ", vars(row), scores)
+    final, train = record.rows[-1], dataset.train.targets
+    status = labels.label_status(train)
+    if not np.array_equal(evidence.test_probabilities.argmax(1), evidence.test_by_epoch[-1]):
+        problems.append("test_probabilities do not give the predictions of the last row")
+    scores = {
+        **score_predictions(evidence.prediction, train, labels.train, status),
+        "test_loss": metrics.cross_entropy(evidence.test_probabilities, test_targets),
+    }
+    problems += _differences("", vars(final), scores)
+    summary = score_final(
+        evidence.test_probabilities,
+        test_targets,
+        evidence.label_quality,
+        evidence.corrected_labels,
+        train,
+        labels.train,
+        status,
+    )
+    detection = summary.pop("detection")
+    return [*problems, *_differences("", vars(record), summary), *_check_detection(record.detection, detection)]
+
+
+def _check_detection(claimed: Detection, computed: Detection) -> list[str]:
+    scores = {name: value for name, value in vars(computed).items() if name != "roc"}
+    problems = _differences("detection.", vars(claimed), scores)
+    same_kind = (claimed.roc is None) == (computed.roc is None)
+    if not same_kind or (claimed.roc and not _curves_agree(claimed.roc, computed.roc or [])):
+        problems.append("detection.roc is not what the label quality gives")
+    return problems
+
+
+def _curves_agree(claimed: list[float], computed: list[float]) -> bool:
+    return len(claimed) == len(computed) and np.allclose(claimed, computed, atol=FLOAT_TOLERANCE)
+
+
+def _differences(prefix: str, claimed: dict[str, Any], computed: dict[str, float | None]) -> list[str]:
+    """Compare scores by name."""
+    return [
+        f"{prefix}{name} is claimed to be {claimed[name]}, but the predictions give {value}"
+        for name, value in computed.items()
+        if not _agree(claimed[name], value)
+    ]
+
+
+def _agree(claimed: float | None, computed: float | None) -> bool:
+    if claimed is None or computed is None:
+        return claimed is computed
+    return math.isclose(claimed, computed, abs_tol=FLOAT_TOLERANCE, rel_tol=FLOAT_TOLERANCE)

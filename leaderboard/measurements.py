@@ -1,0 +1,314 @@
+"""Measurements: the numbers of finished runs that tables, ranks and advice read, and the table that ships with noisybench.
+
+A store has complete records; installed users also have `measured.csv`, one row per run, written from submitted entries by
+`noisybench leaderboard summarize`. Both become the same `Measurement`.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import importlib.resources
+import io
+import json
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from noisybench.errors import UserError
+from noisybench.leaderboard.published import LiteratureSetting, literature_method, literature_settings
+from noisybench.records.schema import RunRecord
+from noisybench.records.selection import SELECTION_RULES, select
+from noisybench.utils.files import plain_cell
+
+SIGNIFICANT_DIGITS = 7
+"""Digits of the numbers in a table of measurements; more than any rank or test can depend on."""
+
+
+@dataclass(frozen=True)
+class SettingDescription:
+    """The setting of a run: dataset, label set and budget, which are held equal when stacks are compared.
+
+    Attributes:
+        dataset: dataset with its parameters.
+        noise: noise model with its parameters.
+        task: task with its parameters; empty for plain classification.
+        label_set: SHA-256 of the label set.
+        budget: hash of task and budget.
+        metric: name of the score.
+        convention: convention of the noise model, in words.
+        actual_noise_rate: fraction of mislabeled training examples; None if unknown.
+        num_classes: number of classes.
+        train_size: number of training examples.
+        test_size: number of test examples.
+        network: name of the network.
+        epochs: number of training epochs.
+        batch_size: examples per batch.
+        optimizer: name of the optimizer.
+        learning_rate: initial learning rate.
+        lr_schedule: learning-rate schedule.
+        augmentation: name of the augmentation.
+        literature: settings of `published.csv` that it is.
+    """
+
+    dataset: str
+    noise: str
+    task: str
+    label_set: str
+    budget: str
+    metric: str
+    convention: str
+    actual_noise_rate: float | None
+    num_classes: int
+    train_size: int
+    test_size: int
+    network: str
+    epochs: int
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    lr_schedule: str
+    augmentation: str
+    literature: tuple[LiteratureSetting, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Dataset, noise and task in one line."""
+        return " · ".join(part for part in (self.dataset, self.noise, self.task) if part)
+
+    @property
+    def budget_text(self) -> str:
+        """Network and epochs in a few words."""
+        return f"{self.network}, {self.epochs} epochs"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Numbers of one finished run. Scores and fractions are in [0, 1], and None if not measured.
+
+    Attributes:
+        setting: dataset, label set and budget.
+        stack: stack of mitigations with their parameters.
+        seed: seed of the run.
+        privileged: privileged information that the stack uses.
+        last: score by the selection rule `last`; `last10`, `noisy_val` and `oracle` likewise.
+        noise_auroc: AUROC of the final label quality against incorrect labels.
+        ood_auroc: AUROC of the final label quality against OOD images.
+        mean_shift_accuracy: final accuracy on test sets under distribution shift, mean over the sets.
+        memorized_fraction: fraction of mislabeled examples that the final network predicts as their incorrect label.
+        calibration_error: expected calibration error of the final test predictions.
+        wall_seconds: wall-clock seconds of the run.
+        has_warnings: whether a mitigation reported a warning.
+        method: stack as a key of `published.METHODS`.
+        version: version of noisybench that measured it.
+        torch: version of PyTorch.
+        device: CPU or GPU.
+        status: verification of the submission it comes from; ``local`` for runs of the user's own store.
+        entry: name of that submission; empty for local runs.
+        run_id: identifier of the tracked run; empty for submitted runs.
+        record: complete record, if it is available; it has curves and detectors.
+    """
+
+    setting: SettingDescription
+    stack: str
+    seed: int
+    privileged: tuple[str, ...]
+    last: float | None
+    last10: float | None
+    noisy_val: float | None
+    oracle: float | None
+    noise_auroc: float | None
+    ood_auroc: float | None
+    mean_shift_accuracy: float | None
+    memorized_fraction: float | None
+    calibration_error: float | None
+    wall_seconds: float
+    has_warnings: bool
+    method: str
+    version: str
+    torch: str
+    device: str
+    status: str = "local"
+    entry: str = ""
+    run_id: str = ""
+    record: RunRecord | None = dataclasses.field(default=None, compare=False, repr=False)
+
+    def score(self, rule: str) -> float | None:
+        """Return the score by a selection rule."""
+        value: float | None = getattr(self, rule)
+        return value
+
+    @property
+    def origin(self) -> str:
+        """Verification, submission and version of a submitted run; empty for local runs."""
+        return f"{self.status} ({self.entry}, version {self.version})" if self.entry else ""
+
+
+def describe_setting(record: RunRecord) -> SettingDescription:
+    """Return the description of a run's setting."""
+    manifest, budget = record.manifest, record.spec["budget"]
+    sizes = manifest["dataset"]["sizes"]
+    return SettingDescription(
+        dataset=record.dataset,
+        noise=record.noise,
+        task=record.task,
+        label_set=record.label_set,
+        budget=record.budget,
+        metric=record.metric,
+        convention=manifest["noise"]["convention"],
+        actual_noise_rate=manifest["actual_noise_rate"],
+        num_classes=len(manifest["dataset"]["classes"]),
+        train_size=sizes["train"],
+        test_size=sizes["test"],
+        network=budget["network"],
+        epochs=budget["epochs"],
+        batch_size=budget["batch_size"],
+        optimizer=budget["optimizer"],
+        learning_rate=budget["learning_rate"],
+        lr_schedule=budget["lr_schedule"],
+        augmentation=budget["augmentation"],
+        literature=tuple(literature_settings(record)),
+    )
+
+
+def measure(record: RunRecord, status: str = "local", entry: str = "") -> Measurement:
+    """Return the numbers of a finished run, with its record.
+
+    Args:
+        record: finished run.
+        status: verification of the submission that it comes from.
+        entry: name of that submission.
+    """
+    final, environment = record.rows[-1], record.environment
+    return Measurement(
+        setting=describe_setting(record),
+        stack=record.stack,
+        seed=record.seed,
+        privileged=tuple(record.privileged),
+        **{rule: select(record, rule) for rule in SELECTION_RULES},
+        noise_auroc=record.detection.auroc,
+        ood_auroc=record.detection.ood_auroc,
+        mean_shift_accuracy=final.diagnostics.get("mean_shift_accuracy"),
+        memorized_fraction=final.memorized_fraction,
+        calibration_error=record.calibration_error,
+        wall_seconds=record.cost.wall_seconds,
+        has_warnings=any(row.warnings for row in record.rows),
+        method=literature_method(record),
+        version=environment.get("noisybench", "?"),
+        torch=environment.get("torch", "?"),
+        device=environment.get("device", "?"),
+        status=status,
+        entry=entry,
+        run_id=record.run_id,
+        record=record,
+    )
+
+
+def without_record(measurement: Measurement) -> Measurement:
+    """Return a measurement without its record, which takes most of its memory."""
+    return dataclasses.replace(measurement, record=None)
+
+
+SETTING_COLUMNS = tuple(field.name for field in dataclasses.fields(SettingDescription))
+RUN_COLUMNS = tuple(
+    field.name for field in dataclasses.fields(Measurement) if field.name not in ("setting", "run_id", "record")
+)
+COLUMNS = (*SETTING_COLUMNS, *RUN_COLUMNS)
+"""Columns of a table of measurements."""
+
+
+def to_csv(measurements: Iterable[Measurement]) -> str:
+    """Return measurements as a CSV table that `from_csv` reads; records and run identifiers are left out.
+
+    Example:
+        >>> from_csv(to_csv(builtin_measurements())) == builtin_measurements()
+        True
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for measurement in measurements:
+        values = vars(measurement.setting) | vars(measurement)
+        writer.writerow([_to_cell(values[column]) for column in COLUMNS])
+    return text.getvalue()
+
+
+def _to_cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(int(value))
+    if isinstance(value, float):
+        return f"{value:.{SIGNIFICANT_DIGITS}g}"
+    if isinstance(value, tuple):
+        return json.dumps(value, separators=(",", ":")) if value else ""
+    return plain_cell(str(value))
+
+
+def from_csv(text: str) -> list[Measurement]:
+    """Read a table of measurements.
+
+    Raises:
+        UserError: the columns are not `COLUMNS`, or a value has another type.
+    """
+    reader = csv.DictReader(io.StringIO(text))
+    if tuple(reader.fieldnames or ()) != COLUMNS:
+        raise UserError(f"expected a table with the columns {', '.join(COLUMNS)}, but got {reader.fieldnames}")
+    setting_types, run_types = typing.get_type_hints(SettingDescription), typing.get_type_hints(Measurement)
+    settings: dict[SettingDescription, SettingDescription] = {}
+    measurements = []
+    for line, row in enumerate(reader, 2):
+        try:
+            setting = SettingDescription(
+                **{name: _from_cell(row[name], setting_types[name]) for name in SETTING_COLUMNS}
+            )
+            run = {name: _from_cell(row[name], run_types[name]) for name in RUN_COLUMNS}
+        except (ValueError, TypeError) as error:
+            raise UserError(f"line {line} of the table of measurements cannot be read: {error}") from None
+        # Runs of one setting share its description, as they do in memory.
+        measurements.append(Measurement(setting=settings.setdefault(setting, setting), **run))
+    return measurements
+
+
+def _from_cell(text: str, kind: Any) -> Any:
+    if isinstance(kind, types.UnionType):  # the optional numbers
+        return float(text) if text else None
+    if typing.get_origin(kind) is tuple:
+        values = json.loads(text) if text else []
+        return tuple(tuple(value) if isinstance(value, list) else value for value in values)
+    if kind is bool:
+        return bool(int(text))
+    if kind is str:
+        return text.removeprefix("'")
+    return kind(text)
+
+
+@functools.cache
+def _builtin() -> tuple[Measurement, ...]:
+    file = importlib.resources.files("noisybench.leaderboard") / "measured.csv"
+    return tuple(from_csv(file.read_text(encoding="utf-8")))
+
+
+def builtin_measurements() -> list[Measurement]:
+    """Return the measurements that ship with noisybench.
+
+    Example:
+        >>> {measurement.version for measurement in builtin_measurements()}
+        {'0.1.0'}
+    """
+    return list(_builtin())
+
+
+def with_builtin(records: Iterable[RunRecord]) -> list[Measurement]:
+    """Return the measurements that ship with noisybench, followed by those of a store's records.
+
+    Of runs with the same setting, stack and seed, tables show the last one, which is the user's own.
+
+    Example:
+        >>> with_builtin([]) == builtin_measurements()
+        True
+    """
+    return [*builtin_measurements(), *map(measure, records)]

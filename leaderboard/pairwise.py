@@ -1,0 +1,186 @@
+"""Comparisons of two stacks on their common seeds: bootstrap interval, permutation test, Wilcoxon's test, additional seeds."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from noisybench.leaderboard.statistics import POWER, Ranking, Test, average_ranks, standard_errors
+
+NUM_RESAMPLES = 2000
+"""Resamples of the bootstrap."""
+MIN_BOOTSTRAP_SEEDS = 5
+"""Fewest seeds for a bootstrap interval; with three seeds a 95 % interval covers the truth three times out of four."""
+MAX_EXACT_SEEDS = 12
+"""Most seeds for which all sign flips are enumerated; with more, 2 ** `MAX_EXACT_SEEDS` random ones are drawn."""
+MAX_SEEDS = 1000
+"""Most seeds for which the number of additional seeds is computed."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two stacks on their common seeds. Differences are first minus second.
+
+    Attributes:
+        first: first stack.
+        second: second stack.
+        difference: mean difference over seeds.
+        low: lower end of its 95 % interval by the paired bootstrap; None with fewer than `MIN_BOOTSTRAP_SEEDS` seeds.
+        high: upper end of the interval.
+        p: p-value of the ranking test, adjusted for all pairs of the setting.
+        p_permutation: p-value of the exact paired permutation test for this pair alone.
+        p_wilcoxon: p-value of Wilcoxon's exact signed-rank test for this pair alone.
+        additional_seeds: number of further seeds that separate the stacks with 80 % power, if the observed difference is the
+            true one; 0 if they are separated; None if more than `MAX_SEEDS` are needed.
+    """
+
+    first: str
+    second: str
+    difference: float
+    low: float | None
+    high: float | None
+    p: float
+    p_permutation: float
+    p_wilcoxon: float
+    additional_seeds: int | None
+
+
+def compare(values: Mapping[str, Mapping[int, float]], ranking: Ranking, test: Test = "anova") -> list[Pair]:
+    """Compare every pair of ranked stacks.
+
+    Args:
+        values: value of each run by stack and seed, as passed to `rank`.
+        ranking: result of `rank`.
+        test: paired test, as passed to `rank`.
+
+    Example:
+        >>> from noisybench.leaderboard.statistics import rank
+        >>> values = {"a": {0: 0.90, 1: 0.91, 2: 0.92}, "b": {0: 0.70, 1: 0.72, 2: 0.71}}
+        >>> pair, = compare(values, rank(values))
+        >>> round(pair.difference, 2), pair.p_permutation, pair.additional_seeds
+        (0.2, 0.25, 0)
+    """
+    stacks = list(ranking.ranks)
+    if len(stacks) < 2:
+        return []
+    seeds = sorted(set.intersection(*(set(values[stack]) for stack in stacks)))
+    table = np.array([[values[stack][seed] for seed in seeds] for stack in stacks])
+    indices = [(stacks.index(a), stacks.index(b)) for a, b in ranking.p_values]
+    differences = np.array([table[a] - table[b] for a, b in indices])
+    means = differences.mean(1)
+    errors, _ = standard_errors(table, indices, test)
+    lows, highs = bootstrap_interval(differences)
+    p_permutation, p_wilcoxon = permutation_p(differences), permutation_p(signed_ranks(differences))
+    has_interval = len(seeds) >= MIN_BOOTSTRAP_SEEDS
+    variance_stacks = len(stacks) if test == "anova" else 2
+    pairs = []
+    for index, ((first, second), p) in enumerate(ranking.p_values.items()):
+        additional: int | None = 0
+        if p >= ranking.alpha:
+            level = ranking.alpha / len(indices)
+            additional = _additional_seeds(abs(means[index]), errors[index], len(seeds), variance_stacks, level)
+        pairs.append(
+            Pair(
+                first,
+                second,
+                float(means[index]),
+                float(lows[index]) if has_interval else None,
+                float(highs[index]) if has_interval else None,
+                p,
+                float(p_permutation[index]),
+                float(p_wilcoxon[index]),
+                additional,
+            )
+        )
+    return pairs
+
+
+def _additional_seeds(difference: float, standard_error: float, seeds: int, stacks: int, alpha: float) -> int | None:
+    """Return how many more seeds detect such a difference with 80 % power at the present error variance."""
+    deviation = standard_error * math.sqrt(seeds)
+    detects = deviation * _detectable_by_seeds(stacks, alpha)[seeds - 1 :] <= difference
+    return int(detects.argmax()) + 1 if detects.any() else None
+
+
+@functools.cache
+def _detectable_by_seeds(stacks: int, alpha: float) -> NDArray[np.float64]:
+    """Return the detectable difference for 2 to `MAX_SEEDS` seeds, in standard deviations of a pair's difference."""
+    seeds = np.arange(2, MAX_SEEDS + 1)
+    df = (stacks - 1) * (seeds - 1)
+    noncentrality = special.nctdtrinc(df, 1 - POWER, -special.stdtrit(df, alpha / 2))
+    return np.asarray(noncentrality / np.sqrt(seeds))
+
+
+def bootstrap_interval(
+    differences: NDArray[np.float64], level: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return percentile intervals of mean differences under resampling of seeds (Efron and Tibshirani, 1993).
+
+    Args:
+        differences: (pairs, seeds) differences.
+        level: coverage of the interval.
+
+    Returns:
+        (pairs,) lower and upper ends.
+
+    Example:
+        >>> low, high = bootstrap_interval(np.array([[1.0, 1.0, 1.0, 1.0, 1.0]]))
+        >>> low.round(6), high.round(6)
+        (array([1.]), array([1.]))
+    """
+    means = differences @ _bootstrap_weights(differences.shape[1]).T
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=1)
+    return low, high
+
+
+@functools.cache
+def _bootstrap_weights(seeds: int) -> NDArray[np.float64]:
+    """Return (resamples, seeds) weights of the seeds; each row sums to 1."""
+    drawn = np.random.default_rng(0).integers(0, seeds, (NUM_RESAMPLES, seeds))
+    return np.asarray((drawn[:, :, None] == np.arange(seeds)).mean(1))
+
+
+def permutation_p(differences: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return two-sided p-values of the paired permutation test with the sum as its statistic (Fisher, 1935).
+
+    If two stacks are equal, the difference of each seed could as well have the opposite sign.
+
+    Args:
+        differences: (pairs, seeds) differences.
+
+    Example:
+        >>> permutation_p(np.array([[1.0, 2.0, 3.0], [1.0, -1.0, 0.5]]))
+        array([0.25, 1.  ])
+    """
+    seeds = differences.shape[1]
+    if seeds <= MAX_EXACT_SEEDS:
+        signs = 1 - 2 * ((np.arange(2**seeds)[:, None] >> np.arange(seeds)) & 1)
+    else:
+        signs = np.random.default_rng(0).choice([-1, 1], (2**MAX_EXACT_SEEDS, seeds))
+        signs[0] = 1  # the observed outcome is one of the possible ones, which keeps the test valid
+    sums = np.abs(differences @ signs.T)
+    # Sums that differ only by rounding count as equal.
+    return np.asarray((sums >= sums[:, :1] - 1e-12 * np.abs(differences).sum(1, keepdims=True)).mean(1))
+
+
+def signed_ranks(differences: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ranks of absolute differences with the signs of the differences (Wilcoxon, 1945).
+
+    Zeros are dropped and get 0; ties share their average rank.
+
+    Args:
+        differences: (pairs, seeds) differences. Values that agree to 12 digits are ties.
+
+    Example:
+        >>> signed_ranks(np.array([[0.3, -0.1, 0.0, 0.2]]))
+        array([[ 3., -1.,  0.,  2.]])
+    """
+    rounded = np.round(differences, 12)
+    absolute = np.where(rounded == 0, np.nan, np.abs(rounded))
+    return np.asarray(np.nan_to_num(average_ranks(absolute)) * np.sign(rounded))

@@ -1,0 +1,208 @@
+"""The data of one setting that the page shows, as JSON-like values."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from noisybench.leaderboard.measurements import Measurement, without_record
+from noisybench.leaderboard.pairwise import compare
+from noisybench.leaderboard.statistics import Summary
+from noisybench.leaderboard.table import Setting, StackRow, seed_scores
+from noisybench.leaderboard.text_tables import footnote
+from noisybench.records.selection import SELECTION_RULES
+
+RANKING_RULES = ("last", "last10", "noisy_val")
+"""Selection rules by which the page ranks; the oracle never is one."""
+CURVES = ("test_score", "noisy_val_score", "memorized_fraction", "recovered_fraction", "noise_auroc")
+"""Fields of the epochs that the page plots."""
+MAX_POINTS = 60
+"""Most points of a plotted curve."""
+VERIFICATION = ("claimed", "re-scored", "re-run", "local")
+"""Verification of runs, from the weakest to runs of the user's own store."""
+
+
+@dataclass(frozen=True)
+class SettingPayload:
+    """The data of one setting.
+
+    Attributes:
+        summary: what the list of settings shows; its ``key`` names the setting on the page.
+        detail: JSON text of its table, curves and pairs.
+        scores: mean score by stack and ranking rule, for comparisons across settings.
+        unranked: stacks that are not ranked, with the reason.
+        published: measurements for which there are published results.
+        is_submitted: whether all of its runs come from submissions.
+    """
+
+    summary: dict[str, Any]
+    detail: str
+    scores: dict[str, dict[str, float]]
+    unranked: list[dict[str, str]]
+    published: list[Measurement]
+    is_submitted: bool = False
+
+
+def setting_payload(setting: Setting) -> SettingPayload:
+    """Return the data of a setting of at least one run.
+
+    Example:
+        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.table import build_settings
+        >>> payload = setting_payload(build_settings(builtin_measurements())[0])
+        >>> payload.is_submitted, len(payload.summary["key"])
+        (True, 20)
+    """
+    description, rows = setting.description, setting.rows
+    # A store may hold any text; the name of a setting on the page and in its address must not.
+    key = hashlib.sha256(f"{description.label_set} {description.budget}".encode()).hexdigest()[:20]
+    summary = {
+        "key": key,
+        "title": setting.title,
+        "dataset": description.dataset,
+        "noise": description.noise,
+        "network": description.network,
+        "epochs": description.epochs,
+        "budget": description.budget,
+        "labels": description.label_set,
+        "rate": description.actual_noise_rate,
+        # Settings that differ only in the noise rate are points of one line, and those that differ only in the seed of the
+        # noise are draws of one noise.
+        "family": json.dumps([description.dataset, _without(description.noise, "rate|seed"), description.budget]),
+        "draws": json.dumps([description.dataset, _without(description.noise, "seed"), description.budget]),
+        "stacks": len(rows),
+        "runs": sum(len(row.measurements) for row in rows),
+        "published": any(row.published for row in rows),
+        "scores": {row.stack: [short_summary(row.scores[rule]) for rule in RANKING_RULES] for row in rows},
+    }
+    detail = {
+        "metric": description.metric,
+        "budget": {
+            name: getattr(description, name)
+            for name in ("network", "epochs", "batch_size", "optimizer", "learning_rate", "lr_schedule", "augmentation")
+        },
+        "convention": description.convention,
+        "warnings": list(setting.warnings),
+        "test": setting.test,
+        "rules": {rule: _ranking(setting, rule) for rule in RANKING_RULES},
+        "rows": [_row(row) for row in rows],
+    }
+    unranked = [
+        {"what": f"{setting.title} · {stack}", "why": "not ranked: fewer than two seeds in common with the others"}
+        for stack in setting.ranking.untested
+        if len(rows) > 1
+    ]
+    scores = {
+        row.stack: {rule: score.mean for rule in RANKING_RULES if (score := row.scores[rule]) is not None}
+        for row in rows
+    }
+    published = [without_record(measurement) for row in rows if row.published for measurement in row.measurements]
+    is_submitted = all(measurement.entry for row in rows for measurement in row.measurements)
+    return SettingPayload(summary, json.dumps(detail, allow_nan=False), scores, unranked, published, is_submitted)
+
+
+def _without(noise: str, parameters: str) -> str:
+    """Return the name of a noise model without some of its parameters, given as alternatives of a regular expression."""
+    return re.sub(rf"(, )?\b({parameters})=[^,)]+", "", noise)
+
+
+def _ranking(setting: Setting, rule: str) -> dict[str, Any]:
+    """Return ranks by one selection rule, their footnote, and the comparison of every pair."""
+    ranked = setting.ranked_by(rule)
+    index = {row.stack: number for number, row in enumerate(setting.rows)}
+    pairs = [
+        [
+            index[pair.first], index[pair.second],
+            *(short(value) for value in (
+                pair.difference, pair.low, pair.high, pair.p, pair.p_permutation, pair.p_wilcoxon
+            )),
+            pair.additional_seeds,
+        ]
+        for pair in compare(seed_scores(setting.rows, rule), ranked.ranking, setting.test)
+    ]  # fmt: skip
+    ranks = [ranked.ranking.ranks.get(row.stack) for row in setting.rows]
+    return {"ranks": ranks, "footnote": footnote(ranked), "pairs": pairs}
+
+
+def _row(row: StackRow) -> dict[str, Any]:
+    statuses = {measurement.status for measurement in row.measurements}
+    return {
+        "stack": row.stack,
+        "privileged": list(row.privileged),
+        "seeds": len(row.measurements),
+        **{rule: short_summary(row.scores[rule]) for rule in SELECTION_RULES},
+        "oracle_gap": short_summary(row.oracle_gap),
+        "noise_auroc": short_summary(row.noise_auroc),
+        "ood_auroc": short_summary(row.ood_auroc),
+        "mean_shift_accuracy": short_summary(row.mean_shift_accuracy),
+        "memorized_fraction": short_summary(row.memorized_fraction),
+        "calibration_error": short_summary(row.calibration_error),
+        "wall_seconds": short_summary(row.wall_seconds),
+        "published": [
+            [result.value, result.deviation, result.protocol, result.architecture, result.method, result.source]
+            for result in row.published
+        ],
+        "curves": {name: _curve(row, name) for name in CURVES},
+        "epochs": row.measurements[0].setting.epochs,
+        "roc": _roc(row),
+        "runs": [
+            [
+                measurement.seed,
+                measurement.run_id,
+                *(short(measurement.score(rule)) for rule in SELECTION_RULES),
+                measurement.origin,
+            ]
+            for measurement in row.measurements
+        ],
+        "verified": next(status for status in VERIFICATION if status in statuses),
+    }
+
+
+def short(value: float | None) -> float | None:
+    """Return a value with 7 decimal places.
+
+    Example:
+        >>> short(1 / 3)
+        0.3333333
+    """
+    # The page rounds again; fewer digits could round twice.
+    return None if value is None else round(value, 7)
+
+
+def short_summary(summary: Summary | None) -> list[float | None] | None:
+    """Return mean, standard deviation, and the ends of the 95 % interval."""
+    if summary is None:
+        return None
+    return [short(value) for value in (summary.mean, summary.deviation, summary.low, summary.high)]
+
+
+def _curve(row: StackRow, name: str) -> list[list[float]]:
+    """Return pairs of epoch and mean over seeds, thinned to `MAX_POINTS`; empty without complete records."""
+    records = [measurement.record for measurement in row.measurements]
+    curves = [[getattr(epoch, name) for epoch in record.rows if epoch.stage == "train"] for record in records if record]
+    if len(curves) < len(records):
+        return []
+    points = [(epoch, [curve[epoch] for curve in curves]) for epoch in _plotted_epochs(min(map(len, curves)))]
+    # Epochs at which a seed has no value are left out.
+    return [[epoch, round(math.fsum(values) / len(values), 4)] for epoch, values in points if None not in values]
+
+
+@functools.cache
+def _plotted_epochs(count: int) -> list[int]:
+    """Return at most `MAX_POINTS` evenly spaced epochs."""
+    epochs: list[int] = np.unique(np.linspace(0, count - 1, min(count, MAX_POINTS)).round().astype(int)).tolist()
+    return epochs
+
+
+def _roc(row: StackRow) -> list[float] | None:
+    """Return the mean ROC curve over seeds; None if a run has none."""
+    curves = [measurement.record.detection.roc if measurement.record else None for measurement in row.measurements]
+    known = [curve for curve in curves if curve is not None]
+    return [round(float(rate), 4) for rate in np.mean(known, axis=0)] if len(known) == len(curves) else None

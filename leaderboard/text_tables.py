@@ -1,0 +1,219 @@
+"""Leaderboard tables as text: terminal cells, CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from noisybench.leaderboard.published import PublishedResult
+from noisybench.leaderboard.statistics import Summary
+from noisybench.leaderboard.table import DETECTOR_METRICS, Setting, detector_values
+from noisybench.records.selection import SELECTION_RULES
+from noisybench.utils.files import plain_cell
+
+COLUMNS = (
+    "rank", "stack", "last", "last10", "noisy_val", "oracle", "oracle gap", "shift acc.", "noise AUROC", "OOD AUROC", "memorized",
+    "ECE", "time (s)", "seeds", "privileged info", "published",
+)  # fmt: skip
+"""Titles of the columns of a table."""
+
+DETECTOR_COLUMNS = (
+    "stack", "detector", "noise AUROC", "ID noise AUROC", "OOD AUROC", "AP", "precision", "recall", "balanced acc.",
+    "OOD balanced acc.", "flagged",
+)  # fmt: skip
+"""Titles of the columns of a table of detectors."""
+
+DETECTOR_NOTE = (
+    "Detectors: mean over the later half of their epochs and over seeds. AUROC for all incorrect labels, for incorrect labels of "
+    "in-distribution (ID) images, and for out-of-distribution (OOD) images, each against correct labels; average precision (AP) "
+    "of the scores; precision, recall and balanced accuracy of the flags."
+)
+
+CSV_MEASURES = (
+    "oracle_gap", "mean_shift_accuracy", "noise_auroc", "ood_auroc", "memorized_fraction", "calibration_error", "wall_seconds",
+)  # fmt: skip
+CSV_COLUMNS = (
+    "dataset", "noise", "label_set", "budget", "version", "rank", "stack", "seeds",
+    *(f"{rule}_{part}" for rule in SELECTION_RULES for part in ("mean", "std", "low", "high")),
+    *CSV_MEASURES, "privileged_info", "published",
+)  # fmt: skip
+"""Columns of the CSV file."""
+
+TEST_NAMES = {"anova": "two-way ANOVA (stack + seed)", "paired_t": "paired t-tests"}
+
+
+def format_percent(summary: Summary | None, interval: bool = False) -> str:
+    """Return mean and standard deviation in percent, or the mean with its 95 % interval; a dash without a value.
+
+    Example:
+        >>> from noisybench.leaderboard.statistics import summarize
+        >>> format_percent(summarize([0.8, 0.82]))
+        '81.0 ± 1.4'
+    """
+    if summary is None:
+        return "–"
+    text = f"{100 * summary.mean:.1f}"
+    if summary.deviation is None:
+        return text
+    if interval and summary.low is not None and summary.high is not None:
+        return f"{text} [{100 * summary.low:.1f}, {100 * summary.high:.1f}]"
+    return f"{text} ± {100 * summary.deviation:.1f}"
+
+
+def format_mean(summary: Summary | None, digits: int, scale: float = 1.0) -> str:
+    """Return the scaled mean; a dash without a value.
+
+    Example:
+        >>> from noisybench.leaderboard.statistics import summarize
+        >>> format_mean(summarize([0.5, 0.6]), 0, 100)
+        '55'
+    """
+    return f"{scale * summary.mean:.{digits}f}" if summary else "–"
+
+
+def describe_published(results: Sequence[PublishedResult]) -> str:
+    """Return published results in one line, for example ``82.5 ± 0.4 best, resnet34``."""
+    parts = []
+    for result in results:
+        spread = f" ± {result.deviation:g}" if result.deviation is not None else ""
+        parts.append(f"{result.value:g}{spread} {result.protocol}, {result.architecture}")
+    return "; ".join(parts)
+
+
+def text_rows(setting: Setting, intervals: bool = False) -> list[list[str]]:
+    """Return the rows of a setting as text in the order of `COLUMNS`.
+
+    Args:
+        setting: setting with its stacks.
+        intervals: show 95 % intervals in place of standard deviations.
+    """
+    return [
+        [
+            str(setting.ranking.ranks.get(row.stack, "–")),
+            row.stack,
+            *(format_percent(row.scores[rule], intervals) for rule in SELECTION_RULES),
+            format_mean(row.oracle_gap, 1, 100),
+            format_percent(row.mean_shift_accuracy, intervals),
+            format_mean(row.noise_auroc, 3),
+            format_mean(row.ood_auroc, 3),
+            format_mean(row.memorized_fraction, 0, 100),
+            format_mean(row.calibration_error, 3),
+            format_mean(row.wall_seconds, 1),
+            str(len(row.measurements)),
+            ", ".join(row.privileged) or "none",
+            describe_published(row.published),
+        ]
+        for row in setting.rows
+    ]
+
+
+def detector_rows(setting: Setting) -> list[list[str]]:
+    """Return the detectors of a setting's stacks as text in the order of `DETECTOR_COLUMNS`."""
+    rows = []
+    for row in setting.rows:
+        for detector, values in detector_values(row).items():
+            cells = ["–" if value is None else f"{value:.3f}" for value in (values[name] for name in DETECTOR_METRICS)]
+            rows.append([row.stack, detector, *cells])
+    return rows
+
+
+def footnote(setting: Setting) -> str:
+    """Return how to read the ranks of a setting: the test, its seeds and its power."""
+    ranking = setting.ranking
+    if not ranking.ranks:
+        return "No ranks: at least two stacks with two seeds in common are needed."
+    difference = ranking.minimum_detectable_difference
+    points = f"{100 * difference:.1f}" if difference is not None else "?"
+    return (
+        f"Rank = 1 + number of significantly better stacks by `{setting.rule}`: {TEST_NAMES[setting.test]}, Holm-corrected over "
+        f"{len(ranking.p_values)} pairs at 5 %, {ranking.seeds} seeds. "
+        f"Minimum detectable difference at 80 % power: {points} points."
+    )
+
+
+def to_csv(settings: Sequence[Setting]) -> str:
+    """Return all settings as one CSV text with full precision."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for setting in settings:
+        description = setting.description
+        for row in setting.rows:
+            scores: list[float | None] = []
+            for rule in SELECTION_RULES:
+                summary = row.scores[rule]
+                scores += [summary.mean, summary.deviation, summary.low, summary.high] if summary else [None] * 4
+            measures: list[Summary | None] = [getattr(row, name) for name in CSV_MEASURES]
+            versions = sorted({measurement.version for measurement in row.measurements})
+            writer.writerow([
+                plain_cell(description.dataset), plain_cell(description.noise), description.label_set, description.budget,
+                ", ".join(versions), setting.ranking.ranks.get(row.stack, ""), plain_cell(row.stack), len(row.measurements),
+                *scores, *(summary.mean if summary else None for summary in measures),
+                plain_cell(", ".join(row.privileged)), describe_published(row.published),
+            ])  # fmt: skip
+    return text.getvalue()
+
+
+def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    # Names of stacks may hold the character that separates cells.
+    return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+
+
+def to_markdown(settings: Sequence[Setting], intervals: bool = False) -> str:
+    """Return all settings as Markdown tables.
+
+    Args:
+        settings: settings with their stacks.
+        intervals: show 95 % intervals in place of standard deviations.
+    """
+    parts = []
+    for setting in settings:
+        lines = [f"### {setting.title}", "", *_markdown_table(COLUMNS, text_rows(setting, intervals))]
+        lines += ["", footnote(setting), *(f"Note: {warning}." for warning in setting.warnings), ""]
+        detectors = detector_rows(setting)
+        if detectors:
+            lines += [*_markdown_table(DETECTOR_COLUMNS, detectors), "", DETECTOR_NOTE, ""]
+        lines += [f"Label set `{setting.description.label_set[:16]}`, budget `{setting.description.budget}`."]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"
+
+
+LATEX_SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "–": "--", "·": r"$\cdot$",
+}  # fmt: skip
+
+
+def latex_text(text: str) -> str:
+    r"""Return text with LaTeX's special characters escaped.
+
+    Example:
+        >>> latex_text("noisy_val 95 %")
+        'noisy\\_val 95 \\%'
+    """
+    return "".join(LATEX_SPECIAL.get(character, character) for character in text)
+
+
+def to_latex(settings: Sequence[Setting], intervals: bool = False) -> str:
+    r"""Return all settings as LaTeX tables for `\usepackage{booktabs}`.
+
+    Args:
+        settings: settings with their stacks.
+        intervals: show 95 % intervals in place of standard deviations.
+    """
+    columns = [index for index, name in enumerate(COLUMNS) if name != "published"]
+    parts = []
+    for setting in settings:
+        rows = [COLUMNS, *text_rows(setting, intervals)]
+        header, *body = [" & ".join(latex_text(row[index]) for index in columns) + r" \\" for row in rows]
+        caption = f"{latex_text(setting.title)}. {latex_text(footnote(setting))}"
+        parts.append(
+            "\n".join([
+                r"\begin{table}", r"\centering", rf"\caption{{{caption}}}",
+                r"\begin{tabular}{rl" + "r" * (len(columns) - 3) + "l}", r"\toprule", header, r"\midrule",
+                *body, r"\bottomrule", r"\end{tabular}", r"\end{table}",
+            ])
+        )  # fmt: skip
+    return "\n\n".join(parts) + "\n"
