@@ -329,7 +329,7 @@ def test_own_traces_are_read_as_they_were_written(tmp_path: Path) -> None:
     arrays = dict(np.load(tmp_path / "frozen" / "masks.npz"))
     arrays["train_error_spans"][0, 0] ^= 1
     np.savez(tmp_path / "frozen" / "masks.npz", **arrays)
-    with pytest.raises(UserError, match="does not match the manifest"):
+    with pytest.raises(UserError, match="do not match the manifest"):
         label_sets.load(tmp_path / "frozen")
     again = (
         get_entry("datasets", "trace_file")
