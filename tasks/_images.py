@@ -1,4 +1,4 @@
-"""What tasks that give an image one class have in common."""
+"""Shared parts of the tasks on images: normalization, views and predictions."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from noisybench.training.task import Task
 from noisybench.training.training_set import DiskTensor, TrainingSet
 
 STRONG_MAGNITUDE = 4
-"""Of the strong view's operation, from 0 to 30."""
+"""Magnitude of the operations of the strong view, from 0 to 30."""
 
 
-class NormalisedTask(Task):
-    """A task on images: zero mean and unit variance per channel."""
+class NormalizedTask(Task):
+    """Base class of tasks on images with zero mean and unit variance per channel."""
 
     mean: Tensor
     scale: Tensor
@@ -37,46 +37,44 @@ class NormalisedTask(Task):
         self.register_buffer("scale", 1 / deviation)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) uint8 to zero mean and unit variance per channel of the training inputs."""
+        """Return (B, C, H, W) uint8 images with zero mean and unit variance per channel of the training inputs."""
         images = images.to(self.device, non_blocking=True).float()
         images = images.sub_(self.mean).mul_(self.scale)
         return images.contiguous(memory_format=torch.channels_last) if self.budget.channels_last else images
 
 
-class ImageTask(NormalisedTask):
-    """One class per image: cross-entropy, batched augmentation, accuracy of the deployed network."""
+class ImageTask(NormalizedTask):
+    """Base class of tasks with one class per image: cross-entropy, augmentation in batches, accuracy."""
 
     evaluator = ClassificationEvaluator
 
     @classmethod
     def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
-        """The augmentation is one for images without masks."""
+        """Return a problem if the augmentation needs masks."""
         if spec.budget.augmentation not in ("none", "crop", "crop_flip"):
-            return [
-                f"budget.augmentation: {spec.budget.augmentation} is for images with masks; take none, crop or crop_flip"
-            ]
+            return [f"budget.augmentation: {spec.budget.augmentation} needs masks; choose none, crop or crop_flip"]
         return []
 
     def build_network(self) -> nn.Module:
-        """A network for the training set's channels and classes."""
+        """Return a network for the channels and classes of the training set."""
         return build_network(self.budget.network, self.training_set.num_classes, self.training_set.inputs.shape[1])
 
     def logits(self, inputs: Tensor, network: int | None = None) -> Tensor:
-        """(B, C) scores of one network for (B, channels, H, W) normalised inputs."""
+        """Return the (B, C) scores of one network for (B, channels, H, W) normalized inputs."""
         scores: Tensor = self.forwards[self.active_network if network is None else network](inputs)
         return scores
 
     def features_and_logits(self, inputs: Tensor, network: int) -> tuple[Tensor, Tensor]:
-        """(B, F) inputs of the last linear layer and (B, C) scores of one network, from one forward pass."""
-        chosen = self.networks[network]
-        last = last_linear(chosen)
+        """Return the (B, F) inputs of the last linear layer and the (B, C) scores of one network, from one forward pass."""
+        module = self.networks[network]
+        last = last_linear(module)
         assert last is not None  # checked before training
         with capture_activations(last[1], inputs=True) as seen:
-            scores: Tensor = chosen(inputs)
+            scores: Tensor = module(inputs)
         return seen[-1].flatten(1), scores
 
     def features_of(self, network: nn.Module, inputs: Tensor) -> Tensor:
-        """(B, F) inputs of the last linear layer of any network."""
+        """Return the (B, F) inputs of the last linear layer of any network."""
         last = last_linear(network)
         assert last is not None
         with capture_activations(last[1], inputs=True) as seen:
@@ -84,11 +82,11 @@ class ImageTask(NormalisedTask):
         return seen[-1].flatten(1)
 
     def default_loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy of the first network."""
+        """Return the (B,) cross-entropy of the active network."""
         return cross_entropy(self.logits(batch.inputs), batch)
 
     def batches(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
-        """Augmented and normalised batches."""
+        """Yield augmented and normalized batches."""
         data, inputs, device = self.training_set, self.training_set.inputs, self.device
         for step in steps:
             index = step.index
@@ -97,25 +95,25 @@ class ImageTask(NormalisedTask):
             yield Batch(views, data.targets[index], index, data.num_classes, phase=step.phase)
 
     def view(self, images: Tensor, name: str) -> Tensor:
-        """One augmented view of (B, C, H, W) uint8 images, by its name in `VIEWS`."""
-        kind = self.budget.augmentation
+        """Return an augmented view of (B, C, H, W) uint8 images, by its name in `VIEWS`."""
+        augmentation = self.budget.augmentation
         if name == "strong":
             return strong_view(images, self.generator, self.rng, magnitude=STRONG_MAGNITUDE)
         if name == "contrastive":
-            return contrastive_view(images, self.generator, flip=kind == "crop_flip")
-        return augment(images, kind, self.generator)
+            return contrastive_view(images, self.generator, flip=augmentation == "crop_flip")
+        return augment(images, augmentation, self.generator)
 
     def predict(self, inputs: Tensor | DiskTensor) -> Tensor:
-        """(N, C) class probabilities: of the first network, or the mean over all where the stack says so."""
-        return torch.stack([self.evaluate(inputs, each).probabilities for each in self.deployed_networks]).mean(0)
+        """Return (N, C) class probabilities: the mean over the deployed networks."""
+        return torch.stack([self.evaluate(inputs, number).probabilities for number in self.deployed_networks]).mean(0)
 
     @torch.no_grad()
     def evaluate(self, inputs: Tensor | DiskTensor, network: int, stage: int | None = None) -> Outputs:
-        """(N, C) class probabilities of one network, and the (N, F) pooled outputs of one stage where asked for."""
+        """Return the (N, C) class probabilities of one network, and optionally the (N, F) pooled outputs of one stage."""
         training = self.networks.training
         self.networks.eval()
-        parts, features = [], []
-        chosen, forward = self.networks[network], self.forwards[network]
+        probabilities, features = [], []
+        module, forward = self.networks[network], self.forwards[network]
         size = self.eval_batch_size(inputs)
         for start in range(0, len(inputs), size):
             images = self.normalize(inputs[start : start + size])
@@ -123,27 +121,34 @@ class ImageTask(NormalisedTask):
                 if stage is None:
                     scores = forward(images)
                 else:
-                    with capture_activations(stages(chosen)[stage], inputs=False) as seen:
-                        scores = chosen(images)
+                    with capture_activations(stages(module)[stage], inputs=False) as seen:
+                        scores = module(images)
                     features.append(global_pool(seen[-1].float()))
-            parts.append(probabilities_in_float32(scores))
+            probabilities.append(probabilities_in_float32(scores))
         self.networks.train(training)
         empty = torch.empty(0, self.training_set.num_classes, device=self.device)
-        return Outputs(torch.cat(parts) if parts else empty, torch.cat(features) if features else None)
+        return Outputs(torch.cat(probabilities) if probabilities else empty, torch.cat(features) if features else None)
 
 
 def channel_statistics(images: Tensor | DiskTensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation per channel, each (C, 1, 1), of (N, C, H, W) uint8 images; 0 and 1 of features."""
-    if images[:1].dtype != torch.uint8:  # features are taken as they are
+    """Return mean and standard deviation per channel, each (C, 1, 1), of (N, C, H, W) uint8 images; 0 and 1 for features.
+
+    Example:
+        >>> mean, deviation = channel_statistics(torch.tensor([0, 10], dtype=torch.uint8).view(2, 1, 1, 1))
+        >>> mean.item(), deviation.item()
+        (5.0, 5.0)
+    """
+    if images[:1].dtype != torch.uint8:  # features are not normalized
         return torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+    # A histogram of the 256 values is exact, and needs no floating-point copy of the data.
     counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
-    for start in range(0, len(images), 4096):  # no wide copy of the data is made
+    for start in range(0, len(images), 4096):
         for channel, values in enumerate(images[start : start + 4096].transpose(0, 1)):
             counts[channel] += torch.bincount(values.reshape(-1), minlength=256).cpu()
-    share = counts / counts.sum(1, keepdim=True)
+    frequencies = counts / counts.sum(1, keepdim=True)
     levels = torch.arange(256, dtype=torch.float64)
-    mean = share @ levels
-    deviation = ((share @ levels**2) - mean**2).clamp_min(0).sqrt()
-    # A constant channel carries nothing; dividing by its zero deviation would make it infinite.
+    mean = frequencies @ levels
+    deviation = ((frequencies @ levels**2) - mean**2).clamp_min(0).sqrt()
+    # A constant channel has no information, and dividing by its zero deviation would make it infinite.
     deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
     return mean.float()[:, None, None], deviation.float()[:, None, None]

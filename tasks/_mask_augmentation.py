@@ -1,7 +1,7 @@
-"""Augmentation of images together with their masks: where in the training set each pixel comes from.
+"""Augmentation of images together with their masks.
 
-Every pixel keeps its place in the training set, so that what is known of it (its label, a corrected one, an average) is
-found again wherever it has moved to.
+Augmentation returns the position in the training set that each pixel comes from. Everything known about a pixel (its label,
+a corrected label, a running average) can then be looked up wherever the pixel has moved to.
 """
 
 from __future__ import annotations
@@ -20,33 +20,44 @@ from noisybench.training.batch import BatchPlan
 from noisybench.training.training_set import DiskTensor, TrainingSet
 from noisybench.utils.seeds import stable_hash
 
-# Import would otherwise ask a server for newer versions.
+# albumentations looks for a newer release over the network when it is imported.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 
-def shifted_places(count: int, shape: torch.Size, generator: torch.Generator, *, flip: bool) -> tuple[Tensor, Tensor]:
-    """Random crops after padding by an eighth of the height, and flips, as places within an image.
+def crop_positions(
+    num_images: int, shape: torch.Size, generator: torch.Generator, *, flip: bool
+) -> tuple[Tensor, Tensor]:
+    """Return random crops after padding by an eighth of the height, with optional flips, as positions within an image.
 
     Args:
-        count: of images.
+        num_images: number of images, B.
         shape: height and width.
-        generator: on the device that trains.
-        flip: mirror half of the images.
+        generator: random numbers on the training device.
+        flip: mirror each image with probability one half.
 
     Returns:
-        (B, H W) places that the pixels come from, and whether these are inside of the image; 0 where not.
+        (B, H W) positions that the pixels come from, and whether they are in the image; padding has position 0.
+
+    Example:
+        >>> positions, in_image = crop_positions(1, torch.Size([8, 8]), torch.Generator().manual_seed(0), flip=False)
+        >>> positions.shape, bool(in_image.any())
+        (torch.Size([1, 64]), True)
     """
     height, width = shape
-    own = torch.arange(1, height * width + 1, device=generator.device).view(1, 1, height, width)
-    moved = crop_and_flip(own.expand(count, -1, -1, -1).contiguous(), generator, flip=flip).flatten(1)
-    return (moved - 1).clamp_min(0), moved > 0
+    # Positions count from 1 here, so that the zeros of the padding can be told from the first pixel.
+    positions = torch.arange(1, height * width + 1, device=generator.device).view(1, 1, height, width)
+    cropped = crop_and_flip(positions.expand(num_images, -1, -1, -1).contiguous(), generator, flip=flip).flatten(1)
+    return (cropped - 1).clamp_min(0), cropped > 0
 
 
-def pipeline(kind: str, height: int, width: int) -> Any:
-    """An albumentations pipeline of images and of the places that their pixels come from.
+def build_pipeline(kind: str, height: int, width: int) -> Any:
+    """Return an albumentations pipeline of images and of the positions that their pixels come from.
 
-    `affine`: a turn of up to 45 degrees, a move of up to a tenth, a factor from 0.8 to 1.5, and a flip. `scale_crop`: a
-    factor from 0.5 to 1.5, a crop, a flip, and small changes of colour (for images of three channels).
+    Args:
+        kind: `affine` rotates by up to 45 degrees, translates by up to a tenth, scales by 0.8 to 1.5, and flips;
+            `scale_crop` scales by 0.5 to 1.5, crops, flips, and changes the colors slightly (of images with three channels).
+        height: height of the images.
+        width: width of the images.
     """
     import albumentations  # type: ignore[import-untyped]
     import cv2
@@ -69,8 +80,8 @@ def pipeline(kind: str, height: int, width: int) -> Any:
     return albumentations.Compose(steps)
 
 
-class _Augmented(Dataset[Any]):
-    """Augmented images and the places of their pixels in the training set, -1 outside; made in any process alike."""
+class _AugmentedImages(Dataset[Any]):
+    """Augmented images and the positions of their pixels in the training set (-1 outside), the same in every process."""
 
     def __init__(self, inputs: Tensor | DiskTensor, kind: str) -> None:
         self.inputs, self.kind = inputs, kind
@@ -80,18 +91,18 @@ class _Augmented(Dataset[Any]):
         row, seed = item
         height, width = self.inputs.shape[2:]
         if self._pipeline is None:
-            self._pipeline = pipeline(self.kind, height, width)
+            self._pipeline = build_pipeline(self.kind, height, width)
         image = self.inputs[row : row + 1][0].numpy().transpose(1, 2, 0)
-        places = np.arange(height * width, dtype=np.int32).reshape(height, width)
+        positions = np.arange(height * width, dtype=np.int32).reshape(height, width)
         self._pipeline.set_random_seed(seed)
-        found = self._pipeline(image=np.ascontiguousarray(image), mask=places)
-        moved = torch.from_numpy(found["mask"]).long()
-        pixels = found["image"].reshape(height, width, -1).transpose(2, 0, 1)
+        augmented = self._pipeline(image=np.ascontiguousarray(image), mask=positions)
+        moved = torch.from_numpy(augmented["mask"]).long()
+        pixels = augmented["image"].reshape(height, width, -1).transpose(2, 0, 1)
         return torch.from_numpy(np.ascontiguousarray(pixels)), torch.where(moved >= 0, moved + row * height * width, -1)
 
 
-class _Order:
-    """The batches of the present epoch: rows, and a seed of each image's own, whoever loads it."""
+class _EpochOrder:
+    """Batches of the current epoch as rows, each with a seed of its own that does not depend on the loading process."""
 
     def __init__(self) -> None:
         self.steps: list[list[tuple[int, int]]] = []
@@ -104,40 +115,41 @@ class _Order:
 
 
 class MaskLoader:
-    """Loads augmented batches, in other processes where there are some; these live as long as the task.
+    """Loader of augmented batches, with worker processes that live as long as the task.
 
     Args:
-        training_set: its inputs; copied to the host.
-        kind: of pipeline.
-        processes: that augment beside the one that trains; with 0 it does so itself. The result is the same.
+        training_set: training set, whose inputs are copied to the host.
+        kind: kind of pipeline; see `build_pipeline`.
+        num_workers: number of processes that augment images; 0 augments in the training process, with the same result.
     """
 
-    def __init__(self, training_set: TrainingSet, kind: str, processes: int) -> None:
+    def __init__(self, training_set: TrainingSet, kind: str, num_workers: int) -> None:
         inputs = training_set.inputs
-        self._order = _Order()
+        self._order = _EpochOrder()
         self._loader: DataLoader[Any] = DataLoader(
-            _Augmented(inputs if isinstance(inputs, DiskTensor) else inputs.cpu(), kind),
+            _AugmentedImages(inputs if isinstance(inputs, DiskTensor) else inputs.cpu(), kind),
             batch_sampler=self._order,
-            num_workers=processes,
-            persistent_workers=processes > 0,
-            multiprocessing_context="fork" if processes else None,
-            worker_init_fn=_one_thread,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
+            multiprocessing_context="fork" if num_workers else None,
+            worker_init_fn=_use_one_thread,
         )
 
     def batches(self, steps: Sequence[BatchPlan], names: tuple[object, ...]) -> Iterator[tuple[Tensor, Tensor]]:
-        """(B, C, H, W) uint8 images and (B, H, W) places for each step; ``names`` decide the random numbers."""
+        """Yield (B, C, H, W) uint8 images and (B, H, W) positions for each step; ``names`` seed the random numbers."""
         self._order.steps = [
             [
-                (int(row), stable_hash("masks", *names, number, place) % 2**32)
-                for place, row in enumerate(step.index.tolist())
+                (int(row), stable_hash("masks", *names, number, position) % 2**32)
+                for position, row in enumerate(step.index.tolist())
             ]
             for number, step in enumerate(steps)
         ]
         yield from self._loader
 
 
-def _one_thread(_: int) -> None:
+def _use_one_thread(_: int) -> None:
     import cv2
 
+    # Workers run in parallel; threads within them would compete for the same cores.
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

@@ -14,8 +14,8 @@ from noisybench.config.spec import Budget, RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.targets import IGNORED, MaskTargets
 from noisybench.networks import build_network
-from noisybench.tasks._images import NormalisedTask
-from noisybench.tasks._mask_augmentation import MaskLoader, shifted_places
+from noisybench.tasks._images import NormalizedTask
+from noisybench.tasks._mask_augmentation import MaskLoader, crop_positions
 from noisybench.tasks._mask_evaluator import SegmentationEvaluator
 from noisybench.training.batch import Batch, BatchPlan, cross_entropy
 from noisybench.training.stack import Stack
@@ -25,7 +25,7 @@ PIXELS = {"cpu": 2**17, "cuda": 2**23, "mps": 2**20}
 """How many are evaluated at a time: what fits a processor's cache, or fills a GPU."""
 
 
-class Segmentation(NormalisedTask):
+class Segmentation(NormalizedTask):
     """One class per pixel: cross-entropy over all labelled pixels, mean intersection over union (IoU) on the test split.
 
     Class 0 is the background, which the mean leaves out unless `background` counts it (as is usual for Pascal VOC). IoU is
@@ -100,7 +100,7 @@ class Segmentation(NormalisedTask):
             inside = None
             if self.budget.augmentation != "none":
                 flip = self.budget.augmentation == "crop_flip"
-                places, inside = shifted_places(len(images), masks.shape[1:], self.generator, flip=flip)
+                places, inside = crop_positions(len(images), masks.shape[1:], self.generator, flip=flip)
                 images = images.flatten(2).gather(2, places[:, None].expand(-1, images.shape[1], -1)).view_as(images)
                 images = images * inside.view(len(images), 1, *images.shape[2:])
                 labels, index = labels.gather(1, places), index.gather(1, places)
