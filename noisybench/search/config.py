@@ -33,7 +33,7 @@ def read_searches(name: str, overrides: Sequence[str] = ()) -> list[Search]:
     Examples:
         >>> (search,) = read_searches("digits-elr", ["trials=5"])
         >>> search.name, search.trials, sorted(search.space)
-        ('digits-elr elr', 5, ['elr.beta', 'elr.strength'])
+        ('digits-elr elr', 5, ['elr.beta', 'elr.reg_weight'])
     """
     raw = _load(name)
     unknown = [key for key in raw if key not in FIELDS]

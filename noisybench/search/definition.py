@@ -101,8 +101,8 @@ class Search:
     Examples:
         >>> search = make_search("elr on digits", {"mitigations": "elr"}, {}, {"trials": 5})
         >>> search.defaults
-        {'elr.beta': 0.7, 'elr.strength': 3.0}
-        >>> search.final_spec({"elr.beta": 0.9, "elr.strength": 3.0}, seed=0).stack
+        {'elr.beta': 0.7, 'elr.reg_weight': 3.0}
+        >>> search.final_spec({"elr.beta": 0.9, "elr.reg_weight": 3.0}, seed=0).stack
         'elr(beta=0.9) (tuned, 5 trials)'
     """
 

@@ -1,4 +1,4 @@
-"""Batched augmentation: a whole batch of uint8 images at once, on the device that trains, each with its own draw."""
+"""Batched augmentation: a batch of uint8 images at once on the training device, with independent draws per image."""
 
 from __future__ import annotations
 
@@ -12,85 +12,99 @@ from torch.nn import functional
 
 
 def crop_and_flip(images: Tensor, generator: torch.Generator, *, flip: bool) -> Tensor:
-    """Random crop after zero padding by an eighth of the size, and a random horizontal flip.
+    """Return random crops after zero padding by an eighth of the height, with random horizontal flips.
 
     Args:
         images: (B, C, H, W), any dtype.
-        generator: on the images' device.
-        flip: mirror half of the images.
+        generator: random numbers on the device of the images.
+        flip: mirror each image with probability one half.
 
     Returns:
         (B, C, H, W) of the same dtype.
+
+    >>> images = torch.ones(2, 3, 8, 8, dtype=torch.uint8)
+    >>> crop_and_flip(images, torch.Generator().manual_seed(0), flip=True).shape
+    torch.Size([2, 3, 8, 8])
     """
     count, channels, height, width = images.shape
     padding = max(1, height // 8)
     padded = functional.pad(images, (padding,) * 4)
-    # One draw for all three decisions: fewer kernels than three.
+    # One draw for all three decisions launches fewer kernels than three draws.
     draw = torch.rand((3, count, 1), generator=generator, device=images.device)
     offset = (draw[:2] * (2 * padding + 1)).long()
     rows = offset[0] + torch.arange(height, device=images.device)
     columns = offset[1] + torch.arange(width, device=images.device)
     if flip:
         columns = torch.where(draw[2] < 0.5, columns.flip(1), columns)
-    place = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
+    # One gather with flat positions crops and flips all images together.
+    positions = rows[:, :, None] * (width + 2 * padding) + columns[:, None, :]
     source = padded.reshape(count, channels, -1)
-    return source.gather(2, place.reshape(count, 1, -1).expand(-1, channels, -1)).reshape(images.shape)
+    return source.gather(2, positions.reshape(count, 1, -1).expand(-1, channels, -1)).reshape(images.shape)
 
 
 def resized_crop(images: Tensor, generator: torch.Generator, *, flip: bool, smallest: float) -> Tensor:
-    """A random part of each image, blown up to the whole size (bilinear), and a random horizontal flip.
+    """Return a random part of each image, resized to the full size (bilinear), with random horizontal flips.
 
     Args:
         images: (B, C, H, W), any dtype.
-        generator: on the images' device.
-        flip: mirror half of the images.
-        smallest: share of the area that a part has at least; sides are in a ratio of 3:4 to 4:3 (Szegedy et al. 2015).
+        generator: random numbers on the device of the images.
+        flip: mirror each image with probability one half.
+        smallest: smallest fraction of the area of a part; aspect ratios are 3:4 to 4:3 (Szegedy et al. 2015).
 
     Returns:
         (B, C, H, W) float32 in the units of the input.
+
+    >>> images = torch.ones(2, 3, 8, 8, dtype=torch.uint8)
+    >>> resized_crop(images, torch.Generator().manual_seed(0), flip=False, smallest=0.2).shape
+    torch.Size([2, 3, 8, 8])
     """
     draw = torch.rand((5, len(images)), generator=generator, device=images.device)
     area, ratio = smallest + (1 - smallest) * draw[0], (4 / 3) ** (2 * draw[1] - 1)
     width, height = (area * ratio).sqrt().clamp_max(1), (area / ratio).sqrt().clamp_max(1)
     mirror = torch.where(draw[4] < 0.5, -1.0, 1.0) if flip else torch.ones_like(width)
     zero = torch.zeros_like(width)
-    across, down = (1 - width) * (2 * draw[2] - 1), (1 - height) * (2 * draw[3] - 1)
-    affine = torch.stack([width * mirror, zero, across, zero, height, down], 1).view(-1, 2, 3)
+    # `affine_grid` maps output to input coordinates in [-1, 1]: scale by the part's size, then move to its center.
+    shift_x, shift_y = (1 - width) * (2 * draw[2] - 1), (1 - height) * (2 * draw[3] - 1)
+    affine = torch.stack([width * mirror, zero, shift_x, zero, height, shift_y], 1).view(-1, 2, 3)
     grid = functional.affine_grid(affine, list(images.shape), align_corners=False)
     return functional.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
 
-def colour_jitter(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Brightness, contrast, saturation (each 0.6 to 1.4) and hue (a tenth of the circle) of 80 %; 20 % become grey.
+def color_jitter(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Return images with jittered colors (with probability 0.8), converted to gray with probability 0.2.
 
-    The strengths of Chen et al. 2020 for small images, in this fixed order. The hue turns around the axis of greys.
-    Images of one channel change in brightness and contrast alone.
+    Brightness, contrast and saturation change by factors from 0.6 to 1.4 and hue by up to a tenth of a turn, in this
+    fixed order: the strengths of Chen et al. 2020 for small images. Hue is rotated around the gray axis. Images with
+    one channel change in brightness and contrast only.
 
     Args:
         images: (B, C, H, W) float in [0, 255].
-        generator: on the images' device.
+        generator: random numbers on the device of the images.
+
+    >>> color_jitter(torch.full((2, 1, 4, 4), 100.0), torch.Generator().manual_seed(0)).shape
+    torch.Size([2, 1, 4, 4])
     """
     draw = torch.rand((6, len(images), 1, 1, 1), generator=generator, device=images.device)
     factor = 0.6 + 0.8 * draw[:3]
     weights = images.new_tensor([0.299, 0.587, 0.114])[:, None, None]
-    coloured = images.shape[1] == 3
+    has_color = images.shape[1] == 3
 
-    def grey(pictures: Tensor) -> Tensor:
-        return (pictures * weights).sum(1, keepdim=True) if coloured else pictures
+    def to_gray(pictures: Tensor) -> Tensor:
+        return (pictures * weights).sum(1, keepdim=True) if has_color else pictures
 
-    changed = (images * factor[0]).clamp_(0, 255)
-    middle = grey(changed).mean((2, 3), keepdim=True)
-    changed = middle.lerp(changed, factor[1]).clamp_(0, 255)
-    if coloured:
-        changed = grey(changed).lerp(changed, factor[2]).clamp_(0, 255)
-        turn = _hue_rotation((0.2 * draw[3] - 0.1).flatten())
-        changed = torch.einsum("bij,bjhw->bihw", turn, changed).clamp_(0, 255)
-    changed = torch.where(draw[4] < 0.8, changed, images)
-    return torch.where(draw[5] < 0.2, grey(changed), changed) if coloured else changed
+    jittered = (images * factor[0]).clamp_(0, 255)
+    mean = to_gray(jittered).mean((2, 3), keepdim=True)
+    jittered = mean.lerp(jittered, factor[1]).clamp_(0, 255)
+    if has_color:
+        jittered = to_gray(jittered).lerp(jittered, factor[2]).clamp_(0, 255)
+        rotation = _hue_rotation((0.2 * draw[3] - 0.1).flatten())
+        jittered = torch.einsum("bij,bjhw->bihw", rotation, jittered).clamp_(0, 255)
+    jittered = torch.where(draw[4] < 0.8, jittered, images)
+    return torch.where(draw[5] < 0.2, to_gray(jittered), jittered) if has_color else jittered
 
 
 def _hue_rotation(turns: Tensor) -> Tensor:
-    """(B, 3, 3) rotations of red, green and blue around the axis of greys, by (B,) parts of a full turn."""
+    """Return (B, 3, 3) rotations of red, green and blue around the gray axis by (B,) fractions of a full turn."""
     angle = 2 * torch.pi * turns[:, None, None]
     third = torch.full((3, 3), 1 / 3, device=turns.device)
     eye = torch.eye(3, device=turns.device)
@@ -100,87 +114,127 @@ def _hue_rotation(turns: Tensor) -> Tensor:
 
 
 def contrastive_view(images: Tensor, generator: torch.Generator, *, flip: bool, smallest: float = 0.08) -> Tensor:
-    """The view of contrastive learning on small images: resized crop, flip, colour jitter, grey; no blur.
+    """Return the view of contrastive learning on small images: resized crop, flip, color jitter, gray; no blur.
 
-    Chen et al. 2020. Takes (B, C, H, W) uint8 images, gives float32 in [0, 255].
+    Args:
+        images: (B, C, H, W) uint8.
+        generator: random numbers on the device of the images.
+        flip: mirror each image with probability one half.
+        smallest: smallest fraction of the image area in a view (Chen et al. 2020).
+
+    Returns:
+        (B, C, H, W) float32 in [0, 255].
+
+    >>> images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    >>> contrastive_view(images, torch.Generator().manual_seed(0), flip=True).dtype
+    torch.float32
     """
-    return colour_jitter(resized_crop(images, generator, flip=flip, smallest=smallest), generator)
+    return color_jitter(resized_crop(images, generator, flip=flip, smallest=smallest), generator)
 
 
 def strong_view(images: Tensor, generator: torch.Generator, rng: np.random.Generator, *, magnitude: int) -> Tensor:
-    """A resized crop and one operation of RandAugment (Cubuk et al. 2020), another one for each image; no flip.
+    """Return a resized crop of each image with one random operation of RandAugment (Cubuk et al. 2020); no flip.
 
     Args:
         images: (B, C, H, W) uint8.
-        generator: on the images' device.
-        rng: chooses operations and signs on the host, so that no device is waited for.
-        magnitude: of the operations, 0 to 30.
+        generator: random numbers on the device of the images.
+        rng: random numbers on the host, which choose operations and signs without a wait for the device.
+        magnitude: magnitude of the operations, 0 to 30.
 
     Returns:
         (B, C, H, W) uint8.
+
+    >>> images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    >>> strong_view(images, torch.Generator().manual_seed(0), np.random.default_rng(0), magnitude=4).dtype
+    torch.uint8
     """
     cropped = resized_crop(images, generator, flip=False, smallest=0.08).round_().to(torch.uint8)
-    names = (*MOVES, *COLOURS)
-    return rand_augment(
-        cropped, rng.integers(len(names), size=len(images)), rng.integers(2, size=len(images)), magnitude
-    )
+    count = len(GEOMETRIC_OPS) + len(COLOR_OPS)
+    return rand_augment(cropped, rng.integers(count, size=len(images)), rng.integers(2, size=len(images)), magnitude)
 
 
-MOVES = ("Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
-COLOURS = ("Brightness", "Color", "Contrast", "Sharpness", "Posterize", "Solarize", "AutoContrast", "Equalize")
-SIGNED = 4
-"""The first colour operations go in two directions."""
+GEOMETRIC_OPS = ("Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate")
+COLOR_OPS = ("Brightness", "Color", "Contrast", "Sharpness", "Posterize", "Solarize", "AutoContrast", "Equalize")
+SIGNED_COLOR_OPS = 4
+"""Number of color operations, the first ones, that have two directions."""
 
 
-def rand_augment(images: Tensor, chosen: NDArray[np.int64], negative: NDArray[np.int64], magnitude: int) -> Tensor:
-    """One of RandAugment's 14 operations on each of (B, C, H, W) uint8 images, as torchvision defines them.
+def rand_augment(images: Tensor, ops: NDArray[np.int64], negative: NDArray[np.int64], magnitude: int) -> Tensor:
+    """Return each of (B, C, H, W) uint8 images after one of RandAugment's 14 operations, as torchvision defines them.
 
-    Moves are done together in one reading of all images; colour operations one after the other, each on its images.
+    Geometric operations of all images are applied in one resampling; color operations one after the other, each to its
+    images.
 
     Args:
         images: (B, C, H, W) uint8.
-        chosen: (B,) positions in `MOVES` followed by `COLOURS`.
-        negative: (B,) whether the operation, if it has a direction, goes in the opposite one.
-        magnitude: 0 to 30.
-    """
-    from torchvision.transforms.v2 import functional as vision
+        ops: (B,) positions in `GEOMETRIC_OPS` followed by `COLOR_OPS`.
+        negative: (B,) 1 for the opposite direction of an operation that has two.
+        magnitude: magnitude of the operations, 0 to 30.
 
-    part, (height, width) = magnitude / 30, images.shape[-2:]
+    >>> images = torch.arange(16, dtype=torch.uint8).view(1, 1, 4, 4)
+    >>> identity = np.array([GEOMETRIC_OPS.index("Identity")])
+    >>> torch.equal(rand_augment(images, identity, np.array([0]), magnitude=10), images)
+    True
+    """
+    level = magnitude / 30
+    chosen = {name: ops == position for position, name in enumerate((*GEOMETRIC_OPS, *COLOR_OPS))}
     sign = np.where(negative, -1.0, 1.0)
+    augmented = _apply_geometric_ops(images, chosen, sign, level)
+    for position, (name, operation) in enumerate(zip(COLOR_OPS, _color_operations(level), strict=True)):
+        for direction in (1.0, -1.0) if position < SIGNED_COLOR_OPS else (0.0,):
+            rows = np.flatnonzero(chosen[name] & (sign == direction) if direction else chosen[name])
+            if len(rows):
+                index = torch.from_numpy(rows).to(images.device, non_blocking=True)
+                augmented[index] = operation(augmented[index], 1 + 0.9 * level * direction)
+    return augmented
+
+
+def _apply_geometric_ops(
+    images: Tensor, chosen: dict[str, NDArray[np.bool_]], sign: NDArray[np.float64], level: float
+) -> Tensor:
+    """Return the images after shears, translations and rotations, resampled once to the nearest pixel."""
+    height, width = images.shape[-2:]
     affine = np.tile(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), (len(images), 1, 1))
-    shear, turn = 0.3 * part * sign, np.deg2rad(30 * part) * sign
-    across, down = (np.trunc(150 / 331 * length * part) * sign for length in (width, height))
-    kind = {name: chosen == place for place, name in enumerate((*MOVES, *COLOURS))}
-    # Where each place of the result is read: in units of half the image, from its centre.
-    affine[:, 0, 1] = np.select([kind["ShearX"], kind["Rotate"]], [shear, -np.sin(turn)]) * height / width
-    affine[:, 1, 0] = np.select([kind["ShearY"], kind["Rotate"]], [shear, np.sin(turn)]) * width / height
-    affine[:, 0, 0] = affine[:, 1, 1] = np.where(kind["Rotate"], np.cos(turn), 1.0)
-    # Shears keep the upper left corner, not the centre.
-    affine[:, 0, 2] = np.select([kind["ShearX"], kind["TranslateX"]], [shear * height / width, -2 * across / width])
-    affine[:, 1, 2] = np.select([kind["ShearY"], kind["TranslateY"]], [shear * width / height, -2 * down / height])
+    shear, angle = 0.3 * level * sign, np.deg2rad(30 * level) * sign
+    # Translations by whole pixels; torchvision scales 150 pixels of a 331-pixel image.
+    shift_x, shift_y = (np.trunc(150 / 331 * length * level) * sign for length in (width, height))
+    # The matrix maps output to input coordinates, in units of half the image from its center.
+    affine[:, 0, 1] = np.select([chosen["ShearX"], chosen["Rotate"]], [shear, -np.sin(angle)]) * height / width
+    affine[:, 1, 0] = np.select([chosen["ShearY"], chosen["Rotate"]], [shear, np.sin(angle)]) * width / height
+    affine[:, 0, 0] = affine[:, 1, 1] = np.where(chosen["Rotate"], np.cos(angle), 1.0)
+    # Shears keep the upper left corner fixed, not the center.
+    affine[:, 0, 2] = np.select(
+        [chosen["ShearX"], chosen["TranslateX"]], [shear * height / width, -2 * shift_x / width]
+    )
+    affine[:, 1, 2] = np.select(
+        [chosen["ShearY"], chosen["TranslateY"]], [shear * width / height, -2 * shift_y / height]
+    )
     theta = torch.from_numpy(affine).float().to(images.device, non_blocking=True)
     grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
-    moved = functional.grid_sample(images.float(), grid, mode="nearest", align_corners=False).to(torch.uint8)
+    return functional.grid_sample(images.float(), grid, mode="nearest", align_corners=False).to(torch.uint8)
 
-    changes: list[Callable[[Tensor, float], Tensor]] = [
+
+def _color_operations(level: float) -> list[Callable[[Tensor, float], Tensor]]:
+    """Return the color operations in the order of `COLOR_OPS`; each takes uint8 images and a factor around 1."""
+    from torchvision.transforms.v2 import functional as vision
+
+    return [
         vision.adjust_brightness,
         vision.adjust_saturation,
         vision.adjust_contrast,
         vision.adjust_sharpness,
-        lambda each, _: vision.posterize(each, 8 - round(part * 4)),
-        lambda each, _: vision.solarize(each, 255 * (1 - part)),
-        lambda each, _: vision.autocontrast(each),
-        lambda each, _: vision.equalize(each),
+        lambda images, _: vision.posterize(images, 8 - round(level * 4)),
+        lambda images, _: vision.solarize(images, 255 * (1 - level)),
+        lambda images, _: vision.autocontrast(images),
+        lambda images, _: vision.equalize(images),
     ]
-    for place, (name, change) in enumerate(zip(COLOURS, changes, strict=True)):
-        for direction in (1.0, -1.0) if place < SIGNED else (0.0,):
-            rows = np.flatnonzero(kind[name] & (sign == direction) if direction else kind[name])
-            if len(rows):
-                index = torch.from_numpy(rows).to(images.device, non_blocking=True)
-                moved[index] = change(moved[index], 1 + 0.9 * part * direction)
-    return moved
 
 
 def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
-    """Apply a budget's augmentation to (B, C, H, W) images: ``none``, ``crop`` or ``crop_flip``."""
+    """Return (B, C, H, W) images with the augmentation of a budget: ``none``, ``crop`` or ``crop_flip``.
+
+    >>> images = torch.ones(2, 3, 8, 8, dtype=torch.uint8)
+    >>> augment(images, "none", torch.Generator()) is images
+    True
+    """
     return images if kind == "none" else crop_and_flip(images, generator, flip=kind == "crop_flip")

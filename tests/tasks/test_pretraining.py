@@ -98,7 +98,7 @@ def test_operations_are_those_of_torchvisions_randaugment() -> None:
 
     magnitude, width = 9, 32
     table = v2.RandAugment(num_ops=1, num_magnitude_bins=31)._AUGMENTATION_SPACE
-    names = (*augmentation.MOVES, *augmentation.COLOURS)
+    names = (*augmentation.GEOMETRIC_OPS, *augmentation.COLOR_OPS)
     assert names == tuple(table)
     pictures = images(3, 3, width)
     for place, (name, (values, signed)) in enumerate(table.items()):
@@ -182,7 +182,7 @@ def test_resnet18_takes_weights_learned_with_torchvisions_names(tmp_path: Path) 
     [
         (lambda state: state.pop("0.weight"), r"1 of \d+ weights are missing \(0\.weight\)"),
         (lambda state: state.update({"0.weight": torch.zeros(2)}), r"0\.weight is \(2,\), not \(16, 1, 3, 3\)"),
-        (lambda state: state.clear(), "weights are missing .* it holds 0"),
+        (lambda state: state.clear(), "weights are missing .* the file has 0"),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused_before_training(change: Any, message: str, tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_before_training(change: Any, 
     with pytest.raises(UserError, match=message):
         prepared_toy({"name": "simclr", "checkpoint": str(tmp_path / "bad.pt")})
     (tmp_path / "bad.pt").write_bytes(b"nothing of torch")
-    with pytest.raises(UserError, match="not a readable file of torch weights"):
+    with pytest.raises(UserError, match="not a readable file of PyTorch weights"):
         prepared_toy({"name": "simclr", "checkpoint": str(tmp_path / "bad.pt")})
     with pytest.raises(UserError, match="there is no such file"):
         prepared_toy({"name": "simclr", "checkpoint": str(tmp_path / "none.pt")})
