@@ -181,7 +181,7 @@ def _retrain(spec: RunSpec, record: RunRecord, tolerance: float) -> tuple[str, b
     # Imported here: scoring a submission again needs no Lightning, whose import takes seconds.
     from noisybench.runs.environment import describe_environment
     from noisybench.runs.preparation import prepare_run
-    from noisybench.runs.runner import train
+    from noisybench.runs.training import train
 
     with tempfile.TemporaryDirectory() as folder:
         recorder = train(

@@ -32,7 +32,6 @@ class TraceTask(Task):
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__(budget, seed, training_set, stack, **settings)
         assert training_set.traces is not None
-        self._said: tuple[Tensor, Tensor] | None = None
         self.tokenizer: Tokenizer = build_tokenizer(training_set.traces, self.networks[0])
 
     @classmethod
@@ -171,11 +170,6 @@ class TraceTask(Task):
         self.networks.train(training)
         return found
 
-    def invalidate_cache(self) -> None:
-        """Forget what was said with earlier weights."""
-        super().invalidate_cache()
-        self._said = None
-
     def training_predictions(self) -> Tensor:
         """(N, T) uint8 most likely characters, each given the observed ones before it; where a token is wrong, none."""
         return self._training_pass()[0]
@@ -185,7 +179,7 @@ class TraceTask(Task):
         return self._training_pass()[1]
 
     def _training_pass(self) -> tuple[Tensor, Tensor]:
-        if self._said is None:
+        if "training_pass" not in self.cache:
             data = self.training_set
             predicted = torch.full_like(data.targets, IGNORED)
             belief = torch.zeros(data.targets.shape, dtype=torch.float16, device=data.targets.device)
@@ -194,8 +188,9 @@ class TraceTask(Task):
                 own = self.tokenizer.expand_to_characters(said.probabilities, said.characters, said.starts)
                 belief[said.rows, :width] = own.masked_fill(~shown, 0).half()
                 predicted[said.rows, :width] = self.tokenizer.predicted_characters(said).masked_fill(~shown, IGNORED)
-            self._said = predicted, belief
-        return self._said
+            self.cache["training_pass"] = predicted, belief
+        training_pass: tuple[Tensor, Tensor] = self.cache["training_pass"]
+        return training_pass
 
 
 def used(responses: Tensor) -> Tensor:

@@ -98,10 +98,16 @@ class Prompting(TraceTask):
         shown = "".join(f"{QUESTION}{prompt}{ANSWER}{text.removesuffix(form.end)}{BETWEEN}" for prompt, text in pairs)
         self.tokenizer.shown = (self.instruction + BETWEEN if self.instruction else "") + shown
 
-    def _train_epoch(self, optimizer: torch.optim.Optimizer) -> None:
-        """Nothing is trained; the loss is that of the training traces as the model reads them."""
-        belief, shown = self.training_label_quality().float(), self.training_set.targets != IGNORED
-        self.train_loss = float(-belief[shown].clamp_min(1e-6).log().mean())
+    def start_epoch(self) -> None:
+        """Start an epoch without batches: no weight is trained."""
+        super().start_epoch()
+        self.plan = []
+
+    def on_train_epoch_end(self) -> None:
+        """Set the loss to that of the training traces, each given the examples in the prompt."""
+        label_quality, has_label = self.training_label_quality().float(), self.training_set.targets != IGNORED
+        self.train_loss = float(-label_quality[has_label].clamp_min(1e-6).log().mean())
+        self._epoch_has_started = False
 
 
 class _FewShotTokenizer(PretrainedTokenizer):

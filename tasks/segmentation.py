@@ -45,7 +45,6 @@ class Segmentation(NormalizedTask):
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__(budget, seed, training_set, stack, **settings)
         self._unlabelled = bool((training_set.targets == IGNORED).any())
-        self._said: tuple[Tensor, Tensor] | None = None
         self._loader: MaskLoader | None = None
 
     @classmethod
@@ -146,11 +145,6 @@ class Segmentation(NormalizedTask):
             yield place, found[0] if len(found) == 1 else torch.stack(found).mean(0)
         self.networks.train(training)
 
-    def invalidate_cache(self) -> None:
-        """Forget what was said with earlier weights."""
-        super().invalidate_cache()
-        self._said = None
-
     def training_predictions(self) -> Tensor:
         """(N, H, W) uint8 predicted classes of the training pixels; one pass after each epoch serves all who ask."""
         return self._training_pass()[0]
@@ -160,7 +154,7 @@ class Segmentation(NormalizedTask):
         return self._training_pass()[1]
 
     def _training_pass(self) -> tuple[Tensor, Tensor]:
-        if self._said is None:
+        if "training_pass" not in self.cache:
             targets = self.training_set.targets
             predicted, belief = (
                 torch.zeros_like(targets),
@@ -171,5 +165,6 @@ class Segmentation(NormalizedTask):
                 chosen = found.gather(1, labels.clamp_max(found.shape[1] - 1)[:, None]).squeeze(1)
                 predicted[place] = found.max(1).indices.to(torch.uint8)
                 belief[place] = chosen.masked_fill(labels == IGNORED, 0).half()
-            self._said = predicted, belief
-        return self._said
+            self.cache["training_pass"] = predicted, belief
+        training_pass: tuple[Tensor, Tensor] = self.cache["training_pass"]
+        return training_pass

@@ -24,6 +24,7 @@ from noisybench.tasks._images import ImageTask
 from noisybench.training.auxiliary import AuxiliaryRun
 from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.learner import Outputs
+from noisybench.training.loop import train_epoch
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import DiskTensor, TrainingSet
 from noisybench.utils.seeds import torch_seed
@@ -244,8 +245,7 @@ class _PreTraining(AuxiliaryRun):
 
     def train_epoch(self, epoch: int) -> float:
         """As the run itself would."""
-        self.worker.train_alone(epoch, self.optimizer)
-        return self.worker.train_loss
+        return train_epoch(self.worker, self.optimizer, epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Network and optimiser."""

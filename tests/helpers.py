@@ -20,7 +20,8 @@ from noisybench.data.label_set import LabelSet, make_label_set
 from noisybench.data.targets import IGNORED
 from noisybench.records.schema import EpochRow
 from noisybench.runs.preparation import prepare_run
-from noisybench.runs.runner import Recorder, train
+from noisybench.runs.recorder import Recorder
+from noisybench.runs.training import train
 from noisybench.training.prepared import PreparedRun
 from noisybench.utils.seeds import Stream
 

@@ -23,6 +23,7 @@ from noisybench.errors import UserError
 from noisybench.nn.features import stages
 from noisybench.training.batch import Batch, cross_entropy
 from noisybench.training.learner import Learner
+from noisybench.training.loop import train_epoch
 from noisybench.training.roles import LossFunction
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
@@ -170,7 +171,7 @@ def _train_fold(
     tracker.state = {name: values.to(device) for name, values in tracker.state.items()}
     optimizer = task.configure_optimizers()
     for epoch in range(budget.epochs):
-        task.train_alone(epoch, optimizer)
+        train_epoch(task, optimizer, epoch)
         on_epoch(fold, epoch, task.train_loss)
     feature_stages = stages(task.networks[0])
     outputs = task.evaluate(training_set.inputs, 0, len(feature_stages) - 1 if feature_stages else None)

@@ -15,6 +15,7 @@ from noisybench.nn.weights import weights_digest
 from noisybench.training.auxiliary import AuxiliaryRun
 from noisybench.training.batch import Batch, cross_entropy, probabilities_in_float32
 from noisybench.training.learner import Learner
+from noisybench.training.loop import train_epoch
 from noisybench.training.mitigation import Mitigation, public_name
 from noisybench.training.roles import LossFunction, ModelBuilder
 from noisybench.training.stack import Stack
@@ -89,7 +90,7 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
         number, inner_epoch = divmod(epoch, max(self.length, 1))
         worker, optimizer = self._current(number)
         if self.length:
-            worker.train_alone(inner_epoch, optimizer)
+            train_epoch(worker, optimizer, inner_epoch)
         if inner_epoch + 1 >= self.length:
             self._scores.append({name: score.cpu() for name, score in self.collect(number, worker).items()})
             self._worker = None
@@ -125,7 +126,7 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
         worker = type(self.task)(self.task.budget, seed, self.training_set(number), stack, **self.task.settings)
         worker.to(self.device)
         worker.load_pretrained(self.task.pretrained)
-        worker.adapt()
+        worker.build_models()
         worker.sampler.weights = self.weights(number)
         for mitigation in stack.mitigations:
             mitigation.prepare(worker, worker.training_set)

@@ -1,95 +1,123 @@
-"""One run on several devices: each trains on its share of every batch, and all come to the same weights.
+"""Data-parallel training of one run: every device trains on its shard of each batch, and all reach the same weights.
 
-Every process draws the whole batch with its augmentation, from the same named streams, and takes its share of it; gradients
-are averaged before each step, and what mitigations keep per example is exchanged after each epoch. So the outcome is that of one
-process, to rounding. The processes are Lightning's distributed data parallelism (DDP), but for its wrapper around the network,
-which expects one backward pass in a Lightning step, where ours has an epoch of them.
+Every process draws the complete batch with its augmentation from the same named streams, and takes its shard.
+Gradients are summed before each step, and the state that mitigations keep per example is combined after each epoch, so
+that the result is that of one process up to rounding. Lightning Fabric connects the processes.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from pytorch_lightning.strategies import DDPStrategy
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning_fabric.plugins.environments.lightning import find_free_network_port
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import distributed
 
 from noisybench.config.spec import RunSpec
 from noisybench.errors import TrainingError
 from noisybench.utils.processes import process_context
 
-RANK = "LOCAL_RANK"
-"""Variable by which Lightning knows that a process is one of several, and which."""
 
+class LocalProcesses(ClusterEnvironment):
+    """Processes on this machine that noisybench itself starts.
 
-class ManualDDPStrategy(DDPStrategy):
-    """Lightning's strategy without the wrapper: the training loop averages gradients itself."""
+    It is given explicitly, since Fabric would otherwise detect a Slurm job and count that job's processes.
 
-    def configure_ddp(self) -> None:
-        """Leave the task as it is."""
+    Args:
+        rank: number of this process.
+        port: port on which the processes meet.
+    """
+
+    creates_processes_externally, main_address = True, "127.0.0.1"
+
+    def __init__(self, rank: int, port: int) -> None:
+        super().__init__()
+        self._rank, self._world_size, self._port = rank, 1, port
+
+    @property
+    def main_port(self) -> int:
+        """Port on which the processes meet."""
+        return self._port
+
+    @staticmethod
+    def detect() -> bool:
+        """Return False: this environment is never chosen automatically."""
+        return False
+
+    def world_size(self) -> int:
+        """Return the number of processes."""
+        return self._world_size
+
+    def set_world_size(self, size: int) -> None:
+        """Set the number of processes."""
+        self._world_size = size
+
+    def global_rank(self) -> int:
+        """Return the number of this process."""
+        return self._rank
+
+    def set_global_rank(self, rank: int) -> None:
+        """Set the number of this process."""
+        self._rank = rank
+
+    def local_rank(self) -> int:
+        """Return the number of this process."""
+        return self._rank
+
+    def node_rank(self) -> int:
+        """Return 0, the number of the only machine."""
+        return 0
 
 
 @contextlib.contextmanager
-def together(spec: RunSpec, body: Callable[..., None], arguments: Sequence[Any]) -> Iterator[dict[str, Any]]:
-    """Have the other devices' processes train beside this one while inside.
+def launch_distributed(
+    spec: RunSpec, train_worker: Callable[..., None], arguments: Sequence[Any], worker: tuple[int, int] | None = None
+) -> Iterator[Fabric]:
+    """Start the worker processes of a run, and yield the Fabric that connects this process with them.
 
     Args:
-        spec: the run; with one device nothing happens.
-        body: what a further process does, of which every process is one.
-        arguments: of it.
-
-    Yields:
-        What Lightning's trainer needs to be told.
+        spec: specification of the run; with one device no process is started.
+        train_worker: body of a worker process; it is called with ``arguments``, its rank and the port.
+        arguments: picklable arguments.
+        worker: rank and port of a worker process; None in the main process.
 
     Raises:
-        RunFailed: there are not so many devices.
+        TrainingError: the machine has fewer GPUs than the budget needs.
     """
-    devices = spec.budget.devices
+    devices, accelerator = spec.budget.devices, spec.execution.device
     if devices == 1:
-        yield {"devices": 1}
+        yield Fabric(accelerator=accelerator, devices=1)
         return
-    on_gpu = spec.execution.device in ("auto", "cuda") and torch.cuda.is_available()
+    on_gpu = accelerator in ("auto", "cuda") and torch.cuda.is_available()
     if on_gpu and torch.cuda.device_count() < devices:
-        raise TrainingError(f"budget.devices: {devices} GPUs are asked for, but there are {torch.cuda.device_count()}")
-    # Not what Lightning finds: within a job of Slurm it would count that job's processes.
-    told: dict[str, Any] = {"devices": devices, "strategy": ManualDDPStrategy(), "sync_batchnorm": on_gpu}
-    told["plugins"] = [LightningEnvironment()]
-    if RANK in os.environ:
-        yield told
-        return
-    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(devices)}
-    forking = process_context(spec.execution.num_threads)
-    others = [
-        forking.Process(target=_other, args=({**common, RANK: str(rank)}, body, tuple(arguments)), daemon=True)
-        for rank in range(1, devices)
-    ]
-    for each in others:
-        each.start()
-    os.environ.update({**common, RANK: "0"})
+        raise TrainingError(f"budget.devices: the run needs {devices} GPUs, but only {torch.cuda.device_count()} exist")
+    for package in ("lightning_fabric", "pytorch_lightning"):  # either may announce the connection of the processes
+        logging.getLogger(package).setLevel(logging.WARNING)
+    rank, port = worker or (0, find_free_network_port())
+    context, processes = process_context(spec.execution.num_threads), []
+    if worker is None:
+        for number in range(1, devices):
+            process = context.Process(target=train_worker, args=(*arguments, number, port), daemon=True)
+            process.start()
+            processes.append(process)
     try:
-        yield told
-        for each in others:
-            each.join()
+        fabric = Fabric(
+            accelerator="cuda" if on_gpu else "cpu",
+            devices=devices,
+            strategy=DDPStrategy(cluster_environment=LocalProcesses(rank, port)),
+        )
+        fabric.launch()
+        yield fabric
+        for process in processes:
+            process.join()
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
-        for name in (*common, RANK):
-            os.environ.pop(name, None)
-        for each in others:
-            each.kill()
-
-
-def _other(environment: Mapping[str, str], body: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-    os.environ.update(environment)
-    body(*arguments)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        for process in processes:
+            process.kill()

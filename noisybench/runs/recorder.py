@@ -1,4 +1,4 @@
-"""What a run records: the recorder evaluates after each epoch, keeps the facts, and writes the checkpoint."""
+"""Record a run: evaluate every epoch, account for its cost, and assemble the final record."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
 
 from noisybench.nn.weights import weights_digest
 from noisybench.records.schema import Cost, EpochRow, ProbeRow, RunRecord
@@ -24,120 +23,115 @@ from noisybench.training.task import Task
 from noisybench.utils.files import write_atomically
 
 ProgressCallback = Callable[[Literal["epoch", "auxiliary"], dict[str, Any]], None]
-"""Told of each epoch of the run, and of auxiliary runs that it waits for: ``report("epoch", {...})``."""
+"""Called after every epoch of a run, and of the auxiliary runs that it trains: ``report("epoch", {...})``."""
 
 
-class Recorder(Callback):
-    """Evaluates after each epoch, keeps the rows and writes the checkpoint. It alone holds the truth."""
+class Recorder:
+    """Rows, probes, costs and final predictions of one run.
+
+    Args:
+        prepared: run that is trained.
+        evaluator: evaluator of its task.
+        send: called with new rows.
+        report: called after every epoch.
+
+    Attributes:
+        rows: one row per epoch, and one for networks that were refined after training.
+        probes: scores of classifiers that mitigations fit beside the networks' own.
+        auxiliary_costs: costs of the auxiliary runs that the run used.
+        complete: True once the final predictions are kept.
+    """
 
     def __init__(
         self,
         prepared: PreparedRun,
         evaluator: Evaluator,
-        folder: Path,
         send: Callable[[list[EpochRow]], None],
         report: ProgressCallback,
-        stop: Callable[[], bool],
     ) -> None:
-        self.prepared, self.evaluator, self.folder = prepared, evaluator, folder
-        self._send, self._report, self._stop = send, report, stop
+        self.prepared, self.evaluator = prepared, evaluator
+        self._send, self._report = send, report
         self.rows: list[EpochRow] = []
-        self.complete = False
-        self._spent = {"wall": 0.0, "train": 0.0, "device": 0.0, "examples": 0.0}
-        self._final: dict[str, Any] = {}
         self.probes: list[ProbeRow] = []
-        self.charges: list[AuxiliaryCost] = []
+        self.auxiliary_costs: list[AuxiliaryCost] = []
+        self.complete = False
+        self._cost = {"wall": 0.0, "train": 0.0, "device": 0.0, "examples": 0.0}
+        self._final: dict[str, Any] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows and costs so far."""
+        """Return rows, probes and costs so far, for a checkpoint."""
         return {
             "rows": [dataclasses.asdict(row) for row in self.rows],
             "probes": [dataclasses.asdict(row) for row in self.probes],
-            "judge": self.evaluator.state_dict(),
-            "spent": dict(self._spent),
+            "evaluator": self.evaluator.state_dict(),
+            "cost": dict(self._cost),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the rows of an interrupted run."""
+        """Restore rows, probes and costs of an interrupted run."""
         self.rows = [EpochRow(**row) for row in state_dict["rows"]]
         self.probes = [ProbeRow.from_dict(row) for row in state_dict["probes"]]
-        self.evaluator.load_state_dict(state_dict["judge"])
-        self._spent = dict(state_dict["spent"])
+        self.evaluator.load_state_dict(state_dict["evaluator"])
+        self._cost = dict(state_dict["cost"])
 
-    def charge(self, charges: Sequence[AuxiliaryCost]) -> None:
-        """Book what auxiliary runs took, whether or not they were trained just now."""
-        self.charges = list(charges)
-        for each in charges:
-            self._spent["wall"] += each.wall_seconds
-            self._spent["train"] += each.wall_seconds
-            self._spent["device"] += each.device_seconds
-            self._spent["examples"] += each.examples
+    def add_auxiliary_costs(self, costs: Sequence[AuxiliaryCost]) -> None:
+        """Add the costs of auxiliary runs, whether they were trained just now or taken from the cache."""
+        self.auxiliary_costs = list(costs)
+        for cost in costs:
+            self._cost["wall"] += cost.wall_seconds
+            self._cost["train"] += cost.wall_seconds
+            self._cost["device"] += cost.device_seconds
+            self._cost["examples"] += cost.examples
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clocks, bring the held-out inputs to the device, and send what an interrupted run has not sent."""
-        self.evaluator.move_to(trainer.strategy.root_device)
+    def start(self, task: Task) -> None:
+        """Start the clocks, and send the rows that an interrupted run may not have sent."""
+        self.evaluator.move_to(task.device)
         self._wall, self._process = time.perf_counter(), time.process_time()
-        if trainer.strategy.root_device.type == "cuda":
+        if task.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         if self.rows:
             self._send(self.rows)
-            self._report("epoch", told(self.rows, trainer.max_epochs))
+            self._report("epoch", progress_event(self.rows, task.budget.epochs))
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Probe the untrained network."""
-        assert isinstance(pl_module, Task)
-        if not self.rows:
-            self._probe(pl_module, 0)
+    def end_epoch(self, task: Task, epoch: int) -> None:
+        """Evaluate an epoch and add its row."""
+        self._add_row(task, "train", epoch)
+        if epoch + 1 < task.budget.epochs:
+            self.add_probes(task, epoch + 1)
+        self._tick(task)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Add the epoch's row and write the checkpoint, whole or not at all."""
-        assert isinstance(pl_module, Task)
-        self._add_row(pl_module, "train", trainer.current_epoch)
-        if trainer.current_epoch + 1 < (trainer.max_epochs or 0):
-            self._probe(pl_module, trainer.current_epoch + 1)
-        self._clock(pl_module)
-        partial = self.folder / "checkpoint.partial"
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            partial.replace(self.folder / "checkpoint.ckpt")
+    def publish_row(self) -> None:
+        """Send and report the latest row."""
         self._send(self.rows[-1:])
-        self._report("epoch", told(self.rows, trainer.max_epochs))
-        # Of several processes the first one is asked to stop, and all do.
-        if trainer.strategy.reduce_boolean_decision(self._stop(), all=False):
-            trainer.should_stop = trainer.current_epoch + 1 < (trainer.max_epochs or 0)
+        self._report("epoch", progress_event(self.rows, self.prepared.spec.budget.epochs))
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refine, and take the final predictions, unless the run was interrupted."""
-        assert isinstance(pl_module, Task)
-        if self.trained < (trainer.max_epochs or 0):
-            return
-        stack, training_set = self.prepared.stack, pl_module.training_set
-        self._probe(pl_module, trainer.max_epochs or 0, last=True)
-        if stack.refine(pl_module, training_set):
-            pl_module.invalidate_cache()
-            self._add_row(pl_module, "refine", self.rows[-1].epoch)
-        self._clock(pl_module)
-        self.evaluator.finalize(pl_module)
+    def finish(self, task: Task) -> None:
+        """Run post-processors, and keep the final predictions and weights."""
+        self.add_probes(task, task.budget.epochs, last=True)
+        if self.prepared.stack.refine(task, task.training_set):
+            task.invalidate_cache()
+            self._add_row(task, "refine", self.rows[-1].epoch)
+        self._tick(task)
+        self.evaluator.finalize(task)
         self._final = {
-            "parameters": sum(each.numel() for each in pl_module.parameters() if each.requires_grad),
-            "peak": _peak_memory(pl_module.device),
+            "parameters": sum(parameter.numel() for parameter in task.parameters() if parameter.requires_grad),
+            "peak": _peak_memory(task.device),
             "weights": {
                 name: tensor.cpu()
-                for trained in (pl_module.networks, pl_module.heads)
-                for name, tensor in trained.state_dict().items()
+                for modules in (task.networks, task.heads)
+                for name, tensor in modules.state_dict().items()
             },
         }
         self.complete = True
 
-    @property
-    def trained(self) -> int:
-        """Epochs that are recorded."""
-        return len([row for row in self.rows if row.stage == "train"])
-
     def record(self, environment: dict[str, str]) -> RunRecord:
-        """The complete record of a finished run."""
+        """Return the complete record of a finished run."""
         spec, labels = self.prepared.spec, self.prepared.labels
-        manifest = {k: v for k, v in labels.manifest.items() if k not in ("transition_counts", "transition_matrix")}
+        manifest = {
+            name: entry
+            for name, entry in labels.manifest.items()
+            if name not in ("transition_counts", "transition_matrix")
+        }
         return RunRecord(
             identity=spec.identity,
             spec=spec.as_dict(),
@@ -152,16 +146,16 @@ class Recorder(Callback):
             privileged=list(self.prepared.privileged),
             rows=self.rows,
             **self.evaluator.summary(),
-            cost=self._cost(),
+            cost=self._total_cost(),
             weights_sha256=weights_digest(self._final["weights"]),
             environment=environment,
-            auxiliary=[dataclasses.asdict(each) for each in self.charges],
+            auxiliary=[dataclasses.asdict(cost) for cost in self.auxiliary_costs],
             probes=self.probes,
             task=spec.task_label,
         )
 
     def write(self, record: RunRecord, folder: Path) -> None:
-        """Write all files of a finished run; `record.json` comes last and marks the folder as complete."""
+        """Write all files of a finished run; `record.json` is the last one and marks the folder as complete."""
         from noisybench.plots.runs import plot_learning_curves
 
         folder.mkdir(exist_ok=True)
@@ -173,77 +167,90 @@ class Recorder(Callback):
             torch.save(self._final["weights"], folder / "weights.pt")
         write_atomically(folder / "record.json", json.dumps(record.as_dict()).encode())
 
-    def _add_row(self, task: Task, stage: str, epoch: int) -> None:
-        judged = self.evaluator.evaluate_epoch(task, stage)
-        trained, stack = stage == "train", self.prepared.stack.mitigations
-        told = {f"{public_name(each)}.{key}": value for each in stack for key, value in each.diagnostics.items()}
-        described = task.final_diagnostics(self.evaluator.test) if epoch + 1 == task.budget.epochs else {}
-        self.rows.append(
-            EpochRow(
-                **{**judged, "diagnostics": judged["diagnostics"] | described | told},
-                epoch=epoch,
-                stage=stage,
-                metric=self.evaluator.metric,
-                train_loss=task.train_loss if trained else None,
-                learning_rate=task.stack.requirements.lr_multiplier * learning_rate_at(task.budget, epoch + 1)
-                if trained
-                else None,
-                seconds=task.train_seconds if trained else 0.0,
-                time=int(time.time() * 1000),
-                warnings=[f"{public_name(each)}: {note}" for each in stack for note in each.warnings],
-            )
-        )
-        for each in stack:
-            each.diagnostics, each.warnings = {}, []
-
-    def _probe(self, task: Task, epochs: int, last: bool = False) -> None:
-        """Have probes judged; what that takes is no cost of the run."""
-        self._clock(task)
+    def add_probes(self, task: Task, epochs: int, last: bool = False) -> None:
+        """Score the classifiers of mitigations after a number of epochs; this time is not part of the run's cost."""
+        self._tick(task)
         self.probes += self.evaluator.probe(task, epochs, last)
         self._wall, self._process = time.perf_counter(), time.process_time()
 
-    def _clock(self, task: Task) -> None:
-        """Book the time since the last call."""
+    def _add_row(self, task: Task, stage: str, epoch: int) -> None:
+        scores = self.evaluator.evaluate_epoch(task, stage)
+        is_trained, mitigations = stage == "train", self.prepared.stack.mitigations
+        diagnostics = dict(scores["diagnostics"])
+        if epoch + 1 == task.budget.epochs:
+            diagnostics |= task.final_diagnostics(self.evaluator.test)
+        for mitigation in mitigations:
+            name = public_name(mitigation)
+            diagnostics |= {f"{name}.{key}": value for key, value in mitigation.diagnostics.items()}
+        learning_rate = task.stack.requirements.lr_multiplier * learning_rate_at(task.budget, epoch + 1)
+        self.rows.append(
+            EpochRow(
+                **{**scores, "diagnostics": diagnostics},
+                epoch=epoch,
+                stage=stage,
+                metric=self.evaluator.metric,
+                train_loss=task.train_loss if is_trained else None,
+                learning_rate=learning_rate if is_trained else None,
+                seconds=task.train_seconds if is_trained else 0.0,
+                time=int(time.time() * 1000),
+                warnings=[
+                    f"{public_name(mitigation)}: {warning}"
+                    for mitigation in mitigations
+                    for warning in mitigation.warnings
+                ],
+            )
+        )
+        for mitigation in mitigations:
+            mitigation.diagnostics, mitigation.warnings = {}, []
+
+    def _tick(self, task: Task) -> None:
+        """Add the time since the last call to the cost."""
         wall, process = time.perf_counter(), time.process_time()
         on_gpu = task.device.type != "cpu"
-        self._spent["wall"] += wall - self._wall
-        # The other devices are busy, or wait, just as long.
-        spent = wall - self._wall if on_gpu else process - self._process
-        self._spent["device"] += spent * task.budget.devices
-        self._spent["train"] += task.train_seconds
-        self._spent["examples"] += task.examples_seen
+        self._cost["wall"] += wall - self._wall
+        # All devices of a run compute, or wait for each other, equally long.
+        elapsed = wall - self._wall if on_gpu else process - self._process
+        self._cost["device"] += elapsed * task.budget.devices
+        self._cost["train"] += task.train_seconds
+        self._cost["examples"] += task.examples_seen
         task.train_seconds, task.examples_seen = 0.0, 0
         self._wall, self._process = wall, process
 
-    def _cost(self) -> Cost:
-        spent = self._spent
+    def _total_cost(self) -> Cost:
         return Cost(
-            wall_seconds=spent["wall"],
-            train_seconds=spent["train"],
-            device_seconds=spent["device"],
+            wall_seconds=self._cost["wall"],
+            train_seconds=self._cost["train"],
+            device_seconds=self._cost["device"],
             peak_memory_bytes=self._final["peak"],
             parameters=self._final["parameters"],
-            images_per_second=spent["examples"] / max(spent["train"], 1e-9),
+            images_per_second=self._cost["examples"] / max(self._cost["train"], 1e-9),
         )
 
 
-def told(rows: Sequence[EpochRow], epochs: int | None) -> dict[str, Any]:
-    """What is reported of the latest epoch of so many."""
+def progress_event(rows: Sequence[EpochRow], epochs: int | None) -> dict[str, Any]:
+    """Return what is reported after the latest epoch.
+
+    Args:
+        rows: all rows so far.
+        epochs: number of epochs of the run.
+    """
     row = rows[-1]
     return {
         "epoch": row.epoch,
         "epochs": epochs,
         "noisy_val": row.noisy_val_score,
         "clean_val": row.clean_val_score,
-        "train_seconds": sum(each.seconds for each in rows),
+        "train_seconds": sum(row.seconds for row in rows),
         **row.metrics(),
     }
 
 
 def _peak_memory(device: torch.device) -> int:
+    """Return the peak memory in bytes: of the GPU, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # macOS counts bytes, Linux KiB.
     return peak if sys.platform == "darwin" else peak * 1024

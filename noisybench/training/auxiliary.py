@@ -1,7 +1,7 @@
-"""Auxiliary runs: training that a mitigation needs before the run itself, such as contrastive pre-training.
+"""Auxiliary runs: training that a mitigation or task needs before the run itself, such as contrastive pre-training.
 
-An auxiliary run has an identity of its own. It is trained once, kept below the working folder, and taken up again where
-it was interrupted; but what it took is charged in full to every run that uses it, for that is what the method costs.
+An auxiliary run has an identity of its own. It is trained once, cached in the working directory, and resumed after an
+interruption. Its cost is charged in full to every run that uses it, because it is part of the cost of the method.
 """
 
 from __future__ import annotations
@@ -18,23 +18,47 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from noisybench.config.spec import WORKSPACE
 from noisybench.errors import Interrupted, TrainingError
 from noisybench.utils.files import saved_bytes, write_atomically
 from noisybench.utils.locks import exclusive
 
 FORMAT = 1
-"""Raised when the same auxiliary run would come to train differently."""
+"""Raise this number when the same auxiliary run would train differently."""
+
+AUXILIARY_DIR = WORKSPACE / "auxiliary"
+"""Folder that all runs of a working directory share."""
 
 
 class AuxiliaryRun(abc.ABC):
-    """Contract of an auxiliary run: epochs, a state to go on from, and a result.
+    """Contract of an auxiliary run: epochs, a state to resume from, and a result.
 
     Attributes:
-        title: one line for people.
-        cache_key: JSON-like data that decides the result; equal meanings are trained once.
-        epochs: how many there are.
-        examples: how many are seen in one epoch.
-        device: where it trains.
+        title: one line of text for progress displays.
+        cache_key: JSON-like data that decides the result; runs with equal keys are trained once.
+        epochs: number of epochs.
+        examples: number of examples that an epoch trains on.
+        device: training device.
+
+    Example:
+        >>> class Counter(AuxiliaryRun):
+        ...     title, cache_key, epochs, examples, device = "counter", {"kind": "counter"}, 2, 1, torch.device("cpu")
+        ...     count = 0
+        ...     def train_epoch(self, epoch):
+        ...         self.count += 1
+        ...         return 0.0
+        ...     def state_dict(self):
+        ...         return {"count": self.count}
+        ...     def load_state_dict(self, state):
+        ...         self.count = state["count"]
+        ...     def result(self):
+        ...         return {"count": torch.tensor(self.count)}
+        >>> import tempfile
+        >>> cache = AuxiliaryCache(Path(tempfile.mkdtemp()))
+        >>> cache.get_or_train(Counter()), cache.get_or_train(Counter())
+        ({'count': tensor(2)}, {'count': tensor(2)})
+        >>> [cost.examples for cost in cache.costs]
+        [2]
     """
 
     title: str
@@ -45,39 +69,39 @@ class AuxiliaryRun(abc.ABC):
 
     @abc.abstractmethod
     def train_epoch(self, epoch: int) -> float:
-        """Train one epoch, with random numbers that depend on its number alone. Returns the mean loss."""
+        """Train one epoch, with random numbers that depend only on its number, and return the mean loss."""
 
     @abc.abstractmethod
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on."""
+        """Return everything that is needed to resume."""
 
     @abc.abstractmethod
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the state of an interrupted run."""
 
     @abc.abstractmethod
     def result(self) -> dict[str, Tensor]:
-        """What it was trained for."""
+        """Return the tensors that the run is trained for."""
 
     @property
     def identity(self) -> str:
-        """Hash of what is trained."""
+        """Hash of everything that decides the result."""
         text = json.dumps({"format": FORMAT, **self.cache_key}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 @dataclasses.dataclass
 class AuxiliaryCost:
-    """What an auxiliary run took, wherever and whenever it was trained.
+    """Cost of an auxiliary run, wherever and whenever it was trained.
 
     Attributes:
-        identity: of the auxiliary run.
-        title: of it.
-        wall_seconds: from its start to its result, without interruptions.
-        device_seconds: processor seconds on a CPU, wall seconds on a GPU.
-        examples: seen in training.
-        loss: mean of the last epoch.
-        cached: whether this run found it trained already; it is charged all the same.
+        identity: identity of the auxiliary run.
+        title: title of the auxiliary run.
+        wall_seconds: seconds from its start to its result, without interruptions.
+        device_seconds: CPU seconds on a CPU, wall seconds on a GPU.
+        examples: number of examples that it trained on.
+        loss: mean loss of its last epoch.
+        cached: True if it had been trained before this run asked for it; its cost is charged all the same.
     """
 
     identity: str
@@ -89,75 +113,82 @@ class AuxiliaryCost:
     cached: bool = False
 
 
+OnTrained = Callable[[AuxiliaryCost, dict[str, Any], Path], None]
+"""Called with cost, cache key and result file of an auxiliary run that was trained here."""
+
+
 class AuxiliaryCache:
-    """Gives the results of auxiliary runs to one run, and keeps account of their cost.
+    """Results of auxiliary runs for one run, and their costs.
 
     Args:
-        folder: where all runs of a working folder share them.
-        report: told of each epoch.
-        stop: asked after each epoch whether to interrupt.
-        finished: told when one was trained here, and where its result is.
+        folder: folder of the results; runs that share it train an auxiliary run once.
+        report: called after every epoch.
+        stop: called after every epoch; training is interrupted if it returns True.
+        on_trained: called when an auxiliary run was trained.
+
+    Attributes:
+        costs: costs of all auxiliary runs that were used.
     """
 
     def __init__(
         self,
-        folder: Path,
-        report: Callable[[Literal["auxiliary"], dict[str, Any]], None],
-        stop: Callable[[], bool],
-        finished: Callable[[AuxiliaryCost, dict[str, Any], Path], None] = lambda charge, meaning, file: None,
+        folder: Path = AUXILIARY_DIR,
+        report: Callable[[Literal["auxiliary"], dict[str, Any]], None] = lambda kind, event: None,
+        stop: Callable[[], bool] = lambda: False,
+        on_trained: OnTrained | None = None,
     ) -> None:
-        self.folder, self._report, self._stop, self._finished = folder, report, stop, finished
-        self.charges: list[AuxiliaryCost] = []
+        self.folder, self._report, self._stop, self._on_trained = folder, report, stop, on_trained
+        self.costs: list[AuxiliaryCost] = []
 
     def get_or_train(self, run: AuxiliaryRun) -> dict[str, Tensor]:
-        """The result of an auxiliary run; trained now, unless it was before.
+        """Return the result of an auxiliary run, and train it if no run has before.
 
         Raises:
-            Interrupted: the user asked to stop; the same call goes on from the last epoch.
-            RunFailed: its file is damaged.
+            Interrupted: ``stop`` returned True; the same call resumes from the last epoch.
+            TrainingError: the result file is damaged.
         """
-        place = self.folder / f"{run.identity}.pt"
+        file = self.folder / f"{run.identity}.pt"
         with exclusive(self.folder / f"{run.identity}.lock", self._stop) as acquired:
             if not acquired:
                 raise Interrupted
-            cached = place.is_file()
+            cached = file.is_file()
             if not cached:
-                self._train(run, place)
+                self._train(run, file)
         try:
-            content = torch.load(place, map_location="cpu", weights_only=True)
-            charge = AuxiliaryCost(**{**content["charge"], "cached": cached})
+            content = torch.load(file, map_location="cpu", weights_only=True)
+            cost = AuxiliaryCost(**{**content["cost"], "cached": cached})
             result: dict[str, Tensor] = content["result"]
         except Exception as error:
-            raise TrainingError(
-                f"{place} is damaged ({str(error).splitlines()[0][:160]}); delete it and try again"
-            ) from None
-        if all(each.identity != charge.identity for each in self.charges):
-            self.charges.append(charge)
+            reason = str(error).splitlines()[0][:160]
+            raise TrainingError(f"{file} is damaged ({reason}); delete it and try again") from None
+        if all(other.identity != cost.identity for other in self.costs):
+            self.costs.append(cost)
         return result
 
-    def _train(self, run: AuxiliaryRun, place: Path) -> None:
-        checkpoint = place.with_suffix(".ckpt")
-        charge, start = AuxiliaryCost(run.identity, run.title), 0
+    def _train(self, run: AuxiliaryRun, file: Path) -> None:
+        checkpoint = file.with_suffix(".ckpt")
+        cost, first_epoch = AuxiliaryCost(run.identity, run.title), 0
         if checkpoint.is_file():
             content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            charge, start = AuxiliaryCost(**content["charge"]), int(content["epoch"])
+            cost, first_epoch = AuxiliaryCost(**content["cost"]), int(content["epoch"])
             run.load_state_dict(content["state"])
-        on_gpu = run.device.type == "cuda"
         wall, process = time.perf_counter(), time.process_time()
-        for epoch in range(start, run.epochs):
-            charge.loss = run.train_epoch(epoch)
-            passed, worked = time.perf_counter() - wall, time.process_time() - process
-            charge.wall_seconds += passed
-            charge.device_seconds += passed if on_gpu else worked
-            charge.examples += run.examples
+        for epoch in range(first_epoch, run.epochs):
+            cost.loss = run.train_epoch(epoch)
+            wall_seconds, process_seconds = time.perf_counter() - wall, time.process_time() - process
+            cost.wall_seconds += wall_seconds
+            cost.device_seconds += wall_seconds if run.device.type == "cuda" else process_seconds
+            cost.examples += run.examples
+            # The checkpoint below is part of the next epoch's cost.
             wall, process = time.perf_counter(), time.process_time()
-            content = {"state": run.state_dict(), "epoch": epoch + 1, "charge": dataclasses.asdict(charge)}
+            content = {"state": run.state_dict(), "epoch": epoch + 1, "cost": dataclasses.asdict(cost)}
             write_atomically(checkpoint, saved_bytes(content))
-            told = {"epoch": epoch, "epochs": run.epochs, "title": run.title, "train_loss": charge.loss}
-            self._report("auxiliary", told)
+            event = {"epoch": epoch, "epochs": run.epochs, "title": run.title, "train_loss": cost.loss}
+            self._report("auxiliary", event)
             if self._stop() and epoch + 1 < run.epochs:
                 raise Interrupted
         result = {name: tensor.detach().cpu() for name, tensor in run.result().items()}
-        write_atomically(place, saved_bytes({"result": result, "charge": dataclasses.asdict(charge)}))
+        write_atomically(file, saved_bytes({"result": result, "cost": dataclasses.asdict(cost)}))
         checkpoint.unlink(missing_ok=True)
-        self._finished(charge, run.cache_key, place)
+        if self._on_trained is not None:
+            self._on_trained(cost, run.cache_key, file)

@@ -22,7 +22,8 @@ from noisybench.mitigations._scores import EarlyScores, TrainingDynamics
 from noisybench.mitigations.grand import input_norms, rank_correlation
 from noisybench.nn.spectrum import Spectrum, effective_rank, spectrum_of
 from noisybench.runs.preparation import prepare_run
-from noisybench.runs.runner import train
+from noisybench.runs.training import train
+from noisybench.training.loop import train_epoch
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 from noisybench.training.training_set import TrainingSet
@@ -58,7 +59,7 @@ def trained(task: Task, kept: torch.Tensor | None = None) -> Task:
     task.sampler.weights = None if kept is None else kept.float()
     optimizer: Any = task.configure_optimizers()
     for epoch in range(task.budget.epochs):
-        task.train_alone(epoch, optimizer)
+        train_epoch(task, optimizer, epoch)
     return task
 
 

@@ -33,6 +33,7 @@ from noisybench.mitigations.grand import rank_correlation
 from noisybench.runs.runner import execute
 from noisybench.tracking.store import Store
 from noisybench.training.batch import Batch
+from noisybench.training.loop import train_epoch
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 from noisybench.training.training_set import TrainingSet
@@ -186,7 +187,7 @@ def test_scoring_networks_are_trained_like_the_runs_own(tmp_path: Path) -> None:
     task = toy_task(seed=7)
     optimizer: Any = task.configure_optimizers()
     for epoch in range(3):
-        task.train_alone(epoch, optimizer)
+        train_epoch(task, optimizer, epoch)
     for name, each in inside._final["weights"].items():
         assert torch.equal(task.networks.state_dict()[name], each)
 
@@ -211,7 +212,7 @@ def test_interrupted_scoring_comes_to_the_same(kind: type[_scores.ScoringNetwork
 
 
 def test_scores_are_shared_between_seeds_and_kinds_and_charged_to_all(tmp_path: Path) -> None:
-    from noisybench.runs.runner import train
+    from noisybench.runs.training import train
 
     charges = []
     for seed, name in ((0, "el2n"), (1, "el2n"), (2, "small_loss_pruning")):
@@ -221,7 +222,7 @@ def test_scores_are_shared_between_seeds_and_kinds_and_charged_to_all(tmp_path: 
         recorder = train(
             run, tmp_path / str(seed), lambda rows: None, lambda *_: None, lambda: False, tmp_path / "shared"
         )
-        charges.append(recorder.charges[0])
+        charges.append(recorder.auxiliary_costs[0])
     assert [each.cached for each in charges] == [False, True, True]
     assert len({each.identity for each in charges}) == 1
     assert all(each.wall_seconds == charges[0].wall_seconds > 0 for each in charges)

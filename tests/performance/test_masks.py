@@ -15,6 +15,7 @@ from noisybench.config.registry import get_entry, list_entries
 from noisybench.config.spec import Budget
 from noisybench.data.dataset import Dataset
 from noisybench.noise_models._masks import MaskNoise
+from noisybench.training.loop import train_epoch
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 from noisybench.training.training_set import TrainingSet
@@ -78,7 +79,7 @@ def test_an_epoch_of_adele_against_cross_entropy(
     optimizers: list[Any] = [each.configure_optimizers() for each in tasks]
 
     def epoch(place: int) -> None:
-        tasks[place].train_alone(0, optimizers[place])
+        train_epoch(tasks[place], optimizers[place], epoch=0)
 
     benchmark.pedantic(lambda: epoch(0), rounds=1, iterations=1)
     if benchmark.enabled:

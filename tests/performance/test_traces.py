@@ -17,6 +17,7 @@ from noisybench.config.spec import Budget
 from noisybench.data.targets import IGNORED
 from noisybench.networks import build_network
 from noisybench.tasks.chain_of_thought import ChainOfThought
+from noisybench.training.loop import train_epoch
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
 from tests.performance.test_speed import paired_ratio
@@ -73,7 +74,7 @@ def test_training_against_a_bare_loop(benchmark: Any) -> None:
     tokens = torch.cat([prompts, responses.masked_fill(responses == IGNORED, 0)[:, :-1]], 1)
 
     def ours() -> None:
-        task.train_alone(next(epochs) % 30, optimizer)
+        train_epoch(task, optimizer, next(epochs) % 30)
 
     def plain() -> None:
         for rows in torch.randperm(len(tokens)).split(64):

@@ -113,7 +113,7 @@ def test_a_run_killed_after_its_last_checkpoint_is_recorded_without_training_aga
     assert again.complete
     assert comparable_rows(again.rows) == comparable_rows(first.rows)
     assert again.record({}).weights_sha256 == first.record({}).weights_sha256
-    again.write(again.record({}), tmp_path / "diagnostics")
+    again.write(again.record({}), tmp_path / "pending")
 
 
 def test_a_failing_run_is_recorded_as_failed(store: Store) -> None:
@@ -229,10 +229,10 @@ def test_a_real_server_and_its_absence(server: Server, monkeypatch: pytest.Monke
         if data["epoch"] == 1:
             server.stop()
 
-    with pytest.raises(StoreUnavailable, match="training is done, but the store does not take the records"):
+    with pytest.raises(StoreUnavailable, match="training is complete, but the tracking store could not be written"):
         runner.execute(second, store, report, lambda: False)
     assert epochs == [0, 1, 2]
-    kept = json.loads((second.run_dir() / "diagnostics" / "record.json").read_text())
+    kept = json.loads((second.run_dir() / "pending" / "record.json").read_text())
 
     server.start()
     monkeypatch.setattr(runner, "train", lambda *_: pytest.fail("trained again"))
@@ -242,11 +242,11 @@ def test_a_real_server_and_its_absence(server: Server, monkeypatch: pytest.Monke
     assert len(Store().connection.client.get_metric_history(found[second.identity].run_id, "test_accuracy")) == 3
 
 
-def test_a_checkpoint_of_an_earlier_version_is_named_and_not_taken_up_in_part(tmp_path: Path) -> None:
+def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
     train_toy(prepared_toy("elr"), tmp_path, stop_after=1)
     checkpoint = tmp_path / "checkpoint.ckpt"
     content = torch.load(checkpoint, weights_only=False)
-    del content["mitigations"]
+    content["format"] = 0
     torch.save(content, checkpoint)
-    with pytest.raises(TrainingError, match="of an earlier version; delete its folder"):
+    with pytest.raises(TrainingError, match="was written by another version of noisybench; delete"):
         train_toy(prepared_toy("elr"), tmp_path)

@@ -19,7 +19,7 @@ from noisybench.mitigations.simclr import agreement_loss
 from noisybench.networks import build_network
 from noisybench.nn.features import backbone_weights, capture_activations, global_pool, last_linear, stages
 from noisybench.nn.weights import load_backbone_weights
-from noisybench.runs.runner import train
+from noisybench.runs.training import train
 from noisybench.training import augmentation
 from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryRun
 from tests.helpers import network_names, prepared_toy, train_toy
@@ -249,9 +249,9 @@ def test_an_auxiliary_run_is_trained_once_and_charged_always(tmp_path: Path) -> 
     results = [each.get_or_train(run)["total"].item() for each, run in zip((first, second), runs, strict=True)]
     assert results == [10, 10]
     assert [run.trained for run in runs] == [4, 0]
-    assert [each.charges[0].cached for each in (first, second)] == [False, True]
-    assert first.charges[0].wall_seconds == second.charges[0].wall_seconds > 0
-    assert second.charges[0].examples == 40
+    assert [each.costs[0].cached for each in (first, second)] == [False, True]
+    assert first.costs[0].wall_seconds == second.costs[0].wall_seconds > 0
+    assert second.costs[0].examples == 40
     assert len(told) == 1
     other = Counting("b")
     assert second.get_or_train(other)["total"] == 10

@@ -89,7 +89,7 @@ def test_scores_of_examples_come_from_networks_with_the_same_head(tmp_path: Path
     stack = [{"name": "el2n", "num_networks": 2, "epochs": 1, "keep_fraction": 0.8, "per_class": True}, "linear_probe"]
     recorder = train_toy(prepared_toy(stack, task=TRANSFER), tmp_path)
     assert recorder.rows[0].diagnostics["kept_fraction"] == 0.75  # 9 of the 12 of each class
-    titles = [charge.title.split(" · ")[0] for charge in recorder.charges]
+    titles = [charge.title.split(" · ")[0] for charge in recorder.auxiliary_costs]
     assert titles == ["pre-training", "early scores"]
 
 
@@ -281,16 +281,16 @@ def test_features_are_tuned_without_any_backbone(tmp_path: Path) -> None:
 
 
 def test_pretraining_is_shared_by_heads_and_charged_to_each(tmp_path: Path) -> None:
-    from noisybench.runs.runner import train
+    from noisybench.runs.training import train
 
     charges = []
     for name in ("linear_probe", "nmtune"):
         (tmp_path / name).mkdir()
         run = prepared_toy(name)
         recorder = train(run, tmp_path / name, lambda rows: None, lambda *_: None, lambda: False, tmp_path / "shared")
-        charges.append(recorder.charges)
+        charges.append(recorder.auxiliary_costs)
     assert [[each.cached for each in found] for found in charges] == [[False], [True]]
     other = prepared_toy("linear_probe", toy_dataset(), toy_labels(toy_dataset()), seed=1)
     (tmp_path / "other").mkdir()
     recorder = train(other, tmp_path / "other", lambda rows: None, lambda *_: None, lambda: False, tmp_path / "shared")
-    assert not recorder.charges[0].cached, "by default another seed pre-trains another backbone"
+    assert not recorder.auxiliary_costs[0].cached, "by default another seed pre-trains another backbone"

@@ -1,0 +1,145 @@
+"""Train one prepared run, or resume it from its checkpoint, with evaluation after every epoch."""
+
+from __future__ import annotations
+
+import signal
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from noisybench.config.registry import get_entry
+from noisybench.config.spec import RunSpec
+from noisybench.errors import Interrupted, TrainingError
+from noisybench.records.schema import EpochRow
+from noisybench.runs.distributed import launch_distributed
+from noisybench.runs.preparation import prepare_run
+from noisybench.runs.recorder import ProgressCallback, Recorder
+from noisybench.runs.run_folder import RunFolder
+from noisybench.training.auxiliary import AuxiliaryCache, OnTrained
+from noisybench.training.distributed import has_batch_norm
+from noisybench.training.evaluator import as_tensor
+from noisybench.training.loop import attach, train_epoch
+from noisybench.training.prepared import PreparedRun
+from noisybench.training.task import Task
+from noisybench.training.training_set import TrainingSet, ValidationSet
+from noisybench.utils.seeds import use_deterministic_kernels
+
+
+def train(
+    prepared: PreparedRun,
+    folder: Path,
+    send: Callable[[list[EpochRow]], None],
+    report: ProgressCallback,
+    stop: Callable[[], bool],
+    auxiliary_folder: Path | None = None,
+    on_auxiliary: OnTrained | None = None,
+    worker: tuple[int, int] | None = None,
+) -> Recorder:
+    """Train a run, from its checkpoint if there is one.
+
+    Args:
+        prepared: run that has passed all checks.
+        folder: folder of the run.
+        send: called with new rows.
+        report: called after every epoch of the run and of auxiliary runs.
+        stop: called after every epoch; the run is interrupted if it returns True.
+        auxiliary_folder: folder that the run shares auxiliary runs with others (default: a folder of its own).
+        on_auxiliary: called with cost, cache key and file of every auxiliary run that was trained.
+        worker: rank and port of this process, if it is a worker of a distributed run.
+
+    Returns:
+        The recorder, which is complete unless the run was interrupted.
+    """
+    spec = prepared.spec
+    torch.set_num_threads(spec.execution.num_threads)
+    task_class = get_entry("tasks", spec.task.name).load_class()
+    task: Task = task_class(spec.budget, spec.seed, training_set_of(prepared), prepared.stack, **spec.task.parameters)
+    task.num_workers = spec.execution.num_workers
+    task.auxiliary_cache = AuxiliaryCache(auxiliary_folder or folder / "auxiliary", report, stop, on_auxiliary)
+    recorder = Recorder(prepared, task.evaluator(prepared), send, report)
+    with launch_distributed(spec, _train_worker_rank, (spec, folder), worker) as fabric, warnings.catch_warnings():
+        # A few GPU kernels have no deterministic implementation; `use_deterministic_kernels` selects one wherever it exists.
+        warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
+        _fit(task, recorder, RunFolder(folder), fabric, stop)
+    return recorder
+
+
+def _train_worker_rank(spec: RunSpec, folder: Path, rank: int, port: int) -> None:
+    """Train the same run in a worker process; the main process alone records it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    train(prepare_run(spec), folder, lambda rows: None, lambda kind, data: None, lambda: False, worker=(rank, port))
+
+
+def _fit(task: Task, recorder: Recorder, folder: RunFolder, fabric: Fabric, stop: Callable[[], bool]) -> None:
+    """Train the epochs that remain; return early if the run is interrupted."""
+    epochs = task.budget.epochs
+    if fabric.world_size > 1 and fabric.device.type == "cpu" and has_batch_norm(task.networks):
+        raise TrainingError(
+            "budget.devices: batch normalization is synchronized among GPUs, not among CPUs; choose a network without it"
+        )
+    use_deterministic_kernels(fabric.device)
+    try:
+        attach(task, fabric)
+    except Interrupted:
+        return
+    recorder.add_auxiliary_costs(task.auxiliary_cache.costs)
+    optimizer = task.configure_optimizers()
+    trained_epochs = _restore(task, optimizer, recorder, folder)
+    recorder.start(task)
+    task.on_fit_start()
+    if not recorder.rows:
+        recorder.add_probes(task, epochs=0)
+    for epoch in range(trained_epochs, epochs):
+        train_epoch(task, optimizer, epoch)
+        recorder.end_epoch(task, epoch)
+        if fabric.is_global_zero:
+            folder.save_checkpoint(_checkpoint(task, optimizer, recorder, epoch + 1))
+        recorder.publish_row()
+        # The main process alone is asked to stop, and all processes follow.
+        if fabric.broadcast(stop()) and epoch + 1 < epochs:
+            return
+    recorder.finish(task)
+
+
+def _checkpoint(task: Task, optimizer: torch.optim.Optimizer, recorder: Recorder, epochs: int) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "trained_epochs": epochs,
+        "task": task.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "recorder": recorder.state_dict(),
+    }
+    task.on_save_checkpoint(content)
+    return content
+
+
+def _restore(task: Task, optimizer: torch.optim.Optimizer, recorder: Recorder, folder: RunFolder) -> int:
+    """Restore the checkpoint, if there is one, and return the number of trained epochs."""
+    content = folder.load_checkpoint()
+    if content is None:
+        return 0
+    task.load_state_dict(content["task"])
+    optimizer.load_state_dict(content["optimizer"])
+    recorder.load_state_dict(content["recorder"])
+    task.on_load_checkpoint(content)
+    trained_epochs: int = content["trained_epochs"]
+    return trained_epochs
+
+
+def training_set_of(prepared: PreparedRun) -> TrainingSet:
+    """Return the part of a prepared run that its task and mitigations see."""
+    dataset, labels = prepared.dataset, prepared.labels
+    validation = None
+    if len(dataset.validation):
+        validation = ValidationSet(as_tensor(dataset.validation.inputs), torch.from_numpy(labels.validation))
+    return TrainingSet(
+        as_tensor(dataset.train.inputs),
+        torch.from_numpy(labels.train),
+        dataset.num_classes,
+        validation,
+        dataset.class_names,
+        dataset.trace_format,
+    )
