@@ -42,7 +42,7 @@ app = typer.Typer(
 app.add_typer(
     labels_app,
     name="labels",
-    epilog="Example: noisybench labels make digits noise=pair_flip --output labels/pair",
+    epilog="Example: noisybench labels create digits noise=pair_flip --output labels/pair",
 )
 app.add_typer(
     leaderboard_app,
@@ -331,7 +331,7 @@ def describe(name: Annotated[str, typer.Argument(help="Any listed name")]) -> No
 @app.command(epilog="Example: noisybench inspect digits noise=instance_dependent noise.rate=0.3 -o noise.png")
 def inspect(recipe: Recipe, overrides: Overrides = None, output: Output = None) -> None:
     """Draw what the noise does: transition matrix, rates, class counts, and examples with both labels; a page of traces."""
-    from noisybench.plots.label_sets import label_set_page
+    from noisybench.plots.label_sets import plot_label_set
     from noisybench.plots.traces import render_trace_page
     from noisybench.utils.files import write_atomically
 
@@ -341,7 +341,7 @@ def inspect(recipe: Recipe, overrides: Overrides = None, output: Output = None) 
     stem = f"{spec.dataset.name}-{spec.noise.name}"
     if dataset.trace_format is None:
         path = output or Path(f"{stem}.png")
-        label_set_page(dataset, labels, path)
+        plot_label_set(dataset, labels, path)
     else:
         path = output or Path(f"{stem}.html")
         write_atomically(path, render_trace_page(dataset, labels, stem).encode())

@@ -1,10 +1,10 @@
-"""The commands below `noisybench labels`."""
+"""The `noisybench labels` commands."""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -14,99 +14,108 @@ if TYPE_CHECKING:
     from noisybench.config.spec import RunSpec
 
 labels_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Make, show, check, export and import label sets."
+    no_args_is_help=True, rich_markup_mode=None, help="Create, inspect, verify, export and import label sets."
 )
 
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="Overrides such as noise.rate=0.2 mitigations=elr seed=0,1,2")
 ]
-Recipe = Annotated[str, typer.Argument(help="A shipped recipe (`noisybench list recipes`) or the path of a YAML file")]
+Recipe = Annotated[
+    str, typer.Argument(help="Name of a shipped recipe (`noisybench list recipes`), or path of a YAML file")
+]
+LabelSetFolder = Annotated[Path, typer.Argument(help="Folder of a label set")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Folder to write")]
+
+FORMATS = ("parquet", "csv")
 
 
 @labels_app.command(
-    "make",
-    epilog="Example: noisybench labels make digits noise=pair_flip noise.rate=0.3 --output labels/pair",
+    "create",
+    epilog="Example: noisybench labels create digits noise=pair_flip noise.rate=0.3 --output labels/pair",
 )
-def labels_make(
+def labels_create(
     recipe: Recipe,
     overrides: Overrides = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write")] = Path("labels"),
-    format: Annotated[str, typer.Option("--format", "-f", help="parquet or csv")] = "parquet",
+    output: Output = Path("labels"),
+    format: Annotated[
+        str, typer.Option("--format", "-f", help="Format of the label table: parquet or csv")
+    ] = "parquet",
 ) -> None:
-    """Freeze the labels of a recipe's noise in a folder, with their manifest."""
-    from noisybench.data import label_files as labels
+    """Freeze the labels of a recipe in a folder, with their manifest."""
+    from noisybench.data import label_files
 
-    if format not in ("parquet", "csv"):
-        raise UserError(f"--format: must be parquet or csv, but got `{format}`")
+    if format not in FORMATS:
+        raise UserError(f"--format: must be {' or '.join(FORMATS)}, but got `{format}`")
     spec = one_spec(recipe, overrides)
     dataset = spec.dataset.build().load()
-    made = spec.noise.build().apply(dataset)
-    labels.save(made, dataset, output, format)  # type: ignore[arg-type]
-    typer.echo(describe_labels(made.manifest))
-    typer.echo(f"written to {output}; use it with noise=from_file noise.path={output}")
+    labels = spec.noise.build().apply(dataset)
+    label_files.save(labels, dataset, output, cast("Literal['parquet', 'csv']", format))
+    typer.echo(describe_labels(labels.manifest))
+    typer.echo(f"Label set written to {output}. Use it with noise=from_file noise.path={output}")
 
 
-@labels_app.command("show", epilog="Example: noisybench labels show labels/pair")
-def labels_show(folder: Annotated[Path, typer.Argument(help="Folder of a label set")]) -> None:
-    """Show a label set's manifest and transitions, after checking them."""
-    from noisybench.data import label_files as labels
+@labels_app.command("info", epilog="Example: noisybench labels info labels/pair")
+def labels_info(folder: LabelSetFolder) -> None:
+    """Verify a label set, and print its manifest and transition counts."""
+    from noisybench.data import label_files
 
-    manifest = labels.load(folder).manifest
+    manifest = label_files.load(folder).manifest
     typer.echo(describe_labels(manifest))
-    names = manifest["dataset"]["classes"]
     if "traces" in manifest["noise"]:
-        return  # characters are no classes
+        return  # the classes of traces are characters, too many for a table
     typer.echo("transitions (rows: clean, columns: observed):")
-    for name, row in zip(names, manifest["transition_counts"], strict=True):
+    for name, row in zip(manifest["dataset"]["classes"], manifest["transition_counts"], strict=True):
         typer.echo(f"  {name:>16} " + " ".join(f"{count:>5}" for count in row))
 
 
 @labels_app.command("verify", epilog="Example: noisybench labels verify labels/pair digits")
 def labels_verify(
-    folder: Annotated[Path, typer.Argument(help="Folder of a label set")],
-    recipe: Annotated[str | None, typer.Argument(help="Also hold it against this recipe's dataset")] = None,
+    folder: LabelSetFolder,
+    recipe: Annotated[str | None, typer.Argument(help="Recipe whose dataset the label set must belong to")] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Check a label set against its manifest, and against a dataset where one is named."""
-    from noisybench.data import label_files as labels
+    """Verify that a label set matches its manifest, and a dataset if a recipe is given."""
+    from noisybench.data import label_files
 
-    found = labels.load(folder)
+    labels = label_files.load(folder)
     if recipe is not None:
         dataset = one_spec(recipe, overrides).dataset.build().load()
-        if dataset.hash != found.manifest["dataset"]["sha256"]:
+        expected = labels.manifest["dataset"]["sha256"]
+        if dataset.hash != expected:
             raise UserError(
-                f"{folder} was made for another dataset ({found.manifest['dataset']['sha256'][:12]}… is not {dataset.hash[:12]}…)"
+                f"{folder} belongs to another dataset (SHA-256 {expected[:12]}… instead of {dataset.hash[:12]}…); check the "
+                "dataset's parameters"
             )
-    typer.echo(f"{folder}: the labels match their manifest ({found.hash})")
+    typer.echo(f"{folder}: the labels match their manifest ({labels.hash})")
 
 
 @labels_app.command("export", epilog="Example: noisybench labels export labels/pair labels.csv")
 def labels_export(
-    folder: Annotated[Path, typer.Argument(help="Folder of a label set")],
-    file: Annotated[Path, typer.Argument(help="A .csv or .parquet file to write; of traces a .jsonl file")],
+    folder: LabelSetFolder,
+    file: Annotated[Path, typer.Argument(help="Table to write (.csv or .parquet), or .jsonl file for traces")],
 ) -> None:
-    """Write a label set as one table: split, index, clean, observed; traces as JSON lines."""
-    from noisybench.data import label_files as labels
+    """Export a label set as one table with the columns split, index, clean, observed; traces as JSON lines."""
+    from noisybench.data import label_files
 
-    labels.load(folder)
-    if (folder / labels.TRACES).exists():
+    label_files.load(folder)
+    if (folder / label_files.TRACES).exists():
         if file.suffix != ".jsonl":
-            raise UserError(f"{file}: traces are exported as JSON lines; give a name that ends in .jsonl")
-        shutil.copyfile(folder / labels.TRACES, file)
-        typer.echo(f"traces written to {file}")
+            raise UserError(f"{file}: traces are exported as JSON lines; choose a name that ends in .jsonl")
+        shutil.copyfile(folder / label_files.TRACES, file)
+        typer.echo(f"Traces written to {file}")
         return
-    if (folder / labels.MASKS).exists():
+    if (folder / label_files.MASKS).exists():
         raise UserError(
-            f"{folder} holds masks, which no table does; {folder / labels.MASKS} has them as arrays of NumPy"
+            f"{folder} contains masks, which cannot be exported as a table; read the NumPy arrays in "
+            f"{folder / label_files.MASKS}"
         )
-    tables = [folder / name for name in ("labels.parquet", "labels.csv") if (folder / name).exists()]
-    table = labels.read_table(tables[0])
+    table = label_files.read_table(next(folder / name for name in label_files.TABLES if (folder / name).exists()))
     if file.suffix == ".csv":
         table.to_csv(file, index=False, lineterminator="\n")
     elif file.suffix == ".parquet":
         table.to_parquet(file, index=False)
     else:
-        raise UserError(f"{file}: give a name that ends in .csv or .parquet")
+        raise UserError(f"{file}: choose a name that ends in .csv or .parquet")
     typer.echo(f"{len(table)} labels written to {file}")
 
 
@@ -114,18 +123,20 @@ def labels_export(
 def labels_import(
     file: Annotated[
         Path,
-        typer.Argument(help="A .csv or .parquet file with a column `observed`, and `index` where not all rows"),
+        typer.Argument(
+            help="Table (.csv or .parquet) with a column `observed`, and a column `index` unless it covers every row"
+        ),
     ],
     recipe: Recipe,
     overrides: Overrides = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write")] = Path("labels"),
+    output: Output = Path("labels"),
 ) -> None:
-    """Make a label set of labels of your own for a recipe's dataset."""
-    labels_make(recipe, [*(overrides or []), "noise=from_file", f"noise.path={file}"], output)
+    """Create a label set from your own labels for the dataset of a recipe."""
+    labels_create(recipe, [*(overrides or []), "noise=from_file", f"noise.path={file}"], output)
 
 
 def one_spec(recipe: str, overrides: list[str] | None) -> RunSpec:
-    """The run of a recipe for a command that takes one.
+    """Return the single run of a recipe.
 
     Raises:
         UserError: an override lists several values.
@@ -134,49 +145,53 @@ def one_spec(recipe: str, overrides: list[str] | None) -> RunSpec:
 
     specs = read_recipe(recipe, overrides or [])
     if len(specs) > 1:
-        raise UserError("this command takes one value per override, not a list with commas")
+        raise UserError("this command takes one value per override, not a comma-separated list")
     return specs[0]
 
 
-def _describe_masks(manifest: dict[str, Any]) -> str:
-    found, names = manifest["masks"], manifest["dataset"]["classes"]
-    level = "unknown" if found["miou"] is None else f"{found['miou']:.4f}"
-    bias = "" if found["area_bias"] is None else f", area of objects {found['area_bias']:+.1%}"
-    classes = ", ".join(
-        f"{name} {value:.3f}" for name, value in zip(names, found["iou"], strict=True) if value is not None
-    )
-    severity = f", severity {manifest['noise']['severity']:.4g}" if "severity" in manifest["noise"] else ""
-    return f"masks          foreground mIoU {level}{bias}{severity}\nIoU            {classes}"
-
-
 def describe_labels(manifest: dict[str, Any]) -> str:
-    """A label set's manifest for people."""
+    """Return the manifest of a label set as text for the terminal."""
     noise, dataset = manifest["noise"], manifest["dataset"]
-    nominal = "not stated" if noise["nominal_rate"] is None else f"{noise['nominal_rate']:.4f}"
-    validation = manifest["actual_noise_rate_validation"]
-    held_out = f", validation {validation:.4f}" if validation is not None else ""
-    realised = "unknown" if manifest["actual_noise_rate"] is None else f"{manifest['actual_noise_rate']:.4f}{held_out}"
-    states = manifest.get("label_status")
-    more = []
-    if states:
-        more.append("examples       " + ", ".join(f"{n} {name.replace('_', ' ')}" for name, n in states.items()))
+    nominal = noise["nominal_rate"]
+    lines = [
+        ("label set", manifest["sha256"]),
+        ("dataset", f"{dataset['name']} ({dataset['sizes']['train']} training examples, {dataset['sha256'][:16]}…)"),
+        ("noise model", f"{noise['name']}, seed {noise['seed']}"),
+        ("convention", noise["convention"]),
+        ("nominal rate", "none" if nominal is None else f"{nominal:.4f}"),
+        ("actual rate", _describe_rate(manifest)),
+    ]
+    if "label_status" in manifest:
+        lines.append(("examples", _describe_status(manifest["label_status"])))
     if "masks" in manifest:
-        more.append(_describe_masks(manifest))
+        lines += _describe_masks(manifest)
     if "traces" in noise:
-        more.append(
-            "traces         "
-            + ", ".join(f"{name.replace('_', ' ')} {share:.4f}" for name, share in noise["traces"].items())
-        )
+        fractions = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in noise["traces"].items())
+        lines.append(("traces", fractions))
     if "source" in noise:
-        more.append(f"images from    {noise['source']['name']}, {noise['source']['sha256'][:16]}…")
-    if dataset.get("skipped"):
-        more.append(f"left out       {len(dataset['skipped'])} damaged images, the first: {dataset['skipped'][0]}")
-    return "\n".join([
-        f"label set      {manifest['sha256']}",
-        f"dataset        {dataset['name']} ({dataset['sizes']['train']} training examples, {dataset['sha256'][:16]}…)",
-        f"noise          {noise['name']}, seed {noise['seed']}",
-        f"convention     {noise['convention']}",
-        f"nominal rate   {nominal}",
-        f"realised rate  {realised}",
-        *more,
-    ])  # fmt: skip
+        lines.append(("OOD images", f"{noise['source']['name']}, {noise['source']['sha256'][:16]}…"))
+    if skipped := dataset.get("skipped_files"):
+        lines.append(("skipped", f"{len(skipped)} damaged images, the first: {skipped[0]}"))
+    return "\n".join(f"{title:<14} {text}" for title, text in lines)
+
+
+def _describe_rate(manifest: dict[str, Any]) -> str:
+    if manifest["actual_noise_rate"] is None:
+        return "unknown"
+    validation = manifest["actual_noise_rate_validation"]
+    suffix = "" if validation is None else f", validation {validation:.4f}"
+    return f"{manifest['actual_noise_rate']:.4f}{suffix}"
+
+
+def _describe_status(counts: dict[str, int]) -> str:
+    text = f"{counts['clean']} clean, {counts['in_distribution']} mislabeled (ID), {counts['out_of_distribution']} OOD"
+    return f"{text}, {counts['unknown']} unknown" if counts["unknown"] else text
+
+
+def _describe_masks(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    masks, names = manifest["masks"], manifest["dataset"]["classes"]
+    miou = "unknown" if masks["miou"] is None else f"{masks['miou']:.4f}"
+    bias = "" if masks["area_bias"] is None else f", foreground area {masks['area_bias']:+.1%}"
+    severity = f", severity {manifest['noise']['severity']:.4g}" if "severity" in manifest["noise"] else ""
+    classes = [f"{name} {value:.3f}" for name, value in zip(names, masks["iou"], strict=True) if value is not None]
+    return [("masks", f"foreground mIoU {miou}{bias}{severity}"), ("IoU", ", ".join(classes))]

@@ -199,9 +199,9 @@ def test_a_killed_worker_is_a_failed_run_that_goes_on_later(folder: Path, noisyb
         (["describe", "ellr"], "nothing is named `ellr`; did you mean `elr`?"),
         (["leaderboard", "--rule", "best"], "unknown rule `best`; known: last, last10, noisy_val, oracle"),
         (["leaderboard"], "the store has no such finished runs"),
-        (["labels", "verify", "nowhere"], "no label set there"),
-        (["labels", "make", "digits", "noise.rate=0.95"], "must be in [0, 0.9] for 10 classes"),
-        (["labels", "make", "digits", "--format", "xml"], "must be parquet or csv"),
+        (["labels", "verify", "nowhere"], "not a label set"),
+        (["labels", "create", "digits", "noise.rate=0.95"], "must be in [0, 0.9] for 10 classes"),
+        (["labels", "create", "digits", "--format", "xml"], "must be parquet or csv"),
         (["inspect", "digits", "seed=0,1"], "one value per override"),
         (["validate", "digits", "mitigations=gce+elr"], "gce, elr each bring an objective"),
         (
@@ -234,12 +234,12 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_label_sets_by_commands(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, workspace: Path
 ) -> None:
-    make = ["labels", "make", "digits", "noise=pair_flip", "noise.rate=0.3", "--output", "frozen"]
-    assert "nominal rate   0.3000" in accepted(capsys, monkeypatch, *make)
-    assert "transitions (rows: clean, columns: observed)" in accepted(capsys, monkeypatch, "labels", "show", "frozen")
+    create = ["labels", "create", "digits", "noise=pair_flip", "noise.rate=0.3", "--output", "frozen"]
+    assert "nominal rate   0.3000" in accepted(capsys, monkeypatch, *create)
+    assert "transitions (rows: clean, columns: observed)" in accepted(capsys, monkeypatch, "labels", "info", "frozen")
     assert "match their manifest" in accepted(capsys, monkeypatch, "labels", "verify", "frozen", "digits")
     message = refused(capsys, monkeypatch, "labels", "verify", "frozen", "digits", "dataset.split_seed=1")
-    assert "was made for another dataset" in message
+    assert "belongs to another dataset" in message
     assert "labels written" in accepted(capsys, monkeypatch, "labels", "export", "frozen", "table.csv")
     accepted(capsys, monkeypatch, "labels", "import", "table.csv", "digits", "--output", "imported")
     first, second = (json.loads((workspace / name / "manifest.json").read_text()) for name in ("frozen", "imported"))
@@ -257,7 +257,7 @@ def test_inspect_draws_a_page(
 @pytest.mark.parametrize(
     "command",
     ["run", "bench", "leaderboard", "list", "describe", "inspect", "labels", "validate", "doctor",
-     "labels make", "labels show", "labels verify", "labels export", "labels import", "audit", "search", "leaderboard serve",
+     "labels create", "labels info", "labels verify", "labels export", "labels import", "audit", "search", "leaderboard serve",
      "leaderboard export", "leaderboard ledger", "leaderboard submit", "leaderboard verify"],
 )  # fmt: skip
 def test_every_help_has_an_example(
