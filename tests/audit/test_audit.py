@@ -1,4 +1,4 @@
-"""Audits: estimates against cleanlab and the truth, and what is written for people."""
+"""Audits: estimates compared with cleanlab and with clean labels, and the written report."""
 
 from __future__ import annotations
 
@@ -39,31 +39,31 @@ def predictions(seed: int, classes: int, size: int = 300) -> tuple[np.ndarray, n
 
 @given(seed=st.integers(0, 500), classes=st.integers(2, 8))
 @settings(deadline=None, max_examples=30)
-def test_the_confident_joint_is_cleanlabs(seed: int, classes: int) -> None:
+def test_the_confident_joint_equals_that_of_cleanlab(seed: int, classes: int) -> None:
     from cleanlab.count import compute_confident_joint
 
     observed, predicted = predictions(seed, classes)
-    theirs = compute_confident_joint(observed, predicted, calibrate=True)
+    reference = compute_confident_joint(observed, predicted, calibrate=True)
     # cleanlab rounds to whole examples.
-    assert np.abs(confident_joint(observed, predicted) - theirs).max() <= 1.0
+    assert np.abs(confident_joint(observed, predicted) - reference).max() <= 1.0
 
 
 @given(seed=st.integers(0, 500), classes=st.integers(2, 8))
 @settings(deadline=None, max_examples=20)
-def test_transition_and_rate_are_cleanlabs(seed: int, classes: int) -> None:
+def test_transition_matrix_and_noise_rate_equal_those_of_cleanlab(seed: int, classes: int) -> None:
     from cleanlab.count import compute_confident_joint, estimate_joint, estimate_latent
 
     observed, predicted = predictions(seed, classes)
     rate, transition = noise_rate_and_transition(confident_joint(observed, predicted))
     joint = estimate_joint(observed, predicted)
     assert rate == pytest.approx(1 - np.trace(joint), abs=0.02)
-    theirs = compute_confident_joint(observed, predicted, calibrate=True)
-    _, matrix, _ = estimate_latent(theirs, observed)  # column: true class
+    reference = compute_confident_joint(observed, predicted, calibrate=True)
+    _, matrix, _ = estimate_latent(reference, observed)  # column: true class
     assert np.abs(transition.T - matrix).max() < 0.05
     np.testing.assert_allclose(transition.sum(1), 1)
 
 
-def test_a_class_that_nobody_is_observed_in_does_no_harm() -> None:
+def test_a_class_without_observed_labels_gives_finite_estimates() -> None:
     observed, predicted = predictions(1, 4)
     observed[observed == 2] = 1
     counts = confident_joint(observed, predicted)
@@ -74,46 +74,46 @@ def test_a_class_that_nobody_is_observed_in_does_no_harm() -> None:
     np.testing.assert_allclose(transition.sum(1), 1)
 
 
-def test_neighbours_by_hand() -> None:
+def test_neighbor_disagreement_equals_a_slow_loop() -> None:
     generator = torch.Generator().manual_seed(3)
     features, others = torch.randn(30, 5, generator=generator), torch.randn(50, 5, generator=generator)
-    labels, theirs = torch.arange(30) % 3, torch.arange(50) % 3
-    found = neighbor_disagreement(features, labels, others, theirs, count=7)
+    labels, other_labels = torch.arange(30) % 3, torch.arange(50) % 3
+    disagreement = neighbor_disagreement(features, labels, others, other_labels, count=7)
     for row in range(30):
-        cosine = [float(features[row] @ each / features[row].norm() / each.norm()) for each in others]
+        cosine = [float(features[row] @ other / features[row].norm() / other.norm()) for other in others]
         nearest = np.argsort(cosine)[::-1][:7]
-        assert float(found[row]) == pytest.approx(np.mean([int(theirs[n]) != int(labels[row]) for n in nearest]))
+        differs = [int(other_labels[position]) != int(labels[row]) for position in nearest]
+        assert float(disagreement[row]) == pytest.approx(np.mean(differs))
 
 
-def test_perfect_signals_find_every_wrong_label() -> None:
+def test_perfect_signals_find_every_mislabeled_example() -> None:
     rng = np.random.default_rng(0)
     clean = np.arange(400) % 4
-    wrong = rng.random(400) < 0.3
-    observed = np.where(wrong, (clean + 1) % 4, clean)
-    predicted = 0.9 * np.eye(4)[clean] + 0.025
-    found = analyze(
-        observed, AuditSignals(predicted, np.where(wrong, -1.0, 1.0) + 0.1 * rng.random(400), wrong.astype(float))
-    )
-    assert found.noise_rate == pytest.approx(wrong.mean(), abs=1e-9)
-    assert set(found.suspects) == set(np.flatnonzero(wrong))
-    assert (found.suggested == clean).all()
-    for true in range(4):
-        rows = clean == true
-        assert found.transition_matrix[true, (true + 1) % 4] == pytest.approx(wrong[rows].mean())
-    assert precision_at(found.error_score["combined"], wrong, 0.05) == 1.0
-    assert found.agreement["confident", "neighbors"][1] > 0.9
+    incorrect = rng.random(400) < 0.3
+    observed = np.where(incorrect, (clean + 1) % 4, clean)
+    margins = np.where(incorrect, -1.0, 1.0) + 0.1 * rng.random(400)
+    signals = AuditSignals(0.9 * np.eye(4)[clean] + 0.025, margins, incorrect.astype(float))
+    result = analyze(observed, signals)
+    assert result.noise_rate == pytest.approx(incorrect.mean(), abs=1e-9)
+    assert set(result.suspects) == set(np.flatnonzero(incorrect))
+    assert (result.suggested == clean).all()
+    for true_class in range(4):
+        rate = incorrect[clean == true_class].mean()
+        assert result.transition_matrix[true_class, (true_class + 1) % 4] == pytest.approx(rate)
+    assert precision_at(result.error_score["combined"], incorrect, 0.05) == 1.0
+    assert result.agreement["confident", "neighbors"][1] > 0.9
 
 
 def folder_of_images(root: Path) -> Path:
-    """Two classes of bright and dark squares; every fifth lies in the wrong folder."""
+    """Write 80 bright and dark squares, every fifth of them into the folder of the other class."""
     rng = np.random.default_rng(0)
     for number in range(80):
         bright = number % 2
-        given_class = 1 - bright if number % 5 == 0 else bright
-        place = root / ("=bright", "dark")[1 - given_class]
-        place.mkdir(parents=True, exist_ok=True)
+        label = 1 - bright if number % 5 == 0 else bright
+        folder = root / ("dark", "=bright")[label]
+        folder.mkdir(parents=True, exist_ok=True)
         pixels = rng.integers(0, 60, (12, 12, 3)) + (150 if bright else 0)
-        Image.fromarray(pixels.astype(np.uint8)).save(place / f"{number:03}.png")
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:03}.png")
     return root
 
 
@@ -133,17 +133,17 @@ def test_an_audit_of_a_folder(
 ) -> None:
     root = folder_of_images(workspace / "images")
     assert run(monkeypatch, "images", *SHORT) == 0
-    told = capsys.readouterr().out
-    assert "images: 80 examples of 2 classes" in " ".join(told.split())
-    assert "estimated noise rate" in told
-    assert "clean labels" not in told, "nobody knows them"
-    found = json.loads((workspace / "audit" / "findings.json").read_text())
-    assert found["examples"] == 80, "what would be held out for a test is audited as well"
+    output = capsys.readouterr().out
+    assert "images: 80 examples of 2 classes" in " ".join(output.split())
+    assert "estimated noise rate" in output
+    assert "clean labels" not in output, "they are unknown"
+    findings = json.loads((workspace / "audit" / "findings.json").read_text())
+    assert findings["examples"] == 80, "the test split is audited as well"
     rows = list(csv.DictReader(io.StringIO((workspace / "audit" / "suspects.csv").read_text())))
-    assert len(rows) == len(found["suspects"])
-    assert abs(found["noise_rate"] - 0.2) < 0.1
-    wrong = [int(Path(row["file"].lstrip("'")).stem) % 5 == 0 for row in rows]
-    assert np.mean(wrong) > 0.7
+    assert len(rows) == len(findings["suspects"])
+    assert abs(findings["noise_rate"] - 0.2) < 0.1
+    incorrect = [int(Path(row["file"].lstrip("'")).stem) % 5 == 0 for row in rows]
+    assert np.mean(incorrect) > 0.7
     assert (root / rows[0]["file"].lstrip("'")).is_file()
     assert {row["label"] for row in rows} <= {"'=bright", "dark"}, "no cell is a formula"
     assert all(row["new_label"] == "" for row in rows)
@@ -152,33 +152,33 @@ def test_an_audit_of_a_folder(
     assert "<script" not in page
 
 
-def test_an_interrupted_audit_goes_on_with_the_next_fold(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_audit_resumes_with_the_next_fold(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder_of_images(workspace / "images")
-    audit_input = load_audit_input("images", [each for each in SHORT if "=" in each])
-    told: list[int] = []
+    audit_input = load_audit_input("images", [argument for argument in SHORT if "=" in argument])
+    trained: list[int] = []
 
     def stop(fold: int, epoch: int, loss: float) -> None:
-        told.append(fold)
+        trained.append(fold)
         if fold == 1:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         audit_labels(audit_input, 2, 0, stop)
-    told.clear()
-    first = audit_labels(audit_input, 2, 0, lambda fold, epoch, loss: told.append(fold))
-    assert set(told) == {1}, "the first fold was kept"
+    trained.clear()
+    first = audit_labels(audit_input, 2, 0, lambda fold, epoch, loss: trained.append(fold))
+    assert set(trained) == {1}, "the first fold is cached"
     again = audit_labels(audit_input, 2, 0, lambda fold, epoch, loss: pytest.fail("trained again"))
     assert (first.result.ranking == again.result.ranking).all()
 
 
-def test_an_audit_of_known_noise_is_held_against_the_truth(
+def test_an_audit_of_known_noise_is_compared_with_the_clean_labels(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     code = run(monkeypatch, "digits", "noise=pair_flip", "noise.rate=0.2", "budget.epochs=8", "--folds", "2")
-    told = " ".join(capsys.readouterr().out.split())
+    output = " ".join(capsys.readouterr().out.split())
     assert code == 0
-    assert "compared with the clean labels: " in told
-    assert "combined:" in told
+    assert "compared with the clean labels: " in output
+    assert "combined:" in output
 
 
 @pytest.mark.parametrize(
@@ -192,30 +192,37 @@ def test_an_audit_of_known_noise_is_held_against_the_truth(
         (["digits", "budget.network=nothing"], "unknown network"),
     ],
 )
-def test_bad_input_is_refused(
+def test_invalid_input_is_rejected(
     arguments: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, *arguments) == 2
     assert message in capsys.readouterr().err
 
 
-def test_what_people_named_is_text_on_the_page() -> None:
-    evil = '<img src=x onerror="alert(1)">'
+def test_names_are_escaped_on_the_page() -> None:
+    hostile = '<img src=x onerror="alert(1)">'
     observed, predicted = predictions(0, 3, 50)
     images: Any = np.zeros((len(observed), 1, 4, 4), dtype=np.uint8)
     audit_input = AuditInput(
-        evil, resolve({}), images, observed, np.arange(len(observed)), (evil,) * len(observed), None, (evil, "b", "c")
+        hostile,
+        resolve({}),
+        images,
+        observed,
+        np.arange(len(observed)),
+        (hostile,) * len(observed),
+        None,
+        (hostile, "b", "c"),
     )
     result = analyze(observed, AuditSignals(predicted, np.zeros(len(observed)), None))
-    report = AuditReport(audit_input, result, "x", [(evil, [evil])])
+    report = AuditReport(audit_input, result, "x", [(hostile, [hostile])])
     page = to_html(report)
-    assert evil not in page
+    assert hostile not in page
     assert "&lt;img src=x" in page
-    assert "neighbors" not in to_csv(report).splitlines()[0], "a detector that there is not has no column"
+    assert "neighbors" not in to_csv(report).splitlines()[0], "a detector without scores has no column"
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])
-def test_no_cell_is_a_formula(text: str) -> None:
+def test_cells_are_never_formulas(text: str) -> None:
     assert plain_cell(text) == f"'{text}"
     assert plain_cell("plain") == "plain"
 

@@ -1,4 +1,4 @@
-"""Searches: what is searched, that the test split decides nothing, and that a killed search goes on."""
+"""Searches: search spaces, selection by validation alone, storage, and resuming after a kill."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def command(*arguments: str) -> subprocess.Popen[str]:
 
 
 def study_of(name: str, url: str = "sqlite:///.noisybench/searches.db") -> optuna.Study:
-    """A copy in memory, so that no connection to its database stays open."""
+    """Return a copy of a study in memory, so that no connection to its database stays open."""
     storage, memory = optuna.storages.RDBStorage(url), optuna.storages.InMemoryStorage()
     optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=memory)
     storage.remove_session()
@@ -57,14 +57,16 @@ def study_of(name: str, url: str = "sqlite:///.noisybench/searches.db") -> optun
     return optuna.load_study(study_name=name, storage=memory)
 
 
-def test_the_space_is_what_parameters_declare() -> None:
-    (found,) = read_searches("digits", ["mitigations=mixup+elr"])
-    assert set(found.space) == {"mixup.alpha", "elr.beta", "elr.reg_weight"}
-    assert (found.space["elr.beta"].low, found.space["elr.beta"].high) == (0.5, 0.99)
-    (own,) = read_searches("digits", ["mitigations=bootstrapping", "space.bootstrapping.mode={choices: [soft, hard]}"])
-    assert own.space["bootstrapping.mode"].choices == ("soft", "hard")
-    assert own.defaults == {"bootstrapping.mode": "hard"}
-    spec = own.spec({"bootstrapping.mode": "soft"}, 7)
+def test_the_default_space_is_the_declared_ranges() -> None:
+    (search,) = read_searches("digits", ["mitigations=mixup+elr"])
+    assert set(search.space) == {"mixup.alpha", "elr.beta", "elr.reg_weight"}
+    assert (search.space["elr.beta"].low, search.space["elr.beta"].high) == (0.5, 0.99)
+    (custom,) = read_searches(
+        "digits", ["mitigations=bootstrapping", "space.bootstrapping.mode={choices: [soft, hard]}"]
+    )
+    assert custom.space["bootstrapping.mode"].choices == ("soft", "hard")
+    assert custom.defaults == {"bootstrapping.mode": "hard"}
+    spec = custom.spec({"bootstrapping.mode": "soft"}, 7)
     assert (spec.seed, spec.mitigations[0].parameters["mode"]) == (7, "soft")
 
 
@@ -95,21 +97,21 @@ def test_the_space_is_what_parameters_declare() -> None:
         ),
     ],
 )
-def test_searches_that_make_no_sense_are_refused(name: str, arguments: list[str], message: str) -> None:
+def test_invalid_searches_are_rejected(name: str, arguments: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         read_searches(name, arguments)
 
 
 def test_a_suite_is_searched_stack_by_stack() -> None:
-    found = read_searches("quickstart", ["trials=7", "space.elr.beta=[0.5,0.9]", "budget.epochs=4"])
-    by_stack = {each.stack: each for each in found}
-    assert {each.trials for each in found} == {7}, "equally many for every stack"
+    searches = read_searches("quickstart", ["trials=7", "space.elr.beta=[0.5,0.9]", "budget.epochs=4"])
+    by_stack = {search.stack: search for search in searches}
+    assert {search.trials for search in searches} == {7}, "every stack has the same number of trials"
     assert set(by_stack["elr"].space) == {"elr.beta"}
     assert not by_stack["cross_entropy"].space, "nothing to search"
-    assert {each.spec({}, 0).budget.epochs for each in found} == {4}
-    assert len({each.name for each in found}) == len(found)
-    for each in found:
-        assert Search.from_dict(json.loads(json.dumps(each.as_dict()))).fingerprint() == each.fingerprint()
+    assert {search.spec({}, 0).budget.epochs for search in searches} == {4}
+    assert len({search.name for search in searches}) == len(searches)
+    for search in searches:
+        assert Search.from_dict(json.loads(json.dumps(search.as_dict()))).fingerprint() == search.fingerprint()
 
 
 def test_final_runs_of_a_tuned_stack_record_the_search_and_its_labels() -> None:
@@ -126,42 +128,42 @@ def test_final_runs_of_a_tuned_stack_record_the_search_and_its_labels() -> None:
     assert resolve(json.loads(json.dumps(tuned.as_dict()))) == tuned
 
 
-def test_tuned_stacks_have_identities_of_their_own_and_trials_those_of_their_configurations() -> None:
+def test_tuned_stacks_have_their_own_identity_and_trials_that_of_their_configuration() -> None:
     (search,) = read_searches("digits-elr", [])
     (longer,) = read_searches("digits-elr", ["trials=21"])
     (clean,) = read_searches("digits-elr", ["objective=clean_val"])
     changed = {**search.defaults, "elr.beta": 0.8}
-    plain, trial = search.spec(changed, 0), search.trial_spec(changed, 0, "a run of MLflow")
+    plain, trial = search.spec(changed, 0), search.trial_spec(changed, 0, "an MLflow run")
     assert trial.is_trial
     assert (trial.identity, trial.stack) == (plain.identity, plain.stack)
-    finals = {each.final_spec(changed, 0).identity for each in (search, longer, clean)}
+    finals = {variant.final_spec(changed, 0).identity for variant in (search, longer, clean)}
     assert len(finals | {plain.identity}) == 4
     renamed = dataclasses.replace(search, name="another name")
     assert renamed.final_spec(changed, 0).identity in finals
 
 
-def test_what_selected_the_parameters_is_shown_as_privileged_information() -> None:
+def test_clean_validation_labels_of_a_search_are_privileged_information() -> None:
     (clean,) = read_searches("digits-elr", ["objective=clean_val"])
     provenance = clean.final_spec({**clean.defaults, "elr.beta": 0.8}, 0).provenance
     assert provenance is not None
     assert set(provenance.privileged) <= set(PRIVILEGED)
 
 
-def test_a_study_answers_one_question_alone() -> None:
+def test_a_study_has_one_definition() -> None:
     (first,) = read_searches("digits-elr", SMALL)
     with open_study(first, "mine", None), open_study(first, "mine", None):
         pass
     (changed,) = read_searches("digits-elr", [*SMALL, "space.elr.beta=[0.5,0.6]"])
-    another = r"created with a different definition \(elr\.beta: .*0\.99.* -> .*0\.6.*reg_weight.* -> not searched"
-    with pytest.raises(UserError, match=another), open_study(changed, "mine", None):
+    message = r"created with a different definition \(elr\.beta: .*0\.99.* -> .*0\.6.*reg_weight.* -> not searched"
+    with pytest.raises(UserError, match=message), open_study(changed, "mine", None):
         pass
-    assert [each.fingerprint() for each in load_searches("mine", None)] == [first.fingerprint()]
+    assert [search.fingerprint() for search in load_searches("mine", None)] == [first.fingerprint()]
     with pytest.raises(UserError, match=r"no search is named `nine` in .*did you mean `mine`"):
         load_searches("nine", None)
 
 
-@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")  # Optuna leaves open what it refuses
-def test_storages_that_cannot_be_used(tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")  # Optuna leaves refused connections open
+def test_unusable_storages_are_reported(tmp_path: Path) -> None:
     (search,) = read_searches("digits-elr", SMALL)
     with pytest.raises(UserError, match="the storage postgresql://localhost/none cannot be used"):
         open_study(search, "mine", "postgresql://me:secret@localhost/none").__enter__()
@@ -182,65 +184,64 @@ def test_a_study_leaves_no_connection_open(tmp_path: Path) -> None:
     with open_study(search, "mine", f"sqlite:///{tmp_path}/studies.db") as study:
         pool = study._storage._backend.engine.pool  # type: ignore[attr-defined]
         assert study.get_trials()
-        assert pool.checkedin(), "kept for the next question"
+        assert pool.checkedin(), "kept for the next query"
     assert not pool.checkedin() + pool.checkedout()
 
 
-def test_a_search_ends_with_the_best_and_the_defaults_under_fresh_seeds(noisybench: Command) -> None:
+def test_a_search_retrains_the_best_configuration_and_the_defaults_with_fresh_seeds(noisybench: Command) -> None:
     status, output = noisybench("search", "digits-elr", "trials=3", "evaluation_seeds=[0,1]", "pruner=none", *SMALL)
     assert status == 0, output
     assert "3 complete; 9 epochs trained\nValidation chose these values" in output
     study = study_of("digits-elr elr")
     assert study.trials[0].params == {"elr.beta": 0.7, "elr.reg_weight": 3.0}, "the defaults come first"
     ranked = Store().runs.records()
-    assert {each.seed for each in ranked} == {0, 1}, "trials are not ranked"
+    assert {record.seed for record in ranked} == {0, 1}, "trials are not ranked"
     store: Any = Store()
     trials = store.connection.client.search_runs([store.connection.experiment], "tags.`noisybench.trial_of` != ''")
-    assert {each.data.tags["mlflow.parentRunId"] for each in trials} == {study.user_attrs["mlflow_run"]}
-    for each in study.trials:
-        (run,) = [r for r in trials if all(str(v) == r.data.params[f"mitigations.{k}"] for k, v in each.params.items())]
+    assert {run.data.tags["mlflow.parentRunId"] for run in trials} == {study.user_attrs["mlflow_run"]}
+    for trial in study.trials:
+        parameters = {f"mitigations.{name}": str(value) for name, value in trial.params.items()}
+        (run,) = [run for run in trials if parameters.items() <= run.data.params.items()]
         noisy = store.connection.client.get_metric_history(run.info.run_id, "noisy_val_accuracy")
-        assert each.value == pytest.approx(noisy[-1].value), "noisy validation decides, and nothing else"
-    names = {each.path for each in store.connection.client.list_artifacts(study.user_attrs["mlflow_run"])}
+        assert trial.value == pytest.approx(noisy[-1].value), "noisy validation alone decides"
+    names = {artifact.path for artifact in store.connection.client.list_artifacts(study.user_attrs["mlflow_run"])}
     assert {"history.png", "importances.png", "parallel.png", "timeline.png"} <= names
 
 
-def test_a_killed_search_goes_on_where_it_was(noisybench: Command) -> None:
+def test_a_killed_search_resumes(noisybench: Command) -> None:
     arguments = ("digits-elr", "trials=4", "evaluation_seeds=[0]", "pruner=none", "heartbeat_interval=3")
     process = command(*arguments)
     assert process.stdout is not None
-    told = list(itertools.takewhile(lambda line: not line.startswith("[1/4]"), process.stdout))
+    lines = list(itertools.takewhile(lambda line: not line.startswith("[1/4]"), process.stdout))
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
-    before = {each.number: each.params for each in finished_trials(study_of("digits-elr elr"))}
-    assert 1 <= len(before) < 4, told
+    before = {trial.number: trial.params for trial in finished_trials(study_of("digits-elr elr"))}
+    assert 1 <= len(before) < 4, lines
     status, output = noisybench("search", *arguments, *SMALL)
     assert status == 0, output
     after = finished_trials(study_of("digits-elr elr"))
     assert len(after) == 4
-    assert {each.number: each.params for each in after}.items() >= before.items(), "nothing is lost or repeated"
-    assert len({tuple(each.params.values()) for each in after}) == 4
+    assert {trial.number: trial.params for trial in after}.items() >= before.items(), "nothing is lost or repeated"
+    assert len({tuple(trial.params.values()) for trial in after}) == 4
 
 
-def test_accuracy_against_cost_keeps_all_that_nothing_beats(noisybench: Command) -> None:
+def test_accuracy_and_cost_give_the_pareto_front(noisybench: Command) -> None:
     costs = ("objective=[clean_val,cost]", "space.elr.beta=[0.5,0.9]")
     status, output = noisybench("search", "digits-elr", "trials=3", "evaluation_seeds=[0]", *costs, *SMALL)
     assert status == 0, output
     study = study_of("digits-elr elr")
-    assert [each.name for each in study.directions] == ["MAXIMIZE", "MINIMIZE"]
-    assert all(each.values[1] > 0 for each in study.trials)
+    assert [direction.name for direction in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert all(trial.values[1] > 0 for trial in study.trials)
     ranked = Store().runs.records()
-    tuned = [each for each in ranked if "tuned" in each.stack]
-    assert len(tuned) == len([each for each in study.best_trials if not each.user_attrs.get("defaults")])
-    assert all(each.privileged == ["clean_validation_labels"] for each in tuned), (
-        "the labels that selected them are shown"
-    )
+    tuned = [record for record in ranked if "tuned" in record.stack]
+    assert len(tuned) == len([trial for trial in study.best_trials if not trial.user_attrs.get("defaults")])
+    assert all(record.privileged == ["clean_validation_labels"] for record in tuned)
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
-def test_importances_tell_what_makes_scores_high(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of two objectives as well: here one parameter makes good scores, and another one bad ones."""
+def test_importances_explain_high_scores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of two parameters explains the high scores and the other one the low scores, also with two objectives."""
     study = optuna.create_study(directions=DIRECTIONS)
     rng = np.random.default_rng(0)
     space = dict.fromkeys(("good", "bad"), optuna.distributions.FloatDistribution(0, 1))
@@ -250,18 +251,18 @@ def test_importances_tell_what_makes_scores_high(tmp_path: Path, monkeypatch: py
         study.add_trial(
             optuna.trial.create_trial(params={"good": good, "bad": bad}, distributions=space, values=[score, 1.0])
         )
-    drawn: dict[str, Any] = {}
-    plain = optuna.visualization.matplotlib.plot_param_importances
+    arguments: dict[str, Any] = {}
+    original = optuna.visualization.matplotlib.plot_param_importances
 
-    def watched(study: optuna.Study, **told: Any) -> Any:
-        drawn.update(told)
-        return plain(study, **told)
+    def recording(study: optuna.Study, **keywords: Any) -> Any:
+        arguments.update(keywords)
+        return original(study, **keywords)
 
-    monkeypatch.setattr(optuna.visualization.matplotlib, "plot_param_importances", watched)
+    monkeypatch.setattr(optuna.visualization.matplotlib, "plot_param_importances", recording)
     plot_study(study, tmp_path)
     with pytest.warns(UserWarning, match="low `target` values"):
-        found = optuna.importance.get_param_importances(study, target=drawn["target"])
-    assert found["good"] > 2 * found["bad"]
+        importances = optuna.importance.get_param_importances(study, target=arguments["target"])
+    assert importances["good"] > 2 * importances["bad"]
 
 
 def test_two_processes_on_one_study_in_postgresql_survive_a_kill(noisybench: Command) -> None:
@@ -277,16 +278,16 @@ def test_two_processes_on_one_study_in_postgresql_survive_a_kill(noisybench: Com
         )
         first, second = command(*arguments), command(*arguments)
         assert first.stdout is not None
-        told = list(itertools.takewhile(lambda line: not line.startswith("[1/5]"), first.stdout))
+        lines = list(itertools.takewhile(lambda line: not line.startswith("[1/5]"), first.stdout))
         os.killpg(first.pid, signal.SIGKILL)
         first.wait()
         first.stdout.close()
         output = second.communicate(timeout=300)[0]
-        assert second.returncode == 0, (output, told)
+        assert second.returncode == 0, (output, lines)
         ended = finished_trials(study_of("digits-elr elr", server.studies))
-        assert [each.state.name for each in ended] == ["COMPLETE"] * 5
-        assert len({tuple(each.params.values()) for each in ended}) == 5, "none is trained twice"
+        assert [trial.state.name for trial in ended] == ["COMPLETE"] * 5
+        assert len({tuple(trial.params.values()) for trial in ended}) == 5, "none is trained twice"
         status, resumed = noisybench("search", "resume", "digits-elr elr", "--storage", server.studies)
         assert status == 0, resumed
-        final = 1 + ("(tuned, " in output)  # the defaults, and what was found, unless nothing is better than they are
+        final = 1 + ("(tuned, " in output)  # the best configuration may be the defaults
         assert f"0 s: 0 finished, {final} were finished already" in resumed
