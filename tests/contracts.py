@@ -20,6 +20,7 @@ from noisybench.data.source import DatasetSource
 from noisybench.data.targets import OOD_TARGET, UNKNOWN_STATUS, UNKNOWN_TARGET, TargetKind
 from noisybench.errors import UserError
 from noisybench.runs.preparation import prepare_run
+from noisybench.training.batch import VIEWS
 from noisybench.training.mitigation import Mitigation
 from tests.helpers import TOY_DATA, comparable_rows, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
@@ -142,19 +143,21 @@ Stack = dict[str, Any]
 
 
 def toy_data(stack: Stack) -> Dataset:
-    """What it is tried on."""
+    """Return the toy dataset of the task on which a mitigation is tested."""
     return TOY_DATA.get(toy_spec(stack).task.name, toy_dataset)()
 
 
 def check_mitigation_declaration(entry: Entry) -> None:
-    """Documented, and with knowledge that exists."""
+    """Check that a mitigation is documented, and that the requirements of its test cases exist."""
     check_declaration(entry, Mitigation)
     for parameters in entry.load_class().test_cases():
-        assert set(entry.load_class()(**parameters).requirements.privileged) <= set(PRIVILEGED)
+        requirements = entry.load_class()(**parameters).requirements
+        assert set(requirements.privileged) <= set(PRIVILEGED)
+        assert set(requirements.views) <= set(VIEWS)
 
 
 def check_mitigation_trains(stack: Stack, folder: Path) -> None:
-    """It builds, trains, logs the standard keys, and yields a label quality for every example."""
+    """Check that it trains, logs the standard keys, and returns a label quality for every example."""
     recorder = train_toy(prepared_toy(stack), folder)
     assert recorder.complete
     trained = [row for row in recorder.rows if row.stage == "train"]
@@ -173,55 +176,57 @@ def check_mitigation_trains(stack: Stack, folder: Path) -> None:
 
 
 def check_mitigation_resumes(stack: Stack, folder: Path) -> None:
-    """Interrupted after every epoch, it comes to the same rows and weights, bit for bit."""
-    whole = train_toy(prepared_toy(stack), folder / "whole")
+    """Check that a run that is interrupted after every epoch has bit-identical rows and weights."""
+    undisturbed = train_toy(prepared_toy(stack), folder / "undisturbed")
     for _ in range(2):
-        assert not train_toy(prepared_toy(stack), folder / "parts", stop_after=1).complete
-    parts = train_toy(prepared_toy(stack), folder / "parts")
-    assert parts.complete
-    assert comparable_rows(parts.rows) == comparable_rows(whole.rows)
-    assert parts.record({}).weights_sha256 == whole.record({}).weights_sha256
-    np.testing.assert_array_equal(parts.evaluator.samples().label_quality, whole.evaluator.samples().label_quality)
+        assert not train_toy(prepared_toy(stack), folder / "resumed", stop_after=1).complete
+    resumed = train_toy(prepared_toy(stack), folder / "resumed")
+    assert resumed.complete
+    assert comparable_rows(resumed.rows) == comparable_rows(undisturbed.rows)
+    assert resumed.record({}).weights_sha256 == undisturbed.record({}).weights_sha256
+    np.testing.assert_array_equal(
+        resumed.evaluator.samples().label_quality, undisturbed.evaluator.samples().label_quality
+    )
 
 
 def check_mitigation_survives(stack: Stack, folder: Path) -> None:
-    """No wrong label at all, and a class that no label names."""
+    """Check that it trains without any mislabeled example, and with a class that no observed label has."""
     clean = train_toy(prepared_toy(stack, labels=toy_labels(toy_data(stack), wrong_every=0)), folder / "clean")
     record = clean.record({})
     assert record.detection.auroc is None
     assert record.rows[-1].memorized_fraction is None
 
     dataset = toy_data(stack)
-    made = toy_labels(dataset)
-    made.train[made.train == 3] = 4
-    missing = train_toy(prepared_toy(stack, dataset, made), folder / "missing")
+    labels_without_class = toy_labels(dataset)
+    labels_without_class.train[labels_without_class.train == 3] = 4
+    missing = train_toy(prepared_toy(stack, dataset, labels_without_class), folder / "missing")
     assert np.isfinite(missing.evaluator.samples().label_quality).all()
 
 
 def check_mitigation_is_honest(stack: Stack, folder: Path) -> None:
-    """Other clean labels under the same observed ones change nothing in what it learns.
+    """Check that other clean labels with the same observed labels do not change training.
 
-    Knowledge that it declares stays the same in both runs; all else about the truth is different.
+    The privileged information that the mitigation declares is the same in both runs; all other clean information
+    differs.
     """
     dataset = toy_data(stack)
-    made = toy_labels(dataset)
-    shuffled = dataclasses.replace(dataset.train, targets=np.roll(dataset.train.targets, 7))
+    label_set = toy_labels(dataset)
+    train = dataclasses.replace(dataset.train, targets=np.roll(dataset.train.targets, 7))
     validation = dataclasses.replace(dataset.validation, targets=np.roll(dataset.validation.targets, 3))
-    poisoned = dataclasses.replace(dataset, train=shuffled, validation=validation)
-    truthful = prepared_toy(stack, dataset, made)
-    false: dict[str, Any] = {"actual_noise_rate": 0.05, "transition_matrix": np.full((10, 10), 0.1).tolist()}
-    deceived = prepared_toy(stack, poisoned, LabelSet(made.train, made.validation, {**made.manifest, **false}))
-    for told, untold in zip(truthful.stack.mitigations, deceived.stack.mitigations, strict=True):
-        untold.privileged = told.privileged
+    altered_dataset = dataclasses.replace(dataset, train=train, validation=validation)
+    altered: dict[str, Any] = {"actual_noise_rate": 0.05, "transition_matrix": np.full((10, 10), 0.1).tolist()}
+    altered_labels = LabelSet(label_set.train, label_set.validation, {**label_set.manifest, **altered})
+    original = prepared_toy(stack, dataset, label_set)
+    changed = prepared_toy(stack, altered_dataset, altered_labels)
+    for source, target in zip(original.stack.mitigations, changed.stack.mitigations, strict=True):
+        target.privileged = source.privileged
 
-    honest = train_toy(truthful, folder / "truth")
-    misled = train_toy(deceived, folder / "lies")
-    same = honest.record({}).weights_sha256 == misled.record({}).weights_sha256
-    assert same, "it reads truth that it does not declare"
-    np.testing.assert_array_equal(honest.evaluator.samples().label_quality, misled.evaluator.samples().label_quality)
-    np.testing.assert_array_equal(
-        honest.evaluator.samples().corrected_labels, misled.evaluator.samples().corrected_labels
-    )
+    first, second = train_toy(original, folder / "original"), train_toy(changed, folder / "changed")
+    same_weights = first.record({}).weights_sha256 == second.record({}).weights_sha256
+    assert same_weights, "reads clean labels that it does not declare"
+    first_samples, second_samples = first.evaluator.samples(), second.evaluator.samples()
+    np.testing.assert_array_equal(first_samples.label_quality, second_samples.label_quality)
+    np.testing.assert_array_equal(first_samples.corrected_labels, second_samples.corrected_labels)
 
 
 MITIGATION_CHECKS = (

@@ -1,1 +1,1 @@
-"""Remedies for wrong labels: one file per mitigation, file name = public name."""
+"""Mitigations of label noise: one file per method, whose name is the registered name."""

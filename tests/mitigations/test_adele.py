@@ -1,4 +1,4 @@
-"""ADELE: when a class begins to be memorised, and what becomes of labels then."""
+"""Tests of ADELE: onset of memorization, corrections and consistency."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ BIKE, PERSON = 1, 2
 def test_a_person_on_a_motorbike() -> None:
     labels = maps([[BIKE, BIKE, 0, PERSON]])
     predicted = maps([[PERSON, BIKE, 0, PERSON]])
-    active = [True, False, True]  # the person is memorised, the motorbike is not
+    active = [True, False, True]  # the person is memorized, the motorbike is not
     assert corrected_by(labels, predicted, active, "prediction").tolist() == [[[PERSON, BIKE, 0, PERSON]]]
     assert corrected_by(labels, predicted, active, "both").tolist() == labels.tolist()
     assert corrected_by(labels, predicted, [True, True, True], "both").tolist() == [[[PERSON, BIKE, 0, PERSON]]]

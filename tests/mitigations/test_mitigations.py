@@ -198,11 +198,11 @@ def test_elr_gradient_pulls_towards_the_average() -> None:
 def test_mixup_mixes_inputs_and_targets_alike() -> None:
     seen: list[Batch] = []
 
-    def objective(mixed: Batch) -> torch.Tensor:
+    def inner_loss(mixed: Batch) -> torch.Tensor:
         seen.append(mixed)
         return mixed.targets.sum(1)
 
-    Mixup(alpha=0.7).wrap_loss(ConstantTask(), batch(), objective)
+    Mixup(alpha=0.7).wrap_loss(ConstantTask(), batch(), inner_loss)
     weight = np.random.default_rng(0).beta(0.7, 0.7)
     partner = torch.randperm(6, generator=torch.Generator().manual_seed(0))
     close(seen[0].inputs, weight * batch().inputs + (1 - weight) * batch().inputs[partner])

@@ -23,7 +23,7 @@ def points(seed: int = 0, count: int = 20, width: int = 6) -> torch.Tensor:
     return torch.randn(count, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-# Regularisers
+# Regularizers
 
 
 @given(st.integers(0, 1000), st.floats(0.1, 10))

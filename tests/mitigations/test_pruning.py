@@ -143,18 +143,18 @@ def test_margins_by_hand() -> None:
     assert found.tolist() == [2.0, -2.0]
 
 
-def test_the_watcher_counts_what_it_sees() -> None:
+def test_the_collector_counts_what_it_observes() -> None:
     shown = [[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 5.0]]
-    watcher, seen = ScoreCollector(), iter(shown)
-    watcher.prepare(None, [None] * 3)  # type: ignore[arg-type]
+    collector, seen = ScoreCollector(), iter(shown)
+    collector.prepare(None, [None] * 3)  # type: ignore[arg-type]
 
     class Shown:
         def logits(self, inputs: torch.Tensor) -> torch.Tensor:
             return torch.tensor([next(seen)])
 
     for _ in shown:
-        watcher.loss(Shown(), Batch({"weak": torch.zeros(1)}, torch.tensor([0]), torch.tensor([1]), 2))  # type: ignore[arg-type]
-    state = watcher.state
+        collector.loss(Shown(), Batch({"weak": torch.zeros(1)}, torch.tensor([0]), torch.tensor([1]), 2))  # type: ignore[arg-type]
+    state = collector.state
     assert state["margin"].tolist() == [0, 2 - 1 + 3 - 5, 0]
     assert state["seen"].tolist() == [0, 4, 0]
     assert state["forgotten"].tolist() == [0, 2, 0]
@@ -182,7 +182,7 @@ def test_rank_correlation_is_spearmans() -> None:
 
 
 def test_scoring_networks_are_trained_like_the_runs_own(tmp_path: Path) -> None:
-    """The same seed outside and inside Lightning comes to the same weights."""
+    """The same seed gives the same weights outside and inside Lightning."""
     inside = train_toy(prepared_toy("cross_entropy", seed=7), tmp_path)
     task = toy_task(seed=7)
     optimizer: Any = task.configure_optimizers()
@@ -261,7 +261,7 @@ def test_a_class_that_is_emptied_is_named(tmp_path: Path) -> None:
     dataset = toy_dataset()
     labels = toy_labels(dataset, wrong_every=0)
     labels.train[labels.train == 3] = 4
-    labels.train[0] = 3  # an only example, and a wrong label
+    labels.train[0] = 3  # the only example of its class, and mislabeled
     stack = {"name": "el2n", "num_networks": 2, "epochs": 3, "keep_fraction": 0.9}
     with pytest.raises(
         UserError, match=r"mitigations.el2n: none of the 1 examples of class 3 is kept; keep more examples"

@@ -15,7 +15,7 @@ from torch.nn import functional
 
 from noisybench.config.registry import get_entry
 from noisybench.errors import UserError
-from noisybench.mitigations import _pseudo_loss as parts
+from noisybench.mitigations import _pseudo_labels as parts
 from noisybench.mitigations._detection import can_be_separated, linear_separation, two_components
 from noisybench.mitigations.dividemix import DivideMix, entropy
 from noisybench.mitigations.lsa import LSA, detector_of_epoch
@@ -160,7 +160,7 @@ def test_trust_is_one_where_nothing_is_flagged() -> None:
     assert (parts.pseudo_label_weights(guesses, now, two) == 1).all()
 
 
-# The objective
+# Loss
 
 
 def test_weighted_cross_entropy_by_hand() -> None:
@@ -412,13 +412,13 @@ def test_dividemix_by_hand(part: int) -> None:
     scores = [torch.randn(count, classes, generator=generator) for _ in range(2)]
     observed = torch.tensor([0, 1, 2, 0, 1, 2])
     images = torch.randn(count, 1, 2, 2, generator=generator)
-    remedy = DivideMix(warmup_epochs=2)
+    mitigation = DivideMix(warmup_epochs=2)
     clean = torch.rand(2, count, generator=generator)
-    remedy.state, remedy._num_labeled = {"clean": clean}, [size, size]
-    remedy._unlabeled_weight, remedy._penalize_confidence = 25.0, False
+    mitigation.state, mitigation._num_labeled = {"clean": clean}, [size, size]
+    mitigation._unlabeled_weight, mitigation._penalize_confidence = 25.0, False
     task = TwoNetworks(*scores, epoch=6)
     batch = Batch({"weak": images, "weak_2": images}, observed, torch.arange(count), classes, phase=part)
-    found = remedy.loss(task, batch).mean()  # type: ignore[arg-type]
+    found = mitigation.loss(task, batch).mean()  # type: ignore[arg-type]
 
     own, other = scores[part].softmax(1), scores[1 - part].softmax(1)
     targets = []
@@ -431,26 +431,26 @@ def test_dividemix_by_hand(part: int) -> None:
     share = float(again.rng.beta(4.0, 4.0))
     share = max(share, 1 - share)
     partner = torch.randperm(2 * count, generator=again.generator)
-    labelled, unlabelled = [], []
+    labeled, unlabeled = [], []
     for row in range(2 * count):
         mixed = share * targets[row % count] + (1 - share) * targets[int(partner[row]) % count]
         p = own[row % count]
         if row % count < size:
-            labelled.append(-(mixed * p.log()).sum())
+            labeled.append(-(mixed * p.log()).sum())
         else:
-            unlabelled.append(((p - mixed) ** 2).mean())
+            unlabeled.append(((p - mixed) ** 2).mean())
     mean = own.mean(0)
     prior = sum(math.log((1 / classes) / float(each)) / classes for each in mean)
     ramp = (6 - 2) / 16
-    wanted = torch.stack(labelled).mean() + 25.0 * ramp * torch.stack(unlabelled).mean() + prior
+    wanted = torch.stack(labeled).mean() + 25.0 * ramp * torch.stack(unlabeled).mean() + prior
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
 
 
-def test_dividemix_plans_half_labelled_and_half_unlabelled(tmp_path: Path) -> None:
+def test_dividemix_plans_half_labeled_and_half_unlabeled(tmp_path: Path) -> None:
     run = prepared_toy({"name": "dividemix", "warmup_epochs": 1})
     recorder = train_toy(run, tmp_path)
-    remedy = run.stack.mitigations[0]
-    assert isinstance(remedy, DivideMix)
+    mitigation = run.stack.mitigations[0]
+    assert isinstance(mitigation, DivideMix)
 
     class Sampler:
         def epoch_order(self, epoch: int, number: int) -> torch.Tensor:
@@ -459,22 +459,22 @@ def test_dividemix_plans_half_labelled_and_half_unlabelled(tmp_path: Path) -> No
     class Planning:
         budget, current_epoch, sampler = run.spec.budget, 1, Sampler()
 
-    remedy.state["clean"] = torch.stack([torch.linspace(0, 1, 120), torch.linspace(1, 0, 120)])
-    steps = remedy.plan_epoch(Planning())  # type: ignore[arg-type]
+    mitigation.state["clean"] = torch.stack([torch.linspace(0, 1, 120), torch.linspace(1, 0, 120)])
+    steps = mitigation.plan_epoch(Planning())  # type: ignore[arg-type]
     assert steps is not None
     for network in range(2):
         mine = [step.index for step in steps if step.phase == network]
-        assert len(mine) == 3, "sixty labelled examples in batches of sixteen"
-        kept = remedy.state["clean"][1 - network] > 0.5
+        assert len(mine) == 3, "sixty labeled examples in batches of sixteen"
+        kept = mitigation.state["clean"][1 - network] > 0.5
         for index in mine:
             assert kept[index[:16]].all(), "the other network says which labels are used"
             assert not kept[index[16:]].any()
         assert len({int(each) for index in mine for each in index[:16]}) == 48
-    remedy.state["clean"].zero_()
-    fallback = remedy.plan_epoch(Planning())  # type: ignore[arg-type]
+    mitigation.state["clean"].zero_()
+    fallback = mitigation.plan_epoch(Planning())  # type: ignore[arg-type]
     assert fallback is not None
     assert sum(len(step.index) for step in fallback) == 2 * (120 // 16) * 16
-    assert any("no label is kept" in note for note in remedy.warnings)
+    assert any("no label is kept" in note for note in mitigation.warnings)
     assert recorder.complete
 
 
@@ -488,19 +488,23 @@ def test_dividemix_plans_half_labelled_and_half_unlabelled(tmp_path: Path) -> No
         (0.45, "symmetric_inclusive", 100, 150.0, 0.5, False),
     ],
 )
-def test_dividemix_takes_published_settings_by_declared_knowledge(
+def test_dividemix_uses_published_settings_by_privileged_information(
     rate: float, kind: str, classes: int, weight: float, threshold: float, penalty: bool
 ) -> None:
     from noisybench.data.privileged import PrivilegedInfo
     from noisybench.training.training_set import TrainingSet
 
-    remedy = DivideMix(preset="paper")
-    assert remedy.requirements.privileged == ("noise_rate", "noise_type")
-    remedy.privileged = PrivilegedInfo({"noise_rate": rate, "noise_type": kind}, remedy.requirements.privileged)
+    mitigation = DivideMix(preset="paper")
+    assert mitigation.requirements.privileged == ("noise_rate", "noise_type")
+    mitigation.privileged = PrivilegedInfo({"noise_rate": rate, "noise_type": kind}, mitigation.requirements.privileged)
     data = TrainingSet(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4, dtype=torch.long), classes)
-    remedy.prepare(None, data)  # type: ignore[arg-type]
-    assert (remedy._unlabeled_weight, remedy._threshold, remedy._penalize_confidence) == (weight, threshold, penalty)
-    assert remedy.state["history"].shape[1] == (5 if threshold > 0.5 else 1)
+    mitigation.prepare(None, data)  # type: ignore[arg-type]
+    assert (mitigation._unlabeled_weight, mitigation._threshold, mitigation._penalize_confidence) == (
+        weight,
+        threshold,
+        penalty,
+    )
+    assert mitigation.state["history"].shape[1] == (5 if threshold > 0.5 else 1)
     assert DivideMix().requirements.privileged == ()
 
 

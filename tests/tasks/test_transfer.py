@@ -137,7 +137,7 @@ def test_flatness_is_recorded_for_every_head(tmp_path: Path) -> None:
     [
         ({}, "give one source of the backbone's weights .* but there is none"),
         ({"checkpoint": "x.pt", "published": True}, "but there are checkpoint, published"),
-        ({"checkpoint": "absent.pt"}, "task.checkpoint: absent.pt: there is no such file"),
+        ({"checkpoint": "absent.pt"}, "task.checkpoint: the file absent.pt does not exist"),
         ({"pretraining": {"noises": "clean"}}, "task.pretraining.noises: it has dataset, noise, budget, seed alone"),
         ({"pretraining": {"budget": {"network": "mlp:8"}}}, "its network is that of the run, small_cnn"),
         ({"pretraining": {"noise": {"name": "symmetric_exclusiv"}}}, "task.pretraining.noise: unknown noise model"),

@@ -1,4 +1,4 @@
-"""How mitigations combine, and what they may know."""
+"""Tests of stacks of mitigations and of privileged information."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLUGINS = Path(__file__).parents[1] / "plugins"
 
 @pytest.fixture
 def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other people's package, installed as pip leaves it: a module and a folder of metadata with entry points."""
+    """Install a third-party package as pip would: a module and a folder of metadata with entry points."""
     monkeypatch.syspath_prepend(str(PLUGINS))
     for cached in (registry.list_entries, registry._installed, registry._source, registry._parse):
         cached.cache_clear()
@@ -43,14 +43,14 @@ def test_impossible_stacks_are_refused(stack: str, message: str) -> None:
         prepared_toy(stack)
 
 
-def test_wrappers_act_in_order_around_the_objective(tmp_path: Path) -> None:
+def test_wrappers_act_in_order_around_the_loss(tmp_path: Path) -> None:
     assert train_toy(prepared_toy("label_smoothing+mixup+gce"), tmp_path / "a").complete
     plain = train_toy(prepared_toy("gce"), tmp_path / "b").record({})
     neutral = train_toy(prepared_toy(["gce", {"name": "label_smoothing", "smoothing": 0.0}]), tmp_path / "c").record({})
     np.testing.assert_allclose(plain.rows[-1].train_loss, neutral.rows[-1].train_loss, rtol=1e-5)
 
 
-def test_undeclared_knowledge_cannot_be_read() -> None:
+def test_undeclared_privileged_information_cannot_be_read() -> None:
     comparable_rows = {"noise_rate": 0.4, "transition_matrix": torch.eye(2)}
     known = PrivilegedInfo(comparable_rows, ["noise_rate"])
     assert known.noise_rate == 0.4
@@ -60,7 +60,7 @@ def test_undeclared_knowledge_cannot_be_read() -> None:
         _ = known.something_else
 
 
-def test_knowledge_that_the_cell_does_not_offer_is_refused() -> None:
+def test_unavailable_privileged_information_is_refused() -> None:
     spec = toy_spec(
         {"name": "forward_correction", "matrix": "oracle"}, noise={"name": "instance_dependent", "rate": 0.2}
     )
@@ -69,8 +69,8 @@ def test_knowledge_that_the_cell_does_not_offer_is_refused() -> None:
 
 
 @pytest.mark.usefixtures("plugins")
-def test_reading_the_truth_undeclared_fails_the_contract(tmp_path: Path) -> None:
-    with pytest.raises(AssertionError, match="it reads truth that it does not declare"):
+def test_reading_undeclared_clean_labels_fails_the_contract(tmp_path: Path) -> None:
+    with pytest.raises(AssertionError, match="reads clean labels that it does not declare"):
         check_mitigation_is_honest({"name": "cheater"}, tmp_path)
 
 
@@ -78,10 +78,10 @@ def test_reading_the_truth_undeclared_fails_the_contract(tmp_path: Path) -> None
 def test_plugins_are_found_and_pass_the_same_contract(tmp_path: Path) -> None:
     from tests import contracts
 
-    remedy = registry.get_entry("mitigations", "half_of_the_examples")
-    contracts.check_mitigation_declaration(remedy)
+    entry = registry.get_entry("mitigations", "half_of_the_examples")
+    contracts.check_mitigation_declaration(entry)
     for number, check in enumerate(contracts.MITIGATION_CHECKS):
-        check({"name": remedy.name}, tmp_path / str(number))
+        check({"name": entry.name}, tmp_path / str(number))
     (tmp_path / "noise").mkdir()
     contracts.check_noise_model(registry.get_entry("noise_models", "plugin_flip"), tmp_path / "noise")
 
@@ -138,7 +138,7 @@ def test_streams_are_independent(tmp_path: Path) -> None:
     assert hashes[0] != hashes[1]
 
 
-def test_a_run_repeats_to_the_bit(tmp_path: Path) -> None:
+def test_a_repeated_run_is_bit_identical(tmp_path: Path) -> None:
     first, second = (
         train_toy(prepared_toy("mixup+gce", budget={"augmentation": "crop_flip"}), tmp_path / name) for name in "ab"
     )
@@ -162,7 +162,7 @@ def test_every_budget_trains_and_resumes(budget: dict[str, Any], tmp_path: Path)
 
 
 def test_bfloat16_follows_the_optimiser(tmp_path: Path) -> None:
-    # Inside one autocast context torch would go on using the weights it converted in the first step.
+    # Inside one autocast context torch would keep using the weights that it converted in the first step.
     exact = train_toy(prepared_toy("cross_entropy", budget={"epochs": 8}), tmp_path / "exact")
     rounded = train_toy(
         prepared_toy("cross_entropy", budget={"epochs": 8, "precision": "bfloat16"}), tmp_path / "rounded"
@@ -171,8 +171,8 @@ def test_bfloat16_follows_the_optimiser(tmp_path: Path) -> None:
     assert rounded.rows[-1].train_loss < 0.8 * rounded.rows[0].train_loss
 
 
-def test_labels_of_a_toy_cell_are_what_the_recorder_scores(tmp_path: Path) -> None:
-    """Memorised, recovered and detection against loops over the samples."""
+def test_the_recorder_scores_the_labels_of_a_toy_setting(tmp_path: Path) -> None:
+    """Memorized, recovered and detected labels equal loops over the samples."""
     dataset = toy_dataset()
     recorder = train_toy(prepared_toy("cross_entropy", dataset, toy_labels(dataset)), tmp_path)
     samples, row = recorder.evaluator.samples(), recorder.rows[-1]

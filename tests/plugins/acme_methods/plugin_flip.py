@@ -11,12 +11,12 @@ from noisybench.data.noise_model import ClassConditional
 
 
 class PluginFlip(ClassConditional):
-    """Every class becomes class zero with probability `rate`."""
+    """Flip every class to class zero with a given probability."""
 
     stream_name = "plugin_flip"
     convention = "all classes but zero flip to zero"
 
-    rate: float = parameter(0.2, ge=0, le=0.5, help="share of the other classes' labels that flip")
+    rate: float = parameter(0.2, ge=0, le=0.5, help="Fraction of labels of the other classes that flip")
 
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
         """1 - rate on the diagonal, rate in the first column."""

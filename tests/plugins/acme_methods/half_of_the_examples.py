@@ -1,4 +1,4 @@
-"""A mitigation with a selection and a refinement."""
+"""A mitigation that selects samples and changes the trained network."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from noisybench.training.training_set import TrainingSet
 
 
 class HalfOfTheExamples(SampleSelector, PostProcessor):
-    """Trains on the first part of the examples only, and may forget its classifier at the end."""
+    """Train on the first examples only, and optionally reset the classifier after training."""
 
-    share: float = parameter(0.5, ge=0, le=1, low=0.1, high=0.9, help="share of the examples to train on")
-    reset: bool = parameter(False, help="set the last layer to zero after training")
+    share: float = parameter(0.5, ge=0, le=1, low=0.1, high=0.9, help="Fraction of training examples to keep")
+    reset: bool = parameter(False, help="Set the last layer to zero after training")
 
     def sample_weights(self, task: Task, training_set: TrainingSet) -> Tensor:
-        """Weight one for the first part."""
+        """Return weight one for the first examples."""
         return (torch.arange(len(training_set)) < self.share * len(training_set)).float()
 
     def refine(self, task: Task, training_set: TrainingSet) -> bool:
-        """Forget the classifier."""
+        """Reset the classifier."""
         if self.reset:
             torch.nn.init.zeros_(list(task.networks[0].parameters())[-2])
         return self.reset

@@ -1,0 +1,1 @@
+"""A third-party package with one noise model and two mitigations."""
