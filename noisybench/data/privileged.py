@@ -46,7 +46,7 @@ class PrivilegedInfo:
             return values[name]
         if name in PRIVILEGED:
             raise UserError(
-                f"`{name}` is privileged information that this mitigation reads but does not declare in `privileged`"
+                f"`{name}` is privileged information that this mitigation reads but does not declare in its `requirements`"
             )
         raise AttributeError(name)
 

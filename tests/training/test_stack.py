@@ -54,7 +54,7 @@ def test_undeclared_privileged_information_cannot_be_read() -> None:
     comparable_rows = {"noise_rate": 0.4, "transition_matrix": torch.eye(2)}
     known = PrivilegedInfo(comparable_rows, ["noise_rate"])
     assert known.noise_rate == 0.4
-    with pytest.raises(UserError, match="`transition_matrix` is privileged knowledge"):
+    with pytest.raises(UserError, match="`transition_matrix` is privileged information"):
         _ = known.transition_matrix
     with pytest.raises(AttributeError):
         _ = known.something_else
