@@ -1,4 +1,4 @@
-"""All that is checked of a run before anything is trained."""
+"""Check a run completely, and load everything that it needs, before anything is trained."""
 
 from __future__ import annotations
 
@@ -19,65 +19,81 @@ from noisybench.training.task import Task
 
 
 def prepare_run(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | None = None) -> PreparedRun:
-    """Load data, corrupt it and check the stack against the cell; nothing is trained yet.
+    """Load the dataset, corrupt its labels, and check the stack against the setting.
 
     Args:
-        spec: the run.
-        dataset: its dataset, where it is loaded already.
-        labels: its label set, where it is made already.
+        spec: specification of the run.
+        dataset: the run's dataset, if it is loaded already.
+        labels: the run's label set, if it exists already.
 
     Raises:
-        UserError: every problem found.
+        UserError: the run cannot be trained; all problems are listed.
+
+    Example:
+        >>> from noisybench.config.resolve import resolve
+        >>> prepared = prepare_run(resolve({"dataset": "digits", "mitigations": "mixup"}))
+        >>> len(prepared.labels.train) == len(prepared.dataset.train)
+        True
     """
     dataset = dataset or spec.dataset.build().load()
     noise = spec.noise.build()
-    problems = []
     task_class: type[Task] = get_entry("tasks", spec.task.name).load_class()
     tasks = [name for name in (spec.task.name, task_class.compatible_with) if name]
-    for place, each in (("noise", noise), ("dataset", get_entry("datasets", spec.dataset.name).load_class())):
-        if not set(tasks) & set(each.tasks):
-            problems.append(f"{place}: serves the tasks {', '.join(each.tasks)}, not {spec.task.name}")
-    if problems:
+    components = {"noise": noise, "dataset": get_entry("datasets", spec.dataset.name).load_class()}
+    problems = [
+        f"{location}: supports the tasks {', '.join(component.tasks)}, but the task is {spec.task.name}"
+        for location, component in components.items()
+        if not set(tasks) & set(component.tasks)
+    ]
+    if problems:  # data of another kind could not be corrupted
         raise UserError(*problems)
     labels = labels or noise.apply(dataset)
     applied = labels.apply_to(dataset)
-    stack = Stack([each.build() for each in spec.mitigations])
-    facts = available_privileged_info(labels, applied)
-    problems = stack.check(tasks, sorted(facts))
-    problems += task_class.check(spec, applied)
+    stack = Stack([component.build() for component in spec.mitigations])
+    info = available_privileged_info(labels, applied)
+    problems = stack.check(tasks, sorted(info)) + task_class.check(spec, applied)
     if not problems:
         network = _check_network(spec, applied, task_class)
         problems += task_class.check_network(spec, network, applied)
         problems += [
-            f"mitigations.{public_name(each)}: {problem}"
-            for each in stack.mitigations
-            for problem in each.check(network, spec.budget, len(applied.train))
+            f"mitigations.{public_name(mitigation)}: {problem}"
+            for mitigation in stack.mitigations
+            for problem in mitigation.check(network, spec.budget, len(applied.train))
         ]
     if spec.budget.devices > 1:
         problems += _check_devices(spec, stack, task_class)
     if problems:
         raise UserError(*problems)
-    tensors = {name: torch.from_numpy(each) if isinstance(each, np.ndarray) else each for name, each in facts.items()}
+    tensors = {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in info.items()
+    }
     for mitigation in stack.mitigations:
         mitigation.privileged = PrivilegedInfo(tensors, mitigation.requirements.privileged)
     return PreparedRun(spec, applied, labels, stack)
 
 
 def _check_devices(spec: RunSpec, stack: Stack, task_class: type[Task]) -> list[str]:
-    """Problems of a run on several devices."""
-    problems = (
-        [] if task_class.supports_ddp else [f"budget.devices: the task {spec.task.name} trains on one device alone"]
-    )
-    alone = [public_name(each) for each in stack.mitigations if each.requirements.distributed_state is None]
-    if alone:
-        problems.append(f"budget.devices: {', '.join(alone)} trains on one device alone")
+    """Return the problems of a run on several devices."""
+    problems = []
+    if not task_class.supports_ddp:
+        problems.append(f"budget.devices: the task {spec.task.name} supports one device only; set it to 1")
+    unsupported = [
+        public_name(mitigation) for mitigation in stack.mitigations if mitigation.requirements.distributed_state is None
+    ]
+    if unsupported:
+        verb = "support" if len(unsupported) > 1 else "supports"
+        problems.append(f"budget.devices: {', '.join(unsupported)} {verb} one device only; set it to 1")
     if spec.budget.batch_size < spec.budget.devices:
-        problems.append(f"budget.batch_size: {spec.budget.devices} devices need batches of at least as many examples")
+        problems.append(f"budget.batch_size: must be at least the number of devices, {spec.budget.devices}")
     return problems
 
 
 def _check_network(spec: RunSpec, dataset: Dataset, task_class: type[Task]) -> nn.Module:
-    """One of the run's networks without values; it takes the dataset's inputs."""
+    """Return a network of the run on the meta device, after trying it with an input.
+
+    Raises:
+        UserError: the network does not accept the dataset's inputs.
+    """
     from noisybench.networks import build_network
 
     shape = dataset.train.inputs.shape[1:]
@@ -91,7 +107,7 @@ def _check_network(spec: RunSpec, dataset: Dataset, task_class: type[Task]) -> n
         except (RuntimeError, IndexError) as error:
             reason = str(error).splitlines()[0]
             raise UserError(
-                f"budget.network: `{spec.budget.network}` does not take images of {shape[1]}x{shape[2]} pixels ({reason}); "
-                "choose another network or another size"
+                f"budget.network: `{spec.budget.network}` does not accept images of {shape[1]}x{shape[2]} pixels "
+                f"({reason}); choose another network or image size"
             ) from None
     return network

@@ -251,11 +251,11 @@ def test_what_noise_has_left_of_masks_by_hand() -> None:
 
 
 def test_noise_for_classes_does_not_serve_masks_and_the_reverse() -> None:
-    with pytest.raises(UserError, match="noise: serves the tasks classification, not segmentation"):
+    with pytest.raises(UserError, match="noise: supports the tasks classification, but the task is segmentation"):
         prepare_run(
             resolve(
                 {"task": "segmentation", "dataset": "scenes", "noise": "pair_flip", "budget": {"network": "unet:4"}}
             )
         )
-    with pytest.raises(UserError, match="noise: serves the tasks segmentation, not classification"):
+    with pytest.raises(UserError, match="noise: supports the tasks segmentation, but the task is classification"):
         prepare_run(resolve({"noise": "polygon"}))

@@ -15,13 +15,14 @@ import statistics
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from pytorch_lightning import Callback
+from lightning_fabric import Fabric
 from torch.nn import functional
 
 from noisybench.config.registry import get_entry, list_entries
@@ -29,9 +30,9 @@ from noisybench.config.spec import Budget
 from noisybench.config.suite import read_suite
 from noisybench.data.noise_model import NoiseModel
 from noisybench.networks import build_network
-from noisybench.runs.runner import quiet_lightning
 from noisybench.tasks.classification import Classification
 from noisybench.training.augmentation import crop_and_flip
+from noisybench.training.loop import attach, train_epoch
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
 from tests.helpers import toy_dataset
@@ -50,7 +51,7 @@ def training_data(shape: tuple[int, ...]) -> TrainingSet:
 
 
 def bare_loop(network: str, shape: tuple[int, ...], batch: int, epochs: int) -> Callable[[], None]:
-    """What a careful person writes by hand: data in memory, batches by index, nothing recorded."""
+    """A loop written by hand: data in memory, batches by index, nothing recorded."""
     data = training_data(shape)
     net = build_network(network, 10, shape[1])
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
@@ -69,11 +70,26 @@ def bare_loop(network: str, shape: tuple[int, ...], batch: int, epochs: int) -> 
     return train
 
 
-def harness(network: str, shape: tuple[int, ...], batch: int, epochs: int) -> Callable[[], None]:
-    """The same through task, stack and trainer; evaluation and records come on top."""
+def own_loop(network: str, shape: tuple[int, ...], batch: int, epochs: int) -> Callable[[], None]:
+    """The same through task, stack and noisybench's loop; evaluation and records come on top."""
+    budget = Budget(network=network, epochs=epochs, batch_size=batch)
+    stack = Stack([get_entry("mitigations", "cross_entropy").load_class()()])
+
+    def train() -> None:
+        task = Classification(budget, 0, training_data(shape), stack)
+        attach(task, Fabric(accelerator="cpu", devices=1))
+        optimizer = task.configure_optimizers()
+        task.on_fit_start()
+        for epoch in range(epochs):
+            train_epoch(task, optimizer, epoch)
+
+    return train
+
+
+def lightning_trainer(network: str, shape: tuple[int, ...], batch: int, epochs: int) -> Callable[[], None]:
+    """The same in a Lightning `Trainer` without callbacks and loggers."""
     from pytorch_lightning import Trainer
 
-    quiet_lightning()
     budget = Budget(network=network, epochs=epochs, batch_size=batch)
     stack = Stack([get_entry("mitigations", "cross_entropy").load_class()()])
 
@@ -83,7 +99,9 @@ def harness(network: str, shape: tuple[int, ...], batch: int, epochs: int) -> Ca
             accelerator="cpu", max_epochs=epochs, logger=False,
             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
-        trainer.fit(task, train_dataloaders=range(1))
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            trainer.fit(task)
 
     return train
 
@@ -102,14 +120,15 @@ def paired_ratio(first: Callable[[], Any], second: Callable[[], Any], rounds: in
     return statistics.median(ratios)
 
 
+@pytest.mark.parametrize("loop", [own_loop, lightning_trainer])
 @pytest.mark.parametrize("case", CASES)
-def test_step_overhead(case: str, benchmark: Any) -> None:
+def test_step_overhead(case: str, loop: Callable[..., Callable[[], None]], benchmark: Any) -> None:
     torch.set_num_threads(1)
-    ours, bare = harness(*CASES[case]), bare_loop(*CASES[case])
+    ours, bare = loop(*CASES[case]), bare_loop(*CASES[case])
     benchmark.pedantic(ours, rounds=1, iterations=1)
     if benchmark.enabled:
         benchmark.extra_info["paired ratio to a bare loop"] = ratio = paired_ratio(ours, bare, rounds=11)
-        print(f"\n{case}: {ratio:.3f} x a bare loop")
+        print(f"\n{case}, {loop.__name__}: {ratio:.3f} x a bare loop")
     else:
         bare()
 
@@ -144,37 +163,20 @@ def test_augmentation_throughput(benchmark: Any) -> None:
         one_by_one()
 
 
-class EpochClock(Callback):
-    """Seconds of each epoch with the pass over the training set that every run records, and of what ends it."""
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
-
-    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
-        self.start = time.perf_counter()
-
-    def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-        pl_module.training_probabilities()
-        self.seconds.append(time.perf_counter() - self.start)
-
-
 def epoch_seconds(mitigation: str, network: str, count: int, **parameters: Any) -> float:
-    """One epoch after the warm-up: steps, tracking pass and, where there is one, detection."""
-    from pytorch_lightning import Trainer
-
-    quiet_lightning()
+    """Seconds of one epoch after the warm-up: steps, prediction of the training set and, if there is one, detection."""
     budget = Budget(network=network, epochs=2, batch_size=128, augmentation="crop_flip", channels_last=True)
     stack = Stack([get_entry("mitigations", mitigation).load_class()(**parameters)])
-    data = training_data((count, 3, 32, 32))
-    task, clock = Classification(budget, 0, data, stack), EpochClock()
-    for each in stack.mitigations:
-        each.prepare(task, data)
-    trainer = Trainer(
-        accelerator="cpu", max_epochs=2, callbacks=[clock], logger=False,
-        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
-    )  # fmt: skip
-    trainer.fit(task, train_dataloaders=range(1))
-    return clock.seconds[1]
+    task = Classification(budget, 0, training_data((count, 3, 32, 32)), stack)
+    attach(task, Fabric(accelerator="cpu", devices=1))
+    optimizer = task.configure_optimizers()
+    task.on_fit_start()
+    train_epoch(task, optimizer, 0)
+    task.training_probabilities()
+    start = time.perf_counter()
+    train_epoch(task, optimizer, 1)
+    task.training_probabilities()
+    return time.perf_counter() - start
 
 
 @pytest.mark.parametrize("mitigation", ["lsa", "pls", "dividemix"])

@@ -60,7 +60,7 @@ def test_a_batch_is_shared_by_whole_images() -> None:
 
 
 def test_what_trains_on_one_device_alone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"budget\.devices: co_teaching trains on one device alone"):
+    with pytest.raises(UserError, match=r"budget\.devices: co_teaching supports one device only"):
         prepare_run(toy_spec("co_teaching", **SMALL, budget={"devices": 2}))
     with pytest.raises(TrainingError, match="batch normalization is synchronized among GPUs"):
         trained("cross_entropy", tmp_path, devices=2, network="mlp:32n")

@@ -122,7 +122,7 @@ def test_a_failing_run_is_recorded_as_failed(store: Store) -> None:
         execute(spec, store)
     (run,) = store.connection.client.search_runs([store.connection.experiment])
     assert run.info.status == "FAILED"
-    assert "lower budget.learning_rate" in run.data.tags["noisybench.error"]
+    assert "decrease budget.learning_rate" in run.data.tags["noisybench.error"]
     assert spec.identity in store.runs.failed()
 
 

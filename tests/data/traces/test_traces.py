@@ -739,7 +739,7 @@ def test_characters_are_read_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"dataset": "digits"}, "serves the tasks classification"),
+        ({"dataset": "digits"}, "supports the tasks classification"),
         ({"budget": {"network": "small_cnn"}}, "writes no tokens"),
         ({"budget": {"network": "decoder:10x2"}}, "a multiple of 4"),
         (
