@@ -14,7 +14,7 @@ from torch import nn
 
 from noisybench.config.registry import get_entry
 from noisybench.errors import UserError
-from noisybench.mitigations.lora import adaptable
+from noisybench.mitigations.lora import adaptable_layers
 from noisybench.networks import build_network, published_weights
 from noisybench.nn.frozen import BackboneWithHead, FrozenBackbone, split_network, with_frozen_backbone
 from noisybench.runs.preparation import prepare_run
@@ -113,7 +113,7 @@ def test_low_rank_changes_start_at_nothing() -> None:
     trained = {key for key, each in adapted.named_parameters() if each.requires_grad}
     assert trained
     assert all("lora_" in key or key.startswith("classifier.") for key in trained)
-    assert adaptable(backbone) == ["0", "4"]
+    assert adaptable_layers(backbone) == ["0", "4"]
 
 
 # Spectra and shifted tests
