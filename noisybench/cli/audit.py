@@ -40,7 +40,7 @@ def audit(
 
     def print_fold(fold: int, epoch: int, loss: float) -> None:
         if epoch + 1 == audit_input.spec.budget.epochs:
-            elapsed = view.duration(time.monotonic() - start)
+            elapsed = view.format_duration(time.monotonic() - start)
             console.print(f"[{fold + 1}/{folds}] trained, loss {loss:.3f}, {elapsed}", markup=False)
 
     report = audit_labels(audit_input, folds, seed, print_fold)

@@ -1,4 +1,4 @@
-"""What people see while runs are under way and when they are done."""
+"""Terminal output: progress and result tables."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Self
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.progress_bar import ProgressBar
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -22,181 +21,208 @@ if TYPE_CHECKING:
     from noisybench.search.search import SearchResult
 
 PLAIN_WIDTH = 170
-"""Columns where the output is not a terminal, so that tables in files and logs are not cut."""
+"""Columns of the output if it is not a terminal, so that tables in files and logs are not cut."""
 
 
 def make_console(stderr: bool = False) -> Console:
-    """A console that is as wide as the terminal, or wide where there is none."""
+    """Return a console with the width of the terminal, or with `PLAIN_WIDTH` for a file or pipe."""
     console = Console(stderr=stderr, highlight=False)
     if not console.is_terminal:
         console = Console(stderr=stderr, highlight=False, width=PLAIN_WIDTH)
     return console
 
 
-def duration(seconds: float | None) -> str:
-    """``2 h 05 min``, ``3 min 20 s``, ``12 s``; a question mark for None."""
+def format_duration(seconds: float | None) -> str:
+    """Format a duration, as a question mark for None.
+
+    Example:
+        >>> format_duration(7500), format_duration(200), format_duration(12), format_duration(None)
+        ('2 h 05 min', '3 min 20 s', '12 s', '?')
+    """
     if seconds is None:
         return "?"
-    whole = round(seconds)
-    if whole >= 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02} min"
-    return f"{whole // 60} min {whole % 60:02} s" if whole >= 60 else f"{whole} s"
+    rounded = round(seconds)
+    if rounded >= 3600:
+        return f"{rounded // 3600} h {rounded % 3600 // 60:02} min"
+    return f"{rounded // 60} min {rounded % 60:02} s" if rounded >= 60 else f"{rounded} s"
 
 
-class Interrupts:
-    """Counts Ctrl-C: once lets the epochs in flight end, twice stops at once."""
+class InterruptHandler:
+    """Counter of Ctrl-C: the first stops after the current epochs, the second stops immediately.
+
+    Args:
+        console: console for the message after the first Ctrl-C.
+    """
 
     def __init__(self, console: Console) -> None:
-        self.count = 0
+        self._count = 0
         self._console = console
 
-    def __call__(self) -> int:
-        """How often it was pressed."""
-        return self.count
+    def level(self) -> int:
+        """Return 0 to continue, 1 to stop after the current epochs, 2 or more to stop immediately."""
+        return self._count
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take over Ctrl-C (and a polite kill) while inside."""
-        before = {each: signal.signal(each, self._take) for each in (signal.SIGINT, signal.SIGTERM)}
+    def installed(self) -> Iterator[None]:
+        """Handle SIGINT and SIGTERM while the block executes."""
+        previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
         finally:
-            for each, handler in before.items():
-                signal.signal(each, handler)
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
-    def _take(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
-        if self.count == 1:
-            self._console.print("stopping after the epochs in flight; press Ctrl-C again to stop at once")
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self._count += 1
+        if self._count == 1:
+            self._console.print("Stopping after the current epochs; press Ctrl-C again to stop immediately.")
 
 
-class Display:
-    """Live progress: a bar for all runs with the time left, and a line for each run under way."""
+class ProgressDisplay:
+    """Live progress: a bar for all runs and one for each active run. Without a terminal, one line per finished run.
+
+    Args:
+        console: console.
+        total: number of runs.
+    """
 
     def __init__(self, console: Console, total: int) -> None:
         self._console, self._total = console, total
-        self._done = self._failed = 0
-        self._active: dict[str, str] = {}
-        self._left: float | None = None
-        self._told = time.monotonic()
-        self._start = time.monotonic()
-        self._live: Live | None = None
+        self._completed = self._failed = 0
+        self._seconds_left: float | None = None
+        self._updated_at = time.monotonic()
+        self._progress = Progress(
+            BarColumn(bar_width=30),
+            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.fields[status]}", style="dim", markup=False),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            refresh_per_second=4,
+        )
+        self._overall = self._progress.add_task(f"0/{total} runs", total=max(1, total), status="")
+        self._tasks: dict[str, TaskID] = {}
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Show progress while inside. Without a terminal, one line per finished run."""
-        if not self._console.is_terminal:
-            yield
-            return
-        with Live(
-            get_renderable=self._picture, console=self._console, refresh_per_second=4, transient=True
-        ) as self._live:
-            yield
-        self._live = None
+    def __enter__(self) -> Self:
+        """Start the display."""
+        self._progress.start()
+        return self
 
-    def show(self, event: Event, left: float | None) -> None:
-        """Take in an event and the seconds left."""
-        identity, self._left, self._told = event.spec.identity, left, time.monotonic()
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Remove the display."""
+        self._progress.stop()
+
+    def update(self, event: Event, seconds_left: float | None) -> None:
+        """Update the display with an event and the estimated remaining seconds."""
+        self._seconds_left, self._updated_at = seconds_left, time.monotonic()
+        identity, title = event.spec.identity, event.spec.title
         if event.kind == "start":
-            self._active[identity] = f"{event.spec.title} · starting"
-        elif event.kind == "epoch":
-            data = event.data
-            # Not the test score: nobody should read it while training.
-            held_out = data.get("noisy_val")
-            shown = "" if held_out is None else f" · {100 * held_out:.1f} % on noisy validation"
-            self._active[identity] = f"{event.spec.title} · epoch {data['epoch'] + 1}/{data['epochs']}{shown}"
-        elif event.kind == "auxiliary":
-            data = event.data
-            self._active[identity] = (
-                f"{event.spec.title} · {data['title']} · epoch {data['epoch'] + 1}/{data['epochs']}"
-            )
+            self._tasks[identity] = self._progress.add_task(title, total=event.spec.budget.epochs, status="starting")
+        elif event.kind in ("epoch", "auxiliary"):
+            self._update_run(self._tasks[identity], event)
         else:
-            self._active.pop(identity, None)
-            self._done += event.kind == "finished"
+            if identity in self._tasks:
+                self._progress.remove_task(self._tasks.pop(identity))
+            self._completed += event.kind == "finished"
             self._failed += event.kind == "failed"
             if event.kind == "failed":
-                self._console.print(Text(f"failed: {event.spec.title}: {event.data['reason']}", style="red"))
+                self._console.print(Text(f"failed: {title}: {event.data['reason']}", style="red"))
             elif not self._console.is_terminal:
-                self._console.print(
-                    f"[{self._done}/{self._total}] {event.spec.title} · {event.kind} · {self._time_left()}"
-                )
+                outcome = "completed" if event.kind == "finished" else event.kind
+                self._console.print(f"[{self._completed}/{self._total}] {title} · {outcome} · {self._time_left()}")
+        failed = f", {self._failed} failed" if self._failed else ""
+        self._progress.update(
+            self._overall,
+            completed=self._completed + self._failed,
+            description=f"{self._completed}/{self._total} runs{failed}",
+            status=self._time_left(),
+        )
+
+    def _update_run(self, task: TaskID, event: Event) -> None:
+        epoch, epochs = event.data["epoch"] + 1, event.data["epochs"]
+        if event.kind == "auxiliary":
+            self._progress.update(task, status=f"{event.data['title']}, epoch {epoch}/{epochs}")
+            return
+        # The test score is not shown, so that it does not influence decisions during training.
+        noisy_val = event.data.get("noisy_val")
+        score = "" if noisy_val is None else f", noisy validation {100 * noisy_val:.1f} %"
+        self._progress.update(task, completed=epoch, total=epochs, status=f"epoch {epoch}/{epochs}{score}")
 
     def _time_left(self) -> str:
-        if self._left is None:
+        if self._seconds_left is None:
             return "time left: estimating"
-        return f"{duration(max(0.0, self._left - (time.monotonic() - self._told)))} left"
-
-    def _picture(self) -> Group:
-        failed = f", {self._failed} failed" if self._failed else ""
-        passed = duration(time.monotonic() - self._start)
-        head = Table.grid(padding=(0, 1))
-        bar = ProgressBar(total=max(1, self._total), completed=self._done + self._failed, width=40)
-        head.add_row(bar, f"{self._done}/{self._total} runs{failed} · {passed} · {self._time_left()}")
-        return Group(head, *(Text(f"  {line}", style="dim") for line in self._active.values()))
+        seconds = self._seconds_left - (time.monotonic() - self._updated_at)
+        return f"{format_duration(max(0.0, seconds))} left"
 
 
-def print_plan(console: Console, plan: RunPlan, estimates: Sequence[float | None], workers: int) -> None:
-    """The plan of a dry run, with costs from recorded runs."""
+def print_plan(console: Console, plan: RunPlan, estimates: Sequence[float | None], jobs: int) -> None:
+    """Print the plan of a dry run with its estimated duration.
+
+    Args:
+        console: console.
+        plan: runs.
+        estimates: estimated seconds of each pending run; None if no similar run is recorded.
+        jobs: number of parallel runs.
+    """
     groups: dict[tuple[str, str], list[float | None]] = {}
-    for spec, seconds in zip(plan.todo, estimates, strict=True):
-        groups.setdefault((f"{spec.dataset_label} · {spec.noise.display_name(hide=('path',))}", spec.stack), []).append(
-            seconds
-        )
-    table = Table("cell", "stack", "runs to do", "estimate of one", box=None, header_style="bold")
-    for (cell, stack), seconds_of in groups.items():
-        table.add_row(cell, stack, str(len(seconds_of)), duration(seconds_of[0]))
+    for spec, seconds in zip(plan.pending, estimates, strict=True):
+        setting = f"{spec.dataset_label} · {spec.noise.display_name(hide=('path',))}"
+        groups.setdefault((setting, spec.stack), []).append(seconds)
+    table = Table("setting", "stack", "pending runs", "time per run", box=None, header_style="bold")
+    for (setting, stack), durations in groups.items():
+        table.add_row(setting, stack, str(len(durations)), format_duration(durations[0]))
     if groups:
         console.print(table)
-    resumed = sum((spec.run_dir() / "checkpoint.ckpt").is_file() for spec in plan.todo)
-    known = [each for each in estimates if each is not None]
-    total = (
-        duration(sum(known) / workers)
-        if known and len(known) == len(estimates)
-        else "unknown, no such run is recorded yet"
-    )
-    done = len(plan.specs) - len(plan.todo)
+    finished = len(plan.specs) - len(plan.pending)
+    resumable = sum((spec.run_dir() / "checkpoint.ckpt").is_file() for spec in plan.pending)
     console.print(
-        f"{len(plan.specs)} runs: {done} finished, {resumed} to go on with, {len(plan.todo) - resumed} to start."
+        f"{len(plan.specs)} runs: {finished} finished, {resumable} to resume, {len(plan.pending) - resumable} to start."
     )
-    if plan.todo:
-        console.print(f"Estimate with {workers} at a time: {total}.")
+    known = [seconds for seconds in estimates if seconds is not None]
+    total = "unknown, no similar run is recorded yet"
+    if known and len(known) == len(estimates):
+        total = format_duration(sum(known) / jobs)
+    if plan.pending:
+        console.print(f"Estimated time with {jobs} parallel runs: {total}.")
 
 
-def print_searched(console: Console, searched: SearchResult) -> None:
-    """What a search came to, beside the defaults."""
-    search, found = searched.search, searched.study
+def print_search_result(console: Console, result: SearchResult) -> None:
+    """Print the best configurations of a search beside the defaults."""
+    search, study = result.search, result.study
     table = Table(box=None, header_style="bold")
-    names = ["best"] if len(found.best) == 1 else [f"best {number}" for number in range(1, len(found.best) + 1)]
+    names = ["best"] if len(study.best) == 1 else [f"best {number}" for number in range(1, len(study.best) + 1)]
     for title in ("parameter", "default", *names):
         table.add_column(title, justify="left" if title == "parameter" else "right")
     for name in search.space:
-        values = [search.defaults[name], *(each[name] for each in found.best)]
-        table.add_row(name, *(f"{each:.4g}" if isinstance(each, float) else str(each) for each in values))
-    for place, name in enumerate(search.objective):
-        scores = [found.default_scores, *found.scores]
-        percent = name != "cost"
-        title = f"{name.removesuffix('_val')} validation, percent" if percent else "training, seconds"
-        table.add_row(
-            title, *("–" if each is None else f"{each[place] * (100 if percent else 1):.1f}" for each in scores)
-        )
+        values = [search.defaults[name], *(configuration[name] for configuration in study.best)]
+        table.add_row(name, *(f"{value:.4g}" if isinstance(value, float) else str(value) for value in values))
+    for index, objective in enumerate(search.objective):
+        scores = [study.default_scores, *study.scores]
+        is_cost = objective == "cost"
+        title = "training time (s)" if is_cost else f"{objective.removesuffix('_val')} validation (%)"
+        scale = 1 if is_cost else 100
+        table.add_row(title, *("–" if score is None else f"{score[index] * scale:.1f}" for score in scores))
     console.print(table)
-    ended = ", ".join(f"{count} {state}" for state, count in found.trials.items() if count)
-    console.print(f"{ended}; {searched.epochs} epochs trained")
+    counts = ", ".join(f"{count} {state}" for state, count in study.trials.items() if count)
+    console.print(f"{counts}; {result.epochs} epochs trained")
 
 
-def print_report(console: Console, report: SuiteResult, plan: RunPlan, seconds: float) -> None:
-    """How it ended."""
-    already = len(plan.specs) - len(plan.todo)
-    parts = [f"{len(report.finished)} finished", f"{already} were finished already"]
-    if report.stopped or report.not_started:
-        parts.append(f"{len(report.stopped)} interrupted, {report.not_started} not started (the same command goes on)")
-    if report.failed:
-        parts.append(f"{len(report.failed)} failed")
-    console.print(f"{len(plan.specs)} runs in {duration(seconds)}: {', '.join(parts)}.")
-    for spec, reason, traceback in report.failed:
+def print_result(console: Console, result: SuiteResult, plan: RunPlan, seconds: float) -> None:
+    """Print the number of runs by outcome, and the reasons of failed runs."""
+    skipped = len(plan.specs) - len(plan.pending)
+    parts = [f"{len(result.completed)} completed", f"{skipped} skipped"]
+    if result.failed:
+        parts.append(f"{len(result.failed)} failed")
+    if result.stopped or result.not_started:
+        parts.append(f"{len(result.stopped)} interrupted, {result.not_started} not started")
+    console.print(f"{len(plan.specs)} runs in {format_duration(seconds)}: {', '.join(parts)}")
+    for spec, reason, traceback in result.failed:
         console.print(Text(f"  failed: {spec.title}\n    {reason}", style="red"))
         if traceback:
-            console.print("    the traceback is recorded with the run (traceback.txt); `--debug` prints it here")
+            console.print("    The traceback is saved with the run (traceback.txt); `--debug` prints it here.")
 
 
 def print_settings(console: Console, settings: Sequence[Setting], intervals: bool = False) -> None:

@@ -1,4 +1,4 @@
-"""Engine."""
+"""Protocols of execution: an executor starts runs in a pool, and the pool reports events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ Outcome = Literal["finished", "stopped", "failed"]
 
 @dataclass
 class Event:
-    """What a run's process says: ``epoch`` with its row's metrics, ``auxiliary`` of pre-training, or how it ended."""
+    """Event of a run.
+
+    Attributes:
+        spec: the run.
+        kind: ``start``, ``epoch``, ``auxiliary`` (an epoch of an auxiliary run), or the outcome of the run.
+        data: metrics of an epoch; for a failed run ``reason``, ``traceback``, and optionally ``killed`` (its process was
+            killed) or ``store_unavailable``.
+    """
 
     spec: RunSpec
     kind: Literal["start", "epoch", "auxiliary"] | Outcome
@@ -21,70 +28,75 @@ class Event:
 
 
 class RunPool(Protocol):
-    """Runs under way, each of which tells what happens to it."""
+    """Active runs."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of active runs."""
         ...
 
     def start(self, spec: RunSpec) -> Event:
-        """Begin a run."""
+        """Start a run and return its ``start`` event."""
         ...
 
     def stop(self, identity: str | None = None) -> None:
-        """Have one run, or all, end after the epoch in flight."""
+        """Ask one run, or all, to stop after the current epoch."""
         ...
 
     def kill(self) -> None:
-        """End all runs at once; their checkpoints stay."""
+        """Kill all runs; their checkpoints are kept."""
         ...
 
     def events(self, timeout: float = 0.2) -> Iterator[Event]:
-        """What has happened, waiting a little for it; the last event of each run is its outcome."""
+        """Wait briefly for events and yield them; the last event of each run is its outcome."""
         ...
 
 
 class Executor(Protocol):
-    """What executes runs: this machine, or a cluster."""
+    """Executor of runs: this machine, or a cluster."""
 
     def capacity(self, specs: Sequence[RunSpec], gpu: bool) -> int:
-        """How many such runs at a time."""
+        """Return how many of these runs fit at the same time.
+
+        Args:
+            specs: runs.
+            gpu: True if the runs use a GPU of this machine.
+        """
         ...
 
     def pool(self, uri: str) -> RunPool:
-        """An empty set of runs, which track themselves in the store of that address."""
+        """Return an empty pool whose runs are tracked in the store at ``uri``."""
         ...
 
 
 def run_all(
-    engine: Executor, specs: Sequence[RunSpec], count: int, uri: str, interrupted: Callable[[], int]
+    executor: Executor, specs: Sequence[RunSpec], jobs: int, uri: str, stop_level: Callable[[], int]
 ) -> Iterator[Event]:
-    """Run specifications, up to ``count`` at a time.
+    """Execute runs, at most ``jobs`` at the same time.
 
     Args:
-        engine: what executes them.
-        specs: what to run, in order.
-        count: how many at a time.
-        uri: of the store.
-        interrupted: asked often; 1 lets the epochs in flight end and starts nothing new, 2 kills.
+        executor: executor of the runs.
+        specs: runs in order.
+        jobs: number of parallel runs.
+        uri: tracking URI of the store.
+        stop_level: polled continuously; 1 finishes the current epochs and starts no new runs, 2 kills all runs.
 
     Yields:
-        What happens; the last event of each started run is its outcome.
+        Events; the last event of each started run is its outcome.
     """
-    waiting, pool = list(specs)[::-1], engine.pool(uri)
+    waiting, pool = list(specs)[::-1], executor.pool(uri)
     try:
         while waiting or len(pool):
-            level = interrupted()
+            level = stop_level()
             if level:
                 waiting.clear()
                 pool.stop()
             if level > 1:
                 pool.kill()
-            while waiting and len(pool) < count:
+            while waiting and len(pool) < jobs:
                 yield pool.start(waiting.pop())
             for event in pool.events():
-                if event.data.get("away"):
-                    waiting.clear()  # runs under way keep their records here; those to come could not even begin
+                if event.data.get("store_unavailable"):
+                    waiting.clear()  # active runs keep their records locally, but new runs could not be started
                 yield event
     finally:
         pool.kill()

@@ -1,7 +1,7 @@
-"""Runs in processes of their own, a few at a time, on this machine.
+"""Execute runs in processes on this machine.
 
-Processes are forked from one server that has imported torch, Lightning and MLflow already, so that a run starts at
-once, has its memory to itself, and takes no other run with it when it dies.
+Processes are forked from one server process that has already imported torch, Lightning and MLflow. A run therefore starts
+immediately, has its own memory, and cannot take down other runs.
 """
 
 from __future__ import annotations
@@ -21,103 +21,116 @@ from noisybench.utils.processes import process_context, usable_cores
 
 
 class LocalExecutor:
-    """Processes on this machine, which share its cores or one GPU."""
+    """Processes on this machine, which share its cores or one GPU.
 
-    def __init__(self, threads: int) -> None:
-        self.context = process_context(threads)
+    Args:
+        num_threads: threads of the numerical libraries in each process.
+    """
+
+    def __init__(self, num_threads: int) -> None:
+        self.context = process_context(num_threads)
 
     def capacity(self, specs: Sequence[RunSpec], gpu: bool) -> int:
-        """As many as cores allow at each run's threads; on a GPU, as its share of it allows."""
+        """Return how many runs fit on the cores at their numbers of threads, or on the GPU at their fractions of it."""
         if gpu:
             return max(1, int(1 / max((spec.num_gpus for spec in specs), default=1)))
         return max(1, usable_cores() // max((spec.num_cores for spec in specs), default=1))
 
     def pool(self, uri: str) -> LocalPool:
-        """No processes yet."""
+        """Return an empty pool whose runs are tracked in the store at ``uri``."""
         return LocalPool(self.context, uri)
 
 
 class LocalPool:
-    """Runs in processes of their own, each of which tells what happens to it.
+    """Runs in processes, each of which sends its events through a pipe.
 
     Args:
-        ctx: from `context`.
-        uri: of the store.
-        environment: variables for the processes, such as the GPU that they may see.
+        context: multiprocessing context, from `process_context`.
+        uri: tracking URI of the store.
+        environment: environment variables of the processes, such as the visible GPU.
     """
 
-    def __init__(self, ctx: Any, uri: str, environment: Mapping[str, str] | None = None) -> None:
-        self._ctx, self._uri, self._environment = ctx, uri, dict(environment or {})
-        self._running: dict[Connection, tuple[RunSpec, Any, Any]] = {}
+    def __init__(self, context: Any, uri: str, environment: Mapping[str, str] | None = None) -> None:
+        self._context, self._uri, self._environment = context, uri, dict(environment or {})
+        self._active: dict[Connection, tuple[RunSpec, Any, Any]] = {}
         self._killed: set[str] = set()
 
     def __len__(self) -> int:
-        """How many run."""
-        return len(self._running)
+        """Return the number of active runs."""
+        return len(self._active)
 
     def start(self, spec: RunSpec) -> Event:
-        """Begin a run."""
-        receiver, sender = self._ctx.Pipe(duplex=False)
-        stop = self._ctx.Event()
-        process = self._ctx.Process(
+        """Start a run and return its ``start`` event."""
+        receiver, sender = self._context.Pipe(duplex=False)
+        stop = self._context.Event()
+        process = self._context.Process(
             target=_run,
             args=(sender, spec, self._uri, stop, os.getcwd(), self._environment),
-            daemon=spec.budget.devices == 1,  # a daemon may have no processes of its own
+            daemon=spec.budget.devices == 1,  # a daemon cannot start the processes of further devices
         )
         process.start()
         sender.close()
-        self._running[receiver] = (spec, process, stop)
+        self._active[receiver] = (spec, process, stop)
         return Event(spec, "start")
 
     def stop(self, identity: str | None = None) -> None:
-        """Have one run, or all, end after the epoch in flight."""
-        for spec, _, stop in self._running.values():
+        """Ask one run, or all, to stop after the current epoch."""
+        for spec, _, stop in self._active.values():
             if identity in (None, spec.identity):
                 stop.set()
 
     def kill(self) -> None:
-        """End all runs at once; their checkpoints stay."""
-        for spec, process, _ in self._running.values():
+        """Kill all runs; their checkpoints are kept."""
+        for spec, process, _ in self._active.values():
             self._killed.add(spec.identity)
             process.kill()
 
     def events(self, timeout: float = 0.2) -> Iterator[Event]:
-        """What has happened, waiting a little for it; the last event of each run is its outcome."""
-        for ready in wait(list(self._running), timeout=timeout):
+        """Wait briefly for events and yield them; the last event of each run is its outcome."""
+        for ready in wait(list(self._active), timeout=timeout):
             assert isinstance(ready, Connection)
-            spec, process, _ = self._running[ready]
+            spec, process, _ = self._active[ready]
             try:
                 event: Event = ready.recv()
             except (EOFError, ConnectionResetError):
                 process.join()
-                event = _death(spec, process.exitcode, spec.identity in self._killed)
+                event = _exit_event(spec, process.exitcode, spec.identity in self._killed)
             yield event
             if event.kind in ("finished", "stopped", "failed"):
                 process.join()
                 ready.close()
-                del self._running[ready]
+                del self._active[ready]
 
 
-def _death(spec: RunSpec, code: int | None, killed_by_us: bool) -> Event:
-    if killed_by_us:
+def _exit_event(spec: RunSpec, code: int | None, killed_by_pool: bool) -> Event:
+    """Return the outcome of a run whose process ended without an event."""
+    if killed_by_pool:
         return Event(spec, "stopped")
-    reason = f"its process ended with {_exit_reason(code)}; the same command goes on from its last epoch"
-    return Event(spec, "failed", {"reason": reason, "traceback": "", "died": True})
+    reason = f"its process ended with {exit_reason(code)}; rerun the same command to resume from the last epoch"
+    return Event(spec, "failed", {"reason": reason, "traceback": "", "killed": True})
 
 
-def _exit_reason(code: int | None) -> str:
+def exit_reason(code: int | None) -> str:
+    """Describe the exit code of a process.
+
+    Example:
+        >>> exit_reason(-9)
+        'signal SIGKILL (killed, possibly out of memory)'
+        >>> exit_reason(3)
+        'exit status 3'
+    """
     if code is not None and code < 0:
         with contextlib.suppress(ValueError):
             name = signal.Signals(-code).name
-            return f"signal {name}" + (" (killed, perhaps for lack of memory)" if name == "SIGKILL" else "")
+            return f"signal {name}" + (" (killed, possibly out of memory)" if name == "SIGKILL" else "")
     return f"exit status {code}"
 
 
 def _run(sender: Connection, spec: RunSpec, uri: str, stop: Any, folder: str, environment: Mapping[str, str]) -> None:
-    """Body of a run's process."""
-    os.chdir(folder)  # the server that it was forked from may have begun in another one
+    """Execute one run in its process and send its events."""
+    os.chdir(folder)  # the fork server may have started in another folder
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process group; the parent process decides
     from noisybench.runs.runner import execute
     from noisybench.tracking.store import Store
 
@@ -125,15 +138,16 @@ def _run(sender: Connection, spec: RunSpec, uri: str, stop: Any, folder: str, en
         try:
             sender.send(event)
         except (BrokenPipeError, ConnectionResetError):
-            os._exit(1)  # nobody listens any more; the checkpoint of this epoch is written
+            os._exit(1)  # the parent process has ended; the checkpoint of this epoch is written
 
     try:
         outcome = execute(spec, Store(uri), lambda kind, data: send(Event(spec, kind, data)), stop.is_set)
         event = Event(spec, "stopped" if outcome == "stopped" else "finished")
     except (UserError, TrainingError) as error:
-        told = {"reason": str(error), "traceback": "", "away": isinstance(error, StoreUnavailable)}
-        event = Event(spec, "failed", told)
+        unavailable = isinstance(error, StoreUnavailable)
+        event = Event(spec, "failed", {"reason": str(error), "traceback": "", "store_unavailable": unavailable})
     except Exception as error:
-        reason = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error).strip() else ''}"
+        message = str(error).strip()
+        reason = f"{type(error).__name__}: {message.splitlines()[0] if message else ''}"
         event = Event(spec, "failed", {"reason": reason, "traceback": traceback.format_exc()})
     send(event)

@@ -1,4 +1,4 @@
-"""Preflight."""
+"""Validate runs completely before any of them is trained."""
 
 from __future__ import annotations
 
@@ -10,63 +10,60 @@ from typing import Any
 
 from noisybench.config.spec import RunSpec
 from noisybench.errors import UserError
-from noisybench.execution.local import _exit_reason
+from noisybench.execution.local import exit_reason
 
 
-def preflight(ctx: Any, specs: Sequence[RunSpec], elsewhere: bool = False) -> dict[str, Any]:
-    """Check runs completely, in a process of its own, before any is trained.
+def preflight(context: Any, specs: Sequence[RunSpec], needs_local_gpu: bool = True) -> bool:
+    """Validate runs with their data, labels and stacks in a separate process.
 
     Args:
-        ctx: from `context`.
-        specs: the runs.
-        elsewhere: they are to be trained on other machines, so that this one needs no GPU.
+        context: multiprocessing context, from `process_context`.
+        specs: runs.
+        needs_local_gpu: False if the runs are trained on other machines.
 
     Returns:
-        ``gpu``: whether the runs will use one.
+        True if the runs will use a GPU of this machine.
 
     Raises:
-        UserError: every problem of every run.
+        UserError: all problems of all runs.
     """
-    receiver, sender = ctx.Pipe(duplex=False)
-    process = ctx.Process(target=_check, args=(sender, list(specs), elsewhere), daemon=True)
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_validate, args=(sender, list(specs), needs_local_gpu), daemon=True)
     process.start()
     sender.close()
     try:
-        answer: dict[str, Any] = receiver.recv()
+        problems, uses_gpu = receiver.recv()
     except EOFError:
         process.join()
-        raise UserError(f"checking the runs failed: the process ended with {_exit_reason(process.exitcode)}") from None
+        raise UserError(f"validation failed: its process ended with {exit_reason(process.exitcode)}") from None
     process.join()
-    if answer["problems"]:
-        raise UserError(*answer["problems"])
-    return answer
+    if problems:
+        raise UserError(*problems)
+    return bool(uses_gpu)
 
 
-def _check(sender: Connection, specs: list[RunSpec], elsewhere: bool) -> None:
+def _validate(sender: Connection, specs: list[RunSpec], needs_local_gpu: bool) -> None:
+    """Validate runs and send their problems and whether they use a GPU."""
     import torch
 
     from noisybench.runs.preparation import prepare_run
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     problems: dict[str, None] = {}
-    cells: dict[str, Any] = {}
+    setting, data = "", None
     for spec in specs:
-        cell = repr((spec.dataset, spec.noise))
+        # Runs of one setting usually follow each other; only the data of the latest setting stay in memory.
+        if repr((spec.dataset, spec.noise)) != setting:
+            setting, data = repr((spec.dataset, spec.noise)), None
         try:
-            known = cells.get(cell)
-            checked = prepare_run(spec, *known) if known else prepare_run(spec)
-            cells[cell] = (checked.dataset, checked.labels)
+            prepared = prepare_run(spec, *data) if data else prepare_run(spec)
+            data = (prepared.dataset, prepared.labels)
         except UserError as error:
             problems |= dict.fromkeys(error.problems)
         except Exception:
-            problems[f"{spec.title}: checking it failed\n{traceback.format_exc()}"] = None
-        cells = {cell: cells[cell]} if cell in cells else {}
+            problems[f"{spec.title}: validation failed\n{traceback.format_exc()}"] = None
     device = specs[0].execution.device if specs else "cpu"
-    if device == "cuda" and not elsewhere and not torch.cuda.is_available():
-        problems["execution.device: `cuda` was asked for, but torch sees no GPU here; see `noisybench doctor`"] = None
-    sender.send(
-        {
-            "problems": list(problems),
-            "gpu": device == "cuda" or (device == "auto" and torch.cuda.is_available()),
-        }
-    )
+    has_gpu = torch.cuda.is_available()
+    if device == "cuda" and needs_local_gpu and not has_gpu:
+        problems["execution.device: `cuda` is requested, but torch sees no GPU here; see `noisybench doctor`"] = None
+    sender.send((list(problems), device == "cuda" or (device == "auto" and has_gpu)))

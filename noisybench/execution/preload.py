@@ -1,12 +1,12 @@
-"""Imported once by the server from which runs are forked: everything that a run needs.
+"""Import everything that a run needs; executed once by the server process from which runs are forked.
 
-Also what a library would import at its first use: each run is a process of its own and would pay for that again.
+The list includes modules that libraries import on first use: each run is a separate process and would pay for them again.
 """
 
 import gc
 import importlib
 
-gc.disable()  # to look for garbage among what libraries make as they are imported takes a fifth of the time
+gc.disable()  # garbage collection during the imports takes a fifth of their time
 for name in (
     "noisybench.runs.runner",
     "PIL.PngImagePlugin",
@@ -22,5 +22,5 @@ for name in (
     "torchvision",
 ):
     importlib.import_module(name)
-gc.freeze()  # nor need runs look there, which would copy the memory that they share
+gc.freeze()  # a collection in a run would copy the memory that runs share with the server process
 gc.enable()

@@ -1,7 +1,7 @@
-"""Runs on a Ray cluster (optional: `pip install ray`), under the same rules as in processes of this machine.
+"""Execute runs on a Ray cluster (optional: `pip install 'noisybench[ray]'`).
 
-A Ray worker does not train itself: it forks each run from a server of its own, as `workers.Pool` does here, so that a run has
-its memory to itself and gives the same bits, and the heavy imports are paid once by each worker.
+A Ray worker does not train itself: it starts each run in a process as on one machine, with a `LocalPool`. A run therefore
+has its own memory and produces the same weights, and each worker imports the heavy libraries once.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,194 +21,217 @@ from noisybench.execution.engine import Event
 from noisybench.execution.local import LocalPool
 from noisybench.utils.processes import process_context
 
-CONNECT_SECONDS, EXCHANGE_SECONDS = 5, 1.0
-GO_ON, END_EPOCH, END_NOW = range(3)
+CONNECT_TIMEOUT = 5
+"""Seconds to wait for the head of a cluster."""
+
+EXCHANGE_INTERVAL = 1.0
+"""Seconds between exchanges of events."""
+
+CONTINUE, STOP_AFTER_EPOCH, STOP_NOW = range(3)
 
 
 @contextlib.contextmanager
-def connected(address: str, embedded_store: bool) -> Iterator[Ray]:
-    """The engine of a running cluster, while inside.
+def connect(address: str, embedded_store: bool) -> Iterator[RayExecutor]:
+    """Connect to a running cluster while the block executes.
 
     Args:
-        address: ``auto``, or HOST:PORT of its head.
-        embedded_store: the store is a file, which machines cannot share.
+        address: ``auto``, or HOST:PORT of the head.
+        embedded_store: True if the tracking store is a file, which several machines cannot share.
+
+    Yields:
+        The executor of the cluster.
 
     Raises:
-        UserError: Ray is not installed, there is no such cluster, or it has several machines and the store is a file.
+        UserError: Ray is not installed, the cluster cannot be reached, or it has several machines and the store is a file.
     """
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # Ray's coming default
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # the future default of Ray
     try:
         import ray
     except ImportError:
         raise UserError("--ray: Ray is not installed; pip install 'noisybench[ray]'") from None
     if address != "auto":
-        _reach(address)
+        _check_reachable(address)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200]
         raise UserError(
-            f"--ray {address}: there is no cluster ({reason}); start one by `ray start --head`, or give the HOST:PORT that it "
-            "has printed"
+            f"--ray {address}: no cluster is available ({reason}); start one with `ray start --head`, or give the HOST:PORT "
+            "that this command prints"
         ) from None
     try:
-        machines = [each for each in ray.nodes() if each["Alive"]]
+        machines = [node for node in ray.nodes() if node["Alive"]]
         if len(machines) > 1 and embedded_store:
             raise UserError(
-                f"--ray {address}: the cluster has {len(machines)} machines, which cannot share the store's file; start a "
-                "tracking server and name it by MLFLOW_TRACKING_URI (see docs/scaling-up.md)"
+                f"--ray {address}: the cluster has {len(machines)} machines, which cannot share an SQLite file; start a "
+                "tracking server and set MLFLOW_TRACKING_URI to its address (see docs/scaling-up.md)"
             )
-        yield Ray([each["Resources"] for each in machines])
+        yield RayExecutor([node["Resources"] for node in machines])
     finally:
         ray.shutdown()
 
 
-def _reach(address: str) -> None:
-    """Find out at once whether anybody listens; Ray itself would try for minutes."""
+def _check_reachable(address: str) -> None:
+    """Check the address of a cluster's head immediately; Ray itself would retry for minutes."""
     host, colon, port = address.rpartition(":")
     if not (colon and port.isdecimal()) or "://" in address:
         raise UserError(f"--ray: expected `auto` or HOST:PORT of the cluster's head, but got `{address}`")
     try:
-        with socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS):
+        with socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT):
             return
     except OSError as error:
         raise UserError(
-            f"--ray {address}: nobody listens there ({error.strerror or error}); start a cluster by `ray start --head`, or "
-            "give the HOST:PORT that it has printed"
+            f"--ray {address}: cannot connect ({error.strerror or error}); start a cluster with `ray start --head`, or give "
+            "the HOST:PORT that this command prints"
         ) from None
 
 
-class Ray:
-    """A cluster whose cores and GPUs runs share, each as its `num_cores` and `gpus` say.
+class RayExecutor:
+    """Cluster whose cores and GPUs are shared by runs.
 
     Args:
-        machines: resources of each.
+        machines: resources of each machine, as Ray reports them.
+
+    Example:
+        >>> from noisybench.config.resolve import resolve
+        >>> spec = resolve({"execution": {"num_threads": 2, "device": "cpu"}})
+        >>> RayExecutor([{"CPU": 8.0}, {"CPU": 3.0}]).capacity([spec], gpu=False)
+        5
     """
 
     def __init__(self, machines: Sequence[dict[str, float]]) -> None:
         self._machines = machines
 
     def capacity(self, specs: Sequence[RunSpec], gpu: bool) -> int:
-        """As many as fit on the machines.
+        """Return how many runs fit on the machines at the same time.
 
         Raises:
-            UserError: one run fits on none of them.
+            UserError: one run fits on none of the machines.
         """
         cores = max(spec.num_cores for spec in specs)
         gpus = max(spec.num_gpus for spec in specs) if self._needs_gpu(specs[0]) else 0
-        fitting = sum(
-            int(min(each.get("CPU", 0) / cores, each.get("GPU", 0) / gpus if gpus else math.inf))
-            for each in self._machines
+        count = sum(
+            int(min(resources.get("CPU", 0) / cores, resources.get("GPU", 0) / gpus if gpus else math.inf))
+            for resources in self._machines
         )
-        if not fitting:
-            also = f" and {gpus:g} GPUs" if gpus else ""
-            raise UserError(f"execution: a run needs {cores} cores{also}, but no machine of the cluster has them")
-        return fitting
+        if not count:
+            gpu_text = f" and {gpus:g} GPUs" if gpus else ""
+            raise UserError(f"execution: a run needs {cores} cores{gpu_text}, but no machine of the cluster has them")
+        return count
 
     def _needs_gpu(self, spec: RunSpec) -> bool:
-        has = any(each.get("GPU", 0) for each in self._machines)
-        return spec.execution.device == "cuda" or (spec.execution.device == "auto" and has)
+        has_gpu = any(resources.get("GPU", 0) for resources in self._machines)
+        return spec.execution.device == "cuda" or (spec.execution.device == "auto" and has_gpu)
 
     def pool(self, uri: str) -> RayPool:
-        """No runs yet."""
+        """Return an empty pool whose runs are tracked in the store at ``uri``."""
         return RayPool(uri, self._needs_gpu)
 
 
 class RayPool:
-    """Runs on the cluster, each a task that tells a mailbox what happens."""
+    """Runs on the cluster, each a Ray task that sends its events through a shared queue.
 
-    def __init__(self, uri: str, needs_gpu: Any) -> None:
+    Args:
+        uri: tracking URI of the store.
+        needs_gpu: returns True if a run needs a GPU.
+    """
+
+    def __init__(self, uri: str, needs_gpu: Callable[[RunSpec], bool]) -> None:
         import ray
 
         self._ray, self._uri, self._needs_gpu = ray, uri, needs_gpu
-        self._mailbox = ray.remote(_Mailbox).options(num_cpus=0).remote()
-        self._serve = ray.remote(_serve)
-        self._running: dict[Any, RunSpec] = {}
+        self._queue = ray.remote(_EventQueue).options(num_cpus=0).remote()
+        self._execute = ray.remote(_serve)
+        self._active: dict[Any, RunSpec] = {}
 
     def __len__(self) -> int:
-        """How many run, or wait for a place."""
-        return len(self._running)
+        """Return the number of runs that are active or wait for resources."""
+        return len(self._active)
 
     def start(self, spec: RunSpec) -> Event:
-        """Begin a run wherever there is room."""
+        """Start a run on any machine with free resources and return its ``start`` event."""
         gpus = spec.num_gpus if self._needs_gpu(spec) else 0
-        task = self._serve.options(num_cpus=spec.num_cores, num_gpus=gpus, max_retries=0, scheduling_strategy="SPREAD")
-        own = {name: value for name, value in os.environ.items() if name.startswith(("NOISYBENCH_", "MLFLOW_"))}
-        self._running[task.remote(spec, self._uri, os.getcwd(), own, self._mailbox)] = spec
+        task = self._execute.options(
+            num_cpus=spec.num_cores, num_gpus=gpus, max_retries=0, scheduling_strategy="SPREAD"
+        )
+        environment = {k: v for k, v in os.environ.items() if k.startswith(("NOISYBENCH_", "MLFLOW_"))}
+        self._active[task.remote(spec, self._uri, os.getcwd(), environment, self._queue)] = spec
         return Event(spec, "start")
 
     def stop(self, identity: str | None = None) -> None:
-        """Have one run, or all, end after the epoch in flight."""
-        self._wish(END_EPOCH, identity)
+        """Ask one run, or all, to stop after the current epoch."""
+        self._request_stop(STOP_AFTER_EPOCH, identity)
 
     def kill(self) -> None:
-        """End all runs at once; their checkpoints stay."""
-        self._wish(END_NOW, None)
+        """Kill all runs; their checkpoints are kept."""
+        self._request_stop(STOP_NOW, None)
 
-    def _wish(self, level: int, identity: str | None) -> None:
-        wanted = {each.identity: level for each in self._running.values() if identity in (None, each.identity)}
-        if wanted:
-            self._ray.get(self._mailbox.wish.remote(wanted))
+    def _request_stop(self, level: int, identity: str | None) -> None:
+        levels = {spec.identity: level for spec in self._active.values() if identity in (None, spec.identity)}
+        if levels:
+            self._ray.get(self._queue.request_stop.remote(levels))
 
-    def events(self, timeout: float = EXCHANGE_SECONDS) -> Iterator[Event]:
-        """What has happened, waiting until a run ends, but not for long; the last event of each run is its outcome."""
-        done, _ = self._ray.wait(list(self._running), timeout=timeout) if self._running else ([], [])
-        yield from self._ray.get(self._mailbox.take.remote())
+    def events(self, timeout: float = EXCHANGE_INTERVAL) -> Iterator[Event]:
+        """Wait briefly for a run to end and yield all events; the last event of each run is its outcome."""
+        done, _ = self._ray.wait(list(self._active), timeout=timeout) if self._active else ([], [])
+        yield from self._ray.get(self._queue.take.remote())
         for reference in done:
-            spec = self._running.pop(reference)
+            spec = self._active.pop(reference)
             try:
                 event: Event = self._ray.get(reference)
             except self._ray.exceptions.RayError as error:
-                reason = str(error).strip().splitlines()[0][:200]
-                told = f"its Ray worker died ({reason}); the same command goes on from its last epoch"
-                event = Event(spec, "failed", {"reason": told, "traceback": "", "died": True})
+                message = str(error).strip().splitlines()[0][:200]
+                reason = f"its Ray worker died ({message}); rerun the same command to resume from the last epoch"
+                event = Event(spec, "failed", {"reason": reason, "traceback": "", "killed": True})
             yield event
 
 
-class _Mailbox:
-    """Events on their way to the command, and its wishes on their way to the runs."""
+class _EventQueue:
+    """Ray actor that passes events from runs to the command, and stop requests from the command to runs."""
 
     def __init__(self) -> None:
         self._events: list[Event] = []
-        self._wishes: dict[str, int] = {}
+        self._stop_levels: dict[str, int] = {}
 
     def exchange(self, identity: str, events: list[Event]) -> int:
-        """Take events of a run. Returns what is wished of it."""
+        """Add events of a run and return the stop level that is requested of it."""
         self._events += events
-        return self._wishes.get(identity, GO_ON)
+        return self._stop_levels.get(identity, CONTINUE)
 
     def take(self) -> list[Event]:
-        """Events that nobody has seen yet."""
+        """Remove and return all events."""
         events, self._events = self._events, []
         return events
 
-    def wish(self, wanted: dict[str, int]) -> None:
-        """Note how runs are to end, by identity."""
-        self._wishes |= {identity: max(level, self._wishes.get(identity, 0)) for identity, level in wanted.items()}
+    def request_stop(self, levels: dict[str, int]) -> None:
+        """Request that runs stop, by identity; a request is never weakened."""
+        self._stop_levels |= {
+            identity: max(level, self._stop_levels.get(identity, CONTINUE)) for identity, level in levels.items()
+        }
 
 
-def _serve(spec: RunSpec, uri: str, folder: str, environment: dict[str, str], mailbox: Any) -> Event:
-    """Body of a Ray task: train one run in a process of its own. Returns its outcome."""
+def _serve(spec: RunSpec, uri: str, folder: str, environment: dict[str, str], queue: Any) -> Event:
+    """Train one run in a process of a Ray worker and return its outcome."""
     import ray
 
     if not Path(folder).is_dir():
-        reason = f"the machine {socket.gethostname()} has no folder {folder}; work in one that all machines share"
+        reason = f"the machine {socket.gethostname()} has no folder {folder}; use a folder that all machines share"
         return Event(spec, "failed", {"reason": reason, "traceback": ""})
     os.chdir(folder)
-    visible = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
-    pool = LocalPool(process_context(spec.execution.num_threads), uri, {**environment, **visible})
+    visible_gpus = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
+    pool = LocalPool(process_context(spec.execution.num_threads), uri, {**environment, **visible_gpus})
     pool.start(spec)
     events: list[Event] = []
     while True:
-        # Messages cost the cores that train, so that they go together.
-        last = time.monotonic()
-        while len(pool) and time.monotonic() - last < EXCHANGE_SECONDS:
+        # Messages take time from the cores that train, so events are sent together.
+        last_exchange = time.monotonic()
+        while len(pool) and time.monotonic() - last_exchange < EXCHANGE_INTERVAL:
             events += pool.events()
-        wish = ray.get(mailbox.exchange.remote(spec.identity, events if len(pool) else events[:-1]))
+        level = ray.get(queue.exchange.remote(spec.identity, events if len(pool) else events[:-1]))
         if not len(pool):
             return events[-1]
         events = []
-        if wish >= END_EPOCH:
+        if level >= STOP_AFTER_EPOCH:
             pool.stop()
-        if wish == END_NOW:
+        if level == STOP_NOW:
             pool.kill()

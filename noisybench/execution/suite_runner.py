@@ -1,4 +1,4 @@
-"""Suites: cells x stacks x seeds. Expand, skip what is finished, execute, and say what happened."""
+"""Run the pending runs of a suite, track progress and estimate the remaining time."""
 
 from __future__ import annotations
 
@@ -15,48 +15,61 @@ from noisybench.execution.preflight import preflight
 from noisybench.records.schema import RunRecord
 from noisybench.tracking.store import Store
 
+PROCESS_START_SECONDS = 1.0
+"""Time that a run's process takes beyond the training time in its record."""
+
 
 @dataclass
 class RunPlan:
-    """What a command is going to do.
+    """Runs of a command.
 
     Attributes:
-        specs: all runs, without repetition.
-        todo: those that are not finished yet.
+        specs: all runs, without repetitions.
+        pending: runs that are not finished.
     """
 
     specs: list[RunSpec]
-    todo: list[RunSpec]
+    pending: list[RunSpec]
 
 
 @dataclass
 class SuiteResult:
-    """How a suite ended: the runs by outcome; failed ones with their reason."""
+    """Outcome of each run of a command.
 
-    finished: list[RunSpec] = field(default_factory=list)
+    Attributes:
+        completed: runs that finished.
+        stopped: runs that were interrupted.
+        failed: runs that failed, with reason and traceback.
+        not_started: number of runs that were not started.
+    """
+
+    completed: list[RunSpec] = field(default_factory=list)
     stopped: list[RunSpec] = field(default_factory=list)
     failed: list[tuple[RunSpec, str, str]] = field(default_factory=list)
     not_started: int = 0
 
 
 def make_plan(specs: Sequence[RunSpec], records: Iterable[RunRecord]) -> RunPlan:
-    """Compare what is asked for with the finished runs of a store."""
+    """Return the runs of a command, and those of them that have no record."""
     specs = unique_specs(specs)
     finished = {record.identity for record in records}
     return RunPlan(specs, [spec for spec in specs if spec.identity not in finished])
 
 
 class DurationEstimator:
-    """Estimates what runs will take, from recorded ones and from those that end meanwhile."""
+    """Estimate the duration of runs from recorded runs.
+
+    Args:
+        records: finished runs.
+    """
 
     def __init__(self, records: Iterable[RunRecord]) -> None:
         self._seconds: dict[tuple[str, ...], list[float]] = {}
         for record in records:
-            # A process takes a little longer than what is booked inside it.
-            self._add(record.dataset, record.budget, record.stack, record.cost.wall_seconds + 1)
+            self._add(record.dataset, record.budget, record.stack, record.cost.wall_seconds + PROCESS_START_SECONDS)
 
-    def learn(self, spec: RunSpec, seconds: float) -> None:
-        """Take in a run that has ended."""
+    def add(self, spec: RunSpec, seconds: float) -> None:
+        """Add the duration of a run that has finished."""
         self._add(spec.dataset_label, spec.budget_hash, spec.stack, seconds)
 
     def _add(self, dataset: str, budget: str, stack: str, seconds: float) -> None:
@@ -64,105 +77,114 @@ class DurationEstimator:
             self._seconds.setdefault(key, []).append(seconds)
 
     def estimate(self, spec: RunSpec) -> float | None:
-        """Seconds of a run: the mean of the same stack's, else of all in that cell's budget, else None."""
-        cell = (spec.dataset_label, spec.budget_hash)
-        known = self._seconds.get((*cell, spec.stack)) or self._seconds.get(cell)
-        return statistics.fmean(known) if known else None
+        """Return the mean seconds of runs of the same stack, else of all stacks, with this dataset and budget.
 
-    def total(self, specs: Iterable[RunSpec]) -> float | None:
-        """Seconds of all runs one after the other; None while nothing is known of one of them."""
-        estimates = [self.estimate(spec) for spec in specs]
-        return None if None in estimates else sum(each for each in estimates if each is not None)
+        Returns:
+            None if no such run is known.
+        """
+        key = (spec.dataset_label, spec.budget_hash)
+        seconds = self._seconds.get((*key, spec.stack)) or self._seconds.get(key)
+        return statistics.fmean(seconds) if seconds else None
 
 
 def run_plan(
     plan: RunPlan,
     store: Store,
-    clock: DurationEstimator,
-    workers: int | None,
-    show: Callable[[Event, float | None], None],
-    interrupted: Callable[[], int],
-    engine: Executor | None = None,
+    estimator: DurationEstimator,
+    jobs: int | None,
+    on_event: Callable[[Event, float | None], None],
+    stop_level: Callable[[], int],
+    executor: Executor | None = None,
 ) -> SuiteResult:
-    """Check and execute what is to be done.
+    """Validate and execute the pending runs of a plan.
 
     Args:
-        plan: from `make_plan`.
-        store: where runs are tracked.
-        clock: knows what recorded runs took.
-        workers: processes at a time; None to share the cores.
-        show: told of each event, and of the seconds left as far as they can be estimated.
-        interrupted: 0, or 1 to stop after the epochs in flight, or 2 to stop at once.
-        engine: what executes the runs; by default processes on this machine.
+        plan: runs, from `make_plan`.
+        store: store where the runs are tracked.
+        estimator: durations of recorded runs.
+        jobs: number of parallel runs; None uses all cores or GPUs.
+        on_event: called with each event and the estimated remaining seconds, or None while they are unknown.
+        stop_level: 0 to continue, 1 to stop after the current epochs, 2 to stop immediately.
+        executor: executor of the runs; by default processes on this machine.
 
     Raises:
-        UserError: a run is refused; nothing has been trained then.
+        UserError: a run is invalid. No run is trained then.
     """
-    report = SuiteResult()
-    if not plan.todo:
-        return report
-    local = LocalExecutor(max(spec.execution.num_threads for spec in plan.todo))
-    facts = preflight(local.context, plan.todo, elsewhere=engine is not None)
-    engine = engine or local
-    count = min(workers or engine.capacity(plan.todo, facts["gpu"]), len(plan.todo))
-    progress = Progress(plan.todo, clock, count)
-    for event in run_all(engine, plan.todo, count, store.connection.uri, interrupted):
-        progress.take(event)
+    result = SuiteResult()
+    if not plan.pending:
+        return result
+    local = LocalExecutor(max(spec.execution.num_threads for spec in plan.pending))
+    uses_gpu = preflight(local.context, plan.pending, needs_local_gpu=executor is None)
+    executor = executor or local
+    count = min(jobs or executor.capacity(plan.pending, uses_gpu), len(plan.pending))
+    progress = Progress(plan.pending, estimator, count)
+    for event in run_all(executor, plan.pending, count, store.connection.uri, stop_level):
+        progress.update(event)
         if event.kind == "finished":
-            report.finished.append(event.spec)
+            result.completed.append(event.spec)
         elif event.kind == "stopped":
-            report.stopped.append(event.spec)
+            result.stopped.append(event.spec)
         elif event.kind == "failed":
-            report.failed.append((event.spec, event.data["reason"], event.data["traceback"]))
-            if event.data.get("died"):
-                _record_death(store, event)
-        show(event, progress.seconds_left())
-    report.not_started = len(plan.todo) - len(report.finished) - len(report.stopped) - len(report.failed)
-    return report
+            result.failed.append((event.spec, event.data["reason"], event.data["traceback"]))
+            if event.data.get("killed"):
+                _mark_killed(store, event)
+        on_event(event, progress.seconds_left())
+    result.not_started = len(plan.pending) - len(result.completed) - len(result.stopped) - len(result.failed)
+    return result
 
 
-def _record_death(store: Store, event: Event) -> None:
-    """A process that was killed could not record its own end."""
+def _mark_killed(store: Store, event: Event) -> None:
+    """Track the failure of a run whose process was killed and could not do so itself."""
     file = event.spec.run_dir() / "run_id"
     if file.is_file():
         store.mark_failed(file.read_text(), event.data["reason"])
 
 
 class Progress:
-    """How far the runs are, and how long the rest will take."""
+    """Progress of runs and estimate of the remaining time.
 
-    def __init__(self, todo: Sequence[RunSpec], clock: DurationEstimator, workers: int) -> None:
-        self._waiting = {spec.identity: spec for spec in todo}
-        self._started: dict[str, float] = {}
-        self._share: dict[str, float] = {}
-        self._clock, self._workers = clock, workers
+    Args:
+        pending: runs to execute.
+        estimator: durations of recorded runs; finished runs are added.
+        jobs: number of parallel runs.
+    """
 
-    def take(self, event: Event) -> None:
-        """Take in an event."""
+    def __init__(self, pending: Sequence[RunSpec], estimator: DurationEstimator, jobs: int) -> None:
+        self._unfinished = {spec.identity: spec for spec in pending}
+        self._start_times: dict[str, float] = {}
+        self._fractions: dict[str, float] = {}  # of the epochs, for each active run
+        self._estimator, self._jobs = estimator, jobs
+
+    def update(self, event: Event) -> None:
+        """Update the progress with an event."""
         identity = event.spec.identity
         if event.kind == "start":
-            self._started[identity], self._share[identity] = time.monotonic(), 0.0
+            self._start_times[identity], self._fractions[identity] = time.monotonic(), 0.0
         elif event.kind == "epoch":
-            self._share[identity] = (event.data["epoch"] + 1) / event.data["epochs"]
+            self._fractions[identity] = (event.data["epoch"] + 1) / event.data["epochs"]
         elif event.kind != "auxiliary":
             if event.kind == "finished":
-                self._clock.learn(event.spec, time.monotonic() - self._started[identity])
-            self._waiting.pop(identity, None)
-            self._share.pop(identity, None)
+                self._estimator.add(event.spec, time.monotonic() - self._start_times[identity])
+            self._unfinished.pop(identity, None)
+            self._fractions.pop(identity, None)
 
     def seconds_left(self) -> float | None:
-        """Estimate of the seconds until all is done; None while there is nothing to go by."""
+        """Return the estimated seconds until all runs are finished; None while they cannot be estimated."""
         total = 0.0
-        fallback = self._pace()
-        for identity, spec in self._waiting.items():
-            whole = self._clock.estimate(spec) or fallback
-            if whole is None:
+        active_estimate = self._seconds_of_active_runs()
+        for identity, spec in self._unfinished.items():
+            seconds = self._estimator.estimate(spec) or active_estimate
+            if seconds is None:
                 return None
-            total += whole * (1 - self._share.get(identity, 0.0))
-        return total / min(self._workers, max(1, len(self._waiting)))
+            total += seconds * (1 - self._fractions.get(identity, 0.0))
+        return total / min(self._jobs, max(1, len(self._unfinished)))
 
-    def _pace(self) -> float | None:
-        """Seconds of a whole run, from those under way."""
+    def _seconds_of_active_runs(self) -> float | None:
+        """Return the mean duration of a run, extrapolated from the active runs."""
         now = time.monotonic()
-        known = [(now - self._started[identity]) / share for identity, share in self._share.items() if share > 0]
-        return statistics.fmean(known) if known else None
+        seconds = [
+            (now - self._start_times[identity]) / fraction
+            for identity, fraction in self._fractions.items()
+            if fraction > 0
+        ]
+        return statistics.fmean(seconds) if seconds else None

@@ -86,8 +86,8 @@ class TrialRunner:
         """
         first = self._search.trial_spec(self._search.defaults, self._search.seeds[0], self._study_run)
         executor = LocalExecutor(first.execution.num_threads)
-        checked = preflight(executor.context, [first])
-        capacity = workers or executor.capacity([first], checked["gpu"])
+        uses_gpu = preflight(executor.context, [first])
+        capacity = workers or executor.capacity([first], uses_gpu)
         pool = executor.pool(self._tracking_uri)
         try:
             while self._trials or len(finished_trials(self._study)) < self._search.trials:
@@ -217,10 +217,10 @@ class TrialRunner:
         """Re-queue a trial whose process died or whose tracking store is unavailable; fail it for any other reason."""
         reason = event.data["reason"]
         retries = trial.trial.user_attrs.get("retries", 0)
-        if event.data.get("away"):
+        if event.data.get("store_unavailable"):
             self._store_error = reason
             self._requeue(trial)
-        elif event.data.get("died") and retries < MAX_RETRIES:
+        elif event.data.get("killed") and retries < MAX_RETRIES:
             self._requeue(trial, {"retries": retries + 1})
         else:
             self._fail(trial.trial, reason)

@@ -85,12 +85,12 @@ def test_a_suite_from_plan_to_page_and_again(folder: Path, noisybench: Command) 
     (folder / "tiny.yaml").write_text(TINY)
     status, output = noisybench("bench", "tiny.yaml", "--dry-run")
     assert status == 0
-    assert "4 runs: 0 finished, 0 to go on with, 4 to start" in output
-    assert "no such run is recorded yet" in output
+    assert "4 runs: 0 finished, 0 to resume, 4 to start" in output
+    assert "no similar run is recorded yet" in output
 
     status, output = noisybench("bench", "tiny.yaml")
     assert status == 0, output
-    assert "4 finished, 0 were finished already" in output
+    assert "4 completed, 0 skipped" in output
     assert "[4/4]" in output
     assert "left" in output
     for word in ("rank", "cross_entropy", "gce", "noisy_val", "Holm-corrected", "noisybench leaderboard"):
@@ -99,13 +99,13 @@ def test_a_suite_from_plan_to_page_and_again(folder: Path, noisybench: Command) 
     assert "://" not in page.replace("http://www.w3.org/2000/svg", ""), "the page must need no network"
 
     status, output = noisybench("bench", "tiny.yaml", "seeds=[0,1,2]", "--dry-run")
-    assert "6 runs: 4 finished, 0 to go on with, 2 to start" in output
-    assert "Estimate with" in output
+    assert "6 runs: 4 finished, 0 to resume, 2 to start" in output
+    assert "Estimated time with" in output
     assert "unknown" not in output
 
     status, output = noisybench("bench", "tiny.yaml")
     assert status == 0
-    assert "0 finished, 4 were finished already" in output
+    assert "0 completed, 4 skipped" in output
 
 
 def test_a_failed_run_does_not_stop_the_suite(folder: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_failed_run_does_not_stop_the_suite(folder: Path) -> None:
     (folder / "tiny.yaml").write_text(TINY.replace("[cross_entropy, gce]", stacks))
     status, output = finish(start("bench", "tiny.yaml", folder=folder))
     assert status == 1
-    assert "2 finished" in output
+    assert "2 completed" in output
     assert "2 failed" in output
     assert "the selection is empty, no example is left to train on" in output
     assert "Traceback" not in output
@@ -154,7 +154,7 @@ def test_killed_and_interrupted_runs_come_to_the_same_bits(folder: Path, noisybe
     os.killpg(interrupted.pid, signal.SIGINT)
     status, output = finish(interrupted)
     assert status == 130, output
-    assert "stopping after the epochs in flight" in output
+    assert "Stopping after the current epochs" in output
     assert "1 interrupted" in output
     assert "Traceback" not in output
 
@@ -196,14 +196,14 @@ def test_a_killed_worker_is_a_failed_run_that_goes_on_later(folder: Path, noisyb
         (["run", "digits", "noise.rate=1.2"], "noise.rate: input should be less than 1, but got 1.2"),
         (["run", "digits", "budget.epoch=3"], "budget: unknown field `epoch`; did you mean `epochs`"),
         (["list", "noises"], "unknown kind `noises`; did you mean `noise_models`?"),
-        (["describe", "ellr"], "nothing is named `ellr`; did you mean `elr`?"),
+        (["describe", "ellr"], "unknown name `ellr`; did you mean `elr`?"),
         (["leaderboard", "--rule", "best"], "unknown rule `best`; known: last, last10, noisy_val, oracle"),
         (["leaderboard"], "the store has no such finished runs"),
         (["labels", "verify", "nowhere"], "not a label set"),
         (["labels", "create", "digits", "noise.rate=0.95"], "must be in [0, 0.9] for 10 classes"),
         (["labels", "create", "digits", "--format", "xml"], "must be parquet or csv"),
         (["inspect", "digits", "seed=0,1"], "one value per override"),
-        (["validate", "digits", "mitigations=gce+elr"], "gce, elr each bring an objective"),
+        (["validate", "digits", "mitigations=gce+elr"], "gce and elr both define the loss"),
         (
             ["validate", "digits", "budget.network=torchvision:resnett18"],
             "torchvision has no classifier `resnett18`",

@@ -16,7 +16,7 @@ import pytest
 from noisybench.config.resolve import resolve
 from noisybench.config.suite import read_suite
 from noisybench.errors import UserError
-from noisybench.execution.ray import Ray
+from noisybench.execution.ray import RayExecutor
 from noisybench.runs.preparation import prepare_run
 from noisybench.tracking.store import Store
 from tests.conftest import copy_database
@@ -86,17 +86,17 @@ def test_a_suite_gives_the_same_bits_on_ray_though_a_worker_is_killed(cluster: s
     output = process.communicate(timeout=300)[0]
     assert process.returncode == 1, output
     assert "its Ray worker died" in output
-    assert "1 finished, 0 were finished already, 1 failed" in output
+    assert "1 completed, 0 skipped, 1 failed" in output
     again = bench(tmp_path, "--ray", cluster)
     output = again.communicate(timeout=300)[0]
     assert again.returncode == 0, output
-    assert "1 finished, 1 were finished already" in output
+    assert "1 completed, 1 skipped" in output
     check_weights(tmp_path)
 
 
 @pytest.mark.parametrize(
     ("address", "message"),
-    [("127.0.0.1:9", "nobody listens there"), ("nowhere", "expected `auto` or HOST:PORT")],
+    [("127.0.0.1:9", "cannot connect"), ("nowhere", "expected `auto` or HOST:PORT")],
 )
 def test_an_address_without_a_cluster_is_refused(address: str, message: str, tmp_path: Path) -> None:
     process = bench(tmp_path, "--ray", address)
@@ -110,7 +110,7 @@ def test_runs_fit_on_machines_that_have_what_they_need() -> None:
     small = resolve({"execution": {"num_threads": 2, "gpu_fraction": 0.5, "device": "cuda"}})
     large = resolve({"budget": {"devices": 4}, "execution": {"device": "cuda"}})
     machines = [{"CPU": 8.0, "GPU": 1.0}, {"CPU": 2.0, "GPU": 4.0}, {"CPU": 64.0}]
-    assert Ray(machines).capacity([small], gpu=False) == 2 + 1
+    assert RayExecutor(machines).capacity([small], gpu=False) == 2 + 1
     with pytest.raises(UserError, match="needs 4 cores and 4 GPUs, but no machine"):
-        Ray(machines).capacity([large], gpu=False)
-    assert Ray(machines[2:]).capacity([resolve({"execution": {"num_threads": 3}})], gpu=False) == 21
+        RayExecutor(machines).capacity([large], gpu=False)
+    assert RayExecutor(machines[2:]).capacity([resolve({"execution": {"num_threads": 3}})], gpu=False) == 21

@@ -81,7 +81,7 @@ def test_several_writers_lose_and_double_nothing_while_everything_is_killed_once
     (tmp_path / "suite.yaml").write_text(f"{SUITE}seeds: {list(range(RUNS))}\n")
     specs = read_suite("suite.yaml")
     commands = [
-        ("bench", "suite.yaml", "--part", f"{part}/{WRITERS}", "--workers", "1") for part in range(1, WRITERS + 1)
+        ("bench", "suite.yaml", "--shard", f"{part}/{WRITERS}", "--jobs", "1") for part in range(1, WRITERS + 1)
     ]
     store = Store(server.uri)
 
@@ -119,7 +119,7 @@ def test_a_search_survives_its_services(
     database, server = services
     arguments = (
         "search", "digits-elr", "trials=5", "pruner=none", "heartbeat_interval=2", "evaluation_seeds=[0]", "budget.epochs=4",
-        "dataset.train_size=200", "dataset.test_size=100", "execution.system_metrics=false", "--workers", "1",
+        "dataset.train_size=200", "dataset.test_size=100", "execution.system_metrics=false", "--jobs", "1",
     )  # fmt: skip
 
     searching = started(*arguments, "--storage", database.studies, uri=server.uri)
@@ -144,14 +144,14 @@ def test_a_search_survives_its_services(
     assert status == 0, output
     assert "5 complete" in output
     final = 1 + ("(tuned, " in output)  # the defaults, and what was found, unless nothing is better than they are
-    assert f"{final} finished, 0 were finished already" in output
+    assert f"{final} completed, 0 skipped" in output
 
 
 def test_a_search_tries_a_trial_again_whose_process_was_killed(services: tuple[Postgres, Server]) -> None:
     _, server = services
     searching = started(
         "search", "digits-elr", "trials=4", "pruner=none", "evaluation_seeds=[0]", "budget.epochs=12", "dataset.train_size=200",
-        "dataset.test_size=100", "execution.system_metrics=false", "--workers", "1", "--study", "killed", uri=server.uri,
+        "dataset.test_size=100", "execution.system_metrics=false", "--jobs", "1", "--study", "killed", uri=server.uri,
     )  # fmt: skip
     assert lines(searching, "[1/4]")
     kill_a_run(searching)

@@ -43,7 +43,7 @@ def database(tmp_path: Path, empty_database: Path) -> None:
 
 def command(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "noisybench", "search", *arguments, *SMALL, "--workers", "2"],
+        [sys.executable, "-m", "noisybench", "search", *arguments, *SMALL, "--jobs", "2"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
 
@@ -290,4 +290,4 @@ def test_two_processes_on_one_study_in_postgresql_survive_a_kill(noisybench: Com
         status, resumed = noisybench("search", "resume", "digits-elr elr", "--storage", server.studies)
         assert status == 0, resumed
         final = 1 + ("(tuned, " in output)  # the best configuration may be the defaults
-        assert f"0 s: 0 finished, {final} were finished already" in resumed
+        assert f"0 s: 0 completed, {final} skipped" in resumed

@@ -1,0 +1,120 @@
+"""The commands `list`, `describe` and `inspect`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from noisybench.cli.labels import Overrides, Recipe, describe_labels, one_spec
+from noisybench.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from noisybench.config.registry import Entry
+
+CONFIG_KINDS = ("recipes", "suites", "searches")
+
+
+def list_names(
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="Kind: noise_models, mitigations, datasets, tasks, networks, recipes, suites or searches"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
+) -> None:
+    """List available names with a one-line summary each."""
+    from noisybench.config.registry import KINDS
+
+    kinds = [*KINDS, *CONFIG_KINDS]
+    if kind is not None and kind not in kinds:
+        raise UserError(f"unknown kind `{kind}`; {nearest(kind, kinds)}")
+    summaries = {name: _summaries(name) for name in ([kind] if kind else kinds)}
+    if as_json:
+        typer.echo(json.dumps(summaries, indent=2))
+        return
+    for kind_name, lines in summaries.items():
+        typer.echo(kind_name)
+        width = max((len(name) for name in lines), default=0)
+        for name, summary in lines.items():
+            typer.echo(f"  {name:<{width}}  {summary}")
+        typer.echo("")
+
+
+def describe(name: Annotated[str, typer.Argument(help="Name, as listed by `noisybench list`")]) -> None:
+    """Show the documentation, the parameters and the source file of a name."""
+    from noisybench.config.registry import KINDS, list_entries
+    from noisybench.config.yaml_files import builtin_configs
+
+    entries = [list_entries(kind)[name] for kind in KINDS if name in list_entries(kind)]
+    configs = [(kind, builtin_configs(kind)[name]) for kind in CONFIG_KINDS if name in builtin_configs(kind)]
+    if not entries and not configs:
+        known = {
+            *(n for kind in KINDS for n in list_entries(kind)),
+            *(n for k in CONFIG_KINDS for n in builtin_configs(k)),
+        }
+        raise UserError(f"unknown name `{name}`; {nearest(name, known)} (`noisybench list`)")
+    for entry in entries:
+        _describe_entry(entry)
+    for kind, path in configs:
+        singular = "search" if kind == "searches" else kind.removesuffix("s")
+        typer.echo(f"{name} ({singular}): {path}\n\n{path.read_text(encoding='utf-8')}")
+
+
+def inspect(
+    recipe: Recipe,
+    overrides: Overrides = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File for the figure or page")] = None,
+) -> None:
+    """Plot the effect of a noise model: transition matrix, rates, class counts and examples, or a page of traces."""
+    from noisybench.plots.label_sets import plot_label_set
+    from noisybench.plots.traces import render_trace_page
+    from noisybench.utils.files import write_atomically
+
+    spec = one_spec(recipe, overrides)
+    dataset = spec.dataset.build().load()
+    labels = spec.noise.build().apply(dataset)
+    stem = f"{spec.dataset.name}-{spec.noise.name}"
+    if dataset.trace_format is None:
+        path = output or Path(f"{stem}.png")
+        plot_label_set(dataset, labels, path)
+    else:
+        path = output or Path(f"{stem}.html")
+        write_atomically(path, render_trace_page(dataset, labels, stem).encode())
+    typer.echo(describe_labels(labels.manifest))
+    typer.echo(f"written to {path}")
+
+
+def _summaries(kind: str) -> dict[str, str]:
+    """Return the summary of every name of a kind."""
+    if kind in CONFIG_KINDS:
+        from noisybench.config.yaml_files import builtin_configs, load_config
+
+        return {
+            name: " ".join(str(load_config(kind, name).get("description", "")).split())
+            for name in sorted(builtin_configs(kind))
+        }
+    from noisybench.config.registry import list_entries
+
+    return {name: entry.summary for name, entry in list_entries(kind).items()}
+
+
+def _describe_entry(entry: Entry) -> None:
+    typer.echo(f"{entry.name} ({entry.kind.replace('_', ' ').removesuffix('s')})\n\n{entry.documentation}\n")
+    for name, (annotation, parameter) in entry.schema.fields.items():
+        allowed = f", allowed {parameter.describe_range()}" if parameter.bounds else ""
+        search = ""
+        if parameter.low is not None and parameter.high is not None:
+            search = f", search {parameter.low:g} to {parameter.high:g}{' (log)' if parameter.log else ''}"
+        typer.echo(f"  {name} = {parameter.default}    ({_type_name(annotation)}{allowed}{search})")
+        typer.echo(f"      {parameter.help}")
+    typer.echo(f"\n  file: {entry.source}\n")
+
+
+def _type_name(annotation: object) -> str:
+    """Return an annotation as in source code, e.g. ``float`` or ``list[int] | None``."""
+    text = str(annotation)
+    if text.startswith(("typing", "list", "dict")):
+        return text.replace("typing.", "")
+    return str(getattr(annotation, "__name__", text))

@@ -1,0 +1,192 @@
+"""The commands `run`, `bench` and `validate`, and the execution that they share with `search`."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from noisybench.cli.labels import Overrides, Recipe
+from noisybench.cli.leaderboard import write
+from noisybench.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.console import Console
+
+    from noisybench.config.spec import RunSpec
+    from noisybench.execution.engine import Executor
+    from noisybench.records.schema import RunRecord
+    from noisybench.tracking.store import Store
+
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, help="Number of parallel runs (default: number of cores)")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan without running it")]
+
+
+def run(recipe: Recipe, overrides: Overrides = None, jobs: Jobs = None, dry_run: DryRun = False) -> None:
+    """Train the runs of one recipe. Commas in an override give several runs; finished runs are skipped."""
+    from noisybench.config.resolve import read_recipe
+
+    execute_specs(read_recipe(recipe, overrides or []), jobs, dry_run)
+
+
+def bench(
+    suite: Annotated[
+        str, typer.Argument(help="Name of a built-in suite (`noisybench list suites`) or path of a YAML file")
+    ],
+    overrides: Overrides = None,
+    jobs: Jobs = None,
+    ray: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster to train on, or `auto` for the running one")
+    ] = None,
+    shard: Annotated[str | None, typer.Option(help="Run shard i of n, e.g. 3/16")] = None,
+    dry_run: DryRun = False,
+    html: Annotated[Path, typer.Option(help="File for the leaderboard page")] = Path("leaderboard.html"),
+) -> None:
+    """Run a suite (settings x stacks x seeds) and rank the stacks. Finished runs are skipped."""
+    from noisybench.config import suite as suites
+
+    specs = suites.shard(suites.read_suite(suite, overrides or []), shard)
+    execute_specs(specs, jobs, dry_run, html, suites.read_figures(suite), ray)
+
+
+def validate(
+    name: Annotated[str, typer.Argument(help="Name of a built-in recipe or suite, or path of a YAML file")],
+    overrides: Overrides = None,
+) -> None:
+    """Check a recipe or suite with its data and stacks, without training."""
+    from noisybench.config.resolve import read_recipe
+    from noisybench.config.suite import is_suite, read_suite
+    from noisybench.config.yaml_files import builtin_configs, is_path, load_config
+    from noisybench.execution.preflight import preflight
+    from noisybench.utils.processes import process_context
+
+    reads_suite = is_suite(load_config("suites", name)) if is_path(name) else name in builtin_configs("suites")
+    specs = (read_suite if reads_suite else read_recipe)(name, overrides or [])
+    preflight(process_context(1), specs)
+    typer.echo(f"{name} is valid: {len(specs)} run{'s' if len(specs) != 1 else ''}")
+
+
+def execute_specs(
+    specs: list[RunSpec],
+    jobs: int | None,
+    dry_run: bool = False,
+    html: Path | None = None,
+    figures: Sequence[dict[str, Any]] = (),
+    ray: str | None = None,
+) -> None:
+    """Execute the pending runs, print the outcome, and rank all runs.
+
+    Args:
+        specs: runs.
+        jobs: number of parallel runs; None uses all cores or GPUs.
+        dry_run: print the plan and return.
+        html: file for the leaderboard page; None writes no page and no figures.
+        figures: figures to draw of the runs, from `read_figures`.
+        ray: address of a Ray cluster; None uses this machine.
+
+    Raises:
+        typer.Exit: with status 1 if a run failed, with 130 after an interruption.
+    """
+    from noisybench.cli import console as view
+    from noisybench.execution.local import LocalExecutor
+    from noisybench.execution.suite_runner import DurationEstimator, make_plan, run_plan
+    from noisybench.tracking.store import Store
+
+    console, start, store = view.make_console(), time.monotonic(), Store()
+    if not dry_run:
+        store.connection.check()
+    records = store.runs.records()
+    plan, estimator = make_plan(specs, records), DurationEstimator(records)
+    if dry_run:
+        count = jobs or LocalExecutor(1).capacity(plan.pending, gpu=False)
+        view.print_plan(console, plan, [estimator.estimate(spec) for spec in plan.pending], count)
+        return
+    interrupts = view.InterruptHandler(console)
+    if plan.pending:
+        console.print(f"Validating {len(plan.pending)} of {len(plan.specs)} runs ...")
+    with (
+        interrupts.installed(),
+        view.ProgressDisplay(console, len(plan.pending)) as display,
+        _executor(ray, store) as executor,
+    ):
+        result = run_plan(plan, store, estimator, jobs, display.update, interrupts.level, executor)
+    view.print_result(console, result, plan, time.monotonic() - start)
+    if "--debug" in sys.argv:
+        for _, _, traceback in result.failed:
+            console.print(traceback, markup=False)
+    identities = {spec.identity for spec in plan.specs}
+    records = store.runs.records() if plan.pending else records
+    records = [record for record in records if record.identity in identities]
+    _show(records, store.connection.embedded, html)
+    if records and html is not None:
+        for figure in figures:
+            _draw(records, figure, html.parent, console)
+    if result.failed:
+        raise typer.Exit(1)
+    if interrupts.level():
+        console.print("Interrupted. Run the same command to resume.")
+        raise typer.Exit(130)
+
+
+@contextlib.contextmanager
+def _executor(ray: str | None, store: Store) -> Iterator[Executor | None]:
+    """Yield the executor of a Ray cluster, or None for this machine."""
+    if ray is None:
+        yield None
+        return
+    from noisybench.execution.ray import connect
+
+    with connect(ray, store.connection.embedded) as executor:
+        yield executor
+
+
+def _draw(records: list[RunRecord], figure: dict[str, Any], folder: Path, console: Console) -> None:
+    """Draw one figure of a suite from its finished runs."""
+    from noisybench.leaderboard.figures import file_name, plot_suite
+
+    path = folder / file_name(figure["title"])
+    try:
+        drawn = plot_suite(records, figure["title"], figure["x"], figure["y"], path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+    if drawn:
+        console.print(f"Figure: {path.resolve()}")
+
+
+def _show(records: list[RunRecord], embedded: bool, html: Path | None) -> None:
+    """Rank the runs of a command, write the leaderboard page, and suggest next steps."""
+    from noisybench.cli import console as view
+    from noisybench.leaderboard.board import build_board
+    from noisybench.leaderboard.measurements import measure
+    from noisybench.leaderboard.page import to_html
+    from noisybench.leaderboard.table import build_settings
+
+    console = view.make_console()
+    measurements = [measure(record) for record in records]
+    settings = build_settings(measurements)
+    if settings and html is not None:
+        write(html, to_html(build_board(measurements)))
+    view.print_settings(console, settings)
+    if not settings or html is None:
+        return
+    example = settings[0].rows[0]
+    console.print(f"Leaderboard page with training curves: {html.resolve()}")
+    console.print("Next:")
+    console.print("  noisybench leaderboard --rule noisy_val            rank by the epoch selected by noisy validation")
+    console.print(
+        f"  noisybench describe {example.stack.split('(')[0].split('+')[0]:<30} documentation and parameters of the best stack"
+    )
+    console.print("  noisybench run digits mitigations=mixup+gce        a stack of two mitigations")
+    console.print("  noisybench inspect digits noise=pair_flip          effect of a noise model on the labels")
+    if embedded:
+        console.print(
+            "  noisybench leaderboard serve                       the page beside MLflow with all runs and curves"
+        )

@@ -1,0 +1,75 @@
+"""The `search` command."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from noisybench.cli.labels import Overrides
+from noisybench.cli.run import Jobs, execute_specs
+from noisybench.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from noisybench.search.definition import Search
+
+
+def search(
+    name: Annotated[
+        str,
+        typer.Argument(help="Name of a built-in search, a recipe or suite, path of a YAML file, or `resume`"),
+    ],
+    overrides: Overrides = None,
+    study: Annotated[str | None, typer.Option(help="Name of the study (default: name of the search and stack)")] = None,
+    storage: Annotated[
+        str | None, typer.Option(help="URL of the studies' database (default: SQLite file in the working folder)")
+    ] = None,
+    jobs: Jobs = None,
+) -> None:
+    """Tune a stack, or each stack of a suite, on noisy validation labels; rank the best configurations and the defaults."""
+    from noisybench.cli import console as view
+    from noisybench.search.search import final_runs, run_search
+    from noisybench.tracking.store import Store
+
+    searches = _read(name, overrides or [], study, storage)
+    console, store = view.make_console(), Store()
+    interrupts = view.InterruptHandler(console)
+    store.connection.check()
+    results = []
+    for definition in searches:
+        if not definition.space:
+            console.print(f"{definition.stack} has no parameters to search; its defaults are ranked")
+            continue
+        parameters = ", ".join(definition.space)
+        console.print(f"Study `{definition.name}`: {parameters}; {definition.trials} trials")
+        total = definition.trials * len(definition.seeds)
+        with interrupts.installed(), view.ProgressDisplay(console, total) as display:
+            result = run_search(definition, storage, store, jobs, display.update, interrupts.level)
+        if result is None:
+            console.print("Interrupted. Run the same command to resume.")
+            raise typer.Exit(130)
+        view.print_search_result(console, result)
+        results.append(result)
+    console.print("Retraining the selected configurations with fresh seeds:")
+    execute_specs(final_runs(results, [definition for definition in searches if not definition.space]), jobs)
+
+
+def _read(name: str, overrides: Sequence[str], study: str | None, storage: str | None) -> list[Search]:
+    """Return the searches of a configuration, or with ``resume`` those that the database of studies holds."""
+    from noisybench.search.config import read_searches
+    from noisybench.search.study import load_searches
+
+    if name == "resume":
+        names = [*([study] if study else []), *overrides]
+        if len(names) > 1:
+            raise UserError(
+                "search resume: give the name of one study, or none to resume all; settings are in the study"
+            )
+        return load_searches(names[0] if names else None, storage)
+    searches = read_searches(name, overrides)
+    if study is not None and len(searches) > 1:
+        raise UserError("--study: a suite has one study per stack, named after the suite and the stack")
+    return [dataclasses.replace(definition, name=study or definition.name) for definition in searches]
