@@ -1,7 +1,7 @@
-"""Backbones: one file per network with a function `build(num_classes, channels)`, file name = public name.
+"""Backbones: one file per network with a function `build(num_classes, channels)`; the file name is the public name.
 
-A family of networks takes a further argument, given after a colon (`torchvision:resnet50`); its file names one in `EXAMPLE`
-(None where it needs files), and may have a function `published(argument)` that fetches weights.
+A family of networks takes an additional argument after a colon (`torchvision:resnet50`). Its file names an example in
+`EXAMPLE` (None if it needs files), and may have a function `published_weights(argument)` that downloads weights.
 """
 
 from __future__ import annotations
@@ -13,15 +13,21 @@ if TYPE_CHECKING:
 
 
 def build_network(name: str, num_classes: int, channels: int) -> nn.Module:
-    """A network by its registered name, with an argument after a colon where it is a family.
+    """Return a network with random weights by its registered name.
 
     Args:
-        name: as in `budget.network`.
+        name: value of `budget.network`; for a family with an argument after a colon.
         num_classes: number of outputs.
-        channels: input channels.
+        channels: number of input channels.
 
     Raises:
-        UserError: there is no network of that name, or it takes an argument that is missing, or none that is given.
+        UserError: the network is unknown, or its argument is missing or superfluous.
+
+    Examples:
+        >>> network = build_network("mlp:16-8", num_classes=10, channels=1)
+        >>> import torch
+        >>> network(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 10])
     """
     import inspect
 
@@ -33,22 +39,28 @@ def build_network(name: str, num_classes: int, channels: int) -> nn.Module:
     takes_argument = len(inspect.signature(build).parameters) > 2
     if takes_argument and not argument:
         example = getattr(inspect.getmodule(build), "EXAMPLE", None) or "NAME"
-        raise UserError(f"budget.network: `{family}` is a family of networks; say which, such as `{family}:{example}`")
+        raise UserError(f"budget.network: `{family}` is a family of networks; name one, such as `{family}:{example}`")
     if colon and not takes_argument:
-        raise UserError(f"budget.network: `{family}` is one network and takes nothing after a colon; got `{name}`")
+        raise UserError(f"budget.network: `{family}` takes no argument after a colon, but got `{name}`")
     network: nn.Module = build(num_classes, channels, argument) if takes_argument else build(num_classes, channels)
     return network
 
 
-def published_weights(name: str, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of a backbone that its library has published.
+def published_weights(name: str, expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the pre-trained weights of a backbone that its library has published.
 
     Args:
-        name: as in `budget.network`.
-        wanted: the backbone's weights by name; only their shapes count.
+        name: value of `budget.network`.
+        expected: weights of the backbone by name; only their shapes matter.
 
     Raises:
-        UserError: there are none, they cannot be fetched, or they do not fit.
+        UserError: there are no weights, they cannot be downloaded, or they do not fit.
+
+    Examples:
+        >>> published_weights("small_cnn", {})
+        Traceback (most recent call last):
+        ...
+        noisybench.errors.UserError: task.published: `small_cnn` has no published weights; use a network of torchvision or timm
     """
     import importlib
 
@@ -56,22 +68,23 @@ def published_weights(name: str, wanted: dict[str, Tensor]) -> dict[str, Tensor]
     from noisybench.errors import UserError
 
     family, _, argument = name.partition(":")
-    fetch = getattr(importlib.import_module(get_entry("networks", family).module), "published", None)
-    if fetch is None:
-        raise UserError(f"task.published: nobody has published weights of `{name}`; take one of torchvision or timm")
+    download = getattr(importlib.import_module(get_entry("networks", family).module), "published_weights", None)
+    if download is None:
+        raise UserError(f"task.published: `{name}` has no published weights; use a network of torchvision or timm")
     try:
-        found = fetch(argument)
-    except Exception as error:
+        weights = download(argument)
+    except Exception as error:  # libraries raise many types for failed downloads
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise UserError(
-            f"task.published: the weights of `{name}` cannot be fetched ({reason}); give a file by task.checkpoint"
+            f"task.published: the weights of `{name}` cannot be downloaded ({reason}); set a file with task.checkpoint"
         ) from None
-    # Gray images go through a repetition in front of the network, which has a fixed weight of its own.
-    prefix = "1." if any(each.startswith("1.") for each in wanted) and not any(each in found for each in wanted) else ""
-    fitting = {each: found.get(each.removeprefix(prefix)) for each in wanted if each.startswith(prefix)}
-    wrong = [each for each, value in fitting.items() if value is None or value.shape != wanted[each].shape]
-    if wrong:
+    # A grayscale image passes a repeating layer before the network, which has a fixed weight and shifts all names.
+    is_wrapped = any(key.startswith("1.") for key in expected) and not any(key in weights for key in expected)
+    prefix = "1." if is_wrapped else ""
+    matched = {key: weights.get(key.removeprefix(prefix)) for key in expected if key.startswith(prefix)}
+    differing = [key for key, value in matched.items() if value is None or value.shape != expected[key].shape]
+    if differing:
         raise UserError(
-            f"task.published: the weights of `{name}` do not fit images of this kind ({', '.join(wrong[:3])})"
+            f"task.published: the weights of `{name}` do not fit images of this kind ({', '.join(differing[:3])})"
         )
-    return {each: value for each, value in fitting.items() if value is not None}
+    return {key: value for key, value in matched.items() if value is not None}

@@ -1,4 +1,4 @@
-"""Gray images for networks that take colours."""
+"""Grayscale images for networks that require color images."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from noisybench.errors import UserError
 
 
 def for_gray_images(model: nn.Module, channels: int, name: str) -> nn.Module:
-    """The model itself for 3 channels, or behind a repetition of the only one.
+    """Return a model of color images for the given number of channels; a single channel is repeated.
 
     Raises:
-        UserError: there are neither 1 nor 3.
+        UserError: there are neither 1 nor 3 channels.
     """
     if channels not in (1, 3):
-        raise UserError(f"budget.network: `{name}` takes colour or gray images, not {channels} channels")
+        raise UserError(
+            f"budget.network: `{name}` takes color or grayscale images, but the inputs have {channels} channels"
+        )
     if channels == 3:
         return model
-    # Repeating a gray image is a 1x1 convolution with fixed weights of one.
+    # Repeating a channel is a 1x1 convolution with fixed weights of one.
     repeat = nn.Conv2d(1, 3, 1, bias=False)
     nn.init.ones_(repeat.weight).requires_grad_(False)
     return nn.Sequential(repeat, model)

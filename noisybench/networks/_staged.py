@@ -1,4 +1,4 @@
-"""A network in layers that says where its stages end."""
+"""Sequential networks with named stages."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 class Staged(nn.Sequential):
-    """Layers in order, by name. `stages` names those whose outputs are its features, from early to late."""
+    """Named layers in order; `stages` names those whose outputs are features, from early to late."""
 
     stages: tuple[str, ...]
 

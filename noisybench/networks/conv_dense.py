@@ -1,4 +1,4 @@
-"""Two convolutions and a dense layer for small images: 139,000 weights that memorise thousands of images on a CPU."""
+"""Two convolutions and a dense layer for small images: 139,000 weights, enough to memorize thousands of images."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from noisybench.networks._staged import Staged
 
 
 def build(num_classes: int, channels: int) -> nn.Module:
-    """Two 3x3 convolutions with batch normalisation (16 and 32 maps), a pooling after each, 256 hidden units, a classifier.
+    """Return two 3x3 convolutions with batch normalization (16, 32 channels) and pooling, 256 hidden units, a classifier.
 
     Args:
         num_classes: number of outputs.
-        channels: input channels; inputs are (B, channels, H, W) with H and W from 4 up.
+        channels: number of input channels; inputs are (B, channels, H, W) with H, W >= 4.
     """
     layers: list[nn.Module] = []
-    for inside, outside in ((channels, 16), (16, 32)):
+    for in_channels, out_channels in ((channels, 16), (16, 32)):
         layers += [
-            nn.Conv2d(inside, outside, 3, padding=1, bias=False),
-            nn.BatchNorm2d(outside),
+            nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
             nn.MaxPool2d(2),
         ]
     layers += [nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(512, 256), nn.ReLU(inplace=True)]
     layers += [nn.Linear(256, num_classes)]
-    return Staged({str(place): layer for place, layer in enumerate(layers)}, stages=("3", "7", "11"))
+    return Staged({str(number): layer for number, layer in enumerate(layers)}, stages=("3", "7", "11"))

@@ -1,4 +1,4 @@
-"""A linear classifier on features that the user brings, as (N, D, 1, 1) inputs; channels are averaged over all pixels."""
+"""A linear classifier of precomputed features, (N, D, 1, 1) inputs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 def build(num_classes: int, channels: int) -> nn.Module:
-    """The mean over all places, and a linear classifier.
+    """Return an average over all positions and a linear classifier.
 
     Args:
         num_classes: number of outputs.

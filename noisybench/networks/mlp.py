@@ -11,31 +11,32 @@ from noisybench.networks._staged import Staged
 
 EXAMPLE = "16n-8"
 SIDE = 8
+"""Side in pixels to which images are averaged."""
 
 
 def build(num_classes: int, channels: int, widths: str) -> nn.Module:
-    """Hidden layers with ReLU, and a linear classifier.
+    """Return hidden layers with ReLU, and a linear classifier.
 
     Args:
         num_classes: number of outputs.
-        channels: input channels; inputs are (B, channels, H, W), averaged to 8x8 pixels.
-        widths: of the hidden layers, with dashes between; an `n` after a width adds batch normalisation.
+        channels: number of input channels; inputs are (B, channels, H, W), averaged to 8x8 pixels.
+        widths: widths of the hidden layers, separated by dashes; an `n` after a width adds batch normalization.
 
     Raises:
-        UserError: it is not so written.
+        UserError: the widths have another format.
     """
     if not re.fullmatch(r"[1-9]\d*n?(-[1-9]\d*n?)*", widths):
         raise UserError(
-            f"budget.network: widths such as `mlp:512-512` or `mlp:256n-64` are expected, but got `mlp:{widths}`"
+            f"budget.network: expected widths such as `mlp:512-512` or `mlp:256n-64`, but got `mlp:{widths}`"
         )
     layers: dict[str, nn.Module] = {"pool": nn.AdaptiveAvgPool2d(SIDE), "flatten": nn.Flatten()}
-    before = SIDE * SIDE * channels
-    for number, each in enumerate(widths.split("-"), 1):
-        width = int(each.removesuffix("n"))
-        layers[f"hidden{number}"] = nn.Linear(before, width)
-        if each.endswith("n"):
+    in_features = SIDE * SIDE * channels
+    for number, text in enumerate(widths.split("-"), 1):
+        width = int(text.removesuffix("n"))
+        layers[f"hidden{number}"] = nn.Linear(in_features, width)
+        if text.endswith("n"):
             layers[f"norm{number}"] = nn.BatchNorm1d(width)
         layers[f"relu{number}"] = nn.ReLU(inplace=True)
-        before = width
-    layers["classifier"] = nn.Linear(before, num_classes)
+        in_features = width
+    layers["classifier"] = nn.Linear(in_features, num_classes)
     return Staged(layers, stages=[name for name in layers if name.startswith("relu")])

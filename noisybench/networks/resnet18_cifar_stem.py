@@ -8,5 +8,5 @@ from noisybench.networks._residual import residual_network
 
 
 def build(num_classes: int, channels: int) -> nn.Module:
-    """Stages of 2, 2, 2, 2 blocks with 64 to 512 maps."""
+    """Return stages of 2, 2, 2, 2 blocks with 64 to 512 channels."""
     return residual_network(num_classes, channels, blocks=(2, 2, 2, 2))

@@ -8,5 +8,5 @@ from noisybench.networks._residual import residual_network
 
 
 def build(num_classes: int, channels: int) -> nn.Module:
-    """Stages of 3, 4, 6, 3 blocks with 64 to 512 maps."""
+    """Return stages of 3, 4, 6, 3 blocks with 64 to 512 channels."""
     return residual_network(num_classes, channels, blocks=(3, 4, 6, 3))

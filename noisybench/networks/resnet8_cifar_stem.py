@@ -8,5 +8,5 @@ from noisybench.networks._residual import residual_network
 
 
 def build(num_classes: int, channels: int) -> nn.Module:
-    """One block in each of four stages with 16 to 128 maps."""
+    """Return one block in each of four stages with 16 to 128 channels."""
     return residual_network(num_classes, channels, blocks=(1, 1, 1, 1), width=16)

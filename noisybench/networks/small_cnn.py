@@ -8,11 +8,11 @@ from noisybench.networks._staged import Staged
 
 
 def build(num_classes: int, channels: int) -> nn.Module:
-    """Two 3x3 convolutions with batch normalisation (16 and 32 maps), one pooling, and a linear classifier.
+    """Return two 3x3 convolutions with batch normalization (16 and 32 channels), one pooling, and a linear classifier.
 
     Args:
         num_classes: number of outputs.
-        channels: input channels; inputs are (B, channels, H, W) with H and W from 4 up.
+        channels: number of input channels; inputs are (B, channels, H, W) with H, W >= 4.
     """
     layers = [
         nn.Conv2d(channels, 16, 3, padding=1, bias=False),
@@ -26,4 +26,4 @@ def build(num_classes: int, channels: int) -> nn.Module:
         nn.Flatten(),
         nn.Linear(128, num_classes),
     ]
-    return Staged({str(place): layer for place, layer in enumerate(layers)}, stages=("2", "6"))
+    return Staged({str(number): layer for number, layer in enumerate(layers)}, stages=("2", "6"))

@@ -10,27 +10,28 @@ EXAMPLE = "unet/resnet18"
 
 
 def build(num_classes: int, channels: int, name: str) -> nn.Module:
-    """A freshly initialised network of segmentation_models_pytorch.
+    """Return a network of segmentation_models_pytorch with random weights.
 
     Args:
         num_classes: number of outputs for each pixel.
-        channels: input channels.
-        name: architecture and encoder, such as ``unet/resnet34``; by default the encoder is resnet18.
+        channels: number of input channels.
+        name: architecture and encoder, such as ``unet/resnet34``; the default encoder is resnet18.
 
     Raises:
-        UserError: the library is not installed, or has none of that name.
+        UserError: the library is not installed, or has no network of that name.
     """
     try:
         import segmentation_models_pytorch as library  # type: ignore[import-untyped]
     except ImportError:
         raise UserError(
-            "budget.network: segmentation_models_pytorch is not installed; `python -m pip install segmentation-models-pytorch`"
+            "budget.network: segmentation_models_pytorch is not installed; run "
+            "`python -m pip install segmentation-models-pytorch`"
         ) from None
     architecture, _, encoder = name.partition("/")
     known = {
-        each.__name__.lower(): each
-        for each in vars(library).values()
-        if isinstance(each, type) and issubclass(each, nn.Module)
+        model.__name__.lower(): model
+        for model in vars(library).values()
+        if isinstance(model, type) and issubclass(model, nn.Module)
     }
     if architecture not in known:
         raise UserError(

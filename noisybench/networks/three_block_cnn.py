@@ -8,18 +8,18 @@ from noisybench.networks._staged import Staged
 
 
 def build(num_classes: int, channels: int) -> nn.Module:
-    """Three 3x3 convolutions with batch normalisation (16, 32, 64 maps; strides 1, 2, 2), mean pooling, a linear classifier.
+    """Return three 3x3 convolutions with batch normalization (16, 32, 64 channels; strides 1, 2, 2) and a linear classifier.
 
     Args:
         num_classes: number of outputs.
-        channels: input channels; inputs are (B, channels, H, W) with H and W from 4 up.
+        channels: number of input channels; inputs are (B, channels, H, W) with H, W >= 4.
     """
     layers: list[nn.Module] = []
-    for inside, outside, stride in ((channels, 16, 1), (16, 32, 2), (32, 64, 2)):
+    for in_channels, out_channels, stride in ((channels, 16, 1), (16, 32, 2), (32, 64, 2)):
         layers += [
-            nn.Conv2d(inside, outside, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(outside),
+            nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),
         ]
     layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes)]
-    return Staged({str(place): layer for place, layer in enumerate(layers)}, stages=("2", "5", "8"))
+    return Staged({str(number): layer for number, layer in enumerate(layers)}, stages=("2", "5", "8"))

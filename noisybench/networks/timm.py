@@ -10,20 +10,20 @@ EXAMPLE = "resnet10t"
 
 
 def build(num_classes: int, channels: int, name: str) -> nn.Module:
-    """A freshly initialised network of timm.
+    """Return a network of timm with random weights.
 
     Args:
         num_classes: number of outputs.
-        channels: input channels; timm adapts the first layer.
-        name: as timm names it.
+        channels: number of input channels; timm adapts the first layer.
+        name: name in timm.
 
     Raises:
-        UserError: timm is not installed, or has none of that name.
+        UserError: timm is not installed, or has no network of that name.
     """
     try:
         import timm
     except ImportError:
-        raise UserError("budget.network: timm is not installed; `python -m pip install timm`") from None
+        raise UserError("budget.network: timm is not installed; run `python -m pip install timm`") from None
     known = timm.list_models()
     if name not in known:
         raise UserError(f"budget.network: timm has no network `{name}`; {nearest(name, known)}")
@@ -31,8 +31,8 @@ def build(num_classes: int, channels: int, name: str) -> nn.Module:
     return network
 
 
-def published(name: str) -> dict[str, Tensor]:
-    """Weights that timm has for a network of colour images, downloaded on first use."""
+def published_weights(name: str) -> dict[str, Tensor]:
+    """Return the pre-trained weights of a network of color images; downloaded on first use."""
     import timm
 
     weights: dict[str, Tensor] = timm.create_model(name, pretrained=True).state_dict()

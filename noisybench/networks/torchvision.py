@@ -1,4 +1,4 @@
-"""Any classifier of torchvision, as `torchvision:NAME`; its own stem, made for large images, is part of the name."""
+"""Any classifier of torchvision, as `torchvision:NAME`, with its original stem for large images."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ EXAMPLE = "mobilenet_v3_small"
 
 
 def build(num_classes: int, channels: int, name: str) -> nn.Module:
-    """A freshly initialised network of torchvision.
+    """Return a classifier of torchvision with random weights.
 
     Args:
         num_classes: number of outputs.
-        channels: input channels; torchvision's networks take 3, so gray images are repeated.
-        name: as torchvision names it.
+        channels: number of input channels; torchvision's networks take 3, so a single channel is repeated.
+        name: name in torchvision.
 
     Raises:
-        UserError: torchvision has none of that name, or it does not take so many channels.
+        UserError: torchvision has no network of that name, or the number of channels is neither 1 nor 3.
     """
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
@@ -30,7 +30,7 @@ def build(num_classes: int, channels: int, name: str) -> nn.Module:
     return for_gray_images(model, channels, f"torchvision:{name}")
 
 
-def published(name: str) -> dict[str, Tensor]:
-    """Weights that torchvision has for a network of colour images, downloaded on first use."""
+def published_weights(name: str) -> dict[str, Tensor]:
+    """Return the pre-trained weights of a network of color images; downloaded on first use."""
     weights: dict[str, Tensor] = torchvision.models.get_model(name, weights="DEFAULT").state_dict()
     return weights

@@ -306,7 +306,7 @@ def test_pixel_scores_are_those_of_cleanlab(tmp_path: Path) -> None:
         ({"task": "segmentation", "dataset": "scenes"}, "gives an image one class, not each pixel; take one such as unet:8"),
         ({"dataset": "digits", "budget": {"augmentation": "affine"}}, "affine is for images with masks"),
         ({"task": "segmentation", "dataset": "scenes", "mitigations": "mixup"}, "mixup"),
-        ({"task": "segmentation", "dataset": {"name": "scenes", "ood_classes": [1]}}, "not for masks"),
+        ({"task": "segmentation", "dataset": {"name": "scenes", "ood_classes": [1]}}, "not to masks or traces"),
         ({"task": "segmentation", "dataset": "scenes", "mitigations": {"name": "adele", "scales": []}}, "numbers above 0"),
         ({"task": "segmentation", "dataset": "scenes", "budget": {"network": "unet:no"}}, "such as unet:8, but got unet:no"),
         ({"task": "segmentation", "dataset": "scenes", "budget": {"network": "smp:unett/resnet18"}}, "did you mean `unet`"),
@@ -479,5 +479,5 @@ def test_masks_that_are_brought_are_found_by_name(photographs: Path, tmp_path: P
     (folder / "002.png").unlink()
     with pytest.raises(UserError, match=r"002\.png: mask not found"):
         noise(path=str(folder)).apply(dataset)
-    with pytest.raises(UserError, match="give a folder of masks"):
+    with pytest.raises(UserError, match="must be a folder of masks"):
         noise().apply(dataset)

@@ -165,7 +165,7 @@ def test_a_file_whose_names_do_not_match_is_refused(tmp_path: Path) -> None:
 
 
 def test_weights_that_nobody_published_are_refused() -> None:
-    with pytest.raises(UserError, match="nobody has published weights of `small_cnn`"):
+    with pytest.raises(UserError, match="`small_cnn` has no published weights"):
         published_weights("small_cnn", {})
 
 
@@ -176,14 +176,14 @@ def test_published_weights_fit_gray_and_colour(channels: int, monkeypatch: pytes
     from noisybench.nn.features import backbone_weights
 
     colour = build_network("torchvision:resnet18", 1000, 3)
-    monkeypatch.setattr(family, "published", lambda name: colour.state_dict())
+    monkeypatch.setattr(family, "published_weights", lambda name: colour.state_dict())
     network = build_network("torchvision:resnet18", 10, channels)
     found = published_weights("torchvision:resnet18", backbone_weights(network))
     network.load_state_dict({**network.state_dict(), **found})
     own = network if channels == 3 else network[1]  # type: ignore[index]
     assert torch.equal(own.layer4[1].conv2.weight, colour.layer4[1].conv2.weight)
     assert not any("fc." in name for name in found)
-    monkeypatch.setattr(family, "published", lambda name: {})
+    monkeypatch.setattr(family, "published_weights", lambda name: {})
     with pytest.raises(UserError, match="the weights of `torchvision:resnet18` do not fit images of this kind"):
         published_weights("torchvision:resnet18", backbone_weights(network))
 
@@ -194,8 +194,8 @@ def test_published_weights_that_cannot_be_fetched_are_told(monkeypatch: pytest.M
     def away(name: str) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr(family, "published", away)
-    with pytest.raises(UserError, match=r"cannot be fetched \(no route to host\); give a file by task.checkpoint"):
+    monkeypatch.setattr(family, "published_weights", away)
+    with pytest.raises(UserError, match=r"cannot be downloaded \(no route to host\); set a file with task.checkpoint"):
         published_weights("torchvision:resnet18", {})
 
 
