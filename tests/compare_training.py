@@ -1,4 +1,4 @@
-"""Compare training of the present code with that of an earlier commit, bit for bit.
+"""Compare training of the present code with that of an earlier commit, which must be bit-identical.
 
     python -m tests.compare_training --base COMMIT [--only SUBSTRING] [--cache FILE] [--json FILE]
 

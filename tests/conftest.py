@@ -115,7 +115,7 @@ def store(workspace: Path, empty_database: Path) -> Store:
 def noisybench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
     """Runs a command in this process: its exit status, and what it said.
 
-    Its runs are processes of their own as ever, forked from one server for all commands of this process, so that what a run
+    Its runs are processes of their own as ever, forked from one server for all commands of this process, so that what one run
     needs is imported once. What is to be killed must be started as a process instead.
     """
 

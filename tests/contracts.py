@@ -134,7 +134,7 @@ def check_transitions(made: LabelSet, dataset: Dataset) -> None:
         if possible.sum() > 1:
             p_values.append(stats.chisquare(row[possible], expected[possible] * row.sum()).pvalue)
     if p_values:
-        # Fixed seed, so this is no lottery: 1e-6 is far beyond what a right sampler gives.
+        # The seed is fixed, so the test never fails by chance: a correct sampler stays far above 1e-6.
         assert min(p_values) > 1e-6
 
 

@@ -154,18 +154,18 @@ TOY_DATA = {"segmentation": toy_masks, "chain_of_thought": toy_traces}
 def train_toy(run: PreparedRun, folder: Path, stop_after: int | None = None) -> Recorder:
     """Train without a store; interrupt after so many epochs where asked."""
     folder.mkdir(parents=True, exist_ok=True)
-    told: list[dict[str, Any]] = []
+    events: list[dict[str, Any]] = []
     return train(
         run,
         folder,
         send=lambda rows: None,
-        report=lambda kind, data: told.append(data),
-        stop=lambda: stop_after is not None and len(told) >= stop_after,
+        report=lambda kind, data: events.append(data),
+        stop=lambda: stop_after is not None and len(events) >= stop_after,
     )
 
 
 def comparable_rows(rows: Sequence[EpochRow]) -> list[dict[str, Any]]:
-    """Rows without what a clock decides."""
+    """Return rows without times and durations."""
     return [{k: v for k, v in vars(row).items() if k not in ("seconds", "time")} for row in rows]
 
 

@@ -15,7 +15,7 @@ import pytest
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """Return a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -43,7 +43,7 @@ class Postgres:
         self.call("pg_ctl", "-w", "-l", str(self.folder / "log"), "-o", options, "start")
 
     def stop(self, mode: str = "fast") -> None:
-        """Modes are those of pg_ctl; `immediate` is what a crash leaves."""
+        """Modes are those of pg_ctl; `immediate` has the effect of a crash."""
         self.call("pg_ctl", "-w", "-m", mode, "stop")
 
 

@@ -1,4 +1,4 @@
-"""Privileged information: what a mitigation may declare, what a setting offers of it, and how a mitigation reads it."""
+"""Privileged information: its kinds, its availability in a setting, and its use by a mitigation."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ class Evaluator(abc.ABC):
         return {"roc_curves": {name: [curve.tolist() for curve in curves] for name, curves in self.roc_curves.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what an interrupted run has kept."""
+        """Restore the state that an interrupted run has saved."""
         self.roc_curves = {
             name: [np.array(curve, dtype=np.float32) for curve in curves]
             for name, curves in state["roc_curves"].items()

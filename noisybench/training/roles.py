@@ -1,4 +1,4 @@
-"""Roles of mitigations: what a mitigation changes in a run. Each role has one abstract method.
+"""Roles of mitigations: the parts of a run that a mitigation changes. Each role has one abstract method.
 
 A mitigation may have several roles: ``class DivideMix(LossFunction, EpochPlanner, DetectorProvider)``.
 """

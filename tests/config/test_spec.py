@@ -1,4 +1,4 @@
-"""Specifications: overrides, identities, and every problem told at once."""
+"""Specifications: overrides, identities, and the report of all problems at once."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_identity_follows_a_files_content_not_its_place(tmp_path: Path) -> None:
     assert a != c
 
 
-def test_every_problem_is_told_at_once() -> None:
+def test_all_problems_are_reported_at_once() -> None:
     found = problems({
         "nose": 1, "noise": {"name": "symmetric_exclusive", "rate": 1.2, "rat": 3},
         "mitigations": ["elrr", {"name": "gce", "q": "x"}],
@@ -213,7 +213,7 @@ def test_bad_suites(text: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as refused:
         read_suite("suite.yaml")
     assert message in str(refused.value)
-    assert len(refused.value.problems) == 1, "the same problem is told once"
+    assert len(refused.value.problems) == 1, "the same problem is reported once"
 
 
 @pytest.mark.parametrize("kind", KINDS)

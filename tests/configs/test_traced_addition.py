@@ -68,7 +68,7 @@ def test_clean_additions_are_learned(arms: Any) -> None:
 @slow
 def test_dynamic_noise_harms_more_than_static_noise(arms: Any) -> None:
     assert greedy(arms(*noise("static"))) - greedy(arms(*noise("dynamic"))) >= 0.15
-    # With half of the traces clean this recipe is near 98 % greedily under either noise, so only drawing tells them apart.
+    # With half of the traces clean this recipe is near 98 % greedily under either noise, so only sampling distinguishes them.
     static, dynamic = arms(*noise("static", 0.5)), arms(*noise("dynamic", 0.5))
     assert min(greedy(static), greedy(dynamic)) >= 0.9
     assert sampled(static) - sampled(dynamic) >= 0.05

@@ -150,7 +150,7 @@ def test_dropping_the_highest_helps_and_keeping_them_ruins(early: dict[int, dict
 
 @pytest.fixture(scope="module")
 def converged() -> dict[float, tuple[Task, Spectrum, torch.Tensor]]:
-    """Networks that know every label by heart, with half of them wrong or none, and their spectra and test features."""
+    """Networks that have memorized clean or half incorrect labels, with their spectra and test features."""
     found = {}
     for rate in (0.0, RATE):
         task = trained(task_on_digits("mlp:512-512", rate, epochs=100))
@@ -220,7 +220,7 @@ def test_truncation_is_no_better_than_ridge_class_means_and_untrained_features(
 
 
 def tuned(stack: Any, rate: float, seed: int, folder: Path) -> Any:
-    """The last row of a head on a network that was pre-trained at a rate of wrong labels."""
+    """Return the last row of a head on a network that was pre-trained at a noise rate."""
     common = {"optimizer": "adamw", "batch_size": 64, "weight_decay": 1e-4, "lr_schedule": "cosine"}
     spec = toy_spec(
         stack,

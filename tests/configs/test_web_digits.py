@@ -1,6 +1,6 @@
-"""What must come out of the shipped suite `web-digits` at small scale: far outsiders on digits.
+"""Results of the built-in suite `web-digits` at small scale: far OOD images on digits.
 
-By default what the detectors are worth in the alternating stack; `NOISYBENCH_SLOW=1` trains its rivals as well, and compares
+By default the quality of the detectors in the alternating stack; `NOISYBENCH_SLOW=1` trains the baselines as well, and compares
 accuracies.
 """
 
@@ -36,7 +36,7 @@ slow = pytest.mark.skipif(not SLOW, reason="NOISYBENCH_SLOW is not set")
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> list[RunRecord]:
-    """Runs of the suite: the alternating stack on outsiders alone, or all stacks, those with the truth in one cell."""
+    """Runs of the alternating stack with OOD images only, or of all stacks, privileged ones in one setting."""
     folder = tmp_path_factory.mktemp("web_digits")
     environment = {**os.environ, "NOISYBENCH_CACHE": str(cache)}
     stacks = load_config("suites", "web-digits")["stacks"]
@@ -88,12 +88,12 @@ def later(records: list[RunRecord], rate: float, name: str, value: Callable[[Epo
 ALTERNATE = "linear+loss"
 
 
-def test_linear_separation_is_the_better_detector_of_far_outsiders(records: list[RunRecord]) -> None:
+def test_linear_separation_is_the_better_detector_of_far_ood_images(records: list[RunRecord]) -> None:
     def of(name: str, key: str, rate: float = 0.4) -> float:
         return later(records, rate, ALTERNATE, lambda row: row.detectors[name][key])
 
     assert of("linear", "ood_auroc") >= 0.97
-    # At 40 % the loss of one of the seeds ranks outsiders nearly as well; the lead is plain at 60 %.
+    # At 40 % the loss of one of the seeds ranks OOD images nearly as well; the lead is plain at 60 %.
     assert of("linear", "ood_auroc") - of("loss", "ood_auroc") >= 0.01
     assert of("linear", "ood_auroc", 0.6) - of("loss", "ood_auroc", 0.6) >= 0.03
     assert of("linear", "ood_balanced_accuracy") >= 0.97

@@ -66,7 +66,7 @@ def kill_a_run(command: subprocess.Popen[str]) -> None:
 
 
 def lines(process: subprocess.Popen[str], mark: str) -> str:
-    """Read what a command tells up to the line that starts with ``mark``."""
+    """Read the output of a command up to the line that starts with ``mark``."""
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith(mark):

@@ -130,7 +130,7 @@ def test_everything_is_drawn(browser: Browser, site: str) -> None:
         assert page.get_by_text("No run is excluded.").is_visible()
 
 
-def test_marks_and_long_names_can_be_told_apart(browser: Browser, tmp_path: Path) -> None:
+def test_marks_and_long_names_can_be_distinguished(browser: Browser, tmp_path: Path) -> None:
     """Scores that are nearly equal, of stacks that begin alike."""
     pretrained = "simclr(epochs=60, batch_size=64, learning_rate=0.05)+lsa(warmup_epochs=9, detector_cycle=['{}'])"
     names = [pretrained.format(each) for each in ("loss", "linear", "oracle")]

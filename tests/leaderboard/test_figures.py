@@ -88,12 +88,12 @@ def test_bars_are_intervals_where_three_seeds_are_there() -> None:
 
 
 def test_probes_are_lines_and_controls_are_levels() -> None:
-    def judged(value: float) -> ProbeMetrics:
+    def scored(value: float) -> ProbeMetrics:
         return ProbeMetrics(value, None, None, value, None, None)
 
     run = record("spectral_truncation", 0)
     row = ProbeRow(
-        "m", 3, "rank", [5, 10], [judged(0.2), judged(0.4)], {"nearest_mean": judged(0.3)}, None, None, None, {}
+        "m", 3, "rank", [5, 10], [scored(0.2), scored(0.4)], {"nearest_mean": scored(0.3)}, None, None, None, {}
     )
     run = dataclasses.replace(run, probes=[row])
     lines, levels = _along_probes([run], "probe.rank", "test_accuracy")
@@ -119,7 +119,7 @@ def test_a_figure_is_drawn_where_there_is_something_to_draw(tmp_path: Path) -> N
 )
 def test_figures_that_are_none_are_refused(figures: str, workspace: Path) -> None:
     (workspace / "suite.yaml").write_text(f"base: {{recipe: digits}}\nfigures: {figures}\n")
-    with pytest.raises(UserError, match="figures: each is a mapping of `title`, `x`"):
+    with pytest.raises(UserError, match="figures: each figure is a mapping of `title`, `x`"):
         read_figures("suite.yaml")
 
 

@@ -79,7 +79,7 @@ def test_stacked_networks_against_one_after_the_other(network: str, device: str,
     batch, side = CASES[network]
     if not benchmark.enabled:
         images, targets = batches(8, side, 2, device)
-        # In double precision, where what is left between the two is no rounding, whatever kernels a processor has.
+        # In double precision, where rounding differs little between the kernels of CPUs.
         single, together = (
             train([each.double() for each in members(network, device)], images.double(), targets)
             for train in (one_after_the_other, stacked)

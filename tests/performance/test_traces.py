@@ -46,7 +46,7 @@ def test_traces_made_and_noised_in_a_second(program: str, edit: str | None, benc
 
     benchmark.pedantic(make, rounds=5 if benchmark.enabled else 1)
     if benchmark.enabled:
-        print(f"\n{program} {edit or 'dynamic'}: {count / min(spent):.0f} traces in a second of processor time")
+        print(f"\n{program} {edit or 'dynamic'}: {count / min(spent):.0f} traces per second of CPU time")
 
 
 def task_of(count: int) -> tuple[Any, Any]:

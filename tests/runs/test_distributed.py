@@ -39,7 +39,7 @@ def test_per_example_state_is_right_across_processes(tmp_path: Path) -> None:
     )
     for name, weights in alone._final["weights"].items():
         torch.testing.assert_close(both._final["weights"][name], weights, rtol=1e-3, atol=1e-4)
-    assert both.prepared.spec.identity != alone.prepared.spec.identity, "sums are not the same to the bit"
+    assert both.prepared.spec.identity != alone.prepared.spec.identity, "sums are not bit-identical"
 
 
 def test_two_processes_stop_and_go_on_together(tmp_path: Path) -> None:

@@ -29,12 +29,12 @@ SMALL = {
 
 
 def execute(spec: Any, store: Store, stop_after: int | None = None) -> str:
-    told: list[Any] = []
+    events: list[Any] = []
     return runner.execute(
         spec,
         store,
-        lambda kind, data: told.append(data),
-        lambda: stop_after is not None and len(told) >= stop_after,
+        lambda kind, data: events.append(data),
+        lambda: stop_after is not None and len(events) >= stop_after,
     )
 
 

@@ -161,7 +161,7 @@ def test_every_budget_trains_and_resumes(budget: dict[str, Any], tmp_path: Path)
     assert whole.record({}).weights_sha256 == parts.record({}).weights_sha256
 
 
-def test_bfloat16_follows_the_optimiser(tmp_path: Path) -> None:
+def test_bfloat16_follows_the_optimizer(tmp_path: Path) -> None:
     # Inside one autocast context torch would keep using the weights that it converted in the first step.
     exact = train_toy(prepared_toy("cross_entropy", budget={"epochs": 8}), tmp_path / "exact")
     rounded = train_toy(
