@@ -40,44 +40,46 @@ def pseudo_label_weights(pseudo_labels: Tensor, probabilities: Tensor, flagged: 
     return weights
 
 
-def weighted_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor, partner: Tensor, share: float) -> Tensor:
+def weighted_cross_entropy(
+    logits: Tensor, targets: Tensor, weights: Tensor, partner: Tensor, mix_weight: float
+) -> Tensor:
     """Return (B,) nats of mixed inputs against the targets of both partners.
 
     The values are scaled so that their mean is normalized by the sum of the weights.
 
     Args:
-        logits: (B, C) scores of inputs mixed from `share` of the example and the rest of its partner.
+        logits: (B, C) scores of inputs mixed from each example and its partner.
         targets: (B, C) targets of the examples before mixing.
         weights: (B,) weight of each target.
         partner: (B,) positions of the partners.
-        share: fraction of the example itself, in [0.5, 1].
+        mix_weight: weight of the example itself, in [0.5, 1]; the partner has the rest.
     """
     losses = -logits.float().log_softmax(1)
     # The partners are a permutation of the batch, so their weights have the same sum.
     scale = len(weights) / weights.sum().clamp_min(1e-8)
     example_loss = weights * (targets * losses).sum(1)
     partner_loss = weights[partner] * (targets[partner] * losses).sum(1)
-    return scale * (share * example_loss + (1 - share) * partner_loss)
+    return scale * (mix_weight * example_loss + (1 - mix_weight) * partner_loss)
 
 
-def class_pairs(targets: Tensor, partner: Tensor, share: float) -> Tensor:
+def class_pairs(targets: Tensor, partner: Tensor, mix_weight: float) -> Tensor:
     """Return (B, B) weights of pairs of the same class, normalized by row and mixed with the partner's row (LSA)."""
     classes = targets.argmax(1)
     same = (classes[:, None] == classes[None, :]).to(targets.dtype)
     same = same / same.sum(1, keepdim=True)
-    return share * same + (1 - share) * same[partner]
+    return mix_weight * same + (1 - mix_weight) * same[partner]
 
 
-def interpolated_pairs(targets: Tensor, weights: Tensor, partner: Tensor, share: float) -> Tensor:
+def interpolated_pairs(targets: Tensor, weights: Tensor, partner: Tensor, mix_weight: float) -> Tensor:
     """Return (B, B) weights of pairs between class supervision and instance discrimination (PLS).
 
     w_i w_j [same class] + (1 - w_i)^2 [i = j]: an example with a trusted target is paired with its class, one with a
     distrusted target with itself. The class is the largest entry of the mixed target; rows are normalized after mixing.
     """
-    classes = (share * targets + (1 - share) * targets[partner]).argmax(1)
+    classes = (mix_weight * targets + (1 - mix_weight) * targets[partner]).argmax(1)
     same = (classes[:, None] == classes[None, :]).to(targets.dtype)
     pairs = weights[:, None] * weights[None, :] * same + torch.diag((1 - weights) ** 2)
-    pairs = share * pairs + (1 - share) * pairs[partner]
+    pairs = mix_weight * pairs + (1 - mix_weight) * pairs[partner]
     return pairs / pairs.sum(1, keepdim=True)
 
 

@@ -130,15 +130,15 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
 
     def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Return mixup on all labels during the warm-up, and the selection loss afterwards, summed over networks."""
-        share = float(task.rng.beta(self.alpha, self.alpha))
-        share = max(share, 1 - share)  # the example itself dominates its partner
+        mix_weight = float(task.rng.beta(self.alpha, self.alpha))
+        mix_weight = max(mix_weight, 1 - mix_weight)  # the example itself dominates its partner
         partner = torch.randperm(len(batch.index), generator=task.generator, device=batch.index.device)
         observed = batch.targets.float()
         if task.current_epoch < self._warmup(task.sampler.steps_per_epoch):
             ones = torch.ones(len(batch.index), device=observed.device)
-            mixed = batch.inputs.lerp(batch.inputs[partner], 1 - share)
+            mixed = batch.inputs.lerp(batch.inputs[partner], 1 - mix_weight)
             return sum(
-                weighted_cross_entropy(task.logits(mixed, number), observed, ones, partner, share)
+                weighted_cross_entropy(task.logits(mixed, number), observed, ones, partner, mix_weight)
                 for number in range(self.num_networks)
             )  # type: ignore[return-value]
         pseudo_labels = self._predict_pseudo_labels(task, batch)
@@ -150,8 +150,8 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
             inputs = batch.inputs
             if self.strong_on_flagged:
                 inputs = torch.where(flagged[:, None, None, None], batch.views["strong"], inputs)
-            mixed = inputs.lerp(inputs[partner], 1 - share)
-            total = total + self._network_loss(task, number, mixed, batch, targets, weights, partner, share)
+            mixed = inputs.lerp(inputs[partner], 1 - mix_weight)
+            total = total + self._network_loss(task, number, mixed, batch, targets, weights, partner, mix_weight)
         return total
 
     def _network_loss(
@@ -163,23 +163,23 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
         targets: Tensor,
         weights: Tensor,
         partner: Tensor,
-        share: float,
+        mix_weight: float,
     ) -> Tensor:
         """Return the (B,) loss of one network after the warm-up."""
         if self.contrastive == "none":
             logits = task.logits(mixed, number)
-            loss = weighted_cross_entropy(logits, targets, weights, partner, share)
+            loss = weighted_cross_entropy(logits, targets, weights, partner, mix_weight)
         else:
             # One forward pass per view: batch normalization must not mix their statistics.
             features, logits = task.features_and_logits(mixed, number)
             keys, _ = task.features_and_logits(batch.views["contrastive"], number)
             head = task.heads[f"projection_{number}"]
             pairs = (
-                class_pairs(targets, partner, share)
+                class_pairs(targets, partner, mix_weight)
                 if self.contrastive == "lsa"
-                else interpolated_pairs(targets, weights, partner, share)
+                else interpolated_pairs(targets, weights, partner, mix_weight)
             )
-            loss = weighted_cross_entropy(logits, targets, weights, partner, share)
+            loss = weighted_cross_entropy(logits, targets, weights, partner, mix_weight)
             loss = loss + contrastive_loss(head(features), head(keys), pairs, self.temperature)
         return loss + uniform_prior_penalty(logits) if self.uniform_prior else loss
 

@@ -148,12 +148,12 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         network, size = batch.phase, self._num_labeled[batch.phase]
         views = [batch.views["weak"], batch.views["weak_2"]]
         targets = self._targets(task, batch, views, network, size)
-        share = float(task.rng.beta(self.alpha, self.alpha))
-        share = max(share, 1 - share)  # the example itself dominates its partner
+        mix_weight = float(task.rng.beta(self.alpha, self.alpha))
+        mix_weight = max(mix_weight, 1 - mix_weight)  # the example itself dominates its partner
         inputs, all_targets = torch.cat(views), torch.cat([targets, targets])
         partner = torch.randperm(len(inputs), generator=task.generator, device=inputs.device)
-        logits = task.logits(inputs.lerp(inputs[partner], 1 - share), network)
-        mixed = all_targets.lerp(all_targets[partner], 1 - share)
+        logits = task.logits(inputs.lerp(inputs[partner], 1 - mix_weight), network)
+        mixed = all_targets.lerp(all_targets[partner], 1 - mix_weight)
         labeled_loss = -(mixed * logits.float().log_softmax(1)).sum(1)
         unlabeled_loss = (logits.float().softmax(1) - mixed).square().mean(1)
         count = len(batch.index)
@@ -170,16 +170,16 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
     @torch.no_grad()
     def _targets(self, task: Learner, batch: Batch, views: list[Tensor], network: int, size: int) -> Tensor:
         """Return (B, C) targets: refined labels of the first `size` examples, and pseudo-labels of the others."""
-        own = torch.stack([probabilities_in_float32(task.logits(view, network)) for view in views]).mean(0)
+        prediction = torch.stack([probabilities_in_float32(task.logits(view, network)) for view in views]).mean(0)
         clean = self.state["clean"][1 - network, batch.index[:size], None]
-        refined = sharpen(clean * batch.targets[:size].float() + (1 - clean) * own[:size], self.sharpening)
-        if size == len(own):
+        refined = sharpen(clean * batch.targets[:size].float() + (1 - clean) * prediction[:size], self.sharpening)
+        if size == len(prediction):
             return refined
         # The other network is not in training: its batch statistics must not change.
         task.networks[1 - network].eval()
-        other = torch.stack([probabilities_in_float32(task.logits(view[size:], 1 - network)) for view in views]).mean(0)
+        others = [probabilities_in_float32(task.logits(view[size:], 1 - network)) for view in views]
         task.networks[1 - network].train()
-        return torch.cat([refined, sharpen((own[size:] + other) / 2, self.sharpening)])
+        return torch.cat([refined, sharpen((prediction[size:] + torch.stack(others).mean(0)) / 2, self.sharpening)])
 
     def on_epoch_end(self, task: Learner) -> None:
         """Divide the training set by the losses of each network."""
