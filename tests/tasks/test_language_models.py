@@ -18,7 +18,7 @@ from noisybench.tasks._tokenizers import IGNORE_INDEX, PretrainedTokenizer
 from noisybench.tasks.chain_of_thought import ChainOfThought
 from noisybench.training.batch import BatchPlan
 from noisybench.training.stack import Stack
-from tests.data.traces.test_traces import training_set
+from tests.data.traces.helpers import load_traces, training_set
 from tests.helpers import prepared_toy, toy_labels, toy_spec, toy_traces, train_toy
 
 TOKENS = ["<end>", *"0123456789+=:;#$", "0=", "#0", "+0", ";1"]
@@ -129,10 +129,9 @@ def test_models_are_tuned(folder: Path, tmp_path: Path, stack: str) -> None:
 
 
 def test_a_short_context_is_refused_with_the_length_that_is_needed(folder: Path) -> None:
-    from tests.data.traces.test_traces import traces
 
     spec = toy_spec(task="chain_of_thought", budget={"network": f"huggingface:{folder}"})
-    dataset = traces(program="max", width=3, count=15, train_problems=20, validation_problems=5, test_problems=5)
+    dataset = load_traces(program="max", width=3, count=15, train_problems=20, validation_problems=5, test_problems=5)
     with pytest.raises(UserError, match=r"needs a context of \d+ tokens with its prompt, but .* has 64"):
         prepare_run(spec, dataset, toy_labels(dataset))
 

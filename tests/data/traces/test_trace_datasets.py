@@ -1,0 +1,133 @@
+"""Datasets of traces: drawn problems, trace files and GSM8K."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from noisybench.config.registry import get_entry
+from noisybench.data import label_files as label_sets
+from noisybench.errors import UserError
+from tests.data.traces.helpers import (
+    build_noise,
+    decode_prompts,
+    load_traces,
+    trace_format_of,
+)
+
+
+def test_splits_have_no_prompt_in_common() -> None:
+    for values in ({}, {"program": "max", "width": 3, "count": 5}, {"program": "sub"}, {"ood_lengths": [1, 4]}):
+        dataset = load_traces(**values)
+        splits = (dataset.train, dataset.validation, dataset.test, *dataset.shifted_tests.values())
+        found = [each.tobytes() for split in splits for each in split.inputs]
+        assert len(set(found)) == len(found) == 460 + 40 * len(dataset.shifted_tests)
+    with pytest.raises(UserError, match="there are only 100 distinct ones"):
+        load_traces(width=1)
+    with pytest.raises(UserError, match="there are only 5050 distinct ones"):
+        load_traces(program="sub", train_problems=5050)
+
+
+def test_other_widths_are_separate_test_sets() -> None:
+    dataset = load_traces(ood_lengths=[3])
+    trace_format = trace_format_of(dataset)
+    longer = dataset.shifted_tests["width_3"]
+    assert all(len(each) == len("123+456:") for each in trace_format.decode(longer.inputs[:, 0, 0]))
+    assert trace_format.check(
+        *(trace_format.decode(each)[0] for each in (longer.inputs[:1, 0, 0], longer.targets[:1]))
+    ).answer_is_correct
+    with pytest.raises(UserError, match=r"dataset\.ood_lengths: widths"):
+        load_traces(ood_lengths=[2])
+
+
+def test_saved_traces_load_unchanged(tmp_path: Path) -> None:
+    dataset = load_traces(train_problems=50)
+    noisy = build_noise("cot_dynamic", contamination=0.5).apply(dataset)
+    label_sets.save(noisy, dataset, tmp_path / "frozen")
+    frozen = label_sets.load(tmp_path / "frozen")
+    np.testing.assert_array_equal(frozen.error_spans["train"], noisy.error_spans["train"])
+    same = build_noise("from_file", path=str(tmp_path / "frozen")).apply(dataset)
+    assert same.hash == noisy.hash
+    np.testing.assert_array_equal(same.error_spans["train"], noisy.error_spans["train"])
+    arrays = dict(np.load(tmp_path / "frozen" / "masks.npz"))
+    arrays["train_error_spans"][0, 0] ^= 1
+    np.savez(tmp_path / "frozen" / "masks.npz", **arrays)
+    with pytest.raises(UserError, match="do not match the manifest"):
+        label_sets.load(tmp_path / "frozen")
+    again = (
+        get_entry("datasets", "trace_file")
+        .load_class()(path=str(tmp_path / "frozen" / "traces.jsonl"), program="add")
+        .load()
+    )
+    assert (len(again.train), len(again.validation), len(again.test)) == (50, 20, 40)
+    trace_format = trace_format_of(again)
+    for part in ("targets", "noisy_targets"):
+        expected = noisy.train if part == "noisy_targets" else dataset.train.targets
+        assert trace_format.decode(getattr(again.train, part)) == trace_format_of(dataset).decode(expected)
+    native = build_noise("real_world").apply(again)
+    assert trace_format.decode(native.train) == trace_format_of(dataset).decode(noisy.train)
+    assert (native.label_status(again.train.targets)[(native.train != again.train.targets).any(1)] == 3).all(), (
+        "nobody knows where"
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "program", "message"),
+    [
+        (['{"prompt": "47+05:", "response": "7+5+0=12;4+0+1=05#052"}', "{"], "add", "line 2 is not JSON"),
+        (['{"prompt": "47+05:"}'], "add", "line 1 lacks the text `response`"),
+        (['{"prompt": "47+05:", "response": "7+5+0=13;4+0+1=05#052"}'], "add", "trace 1: step 1 of .* does not follow"),
+        (['{"prompt": "47-05:", "response": "#1"}'], "add", "'47-05:' is not a prompt of the program"),
+        (['{"prompt": "a", "response": "ä#1"}'], "add", "character 'ä'"),
+        (['{"prompt": "a", "response": "#### 1", "split": "dev"}'], None, "has the split 'dev'"),
+        (
+            [
+                '{"prompt": "a", "response": "#### 1", "split": "train"}',
+                '{"prompt": "a", "response": "#### 1", "split": "test"}',
+            ],
+            None,
+            "occurs in the splits train and test",
+        ),
+        (
+            ['{"prompt": "a", "response": "#### 1", "split": "train"}', '{"prompt": "b", "response": "#### 1"}'],
+            None,
+            "only some lines have a split",
+        ),
+        ([], None, "the file has no traces"),
+    ],
+)
+def test_invalid_trace_files_are_refused(tmp_path: Path, lines: list[str], program: str | None, message: str) -> None:
+    (tmp_path / "traces.jsonl").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=message):
+        get_entry("datasets", "trace_file").load_class()(path=str(tmp_path / "traces.jsonl"), program=program).load()
+
+
+def test_gsm8k_reads_human_and_model_solutions(tmp_path: Path) -> None:
+    cls = get_entry("datasets", "gsm8k").load_class()
+    values = cls.example(tmp_path)
+    dataset = cls(**values).load()
+    noisy = build_noise("real_world").apply(dataset)
+    told = [json.loads(line) for line in (tmp_path / "example_model_solutions.jsonl").read_text().splitlines()]
+    wrong = sum(
+        not row[name]["is_correct"] and row[name]["solution"] != row["ground_truth"]
+        for row in told
+        for name in row
+        if name[0] in "17 6"
+    )
+    assert wrong == int(
+        (noisy.train != dataset.train.targets).any(1).sum()
+        + (noisy.validation != dataset.validation.targets).any(1).sum()
+    )
+    assert not {*decode_prompts(dataset)} & {*trace_format_of(dataset).decode(dataset.validation.inputs[:, 0, 0])}, (
+        "no question in both parts"
+    )
+    human = cls(root=str(tmp_path)).load()
+    noised = build_noise("cot_dynamic", intensity=1.0).apply(human)
+    assert noised.manifest["noise"]["traces"]["invalid"] > 0.5
+    (tmp_path / "test.jsonl").unlink()
+    for changed, message in (({}, "file not found"), ({"root": None}, "give the folder")):
+        with pytest.raises(UserError, match=message):
+            cls(**{**values, **changed}).load()
