@@ -1,4 +1,4 @@
-"""What the tasks that write traces have in common."""
+"""Shared parts of the tasks that generate traces."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from noisybench.config.spec import Budget, RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.targets import IGNORED
 from noisybench.networks import build_network
+from noisybench.tasks._dense import DenseTask
 from noisybench.tasks._tokenizers import IGNORE_INDEX, TokenBatch, Tokenizer, TokenProbabilities, build_tokenizer
 from noisybench.tasks._trace_evaluator import TraceEvaluator
 from noisybench.training.batch import Batch, BatchPlan, cross_entropy
 from noisybench.training.stack import Stack
-from noisybench.training.task import Task
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import torch_seed
 
-PORTION = 256
-"""Traces that are evaluated at a time."""
+EVAL_BATCH_SIZE = 256
+"""Number of traces that are evaluated at a time."""
 
 
-class TraceTask(Task):
-    """Language modelling of traces: what a network reads, its loss, and what it writes."""
+class TraceTask(DenseTask):
+    """Base class of tasks that model traces as language: batches of tokens, loss, probabilities and generation."""
 
     evaluator = TraceEvaluator
 
@@ -36,40 +36,44 @@ class TraceTask(Task):
 
     @classmethod
     def example_input(cls, dataset: Dataset) -> None:
-        """Whoever writes tokens takes all."""
+        """Return None: `check_network` covers it."""
 
     @classmethod
     def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
-        """The data are traces, and nothing augments them."""
+        """Return problems if the dataset has no traces, or if the budget augments them."""
         problems = []
         if dataset.trace_format is None:
             problems.append(f"dataset: {dataset.name} has no traces; choose another task or dataset")
         if spec.budget.augmentation != "none":
-            problems.append("budget.augmentation: traces are not augmented; set it to none")
+            problems.append("budget.augmentation: traces cannot be augmented; set it to none")
         return problems
 
     @classmethod
     def check_network(cls, spec: RunSpec, network: Any, dataset: Dataset) -> list[str]:
-        """It writes tokens, and a whole trace fits."""
+        """Return a problem if the network does not generate tokens, or if its context is too short for the traces."""
         if not hasattr(network, "context_length"):
-            return [f"budget.network: `{spec.budget.network}` writes no tokens; take one such as decoder:64x2"]
-        assert dataset.trace_format is not None
-        needed = build_tokenizer(dataset.trace_format, network).max_length(dataset)
-        if needed > network.context_length:
             return [
-                f"budget.network: the longest trace needs a context of {needed} tokens with its prompt, but "
-                f"`{spec.budget.network}` has {network.context_length}; take one such as decoder:64x2x{needed}, or shorter traces"
+                f"budget.network: `{spec.budget.network}` does not generate tokens; choose a decoder such as decoder:64x2"
+            ]
+        assert dataset.trace_format is not None
+        required = build_tokenizer(dataset.trace_format, network).max_length(dataset)
+        if required > network.context_length:
+            return [
+                f"budget.network: the longest trace with its prompt needs a context of {required} tokens, but "
+                f"`{spec.budget.network}` has {network.context_length}; choose a network such as "
+                f"decoder:64x2x{required}, or shorter traces"
             ]
         return []
 
     def build_network(self) -> nn.Module:
-        """A network for the vocabulary."""
+        """Return a network for the vocabulary."""
         return build_network(self.budget.network, self.training_set.num_classes, 1)
 
     def logits(self, inputs: TokenBatch, network: int | None = None) -> Tensor:
-        """(B T, V) scores of every response token."""
-        found = self._forward(self.forwards[self.active_network if network is None else network], inputs)
-        return found[:, inputs.prompt_length - 1 :].flatten(0, 1)
+        """Return the (B T, V) scores of every response token."""
+        scores = self._forward(self.forwards[self.active_network if network is None else network], inputs)
+        # The scores at a position are those of the next token, so the last token of the prompt predicts the first one.
+        return scores[:, inputs.prompt_length - 1 :].flatten(0, 1)
 
     @staticmethod
     def _forward(network: Any, inputs: TokenBatch, cache: Any = None) -> Tensor:
@@ -79,121 +83,122 @@ class TraceTask(Task):
         return scores
 
     def default_loss(self, batch: Batch) -> Tensor:
-        """Cross-entropy of the first network."""
+        """Return the (B T,) cross-entropy of the active network."""
         return cross_entropy(self.logits(batch.inputs), batch)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """Tokens on the training device."""
+        """Return tokens on the training device."""
         return images.to(self.device)
 
     def batches(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
-        """What is read, with the places of every token in the responses."""
+        """Yield batches of tokens, with the position of the first character of each token in the training set."""
         data = self.training_set
         length = data.targets.shape[1]
         for step in steps:
-            labels, places = self.tokenizer.encode_responses(used(data.targets[step.index]))
+            labels, starts = self.tokenizer.encode_responses(trim(data.targets[step.index]))
             prompts = self._prompts(data.inputs[step.index.to(data.inputs.device)])
             observed = labels.flatten()
-            valid = observed != IGNORE_INDEX
             yield Batch(
                 {"weak": self.tokenizer.batch(prompts, labels)},
                 observed.clamp_min(0),
-                (step.index[:, None] * length + places).flatten(),
+                (step.index[:, None] * length + starts).flatten(),
                 self.tokenizer.vocabulary_size,
                 phase=step.phase,
-                has_label=valid,
+                has_label=observed != IGNORE_INDEX,
             )
 
     def _prompts(self, inputs: Any) -> Tensor:
-        """(B, P) characters on the training device."""
+        """Return the (B, P) characters of (B, 1, 1, P) prompts on the training device."""
         return torch.as_tensor(inputs[:, 0, 0]).to(self.device)
 
     @torch.no_grad()
     def token_probabilities(self, inputs: Any, responses: Tensor) -> Iterator[TokenProbabilities]:
-        """What the deployed prediction says of responses, each token given those before it, by portions."""
+        """Yield the probabilities of the deployed prediction for responses, each token given those before it.
+
+        Args:
+            inputs: (N, 1, 1, P) prompts.
+            responses: (N, T) characters.
+        """
         training = self.networks.training
         self.networks.eval()
-        for start in range(0, len(responses), PORTION):
-            place = slice(start, start + PORTION)
-            characters = used(responses[place]).to(self.device)
-            labels, places = self.tokenizer.encode_responses(characters)
-            reading = self.tokenizer.batch(self._prompts(inputs[place]), labels)
-            scores = [self.logits(reading, each).float().softmax(1) for each in self.deployed_networks]
-            probabilities = torch.stack(scores).mean(0).view(*labels.shape, -1)
-            own = (
-                probabilities.gather(2, labels.clamp_min(0)[..., None])
-                .squeeze(2)
-                .masked_fill(labels == IGNORE_INDEX, 0)
-            )
-            yield TokenProbabilities(place, characters, labels, places, own, probabilities.argmax(2))
+        for start in range(0, len(responses), EVAL_BATCH_SIZE):
+            rows = slice(start, start + EVAL_BATCH_SIZE)
+            characters = trim(responses[rows]).to(self.device)
+            labels, starts = self.tokenizer.encode_responses(characters)
+            batch = self.tokenizer.batch(self._prompts(inputs[rows]), labels)
+            by_network = [self.logits(batch, number).float().softmax(1) for number in self.deployed_networks]
+            by_token = torch.stack(by_network).mean(0).view(*labels.shape, -1)
+            of_labels = by_token.gather(2, labels.clamp_min(0)[..., None]).squeeze(2)
+            of_labels = of_labels.masked_fill(labels == IGNORE_INDEX, 0)
+            yield TokenProbabilities(rows, characters, labels, starts, of_labels, by_token.argmax(2))
         self.networks.train(training)
 
     def write(self, inputs: Any, length: int, temperature: float = 0.0, draw: int = 0) -> list[str]:
-        """Responses to (N, 1, 1, P) prompts, written token by token.
+        """Generate responses token by token.
 
         Args:
-            inputs: prompts.
-            length: greatest number of tokens.
-            temperature: 0 takes the most likely token; else tokens are drawn, by a stream of their own.
-            draw: number of the stream.
+            inputs: (N, 1, 1, P) prompts.
+            length: largest number of tokens.
+            temperature: 0 takes the most likely token; above, tokens are sampled from a random stream of their own.
+            draw: number of the random stream.
         """
         return [
             text
-            for start in range(0, len(inputs), PORTION)
+            for start in range(0, len(inputs), EVAL_BATCH_SIZE)
             for text in self.tokenizer.decode(
-                self._generated(inputs[start : start + PORTION], length, temperature, (start, draw))
+                self._generate(inputs[start : start + EVAL_BATCH_SIZE], length, temperature, (start, draw))
             )
         ]
 
     @torch.no_grad()
-    def _generated(self, inputs: Any, length: int, temperature: float, names: tuple[int, int]) -> Tensor:
-        """(N, length) tokens, `IGNORE_INDEX` after their end; keys and values of earlier tokens are kept."""
+    def _generate(self, inputs: Any, length: int, temperature: float, names: tuple[int, int]) -> Tensor:
+        """Return (N, length) generated tokens, `IGNORE_INDEX` after their end."""
         training = self.networks.training
         network: Any = self.networks[0]
         self.networks.eval()
         generator = torch.Generator(self.device).manual_seed(torch_seed("generation", self.seed, *names))
-        reading, cache = self.tokenizer.batch(self._prompts(inputs)), network.new_cache()
-        length = min(length, network.context_length - reading.tokens.shape[1] - reading.first_position + 1)
-        found = torch.full((len(inputs), length), IGNORE_INDEX, device=self.device)
-        going = torch.ones(len(inputs), dtype=torch.bool, device=self.device)
-        for place in range(length):
-            scores = self._forward(network, reading, cache)[:, -1].float()
+        # The cache keeps keys and values of earlier tokens, so that each step reads only the newest token.
+        batch, cache = self.tokenizer.batch(self._prompts(inputs)), network.new_cache()
+        length = min(length, network.context_length - batch.tokens.shape[1] - batch.first_position + 1)
+        generated = torch.full((len(inputs), length), IGNORE_INDEX, device=self.device)
+        is_unfinished = torch.ones(len(inputs), dtype=torch.bool, device=self.device)
+        for position in range(length):
+            scores = self._forward(network, batch, cache)[:, -1].float()
             if temperature:
-                chosen = torch.multinomial((scores / temperature).softmax(1), 1, generator=generator)[:, 0]
+                tokens = torch.multinomial((scores / temperature).softmax(1), 1, generator=generator)[:, 0]
             else:
-                chosen = scores.argmax(1)
-            found[:, place] = chosen.masked_fill(~going, IGNORE_INDEX)
-            going &= chosen != self.tokenizer.end_token
-            if not bool(going.any()):
+                tokens = scores.argmax(1)
+            generated[:, position] = tokens.masked_fill(~is_unfinished, IGNORE_INDEX)
+            is_unfinished &= tokens != self.tokenizer.end_token
+            if not bool(is_unfinished.any()):
                 break
-            reading = TokenBatch(chosen[:, None], 0, reading.first_position, reading.has_padding)
+            batch = TokenBatch(tokens[:, None], 0, batch.first_position, batch.has_padding)
         self.networks.train(training)
-        return found
+        return generated
 
-    def training_predictions(self) -> Tensor:
-        """(N, T) uint8 most likely characters, each given the observed ones before it; where a token is wrong, none."""
-        return self._training_pass()[0]
+    def predict_training_set(self) -> tuple[Tensor, Tensor]:
+        """Return the (N, T) most likely characters, each given the observed ones before it, and their label quality.
 
-    def training_label_quality(self) -> Tensor:
-        """(N, T) float16 probabilities of the observed tokens; 0 after the end."""
-        return self._training_pass()[1]
-
-    def _training_pass(self) -> tuple[Tensor, Tensor]:
-        if "training_pass" not in self.cache:
-            data = self.training_set
-            predicted = torch.full_like(data.targets, IGNORED)
-            belief = torch.zeros(data.targets.shape, dtype=torch.float16, device=data.targets.device)
-            for said in self.token_probabilities(data.inputs, data.targets):
-                width, shown = said.characters.shape[1], said.characters != IGNORED
-                own = self.tokenizer.expand_to_characters(said.probabilities, said.characters, said.starts)
-                belief[said.rows, :width] = own.masked_fill(~shown, 0).half()
-                predicted[said.rows, :width] = self.tokenizer.predicted_characters(said).masked_fill(~shown, IGNORED)
-            self.cache["training_pass"] = predicted, belief
-        training_pass: tuple[Tensor, Tensor] = self.cache["training_pass"]
-        return training_pass
+        Characters of a token that is not the most likely one are `IGNORED` if tokens have several characters.
+        """
+        data = self.training_set
+        predicted = torch.full_like(data.targets, IGNORED)
+        label_quality = torch.zeros(data.targets.shape, dtype=torch.float16, device=data.targets.device)
+        for output in self.token_probabilities(data.inputs, data.targets):
+            width, is_end = output.characters.shape[1], output.characters == IGNORED
+            quality = self.tokenizer.expand_to_characters(output.probabilities, output.characters, output.starts)
+            label_quality[output.rows, :width] = quality.masked_fill(is_end, 0).half()
+            characters = self.tokenizer.predicted_characters(output)
+            predicted[output.rows, :width] = characters.masked_fill(is_end, IGNORED)
+        return predicted, label_quality
 
 
-def used(responses: Tensor) -> Tensor:
-    """(B, T) responses without the columns after the longest one."""
+def trim(responses: Tensor) -> Tensor:
+    """Return (B, T) responses without the columns after the longest one.
+
+    Example:
+        >>> trim(torch.tensor([[1, 2, IGNORED], [3, IGNORED, IGNORED]])).tolist()
+        [[1, 2], [3, 255]]
+    """
     columns = (responses != IGNORED).any(0).nonzero()
     return responses[:, : int(columns[-1]) + 1] if len(columns) else responses[:, :1]

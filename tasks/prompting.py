@@ -19,21 +19,23 @@ from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
 
-QUESTION, ANSWER, BETWEEN = "Q: ", "\nA: ", "\n\n"
+QUESTION, ANSWER, SEPARATOR = "Q: ", "\nA: ", "\n\n"
+"""Marks before a prompt and before a response, and between two traces."""
 
 
 class Prompting(TraceTask):
-    """A pre-trained language model is shown some traces of the training set, noisy as they are, and asked to write one like them.
+    """Few-shot prompting of a pretrained language model with traces of the training set, including their noise.
 
-    Nothing is trained: a run has one epoch, and its seed decides which traces are shown. Mitigations that choose traces
-    (`trace_filter`) decide what can be shown, and `self_consistency` how is written; others are refused. Losses and detection
-    are the model's, with the same traces shown (after the prompting of Havrilla and Iyer 2024).
+    Nothing is trained: a run has one epoch, and its seed decides which traces are shown as examples. Mitigations that select
+    traces (`trace_filter`) decide what can be shown, and `self_consistency` decides how responses are decoded; other
+    mitigations are refused. Losses and detection are those of the model given the examples (after the prompting of Havrilla
+    and Iyer 2024).
     """
 
     compatible_with = "chain_of_thought"
 
-    shots: int = parameter(6, ge=0, le=64, help="traces that are shown", always_in_label=True)
-    instruction: str = parameter("", help="what is said before the traces")
+    shots: int = parameter(6, ge=0, le=64, help="Number of traces in the prompt", always_in_label=True)
+    instruction: str = parameter("", help="Text before the traces")
 
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__(budget, seed, training_set, stack, **settings)
@@ -42,61 +44,67 @@ class Prompting(TraceTask):
 
     @classmethod
     def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
-        """Nothing that needs training is asked for."""
+        """Return problems if the budget has several epochs, or if a mitigation changes the training."""
         problems = super().check(spec, dataset)
         if spec.budget.epochs != 1:
             problems.append("budget.epochs: prompting trains nothing; set it to 1")
-        for each in spec.mitigations:
-            trains = isinstance(each.build(), LossFunction | LossWrapper | ModelBuilder)
-            if trains and each.name != "cross_entropy":
+        for component in spec.mitigations:
+            trains = isinstance(component.build(), LossFunction | LossWrapper | ModelBuilder)
+            if trains and component.name != "cross_entropy":
                 problems.append(
-                    f"mitigations.{each.name}: changes how a model is trained, but prompting trains nothing"
+                    f"mitigations.{component.name}: changes how a model is trained, but prompting trains nothing"
                 )
         return problems
 
     @classmethod
     def check_network(cls, spec: RunSpec, network: Any, dataset: Dataset) -> list[str]:
-        """It is a pre-trained one, and the traces that are shown fit with a problem and its response."""
+        """Return a problem if the network is not a pretrained model, or if its context is too short for the examples."""
         if not hasattr(network, "tokenizer"):
             return [
-                f"budget.network: prompting needs a pre-trained model, such as huggingface:FOLDER, not `{spec.budget.network}`"
+                f"budget.network: prompting needs a pretrained model, such as huggingface:FOLDER, not `{spec.budget.network}`"
             ]
         assert dataset.trace_format is not None
-        settings, own = spec.task.parameters, build_tokenizer(dataset.trace_format, network).max_length(dataset)
-        instruction = len(network.tokenizer(settings["instruction"])["input_ids"])
-        marks = len(network.tokenizer(QUESTION + ANSWER + BETWEEN)["input_ids"])
-        needed = (settings["shots"] + 1) * (own + marks) + instruction
-        if needed > network.context_length:
+        settings, trace_length = (
+            spec.task.parameters,
+            build_tokenizer(dataset.trace_format, network).max_length(dataset),
+        )
+        instruction_length = len(network.tokenizer(settings["instruction"])["input_ids"])
+        marks_length = len(network.tokenizer(QUESTION + ANSWER + SEPARATOR)["input_ids"])
+        required = (settings["shots"] + 1) * (trace_length + marks_length) + instruction_length
+        if required > network.context_length:
             return [
-                f"task.shots: {settings['shots']} of the longest traces and a problem need a context of {needed} tokens, but "
-                f"`{spec.budget.network}` has {network.context_length}; show fewer, or take another model"
+                f"task.shots: {settings['shots']} of the longest traces and a problem need a context of {required} tokens, but "
+                f"`{spec.budget.network}` has {network.context_length}; use fewer shots, or another model"
             ]
         return []
 
     def on_fit_start(self) -> None:
-        """Choose what is shown, among the traces that were selected.
+        """Draw the traces to show from those that the stack selects.
 
         Raises:
-            RunFailed: there are not so many.
+            TrainingError: the stack selects too few traces.
         """
         super().on_fit_start()
-        data, form = self.training_set, self.training_set.traces
-        assert form is not None
-        usable = (data.targets != IGNORED).any(1).cpu()
+        data, trace_format = self.training_set, self.training_set.traces
+        assert trace_format is not None
+        is_usable = (data.targets != IGNORED).any(1).cpu()
         if self.sampler.weights is not None:
-            usable &= (self.sampler.weights > 0).cpu()
-        there = torch.nonzero(usable).squeeze(1)
-        if len(there) < self.shots:
+            is_usable &= (self.sampler.weights > 0).cpu()
+        usable = torch.nonzero(is_usable).squeeze(1)
+        if len(usable) < self.shots:
             raise TrainingError(
-                f"{self.shots} traces are to be shown, but only {len(there)} are left; lower task.shots"
+                f"the prompt needs {self.shots} traces, but only {len(usable)} are available; lower task.shots"
             )
-        chosen = there[torch.from_numpy(Stream("shown", self.seed).permutation(len(there))[: self.shots])]
+        rows = usable[torch.from_numpy(Stream("shown", self.seed).permutation(len(usable))[: self.shots])]
         prompts, responses = (
-            form.decode(each[chosen].cpu().numpy()) for each in (data.inputs[:][:, 0, 0], data.targets)
+            trace_format.decode(characters[rows].cpu().numpy())
+            for characters in (data.inputs[:][:, 0, 0], data.targets)
         )
-        pairs = zip(prompts, responses, strict=True)
-        shown = "".join(f"{QUESTION}{prompt}{ANSWER}{text.removesuffix(form.end)}{BETWEEN}" for prompt, text in pairs)
-        self.tokenizer.shown = (self.instruction + BETWEEN if self.instruction else "") + shown
+        examples = "".join(
+            f"{QUESTION}{prompt}{ANSWER}{response.removesuffix(trace_format.end)}{SEPARATOR}"
+            for prompt, response in zip(prompts, responses, strict=True)
+        )
+        self.tokenizer.prefix = (self.instruction + SEPARATOR if self.instruction else "") + examples
 
     def start_epoch(self) -> None:
         """Start an epoch without batches: no weight is trained."""
@@ -111,20 +119,22 @@ class Prompting(TraceTask):
 
 
 class _FewShotTokenizer(PretrainedTokenizer):
-    """Every prompt comes after the traces that are shown; a response ends where the next question would begin."""
+    """Tokenizer that puts the examples before every prompt, and ends a response where the next question would begin."""
 
-    shown = ""
+    prefix = ""
 
     def encode_prompts(self, prompts: Tensor) -> tuple[Tensor, int]:
-        """Tokens of all that comes before the response."""
-        texts = [f"{self.shown}{QUESTION}{text}{ANSWER}" for text in self._trace_format.decode(prompts.cpu().numpy())]
+        """Return the tokens of everything before the response, padded on the left."""
+        decoded = self._trace_format.decode(prompts.cpu().numpy())
+        texts = [f"{self.prefix}{QUESTION}{prompt}{ANSWER}" for prompt in decoded]
         return self._encode_padded(texts).to(prompts.device), 0
 
     def decode(self, tokens: Tensor) -> list[str]:
-        """What was written before the next question would begin."""
-        found = []
+        """Return the texts before the next question."""
+        end = self._trace_format.end
+        responses = []
         for text in super().decode(tokens):
-            body, mark, _ = text.partition(BETWEEN)
-            ended = bool(mark) or text.endswith(self._trace_format.end)
-            found.append(body.removesuffix(self._trace_format.end).strip() + (self._trace_format.end if ended else ""))
-        return found
+            body, separator, _ = text.partition(SEPARATOR)
+            has_end = bool(separator) or text.endswith(end)
+            responses.append(body.removesuffix(end).strip() + (end if has_end else ""))
+        return responses

@@ -57,7 +57,7 @@ def test_greedy_decoding_takes_the_most_likely_characters() -> None:
     task = toy_task(dataset)
     network = task.networks[0].eval()
     given = torch.from_numpy(dataset.test.inputs[:, 0, 0]).long()
-    tokens = task._generated(torch.from_numpy(dataset.test.inputs), 12, 0.0, (0, 0))
+    tokens = task._generate(torch.from_numpy(dataset.test.inputs), 12, 0.0, (0, 0))
     for row in range(len(given)):
         so_far = given[row]
         for token in tokens[row].tolist():
@@ -122,16 +122,16 @@ def test_character_tokenizer_round_trip() -> None:
     ("fields", "message"),
     [
         ({"dataset": "digits"}, "supports the tasks classification"),
-        ({"budget": {"network": "small_cnn"}}, "writes no tokens"),
+        ({"budget": {"network": "small_cnn"}}, "does not generate tokens"),
         ({"budget": {"network": "decoder:10x2"}}, "a multiple of 4"),
         (
             {"budget": {"network": "huggingface:no/such-model"}},
             "no causal language model `no/such-model` on this recorder",
         ),
-        ({"budget": {"network": "decoder:16x1", "augmentation": "crop"}}, "traces are not augmented"),
+        ({"budget": {"network": "decoder:16x1", "augmentation": "crop"}}, "traces cannot be augmented"),
         (
             {"dataset": {"name": "traced_integers", "program": "max", "width": 12, "count": 40}},
-            r"needs a context of \d+ tokens .* has 512; take one such as decoder:64x2x",
+            r"needs a context of \d+ tokens .* has 512; choose a network such as decoder:64x2x",
         ),
         ({"noise": {"name": "cot_static", "intensity": 1.5}}, r"noise\.intensity"),
         ({"noise": {"name": "cot_dynamic", "contamination": -0.1}}, r"noise\.contamination"),

@@ -132,7 +132,7 @@ def test_a_short_context_is_refused_with_the_length_that_is_needed(folder: Path)
 
     spec = toy_spec(task="chain_of_thought", budget={"network": f"huggingface:{folder}"})
     dataset = load_traces(program="max", width=3, count=15, train_problems=20, validation_problems=5, test_problems=5)
-    with pytest.raises(UserError, match=r"needs a context of \d+ tokens with its prompt, but .* has 64"):
+    with pytest.raises(UserError, match=r"needs a context of \d+ tokens, but .* has 64"):
         prepare_run(spec, dataset, toy_labels(dataset))
 
 
@@ -208,7 +208,7 @@ def test_noisy_traces_are_shown_and_the_answer_is_read(
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"budget": {"network": "decoder:16x1", "epochs": 1}}, "prompting needs a pre-trained model"),
+        ({"budget": {"network": "decoder:16x1", "epochs": 1}}, "prompting needs a pretrained model"),
         ({"budget": {"network": "decoder:16x1", "epochs": 2}}, "prompting trains nothing; set it to 1"),
         ({"mitigations": "gce", "budget": {"network": "decoder:16x1", "epochs": 1}}, "changes how a model is trained"),
     ],
