@@ -126,7 +126,7 @@ def test_character_tokenizer_round_trip() -> None:
         ({"budget": {"network": "decoder:10x2"}}, "a multiple of 4"),
         (
             {"budget": {"network": "huggingface:no/such-model"}},
-            "no causal language model `no/such-model` on this recorder",
+            "no causal language model `no/such-model` on this machine",
         ),
         ({"budget": {"network": "decoder:16x1", "augmentation": "crop"}}, "traces cannot be augmented"),
         (
@@ -135,7 +135,10 @@ def test_character_tokenizer_round_trip() -> None:
         ),
         ({"noise": {"name": "cot_static", "intensity": 1.5}}, r"noise\.intensity"),
         ({"noise": {"name": "cot_dynamic", "contamination": -0.1}}, r"noise\.contamination"),
-        ({"mitigations": {"name": "trimmed_loss", "unit": "label", "among": "epoch"}}, "trimmed by examples"),
+        (
+            {"mitigations": {"name": "trimmed_loss", "unit": "label", "among": "epoch"}},
+            "only whole examples can be compared over an epoch",
+        ),
     ],
 )
 def test_invalid_runs_are_refused(fields: dict[str, Any], message: str) -> None:

@@ -161,27 +161,27 @@ def test_recorded_runs_are_reproducible(name: str) -> None:
 
 
 def test_later_integers_are_computed_from_corrupted_ones() -> None:
-    class Checked(TraceRecorder):
-        """Remembers every integer that was noisy."""
+    class PairRecorder(TraceRecorder):
+        """Recorder that keeps every integer with its stored value."""
 
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
-            self.noisy: list[tuple[int, int]] = []
+            self.pairs: list[tuple[int, int]] = []
 
         def integer(self, value: int) -> int:
-            found = super().integer(value)
-            self.noisy.append((value, found))
-            return found
+            stored = super().integer(value)
+            self.pairs.append((value, stored))
+            return stored
 
     rng, trace_format = np.random.default_rng(0), program_format("max", 1, 6)
     for _ in range(300):
         operands = rng.integers(0, 10, 6).tolist()
         places = np.flatnonzero(rng.random(200) < 0.3).tolist()
-        recorder = Checked(places, rng.integers(0, 10, len(places)).tolist(), 200)
+        recorder = PairRecorder(places, rng.integers(0, 10, len(places)).tolist(), 200)
         text = trace_format.rerun(trace_format.program.prompt(operands), "", recorder)
-        stored = [recorder.made[0][1]]
+        stored = [recorder.pairs[0][1]]
         for place in range(5):
-            read, combined = recorder.made[1 + 2 * place], recorder.made[2 + 2 * place]
+            read, combined = recorder.pairs[1 + 2 * place], recorder.pairs[2 + 2 * place]
             assert read[0] == operands[place + 1], "operands of the prompt stay"
             assert combined[0] == max(stored[-1], read[1]), "exact result of the stored operands"
             stored.append(combined[1])
