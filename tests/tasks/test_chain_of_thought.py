@@ -131,7 +131,7 @@ def test_character_tokenizer_round_trip() -> None:
         ({"budget": {"network": "decoder:16x1", "augmentation": "crop"}}, "traces cannot be augmented"),
         (
             {"dataset": {"name": "traced_integers", "program": "max", "width": 12, "count": 40}},
-            r"needs a context of \d+ tokens .* has 512; choose a network such as decoder:64x2x",
+            r"needs a context of \d+ tokens, but .* has 512; choose a network such as decoder:64x2x",
         ),
         ({"noise": {"name": "cot_static", "intensity": 1.5}}, r"noise\.intensity"),
         ({"noise": {"name": "cot_dynamic", "contamination": -0.1}}, r"noise\.contamination"),

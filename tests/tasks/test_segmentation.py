@@ -304,7 +304,7 @@ def test_pixel_scores_are_those_of_cleanlab(tmp_path: Path) -> None:
         ({"task": "segmentation", "dataset": "digits"}, "dataset: supports the tasks classification"),
         ({"task": "classification", "dataset": "scenes"}, "dataset: supports the tasks segmentation"),
         ({"task": "segmentation", "dataset": "scenes"}, "classifies images, not pixels; choose one such as unet:8"),
-        ({"dataset": "digits", "budget": {"augmentation": "affine"}}, "affine is for images with masks"),
+        ({"dataset": "digits", "budget": {"augmentation": "affine"}}, "affine needs masks"),
         ({"task": "segmentation", "dataset": "scenes", "mitigations": "mixup"}, "mixup"),
         ({"task": "segmentation", "dataset": {"name": "scenes", "ood_classes": [1]}}, "not to masks or traces"),
         ({"task": "segmentation", "dataset": "scenes", "mitigations": {"name": "adele", "scales": []}}, "numbers above 0"),
