@@ -1,4 +1,4 @@
-"""noisybench: find out which remedy for wrong labels to trust."""
+"""noisybench: a benchmark of methods for learning with noisy labels."""
 
 import os
 import pathlib
@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 # Training machines should not report home, and a blocked network must not slow a run down.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-# Matrix products on a GPU repeat to the bit only with a workspace of their own, which is made with the first of them.
+# Matrix products on a GPU are bit-identical between runs only with a separate workspace, created by the first of them.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 # From a source checkout the sub-packages `tasks`, `noise_models`, `leaderboard` and `configs` lie beside this

@@ -174,7 +174,7 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def labelled_points(seed: int = 0, count: int = 90, width: int = 12, classes: int = 4) -> tuple[Tensor, Tensor]:
+def labeled_points(seed: int = 0, count: int = 90, width: int = 12, classes: int = 4) -> tuple[Tensor, Tensor]:
     """Features with unlike directions and a large mean, and labels that have to do with them."""
     targets = torch.randint(classes, (count,), generator=generator(seed))
     points = torch.randn(count, width, generator=generator(seed + 1), dtype=torch.float64)

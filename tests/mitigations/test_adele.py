@@ -144,7 +144,7 @@ def test_background_alone_corrects_nothing() -> None:
     assert corrected_by(labels, maps([[0, 0, 0, 0]]), [True, False, False]) is labels
 
 
-def test_unlabelled_pixels_are_filled_by_one_rule_alone() -> None:
+def test_unlabeled_pixels_are_filled_by_one_rule_alone() -> None:
     labels, predicted = maps([[IGNORED, 1, 1, 0]]), maps([[1, 1, 1, 0]])
     assert corrected_by(labels, predicted, [True, True], "both")[0, 0, 0] == IGNORED
     assert corrected_by(labels, predicted, [True, True], "prediction")[0, 0, 0] == 1
@@ -276,7 +276,7 @@ def test_a_scale_of_one_leaves_images_as_they_are() -> None:
     assert rescale(images, 0.7).shape == (1, 3, 6, 6)
 
 
-def test_iou_is_pooled_and_leaves_unlabelled_pixels_out() -> None:
+def test_iou_is_pooled_and_leaves_unlabeled_pixels_out() -> None:
     wanted = np.array([[[1, 1], [0, 0]], [[1, 0], [0, IGNORED]]], dtype=np.uint8)
     found = np.array([[[1, 0], [0, 0]], [[1, 1], [1, 1]]], dtype=np.uint8)
     iou = intersection_over_union(MaskTargets().transition_counts(wanted, found, 3))

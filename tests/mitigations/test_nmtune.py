@@ -69,8 +69,8 @@ def test_dominance_of_one_direction_and_of_none() -> None:
     singular = np.linalg.svd(points().numpy(), compute_uv=False)
     assert dominance(points(), 3).item() == pytest.approx(-(singular[:3] / singular.sum()).mean())
     assert dominance(7 * points(), 3).item() == pytest.approx(dominance(points(), 3).item())
-    centred = points() + 100
-    assert dominance(centred, center=True).item() == pytest.approx(dominance(points() - points().mean(0)).item())
+    centered = points() + 100
+    assert dominance(centered, center=True).item() == pytest.approx(dominance(points() - points().mean(0)).item())
     assert torch.autograd.gradcheck(dominance, (points(count=5, width=3).requires_grad_(),))
 
 

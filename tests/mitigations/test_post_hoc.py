@@ -14,13 +14,13 @@ from noisybench.evaluation.metrics import label_directions, score_classifier
 from noisybench.mitigations._feature_classifiers import gaussian_classifier, predict_linear, replace_classifier
 from noisybench.mitigations.mahalanobis import Mahalanobis, robust_moments
 from noisybench.nn.spectrum import spectrum_of
-from tests.helpers import close, labelled_points, prepared_toy, toy_dataset, toy_labels, train_toy
+from tests.helpers import close, labeled_points, prepared_toy, toy_dataset, toy_labels, train_toy
 
 
 def test_the_shared_covariance_is_scikit_learns_discriminant() -> None:
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
-    points, targets = labelled_points(count=400)
+    points, targets = labeled_points(count=400)
     reference = LinearDiscriminantAnalysis(solver="lsqr", priors=np.full(4, 0.25)).fit(points.numpy(), targets.numpy())
     found = spectrum_of(points, targets, 4)
     close(found.class_means(), reference.means_, 1e-8)
@@ -32,7 +32,7 @@ def test_the_shared_covariance_is_scikit_learns_discriminant() -> None:
 
 
 def test_nearest_means_are_nearest() -> None:
-    points, targets = labelled_points()
+    points, targets = labeled_points()
     found = spectrum_of(points, targets, 4)
     weights, bias = Mahalanobis(covariance="identity")._classifier(found, points, targets)
     means = torch.stack([points[targets == each].mean(0) for each in range(4)])
@@ -46,7 +46,7 @@ def test_nearest_means_are_nearest() -> None:
 
 
 def test_a_robust_mean_stays_where_most_are() -> None:
-    points, targets = labelled_points(count=800, width=3)
+    points, targets = labeled_points(count=800, width=3)
     moved = points.clone()
     moved[:100] += 100
     plain = spectrum_of(moved, targets, 4).class_means()
@@ -56,7 +56,7 @@ def test_a_robust_mean_stays_where_most_are() -> None:
 
 
 def test_too_few_examples_for_a_robust_covariance_are_named() -> None:
-    points, targets = labelled_points(count=30)
+    points, targets = labeled_points(count=30)
     with pytest.raises(UserError, match=r"class \d has \d+ examples, too few for a robust covariance of 12 dimensions"):
         robust_moments(points, targets, torch.zeros(4, 12).double())
 

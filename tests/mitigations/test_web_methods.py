@@ -103,7 +103,7 @@ def test_the_hyperplane_is_that_of_scikit_learn_and_ignores_lengths() -> None:
 def test_balanced_classes_do_not_move_the_boundary_when_one_side_is_doubled() -> None:
     features, outside = far_apart(4)
     support = outside ^ (torch.arange(300) % 7 == 0)
-    # Standardising would see the doubled examples; the regression itself must not, so only the order of sides counts.
+    # Standardization depends on the doubled examples but the regression must not, so only the order is compared.
     doubled = torch.cat([features, features[~support]])
     found = linear_separation(features, support) > 0.5
     again = linear_separation(doubled, torch.cat([support, support[~support]]))[:300] > 0.5

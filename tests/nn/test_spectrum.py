@@ -14,7 +14,7 @@ from noisybench.errors import UserError
 from noisybench.mitigations._feature_classifiers import predict_linear
 from noisybench.nn import spectrum
 from noisybench.nn.spectrum import Moments, predict_by_rank, rank_grid, spectrum_of
-from tests.helpers import close, generator, labelled_points
+from tests.helpers import close, generator, labeled_points
 
 
 def one_hot(targets: torch.Tensor, classes: int = 4) -> torch.Tensor:
@@ -37,26 +37,26 @@ def test_moments_of_parts_are_those_of_the_whole(sizes: list[int], seed: int) ->
         close(merged.scatter, (points - points.mean(0)).T @ (points - points.mean(0)), 1e-7)
 
 
-def test_components_are_those_of_the_centred_svd() -> None:
-    points, targets = labelled_points()
+def test_components_are_those_of_the_centered_svd() -> None:
+    points, targets = labeled_points()
     found = spectrum_of(points, targets, 4)
-    centred = points - points.mean(0)
-    _, singular, right = torch.linalg.svd(centred, full_matrices=False)
+    centered = points - points.mean(0)
+    _, singular, right = torch.linalg.svd(centered, full_matrices=False)
     close(found.values, singular**2 / len(points))
-    close(found.values.sum(), torch.trace(centred.T @ centred) / len(points))
+    close(found.values.sum(), torch.trace(centered.T @ centered) / len(points))
     for rank in (1, 5, 12):
         projector = found.vectors[:, :rank] @ found.vectors[:, :rank].T
         close(projector, right[:rank].T @ right[:rank])
         close(projector @ projector, projector)
         close(torch.trace(projector), rank)
-        close((centred @ (torch.eye(12) - projector).double()).square().sum() / len(points), found.values[rank:].sum())
+        close((centered @ (torch.eye(12) - projector).double()).square().sum() / len(points), found.values[rank:].sum())
     components = found.components(points)
     close(components.mean(0), torch.zeros(12))
     close(components.T @ components / len(points), torch.diag(found.values))
 
 
 def test_portions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    points, targets = labelled_points()
+    points, targets = labeled_points()
     whole = spectrum_of(points, targets, 4)
     monkeypatch.setattr(spectrum, "MOMENT_CHUNK", 7)
     parts = spectrum_of(points, targets, 4)
@@ -65,7 +65,7 @@ def test_portions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_labels_move_no_component_and_a_shift_moves_no_prediction() -> None:
-    points, targets = labelled_points()
+    points, targets = labeled_points()
     found, other = spectrum_of(points, targets, 4), spectrum_of(points, targets.roll(1), 4)
     close(found.vectors, other.vectors)
     close(found.values, other.values)
@@ -78,7 +78,7 @@ def test_labels_move_no_component_and_a_shift_moves_no_prediction() -> None:
 
 
 def test_full_rank_least_squares_are_least_squares() -> None:
-    points, targets = labelled_points()
+    points, targets = labeled_points()
     found = spectrum_of(points, targets, 4)
     design = torch.cat([points, torch.ones(len(points), 1, dtype=torch.float64)], 1)
     solution = torch.linalg.lstsq(design, one_hot(targets)).solution
@@ -90,7 +90,7 @@ def test_full_rank_least_squares_are_least_squares() -> None:
 def test_ridge_is_that_of_scikit_learn() -> None:
     from sklearn.linear_model import Ridge
 
-    points, targets = labelled_points()
+    points, targets = labeled_points()
     found = spectrum_of(points, targets, 4)
     penalty = float(0.7 * found.values.mean() * len(points))
     reference = Ridge(alpha=penalty).fit(points.numpy(), one_hot(targets).numpy())
@@ -100,7 +100,7 @@ def test_ridge_is_that_of_scikit_learn() -> None:
 
 
 def test_the_training_error_falls_with_the_rank_and_coefficients_do_not_depend_on_it() -> None:
-    points, targets = labelled_points()
+    points, targets = labeled_points()
     found = spectrum_of(points, targets, 4)
     errors = []
     for rank in range(13):
@@ -112,7 +112,7 @@ def test_the_training_error_falls_with_the_rank_and_coefficients_do_not_depend_o
 
 @pytest.mark.parametrize("penalty", [0.0, 1.0])
 def test_one_sum_gives_the_predictions_of_every_rank(penalty: float) -> None:
-    points, targets = labelled_points()
+    points, targets = labeled_points()
     found = spectrum_of(points, targets, 4)
     ranks = [0, 1, 4, 5, 12]
     swept = predict_by_rank(found.components(points), found.coefficients(penalty), found.shares, ranks)
@@ -121,7 +121,7 @@ def test_one_sum_gives_the_predictions_of_every_rank(penalty: float) -> None:
 
 
 def test_a_truncated_classifier_sees_the_truncated_features() -> None:
-    points, targets = labelled_points()
+    points, targets = labeled_points()
     found = spectrum_of(points, targets, 4)
     weights, bias = torch.randn(4, 12, generator=generator(5), dtype=torch.float64), torch.arange(4).double()
     for rank in (0, 3, 12):
@@ -134,7 +134,7 @@ def test_a_truncated_classifier_sees_the_truncated_features() -> None:
 
 
 def test_a_rotation_of_the_features_changes_no_prediction() -> None:
-    points, targets = labelled_points()
+    points, targets = labeled_points()
     turn = torch.linalg.qr(torch.randn(12, 12, generator=generator(9), dtype=torch.float64))[0]
     found, turned = spectrum_of(points, targets, 4), spectrum_of(points @ turn.T, targets, 4)
     weights, bias = torch.randn(4, 12, generator=generator(5), dtype=torch.float64), torch.zeros(4).double()
@@ -148,7 +148,7 @@ def test_a_rotation_of_the_features_changes_no_prediction() -> None:
 
 
 def test_dead_units_and_few_examples_do_not_explode() -> None:
-    points, targets = labelled_points(count=9)  # fewer examples than dimensions
+    points, targets = labeled_points(count=9)  # fewer examples than dimensions
     points[:, 3] = 5.0
     found = spectrum_of(points, targets, 4)
     assert int(found.positive.sum()) <= 8
@@ -158,7 +158,7 @@ def test_dead_units_and_few_examples_do_not_explode() -> None:
 
 
 def test_energies_are_those_along_left_singular_vectors() -> None:
-    points, targets = labelled_points()
+    points, targets = labeled_points()
     found = spectrum_of(points, targets, 4)
     labels = one_hot(targets) - one_hot(targets).mean(0)
     left = torch.linalg.svd(points - points.mean(0), full_matrices=False)[0]
@@ -207,7 +207,7 @@ def test_a_gaussian_tends_to_flat(count: int, distance: float) -> None:
 @given(st.integers(0, 200))
 @settings(max_examples=50, deadline=None)
 def test_flatness_has_its_order_and_invariances(seed: int) -> None:
-    points = labelled_points(seed, 40, 6)[0]
+    points = labeled_points(seed, 40, 6)[0]
 
     def measures(matrix: torch.Tensor) -> tuple[float, float]:
         singular = spectrum.singular_values(matrix, "raw")
@@ -221,7 +221,7 @@ def test_flatness_has_its_order_and_invariances(seed: int) -> None:
 
 
 def test_the_row_mean_takes_one_dimension() -> None:
-    singular = spectrum.singular_values(labelled_points()[0], "l2_rowmean")
+    singular = spectrum.singular_values(labeled_points()[0], "l2_rowmean")
     assert singular[-1] <= 1e-10
     assert spectrum.singular_value_entropy(singular) <= math.log(11)
 

@@ -83,14 +83,14 @@ def test_a_crop_shows_a_part_in_its_place() -> None:
     assert width.std() > 0.05
 
 
-def test_turning_hues_keeps_greys_and_brightness() -> None:
+def test_turning_hues_keeps_grays_and_brightness() -> None:
     turn = augmentation._hue_rotation(torch.tensor([0.1, -0.25, 0.0]))
-    grey = torch.full((3, 3), 0.4)
-    torch.testing.assert_close(torch.einsum("bij,bj->bi", turn, grey), grey)
+    gray = torch.full((3, 3), 0.4)
+    torch.testing.assert_close(torch.einsum("bij,bj->bi", turn, gray), gray)
     torch.testing.assert_close(turn @ turn.transpose(1, 2), torch.eye(3).expand(3, 3, 3), atol=1e-6, rtol=0)
     torch.testing.assert_close(turn[2], torch.eye(3))
     third = augmentation._hue_rotation(torch.tensor([1 / 3]))[0]
-    assert sorted(third.round().abs().sum(0).tolist()) == [1, 1, 1], "a third of the circle permutes the colours"
+    assert sorted(third.round().abs().sum(0).tolist()) == [1, 1, 1], "a third of the circle permutes the colors"
 
 
 def test_operations_are_those_of_torchvisions_randaugment() -> None:
@@ -113,7 +113,7 @@ def test_operations_are_those_of_torchvisions_randaugment() -> None:
                 v2.InterpolationMode.NEAREST,
                 {torch.Tensor: None},
             )
-            # A place that falls between two pixels may be read from either, and colours may round either way.
+            # A place that falls between two pixels may be read from either, and colors may round either way.
             differing = ((ours.int() - theirs.int()).abs() > 1).double().mean().item()
             assert differing < 0.01, f"{name} {negative}: {differing:.1%}"
 
@@ -243,8 +243,8 @@ def auxiliaries(folder: Path, stop: Any = lambda: False, finished: Any = lambda 
 
 
 def test_an_auxiliary_run_is_trained_once_and_charged_always(tmp_path: Path) -> None:
-    told: list[Any] = []
-    first, second = auxiliaries(tmp_path, finished=lambda *each: told.append(each)), auxiliaries(tmp_path)
+    finished: list[Any] = []
+    first, second = auxiliaries(tmp_path, finished=lambda *run: finished.append(run)), auxiliaries(tmp_path)
     runs = [Counting(), Counting()]
     results = [each.get_or_train(run)["total"].item() for each, run in zip((first, second), runs, strict=True)]
     assert results == [10, 10]
@@ -252,7 +252,7 @@ def test_an_auxiliary_run_is_trained_once_and_charged_always(tmp_path: Path) -> 
     assert [each.costs[0].cached for each in (first, second)] == [False, True]
     assert first.costs[0].wall_seconds == second.costs[0].wall_seconds > 0
     assert second.costs[0].examples == 40
-    assert len(told) == 1
+    assert len(finished) == 1
     other = Counting("b")
     assert second.get_or_train(other)["total"] == 10
     assert other.trained == 4, "another meaning is another run"

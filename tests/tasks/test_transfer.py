@@ -1,4 +1,4 @@
-"""Tuning of pre-trained networks: regularisers by hand, what stays frozen, shifted tests, and what is refused."""
+"""Tuning of pre-trained networks: regularizers by hand, what stays frozen, shifted tests, and what is refused."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from noisybench.nn.frozen import BackboneWithHead, FrozenBackbone, split_network
 from noisybench.runs.preparation import prepare_run
 from tests.helpers import TRANSFER, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
-# Regularisers
+# Regularizers
 
 
 @pytest.mark.parametrize("name", ["linear_probe", "nmtune", "lora"])
 def test_the_backbone_stays_as_it_was_trained(name: str, tmp_path: Path) -> None:
-    """One with batch normalisation, whose statistics must not move either."""
+    """One with batch normalization, whose statistics must not move either."""
     run = prepared_toy(name, budget={"network": "mlp:16n-8"})
     recorder = train_toy(run, tmp_path)
     pretrained = torch.load(next((tmp_path / "auxiliary").glob("*.pt")), weights_only=True)["result"]
@@ -53,11 +53,11 @@ def test_frozen_features_that_are_known_give_what_images_give(tmp_path: Path) ->
     network.load_state_dict({k.removeprefix("0."): v for k, v in recorder._final["weights"].items()})
     images = toy_dataset().train.inputs
     mean, deviation = images.mean(), images.astype(np.float64).std()
-    normalised = torch.from_numpy(((images - mean) / deviation).astype(np.float32))
+    normalized = torch.from_numpy(((images - mean) / deviation).astype(np.float32))
     with torch.no_grad():
-        scores = network.eval()(normalised).softmax(1)
+        scores = network.eval()(normalized).softmax(1)
     assert (scores.argmax(1).numpy() == recorder.evaluator.samples().prediction).all()
-    features = network.backbone(normalised)
+    features = network.backbone(normalized)
     assert torch.equal(network.backbone(features), features)
 
 
@@ -67,7 +67,7 @@ def test_heads_serve_losses_against_downstream_noise(tmp_path: Path) -> None:
     assert recorder.rows[-1].memorized_fraction is not None
 
 
-def test_every_network_of_several_is_regularised(tmp_path: Path) -> None:
+def test_each_of_several_networks_is_regularized(tmp_path: Path) -> None:
     for stack in (["co_teaching", "nmtune"], ["ensemble", "nmtune"]):
         run = prepared_toy(stack, task=TRANSFER)
         heads = train_toy(run, tmp_path / stack[0])._final["weights"]
@@ -164,31 +164,31 @@ def test_a_file_whose_names_do_not_match_is_refused(tmp_path: Path) -> None:
     assert recorder.record({}).task.startswith("transfer(checkpoint=")
 
 
-def test_weights_that_nobody_published_are_refused() -> None:
+def test_unpublished_weights_are_refused() -> None:
     with pytest.raises(UserError, match="`small_cnn` has no published weights"):
         published_weights("small_cnn", {})
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_published_weights_fit_gray_and_colour(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As fetched for colour images; the repetition of gray ones in front has no weights to fetch."""
+def test_published_weights_fit_gray_and_color(channels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As fetched for color images; the repetition of gray ones in front has no weights to fetch."""
     from noisybench.networks import torchvision as family
     from noisybench.nn.features import backbone_weights
 
-    colour = build_network("torchvision:resnet18", 1000, 3)
-    monkeypatch.setattr(family, "published_weights", lambda name: colour.state_dict())
+    color = build_network("torchvision:resnet18", 1000, 3)
+    monkeypatch.setattr(family, "published_weights", lambda name: color.state_dict())
     network = build_network("torchvision:resnet18", 10, channels)
     found = published_weights("torchvision:resnet18", backbone_weights(network))
     network.load_state_dict({**network.state_dict(), **found})
     own = network if channels == 3 else network[1]  # type: ignore[index]
-    assert torch.equal(own.layer4[1].conv2.weight, colour.layer4[1].conv2.weight)
+    assert torch.equal(own.layer4[1].conv2.weight, color.layer4[1].conv2.weight)
     assert not any("fc." in name for name in found)
     monkeypatch.setattr(family, "published_weights", lambda name: {})
     with pytest.raises(UserError, match="the weights of `torchvision:resnet18` do not fit images of this kind"):
         published_weights("torchvision:resnet18", backbone_weights(network))
 
 
-def test_published_weights_that_cannot_be_fetched_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_published_weights_that_cannot_be_fetched_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     from noisybench.networks import torchvision as family
 
     def away(name: str) -> None:

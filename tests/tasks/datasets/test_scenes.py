@@ -36,14 +36,14 @@ def curve(run: RunRecord, name: str) -> np.ndarray[Any, Any]:
     return np.array([row.diagnostics.get(name, 0.0) for row in run.rows])
 
 
-def test_cross_entropy_learns_first_and_memorises_then(records: Any) -> None:
+def test_cross_entropy_learns_first_and_memorizes_later(records: Any) -> None:
     plain, drops, early = records["cross_entropy", 0.5], [], []
     assert 0.55 <= plain[0].manifest["masks"]["miou"] <= 0.66
     for name in OBJECTS:
         for run in plain:
             learned = np.convolve(curve(run, f"learned.{name}"), np.ones(3) / 3, "valid")
             drops.append(learned.max() - curve(run, f"learned.{name}")[-5:].mean())
-            memorized_fraction = curve(run, f"memorised.{name}")
+            memorized_fraction = curve(run, f"memorized.{name}")
             assert memorized_fraction[-5:].mean() - memorized_fraction[2:8].min() >= 0.15
             early.append(learned.argmax() < 2 / 3 * len(run.rows))
     by_class = np.array(drops).reshape(len(OBJECTS), -1).mean(1)
@@ -54,7 +54,7 @@ def test_cross_entropy_learns_first_and_memorises_then(records: Any) -> None:
     assert (best - last5(plain)).mean() >= 0.05, "without a loss there is nothing to repair"
 
 
-def test_adele_repairs_what_memorising_has_cost(records: Any) -> None:
+def test_adele_recovers_the_loss_by_memorization(records: Any) -> None:
     plain, repaired = records["cross_entropy", 0.5], records["adele", 0.5]
     gain = last5(repaired) - last5(plain)
     assert gain.mean() >= 0.04
