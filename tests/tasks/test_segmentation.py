@@ -20,10 +20,10 @@ from noisybench.data.dataset import Dataset
 from noisybench.data.label_statistics import intersection_over_union
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
+from noisybench.evaluation.segmentation import boundary_counts
 from noisybench.mitigations.dice_loss import soft_dice_loss
 from noisybench.mitigations.t_loss import student_loss
 from noisybench.runs.preparation import prepare_run
-from noisybench.tasks._mask_evaluator import boundary_counts
 from noisybench.tasks.segmentation import Segmentation
 from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.stack import Stack
