@@ -296,7 +296,7 @@ def prepare_on(dataset: Dataset) -> Any:
         spec = toy_spec(
             "linear_probe", task="transfer", dataset="features", budget={"epochs": 1, "network": "features"}
         )
-    native = list_entries("noise_models")["real_world"].load_class()()
+    real_world = list_entries("noise_models")["real_world"].load_class()()
     return prepare_run(
-        spec, dataset, toy_labels(dataset) if dataset.train.noisy_targets is None else native.apply(dataset)
+        spec, dataset, toy_labels(dataset) if dataset.train.noisy_targets is None else real_world.apply(dataset)
     )

@@ -45,7 +45,7 @@ class ImageMaskFolder(MaskSource):
         files = self._find_files(root)
         names = self._class_names(root, files)
         splits = {
-            part: self.read_examples(found, len(names), self._int_values) for part, found in files.items() if found
+            part: self.read_examples(pairs, len(names), self._int_values) for part, pairs in files.items() if pairs
         }
         if "train" not in splits:
             raise UserError(

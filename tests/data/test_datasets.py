@@ -1,4 +1,4 @@
-"""Reading image files and arrays, and the shape of the splits."""
+"""Readers of image files and arrays, and the shape of splits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Label sets on disk: what matches its manifest is read, anything else is refused."""
+"""Label sets on disk: files that match their manifest are read, all others are rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-10N themselves, where they are at hand: `NOISYBENCH_DATA=folder` with cifar10/train.parquet,
+"""Tests on CIFAR-10 and CIFAR-10N, if present: `NOISYBENCH_DATA=folder` with cifar10/train.parquet,
 cifar10/test.parquet and cifar10/CIFAR-10_human.pt below it."""
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def test_the_whole_set_is_read(cifar10: Dataset) -> None:
     assert cifar10.train.inputs.shape == (50_000, 3, 32, 32)
     assert cifar10.test.inputs.shape == (10_000, 3, 32, 32)
     np.testing.assert_array_equal(np.bincount(cifar10.train.targets), [5000] * 10)
-    # Means of the training images per channel, as everybody uses them: 0.4914, 0.4822, 0.4465.
+    # Means of the training images per channel, as commonly used: 0.4914, 0.4822, 0.4465.
     means = cifar10.train.inputs[:].mean(axis=(0, 2, 3)) / 255
     np.testing.assert_allclose(means, [0.4914, 0.4822, 0.4465], atol=0.003)
 

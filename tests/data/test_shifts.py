@@ -1,4 +1,4 @@
-"""Shifted copies of test images, and parts of a dataset."""
+"""Distribution shifts of test images, and subset ranges of a dataset."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise models for masks: what all of them keep, and what each of them does."""
+"""Noise models for masks: invariants of all of them, and the effect of each."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def split_of(masks: NDArray[np.uint8], index: Sequence[int] | None = None) -> Sp
 
 
 def random_masks(seed: int, count: int = 4, side: int = 24) -> NDArray[np.uint8]:
-    """Blocks of random classes, with some unlabelled pixels."""
+    """Blocks of random classes, with some unlabeled pixels."""
     rng = np.random.default_rng(seed)
     masks = np.kron(rng.integers(0, 4, (count, side // 4, side // 4)), np.ones((4, 4))).astype(np.uint8)
     masks[rng.random(masks.shape) < 0.05] = IGNORED
@@ -65,7 +65,7 @@ def random_masks(seed: int, count: int = 4, side: int = 24) -> NDArray[np.uint8]
 @pytest.mark.parametrize("name", GENERATED)
 @given(seed=st.integers(0, 10_000))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_every_noise_model_keeps(name: str, seed: int) -> None:
+def test_invariants_of_every_noise_model(name: str, seed: int) -> None:
     masks = random_masks(seed)
     before = masks.copy()
     noise = model(name, seed=seed)
@@ -90,7 +90,7 @@ def test_what_every_noise_model_keeps(name: str, seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", GENERATED)
-def test_an_image_is_corrupted_alike_in_any_company(name: str) -> None:
+def test_corruption_of_an_image_does_not_depend_on_other_images(name: str) -> None:
     if name == "inclusion":
         pytest.skip("false objects come from the other images of the split")
     masks, noise = random_masks(3), model(name)
@@ -101,7 +101,7 @@ def test_an_image_is_corrupted_alike_in_any_company(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GENERATED)
-def test_more_severe_is_worse_and_a_level_can_be_asked_for(name: str) -> None:
+def test_higher_severity_lowers_miou_and_a_target_can_be_set(name: str) -> None:
     dataset = scenes()
     noise = model(name)
     levels = [noise._measure_miou(dataset, severity) for severity in (0.25, 1.0, 2.0)]
@@ -112,7 +112,7 @@ def test_more_severe_is_worse_and_a_level_can_be_asked_for(name: str) -> None:
     assert made.manifest["noise"]["severity"] > 0
 
 
-def test_a_level_that_cannot_be_reached_is_refused() -> None:
+def test_an_unreachable_target_is_refused() -> None:
     with pytest.raises(UserError, match=r"no severity of annotators reaches 0\.5.*Choose another target"):
         model("annotators", shares=[1.0, 0, 0, 0, 0], target_miou=0.5).apply(scenes(4))
 
@@ -243,7 +243,7 @@ def test_masks_of_a_label_set_are_kept_and_a_changed_pixel_is_found(tmp_path: Pa
         labels.load(folder)
 
 
-def test_what_noise_has_left_of_masks_by_hand() -> None:
+def test_mask_statistics_by_hand() -> None:
     found = mask_statistics(np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]]))
     assert found["iou"] == [6 / 9, 3 / 6, None]
     assert found["miou"] == 0.5

@@ -1,4 +1,4 @@
-"""What is special about each noise model, and properties that hitting one example would not show."""
+"""Special properties of each noise model, and statistical properties beyond single examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images of none of the classes: the noise model, its sources, and how metrics count them."""
+"""Out-of-distribution images: the noise model, its sources, and metrics."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_each_share_grows_without_disturbing_the_other() -> None:
     np.testing.assert_array_equal(small, other)
 
 
-def test_training_and_validation_share_no_outsider() -> None:
+def test_training_and_validation_share_no_ood_image() -> None:
     dataset = toy_dataset(size=300, held_out=100)
     made = web(out_of_distribution=0.5).apply(dataset)
     train, validation = ({each.tobytes() for each in made.replaced[name].images} for name in ("train", "validation"))
@@ -94,7 +94,7 @@ def test_sources_of_the_dataset_itself() -> None:
     assert (moved != dataset.train.inputs[:]).any((1, 2, 3)).all()
 
 
-def test_held_out_classes_become_outsiders() -> None:
+def test_images_of_ood_classes_replace_images() -> None:
     source = get_entry("datasets", "digits").load_class()
     whole = source().load()
     dataset = source(ood_classes=[7, 8, 9]).load()
@@ -151,11 +151,11 @@ def test_sources_on_disk(tmp_path: Path) -> None:
     assert len(web(source="imagenet32", path=str(batches), resize=True).apply(gray).replaced["train"].rows)
 
     places = write_photographs(tmp_path / "places", 60, (30, 40))
-    colour = get_entry("datasets", "parquet").load_class()
-    parameters = colour.example(tmp_path)
-    made = web(source="places365", path=str(places)).apply(colour(**parameters).load())
+    color = get_entry("datasets", "parquet").load_class()
+    parameters = color.example(tmp_path)
+    made = web(source="places365", path=str(places)).apply(color(**parameters).load())
     assert made.replaced["train"].images.shape[1:] == (3, 8, 8), "photographs are brought to the dataset's size"
-    other = web(source="parquet", path=parameters["test"], out_of_distribution=0.1).apply(colour(**parameters).load())
+    other = web(source="parquet", path=parameters["test"], out_of_distribution=0.1).apply(color(**parameters).load())
     assert other.manifest["noise"]["source"]["sha256"] != made.manifest["noise"]["source"]["sha256"]
 
 
@@ -251,19 +251,19 @@ def test_images_on_disk_are_replaced_without_reading_them_all() -> None:
 
 
 def test_other_noise_models_refuse_labels_that_are_noisy_already() -> None:
-    native = get_entry("noise_models", "real_world").load_class()
-    dataset = native.example_dataset(toy_dataset())
+    real_world = get_entry("noise_models", "real_world").load_class()
+    dataset = real_world.example_dataset(toy_dataset())
     with pytest.raises(UserError, match="use noise=real_world"):
         get_entry("noise_models", "symmetric_exclusive").load_class()(rate=0.2).apply(dataset)
-    made = native().apply(dataset)
+    made = real_world().apply(dataset)
     assert made.manifest["label_status"]["unknown"] == (dataset.train.targets == UNKNOWN_TARGET).sum()
     known = dataset.train.targets != UNKNOWN_TARGET
     assert made.manifest["actual_noise_rate"] == np.mean((made.train != dataset.train.targets)[known])
     with pytest.raises(UserError, match="toy has no noisy labels of its own"):
-        native().apply(toy_dataset())
+        real_world().apply(toy_dataset())
 
 
-def test_metrics_count_each_kind_against_right_labels() -> None:
+def test_metrics_compare_each_kind_with_correct_labels() -> None:
     states = np.array([CLEAN, CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, UNKNOWN_STATUS, CLEAN])
     score = np.array([0.1, 0.5, 0.4, 0.9, 1.0, 0.2])
     found = metrics.score_detector(score, score > 0.3, states)
@@ -291,7 +291,7 @@ def test_correlation_and_roc_curve_by_hand(seed: int) -> None:
     assert (np.diff(curve) >= -1e-6).all()
     wrong = score[states > 0]
     for false, true in zip(metrics.ROC_GRID[1:-1], curve[1:-1], strict=True):
-        # The share of wrong labels above some threshold with at most this share of right ones, and at least so many.
+        # The true-positive rate lies between those of the neighboring thresholds.
         right = np.sort(score[states == 0])[::-1]
         above = right[min(int(np.ceil(false * len(right))), len(right) - 1)]
         below = right[int(np.floor(false * len(right))) - 1] if false * len(right) >= 1 else np.inf
