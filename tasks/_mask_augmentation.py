@@ -44,7 +44,7 @@ def crop_positions(
         (torch.Size([1, 64]), True)
     """
     height, width = shape
-    # Positions count from 1 here, so that the zeros of the padding can be told from the first pixel.
+    # Positions count from 1 here, so that the zeros of the padding can be distinguished from the first pixel.
     positions = torch.arange(1, height * width + 1, device=generator.device).view(1, 1, height, width)
     cropped = crop_and_flip(positions.expand(num_images, -1, -1, -1).contiguous(), generator, flip=flip).flatten(1)
     return (cropped - 1).clamp_min(0), cropped > 0

@@ -248,11 +248,11 @@ class _PreTraining(AuxiliaryRun):
         return train_epoch(self.worker, self.optimizer, epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Network and optimiser."""
+        """Return the states of the networks and the optimizer."""
         return {"network": self.worker.networks.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
+        """Restore the states of the networks and the optimizer."""
         self.worker.networks.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
 
