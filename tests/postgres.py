@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own, from the system's package."""
+"""PostgreSQL server for a test, from the system's package."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Postgres:
     def __init__(self, folder: Path, programs: Path) -> None:
         self.folder, self.programs, self.port = folder, programs, free_port()
         address = f"postgresql+psycopg://tester@127.0.0.1:{self.port}"
-        # MLflow and Optuna both keep a table `alembic_version`, so that they cannot share a database.
+        # MLflow and Optuna both have a table `alembic_version`, so they cannot share a database.
         self.url, self.studies = f"{address}/postgres", f"{address}/studies"
 
     def call(self, program: str, *arguments: str) -> None:
-        # PostgreSQL refuses to run as root; its package has made a user.
+        # PostgreSQL refuses to run as root; its package creates the user.
         user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         subprocess.run(
             [*user, str(self.programs / program), "-D", str(self.folder / "data"), *arguments],

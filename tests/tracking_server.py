@@ -1,4 +1,4 @@
-"""An MLflow server that a test starts, kills and starts again."""
+"""MLflow server that tests start, kill and restart."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tests.postgres import free_port
 
 
 def wait_for(address: str, process: subprocess.Popen[Any]) -> None:
-    """Wait until a server that was started answers.
+    """Wait until a started server responds.
 
     Raises:
-        TimeoutError: it does not.
+        TimeoutError: the server does not respond.
     """
     for _ in range(1200):
         assert process.poll() is None, "the server has ended"
@@ -33,7 +33,7 @@ def wait_for(address: str, process: subprocess.Popen[Any]) -> None:
 
 
 class Server:
-    """A real MLflow server over a database of its own, in a process group of its own."""
+    """MLflow server with its own database, in its own process group."""
 
     def __init__(self, folder: Path, database: str) -> None:
         self.port = free_port()
@@ -59,11 +59,11 @@ class Server:
 
 @contextmanager
 def serving(folder: Path, database: str) -> Iterator[Server]:
-    """A server while inside; artifacts go below the folder."""
-    made = Server(folder, database)
+    """Run a server while the block executes; artifacts are stored in the folder."""
+    server = Server(folder, database)
     try:
-        made.start()
-        yield made
+        server.start()
+        yield server
     finally:
-        made.stop()
-        made.log.close()
+        server.stop()
+        server.log.close()

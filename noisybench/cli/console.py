@@ -179,7 +179,7 @@ def print_plan(console: Console, plan: RunPlan, estimates: Sequence[float | None
     finished = len(plan.specs) - len(plan.pending)
     resumable = sum((spec.run_dir() / "checkpoint.ckpt").is_file() for spec in plan.pending)
     console.print(
-        f"{len(plan.specs)} runs: {finished} finished, {resumable} to resume, {len(plan.pending) - resumable} to start."
+        f"{_count_runs(len(plan.specs))}: {finished} finished, {resumable} to resume, {len(plan.pending) - resumable} to start."
     )
     known = [seconds for seconds in estimates if seconds is not None]
     total = "unknown, no similar run is recorded yet"
@@ -210,6 +210,10 @@ def print_search_result(console: Console, result: SearchResult) -> None:
     console.print(f"{counts}; {result.epochs} epochs trained")
 
 
+def _count_runs(count: int) -> str:
+    return f"{count} run{'s' if count != 1 else ''}"
+
+
 def print_result(console: Console, result: SuiteResult, plan: RunPlan, seconds: float) -> None:
     """Print the number of runs by outcome, and the reasons of failed runs."""
     skipped = len(plan.specs) - len(plan.pending)
@@ -218,7 +222,7 @@ def print_result(console: Console, result: SuiteResult, plan: RunPlan, seconds: 
         parts.append(f"{len(result.failed)} failed")
     if result.stopped or result.not_started:
         parts.append(f"{len(result.stopped)} interrupted, {result.not_started} not started")
-    console.print(f"{len(plan.specs)} runs in {format_duration(seconds)}: {', '.join(parts)}")
+    console.print(f"{_count_runs(len(plan.specs))} in {format_duration(seconds)}: {', '.join(parts)}")
     for spec, reason, traceback in result.failed:
         console.print(Text(f"  failed: {spec.title}\n    {reason}", style="red"))
         if traceback:
