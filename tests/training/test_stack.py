@@ -117,7 +117,7 @@ def test_refining_adds_a_row_beside_the_untouched_network(tmp_path: Path) -> Non
 
 def test_a_loss_that_is_not_finite_is_a_failed_run(tmp_path: Path) -> None:
     with pytest.raises(
-        TrainingError, match=r"the training loss became (nan|inf) in epoch \d+; lower budget\.learning_rate"
+        TrainingError, match=r"the training loss became (nan|inf) in epoch \d+; decrease budget\.learning_rate"
     ):
         train_toy(prepared_toy("cross_entropy", budget={"learning_rate": 1e18}), tmp_path)
 
