@@ -1,4 +1,4 @@
-"""Every test works in a folder and a store of its own."""
+"""Fixtures: every test has its own working folder and tracking store."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One cache of decoded images for the session, never the user's."""
+    """Cache folder of decoded images, shared by all tests of the session."""
     return tmp_path_factory.mktemp("cache")
 
 
 @pytest.fixture(autouse=True)
 def workspace(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working folder."""
+    """Empty working folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("NOISYBENCH_CACHE", str(cache))
     return tmp_path
@@ -73,14 +73,14 @@ def workspace(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MLflow takes seconds to make a database, so one is made and copied."""
+    """Empty MLflow database, copied for each test because MLflow takes seconds to create one."""
     path = tmp_path_factory.mktemp("database") / "mlflow.db"
     Store(f"sqlite:///{path}").connection.client.search_experiments()
     return path
 
 
 def copy_database(source: Path, target: Path) -> None:
-    """Copy what is committed, also what still stands in the write-ahead log."""
+    """Copy all committed data, including data in the write-ahead log."""
     with (
         contextlib.closing(sqlite3.connect(source)) as old,
         contextlib.closing(sqlite3.connect(target)) as new,
@@ -90,33 +90,33 @@ def copy_database(source: Path, target: Path) -> None:
 
 @pytest.fixture
 def server_database(tmp_path: Path, empty_database: Path) -> Path:
-    """A database for a server."""
+    """Database for a server."""
     copy_database(empty_database, tmp_path / "server.db")
     return tmp_path / "server.db"
 
 
 @pytest.fixture
 def server(tmp_path: Path, server_database: Path) -> Iterator[Server]:
-    """A tracking server on an SQLite file."""
-    with serving(tmp_path, f"sqlite:///{server_database}") as made:
-        yield made
+    """Tracking server with an SQLite database."""
+    with serving(tmp_path, f"sqlite:///{server_database}") as running:
+        yield running
 
 
 @pytest.fixture
 def store(workspace: Path, empty_database: Path) -> Store:
-    """The embedded store of the working folder, without runs."""
+    """Embedded store of the working folder, without runs."""
     copy_database(empty_database, workspace / "mlflow.db")
-    made = Store()
-    made.connection.check()
-    return made
+    embedded = Store()
+    embedded.connection.check()
+    return embedded
 
 
 @pytest.fixture
 def noisybench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
-    """Runs a command in this process: its exit status, and what it said.
+    """Run a command in this process and return its exit status and output.
 
-    Its runs are processes of their own as ever, forked from one server for all commands of this process, so that what one run
-    needs is imported once. What is to be killed must be started as a process instead.
+    Its runs are forked from one server process for all commands, so that heavy imports happen once. A command that a test
+    kills must be started as a process instead.
     """
 
     def run(*arguments: str) -> tuple[int, str]:

@@ -50,8 +50,8 @@ class Postgres:
 @contextmanager
 def running() -> Iterator[Postgres]:
     """A fresh server; the test is skipped where PostgreSQL is not installed."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    program = found[-1] if found else shutil.which("initdb")
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    program = programs[-1] if programs else shutil.which("initdb")
     if program is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
     folder = Path(tempfile.mkdtemp(prefix="noisybench-postgres-"))
