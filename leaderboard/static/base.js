@@ -63,4 +63,4 @@ const points = summary => summary === null ? "–" : (100 * summary[0]).toFixed(
 const interval = summary => summary === null || summary[2] === null ? "" : `95 % interval ${(100 * summary[2]).toFixed(1)} to ${(100 * summary[3]).toFixed(1)}`;
 const fixed = digits => summary => summary === null ? "–" : summary[0].toFixed(digits);
 const percent = value => (100 * value).toFixed(Math.abs(100 * value) < 10 ? 1 : 0) + " %";
-const pValue = p => p < 0.001 ? "< 0.001" : p.toFixed(3);
+const pText = p => p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`;

@@ -110,8 +110,8 @@ function drawPair() {
     : `Not significant; if the true difference is the observed one, ${pair[8]} more seeds detect it with 80 % power.`;
   text.textContent = `${setting.rows[a].stack} minus ${setting.rows[b].stack}, by ${state.rule}: ${difference.toFixed(2)} points` +
     (ends ? ` (95 % interval by paired bootstrap: ${ends[0].toFixed(2)} to ${ends[1].toFixed(2)})` : "") +
-    `. p = ${pValue(pair[5])} by the ranking test, adjusted for all pairs; for this pair alone p = ${pValue(pair[6])} by the permutation ` +
-    `test and p = ${pValue(pair[7])} by Wilcoxon's signed-rank test. ${verdict}`;
+    `. ${pText(pair[5])} by the ranking test, adjusted for all pairs; for this pair alone ${pText(pair[6])} by the permutation ` +
+    `test and ${pText(pair[7])} by Wilcoxon's signed-rank test. ${verdict}`;
 }
 
 // ---- the view

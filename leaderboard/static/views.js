@@ -12,7 +12,7 @@ function drawAcross() {
   for (const group of board.across_settings) {
     const rule = ruleOf(group), { ranks, p, difference } = group.rules[rule];
     element("h2", view, group.title);
-    element("p", view, `${group.settings.length} settings, by ${rule}. Friedman's test: p ${p < 0.001 ? "" : "= "}${pValue(p)}. Critical difference: ${difference.toFixed(2)} ranks.`);
+    element("p", view, `${group.settings.length} settings, by ${rule}. Friedman's test: ${pText(p)}. Critical difference: ${difference.toFixed(2)} ranks.`);
     drawDiagram(view, Object.entries(ranks), difference, group.title);
     const list = element("p", view, "Settings: ", { class: "note" });
     group.settings.forEach((key, i) => {
