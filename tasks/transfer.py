@@ -1,4 +1,4 @@
-"""Tuning of pre-trained networks."""
+"""Transfer learning from pretrained networks."""
 
 from __future__ import annotations
 
@@ -33,74 +33,84 @@ PRETRAINING_FIELDS = ("dataset", "noise", "budget", "seed")
 
 
 class Transfer(ImageTask):
-    """Tunes a pre-trained network on a further dataset, and tests it there and on shifted copies (Chen et al. 2024).
+    """Transfer learning: adapt a pretrained network to a downstream dataset, and test it there and on shifted copies.
 
-    The stack says what is tuned: `linear_probe`, `mlp_probe` and `nmtune` a head on the frozen backbone, `lora` low-rank
-    changes of it, `full_finetuning` (or any stack without one of these) all weights. Everything that serves classification
-    serves here, so that `elr+linear_probe` meets noise in the labels of the further dataset.
+    The stack decides what is trained (Chen et al. 2024): `linear_probe`, `mlp_probe` and `nmtune` train a head on the frozen
+    backbone, `lora` trains low-rank updates, and `full_finetuning` (or any stack without one of these) trains all weights.
+    All mitigations for classification can be used, so that `elr+linear_probe` handles noisy downstream labels.
 
-    The backbone is the budget's network. Its weights come from a pre-training on labels that may be wrong
-    (`pretraining`: a dataset, its noise, a budget), from a file (`checkpoint`), or from those that torchvision or timm have
-    `published`. With the dataset `features` the frozen backbone is the user's own, and the network is `features`. With a
-    frozen backbone and no augmentation, every feature is computed once.
+    The backbone is the budget's network. Its weights come from pre-training on possibly noisy labels (`pretraining`: a
+    dataset, its noise, a budget), from a file (`checkpoint`), or from torchvision or timm (`published`). With the dataset
+    `features`, the features are precomputed, and the network is `features`. With a frozen backbone and no augmentation,
+    every feature is computed once.
 
-    Pre-training is part of the cell: stacks are compared on the same backbone, and its cost is charged to each run.
-    Accuracy on shifted test sets (`dataset.test_shifts`) stands beside the accuracy on the dataset itself; nothing is
-    chosen by it. At the end of training the record has the singular value entropy of the test features and the
-    largest singular value ratio (minus the log of the first one's share: larger is weaker), of the backbone's features
-    and of those that enter the classifier, in one `spectrum`; values of different ones do not compare.
+    Pre-training is part of the setting: stacks are compared on the same backbone, and its cost is charged to each run.
+    Accuracy on shifted test sets (`dataset.test_shifts`) is reported beside the accuracy on the dataset itself and never
+    used for selection. At the end of training the record has the singular value entropy of the test features and the largest
+    singular value ratio (minus the logarithm of the share of the largest one: larger is weaker), both for the features of the
+    backbone and for those that enter the classifier. Values of different `spectrum` settings are not comparable.
+
+    Example:
+        >>> images = torch.randint(0, 256, (8, 1, 8, 8), dtype=torch.uint8)
+        >>> data = TrainingSet(images, torch.arange(8) % 2, num_classes=2)
+        >>> task = Transfer(Budget(network="mlp:4", epochs=1), seed=0, training_set=data, stack=Stack([]))
+        >>> sorted(task.final_diagnostics(images))
+        ['classifier_input.largest_singular_value_ratio', 'classifier_input.singular_value_entropy']
     """
 
     compatible_with = "classification"
 
     pretraining: dict[str, Any] | None = parameter(
-        None, help="what the backbone is trained on first: dataset, noise, budget, seed (by default that of the run)"
+        None, help="Pre-training of the backbone: dataset, noise, budget, and seed (default: that of the run)"
     )
-    checkpoint: Path | None = parameter(None, help="a file with weights of the backbone")
-    published: bool = parameter(False, help="download the weights that torchvision or timm have for the network")
-    backbone: str = parameter("", help="a name for the cell, such as eta=0.1, where a checkpoint or features are given")
+    checkpoint: Path | None = parameter(None, help="File with the weights of the backbone")
+    published: bool = parameter(False, help="Whether to download the weights that torchvision or timm publish")
+    backbone: str = parameter(
+        "", help="Name of the backbone in the setting, such as eta=0.1, for a checkpoint or features"
+    )
     spectrum: Literal["raw", "l2", "l2_rowmean", "l2_colmean"] = parameter(
-        "l2_rowmean", help="features as they are, of norm one, and minus each row's or column's mean"
+        "l2_rowmean",
+        help="Normalization of the features before their spectrum: none, unit norm, and centered rows or columns",
     )
 
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__(budget, seed, training_set, stack, **settings)
-        self._known: dict[int, tuple[Any, Tensor]] = {}
+        self._features_by_id: dict[int, tuple[Any, Tensor]] = {}
         self._pretraining_accuracy: float | None = None
 
     @classmethod
     def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
-        """There is one source of weights, and the data are what it is for."""
+        """Return problems if there is not exactly one source of weights, or if the dataset does not fit it."""
         settings, problems = spec.task.parameters, super().check(spec, dataset)
-        given = [name for name in ("pretraining", "checkpoint", "published") if settings[name]]
-        if spec.budget.network == "features" and given:
-            problems.append(f"task.{given[0]}: features have no backbone to be given weights; leave it out")
-        elif spec.budget.network != "features" and len(given) != 1:
+        sources = [name for name in ("pretraining", "checkpoint", "published") if settings[name]]
+        if spec.budget.network == "features" and sources:
+            problems.append(f"task.{sources[0]}: features have no backbone to load weights into; remove it")
+        elif spec.budget.network != "features" and len(sources) != 1:
             problems.append(
                 f"task: give one source of the backbone's weights (pretraining, checkpoint or published), but there "
-                f"{'are ' + ', '.join(given) if given else 'is none'}"
+                f"{'are ' + ', '.join(sources) if sources else 'is none'}"
             )
-        pixels = dataset.train.inputs[:1]
-        if pixels.dtype != "uint8" and spec.budget.augmentation != "none":
+        inputs = dataset.train.inputs[:1]
+        if inputs.dtype != "uint8" and spec.budget.augmentation != "none":
             problems.append("budget.augmentation: features cannot be augmented; set it to none")
-        if pixels.dtype != "uint8" and spec.budget.network != "features":
+        if inputs.dtype != "uint8" and spec.budget.network != "features":
             problems.append("budget.network: the dataset holds features; set it to `features`")
         problems += [
-            f"mitigations.{each.name}: it gives the networks their initial weights, but those of the backbone are given by the "
-            "task; leave one of them out"
-            for each in spec.mitigations
-            if each.build().requirements.sets_initial_weights
+            f"mitigations.{component.name}: it sets the initial weights of the networks, but the task sets those of the "
+            "backbone; remove one of them"
+            for component in spec.mitigations
+            if component.build().requirements.sets_initial_weights
         ]
         if settings["pretraining"]:
             try:
-                _resolved(settings["pretraining"], spec.budget.network, spec.seed)
+                _resolve_pretraining(settings["pretraining"], spec.budget.network, spec.seed)
             except UserError as error:
                 problems += error.problems
         return problems
 
     @classmethod
     def check_network(cls, spec: RunSpec, network: nn.Module, dataset: Dataset) -> list[str]:
-        """A file of weights has all that the network needs."""
+        """Return a problem if the checkpoint lacks weights of the network."""
         file = spec.task.parameters["checkpoint"]
         try:
             if file:
@@ -110,49 +120,51 @@ class Transfer(ImageTask):
         return []
 
     def prepare(self) -> None:
-        """Give every network the pre-trained weights of the backbone."""
-        wanted = backbone_weights(self.networks[0])
+        """Load the pretrained weights of the backbone into every network."""
+        expected = backbone_weights(self.networks[0])
         if self.pretraining:
-            run = _PreTraining(self, _resolved(self.pretraining, self.budget.network, self.seed))
-            found = self.auxiliary(run)
-            self._pretraining_accuracy = float(found.pop("observed_accuracy"))
+            run = _Pretraining(self, _resolve_pretraining(self.pretraining, self.budget.network, self.seed))
+            weights = self.auxiliary(run)
+            self._pretraining_accuracy = float(weights.pop("observed_accuracy"))
         elif self.checkpoint:
-            found = load_backbone_weights(self.checkpoint.expanduser(), wanted, "task.checkpoint")
+            weights = load_backbone_weights(self.checkpoint.expanduser(), expected, "task.checkpoint")
         elif self.published:
-            found = published_weights(self.budget.network, wanted)
+            weights = published_weights(self.budget.network, expected)
         else:
             return
-        self.load_pretrained(found)
+        self.load_pretrained(weights)
 
     def normalize(self, images: Tensor) -> Tensor:
-        """As for images; features are taken as they are."""
+        """Return normalized images, or features unchanged."""
         return images.to(self.device) if images.dim() == 2 else super().normalize(images)
 
     def batches(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
-        """Batches of features that were computed once, where nothing changes them; else of augmented images."""
+        """Yield batches of cached features if they are constant, and of augmented images otherwise."""
         data = self.training_set
-        if not self._constant or self.stack.requirements.views != ("weak",):
+        if not self._has_constant_features or self.stack.requirements.views != ("weak",):
             yield from super().batches(steps)
             return
-        features = self._features(data.inputs)
+        features = self._cached_features(data.inputs)
         for step in steps:
             yield Batch(
                 {"weak": features[step.index]}, data.targets[step.index], step.index, data.num_classes, phase=step.phase
             )
 
     def evaluate(self, inputs: Tensor | DiskTensor, network: int, stage: int | None = None) -> Outputs:
-        """As for images, from known features where the backbone is frozen."""
-        if stage is None and self._constant:
-            inputs = self._features(inputs)
+        """Return the predictions of one network, from cached features if they are constant."""
+        if stage is None and self._has_constant_features:
+            inputs = self._cached_features(inputs)
         return super().evaluate(inputs, network, stage)
 
     def final_diagnostics(self, inputs: Tensor | DiskTensor) -> dict[str, float]:
-        """Flatness of the spectra of the backbone's features and of those that enter the classifier."""
-        found = {"pretraining_accuracy": self._pretraining_accuracy} if self._pretraining_accuracy is not None else {}
+        """Return the flatness of the spectra of the backbone's features and of those that enter the classifier."""
+        diagnostics = {}
+        if self._pretraining_accuracy is not None:
+            diagnostics["pretraining_accuracy"] = self._pretraining_accuracy
         network = self.networks[0]
         if isinstance(network, BackboneWithHead) and isinstance(network.backbone, FrozenBackbone):
-            found |= self._flatness("backbone", self._features(inputs))
-        return found | self._flatness("classifier_input", self._collected(inputs, network))
+            diagnostics |= self._flatness("backbone", self._cached_features(inputs))
+        return diagnostics | self._flatness("classifier_input", self._extract_features(inputs, network))
 
     def _flatness(self, name: str, features: Tensor) -> dict[str, float]:
         singular = singular_values(features.cpu(), self.spectrum)
@@ -162,57 +174,59 @@ class Transfer(ImageTask):
         }
 
     @property
-    def _constant(self) -> bool:
-        """Whether every network sees the same features of an example each time."""
-        frozen = [
-            isinstance(each, BackboneWithHead) and isinstance(each.backbone, FrozenBackbone) for each in self.networks
+    def _has_constant_features(self) -> bool:
+        """Whether the features of an example never change: all backbones are frozen, and nothing is augmented."""
+        is_frozen = [
+            isinstance(network, BackboneWithHead) and isinstance(network.backbone, FrozenBackbone)
+            for network in self.networks
         ]
-        return all(frozen) and self.budget.augmentation == "none"
+        return all(is_frozen) and self.budget.augmentation == "none"
 
-    def _features(self, inputs: Tensor | DiskTensor) -> Tensor:
-        """(N, D) features from the frozen backbone, computed once for the same inputs."""
-        if id(inputs) not in self._known:
+    def _cached_features(self, inputs: Tensor | DiskTensor) -> Tensor:
+        """Return the (N, D) features of the frozen backbone, computed once for the same inputs."""
+        if id(inputs) not in self._features_by_id:
             network = self.networks[0]
             assert isinstance(network, BackboneWithHead)
-            # The inputs are kept as well, so that no others can come to have their number.
-            self._known[id(inputs)] = (inputs, self._collected(inputs, network.backbone))
-        return self._known[id(inputs)][1]
+            # A reference to the inputs is kept, so that no other object can get their id.
+            self._features_by_id[id(inputs)] = (inputs, self._extract_features(inputs, network.backbone))
+        return self._features_by_id[id(inputs)][1]
 
     @torch.no_grad()
-    def _collected(self, inputs: Tensor | DiskTensor, network: nn.Module) -> Tensor:
-        training, size, parts = network.training, self.eval_batch_size(inputs), []
+    def _extract_features(self, inputs: Tensor | DiskTensor, network: nn.Module) -> Tensor:
+        training, size, features = network.training, self.eval_batch_size(inputs), []
         network.eval()
         for start in range(0, len(inputs), size):
             images = self.normalize(inputs[start : start + size])
             with self.autocast():
-                seen = network(images) if isinstance(network, FrozenBackbone) else self.features_of(network, images)
-            parts.append(seen.float())
+                is_backbone = isinstance(network, FrozenBackbone)
+                batch = network(images) if is_backbone else self.features_of(network, images)
+            features.append(batch.float())
         network.train(training)
-        return torch.cat(parts)
+        return torch.cat(features)
 
 
-def _resolved(pretraining: dict[str, Any], network: str, seed: int) -> RunSpec:
-    """The pre-training as a run of its own, of plain cross-entropy.
+def _resolve_pretraining(pretraining: dict[str, Any], network: str, seed: int) -> RunSpec:
+    """Return the specification of the pre-training, a run with plain cross-entropy.
 
     Raises:
-        UserError: every problem found.
+        UserError: the specification is invalid; the error lists all problems.
     """
     unknown = [key for key in pretraining if key not in PRETRAINING_FIELDS]
     budget = pretraining.get("budget") or {}
-    problems = [f"{key}: it has {', '.join(PRETRAINING_FIELDS)} alone" for key in unknown]
+    problems = [f"{key}: unknown field; available are {', '.join(PRETRAINING_FIELDS)}" for key in unknown]
     if not isinstance(budget, dict) or budget.get("network", network) != network:
-        problems.append(f"budget: its network is that of the run, {network}; leave it out there")
+        problems.append(f"budget: the network must be that of the run, {network}; remove budget.network")
     try:
         if not problems:
             fields = {key: value for key, value in pretraining.items() if value is not None}
             return resolve({"seed": seed, **fields, "budget": {**budget, "network": network}})
     except UserError as error:
         problems += error.problems
-    raise UserError(*(f"task.pretraining.{each}" for each in problems))
+    raise UserError(*(f"task.pretraining.{problem}" for problem in problems))
 
 
-class _PreTraining(AuxiliaryRun):
-    """Plain training on the labels of another dataset, as they are observed."""
+class _Pretraining(AuxiliaryRun):
+    """Training with plain cross-entropy on the observed labels of another dataset."""
 
     def __init__(self, task: Transfer, spec: RunSpec) -> None:
         self.device, self.epochs = task.device, spec.budget.epochs
@@ -224,7 +238,7 @@ class _PreTraining(AuxiliaryRun):
         channels = task.training_set.inputs.shape[1]
         if inputs.shape[1] != channels:
             raise UserError(
-                f"task.pretraining.dataset: its images have {inputs.shape[1]} channels, but those of the run {channels}"
+                f"task.pretraining.dataset: its images have {inputs.shape[1]} channels, but those of the run have {channels}"
             )
         self.data = TrainingSet(inputs, torch.from_numpy(labels.train), applied.num_classes)
         self.examples = len(self.data)
@@ -244,20 +258,20 @@ class _PreTraining(AuxiliaryRun):
         self.optimizer: Any = self.worker.configure_optimizers()
 
     def train_epoch(self, epoch: int) -> float:
-        """As the run itself would."""
+        """Train one epoch and return the mean loss."""
         return train_epoch(self.worker, self.optimizer, epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the states of the networks and the optimizer."""
+        """Return the state of the network and the optimizer."""
         return {"network": self.worker.networks.state_dict(), "optimizer": self.optimizer.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the states of the networks and the optimizer."""
+        """Restore the state of the network and the optimizer."""
         self.worker.networks.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
 
     def result(self) -> dict[str, Tensor]:
-        """The backbone's weights, and how many of the observed labels the whole network has learned."""
+        """Return the weights of the backbone, and the accuracy of the complete network on the observed labels."""
         predicted = self.worker.training_outputs(0).probabilities.argmax(1)
-        learned = (predicted == self.data.targets.to(predicted.device)).double().mean()
-        return {**backbone_weights(self.worker.networks[0]), "observed_accuracy": learned}
+        accuracy = (predicted == self.data.targets.to(predicted.device)).double().mean()
+        return {**backbone_weights(self.worker.networks[0]), "observed_accuracy": accuracy}

@@ -80,7 +80,7 @@ def test_each_of_several_networks_is_regularized(tmp_path: Path) -> None:
 
 def test_a_backbone_has_its_initial_weights_once() -> None:
     with pytest.raises(
-        UserError, match="simclr: it gives the networks their initial weights, but those of the backbone"
+        UserError, match="simclr: it sets the initial weights of the networks, but the task sets those of the backbone"
     ):
         prepared_toy(["simclr", "linear_probe"], task=TRANSFER)
 
@@ -138,8 +138,11 @@ def test_flatness_is_recorded_for_every_head(tmp_path: Path) -> None:
         ({}, "give one source of the backbone's weights .* but there is none"),
         ({"checkpoint": "x.pt", "published": True}, "but there are checkpoint, published"),
         ({"checkpoint": "absent.pt"}, "task.checkpoint: the file absent.pt does not exist"),
-        ({"pretraining": {"noises": "clean"}}, "task.pretraining.noises: it has dataset, noise, budget, seed alone"),
-        ({"pretraining": {"budget": {"network": "mlp:8"}}}, "its network is that of the run, small_cnn"),
+        (
+            {"pretraining": {"noises": "clean"}},
+            "task.pretraining.noises: unknown field; available are dataset",
+        ),
+        ({"pretraining": {"budget": {"network": "mlp:8"}}}, "the network must be that of the run, small_cnn"),
         ({"pretraining": {"noise": {"name": "symmetric_exclusiv"}}}, "task.pretraining.noise: unknown noise model"),
         ({"pretraining": {"budget": {"epochs": 0}}}, "task.pretraining.budget.epochs"),
     ],
@@ -200,12 +203,12 @@ def test_published_weights_that_cannot_be_fetched_are_reported(monkeypatch: pyte
 
 
 def test_two_ways_to_tune_are_refused() -> None:
-    with pytest.raises(UserError, match="linear_probe, nmtune each decide what is trained of a network"):
+    with pytest.raises(UserError, match="linear_probe and nmtune both choose which weights are trained"):
         prepared_toy(["linear_probe", "nmtune"], task=TRANSFER)
 
 
 def test_heads_are_for_transfer_alone() -> None:
-    with pytest.raises(UserError, match="linear_probe: serves transfer, not classification"):
+    with pytest.raises(UserError, match="linear_probe: supports the tasks transfer, but the task is classification"):
         prepared_toy("linear_probe", task="classification")
 
 
