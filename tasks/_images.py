@@ -105,7 +105,9 @@ class ImageTask(NormalizedTask):
 
     def predict(self, inputs: Tensor | DiskTensor) -> Tensor:
         """Return (N, C) class probabilities: the mean over the deployed networks."""
-        return torch.stack([self.evaluate(inputs, number).probabilities for number in self.deployed_networks]).mean(0)
+        return torch.stack(
+            [self.evaluate(inputs, number).probabilities for number in self.stack.deployed_networks]
+        ).mean(0)
 
     @torch.no_grad()
     def evaluate(self, inputs: Tensor | DiskTensor, network: int, stage: int | None = None) -> Outputs:

@@ -126,7 +126,7 @@ class TraceTask(DenseTask):
             characters = trim(responses[rows]).to(self.device)
             labels, starts = self.tokenizer.encode_responses(characters)
             batch = self.tokenizer.batch(self._prompts(inputs[rows]), labels)
-            by_network = [self.logits(batch, number).float().softmax(1) for number in self.deployed_networks]
+            by_network = [self.logits(batch, number).float().softmax(1) for number in self.stack.deployed_networks]
             by_token = torch.stack(by_network).mean(0).view(*labels.shape, -1)
             of_labels = by_token.gather(2, labels.clamp_min(0)[..., None]).squeeze(2)
             of_labels = of_labels.masked_fill(labels == IGNORE_INDEX, 0)

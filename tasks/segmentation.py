@@ -151,7 +151,7 @@ class Segmentation(NormalizedTask, DenseTask):
             rows = slice(start, min(start + size, len(inputs)))
             images = self.normalize(inputs[rows])
             with self.autocast():
-                by_network = [self.scores(images, number).float().softmax(1) for number in self.deployed_networks]
+                by_network = [self.scores(images, number).float().softmax(1) for number in self.stack.deployed_networks]
             yield rows, by_network[0] if len(by_network) == 1 else torch.stack(by_network).mean(0)
         self.networks.train(training)
 

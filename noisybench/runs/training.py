@@ -86,6 +86,9 @@ def _fit(task: Task, recorder: Recorder, folder: RunFolder, fabric: Fabric, stop
         attach(task, fabric)
     except Interrupted:
         return
+    if fabric.world_size > 1:
+        # Each process sees a shard of the batch, but the networks must be normalized by the statistics of all of it.
+        torch.nn.SyncBatchNorm.convert_sync_batchnorm(task.networks)
     recorder.add_auxiliary_costs(task.auxiliary_cache.costs)
     optimizer = task.configure_optimizers()
     trained_epochs = _restore(task, optimizer, recorder, folder)

@@ -80,6 +80,11 @@ class Stack:
             raise UserError(*problems)
         self.requirements = combined_requirements([mitigation.requirements for mitigation in self.mitigations])
 
+    @property
+    def deployed_networks(self) -> range:
+        """Numbers of the networks whose mean is the deployed prediction: the first network, or all of an ensemble."""
+        return range(self.requirements.networks if self.requirements.ensemble else 1)
+
     def with_role(self, role: type[Role]) -> list[Role]:
         """Return the mitigations with a role, in order.
 

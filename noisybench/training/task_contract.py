@@ -134,14 +134,9 @@ class TaskContract(pytorch_lightning.LightningModule, abc.ABC):
         outputs: Outputs = self.cache[key]
         return outputs
 
-    @property
-    def deployed_networks(self) -> range:
-        """Numbers of the networks whose mean is the deployed prediction: the first network, or all of an ensemble."""
-        return range(len(self.networks) if self.stack.requirements.ensemble else 1)
-
     def training_probabilities(self) -> Tensor:
         """Return the (N, C) probabilities of the deployed prediction for the training set."""
-        outputs = [self.training_outputs(network) for network in self.deployed_networks]
+        outputs = [self.training_outputs(network) for network in self.stack.deployed_networks]
         return torch.stack([output.probabilities for output in outputs]).mean(0)
 
     def training_predictions(self) -> Tensor:
