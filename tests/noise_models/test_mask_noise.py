@@ -184,7 +184,7 @@ def test_as_many_objects_are_missing_as_the_share_says(seed: int, rate: float) -
     assert len(list(find_objects(noisy[0]))) == 16 - round(16 * rate)
 
 
-def test_objects_are_components_of_eight_neighbours() -> None:
+def test_objects_are_components_of_eight_neighbors() -> None:
     mask = np.zeros((6, 6), dtype=np.uint8)
     mask[0, 0], mask[1, 1], mask[4, 4] = 1, 1, 1
     mask[0, 1] = 2

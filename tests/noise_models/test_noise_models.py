@@ -193,7 +193,7 @@ def test_instance_dependent_against_a_slow_reference() -> None:
 
 
 def test_instance_dependent_scores_are_exact_integers() -> None:
-    """Summed in any order they are the same to the bit; that is what makes the labels portable."""
+    """Their sums are bit-identical in any order, which makes the labels portable."""
     pixels = np.random.default_rng(0).integers(0, 256, (200, 3072)).astype(np.float64)
     weights = np.rint(Stream("x").normal(3072, 10) * 2**16)
     order = np.random.default_rng(1).permutation(3072)

@@ -56,7 +56,7 @@ def test_losses_for_classes_serve_pixels(name: str, tmp_path: Path) -> None:
     assert recorder.rows[-1].metric == "miou"
 
 
-def test_the_mean_loss_is_that_of_torch_over_labelled_pixels() -> None:
+def test_the_mean_loss_is_that_of_torch_over_labeled_pixels() -> None:
     task = task_on(toy_masks())
     (batch,) = task.batches([BatchPlan(torch.arange(5))])
     loss = task.sampler.mean_loss(task.default_loss(batch), batch)
@@ -228,16 +228,16 @@ def test_curves_are_of_the_observed_labels_not_of_corrected_ones(tmp_path: Path)
     assert batch.has_label is not None
     pairs = (batch.observed * 5 + predicted)[batch.has_label]
     iou = intersection_over_union(torch.bincount(pairs, minlength=25).view(5, 5).numpy())
-    told = [
+    reported = [
         recorder.rows[0].diagnostics[f"adele.training_iou.{name}"] for name in ("disc", "square", "ring", "ellipse")
     ]
-    assert told == pytest.approx(np.nan_to_num(iou[1:]).tolist())
+    assert reported == pytest.approx(np.nan_to_num(iou[1:]).tolist())
 
 
 def test_early_stages_of_the_published_check(tmp_path: Path) -> None:
     """The quick tier of the small-scale check: 14 epochs, a correction every five.
 
-    Two seeds, for of one alone the gain was .027 to .075, by the seed and by the rounding of a processor.
+    Two seeds, because the gain of one alone was .027 to .075, depending on the seed and the rounding of the CPU.
     """
     gains = []
     for seed in (0, 1):
@@ -282,7 +282,7 @@ def test_pixel_scores_are_those_of_cleanlab(tmp_path: Path) -> None:
 
     dataset = toy_masks()
     for split in (dataset.train, dataset.validation):
-        split.targets[split.targets == IGNORED] = 0  # cleanlab has no unlabelled pixels
+        split.targets[split.targets == IGNORED] = 0  # cleanlab has no unlabeled pixels
     task = task_on(dataset)
     folds = _OutOfSamplePredictions(task, 2, 1, 0)
     found = folds.collect(0, task)
@@ -365,7 +365,7 @@ def test_palette_and_gray_masks_and_other_numbers(photographs: Path) -> None:
     with Image.open(file) as opened:
         assert opened.mode == "P"
     Image.fromarray(numbers(file)).save(file)
-    assert load(photographs).hash == whole.hash, "colours of a palette do not matter"
+    assert load(photographs).hash == whole.hash, "colors of a palette do not matter"
     for each in (photographs / "train" / "masks").iterdir():
         mask = numbers(each).copy()
         mask[mask == 2] = 77
@@ -384,8 +384,8 @@ def test_lists_of_names_and_random_splits(photographs: Path, tmp_path: Path) -> 
         (flat / f"{part}.txt").write_text("\n".join(f"images/{row:03}.png masks/{row:03}.png" for row in rows))
     listed = load(flat, validation_fraction=0.0)
     assert (len(listed.train), len(listed.test)) == (18, 6)
-    (flat / "test.txt").write_text("nobody\n")
-    with pytest.raises(UserError, match=r"1 listed images are not in .*the first: nobody"):
+    (flat / "test.txt").write_text("missing\n")
+    with pytest.raises(UserError, match=r"1 listed images are not in .*the first: missing"):
         load(flat)
 
 

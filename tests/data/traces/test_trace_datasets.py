@@ -70,7 +70,7 @@ def test_saved_traces_load_unchanged(tmp_path: Path) -> None:
     native = build_noise("real_world").apply(again)
     assert trace_format.decode(native.train) == trace_format_of(dataset).decode(noisy.train)
     assert (native.label_status(again.train.targets)[(native.train != again.train.targets).any(1)] == 3).all(), (
-        "nobody knows where"
+        "the positions of the errors are unknown"
     )
 
 
@@ -110,10 +110,10 @@ def test_gsm8k_reads_human_and_model_solutions(tmp_path: Path) -> None:
     values = cls.example(tmp_path)
     dataset = cls(**values).load()
     noisy = build_noise("real_world").apply(dataset)
-    told = [json.loads(line) for line in (tmp_path / "example_model_solutions.jsonl").read_text().splitlines()]
+    problems = [json.loads(line) for line in (tmp_path / "example_model_solutions.jsonl").read_text().splitlines()]
     wrong = sum(
         not row[name]["is_correct"] and row[name]["solution"] != row["ground_truth"]
-        for row in told
+        for row in problems
         for name in row
         if name[0] in "17 6"
     )
