@@ -88,7 +88,7 @@ def _fit(task: Task, recorder: Recorder, folder: RunFolder, fabric: Fabric, stop
         return
     if fabric.world_size > 1:
         # Each process sees a shard of the batch, but the networks must be normalized by the statistics of all of it.
-        torch.nn.SyncBatchNorm.convert_sync_batchnorm(task.networks)
+        torch.nn.SyncBatchNorm.convert_sync_batchnorm(task.networks)  # type: ignore[no-untyped-call]
     recorder.add_auxiliary_costs(task.auxiliary_cache.costs)
     optimizer = task.configure_optimizers()
     trained_epochs = _restore(task, optimizer, recorder, folder)

@@ -127,7 +127,7 @@ class TracedIntegers(DatasetSource):
             place_values = 10 ** (program.width * np.arange(program.count))
             operands = numbers[:, None] // place_values % 10**program.width
             return _arrange_and_deduplicate(program, operands)[:num_problems]
-        operands = np.zeros((0, program.count), dtype=np.int64)
+        operands: NDArray[np.int64] = np.zeros((0, program.count), dtype=np.int64)
         while len(operands) < num_problems:
             drawn = (stream.uniform(num_problems, program.count) * 10**program.width).astype(np.int64)
             operands = _arrange_and_deduplicate(program, np.concatenate([operands, drawn]))
