@@ -191,7 +191,7 @@ def test_a_study_leaves_no_connection_open(tmp_path: Path) -> None:
 def test_a_search_retrains_the_best_configuration_and_the_defaults_with_fresh_seeds(noisybench: Command) -> None:
     status, output = noisybench("search", "digits-elr", "trials=3", "evaluation_seeds=[0,1]", "pruner=none", *SMALL)
     assert status == 0, output
-    assert "3 complete; 9 epochs trained\nValidation chose these values" in output
+    assert "3 complete; 9 epochs trained\nRetraining the selected configurations" in output
     study = study_of("digits-elr elr")
     assert study.trials[0].params == {"elr.beta": 0.7, "elr.reg_weight": 3.0}, "the defaults come first"
     ranked = Store().runs.records()
