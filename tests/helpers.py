@@ -6,10 +6,11 @@ import importlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from pytorch_lightning import Trainer
 from torch import Tensor
 
 from noisybench.config.registry import get_entry, list_entries
@@ -22,7 +23,9 @@ from noisybench.records.schema import EpochRow
 from noisybench.runs.preparation import prepare_run
 from noisybench.runs.recorder import Recorder
 from noisybench.runs.training import train
+from noisybench.training.loop import LoopState
 from noisybench.training.prepared import PreparedRun
+from noisybench.training.task import Task
 from noisybench.utils.seeds import Stream
 
 DEVICE = os.environ.get("NOISYBENCH_DEVICE", "cpu")
@@ -162,6 +165,12 @@ def train_toy(run: PreparedRun, folder: Path, stop_after: int | None = None) -> 
         report=lambda kind, data: events.append(data),
         stop=lambda: stop_after is not None and len(events) >= stop_after,
     )
+
+
+def start_first_epoch(task: Task) -> None:
+    """Bring a task that no loop trains to the start of its first epoch."""
+    task.trainer = cast(Trainer, LoopState())
+    task.on_train_epoch_start()
 
 
 def comparable_rows(rows: Sequence[EpochRow]) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from noisybench.tasks.chain_of_thought import ChainOfThought
 from noisybench.training.batch import BatchPlan
 from noisybench.training.stack import Stack
 from tests.data.traces.helpers import load_traces, training_set
-from tests.helpers import prepared_toy, toy_labels, toy_spec, toy_traces, train_toy
+from tests.helpers import prepared_toy, start_first_epoch, toy_labels, toy_spec, toy_traces, train_toy
 
 TOKENS = ["<end>", *"0123456789+=:;#$", "0=", "#0", "+0", ";1"]
 
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def task_of(folder: Path, dataset: Any) -> Any:
     spec = toy_spec(task="chain_of_thought", budget={"network": f"huggingface:{folder}"})
     task = ChainOfThought(spec.budget, 0, training_set(dataset), Stack([]))
-    task.on_train_epoch_start()
+    start_first_epoch(task)
     return task
 
 

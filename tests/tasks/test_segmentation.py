@@ -29,7 +29,17 @@ from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
-from tests.helpers import close, comparable_rows, generator, prepared_toy, toy_labels, toy_masks, toy_spec, train_toy
+from tests.helpers import (
+    close,
+    comparable_rows,
+    generator,
+    prepared_toy,
+    start_first_epoch,
+    toy_labels,
+    toy_masks,
+    toy_spec,
+    train_toy,
+)
 
 MASKS: dict[str, Any] = {"task": "segmentation"}
 
@@ -42,7 +52,7 @@ def task_on(dataset: Dataset, **budget: Any) -> Segmentation:
     labels = toy_labels(dataset)
     data = TrainingSet(torch.from_numpy(dataset.train.inputs[:]), torch.from_numpy(labels.train), dataset.num_classes)
     task = Segmentation(toy_spec(**MASKS, budget=budget).budget, 0, data, Stack([]))
-    task.on_train_epoch_start()
+    start_first_epoch(task)
     return task
 
 

@@ -14,7 +14,7 @@ from noisybench.data.traces.program_format import ProgramTraceFormat
 from noisybench.tasks.chain_of_thought import ChainOfThought
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
-from tests.helpers import prepared_toy, toy_labels, toy_spec
+from tests.helpers import prepared_toy, start_first_epoch, toy_labels, toy_spec
 
 
 def load_traces(**values: Any) -> Dataset:
@@ -63,7 +63,7 @@ def training_set(dataset: Dataset, labels: Any = None) -> TrainingSet:
 def toy_task(dataset: Dataset, labels: Any = None) -> Any:
     """Return a chain-of-thought task at the start of an epoch."""
     task = ChainOfThought(toy_spec(task="chain_of_thought").budget, 0, training_set(dataset, labels), Stack([]))
-    task.on_train_epoch_start()
+    start_first_epoch(task)
     return task
 
 
