@@ -103,7 +103,7 @@ def test_loss_covers_only_the_response_and_its_end() -> None:
     scores = task.networks[0](reading.tokens)[:, reading.prompt_length - 1 :]
     responses = data.targets[:6, : scores.shape[1]].long()
     expected = torch.nn.functional.cross_entropy(scores.transpose(1, 2), responses, ignore_index=IGNORED)
-    torch.testing.assert_close(task.mean_loss(task.default_loss(batch), batch), expected)
+    torch.testing.assert_close(task.sampler.mean_loss(task.default_loss(batch), batch), expected)
 
 
 def test_character_tokenizer_round_trip() -> None:
