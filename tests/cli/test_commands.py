@@ -115,7 +115,7 @@ def test_a_failed_run_does_not_stop_the_suite(folder: Path) -> None:
     assert status == 1
     assert "2 completed" in output
     assert "2 failed" in output
-    assert "the selection is empty, no example is left to train on" in output
+    assert "the selection is empty, so no example is left to train on" in output
     assert "Traceback" not in output
     assert {record.stack for record in records(folder)} == {"gce"}
 
@@ -198,7 +198,7 @@ def test_a_killed_worker_is_a_failed_run_that_goes_on_later(folder: Path, noisyb
         (["list", "noises"], "unknown kind `noises`; did you mean `noise_models`?"),
         (["describe", "ellr"], "unknown name `ellr`; did you mean `elr`?"),
         (["leaderboard", "--rule", "best"], "unknown rule `best`; known: last, last10, noisy_val, oracle"),
-        (["leaderboard"], "the store has no such finished runs"),
+        (["leaderboard"], "the store has no finished runs that match"),
         (["labels", "verify", "nowhere"], "not a label set"),
         (["labels", "create", "digits", "noise.rate=0.95"], "must be in [0, 0.9] for 10 classes"),
         (["labels", "create", "digits", "--format", "xml"], "must be parquet or csv"),
@@ -258,7 +258,7 @@ def test_inspect_draws_a_page(
     "command",
     ["run", "bench", "leaderboard", "list", "describe", "inspect", "labels", "validate", "doctor",
      "labels create", "labels info", "labels verify", "labels export", "labels import", "audit", "search", "leaderboard serve",
-     "leaderboard export", "leaderboard ledger", "leaderboard submit", "leaderboard verify"],
+     "leaderboard export", "leaderboard reproduction", "leaderboard package", "leaderboard verify"],
 )  # fmt: skip
 def test_every_help_has_an_example(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -229,13 +229,13 @@ def tuned(stack: Any, rate: float, seed: int, folder: Path) -> Any:
             "name": "transfer",
             "spectrum": "raw",
             "pretraining": {
-                "dataset": {"name": "digits", "part": [0, 0.5565], "validation_fraction": 0.0, "test_fraction": 0.01},
+                "dataset": {"name": "digits", "subset_range": [0, 0.5565], "validation_fraction": 0.0, "test_fraction": 0.01},
                 "noise": {"name": "symmetric_exclusive", "rate": rate, "seed": seed},
                 "budget": {**common, "epochs": 60, "learning_rate": 0.003},
             },
         },
         dataset={
-            "name": "digits", "part": [0.5565, 1], "validation_fraction": 0.0, "test_fraction": 0.5, "train_size": 200,
+            "name": "digits", "subset_range": [0.5565, 1], "validation_fraction": 0.0, "test_fraction": 0.5, "train_size": 200,
             "test_shifts": ["rotation:25", "noise:0.3", "translation:1"],
         },
         budget={**common, "network": "mlp:256n-64", "epochs": 30, "learning_rate": 0.001},

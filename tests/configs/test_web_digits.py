@@ -48,7 +48,7 @@ def records(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> list[RunRe
             ([{"noise": SIXTY}], stacks[:4], [0, 1, 2, 3, 4]),
         ]
     for cells, members, seeds in parts:
-        axes = {"cells": cells, "stacks": members, "seeds": seeds}
+        axes = {"settings": cells, "stacks": members, "seeds": seeds}
         done = subprocess.run(
             [sys.executable, "-m", "noisybench", "bench", "web-digits", *(f"{k}={json.dumps(v)}" for k, v in axes.items())],
             cwd=folder, env=environment, capture_output=True, text=True,
@@ -98,7 +98,7 @@ def test_linear_separation_is_the_better_detector_of_far_ood_images(records: lis
     assert of("linear", "ood_auroc", 0.6) - of("loss", "ood_auroc", 0.6) >= 0.03
     assert of("linear", "ood_balanced_accuracy") >= 0.97
     assert of("loss", "ood_balanced_accuracy") >= 0.85
-    rate = chosen(records, 0.4, ALTERNATE)[0].manifest["states"]["out_of_distribution"] / 1258
+    rate = chosen(records, 0.4, ALTERNATE)[0].manifest["label_status"]["out_of_distribution"] / 1258
     assert abs(of("linear", "flagged") - rate) <= 0.05
 
 
