@@ -66,6 +66,7 @@ def test_what_trains_on_one_device_alone_is_refused(tmp_path: Path) -> None:
         trained("cross_entropy", tmp_path, devices=2, network="mlp:32n")
 
 
-def test_one_device_leaves_no_trace_in_a_budget() -> None:
-    assert "devices" not in Budget().identity()
-    assert Budget(devices=2).identity()["devices"] == 2
+def test_the_number_of_devices_is_part_of_a_budget() -> None:
+    assert Budget().identity()["devices"] == 1
+    assert Budget(devices=1).identity() == Budget().identity()
+    assert Budget(devices=2).identity() == Budget().identity() | {"devices": 2}
