@@ -125,8 +125,9 @@ class TracedIntegers(DatasetSource):
             if type(program).arrange is Program.arrange:
                 numbers = numbers[:num_problems]
             place_values = 10 ** (program.width * np.arange(program.count))
-            operands = numbers[:, None] // place_values % 10**program.width
-            return _arrange_and_deduplicate(program, operands)[:num_problems]
+            return _arrange_and_deduplicate(program, numbers[:, None] // place_values % 10**program.width)[
+                :num_problems
+            ]
         operands: NDArray[np.int64] = np.zeros((0, program.count), dtype=np.int64)
         while len(operands) < num_problems:
             drawn = (stream.uniform(num_problems, program.count) * 10**program.width).astype(np.int64)
