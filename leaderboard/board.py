@@ -93,6 +93,7 @@ class BoardCache:
 
     def board(self) -> Board:
         """Return the current board of the store; the same object while nothing has changed."""
+        # The server handles requests in several threads: without the lock, each would read the same records again.
         with self._lock:
             failed = self.store.runs.list_runs("FAILED")
             finished: dict[SettingKey, dict[str, TrackedRun]] = {}
@@ -109,11 +110,14 @@ class BoardCache:
             }
             failed_ids = frozenset(run.run_id for run in failed)
             if self._board is None or settings.keys() != self._payloads.keys() or failed_ids != self._failed:
+                # A cached pair is true even without a payload, so a setting that cannot be shown is not read again.
+                # Keys of settings that have changed are dropped, which keeps the memory of a running server bounded.
                 self._payloads = {
                     runs: self._payloads.get(runs) or self._read(*sources) for runs, sources in settings.items()
                 }
                 identities = {identity for runs in finished.values() for identity in runs}
                 excluded = [reason for _, unreadable in self._payloads.values() for reason in unreadable]
+                # A failure is not listed once another run with the same identity has finished.
                 excluded += [
                     {"what": run.title, "why": f"failed: {run.tags.get('error', '')[:500]}"}
                     for run in failed
@@ -161,6 +165,7 @@ def _build_board(payloads: Sequence[SettingPayload], excluded: list[dict[str, st
 
 def _across_settings(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
     """Compare stacks over settings that share budget and stacks, by each ranking rule."""
+    # Friedman's test needs a complete table of stacks and settings.
     groups: dict[tuple[str, frozenset[str]], list[SettingPayload]] = {}
     for payload in payloads:
         groups.setdefault((payload.summary["budget"], frozenset(payload.scores)), []).append(payload)
@@ -168,6 +173,7 @@ def _across_settings(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]
     for (budget, stacks), members in groups.items():
         rules = {}
         for rule in RANKING_RULES:
+            # A rule without a value in one setting would leave a hole in the table, as without a validation split.
             if all(rule in member.scores[stack] for member in members for stack in stacks):
                 result = compare_across_settings(
                     {stack: [member.scores[stack][rule] for member in members] for stack in sorted(stacks)}
@@ -204,6 +210,7 @@ def _noise_draws(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
             continue
         rules = {}
         for rule in RANKING_RULES:
+            # Draws take the place of seeds as the blocks of the paired test.
             values = {
                 stack: {draw: member.scores[stack][rule] for draw, member in enumerate(members)}
                 for stack in sorted(set.intersection(*(set(member.scores) for member in members)))
@@ -211,6 +218,7 @@ def _noise_draws(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
             }
             ranking = rank(values)
             if ranking.ranks:
+                # All stacks have a value for every draw, so sums order them as means would.
                 best_first = sorted(values, key=lambda stack: -sum(values[stack].values()))
                 rules[rule] = {
                     "rows": [

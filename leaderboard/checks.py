@@ -49,8 +49,10 @@ def check_record(
             f"another label set: the record claims {record.label_set[:12]}…, but the data here gives {labels.hash[:12]}…",
         ]
     manifest = {k: v for k, v in labels.manifest.items() if k not in ("transition_counts", "transition_matrix")}
+    # The round trip through JSON turns tuples into lists, as in the record that was read.
     if record.manifest != json.loads(json.dumps(manifest)):
         problems.append("its manifest is not that of the label set")
+    # Scores of arrays with other shapes or other examples would fail or mean nothing, so shapes come first.
     shape_problems = _check_shapes(record, dataset, labels, evidence)
     return [*problems, *(shape_problems or _check_scores(record, dataset, labels, evidence))]
 
@@ -99,6 +101,7 @@ def _check_shapes(record: RunRecord, dataset: Dataset, labels: LabelSet, evidenc
             ("train_index", "training", evidence.train_index, train.index),
             ("train_observed", "training", evidence.train_observed, labels.train),
         )
+        # Predictions are aligned by row: the same examples in another order would change every score.
         if not np.array_equal(claimed, expected)
     ]
     problems += [
@@ -115,6 +118,7 @@ def _check_shapes(record: RunRecord, dataset: Dataset, labels: LabelSet, evidenc
     ]
     if not rows:
         problems.append("there are no rows")
+    # NaN has no defined rank, so an AUROC of it would depend on the sorting algorithm.
     if not (np.isfinite(evidence.label_quality).all() and np.isfinite(evidence.test_probabilities).all()):
         problems.append("label_quality and test_probabilities must be finite")
     return problems
@@ -132,6 +136,7 @@ def _check_scores(record: RunRecord, dataset: Dataset, labels: LabelSet, evidenc
         problems += _differences(f"row {index} ({row.stage}, epoch {row.epoch}): ", vars(row), scores)
     final, train = record.rows[-1], dataset.train.targets
     status = labels.label_status(train)
+    # Classes and probabilities are stored apart: accuracy and calibration could otherwise come from different networks.
     if not np.array_equal(evidence.test_probabilities.argmax(1), evidence.test_by_epoch[-1]):
         problems.append("test_probabilities do not give the predictions of the last row")
     scores = {
@@ -175,6 +180,8 @@ def _differences(prefix: str, claimed: dict[str, Any], computed: dict[str, float
 
 
 def _agree(claimed: float | None, computed: float | None) -> bool:
+    # A score that the predictions do not define must be missing from the record as well.
     if claimed is None or computed is None:
         return claimed is computed
+    # The absolute tolerance covers scores near 0, the relative one losses above 1.
     return math.isclose(claimed, computed, abs_tol=FLOAT_TOLERANCE, rel_tol=FLOAT_TOLERANCE)

@@ -58,6 +58,7 @@ def quantity_of(record: RunRecord, name: str) -> float | None:
         values = [row.detectors.get(detector, {}).get(key) for row in record.rows]
     else:
         values = [getattr(row, name, None) for row in record.rows]
+    # Diagnostics and detectors are not measured at every epoch, so the last row may have no value.
     return next((value for value in reversed(values) if value is not None), None)
 
 
@@ -70,6 +71,7 @@ def field_of(spec: dict[str, Any], path: str) -> Any:
     """
     value: Any = spec
     for key in path.split("."):
+        # Mitigations are addressed by name, because the position of one differs between stacks.
         if isinstance(value, list):
             value = next((item for item in value if item.get("name") == key), None)
         else:
@@ -99,6 +101,7 @@ def plot_suite(records: Sequence[RunRecord], title: str, x: str, y: Sequence[str
     for record in records:
         panels.setdefault(_panel_title(record, x), []).append(record)
     collect = _along_probes if x.startswith(PROBE) else _along_field
+    # A figure without pyplot has no global state, and needs no display.
     figure = Figure(figsize=(6.5 * len(panels) + 2, 3.6 * len(y) + 0.6), layout="constrained", dpi=100)
     has_lines = False
     for column, (panel_title, members) in enumerate(panels.items()):
@@ -138,6 +141,7 @@ def _along_field(records: Sequence[RunRecord], x: str, quantity: str) -> tuple[L
             label = f"{record.noise} · {record.stack}" if x.startswith("noise.") else record.stack
             levels.setdefault(label, []).append(value)
             continue
+        # Stacks that differ only in the field on the x axis are points of one line.
         label = _without(name, record.stack)
         if x.startswith("noise."):
             label = f"{_without(name, record.noise)} · {label}"
@@ -157,6 +161,7 @@ def _along_probes(records: Sequence[RunRecord], x: str, quantity: str) -> tuple[
     lines: Lines = {}
     levels: Levels = {}
     for record in records:
+        # A slice, because a run without probes has no last one.
         for probe in record.probes[-1:]:
             if probe.axis != x.removeprefix(PROBE):
                 continue
@@ -193,10 +198,12 @@ def _plot_panel(axes: Axes, lines: Lines, levels: Levels) -> None:
         means = [float(np.mean(points[position])) for position in positions]
         spread = [_half_interval(points[position]) for position in positions]
         axes.errorbar(positions, means, yerr=spread, marker=".", capsize=2, label=textwrap.fill(label, 46))
+        # On a linear axis, the lower positions of such a range would lie on top of each other.
         if min(positions) > 0 and max(positions) > 20 * min(positions):
             axes.set_xscale("log")
     for number, (label, values) in enumerate(sorted(levels.items(), key=lambda item: -float(np.mean(item[1])))):
         mean = float(np.mean(values))
+        # Colors are shifted so that the first levels differ from the first lines.
         style, color = (":", "--", "-.")[number % 3], f"C{(number + 3) % 10}"
         legend = textwrap.fill(f"{label}: {mean:.3f}", 46)
         axes.axhline(mean, linestyle=style, linewidth=1, color=color, label=legend)

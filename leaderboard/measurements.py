@@ -134,6 +134,7 @@ class Measurement:
     status: str = "local"
     entry: str = ""
     run_id: str = ""
+    # Not compared: the same measurement read from a table has no record.
     record: RunRecord | None = dataclasses.field(default=None, compare=False, repr=False)
 
     def score(self, rule: str) -> float | None:
@@ -228,6 +229,7 @@ def to_csv(measurements: Iterable[Measurement]) -> str:
         True
     """
     text = io.StringIO()
+    # The default line ending of csv is that of Windows, on every system.
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
     for measurement in measurements:
@@ -239,6 +241,7 @@ def to_csv(measurements: Iterable[Measurement]) -> str:
 def _to_cell(value: Any) -> str:
     if value is None:
         return ""
+    # As a number, because bool() of any text but the empty one is True.
     if isinstance(value, bool):
         return str(int(value))
     if isinstance(value, float):
@@ -257,6 +260,7 @@ def from_csv(text: str) -> list[Measurement]:
     reader = csv.DictReader(io.StringIO(text))
     if tuple(reader.fieldnames or ()) != COLUMNS:
         raise UserError(f"expected a table with the columns {', '.join(COLUMNS)}, but got {reader.fieldnames}")
+    # Annotations are strings in this module (PEP 563), so `dataclasses.fields` does not have the types.
     setting_types, run_types = typing.get_type_hints(SettingDescription), typing.get_type_hints(Measurement)
     settings: dict[SettingDescription, SettingDescription] = {}
     measurements = []
@@ -278,10 +282,12 @@ def _from_cell(text: str, kind: Any) -> Any:
         return float(text) if text else None
     if typing.get_origin(kind) is tuple:
         values = json.loads(text) if text else []
+        # JSON has no tuples, but settings are keys of a dictionary and must be hashable.
         return tuple(tuple(value) if isinstance(value, list) else value for value in values)
     if kind is bool:
         return bool(int(text))
     if kind is str:
+        # The apostrophe that `plain_cell` writes before text that a spreadsheet would read as a formula.
         return text.removeprefix("'")
     return kind(text)
 
@@ -299,6 +305,7 @@ def builtin_measurements() -> list[Measurement]:
         >>> {measurement.version for measurement in builtin_measurements()}
         {'0.1.0'}
     """
+    # A copy, so that a caller that changes its list does not change the cached one.
     return list(_builtin())
 
 

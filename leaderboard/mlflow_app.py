@@ -28,6 +28,7 @@ class PageCache:
     def __init__(self, boards: BoardCache) -> None:
         self._boards = boards
         self._rendered: tuple[Board, bytes] | None = None
+        # A daemon, because a server that is stopped at once must not wait for the board.
         self._first = threading.Thread(target=self.compressed, daemon=True)
         self._first.start()
 
@@ -39,6 +40,7 @@ class PageCache:
     def compressed(self) -> bytes:
         """Return the current page, compressed by gzip."""
         board, rendered = self._boards.board(), self._rendered
+        # Board and bytes are replaced in one assignment: threads may render twice, but never mix two boards.
         if rendered is None or rendered[0] is not board:
             rendered = self._rendered = (board, gzip.compress(to_html(board).encode(), 4))
         return rendered[1]
@@ -56,12 +58,14 @@ def mount(app: Flask, path: str, boards: BoardCache) -> None:
 
     @app.get(path)
     def leaderboard() -> Response:
+        # The page changes under one address, and a cache must keep its compressed and its plain form apart.
         headers = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
         if not pages.is_ready():
             return Response(waiting_page(), status=202, mimetype="text/html", headers=headers)
         page = pages.compressed()
         if "gzip" in request.headers.get("Accept-Encoding", ""):
             return Response(page, mimetype="text/html", headers={**headers, "Content-Encoding": "gzip"})
+        # Only the compressed form is kept in memory.
         return Response(gzip.decompress(page), mimetype="text/html", headers=headers)
 
 

@@ -66,23 +66,29 @@ def compare(values: Mapping[str, Mapping[int, float]], ranking: Ranking, test: T
         >>> round(pair.difference, 2), pair.p_permutation, pair.additional_seeds
         (0.2, 0.25, 0)
     """
+    # Only ranked stacks, so that the common seeds are those of the ranking.
     stacks = list(ranking.ranks)
     if len(stacks) < 2:
         return []
     seeds = sorted(set.intersection(*(set(values[stack]) for stack in stacks)))
     table = np.array([[values[stack][seed] for seed in seeds] for stack in stacks])
     indices = [(stacks.index(a), stacks.index(b)) for a, b in ranking.p_values]
+    # (pairs, seeds), in the order of the ranking's p-values, with which they are joined below.
     differences = np.array([table[a] - table[b] for a, b in indices])
     means = differences.mean(1)
     errors, _ = standard_errors(table, indices, test)
     lows, highs = bootstrap_interval(differences)
+    # Wilcoxon's test is the permutation test of the signed ranks; enumerating it stays exact with ties and zeros, for
+    # which tables of its distribution do not hold.
     p_permutation, p_wilcoxon = permutation_p(differences), permutation_p(signed_ranks(differences))
     has_interval = len(seeds) >= MIN_BOOTSTRAP_SEEDS
+    # A paired t-test has the degrees of freedom of the analysis of variance of its two stacks alone.
     variance_stacks = len(stacks) if test == "anova" else 2
     pairs = []
     for index, ((first, second), p) in enumerate(ranking.p_values.items()):
         additional: int | None = 0
         if p >= ranking.alpha:
+            # The strictest of Holm's levels, as for the minimum detectable difference.
             level = ranking.alpha / len(indices)
             additional = _additional_seeds(abs(means[index]), errors[index], len(seeds), variance_stacks, level)
         pairs.append(
@@ -103,7 +109,9 @@ def compare(values: Mapping[str, Mapping[int, float]], ranking: Ranking, test: T
 
 def _additional_seeds(difference: float, standard_error: float, seeds: int, stacks: int, alpha: float) -> int | None:
     """Return how many more seeds detect such a difference with 80 % power at the present error variance."""
+    # The deviation of one seed's difference does not depend on the number of seeds, unlike the standard error.
     deviation = standard_error * math.sqrt(seeds)
+    # The curve starts at two seeds, so this index is the first number above the present one.
     detects = deviation * _detectable_by_seeds(stacks, alpha)[seeds - 1 :] <= difference
     return int(detects.argmax()) + 1 if detects.any() else None
 
@@ -113,6 +121,7 @@ def _detectable_by_seeds(stacks: int, alpha: float) -> NDArray[np.float64]:
     """Return the detectable difference for 2 to `MAX_SEEDS` seeds, in standard deviations of a pair's difference."""
     seeds = np.arange(2, MAX_SEEDS + 1)
     df = (stacks - 1) * (seeds - 1)
+    # One vectorized call for all numbers of seeds, cached because it is the same for every pair of a setting.
     noncentrality = special.nctdtrinc(df, 1 - POWER, -special.stdtrit(df, alpha / 2))
     return np.asarray(noncentrality / np.sqrt(seeds))
 
@@ -134,6 +143,7 @@ def bootstrap_interval(
         >>> low.round(6), high.round(6)
         (array([1.]), array([1.]))
     """
+    # One matrix product instead of gathering a (pairs, resamples, seeds) array.
     means = differences @ _bootstrap_weights(differences.shape[1]).T
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=1)
     return low, high
@@ -142,6 +152,7 @@ def bootstrap_interval(
 @functools.cache
 def _bootstrap_weights(seeds: int) -> NDArray[np.float64]:
     """Return (resamples, seeds) weights of the seeds; each row sums to 1."""
+    # A fixed seed: all pairs share their resamples, and the same runs always give the same page.
     drawn = np.random.default_rng(0).integers(0, seeds, (NUM_RESAMPLES, seeds))
     return np.asarray((drawn[:, :, None] == np.arange(seeds)).mean(1))
 
@@ -160,6 +171,7 @@ def permutation_p(differences: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     seeds = differences.shape[1]
     if seeds <= MAX_EXACT_SEEDS:
+        # (2 ** seeds, seeds): the bits of each number are the flips; row 0 flips nothing and is the observed outcome.
         signs = 1 - 2 * ((np.arange(2**seeds)[:, None] >> np.arange(seeds)) & 1)
     else:
         signs = np.random.default_rng(0).choice([-1, 1], (2**MAX_EXACT_SEEDS, seeds))
@@ -181,6 +193,7 @@ def signed_ranks(differences: NDArray[np.float64]) -> NDArray[np.float64]:
         >>> signed_ranks(np.array([[0.3, -0.1, 0.0, 0.2]]))
         array([[ 3., -1.,  0.,  2.]])
     """
+    # Equal differences of accuracies may differ in their last bits, which would break their ties arbitrarily.
     rounded = np.round(differences, 12)
     absolute = np.where(rounded == 0, np.nan, np.abs(rounded))
     return np.asarray(np.nan_to_num(average_ranks(absolute)) * np.sign(rounded))

@@ -103,8 +103,10 @@ def setting_payload(setting: Setting) -> SettingPayload:
         row.stack: {rule: score.mean for rule in RANKING_RULES if (score := row.scores[rule]) is not None}
         for row in rows
     }
+    # Kept as long as the board, so without the curves and detectors of the records.
     published = [without_record(measurement) for row in rows if row.published for measurement in row.measurements]
     is_submitted = all(measurement.entry for row in rows for measurement in row.measurements)
+    # As text: a page joins the unchanged settings without writing their JSON again. Browsers refuse NaN in JSON.
     return SettingPayload(summary, json.dumps(detail, allow_nan=False), scores, unranked, published, is_submitted)
 
 
@@ -161,6 +163,7 @@ def _row(row: StackRow) -> dict[str, Any]:
             ]
             for measurement in row.measurements
         ],
+        # A row is only as trustworthy as the weakest of its runs.
         "verified": next(status for status in VERIFICATION if status in statuses),
     }
 
@@ -187,6 +190,7 @@ def _curve(row: StackRow, name: str) -> list[list[float]]:
     """Return pairs of epoch and mean over seeds, thinned to `MAX_POINTS`; empty without complete records."""
     records = [measurement.record for measurement in row.measurements]
     curves = [[getattr(epoch, name) for epoch in record.rows if epoch.stage == "train"] for record in records if record]
+    # A mean over only some seeds would differ from the score in the table.
     if len(curves) < len(records):
         return []
     points = [(epoch, [curve[epoch] for curve in curves]) for epoch in _plotted_epochs(min(map(len, curves)))]
@@ -204,5 +208,6 @@ def _plotted_epochs(count: int) -> list[int]:
 def _roc(row: StackRow) -> list[float] | None:
     """Return the mean ROC curve over seeds; None if a run has none."""
     curves = [measurement.record.detection.roc if measurement.record else None for measurement in row.measurements]
+    # All curves have the same grid of false positive rates, so the mean is taken at each of them.
     known = [curve for curve in curves if curve is not None]
     return [round(float(rate), 4) for rate in np.mean(known, axis=0)] if len(known) == len(curves) else None

@@ -131,6 +131,7 @@ def find_published(settings: Collection[LiteratureSetting], method: str) -> list
     """
     if not settings:
         return []
+    # Exact names: a variant of a method under another name is another method.
     names = METHODS.get(method, ())
     return [
         result
@@ -171,8 +172,10 @@ def _corrupted(record: RunRecord) -> set[LiteratureSetting]:
             if row["noise"] == label
         }
     if noise["name"] == "web":
+        # The published name states the source of the images, so another source is another setting.
         if noise["source"] != "imagenet32":
             return set()
+        # The sum is rounded because floats such as 0.1 + 0.2 would not equal the decimal rate of the table.
         id_rate, ood_rate = noise["in_distribution"], noise["out_of_distribution"]
         return {(dataset, f"id_inclusive_{id_rate:g}+ood_imagenet32_{ood_rate:g}", round(id_rate + ood_rate, 6))}
     if noise["name"] == "clean":
@@ -185,6 +188,7 @@ def _crawled(record: RunRecord) -> set[LiteratureSetting]:
     if record.spec["noise"]["name"] != "real_world":
         return set()
     dataset, num_classes = record.spec["dataset"], len(record.manifest["dataset"]["classes"])
+    # A subset of the images is another setting.
     if dataset.get("train_size") or dataset.get("test_size"):
         return set()
     name = dataset["name"]
@@ -201,7 +205,9 @@ def _benchmark(record: RunRecord) -> str | None:
     """Return ``cifar10`` or ``cifar100`` if the run used all of it, regardless of the files it was read from."""
     dataset: dict[str, Any] = record.manifest["dataset"]
     sizes, classes = dataset["sizes"], dataset["classes"]
+    # The validation split is taken from the training images of the benchmark, so both count.
     is_full = sizes["train"] + sizes["validation"] == 50_000 and sizes["test"] == 10_000
+    # Sizes and number of classes alone may be those of another dataset.
     if is_full and len(classes) == 10 and {"airplane", "frog", "truck"} <= set(classes):
         return "cifar10"
     return "cifar100" if is_full and len(classes) == 100 and "aquarium_fish" in classes else None

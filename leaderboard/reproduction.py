@@ -70,8 +70,10 @@ def reproduce(measurements: Iterable[Measurement]) -> list[Reproduction]:
     for measurement in measurements:
         for result in find_published(measurement.setting.literature, measurement.method):
             score = measurement.score(RULES[result.protocol])
+            # The suffix counts networks that are trained together, which belongs to the method.
             networks = NETWORKS.get(result.architecture.removesuffix("_x2"), ())
             if score is not None and measurement.setting.network in networks:
+                # By seed, so that a repeated run does not count as further evidence.
                 measured.setdefault(result, {})[measurement.seed] = 100 * score
     stacks = {method: stack for stack, methods in METHODS.items() for method in methods}
     return [
@@ -85,10 +87,13 @@ def _compare(result: PublishedResult, stack: str, values: list[float]) -> Reprod
     if not values:
         return Reproduction(result, stack, "not run")
     mean = float(np.mean(values))
+    # One run has no deviation, and without one no difference can be called large.
     if len(values) < 2:
         return Reproduction(result, stack, "run once", mean, None, 1)
     deviation = float(np.std(values, ddof=1))
+    # Variances of independent results add. Some publications report no deviation, which makes the comparison stricter.
     spread = float(np.hypot(deviation, result.deviation or 0.0))
+    # Seeds with equal scores have no deviation; the lower bound avoids a division by zero.
     difference = (mean - result.value) / max(spread, 1e-9)
     status = "matches" if abs(difference) <= TOLERANCE else "above" if difference > 0 else "below"
     return Reproduction(result, stack, status, mean, deviation, len(values), difference)

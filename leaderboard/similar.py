@@ -90,6 +90,7 @@ def _heading(setting: Setting) -> str:
 def _stack_lines(setting: Setting) -> list[str]:
     lines: list[str] = []
     for row in setting.rows:
+        # Audited labels come without privileged information; cross-entropy stays as the reference.
         if row.privileged or (len(lines) >= MAX_STACKS and row.stack != "cross_entropy"):
             continue
         rank = setting.ranking.ranks.get(row.stack)

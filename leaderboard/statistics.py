@@ -129,6 +129,7 @@ def rank(
         ({'a': 1, 'b': 2}, ('c',))
     """
     tested = [stack for stack in values if len(values[stack]) >= 2]
+    # Both tests need complete blocks, that is, seeds that all stacks have.
     seeds = sorted(set.intersection(*(set(values[stack]) for stack in tested))) if tested else []
     if len(tested) < 2 or len(seeds) < 2:
         return Ranking({}, {}, len(seeds), tuple(values))
@@ -136,6 +137,7 @@ def rank(
     pairs, means = list(itertools.combinations(range(len(tested)), 2)), table.mean(1)
     differences = np.array([means[a] - means[b] for a, b in pairs])
     errors, df = standard_errors(table, pairs, test, resolution)
+    # Twice the lower tail: one minus the distribution function would cancel to 0 for small p-values.
     p_values = holm(2 * special.stdtr(df, -np.abs(differences) / errors))
     num_better = dict.fromkeys(range(len(tested)), 0)
     for (a, b), difference, p in zip(pairs, differences, p_values, strict=True):
@@ -175,8 +177,10 @@ def standard_errors(
     if test == "paired_t":
         variances = np.array([np.var(table[a] - table[b], ddof=1) for a, b in pairs])
         return np.sqrt(np.maximum(variances, max(floor, 1e-24)) / seeds), seeds - 1
+    # (stacks, seeds) errors of the additive model; the grand mean, subtracted twice, is added back.
     residuals = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
     df = (stacks - 1) * (seeds - 1)
+    # A difference of two stacks has the error of both, hence the factor 2; 1e-24 avoids a division by zero.
     variance = 2 * float((residuals**2).sum()) / df
     return np.full(len(pairs), math.sqrt(max(variance, floor, 1e-24) / seeds)), df
 
@@ -192,6 +196,7 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     order = np.argsort(p_values)
     steps = p_values[order] * np.arange(len(p_values), 0, -1)
     adjusted = np.empty_like(p_values)
+    # Step-down: no adjusted p-value may be below that of a pair with a smaller p-value.
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
 
@@ -209,6 +214,7 @@ def detectable_difference(standard_error: float, df: int, alpha: float, power: f
         >>> round(detectable_difference(1.0, 20, 0.05), 3)
         2.945
     """
+    # By symmetry; the upper quantile would need 1 - alpha / 2, which loses digits for small levels.
     critical = -float(special.stdtrit(df, alpha / 2))
     # The noncentrality that leaves 1 - power below the critical value.
     return standard_error * float(special.nctdtrinc(df, 1 - power, critical))
@@ -261,6 +267,7 @@ def compare_across_settings(table: Mapping[str, Sequence[float]]) -> FriedmanRes
     if len(values) < 3 or values.shape[1] < 2:
         return None
     stacks, settings = values.shape
+    # (stacks, settings); negated, because rank 1 is that of the greatest value.
     ranks = average_ranks(-values.T).T
     average = dict(zip(table, ranks.mean(1).tolist(), strict=True))
     # This form of Friedman's statistic stays correct with ties (Conover, 1999, section 5.8).
@@ -286,6 +293,7 @@ NEMENYI = (
 def _nemenyi_quantile(stacks: int) -> float:
     if stacks - 3 < len(NEMENYI):
         return NEMENYI[stacks - 3]
+    # The import is slow, and only tables with more stacks than the published quantiles need it.
     from scipy import stats
 
     return float(stats.studentized_range.ppf(0.95, stacks, np.inf)) / math.sqrt(2)

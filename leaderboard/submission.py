@@ -40,6 +40,7 @@ Status = Literal["claimed", "re-scored", "re-run"]
 """Verification of a submission: none, scores computed again from the predictions, or runs trained again as well."""
 
 Digest = Annotated[str, pydantic.StringConstraints(pattern="^[0-9a-f]{64}$")]
+# An identity becomes part of a path: its pattern leaves no room for separators or dots.
 Identity = Annotated[str, pydantic.StringConstraints(pattern="^[0-9a-f]{20}$")]
 
 
@@ -138,6 +139,7 @@ class Submission:
         for identity, files in self.manifest.runs.items():
             path = self.folder / "runs" / f"{identity}.json"
             record = parse_record(_read_file(path, files.record), path)
+            # The name of the file selects the predictions, which must be those of this record.
             if record.identity != identity:
                 raise UserError(f"{path}: the record belongs to another run ({record.identity})")
             yield record
@@ -177,6 +179,7 @@ class Submission:
             f"{path}: {name} must be {dimensions}-dimensional of type {kind}, but is {loaded[name].ndim}-dimensional of "
             f"type {loaded[name].dtype.str[1:]}"
             for name, (kind, dimensions) in _ARRAY_TYPES.items()
+            # The first character of the type is the byte order, which may differ between machines.
             if loaded[name].dtype.str[1:] != kind or loaded[name].ndim != dimensions
         ]
         if problems:
@@ -224,6 +227,7 @@ def read(folder: Path) -> Submission:
         ) from None
     listed = {f"runs/{identity}.{kind}" for identity in manifest.runs for kind in ("json", "npz")}
     listed |= {MANIFEST_FILE, STAMP_FILE}
+    # A link to a folder counts as a folder, so links are asked for first; what they point to is not in the submission.
     present = {
         path.relative_to(folder).as_posix(): path
         for path in folder.rglob("*")
@@ -249,6 +253,7 @@ def _read_status(folder: Path, manifest: bytes) -> Status:
         stamp = VerificationStamp.model_validate_json(_read_file(folder / STAMP_FILE))
     except pydantic.ValidationError as error:
         raise UserError(f"{folder / STAMP_FILE}: {error.errors()[0]['msg']}; verify the submission again") from None
+    # The manifest has the digests of all other files, so its own digest covers the whole submission.
     return stamp.status if stamp.submission == hashlib.sha256(manifest).hexdigest() else "claimed"
 
 
@@ -261,6 +266,7 @@ def mark_verified(submission: Submission, status: Status, version: str) -> None:
 
 def _read_file(path: Path, digest: str | None = None) -> bytes:
     try:
+        # The size is checked before reading, so that a large file cannot exhaust the memory.
         if path.is_symlink() or path.stat().st_size > MAX_FILE_BYTES:
             raise UserError(f"{path}: a link, or larger than the limit of {MAX_FILE_BYTES} bytes")
         data = path.read_bytes()
@@ -286,14 +292,18 @@ def write(folder: Path, description: str, version: str, runs: Iterator[tuple[Run
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty; choose a folder that does not exist yet")
     folder.parent.mkdir(parents=True, exist_ok=True)
+    # Beside the target, because a rename is atomic only within one file system.
     temporary = Path(tempfile.mkdtemp(prefix=".submission-", dir=folder.parent))
     try:
         _write_files(temporary, description, version, runs)
+        # `mkdtemp` makes folders that only their owner can read.
         temporary.chmod(0o755)
         temporary.replace(folder)  # so that a reader never sees a partial submission
+    # Ctrl-C is no Exception, and would leave the partial folder behind.
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    # The same checks as at the recipient, so that a faulty submission is noticed before it is sent.
     return read(folder)
 
 
@@ -302,9 +312,11 @@ def _write_files(folder: Path, description: str, version: str, runs: Iterator[tu
     files = {}
     for record, evidence in runs:
         path = folder / "runs" / record.identity
+        # The identifier of the run means nothing outside its store, and paths may contain names of users.
         public = dataclasses.replace(record, run_id="", spec=strip_local_paths(record.spec))
         path.with_suffix(".json").write_text(json.dumps(public.as_dict(), separators=(",", ":"), allow_nan=False))
         np.savez_compressed(path.with_suffix(".npz"), **vars(evidence))
+        # Digests are computed from the files on disk, because verification reads those.
         digests = [hashlib.sha256(path.with_suffix(f".{kind}").read_bytes()).hexdigest() for kind in ("json", "npz")]
         files[record.identity] = RunFiles(record=digests[0], evidence=digests[1])
     manifest = SubmissionManifest(

@@ -108,6 +108,7 @@ def _build_setting(measurements: list[Measurement], rule: str, test: Test) -> Se
 
     def sort_key(row: StackRow) -> tuple[bool, float, str]:
         summary = row.scores[rule]
+        # The name breaks ties, so that the order does not depend on the order in which runs finished.
         return (summary is None, -summary.mean if summary else 0.0, row.stack)
 
     rows.sort(key=sort_key)
@@ -139,9 +140,11 @@ def _build_row(stack: str, measurements: list[Measurement]) -> StackRow:
     measurements = sorted(measurements, key=lambda measurement: measurement.seed)
 
     def summary(name: str) -> Summary | None:
+        # Seeds without a value are left out: a zero in their place would shift the mean.
         values = [getattr(measurement, name) for measurement in measurements]
         return summarize([value for value in values if value is not None])
 
+    # Differences within runs: the interval of the gap then excludes what seeds have in common.
     gaps = [
         measurement.oracle - measurement.last
         for measurement in measurements
@@ -170,6 +173,7 @@ def _warnings(rows: Sequence[StackRow], ranking: Ranking) -> tuple[str, ...]:
         values = sorted({getattr(measurement, attribute) for row in rows for measurement in row.measurements})
         if len(values) > 1:
             warnings.append(f"runs differ in {name}: {', '.join(values)}")
+    # A single stack is never ranked, which is no fault of its runs.
     if ranking.untested and len(rows) > 1:
         warnings.append(f"not ranked, fewer than two seeds in common: {', '.join(ranking.untested)}")
     for row in rows:
@@ -204,6 +208,7 @@ def detector_values(row: StackRow) -> dict[str, dict[str, float | None]]:
     collected: dict[str, dict[str, list[float]]] = {}
     for measurement in row.measurements:
         epochs = [epoch.detectors for epoch in measurement.record.rows if epoch.detectors] if measurement.record else []
+        # Epochs without detectors are not in this list, so the half is that of the epochs with an output.
         for epoch in epochs[len(epochs) // 2 :]:
             for detector, metrics in epoch.items():
                 for name in DETECTOR_METRICS:

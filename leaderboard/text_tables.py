@@ -147,6 +147,7 @@ def to_csv(settings: Sequence[Setting]) -> str:
             measures: list[Summary | None] = [getattr(row, name) for name in CSV_MEASURES]
             versions = sorted({measurement.version for measurement in row.measurements})
             writer.writerow([
+                # Names come from configurations, and a spreadsheet must not run one as a formula.
                 plain_cell(description.dataset), plain_cell(description.noise), description.label_set, description.budget,
                 ", ".join(versions), setting.ranking.ranks.get(row.stack, ""), plain_cell(row.stack), len(row.measurements),
                 *scores, *(summary.mean if summary else None for summary in measures),
@@ -193,6 +194,7 @@ def latex_text(text: str) -> str:
         >>> latex_text("noisy_val 95 %")
         'noisy\\_val 95 \\%'
     """
+    # One pass over the characters: successive replacements would escape the braces of earlier ones again.
     return "".join(LATEX_SPECIAL.get(character, character) for character in text)
 
 

@@ -62,6 +62,7 @@ def collect_evidence(store: Store, runs: Iterable[TrackedRun]) -> Iterator[tuple
     Raises:
         UserError: a run has no evidence: its task cannot be submitted yet, or its predictions were not stored.
     """
+    # Its import is slow, and only packaging needs it.
     import pandas
 
     for run in runs:
@@ -75,6 +76,7 @@ def collect_evidence(store: Store, runs: Iterable[TrackedRun]) -> Iterator[tuple
             with store.runs.open_file(run, f"{name}.parquet") as file:
                 if file is not None:
                     tables[name] = pandas.read_parquet(file)
+        # A run without a validation split has no table for it, which is no missing file.
         if len(tables) < 2 + bool(record.manifest["dataset"]["sizes"]["validation"]):
             raise UserError(
                 f"{record.title}: its predictions are missing from the store; train it again in a new store"
@@ -104,6 +106,7 @@ def collect_evidence(store: Store, runs: Iterable[TrackedRun]) -> Iterator[tuple
 
 def _by_epoch(table: Any) -> Any:
     """Return (rows, examples) predicted classes from a table with one list per example."""
+    # Scores are computed one epoch at a time, so each epoch is contiguous in memory.
     return np.ascontiguousarray(np.stack(table["by_epoch"].tolist()).astype(np.int16).T)
 
 
@@ -134,8 +137,10 @@ def verify(
         problems = check_record(record, spec, dataset, labels, evidence)
         result.problems += [f"{record.title}: {problem}" for problem in problems]
         result.runs += 1
+        # Predictions are not kept: those of all runs together may exceed the memory.
         runs.append((spec, record))
         yield result
+    # Training takes far longer than the checks, and cannot save a submission that failed them.
     if result.problems:
         return
     for index in np.unique(np.linspace(0, len(runs) - 1, min(rerun, len(runs))).round().astype(int)):
@@ -157,6 +162,7 @@ class _SettingCache:
     def load(self, spec: RunSpec) -> tuple[Dataset, LabelSet]:
         """Return the dataset, with the images of the noise model, and the label set of a specification."""
         dataset_key = json.dumps(spec.dataset.as_dict(), sort_keys=True, default=str)
+        # The same noise model gives other labels for another dataset.
         labels_key = dataset_key + json.dumps(spec.noise.as_dict(), sort_keys=True, default=str)
         if dataset_key not in self._datasets:
             self._datasets[dataset_key] = spec.dataset.build().load()
@@ -167,6 +173,7 @@ class _SettingCache:
 
 
 def _resolve_spec(record: RunRecord, changes: list[tuple[list[str], list[Any]]]) -> RunSpec:
+    # How a run was executed, such as its device, belongs to the other machine and is not part of its identity.
     raw: Mapping[str, Any] = {**record.spec, "execution": {}}
     for path, values in changes:
         raw = override(raw, path, values[0])
@@ -183,6 +190,7 @@ def _retrain(spec: RunSpec, record: RunRecord, tolerance: float) -> tuple[str, b
     from noisybench.runs.preparation import prepare_run
     from noisybench.runs.training import train
 
+    # A new folder: a used one may hold a checkpoint from which training would resume.
     with tempfile.TemporaryDirectory() as folder:
         recorder = train(
             prepare_run(spec),
@@ -193,6 +201,7 @@ def _retrain(spec: RunSpec, record: RunRecord, tolerance: float) -> tuple[str, b
             Path(folder) / "auxiliary",
         )
         retrained = recorder.record(describe_environment(spec))
+    # Equal weights imply equal predictions, which is stronger evidence than any tolerance.
     if retrained.weights_sha256 == record.weights_sha256:
         return f"{record.title}: bit-identical", True
     claimed, measured = select(record, "last"), select(retrained, "last")

@@ -34,12 +34,15 @@ def jitter_contours(item: MaskObject, deviation: float, context: MaskContext, sp
     for contour in _contours(item):
         vertices = cv2.approxPolyDP(contour, spacing, True)
         displaced = vertices + deviation * context.stream.normal(*vertices.shape)
+        # OpenCV fills polygons with int32 vertices only; the shape is (V, 1, 2).
         contours.append(np.rint(displaced).astype(np.int32))
     return _fill(item, contours)
 
 
 def _contours(item: MaskObject) -> list[np.ndarray]:
+    # An object fills its bounding box, so the padding gives displaced vertices room to move outwards.
     padded = cv2.copyMakeBorder(item.pixels, *(MARGIN,) * 4, cv2.BORDER_CONSTANT, value=0)
+    # CCOMP also returns the contours of holes, which the outer contours alone would fill.
     contours, _ = cv2.findContours(padded, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     return [np.asarray(contour) for contour in contours]
 

@@ -136,6 +136,7 @@ class MaskNoise(NoiseModel):
         """Return the severity parameter, or the one that reaches the target mIoU."""
         if self.target_miou is None:
             return self.severity
+        # Both splits and the manifest ask for the severity, but each measurement corrupts the whole training split.
         cache: dict[str, float] = self.__dict__.setdefault("_calibrated", {})
         if dataset.hash not in cache:
             cache[dataset.hash] = self._calibrate(dataset, self.target_miou)
@@ -146,6 +147,8 @@ class MaskNoise(NoiseModel):
 
         Every severity uses the same random numbers, so the mIoU falls nearly monotonically.
         """
+        # `best` is (difference, severity): the search returns the closest severity measured, even if the mIoU is not
+        # monotonic.
         low, high, best = 0.0, 1.0, (1.0, 0.0)
         while (miou := self._measure_miou(dataset, high)) > target and high < MAX_SEVERITY:
             best = min(best, (abs(miou - target), high))
@@ -168,6 +171,7 @@ class MaskNoise(NoiseModel):
     def _measure_miou(self, dataset: Dataset, severity: float) -> float:
         """Return the foreground mIoU of clean and noisy training masks."""
         noisy = self.corrupt_masks(dataset.train, dataset.num_classes, severity)
+        # Pooled over all pixels like the manifest; a mean of the IoU of each image would be another quantity.
         counts = dataset.target_kind.transition_counts(dataset.train.targets, noisy, dataset.num_classes)
         return float(np.nanmean(intersection_over_union(counts)[1:]))
 
@@ -202,6 +206,7 @@ def present_classes(mask: Mask) -> list[int]:
         [1, 2]
     """
     sizes = np.bincount(mask.ravel())
+    # Stable, so that equally large classes use the random numbers in the same order on every machine.
     return [int(label) for label in np.argsort(sizes, kind="stable") if label and sizes[label]]
 
 
@@ -218,6 +223,7 @@ def find_objects(mask: Mask) -> Iterator[MaskObject]:
         first_column, first_row, width, height = cv2.boundingRect(region)
         if not width:
             continue
+        # Components are searched in the bounding box of the class, as most classes cover a small part of the image.
         region = region[first_row : first_row + height, first_column : first_column + width]
         count, components, boxes, _ = cv2.connectedComponentsWithStats(region, connectivity=8)
         for component in range(1, count):
@@ -230,11 +236,13 @@ def erase(mask: Mask, item: MaskObject) -> None:
     """Turn an object into background, in place."""
     height, width = item.pixels.shape
     region = mask[item.top : item.top + height, item.left : item.left + width]
+    # Only pixels that still have the class: others in the bounding box may have changed already.
     region[(item.pixels > 0) & (region == item.label)] = 0
 
 
 def paste(mask: Mask, item: MaskObject) -> None:
     """Draw an object on the background, in place; parts outside of the image are cut off."""
+    # Negative positions would count from the end of the array.
     top, left = max(0, item.top), max(0, item.left)
     pixels = item.pixels[top - item.top :, left - item.left :]
     region = mask[top : top + pixels.shape[0], left : left + pixels.shape[1]]
@@ -246,6 +254,7 @@ def grow(pixels: NDArray[np.uint8], amount: int) -> NDArray[np.uint8]:
     """Return a binary mask dilated ``amount`` times by a 3x3 square, or eroded if negative; outside is empty."""
     if not amount:
         return pixels
+    # Outside is empty in both cases: by default OpenCV never erodes from the edge of the image.
     change = cv2.dilate if amount > 0 else cv2.erode
     return np.asarray(change(pixels, SQUARE, iterations=abs(amount), borderType=cv2.BORDER_CONSTANT, borderValue=0))
 
@@ -266,8 +275,10 @@ def transform(item: MaskObject, degrees: float, factor: float, down: float, righ
     """Return an object rotated and scaled around its center, and moved by some pixels."""
     height, width = item.pixels.shape
     top, left = item.top + round(down), item.left + round(right)
+    # Resampling can change pixels even without rotation, so a mere translation copies them.
     if abs(degrees) < 1e-9 and abs(factor - 1) < 1e-9:
         return MaskObject(item.label, item.pixels, top, left)
+    # The diagonal fits the object at any angle; two more pixels allow for rounding.
     side = math.ceil(math.hypot(height, width) * max(1.0, factor)) + 2
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), degrees, factor)
     matrix[:, 2] += ((side - width) / 2, (side - height) / 2)

@@ -37,6 +37,7 @@ def synthetic_patterns(count: int, shape: tuple[int, ...], stream: Stream) -> Im
     # One row of numbers per image, so the first images do not depend on how many are drawn.
     drawn = stream.uniform(count, 5 + 2 * channels)
     angle, period, phase, across, down = drawn[:, :5].T[:, :, None, None]
+    # (2, N, C, 1, 1): the color at either end of the brightness range.
     colors = drawn[:, 5:].reshape(count, 2, channels, 1, 1).swapaxes(0, 1)
     along = np.cos(2 * np.pi * angle) * rows + np.sin(2 * np.pi * angle) * columns
     orthogonal = np.cos(2 * np.pi * angle) * columns - np.sin(2 * np.pi * angle) * rows
@@ -47,6 +48,7 @@ def synthetic_patterns(count: int, shape: tuple[int, ...], stream: Stream) -> Im
     blobs = 2 * np.exp(-distance / (0.01 + 0.06 * period)) - 1
     low, high = along.min((1, 2), keepdims=True), along.max((1, 2), keepdims=True)
     ramps = 2 * (along - low) / (high - low) - 1
+    # By position instead of at random, so that every four consecutive images have all four kinds.
     kind = (np.arange(count) % 4)[:, None, None]
     brightness = (np.choose(kind, [stripes, checks, blobs, ramps])[:, None] + 1) / 2
     # Sines may differ in their last bit between machines; rounding to far fewer levels gives the same bytes.
@@ -58,6 +60,7 @@ def synthetic_patterns(count: int, shape: tuple[int, ...], stream: Stream) -> Im
 def pixel_permuted(images: ImageArray, stream: Stream) -> ImageArray:
     """Return the images under one random permutation of their pixels: no structure, but the same pixel values."""
     count, channels, height, width = images.shape
+    # One permutation for all images and channels keeps the correlation of pixels over images.
     order = stream.permutation(height * width)
     return np.ascontiguousarray(images.reshape(count, channels, -1)[:, :, order].reshape(images.shape))
 
@@ -115,6 +118,7 @@ def read_imagenet32(folder: Path) -> ImageArray:
     for file in files:
         try:
             with file.open("rb") as opened:
+                # With latin1 Python 3 can read NumPy arrays that Python 2 has pickled.
                 content = _ArrayUnpickler(opened, encoding="latin1").load()
             batches.append(np.asarray(content["data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
         except Exception as error:  # unpicklers raise anything on damaged files
@@ -129,5 +133,6 @@ class _ArrayUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         allowed = {("multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode")}
         if (module.rsplit(".", 1)[-1], name) in allowed and module.split(".")[0] in ("numpy", "_codecs"):
+            # NumPy 2 has renamed this package; older pickles contain the former name.
             return super().find_class(module.replace("numpy.core", "numpy._core"), name)
         raise pickle.UnpicklingError(f"it contains {module}.{name}, which is not an array")

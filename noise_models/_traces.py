@@ -78,9 +78,11 @@ class TraceNoise(NoiseModel):
         self, dataset: Dataset, split: Split, stream: Stream
     ) -> tuple[NDArray[np.int64], NoisyResponses]:
         """Return the corrupted rows and their noisy responses, computed once per split."""
+        # By identity: a second call for the split reuses its noisy runs, which are slow to repeat.
         if self._last is not None and self._last[0] is split:
             return self._last[1:]
         assert dataset.trace_format is not None
+        # The first numbers of the stream, so that the kind of noise does not influence which traces are corrupted.
         uniform = stream.uniform(len(split))
         rows = np.flatnonzero(uniform < self.contamination) if self.intensity else np.arange(0)
         responses: NoisyResponses = (split.targets[rows], None)
@@ -94,6 +96,7 @@ class TraceNoise(NoiseModel):
         assert dataset.trace_format is not None
         split, trace_format = dataset.train, dataset.trace_format
         observed = self.corrupt_labels(dataset, split, self.stream(dataset, split))
+        # Cut traces have no text to check, and unchanged ones need no check, so neither is decoded.
         is_cut, is_changed = (observed == IGNORED).all(1), (observed != split.targets).any(1)
         rows = np.flatnonzero(is_changed & ~is_cut)
         prompts = trace_format.decode(split.inputs[:][rows, 0, 0])
@@ -138,6 +141,7 @@ def status_by_execution(
         observed: (N, T) tokens of their observed responses.
     """
     token_status = np.full(observed.shape, TOKEN_CORRECT, dtype=np.uint8)
+    # Cut traces have no characters of which a status could be known.
     token_status[(observed == IGNORED).all(1)] = TOKEN_UNKNOWN
     prompts = trace_format.decode(split.inputs[:][rows, 0, 0])
     clean_texts, noisy_texts = trace_format.decode(split.targets[rows]), trace_format.decode(observed)

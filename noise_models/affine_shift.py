@@ -45,10 +45,12 @@ class AffineShift(MaskNoise):
         """Return the mask with misplaced objects and background in their former places."""
         noisy, misplaced = mask.copy(), []
         for item in find_objects(mask):
+            # For every object, moved or not, so that the parameters never shift the numbers of later objects.
             draws = context.stream.uniform(5)
             if draws[0] < self.probability:
                 erase(noisy, item)
                 misplaced.append(self._misplace(item, draws, context.severity))
+        # After all objects are erased, so that one can move to the former place of another.
         for item in misplaced:
             paste(noisy, item)
         return noisy

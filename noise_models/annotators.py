@@ -40,6 +40,7 @@ class Annotators(MaskNoise):
                 f"noise.shares: needs {len(HABITS)} fractions, for {', '.join(HABITS)}, but got {self.shares}"
             )
         edges = np.cumsum(self.shares) / sum(self.shares)
+        # side="right" skips habits with a share of 0.
         habit = HABITS[int(np.searchsorted(edges, context.random(), side="right"))]
         noisy, amount = mask.copy(), context.stochastic_round(context.severity * self.strength)
         if habit == "faithful":
@@ -58,5 +59,6 @@ class Annotators(MaskNoise):
     def _crack(self, region: NDArray[np.uint8], context: MaskContext) -> NDArray[np.uint8]:
         """Return a region without some rows and columns."""
         fraction = min(1.0, context.severity * self.cracks)
+        # Half of the fraction each, because rows and columns both remove pixels.
         rows, columns = (context.stream.uniform(side) >= fraction / 2 for side in region.shape)
         return region * np.asarray(rows[:, None] & columns[None, :], dtype=np.uint8)

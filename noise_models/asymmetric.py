@@ -50,6 +50,7 @@ class Asymmetric(ClassConditional):
 
 def _built_in_map(names: list[str]) -> dict[str, str]:
     for known in (CIFAR10, HANDWRITTEN_DIGITS):
+        # Class names decide instead of the dataset, so copies of CIFAR-10 in other formats have the map too.
         if len(names) == 10 and {*known, *known.values()} <= set(names):
             return known
     raise UserError(

@@ -36,4 +36,5 @@ class AsymmetricIndexBlock5(ClassConditional):
                 f"noise: blocks of five need a multiple of five classes, but the dataset has {dataset.num_classes}"
             )
         indices = np.arange(dataset.num_classes)
+        # Blocks start at multiples of five, so the offset wraps around modulo five within its block.
         return flip_matrix(indices // 5 * 5 + (indices + 1) % 5, self.rate)

@@ -46,6 +46,7 @@ class AsymmetricSuperclassUniform(ClassConditional):
                 "noise: superclasses are defined only for the 100 class names of CIFAR-100, but the dataset has "
                 f"{dataset.num_classes} classes" + (f" such as `{unknown[0]}`" if unknown else "")
             )
+        # By name instead of position: the class order of a source need not be the alphabetical one.
         groups = np.array([group[name] for name in dataset.class_names])
         siblings = (groups[:, None] == groups[None, :]) & ~np.eye(100, dtype=bool)
         return np.asarray(np.eye(100) * (1 - self.rate) + siblings * (self.rate / 4))

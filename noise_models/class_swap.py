@@ -34,10 +34,12 @@ class ClassSwap(MaskNoise):
             )
         noisy = mask.copy()
         for item in find_objects(mask):
+            # Both numbers for every object, so that a higher rate redraws the class of a superset of the objects.
             draws = context.stream.uniform(2)
             group = next((group for group in groups if item.label in group), [item.label])
             if draws[0] < min(1.0, context.severity * self.rate):
                 height, width = item.pixels.shape
                 region = noisy[item.top : item.top + height, item.left : item.left + width]
+                # `region` is a view, so this writes to `noisy`.
                 region[item.pixels > 0] = np.uint8(group[int(draws[1] * len(group))])
         return noisy

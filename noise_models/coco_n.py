@@ -55,7 +55,10 @@ class CocoN(MaskNoise):
         level, severity = LEVELS[self.level], context.severity
         noisy, changed = mask.copy(), []
         for item in find_objects(mask):
+            # A fixed count for each object; only jittered contours draw more.
             draws = context.stream.uniform(4)
+            # Three equal intervals for the kinds, the rest is unchanged. Severity 0, which would divide by zero, never
+            # comes here.
             kind = int(draws[0] // (level.probability * min(1.0, severity)))
             label = item.label
             if draws[1] < level.class_rate * min(1.0, severity):
@@ -70,6 +73,7 @@ class CocoN(MaskNoise):
                 distorted = _resize(item, amount if draws[3] < 0.5 else -amount)
             erase(noisy, item)
             changed.append(MaskObject(label, distorted.pixels, distorted.top, distorted.left))
+        # After all objects are erased, so that growing objects can cover what others have left.
         for item in changed:
             paste(noisy, item)
         return noisy

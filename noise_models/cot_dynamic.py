@@ -47,7 +47,9 @@ class CotDynamic(TraceNoise):
         # Numbers are drawn for all rows of the split, so that a row's errors do not depend on the contamination.
         error_rows, error_columns = np.nonzero(stream.chance(self.intensity, len(split), max_digits))
         new_digits = (stream.uniform(len(split), max_digits)[error_rows, error_columns] * 10).astype(np.int64).tolist()
+        # `nonzero` is ordered by row, so the errors of each row are one slice.
         positions, row_starts = error_columns.tolist(), np.searchsorted(error_rows, np.arange(len(split) + 1)).tolist()
+        # Last in the stream, so that the other choices of `answer` have the same errors in their lines.
         if self.answer == "corrupted":
             is_replaced, uniform = (
                 stream.uniform(len(split), length) < self.intensity,
@@ -68,6 +70,7 @@ class CotDynamic(TraceNoise):
             if self.answer == "kept":
                 text = trace_format.replace_answer(text, clean)
             elif self.answer == "corrupted":
+                # A noisy run may write a longer answer than there are random numbers; its further characters stay.
                 answer_start = trace_format.step_spans(text)[-1][0]
                 answer = (
                     str(int(10 * uniform[row, column]))

@@ -55,6 +55,7 @@ class CotStatic(TraceNoise):
     ) -> NoisyResponses:
         """Return edited responses and the status of their tokens."""
         targets = split.targets[rows]
+        # Numbers are drawn for all rows of the split, so that the edits of a row do not depend on the contamination.
         is_edited = (stream.uniform(*split.targets.shape) < self.intensity)[rows]
         uniform = stream.uniform(*split.targets.shape)[rows]
         observed: NDArray[np.uint8] = targets
@@ -86,6 +87,7 @@ class CotStatic(TraceNoise):
     ) -> NDArray[np.uint8]:
         """Return the tokens with the selected ones replaced by others of their kind."""
         if self.edit == "character":
+            # The end mark stays out: in the middle of a trace it would cut off the rest.
             candidates = np.setdiff1d(np.unique(targets), [IGNORED, trace_format.vocabulary.index(trace_format.end)])
         else:
             candidates = np.array([trace_format.vocabulary.index(digit) for digit in "0123456789"], dtype=np.uint8)
@@ -127,6 +129,7 @@ class CotStatic(TraceNoise):
                 statuses.append(b"".join([piece_status for _, piece_status in pieces]).ljust(length, CORRECT_BYTE))
             else:
                 statuses.append(UNKNOWN_BYTE * length)
+        # A copy, because arrays over bytes are read-only and a recomputed answer changes its status.
         new_status = np.frombuffer(b"".join(statuses), dtype=np.uint8).reshape(len(statuses), length).copy()
         return encode_or_cut(trace_format, texts, length), new_status
 
@@ -135,6 +138,7 @@ class CotStatic(TraceNoise):
     ) -> list[Piece]:
         """Return the pieces of a text with the selected numbers and words replaced."""
         stop = len(text) if self.answer == "corrupted" else trace_format.step_spans(text)[-1][0]
+        # Sorted, because the order of a set of strings differs between Python processes.
         words = sorted({word for word in WORD.findall(text) if not word.isdigit()})
         pieces: list[Piece] = []
         position = 0
@@ -164,6 +168,7 @@ class CotStatic(TraceNoise):
         pieces: list[Piece] = []
         separator = trace_format.separator, CORRECT_BYTE * len(trace_format.separator)
         start, after_gap = 0, False
+        # A line uses the number of its position; there are more positions in a row than lines.
         for line, is_selected in zip(lines, is_edited, strict=False):
             line_status = status[start : start + len(line)]
             start += len(line) + len(trace_format.separator)

@@ -36,11 +36,13 @@ class Elastic(MaskNoise):
         """Return the warped mask; beyond its edge the edge pixels are repeated."""
         rows, columns = np.mgrid[0 : mask.shape[0], 0 : mask.shape[1]].astype(np.float32)
         down, right = (self._displacements(mask.shape, context) for _ in range(2))
+        # Maps must be float32; nearest neighbor, because interpolated class indices have no meaning.
         warped = cv2.remap(mask, columns + right, rows + down, cv2.INTER_NEAREST, borderMode=cv2.BORDER_REPLICATE)
         return np.asarray(warped)
 
     def _displacements(self, shape: tuple[int, ...], context: MaskContext) -> NDArray[np.float32]:
         """Return a smooth random field with the requested standard deviation."""
+        # Independent of amplitude and severity, so that greater values only lengthen the same displacements.
         noise = context.stream.normal(*shape).astype(np.float32)
         smooth = np.asarray(cv2.GaussianBlur(noise, (0, 0), self.smoothness))
         # Smoothing shrinks the deviation by an amount that depends on the size of the mask, so it is rescaled.

@@ -40,6 +40,7 @@ class FromFile(NoiseModel):
         """Write a table in which every third example of the source has the next class."""
         observed = np.zeros(dataset.source_size, dtype=np.int64)
         for split in (dataset.train, dataset.validation):
+            # Rows of the source that are in neither split keep class 0; they are never used.
             observed[split.index] = (split.targets + (split.index % 3 == 0)) % dataset.num_classes
         (folder / "labels.csv").write_text("\n".join(["observed", *map(str, observed), ""]))
         return {"path": str(folder / "labels.csv")}
@@ -78,6 +79,7 @@ class FromFile(NoiseModel):
 
     def _read_label_set(self, folder: Path, dataset: Dataset, split: Split) -> Targets:
         labels = self._label_set
+        # The hash covers the splits, so equal hashes mean that the rows of both are the same examples.
         expected = labels.manifest["dataset"]["sha256"]
         if expected != dataset.hash:
             raise UserError(
@@ -125,8 +127,10 @@ def _select_rows(observed: NDArray[np.int64], index: NDArray[np.int64], split: S
     """Return the labels of a split by source row; every example needs exactly one label."""
     if len(np.unique(index)) != len(index):
         raise UserError(f"noise.path: {path} contains an index twice; each example needs one label")
+    # Negative rows would count from the end of the table below and label other examples.
     if (index < 0).any():
         raise UserError(f"noise.path: {path} contains the index {index.min()}, but source rows start at 0")
+    # Covers the rows of both, so that a missing row reads -1 instead of being out of bounds.
     position = np.full(int(max(index.max(initial=-1), split.index.max(initial=-1))) + 1, -1)
     position[index] = np.arange(len(index))
     selected = position[split.index]

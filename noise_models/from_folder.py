@@ -62,6 +62,7 @@ class FromFolder(NoiseModel):
             )
         folder = self.path.expanduser()
         problems: list[str] = []
+        # Masks that cannot be read stay unlabeled and pass the check of classes, so that each file is listed once.
         observed = np.full_like(split.targets, IGNORED)
         for row, source_row in enumerate(split.index):
             file = folder / f"{dataset.source_names[source_row]}.png"

@@ -68,6 +68,7 @@ class Human(NoiseModel):
                     f"noise.path: `{name}` in {path} has {len(annotations[name])} labels, but the dataset's source has "
                     f"{dataset.source_size} training examples; the annotations must belong to this dataset"
                 )
+        # Annotations have no identifiers; only equal clean labels show that both are in the same order.
         differing = np.flatnonzero(clean[split.index] != split.targets)
         if len(differing):
             raise UserError(
@@ -100,6 +101,7 @@ def read_annotations(path: Path) -> dict[str, NDArray[np.int64]]:
 
     if not path.is_file():
         raise UserError(f"noise.path: {path}: file not found")
+    # Pickles name the module under which their NumPy knew the function: `numpy.core` before version 2.
     allowed: list[Any] = [
         (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
         (multiarray._reconstruct, "numpy._core.multiarray._reconstruct"),

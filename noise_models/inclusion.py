@@ -28,8 +28,10 @@ class Inclusion(MaskNoise):
         height, width = mask.shape
         for _ in range(context.stochastic_round(context.severity * self.count)):
             donor = context.masks[context.randint(len(context.masks))]
+            # `IGNORED` is greater than any class and would otherwise count as an object.
             donor = np.where(donor == IGNORED, np.uint8(0), donor)
             candidates = [item for item in find_objects(donor) if 2 * item.pixels.sum() < mask.size]
+            # Drawn even without candidates, so that later objects do not depend on what this donor contains.
             draws = context.stream.uniform(4)
             if candidates:
                 source = candidates[int(draws[0] * len(candidates))]

@@ -42,6 +42,7 @@ class InstanceDependent(NoiseModel):
         if self.rate == 0 or not len(split):
             return split.targets.copy()
         flipped = stream.uniform(len(split)) < self._flip_probability(stream.uniform(len(split)))
+        # Drawn for every example, so that the numbers of an example do not depend on which others flip.
         choice = stream.uniform(len(split))
         observed = split.targets.copy()
         pixels = int(np.prod(split.inputs.shape[1:]))
@@ -50,15 +51,20 @@ class InstanceDependent(NoiseModel):
             # One projection per class, shared by both splits, because it belongs to the noise and not to the examples.
             projection = Stream("instance_dependent", self.seed, dataset.hash, label).normal(pixels, classes)
             projection = np.rint(projection * WEIGHT_GRID)
+            # In chunks of the order of 2**24 pixels, which bounds the memory of the copy in double precision.
             for chunk in np.array_split(rows, max(1, len(rows) * pixels // 2**24)):
                 images = split.inputs[chunk].reshape(len(chunk), pixels).astype(np.float64)
+                # Scaled only after the sum, which is exact as long as all terms are integers.
                 scores = images @ projection / (255 * WEIGHT_GRID)
+                # Probability 0 for the clean class, so that a flipped label always differs.
                 scores[:, label] = -np.inf
                 cumulative = np.cumsum(softmax(scores, axis=1), axis=1)
+                # The number is scaled by the last sum, which rounding can leave below 1.
                 observed[chunk] = (choice[chunk, None] * cumulative[:, -1:] >= cumulative).sum(axis=1)
         return observed
 
     def _flip_probability(self, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return truncated normal numbers in [0, 1] by inverting the distribution function."""
+        # Half a grid step keeps the argument of the inverse off zero, where it is minus infinity.
         low, high = ndtr(-self.rate / self.spread), ndtr((1 - self.rate) / self.spread)
         return np.asarray(self.rate + self.spread * ndtri(low + (uniform + 2.0**-33) * (high - low)))

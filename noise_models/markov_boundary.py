@@ -52,8 +52,10 @@ class MarkovBoundary(MaskNoise):
 
     def _walk(self, region: NDArray[np.uint8], steps: int, context: MaskContext) -> NDArray[np.uint8]:
         """Return a region after the random steps of its boundary, and the smoothing."""
+        # Directions are drawn before the flips, whose number depends on the size of the region.
         for outwards in context.stream.chance(self.expand, steps).tolist():
             moved = np.asarray(cv2.dilate(region, SQUARE) if outwards else cv2.erode(region, SQUARE), dtype=np.uint8)
+            # Only pixels that the step would change can flip. A view of the booleans avoids a copy in each step.
             region ^= (moved ^ region) & context.stream.chance(self.flip, *region.shape).view(np.uint8)
         if self.speckle:
             probability = self.speckle * min(1.0, context.severity)

@@ -48,6 +48,7 @@ class MorphDisc(MaskNoise):
 
 def _make_ragged(region: NDArray[np.uint8], max_radius: float, context: MaskContext) -> NDArray[np.uint8]:
     """Return a region with discs added and removed along its edge."""
+    # Canny expects brightness from 0 to 255; a difference of 1 would be below its thresholds.
     rows, columns = np.nonzero(cv2.Canny(region * np.uint8(255), 100, 200))
     chosen = context.stream.uniform(len(rows)) < 0.5
     rows, columns, changed = rows[chosen], columns[chosen], region.copy()

@@ -29,6 +29,7 @@ class MorphDistance(MaskNoise):
             grows, distance = context.random() < self.over, context.severity * context.uniform(*self.range)
             region = np.asarray(noisy == label, dtype=np.uint8)
             if grows:
+                # OpenCV measures the distance to the nearest zero, so the region is inverted to measure outside of it.
                 outside = cv2.distanceTransform(1 - region, cv2.DIST_L2, 5)
                 noisy[(outside <= distance) & (noisy == 0)] = label
             else:

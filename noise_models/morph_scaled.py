@@ -51,11 +51,14 @@ class MorphScaled(MaskNoise):
             elif self.literal:
                 noisy[changed != region] = 0
             else:
+                # Cubic resizing can also add pixels, which shrinking must not.
                 replace_class(noisy, label, region, region & changed)
         return noisy
 
     def _grow_scaled(self, region: NDArray[np.uint8], amount: int) -> NDArray[np.uint8]:
         """Return a region that was dilated or eroded at the target area."""
+        # Areas grow with the square of the side. `literal` can erase a class before its turn, which leaves an area of
+        # 0.
         scale = math.sqrt(self.target_area / max(1, int(region.sum())))
         height, width = (max(1, round(side * scale)) for side in region.shape)
         scaled = cv2.resize(region, (width, height), interpolation=cv2.INTER_CUBIC)

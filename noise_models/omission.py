@@ -27,6 +27,7 @@ class Omission(MaskNoise):
         noisy, present = mask.copy(), list(find_objects(mask))
         rate = min(1.0, context.severity * self.rates[context.randint(len(self.rates))])
         count = min(len(present), context.stochastic_round(rate * len(present)))
+        # The start of one random order: with the same seed a higher severity removes a superset.
         for number in np.sort(context.stream.permutation(len(present))[:count]):
             erase(noisy, present[number])
         return noisy

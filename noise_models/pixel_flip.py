@@ -43,6 +43,7 @@ class PixelFlip(MaskNoise):
         highest = np.ceil((1 - np.diag(matrix).min()) * 2**16) / 2**16
         noisy = mask.ravel().copy()
         candidates = np.flatnonzero(context.stream.chance(float(highest), mask.size))
+        # P(class | candidate): divided by the probability of a candidate, so that the product is the matrix.
         conditional = np.eye(classes) + (matrix - np.eye(classes)) / max(highest, 1e-12)
         noisy[candidates] = sample_transitions(
             conditional, noisy[candidates].astype(np.int64), context.stream.uniform(len(candidates))

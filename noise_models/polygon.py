@@ -38,6 +38,7 @@ class Polygon(MaskNoise):
             if context.random() < self.probability:
                 erase(noisy, item)
                 simplified.append(simplify_contours(item, context.severity * self.tolerance))
+        # After all objects are erased, so that a polygon can cover what its neighbors have left.
         for item in simplified:
             paste(noisy, item)
         return noisy

@@ -51,6 +51,8 @@ class RealWorld(NoiseModel):
         """Return the status of each character: unknown in traces that differ from the clean one."""
         if dataset.trace_format is None or split.noisy_targets is None:
             return None
+        # A different trace can be a correct solution, and equal characters in it can be incorrect, so none of it is
+        # known.
         spans = np.full(split.noisy_targets.shape, TOKEN_CORRECT, dtype=np.uint8)
         spans[(split.noisy_targets != split.targets).any(1)] = TOKEN_UNKNOWN
         return spans

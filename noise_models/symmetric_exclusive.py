@@ -29,6 +29,7 @@ class SymmetricExclusive(ClassConditional):
         """Return 1 - rate on the diagonal, and rate / (C - 1) elsewhere."""
         classes = dataset.num_classes
         check_exclusive_rate(self.rate, classes)
+        # The constant is on the diagonal too, so it is subtracted there.
         return np.full((classes, classes), self.rate / (classes - 1)) + np.eye(classes) * (
             1 - self.rate - self.rate / (classes - 1)
         )

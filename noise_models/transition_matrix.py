@@ -58,8 +58,12 @@ class TransitionMatrix(ClassConditional):
 
         rate = self.rate or 0.0
         check_exclusive_rate(rate, classes)
+        # Without the hash of the dataset: both splits, and all datasets with C classes, have one matrix. Half a grid
+        # step keeps the numbers off zero.
         uniform = Stream("transition_matrix", self.seed, classes).uniform(classes, classes) + 2.0**-33
         others = ~np.eye(classes, dtype=bool)
+        # The inverse distribution function instead of the gamma sampler of NumPy, whose numbers may differ between
+        # versions.
         weights = gammaincinv(self.concentration, uniform) * others
         # With a tiny concentration all weights of a row can underflow; such a row is split evenly.
         weights = np.where(weights.sum(axis=1, keepdims=True) < 1e-200, others, weights)
@@ -84,6 +88,8 @@ class TransitionMatrix(ClassConditional):
             raise UserError(
                 f"noise.path: {path} has shape {matrix.shape}, but {classes} classes need ({classes}, {classes})"
             )
+        # The tolerance admits rounded decimals, since sampling normalizes each row. NaN fails every comparison and
+        # needs its own test.
         invalid = np.flatnonzero(
             (np.abs(matrix.sum(axis=1) - 1) > 1e-6) | (matrix < 0).any(axis=1) | ~np.isfinite(matrix).all(axis=1)
         )

@@ -32,6 +32,7 @@ class VertexJitter(MaskNoise):
             if context.random() < self.probability:
                 erase(noisy, item)
                 jittered.append(jitter_contours(item, context.severity * self.deviation, context, self.spacing))
+        # After all objects are erased, so that a contour can move to what its neighbors have left.
         for item in jittered:
             paste(noisy, item)
         return noisy

@@ -87,6 +87,7 @@ class Web(NoiseModel):
             )
         if self.sampling == "published":
             return self._sample_published(dataset, split)[1]
+        # One number decides both kinds: low ones replace the image, high ones redraw the label, so no example has both.
         number, drawn = stream.uniform(2, len(split))
         redrawn = np.floor(drawn * dataset.num_classes).astype(np.int64)
         return np.where(number >= 1 - self.in_distribution, redrawn, split.targets)
@@ -101,6 +102,7 @@ class Web(NoiseModel):
             return None
         if self.sampling == "published":
             return self._sample_published(dataset, split)[0]
+        # Both splits are needed in either call, because they share the images of one source.
         train_rows, validation_rows = (
             np.flatnonzero(self.stream(dataset, part).uniform(2, len(part))[0] < self.out_of_distribution)
             for part in (dataset.train, dataset.validation)
@@ -130,6 +132,7 @@ class Web(NoiseModel):
         # NumPy has frozen this generator, so its numbers stay the published ones.
         rng = np.random.RandomState(PUBLISHED_SEEDS[self.seed])
         is_ood, replaced = np.zeros(len(split), dtype=bool), None
+        # The order of the draws from here on decides whether the published numbers are reproduced.
         if self.out_of_distribution > 0:
             is_ood = rng.uniform(size=len(split)) < self.out_of_distribution
             rows = np.flatnonzero(is_ood)
@@ -155,6 +158,7 @@ class Web(NoiseModel):
         """Return name, size and SHA-256 of the source."""
         if self.out_of_distribution == 0:
             return {}
+        # The number matters only for patterns; other sources return all of their images.
         images = self._images(dataset, 64)
         digest = hashlib.sha256(repr(images.shape[1:]).encode())
         for start in range(0, len(images), HASH_CHUNK):

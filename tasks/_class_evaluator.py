@@ -68,9 +68,11 @@ class ClassificationEvaluator(Evaluator):
         prediction = task.training_predictions().cpu().numpy()
         label_quality = self.prepared.stack.label_quality(task, task.training_set).float().cpu().numpy()
         detectors: dict[str, Scores] = {}
+        # There is one ROC curve per trained epoch; a network refined afterward would add a second one.
         if stage == "train":
             detectors = score_detectors(self.detectors(task), self.label_status, self.roc_curves)
         test_probabilities, test_prediction = _predict(task, self.test)
+        # One entry per epoch, kept until the end and in every checkpoint: 2 bytes per prediction instead of 8.
         self.test_by_epoch.append(test_prediction.to(torch.int16))
         return {
             **score_predictions(prediction, train.targets, labels.train, self.label_status),
@@ -103,6 +105,7 @@ class ClassificationEvaluator(Evaluator):
             if probe is None:
                 continue
             num_positions = len(probe.positions)
+            # An empty split still needs one row per classifier, because `zip` below pairs the splits by classifier.
             empty = torch.empty(num_positions + len(probe.controls), 0)
             splits = (task.training_set.inputs, self.validation, self.test)
             predictions = [(probe.predict(inputs) if len(inputs) else empty).numpy() for inputs in splits]
@@ -122,6 +125,8 @@ class ClassificationEvaluator(Evaluator):
             energies: list[list[float] | None] = [None, None]
             if probe.energy is not None:
                 energies = [
+                    # The direction is zero if no label is noisy, or if no class is known; fractions of its energy are
+                    # then undefined.
                     probe.energy(torch.from_numpy(direction)).tolist() if direction.any() else None
                     for direction in metrics.label_directions(clean, observed, dataset.num_classes)
                 ]
@@ -135,6 +140,8 @@ class ClassificationEvaluator(Evaluator):
                     controls=dict(zip(probe.controls, scores[num_positions:], strict=True)),
                     signal_energy=energies[0],
                     noise_energy=energies[1],
+                    # A random direction in N dimensions has, on average, a fraction k / N of its energy in any k of
+                    # them.
                     chance_energy=None if probe.energy is None else [rank / len(observed) for rank in probe.positions],
                     diagnostics=probe.diagnostics,
                 )
@@ -185,17 +192,19 @@ class ClassificationEvaluator(Evaluator):
     def predictions(self) -> Predictions:
         """Return the test predictions."""
         test = self.dataset.test
-        by_epoch = torch.stack(self.test_by_epoch, 1).numpy().astype(np.int16)
+        by_epoch = torch.stack(self.test_by_epoch, 1).numpy().astype(np.int16)  # (N, epochs)
         return Predictions(test.index, test.targets, self._final["test"], by_epoch)
 
     def save(self, record: RunRecord, folder: Path) -> None:
         """Write tables of samples and predictions, and figures of detectors and probes."""
+        # Imported late: training itself needs neither pandas nor the plots.
         import pandas
 
         from noisybench.plots.detectors import plot_detectors
         from noisybench.plots.probes import plot_probe
 
         pandas.DataFrame(self.samples().columns()).to_parquet(folder / "samples.parquet", index=False)
+        # Parquet has no two-dimensional columns, so each row becomes a list.
         predictions = {
             name: list(column) if column.ndim > 1 else column for name, column in vars(self.predictions()).items()
         }
@@ -213,12 +222,14 @@ class ClassificationEvaluator(Evaluator):
             plot_detectors(
                 record, self.label_status, self._final["detectors"], self.roc_curves, folder / "detectors.png"
             )
+        # Unlike a set, `dict.fromkeys` keeps the order of the stack.
         for name in dict.fromkeys(row.mitigation for row in record.probes):
             rows = [row for row in record.probes if row.mitigation == name]
             plot_probe(record, rows, folder / f"probe_{name}.png")
 
     def _correction(self, task: Learner) -> dict[str, float]:
         """Return the fraction of ID mislabeled examples that the stack would correct to the clean label, if it corrects."""
+        # Out-of-distribution examples have no clean class to which they could be corrected.
         mislabeled = self.label_status == IN_DISTRIBUTION
         labels = self.prepared.stack.corrected_labels(task, task.training_set)
         if labels is None or not mislabeled.any():

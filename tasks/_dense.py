@@ -20,6 +20,8 @@ class DenseTask(Task):
         """Return the uint8 predictions and the float16 label quality of the training set, in the shape of the targets."""
 
     def _cached_training_pass(self) -> tuple[Tensor, Tensor]:
+        # The task empties this cache when an epoch starts and when it ends, so no prediction outlives the weights
+        # behind it.
         if "training_pass" not in self.cache:
             self.cache["training_pass"] = self.predict_training_set()
         training_pass: tuple[Tensor, Tensor] = self.cache["training_pass"]

@@ -33,12 +33,15 @@ class NormalizedTask(Task):
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__(budget, seed, training_set, stack, **settings)
         mean, deviation = channel_statistics(training_set.inputs)
+        # Buffers move to the training device with the task, and a reciprocal makes each division a cheaper product.
         self.register_buffer("mean", mean)
         self.register_buffer("scale", 1 / deviation)
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return (B, C, H, W) uint8 images with zero mean and unit variance per channel of the training inputs."""
         images = images.to(self.device, non_blocking=True).float()
+        # In place on the copy that `float` makes of uint8 images. It makes none of features, which are float32
+        # already, but their mean is 0 and their scale 1, so the training set does not change.
         images = images.sub_(self.mean).mul_(self.scale)
         return images.contiguous(memory_format=torch.channels_last) if self.budget.channels_last else images
 
@@ -66,6 +69,7 @@ class ImageTask(NormalizedTask):
 
     def features_and_logits(self, inputs: Tensor, network: int) -> tuple[Tensor, Tensor]:
         """Return the (B, F) inputs of the last linear layer and the (B, C) scores of one network, from one forward pass."""
+        # The network itself rather than its compiled form, because the hook must run inside the forward pass.
         module = self.networks[network]
         last = last_linear(module)
         assert last is not None  # checked before training
@@ -90,7 +94,10 @@ class ImageTask(NormalizedTask):
         data, inputs, device = self.training_set, self.training_set.inputs, self.device
         for step in steps:
             index = step.index
+            # Indexed where the inputs are: images in device memory never leave it, and images on disk are read on the
+            # host.
             images = inputs[index.to(inputs.device)].to(device, non_blocking=True)
+            # The views are an ordered tuple, which fixes the order in which they draw from the generator.
             views = {name: self.normalize(self.view(images, name)) for name in self.stack.requirements.views}
             yield Batch(views, data.targets[index], index, data.num_classes, phase=step.phase)
 
@@ -112,6 +119,7 @@ class ImageTask(NormalizedTask):
     @torch.no_grad()
     def evaluate(self, inputs: Tensor | DiskTensor, network: int, stage: int | None = None) -> Outputs:
         """Return the (N, C) class probabilities of one network, and optionally the (N, F) pooled outputs of one stage."""
+        # Restored at the end, because an evaluation may fall between two training steps.
         training = self.networks.training
         self.networks.eval()
         probabilities, features = [], []
@@ -125,6 +133,7 @@ class ImageTask(NormalizedTask):
                 else:
                     with capture_activations(stages(module)[stage], inputs=False) as seen:
                         scores = module(images)
+                    # Pooled batch by batch, because the (B, C, H, W) maps of a whole split may not fit in memory.
                     features.append(global_pool(seen[-1].float()))
             probabilities.append(probabilities_in_float32(scores))
         self.networks.train(training)
@@ -144,12 +153,14 @@ def channel_statistics(images: Tensor | DiskTensor) -> tuple[Tensor, Tensor]:
         return torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
     # A histogram of the 256 values is exact, and needs no floating-point copy of the data.
     counts = torch.zeros(images.shape[1], 256, dtype=torch.float64)
+    # In chunks, so that images on disk are never all in memory.
     for start in range(0, len(images), 4096):
         for channel, values in enumerate(images[start : start + 4096].transpose(0, 1)):
             counts[channel] += torch.bincount(values.reshape(-1), minlength=256).cpu()
     frequencies = counts / counts.sum(1, keepdim=True)
     levels = torch.arange(256, dtype=torch.float64)
     mean = frequencies @ levels
+    # Var(x) = E(x^2) - E(x)^2. Float64 limits the cancellation; the clamp catches a difference rounded below zero.
     deviation = ((frequencies @ levels**2) - mean**2).clamp_min(0).sqrt()
     # A constant channel has no information, and dividing by its zero deviation would make it infinite.
     deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))

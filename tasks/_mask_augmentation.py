@@ -62,6 +62,8 @@ def build_pipeline(kind: str, height: int, width: int) -> Any:
     import albumentations  # type: ignore[import-untyped]
     import cv2
 
+    # Nearest neighbor for positions, because an average of two positions is the position of an unrelated pixel; -1
+    # marks pixels from outside of the image.
     outside = {"border_mode": cv2.BORDER_CONSTANT, "fill": 0, "fill_mask": -1, "mask_interpolation": cv2.INTER_NEAREST}
     if kind == "affine":
         steps: list[Any] = [
@@ -72,6 +74,8 @@ def build_pipeline(kind: str, height: int, width: int) -> Any:
         padding = {"border_mode": cv2.BORDER_CONSTANT, "fill": 0, "fill_mask": -1}
         steps = [
             albumentations.RandomScale(scale_limit=(-0.5, 0.5), p=1.0, mask_interpolation=cv2.INTER_NEAREST),
+            # An image scaled below the size of the crop is padded first, at a random place, so that small scales
+            # shift as well.
             albumentations.PadIfNeeded(height, width, position="random", **padding),
             albumentations.RandomCrop(height, width),
             albumentations.HorizontalFlip(p=0.5),
@@ -85,6 +89,7 @@ class _AugmentedImages(Dataset[Any]):
 
     def __init__(self, inputs: Tensor | DiskTensor, kind: str) -> None:
         self.inputs, self.kind = inputs, kind
+        # Built on first use, so that each worker process has a pipeline of its own.
         self._pipeline: Any = None
 
     def __getitem__(self, item: tuple[int, int]) -> tuple[Tensor, Tensor]:
@@ -93,9 +98,13 @@ class _AugmentedImages(Dataset[Any]):
         if self._pipeline is None:
             self._pipeline = build_pipeline(self.kind, height, width)
         image = self.inputs[row : row + 1][0].numpy().transpose(1, 2, 0)
+        # int32, because OpenCV 4 has no images of 64-bit integers.
         positions = np.arange(height * width, dtype=np.int32).reshape(height, width)
+        # Seeded for each image: the result depends neither on the number of workers nor on which of them loads the
+        # image.
         self._pipeline.set_random_seed(seed)
         augmented = self._pipeline(image=np.ascontiguousarray(image), mask=positions)
+        # int64 before the offset of the row is added, because positions in the whole training set may exceed 2**31.
         moved = torch.from_numpy(augmented["mask"]).long()
         pixels = augmented["image"].reshape(height, width, -1).transpose(2, 0, 1)
         return torch.from_numpy(np.ascontiguousarray(pixels)), torch.where(moved >= 0, moved + row * height * width, -1)
@@ -128,9 +137,13 @@ class MaskLoader:
         self._order = _EpochOrder()
         self._loader: DataLoader[Any] = DataLoader(
             _AugmentedImages(inputs if isinstance(inputs, DiskTensor) else inputs.cpu(), kind),
+            # The sampler runs in the training process, so that workers from earlier epochs follow the order of the
+            # current one.
             batch_sampler=self._order,
             num_workers=num_workers,
+            # PyTorch rejects persistent workers, and a start method, if there are no workers.
             persistent_workers=num_workers > 0,
+            # Forked workers inherit the images; spawned ones would first import PyTorch and this package again.
             multiprocessing_context="fork" if num_workers else None,
             worker_init_fn=_use_one_thread,
         )

@@ -49,7 +49,9 @@ class SegmentationEvaluator(Evaluator):
         self._final: dict[str, Any] = {}
         self._first_class = 0 if prepared.spec.task.parameters["background"] else 1
         labeled = np.flatnonzero(self.label_status != UNKNOWN_STATUS)
+        # Named by the labels and not by the run, so that all runs on the same labels are measured on the same pixels.
         drawn = Stream("sampled pixels", self.labels.hash).permutation(len(labeled))[:MAX_SAMPLED_PIXELS]
+        # Ascending, so that gathering them reads memory in one direction.
         self._sampled_pixels = labeled[np.sort(drawn)]
         self._sampled_status = self.label_status.reshape(-1)[self._sampled_pixels]
 
@@ -76,6 +78,8 @@ class SegmentationEvaluator(Evaluator):
         label_quality = self._label_quality(task)
         return {
             **score_mask_predictions(prediction, clean, observed, status, num_classes, self._first_class),
+            # A result is a non-empty dictionary; without a validation split, `and` passes its None on to these
+            # fields.
             "noisy_val_score": validation and mean_iou(validation["counts"], self._first_class),
             "noisy_val_loss": validation and validation["loss"],
             "clean_val_score": validation and mean_iou(validation["clean_counts"], self._first_class),
@@ -94,6 +98,7 @@ class SegmentationEvaluator(Evaluator):
         labels = task.training_set.targets if corrected is None else corrected
         test = self._predict(task, self.test, self.dataset.test.targets, final=True)
         self._final = {
+            # Half precision, because there is one value for every pixel of the training set.
             "label_quality": self.prepared.stack.label_quality(task, task.training_set).half().cpu().numpy(),
             "corrected_labels": labels.to(torch.uint8).cpu().numpy(),
             "prediction": task.training_predictions().cpu().numpy(),
@@ -201,10 +206,13 @@ class SegmentationEvaluator(Evaluator):
             nats; if ``final``, also ``predicted`` and ``calibration_error``.
         """
         num_classes, device = self.dataset.num_classes, task.device
+        # Integer counts are exact in any order of summation, and stay on the device until the last batch.
         counts, clean_counts = torch.zeros(2, num_classes, num_classes, dtype=torch.int64, device=device)
         boundaries = torch.zeros(3, num_classes, dtype=torch.int64, device=device)
+        # Float64, because a float32 sum over millions of pixels would lose the terms of confident predictions.
         loss, num_labeled = torch.zeros((), dtype=torch.float64), 0
         predictions, gaps = [], np.zeros(CALIBRATION_BINS)
+        # At least one pixel: the boundary of a small image would be empty otherwise.
         width = max(1, round(BOUNDARY_WIDTH * float(np.hypot(*targets.shape[1:]))))
         for rows, probabilities in task.predict_batches(inputs):
             batch_targets = torch.from_numpy(targets[rows]).to(device)
@@ -232,5 +240,6 @@ class SegmentationEvaluator(Evaluator):
         }
         if final:
             reduced["predicted"] = np.concatenate(predictions)
+            # A bin's weight n_b / N times its mean gap is the sum of its gaps over N, so that the bin counts cancel.
             reduced["calibration_error"] = float(np.abs(gaps).sum() / max(num_labeled, 1))
         return reduced

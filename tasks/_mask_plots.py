@@ -67,7 +67,7 @@ def plot_masks(dataset: Dataset, samples: Samples, title: str, path: Path) -> No
         title: title of the figure.
         path: PNG file to write.
     """
-    mislabeled = (samples.clean != samples.observed).mean(axis=(1, 2))
+    mislabeled = (samples.clean != samples.observed).mean(axis=(1, 2))  # (N,)
     # Every fourth image, because the worst ones alone would all look alike.
     selected = np.sort(np.argsort(-mislabeled, kind="stable")[: 4 * NUM_IMAGES : 4])
     masks_by_name = {
@@ -79,6 +79,7 @@ def plot_masks(dataset: Dataset, samples: Samples, title: str, path: Path) -> No
     num_rows, num_columns = len(masks_by_name) + 1, len(selected)
     figure = new_figure((2.1 * num_columns + 0.5, 2.1 * num_rows + 0.4), "constrained")
     for column, row in enumerate(selected):
+        # A slice of one, because images on disk are read by slices.
         image = dataset.train.inputs[row : row + 1][0].transpose(1, 2, 0)
         axes = figure.add_subplot(num_rows, num_columns, column + 1)
         axes.imshow(image[:, :, 0] if image.shape[2] == 1 else image, cmap="gray")

@@ -80,9 +80,12 @@ class Tokenizer(abc.ABC):
 
     def batch(self, prompts: Tensor, labels: Tensor | None = None) -> TokenBatch:
         """Return the inputs of a network: prompts alone, or followed by (B, T) labels without the last column."""
+        # Padding is on the left, so the first column has some if any column does.
         tokens, first_position = self.encode_prompts(prompts)
         prompt_length, has_padding = tokens.shape[1], bool((tokens[:, 0] == self.padding_token).any())
         if labels is not None:
+            # The last token is only predicted, never read. Positions after the end get a valid token for the
+            # embedding; causal attention keeps them from affecting the tokens before, and their own loss is masked.
             tokens = torch.cat([tokens, labels[:, :-1].clamp_min(0)], 1)
         return TokenBatch(tokens, prompt_length, first_position, has_padding)
 
@@ -119,7 +122,10 @@ class CharacterTokenizer(Tokenizer):
 
     def encode_prompts(self, prompts: Tensor) -> tuple[Tensor, int]:
         """Return the characters without the columns that are empty in all rows, and the number of these columns."""
+        # Shared empty columns only cost time in attention. Their number is returned, so that a prompt keeps its
+        # positional embeddings whatever else is in its batch.
         is_used = (prompts != IGNORED).any(0)
+        # `argmax` has no kernel for booleans; of equal values it returns the first.
         first_position = int(is_used.byte().argmax())
         tokens = prompts[:, first_position:].long()
         return tokens.masked_fill(tokens == IGNORED, self.padding_token), first_position
@@ -157,6 +163,7 @@ class PretrainedTokenizer(Tokenizer):
         self.end_token, self.padding_token = int(network.end_token), int(network.padding_token)
 
     def _tokenize(self, texts: list[str]) -> Any:
+        # Special tokens would end up between a prompt and its response, which are tokenized separately.
         return self._tokenizer(texts, add_special_tokens=False, return_offsets_mapping=True)
 
     def encode_prompts(self, prompts: Tensor) -> tuple[Tensor, int]:
@@ -170,6 +177,8 @@ class PretrainedTokenizer(Tokenizer):
     def encode_responses(self, responses: Tensor) -> tuple[Tensor, Tensor]:
         """Return the tokens of the responses, with the end last, and the starts of their characters."""
         texts = self._trace_format.decode(responses.cpu().numpy())
+        # The pretrained vocabulary has a token of its own for the end, so the end character of the format is cut off
+        # first.
         bodies = [text.removesuffix(self._trace_format.end) for text in texts]
         encoding = self._tokenize(bodies)
         tokens, starts = [], []
@@ -178,8 +187,10 @@ class PretrainedTokenizer(Tokenizer):
         ):
             has_end = len(text) > len(body)
             tokens.append([*ids, *([self.end_token] if has_end else [])])
+            # The end token stands for the end character, which is the one after the body.
             starts.append([*(start for start, _ in offsets), *([len(body)] if has_end else [])])
         device = responses.device
+        # A padded start of 0 has no effect: the first character starts a token in any case.
         return self._pad(tokens, IGNORE_INDEX).to(device), self._pad(starts, 0).to(device)
 
     def _pad(self, rows: list[list[int]], value: int, left: bool = False) -> Tensor:
@@ -212,6 +223,7 @@ class PretrainedTokenizer(Tokenizer):
         is_start = torch.zeros(responses.shape, dtype=torch.long, device=starts.device)
         is_start.scatter_(1, starts, 1)
         is_start[:, 0] = 1
+        # The number of starts up to a character, minus one, is the number of its token.
         return values.gather(1, (is_start.cumsum(1) - 1).clamp_max(values.shape[1] - 1))
 
 

@@ -43,6 +43,7 @@ class TraceEvaluator(Evaluator):
         self._token_status = (
             scores.token_status_from_labels(self.label_status) if self._error_spans is None else self._error_spans
         )
+        # Observed traces stay the same, so that one re-execution before training serves all epochs.
         checks = scores.check_responses(self._format, self._prompts(train), self._format.decode(self.labels.train))
         self._incorrect_step_fraction = np.array([1 - check.num_correct_steps / len(check.steps) for check in checks])
         spans = [(row, step.start, step.stop) for row, check in enumerate(checks) for step in check.steps]
@@ -77,6 +78,7 @@ class TraceEvaluator(Evaluator):
         trace_losses = scores.mean_trace_losses(losses, self._labeled)
         diagnostics = scores.response_diagnostics(checks, responses)
         diagnostics |= scores.losses_by_status(losses, self._token_status, self._labeled)
+        # A second generation of all test responses, so only after the last epoch.
         if task.current_epoch + 1 == task.budget.epochs:
             _, sampled_correct = self._check("test", dataset.test, self._sample(task))
             diagnostics["exact_match_sampled"] = float(np.mean(sampled_correct))
@@ -187,6 +189,7 @@ class TraceEvaluator(Evaluator):
         observed, validation = self.labels.validation, self.dataset.validation
         if not len(observed):
             return {"noisy_val_score": None, "clean_val_score": None}
+        # Written once for both comparisons, because generation costs far more than matching.
         answers = self._extract_answers(self._respond(task, validation))
         accuracies: dict[str, float | None] = {}
         for name, targets in (("noisy_val_score", observed), ("clean_val_score", validation.targets)):
@@ -197,6 +200,7 @@ class TraceEvaluator(Evaluator):
     def _loss(self, task: Any, prompts: Any, responses: NDArray[np.uint8]) -> float:
         """Return the mean cross-entropy of responses in nats per token."""
         total, count = 0.0, 0
+        # The mean is over all tokens rather than over the means of responses, so that each token counts the same.
         for batch in task.token_probabilities(prompts, torch.from_numpy(responses)):
             probabilities = batch.probabilities[batch.labels >= 0]
             total -= float(probabilities.clamp_min(metrics.MIN_PROBABILITY).log().sum())
@@ -219,6 +223,7 @@ class TraceEvaluator(Evaluator):
             self._corrupted,
             self._step_status,
         )
+        # Whole traces are either clean or corrupted: there are no out-of-distribution ones.
         status = np.where(self._corrupted, np.int8(IN_DISTRIBUTION), np.int8(CLEAN))
         for name, detector in self.detectors(task).items():
             detectors[name] = metrics.score_detector(detector.score, detector.flagged, status)

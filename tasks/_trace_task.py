@@ -95,12 +95,16 @@ class TraceTask(DenseTask):
         data = self.training_set
         length = data.targets.shape[1]
         for step in steps:
+            # Columns after the longest response of this batch would only cost time in attention.
             labels, starts = self.tokenizer.encode_responses(trim(data.targets[step.index]))
             prompts = self._prompts(data.inputs[step.index.to(data.inputs.device)])
             observed = labels.flatten()
             yield Batch(
                 {"weak": self.tokenizer.batch(prompts, labels)},
+                # Padding needs a valid class for the loss kernel; `has_label` excludes it afterward.
                 observed.clamp_min(0),
+                # (B T,) positions of characters rather than of tokens, so that the state that mitigations keep per
+                # label has the shape of the targets under any tokenizer.
                 (step.index[:, None] * length + starts).flatten(),
                 self.tokenizer.vocabulary_size,
                 phase=step.phase,
@@ -126,8 +130,10 @@ class TraceTask(DenseTask):
             characters = trim(responses[rows]).to(self.device)
             labels, starts = self.tokenizer.encode_responses(characters)
             batch = self.tokenizer.batch(self._prompts(inputs[rows]), labels)
+            # Averaged as probabilities in float32: a softmax over a large vocabulary loses its small values in half
+            # precision.
             by_network = [self.logits(batch, number).float().softmax(1) for number in self.stack.deployed_networks]
-            by_token = torch.stack(by_network).mean(0).view(*labels.shape, -1)
+            by_token = torch.stack(by_network).mean(0).view(*labels.shape, -1)  # (B, T, V)
             of_labels = by_token.gather(2, labels.clamp_min(0)[..., None]).squeeze(2)
             of_labels = of_labels.masked_fill(labels == IGNORE_INDEX, 0)
             yield TokenProbabilities(rows, characters, labels, starts, of_labels, by_token.argmax(2))
@@ -156,9 +162,12 @@ class TraceTask(DenseTask):
         training = self.networks.training
         network: Any = self.networks[0]
         self.networks.eval()
+        # Named by the first row and the draw: sampling neither depends on earlier evaluations nor disturbs the
+        # training.
         generator = torch.Generator(self.device).manual_seed(torch_seed("generation", self.seed, *names))
         # The cache keeps keys and values of earlier tokens, so that each step reads only the newest token.
         batch, cache = self.tokenizer.batch(self._prompts(inputs)), network.new_cache()
+        # The network reads the prompt and all generated tokens but the last one, hence the 1.
         length = min(length, network.context_length - batch.tokens.shape[1] - batch.first_position + 1)
         generated = torch.full((len(inputs), length), IGNORE_INDEX, device=self.device)
         is_unfinished = torch.ones(len(inputs), dtype=torch.bool, device=self.device)
@@ -168,10 +177,13 @@ class TraceTask(DenseTask):
                 tokens = torch.multinomial((scores / temperature).softmax(1), 1, generator=generator)[:, 0]
             else:
                 tokens = scores.argmax(1)
+            # Rows that have ended stay in the batch until all have, so that the cache keeps its shape.
             generated[:, position] = tokens.masked_fill(~is_unfinished, IGNORE_INDEX)
             is_unfinished &= tokens != self.tokenizer.end_token
+            # Waits for the device at every step, which costs less than generating up to the full length.
             if not bool(is_unfinished.any()):
                 break
+            # The position of the first column stays, because the network adds the number of cached tokens.
             batch = TokenBatch(tokens[:, None], 0, batch.first_position, batch.has_padding)
         self.networks.train(training)
         return generated
@@ -183,6 +195,7 @@ class TraceTask(DenseTask):
         """
         data = self.training_set
         predicted = torch.full_like(data.targets, IGNORED)
+        # Half precision, because there is one value for every character of the training set.
         label_quality = torch.zeros(data.targets.shape, dtype=torch.float16, device=data.targets.device)
         for output in self.token_probabilities(data.inputs, data.targets):
             width, is_end = output.characters.shape[1], output.characters == IGNORED

@@ -40,6 +40,8 @@ class Prompting(TraceTask):
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__(budget, seed, training_set, stack, **settings)
         assert training_set.traces is not None
+        # Replaces the tokenizer of the base class, so that losses and detection also see the examples before each
+        # prompt.
         self.tokenizer: _FewShotTokenizer = _FewShotTokenizer(training_set.traces, self.networks[0])
 
     @classmethod
@@ -70,6 +72,7 @@ class Prompting(TraceTask):
         )
         instruction_length = len(network.tokenizer(settings["instruction"])["input_ids"])
         marks_length = len(network.tokenizer(QUESTION + ANSWER + SEPARATOR)["input_ids"])
+        # One more trace than there are shots: the problem itself with the response to it.
         required = (settings["shots"] + 1) * (trace_length + marks_length) + instruction_length
         if required > network.context_length:
             return [
@@ -95,6 +98,7 @@ class Prompting(TraceTask):
             raise TrainingError(
                 f"the prompt needs {self.shots} traces, but only {len(usable)} are available; lower task.shots"
             )
+        # Drawn on the host, so that a seed shows the same traces on every device.
         rows = usable[torch.from_numpy(Stream("shown", self.seed).permutation(len(usable))[: self.shots])]
         prompts, responses = (
             trace_format.decode(characters[rows].cpu().numpy())
@@ -113,7 +117,9 @@ class Prompting(TraceTask):
 
     def on_train_epoch_end(self) -> None:
         """Set the loss to that of the training traces, each given the examples in the prompt."""
+        # The method of the base class is not called: it divides by the number of batches, which is 0 here.
         label_quality, has_label = self.training_label_quality().float(), self.training_set.targets != IGNORED
+        # Label quality is stored in half precision, where small probabilities become zero.
         self.train_loss = float(-label_quality[has_label].clamp_min(1e-6).log().mean())
         self._epoch_has_started = False
 
@@ -134,6 +140,8 @@ class _FewShotTokenizer(PretrainedTokenizer):
         end = self._trace_format.end
         responses = []
         for text in super().decode(tokens):
+            # A pretrained model continues the pattern of the prompt with further questions; only the text before them
+            # counts.
             body, separator, _ = text.partition(SEPARATOR)
             has_end = bool(separator) or text.endswith(end)
             responses.append(body.removesuffix(end).strip() + (end if has_end else ""))

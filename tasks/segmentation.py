@@ -54,6 +54,7 @@ class Segmentation(NormalizedTask, DenseTask):
 
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__(budget, seed, training_set, stack, **settings)
+        # Determined once, because a test in every batch would make the host wait for the device.
         self._has_unlabeled_pixels = bool((training_set.targets == IGNORED).any())
         self._loader: MaskLoader | None = None
 
@@ -67,6 +68,7 @@ class Segmentation(NormalizedTask, DenseTask):
     @classmethod
     def check_network(cls, spec: RunSpec, network: nn.Module, dataset: Dataset) -> list[str]:
         """Return a problem if the network does not score every pixel."""
+        # Classifiers of images end in a linear layer, and convolutional networks for pixels have none.
         if any(isinstance(module, nn.Linear) for module in network.modules()):
             return [f"budget.network: `{spec.budget.network}` classifies images, not pixels; choose one such as unet:8"]
         return []
@@ -81,6 +83,7 @@ class Segmentation(NormalizedTask, DenseTask):
         size = self.training_set.targets.shape[1:]
         if scores.shape[2:] == size:
             return scores
+        # Float32, because bfloat16 has too few digits for the weights of neighboring pixels.
         return functional.interpolate(scores.float(), size=size, mode="bilinear", align_corners=True)
 
     def logits(self, inputs: Tensor, network: int | None = None) -> Tensor:
@@ -111,6 +114,7 @@ class Segmentation(NormalizedTask, DenseTask):
                 positions, in_image = crop_positions(len(images), masks.shape[1:], self.generator, flip=flip)
                 channel_positions = positions[:, None].expand(-1, images.shape[1], -1)
                 images = images.flatten(2).gather(2, channel_positions).view_as(images)
+                # The gather has copied the first pixel into the padding; zero replaces it, as in padded images.
                 images = images * in_image.view(len(images), 1, *images.shape[2:])
                 labels, index = labels.gather(1, positions), index.gather(1, positions)
             yield self._batch(images, labels.flatten(), index.flatten(), in_image, step.phase)
@@ -121,6 +125,7 @@ class Segmentation(NormalizedTask, DenseTask):
         if self._has_unlabeled_pixels:
             is_labeled = labels != IGNORED
             has_label = is_labeled if has_label is None else is_labeled & has_label
+        # The kernel of the cross-entropy needs valid classes even where its result is masked.
         observed = labels.long() if has_label is None else labels.long().masked_fill(~has_label, 0)
         views, num_classes = {"weak": self.normalize(images)}, self.training_set.num_classes
         return Batch(views, observed, index, num_classes, phase=phase, has_label=has_label, in_image=in_image)
@@ -128,10 +133,13 @@ class Segmentation(NormalizedTask, DenseTask):
     def _loaded_batches(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
         """Yield batches augmented by albumentations, in worker processes if there are some."""
         if self._loader is None:
+            # Not in the constructor, where `num_workers` is not set yet. One loader serves all epochs, as do its
+            # workers.
             self._loader = MaskLoader(self.training_set, self.budget.augmentation, self.num_workers)
         loaded = self._loader.batches(steps, (self.seed, self.current_epoch))
         for step, (images, positions) in zip(steps, loaded, strict=True):
             positions = positions.to(self.device)
+            # Pixels from outside (-1) look up a valid position here, and are excluded by the mask.
             index = positions.clamp_min(0).flatten()
             labels = self.training_set.targets.view(-1)[index]
             yield self._batch(images, labels, index, positions >= 0, step.phase)
@@ -152,6 +160,7 @@ class Segmentation(NormalizedTask, DenseTask):
             images = self.normalize(inputs[rows])
             with self.autocast():
                 by_network = [self.scores(images, number).float().softmax(1) for number in self.stack.deployed_networks]
+            # A single network needs no mean, which would copy the largest tensor of the evaluation.
             yield rows, by_network[0] if len(by_network) == 1 else torch.stack(by_network).mean(0)
         self.networks.train(training)
 

@@ -101,6 +101,7 @@ class Transfer(ImageTask):
             for component in spec.mitigations
             if component.build().requirements.sets_initial_weights
         ]
+        # Resolved before training too, so that a mistake in its fields is reported with all the others.
         if settings["pretraining"]:
             try:
                 _resolve_pretraining(settings["pretraining"], spec.budget.network, spec.seed)
@@ -113,6 +114,7 @@ class Transfer(ImageTask):
         """Return a problem if the checkpoint lacks weights of the network."""
         file = spec.task.parameters["checkpoint"]
         try:
+            # Only checks the file, before anything is trained; `prepare` loads the weights.
             if file:
                 load_backbone_weights(Path(file).expanduser(), backbone_weights(network), "task.checkpoint")
         except UserError as error:
@@ -125,6 +127,8 @@ class Transfer(ImageTask):
         if self.pretraining:
             run = _Pretraining(self, _resolve_pretraining(self.pretraining, self.budget.network, self.seed))
             weights = self.auxiliary(run)
+            # Stored among the weights, because the result of an auxiliary run consists of tensors only; removed here,
+            # because the networks have no such weight.
             self._pretraining_accuracy = float(weights.pop("observed_accuracy"))
         elif self.checkpoint:
             weights = load_backbone_weights(self.checkpoint.expanduser(), expected, "task.checkpoint")
@@ -141,10 +145,11 @@ class Transfer(ImageTask):
     def batches(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
         """Yield batches of cached features if they are constant, and of augmented images otherwise."""
         data = self.training_set
+        # Other views than the weak one may augment images even if the budget does not.
         if not self._has_constant_features or self.stack.requirements.views != ("weak",):
             yield from super().batches(steps)
             return
-        features = self._cached_features(data.inputs)
+        features = self._cached_features(data.inputs)  # (N, D)
         for step in steps:
             yield Batch(
                 {"weak": features[step.index]}, data.targets[step.index], step.index, data.num_classes, phase=step.phase
@@ -152,6 +157,7 @@ class Transfer(ImageTask):
 
     def evaluate(self, inputs: Tensor | DiskTensor, network: int, stage: int | None = None) -> Outputs:
         """Return the predictions of one network, from cached features if they are constant."""
+        # The output of an inner stage needs the images, so that cached features cannot give it.
         if stage is None and self._has_constant_features:
             inputs = self._cached_features(inputs)
         return super().evaluate(inputs, network, stage)
@@ -186,6 +192,8 @@ class Transfer(ImageTask):
         """Return the (N, D) features of the frozen backbone, computed once for the same inputs."""
         if id(inputs) not in self._features_by_id:
             network = self.networks[0]
+            # All networks start from the same pre-trained weights, so that one frozen backbone stands for all of
+            # them.
             assert isinstance(network, BackboneWithHead)
             # A reference to the inputs is kept, so that no other object can get their id.
             self._features_by_id[id(inputs)] = (inputs, self._extract_features(inputs, network.backbone))
@@ -244,6 +252,7 @@ class _Pretraining(AuxiliaryRun):
         self.examples = len(self.data)
         noise = spec.noise.display_name(hide=("path", "seed"))
         self.title = f"pre-training · {spec.dataset_label} · {noise} · {spec.budget.network}"
+        # All that decides the weights and nothing else, so that runs that differ only downstream share it.
         self.cache_key = {
             "kind": "pre-training",
             "inputs": self.data.inputs_digest,
@@ -252,6 +261,8 @@ class _Pretraining(AuxiliaryRun):
             "budget": spec.budget.model_dump(mode="json"),
             "seed": spec.seed,
         }
+        # A stream of its own: with the bare seed, pre-training would repeat the initial weights and the order of the
+        # run.
         seed = torch_seed("pre-training", spec.seed)
         self.worker = ImageTask(spec.budget, seed, self.data, Stack([])).to(self.device)
         self.data.move_to(self.device)

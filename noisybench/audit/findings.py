@@ -76,13 +76,16 @@ def confident_joint(observed: NDArray[np.int64], probabilities: NDArray[np.float
     # The threshold of a class without observed examples is infinite: no prediction reaches it.
     thresholds = np.divide(totals, class_sizes, out=np.full(num_classes, np.inf), where=class_sizes > 0)
     # The tolerance keeps a probability that equals its threshold up to the rounding of the mean.
+    # Classes below their threshold are marked with -1, which no probability reaches.
     confident = np.where(probabilities >= thresholds - 1e-6, probabilities, -1.0)
     counted = confident.max(1) >= 0
     counts = np.zeros((num_classes, num_classes))
+    # Indexed `+=` would count a pair of classes once, however many examples have it.
     np.add.at(counts, (observed[counted], confident[counted].argmax(1)), 1)
     # Without a confident example the labels of a class are assumed to be correct.
     empty = counts.sum(1) == 0
     counts[empty, empty] = 1.0
+    # Calibration (equation 3): each row is scaled to the number of examples observed in its class.
     return np.asarray(counts / counts.sum(1, keepdims=True) * class_sizes[:, None])
 
 
@@ -105,7 +108,9 @@ def noise_rate_and_transition(counts: NDArray[np.float64]) -> tuple[float, NDArr
                [0.  , 1.  ]])
     """
     class_sizes = counts.sum(0)
+    # A class without estimated examples keeps its labels; a row of zeros would not be a distribution.
     identity = np.eye(len(counts))
+    # `np.where` computes both branches, so the divisor is kept off zero.
     transition = np.where(class_sizes[:, None] > 0, counts.T / np.maximum(class_sizes, 1e-12)[:, None], identity)
     return float(1 - np.trace(counts) / counts.sum()), transition
 
@@ -144,6 +149,7 @@ def analyze(observed: NDArray[np.int64], signals: AuditSignals) -> AuditResult:
     """
     rows, predicted = np.arange(len(observed)), signals.probabilities
     of_other_classes = predicted.copy()
+    # Below every probability, so that the maximum is over the other classes.
     of_other_classes[rows, observed] = -1.0
     scores = {
         "confident": of_other_classes.max(1) - predicted[rows, observed],
@@ -151,6 +157,7 @@ def analyze(observed: NDArray[np.int64], signals: AuditSignals) -> AuditResult:
     }
     if signals.neighbors is not None:
         scores["neighbors"] = signals.neighbors
+    # Margins of probabilities, margins of logits and fractions have different scales; only their ranks can be averaged.
     error_score = {name: unit_ranks(values) for name, values in scores.items()}
     error_score["combined"] = np.mean(list(error_score.values()), axis=0)
     noise_rate, transition = noise_rate_and_transition(confident_joint(observed, predicted))
@@ -170,6 +177,7 @@ def analyze(observed: NDArray[np.int64], signals: AuditSignals) -> AuditResult:
 def _agreement(error_score: dict[str, NDArray[np.float64]], count: int) -> dict[tuple[str, str], tuple[float, float]]:
     """Compare all pairs of detectors by rank correlation and by the overlap of their `count` highest scores."""
     names = [name for name in error_score if name != "combined"]
+    # Stable, because `neighbors` has few distinct values, and the order of its many ties decides the overlap.
     top = {name: set(np.argsort(-error_score[name], kind="stable")[:count].tolist()) for name in names}
     return {
         (a, b): (_correlation(error_score[a], error_score[b]), len(top[a] & top[b]) / count)
@@ -182,6 +190,7 @@ def _correlation(first: NDArray[np.float64], second: NDArray[np.float64]) -> flo
     """Return the correlation of two rankings; 0 if one of them is constant."""
     if not (np.ptp(first) and np.ptp(second)):
         return 0.0
+    # The inputs are ranks, so Pearson's correlation of them is Spearman's, ties included.
     return float(np.corrcoef(first, second)[0, 1])
 
 

@@ -85,6 +85,7 @@ def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
     if from_user_data and len(dataset.train) + len(dataset.test) == dataset.source_size:
         # The test split was held out of the same unverified labels, so it is audited as well.
         images, observed, index = _join_splits(dataset, train_labels)
+    # The targets of a user's own data are the labels under audit, not clean ones.
     clean = None if from_user_data or (dataset.train.targets <= UNKNOWN_TARGET).all() else dataset.train.targets
     files = tuple(dataset.source_names[row] for row in index) if dataset.source_names else ()
     title = path.name if from_user_data else f"{spec.dataset_label} · {spec.noise.display_name(hide=('path',))}"
@@ -93,6 +94,7 @@ def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
 
 def _user_dataset(path: Path) -> dict[str, Any]:
     """Return the dataset that reads a user's folder or file."""
+    # Without a validation split, every label is audited.
     if path.is_dir():
         return {"name": "image_folder", "root": str(path), "size": DEFAULT_IMAGE_SIZE, "validation_fraction": 0.0}
     name, parameter = DATASET_OF_SUFFIX[path.suffix]
@@ -103,6 +105,8 @@ def _join_splits(dataset: Dataset, observed: NDArray[np.int64]) -> tuple[Images,
     """Join the training and test splits in the order of their source."""
     test = dataset.test
     index = np.concatenate([dataset.train.index, test.index])
+    # In the order of the source, folds and reports do not depend on how the data were split.
     order = np.argsort(index)
+    # The slice reads images that are mapped from disk, which `concatenate` cannot join.
     images = np.concatenate([dataset.train.inputs[:], test.inputs[:]])[order]
     return images, np.concatenate([observed, test.targets])[order], index[order]

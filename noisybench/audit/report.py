@@ -55,6 +55,7 @@ class AuditReport:
         Raises:
             UserError: the folder cannot be written.
         """
+        # All texts are complete before the first write, so that an error in one of them leaves no partial report.
         contents = {"suspects.csv": to_csv(self), "findings.json": to_json(self), "report.html": to_html(self)}
         with wrap_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -84,6 +85,7 @@ def compare_with_clean_labels(report: AuditReport) -> list[str]:
     if clean is None:
         return []
     known = clean != UNKNOWN_TARGET
+    # Out-of-distribution images count as incorrect: no observed class equals their target of -1.
     incorrect = (observed != clean)[known]
     lines = [f"compared with the clean labels: the noise rate is {incorrect.mean():.1%}; precision of the detectors:"]
     for name, scores in report.result.error_score.items():
@@ -102,6 +104,7 @@ def to_csv(report: AuditReport) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*COLUMNS, *detectors, "new_label"])
     for rank, row in enumerate(result.suspects.tolist(), 1):
+        # File and class names come from the data, and a spreadsheet could read them as formulas.
         writer.writerow([
             rank, int(data.index[row]), plain_cell(data.files[row]) if data.files else "",
             plain_cell(data.class_names[data.observed[row]]), plain_cell(data.class_names[result.suggested[row]]),
@@ -157,6 +160,7 @@ def _largest_confusions(report: AuditReport, count: int) -> list[tuple[str, str,
 def _suspect(report: AuditReport, row: int) -> dict[str, Any]:
     data, result = report.audit_input, report.result
     return {
+        # Images on disk are indexed by arrays or slices only.
         "image": _png_base64(np.asarray(data.images[np.array([row])])[0]),
         "label": data.class_names[data.observed[row]],
         "suggested": data.class_names[result.suggested[row]],
@@ -170,5 +174,6 @@ def _png_base64(image: Any) -> str:
     from PIL import Image
 
     pixels, buffer = image.transpose(1, 2, 0), io.BytesIO()
+    # Pillow takes grayscale images as (H, W) and refuses (H, W, 1).
     Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
     return base64.b64encode(buffer.getvalue()).decode()

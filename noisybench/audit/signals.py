@@ -69,9 +69,13 @@ class _MarginTracker(LossFunction):
         """Return the cross-entropy of the batch."""
         logits = task.logits(batch.inputs)
         with torch.no_grad():
+            # In bfloat16, differences of similar logits would be rounded away.
             scores = logits.float()
             of_observed = scores.gather(1, batch.observed[:, None])
+            # Minus infinity excludes the observed class from the maximum.
             of_others = scores.scatter(1, batch.observed[:, None], -torch.inf)
+            # Indices are distinct within a batch, so no addition is lost.
+            # The sums stay on the device, so a step does not synchronize.
             self.state["margin"][batch.index] += of_observed.squeeze(1) - of_others.amax(1)
             self.state["seen"][batch.index] += 1
         return cross_entropy(logits, batch)
@@ -127,7 +131,9 @@ def cross_fit(
         on_epoch: function that receives fold, epoch and mean training loss.
     """
     fold_of = np.empty(len(training_set), dtype=np.int64)
+    # Fold sizes differ by at most one, and the named stream gives the same folds to a resumed audit.
     fold_of[Stream("audit", seed).permutation(len(training_set))] = np.arange(len(training_set)) % folds
+    # Data and settings are part of the key: an audit of changed labels never reuses folds of the old ones.
     cache_key = [training_set.inputs_digest, training_set.targets_digest, budget.identity(), folds, seed]
     digest = hashlib.sha256(json.dumps(cache_key, sort_keys=True).encode()).hexdigest()[:20]
     size, num_classes = len(training_set), training_set.num_classes
@@ -137,9 +143,11 @@ def cross_fit(
         path, in_fold = cache_dir / f"{digest}-{fold}.pt", fold_of == fold
         if not path.is_file():
             signals = _train_fold(training_set, budget, ~in_fold, seed, fold, device, on_epoch)
+            # Atomic, because the existence of the file marks the fold as finished.
             write_atomically(path, saved_bytes(signals))
         signals = torch.load(path, weights_only=True)
         probabilities[in_fold] = signals["probabilities"].numpy()
+        # Sums and step counts are stored rather than means, so that the mean over folds weights every step equally.
         margins += signals["margin"].numpy()
         seen += signals["seen"].numpy()
         if neighbors is not None and "neighbors" in signals:
@@ -183,6 +191,7 @@ def _train_fold(
     }
     if outputs.features is not None:
         labels, features = training_set.targets.to(device), outputs.features
+        # Only examples that the network was trained on are searched, so that none is its own nearest neighbor.
         disagreement = neighbor_disagreement(
             features[held_out], labels[held_out], features[~held_out], labels[~held_out]
         )
@@ -211,9 +220,11 @@ def neighbor_disagreement(
         >>> neighbor_disagreement(torch.tensor([[1.0, 0.0]]), torch.tensor([0]), others, torch.tensor([0, 1, 1]), count=2)
         tensor([0.5000])
     """
+    # Of unit vectors the inner product is the cosine similarity; the searched features are normalized once.
     directions, fractions = functional.normalize(other_features, dim=1), []
     for start in range(0, len(features), CHUNK_SIZE):
         queries = functional.normalize(features[start : start + CHUNK_SIZE], dim=1)
+        # Similarities are (chunk, N), of which only the (chunk, count) indices remain.
         nearest = (queries @ directions.T).topk(min(count, len(other_features)), dim=1).indices
         differs = other_labels[nearest] != labels[start : start + CHUNK_SIZE, None]
         fractions.append(differs.float().mean(1))

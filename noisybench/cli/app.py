@@ -94,8 +94,10 @@ def main() -> None:
             typer.echo(f"error: {problem}", err=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
+        # 130, and 141 below, are 128 plus the number of the signal (SIGINT, SIGPIPE), as shells report them.
         raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has ended
+        # The interpreter flushes standard output again at exit, which must not raise a second error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(141) from None
     except Exception as error:

@@ -23,6 +23,7 @@ def audit(
     seed: Annotated[int, typer.Option(min=0, help="Random seed for folds and networks")] = 0,
 ) -> None:
     """Estimate the noise rate of labels, rank suspicious labels, and list the best methods in similar settings."""
+    # Imported here because the help of the command line must not import torch.
     from noisybench.audit.audit import audit_labels, describe_networks
     from noisybench.audit.inputs import load_audit_input
     from noisybench.audit.report import summary
@@ -30,6 +31,7 @@ def audit(
     from noisybench.utils.files import wrap_write_errors
     from noisybench.utils.processes import usable_cores
 
+    # The networks are trained one after the other, so each may use all cores; the user's overrides come later and win.
     audit_input = load_audit_input(labels, [f"execution.num_threads={usable_cores()}", *(overrides or [])])
     # Created before hours of training: the folder may not be writable.
     with wrap_write_errors(output):

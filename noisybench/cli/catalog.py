@@ -59,6 +59,7 @@ def describe(name: Annotated[str, typer.Argument(help="Name, as listed by `noisy
         _describe_entry(entry)
     for kind, path in configs:
         singular = "search" if kind == "searches" else kind.removesuffix("s")
+        # The text of the file, because its comments contain the command, the expected result and the paper.
         typer.echo(f"{name} ({singular}): {path}\n\n{path.read_text(encoding='utf-8')}")
 
 
@@ -92,6 +93,7 @@ def _summaries(kind: str) -> dict[str, str]:
         from noisybench.config.yaml_files import builtin_configs, load_config
 
         return {
+            # Descriptions may have several lines in YAML; the list has one line per name.
             name: " ".join(str(load_config(kind, name).get("description", "")).split())
             for name in sorted(builtin_configs(kind))
         }
@@ -115,6 +117,7 @@ def _describe_entry(entry: Entry) -> None:
 def _type_name(annotation: object) -> str:
     """Return an annotation as in source code, e.g. ``float`` or ``list[int] | None``."""
     text = str(annotation)
+    # `__name__` of a generic type lacks its arguments.
     if text.startswith(("typing", "list", "dict")):
         return text.replace("typing.", "")
     return str(getattr(annotation, "__name__", text))

@@ -65,6 +65,7 @@ class InterruptHandler:
     @contextmanager
     def installed(self) -> Iterator[None]:
         """Handle SIGINT and SIGTERM while the block executes."""
+        # SIGTERM as well: a scheduler sends it before the time limit of a job, whose runs then end with a checkpoint.
         previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
@@ -73,6 +74,7 @@ class InterruptHandler:
                 signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        # Only counted here: an exception raised by a handler could interrupt a write of the command at any point.
         self._count += 1
         if self._count == 1:
             self._console.print("Stopping after the current epochs; press Ctrl-C again to stop immediately.")
@@ -93,6 +95,7 @@ class ProgressDisplay:
         self._updated_at = time.monotonic()
         self._progress = Progress(
             BarColumn(bar_width=30),
+            # Titles may contain lists, whose brackets Rich would read as markup.
             TextColumn("{task.description}", markup=False),
             TextColumn("{task.fields[status]}", style="dim", markup=False),
             TimeElapsedColumn(),
@@ -154,6 +157,7 @@ class ProgressDisplay:
     def _time_left(self) -> str:
         if self._seconds_left is None:
             return "time left: estimating"
+        # Events may be minutes apart, so the latest estimate is counted down between them.
         seconds = self._seconds_left - (time.monotonic() - self._updated_at)
         return f"{format_duration(max(0.0, seconds))} left"
 
@@ -183,6 +187,7 @@ def print_plan(console: Console, plan: RunPlan, estimates: Sequence[float | None
     )
     known = [seconds for seconds in estimates if seconds is not None]
     total = "unknown, no similar run is recorded yet"
+    # The sum over some of the runs would underestimate the total.
     if known and len(known) == len(estimates):
         total = format_duration(sum(known) / jobs)
     if plan.pending:
@@ -224,6 +229,7 @@ def print_result(console: Console, result: SuiteResult, plan: RunPlan, seconds: 
         parts.append(f"{len(result.stopped)} interrupted, {result.not_started} not started")
     console.print(f"{_count_runs(len(plan.specs))} in {format_duration(seconds)}: {', '.join(parts)}")
     for spec, reason, traceback in result.failed:
+        # A `Text` is printed literally: Rich would read the brackets of a reason as markup.
         console.print(Text(f"  failed: {spec.title}\n    {reason}", style="red"))
         if traceback:
             console.print("    The traceback is saved with the run (traceback.txt); `--debug` prints it here.")

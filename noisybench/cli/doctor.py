@@ -58,6 +58,7 @@ def _check_operators() -> Check:
         import torch
         import torchvision
 
+        # Calls a compiled operator: versions alone do not show whether the two packages were built for each other.
         torchvision.ops.nms(torch.zeros(1, 4), torch.zeros(1), 0.5)
     except Exception as error:
         problem = f"{error}; torch and torchvision are incompatible: install both together"
@@ -81,6 +82,7 @@ def _check_store() -> Check:
 
     store = Store()
     uri = hide_password(store.connection.uri)
+    # `check` would create the store, but this command only reports.
     if not store.connection.exists():
         return Check("store", f"{uri} (created by the first run)", os.access(Path.cwd(), os.W_OK))
     try:

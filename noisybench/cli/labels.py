@@ -97,6 +97,7 @@ def labels_export(
     """Export a label set as one table with the columns split, index, clean, observed; traces as JSON lines."""
     from noisybench.data import label_files
 
+    # Loaded for its verification: a damaged label set is not exported.
     label_files.load(folder)
     if (folder / label_files.TRACES).exists():
         if file.suffix != ".jsonl":
@@ -111,6 +112,7 @@ def labels_export(
         )
     table = label_files.read_table(next(folder / name for name in label_files.TABLES if (folder / name).exists()))
     if file.suffix == ".csv":
+        # A fixed line end gives the same bytes on every operating system.
         table.to_csv(file, index=False, lineterminator="\n")
     elif file.suffix == ".parquet":
         table.to_parquet(file, index=False)
@@ -132,6 +134,7 @@ def labels_import(
     output: Output = Path("labels"),
 ) -> None:
     """Create a label set from your own labels for the dataset of a recipe."""
+    # Through the noise model `from_file`, so that imported labels pass the checks of a run that reads them.
     labels_create(recipe, [*(overrides or []), "noise=from_file", f"noise.path={file}"], output)
 
 

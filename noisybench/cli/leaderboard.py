@@ -50,6 +50,7 @@ def leaderboard(
     _check_choice("rule", rule, list(SELECTION_RULES))
     _check_choice("format", format, FORMATS)
     _check_choice("test", test, TESTS)
+    # Narrows the type from `str` to the literals that `build_settings` takes.
     paired_test = next(name for name in TESTS if name == test)
     if format == "html" and output is None:
         output = Path("leaderboard.html")
@@ -139,6 +140,7 @@ def serve(
     store.connection.check()
     # MLflow reports a port in use only after its slow start, and in a traceback.
     with contextlib.closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as probe:
+        # Without this option the probe fails while connections of a server that has just ended are in TIME_WAIT.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
@@ -146,6 +148,7 @@ def serve(
             raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); select another --port") from None
     typer.echo(f"Leaderboard: http://{f'[{host}]' if ':' in host else host}:{port}/leaderboard   (stop with Ctrl-C)")
     typer.echo("MLflow runs at the same address without /leaderboard. The first page takes a few seconds.")
+    # `execve` replaces this process and discards what is still buffered.
     sys.stdout.flush()
     command = [
         sys.executable, "-m", "mlflow", "server", "--app-name", "noisybench", "--host", host, "--port", str(port),
@@ -180,6 +183,7 @@ def export(
     if mlflow is not None and not mlflow.startswith(("http://", "https://")):
         raise UserError(f"--mlflow: expected an address such as http://localhost:5000, but got `{mlflow}`")
     runs_url = f"{mlflow.rstrip('/')}/#/experiments/{store.connection.experiment}/runs/" if mlflow else ""
+    # Everything is computed before the first write, so that an unreadable record leaves no incomplete site.
     board = BoardCache(store, runs_url, measured=builtin_measurements()).board()
     tables = to_csv(build_settings(with_builtin(store.runs.records())))
     with wrap_write_errors(folder):
@@ -238,6 +242,7 @@ def package(
     from noisybench.tracking.store import Store
 
     store, identities = Store(), _suite_identities(suite)
+    # The latest run comes first in the list; in reverse order it replaces earlier runs of its identity.
     runs = {run.tags["identity"]: run for run in reversed(store.runs.list_runs("FINISHED"))}
     selected = [
         run

@@ -68,6 +68,7 @@ def validate(
     from noisybench.execution.preflight import preflight
     from noisybench.utils.processes import process_context
 
+    # Built-in suites and recipes have separate folders; of a path only the content shows which of them it is.
     reads_suite = is_suite(load_config("suites", name)) if is_path(name) else name in builtin_configs("suites")
     specs = (read_suite if reads_suite else read_recipe)(name, overrides or [])
     preflight(process_context(1), specs)
@@ -101,6 +102,7 @@ def execute_specs(
     from noisybench.tracking.store import Store
 
     console, start, store = view.make_console(), time.monotonic(), Store()
+    # The check creates the store, which a dry run must not do.
     if not dry_run:
         store.connection.check()
     records = store.runs.records()
@@ -119,10 +121,12 @@ def execute_specs(
     ):
         result = run_plan(plan, store, estimator, jobs, display.update, interrupts.level, executor)
     view.print_result(console, result, plan, time.monotonic() - start)
+    # `main` removes this option before Typer parses the arguments.
     if "--debug" in sys.argv:
         for _, _, traceback in result.failed:
             console.print(traceback, markup=False)
     identities = {spec.identity for spec in plan.specs}
+    # Without new runs, the records from above are still complete: a rerun of a finished suite reads the store once.
     records = store.runs.records() if plan.pending else records
     records = [record for record in records if record.identity in identities]
     _show(records, store.connection.embedded, html)

@@ -36,6 +36,7 @@ def search(
 
     searches = _read(name, overrides or [], study, storage)
     console, store = view.make_console(), Store()
+    # One handler for all studies, whose count of Ctrl-C also holds between them.
     interrupts = view.InterruptHandler(console)
     store.connection.check()
     results = []
@@ -53,6 +54,7 @@ def search(
             raise typer.Exit(130)
         view.print_search_result(console, result)
         results.append(result)
+    # The scores of selected trials are biased upward by the selection; new seeds compare them fairly with the defaults.
     console.print("Retraining the selected configurations with fresh seeds:")
     execute_specs(final_runs(results, [definition for definition in searches if not definition.space]), jobs)
 

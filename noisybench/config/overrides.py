@@ -105,6 +105,7 @@ def override(raw: Mapping[str, Any], path: list[str], value: Any) -> dict[str, A
         >>> override({"noise": "pair_flip"}, ["noise", "rate"], 0.2)
         {'noise': {'name': 'pair_flip', 'rate': 0.2}}
     """
+    # Deep, because the runs of a sweep share the nested mappings that are changed below.
     changed = copy.deepcopy(dict(raw))
     if path[0] == "mitigations" and len(path) > 1:
         members = [
@@ -123,6 +124,7 @@ def override(raw: Mapping[str, Any], path: list[str], value: Any) -> dict[str, A
     node = changed
     for key in path[:-1]:
         child = node.get(key)
+        # A component that is given by its name alone becomes a mapping, to which the parameter can be added.
         node[key] = {"name": child} if isinstance(child, str) else dict(child or {})
         node = node[key]
     node[path[-1]] = value

@@ -110,6 +110,7 @@ class Schema:
         """
         import pydantic
 
+        # Pydantic ignores unknown names by default, so that a misspelled parameter would have no effect.
         problems = [
             f"{location}: unknown parameter `{name}`; {nearest(name, self.fields)}"
             for name in values
@@ -138,14 +139,17 @@ class Schema:
     def _model(self) -> type[pydantic.BaseModel]:
         import pydantic
 
+        # `Any`: the type of `Field` does not accept bounds that come from a mapping.
         field: Any = pydantic.Field
         fields: dict[str, Any] = {
             name: (kind, field(default=spec.default, **spec.bounds)) for name, (kind, spec) in self.fields.items()
         }
+        # JSON has neither infinity nor NaN; YAML reads an unquoted name such as 2020 as a number.
         config = pydantic.ConfigDict(allow_inf_nan=False, coerce_numbers_to_str=True)
         return pydantic.create_model("Parameters", __config__=config, **fields)
 
     def __hash__(self) -> int:
+        # The generated hash would fail, because a dictionary cannot be hashed.
         return id(self)
 
 
@@ -200,9 +204,11 @@ def schema_of(cls: type) -> Schema:
         '[0, 1)'
     """
     fields: dict[str, tuple[Any, Parameter]] = {}
+    # From the most general class down, so that a class replaces the declarations of its bases.
     for base in reversed(cls.__mro__):
         declared = {name: value for name, value in vars(base).items() if isinstance(value, Parameter)}
         if declared:
+            # Annotations are text in modules that postpone their evaluation.
             hints = typing.get_type_hints(base)
             fields.update({name: (hints[name], value) for name, value in declared.items()})
     return Schema(fields)
@@ -220,6 +226,7 @@ STATIC_NAMESPACE: dict[str, Any] = {
 
 @functools.lru_cache(maxsize=4096)
 def _file_digest(path: str, size: int, modified: int) -> str:
+    # Size and modification time only serve as keys of the cache: a changed file is read again.
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -235,7 +242,9 @@ def content_digest(path: Path) -> str:
         status = path.stat()
         return _file_digest(os.fspath(path), status.st_size, status.st_mtime_ns)
     if path.is_dir():
+        # Sorted, because file systems list a folder in different orders.
         files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
         listing = "\n".join(f"{p.relative_to(path).as_posix()} {p.stat().st_size}" for p in files)
         return hashlib.sha256(listing.encode()).hexdigest()
+    # Not an error here: validation reports missing data together with all other problems of the runs.
     return f"absent:{path}"

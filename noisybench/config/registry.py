@@ -90,6 +90,7 @@ def list_entries(kind: str) -> dict[str, Entry]:
         ('elr', 'noisybench.mitigations.elr')
     """
     package = KINDS[kind]
+    # Locates the folder without importing the package or its modules.
     spec = importlib.util.find_spec(package)
     folders = [Path(folder) for folder in (spec.submodule_search_locations or [])] if spec else []
     files = [file for folder in folders for file in folder.glob("*.py") if not file.stem.startswith("_")]
@@ -165,6 +166,7 @@ def _static_schema(module: str, class_name: str) -> Schema:
         for alias in node.names
     }
     fields: dict[str, tuple[Any, Parameter]] = {}
+    # In reverse, so that the first base has precedence, as in Python's method resolution order.
     for base in reversed(classes[class_name].bases):
         if isinstance(base, ast.Name) and base.id in classes:
             fields.update(_static_schema(module, base.id).fields)
@@ -191,6 +193,7 @@ def _holds_parameters(module: str) -> bool:
 def _evaluate(node: ast.expr, module: str) -> Any:
     code = compile(ast.Expression(node), module, "eval")
     try:
+        # Without builtins or imports, a declaration can only have the value that it also has in the imported module.
         return eval(code, {"__builtins__": {}, **STATIC_NAMESPACE})
     except NameError as error:
         raise UserError(

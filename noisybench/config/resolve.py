@@ -52,8 +52,10 @@ def resolve(raw: Mapping[str, Any]) -> RunSpec:
     origin = raw.get("provenance")
     provenance = None if origin is None else _section(Provenance, origin, "provenance", problems)
     seed = raw.get("seed", 0)
+    # `bool` is a subclass of `int`, so `seed: true` would pass as 1.
     if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
         problems.append(f"seed: must be an integer of at least 0, but got {seed!r}")
+    # Only the family of a network such as `torchvision:resnet50` is registered.
     if budget and (family := budget.network.partition(":")[0]) not in list_entries("networks"):
         problems.append(
             f"budget.network: unknown network `{budget.network}`; {nearest(family, list_entries('networks'))} "
@@ -96,6 +98,7 @@ def _component(kind: str, value: Any, location: str, problems: list[str]) -> Com
         return None
     parameters = {str(key): item for key, item in value.items() if key != "name"}
     try:
+        # The message names the unknown member itself, so its location is `mitigations` alone.
         entry = get_entry(kind, value["name"], location.split(".")[0])
     except UserError as error:
         problems += error.problems

@@ -86,6 +86,7 @@ class Budget(pydantic.BaseModel):
 
     @pydantic.model_validator(mode="after")
     def _check_consistency(self) -> Budget:
+        # PyTorch's SGD would refuse this only when training starts.
         if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
             raise ValueError("nesterov requires the optimizer sgd with momentum")
         if (self.lr_schedule == "multistep") != bool(self.lr_milestones):
@@ -211,6 +212,7 @@ class RunSpec:
             "budget": self.budget.identity(),
             "seed": self.seed,
         }
+        # A trial has no such entry: it is identified by its configuration alone, like a run without a search.
         if self.provenance and (selection := self.provenance.identity()):
             content["provenance"] = selection
         return _digest(content)[:20]
@@ -278,4 +280,5 @@ class RunSpec:
 
 
 def _digest(content: dict[str, Any]) -> str:
+    # Sorted keys make the hash independent of the order of fields and parameters.
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -44,6 +44,7 @@ def shard(specs: Sequence[RunSpec], selector: str | None) -> list[RunSpec]:
     number, slash, count = selector.partition("/")
     if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise UserError(f"--shard: expected a shard such as 3/16, from 1/16 to 16/16, but got `{selector}`")
+    # Consecutive runs share a setting and hence its cost, so blocks would be less balanced than every n-th run.
     return list(specs[int(number) - 1 :: int(count)])
 
 
@@ -71,6 +72,7 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
         if path[0] in AXES:
             if len(path) > 1:
                 raise UserError(f"{'.'.join(path)}: replace the whole list of the suite, e.g. {path[0]}=[...]")
+            # `seeds=0,1` and `seeds=[0,1]` have the same meaning.
             raw[path[0]] = values if len(values) > 1 else values[0]
         elif len(values) > 1:
             raise UserError(
@@ -124,6 +126,7 @@ def read_figures(name: str) -> list[dict[str, Any]]:
 
 def unique_specs(specs: Iterable[RunSpec]) -> list[RunSpec]:
     """Return the runs without repetitions, in order."""
+    # Items that differ in a suite may be equal once defaults are filled in, such as a parameter given at its default.
     return list({spec.identity: spec for spec in specs}.values())
 
 
@@ -149,6 +152,7 @@ def _base(raw: Any) -> dict[str, Any]:
         raise UserError(f"base: expected a mapping such as {{recipe: digits}}, but got {raw!r}")
     base = dict(load_config("recipes", raw["recipe"])) if "recipe" in raw else {}
     for key, value in raw.items():
+        # Merged field by field, so that a suite can change one setting of the recipe's budget.
         if key == "budget":
             base["budget"] = {**base.get("budget", {}), **value}
         elif key != "recipe":

@@ -84,6 +84,7 @@ class Split:
             rows: (K,) positions in the split.
             images: (K, C, H, W) uint8.
         """
+        # Splits are shared between datasets, so neither the images nor the targets may change in place.
         inputs = self.inputs
         if isinstance(inputs, MemmapImages):
             inputs = inputs.with_images(rows, images)
@@ -141,9 +142,12 @@ class Dataset:
     @functools.cached_property
     def hash(self) -> str:
         """SHA-256 over class names, inputs, targets and source rows of all splits."""
+        # The separator cannot occur in ordinary names, so ("ab", "c") and ("a", "bc") have different hashes.
         digest = hashlib.sha256("\x1f".join(self.class_names).encode())
         for split in (self.train, self.validation, self.test, *self.shifted_tests.values()):
+            # Bytes alone do not show the shape: 8x6 and 6x8 images may have the same ones.
             digest.update(repr(split.inputs.shape).encode())
+            # In chunks, so that images on disk are never in memory at once.
             for start in range(0, len(split), HASH_CHUNK):
                 digest.update(split.inputs[start : start + HASH_CHUNK].tobytes())
             digest.update(self.target_kind.to_canonical_bytes(split.targets))

@@ -67,6 +67,7 @@ def decode(image: EncodedImage, size: int | None) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
     origin, data = image
+    # Pillow would report an empty file as an unknown format, which hides the actual reason.
     if not data:
         raise UserError(f"{origin}: missing or empty; replace it, or remove it from the dataset")
     try:
@@ -94,14 +95,17 @@ def decode_cached(
     Raises:
         UserError: images cannot be decoded and ``on_error`` is ``raise``, or their sizes differ; lists them.
     """
+    # All settings that change the decoded bytes are part of the name, so no cached file is ever out of date.
     name = hashlib.sha256(f"{key}|{size}|{count}|{on_error}".encode()).hexdigest()[:32]
     path = cache_folder() / "decoded" / f"{name}.npy"
     skipped_path = path.with_suffix(".json")
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
+        # A name of its own for each process: two runs that decode the same data do not write to one file.
         partial = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             problems = _decode_into(partial, count, images(), size, on_error)
+            # Before the rename: the array marks the entry as complete, so a crash in between only repeats the decoding.
             write_atomically(skipped_path, json.dumps(problems).encode())
             partial.replace(path)
         finally:
@@ -109,6 +113,7 @@ def decode_cached(
     # Copy-on-write, because torch warns of read-only arrays; nothing writes.
     mapped: NDArray[np.uint8] = np.load(path, mmap_mode="c")
     skipped: list[tuple[int, str]] = json.loads(skipped_path.read_text())
+    # The file has `count` rows, allocated before it was known that some are skipped; the last ones are unused.
     kept = np.setdiff1d(np.arange(count), np.array([row for row, _ in skipped], dtype=np.int64))
     return DecodedImages(mapped[: len(kept)], kept, tuple(reason for _, reason in skipped))
 
@@ -119,6 +124,7 @@ def _decode_into(
     """Write the decoded images one after the other, and return row and reason of those that cannot be decoded."""
     array: np.memmap[Any, np.dtype[np.uint8]] | None = None
     seen, row, problems = 0, 0, list[tuple[int, str]]()
+    # Threads suffice, because Pillow releases the interpreter lock while it decodes.
     with ThreadPoolExecutor() as pool:
         # In chunks, because `map` alone would read the whole stream ahead.
         while chunk := list(itertools.islice(images, CHUNK_SIZE)):
@@ -127,6 +133,8 @@ def _decode_into(
                 if isinstance(pixels, str):
                     problems.append((seen - 1, pixels))
                     continue
+                # Allocated at the first image that can be decoded, whose size is that of all others if none is
+                # requested.
                 if array is None:
                     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, *pixels.shape))
                 if pixels.shape != array.shape[1:]:
@@ -136,6 +144,7 @@ def _decode_into(
                     )
                 array[row] = pixels
                 row += 1
+    # After the last image, so that one error lists all damaged files.
     if problems and (on_error == "raise" or array is None):
         raise problem_list([reason for _, reason in problems])
     if array is None or seen != count:
@@ -202,6 +211,7 @@ def read_parquet(path: Path, location: str, size: int | None, label: str | None 
             raise UserError(
                 f"{location}: {path} needs a column `img` or `image`{required}, but has {', '.join(columns)}"
             )
+        # Only the label column is read whole; the images may exceed the memory.
         table = file.read(columns=[label] if label else [])
 
         def images() -> Iterator[EncodedImage]:

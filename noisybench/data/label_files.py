@@ -73,6 +73,7 @@ def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parq
     if manifest_file.exists() and json.loads(manifest_file.read_text())["sha256"] != labels.hash:
         raise UserError(f"{folder} already contains a different label set; choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
+    # The clean targets of replaced images are `OOD_TARGET`, which the stored column must show.
     applied = labels.apply_to(dataset)
     splits = {"train": (applied.train, labels.train), "validation": (applied.validation, labels.validation)}
     columns: Columns = {
@@ -93,6 +94,8 @@ def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parq
             f"{name}_{part}": getattr(replaced, part) for name, replaced in labels.replaced.items() for part in REPLACED
         }
         np.savez_compressed(folder / IMAGES, **images)
+    # Last: a folder without a manifest is not a label set, so a crash before this line leaves nothing that can be
+    # loaded.
     manifest_file.write_text(json.dumps(labels.manifest, indent=2) + "\n")
     return folder
 
@@ -122,6 +125,7 @@ def load(folder: Path) -> LabelSet:
         )
     if (error_spans_hash(error_spans) if error_spans else None) != manifest.get("error_spans_sha256"):
         raise UserError(f"{folder}: the error spans do not match the manifest; create or copy the label set again")
+    # The hashes do not cover the other entries of the manifest, so those are computed again and compared.
     statistics = label_statistics(clean, (train, validation), len(manifest["dataset"]["classes"]))
     differing = [key for key, value in statistics.items() if manifest.get(key) != value]
     if differing:
@@ -159,6 +163,7 @@ def _write_table(columns: Columns, path: Path) -> None:
         pandas.DataFrame({"split": name, **{column: columns[name, column] for column in COLUMNS}}) for name in SPLITS
     )
     if path.suffix == ".csv":
+        # A fixed line end, because the default of pandas depends on the operating system.
         frame.to_csv(path, index=False, lineterminator="\n")
     else:
         frame.to_parquet(path, index=False)
@@ -175,6 +180,7 @@ def _write_traces(labels: LabelSet, dataset: Dataset, path: Path) -> None:
     }
     with path.open("w", encoding="utf-8") as file:
         for name, (split, observed) in splits.items():
+            # The last axis of the inputs holds the prompt; `[:]` reads it into memory first.
             prompts, responses = form.decode(np.asarray(split.inputs[:][:, 0, 0])), form.decode(split.targets)
             texts = [None] * len(split) if observed is None else form.decode(observed)
             for prompt, response, text in zip(prompts, responses, texts, strict=True):
@@ -225,6 +231,7 @@ def _read_classes(folder: Path) -> Columns:
 def _read_arrays(path: Path) -> Columns:
     """Read the arrays of masks or tokens."""
     try:
+        # Label sets may come from others, and unpickling could run their code.
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             columns = {(name, column): archive[f"{name}_{column}"] for name in SPLITS for column in COLUMNS}
             spans = {

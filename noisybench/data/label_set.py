@@ -92,6 +92,7 @@ class LabelSet:
         if "train" not in self.error_spans:
             return self.target_kind.label_status(clean, self.train)
         spans = self.error_spans["train"]
+        # A character can equal the clean one by position and still be incorrect, so spans decide, not equality.
         status = np.where(spans == TOKEN_CORRECT, np.int8(CLEAN), np.int8(IN_DISTRIBUTION))
         status[(spans == TOKEN_UNKNOWN) | ~self.target_kind.is_labeled(self.train)] = UNKNOWN_STATUS
         return status
@@ -128,8 +129,10 @@ def observed_hash(
     kind = target_kind(train)
     digest = hashlib.sha256(dataset_hash.encode())
     for observed in (train, validation):
+        # The length separates the splits: the same labels divided elsewhere have another hash.
         digest.update(len(observed).to_bytes(8, "little"))
         digest.update(kind.to_canonical_bytes(observed))
+    # In the fixed order of the splits, because the order of a mapping is that of its construction.
     for name in SPLITS:
         if replaced and name in replaced:
             digest.update(replaced[name].rows.astype("<i8").tobytes())
@@ -175,6 +178,7 @@ def make_label_set(
         See `LabelSet`.
     """
     replaced, error_spans = replaced or {}, error_spans or {}
+    # Statistics are relative to the data that is trained on, but `dataset.hash` stays that of the original data.
     applied = with_replaced(dataset, replaced)
     clean = (applied.train.targets, applied.validation.targets)
     index = (dataset.train.index, dataset.validation.index)

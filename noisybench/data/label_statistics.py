@@ -22,6 +22,7 @@ def intersection_over_union(counts: NDArray[np.int64]) -> NDArray[np.float64]:
         array([0.75, 0.8 ])
     """
     both = np.diag(counts).astype(np.float64)
+    # `where` leaves NaN for absent classes without a division by zero. Shapes are (C,).
     union = counts.sum(0) + counts.sum(1) - both
     return np.asarray(np.divide(both, union, out=np.full(len(both), np.nan), where=union > 0))
 
@@ -40,6 +41,7 @@ def mask_statistics(counts: NDArray[np.int64]) -> dict[str, Any]:
         >>> mask_statistics(np.array([[3, 1], [0, 4]]))
         {'miou': 0.8, 'iou': [0.75, 0.8], 'area_bias': 0.25}
     """
+    # The manifest is JSON, which has no NaN, so absent classes become None below.
     iou = intersection_over_union(counts)
     clean, observed = int(counts[1:].sum()), int(counts[:, 1:].sum())
     return {

@@ -24,6 +24,7 @@ class MemmapImages:
         return len(self._rows)
 
     def __getitem__(self, index: slice | NDArray[np.int64]) -> NDArray[Any]:
+        # Indexing with an array copies, so the replacements below never reach the file.
         images = np.ascontiguousarray(self._images[self._rows[index]])
         position = self._position[index]
         if (position >= 0).any():
@@ -32,6 +33,7 @@ class MemmapImages:
 
     def with_images(self, rows: NDArray[np.int64], images: NDArray[Any]) -> MemmapImages:
         """Return a copy with other images, held in memory, in some rows."""
+        # The copy shares the mapped file; only the table of positions is new.
         changed = MemmapImages(self._images, self._rows)
         changed._position[rows], changed._replacements = np.arange(len(rows)), images
         return changed

@@ -61,6 +61,7 @@ def read_mask(file: Path, shape: tuple[int, ...] | None = None, values: ClassVal
         raise UserError(f"{file}: mask not found")
     try:
         with Image.open(file) as opened:
+            # Pillow decodes lazily; damage must show up here, where it is turned into a message.
             opened.load()
             if opened.mode not in ("P", "L", "1", "I", "I;16"):
                 raise UserError(
@@ -72,6 +73,7 @@ def read_mask(file: Path, shape: tuple[int, ...] | None = None, values: ClassVal
         raise UserError(f"{file}: damaged or not an image ({error}); replace or remove it") from None
     if values:
         pixels = np.select([pixels == value for value in values], list(values.values()), pixels.astype(np.int64))
+    # Before the cast, in which greater values would wrap around to valid classes.
     if pixels.max(initial=0) > IGNORED:
         raise UserError(
             f"{file}: contains the value {pixels.max()}, but classes range from 0 to 254, and 255 means no label"
@@ -84,6 +86,7 @@ def resize_mask(mask: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.u
     """Return an (H, W) mask in another size: nearest neighbor, cropped at the center like its image."""
     from PIL import Image, ImageOps
 
+    # Interpolation would blend class indices into classes that occur nowhere near, so only nearest neighbor is valid.
     if mask.shape != tuple(shape):
         mask = np.asarray(ImageOps.fit(Image.fromarray(mask), (shape[1], shape[0]), Image.Resampling.NEAREST))
     return np.ascontiguousarray(mask, dtype=np.uint8)
@@ -138,6 +141,7 @@ def _decode_into(
     """Write the decoded arrays, and return row and reason of the pairs that cannot be used."""
     with ThreadPoolExecutor() as pool:
         decoded = list(pool.map(lambda group: _try_decode(group, size, values, num_classes), files))
+    # All files are decoded before any problem is raised, so that one error lists all of them.
     problems = [(row, reason) for row, reason in enumerate(decoded) if isinstance(reason, str)]
     usable = [group for group in decoded if not isinstance(group, str)]
     if problems and (on_error == "raise" or not usable):
@@ -150,6 +154,7 @@ def _decode_into(
         )
     for path, array in zip(arrays, zip(*usable, strict=True), strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
+        # The suffix comes last, because `np.save` would append .npy to any other name.
         partial = path.with_name(f".{os.getpid()}.{path.name}")
         np.save(partial, np.stack(array))
         partial.replace(path)
@@ -163,6 +168,7 @@ def _try_decode(
     image_file = files[0]
     try:
         data = image_file.read_bytes() if image_file.is_file() else b""
+        # At the original size first: after resizing, a mask of another size could not be recognized.
         image = decode((str(image_file), data), None)
         masks = []
         for file in files[1:]:

@@ -80,6 +80,7 @@ class NoiseModel(Configurable, abc.ABC):
 
     def stream(self, dataset: Dataset, split: Split) -> Stream:
         """Return the random stream of a split, from its start."""
+        # By identity, because splits hold arrays, whose comparison has no single truth value.
         name = "train" if split is dataset.train else "validation"
         return Stream("noise", dataset.hash, self.stream_name, self.seed, name)
 
@@ -113,6 +114,7 @@ class NoiseModel(Configurable, abc.ABC):
                 f"noise: `{self.name}` corrupts clean classes, but some classes of {dataset.name} are unknown because its "
                 "labels are noisy already; use noise=real_world to train on the labels that come with the data"
             )
+        # Labels and error spans both start at the beginning of the stream, so they see the same random numbers.
         observed = {
             name: self.corrupt_labels(dataset, split, self.stream(dataset, split)) for name, split in splits.items()
         }
@@ -190,9 +192,11 @@ def sample_transitions(
         np.arange(classes)[:, None], (np.arange(classes)[None, :] + np.arange(classes)[:, None] + 1) % classes
     ]
     cumulative = np.cumsum(rotated, axis=1)
+    # Rounding could leave the last sum below 1, and a number above it would fall into the next row.
     cumulative /= cumulative[:, -1:]
     # One search for all rows: row c occupies [c, c + 1). Exact, because `uniform` has 32 bits.
     ladder = (cumulative + np.arange(classes)[:, None]).ravel()
+    # With side="right" a number on a boundary belongs to the class after it, so probability 0 means never.
     column = np.searchsorted(ladder, uniform + targets, side="right") - targets * classes
     return ((column + targets + 1) % classes).astype(np.int64)
 
@@ -211,6 +215,7 @@ def flip_matrix(destination: NDArray[np.int64], rate: float) -> NDArray[np.float
                [0.  , 0.  , 1.  ]])
     """
     matrix = np.eye(len(destination)) * (1 - rate)
+    # Added instead of assigned, so that a class that is its own destination keeps probability 1.
     matrix[np.arange(len(destination)), destination] += rate
     return matrix
 

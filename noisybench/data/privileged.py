@@ -38,9 +38,11 @@ class PrivilegedInfo:
     """
 
     def __init__(self, available: dict[str, Any], declared: Sequence[str]) -> None:
+        # Undeclared values are not even stored, so no mitigation can reach them by accident.
         self._values = {name: available[name] for name in declared}
 
     def __getattr__(self, name: str) -> Any:
+        # Copying and unpickling look attributes up before `_values` exists; `self._values` would then recurse forever.
         values = self.__dict__.get("_values", {})
         if name in values:
             return values[name]
@@ -55,6 +57,7 @@ def available_privileged_info(labels: LabelSet, dataset: Dataset) -> dict[str, A
     """Return the privileged information that a label set offers, by name; tensors of `PRIVILEGED` are arrays here."""
     available: dict[str, Any] = {"noise_type": labels.manifest["noise"]["name"], "pretrained_weights": True}
     status = labels.label_status(dataset.train.targets)
+    # The measured rate, because the nominal one follows the convention of its noise model.
     if labels.manifest["actual_noise_rate"] is not None:
         available["noise_rate"] = labels.manifest["actual_noise_rate"]
     # In masks and sequences the status is unknown only where there is no label, which nothing depends on.

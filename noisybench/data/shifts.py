@@ -40,6 +40,7 @@ def apply_shift(name: str, images: NDArray[Any]) -> NDArray[np.uint8]:
     kind, amount = _parse(name)
     if images.dtype != np.uint8:
         raise UserError(f"dataset.test_shifts: `{name}` applies to images, not to features; remove it")
+    # The name alone seeds the stream: all runs are evaluated on the same shifted images, whatever their seed.
     stream = Stream("shift", name)
     if kind == "inversion":
         return np.asarray(255 - images, dtype=np.uint8)
@@ -64,6 +65,7 @@ def _parse(name: str) -> tuple[str, float]:
         amount = float(text) if unit or text else 1.0
     except ValueError:
         amount = math.nan
+    # NaN fails every comparison, so this also rejects amounts that are not numbers.
     if not (0 < amount < math.inf) or (text and not unit):
         expected = f"`{kind}:AMOUNT` with an amount above 0 ({unit})" if unit else f"`{kind}` without an amount"
         raise UserError(f"dataset.test_shifts: expected {expected}, but got `{name}`")
@@ -91,6 +93,9 @@ def _warp(images: NDArray[Any], angle: NDArray[Any], offset: NDArray[Any]) -> ND
         ],
         1,
     )
+    # The grid maps output to input coordinates, hence the minus sign of the offsets. Without aligned corners -1 and 1
+    # are the outer edges of the image, so one pixel is 2 / width.
     grid = functional.affine_grid(torch.from_numpy(matrix), list(images.shape), align_corners=False)
+    # Double precision keeps differences between machines far below one level of brightness.
     warped = functional.grid_sample(torch.from_numpy(images).double(), grid, align_corners=False)
     return np.asarray(warped.numpy())

@@ -128,6 +128,7 @@ class DatasetSource(Configurable, abc.ABC):
             test = _remap_classes(source_test, classes)
             test_rows = _rows_by_class(source_test, classes)[0]
         train_rows, validation_rows = self._hold_out_validation(train, rows, stream)
+        # After the validation split, which therefore does not depend on `train_size`.
         train_rows = _sample(_stratify_by(train), train_rows, self.train_size, stream, "train_size")
         test_rows = _sample(
             _stratify_by(replace(test, noisy_targets=None)), test_rows, self.test_size, stream, "test_size"
@@ -180,7 +181,9 @@ class DatasetSource(Configurable, abc.ABC):
                 "dataset.subset_range: must be two fractions from 0 to 1 in increasing order, but got "
                 f"{self.subset_range}"
             )
+        # Both ranges round the same products, so adjoining ranges neither share a row nor lose one.
         first, last = (round(fraction * len(rows)) for fraction in self.subset_range)
+        # A stream of its own, so that the later draws stay the same. Sorting restores the order of the source.
         return np.sort(rows[Stream("part", self.split_seed).permutation(len(rows))[first:last]])
 
     def _hold_out_test(self, train: RawSplit, rows: Rows, stream: Stream) -> tuple[Rows, Rows]:
@@ -226,6 +229,7 @@ def stratified(targets: NDArray[np.int64], count: int, stream: Stream) -> NDArra
         >>> np.bincount(targets[chosen])
         array([2, 1])
     """
+    # Stable sorting of a random order gives a random order within each class.
     order = stream.permutation(len(targets))
     by_class = order[np.argsort(targets[order], kind="stable")]
     sizes = np.bincount(targets)
@@ -234,9 +238,11 @@ def stratified(targets: NDArray[np.int64], count: int, stream: Stream) -> NDArra
     rank[by_class] = np.arange(len(targets)) - starts[targets[by_class]]
     # Sorting by the quantile within the class takes from every class at the same pace.
     quantile = (rank + 0.5) / sizes[targets]
+    # Examples of equally large classes have equal quantiles; without a random order the first rows would always win.
     tie_break = np.empty(len(targets), dtype=np.int64)
     tie_break[order] = np.arange(len(targets))
     chosen = np.zeros(len(targets), dtype=bool)
+    # The last key of `lexsort` is the primary one.
     chosen[np.lexsort((tie_break, quantile))[:count]] = True
     return chosen
 
@@ -248,6 +254,7 @@ def _stratify_by(split: RawSplit) -> NDArray[np.int64]:
 
 def _rows_by_class(split: RawSplit, classes: list[int]) -> tuple[Rows, Rows]:
     """Return the rows whose label is one of ``classes``, and all others."""
+    # By the label that training sees, because the clean class of an example with noisy labels may be unknown.
     inside = target_kind(split.targets).has_class_in(split.labels, classes)
     return np.flatnonzero(inside), np.flatnonzero(~inside)
 

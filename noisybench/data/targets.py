@@ -180,8 +180,10 @@ class ClassTargets(TargetKind):
 
     def remap_classes(self, targets: Targets, classes: list[int]) -> Targets:
         """Return the targets with ``classes`` numbered from 0; negative targets stay."""
+        # A table of new class numbers: one lookup for all targets, and excluded classes become `OOD_TARGET`.
         numbers = np.full(max(int(targets.max(initial=0)), *classes) + 1, OOD_TARGET, dtype=np.int64)
         numbers[classes] = np.arange(len(classes))
+        # Negative targets would index the table from its end, so they are clipped and then put back.
         return np.where(targets < 0, targets, numbers[np.maximum(targets, 0)])
 
     def check(
@@ -203,12 +205,14 @@ class ClassTargets(TargetKind):
 
     def label_status(self, clean: Targets, observed: Targets) -> NDArray[np.int8]:
         """Return the (N,) status of each observed label."""
+        # Later rules override earlier ones: on OOD and unknown examples equality means nothing.
         status = np.where(clean == observed, CLEAN, IN_DISTRIBUTION)
         status = np.where(clean == OOD_TARGET, OUT_OF_DISTRIBUTION, status)
         return np.where(clean == UNKNOWN_TARGET, UNKNOWN_STATUS, status).astype(np.int8)
 
     def extra_statistics(self, clean: Targets, observed: Targets, counts: NDArray[np.int64]) -> dict[str, Any]:
         """Return label counts by status and OOD counts by observed class, if not all examples have a known class."""
+        # Only for data with unknown or OOD examples; elsewhere the transition counts say the same.
         if (clean >= 0).all():
             return {}
         sizes = np.bincount(self.label_status(clean, observed), minlength=len(LABEL_STATUS))
@@ -260,6 +264,7 @@ class _DenseTargets(TargetKind):
 
     def _check_labels(self, labels: Targets, input_shape: tuple[int, ...], num_classes: int, split: str) -> None:
         labeled = self.is_labeled(labels)
+        # `where` avoids a copy of the labeled entries, which can be nearly as large as the masks.
         highest = int(labels.max(initial=0, where=labeled))
         if highest >= num_classes:
             raise UserError(

@@ -121,6 +121,7 @@ def score_selection(kept: NDArray[np.bool_], status: NDArray[np.int8]) -> dict[s
         {'kept_fraction': 0.6666666666666666, 'kept_noise_rate': 0.5}
     """
     kept_status = status[kept]
+    # A status above `OUT_OF_DISTRIBUTION` is unknown, and says nothing about the noise rate.
     noise_rate = fraction((kept_status != CLEAN)[kept_status <= OUT_OF_DISTRIBUTION])
     return {"kept_fraction": float(kept.mean())} | ({} if noise_rate is None else {"kept_noise_rate": noise_rate})
 

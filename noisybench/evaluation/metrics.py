@@ -84,6 +84,7 @@ def auroc_by_kind(score: Floats, status: NDArray[np.int8]) -> dict[str, float | 
     aurocs = {}
     for name, statuses in kinds.items():
         mislabeled = np.isin(status, statuses)
+        # The other kind of noise is neither positive nor negative, and would distort the ranking if it stayed in.
         counted = mislabeled | (status == CLEAN)
         aurocs[name] = noise_auroc(-score[counted], mislabeled[counted])
     return aurocs
@@ -132,6 +133,7 @@ def correlation(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | 
         >>> round(correlation(np.array([True, False, True]), np.array([True, False, True])), 6)
         1.0
     """
+    # A constant has no variance, for which NumPy returns NaN with a warning.
     if first.all() or second.all() or not first.any() or not second.any():
         return None
     return float(np.corrcoef(first, second)[0, 1])
@@ -158,6 +160,7 @@ def roc_curve(score: Floats, status: NDArray[np.int8]) -> NDArray[np.float32] | 
     if mislabeled.all() or not mislabeled.any():
         return None
     false_positive_rate, true_positive_rate, _ = metrics.roc_curve(mislabeled, score[known])
+    # The exact curve has up to N points; a common grid makes the curves of all epochs comparable and small.
     return np.asarray(np.interp(ROC_GRID, false_positive_rate, true_positive_rate), dtype=np.float32)
 
 
@@ -208,10 +211,12 @@ def flag_labels(label_quality: Floats) -> NDArray[np.bool_]:
     """
     from sklearn.mixture import GaussianMixture
 
+    # The clip bounds the loss of an impossible label, which would otherwise be infinite.
     loss = -np.log(np.clip(label_quality.astype(np.float64), 1e-12, 1.0))
     low, high = loss.min(), loss.max()
     if high - low < 1e-9:
         return np.zeros(len(loss), dtype=bool)
+    # Losses in [0, 1] give the start and `reg_covar` the same meaning for every network.
     scaled = ((loss - low) / (high - low))[:, None]
     # With a complete start scikit-learn skips its k-means initialization, which takes six times as long as the fit.
     start = {
@@ -221,6 +226,7 @@ def flag_labels(label_quality: Floats) -> NDArray[np.bool_]:
     }
     mixture = GaussianMixture(2, reg_covar=5e-4, max_iter=200, random_state=0, **start)
     component = mixture.fit_predict(scaled)
+    # The fit does not keep the order of the components, so that the means decide which one is noise.
     return np.asarray(component == mixture.means_.ravel().argmax())
 
 
@@ -235,6 +241,7 @@ def cross_entropy(probabilities: Floats, targets: NDArray[np.int64]) -> float:
         >>> round(cross_entropy(np.array([[0.5, 0.5], [1.0, 0.0]]), np.array([0, 0])), 4)
         0.3466
     """
+    # Double precision, so that the mean of many losses does not lose digits.
     target_probability = probabilities[np.arange(len(targets)), targets].astype(np.float64)
     return float(-np.log(np.maximum(target_probability, MIN_PROBABILITY)).mean())
 
@@ -333,5 +340,6 @@ def label_directions(
     signal[known] = one_hot[clean[known]] - one_hot[clean[known]].mean(0)
     for label in np.unique(clean[known]):
         members = clean == label
+        # Without its mean by class, the noise is orthogonal to every function of the clean class.
         noise[members] = one_hot[observed[members]] - one_hot[observed[members]].mean(0)
     return signal, noise

@@ -38,6 +38,7 @@ def pair_counts(targets: Tensor, prediction: Tensor, num_classes: int) -> Tensor
                 [1, 0]])
     """
     labeled = targets != IGNORED
+    # One count of combined indices gives the whole matrix; the product would overflow in uint8.
     pairs = targets[labeled].long() * num_classes + prediction[labeled]
     return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
 
@@ -66,6 +67,7 @@ def boundary_counts(prediction: Tensor, targets: Tensor, num_classes: int, width
     for mask in (prediction, targets):
         # A pixel is on the boundary if another class, or the edge of the image (padded by -1), is within the width; that is,
         # if the highest or the lowest class in its window is not its own.
+        # Pooling needs floats, in which class numbers are exact.
         padded = functional.pad(mask.float()[:, None], (1, 1, 1, 1), value=-1.0)
         window = (2 * width + 1, 1, width)
         highest, lowest = functional.max_pool2d(padded, *window), -functional.max_pool2d(-padded, *window)
@@ -177,6 +179,7 @@ def early_learning(
     if not mislabeled.any():
         return scores
     for kind, labels in (("learned", clean), ("memorized", observed)):
+        # Class times C would overflow in uint8.
         pairs = labels[mislabeled].astype(np.int64) * num_classes + prediction[mislabeled]
         counts = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
         scores |= _by_class(kind, intersection_over_union(counts), class_names)

@@ -132,6 +132,7 @@ def step_status(token_status: NDArray[np.uint8], spans: Spans) -> NDArray[np.int
         for kind in (TOKEN_CORRUPTED, TOKEN_UNKNOWN)
     )
     status = np.where(corrupted[rows, stops] > corrupted[rows, starts], np.int8(IN_DISTRIBUTION), np.int8(CLEAN))
+    # Assigned last: with an unknown character the status of the step is unknown, whatever the others are.
     status[unknown[rows, stops] > unknown[rows, starts]] = UNKNOWN_STATUS
     return status
 
@@ -165,6 +166,7 @@ def mean_trace_losses(losses: NDArray[np.float32], labeled: NDArray[np.bool_]) -
         >>> mean_trace_losses(np.array([[1.0, 3.0]], dtype=np.float32), np.array([[True, False]]))
         array([1.])
     """
+    # An empty trace has the loss 0, not 0 / 0.
     means: NDArray[np.float64] = np.where(labeled, losses, 0).sum(1, dtype=np.float64) / labeled.sum(1).clip(1)
     return means
 
@@ -177,6 +179,7 @@ def mean_step_losses(losses: NDArray[np.float32], spans: Spans) -> NDArray[np.fl
         array([2.])
     """
     rows, starts, stops = spans.T
+    # Double precision, because a difference of long float32 sums would lose the digits of a short step.
     sums = np.cumsum(np.pad(losses, ((0, 0), (1, 0))), axis=1, dtype=np.float64)
     means: NDArray[np.float64] = (sums[rows, stops] - sums[rows, starts]) / (stops - starts)
     return means
@@ -206,6 +209,7 @@ def score_trace_detectors(
     """
     status = np.where(corrupted, np.int8(IN_DISTRIBUTION), np.int8(CLEAN))
     worst_step = np.zeros(len(trace_losses))
+    # `maximum.at` accumulates over repeated traces; an indexed assignment would keep only one step of each.
     np.maximum.at(worst_step, spans[:, 0], step_losses)
     scores = {
         "trace_loss": _score_loss(trace_losses, status),
@@ -220,6 +224,7 @@ def score_trace_detectors(
 
 def _score_loss(losses: NDArray[np.float64], status: NDArray[np.int8]) -> dict[str, float | None]:
     """Score a loss as a detector that flags by its two components."""
+    # `flag_labels` takes the negative logarithm, which turns exp(-loss) into the loss again.
     return metrics.score_detector(losses, metrics.flag_labels(np.exp(-losses)), status)
 
 

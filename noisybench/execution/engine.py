@@ -83,12 +83,14 @@ def run_all(
     Yields:
         Events; the last event of each started run is its outcome.
     """
+    # In reverse, because `pop` takes the last element without moving the others.
     waiting, pool = list(specs)[::-1], executor.pool(uri)
     try:
         while waiting or len(pool):
             level = stop_level()
             if level:
                 waiting.clear()
+                # Requested again in every iteration, which is harmless because a stop is a flag of the run.
                 pool.stop()
             if level > 1:
                 pool.kill()
@@ -99,4 +101,5 @@ def run_all(
                     waiting.clear()  # active runs keep their records locally, but new runs could not be started
                 yield event
     finally:
+        # Also reached when the caller stops iterating or raises: no run may outlive the command unobserved.
         pool.kill()

@@ -69,6 +69,7 @@ class LocalPool:
             daemon=spec.budget.devices == 1,  # a daemon cannot start the processes of further devices
         )
         process.start()
+        # If this process kept a copy of the sending end, a run that is killed would never appear as end of file.
         sender.close()
         self._active[receiver] = (spec, process, stop)
         return Event(spec, "start")
@@ -82,6 +83,7 @@ class LocalPool:
     def kill(self) -> None:
         """Kill all runs; their checkpoints are kept."""
         for spec, process, _ in self._active.values():
+            # Distinguishes this end from a kill by the operating system, which has the same exit code.
             self._killed.add(spec.identity)
             process.kill()
 
@@ -93,10 +95,12 @@ class LocalPool:
             try:
                 event: Event = ready.recv()
             except (EOFError, ConnectionResetError):
+                # The process ended without sending an outcome, for instance because memory ran out.
                 process.join()
                 event = _exit_event(spec, process.exitcode, spec.identity in self._killed)
             yield event
             if event.kind in ("finished", "stopped", "failed"):
+                # Waits for the exit, so that cores and GPU memory are free before the next run starts.
                 process.join()
                 ready.close()
                 del self._active[ready]
@@ -129,6 +133,7 @@ def exit_reason(code: int | None) -> str:
 def _run(sender: Connection, spec: RunSpec, uri: str, stop: Any, folder: str, environment: Mapping[str, str]) -> None:
     """Execute one run in its process and send its events."""
     os.chdir(folder)  # the fork server may have started in another folder
+    # The environment is that of the fork server, which does not see variables that were set after its start.
     os.environ.update(environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process group; the parent process decides
     from noisybench.runs.runner import execute
@@ -144,6 +149,7 @@ def _run(sender: Connection, spec: RunSpec, uri: str, stop: Any, folder: str, en
         outcome = execute(spec, Store(uri), lambda kind, data: send(Event(spec, kind, data)), stop.is_set)
         event = Event(spec, "stopped" if outcome == "stopped" else "finished")
     except (UserError, TrainingError) as error:
+        # These messages say what to do, so no traceback is attached.
         unavailable = isinstance(error, StoreUnavailable)
         event = Event(spec, "failed", {"reason": str(error), "traceback": "", "store_unavailable": unavailable})
     except Exception as error:

@@ -27,11 +27,13 @@ def preflight(context: Any, specs: Sequence[RunSpec], needs_local_gpu: bool = Tr
     Raises:
         UserError: all problems of all runs.
     """
+    # In a separate process, a crash of native code ends only the validation, and its exit frees the memory of the data.
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_validate, args=(sender, list(specs), needs_local_gpu), daemon=True)
     process.start()
     sender.close()
     try:
+        # Received before `join`: a message larger than the buffer of the pipe blocks its sender until it is read.
         problems, uses_gpu = receiver.recv()
     except EOFError:
         process.join()
@@ -48,7 +50,9 @@ def _validate(sender: Connection, specs: list[RunSpec], needs_local_gpu: bool) -
 
     from noisybench.runs.preparation import prepare_run
 
+    # Ctrl-C reaches the whole process group; the command counts it and stops when the validation has ended.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A dictionary keeps the order and drops repetitions, since runs of one setting share their problems.
     problems: dict[str, None] = {}
     setting, data = "", None
     for spec in specs:
@@ -61,6 +65,7 @@ def _validate(sender: Connection, specs: list[RunSpec], needs_local_gpu: bool) -
         except UserError as error:
             problems |= dict.fromkeys(error.problems)
         except Exception:
+            # A defect of one component must not hide the problems of other runs.
             problems[f"{spec.title}: validation failed\n{traceback.format_exc()}"] = None
     device = specs[0].execution.device if specs else "cpu"
     has_gpu = torch.cuda.is_available()

@@ -140,6 +140,7 @@ class RayPool:
         import ray
 
         self._ray, self._uri, self._needs_gpu = ray, uri, needs_gpu
+        # The queue only passes messages, so it must not reserve a core that a run could use.
         self._queue = ray.remote(_EventQueue).options(num_cpus=0).remote()
         self._execute = ray.remote(_serve)
         self._active: dict[Any, RunSpec] = {}
@@ -151,9 +152,11 @@ class RayPool:
     def start(self, spec: RunSpec) -> Event:
         """Start a run on any machine with free resources and return its ``start`` event."""
         gpus = spec.num_gpus if self._needs_gpu(spec) else 0
+        # Without `max_retries=0`, Ray would repeat the run of a dead worker instead of reporting it as failed.
         task = self._execute.options(
             num_cpus=spec.num_cores, num_gpus=gpus, max_retries=0, scheduling_strategy="SPREAD"
         )
+        # Other variables, such as paths and the visible GPUs, are those of the machine that trains.
         environment = {k: v for k, v in os.environ.items() if k.startswith(("NOISYBENCH_", "MLFLOW_"))}
         self._active[task.remote(spec, self._uri, os.getcwd(), environment, self._queue)] = spec
         return Event(spec, "start")
@@ -174,6 +177,7 @@ class RayPool:
     def events(self, timeout: float = EXCHANGE_INTERVAL) -> Iterator[Event]:
         """Wait briefly for a run to end and yield all events; the last event of each run is its outcome."""
         done, _ = self._ray.wait(list(self._active), timeout=timeout) if self._active else ([], [])
+        # Taken before the outcomes: a task adds all other events of its run to the queue before it ends.
         yield from self._ray.get(self._queue.take.remote())
         for reference in done:
             spec = self._active.pop(reference)
@@ -218,6 +222,7 @@ def _serve(spec: RunSpec, uri: str, folder: str, environment: dict[str, str], qu
         reason = f"the machine {socket.gethostname()} has no folder {folder}; use a folder that all machines share"
         return Event(spec, "failed", {"reason": reason, "traceback": ""})
     os.chdir(folder)
+    # Ray sets the variable for each task, but a fork server keeps the environment in which it was started.
     visible_gpus = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
     pool = LocalPool(process_context(spec.execution.num_threads), uri, {**environment, **visible_gpus})
     pool.start(spec)
@@ -227,6 +232,7 @@ def _serve(spec: RunSpec, uri: str, folder: str, environment: dict[str, str], qu
         last_exchange = time.monotonic()
         while len(pool) and time.monotonic() - last_exchange < EXCHANGE_INTERVAL:
             events += pool.events()
+        # The outcome is the result of the task and is left out here, so that it is reported exactly once.
         level = ray.get(queue.exchange.remote(spec.identity, events if len(pool) else events[:-1]))
         if not len(pool):
             return events[-1]

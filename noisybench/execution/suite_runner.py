@@ -113,6 +113,7 @@ def run_plan(
     result = SuiteResult()
     if not plan.pending:
         return result
+    # All runs are forked from one server process, whose numerical libraries read the number of threads once.
     local = LocalExecutor(max(spec.execution.num_threads for spec in plan.pending))
     uses_gpu = preflight(local.context, plan.pending, needs_local_gpu=executor is None)
     executor = executor or local
@@ -163,6 +164,7 @@ class Progress:
         elif event.kind == "epoch":
             self._fractions[identity] = (event.data["epoch"] + 1) / event.data["epochs"]
         elif event.kind != "auxiliary":
+            # Stopped and failed runs ended early and would shorten the estimate.
             if event.kind == "finished":
                 self._estimator.add(event.spec, time.monotonic() - self._start_times[identity])
             self._unfinished.pop(identity, None)
@@ -177,6 +179,7 @@ class Progress:
             if seconds is None:
                 return None
             total += seconds * (1 - self._fractions.get(identity, 0.0))
+        # At the end, fewer runs than jobs are left to share the time.
         return total / min(self._jobs, max(1, len(self._unfinished)))
 
     def _seconds_of_active_runs(self) -> float | None:

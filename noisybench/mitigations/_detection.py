@@ -44,15 +44,18 @@ def two_components(losses: Tensor) -> Mixture:
     from sklearn.mixture import GaussianMixture
 
     low, high = losses.min(), losses.max()
+    # Equal losses would make the min-max scaling 0 / 0.
     if not bool(high - low > 1e-9):
         return Mixture(torch.zeros_like(losses), torch.zeros_like(losses), None)
     scaled = (losses - low) / (high - low)
     values = scaled.double().cpu().numpy()[:, None]
+    # `reg_covar` is in squared units of the scaled losses. The fixed random state gives a resumed run the same flags.
     mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=0)
     with warnings.catch_warnings():
         # Ten iterations are part of the method, whether they converge or not.
         warnings.simplefilter("ignore")
         mixture.fit(values)
+    # The fit returns the components in no fixed order; only their means identify the one of high losses.
     order = mixture.means_.ravel().argsort()
     posterior = mixture.predict_proba(values)[:, order[1]]
     weights, means, variances = (
@@ -89,6 +92,7 @@ def linear_separation(features: Tensor, flags: Tensor, support: Tensor | None = 
     points = (points - points.mean(0)) / torch.where(deviation > 1e-7, deviation, torch.ones_like(deviation))
     array, labels = points.cpu().numpy(), flags.cpu().numpy()
     fit_on = slice(None) if support is None else support.cpu().numpy()
+    # An infinite C turns regularization off; the `penalty` for that differs between releases of scikit-learn.
     regression = LogisticRegression(C=np.inf, class_weight="balanced", max_iter=1000, solver="lbfgs")
     with warnings.catch_warnings():
         # On separable data the solver stops at its last iteration, which is sufficient: only the side is used.

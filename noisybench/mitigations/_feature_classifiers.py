@@ -30,6 +30,7 @@ def extract_features(task: Learner, network: nn.Module, inputs: Inputs) -> Tenso
     for start in range(0, len(inputs), size):
         images = task.normalize(inputs[start : start + size])
         with task.autocast():
+            # Under autocast features can be in bfloat16, which has too few digits for the sums over examples that follow.
             parts.append(task.features_of(network, images).float())
     network.train(training)
     features = torch.cat(parts)
@@ -45,6 +46,7 @@ def replace_classifier(network: nn.Module, weights: Tensor, bias: Tensor) -> Non
     layer: Any = last[1]
     with torch.no_grad():
         layer.weight.copy_(weights)
+        # The new classifier has an offset for each class, even if the trained one had none.
         if layer.bias is None:
             layer.bias = nn.Parameter(torch.zeros_like(layer.weight[:, 0]))
         layer.bias.copy_(bias)
@@ -74,5 +76,6 @@ def gaussian_classifier(means: Tensor, precision: Tensor) -> tuple[Tensor, Tenso
     >>> predict_linear(torch.tensor([[0.9], [1.1]]), weights, bias)
     tensor([0, 1])
     """
+    # The precision is symmetric, so that one product serves both the linear and the constant terms of the distance.
     weights = means @ precision
     return weights, -0.5 * (weights * means).sum(1)

@@ -54,8 +54,10 @@ class Curve:
             drop: fraction by which the slope has fallen.
             last: current epoch, from 1; later epochs are not considered.
         """
+        # The slope at time 0 is infinite for c < 1, so the drop is measured from the first epoch.
         times = np.arange(1, max(1, int(last - self.shift)) + 1, dtype=np.float64)
         first = float(self.slope(times[:1])[0])
+        # A large b lets the first slope underflow to 0, relative to which no drop is defined.
         if not math.isfinite(first) or first <= 0:
             return None
         beyond = np.flatnonzero(np.abs(first - self.slope(times)) / first > drop)
@@ -85,6 +87,7 @@ def fit_curve(points: Sequence[float] | NDArray[np.float64], literal: bool = Fal
     times = np.arange(1, len(kept) + 1, dtype=np.float64)
     try:
         with warnings.catch_warnings():
+            # This warning means that the points do not determine the parameters. Overflow at trial values is harmless.
             warnings.simplefilter("error", OptimizeWarning)
             warnings.simplefilter("ignore", RuntimeWarning)
             (a, b, c), _ = curve_fit(
@@ -95,6 +98,7 @@ def fit_curve(points: Sequence[float] | NDArray[np.float64], literal: bool = Fal
                 # A smaller standard deviation is a larger weight.
                 sigma=np.geomspace(1, 0.1, len(kept)),
                 absolute_sigma=True,
+                # An IoU is at most 1, and c <= 1 makes the slope fall from the start.
                 bounds=([0, 0, 0], [1, np.inf, 1]),
                 max_nfev=2000,
             )
@@ -140,6 +144,7 @@ def correct_masks(
     change &= present.gather(1, predicted.flatten(1).long()).view_as(labels)
     if match == "both":
         has_label = labels != IGNORED
+        # `IGNORED` is no index into the classes; its placeholder 0 has no effect, because `has_label` is False there.
         change &= has_label & memorized[labels.long().masked_fill(~has_label, 0)]
     # An image without a memorized class is left alone, unless all of its labels are background.
     labeled_classes = _classes_present(labels)
@@ -157,6 +162,8 @@ def correct_masks(
 
 def _classes_present(labels: Tensor) -> Tensor:
     """Return (B, 256) bool, True for the classes in the masks of (B, H, W) labels."""
+    # An entry for every value of uint8, so that `IGNORED` needs no special case. Repeated writes are all True, so
+    # their order does not matter.
     present = torch.zeros(len(labels), 256, dtype=torch.bool, device=labels.device)
     values = labels.flatten(1).long()
     return present.scatter_(1, values, torch.ones_like(values, dtype=torch.bool))
@@ -166,6 +173,7 @@ def rescale(images: Tensor, scale: float) -> Tensor:
     """Return (B, C, H, W) images resized by a factor, bilinear."""
     if scale == 1:
         return images
+    # `align_corners` is part of the method, here and on the way back: the corners of all scales coincide.
     size = [max(1, round(side * scale)) for side in images.shape[2:]]
     return functional.interpolate(images, size=size, mode="bilinear", align_corners=True)
 
@@ -205,6 +213,7 @@ class _JensenShannon(torch.autograd.Function):
         mean = torch.stack(maps).mean(0)
         # If every p_k rounds to 0, so does q.
         log_mean = mean.clamp_min(torch.finfo(mean.dtype).tiny).log()
+        # In place: maps of (B, C, H, W) dominate the memory, and the logarithms are not needed again.
         differences = [log.sub_(log_mean) for log in logs]
         divergences = [(p * d).sum(1, keepdim=True) for p, d in zip(maps, differences, strict=True)]
         is_confident = (mean.amax((1, 2, 3)) >= min_confidence)[:, None, None]

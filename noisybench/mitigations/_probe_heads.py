@@ -60,6 +60,7 @@ class ResidualMLP(nn.Module):
         for _ in range(hidden_layers):
             layers += [nn.Linear(input_width, expansion * width), nn.BatchNorm1d(expansion * width), nn.ReLU()]
             input_width = expansion * width
+        # The output has the width of the features, for the residual sum and a classifier of the original size.
         self.layers = nn.Sequential(*layers, nn.Linear(input_width, width))
         self.scale = nn.Parameter(torch.full((width,), scale))
         self.residual = residual

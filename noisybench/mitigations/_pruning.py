@@ -43,6 +43,7 @@ class Pruning(SampleSelector, abc.ABC):
         Raises:
             UserError: no example of a class is kept.
         """
+        # The checks below read single values; on a GPU, each would wait for the device.
         kept = self.kept(task, training_set).cpu()
         targets = training_set.targets.cpu()
         before = torch.bincount(targets, minlength=training_set.num_classes)
@@ -59,6 +60,7 @@ class Pruning(SampleSelector, abc.ABC):
                     "(`per_class`), or set `allow_empty_classes`"
                 )
             self.warnings.append(message)
+        # A class without training examples has no kept fraction; the clamp only avoids 0 / 0 before it is left out.
         self.diagnostics["smallest_class_kept"] = float((after / before.clamp_min(1))[before > 0].min())
         return kept.float()
 
@@ -117,6 +119,7 @@ class ScorePruning(Pruning, DetectorProvider):
             problems.append("keep_fraction: the true noise rate already decides how much is kept; set only one of them")
         if self.strategy != "window" and self.offset:
             problems.append(f"offset: only a window has an offset; set strategy=window instead of {self.strategy}")
+        # The tolerance accepts decimal fractions whose binary sum exceeds 1 by rounding only.
         if self.keep_fraction is not None and self.offset + self.keep_fraction > 1 + 1e-9:
             problems.append(
                 f"offset: a window from {self.offset:g} with keep_fraction={self.keep_fraction:g} ends at "
@@ -147,6 +150,7 @@ class ScorePruning(Pruning, DetectorProvider):
             return
         keep_fraction = self.keep_fraction
         if self.noise_rate == "oracle":
+            # A multiplier above 1 could ask for dropping more than all examples.
             keep_fraction = 1 - min(1.0, self.noise_rate_multiplier * float(self.privileged.noise_rate))
         assert keep_fraction is not None  # `check` refuses runs without it
         self.state["kept"], self.state["flagged"] = (torch.zeros(len(score), dtype=torch.bool) for _ in range(2))
@@ -155,6 +159,8 @@ class ScorePruning(Pruning, DetectorProvider):
         groups = [targets == label for label in classes] if self.per_class else [torch.ones_like(score) > 0]
         for group in groups:
             rows = torch.nonzero(group).squeeze(1)
+            # The number to keep is rounded down in each class, so that a small class can lose all of its examples;
+            # `sample_weights` reports that.
             self.state["kept"][rows], self.state["flagged"][rows] = select_by_score(
                 score[rows], self.strategy, keep_fraction, self.offset
             )
@@ -167,6 +173,7 @@ class ScorePruning(Pruning, DetectorProvider):
         """Return one minus the min-max scaled score."""
         score = self.state["score"]
         low, high = score.min(), score.max()
+        # With equal scores, the clamp gives every example quality 1 instead of NaN.
         return 1 - (score - low) / (high - low).clamp_min(1e-12)
 
     def detectors(self, task: Learner, training_set: TrainingSet) -> dict[str, Detector]:
@@ -189,11 +196,14 @@ def select_by_score(score: Tensor, strategy: str, keep_fraction: float, offset: 
     ([False, False, True, True], [True, False, False, False])
     """
     count = len(score)
+    # In binary, 0.29 * 100 is slightly below 29; without the tolerance, rounding down would lose an example.
     num_kept = int(keep_fraction * count + 1e-9)
     first = {"drop_highest": 0, "keep_highest": count - num_kept, "window": int(offset * count + 1e-9)}[strategy]
     kept, above = (torch.zeros(count, dtype=torch.bool) for _ in range(2))
+    # Only a stable sort fixes the order of equal scores, and with it the kept examples.
     order = score.argsort(stable=True)
     kept[order[first : first + num_kept]] = True
+    # The low scores that a window drops are easy examples, not suspicious ones, so they are not flagged.
     above[order[first + num_kept :]] = True
     return kept, above
 

@@ -21,6 +21,7 @@ def sharpen(probabilities: Tensor, power: float) -> Tensor:
 
 def pseudo_loss(pseudo_labels: Tensor, probabilities: Tensor) -> Tensor:
     """Return the (N,) cross-entropies in nats of (N, C) current predictions against (N, C) pseudo-labels."""
+    # A probability can underflow to 0, and 0 * log 0 is NaN.
     return -(pseudo_labels * probabilities.clamp_min(1e-12).log()).sum(1)
 
 
@@ -36,6 +37,8 @@ def pseudo_label_weights(pseudo_labels: Tensor, probabilities: Tensor, flagged: 
     """
     weights = torch.ones_like(probabilities[:, 0])
     if int(flagged.sum()) > 2:
+        # The losses are scaled within the flagged examples, so that the weights are relative: the mixture splits them
+        # even if all pseudo-labels are correct.
         weights[flagged] = 1 - two_components(pseudo_loss(pseudo_labels[flagged], probabilities[flagged])).high
     return weights
 
@@ -54,6 +57,7 @@ def weighted_cross_entropy(
         partner: (B,) positions of the partners.
         mix_weight: weight of the example itself, in [0.5, 1]; the partner has the rest.
     """
+    # The logarithm of a softmax in half precision would reach log 0.
     losses = -logits.float().log_softmax(1)
     # The partners are a permutation of the batch, so their weights have the same sum.
     scale = len(weights) / weights.sum().clamp_min(1e-8)
@@ -66,6 +70,7 @@ def class_pairs(targets: Tensor, partner: Tensor, mix_weight: float) -> Tensor:
     """Return (B, B) weights of pairs of the same class, normalized by row and mixed with the partner's row (LSA)."""
     classes = targets.argmax(1)
     same = (classes[:, None] == classes[None, :]).to(targets.dtype)
+    # Each example is in its own class, so no row is empty.
     same = same / same.sum(1, keepdim=True)
     return mix_weight * same + (1 - mix_weight) * same[partner]
 
@@ -78,6 +83,7 @@ def interpolated_pairs(targets: Tensor, weights: Tensor, partner: Tensor, mix_we
     """
     classes = (mix_weight * targets + (1 - mix_weight) * targets[partner]).argmax(1)
     same = (classes[:, None] == classes[None, :]).to(targets.dtype)
+    # The diagonal is w^2 + (1 - w)^2 >= 1/2, so the sum of a row, mixed or not, cannot vanish.
     pairs = weights[:, None] * weights[None, :] * same + torch.diag((1 - weights) ** 2)
     pairs = mix_weight * pairs + (1 - mix_weight) * pairs[partner]
     return pairs / pairs.sum(1, keepdim=True)
@@ -95,5 +101,6 @@ def uniform_prior_penalty(logits: Tensor) -> Tensor:
     >>> uniform_prior_penalty(torch.zeros(3, 2)).abs()
     tensor(0.)
     """
+    # KL(u || q) = -1/C sum_c log(C q_c): unlike KL(q || u), it grows without bound if a class is never predicted.
     mean = logits.float().softmax(1).mean(0).clamp_min(1e-12)
     return -(mean * len(mean)).log().mean()

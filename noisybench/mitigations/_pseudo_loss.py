@@ -116,6 +116,7 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
         self.state = {
             "flags": torch.zeros(networks, count, dtype=torch.bool),
             "weights": torch.ones(networks, count),
+            # `expand` shares memory among the networks, but their rows are written separately.
             "pseudo_labels": observed.expand(networks, -1, -1).clone(),
             "scaled_loss": torch.zeros(networks, count),
             "high_loss": torch.zeros(networks, count),
@@ -125,17 +126,21 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
             for number in range(networks):
                 last = last_linear(task.networks[number])
                 assert last is not None
+                # The task builds the head with a random stream of its own, so that the networks start as without it.
                 head = functools.partial(nn.Linear, last[1].in_features, self.projection)
                 task.add_head(f"projection_{number}", head)
 
     def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Return mixup on all labels during the warm-up, and the selection loss afterwards, summed over networks."""
+        # One weight for the batch, drawn on the host, so that nothing waits for the device. Both streams restart in
+        # every epoch: a resumed run mixes the same pairs.
         mix_weight = float(task.rng.beta(self.alpha, self.alpha))
         mix_weight = max(mix_weight, 1 - mix_weight)  # the example itself dominates its partner
         partner = torch.randperm(len(batch.index), generator=task.generator, device=batch.index.device)
         observed = batch.targets.float()
         if task.current_epoch < self._warmup(task.sampler.steps_per_epoch):
             ones = torch.ones(len(batch.index), device=observed.device)
+            # `lerp` reads and writes the images once, without the temporaries of a weighted sum.
             mixed = batch.inputs.lerp(batch.inputs[partner], 1 - mix_weight)
             return sum(
                 weighted_cross_entropy(task.logits(mixed, number), observed, ones, partner, mix_weight)
@@ -180,14 +185,18 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
                 else interpolated_pairs(targets, weights, partner, mix_weight)
             )
             loss = weighted_cross_entropy(logits, targets, weights, partner, mix_weight)
+            # All terms have coefficient 1, in PLS as in LSA.
             loss = loss + contrastive_loss(head(features), head(keys), pairs, self.temperature)
         return loss + uniform_prior_penalty(logits) if self.uniform_prior else loss
 
     @torch.no_grad()
     def _predict_pseudo_labels(self, task: Learner, batch: Batch) -> Tensor:
         """Return (K, B, C) sharpened pseudo-labels, and keep them for the pseudo-loss at the end of the epoch."""
+        # In training mode, this forward pass also updates the running statistics, as in the code of PLS and LSA.
+        # Evaluation mode changes the results.
         if self.pseudo_label_bn == "eval":
             task.networks.eval()
+        # A single view is the one that is not trained on: otherwise the target would be predicted from the input itself.
         views = ["weak_2", "weak"][: self.pseudo_label_views]
         predictions = [
             torch.stack([probabilities_in_float32(task.logits(batch.views[view], number)) for view in views]).mean(0)
@@ -197,18 +206,21 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
         if self.cotrain == "consensus":
             predictions = [torch.stack(predictions).mean(0)] * self.num_networks
         pseudo_labels = torch.stack([sharpen(prediction, self.sharpening) for prediction in predictions])
+        # Examples that are not flagged need theirs as well: they can be flagged at the end of this epoch.
         self.state["pseudo_labels"][:, batch.index] = pseudo_labels
         return pseudo_labels
 
     def on_epoch_end(self, task: Learner) -> None:
         """Flag labels and weight pseudo-labels with the current networks."""
         epoch, warmup = task.current_epoch, self._warmup(task.sampler.steps_per_epoch)
+        # The first epoch after the warm-up trains with flags from the end of the last warm-up epoch.
         if epoch < warmup - 1:
             return
         flags = torch.stack([self._detect(task, number) for number in range(self.num_networks)])
         if self.cotrain == "consensus":
             flags = flags.all(0).expand_as(flags)
         elif self.cotrain == "cross":
+            # As in DivideMix, each network trains with the flags of the other, so that it does not confirm its own errors.
             flags = flags.flip(0)
         weights = torch.ones_like(self.state["weights"])
         if epoch >= warmup:  # no pseudo-label has been predicted before
@@ -220,6 +232,7 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
             ])  # fmt: skip
         if self.cotrain == "consensus":
             weights = weights.mean(0).expand_as(weights)
+        # The rows of an expanded tensor share memory; `contiguous` gives each network its own.
         self.state["flags"], self.state["weights"] = flags.contiguous(), weights.contiguous()
         self._report(task)
 
@@ -280,4 +293,5 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
 def losses_mixture(task: Learner, number: int) -> Mixture:
     """Return the mixture of one network's losses for the observed labels of the training set."""
     probabilities, observed = task.training_outputs(number).probabilities, task.training_set.targets
+    # A probability of 0 would be an infinite loss, which cannot be min-max scaled.
     return two_components(-probabilities.gather(1, observed[:, None]).squeeze(1).clamp_min(1e-12).log())

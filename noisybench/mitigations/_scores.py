@@ -48,6 +48,7 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
         self.task, self.num_networks, self.length, self.seed = task, num_networks, length, seed
         self.device = task.device
         data = task.training_set
+        # Scoring an initialized network takes one epoch as well, but trains on no example.
         self.epochs, self.examples = num_networks * max(length, 1), len(data) if length else 0
         self.title = f"{kind} · {num_networks} x {length} epochs · {task.budget.network} · {len(data)} examples"
         builders = [[public_name(builder), builder.parameters] for builder in task.stack.with_role(ModelBuilder)]
@@ -60,6 +61,7 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
             "targets": data.targets_digest,
             "classes": data.num_classes,
             "budget": task.budget.identity(),
+            # Optional entries are absent rather than empty, so that results cached without them keep their key.
             **({"start": weights_digest(task.pretrained)} if task.pretrained else {}),
             **({"model_builders": builders} if builders else {}),
             **meaning,
@@ -91,8 +93,10 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
         worker, optimizer = self._current(number)
         if self.length:
             train_epoch(worker, optimizer, inner_epoch)
+        # Not `==`: a network of length 0 has one epoch.
         if inner_epoch + 1 >= self.length:
             self._scores.append({name: score.cpu() for name, score in self.collect(number, worker).items()})
+            # A checkpoint from here on has the scores but no network, so a resumed run starts with the next one.
             self._worker = None
         return worker.train_loss if self.length else 0.0
 
@@ -108,6 +112,7 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the scores, and the network in training when it is next needed."""
         self._scores = list(state["scores"])
+        # Only `_current` can build the network, because its seed and data depend on its number.
         self._restored = state if "networks" in state else None
 
     def result(self) -> dict[str, Tensor]:
@@ -125,6 +130,8 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
         stack = Stack([*([collector] if collector else []), *builders])
         worker = type(self.task)(self.task.budget, seed, self.training_set(number), stack, **self.task.settings)
         worker.to(self.device)
+        # Weights are matched by name, so they are loaded before a builder renames modules. The optimizer is created
+        # last, because it needs the parameters of the built model.
         worker.load_pretrained(self.task.pretrained)
         worker.build_models()
         worker.sampler.weights = self.weights(number)
@@ -138,6 +145,7 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
                 mitigation.load_state_dict(state)
             self._restored = None
         for mitigation in stack.mitigations:
+            # Restored statistics are on the CPU, but are updated at positions on the device.
             mitigation.state = {name: tensor.to(self.device) for name, tensor in mitigation.state.items()}
         self._worker, self._optimizer = worker, optimizer
         return worker, optimizer
@@ -159,6 +167,7 @@ class CrossValidation(ScoringNetworks, abc.ABC):
     def __init__(self, task: Learner, kind: str, folds: int, length: int, seed: int) -> None:
         super().__init__(task, kind, folds, length, seed)
         order = torch.from_numpy(Stream("folds", seed).permutation(len(task.training_set)))
+        # Random ranks modulo the number of folds: sizes differ by at most one.
         self.fold = torch.empty_like(order)
         self.fold[order] = torch.arange(len(order)) % folds
 
@@ -226,7 +235,9 @@ class ScoreCollector(LossFunction):
         logits = task.logits(batch.inputs)
         with torch.no_grad():
             margin, index, state = margins(logits.float(), batch.observed), batch.index, self.state
+            # Equivalent to a correct argmax, except that a tie is never correct, wherever the target is.
             correct = margin > 0
+            # Indexed `+=` would lose updates of repeated positions, but a position occurs once in a batch.
             state["margin"][index] += margin
             state["seen"][index] += 1
             state["forgotten"][index] += (state["correct"][index] & ~correct).float()
@@ -261,6 +272,7 @@ def early_scores(task: Learner) -> dict[str, Tensor]:
     """Return (N,) scores of a task's first network for its training set, from one pass in evaluation mode."""
     data, network = task.training_set, task.networks[0]
     has_classifier = last_linear(network) is not None
+    # With fixed batch statistics, a score does not depend on the other examples of its batch.
     network.eval()
     parts: dict[str, list[Tensor]] = {}
     size = task.eval_batch_size(data.inputs)
@@ -280,16 +292,19 @@ def early_scores(task: Learner) -> dict[str, Tensor]:
             # The gradient of a linear layer's weights and bias is the outer product of the error with (features, 1).
             scores["grand_last"] = scores["el2n"] * (features.float().square().sum(1) + 1).sqrt()
         for name, score in scores.items():
+            # Scores stay on the device: a copy to the host would wait for every batch.
             parts.setdefault(name, []).append(score)
     return {name: torch.cat(part) for name, part in parts.items()}
 
 
 def gradient_norms(task: Learner) -> Tensor:
     """Return the exact (N,) gradient norm of each example with respect to all weights of the first network (GraNd)."""
+    # Training mode would couple the examples by batch normalization, and `vmap` cannot update its buffers in place.
     data, network = task.training_set, task.networks[0].eval()
     weights = {name: weight.detach() for name, weight in network.named_parameters()}
     buffers = dict(network.named_buffers())
     num_weights = sum(weight.numel() for weight in weights.values())
+    # Every example of a chunk has a gradient of all weights, of 4 bytes each.
     size = max(1, min(task.eval_batch_size(data.inputs), GRADIENT_BYTES // (4 * num_weights)))
     norms = torch.func.vmap(_gradient_norm(network, buffers), in_dims=(None, 0, 0))
     parts = []
@@ -307,6 +322,7 @@ def _gradient_norm(network: nn.Module, buffers: dict[str, Tensor]) -> Any:
     gradient = torch.func.grad(loss)
 
     def norm(weights: dict[str, Tensor], image: Tensor, target: Tensor) -> Tensor:
+        # Concatenating the gradients for a single norm would copy all of them.
         squares = [values.square().sum() for values in gradient(weights, image, target).values()]
         return torch.stack(squares).sum().sqrt()
 

@@ -28,6 +28,7 @@ def small_loss_weights(
     counted = torch.ones_like(losses) if valid is None else valid.float()
     if examples is None:
         count = max(1, int(keep_fraction * (len(losses) if valid is None else int(valid.sum()))))
+        # Labels that do not count sort last; a stable sort fixes the order of equal losses.
         order = losses.masked_fill(counted == 0, torch.inf).argsort(stable=True)
         kept = torch.zeros_like(losses).scatter_(0, order[:count], 1.0)
     else:

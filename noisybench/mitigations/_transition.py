@@ -51,6 +51,7 @@ class TransitionCorrection(LossFunction, abc.ABC):
 
     def on_epoch_start(self, task: Learner) -> None:
         """Estimate the matrix after the warm-up from the network's predictions on the training set."""
+        # The state is part of checkpoints: a resumed run keeps its matrix instead of estimating it from later predictions.
         if "matrix" in self.state or task.current_epoch < self.warmup_epochs:
             return
         self.state["matrix"] = estimate_transitions(task.training_probabilities(), self.percentile)
@@ -77,6 +78,7 @@ class TransitionCorrection(LossFunction, abc.ABC):
         return self._posterior(task, training_set).argmax(1) if "matrix" in self.state else None
 
     def _posterior(self, task: Learner, training_set: TrainingSet) -> Tensor:
+        # P(c | x, y) is proportional to P(c | x) T_cy; row y of the transpose has T_cy for all c.
         joint = task.training_probabilities() * self.state["matrix"].T[training_set.targets]
         return joint / joint.sum(1, keepdim=True).clamp_min(1e-12)
 
@@ -91,7 +93,8 @@ def estimate_transitions(probabilities: Tensor, percentile: float) -> Tensor:
     tensor([[0.8000, 0.2000],
             [0.3000, 0.7000]])
     """
+    # A rank instead of an interpolated quantile: an anchor point has to be an example, with a whole prediction.
     rank = round(percentile / 100 * (len(probabilities) - 1))
-    anchors = probabilities.argsort(dim=0)[rank]
+    anchors = probabilities.argsort(dim=0)[rank]  # (C,) positions
     rows: Any = probabilities[anchors]
     return torch.as_tensor(rows / rows.sum(1, keepdim=True))

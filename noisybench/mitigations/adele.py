@@ -109,7 +109,9 @@ class ADELE(LossWrapper):
 
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Start from the observed labels, with an empty history of each class."""
+        # A copy, because corrections are written in place and the observed labels are still needed as a reference.
         self.state["labels"] = training_set.targets.clone()
+        # Integer counts can be summed over data-parallel processes without rounding, in any order.
         self.state["counts"] = torch.zeros(training_set.num_classes**2, dtype=torch.int64)
         self.state["curves"] = torch.zeros(0, training_set.num_classes)
         self.state["onsets"] = torch.full((training_set.num_classes,), -1, dtype=torch.int64)
@@ -123,6 +125,7 @@ class ADELE(LossWrapper):
             has_label = labels != IGNORED if batch.in_image is None else (labels != IGNORED) & batch.in_image
             corrected = batch.with_labels(labels.long().masked_fill(~has_label, 0), has_label)
         if not self.consistency:
+            # The scores of the loss are reused for the IoU, so that no second forward pass is needed.
             with capture_activations(task.networks[0], inputs=False) as captured:
                 losses = inner_loss(corrected)
             self._count(batch, captured[0])
@@ -136,6 +139,7 @@ class ADELE(LossWrapper):
             ) as captured:
                 scale_losses.append(inner_loss(corrected.with_views(views)))
             scores.append(captured[0])
+        # The curve is measured at the scale closest to 1, so that it is comparable with a run without consistency.
         self._count(batch, scores[int(np.argmin(np.abs(np.array(self.scales) - 1)))])
         divergence = multi_scale_divergence(scores, self.consistency_min_confidence)
         return torch.stack(scale_losses).mean(0) + self.consistency * divergence.flatten()
@@ -145,6 +149,7 @@ class ADELE(LossWrapper):
         classes = batch.num_classes
         # On maps, `max` is many times as fast as `argmax`.
         predicted = resize_scores(scores.detach(), batch.inputs.shape[2:]).max(1).indices.flatten()
+        # Against the observed labels: with corrected ones, a correction would raise the IoU that decides the onset.
         pairs = batch.observed * classes + predicted
         if batch.has_label is not None:
             pairs = pairs[batch.has_label]
@@ -159,6 +164,7 @@ class ADELE(LossWrapper):
         classes = task.training_set.num_classes
         epoch = task.current_epoch + 1
         counts = self.state["counts"].view(classes, classes).cpu().numpy()
+        # IoU of counts pooled over the epoch; a class in neither labels nor predictions has none (0 / 0).
         point = torch.from_numpy(intersection_over_union(counts)).nan_to_num()
         self.state["curves"] = torch.cat([self.state["curves"], point.to(self.state["curves"])[None]])
         new_onset = self._detect_onsets(task, epoch)
@@ -170,6 +176,7 @@ class ADELE(LossWrapper):
         """Record the classes whose memorization begins in this epoch, and return True if there are any."""
         names, new_onset = task.training_set.class_names, False
         curves, onsets = self.state["curves"].cpu().numpy(), self.state["onsets"]
+        # The background has no onset of its own: it always counts as memorized.
         for label in range(1, curves.shape[1]):
             name = names[label]
             self.diagnostics[f"training_iou.{name}"] = float(curves[-1, label])
@@ -181,6 +188,7 @@ class ADELE(LossWrapper):
                     f"no curve fits the training IoU of {name}, so its onset cannot be detected in epoch {epoch}"
                 )
             onset = self.fixed_onset if curve is None else curve.onset(self.onset_slope_drop, epoch)
+            # An onset is final: the curve is fitted again in every epoch, and a later fit may move it.
             if onsets[label] < 0 and onset is not None and epoch >= onset:
                 onsets[label], new_onset = epoch, True
             if onsets[label] >= 0:
@@ -193,10 +201,12 @@ class ADELE(LossWrapper):
         data, labels = task.training_set, self.state["labels"]
         background = torch.ones_like(self.state["onsets"][:1], dtype=torch.bool)
         memorized = torch.cat([background, self.state["onsets"][1:] >= 0])
+        # Starting from the observed labels instead lets a later prediction withdraw an earlier correction.
         base = labels if self.cumulative else data.targets
         before = torch.bincount(labels[labels != IGNORED].long(), minlength=data.num_classes)
         num_changed, network, size = 0, task.networks[0], task.eval_batch_size(data.inputs)
         training = network.training
+        # In training mode, predictions would depend on the images that share a batch, and update running statistics.
         network.eval()
         for start in range(0, len(data), size):
             rows = slice(start, start + size)
@@ -231,7 +241,9 @@ class ADELE(LossWrapper):
             for mirror in (False, True) if self.flip else (False,):
                 inputs = rescale(images, scale)
                 scores = task.networks[0](inputs.flip(3) if mirror else inputs)
+                # Mirrored back and resized first, so that all maps refer to the same pixels.
                 probabilities = resize_scores((scores.flip(3) if mirror else scores).float(), size).softmax(1)
+                # A running sum in place: memory for one map instead of one per scale and mirror image.
                 total = probabilities if total is None else total.add_(probabilities)
         assert total is not None
         confidence, predicted = (total / (len(self.scales) * (2 if self.flip else 1))).max(1)

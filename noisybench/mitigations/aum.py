@@ -69,6 +69,7 @@ def threshold_scores(margins: Tensor, in_fake_class: Tensor, percentile: float) 
     for network, (margin, is_fake) in enumerate(zip(margins, in_fake_class, strict=True)):
         scores[network] = torch.quantile(margin[is_fake], percentile / 100) - margin
     kept = (~in_fake_class).float()
+    # Never a division by zero: each example kept its label for at least one of the two networks.
     return (scores * kept).sum(0) / kept.sum(0)
 
 
@@ -77,10 +78,12 @@ class _FakeClassDynamics(TrainingDynamics):
 
     def __init__(self, task: Learner, length: int, seed: int) -> None:
         super().__init__(task, 2, length, seed)
+        # Other labels than in plain training dynamics, whose cached results must not be used here.
         self.cache_key["kind"] = "training dynamics with a fake class"
         data = task.training_set
         # At least one example, because the threshold is a percentile of the fake class.
         size = max(1, len(data) // (data.num_classes + 1))
+        # Slices of one permutation are disjoint, so no example is fake for both networks.
         order = torch.from_numpy(Stream("false class", seed).permutation(len(data)))
         self.in_fake_class = torch.zeros(2, len(data), dtype=torch.bool)
         for number in range(2):

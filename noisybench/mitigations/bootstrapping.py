@@ -65,6 +65,7 @@ def bootstrapped_cross_entropy(logits: Tensor, targets: Tensor, mode: str, label
     """
     logits = logits.float()
     num_classes = logits.shape[1]
+    # Not detached: the soft mode is defined with a gradient through the prediction; `argmax` has none.
     prediction = logits.softmax(1) if mode == "soft" else functional.one_hot(logits.argmax(1), num_classes).to(logits)
     mixed = torch.lerp(prediction, targets.to(logits.dtype), label_weight)
     return -(mixed * logits.log_softmax(1)).sum(1)

@@ -56,8 +56,10 @@ class CoTeaching(LossFunction):
     def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Return the sum of both networks' losses, each on the selection of the other."""
         forget_rate = self.privileged.noise_rate if self.forget_rate is None else self.forget_rate
+        # Networks fit correct labels first: all are kept at the start, fewer once incorrect ones would be memorized.
         keep_fraction = 1 - forget_rate * min(task.current_epoch / self.ramp_epochs, 1.0)
         losses = [cross_entropy(task.logits(batch.inputs, network), batch) for network in range(2)]
         examples = example_index(batch, task.training_set) if self.unit == "example" else None
+        # Detached: a selection has no gradient, so no graph has to be recorded for it.
         weights = [small_loss_weights(loss.detach(), keep_fraction, batch.has_label, examples) for loss in losses]
         return losses[0] * weights[1] + losses[1] * weights[0]

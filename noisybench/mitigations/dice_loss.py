@@ -46,8 +46,10 @@ def soft_dice_loss(logits: Tensor, batch: Batch, background: bool) -> Tensor:
     if batch.has_label is not None:
         probabilities, targets = probabilities * batch.has_label[:, None], targets * batch.has_label[:, None]
     first_class = 0 if background else 1
+    # Pooled over the batch: the coefficient of single images is undefined for classes that they lack.
     intersection = (probabilities * targets).sum(0)[first_class:]
     total = (probabilities.sum(0) + targets.sum(0))[first_class:]
     present = targets.sum(0)[first_class:] > 0
     coefficients = 2 * intersection / total.clamp_min(1e-6)
+    # A boolean index would have a size that only the device knows, and the host would wait for it.
     return torch.where(present, 1 - coefficients, torch.zeros_like(coefficients)).sum() / present.sum().clamp_min(1)

@@ -101,10 +101,12 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
             asymmetric, many_classes = kind.startswith(("asymmetric", "pair")), training_set.num_classes > 10
             self._unlabeled_weight = 0.0 if asymmetric and not many_classes else settings[many_classes]
             self._threshold, self._penalize_confidence = settings[2], asymmetric
+            # Only the largest noise rates have this threshold, and only for them are losses averaged.
             history = 5 if settings[2] > 0.5 else 1
         self.state = {
             "clean": torch.ones(2, len(training_set)),
             "scaled_loss": torch.zeros(2, len(training_set)),
+            # NaN marks epochs that have not been recorded, so that the mean over the history skips them.
             "history": torch.full((2, history, len(training_set)), torch.nan),
         }
         self._components: Components | None = None
@@ -116,6 +118,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
             return None
         half, steps = task.budget.batch_size // 2, list[BatchPlan]()
         for network in range(2):
+            # Order 0 is that of ordinary epochs; each network has an independent order of its own.
             order = task.sampler.epoch_order(task.current_epoch, network + 1)
             # The other network divides the data, so that a network does not confirm its own errors.
             kept = self.state["clean"][1 - network, order] > self._threshold
@@ -148,13 +151,16 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         network, size = batch.phase, self._num_labeled[batch.phase]
         views = [batch.views["weak"], batch.views["weak_2"]]
         targets = self._targets(task, batch, views, network, size)
+        # A number drawn on the host: reading it does not wait for the GPU.
         mix_weight = float(task.rng.beta(self.alpha, self.alpha))
         mix_weight = max(mix_weight, 1 - mix_weight)  # the example itself dominates its partner
         inputs, all_targets = torch.cat(views), torch.cat([targets, targets])
         partner = torch.randperm(len(inputs), generator=task.generator, device=inputs.device)
         logits = task.logits(inputs.lerp(inputs[partner], 1 - mix_weight), network)
         mixed = all_targets.lerp(all_targets[partner], 1 - mix_weight)
+        # In float32: under mixed precision, a softmax in bfloat16 has too few digits for small probabilities.
         labeled_loss = -(mixed * logits.float().log_softmax(1)).sum(1)
+        # The mean over classes keeps the weight of this term independent of their number.
         unlabeled_loss = (logits.float().softmax(1) - mixed).square().mean(1)
         count = len(batch.index)
         ramp = min(max((task.current_epoch - self.warmup_epochs) / RAMP_EPOCHS, 0.0), 1.0)
@@ -165,6 +171,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         parts = [labeled * (count / size)]
         if count > size:
             parts.append(self._unlabeled_weight * ramp * unlabeled * (count / (count - size)))
+        # A scalar that is added to every value enters the mean over the batch once.
         return torch.cat(parts) + uniform_prior_penalty(logits)
 
     @torch.no_grad()
@@ -189,6 +196,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         for network in range(2):
             probabilities = task.training_outputs(network).probabilities
             losses = functional.nll_loss(probabilities.clamp_min(1e-12).log(), observed, reduction="none")
+            # Each epoch is scaled by itself: otherwise the large losses of early epochs would dominate the mean.
             low, high = losses.min(), losses.max()
             history[network, task.current_epoch % history.shape[1]] = (losses - low) / (high - low).clamp_min(1e-12)
             mixture = two_components(history[network].nanmean(0))

@@ -44,6 +44,7 @@ class ELR(LossFunction):
         logits = task.logits(batch.inputs)
         # As in the paper's code: bounded away from 0 and 1, so that the logarithm stays finite.
         probabilities = probabilities_in_float32(logits).clamp(1e-4, 1 - 1e-4)
+        # Normalized again because clamping changes the sum; detached because the average is a constant target.
         prediction = probabilities.detach() / probabilities.detach().sum(1, keepdim=True)
         targets = self.state["targets"][batch.index].lerp(prediction, 1 - self.beta)
         if batch.in_image is None:
@@ -51,12 +52,15 @@ class ELR(LossFunction):
         else:
             # Pixels that augmentation added around the image share an index with real pixels.
             self.state["targets"][batch.index[batch.in_image]] = targets[batch.in_image]
+        # <p, t> is at most 1 - 1e-4: no p is larger, and t sums to at most 1.
         return cross_entropy(logits, batch) + self.reg_weight * (1 - (probabilities * targets).sum(1)).log()
 
     def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """Return the probability of the observed target in the running average."""
         targets = self.state["targets"]
+        # The average starts at zero, so it sums to less than one until many predictions are in it.
         probabilities = targets / targets.sum(1, keepdim=True).clamp_min(1e-12)
+        # Pixels without a label have an index beyond the classes, which `gather` does not accept.
         observed = training_set.targets.flatten().long().clamp_max(training_set.num_classes - 1)
         return probabilities.gather(1, observed[:, None]).view_as(training_set.targets)
 

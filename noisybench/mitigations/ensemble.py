@@ -36,6 +36,7 @@ class Ensemble(LossWrapper):
         for number in range(self.num_networks):
             task.active_network = number
             loss = inner_loss(batch)
+            # A sum rather than a mean: each network gets the same gradient as if it were trained alone.
             total = loss if total is None else total + loss
         task.active_network = 0
         assert total is not None

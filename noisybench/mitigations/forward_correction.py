@@ -30,4 +30,5 @@ def forward_cross_entropy(logits: Tensor, targets: Tensor, matrix: Tensor) -> Te
     tensor([0.6931])
     """
     observed = probabilities_in_float32(logits) @ matrix
+    # A matrix with zeros can give an observed class no probability at all.
     return -(targets * observed.clamp_min(1e-12).log()).sum(1)

@@ -71,6 +71,7 @@ def input_norms(task: Learner, training_set: TrainingSet) -> Tensor:
     """Return the (N,) Euclidean norms of the normalized inputs."""
     size = task.eval_batch_size(training_set.inputs)
     starts = range(0, len(training_set), size)
+    # A generator: only one batch of normalized inputs is in memory at a time.
     parts = (task.normalize(training_set.inputs[start : start + size]) for start in starts)
     return torch.cat([part.flatten(1).norm(dim=1) for part in parts])
 

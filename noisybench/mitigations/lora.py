@@ -49,6 +49,7 @@ class LoRA(HeadBuilder):
 
         if is_language_model(network):
             model: Any = network.model
+            # Frozen before the updates are inserted, which are trainable when they are created.
             model.requires_grad_(False)
             config = LoraConfig(
                 r=self.rank,
@@ -94,6 +95,7 @@ class _EvalModeBackbone(nn.Module):
         self.backbone = backbone
 
     def train(self, mode: bool = True) -> _EvalModeBackbone:
+        # Otherwise the statistics of normalization would change with the data although its weights are frozen.
         return super().train(False)
 
     def forward(self, inputs: Tensor) -> Tensor:

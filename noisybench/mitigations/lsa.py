@@ -112,11 +112,13 @@ class LSA(PseudoLossSelection):
             status = self.privileged.label_status
             self.state["mislabeled"] = (status == IN_DISTRIBUTION) | (status == OUT_OF_DISTRIBUTION)
         if self.support == "trusted":
+            # A stream of its own: the draw depends on the seed only, and does not shift any other random numbers.
             drawn = Stream("trusted", task.seed).permutation(len(training_set))[: self.trusted_examples]
             self.state["trusted"] = torch.from_numpy(drawn)
 
     def on_epoch_end(self, task: Learner) -> None:
         """Flag labels with the detector of this epoch."""
+        # Before the call of the parent class, which detects with it.
         self._detector = detector_of_epoch(self.detector_cycle, task.current_epoch)
         super().on_epoch_end(task)
 
@@ -125,6 +127,7 @@ class LSA(PseudoLossSelection):
 
         The scores of the other detectors are computed as well, for the record.
         """
+        # Small loss is needed in every epoch, because its flags are the default support of the separation.
         loss_flags = self._detect_by_loss(task, number)
         linear_flags = self._detect_by_separation(task, number, loss_flags)
         if number == 0:
@@ -136,10 +139,12 @@ class LSA(PseudoLossSelection):
     def _detect_by_separation(self, task: Learner, number: int, loss_flags: Tensor) -> Tensor:
         """Return the (N,) flags by the hyperplane, or those of small loss if it cannot be fitted."""
         features = task.training_outputs(number).features
+        # The requirements name a stage, so its features are part of the outputs.
         assert features is not None
         flags = loss_flags if self.support == "loss" else self.state["mislabeled"]
         support = self.state["trusted"] if self.support == "trusted" else None
         if not can_be_separated(flags if support is None else flags[support]):
+            # Label quality averages both detectors, so a zero left here would count as evidence for every label.
             self.state["linear"][number] = self.state["high_loss"][number]
             self.warnings.append(
                 f"fewer than {MIN_EXAMPLES_PER_SIDE} examples on one side of the support: small loss is used instead of "

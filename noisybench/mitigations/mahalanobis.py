@@ -82,6 +82,7 @@ class Mahalanobis(PostProcessor):
         if self.covariance == "identity":
             precision = torch.eye(leading.shape[1], dtype=means.dtype, device=means.device)
         elif self.covariance == "empirical":
+            # Projected before the inversion: only a (rank, rank) matrix has to be inverted.
             precision = pseudo_inverse(leading.T @ spectrum.within_class_covariance() @ leading)
         else:
             means, covariance = robust_moments((points.double() - spectrum.mean) @ leading, targets, means)
@@ -101,6 +102,7 @@ def pseudo_inverse(covariance: Tensor) -> Tensor:
     tensor([[0.5000, 0.0000],
             [0.0000, 0.0000]])
     """
+    # Rounding leaves tiny eigenvalues where there is no variance; a plain inverse would turn them into huge weights.
     inverse: Tensor = torch.linalg.pinv(covariance, rtol=NEGLIGIBLE, hermitian=True)
     return inverse
 
@@ -128,7 +130,9 @@ def robust_moments(points: Tensor, targets: Tensor, means: Tensor) -> tuple[Tens
                 f"mitigations.mahalanobis: class {label} has {len(members)} examples, too few for a robust covariance "
                 f"of {members.shape[1]} dimensions; set a smaller `rank`, or covariance=empirical"
             )
+        # The algorithm starts from random subsets; a fixed seed makes the estimate reproducible.
         estimate = MinCovDet(random_state=0).fit(members)
         robust_means[label] = torch.from_numpy(estimate.location_).to(robust_means)
+        # Weighted by class size, as the pooled within-class covariance is.
         covariance += torch.from_numpy(estimate.covariance_).to(covariance) * (len(members) / len(points))
     return robust_means, covariance

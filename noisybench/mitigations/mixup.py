@@ -33,6 +33,7 @@ class Mixup(LossWrapper):
         """Return the rest of the stack's loss on the mixed batch."""
         weight = float(task.rng.beta(self.alpha, self.alpha))
         partner = torch.randperm(len(batch.index), generator=task.generator, device=batch.index.device)
+        # All views share partner and weight, so that they remain views of the same mixed example.
         views = {name: view.lerp(view[partner], 1 - weight) for name, view in batch.views.items()}
         targets = batch.targets
         return inner_loss(batch.with_targets(targets.lerp(targets[partner], 1 - weight), views))

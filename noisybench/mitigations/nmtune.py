@@ -84,6 +84,7 @@ class NMTune(MLPHeadBuilder, LossWrapper):
 
     def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """Return (B,) values of the stack's loss plus the weighted terms of the batch."""
+        # Hooks read the features that the loss computes anyway, which saves a second forward pass.
         with contextlib.ExitStack() as hooks:
             captured = [
                 tuple(
@@ -97,6 +98,7 @@ class NMTune(MLPHeadBuilder, LossWrapper):
         # The loss may have used all of several networks, or only one.
         for before_head, after_head in captured:
             if before_head:
+                # In float32, because there is no singular value decomposition in bfloat16.
                 loss = loss + self._regularizer(before_head[-1].detach().float(), after_head[-1].float())
         return loss
 
@@ -120,6 +122,7 @@ class NMTune(MLPHeadBuilder, LossWrapper):
     def on_epoch_end(self, task: Learner) -> None:
         """Report the mean terms of the epoch."""
         assert self._totals is not None
+        # One transfer from the device for all six totals.
         first, second, third, after, before, count = self._totals.tolist()
         self.diagnostics |= {
             "consistency": first / count,
@@ -162,6 +165,7 @@ def covariance(transformed: Tensor) -> Tensor:
         raise ValueError("a covariance needs at least two rows")
     centered = transformed - transformed.mean(0)
     matrix = centered.T @ centered / (len(transformed) - 1)
+    # All entries minus the diagonal: no (D, D) mask is needed.
     return (matrix.square().sum() - matrix.diagonal().square().sum()) / transformed.shape[1]
 
 
@@ -176,6 +180,7 @@ def dominance(transformed: Tensor, top: int = 1, center: bool = False) -> Tensor
     >>> dominance(torch.tensor([[3.0, 0.0], [0.0, 1.0]]))
     tensor(-0.7500)
     """
+    # Without singular vectors, whose gradient need not be finite if two singular values are equal.
     singular = torch.linalg.svdvals(transformed - transformed.mean(0) if center else transformed)
     shares: Tensor = singular / singular.sum().clamp_min(torch.finfo(singular.dtype).tiny)
     return -shares[:top].mean()

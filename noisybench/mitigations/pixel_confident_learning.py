@@ -81,6 +81,7 @@ class _OutOfSamplePredictions(CrossValidation):
         from cleanlab.experimental.label_issues_batched import LabelInspector
 
         data, rows = trained.training_set, torch.nonzero(self.fold == number).squeeze(1)
+        # Half precision: the array has a value for every pixel of the training set, and there is one for each fold.
         quality = torch.zeros(data.targets.shape, dtype=torch.float16)
         flagged = torch.zeros(data.targets.shape, dtype=torch.bool)
         inspector = LabelInspector(num_class=data.num_classes, verbose=False, n_jobs=1)
@@ -103,6 +104,7 @@ class _OutOfSamplePredictions(CrossValidation):
             part[has_label[images]] = probabilities.gather(1, observed[:, None]).squeeze(1).half()
             quality[rows[images]] = part
         issues = torch.zeros(int(has_label.sum()), dtype=torch.bool)
+        # cleanlab numbers the labeled pixels of the fold in the order in which it has seen them.
         issues[torch.from_numpy(inspector.get_label_issues())] = True
         part = torch.zeros_like(has_label)
         part[has_label] = issues & torch.cat(differing)

@@ -48,4 +48,5 @@ def reverse_cross_entropy(logits: Tensor, targets: Tensor, log_zero: float) -> T
     >>> reverse_cross_entropy(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]), log_zero=-4.0)
     tensor([2.])
     """
+    # The logarithm of a zero target is minus infinity, which the clamp replaces before it can multiply a zero.
     return -(probabilities_in_float32(logits) * targets.log().clamp_min(log_zero)).sum(1)

@@ -35,6 +35,7 @@ class SelfConsistency(Decoder):
         for responses in zip(*samples, strict=True):
             answers = [trace_format.extract_answer(response) for response in responses]
             votes = Counter(answer for answer in answers if answer is not None)
+            # Equal counts are in order of insertion, so the first sampled answer wins a tie.
             winner = votes.most_common(1)[0][0] if votes else None
             winners.append(responses[answers.index(winner)])
         return winners

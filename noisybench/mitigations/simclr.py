@@ -87,6 +87,7 @@ class SimCLR(Mitigation):
         else:
             weights = task.auxiliary(_PreTraining(self, task, training_set))
         for network in task.networks:
+            # Merged with the current state: loading stays strict, and the classifier keeps its fresh weights.
             network.load_state_dict({**network.state_dict(), **weights})
 
 
@@ -98,6 +99,7 @@ class _PreTraining(AuxiliaryRun):
         self.device = task.device
         self.epochs, budget = settings.epochs, task.budget
         self.flip = budget.augmentation == "crop_flip"
+        # A run with a checkpoint does not pre-train, so the path must not split the cache.
         parameters = {name: value for name, value in settings.parameters.items() if name != "checkpoint"}
         self.title = f"simclr · {budget.network} · {len(self.inputs)} images"
         self.cache_key = {
@@ -110,8 +112,10 @@ class _PreTraining(AuxiliaryRun):
             "flip": self.flip,
         }
         self.size = min(settings.batch_size, len(self.inputs))
+        # Whole batches only: a smaller one would have fewer negative pairs, and a loss on another scale.
         self.steps = len(self.inputs) // self.size
         self.examples = self.steps * self.size
+        # Weights depend on the seed of pre-training only, so that runs with different seeds can share the result.
         torch.manual_seed(torch_seed("simclr", "initialisation", settings.pretraining_seed))
         self.network = task.build_network().to(task.device)
         if budget.channels_last:
@@ -132,10 +136,12 @@ class _PreTraining(AuxiliaryRun):
     def train_epoch(self, epoch: int) -> float:
         """Train one epoch over the images without the last, smaller batch, and return the mean loss."""
         settings, task = self.settings, self.task
+        # Random numbers depend on the epoch only: a resumed run draws the same without a stored generator state.
         names = ("simclr", settings.pretraining_seed, epoch)
         generator = torch.Generator(task.device).manual_seed(torch_seed("augmentation", *names))
         order = torch.from_numpy(Stream("order", *names).permutation(len(self.inputs)))
         self.network.train()
+        # The sum stays on the device, so that no step waits for it.
         total = torch.zeros((), device=task.device)
         for step in range(self.steps):
             progress = (epoch + step / self.steps) / self.epochs
@@ -146,7 +152,9 @@ class _PreTraining(AuxiliaryRun):
             views = [
                 contrastive_view(images, generator, flip=self.flip, smallest=settings.smallest_crop) for _ in range(2)
             ]
+            # A new context in every step: within one, torch caches converted weights across optimizer steps.
             with task.autocast():
+                # Augmentation expects raw pixels, so normalization follows it; both views share one pass.
                 projected = self.head(
                     task.features_of(self.network, torch.cat([task.normalize(view) for view in views]))
                 )
@@ -187,7 +195,7 @@ def agreement_loss(projected: Tensor, temperature: float) -> Tensor:
     tensor(0.5514)
     """
     directions = functional.normalize(projected.float(), dim=1)
-    similarity = directions @ directions.T / temperature
+    similarity = directions @ directions.T / temperature  # (2B, 2B)
     similarity.fill_diagonal_(-torch.inf)  # a view is not compared with itself
     half = len(projected) // 2
     partner = torch.arange(2 * half, device=projected.device).roll(half)

@@ -112,6 +112,7 @@ class SpectralTruncation(PostProcessor, ProbeProvider):
         Raises:
             UserError: there is none.
         """
+        # Checked before training rather than in `refine`, where a whole training run would be lost.
         if self.rank is None and self.choose == "noisy_val" and training_set.validation is None:
             raise UserError(
                 "mitigations.spectral_truncation: the rank is selected on the noisy validation split, but there is none; "
@@ -138,10 +139,12 @@ class SpectralTruncation(PostProcessor, ProbeProvider):
         if self.rank is not None:
             return self.rank
         if self.choose == "classes":
+            # C - 1 is enough for collapsed features with clean labels, but too small after training on noisy ones.
             return min(width, round(1.5 * training_set.num_classes))
         assert training_set.validation is not None  # checked in `prepare`
         points = extract_features(task, network, training_set.validation.inputs)
         ranks = rank_grid(training_set.num_classes, width)
+        # Under symmetric noise below a rate of (C - 1) / C, noisy accuracy increases with clean accuracy.
         correct = classifiers.predict(points, ranks) == training_set.validation.targets.to(points.device)
         # `argmax` returns the first maximum: the smaller rank on a tie.
         return ranks[int(correct.double().mean(1).argmax())]
@@ -157,6 +160,7 @@ class SpectralTruncation(PostProcessor, ProbeProvider):
         controls = _controls(task, training_set, classifiers) if last else {}
 
         def predict(inputs: Inputs) -> Tensor:
+            # The features of the training set are known; extracting them again would be a pass over all inputs.
             features = points if inputs is training_set.inputs else extract_features(task, network, inputs)
             by_rank = classifiers.predict(features, ranks)
             return torch.stack([*by_rank, *(control(inputs, features) for control in controls.values())]).cpu()
@@ -181,6 +185,7 @@ class _TruncatedClassifiers:
         assert last is not None  # checked before training
         weights = last[1].weight.detach().to(points.device)
         bias = weights.new_zeros(len(weights)) if last[1].bias is None else last[1].bias.detach().to(points.device)
+        # In float64 like the spectrum, whose small eigenvalues are below the resolution of float32.
         self.head = weights.double(), bias.double()
 
     def at_rank(self, rank: int) -> tuple[Tensor, Tensor]:
@@ -201,12 +206,14 @@ class _TruncatedClassifiers:
             coefficients, start = (weights @ spectrum.vectors).T, bias + weights @ spectrum.mean
         else:
             coefficients, start = spectrum.coefficients(self.settings.penalty), spectrum.shares
+        # Components are orthogonal: the next rank adds terms to the scores and leaves the others as they are.
         return predict_by_rank(spectrum.components(points), coefficients, start, ranks)
 
     def _logistic(self, rank: int) -> tuple[Tensor, Tensor]:
         from sklearn.linear_model import LogisticRegression
 
         spectrum = self.spectrum
+        # One scale for all components: whitening would give the last ones as much weight as the leading ones.
         scale = spectrum.values[0].sqrt().clamp_min(1e-12)
         inputs = ((self.points.double() - spectrum.mean) @ spectrum.vectors[:, :rank] / scale).cpu().numpy()
         regression = LogisticRegression(C=self.settings.inverse_strength, max_iter=1000)
@@ -215,6 +222,7 @@ class _TruncatedClassifiers:
             torch.from_numpy(values).to(spectrum.mean) for values in (regression.coef_, regression.intercept_)
         )
         if len(regression.classes_) == 2:  # scikit-learn then has scores of the second class only
+            # Half of the score on each side: the softmax then equals the sigmoid of scikit-learn.
             slopes, offsets = torch.cat([-slopes, slopes]) / 2, torch.cat([-offsets, offsets]) / 2
         present = torch.from_numpy(regression.classes_).to(spectrum.mean.device)
         weights = torch.zeros_like(self.head[0])
@@ -239,6 +247,7 @@ def _spectrum_diagnostics(spectrum: Spectrum) -> dict[str, float]:
 
 def _initial_network(task: Learner, number: int) -> nn.Module:
     """Return a network of the run as it was initialized."""
+    # The same seed as at the start of the run gives the same weights, so no copy has to be kept during training.
     torch.manual_seed(torch_seed("initialisation", task.seed, number))
     return task.build_network().to(task.device)
 
@@ -250,7 +259,9 @@ def _controls(task: Learner, training_set: TrainingSet, classifiers: _TruncatedC
     rank = min(width, round(1.5 * classes))
     ridge, means = spectrum.least_squares(width, 1.0), spectrum.class_means()
     nearest = gaussian_classifier(means, torch.eye(width, dtype=means.dtype, device=means.device))
+    # Only the largest score is used here, so minus infinity is safe.
     nearest = nearest[0], torch.where(spectrum.shares > 0, nearest[1], nearest[1].new_full((), -torch.inf))
+    # Orthonormal, so that the control differs from principal components in direction only; (D, rank).
     directions = torch.linalg.qr(torch.from_numpy(Stream("projection", task.seed).normal(width, rank)))[0].to(means)
     projected = spectrum_of(classifiers.points.double() @ directions, targets, classes)
     full, leading = spectrum.least_squares(width), spectrum.least_squares(rank)

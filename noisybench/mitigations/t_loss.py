@@ -38,18 +38,22 @@ class TLoss(LossFunction):
     def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Return nats per pixel, with the same value for all pixels of an image."""
         probabilities = probabilities_in_float32(task.logits(batch.inputs))
+        # Errors sum to zero over the classes, so that of the background adds no information.
         errors = (probabilities - batch.targets.float())[:, 1:]
         if batch.has_label is not None:
             errors = errors * batch.has_label[:, None]
         images = len(batch.inputs)
+        # (B,), with the pixels of each image in consecutive rows
         squares = errors.square().view(images, -1).sum(1)
         dimensions = torch.full_like(squares, errors.numel() / images)
         if batch.has_label is not None:
+            # D counts labeled pixels only: with error zero, unlabeled ones would look like perfect predictions.
             dimensions = batch.has_label.view(images, -1).sum(1) * float(errors.shape[1])
         head = task.heads["degrees_of_freedom"]
         assert isinstance(head, _DegreesOfFreedom)
         losses = student_loss(squares, dimensions.clamp_min(1), head())
         self.diagnostics["degrees_of_freedom"] = float(head().detach())
+        # An image without a labeled pixel has D = 0, and would give 0 / 0.
         return (losses / dimensions.clamp_min(1)).repeat_interleave(len(errors) // images)
 
 
@@ -76,6 +80,7 @@ def student_loss(squares: Tensor, dimensions: Tensor, degrees: Tensor) -> Tensor
     >>> student_loss(torch.zeros(1), one, one)
     tensor([1.1447])
     """
+    # Logarithms throughout: D is the number of pixels, and the gamma function overflows float32 above about 35.
     half = (degrees + dimensions) / 2
     return (
         -torch.lgamma(half)

@@ -86,6 +86,7 @@ class TraceFilter(SampleSelector, DetectorProvider):
             return ~self.state["wrong_answer"]
         executable = self.state["wrong_steps"] == 0
         if self.by == "random":
+            # A permutation of the flags keeps exactly as many traces as `execution`.
             executable = executable[torch.from_numpy(Stream("trace filter", task.seed).permutation(len(executable)))]
         return executable
 

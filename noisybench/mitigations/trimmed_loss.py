@@ -75,8 +75,10 @@ class TrimmedLoss(LossWrapper, DetectorProvider):
         losses = inner_loss(batch)
         examples = example_index(batch, task.training_set)
         with torch.no_grad():
+            # Sums over many labels in bfloat16 would lose small losses.
             values = losses.detach().float()
             counted = torch.ones_like(values) if batch.has_label is None else batch.has_label.float()
+            # Labels of one example share an index: an indexed assignment would keep only one of them.
             self.state["sums"].index_add_(0, examples, values * counted)
             self.state["counts"].index_add_(0, examples, counted)
             if self.among == "epoch":
@@ -97,10 +99,12 @@ class TrimmedLoss(LossWrapper, DetectorProvider):
     def on_epoch_end(self, task: Learner) -> None:
         """Choose the examples of the next epoch by the losses of this one."""
         state, seen = self.state, self.state["counts"] > 0
+        # Examples that were not drawn in this epoch keep their last loss.
         state["losses"][seen] = state["sums"][seen] / state["counts"][seen]
         state["sums"].zero_()
         state["counts"].zero_()
         keep_fraction = self._keep_fraction(task.current_epoch + 1)
+        # Stable, so that ties are broken by position and a repeated run keeps the same examples.
         order = state["losses"].argsort(stable=True)
         state["kept"].fill_(False)
         state["kept"][order[: max(1, int(keep_fraction * len(order)))]] = True

@@ -14,6 +14,7 @@ class Block(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
+        # Batch normalization subtracts the mean, and with it any bias of the convolution.
         self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(out_channels)
         self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
@@ -51,6 +52,7 @@ class PreActivationBlock(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Map (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
+        # The in-place ReLU overwrites the normalized copy only, so that the identity shortcut can still use `inputs`.
         activated = self.relu(self.bn1(inputs))
         body: Tensor = self.conv2(self.relu(self.bn2(self.conv1(activated))))
         return body + (inputs if self.shortcut is None else self.shortcut(activated))
@@ -71,6 +73,8 @@ def residual_network(
         pre_activation: use pre-activation blocks.
     """
     block = PreActivationBlock if pre_activation else Block
+    # Pre-activation blocks begin with a normalization, so that the stem has none;
+    # in return, the sum that leaves the last block still needs one.
     layers: dict[str, nn.Module] = {"conv1": nn.Conv2d(channels, width, 3, 1, 1, bias=False)}
     if not pre_activation:
         layers |= {"bn1": nn.BatchNorm2d(width), "relu": nn.ReLU(inplace=True)}

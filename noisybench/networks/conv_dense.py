@@ -22,6 +22,7 @@ def build(num_classes: int, channels: int) -> nn.Module:
             nn.ReLU(inplace=True),
             nn.MaxPool2d(2),
         ]
+    # Pooled to 32 channels of 4x4 positions, 512 inputs, for images of any size.
     layers += [nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(512, 256), nn.ReLU(inplace=True)]
     layers += [nn.Linear(256, num_classes)]
     return Staged({str(number): layer for number, layer in enumerate(layers)}, stages=("3", "7", "11"))

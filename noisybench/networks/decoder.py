@@ -47,6 +47,7 @@ class Decoder(nn.Module):
     def __init__(self, vocabulary_size: int, width: int, num_layers: int, context_length: int) -> None:
         super().__init__()
         self.context_length, self.padding_token = context_length, vocabulary_size
+        # The padding has an embedding but no score, so that it can be read and never generated.
         self.tokens, self.positions = nn.Embedding(vocabulary_size + 1, width), nn.Embedding(context_length, width)
         self.layers = nn.ModuleList(_Layer(width) for _ in range(num_layers))
         self.norm, self.scores = nn.LayerNorm(width), nn.Linear(width, vocabulary_size)
@@ -69,6 +70,7 @@ class Decoder(nn.Module):
         """
         num_cached = cache.layers[0][0].shape[2] if cache is not None and cache.layers else 0
         start, length = first_position + num_cached, tokens.shape[1]
+        # Without this check a GPU would fail with an assertion on the device, after which the process cannot use it.
         if start + length > self.context_length:
             raise RuntimeError(
                 f"a trace of {start + length} tokens is too long: the context has {self.context_length} tokens"
@@ -107,6 +109,7 @@ class _Layer(nn.Module):
     def forward(self, inputs: Tensor, cache: KeyValueCache | None, number: int, mask: Tensor | None) -> Tensor:
         batch, length, width = inputs.shape
         projected = self.project(self.first(inputs)).view(batch, length, 3, NUM_HEADS, width // NUM_HEADS)
+        # Each is (B, heads, L, width / heads).
         queries, keys, values = projected.permute(2, 0, 3, 1, 4).unbind(0)
         if cache is not None:
             if number < len(cache.layers):
@@ -120,6 +123,7 @@ class _Layer(nn.Module):
             # `is_causal` would align the diagonal with the first column instead.
             rows = torch.arange(keys.shape[2] - length, keys.shape[2], device=keys.device)[:, None]
             mask = torch.arange(keys.shape[2], device=keys.device) <= rows
+        # A single token sees every column. The flag instead of a mask lets PyTorch choose its fused kernels.
         is_causal = mask is None and length > 1
         attended = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, is_causal=is_causal)
         inputs = inputs + self.out(attended.transpose(1, 2).reshape(batch, length, width))

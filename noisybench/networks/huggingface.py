@@ -43,6 +43,7 @@ class LanguageModel(nn.Module):
         if cache is not None:
             is_token = torch.cat([cache["is_token"], is_token], 1) if "is_token" in cache else is_token
             cache["is_token"] = is_token
+        # Positions count real tokens, so that the scores of a text do not depend on the padding to its left.
         positions = (is_token.long().cumsum(1) - 1).clamp_min(0)[:, -tokens.shape[1] :]
         output = self.model(
             # The padding has no embedding; any token will do, because the mask hides it.
@@ -84,6 +85,7 @@ def build(num_classes: int, channels: int, argument: str) -> nn.Module:
     try:
         models: Any = transformers.AutoModelForCausalLM
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=True)
+        # On the meta device only the architecture matters, so that no weights are read.
         if torch.empty(0).device.type == "meta":
             config = transformers.AutoConfig.from_pretrained(source, local_files_only=True)
             model = models.from_config(config)

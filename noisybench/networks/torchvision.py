@@ -25,6 +25,8 @@ def build(num_classes: int, channels: int, name: str) -> nn.Module:
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
         raise UserError(f"budget.network: torchvision has no classifier `{name}`; {nearest(name, known)}")
+    # With auxiliary classifiers these two return several outputs in training;
+    # `init_weights` is set because its default causes a warning.
     arguments = {"init_weights": True, "aux_logits": False} if name in ("googlenet", "inception_v3") else {}
     model: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **arguments)
     return for_gray_images(model, channels, f"torchvision:{name}")

@@ -38,5 +38,6 @@ def build(num_classes: int, channels: int, name: str) -> nn.Module:
     known = torchvision.models.list_models(module=torchvision.models.segmentation)
     if name not in known:
         raise UserError(f"budget.network: torchvision has no segmentation network `{name}`; {nearest(name, known)}")
+    # `weights_backbone` defaults to pre-trained weights, which would be downloaded.
     model = torchvision.models.get_model(name, weights=None, weights_backbone=None, num_classes=num_classes)
     return for_gray_images(_MainOutput(model), channels, f"torchvision_segmentation:{name}")

@@ -35,11 +35,14 @@ class UNet(nn.Module):
         skipped: list[Tensor] = []
         features = inputs
         for level, layer in enumerate(self.down):
+            # Rounding up keeps the last row and column of odd sizes.
             features = layer(features if level == 0 else functional.max_pool2d(features, 2, ceil_mode=True))
             skipped.append(features)
+        # The lowest level is the input of the decoder, not a skip connection.
         skipped.pop()
         for layer in self.up:
             skip = skipped.pop()
+            # To the size of the skip connection: a factor of two would not undo the rounding.
             features = functional.interpolate(features, size=skip.shape[2:], mode="bilinear", align_corners=False)
             features = layer(torch.cat([features, skip], 1))
         logits: Tensor = self.scores(features)
@@ -50,6 +53,7 @@ def _double_convolution(in_channels: int, out_channels: int) -> nn.Sequential:
     layers: list[nn.Module] = []
     for width in (in_channels, out_channels):
         layers += [
+            # Batch normalization would remove a bias.
             nn.Conv2d(width, out_channels, 3, padding=1, bias=False),
             nn.BatchNorm2d(out_channels),
             nn.ReLU(inplace=True),

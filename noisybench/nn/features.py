@@ -98,4 +98,5 @@ def capture_activations(
     try:
         yield captured
     finally:
+        # Also after an error: a hook that stays would keep the activations of every later pass in memory.
         handle.remove()

@@ -29,6 +29,7 @@ class FrozenBackbone(nn.Module):
 
     def train(self, mode: bool = True) -> FrozenBackbone:
         """Stay in evaluation mode."""
+        # In training mode normalization would use batch statistics, and the features would drift.
         return super().train(False)
 
     @torch.no_grad()
@@ -109,5 +110,6 @@ def with_frozen_backbone(network: nn.Module, build_head: Callable[[int], nn.Modu
     ['classifier.weight', 'classifier.bias']
     """
     backbone, last = split_network(network)
+    # Head first, then classifier: the order of construction is the order of their random draws.
     head = build_head(last.in_features)
     return BackboneWithHead(FrozenBackbone(backbone), head, new_classifier(last.in_features, last.out_features))

@@ -47,6 +47,7 @@ class Moments:
         """Return the moments of (N, D) vectors."""
         vectors = vectors.double()
         mean = vectors.mean(0)
+        # Centered before the product: subtracting the outer product of the means would cancel digits.
         centered = vectors - mean
         return cls(len(vectors), mean, centered.T @ centered)
 
@@ -107,21 +108,25 @@ class Spectrum:
             penalty: ridge penalty in units of the mean eigenvalue.
         """
         ridge = self.values + penalty * self.values.mean()
+        # The clamp keeps 1 / 0 out of the branch that `where` discards.
         return torch.where(self.positive, 1 / ridge.clamp_min(1e-300), torch.zeros_like(ridge))[:, None] * self.cross
 
     def least_squares(self, rank: int, penalty: float = 0.0) -> tuple[Tensor, Tensor]:
         """Return (C, D) weights and (C,) bias of the regression on the leading components, for original features."""
         weights = self.coefficients(penalty)[:rank].T @ self.vectors[:, :rank].T
+        # The intercept makes the prediction at the mean feature equal to the class shares.
         return weights, self.shares - weights @ self.mean
 
     def truncated(self, weights: Tensor, bias: Tensor, rank: int) -> tuple[Tensor, Tensor]:
         """Return weights and bias of a linear classifier that uses features within the leading components only."""
         leading = self.vectors[:, :rank]
         kept = weights.double() @ leading @ leading.T
+        # The discarded components are fixed at their mean, so that the scores of the mean feature do not change.
         return kept, bias.double() + (weights.double() - kept) @ self.mean
 
     def class_means(self) -> Tensor:
         """Return the (C, D) mean features of the observed classes; a class without examples has the overall mean."""
+        # cov(x, 1[y = c]) = share_c (mean_c - mean), so that no second pass over the features is needed.
         offsets = (self.vectors @ self.cross).T / self.shares.clamp_min(1e-12)[:, None]
         return self.mean + torch.where(self.shares[:, None] > 0, offsets, torch.zeros_like(offsets))
 
@@ -129,10 +134,12 @@ class Spectrum:
         """Return the (D, D) covariance around the class means."""
         offsets = self.class_means() - self.mean
         total = self.vectors * self.values @ self.vectors.T
+        # Law of total covariance: within classes = total - between classes.
         return total - (offsets * self.shares[:, None]).T @ offsets
 
     def energies(self, features: Tensor, targets: Tensor) -> Tensor:
         """Return the (D,) fractions of (N, K) centered targets along each left singular vector of the features."""
+        # Left singular vectors are X v / s with s^2 = count * value, so that no N x N matrix is formed.
         projected = self.components(features).T @ targets.double()
         scale = torch.where(
             self.positive, 1 / (self.count * self.values).clamp_min(1e-300), torch.zeros_like(self.values)
@@ -165,6 +172,7 @@ def spectrum_of(features: Tensor, targets: Tensor, num_classes: int) -> Spectrum
     assert joint is not None
     width, count = features.shape[1], joint.count
     values, vectors = torch.linalg.eigh(joint.scatter[:width, :width] / count)
+    # `eigh` returns ascending eigenvalues, and rounding can make those near zero negative.
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
     cross = vectors.T @ joint.scatter[:width, width:] / count
     return Spectrum(count, joint.mean[:width], values, vectors, joint.mean[width:], cross)
@@ -218,6 +226,7 @@ def predict_by_rank(components: Tensor, coefficients: Tensor, start: Tensor, ran
     predictions = torch.empty(len(ranks), len(components), dtype=torch.int64, device=components.device)
     # The scores of a few ranks for a few examples fit in the cache, and each rank adds to those before it.
     for first in range(0, len(components), EXAMPLE_CHUNK):
+        # (D, examples), contiguous, so that the components added by a rank are adjacent rows.
         part = components[first : first + EXAMPLE_CHUNK].T.contiguous()
         last, before = start[:, None].expand(-1, part.shape[1]), 0
         for first_rank in range(0, len(ranks), RANK_CHUNK):
@@ -238,6 +247,7 @@ def _argmax(scores: Tensor) -> Tensor:
     """
     best, position = scores[:, 0].clone(), torch.zeros_like(scores[:, 0], dtype=torch.int64)
     for label in range(1, scores.shape[1]):
+        # Strictly greater, so that the first of several equal scores is kept.
         position.masked_fill_(scores[:, label] > best, label)
         torch.maximum(best, scores[:, label], out=best)
     return position
@@ -267,11 +277,13 @@ def rank_explaining(values: Tensor, fraction: float) -> int:
     >>> rank_explaining(torch.tensor([6.0, 3.0, 1.0]), 0.9)
     2
     """
+    # The tolerance keeps a rounding error of the cumulative sum from adding a rank.
     return int((values.cumsum(0) < fraction * values.sum() * (1 - 1e-12)).sum()) + 1
 
 
 def _entropy(weights: Tensor) -> Tensor:
     shares = weights.double() / weights.double().sum()
+    # `xlogy` is 0 at 0, where x * log(x) would be NaN.
     entropy: Tensor = -torch.special.xlogy(shares, shares).sum()
     return entropy
 

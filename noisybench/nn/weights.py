@@ -34,6 +34,7 @@ def load_backbone_weights(path: Path, expected: dict[str, Tensor], parameter: st
     if not path.is_file():
         raise UserError(f"{parameter}: the file {path} does not exist")
     try:
+        # `weights_only` keeps a downloaded file from executing code.
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0][:160]
@@ -45,6 +46,7 @@ def load_backbone_weights(path: Path, expected: dict[str, Tensor], parameter: st
     weights = {name: tensor for name, tensor in items if isinstance(tensor, Tensor)}
     # Old checkpoints lack the counters of batch normalization, which are not used.
     needed = {name: tensor for name, tensor in expected.items() if not name.endswith("num_batches_tracked")}
+    # On a tie `max` takes the first candidate, so that names without a prefix are preferred.
     prefix = max(PREFIXES, key=lambda candidate: sum(candidate + name in weights for name in needed))
     missing = [name for name in needed if prefix + name not in weights]
     differing = [
@@ -75,5 +77,6 @@ def weights_digest(weights: dict[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name, tensor in weights.items():
         digest.update(name.encode())
+        # Viewed as bytes, because NumPy has no bfloat16.
         digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -55,6 +55,7 @@ def plot_detectors(
 
 def _score_panel(axes: Axes, name: str, detector: DetectorScores, status: NDArray[np.int8]) -> None:
     score = detector.score
+    # Constant scores would otherwise give bins without width.
     edges = np.linspace(score.min(), score.max() + 1e-9, 41)
     present = [kind for kind in range(len(LABEL_STATUS)) if (status == kind).any()]
     axes.hist(
@@ -71,6 +72,7 @@ def _score_panel(axes: Axes, name: str, detector: DetectorScores, status: NDArra
         for weight, mean, deviation in zip(*detector.mixture, strict=True):
             density = np.exp(-0.5 * ((grid - mean) / deviation) ** 2) / (deviation * np.sqrt(2 * np.pi))
             axes.plot(grid, scale * weight * density, color="black", linewidth=1)
+    # Incorrect labels may be rare; unlike a logarithmic axis, this one can show empty bins.
     axes.set_yscale("symlog", linthresh=10)
     axes.set(title=f"{name}: {np.mean(detector.flagged):.0%} flagged", xlabel="score", ylabel="examples")
     axes.legend(fontsize=8)
@@ -91,6 +93,7 @@ def _curve_panel(axes: Axes, name: str, curves: Sequence[NDArray[np.float32]]) -
 
 def _epoch_panel(axes: Axes, record: RunRecord, key: str, title: str) -> None:
     rows = [row for row in record.rows if row.detectors]
+    # A set would have an order, and thus colors, that change from process to process.
     for name in dict.fromkeys(name for row in rows for name in row.detectors if "_with_" not in name):
         values = [row.detectors.get(name, {}).get(key) for row in rows]
         points = [np.nan if value is None else value for value in values]

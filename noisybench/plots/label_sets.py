@@ -31,6 +31,7 @@ def new_figure(size: tuple[float, float], layout: Literal["constrained"] | None 
     """Return a figure that needs no display; ``size`` is in inches."""
     from matplotlib.figure import Figure
 
+    # Without pyplot, which would keep the figure in memory and look for a display.
     return Figure(figsize=size, layout=layout, dpi=100)
 
 
@@ -38,6 +39,7 @@ def draw_mask(axes: Axes, mask: NDArray[np.uint8], num_classes: int) -> None:
     """Draw a mask in the colors of its classes; unlabeled pixels are black."""
     from matplotlib import colormaps
 
+    # (256, 3): any uint8 mask is a valid index, whatever its number of classes.
     palette = np.array([[0.93, 0.93, 0.93], *(colormaps["tab20"](index % 20)[:3] for index in range(255))])
     palette[IGNORED] = 0.0
     axes.imshow(palette[mask], interpolation="nearest")
@@ -82,7 +84,9 @@ def plot_mask_set(dataset: Dataset, labels: LabelSet, path: Path, num_examples: 
     halves: Any = figure.subfigures(2, 1, height_ratios=[1, 2.1])
     _draw_transitions(halves[0].add_subplot(1, 2, 1), dataset, labels)
     _draw_iou(halves[0].add_subplot(1, 2, 2), dataset, labels)
+    # (N,) fraction of incorrect pixels in each mask.
     incorrect = (labels.label_status(dataset.train.targets) == IN_DISTRIBUTION).mean(axis=(1, 2))
+    # A stable sort: masks with equal fractions would otherwise be chosen differently across platforms.
     order = np.argsort(-incorrect, kind="stable")
     rows = np.sort(order[np.linspace(0, len(order) - 1, columns).astype(int)])
     for column, row in enumerate(rows.tolist()):
@@ -119,6 +123,7 @@ def _draw_image(axes: Axes, image: NDArray[np.uint8]) -> None:
 
 def _draw_transitions(axes: Axes, dataset: Dataset, labels: LabelSet) -> None:
     counts = np.asarray(labels.manifest["transition_counts"], dtype=float)
+    # A class without examples has a row of zeros instead of a division by zero.
     fractions = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(fractions, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="observed", ylabel="clean", title="transitions (fraction of the clean class)")
@@ -126,6 +131,7 @@ def _draw_transitions(axes: Axes, dataset: Dataset, labels: LabelSet) -> None:
     if num_classes <= MAX_LABELED_CLASSES:
         axes.set_xticks(range(num_classes), dataset.class_names, rotation=90, fontsize=7)
         axes.set_yticks(range(num_classes), dataset.class_names, fontsize=7)
+        # Smaller values would print as 0.00.
         for row, column in np.argwhere(fractions >= 0.005):
             value = fractions[row, column]
             color = "white" if value > 0.5 else "black"
@@ -159,6 +165,7 @@ def _draw_rates(axes: Axes, dataset: Dataset, labels: LabelSet) -> None:
 
 def _draw_class_counts(axes: Axes, dataset: Dataset, labels: LabelSet) -> None:
     positions = np.arange(dataset.num_classes)
+    # `bincount` accepts no negative targets, which stand for OOD images and unknown classes.
     known = dataset.train.targets[dataset.target_kind.is_labeled(dataset.train.targets)]
     for offset, targets, name in ((-0.2, known, "clean"), (0.2, labels.train, "observed")):
         axes.bar(positions + offset, np.bincount(targets, minlength=dataset.num_classes), 0.4, label=name)
@@ -173,6 +180,7 @@ def _draw_examples(figure: Figure, grid: object, dataset: Dataset, labels: Label
     clean = dataset.train.targets
     status = labels.label_status(clean)
     incorrect = (status != CLEAN) & (status != UNKNOWN_STATUS)
+    # Stable, so that the same label set always shows the same examples.
     rows = np.sort(np.argsort(~incorrect, kind="stable")[:num_examples])
     inner = grid[1, :].subgridspec((len(rows) + COLUMNS - 1) // COLUMNS, COLUMNS)  # type: ignore[index]
     for number, (row, image) in enumerate(zip(rows, dataset.train.inputs[rows], strict=True)):

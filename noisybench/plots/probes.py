@@ -55,6 +55,7 @@ def _values(row: ProbeRow, key: str) -> list[float]:
 
 
 def _heat_panel(axes: Axes, rows: Sequence[ProbeRow], key: str, title: str) -> None:
+    # (epochs, positions)
     image = np.array([_values(row, key) for row in rows], dtype=float)
     heat_map = axes.imshow(image, aspect="auto", origin="lower", vmin=0, vmax=1, cmap="viridis")
     if axes.figure is not None:
@@ -72,6 +73,7 @@ def _final_panel(axes: Axes, record: RunRecord, final: ProbeRow) -> None:
     trained = [row for row in record.rows if row.stage == "train"]
     lines = {"trained classifier": trained[-1].test_score}
     lines |= {name.replace("_", " "): metrics.test_accuracy for name, metrics in final.controls.items()}
+    # Without a noisy validation split, early stopping would need clean labels.
     if all(row.noisy_val_score is not None for row in trained):
         best = max(trained, key=lambda row: (row.noisy_val_score or 0, row.epoch))
         lines["early stopping by noisy validation"] = best.test_score

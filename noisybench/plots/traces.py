@@ -33,6 +33,7 @@ def render_trace_page(dataset: Dataset, labels: LabelSet, title: str) -> str:
 def _noisy_traces(dataset: Dataset, labels: LabelSet) -> Iterator[dict[str, Any]]:
     trace_format, train = dataset.trace_format, dataset.train
     assert trace_format is not None
+    # Limited before decoding, so that only the traces on the page are turned into text.
     rows = np.flatnonzero((train.targets != labels.train).any(1))[:MAX_TRACES]
     if "train" in labels.error_spans:
         token_status: NDArray[np.uint8] = labels.error_spans["train"]
@@ -47,6 +48,7 @@ def _noisy_traces(dataset: Dataset, labels: LabelSet) -> Iterator[dict[str, Any]
 
 def _runs(text: str, statuses: list[int]) -> list[tuple[str, str]]:
     """Return the text in pieces of equal token status, each with the name of its status."""
+    # Not strict: statuses cover the padding as well, which the decoded text does not have.
     runs = itertools.groupby(zip(text, statuses, strict=False), key=itemgetter(1))
     return [
         ("".join(character for character, _ in run), TOKEN_STATUS[status] if status < len(TOKEN_STATUS) else "unknown")

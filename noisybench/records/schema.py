@@ -269,6 +269,7 @@ class RunRecord:
             >>> RunRecord.from_dict(record.as_dict()) == record
             True
         """
+        # Refused before the fields are read, since another format would fail with a confusing error or be misread.
         if data.get("format") != RECORD_FORMAT:
             raise ValueError(f"expected record format {RECORD_FORMAT}, but got {data.get('format', 1)}")
         return cls(

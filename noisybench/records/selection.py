@@ -25,6 +25,7 @@ def last(rows: Sequence[EpochRow]) -> float | None:
 
 def last10(rows: Sequence[EpochRow]) -> float | None:
     """Return the mean test score of the last ten epochs; None with fewer."""
+    # `fsum` rounds once, so that the score does not depend on the order of summation.
     return math.fsum(row.test_score for row in rows[-10:]) / 10 if len(rows) >= 10 else None
 
 

@@ -34,10 +34,12 @@ class LocalProcesses(ClusterEnvironment):
         port: port on which the processes meet.
     """
 
+    # Otherwise Fabric would start the processes itself, by running the command line again.
     creates_processes_externally, main_address = True, "127.0.0.1"
 
     def __init__(self, rank: int, port: int) -> None:
         super().__init__()
+        # Fabric sets the number of processes from its own arguments before it connects them.
         self._rank, self._world_size, self._port = rank, 1, port
 
     @property
@@ -99,10 +101,12 @@ def launch_distributed(
         raise TrainingError(f"budget.devices: the run needs {devices} GPUs, but only {torch.cuda.device_count()} exist")
     for package in ("lightning_fabric", "pytorch_lightning"):  # either may announce the connection of the processes
         logging.getLogger(package).setLevel(logging.WARNING)
+    # The main process finds a free port, so that several runs on one machine do not collide.
     rank, port = worker or (0, find_free_network_port())
     context, processes = process_context(spec.execution.num_threads), []
     if worker is None:
         for number in range(1, devices):
+            # Daemonic, so that no worker outlives this process when it exits after an error.
             process = context.Process(target=train_worker, args=(*arguments, number, port), daemon=True)
             process.start()
             processes.append(process)
@@ -112,11 +116,13 @@ def launch_distributed(
             devices=devices,
             strategy=DDPStrategy(cluster_environment=LocalProcesses(rank, port)),
         )
+        # Returns only when all processes have connected.
         fabric.launch()
         yield fabric
         for process in processes:
             process.join()
     finally:
+        # After an error here the workers would wait in a collective operation forever, so that they are killed.
         if distributed.is_initialized():
             distributed.destroy_process_group()
         for process in processes:

@@ -45,9 +45,11 @@ def git_commit() -> str | None:
         True
     """
     root = Path(__file__).resolve().parents[2]
+    # Otherwise git would search the parent folders, and find an unrelated repository around an installed package.
     if not (root / ".git").exists():
         return None
     try:
+        # A run must not fail because git is missing or hangs.
         result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None

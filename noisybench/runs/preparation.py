@@ -68,6 +68,7 @@ def prepare_run(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet 
         name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in info.items()
     }
     for mitigation in stack.mitigations:
+        # Each mitigation can read only what it declares, so that the leaderboard shows all that was used.
         mitigation.privileged = PrivilegedInfo(tensors, mitigation.requirements.privileged)
     return PreparedRun(spec, applied, labels, stack)
 
@@ -97,6 +98,8 @@ def _check_network(spec: RunSpec, dataset: Dataset, task_class: type[Task]) -> n
     from noisybench.networks import build_network
 
     shape = dataset.train.inputs.shape[1:]
+    # Shapes alone are computed on the meta device, so that checking a large network takes no memory.
+    # In training mode batch normalization could refuse a single example.
     with torch.device("meta"):
         network = build_network(spec.budget.network, dataset.num_classes, shape[0]).eval()
         example = task_class.example_input(dataset)

@@ -96,6 +96,7 @@ class Recorder:
     def end_epoch(self, task: Task, epoch: int) -> None:
         """Evaluate an epoch and add its row."""
         self._add_row(task, "train", epoch)
+        # The probe after the last epoch belongs to `finish`, which marks it as the last.
         if epoch + 1 < task.budget.epochs:
             self.add_probes(task, epoch + 1)
         self._tick(task)
@@ -107,8 +108,10 @@ class Recorder:
 
     def finish(self, task: Task) -> None:
         """Run post-processors, and keep the final predictions and weights."""
+        # Before post-processing, because probes describe the networks as training has left them.
         self.add_probes(task, task.budget.epochs, last=True)
         if self.prepared.stack.refine(task, task.training_set):
+            # Cached predictions belong to the weights before the change.
             task.invalidate_cache()
             self._add_row(task, "refine", self.rows[-1].epoch)
         self._tick(task)
@@ -127,6 +130,7 @@ class Recorder:
     def record(self, environment: dict[str, str]) -> RunRecord:
         """Return the complete record of a finished run."""
         spec, labels = self.prepared.spec, self.prepared.labels
+        # The C x C matrices would dominate the size of the record; `manifest.json` has them.
         manifest = {
             name: entry
             for name, entry in labels.manifest.items()
@@ -170,6 +174,7 @@ class Recorder:
     def add_probes(self, task: Task, epochs: int, last: bool = False) -> None:
         """Score the classifiers of mitigations after a number of epochs; this time is not part of the run's cost."""
         self._tick(task)
+        # The cost so far has been added above; the clocks restart afterward, which leaves the probe out.
         self.probes += self.evaluator.probe(task, epochs, last)
         self._wall, self._process = time.perf_counter(), time.process_time()
 
@@ -201,6 +206,7 @@ class Recorder:
             )
         )
         for mitigation in mitigations:
+            # Cleared, so that later rows do not repeat values that were not measured again.
             mitigation.diagnostics, mitigation.warnings = {}, []
 
     def _tick(self, task: Task) -> None:
@@ -213,6 +219,7 @@ class Recorder:
         self._cost["device"] += elapsed * task.budget.devices
         self._cost["train"] += task.train_seconds
         self._cost["examples"] += task.examples_seen
+        # Reset, since the task counts from its last reset and these numbers have just been added.
         task.train_seconds, task.examples_seen = 0.0, 0
         self._wall, self._process = wall, process
 

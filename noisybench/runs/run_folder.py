@@ -78,8 +78,10 @@ class RunFolder:
             return None
         advice = f"delete {self.path} to train the run from the start"
         try:
+            # Loaded on the CPU, so that a run can be resumed on a machine without the original device.
             content: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         except Exception as error:
+            # `torch.load` raises many types of exceptions for a damaged file.
             reason = str(error).splitlines()[0][:160]
             raise TrainingError(f"the checkpoint {self.checkpoint} cannot be read ({reason}); {advice}") from None
         if content.get("format") != CHECKPOINT_FORMAT:

@@ -41,6 +41,7 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
         StoreUnavailable: the store cannot be reached. A trained run keeps its record in its folder.
     """
     folder = RunFolder(spec.run_dir())
+    # Everything below holds the lock: two processes with the same run would overwrite each other's checkpoints.
     with folder.lock(stop) as acquired:
         if not acquired:
             return "stopped"
@@ -57,12 +58,14 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
         environment = describe_environment(spec)
         tags = _tags(prepared.labels.hash, prepared.privileged, environment)
         with store.track(spec, tags, resume=folder.run_id) as run:
+            # Kept before training starts, so that a resumed run continues the same entry of the store.
             folder.run_id = run.run_id
             on_auxiliary = functools.partial(_track_auxiliary, run)
             recorder = train(prepared, folder.path, _RowUploader(run), report, stop, AUXILIARY_DIR, on_auxiliary)
             if not recorder.complete:
                 return "stopped"
             record = recorder.record(environment)
+            # On disk before the upload starts: if that fails or the process dies, nothing is trained again.
             recorder.write(record, folder.pending)
             return _upload(run, record, folder)
 
@@ -86,6 +89,7 @@ def _track_auxiliary(run: ActiveRun, cost: AuxiliaryCost, cache_key: dict[str, A
     try:
         run.log_auxiliary(cost.title, cache_key, dataclasses.asdict(cost), file)
     except Exception as error:
+        # Tracking is secondary here: the result is in the cache already, and the run can use it.
         logger.warning("the auxiliary run could not be tracked: %s", error)
 
 
@@ -109,5 +113,6 @@ class _RowUploader:
         try:
             self._run.log_rows(rows)
         except Exception as error:
+            # No further attempts, each of which could delay training by a timeout.
             self._has_failed = True
             logger.warning("rows cannot be uploaded now, and will be uploaded at the end: %s", error)

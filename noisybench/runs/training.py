@@ -55,6 +55,7 @@ def train(
         The recorder, which is complete unless the run was interrupted.
     """
     spec = prepared.spec
+    # The order of floating-point sums on a CPU depends on the number of threads.
     torch.set_num_threads(spec.execution.num_threads)
     task_class = get_entry("tasks", spec.task.name).load_class()
     task: Task = task_class(spec.budget, spec.seed, training_set_of(prepared), prepared.stack, **spec.task.parameters)
@@ -70,7 +71,9 @@ def train(
 
 def _train_worker_rank(spec: RunSpec, folder: Path, rank: int, port: int) -> None:
     """Train the same run in a worker process; the main process alone records it."""
+    # Ctrl-C reaches all processes of a terminal; workers stop only when the main process announces it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Prepared again from the specification, since sending the run would pickle the complete dataset.
     train(prepare_run(spec), folder, lambda rows: None, lambda kind, data: None, lambda: False, worker=(rank, port))
 
 
@@ -88,17 +91,23 @@ def _fit(task: Task, recorder: Recorder, folder: RunFolder, fabric: Fabric, stop
         return
     if fabric.world_size > 1:
         # Each process sees a shard of the batch, but the networks must be normalized by the statistics of all of it.
+        # The result can be ignored, because the children of the module list are replaced in place.
         torch.nn.SyncBatchNorm.convert_sync_batchnorm(task.networks)  # type: ignore[no-untyped-call]
+    # Before the checkpoint is restored: its costs include these, and replace them.
     recorder.add_auxiliary_costs(task.auxiliary_cache.costs)
     optimizer = task.configure_optimizers()
     trained_epochs = _restore(task, optimizer, recorder, folder)
     recorder.start(task)
+    # After the checkpoint is restored, since the state that it holds is on the CPU.
     task.on_fit_start()
+    # A run that is resumed after an epoch has scored this probe before.
     if not recorder.rows:
         recorder.add_probes(task, epochs=0)
     for epoch in range(trained_epochs, epochs):
         train_epoch(task, optimizer, epoch)
         recorder.end_epoch(task, epoch)
+        # All processes hold the same state, so that one of them writes it. The checkpoint precedes the row:
+        # if the process dies in between, `Recorder.start` sends the row when the run is resumed.
         if fabric.is_global_zero:
             folder.save_checkpoint(_checkpoint(task, optimizer, recorder, epoch + 1))
         recorder.publish_row()

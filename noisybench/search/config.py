@@ -46,6 +46,7 @@ def read_searches(name: str, overrides: Sequence[str] = ()) -> list[Search]:
     space, settings = dict(raw.get("space") or {}), {key: raw[key] for key in SETTINGS if key in raw}
     base_overrides = []
     for argument in overrides:
+        # One at a time, because those of the base are passed on as text.
         ((path, values),) = parse_overrides([argument])
         if path[0] == "space":
             space[".".join(path[1:])] = values[0]
@@ -57,6 +58,7 @@ def read_searches(name: str, overrides: Sequence[str] = ()) -> list[Search]:
     if "suite" in raw:
         return _searches_of_suite(stem, raw["suite"], base_overrides, space, settings)
     base = dict(raw["base"] or {})
+    # Fields of the search file take precedence over those of its recipe.
     base = {**(load_config("recipes", base.pop("recipe")) if "recipe" in base else {}), **base}
     base.pop("description", None)
     for path, values in parse_overrides(base_overrides):
@@ -94,8 +96,10 @@ def _searches_of_suite(
     stacks_by_setting: dict[str, dict[str, RunSpec]] = {}
     for spec in read_suite(suite, overrides):
         title = " · ".join(label for label in (spec.task_label, spec.dataset_label, spec.noise.display_name()) if label)
+        # A suite lists a stack once for each seed, but a search has seeds of its own.
         stacks_by_setting.setdefault(title, {}).setdefault(spec.stack, spec)
     specs = [spec for stacks in stacks_by_setting.values() for spec in stacks.values()]
+    # A range may apply to some stacks only; it is a mistake if no stack has the parameter.
     known = {name for spec in specs for name in declared_parameters(spec)}
     unknown = [name for name in space if name not in known]
     if unknown:

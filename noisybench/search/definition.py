@@ -127,6 +127,7 @@ class Search:
 
     def final_spec(self, values: Mapping[str, Any], seed: int) -> RunSpec:
         """Return the ranked run of a configuration, whose provenance is this search unless it has the defaults."""
+        # Without provenance, the defaults are an ordinary run, which the store may already have.
         return self._spec(values, seed, None if dict(values) == self.defaults else self._provenance(None))
 
     def _provenance(self, study_run: str | None) -> dict[str, Any]:
@@ -154,6 +155,7 @@ class Search:
         """Return the parts of the definition that must not change between the processes of one study."""
         return {
             "space": {name: parameter_range.as_dict() for name, parameter_range in sorted(self.space.items())},
+            # Trials, sampler and pruner are missing on purpose: a study stays comparable when these change.
             "base": self.spec({}, 0).identity,
             "seeds": list(self.seeds),
             "objective": list(self.objective),
@@ -214,6 +216,7 @@ def make_search(name: str, base: dict[str, Any], space: dict[str, Any], settings
     if problems:
         raise UserError(*problems)
     search = Search(name, base, _complete_space(resolve(base), space), **settings)
+    # The best trial is partly best by chance; on the same seeds, that luck would count in the ranking.
     shared = set(search.seeds) & set(search.evaluation_seeds)
     if shared:
         raise UserError(f"evaluation_seeds: {sorted(shared)} are also seeds of the trials; use other seeds")
@@ -254,8 +257,10 @@ def _complete_space(spec: RunSpec, space: dict[str, Any]) -> dict[str, Parameter
 
 
 def _is_integer(annotation: Any) -> bool:
+    # A literal of integers is searched over the integers of its range.
     if get_origin(annotation) is Literal:
         return isinstance(get_args(annotation)[0], int)
+    # The second case is an optional integer, whose annotation is a union.
     return annotation is int or int in get_args(annotation)
 
 

@@ -24,6 +24,7 @@ def plot_study(study: optuna.Study, folder: Path) -> None:
     import matplotlib as mpl
     import optuna
 
+    # Optuna draws through pyplot, which would otherwise look for a display.
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
@@ -35,6 +36,7 @@ def plot_study(study: optuna.Study, folder: Path) -> None:
             axes: Any = getattr(optuna.visualization.matplotlib, function)(study, **arguments)
         figure = (axes.flat[0] if hasattr(axes, "flat") else axes).figure
         figure.savefig(folder / f"{name}.png", bbox_inches="tight", dpi=90)
+        # Pyplot keeps every figure in memory until it is closed.
         plt.close(figure)
 
 

@@ -66,7 +66,9 @@ def run_search(
         try:
             runner.run(workers, on_event, stop_level)
         finally:
+            # Also after an error or Ctrl-C, so that the cost of the search includes what was trained until then.
             study.set_user_attr("epochs", runner.epochs)
+        # A request to stop that arrives after the last trial does not discard the result.
         if stop_level() and len(finished_trials(study)) < search.trials:
             return None
         result = study_result(study)
@@ -82,6 +84,7 @@ def run_search(
 def _study_run(search: Search, study: optuna.Study, store: Store) -> str:
     """Return the MLflow run of a study, created if this store does not have it."""
     stored: str | None = study.user_attrs.get("mlflow_run")
+    # The study may have been started with another tracking store, or its run may have been deleted.
     if stored is not None and store.runs.run_exists(stored):
         return stored
     parameters: dict[str, Any] = {
@@ -106,6 +109,8 @@ def final_runs(results: Sequence[SearchResult], without_space: Sequence[Search] 
     configurations = [(result.search, result.search.defaults) for result in results]
     configurations += [(search, {}) for search in without_space]
     configurations += [(result.search, values) for result in results for values in result.study.best]
+    # Seed by seed, so that an interrupted command leaves complete blocks, which the paired tests need; a dictionary
+    # keeps each seed once, in order.
     seeds = dict.fromkeys(seed for search, _ in configurations for seed in search.evaluation_seeds)
     return [
         search.final_spec(values, seed)

@@ -54,6 +54,7 @@ def storage_errors(url: str, opening: bool = False) -> Iterator[None]:
     try:
         yield
     except kinds as error:
+        # Optuna wraps the error of the database driver, which has the actual reason.
         text = str(error.__cause__ or error).strip()
         reason = text.splitlines()[0][:200] if text else type(error).__name__
         if "no longer compatible" in text or "revision" in text or "upgrade" in text.lower():
@@ -183,8 +184,11 @@ def _check_same_definition(search: Search, study: optuna.Study) -> None:
     fingerprint = search.fingerprint()
     stored = study.user_attrs.get("search")
     if stored is None:
+        # `search` marks the definition as complete and is written after it: if the process dies in between, the
+        # next one writes both again.
         study.set_user_attr("definition", search.as_dict())
         study.set_user_attr("search", fingerprint)
+        # The defaults are the first trial, so that every configuration is compared with them.
         study.enqueue_trial(search.defaults, user_attrs={"defaults": True})
         return
     stored = json.loads(json.dumps(stored))
@@ -219,8 +223,10 @@ def finished_trials(study: optuna.Study) -> list[Any]:
     states = trial_states()
     return [
         trial
+        # Trials are only read, and copies of all of them at each call would take longer with every trial.
         for trial in study.get_trials(deepcopy=False)
         if trial.state in (states.COMPLETE, states.PRUNED)
+        # A trial that Optuna failed for missing heartbeats has no reason of ours, and counts as interrupted.
         or (trial.state == states.FAIL and trial.user_attrs.get("reason", INTERRUPTED) != INTERRUPTED)
     ]
 

@@ -91,6 +91,7 @@ class TrialRunner:
         pool = executor.pool(self._tracking_uri)
         try:
             while self._trials or len(finished_trials(self._study)) < self._search.trials:
+                # An unavailable tracking store acts like a first request to stop: active runs finish their epochs.
                 level = max(stop_level(), 1 if self._store_error else 0)
                 if level:
                     pool.stop()
@@ -122,6 +123,7 @@ class TrialRunner:
         states = trial_states()
         waiting = self._study.get_trials(deepcopy=False, states=(states.WAITING,))
         running = self._study.get_trials(deepcopy=False, states=(states.RUNNING,))
+        # Re-queued trials are waiting, and take precedence over new ones.
         if not waiting and len(finished_trials(self._study)) + len(running) >= self._search.trials:
             return None
         return self._ask()
@@ -141,6 +143,7 @@ class TrialRunner:
             # A process that died before the first heartbeat would never be noticed.
             self._heartbeat(trial)
             values = {name: parameter.suggest(trial, name) for name, parameter in self._search.space.items()}
+            # Without failed trials: a re-queued configuration would be a duplicate of its own first attempt.
             known = self._study.get_trials(deepcopy=False, states=(states.RUNNING, states.COMPLETE, states.PRUNED))
             # Two processes may ask for the last trial at once; the one with the lower number keeps it.
             earlier = [other for other in known if other.state == states.RUNNING and other.number < trial.number]
@@ -149,6 +152,7 @@ class TrialRunner:
                 return None
             if not any(other.params == values and other.number != trial.number for other in known):
                 return self._start_seed(_Trial(trial, values), 0)
+            # With this reason, the duplicate does not count as one of the trials.
             self._fail(trial, INTERRUPTED)
         raise UserError(
             f"the sampler has proposed {MAX_DUPLICATE_PROPOSALS} configurations in a row that were tried before, so the space "
@@ -170,12 +174,14 @@ class TrialRunner:
         if event.kind == "epoch":
             self._handle_epoch(trial, event, pool)
             return
+        # Before the trial is handled, which may start its next seed and add an entry again.
         del self._trials[event.spec.identity]
         if event.kind == "failed":
             self._handle_failure(trial, event)
         elif event.kind == "stopped" and not trial.pruned:
             self._requeue(trial)
         elif event.kind == "stopped":
+            # A pruned run is never resumed, so its checkpoint would only take space.
             shutil.rmtree(event.spec.run_dir(), ignore_errors=True)
             self._finish(trial, "PRUNED")
         else:
@@ -191,9 +197,11 @@ class TrialRunner:
             )
         self.epochs += 1
         trial.last_score, trial.seconds = score, event.data["train_seconds"]
+        # Optuna compares values reported at equal steps: with several seeds a step is a seed, not an epoch.
         if len(self._search.seeds) > 1 or len(self._search.objective) > 1:
             return
         trial.trial.report(score, event.data["epoch"])
+        # After the last epoch there is nothing to save, and the complete trial informs the sampler better.
         if event.data["epoch"] + 1 < event.data["epochs"] and trial.trial.should_prune():
             trial.pruned = True
             pool.stop(event.spec.identity)
@@ -211,6 +219,7 @@ class TrialRunner:
         elif prunes_seeds and trial.trial.should_prune():
             self._finish(trial, "PRUNED")
         else:
+            # The trial stays in progress while its next seed waits for a free process, so its heartbeats continue.
             self._pending.append(self._start_seed(trial, len(trial.scores)))
 
     def _handle_failure(self, trial: _Trial, event: Event) -> None:
@@ -220,6 +229,7 @@ class TrialRunner:
         if event.data.get("store_unavailable"):
             self._store_error = reason
             self._requeue(trial)
+        # Limited, because a configuration that needs too much memory would be killed each time.
         elif event.data.get("killed") and retries < MAX_RETRIES:
             self._requeue(trial, {"retries": retries + 1})
         else:
@@ -242,6 +252,7 @@ class TrialRunner:
     def _requeue(self, trial: _Trial, attributes: dict[str, Any] | None = None) -> None:
         """Fail a trial as interrupted and enqueue its configuration again."""
         self._fail(trial.trial, INTERRUPTED)
+        # Retries and the mark of the defaults belong to the configuration, the reason to the failed attempt.
         kept = {key: value for key, value in trial.trial.user_attrs.items() if key != "reason"}
         self._study.enqueue_trial(trial.values, user_attrs={**kept, **(attributes or {})})
 
@@ -255,6 +266,7 @@ class TrialRunner:
         """Send the heartbeats of all trials in progress, and re-queue trials of processes that have missed theirs."""
         import optuna
 
+        # Monotonic: an adjusted system clock must not stop the heartbeats.
         if time.monotonic() - self._last_heartbeat < self._search.heartbeat_interval:
             return
         self._last_heartbeat = time.monotonic()
@@ -264,6 +276,7 @@ class TrialRunner:
 
     def _heartbeat(self, trial: optuna.Trial) -> None:
         """Send the heartbeat of one trial."""
+        # Private, but Optuna sends heartbeats only within its own loop.
         storage: Any = self._study._storage
         storage.record_heartbeat(trial._trial_id)
 

@@ -56,6 +56,7 @@ class Connection:
     """
 
     def __init__(self, uri: str | None = None) -> None:
+        # Absolute, because the address is passed to processes that may start in another folder.
         default = f"sqlite:///{(Path.cwd() / DATABASE).as_posix()}"
         self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default
         self.embedded = self.uri.startswith("sqlite:///")
@@ -94,6 +95,7 @@ class Connection:
             with contextlib.closing(sqlite3.connect(self.database, timeout=30)) as connection:
                 # Allows reads during writes. MLflow does not set it; the mode persists in the file.
                 connection.execute("PRAGMA journal_mode=WAL")
+                # Takes the lock for writing: opening alone also succeeds for a file that can only be read.
                 connection.execute("BEGIN IMMEDIATE")
                 connection.rollback()
         except sqlite3.Error as error:
@@ -132,6 +134,7 @@ class Connection:
 
         experiment = self.client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
+            # Absolute, so that the files are found from any working folder; a server has its own location.
             location = (self.database.parent / ARTIFACTS).resolve().as_uri() if self.embedded else None
             try:
                 return str(self.client.create_experiment(EXPERIMENT, artifact_location=location))
@@ -176,6 +179,7 @@ def _wrap_connection_errors(method: Method) -> Method:
 
 def _is_unavailable(error: Exception) -> bool:
     """Return True if an error means that the store cannot be reached, False if the request was invalid."""
+    # Compared by module name, so that none of these libraries is imported for the check.
     if type(error).__module__.startswith("mlflow"):
         code = getattr(error, "error_code", "")
         return code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE") or "API request to" in str(error)

@@ -67,6 +67,7 @@ class RunReader:
         """Return True if a run with this identity is finished."""
         query = f"attributes.status = 'FINISHED' and tags.`{PREFIX}identity` = '{identity}'"
         runs = self.connection.client.search_runs([self.connection.experiment], query, max_results=100)
+        # A trial has the identity of an ordinary run with its configuration, but does not replace it.
         return any(f"{PREFIX}trial_of" not in run.data.tags for run in runs)
 
     def finished(self) -> dict[str, str]:
@@ -86,11 +87,13 @@ class RunReader:
         """Return all runs with a status such as ``FINISHED``, the latest first."""
         if not self.connection.exists():
             return []
+        # Imported only for an existing store, because importing MLflow takes more than a second.
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         store = self.connection.client._tracking_client.store
         is_database = isinstance(store, SqlAlchemyStore)
         runs = self._query_tables(store, status) if is_database else self._query_server(status)
+        # Studies, auxiliary runs, and runs whose process died right after their creation have no identity.
         return [run for run in runs if "identity" in run.tags and "trial_of" not in run.tags]
 
     def _query_tables(self, store: Any, status: str) -> list[TrackedRun]:
@@ -109,6 +112,7 @@ class RunReader:
             runs = (
                 session.query(run.run_uuid, run.name, run.artifact_uri)
                 .filter(*conditions)
+                # The id orders runs that started in the same millisecond.
                 .order_by(run.start_time.desc(), run.run_uuid)
                 .all()
             )
@@ -170,6 +174,7 @@ class RunReader:
         uri = run.artifact_uri
         parts = urllib.parse.urlparse(uri)
         if parts.scheme == "mlflow-artifacts" and self._artifact_root is not None:
+            # Read directly: a download would be a request of this server to itself.
             uri = f"{self._artifact_root.rstrip('/')}/{parts.path.lstrip('/')}"
             parts = urllib.parse.urlparse(uri)
         if parts.scheme in ("", "file"):

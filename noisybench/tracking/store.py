@@ -73,6 +73,7 @@ class Store:
             run.stop()
             raise
         except StoreUnavailable:
+            # The status cannot be written either; rerunning the command resumes this attempt.
             raise
         except Exception as error:
             expected = isinstance(error, TrainingError | UserError)
@@ -101,6 +102,7 @@ class Store:
                     raise
         study_run = spec.provenance.trial_of if spec.provenance else None
         parent = {"mlflow.parentRunId": study_run, f"{PREFIX}trial_of": study_run} if study_run else {}
+        # The parent is set on creation: a trial belongs to its study even if this process dies before the next request.
         run = client.create_run(self.connection.experiment, run_name=spec.title, tags=parent)
         spec_tags = {"identity": spec.identity, "stack": spec.stack, "budget": spec.budget_hash}
         client.log_batch(
@@ -132,6 +134,7 @@ class Store:
         client, now = self.connection.client, _now()
         client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
         client.log_artifacts(run_id, str(folder))
+        # The status comes last: if the process dies before, the study does not count as finished without its files.
         client.set_terminated(run_id, "FINISHED")
 
 
@@ -182,6 +185,7 @@ class ActiveRun:
             metrics=[Metric(key, value, now, 0) for key, value in numbers.items()],
             params=[Param(key, _truncate(value)) for key, value in settings.items()],
         )
+        # A child counts as finished only after its file is stored, wherever the process dies.
         client.log_artifact(child, str(result))
         client.log_batch(self.run_id, tags=[RunTag(f"{PREFIX}auxiliary", cost["identity"])])
         client.set_terminated(child, "FINISHED")
@@ -191,6 +195,7 @@ class ActiveRun:
         """Finish the run with all rows, summary metrics and the files of ``folder`` as artifacts."""
         from mlflow.entities import Metric
 
+        # All rows again: an upload during training may have failed, and repeated rows change nothing.
         self.log_rows(record.rows)
         last_row = record.rows[-1]
         metrics = [
@@ -201,6 +206,7 @@ class ActiveRun:
         client = self.connection.client
         client.log_batch(self.run_id, metrics=metrics)
         client.log_artifacts(self.run_id, str(folder))
+        # The status comes last: a run that is FINISHED has all its metrics and files, wherever the process dies.
         client.set_terminated(self.run_id, "FINISHED")
         self.ended = True
 
@@ -227,6 +233,7 @@ def _system_metrics(run: ActiveRun, uri: str, enabled: bool) -> Iterator[None]:
         return
     from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+    # With `resume_logging`, the samples of a resumed run continue after those of the earlier attempt.
     monitor: Any = SystemMetricsMonitor(run.run_id, resume_logging=True, tracking_uri=uri)  # type: ignore[no-untyped-call]
     monitor.start()
     try:
@@ -263,6 +270,7 @@ def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if key == "mitigations":
             flat[key] = "+".join(member["name"] for member in value)
             for member in value:
+                # By name and not by position, so that a parameter has one key in all stacks that contain the method.
                 flat |= {f"{key}.{member['name']}.{k}": v for k, v in member.items() if k != "name"}
         elif isinstance(value, dict):
             flat |= _flatten(value, f"{prefix}{key}.")

@@ -58,8 +58,11 @@ def resized_crop(images: Tensor, generator: torch.Generator, *, flip: bool, smal
     >>> resized_crop(images, torch.Generator().manual_seed(0), flip=False, smallest=0.2).shape
     torch.Size([2, 3, 8, 8])
     """
+    # One call for all decisions, also for an unused flip: the stream advances equally with and without flips.
     draw = torch.rand((5, len(images)), generator=generator, device=images.device)
+    # The aspect ratio is log-uniform, so that a ratio and its inverse are equally likely.
     area, ratio = smallest + (1 - smallest) * draw[0], (4 / 3) ** (2 * draw[1] - 1)
+    # Parts that exceed the image are clamped; redrawing them would need a loop that waits for the device.
     width, height = (area * ratio).sqrt().clamp_max(1), (area / ratio).sqrt().clamp_max(1)
     mirror = torch.where(draw[4] < 0.5, -1.0, 1.0) if flip else torch.ones_like(width)
     zero = torch.zeros_like(width)
@@ -67,6 +70,7 @@ def resized_crop(images: Tensor, generator: torch.Generator, *, flip: bool, smal
     shift_x, shift_y = (1 - width) * (2 * draw[2] - 1), (1 - height) * (2 * draw[3] - 1)
     affine = torch.stack([width * mirror, zero, shift_x, zero, height, shift_y], 1).view(-1, 2, 3)
     grid = functional.affine_grid(affine, list(images.shape), align_corners=False)
+    # `border` keeps the outermost pixels from being mixed with zeros.
     return functional.grid_sample(images.float(), grid, padding_mode="border", align_corners=False)
 
 
@@ -84,8 +88,10 @@ def color_jitter(images: Tensor, generator: torch.Generator) -> Tensor:
     >>> color_jitter(torch.full((2, 1, 4, 4), 100.0), torch.Generator().manual_seed(0)).shape
     torch.Size([2, 1, 4, 4])
     """
+    # Drawn per image; the trailing dimensions broadcast over channels and pixels.
     draw = torch.rand((6, len(images), 1, 1, 1), generator=generator, device=images.device)
     factor = 0.6 + 0.8 * draw[:3]
+    # Luma weights of ITU-R BT.601.
     weights = images.new_tensor([0.299, 0.587, 0.114])[:, None, None]
     has_color = images.shape[1] == 3
 
@@ -93,12 +99,14 @@ def color_jitter(images: Tensor, generator: torch.Generator) -> Tensor:
         return (pictures * weights).sum(1, keepdim=True) if has_color else pictures
 
     jittered = (images * factor[0]).clamp_(0, 255)
+    # `lerp` extrapolates beyond its second argument if the factor is above one, which raises the contrast.
     mean = to_gray(jittered).mean((2, 3), keepdim=True)
     jittered = mean.lerp(jittered, factor[1]).clamp_(0, 255)
     if has_color:
         jittered = to_gray(jittered).lerp(jittered, factor[2]).clamp_(0, 255)
         rotation = _hue_rotation((0.2 * draw[3] - 0.1).flatten())
         jittered = torch.einsum("bij,bjhw->bihw", rotation, jittered).clamp_(0, 255)
+    # Both variants are computed for all images: selecting rows by a mask would make the host wait for the device.
     jittered = torch.where(draw[4] < 0.8, jittered, images)
     return torch.where(draw[5] < 0.2, to_gray(jittered), jittered) if has_color else jittered
 
@@ -110,6 +118,7 @@ def _hue_rotation(turns: Tensor) -> Tensor:
     eye = torch.eye(3, device=turns.device)
     # Rodrigues' formula for the axis (1, 1, 1) / sqrt(3).
     cross = turns.new_tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / 3**0.5
+    # `third` projects onto the gray axis, so that gray stays fixed and only the orthogonal part turns.
     return third + (eye - third) * angle.cos() + cross * angle.sin()
 
 
@@ -148,6 +157,7 @@ def strong_view(images: Tensor, generator: torch.Generator, rng: np.random.Gener
     >>> strong_view(images, torch.Generator().manual_seed(0), np.random.default_rng(0), magnitude=4).dtype
     torch.uint8
     """
+    # Rounded, because truncation would darken the images by half a level on average.
     cropped = resized_crop(images, generator, flip=False, smallest=0.08).round_().to(torch.uint8)
     count = len(GEOMETRIC_OPS) + len(COLOR_OPS)
     return rand_augment(cropped, rng.integers(count, size=len(images)), rng.integers(2, size=len(images)), magnitude)
@@ -182,9 +192,11 @@ def rand_augment(images: Tensor, ops: NDArray[np.int64], negative: NDArray[np.in
     augmented = _apply_geometric_ops(images, chosen, sign, level)
     for position, (name, operation) in enumerate(zip(COLOR_OPS, _color_operations(level), strict=True)):
         for direction in (1.0, -1.0) if position < SIGNED_COLOR_OPS else (0.0,):
+            # The rows are found on the host, where the choices are: a mask on the device would have to be waited for.
             rows = np.flatnonzero(chosen[name] & (sign == direction) if direction else chosen[name])
             if len(rows):
                 index = torch.from_numpy(rows).to(images.device, non_blocking=True)
+                # Written in place: the geometric operations have returned a new tensor, even if all were the identity.
                 augmented[index] = operation(augmented[index], 1 + 0.9 * level * direction)
     return augmented
 
@@ -194,11 +206,13 @@ def _apply_geometric_ops(
 ) -> Tensor:
     """Return the images after shears, translations and rotations, resampled once to the nearest pixel."""
     height, width = images.shape[-2:]
+    # (B, 2, 3), built on the host: one small copy replaces kernel launches for every operation.
     affine = np.tile(np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), (len(images), 1, 1))
     shear, angle = 0.3 * level * sign, np.deg2rad(30 * level) * sign
     # Translations by whole pixels; torchvision scales 150 pixels of a 331-pixel image.
     shift_x, shift_y = (np.trunc(150 / 331 * length * level) * sign for length in (width, height))
     # The matrix maps output to input coordinates, in units of half the image from its center.
+    # Half the width and half the height are different units, hence the aspect ratio in the mixed terms.
     affine[:, 0, 1] = np.select([chosen["ShearX"], chosen["Rotate"]], [shear, -np.sin(angle)]) * height / width
     affine[:, 1, 0] = np.select([chosen["ShearY"], chosen["Rotate"]], [shear, np.sin(angle)]) * width / height
     affine[:, 0, 0] = affine[:, 1, 1] = np.where(chosen["Rotate"], np.cos(angle), 1.0)
@@ -211,6 +225,7 @@ def _apply_geometric_ops(
     )
     theta = torch.from_numpy(affine).float().to(images.device, non_blocking=True)
     grid = functional.affine_grid(theta, list(images.shape), align_corners=False)
+    # The nearest pixel leaves images without a geometric operation exactly as they are.
     return functional.grid_sample(images.float(), grid, mode="nearest", align_corners=False).to(torch.uint8)
 
 

@@ -86,6 +86,7 @@ class AuxiliaryRun(abc.ABC):
     @property
     def identity(self) -> str:
         """Hash of everything that decides the result."""
+        # Sorted keys make the hash independent of the order in which the data are listed.
         text = json.dumps({"format": FORMAT, **self.cache_key}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:20]
 
@@ -148,19 +149,24 @@ class AuxiliaryCache:
             TrainingError: the result file is damaged.
         """
         file = self.folder / f"{run.identity}.pt"
+        # Several processes may need the same result at once: one of them trains it, the others wait and read it.
         with exclusive(self.folder / f"{run.identity}.lock", self._stop) as acquired:
             if not acquired:
                 raise Interrupted
+            # Checked inside the lock, because another process may have written the file during the wait.
             cached = file.is_file()
             if not cached:
                 self._train(run, file)
         try:
+            # Read back even if it was trained just now, so that fresh and cached results are the same tensors.
             content = torch.load(file, map_location="cpu", weights_only=True)
             cost = AuxiliaryCost(**{**content["cost"], "cached": cached})
             result: dict[str, Tensor] = content["result"]
         except Exception as error:
+            # `torch.load` raises many types of exceptions for a damaged file.
             reason = str(error).splitlines()[0][:160]
             raise TrainingError(f"{file} is damaged ({reason}); delete it and try again") from None
+        # Charged once, even if several mitigations of the stack use the same result.
         if all(other.identity != cost.identity for other in self.costs):
             self.costs.append(cost)
         return result
@@ -177,6 +183,7 @@ class AuxiliaryCache:
             cost.loss = run.train_epoch(epoch)
             wall_seconds, process_seconds = time.perf_counter() - wall, time.process_time() - process
             cost.wall_seconds += wall_seconds
+            # A GPU works asynchronously, so that the CPU time of the host does not measure it.
             cost.device_seconds += wall_seconds if run.device.type == "cuda" else process_seconds
             cost.examples += run.examples
             # The checkpoint below is part of the next epoch's cost.
@@ -185,10 +192,12 @@ class AuxiliaryCache:
             write_atomically(checkpoint, saved_bytes(content))
             event = {"epoch": epoch, "epochs": run.epochs, "title": run.title, "train_loss": cost.loss}
             self._report("auxiliary", event)
+            # After the last epoch only the result is left to write, so that stopping would save nothing.
             if self._stop() and epoch + 1 < run.epochs:
                 raise Interrupted
         result = {name: tensor.detach().cpu() for name, tensor in run.result().items()}
         write_atomically(file, saved_bytes({"result": result, "cost": dataclasses.asdict(cost)}))
+        # Deleted only after the result is in place: a crash in between costs no training.
         checkpoint.unlink(missing_ok=True)
         if self._on_trained is not None:
             self._on_trained(cost, run.cache_key, file)

@@ -70,6 +70,7 @@ class Batch:
     @property
     def num_labels(self) -> Tensor | int:
         """Number of labels in the batch."""
+        # With missing labels the count stays on the device; a Python number would make the host wait.
         return len(self.observed) if self.has_label is None else self.has_label.sum()
 
     def with_targets(self, soft: Tensor, views: dict[str, Any] | None = None) -> Batch:
@@ -94,7 +95,9 @@ class Batch:
             [[0, 1], [2, 3, 4]]
         """
         images = len(self.inputs)
+        # Adjacent processes compute the same bound, so that every image belongs to exactly one of them.
         low, high = images * rank // world_size, images * (rank + 1) // world_size
+        # Labels are ordered image by image, so that a range of images is a range of labels.
         labels = slice(low * len(self.observed) // images, high * len(self.observed) // images)
 
         def cut(values: Tensor | None) -> Tensor | None:
@@ -140,6 +143,7 @@ def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
         >>> cross_entropy(torch.zeros(1, 2), batch)
         tensor([0.6931])
     """
+    # Class indices avoid the (B, C) one-hot targets where no mitigation has replaced them.
     return functional.cross_entropy(logits, batch.observed if batch.soft is None else batch.soft, reduction="none")
 
 
@@ -150,4 +154,5 @@ def probabilities_in_float32(logits: Tensor) -> Tensor:
         >>> probabilities_in_float32(torch.zeros(1, 2, dtype=torch.bfloat16))
         tensor([[0.5000, 0.5000]])
     """
+    # bfloat16 has 8 significant bits: all probabilities above about 0.998 would be rounded to one.
     return logits.float().softmax(1)

@@ -79,6 +79,7 @@ class Evaluator(abc.ABC):
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was kept so far, for a checkpoint."""
+        # Lists, because checkpoints are read with `weights_only=True`, which refuses NumPy arrays.
         return {"roc_curves": {name: [curve.tolist() for curve in curves] for name, curves in self.roc_curves.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -93,6 +94,7 @@ class Evaluator(abc.ABC):
         detectors: dict[str, DetectorScores] = {}
         for mitigation in self.prepared.stack.with_role(DetectorProvider):
             for name, detector in mitigation.detectors(task, task.training_set).items():
+                # NumPy has no bfloat16, hence the conversion on the device.
                 score, flagged = detector.score.float().cpu().numpy(), detector.flagged.bool().cpu().numpy()
                 detectors[name] = DetectorScores(score, flagged, detector.mixture)
         return detectors
@@ -105,4 +107,5 @@ def as_tensor(images: Images, device: torch.device | None = None) -> torch.Tenso
         >>> as_tensor(np.zeros((2, 1, 8, 8), np.uint8)).shape
         torch.Size([2, 1, 8, 8])
     """
+    # `from_numpy` shares the memory of the array, so that images that stay on the CPU are not copied.
     return DiskTensor(images) if isinstance(images, MemmapImages) else torch.from_numpy(images).to(device)

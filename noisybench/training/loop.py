@@ -64,12 +64,15 @@ def train_epoch(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> flo
         >>> train_epoch(task, optimizer, epoch=0) > 0
         True
     """
+    # The private attribute, because Lightning's property `trainer` raises an error if there is none.
     if task._trainer is None:
         task.trainer = cast(Trainer, LoopState())
     cast(LoopState, task.trainer).current_epoch = epoch
     task.on_train_epoch_start()
     for batch_idx, batch in enumerate(task.train_dataloader()):
         loss = task.training_step(batch, batch_idx)
+        # Between forward and backward pass, as in Lightning's closure. Without gradient tensors to fill with zeros,
+        # the backward pass writes each gradient instead of adding to it.
         optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         task.on_after_backward()

@@ -144,10 +144,12 @@ class Mitigation(Configurable):
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of `state` on the CPU for a checkpoint."""
+        # Without `copy` a tensor on the CPU would be shared with training, which changes it in place.
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in self.state.items()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore `state` from a checkpoint."""
+        # The tensors are on the CPU here; `Task.on_fit_start` moves them to the training device.
         self.state = dict(state_dict)
 
 

@@ -67,6 +67,7 @@ class EpochSampler:
             epoch: number of the epoch, from 0.
             number: number of the order; each number gives an independent order of the same epoch.
         """
+        # Drawn on the host, so that the order does not depend on the training device.
         stream = Stream("order", self.seed, epoch, *([number] if number else []))
         if self.weights is None:
             order = torch.from_numpy(stream.permutation(len(self.training_set)))
@@ -78,6 +79,7 @@ class EpochSampler:
     def plan(self, epoch: int) -> list[BatchPlan]:
         """Return the batches of an epoch; if few examples are selected, they are repeated in further orders."""
         size, steps, once = self.batch_size, self.steps_per_epoch, self._num_batches(self.num_selected)
+        # Each repetition has a stream of its own, so that the first order does not depend on their number.
         orders = [self.epoch_order(epoch, number) for number in range(math.ceil(steps / once))]
         batches = [BatchPlan(order[step * size : (step + 1) * size]) for order in orders for step in range(once)]
         return batches[:steps]
@@ -95,6 +97,8 @@ class EpochSampler:
             # All labels of an example have its weight.
             labels_per_example = self.training_set.num_labels // len(self.training_set)
             losses = losses * self.weights[batch.index // labels_per_example]
+        # Divided by the number of labels: the sum of weights would let an example's share depend on its batch.
         if batch.has_label is None:
             return losses.mean()
+        # A product with the mask has a fixed shape, while indexing by it would make the host wait for the device.
         return (losses * batch.has_label).sum() / batch.has_label.sum().clamp_min(1)

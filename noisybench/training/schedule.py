@@ -24,11 +24,13 @@ def learning_rate_at(budget: Budget, epoch: float) -> float:
     if epoch < budget.warmup_epochs:
         # The first step of a warm-up takes a small step, not an empty one.
         return budget.learning_rate * max(epoch, 1e-3) / budget.warmup_epochs
+    # Below, a span of at least 1 avoids division by zero if the warm-up is as long as the training.
     if budget.lr_schedule == "cosine":
         span = max(budget.epochs - budget.warmup_epochs, 1)
         return budget.learning_rate * 0.5 * (1 + math.cos(math.pi * (epoch - budget.warmup_epochs) / span))
     if budget.lr_schedule == "polynomial":
         span = max(budget.epochs - budget.warmup_epochs, 1)
+        # Rounding may leave a negative base at the end, which has no real power.
         return budget.learning_rate * math.pow(max(0.0, 1 - (epoch - budget.warmup_epochs) / span), 0.9)
     passed = sum(epoch >= milestone for milestone in budget.lr_milestones)
     return budget.learning_rate * budget.lr_gamma**passed

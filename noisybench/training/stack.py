@@ -126,6 +126,7 @@ class Stack:
         """Return the composed loss: (B,) nats per sample of a batch."""
         losses = self.with_role(LossFunction)
         composed: BatchLoss = (lambda batch: losses[0].loss(task, batch)) if losses else task.default_loss
+        # From last to first, so that the first wrapper of the stack is outermost and sees the batch first.
         for wrapper in reversed(self.with_role(LossWrapper)):
             composed = _wrapped(wrapper, task, composed)
         return composed
@@ -158,6 +159,7 @@ class Stack:
                 raise UserError(
                     f"mitigations.{public_name(selector)}: sample weights must be {len(training_set)} finite numbers >= 0"
                 )
+            # A product, so that an example left out by one selector cannot come back through another.
             product = weights.float() if product is None else product * weights
             if not bool((product > 0).any()):
                 raise UserError(
@@ -168,6 +170,7 @@ class Stack:
 
     def refine(self, task: Learner, training_set: TrainingSet) -> bool:
         """Run all post-processors, and return True if any of them changed a network."""
+        # A list: `any` over a generator would skip everything after the first change.
         changed = [processor.refine(task, training_set) for processor in self.with_role(PostProcessor)]
         return any(changed)
 
@@ -194,6 +197,7 @@ def combined_requirements(parts: Sequence[Requirements]) -> Requirements:
     >>> combined_requirements([Requirements(networks=2), Requirements(views=("weak", "strong"))]).views
     ('weak', 'strong')
     """
+    # The result lists views in the order of `VIEWS`, whatever the order of the mitigations.
     views = {view for part in parts for view in part.views} | {"weak"}
     states = [part.distributed_state for part in parts]
     return Requirements(
@@ -228,6 +232,7 @@ def _incompatibilities(mitigations: Sequence[Mitigation]) -> list[str]:
             problems.append(
                 f"mitigations: {_enumerated(names)} {effect}, but only one mitigation of a stack can; keep one"
             )
+    # Only pairs of different mitigations conflict: one that has both traits handles their combination itself.
     for first_trait, second_trait, message in CONFLICTS:
         problems += [
             f"mitigations: {message.format(first=first, second=second)}; use one of them"
@@ -247,4 +252,5 @@ def _enumerated(names: Sequence[str]) -> str:
 
 
 def _wrapped(wrapper: LossWrapper, task: Learner, inner_loss: BatchLoss) -> BatchLoss:
+    # A separate function, because a lambda in the caller's loop would see the last wrapper and loss only.
     return lambda batch: wrapper.wrap_loss(task, batch, inner_loss)

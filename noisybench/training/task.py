@@ -86,6 +86,7 @@ class Task(TaskContract):
         self.sampler = EpochSampler(training_set, budget.batch_size, seed, stack.requirements.keep_step_count)
         self.networks, self.heads, self.active_network = nn.ModuleList(), nn.ModuleDict(), 0
         for number in range(stack.requirements.networks):
+            # A stream per network, so that the weights of the first do not depend on how many there are.
             torch.manual_seed(torch_seed("initialisation", seed, number))
             self.networks.append(self.build_network())
         if budget.channels_last:
@@ -122,6 +123,7 @@ class Task(TaskContract):
         setattr(self.trainer, "reload_dataloaders_every_n_epochs", 1)  # noqa: B010, Lightning declares it elsewhere
         self.to(self.trainer.strategy.root_device)
         self.training_set.move_to(self.device)
+        # Pre-trained weights come first, then the models built from them, then the state that may read both.
         self.prepare()
         self.build_models()
         for mitigation in self.stack.mitigations:
@@ -132,12 +134,14 @@ class Task(TaskContract):
         """Load pre-trained weights, by name, into every network; other weights stay as initialized."""
         self.pretrained = weights
         for network in self.networks:
+            # A merged dictionary loads strictly: unknown names are errors, which `strict=False` would hide.
             network.load_state_dict({**network.state_dict(), **weights})
 
     def build_models(self) -> None:
         """Replace every network by the model that the stack builds from it."""
         for number, network in enumerate(self.networks):
             torch.manual_seed(torch_seed("adaptation", self.seed, number))
+            # Compiled forward functions still refer to the replaced networks, so that they are rebuilt below.
             self.networks[number] = self.stack.build_model(network).to(self.device)
         self._compile()
 
@@ -189,7 +193,9 @@ class Task(TaskContract):
         self.generator = torch.Generator(self.device).manual_seed(torch_seed("augmentation", *names))
         self.rng = np.random.default_rng(stable_hash("mitigation", *names))
         self._batch_loss = self.stack.loss_function(self)
+        # After the streams have been seeded, because a planner may draw from them.
         self.plan = self.stack.plan_epoch(self) or self.sampler.plan(self.current_epoch)
+        # Summed on the device, since reading the loss would make the host wait in every step.
         self._loss_sum = torch.zeros((), device=self.device)
         self._epoch_has_started, self._step = True, 0
         rank, world_size = self.global_rank, self.trainer.world_size
@@ -199,6 +205,7 @@ class Task(TaskContract):
     def on_train_epoch_start(self) -> None:
         """Start the epoch, and seed the global random numbers that dropout and similar layers draw."""
         self.start_epoch()
+        # Processes with different examples need different dropout masks; rank 0 keeps the seed of a single process.
         rank = self.global_rank
         torch.manual_seed(torch_seed("network", self.seed, self.current_epoch, *([rank] if rank else [])))
         self._epoch_start = time.perf_counter()
@@ -211,6 +218,7 @@ class Task(TaskContract):
                 loss = self.sampler.mean_loss(self._batch_loss(batch), batch)
             else:
                 loss = self._gradient_sync.loss(self._batch_loss, batch)
+        # Detached, because the sum would otherwise keep the graphs of all steps in memory.
         self._loss_sum += loss.detach()
         return loss
 
@@ -221,6 +229,7 @@ class Task(TaskContract):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Set the learning rate of this step by the budget's schedule."""
+        # A fraction of the planned epoch, so that plans of different length follow the same schedule.
         epoch = self.current_epoch + self._step / len(self.plan)
         for group in optimizer.param_groups:
             group["lr"] = self.stack.requirements.lr_multiplier * learning_rate_at(self.budget, epoch)
@@ -239,6 +248,7 @@ class Task(TaskContract):
         self.examples_seen += sum(len(step.index) for step in self.plan)
         self._epoch_has_started = False
         self.invalidate_cache()
+        # Once per epoch, on the sum: one NaN or infinite step makes it NaN or infinite as well.
         if not math.isfinite(self.train_loss):
             raise TrainingError(
                 f"the training loss became {self.train_loss} in epoch {self.current_epoch}; "

@@ -129,6 +129,7 @@ class TaskContract(pytorch_lightning.LightningModule, abc.ABC):
         """Return the predictions of a network for the training set, computed at most once per epoch."""
         key = ("training_outputs", network)
         if key not in self.cache:
+            # One pass over the training set yields both the probabilities and the features that the stack reads.
             stage = self.stack.requirements.feature_stage
             self.cache[key] = self.evaluate(self.training_set.inputs, network, stage)
         outputs: Outputs = self.cache[key]

@@ -31,6 +31,7 @@ class DiskTensor:
         return self.shape[0]
 
     def __getitem__(self, index: slice | Tensor) -> Tensor:
+        # Memory-mapped arrays take NumPy indices only.
         rows = index.cpu().numpy() if isinstance(index, Tensor) else index
         return torch.from_numpy(self._images[rows])
 
@@ -82,6 +83,8 @@ class TrainingSet:
     @functools.cached_property
     def inputs_digest(self) -> str:
         """SHA-256 of all inputs."""
+        # The shape is hashed as well, because equal bytes in another shape are other data.
+        # Chunks bound the memory for inputs on disk.
         digest = hashlib.sha256(repr(tuple(self.inputs.shape)).encode())
         for start in range(0, len(self), CHUNK_SIZE):
             digest.update(self.inputs[start : start + CHUNK_SIZE].cpu().numpy().tobytes())
@@ -98,5 +101,6 @@ class TrainingSet:
         if isinstance(self.inputs, DiskTensor) or device.type == "cpu":
             return
         free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else float("inf")
+        # The other half is left to weights, activations and the state of the optimizer.
         if self.inputs.nbytes < free / 2:
             self.inputs = self.inputs.to(device)

@@ -30,6 +30,8 @@ def cache_folder() -> Path:
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that a crash leaves either the old content or the new, never a part of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, because a rename is atomic only within a file system.
+    # The process id keeps parallel writers apart.
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_bytes(data)
     partial.replace(path)
@@ -66,6 +68,7 @@ def plain_cell(text: str) -> str:
         >>> plain_cell("=1+1")
         "'=1+1"
     """
+    # A leading apostrophe makes spreadsheets read a cell as text.
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
@@ -89,6 +92,7 @@ def download(url: str, sha256: str | None, path: Path) -> Path:
             raise UserError(
                 f"{url} cannot be downloaded ({reason}); download it on another machine and put it at {path}"
             ) from None
+        # Verified in memory, so that an incomplete or altered download never exists as a file.
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
             raise UserError(f"{url} is not the published file (its SHA-256 differs); nothing was stored")
         write_atomically(path, data)

@@ -24,7 +24,9 @@ def stable_hash(*names: object) -> int:
         >>> stable_hash("noise", 1) == stable_hash("noise", "1") != stable_hash("noise", 2)
         True
     """
+    # Without a separator, ("a", "bc") and ("ab", "c") would give one stream. `\x1f` does not occur in names.
     text = "\x1f".join(str(name) for name in names)
+    # Python's own `hash` of text differs from process to process.
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
 
 
@@ -53,14 +55,17 @@ class Stream:
         """Return random booleans, which are True with a probability rounded to a multiple of 2**-16."""
         count = math.prod(shape)
         # Four 16-bit numbers from each 64-bit draw, because masks need many of them.
+        # With an explicit byte order, every machine splits a draw into the same four numbers.
         raw = np.asarray(self._bits.random_raw(-(-count // 4)), dtype="<u8").view("<u2")[:count]
         threshold = round(probability * 2**16)
+        # A threshold of 2**16, for probability 1, does not fit into 16 bits.
         hits = raw < np.uint16(threshold) if threshold < 2**16 else np.ones(count, dtype=bool)
         return np.asarray(hits).reshape(shape)
 
     def permutation(self, count: int) -> NDArray[np.int64]:
         """Return a random order of ``range(count)``."""
         raw = np.asarray(self._bits.random_raw(count), dtype=np.uint64)
+        # NumPy's own shuffle may change between versions; a stable sort of raw bits does not, ties included.
         return np.argsort(raw, kind="stable").astype(np.int64)
 
     def normal(self, *shape: int) -> NDArray[np.float64]:
@@ -91,4 +96,5 @@ def use_deterministic_kernels(device: torch.device) -> None:
     settings: Any = torch.utils.deterministic
     settings.fill_uninitialized_memory = False  # a debugging aid that costs time
     torch.backends.cuda.enable_mem_efficient_sdp(False)  # sums gradients in any order
+    # Some operations have no deterministic kernel: these must not end the training.
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -12,6 +12,7 @@ import jinja2
 def _environment(package: str) -> jinja2.Environment:
     return jinja2.Environment(
         loader=jinja2.PackageLoader(package),
+        # Titles, class names and error messages may contain HTML characters.
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,

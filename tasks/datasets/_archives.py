@@ -19,6 +19,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         UserError: the file is missing or damaged.
     """
     try:
+        # Unpickling can run code, and the files may come from anywhere.
         if path.is_dir():
             return {file.stem: np.load(file, allow_pickle=False) for file in sorted(path.glob("*.npy"))}
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:

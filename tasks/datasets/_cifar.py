@@ -15,6 +15,7 @@ from noisybench.utils.seeds import Stream
 
 def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[RawSplit, RawSplit, tuple[str, ...]]:
     """Return training and test examples and class names of a torchvision CIFAR dataset."""
+    # torchvision has no setting for this, and compares the checksums of the batches and of the metadata.
     if not source.checksum:
 
         class Unverified(constructor):  # type: ignore[misc]

@@ -35,6 +35,7 @@ def write_example(raw: Path) -> dict[str, Any]:
     for part, count in (("train", 120), ("t10k", 40)):
         pixels = (Stream("idx example", part).uniform(count, 28, 28) * 256).astype(np.uint8)
         labels = (np.arange(count) % 10).astype(np.uint8)
+        # Numbers in IDX headers are big-endian.
         header = struct.pack(">IIII", IMAGES_MAGIC, count, 28, 28)
         (raw / f"{part}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", LABELS_MAGIC, count) + labels.tobytes())

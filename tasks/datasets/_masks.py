@@ -100,6 +100,7 @@ def append_validation(train: RawSplit, validation: RawSplit | None) -> RawSplit:
     if (train.noisy_targets is None) != (validation.noisy_targets is None):
         raise UserError("dataset: only one of the training and validation splits has noisy masks; add the others")
     sizes = (len(train.targets), len(validation.targets))
+    # Names identify examples, for instance as names of files, so they must not occur twice.
     has_duplicates = bool(set(train.names) & set(validation.names))
     names = tuple(f"val/{name}" for name in validation.names) if has_duplicates else validation.names
     noisy_targets = (

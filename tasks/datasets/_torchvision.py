@@ -39,6 +39,7 @@ class TorchvisionSource(DatasetSource):
         """
         root = self.root.expanduser()
         try:
+            # Existing files first, so that machines without network access can use them.
             return constructor(root=root, download=False, **arguments)
         except RuntimeError as error:  # missing files, or another checksum
             if not self.download:

@@ -33,6 +33,7 @@ def encode_split(
         validation_mask: (N,) mask of the examples for validation.
         noisy_responses: observed responses with their end, if the data have noise of their own.
     """
+    # (N, 1, 1, P): prompts have the four axes of images, so that everything that handles inputs works for both.
     inputs = trace_format.encode(prompts, lengths[0], left=True)[:, None, None, :]
     noisy_targets = None if noisy_responses is None else trace_format.encode(noisy_responses, lengths[1])
     targets = trace_format.encode(responses, lengths[1])
@@ -57,6 +58,8 @@ def read_json_lines(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, di
         raise UserError(
             f"{path}: not encoded in UTF-8 ({error.reason} at byte {error.start}); save the file in UTF-8"
         ) from None
+    # Not `splitlines`, which would also break lines at U+2028 and similar characters, which JSON allows within
+    # strings.
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue

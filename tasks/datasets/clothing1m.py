@@ -25,6 +25,7 @@ class Clothing1M(WebImages):
         noisy, clean = (dict(read_list(self.folder / f"{kind}_label_kv.txt")) for kind in ("noisy", "clean"))
         train = self._read_keys("noisy_train_key_list.txt", noisy, "noisy_label_kv.txt")
         test = self._read_keys("clean_test_key_list.txt", clean, "clean_label_kv.txt")
+        # Counted from the labels, because the file with the names is optional.
         num_classes = 1 + max(*(noisy[key] for key in train), *(clean[key] for key in test))
         return (
             self.read_examples(
@@ -39,6 +40,7 @@ class Clothing1M(WebImages):
     def _class_names(self, num_classes: int) -> tuple[str, ...]:
         file = self.folder / "category_names_eng.txt"
         names = [line.strip() for line in file.read_text().splitlines() if line.strip()] if file.is_file() else []
+        # An incomplete list of names might assign them to other classes, so that numbers replace all of them.
         return tuple(names if len(names) >= num_classes else [str(index) for index in range(num_classes)])
 
     def _read_keys(self, name: str, labels: dict[str, int], label_file: str) -> list[str]:

@@ -22,6 +22,7 @@ class Digits(DatasetSource):
         from sklearn.datasets import load_digits
 
         digits = load_digits()
+        # Rounded first, because the conversion to uint8 truncates.
         images = np.rint(digits.images * (255 / MAX_INK)).astype(np.uint8)[:, None]
         return RawSplit(images, digits.target.astype(np.int64)), None, tuple("0123456789")
 

@@ -48,6 +48,7 @@ class Features(DatasetSource):
                 raise UserError(
                     f"dataset.path: {prefix}_y contains the labels {unseen[:5]}, but train_y does not; remove these examples"
                 )
+        # The largest label decides, because labels may have gaps.
         names = arrays.get("class_names", np.arange(max(train_classes) + 1))
         return train, splits["id"], tuple(str(name) for name in names)
 
@@ -99,6 +100,7 @@ def _to_split(arrays: dict[str, NDArray[Any]], prefix: str) -> RawSplit:
             f"dataset.path: {prefix}_y must be {len(points)} integers, one for each row of {name}, but is {labels.dtype} of "
             f"shape {labels.shape}"
         )
+    # A single NaN would turn all weights of the classifier into NaN in one step.
     not_finite = int((~np.isfinite(points)).any(1).sum())
     if not_finite:
         raise UserError(
@@ -106,4 +108,5 @@ def _to_split(arrays: dict[str, NDArray[Any]], prefix: str) -> RawSplit:
         )
     if len(labels) and labels.min() < 0:
         raise UserError(f"dataset.path: {prefix}_y contains negative labels")
+    # As images of one pixel with D channels, so that everything that handles inputs works for both.
     return RawSplit(np.ascontiguousarray(points, dtype=np.float32)[:, :, None, None], labels.astype(np.int64))

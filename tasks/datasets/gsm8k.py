@@ -71,6 +71,7 @@ class GSM8K(DatasetSource):
             test_rows = test
         else:
             rows, test_rows = self._read_model_solutions(folder / MODEL_SOLUTIONS_FILE), train
+        # The longest problem decides the number of columns, and so the memory and time that all others need.
         num_read = len(rows) + len(test_rows)
         rows = [
             (question, clean, observed)
@@ -84,8 +85,10 @@ class GSM8K(DatasetSource):
     def _encode(
         self, rows: list[Row], test_rows: list[tuple[str, str]], num_skipped: int
     ) -> tuple[RawSplit, RawSplit, tuple[str, ...]]:
+        # From both splits, because a test problem may have characters that no training problem has.
         characters = {character for row in [*rows, *test_rows] for text in row for character in text}
         end = CalculationTraceFormat.end
+        # Sorted, because tokens are numbered by position and the order of a set of strings differs between processes.
         self._trace_format = CalculationTraceFormat("".join(sorted(characters)) + end)
         questions = [question for question, _, _ in rows]
         clean, observed = ([row[column] + end for row in rows] for column in (1, 2))
@@ -132,6 +135,8 @@ class GSM8K(DatasetSource):
 
     def _validation_mask(self, questions: list[str]) -> NDArray[np.bool_]:
         """Return the (N,) mask of validation rows: all solutions of some questions, so that no question is in both splits."""
+        # Sorted for the same reason as the characters: the drawn positions must mean the same questions in every
+        # process.
         unique = sorted(set(questions))
         num_validation = round(self.validation_fraction * len(unique))
         order = Stream("gsm8k", self.split_seed).permutation(len(unique))

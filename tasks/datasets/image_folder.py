@@ -38,6 +38,7 @@ class ImageFolder(DatasetSource):
         if not root.is_dir():
             raise UserError(f"dataset.root: {root}: folder not found")
         train = root / "train" if (root / "train").is_dir() else root
+        # Hidden folders, such as those that tools leave behind, are not classes.
         class_names = tuple(sorted(path.name for path in train.iterdir() if path.is_dir() and path.name[0] != "."))
         if len(class_names) < 2:
             raise UserError(f"dataset.root: {train} has {len(class_names)} class folders, but at least two are needed")
@@ -51,6 +52,7 @@ class ImageFolder(DatasetSource):
     def _read_split(self, folder: Path, class_names: tuple[str, ...]) -> RawSplit:
         files: list[Path] = []
         targets: list[int] = []
+        # The test split uses the class names of the training split, so that an index means the same class in both.
         for target, name in enumerate(class_names):
             class_files = image_files(folder / name)
             if not class_files:

@@ -87,8 +87,10 @@ class ImageMaskFolder(MaskSource):
         class_list = root / "classes.txt"
         if class_list.is_file():
             return tuple(line.strip() for line in class_list.read_text().splitlines() if line.strip())
+        # Background and at least one object class, even if all masks are empty.
         highest = 1
         for _, mask_file, *_ in files.get("train", []):
+            # A missing mask is reported when the pairs are read, with the treatment that `on_error` names.
             if mask_file.is_file():
                 mask = read_mask(mask_file, values=self._int_values)
                 highest = max(highest, int(mask.max(where=mask != IGNORED, initial=0)))

@@ -31,6 +31,7 @@ class MiniWebVision(WebImages):
         """Read the lists, and decode every image once."""
         info = self.folder / "info"
         rows = read_list(info / "train_filelist_google.txt")
+        # Filtered before decoding, because the list has the images of all 1,000 classes.
         train = [(self.folder / name, label) for name, label in rows if label < self.classes]
         test = self._imagenet_files() if self.evaluate == "imagenet" else self._validation_files(info)
         for source, files in (("train_filelist_google.txt", train), ("the test split", test)):

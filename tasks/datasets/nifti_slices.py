@@ -57,6 +57,7 @@ class NiftiSlices(DatasetSource):
             raise UserError(f"dataset.window: needs a lower and a higher intensity, but got {self.window}")
         root = self.root.expanduser()
         root = root / "train" if (root / "train").is_dir() else root
+        # Sorted, because the order of a folder depends on the file system, and splits are drawn by position.
         patients = sorted(folder.name for folder in root.iterdir() if (folder / "GT.nii.gz").is_file())
         if len(patients) < 3:
             raise UserError(f"dataset.root: {root} has {len(patients)} patients with a GT.nii.gz, but needs three")
@@ -90,6 +91,7 @@ class NiftiSlices(DatasetSource):
         volume, labels = (_read_volume(folder / name) for name in (f"{folder.name}.nii.gz", "GT.nii.gz"))
         if volume.shape != labels.shape:
             raise UserError(f"{folder}: the volume has the shape {volume.shape}, but its mask {labels.shape}")
+        # Checked before the conversion to uint8, which would wrap such values around to valid ones.
         invalid = labels[(labels < 0) | (labels >= num_classes)]
         if invalid.size:
             raise UserError(
@@ -134,6 +136,7 @@ def _read_volume(file: Path) -> NDArray[Any]:
     except ImportError:
         raise UserError("dataset: nibabel is not installed; run `python -m pip install nibabel`") from None
     try:
+        # `dataobj` keeps the stored type where it can; `get_fdata` would convert every volume to float64.
         return np.asarray(nibabel.load(file).dataobj)  # type: ignore[attr-defined]
     except Exception as error:  # nibabel raises many types for damaged files
         reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__

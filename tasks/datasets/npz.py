@@ -65,6 +65,7 @@ def _to_images(array: np.ndarray[Any, Any], location: str) -> np.ndarray[Any, np
     """Return (N, C, H, W) images of any supported layout."""
     if array.dtype != np.uint8:
         raise UserError(f"dataset.path: {location} must be uint8 with values 0 to 255, but is {array.dtype}")
+    # If both axes could hold the channels, they are taken to be last.
     if array.ndim == 4 and array.shape[1] in (1, 3) and array.shape[3] not in (1, 3):
         return np.ascontiguousarray(array)
     if array.ndim == 3 or (array.ndim == 4 and array.shape[3] in (1, 3)):
@@ -76,6 +77,7 @@ def _to_images(array: np.ndarray[Any, Any], location: str) -> np.ndarray[Any, np
 
 def _to_labels(array: np.ndarray[Any, Any], location: str) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Return (N,) class indices; whole numbers of a floating-point type are accepted."""
+    # Converted first and compared afterward: whole floating-point numbers pass, but fractions and NaN do not.
     labels = array.reshape(-1).astype(np.int64)
     if not np.array_equal(labels, array.reshape(-1)):
         raise UserError(f"dataset.path: {location} must contain integers, but has fractional values ({array.dtype})")

@@ -74,6 +74,7 @@ class Parquet(DatasetSource):
 def _class_names(metadata: dict[bytes, bytes] | None, label: str) -> list[str] | None:
     """Return the class names that the Hugging Face datasets library stores in the schema metadata, if any."""
     try:
+        # Files of other writers lack this entry or fill it differently, and the names are optional.
         return list(json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]["names"])
     except (KeyError, TypeError, ValueError):
         return None

@@ -73,15 +73,18 @@ class Scenes(DatasetSource):
 
     def _draw_scene(self, part: str, number: int, weights: list[float]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
         """Return a (3, H, W) image and its (H, W) mask."""
+        # A stream for each scene, so that the first ones stay the same when their number changes.
         stream, size = Stream("scene", part, self.scene_seed, number), self.size
         image, mask = _draw_background(stream, size), np.zeros((size, size), dtype=np.uint8)
         # The order of Efraimidis and Spirakis 2006: a weighted choice without replacement.
+        # The bound avoids a division by zero; the key of a class of weight 0 is then so small that it comes last.
         keys = stream.uniform(len(weights)) ** (1 / np.maximum(weights, 1e-12))
         num_objects = min(2 + int(3 * stream.uniform(1)[0]), sum(weight > 0 for weight in weights))
         for kind in np.argsort(-keys, kind="stable")[:num_objects].tolist():
             _draw_object(stream, kind, image, mask)
         image += PIXEL_NOISE * stream.normal(3, size, size)
         image = (image - image.mean()) / image.std()
+        # 48 levels per standard deviation: values more than about 2.7 deviations from the mean are clipped.
         return np.clip(np.rint(128 + 48 * image), 0, 255).astype(np.uint8), mask
 
     @classmethod
@@ -121,6 +124,7 @@ def _draw_background(stream: Stream, size: int) -> NDArray[np.float64]:
     image = np.zeros((3, size, size))
     for deviation, strength in ((3.0, 0.25), (1.0, 0.15)):
         clouds = np.stack([gaussian_filter(channel, deviation) for channel in stream.normal(3, size, size)])
+        # Smoothing reduces the variance by an amount that depends on its width, so that it is normalized first.
         image += strength * clouds / clouds.std()
     ramp = np.linspace(-0.5, 0.5, size)
     slopes = stream.normal(3, 2) * 0.3

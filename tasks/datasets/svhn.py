@@ -29,6 +29,7 @@ class Svhn(TorchvisionSource):
 
         constructor = SVHN if self.checksum else Unverified
         train, test = (self.open(constructor, split=name) for name in ("train", "test"))
+        # torchvision transposes the array of the file, which leaves the pixels of an image far apart in memory.
         splits = [RawSplit(np.ascontiguousarray(split.data), split.labels.astype(np.int64)) for split in (train, test)]
         return splits[0], splits[1], tuple("0123456789")
 

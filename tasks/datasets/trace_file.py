@@ -108,7 +108,9 @@ class TraceFile(DatasetSource):
                 [row.prompt for row in selected],
                 [row.response + end for row in selected],
                 lengths,
+                # Without a mask, the validation rows are drawn by `validation_fraction`.
                 is_validation if "validation" in splits and "validation" in rows_by_split else None,
+                # Lines without `observed` are observed as they are: their only response is the clean one.
                 [row.responses[-1] + end for row in selected]
                 if any(row.observed is not None for row in selected)
                 else None,
@@ -118,10 +120,13 @@ class TraceFile(DatasetSource):
         if None in rows_by_split:
             return encode(None), None, characters
         test = encode("test")
+        # Noisy responses of test problems are dropped, because tests are scored by the clean ones.
         return encode("train", "validation"), RawSplit(test.inputs, test.targets), characters
 
     def _build_format(self, rows: list[_Row]) -> TraceFormat:
         if self.program is None:
+            # Sorted, because tokens are numbered by position and the order of a set of strings differs between
+            # processes.
             characters = sorted({character for row in rows for text in row.texts for character in text})
             return CalculationTraceFormat("".join(characters) + CalculationTraceFormat.end)
         # The prompts decide the width and the number of operands; any values will do here.

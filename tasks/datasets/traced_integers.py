@@ -72,6 +72,7 @@ class TracedIntegers(DatasetSource):
         ood_responses = [response for problems in ood_problems.values() for response in problems[1]]
         lengths = (
             max_length([*prompts, *ood_prompts]),
+            # Problems of other widths serve only for testing, where no noise lengthens a response.
             max(int(LENGTH_FACTOR * max_length(responses)) + 1, max_length(ood_responses)),
         )
         self._ood_tests = {
@@ -122,12 +123,16 @@ class TracedIntegers(DatasetSource):
         if num_tuples <= 2**20:
             # Few tuples: permute all of them, each encoded as one number with `count` digits in base 10**width.
             numbers = stream.permutation(num_tuples)
+            # All tuples differ, so that without a rearrangement the first ones suffice; with one, several tuples may
+            # become the same problem, and later ones must replace them.
             if type(program).arrange is Program.arrange:
                 numbers = numbers[:num_problems]
             place_values = 10 ** (program.width * np.arange(program.count))
             return _arrange_and_deduplicate(program, numbers[:, None] // place_values % 10**program.width)[
                 :num_problems
             ]
+        # Too many tuples to permute. Repetitions among so many are usually rare, so that few rounds of drawing are
+        # needed.
         operands: NDArray[np.int64] = np.zeros((0, program.count), dtype=np.int64)
         while len(operands) < num_problems:
             drawn = (stream.uniform(num_problems, program.count) * 10**program.width).astype(np.int64)
@@ -144,4 +149,5 @@ def _arrange_and_deduplicate(program: Program, operands: NDArray[np.int64]) -> N
     """Return the operands as the program arranges them, without repetitions, in the order of their first occurrence."""
     if type(program).arrange is not Program.arrange:
         operands = np.array([program.arrange(row) for row in operands.tolist()], dtype=np.int64)
+    # `unique` sorts the rows, which would put small numbers into one split; the positions restore the drawn order.
     return operands[np.sort(np.unique(operands, axis=0, return_index=True)[1])]

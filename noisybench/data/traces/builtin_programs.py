@@ -55,6 +55,8 @@ class Sub(_BuiltInProgram):
     def num_unique_problems(self) -> int:
         """Return the number of unordered pairs, since the greater number always comes first."""
         num_pairs = super().num_unique_problems()
+        # Of k**2 ordered pairs, the k with equal operands have no mirror image. The integer root stays exact for large
+        # k.
         return (num_pairs + math.isqrt(num_pairs)) // 2
 
     def run(self, recorder: TraceRecorder, operands: Sequence[int]) -> str:
@@ -73,6 +75,7 @@ class Sub(_BuiltInProgram):
                 integer(difference % 10),
                 int(integer(int(difference < 0)) > 0),
             )
+            # A replayed line may hold a number with several digits here.
             result += digit % 10 * 10**column
         return f"{integer(result):0{self.width}d}"
 
@@ -103,6 +106,7 @@ class GCD(_BuiltInProgram):
     def run(self, recorder: TraceRecorder, operands: Sequence[int]) -> str:
         """Divide until the remainder is zero."""
         first, second = (recorder.integer(operand) for operand in operands)
+        # Corrupted remainders may keep away from zero; the limits of the recorder end such a run.
         while second:
             first, second, remainder = recorder.emit("{}%{}={}", first, second, recorder.integer(first % second))
             first, second = second, remainder
@@ -183,6 +187,7 @@ class Composed(_Fold):
     def combine(self, result: int, operand: int, step: int) -> int:
         """Return the value of the function of this step."""
         function: Callable[[int, int], int] = (operator.add, operator.mul, operator.sub)[step % 3]
+        # Replaying a written trace reads unsigned integers, so every result must be nonnegative and of bounded length.
         return abs(function(result, operand)) % int(10**self.width)
 
 

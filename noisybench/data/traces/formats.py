@@ -157,6 +157,7 @@ class TraceFormat(abc.ABC):
 
     def split_response(self, response: str) -> tuple[list[str], str]:
         """Return the lines of a response, and the rest: the answer with its mark and the end."""
+        # The last mark counts, because noise can write a mark into a line as well.
         answer_start = max(response.rfind(mark) for mark in self.answer_marks)
         if answer_start < 0:
             answer_start = len(response)
@@ -169,11 +170,13 @@ class TraceFormat(abc.ABC):
         for line in lines:
             spans.append((start, start + len(line)))
             start += len(line) + len(self.separator)
+        # The tail follows the last line without a separator, which the loop has already counted.
         tail_start = max(0, start - len(self.separator)) if lines else 0
         return [*spans, (tail_start, tail_start + len(tail))]
 
     @functools.cached_property
     def _token_of_code_point(self) -> NDArray[np.uint8]:
+        # `IGNORED` marks code points without a token, since no token has this value.
         tokens = np.full(max(map(ord, self.vocabulary)) + 1, IGNORED, dtype=np.uint8)
         tokens[[ord(character) for character in self.vocabulary]] = np.arange(len(self.vocabulary))
         return tokens
@@ -195,9 +198,11 @@ class TraceFormat(abc.ABC):
         # UTF-32 turns all texts into one array of code points, which a table maps to tokens without a Python loop.
         points = np.frombuffer("".join(texts).encode("utf-32-le"), dtype="<u4")
         in_table = points < len(self._token_of_code_point)
+        # Code points beyond the table would be out of bounds; they read entry 0, and `in_table` reports them.
         tokens = self._token_of_code_point[np.where(in_table, points, 0)]
         unknown = np.flatnonzero(~in_table | (tokens == IGNORED))
         if len(unknown):
+            # side="right" skips empty texts, which end where the next one starts.
             row = int(np.searchsorted(np.cumsum(sizes), unknown[0], side="right"))
             raise UserError(
                 f"traces: trace {row} has the character {chr(points[unknown[0]])!r}, which is not in the vocabulary "
@@ -206,6 +211,7 @@ class TraceFormat(abc.ABC):
         padded = np.full((len(texts), length), IGNORED, dtype=np.uint8)
         columns = np.arange(length)
         in_text = columns >= (length - sizes)[:, None] if left else columns < sizes[:, None]
+        # A mask is filled row by row, which is the order of the joined texts.
         padded[in_text] = tokens
         return padded
 
@@ -215,6 +221,7 @@ class TraceFormat(abc.ABC):
             return []
         is_end = tokens == self.vocabulary.index(self.end)
         num_ends = np.cumsum(is_end, axis=1)
+        # Everything before the first end, and that end itself; a model may write more after it.
         is_text = (tokens != IGNORED) & ((num_ends == 0) | (is_end & (num_ends == 1)))
         joined = self._code_point_of_token[tokens[is_text]].tobytes().decode("utf-32-le")
         stops = np.cumsum(is_text.sum(1)).tolist()

@@ -45,7 +45,9 @@ def evaluate_expression(expression: str) -> Fraction | None:
         (Fraction(25, 2), Fraction(4, 1), None)
     """
     text = re.sub(r"(\d|\.)%", r"\1/100", expression.replace(",", "").replace("$", "").replace("x", "*"))
+    # Python refuses integer literals with leading zeros, which replaced digits can produce.
     text = re.sub(r"(?<![\d.])0+(?=\d)", "", text).strip()
+    # Bounds the depth of the syntax tree and the size of the fractions; the text may come from a model.
     if len(text) > MAX_EXPRESSION_LENGTH:
         return None
     try:
@@ -56,6 +58,8 @@ def evaluate_expression(expression: str) -> Fraction | None:
 
 def _evaluate_node(node: ast.expr) -> Fraction:
     """Return the value of a syntax tree; only the listed operations are evaluated, so that any text is safe."""
+    # Exact types, because `True` is an instance of `int`. The shortest text of a float is its decimal value, while the
+    # float itself is a binary fraction.
     if isinstance(node, ast.Constant) and type(node.value) in (int, float):
         return Fraction(str(node.value))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub | ast.UAdd):
@@ -76,6 +80,7 @@ def equals_rounded(exact: Fraction, written: str) -> bool:
     value = parse_number(written)
     if value is None:
         return False
+    # Half a unit of the last written decimal place; a number without decimal places must be exact.
     num_decimals = len(written.strip().rstrip("%").partition(".")[2])
     return abs(exact - value) <= (Fraction(1, 2 * 10**num_decimals) if num_decimals else 0)
 
@@ -132,6 +137,7 @@ class CalculationTraceFormat(TraceFormat):
     def _occurs_in(self, answer: str, body: str) -> bool:
         """Return whether the answer is one of the numbers of the lines; lines without numbers do not contradict it."""
         values = [parse_number(number) for number in NUMBER.findall(body)]
+        # Compared as values, because the same number can be written with or without separators and zeros.
         return not values or parse_number(answer) in values
 
     def step_spans(self, response: str) -> list[tuple[int, int]]:
@@ -161,6 +167,7 @@ class CalculationTraceFormat(TraceFormat):
             stored = _store(result if exact is None else _format_number(exact), recorder)
             original = parse_number(result)
             if original is not None:
+                # The latest calculation with this result decides what later mentions refer to.
                 changed.pop(original, None)
                 if stored != result:
                     changed[original] = stored
@@ -197,8 +204,10 @@ def _format_number(exact: Fraction) -> str:
 def _store(text: str, recorder: TraceRecorder) -> str:
     """Return a number as the recorder stores its digits; the decimal point keeps its position."""
     digits = re.sub(r"\D", "", text)
+    # Like a program, a recorder cannot replace digits of zero.
     if not digits or not int(digits):
         return text
+    # A leading digit may have become zero; padding keeps every digit in its place.
     stored = str(recorder.integer(int(digits))).zfill(len(digits))
     if stored == digits:
         return text

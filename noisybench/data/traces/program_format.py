@@ -38,12 +38,14 @@ class ProgramTraceFormat(TraceFormat):
         try:
             _, expected = program.trace(operands, replayer)
             answer_follows = (
+                # An answer that follows from too few or too many lines does not follow from the program.
                 replayer.is_complete
                 and tail.endswith(self.end)
                 and self.answers_match(self.extract_answer(response), expected)
             )
         except NonTerminating:
             answer_follows = False
+        # Lines after the end of the run, or after a limit, follow from nothing.
         superfluous = [False] * (len(lines) - len(replayer.line_checks))
         return [*replayer.line_checks, *superfluous, answer_follows]
 
@@ -66,6 +68,7 @@ class ProgramTraceFormat(TraceFormat):
         program, operands = self.program.parse_prompt(prompt)
         lines, _ = self.split_response(response)
         try:
+            # The written lines are kept as they are; only the answer comes from the replayed run.
             return self.format_response(lines, program.trace(operands, TraceReplayer(lines))[1])
         except NonTerminating:
             return response

@@ -89,12 +89,14 @@ class Program(abc.ABC):
             NonTerminating: the run exceeds a limit.
             UserError: a custom program raises an exception, or its answer is not a string.
         """
+        # Built-in programs always end within the limits of the recorder, so they avoid the slow trace function.
         if not self.is_custom:
             answer = self.run(recorder, operands)
             return recorder.lines, answer
         try:
             with _limited():
                 answer = self.run(recorder, operands)
+        # Not an error of the program: noise can make any loop endless, and the caller then cuts the trace.
         except NonTerminating:
             raise
         except Exception as error:
@@ -115,6 +117,7 @@ def _limited() -> Iterator[None]:
 
     A trace function is slower than an alarm signal, but the same run stops at the same line on every machine.
     """
+    # Debuggers and coverage tools use the same hook, so their function is restored afterwards.
     num_events, previous = 0, sys.gettrace()
 
     def count(frame: FrameType, event: str, argument: Any) -> Callable[..., Any]:
@@ -122,6 +125,7 @@ def _limited() -> Iterator[None]:
         num_events += 1
         if num_events > MAX_EXECUTED_LINES:
             raise NonTerminating
+        # Returning the function itself keeps it active for the lines of this frame.
         return count
 
     sys.settrace(count)

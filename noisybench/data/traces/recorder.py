@@ -42,6 +42,8 @@ class TraceRecorder:
     def __init__(
         self, error_positions: Sequence[int] = (), new_digits: Sequence[int] = (), max_digits: int = 0
     ) -> None:
+        # The limit is the last error position: one comparison per integer detects errors and the limit, and never reads
+        # past the end of the list.
         self._error_positions, self._new_digits, self._max_digits = (
             [*error_positions, max_digits],
             new_digits,
@@ -66,7 +68,9 @@ class TraceRecorder:
         if stop > self._max_digits:
             raise NonTerminating
         self.num_changed += 1
+        # Digits are replaced in the absolute value, since `//` and `%` of negative numbers round down.
         stored = abs(value)
+        # The unit of a position is the power of ten that it has within this integer.
         while self._next_error < stop:
             unit = 10 ** (stop - 1 - self._next_error)
             stored += (self._new_digits[self._num_errors] - stored // unit % 10) * unit
@@ -121,9 +125,11 @@ class TraceReplayer(TraceRecorder):
         """Compare the next written line with the expected one and return its values, or the expected ones if unparsable."""
         super().emit(template, *values)
         line_number = len(self.line_checks)
+        # The run needs more lines than were written; it continues on its own so that an answer can be computed.
         if line_number >= len(self._written_lines):
             return values
         expected, written = self.lines[-1], self._written_lines[line_number]
+        # Most lines are correct; a comparison of the texts is cheaper than parsing both.
         if written == expected:
             self.line_checks.append(True)
             return values
