@@ -63,7 +63,7 @@ def fill(store: Store) -> None:
         own = {"identity": made.identity, "label_set": made.label_set, "budget": made.budget, "stack": made.stack}
         tags += [(PREFIX + key, value, run_id) for key, value in own.items()]
         metrics += [(f"fake_{place}", 0.5, now, 0, 0, run_id) for place in range(METRICS)]
-    with contextlib.closing(sqlite3.connect(store.database)) as connection, connection:
+    with contextlib.closing(sqlite3.connect(store.connection.database)) as connection, connection:
         connection.executemany(
             "insert into runs (run_uuid, name, status, start_time, end_time, lifecycle_stage, artifact_uri, experiment_id) "
             "values (?, ?, ?, ?, ?, ?, ?, ?)", runs,
