@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 import pydantic
 
-from noisybench.config.parameters import content_digest
 from noisybench.config.provenance import Provenance
 from noisybench.config.registry import get_entry
+from noisybench.utils.digests import content_digest
 
 WORKSPACE = Path(".noisybench")
 """Folder in the working folder for checkpoints, auxiliary runs and records that wait for upload."""
