@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from noisybench import __version__
-from noisybench.cli import catalog, run, search
+from noisybench.cli import catalog, run, search, submissions
 from noisybench.cli.audit import audit
 from noisybench.cli.labels import labels_app
 from noisybench.cli.leaderboard import leaderboard_app
@@ -72,6 +72,12 @@ app.add_typer(
     name="labels",
     epilog="Example: noisybench labels create digits noise=pair_flip --output labels/pair",
 )
+for command, example in (
+    (submissions.package, "package my-entry --suite quickstart --description 'ELR wins at 40 %'"),
+    (submissions.verify, "verify my-entry dataset.root=data/cifar10 --rerun 3"),
+    (submissions.summarize, "summarize entries/* -o leaderboard/measured.csv"),
+):
+    leaderboard_app.command(example.split()[0], epilog=f"Example: noisybench leaderboard {example}")(command)
 app.add_typer(
     leaderboard_app,
     name="leaderboard",

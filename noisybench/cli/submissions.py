@@ -1,0 +1,89 @@
+"""Commands of submissions: `leaderboard package`, `leaderboard verify` and `leaderboard summarize`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from noisybench.cli.leaderboard import NO_RUNS, suite_identities, write
+from noisybench.errors import UserError
+
+
+def summarize(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of submissions")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write")] = Path("measured.csv"),
+) -> None:
+    """Write the table of measurements that ships with noisybench from submissions: one row per run."""
+    from noisybench.leaderboard import submission
+    from noisybench.leaderboard.measurements import to_csv
+
+    measurements = [measurement for folder in folders for measurement in submission.read(folder).measurements()]
+    # A fixed order keeps the differences between two versions of the table small.
+    measurements.sort(key=lambda each: (each.entry, each.setting.title, each.setting.budget, each.stack, each.seed))
+    write(output, to_csv(measurements))
+    typer.echo(f"{len(measurements)} runs of {len(folders)} submissions written to {output}")
+
+
+def package(
+    folder: Annotated[Path, typer.Argument(help="Folder to write")],
+    description: Annotated[str, typer.Option(help="Claim of the runs, and how they were trained")],
+    suite: Annotated[str | None, typer.Option(help="Filter by suite")] = None,
+    label_set: Annotated[str | None, typer.Option(help="Filter by label-set hash prefix")] = None,
+) -> None:
+    """Package finished runs as a submission: records, and predictions from which every score follows."""
+    from noisybench import __version__
+    from noisybench.leaderboard import submission
+    from noisybench.leaderboard.verification import collect_evidence
+    from noisybench.tracking.store import Store
+
+    store, identities = Store(), suite_identities(suite)
+    # The latest run comes first in the list; in reverse order it replaces earlier runs of its identity.
+    runs = {run.tags["identity"]: run for run in reversed(store.runs.list_runs("FINISHED"))}
+    selected = [
+        run
+        for identity, run in sorted(runs.items())
+        if (identities is None or identity in identities) and run.tags.get("label_set", "").startswith(label_set or "")
+    ]
+    if not selected:
+        raise UserError(NO_RUNS)
+    if identities is not None and len(selected) < len(identities):
+        typer.echo(
+            f"{len(identities) - len(selected)} of {len(identities)} runs of {suite} are unfinished and left out"
+        )
+    packaged = submission.write(folder, description, __version__, collect_evidence(store, selected))
+    typer.echo(
+        f"{len(packaged.manifest.runs)} runs written to {folder}. Check them with `noisybench leaderboard verify {folder}`."
+    )
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder of a submission")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Location of the data on this machine, e.g. dataset.root=data/cifar10")
+    ] = None,
+    rerun: Annotated[int, typer.Option(min=0, help="Number of runs to train again, evenly spaced")] = 0,
+    tolerance: Annotated[
+        float, typer.Option(min=0, help="Allowed difference in accuracy of retrained runs, in percentage points")
+    ] = 2.0,
+    mark_verified: Annotated[
+        bool, typer.Option("--mark-verified", help="Write verified.json (maintainers only)")
+    ] = False,
+) -> None:
+    """Score a submission again from its predictions, label sets and data; with --rerun, train some of its runs again."""
+    from noisybench import __version__
+    from noisybench.leaderboard import submission, verification
+
+    claimed = submission.read(folder)
+    result = verification.VerificationResult()
+    for result in verification.verify(claimed, overrides or [], rerun, tolerance):
+        if result.rerun and not result.problems:
+            typer.echo(f"Trained again: {result.rerun[-1]}")
+    if result.problems:
+        shown = result.problems[:30]
+        num_more = len(result.problems) - len(shown)
+        raise UserError(*(f"refused: {problem}" for problem in shown), *([f"and {num_more} more"] if num_more else []))
+    if mark_verified:
+        submission.mark_verified(claimed, result.status, __version__)
+    typer.echo(f"{result.status}: {result.runs} runs; every score that follows from predictions is as claimed")
