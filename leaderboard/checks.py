@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.config.resolve import resolve
-from noisybench.config.spec import RunSpec
+from noisybench.config.spec import RunSpec, run_identity
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_set import LabelSet
 from noisybench.data.privileged import available_privileged_info
@@ -62,7 +62,8 @@ def _check_specification(record: RunRecord, spec: RunSpec) -> list[str]:
     return [
         f"{name} is claimed to be {claimed!r}, but its specification gives {computed!r}"
         for name, claimed, computed in (
-            ("identity", record.identity, spec.identity),
+            ("identity", record.identity, run_identity(spec.settings_hash, record.code)),
+            ("settings", record.settings, spec.settings_hash),
             ("stack", record.stack, spec.stack),
             ("budget", record.budget, spec.budget_hash),
             ("seed", record.seed, spec.seed),

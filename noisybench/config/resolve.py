@@ -10,6 +10,7 @@ import pydantic
 from noisybench.config.overrides import expand, parse_stack
 from noisybench.config.provenance import Provenance
 from noisybench.config.registry import get_entry, list_entries
+from noisybench.config.source_code import SourceTree, modules_of_run
 from noisybench.config.spec import Budget, Component, Execution, RunSpec
 from noisybench.config.yaml_files import load_config
 from noisybench.errors import UserError, nearest
@@ -20,11 +21,12 @@ FIELDS = ("description", "task", "dataset", "noise", "mitigations", "budget", "s
 """Fields of a specification."""
 
 
-def resolve(raw: Mapping[str, Any]) -> RunSpec:
-    """Complete a specification with defaults and check it.
+def resolve(raw: Mapping[str, Any], tree: SourceTree | None = None) -> RunSpec:
+    """Complete a specification with defaults, check it, and add the digests of its source code.
 
     Args:
         raw: specification as read from YAML, after overrides.
+        tree: source files that the runs of a command share; by default they are read again.
 
     Raises:
         UserError: all problems of the specification at once.
@@ -63,7 +65,9 @@ def resolve(raw: Mapping[str, Any]) -> RunSpec:
         )
     if problems or not (task and dataset and noise and budget and execution):
         raise UserError(*problems)
-    return RunSpec(task, dataset, noise, tuple(m for m in members if m), budget, seed, execution, provenance)
+    stack = tuple(member for member in members if member)
+    code = (tree or SourceTree()).code(modules_of_run(task, dataset, noise, stack, budget))
+    return RunSpec(task, dataset, noise, stack, budget, seed, execution, provenance, code)
 
 
 def read_recipe(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
@@ -80,7 +84,8 @@ def read_recipe(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
         >>> [spec.seed for spec in read_recipe("digits", ["mitigations=elr", "seed=0,1"])]
         [0, 1]
     """
-    return [resolve(raw) for raw in expand(load_config("recipes", name), overrides)]
+    tree = SourceTree()
+    return [resolve(raw, tree) for raw in expand(load_config("recipes", name), overrides)]
 
 
 def _location(member: Any) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,8 +25,8 @@ from noisybench.utils.digests import content_digest
 WORKSPACE = Path(".noisybench")
 """Folder in the working folder for checkpoints, auxiliary runs and records that wait for upload."""
 
-IDENTITY_FORMAT = 3
-"""Version of the identity. Raise it when the same specification would train differently."""
+IDENTITY_FORMAT = 4
+"""Version of the identity. Raise it when the identity is computed from other things."""
 
 PATHS_AND_SEED = ("path", "seed")
 """Parameters of noise models that titles leave out."""
@@ -182,6 +182,17 @@ def _format_value(value: Any) -> str:
 class RunSpec:
     """Complete and valid specification of one run. `resolve` creates it.
 
+    Attributes:
+        task: task.
+        dataset: dataset.
+        noise: noise model.
+        mitigations: stack of mitigations.
+        budget: training settings that must be equal for a fair comparison.
+        seed: seed of the run.
+        execution: settings of where and how to run.
+        provenance: search that trained the run as a trial or selected its parameters, if any.
+        code: digest of the source code of each part of the run, from `source_code.SourceTree`.
+
     Example:
         >>> from noisybench.config.resolve import resolve
         >>> spec = resolve({"dataset": "digits", "noise": "pair_flip", "mitigations": "mixup+elr", "seed": 1})
@@ -199,10 +210,19 @@ class RunSpec:
     seed: int
     execution: Execution
     provenance: Provenance | None = None
+    code: dict[str, str] = field(default_factory=dict)
 
     @property
     def identity(self) -> str:
-        """Hash of everything that is specified about the training; independent of file locations and of execution."""
+        """Hash of everything that decides the result: settings, bytes of the data, and source code.
+
+        It is independent of file locations and of execution.
+        """
+        return run_identity(self.settings_hash, self.code)
+
+    @property
+    def settings_hash(self) -> str:
+        """Hash of the settings and of the bytes of the data: the identity without the code."""
         content = {
             "format": IDENTITY_FORMAT,
             "task": self.task.identity(),
@@ -277,6 +297,16 @@ class RunSpec:
             "execution": self.execution.model_dump(mode="json"),
             "provenance": self.provenance.model_dump(mode="json") if self.provenance else None,
         }
+
+
+def run_identity(settings_hash: str, code: Mapping[str, str]) -> str:
+    """Return the identity of a run from the hash of its settings and the digests of its code.
+
+    Example:
+        >>> run_identity("0" * 20, {"engine": "1" * 16}) == run_identity("0" * 20, {"engine": "2" * 16})
+        False
+    """
+    return _digest({"format": IDENTITY_FORMAT, "settings": settings_hash, "code": dict(code)})[:20]
 
 
 def _digest(content: dict[str, Any]) -> str:

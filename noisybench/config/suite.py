@@ -8,6 +8,7 @@ from typing import Any
 
 from noisybench.config.overrides import override, parse_overrides
 from noisybench.config.resolve import resolve
+from noisybench.config.source_code import SourceTree
 from noisybench.config.spec import RunSpec
 from noisybench.config.yaml_files import load_config
 from noisybench.errors import UserError, nearest
@@ -170,10 +171,10 @@ def _axis(raw: dict[str, Any], name: str, default: Any) -> list[Any]:
 
 def _resolve_all(raws: Iterable[dict[str, Any]]) -> list[RunSpec]:
     """Resolve specifications and report every distinct problem once."""
-    specs, problems = [], dict[str, None]()
+    specs, problems, tree = [], dict[str, None](), SourceTree()
     for raw in raws:
         try:
-            specs.append(resolve(raw))
+            specs.append(resolve(raw, tree))
         except UserError as error:
             problems |= dict.fromkeys(error.problems)
     if problems:

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-RECORD_FORMAT = 2
+RECORD_FORMAT = 3
 """Number of the layout of `RunRecord`. Records of another number are refused."""
 
 
@@ -196,7 +196,7 @@ class RunRecord:
     """A finished run as the leaderboard reads it. All values are JSON-like.
 
     Attributes:
-        identity: hash of the specification.
+        identity: hash of the settings, data and code.
         spec: complete specification.
         title: one-line description.
         stack: stack of mitigations with their parameters.
@@ -214,6 +214,8 @@ class RunRecord:
         cost: cost of the run.
         weights_sha256: SHA-256 of the final weights, which shows whether a repeated run is bit-identical.
         environment: versions, device and commit.
+        settings: hash of the settings and data: the identity without the code.
+        code: digest of the source code of each part of the run, such as ``engine`` or ``mitigations.gce``.
         run_id: identifier of the tracked run; empty before it is tracked.
         auxiliary: auxiliary runs that it used, with their cost, which is included in `cost`.
         probes: classifiers that mitigations fit beside the networks' own, with their metrics.
@@ -239,6 +241,8 @@ class RunRecord:
     cost: Cost
     weights_sha256: str
     environment: dict[str, str]
+    settings: str
+    code: dict[str, str]
     run_id: str = ""
     auxiliary: list[dict[str, Any]] = field(default_factory=list)
     probes: list[ProbeRow] = field(default_factory=list)
@@ -265,7 +269,7 @@ class RunRecord:
             >>> cost = Cost(3.0, 2.0, 3.0, 10**9, 5000, 1e4)
             >>> detection = Detection(0.95, 0.9, 0.8, 0.4)
             >>> record = RunRecord("0" * 20, {}, "", "elr", 0, "digits", "clean", "", "", {}, [], [], None, None,
-            ...                    detection, cost, "", {})
+            ...                    detection, cost, "", {}, "", {})
             >>> RunRecord.from_dict(record.as_dict()) == record
             True
         """

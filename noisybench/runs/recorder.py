@@ -153,6 +153,8 @@ class Recorder:
             cost=self._total_cost(),
             weights_sha256=weights_digest(self._final["weights"]),
             environment=environment,
+            settings=spec.settings_hash,
+            code=spec.code,
             auxiliary=[dataclasses.asdict(cost) for cost in self.auxiliary_costs],
             probes=self.probes,
             task=spec.task_label,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import time
 import traceback
@@ -104,7 +105,13 @@ class Store:
         parent = {"mlflow.parentRunId": study_run, f"{PREFIX}trial_of": study_run} if study_run else {}
         # The parent is set on creation: a trial belongs to its study even if this process dies before the next request.
         run = client.create_run(self.connection.experiment, run_name=spec.title, tags=parent)
-        spec_tags = {"identity": spec.identity, "stack": spec.stack, "budget": spec.budget_hash}
+        spec_tags = {
+            "identity": spec.identity,
+            "settings": spec.settings_hash,
+            "code": json.dumps(spec.code, sort_keys=True),
+            "stack": spec.stack,
+            "budget": spec.budget_hash,
+        }
         client.log_batch(
             run.info.run_id,
             params=[Param(key, _truncate(value)) for key, value in _flatten(spec.as_dict()).items()],

@@ -62,7 +62,7 @@ def record(stack: str = "gce", seed: int = 0, level: float = 0.8, **fields: Any)
     base = RunRecord(
         f"{stack}{seed}", spec, "title", stack, seed, "digits", "pair_flip(rate=0.4)", "a" * 64, "b" * 12, manifest, [],
         rows, 0.05, 0.9, Detection(0.95, 0.9, 0.8, 0.4), Cost(3.0, 2.0, 3.0, 10**9, 5000, 1e4), "f" * 64,
-        {"device": "cpu", "torch": "2", "noisybench": "0"},
+        {"device": "cpu", "torch": "2", "noisybench": "0"}, f"{stack}{seed}", {"engine": "e" * 16},
     )  # fmt: skip
     return dataclasses.replace(base, **fields)
 

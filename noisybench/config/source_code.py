@@ -1,0 +1,234 @@
+"""Digests of the source code that decides a run's result, read without importing or executing anything.
+
+The code of a run is a mapping from its parts (the engine, task, dataset, noise, network and each mitigation) to short
+digests. A part is all modules that its module imports, directly or not, within noisybench and within the plug-in's own
+package. The engine is everything that every run uses; the other parts are without the engine's modules.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.machinery
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import noisybench
+from noisybench.config.overrides import parse_stack
+from noisybench.config.registry import KINDS, get_entry, list_entries
+from noisybench.config.source_cache import SourceCache
+from noisybench.config.syntax import ModuleSource, read_source
+
+if TYPE_CHECKING:
+    from noisybench.config.spec import Budget, Component
+
+ENGINE = "noisybench.runs.training"
+"""Module whose imports are the engine."""
+
+NEUTRAL_ROOMS = {
+    "noisybench.__main__": "starts the command line",
+    "noisybench.cli": "parses commands and prints",
+    "noisybench.config": "completes the settings, which are part of the identity themselves",
+    "noisybench.errors": "types of exceptions",
+    "noisybench.execution": "decides where and when a run is trained",
+    "noisybench.search": "chooses settings, which are part of the identity themselves",
+    "noisybench.audit": "reads label sets and is no part of a run",
+    "noisybench.leaderboard": "reads finished runs",
+    "noisybench.plots": "draws what was measured",
+    "noisybench.records": "layout of what was measured, with a format number of its own",
+    "noisybench.tracking": "stores what was measured",
+    "noisybench.runs.environment": "describes the machine",
+    "noisybench.runs.run_folder": "files of checkpoints and records, with a format number of their own",
+    "noisybench.runs.runner": "connects the training of a run with its store",
+    "noisybench.utils.files": "reads and writes bytes",
+    "noisybench.utils.locks": "keeps processes apart",
+    "noisybench.utils.processes": "starts processes",
+    "noisybench.utils.templates": "fills in HTML pages",
+}
+"""Packages and modules that cannot change the result of a run, with the reason; their code is part of no digest."""
+
+DIGEST_LENGTH = 16
+"""Number of hexadecimal digits of the digest of one part."""
+
+KIND_OF_FIELD = {
+    "task": "tasks", "dataset": "datasets", "noise": "noise_models", "network": "networks", "mitigations": "mitigations",
+}  # fmt: skip
+"""Registry of the components that a field of a specification names."""
+
+
+class SourceTree:
+    """Source files of noisybench and of plug-ins, as they are when the tree first reads them.
+
+    All runs of a command share one tree, so that they have the same code whenever files change.
+
+    Example:
+        >>> tree = SourceTree()
+        >>> code = tree.code({"mitigations.gce": "noisybench.mitigations.gce"})
+        >>> sorted(code), len(code["engine"])
+        (['engine', 'mitigations.gce'], 16)
+    """
+
+    def __init__(self) -> None:
+        self._cache = SourceCache()
+        self._listings: dict[str, frozenset[str]] = {}
+        self._located: dict[str, tuple[Path | None, list[str]] | None] = {}
+        self._sources: dict[str, ModuleSource | None] = {}
+        self._closures: dict[str, frozenset[str]] = {}
+
+    def code(self, modules: Mapping[str, str]) -> dict[str, str]:
+        """Return the digest of the engine and of other parts of a run.
+
+        Args:
+            modules: module of each part by its name, such as ``mitigations.gce``.
+        """
+        engine = self.closure(ENGINE)
+        parts = {"engine": engine, **{name: self.closure(module) - engine for name, module in modules.items()}}
+        digests = {name: self._digest(closure) for name, closure in parts.items()}
+        self._cache.save()
+        return digests
+
+    def closure(self, module: str) -> frozenset[str]:
+        """Return the names of a module and of all modules of its package and of noisybench that it imports."""
+        if module in self._closures:
+            return self._closures[module]
+        # A plug-in is followed within its own package; its libraries are recorded with their versions.
+        tops = {"noisybench", module.partition(".")[0]}
+        reached, waiting = set[str](), [module]
+        while waiting:
+            name = waiting.pop()
+            if name in reached or name.partition(".")[0] not in tops or _is_neutral(name):
+                continue
+            source = self.source(name)
+            if source is None:
+                continue
+            reached.add(name)
+            # Importing a module executes the packages around it.
+            waiting += [parent] if (parent := name.rpartition(".")[0]) else []
+            waiting += source.imports
+        self._closures[module] = frozenset(reached)
+        return self._closures[module]
+
+    def source(self, module: str) -> ModuleSource | None:
+        """Return digest and imports of a module, or None if it has no file."""
+        if module not in self._sources:
+            self._sources[module] = self._read(module)
+        return self._sources[module]
+
+    def path(self, module: str) -> Path | None:
+        """Return the file of a module, or None if it has none."""
+        location = self._locate(module)
+        return location[0] if location else None
+
+    def _read(self, module: str) -> ModuleSource | None:
+        path = self.path(module)
+        if path is None:
+            return None
+        if path.suffix != ".py":  # a compiled extension of a plug-in
+            return ModuleSource(hashlib.sha256(path.read_bytes()).hexdigest()[:32], ())
+        return self._cache.get(path, module, lambda data: read_source(data, module, path.name == "__init__.py", path))
+
+    def _locate(self, module: str) -> tuple[Path | None, list[str]] | None:
+        """Return the file of a module and, for a package, its folders; None if there is no such module.
+
+        `importlib.util.find_spec` would execute the packages around a module.
+        """
+        if module not in self._located:
+            parent, _, name = module.rpartition(".")
+            if parent:
+                location = self._locate(parent)
+                self._located[module] = self._locate_in(location[1], name) if location else None
+            else:
+                self._located[module] = _locate_top(module)
+        return self._located[module]
+
+    def _locate_in(self, folders: list[str], name: str) -> tuple[Path | None, list[str]] | None:
+        """Return the location of a module in the folders of its package, with the precedence of Python's imports."""
+        for folder in folders:
+            names = self._listing(folder)
+            if name in names and "__init__.py" in self._listing(f"{folder}/{name}"):
+                return Path(folder, name, "__init__.py"), [f"{folder}/{name}"]
+            for suffix in (*importlib.machinery.EXTENSION_SUFFIXES, ".py"):
+                if f"{name}{suffix}" in names:
+                    return Path(folder, f"{name}{suffix}"), []
+        namespaces = [f"{folder}/{name}" for folder in folders if self._listing(f"{folder}/{name}")]
+        return (None, namespaces) if namespaces else None
+
+    def _listing(self, folder: str) -> frozenset[str]:
+        if folder not in self._listings:
+            try:
+                self._listings[folder] = frozenset(os.listdir(folder))
+            except OSError:  # it does not exist, or is a file
+                self._listings[folder] = frozenset()
+        return self._listings[folder]
+
+    def _digest(self, modules: frozenset[str]) -> str:
+        lines = [f"{name} {source.digest}" for name in sorted(modules) if (source := self.source(name))]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+def _locate_top(name: str) -> tuple[Path | None, list[str]] | None:
+    """Return the location of a top-level module or package without importing it."""
+    if name == "noisybench":
+        folders = [os.fspath(folder) for folder in noisybench.__path__]
+        return Path(folders[0], "__init__.py"), folders
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return None
+    path = Path(spec.origin) if spec.origin and spec.has_location else None
+    return path, list(spec.submodule_search_locations or [])
+
+
+def _is_neutral(module: str) -> bool:
+    parts = module.split(".")
+    return any(".".join(parts[: count + 1]) in NEUTRAL_ROOMS for count in range(len(parts)))
+
+
+def modules_of_run(
+    task: Component, dataset: Component, noise: Component, mitigations: tuple[Component, ...], budget: Budget
+) -> dict[str, str]:
+    """Return the module of each part of a run, with the components that its parameters name.
+
+    Example:
+        >>> from noisybench.config.resolve import resolve
+        >>> spec = resolve({"mitigations": "gce"})
+        >>> modules_of_run(spec.task, spec.dataset, spec.noise, spec.mitigations, spec.budget)["network"]
+        'noisybench.networks.small_cnn'
+    """
+    parts = {"task": task, "dataset": dataset, "noise": noise}
+    parts |= {f"mitigations.{member.name}": member for member in mitigations}
+    modules = {"network": get_entry("networks", budget.network.partition(":")[0]).module}
+    for location, component in parts.items():
+        modules[location] = get_entry(component.kind, component.name).module
+        for name, value in component.parameters.items():
+            modules |= dict(_nested(name, value, f"{location}.{name}"))
+    return modules
+
+
+def _nested(field: str, value: Any, location: str) -> Iterator[tuple[str, str]]:
+    """Yield location and module of every component that a parameter names: noise in noise, pre-training of a task."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _nested(field, item, location)
+    elif isinstance(value, Mapping):
+        if "name" in value:
+            yield from _named(field, value["name"], location)
+        elif set(value) & set(KIND_OF_FIELD):
+            # Fields that a nested run leaves out have the defaults of a specification.
+            value = {"dataset": "digits", "noise": "clean", **{key: item for key, item in value.items() if item}}
+        for key, item in value.items():
+            yield from _nested(key, item, f"{location}.{key}")
+    elif isinstance(value, str) and field in KIND_OF_FIELD:
+        yield from _named(field, value, location)
+
+
+def _named(field: str, name: Any, location: str) -> Iterator[tuple[str, str]]:
+    """Yield location and module of the components with a name: of the kind of a field, or else of every kind."""
+    kinds = [KIND_OF_FIELD[field]] if field in KIND_OF_FIELD else list(KINDS)
+    names = [str(member) for member in parse_stack(name)] if field == "mitigations" else [str(name).partition(":")[0]]
+    for kind in kinds:
+        for member in names:
+            if member in list_entries(kind):
+                suffix = f".{member}" if len(names) > 1 or len(kinds) > 1 else ""
+                yield f"{location}{suffix}", list_entries(kind)[member].module
