@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,19 @@ from noisybench.data.source import DatasetSource
 from noisybench.data.targets import OOD_TARGET, UNKNOWN_STATUS, UNKNOWN_TARGET, TargetKind
 from noisybench.errors import UserError
 from noisybench.runs.preparation import prepare_run
+from noisybench.runs.recorder import Recorder
 from noisybench.training.batch import VIEWS
 from noisybench.training.mitigation import Mitigation
-from tests.helpers import TOY_DATA, comparable_rows, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
+from tests.helpers import (
+    TOY_DATA,
+    TOY_TASKS,
+    comparable_rows,
+    prepared_toy,
+    toy_dataset,
+    toy_labels,
+    toy_spec,
+    train_toy,
+)
 
 STANDARD_KEYS = {
     "train_loss", "train_accuracy", "noisy_val_accuracy", "noisy_val_loss", "clean_val_accuracy", "test_accuracy", "test_loss",
@@ -166,6 +178,7 @@ def check_mitigation_trains(stack: Stack, folder: Path) -> None:
     assert {key for key in trained[-1].metrics() if "/" not in key} == wanted
     record = recorder.record({})
     assert record == type(record).from_dict(record.as_dict())
+    check_acts(recorder)
     samples = recorder.evaluator.samples()
     assert samples.label_quality.shape == samples.observed.shape
     assert ((samples.label_quality >= 0) & (samples.label_quality <= 1 + 1e-5)).all()
@@ -173,6 +186,24 @@ def check_mitigation_trains(stack: Stack, folder: Path) -> None:
     assert ((samples.corrected_labels >= 0) & (samples.corrected_labels < classes))[
         recorder.prepared.dataset.target_kind.is_labeled(samples.observed)
     ].all()
+
+
+@functools.cache
+def baseline_weights(task: str) -> str:
+    """Return the digest of the weights that cross-entropy reaches on the toy data of a task."""
+    with tempfile.TemporaryDirectory() as folder:
+        return train_toy(prepared_toy("cross_entropy", task=TOY_TASKS[task]), Path(folder)).record({}).weights_sha256
+
+
+def check_acts(recorder: Recorder) -> None:
+    """Check that training differs from that of cross-entropy, or that the mitigation or the rows give the reason."""
+    record, (mitigation,) = recorder.record({}), recorder.prepared.stack.mitigations
+    acts = record.weights_sha256 != baseline_weights(recorder.prepared.spec.task.name)
+    if mitigation.requirements.keeps_weights:
+        assert not acts, "declares that it keeps the weights, but changes them"
+    elif not acts:
+        warnings = [text for row in recorder.rows for text in row.warnings]
+        assert any("every example is kept" in text for text in warnings), "has the weights of cross-entropy"
 
 
 def check_mitigation_resumes(stack: Stack, folder: Path) -> None:

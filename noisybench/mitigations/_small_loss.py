@@ -1,12 +1,17 @@
-"""Small-loss selection within a batch, for labels or for whole examples."""
+"""Small-loss selection within a batch, for labels or for whole examples, and the ramp of the fraction left out."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from noisybench.training.batch import Batch
 from noisybench.training.training_set import TrainingSet
+
+if TYPE_CHECKING:
+    from noisybench.config.spec import Budget
 
 
 def example_index(batch: Batch, training_set: TrainingSet) -> Tensor:
@@ -41,3 +46,43 @@ def small_loss_weights(
         kept = kept_examples[inverse] * counted
     # The caller takes a mean over all valid labels, so the kept ones are scaled up by the inverse of their fraction.
     return kept * (counted.sum() / kept.sum().clamp_min(1))
+
+
+def dropped_fraction(target: float, epoch: int, ramp_epochs: int) -> float:
+    """Return the fraction to leave out in an epoch (from 0): it increases linearly until `ramp_epochs`.
+
+    >>> dropped_fraction(0.4, epoch=5, ramp_epochs=10)
+    0.2
+    """
+    return target * min(epoch / ramp_epochs, 1.0)
+
+
+def check_ramp(budget: Budget) -> list[str]:
+    """Return the problem of a budget in which the ramp never leaves anything out."""
+    if budget.epochs > 1:
+        return []
+    return [
+        "nothing is left out in the first epoch, so one epoch is training without selection; set budget.epochs=2 or more"
+    ]
+
+
+def describe_ramp(target: float, epochs: int, ramp_epochs: int) -> list[str]:
+    """Return a warning if the fraction that is left out never reaches its target, or if the target is zero.
+
+    Args:
+        target: fraction to leave out after the ramp.
+        epochs: number of training epochs.
+        ramp_epochs: number of epochs of the ramp.
+
+    >>> describe_ramp(0.4, epochs=6, ramp_epochs=10)
+    ['at most 20 % were left out, not 40 %, because 6 epochs end before the ramp of 10']
+    """
+    if not target:
+        return ["the fraction to leave out is zero, so every example was used"]
+    reached = dropped_fraction(target, epochs - 1, ramp_epochs)
+    if reached >= target:
+        return []
+    return [
+        f"at most {100 * reached:.3g} % were left out, not {100 * target:.3g} %, because {epochs} epochs end before the "
+        f"ramp of {ramp_epochs}"
+    ]

@@ -6,7 +6,7 @@ import abc
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
 from noisybench.training.batch import Batch, cross_entropy
@@ -15,6 +15,7 @@ from noisybench.training.roles import LossFunction
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
+    from noisybench.config.spec import Budget
     from noisybench.training.learner import Learner
 
 
@@ -43,6 +44,15 @@ class TransitionCorrection(LossFunction, abc.ABC):
     def requirements(self) -> Requirements:
         """The true transition matrix, if it is not estimated."""
         return Requirements(privileged=("transition_matrix",) if self.matrix == "oracle" else ())
+
+    def check(self, network: nn.Module, budget: Budget, examples: int) -> list[str]:
+        """Check that the estimate, if there is one, comes before the last epoch."""
+        if self.matrix == "oracle" or self.warmup_epochs < budget.epochs:
+            return []
+        return [
+            f"the warm-up takes {self.warmup_epochs} of {budget.epochs} epochs, so the loss would never be corrected; "
+            "lower warmup_epochs or train longer"
+        ]
 
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Read the matrix, if it is not estimated."""

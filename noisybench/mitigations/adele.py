@@ -102,10 +102,19 @@ class ADELE(LossWrapper):
         )
 
     def check(self, network: Any, budget: Any, examples: int) -> list[str]:
-        """Check that there are scales."""
+        """Check that there are scales, and that a correction can precede the last epoch."""
         if not self.scales or min(self.scales) <= 0:
             return [f"scales: must be numbers above 0, such as [0.7, 1, 1.5], but got {self.scales}"]
-        return []
+        if self.consistency or not self.correct:
+            return []
+        # Labels are corrected at the end of an epoch, and a curve needs a minimum number of epochs.
+        first = MIN_POINTS if self.fixed_onset is None else self.fixed_onset
+        if first < budget.epochs:
+            return []
+        return [
+            f"the first correction is possible after epoch {first}, but the budget has {budget.epochs} epochs, so no "
+            "network would be trained on corrected labels; train longer, or lower fixed_onset"
+        ]
 
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Start from the observed labels, with an empty history of each class."""
@@ -171,6 +180,8 @@ class ADELE(LossWrapper):
         is_due = new_onset or epoch % self.correction_interval == 0
         if self.correct and is_due and bool((self.state["onsets"] >= 0).any()):
             self._correct(task)
+        if self.correct and epoch == task.budget.epochs and bool((self.state["onsets"] < 0).all()):
+            self.warnings.append("memorization began in no class, so no label was corrected")
 
     def _detect_onsets(self, task: Learner, epoch: int) -> bool:
         """Record the classes whose memorization begins in this epoch, and return True if there are any."""

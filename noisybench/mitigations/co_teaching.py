@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
-from noisybench.mitigations._small_loss import example_index, small_loss_weights
+from noisybench.mitigations._small_loss import (
+    check_ramp,
+    describe_ramp,
+    dropped_fraction,
+    example_index,
+    small_loss_weights,
+)
 from noisybench.training.batch import Batch, cross_entropy
 from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import LossFunction
 
 if TYPE_CHECKING:
+    from noisybench.config.spec import Budget
     from noisybench.training.learner import Learner
 
 
@@ -53,11 +60,22 @@ class CoTeaching(LossFunction):
         privileged = ("noise_rate",) if self.forget_rate is None else ()
         return Requirements(networks=2, ensemble=self.ensemble, privileged=privileged)
 
+    def check(self, network: nn.Module, budget: Budget, examples: int) -> list[str]:
+        """Check that there is an epoch in which something is left out."""
+        return check_ramp(budget)
+
+    def _final_rate(self) -> float:
+        return float(self.privileged.noise_rate) if self.forget_rate is None else self.forget_rate
+
+    def on_epoch_end(self, task: Learner) -> None:
+        """Report in the last epoch whether the ramp was too long to reach `forget_rate`."""
+        if task.current_epoch == task.budget.epochs - 1:
+            self.warnings += describe_ramp(self._final_rate(), task.budget.epochs, self.ramp_epochs)
+
     def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Return the sum of both networks' losses, each on the selection of the other."""
-        forget_rate = self.privileged.noise_rate if self.forget_rate is None else self.forget_rate
         # Networks fit correct labels first: all are kept at the start, fewer once incorrect ones would be memorized.
-        keep_fraction = 1 - forget_rate * min(task.current_epoch / self.ramp_epochs, 1.0)
+        keep_fraction = 1 - dropped_fraction(self._final_rate(), task.current_epoch, self.ramp_epochs)
         losses = [cross_entropy(task.logits(batch.inputs, network), batch) for network in range(2)]
         examples = example_index(batch, task.training_set) if self.unit == "example" else None
         # Detached: a selection has no gradient, so no graph has to be recorded for it.

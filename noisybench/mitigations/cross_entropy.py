@@ -25,7 +25,7 @@ class CrossEntropy(LossFunction):
     @property
     def requirements(self) -> Requirements:
         """Nothing; data-parallel training is supported."""
-        return Requirements(distributed_state={})
+        return Requirements(distributed_state={}, keeps_weights="it is the baseline itself")
 
     def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Return the default loss of the task."""

@@ -203,6 +203,12 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
             self.state["clean"][network], self.state["scaled_loss"][network] = 1 - mixture.high, mixture.scaled
             if network == 0:
                 self._components = mixture.components
+        reached = min(max((task.current_epoch - self.warmup_epochs) / RAMP_EPOCHS, 0.0), 1.0)
+        if task.current_epoch == task.budget.epochs - 1 and reached < 1:
+            self.warnings.append(
+                f"the weight of unlabeled examples reached {reached:.0%} of its target, because its ramp takes "
+                f"{RAMP_EPOCHS} epochs after the warm-up"
+            )
         self.diagnostics["labeled"] = float((self.state["clean"] > self._threshold).float().mean())
 
     def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor:

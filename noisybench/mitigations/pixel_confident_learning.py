@@ -12,7 +12,7 @@ from noisybench.data.targets import IGNORED
 from noisybench.mitigations._pruning import check_schedule
 from noisybench.mitigations._scores import CrossValidation, check_folds
 from noisybench.training.batch import Batch
-from noisybench.training.mitigation import BatchLoss
+from noisybench.training.mitigation import BatchLoss, Requirements
 from noisybench.training.roles import Detector, DetectorProvider, LossWrapper
 from noisybench.training.training_set import TrainingSet
 
@@ -44,6 +44,11 @@ class PixelConfidentLearning(LossWrapper, DetectorProvider):
         """Return detection only, and flagged pixels left out."""
         return {"epochs": 1}, {"epochs": 2, "drop": True}
 
+    @property
+    def requirements(self) -> Requirements:
+        """The same training as without it, unless flagged pixels are left out."""
+        return Requirements(keeps_weights="" if self.drop else "it detects incorrect pixels, and drop=False keeps them")
+
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
         """Check that cleanlab is installed, and that every fold has an image."""
         return [*check_schedule(self.epochs, budget), *check_folds(self.folds, examples)]
@@ -55,15 +60,19 @@ class PixelConfidentLearning(LossWrapper, DetectorProvider):
         # Each pixel was predicted in one fold only, so the sum over the folds is its prediction.
         self.state["score"] = (1 - predictions["label_quality"].float().sum(0)).half()
         self.state["flagged"] = predictions["flagged"].any(0)
+        if self.drop and not bool(self.state["flagged"].any()):
+            self.warnings.append("no pixel is flagged, so none is left out")
 
     def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """Return the rest of the stack's loss, on unflagged pixels only if `drop` is set."""
         if not self.drop:
             return inner_loss(batch)
         kept = ~self.state["flagged"].view(-1)[batch.index]
-        return inner_loss(
-            batch.with_labels(batch.observed, kept if batch.has_label is None else kept & batch.has_label)
-        )
+        labeled = torch.ones_like(kept) if batch.has_label is None else batch.has_label
+        kept = kept & labeled
+        losses = inner_loss(batch.with_labels(batch.observed, kept))
+        # The caller takes the mean over all labeled pixels, so the kept ones are scaled up by the inverse of their share.
+        return losses * kept * (labeled.sum() / kept.sum().clamp_min(1))
 
     def detectors(self, task: Learner, training_set: TrainingSet) -> dict[str, Detector]:
         """Return the scores and flags."""

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from noisybench.config.parameters import parameter
+from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import Decoder
 
 
@@ -26,6 +27,11 @@ class SelfConsistency(Decoder):
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Return three responses."""
         return ({"responses": 3},)
+
+    @property
+    def requirements(self) -> Requirements:
+        """The same training as without it."""
+        return Requirements(keeps_weights="it changes decoding only")
 
     def decode(self, task: Any, inputs: Any, length: int) -> list[str]:
         """Return the first response with the most frequent answer for each prompt."""

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor
 
 from noisybench.config.parameters import parameter
-from noisybench.mitigations._small_loss import example_index, small_loss_weights
+from noisybench.mitigations._small_loss import (
+    check_ramp,
+    describe_ramp,
+    dropped_fraction,
+    example_index,
+    small_loss_weights,
+)
 from noisybench.training.batch import Batch
 from noisybench.training.mitigation import BatchLoss, Requirements
 from noisybench.training.roles import Detector, DetectorProvider, LossWrapper
@@ -59,10 +65,10 @@ class TrimmedLoss(LossWrapper, DetectorProvider):
         return Requirements(privileged=("noise_rate",) if self.drop_fraction is None else ())
 
     def check(self, network: Any, budget: Any, examples: int) -> list[str]:
-        """Check that labels are compared within a batch, because those of a whole epoch are too many to sort."""
-        if self.unit == "label" and self.among == "epoch":
+        """Check that labels are compared within a batch, and that there is an epoch in which something is left out."""
+        if self.unit == "label" and self.among == "epoch":  # too many to sort
             return ["among: only whole examples can be compared over an epoch; set among=batch or unit=example"]
-        return []
+        return check_ramp(budget)
 
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Initialize the losses with zero, and keep all examples."""
@@ -93,8 +99,10 @@ class TrimmedLoss(LossWrapper, DetectorProvider):
 
     def _keep_fraction(self, epoch: int) -> float:
         """Return the fraction that is kept in an epoch."""
-        drop_fraction = float(self.privileged.noise_rate) if self.drop_fraction is None else self.drop_fraction
-        return 1 - drop_fraction * min(epoch / self.ramp_epochs, 1.0)
+        return 1 - dropped_fraction(self._final_fraction(), epoch, self.ramp_epochs)
+
+    def _final_fraction(self) -> float:
+        return float(self.privileged.noise_rate) if self.drop_fraction is None else self.drop_fraction
 
     def on_epoch_end(self, task: Learner) -> None:
         """Choose the examples of the next epoch by the losses of this one."""
@@ -108,6 +116,8 @@ class TrimmedLoss(LossWrapper, DetectorProvider):
         order = state["losses"].argsort(stable=True)
         state["kept"].fill_(False)
         state["kept"][order[: max(1, int(keep_fraction * len(order)))]] = True
+        if task.current_epoch == task.budget.epochs - 1:
+            self.warnings += describe_ramp(self._final_fraction(), task.budget.epochs, self.ramp_epochs)
 
     def detectors(self, task: Learner, training_set: TrainingSet) -> dict[str, Detector]:
         """Return the mean training loss of each example; those left out of the next epoch are flagged."""

@@ -159,6 +159,8 @@ class Stack:
                 raise UserError(
                     f"mitigations.{public_name(selector)}: sample weights must be {len(training_set)} finite numbers >= 0"
                 )
+            if bool((weights == 1).all()):
+                selector.warnings.append("every example is kept with weight 1, so the selection changes nothing")
             # A product, so that an example left out by one selector cannot come back through another.
             product = weights.float() if product is None else product * weights
             if not bool((product > 0).any()):

@@ -221,7 +221,7 @@ def test_a_class_without_a_fit_is_left_alone_and_the_row_says_so(
 ) -> None:
     monkeypatch.setattr("noisybench.mitigations.adele.fit_curve", lambda points: None)
     monkeypatch.setattr("noisybench.mitigations.adele.MIN_IOU", 0.0)
-    recorder = train_toy(prepared_toy("adele"), tmp_path)
+    recorder = train_toy(prepared_toy("adele", budget={"epochs": 4}), tmp_path)
     assert any("no curve fits the training IoU of disc" in note for note in recorder.rows[-1].warnings)
     np.testing.assert_array_equal(recorder.evaluator.samples().corrected_labels, recorder.prepared.labels.train)
 

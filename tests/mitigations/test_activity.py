@@ -1,0 +1,71 @@
+"""A mitigation that cannot act within its budget is refused, and one that acts less than it should says so in its rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from noisybench.errors import UserError
+from noisybench.mitigations.pixel_confident_learning import PixelConfidentLearning
+from noisybench.training.batch import Batch
+from tests.helpers import prepared_toy, toy_dataset, toy_labels, train_toy
+
+NEVER_ACTS = [
+    ({"name": "forward_correction", "warmup_epochs": 3}, 3, "never be corrected"),
+    ({"name": "backward_correction", "warmup_epochs": 5}, 3, "never be corrected"),
+    ({"name": "dividemix", "warmup_epochs": 3}, 3, "never be divided"),
+    ({"name": "pls", "warmup_epochs": 3, "warmup_steps": 0}, 3, "warm-up"),
+    ({"name": "lsa", "warmup_epochs": 3, "warmup_steps": 0}, 3, "warm-up"),
+    ({"name": "co_teaching"}, 1, "one epoch is training without selection"),
+    ({"name": "trimmed_loss"}, 1, "one epoch is training without selection"),
+    ({"name": "adele", "fixed_onset": 3}, 3, "first correction is possible after epoch 3"),
+    ({"name": "adele"}, 3, "first correction is possible after epoch 3"),
+]
+
+
+@pytest.mark.parametrize(("stack", "epochs", "message"), NEVER_ACTS, ids=lambda value: str(value)[:40])
+def test_refuses_a_budget_in_which_it_never_acts(stack: dict[str, Any], epochs: int, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        prepared_toy(stack, budget={"epochs": epochs})
+    prepared_toy(stack, budget={"epochs": 6})
+
+
+@pytest.mark.parametrize(
+    ("stack", "message"),
+    [
+        ({"name": "co_teaching", "forget_rate": 0.4, "ramp_epochs": 10}, "at most 8 % were left out, not 40 %"),
+        ({"name": "trimmed_loss", "drop_fraction": 0.3, "ramp_epochs": 4}, "at most 15 % were left out, not 30 %"),
+        ({"name": "dividemix", "warmup_epochs": 1}, "reached 6% of its target"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_reports_a_ramp_that_never_reaches_its_target(stack: dict[str, Any], message: str, tmp_path: Path) -> None:
+    rows = train_toy(prepared_toy(stack), tmp_path).rows
+    assert [message in text for text in rows[-1].warnings].count(True) == 1
+    assert not any(message in text for row in rows[:-1] for text in row.warnings)
+
+
+def test_reports_nothing_where_the_ramp_ends_in_time(tmp_path: Path) -> None:
+    stack = {"name": "co_teaching", "forget_rate": 0.4, "ramp_epochs": 2}
+    assert not any(row.warnings for row in train_toy(prepared_toy(stack), tmp_path).rows)
+
+
+def test_reports_that_clean_labels_leave_nothing_out(tmp_path: Path) -> None:
+    run = prepared_toy({"name": "co_teaching", "ramp_epochs": 1}, labels=toy_labels(toy_dataset(), wrong_every=0))
+    assert "every example was used" in train_toy(run, tmp_path).rows[-1].warnings[0]
+
+
+def test_flagged_pixels_have_no_influence_on_the_loss() -> None:
+    mitigation = PixelConfidentLearning(drop=True)
+    mitigation.state["flagged"] = torch.tensor([[[False, True], [False, False]]])
+    labeled = torch.tensor([True, True, True, False])
+    batch = Batch(
+        {"weak": torch.zeros(1, 1, 2, 2)}, torch.zeros(4, dtype=torch.int64), torch.arange(4), 2, None, 0, labeled
+    )
+    losses = torch.tensor([1.0, 100.0, 3.0, 100.0])
+    weighted = mitigation.wrap_loss(None, batch, lambda inner: losses)
+    # The task takes the mean over the three labeled pixels; the mean over the two that are kept is 2.
+    assert float((weighted * labeled).sum() / labeled.sum()) == 2.0
