@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset
-from noisybench.data.images import image_files, read_files, read_parquet, to_size
+from noisybench.data.images import IMAGE_SUFFIXES, image_files, read_files, read_parquet, to_size
 from noisybench.errors import UserError
+from noisybench.utils.digests import FileTree, Source
 from noisybench.utils.seeds import Stream
 
 ImageArray = NDArray[np.uint8]
@@ -65,6 +66,15 @@ def pixel_permuted(images: ImageArray, stream: Stream) -> ImageArray:
     return np.ascontiguousarray(images.reshape(count, channels, -1)[:, :, order].reshape(images.shape))
 
 
+def ood_files(kind: str, path: Path) -> dict[str, Source]:
+    """Return the files that a source on disk reads; nothing for sources without files."""
+    if kind in ("image_folder", "places365"):
+        return {"path": FileTree(path, IMAGE_SUFFIXES)}
+    if kind == "imagenet32":
+        return {file.name: file for file in _batches(path)} or {"path": path}
+    return {"path": path} if kind == "parquet" else {}
+
+
 def from_files(kind: str, path: Path, dataset: Dataset, resize: bool) -> Any:
     """Read all images of a source on disk.
 
@@ -108,8 +118,7 @@ def read_imagenet32(folder: Path) -> ImageArray:
     Raises:
         UserError: there are no batches, or one is damaged.
     """
-    files = [folder / f"train_data_batch_{number}" for number in range(1, 11)]
-    files = [file for file in files if file.is_file()]
+    files = _batches(folder)
     if not files:
         raise UserError(
             f"noise.path: {folder} contains no train_data_batch_1 to _10; expected the folder of ImageNet32"
@@ -125,6 +134,12 @@ def read_imagenet32(folder: Path) -> ImageArray:
             reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
             raise UserError(f"noise.path: {file} is damaged or not a batch of ImageNet32 ({reason})") from None
     return np.concatenate(batches)
+
+
+def _batches(folder: Path) -> list[Path]:
+    """Return the batches of downsampled ImageNet in a folder."""
+    files = [folder.expanduser() / f"train_data_batch_{number}" for number in range(1, 11)]
+    return [file for file in files if file.is_file()]
 
 
 class _ArrayUnpickler(pickle.Unpickler):

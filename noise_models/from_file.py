@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from noisybench.data.label_set import LabelSet, ReplacedImages
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.targets import Targets
 from noisybench.errors import UserError
+from noisybench.utils.digests import Source
 from noisybench.utils.seeds import Stream
 
 
@@ -44,6 +46,12 @@ class FromFile(NoiseModel):
             observed[split.index] = (split.targets + (split.index % 3 == 0)) % dataset.num_classes
         (folder / "labels.csv").write_text("\n".join(["observed", *map(str, observed), ""]))
         return {"path": str(folder / "labels.csv")}
+
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the table, or the files of a label set."""
+        if self.path is None or not self.path.expanduser().is_dir():
+            return super().data_files()
+        return label_files.stored_files(self.path.expanduser())
 
     def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> Targets:
         """Return the labels of the split from the file."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from noisybench.data.masks import read_mask
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
+from noisybench.utils.digests import FileTree, Source
 from noisybench.utils.seeds import Stream
 
 MAX_LISTED = 10
@@ -49,6 +51,10 @@ class FromFolder(NoiseModel):
                 changed[0][changed[0] != IGNORED] = 0
                 Image.fromarray(changed).save(masks / f"{dataset.source_names[row]}.png")
         return {"path": str(masks)}
+
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the masks."""
+        return {} if self.path is None else {"path": FileTree(self.path, (".png",))}
 
     def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
         """Return the masks of the split from the folder."""

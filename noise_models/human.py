@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.noise_model import NoiseModel
 from noisybench.errors import UserError, nearest
+from noisybench.utils.digests import Source
 from noisybench.utils.files import cache_folder, download
 from noisybench.utils.seeds import Stream
 
@@ -51,6 +53,20 @@ class Human(NoiseModel):
         torch.save({"clean_label": clean, "worse_label": worse}, folder / "human.pt")
         return {"path": str(folder / "human.pt")}
 
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the annotation file; without `path` the downloaded one."""
+        return {"path": self.path or _location(self._num_classes)}
+
+    def fetch(self) -> None:
+        """Download the annotation file."""
+        if self.path is None:
+            _download(self._num_classes)
+
+    @property
+    def _num_classes(self) -> int:
+        """Number of classes of the dataset that has these annotations."""
+        return 100 if self.labels == "noisy_label" else 10
+
     def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
         """Return the annotations of the split."""
         path = self.path.expanduser() if self.path else _download(dataset.num_classes)
@@ -85,7 +101,11 @@ def _download(num_classes: int) -> Path:
             "provide other annotations with noise=from_file"
         )
     name, checksum = PUBLISHED[num_classes]
-    return download(SOURCE + name, checksum, cache_folder() / "human" / name)
+    return download(SOURCE + name, checksum, _location(num_classes))
+
+
+def _location(num_classes: int) -> Path:
+    return cache_folder() / "human" / PUBLISHED[num_classes][0]
 
 
 def read_annotations(path: Path) -> dict[str, NDArray[np.int64]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,7 +15,8 @@ from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_set import ReplacedImages
 from noisybench.data.noise_model import NoiseModel
 from noisybench.errors import UserError
-from noisybench.noise_models._ood_sources import from_files, pixel_permuted, synthetic_patterns
+from noisybench.noise_models._ood_sources import from_files, ood_files, pixel_permuted, synthetic_patterns
+from noisybench.utils.digests import Source
 from noisybench.utils.seeds import Stream
 
 PUBLISHED_SEEDS = (2718, 1414, 3142)
@@ -73,6 +75,10 @@ class Web(NoiseModel):
     def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
         """Return parameters with both kinds of noise."""
         return {"in_distribution": 0.2, "seed": 3}
+
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the images of a source on disk."""
+        return {} if self.path is None else ood_files(self.source, self.path)
 
     def nominal_rate(self, dataset: Dataset) -> float:
         """Return the sum of both fractions."""

@@ -97,6 +97,7 @@ def execute_specs(
         typer.Exit: with status 1 if a run failed, with 130 after an interruption.
     """
     from noisybench.cli import console as view
+    from noisybench.config.data_files import download_missing
     from noisybench.execution.local import LocalExecutor
     from noisybench.execution.suite_runner import DurationEstimator, make_plan, run_plan
     from noisybench.tracking.store import Store
@@ -105,6 +106,7 @@ def execute_specs(
     # The check creates the store, which a dry run must not do.
     if not dry_run:
         store.connection.check()
+        specs = download_missing(specs)
     records = store.runs.records()
     plan, estimator = make_plan(specs, records), DurationEstimator(records)
     if dry_run:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import functools
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from noisybench.errors import UserError, nearest
+from noisybench.utils.digests import Source
 
 if TYPE_CHECKING:
     import pydantic
@@ -31,6 +33,7 @@ class Parameter:
     log: bool = False
     help: str = ""
     always_in_label: bool = False
+    in_identity: bool = True
 
     def describe_range(self) -> str:
         """Return the bounds as an interval such as ``[0, 1)``; empty without bounds."""
@@ -61,6 +64,7 @@ def parameter(
     log: bool = False,
     help: str = "",
     always_in_label: bool = False,
+    in_identity: bool = True,
 ) -> Any:
     """Declare a parameter of a noise model, mitigation, dataset or task.
 
@@ -75,6 +79,7 @@ def parameter(
         log: search on a logarithmic scale.
         help: meaning and unit, as a noun phrase.
         always_in_label: show the parameter in short labels even at its default, as for noise rates.
+        in_identity: False if the value cannot change a result, such as the permission to download.
 
     Example:
         >>> class Smoothing(Configurable):
@@ -83,7 +88,7 @@ def parameter(
         (0.1, {'epsilon': 0.2})
     """
     bounds = {name: value for name, value in (("ge", ge), ("gt", gt), ("le", le), ("lt", lt)) if value is not None}
-    return Parameter(default, bounds, low, high, log, help, always_in_label)
+    return Parameter(default, bounds, low, high, log, help, always_in_label, in_identity)
 
 
 @dataclass(frozen=True)
@@ -181,6 +186,25 @@ class Configurable:
             raise UserError(*problems)
         set_parameters(self, schema, complete)
         self.parameters: dict[str, Any] = complete
+
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the files and folders that the component reads, by names that do not depend on their location.
+
+        Their bytes are part of a run's identity. By default these are the values of all parameters that hold a path, and
+        of a folder everything in it; a component that reads less, or files of other places, overrides this.
+
+        Raises:
+            UserError: a list that names further files is missing or damaged.
+        """
+        values = {name: getattr(self, name) for name in schema_of(type(self)).paths()}
+        return {name: path for name, path in values.items() if path is not None}
+
+    def fetch(self) -> None:
+        """Download missing files of `data_files` if the component can and may; nothing by default.
+
+        Raises:
+            UserError: the download fails.
+        """
 
 
 def set_parameters(target: object, schema: Schema, complete: dict[str, Any]) -> None:

@@ -72,6 +72,14 @@ class Entry:
         """Source file."""
         return _source(self.module)
 
+    def defines(self, function: str) -> bool:
+        """Return True if the module defines a function of this name; the module is not imported."""
+        return any(isinstance(node, ast.FunctionDef) and node.name == function for node in _parse(self.module).body)
+
+    def load_function(self, function: str) -> Any:
+        """Import the module and return one of its functions."""
+        return getattr(importlib.import_module(self.module), function)
+
     def load_class(self) -> Any:
         """Import and return the public class (for a network: its `build` function)."""
         module = importlib.import_module(self.module)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pydantic
 
+from noisybench.config.data_files import data_digests
 from noisybench.config.overrides import expand, parse_stack
 from noisybench.config.provenance import Provenance
 from noisybench.config.registry import get_entry, list_entries
@@ -14,6 +16,7 @@ from noisybench.config.source_code import SourceTree, modules_of_run
 from noisybench.config.spec import Budget, Component, Execution, RunSpec
 from noisybench.config.yaml_files import load_config
 from noisybench.errors import UserError, nearest
+from noisybench.utils.digests import snapshot
 
 Model = TypeVar("Model", bound=pydantic.BaseModel)
 
@@ -22,7 +25,7 @@ FIELDS = ("description", "task", "dataset", "noise", "mitigations", "budget", "s
 
 
 def resolve(raw: Mapping[str, Any], tree: SourceTree | None = None) -> RunSpec:
-    """Complete a specification with defaults, check it, and add the digests of its source code.
+    """Complete a specification with defaults, check it, and add the digests of its source code and data.
 
     Args:
         raw: specification as read from YAML, after overrides.
@@ -67,7 +70,8 @@ def resolve(raw: Mapping[str, Any], tree: SourceTree | None = None) -> RunSpec:
         raise UserError(*problems)
     stack = tuple(member for member in members if member)
     code = (tree or SourceTree()).code(modules_of_run(task, dataset, noise, stack, budget))
-    return RunSpec(task, dataset, noise, stack, budget, seed, execution, provenance, code)
+    spec = RunSpec(task, dataset, noise, stack, budget, seed, execution, provenance, code)
+    return replace(spec, data=data_digests(spec.components, budget.network))
 
 
 def read_recipe(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
@@ -85,7 +89,8 @@ def read_recipe(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
         [0, 1]
     """
     tree = SourceTree()
-    return [resolve(raw, tree) for raw in expand(load_config("recipes", name), overrides)]
+    with snapshot():  # all runs of one command see the same data
+        return [resolve(raw, tree) for raw in expand(load_config("recipes", name), overrides)]
 
 
 def _location(member: Any) -> str:

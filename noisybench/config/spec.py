@@ -20,7 +20,6 @@ import pydantic
 
 from noisybench.config.provenance import Provenance
 from noisybench.config.registry import get_entry
-from noisybench.utils.digests import content_digest
 
 WORKSPACE = Path(".noisybench")
 """Folder in the working folder for checkpoints, auxiliary runs and records that wait for upload."""
@@ -142,13 +141,14 @@ class Component:
         return {"name": self.name, **self.parameters}
 
     def identity(self) -> dict[str, Any]:
-        """Return `as_dict` with file names replaced by digests of the contents, and without parameters that are None.
+        """Return `as_dict` without paths, parameters that cannot change a result, and parameters that are None.
 
-        Leaving out None lets a component gain an optional parameter without new identities.
+        The content of files counts instead of their location, see `RunSpec.data`. Leaving out None lets a component gain
+        an optional parameter without new identities.
         """
-        paths = get_entry(self.kind, self.name).schema.paths()
-        digests = {name: content_digest(Path(self.parameters[name])) for name in paths if self.parameters[name]}
-        return {key: value for key, value in {**self.as_dict(), **digests}.items() if value is not None}
+        schema = get_entry(self.kind, self.name).schema
+        hidden = {*schema.paths(), *(name for name, (_, spec) in schema.fields.items() if not spec.in_identity)}
+        return {key: value for key, value in self.as_dict().items() if value is not None and key not in hidden}
 
     def display_name(self, hide: Iterable[str] = ()) -> str:
         """Return the name with the parameters that differ from their defaults, and with rates of noise.
@@ -192,6 +192,7 @@ class RunSpec:
         execution: settings of where and how to run.
         provenance: search that trained the run as a trial or selected its parameters, if any.
         code: digest of the source code of each part of the run, from `source_code.SourceTree`.
+        data: digests of the files that components read when the run was resolved, by the location of the component.
 
     Example:
         >>> from noisybench.config.resolve import resolve
@@ -211,6 +212,13 @@ class RunSpec:
     execution: Execution
     provenance: Provenance | None = None
     code: dict[str, str] = field(default_factory=dict)
+    data: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def components(self) -> dict[str, Component]:
+        """Components by their location."""
+        members = {f"mitigations.{member.name}": member for member in self.mitigations}
+        return {"task": self.task, "dataset": self.dataset, "noise": self.noise, **members}
 
     @property
     def identity(self) -> str:
@@ -231,6 +239,7 @@ class RunSpec:
             "mitigations": [member.identity() for member in self.mitigations],
             "budget": self.budget.identity(),
             "seed": self.seed,
+            "data": dict(self.data),
         }
         # A trial has no such entry: it is identified by its configuration alone, like a run without a search.
         if self.provenance and (selection := self.provenance.identity()):
@@ -239,8 +248,12 @@ class RunSpec:
 
     @property
     def budget_hash(self) -> str:
-        """Hash of task and budget: only runs with equal budgets are compared."""
-        return _digest({"task": self.task.identity(), "budget": self.budget.identity()})[:12]
+        """Hash of task and budget with their files: only runs with equal budgets are compared."""
+        data = {
+            location: digest for location, digest in self.data.items() if location.split(".")[0] in ("task", "network")
+        }
+        content = {"task": self.task.identity(), "budget": self.budget.identity()}
+        return _digest({**content, "data": data} if data else content)[:12]
 
     @property
     def num_cores(self) -> int:

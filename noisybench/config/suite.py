@@ -12,6 +12,7 @@ from noisybench.config.source_code import SourceTree
 from noisybench.config.spec import RunSpec
 from noisybench.config.yaml_files import load_config
 from noisybench.errors import UserError, nearest
+from noisybench.utils.digests import snapshot
 
 SUITE_FIELDS = ("description", "base", "settings", "datasets", "noise", "stacks", "seeds", "figures")
 """Fields of a suite."""
@@ -86,9 +87,10 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
         _settings(raw, base),
         _axis(raw, "stacks", base.get("mitigations")),
     ]
-    specs = _resolve_all(
-        {**base, "seed": seed, **setting, "mitigations": stack} for seed, setting, stack in itertools.product(*axes)
-    )
+    with snapshot():  # all runs of one command see the same data
+        specs = _resolve_all(
+            {**base, "seed": seed, **setting, "mitigations": stack} for seed, setting, stack in itertools.product(*axes)
+        )
     return unique_specs(specs)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.errors import UserError
+from noisybench.utils.digests import FileList, digest_files, list_files
 from noisybench.utils.files import cache_folder, write_atomically
 
 CHUNK_SIZE = 1024
@@ -170,16 +171,23 @@ def _try_decode(image: EncodedImage, size: int | None) -> NDArray[np.uint8] | st
 def read_files(files: Sequence[Path], size: int | None, on_error: OnError = "raise") -> DecodedImages:
     """Decode image files; later calls map the decoded images."""
 
+    key = fingerprint(files)
+
     def images() -> Iterator[EncodedImage]:
         for file in files:
             yield str(file), file.read_bytes() if file.is_file() else b""
+        check_unchanged(files, key)
 
-    return decode_cached(len(files), images, size, fingerprint(files), on_error)
+    return decode_cached(len(files), images, size, key, on_error)
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return all image files below a folder, sorted."""
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
+    """Return all image files below a folder, sorted; hidden files and folders do not count.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    return list_files(folder, IMAGE_SUFFIXES)
 
 
 def read_parquet(path: Path, location: str, size: int | None, label: str | None = None) -> tuple[DecodedImages, Any]:
@@ -202,6 +210,7 @@ def read_parquet(path: Path, location: str, size: int | None, label: str | None 
 
     if not path.is_file():
         raise UserError(f"{location}: {path}: file not found")
+    key = fingerprint([path])
     try:
         file = pyarrow.parquet.ParquetFile(path)
         columns = file.schema_arrow.names
@@ -220,8 +229,9 @@ def read_parquet(path: Path, location: str, size: int | None, label: str | None 
                 for data in batch.column(0).field("bytes"):
                     yield f"{path}, row {row}", data.as_py() or b""
                     row += 1
+            check_unchanged([path], key)
 
-        return decode_cached(file.metadata.num_rows, images, size, fingerprint([path])), table
+        return decode_cached(file.metadata.num_rows, images, size, key), table
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OSError) as error:
         raise UserError(
             f"{location}: {path} is damaged or not a parquet file of images ({str(error).splitlines()[0]}); "
@@ -230,14 +240,24 @@ def read_parquet(path: Path, location: str, size: int | None, label: str | None 
 
 
 def fingerprint(files: Iterable[Path]) -> str:
-    """Return a text that identifies the present version of some files: their paths, sizes and modification times."""
-    lines = []
-    for file in files:
-        status = file.stat() if file.exists() else None
-        lines.append(
-            f"{file.absolute()} {status.st_size} {status.st_mtime_ns}" if status else f"{file.absolute()} missing"
-        )
-    return "\n".join(lines)
+    """Return a text that identifies the content of some files in their order, and their paths.
+
+    Paths count because the reasons for skipped files, which are cached with the decoded ones, contain them.
+    """
+    paths = [os.path.abspath(file) for file in files]
+    content = digest_files({"files": FileList(Path(), tuple(paths))})
+    order = hashlib.sha256(os.fsencode("\0".join(paths))).hexdigest()
+    return f"{content} {order}"
+
+
+def check_unchanged(files: Iterable[Path], key: str) -> None:
+    """Check that files still have the content that `fingerprint` has seen.
+
+    Raises:
+        UserError: a file has changed, so that what was read in between may be of either version.
+    """
+    if fingerprint(files) != key:
+        raise UserError("dataset: files changed while they were read; run the same command again when none changes")
 
 
 def to_channels_first(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -136,6 +136,12 @@ def load(folder: Path) -> LabelSet:
     return LabelSet(train, validation, manifest, replaced, error_spans)
 
 
+def stored_files(folder: Path) -> dict[str, Path]:
+    """Return the files of a label set that `load` reads, by their names; the manifest even if it is missing."""
+    names = (MANIFEST, MASKS, IMAGES, *TABLES)
+    return {name: folder / name for name in names if name == MANIFEST or (folder / name).exists()}
+
+
 def read_table(path: Path) -> pandas.DataFrame:
     """Read a table of labels (`.csv` or `.parquet`).
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.images import OnError, decode, fingerprint, problem_list
+from noisybench.data.images import OnError, check_unchanged, decode, fingerprint, problem_list
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.utils.files import cache_folder, write_atomically
@@ -114,13 +114,15 @@ def read_pairs(
     """
     width = len(files[0]) if files else 2
     settings = f"{size}|{on_error}|{sorted(values.items()) if values else None}|{num_classes}|{width}"
-    key = f"{fingerprint(file for group in files for file in group)}|{settings}"
-    folder = cache_folder() / "pairs" / hashlib.sha256(key.encode()).hexdigest()[:32]
+    all_files = [file for group in files for file in group]
+    key = fingerprint(all_files)
+    folder = cache_folder() / "pairs" / hashlib.sha256(f"{key}|{settings}".encode()).hexdigest()[:32]
     arrays = [folder / f"{name}.npy" for name in ("images", "masks", "noisy_masks")[:width]]
     # Written last, so its presence means that all arrays are complete.
     done = folder / "done.json"
     if not done.exists():
         problems = _decode_into(arrays, files, size, on_error, values, num_classes)
+        check_unchanged(all_files, key)
         write_atomically(done, json.dumps(problems).encode())
     skipped: list[tuple[int, str]] = json.loads(done.read_text())
     kept = np.setdiff1d(np.arange(len(files)), np.array([row for row, _ in skipped], dtype=np.int64))

@@ -63,6 +63,18 @@ class LanguageModel(nn.Module):
         return {"key_values": DynamicCache(config=self.model.config)}
 
 
+def data_files(argument: str) -> dict[str, Path]:
+    """Return the folder of a model, or that of its snapshot in the Hugging Face cache."""
+    folder = Path(argument).expanduser()
+    if folder.is_dir():
+        return {"model": folder}
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    cache = Path(HF_HUB_CACHE) / f"models--{argument.replace('/', '--')}"
+    revision = cache / "refs" / "main"
+    return {"model": cache / "snapshots" / (revision.read_text().strip() if revision.is_file() else "main")}
+
+
 def build(num_classes: int, channels: int, argument: str) -> nn.Module:
     """Load a pretrained model in single precision; nothing is downloaded.
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from noisybench.config.data_files import check_data
 from noisybench.config.spec import RunSpec
 from noisybench.errors import StoreUnavailable
 from noisybench.records.schema import EpochRow, RunRecord
@@ -55,6 +56,8 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
             report("epoch", progress_event(record.rows, spec.budget.epochs))
             return _upload(run, record, folder)
         prepared = prepare_run(spec)
+        # After the data are loaded: a record must not name other bytes than those that were trained on.
+        check_data(spec)
         environment = describe_environment(spec)
         tags = _tags(prepared.labels.hash, prepared.privileged, environment)
         with store.track(spec, tags, resume=folder.run_id) as run:

@@ -1,34 +1,385 @@
-"""Digests of the content of files and folders."""
+"""Digests of the bytes of files and folders, with a cache so that unchanged files are not read again.
+
+Two levels of cache lie in the user's cache folder. The digest of a whole set of files is kept under a digest of its
+listing: names, sizes, modification and change times and inode numbers. If any of them differs, the digests of single
+files, kept for each folder, save reading those that have not changed. A damaged cache is ignored, and processes that
+write at once replace each other's files as a whole.
+"""
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import hashlib
+import json
+import operator
 import os
+import stat
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from noisybench.errors import UserError
+from noisybench.utils.files import cache_folder
+
+FORMAT = 1
+"""Version of the digests. Raise it when the same files would get another digest."""
+
+SETTLING_SECONDS = 2.0
+"""Age below which a change of a file could share its time stamp with a later one; such files are not cached."""
+
+CACHED_FROM = 2**18
+"""Bytes to read, with `FILE_COST` for each file, from which a digest is cached; reading less is as fast."""
+
+FILE_COST = 2**13
+"""Bytes that are read in the time that opening a file takes."""
+
+CHUNK_SIZE = 64
+"""Number of files that a thread reads at a time."""
+
+READ_AT_ONCE = 2**20
+"""Largest size of a file in bytes that is read whole."""
 
 
-@functools.lru_cache(maxsize=4096)
-def _file_digest(path: str, size: int, modified: int) -> str:
-    # Size and modification time only serve as keys of the cache: a changed file is read again.
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+@dataclass(frozen=True)
+class FileTree:
+    """Files below a folder that a component reads.
 
-
-def content_digest(path: Path) -> str:
-    """Return a digest of the content of a file or folder, so that moved data keeps the identity of its runs.
-
-    For a file this is the SHA-256 of its bytes. For a folder it covers the relative names and sizes of the files:
-    reading every image of a large folder to plan a suite would take minutes.
+    Attributes:
+        path: the folder.
+        suffixes: lower-case suffixes of the files that count; hidden files and folders do not. Empty for all files.
     """
-    path = path.expanduser()
-    if path.is_file():
-        status = path.stat()
-        return _file_digest(os.fspath(path), status.st_size, status.st_mtime_ns)
-    if path.is_dir():
-        # Sorted, because file systems list a folder in different orders.
-        files = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-        listing = "\n".join(f"{p.relative_to(path).as_posix()} {p.stat().st_size}" for p in files)
-        return hashlib.sha256(listing.encode()).hexdigest()
-    # Not an error here: validation reports missing data together with all other problems of the runs.
-    return f"absent:{path}"
+
+    path: Path
+    suffixes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FileList:
+    """Listed files below a folder; missing ones count as missing.
+
+    Attributes:
+        path: the folder.
+        names: paths relative to it.
+    """
+
+    path: Path
+    names: tuple[str, ...]
+
+
+Source = Path | FileTree | FileList
+"""A file, a folder with everything in it, the files of some suffixes below a folder, or listed files."""
+
+
+class _File(NamedTuple):
+    """Entry of a listing: a regular file, or another entry that counts by its name alone."""
+
+    name: bytes
+    """Name in the digest, which does not depend on the location of the data."""
+    path: bytes
+    status: tuple[int, int, int, int] | None
+    """Size, modification time, change time (both in nanoseconds) and inode; None if there is nothing to read."""
+    note: bytes = b""
+    """Digest of an entry that is not read."""
+
+
+_snapshot: ContextVar[dict[tuple[tuple[str, Source], ...], str] | None] = ContextVar("snapshot", default=None)
+
+
+@contextlib.contextmanager
+def snapshot() -> Iterator[None]:
+    """Digest the same files once inside the block, for commands that plan many runs on the same data."""
+    token = _snapshot.set({} if _snapshot.get() is None else _snapshot.get())
+    try:
+        yield
+    finally:
+        _snapshot.reset(token)
+
+
+def digest_files(sources: Mapping[str, Source]) -> str:
+    """Return the SHA-256 over names and bytes of files; folders count with all files and folders below them.
+
+    Names are the keys of ``sources`` and paths relative to them, so moved data keep their digest. Links count as what
+    they lead to. FIFOs, sockets and devices are never opened.
+
+    Args:
+        sources: files and folders by names that do not depend on their location.
+
+    Raises:
+        FileNotFoundError: a source does not exist.
+        UserError: a file or folder cannot be read; the message names it.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "a.txt").write_text("same size")
+        >>> before = digest_files({"root": folder})
+        >>> _ = (folder / "a.txt").write_text("SAME SIZE")
+        >>> digest_files({"root": folder}) == before
+        False
+    """
+    known, key = _snapshot.get(), tuple(sources.items())
+    if known is not None and key in known:
+        return known[key]
+    digest = _digest(sources)
+    if known is not None:
+        known[key] = digest
+    return digest
+
+
+def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Return the files of some suffixes below a folder, sorted; those that `FileTree` counts.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    try:
+        files = [Path(os.fsdecode(file.path)) for file in _tree(b"", FileTree(folder, suffixes)) if not file.note]
+    except FileNotFoundError:
+        return []
+    return sorted(files)
+
+
+def _digest(sources: Mapping[str, Source]) -> str:
+    files = [file for name, source in sorted(sources.items()) for file in _list(os.fsencode(name), source)]
+    # A name cannot contain a zero byte, so different listings never give the same text.
+    lines = [b"%b\0%d %d %d %d%b" % (name, *(status or (0, 0, 0, 0)), note) for name, _, status, note in files]
+    listing = hashlib.sha256(b"%d\n" % FORMAT + b"\n".join(lines))
+    # The listing has all names, so the path of each source suffices.
+    paths = [f"{name}\0{source if isinstance(source, Path) else source.path}" for name, source in sources.items()]
+    place = "\0".join([os.getcwd(), *paths])
+    cache = _Cache(f"set-{hashlib.sha256(os.fsencode(place)).hexdigest()[:32]}")
+    if (digest := cache.entries.get(listing.hexdigest())) is not None:
+        return str(digest)
+    is_costly = sum(file.status[0] + FILE_COST for file in files if file.status) >= CACHED_FROM
+    by_path = _read([file for file in files if file.status], is_costly)
+    content = hashlib.sha256(b"%d\n" % FORMAT)
+    for file in files:
+        content.update(b"%b\0%b\n" % (file.name, file.note or by_path[file.path].encode()))
+    if is_costly and not any(_is_settling(file) for file in files):
+        cache.replace({listing.hexdigest(): content.hexdigest()})
+    return content.hexdigest()
+
+
+def _list(name: bytes, source: Source) -> Iterable[_File]:
+    """Return the sorted entries of one source.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+        UserError: it cannot be read, or is neither a file nor a folder.
+    """
+    if isinstance(source, FileTree):
+        return _tree(name, source)
+    if isinstance(source, FileList):
+        folder = str(source.path.expanduser())
+        # Repeated names would be counted, but read once.
+        return [_listed(name, folder, member) for member in sorted(set(source.names))]
+    try:
+        path = os.fsencode(source.expanduser())
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise FileNotFoundError(source) from None
+    except (OSError, ValueError, RuntimeError) as error:
+        _refuse(source, error)
+    if stat.S_ISDIR(status.st_mode):
+        return _tree(name, FileTree(source))
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{_shown(source)}: is neither a file nor a folder; name a regular file")
+    return [_File(name, path, _key(status))]
+
+
+def _listed(name: bytes, folder: str, member: str) -> _File:
+    """Return the entry of a file on a list."""
+    path = os.path.join(folder, member)
+    try:
+        encoded = os.fsencode(path)
+        entry_name = name + b"/" + os.fsencode(member)
+        status = os.stat(encoded)
+    except (FileNotFoundError, NotADirectoryError):
+        return _File(entry_name, encoded, None, b"missing")
+    except (OSError, ValueError) as error:
+        _refuse(path, error)
+    if not stat.S_ISREG(status.st_mode):
+        return _File(entry_name, encoded, None, b"not a file")
+    return _File(entry_name, encoded, _key(status))
+
+
+def _tree(name: bytes, tree: FileTree) -> list[_File]:
+    """Return the entries below a folder, in the order of their names."""
+    suffixes = tuple(os.fsencode(suffix) for suffix in tree.suffixes)
+    files: list[_File] = []
+    # Names of the folders by device and inode: a folder that a link leads to again is not entered twice.
+    visited: dict[tuple[int, int], bytes] = {}
+    try:
+        pending = [(name, os.fsencode(tree.path.expanduser()))]
+    except (ValueError, RuntimeError) as error:
+        _refuse(tree.path, error)
+    while pending:
+        folder_name, folder = pending.pop()
+        try:
+            status = os.stat(folder)
+            first = visited.setdefault((status.st_dev, status.st_ino), folder_name)
+            if first != folder_name and status.st_ino:
+                files.append(_File(folder_name, folder, None, b"link to " + first))
+                continue
+            files.append(_File(folder_name, folder, None, b"folder"))
+            folders = []
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if suffixes and entry.name.startswith(b"."):
+                        continue
+                    entry_name = folder_name + b"/" + entry.name
+                    if entry.is_dir():
+                        folders.append((entry_name, entry.path))
+                    elif not suffixes or entry.name.lower().endswith(suffixes):
+                        # A link that leads nowhere has no status, and what is no regular file is never read.
+                        is_file = entry.is_file()
+                        status_key = _key(entry.stat()) if is_file else None
+                        files.append(_File(entry_name, entry.path, status_key, b"" if is_file else b"not a file"))
+        except (FileNotFoundError, NotADirectoryError):
+            raise FileNotFoundError(os.fsdecode(folder)) from None
+        except (OSError, ValueError) as error:
+            _refuse(os.fsdecode(folder), error)
+        # File systems list a folder in different orders.
+        pending += sorted(folders, reverse=True)
+    return sorted(files, key=operator.itemgetter(0))
+
+
+def _key(status: os.stat_result) -> tuple[int, int, int, int]:
+    # The change time as well: copying tools can restore the modification time of a file that they overwrite.
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _is_settling(file: _File) -> bool:
+    """Return True if a file has changed so recently that a further change could leave its status the same."""
+    if file.status is None:
+        return False
+    now, limit = time.time_ns(), SETTLING_SECONDS * 1e9
+    return any(abs(now - changed) < limit for changed in file.status[1:3])
+
+
+def _read(files: list[_File], is_costly: bool) -> dict[bytes, str]:
+    """Return the SHA-256 of each file by its path, from the cache where the file has not changed."""
+    digests: dict[bytes, str] = {}
+    by_folder: dict[bytes, list[_File]] = {}
+    for file in files:
+        by_folder.setdefault(os.path.dirname(file.path), []).append(file)
+    caches, missing = {}, []
+    for folder, members in by_folder.items():
+        cache = caches[folder] = _Cache(f"files-{hashlib.sha256(os.path.abspath(folder)).hexdigest()[:32]}", is_costly)
+        for file in members:
+            *status, digest = cache.entries.get(os.fsdecode(os.path.basename(file.path)), [None])
+            if tuple(status) == file.status and isinstance(digest, str):
+                digests[file.path] = digest
+            else:
+                missing.append(file)
+    chunks = [missing[start : start + CHUNK_SIZE] for start in range(0, len(missing), CHUNK_SIZE)]
+    # Threads suffice: reading files and hashing their bytes release the interpreter lock.
+    with ThreadPoolExecutor() as pool:
+        for chunk, values in zip(
+            chunks, pool.map(lambda chunk: [_hash(file.path) for file in chunk], chunks), strict=True
+        ):
+            digests.update(zip((file.path for file in chunk), values, strict=True))
+    unread = {file.path for file in missing}
+    for folder, cache in caches.items():
+        members = by_folder[folder]
+        if is_costly and any(file.path in unread for file in members):
+            cache.replace(
+                # Other files of the folder are kept: several lists may share one folder.
+                cache.entries
+                | {
+                    os.fsdecode(os.path.basename(file.path)): [*(file.status or ()), digests[file.path]]
+                    for file in members
+                    if not _is_settling(file)
+                }
+            )
+    return digests
+
+
+def _hash(path: bytes) -> str:
+    """Return the SHA-256 of a regular file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        # Without blocking: if a FIFO has replaced the file, opening it would wait for a writer.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        try:
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                raise OSError("it is not a regular file any longer")
+            if status.st_size <= READ_AT_ONCE:
+                digest, data = hashlib.sha256(), os.read(descriptor, READ_AT_ONCE)
+                while data:
+                    digest.update(data)
+                    data = os.read(descriptor, READ_AT_ONCE)
+                return digest.hexdigest()
+            with open(descriptor, "rb", closefd=False) as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        _refuse(os.fsdecode(path), error)
+
+
+def _refuse(path: Path | str, error: Exception) -> NoReturn:
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    raise UserError(
+        f"{_shown(path)}: cannot be read ({reason[0].lower()}{reason[1:]}); correct its name or its permissions, or "
+        "remove it from the data"
+    ) from None
+
+
+def _shown(path: Path | str) -> str:
+    """Return a path as printable text; of a very long one only both ends."""
+    text = str(path).encode("utf-8", "backslashreplace").decode()
+    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+    return text if len(text) <= 200 else f"{text[:100]}…{text[-60:]}"
+
+
+@dataclass
+class _Cache:
+    """One file of the cache: digests, with a checksum of the whole file.
+
+    Attributes:
+        name: name of the file.
+        is_used: False for files that are not worth caching.
+        entries: the content; empty if the file does not exist or is damaged.
+    """
+
+    name: str
+    is_used: bool = True
+    entries: dict[str, list[int | str] | str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.entries = self._load() if self.is_used else {}
+
+    @property
+    def _path(self) -> Path:
+        return cache_folder() / "digests" / self.name
+
+    def _load(self) -> dict[str, list[int | str] | str]:
+        try:
+            checksum, _, data = self._path.read_bytes().partition(b"\n")
+            if hashlib.sha256(data).hexdigest().encode() != checksum:
+                return {}
+            entries: dict[str, list[int | str] | str] = json.loads(data)
+            return entries
+        # RuntimeError: there is no home folder.
+        except (OSError, ValueError, RuntimeError):
+            return {}
+
+    def replace(self, entries: Mapping[str, list[int | str] | str]) -> None:
+        """Write the file as a whole; nothing happens if the cache folder cannot be written."""
+        data = json.dumps(entries).encode()
+        with contextlib.suppress(OSError, RuntimeError):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            # Not `write_atomically`, which waits for the disk: after a crash, the checksum shows an incomplete file.
+            partial = self._path.with_name(f".{self.name}.{os.getpid()}.{threading.get_ident()}")
+            partial.write_bytes(hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
+            partial.replace(self._path)

@@ -10,6 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.errors import UserError
+from noisybench.utils.digests import FileTree, Source
+
+
+def array_files(path: Path) -> Source:
+    """Return what `read_arrays` reads of a file or folder."""
+    return FileTree(path, (".npy",)) if path.expanduser().is_dir() else path
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

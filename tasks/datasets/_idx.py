@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from noisybench.data.dataset import RawSplit
 from noisybench.tasks.datasets._torchvision import TorchvisionSource, to_raw_split
+from noisybench.utils.digests import Source
 from noisybench.utils.seeds import Stream
 
 FILES = (
@@ -21,6 +23,21 @@ FILES = (
 
 IMAGES_MAGIC, LABELS_MAGIC = 0x803, 0x801
 """First numbers of IDX files of images and of labels."""
+
+
+LEGACY_FILES = ("training.pt", "test.pt")
+"""Tensors that old versions of torchvision have stored in `processed/`; torchvision prefers them to the raw files."""
+
+
+class IdxSource(TorchvisionSource):
+    """A torchvision dataset in IDX files."""
+
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the raw files, or the tensors of old versions of torchvision that it reads instead."""
+        raw = super().data_files()
+        folder = Path(next(iter(raw))).parents[1] / "processed"
+        legacy = {str(folder / name): self.root / folder / name for name in LEGACY_FILES}
+        return legacy if all(path.expanduser().is_file() for path in legacy.values()) else raw
 
 
 def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[RawSplit, RawSplit]:

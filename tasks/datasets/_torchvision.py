@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.images import to_channels_first
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
+from noisybench.utils.digests import Source
 
 DAMAGED = (OSError, ValueError, KeyError, EOFError, AssertionError, pickle.UnpicklingError)
 """Errors that torchvision's readers raise for truncated or overwritten files."""
@@ -23,13 +24,26 @@ class TorchvisionSource(DatasetSource):
     """A dataset that torchvision finds in `root` or downloads there, with its checksums."""
 
     root: Path = parameter("data", help="Folder with the files in torchvision's layout")
-    download: bool = parameter(True, help="Download missing files and verify their checksums")
+    download: bool = parameter(True, help="Download missing files and verify their checksums", in_identity=False)
     checksum: bool = parameter(
-        True, help="Verify the MD5 checksums of existing files; disable it for files other than the published ones"
+        True,
+        help="Verify the MD5 checksums of existing files; disable it for files other than the published ones",
+        in_identity=False,
     )
 
     files: tuple[str, ...] = ()
-    """Files below `root`, for error messages."""
+    """Files below `root` to download, for error messages."""
+    local_files: tuple[str, ...] = ()
+    """Files below `root` that are read; other files there do not count."""
+
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the files that torchvision reads."""
+        return {name: self.root / name for name in self.local_files}
+
+    def fetch(self) -> None:
+        """Download missing files with torchvision."""
+        if self.download:
+            self.read()
 
     def open(self, constructor: Callable[..., Any], **arguments: Any) -> Any:
         """Call the constructor of a torchvision dataset, and download its files if allowed.

@@ -93,6 +93,13 @@ def read_list(path: Path, separator: str | None = None) -> list[tuple[str, int]]
     return rows
 
 
+def relative_names(files: Sequence[LabeledFile], folder: Path) -> tuple[str, ...]:
+    """Return the paths of files relative to the folder that contains them."""
+    # By length, because `relative_to` would take seconds for a million files.
+    start = len(str(folder)) + 1
+    return tuple(str(file)[start:] for file, _ in files)
+
+
 def write_images(folder: Path, names: Sequence[str], size: int = 8) -> None:
     """Write small random JPEG images for contract tests."""
     from PIL import Image

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.images import image_files
+from noisybench.data.images import IMAGE_SUFFIXES, image_files
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import LabeledFile, WebImages, write_images
+from noisybench.utils.digests import FileTree, Source
 
 CLASSES = (
     "cat", "lynx", "wolf", "coyote", "cheetah", "jaguar", "chimpanzee", "orangutan", "hamster", "guinea pig",
@@ -26,19 +28,28 @@ class Animal10N(WebImages):
 
     size: int = parameter(64, ge=4, help="Side in pixels to which images are resized and cropped at the center")
 
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the images of both splits."""
+        if self.root is None:
+            return {}
+        return {part: FileTree(self._part_folder(part), IMAGE_SUFFIXES) for part in ("training", "testing")}
+
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read the labels from the file names, and decode every image once."""
         train, test = (self._labeled_files(part) for part in ("training", "testing"))
         return self.read_noisy(train), self.read_clean(test), CLASSES
 
-    def _labeled_files(self, part: str) -> list[LabeledFile]:
+    def _part_folder(self, part: str) -> Path:
         candidates = [self.folder / part, self.folder / "raw_image" / part]
         folder = next((candidate for candidate in candidates if candidate.is_dir()), None)
         if folder is None:
             raise UserError(
                 f"dataset.root: {self.folder} has no folder {part}/; expected the unpacked raw images of ANIMAL-10N"
             )
-        rows = []
+        return folder
+
+    def _labeled_files(self, part: str) -> list[LabeledFile]:
+        folder, rows = self._part_folder(part), []
         for file in image_files(folder):
             label = re.match(r"(\d+)_", file.name)
             if label is None or int(label[1]) >= len(CLASSES):

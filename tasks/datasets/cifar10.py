@@ -10,12 +10,14 @@ from noisybench.tasks.datasets._cifar import read_splits, write_example
 from noisybench.tasks.datasets._torchvision import TorchvisionSource
 
 CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+BATCHES = [f"data_batch_{number}" for number in range(1, 6)]
 
 
 class Cifar10(TorchvisionSource):
     """CIFAR-10: 32x32 color images of ten classes, 50,000 + 10,000 (Krizhevsky 2009)."""
 
     files = ("cifar-10-python.tar.gz",)
+    local_files = tuple(f"cifar-10-batches-py/{name}" for name in (*BATCHES, "test_batch", "batches.meta"))
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read both splits from torchvision's layout."""
@@ -26,10 +28,9 @@ class Cifar10(TorchvisionSource):
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
         """Write random images in the pickled-batch format, with other checksums than the published ones."""
-        batches = [f"data_batch_{number}" for number in range(1, 6)]
         write_example(
             folder / "cifar-10-batches-py",
-            batches,
+            BATCHES,
             "test_batch",
             "labels",
             ("batches.meta", "label_names", CLASSES),

@@ -14,6 +14,7 @@ class Cifar100(TorchvisionSource):
     """CIFAR-100: 32x32 color images of a hundred fine classes, 50,000 + 10,000 (Krizhevsky 2009)."""
 
     files = ("cifar-100-python.tar.gz",)
+    local_files = ("cifar-100-python/train", "cifar-100-python/test", "cifar-100-python/meta")
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read both splits from torchvision's layout."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,11 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import WebImages, read_list, write_images, write_list
+from noisybench.utils.digests import FileList, Source
+
+KEY_LISTS = ("noisy_train_key_list.txt", "clean_test_key_list.txt")
+LABEL_LISTS = ("noisy_label_kv.txt", "clean_label_kv.txt")
+NAME_LIST = "category_names_eng.txt"
 
 
 class Clothing1M(WebImages):
@@ -20,11 +26,20 @@ class Clothing1M(WebImages):
     test list; the clean training and validation lists are not used. Use it with noise=real_world.
     """
 
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the lists, and the images that they name."""
+        if self.root is None:
+            return {}
+        folder = self.folder
+        lists = [name for name in (*KEY_LISTS, *LABEL_LISTS, NAME_LIST) if (folder / name).is_file()]
+        images = tuple(key for name in KEY_LISTS for key in self._read_lines(name))
+        return {**{name: folder / name for name in lists}, "images": FileList(folder, images)}
+
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read the lists, and decode every image once."""
-        noisy, clean = (dict(read_list(self.folder / f"{kind}_label_kv.txt")) for kind in ("noisy", "clean"))
-        train = self._read_keys("noisy_train_key_list.txt", noisy, "noisy_label_kv.txt")
-        test = self._read_keys("clean_test_key_list.txt", clean, "clean_label_kv.txt")
+        noisy, clean = (dict(read_list(self.folder / name)) for name in LABEL_LISTS)
+        train = self._read_keys(KEY_LISTS[0], noisy, LABEL_LISTS[0])
+        test = self._read_keys(KEY_LISTS[1], clean, LABEL_LISTS[1])
         # Counted from the labels, because the file with the names is optional.
         num_classes = 1 + max(*(noisy[key] for key in train), *(clean[key] for key in test))
         return (
@@ -38,22 +53,26 @@ class Clothing1M(WebImages):
         )
 
     def _class_names(self, num_classes: int) -> tuple[str, ...]:
-        file = self.folder / "category_names_eng.txt"
+        file = self.folder / NAME_LIST
         names = [line.strip() for line in file.read_text().splitlines() if line.strip()] if file.is_file() else []
         # An incomplete list of names might assign them to other classes, so that numbers replace all of them.
         return tuple(names if len(names) >= num_classes else [str(index) for index in range(num_classes)])
 
     def _read_keys(self, name: str, labels: dict[str, int], label_file: str) -> list[str]:
         """Return the files of a list, each of which has a label."""
-        file = self.folder / name
-        if not file.is_file():
-            raise UserError(f"dataset.root: the list {file} is missing; it is part of the dataset, download it as well")
-        keys = [line.strip() for line in file.read_text().splitlines() if line.strip()]
+        file, keys = self.folder / name, self._read_lines(name)
         unlabeled = [key for key in keys if key not in labels]
         if unlabeled or not keys:
             first = f" (first: {unlabeled[0]})" if unlabeled else ""
             raise UserError(f"{file}: {len(unlabeled)} of {len(keys)} images have no label in {label_file}{first}")
         return keys
+
+    def _read_lines(self, name: str) -> list[str]:
+        """Return the lines of a list that are not empty."""
+        file = self.folder / name
+        if not file.is_file():
+            raise UserError(f"dataset.root: the list {file} is missing; it is part of the dataset, download it as well")
+        return [line.strip() for line in file.read_text().splitlines() if line.strip()]
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:

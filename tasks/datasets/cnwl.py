@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.images import image_files
+from noisybench.data.images import IMAGE_SUFFIXES, image_files
 from noisybench.data.targets import OOD_TARGET
 from noisybench.errors import UserError
-from noisybench.tasks.datasets._web import LabeledFile, WebImages, read_list, write_images, write_list
+from noisybench.tasks.datasets._web import (
+    LabeledFile,
+    WebImages,
+    read_list,
+    relative_names,
+    write_images,
+    write_list,
+)
+from noisybench.utils.digests import FileList, FileTree, Source
 
 NOISE_LEVELS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 
@@ -32,6 +41,18 @@ class CNWL(WebImages):
         0.4, ge=0, le=0.8, help="Fraction of web images: 0, .05, .1, .15, .2, .3, .4, .5, .6 or .8"
     )
 
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the lists or folders of the noise level, and the validation images."""
+        if self.root is None:
+            return {}
+        folder, name = self.folder, f"red_noise_nl_{self.noise_level}"
+        if (folder / "training").is_dir():
+            parts = {"training": folder / "training" / name, "validation": folder / "validation"}
+            return {part: FileTree(path, IMAGE_SUFFIXES) for part, path in parts.items()}
+        lists = self._find_lists(name)
+        files = [file for split in self._read_lists(name) for file in split]
+        return {**{file.name: file for file in lists}, "images": FileList(folder, relative_names(files, folder))}
+
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Detect the layout, read the lists or folders, and decode every image once."""
         if self.noise_level not in NOISE_LEVELS:
@@ -49,22 +70,28 @@ class CNWL(WebImages):
             tuple(map(str, range(num_classes))),
         )
 
-    def _read_lists(self, name: str) -> tuple[list[LabeledFile], list[LabeledFile]]:
+    def _find_lists(self, name: str) -> tuple[Path, Path]:
+        """Return the list of the training and that of the test images."""
         lists = next((folder for folder in (self.folder / "split", self.folder) if (folder / name).is_file()), None)
         if lists is None:
             raise UserError(
                 f"dataset.root: {self.folder} has neither split/{name} nor training/{name}; the lists are in the published "
                 "archive dataset_no_images.zip, for noise levels " + ", ".join(map(str, NOISE_LEVELS))
             )
-        flat = self.folder / "all_images_resampled_84"
-        train = [
-            (flat / file if flat.is_dir() else self.folder / str(label) / file, label)
-            for file, label in read_list(lists / name)
-        ]
         candidates = (lists / "validation", lists / "clean_validation")
         test_list = next((file for file in candidates if file.is_file()), None)
         if test_list is None:
             raise UserError(f"dataset.root: the list {candidates[1]} is missing; download it as well")
+        return lists / name, test_list
+
+    def _read_lists(self, name: str) -> tuple[list[LabeledFile], list[LabeledFile]]:
+        train_list, test_list = self._find_lists(name)
+        flat = self.folder / "all_images_resampled_84"
+        is_flat = flat.is_dir()
+        train = [
+            (flat / file if is_flat else self.folder / str(label) / file, label)
+            for file, label in read_list(train_list)
+        ]
         folder = self.folder / "validation" if (self.folder / "validation").is_dir() else self.folder
         return train, [(folder / str(label) / file, label) for file, label in read_list(test_list)]
 

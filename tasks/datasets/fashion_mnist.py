@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from noisybench.data.dataset import RawSplit
-from noisybench.tasks.datasets._idx import FILES, read_splits, write_example
-from noisybench.tasks.datasets._torchvision import TorchvisionSource
+from noisybench.tasks.datasets._idx import FILES, IdxSource, read_splits, write_example
 
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle_boot")
 
 
-class FashionMNIST(TorchvisionSource):
+class FashionMNIST(IdxSource):
     """FashionMNIST: 28x28 grayscale images of clothes, 60,000 + 10,000 (Xiao et al. 2017)."""
 
-    files = tuple(f"FashionMNIST/raw/{name}" for name in FILES)
+    files = local_files = tuple(f"FashionMNIST/raw/{name}" for name in FILES)
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read both splits from torchvision's layout."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError, nearest
-from noisybench.tasks.datasets._archives import read_arrays
+from noisybench.tasks.datasets._archives import array_files, read_arrays
+from noisybench.utils.digests import Source
 from noisybench.utils.seeds import Stream
 
 REQUIRED = ("train_x", "train_y", "id_x", "id_y")
@@ -30,6 +32,10 @@ class Features(DatasetSource):
     tasks = ("transfer",)
 
     path: Path | None = parameter(None, help="The .npz file, or a folder of .npy files")
+
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the archive, or the arrays of the folder."""
+        return {} if self.path is None else {"path": array_files(self.path)}
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read and check all arrays; pickled objects are rejected."""

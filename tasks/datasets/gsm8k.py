@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from noisybench.data.traces.formats import TraceFormat
 from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._traces import encode_split, max_length, read_json_lines
+from noisybench.utils.digests import Source
 from noisybench.utils.seeds import Stream
 
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
@@ -50,6 +52,11 @@ class GSM8K(DatasetSource):
     max_characters: int = parameter(
         1024, ge=16, help="Number of characters of question and solution from which a problem is excluded"
     )
+
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the problems, and the solutions of models if they are used."""
+        names = (*FILES, MODEL_SOLUTIONS_FILE) if self.solutions == "model" else FILES
+        return {} if self.root is None else {name: self.root / name for name in names}
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read questions and solutions.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +13,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.images import IMAGE_SUFFIXES, image_files, read_files
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
+from noisybench.utils.digests import FileTree, Source
 from noisybench.utils.seeds import Stream
 
 
@@ -30,6 +32,15 @@ class ImageFolder(DatasetSource):
         "raise", help="Treatment of damaged images: `raise` an error, or `skip` and record them"
     )
 
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the images of the splits that are read."""
+        if self.root is None:
+            return {}
+        train, test = self._split_folders()
+        name = "images" if train == self.root.expanduser() else "train"
+        folders = {name: train, **({} if test is None else {"test": test})}
+        return {name: FileTree(folder, IMAGE_SUFFIXES) for name, folder in folders.items()}
+
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Decode every image once; later runs map the decoded images."""
         if self.root is None:
@@ -37,17 +48,24 @@ class ImageFolder(DatasetSource):
         root = self.root.expanduser()
         if not root.is_dir():
             raise UserError(f"dataset.root: {root}: folder not found")
-        train = root / "train" if (root / "train").is_dir() else root
+        train, test = self._split_folders()
         # Hidden folders, such as those that tools leave behind, are not classes.
         class_names = tuple(sorted(path.name for path in train.iterdir() if path.is_dir() and path.name[0] != "."))
         if len(class_names) < 2:
             raise UserError(f"dataset.root: {train} has {len(class_names)} class folders, but at least two are needed")
-        tests = [root / name for name in ("test", "val") if train != root and (root / name).is_dir()]
         return (
             self._read_split(train, class_names),
-            self._read_split(tests[0], class_names) if tests else None,
+            None if test is None else self._read_split(test, class_names),
             class_names,
         )
+
+    def _split_folders(self) -> tuple[Path, Path | None]:
+        """Return the folders of the training and the test split."""
+        assert self.root is not None
+        root = self.root.expanduser()
+        if not (root / "train").is_dir():
+            return root, None
+        return root / "train", next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
 
     def _read_split(self, folder: Path, class_names: tuple[str, ...]) -> RawSplit:
         files: list[Path] = []

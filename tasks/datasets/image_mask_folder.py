@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,17 @@ import numpy as np
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.images import image_files
+from noisybench.data.images import IMAGE_SUFFIXES, image_files
 from noisybench.data.masks import read_mask
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._masks import MaskSource, append_validation, read_stems
+from noisybench.utils.digests import FileTree, Source
 from noisybench.utils.seeds import Stream
 
 PARTS = ("train", "val", "test")
+FOLDERS = ("images", "masks", "noisy_masks")
+CLASS_LIST = "classes.txt"
 
 
 class ImageMaskFolder(MaskSource):
@@ -32,6 +36,18 @@ class ImageMaskFolder(MaskSource):
     root: Path | None = parameter(None, help="Folder with the images and masks")
     values: dict[int, int] | None = parameter(None, help="Class of each mask value, such as {255: 1}")
     mask_suffix: str = parameter("", help="Suffix of mask names that image names do not have, such as _segmentation")
+
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the images, masks and lists; other files in `root` do not count."""
+        if self.root is None:
+            return {}
+        root = self.root.expanduser()
+        folders = [f"{part}{name}" for part in ("", *(f"{part}/" for part in PARTS)) for name in FOLDERS]
+        sources: dict[str, Source] = {
+            name: FileTree(root / name, IMAGE_SUFFIXES) for name in folders if (root / name).is_dir()
+        }
+        lists = [name for name in (CLASS_LIST, *(f"{part}.txt" for part in PARTS)) if (root / name).is_file()]
+        return {**sources, **{name: root / name for name in lists}} or {"root": root}
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Decode all pairs once; later runs map the decoded arrays."""
@@ -69,7 +85,7 @@ class ImageMaskFolder(MaskSource):
         return {"train": self._find_pairs(root, None)}
 
     def _find_pairs(self, folder: Path, stems: list[str] | None) -> list[tuple[Path, ...]]:
-        images, masks, noisy_masks = (folder / name for name in ("images", "masks", "noisy_masks"))
+        images, masks, noisy_masks = (folder / name for name in FOLDERS)
         missing = [path for path in (images, masks) if not path.is_dir()]
         if missing:
             raise UserError(f"dataset.root: {missing[0]} is missing; expected the folders images and masks")
@@ -84,7 +100,7 @@ class ImageMaskFolder(MaskSource):
         ]
 
     def _class_names(self, root: Path, files: dict[str, list[tuple[Path, ...]]]) -> tuple[str, ...]:
-        class_list = root / "classes.txt"
+        class_list = root / CLASS_LIST
         if class_list.is_file():
             return tuple(line.strip() for line in class_list.read_text().splitlines() if line.strip())
         # Background and at least one object class, even if all masks are empty.

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.images import image_files
+from noisybench.data.images import IMAGE_SUFFIXES, image_files
 from noisybench.errors import UserError
-from noisybench.tasks.datasets._web import LabeledFile, WebImages, read_list, write_images, write_list
+from noisybench.tasks.datasets._web import (
+    LabeledFile,
+    WebImages,
+    read_list,
+    relative_names,
+    write_images,
+    write_list,
+)
+from noisybench.utils.digests import FileList, FileTree, Source
+
+TRAIN_LIST, VALIDATION_LIST, SYNSETS = "train_filelist_google.txt", "val_filelist.txt", "synsets.txt"
+"""Lists in the folder `info`."""
 
 
 class MiniWebVision(WebImages):
@@ -27,20 +39,40 @@ class MiniWebVision(WebImages):
     )
     imagenet: Path | None = parameter(None, help="ILSVRC12 validation images in folders named by WordNet IDs")
 
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the lists, and the images of the first classes."""
+        if self.root is None:
+            return {}
+        folder, info = self.folder, self.folder / "info"
+        files = self._train_files(info)
+        sources: dict[str, Source] = {TRAIN_LIST: info / TRAIN_LIST}
+        if (info / SYNSETS).is_file():
+            sources[SYNSETS] = info / SYNSETS
+        if self.evaluate == "webvision":
+            sources[VALIDATION_LIST] = info / VALIDATION_LIST
+            files += self._validation_files(info)
+        elif self.imagenet is not None:
+            for wordnet_id, _ in self._synsets(required=True)[: self.classes]:
+                sources[f"imagenet/{wordnet_id}"] = FileTree(self.imagenet / wordnet_id, IMAGE_SUFFIXES)
+        return {**sources, "images": FileList(folder, relative_names(files, folder))}
+
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read the lists, and decode every image once."""
         info = self.folder / "info"
-        rows = read_list(info / "train_filelist_google.txt")
-        # Filtered before decoding, because the list has the images of all 1,000 classes.
-        train = [(self.folder / name, label) for name, label in rows if label < self.classes]
+        train = self._train_files(info)
         test = self._imagenet_files() if self.evaluate == "imagenet" else self._validation_files(info)
-        for source, files in (("train_filelist_google.txt", train), ("the test split", test)):
+        for source, files in ((TRAIN_LIST, train), ("the test split", test)):
             if not files:
                 raise UserError(f"dataset.root: {source} has no image of the first {self.classes} classes")
         num_classes = 1 + max(label for _, label in train + test)
         names = [name for _, name in self._synsets(required=False)][: self.classes]
         class_names = names if len(names) >= num_classes else [str(index) for index in range(num_classes)]
         return self.read_noisy(train), self.read_clean(test), tuple(class_names)
+
+    def _train_files(self, info: Path) -> list[LabeledFile]:
+        folder = self.folder
+        # Filtered before decoding, because the list has the images of all 1,000 classes.
+        return [(folder / name, label) for name, label in read_list(info / TRAIN_LIST) if label < self.classes]
 
     def _validation_files(self, info: Path) -> list[LabeledFile]:
         folders = [self.folder / name for name in ("val_images_256", "val_images")]
@@ -49,7 +81,7 @@ class MiniWebVision(WebImages):
             raise UserError(
                 f"dataset.root: {folders[0]}, the archive of the validation images, is missing; download it as well"
             )
-        return [(folder / name, label) for name, label in read_list(info / "val_filelist.txt") if label < self.classes]
+        return [(folder / name, label) for name, label in read_list(info / VALIDATION_LIST) if label < self.classes]
 
     def _imagenet_files(self) -> list[LabeledFile]:
         if self.imagenet is None:
@@ -67,7 +99,7 @@ class MiniWebVision(WebImages):
 
     def _synsets(self, required: bool) -> list[tuple[str, str]]:
         """Return WordNet ID and name of each class in order."""
-        file = self.folder / "info" / "synsets.txt"
+        file = self.folder / "info" / SYNSETS
         if not file.is_file():
             if required:
                 raise UserError(

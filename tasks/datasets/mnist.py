@@ -6,16 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from noisybench.data.dataset import RawSplit
-from noisybench.tasks.datasets._idx import FILES, read_splits, write_example
-from noisybench.tasks.datasets._torchvision import TorchvisionSource
+from noisybench.tasks.datasets._idx import FILES, IdxSource, read_splits, write_example
 
 CLASSES = tuple("0123456789")
 
 
-class MNIST(TorchvisionSource):
+class MNIST(IdxSource):
     """MNIST: 28x28 grayscale handwritten digits, 60,000 + 10,000 (LeCun et al. 1998)."""
 
-    files = tuple(f"MNIST/raw/{name}" for name in FILES)
+    files = local_files = tuple(f"MNIST/raw/{name}" for name in FILES)
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read both splits from torchvision's layout."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.masks import resize_mask
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
+from noisybench.utils.digests import FileTree, Source
 from noisybench.utils.seeds import Stream
 
 SEGTHOR = ("background", "oesophagus", "heart", "trachea", "aorta")
@@ -47,6 +49,17 @@ class NiftiSlices(DatasetSource):
         None, help="Names of the classes, background first (default: those of SegTHOR)"
     )
 
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the volumes and masks of all patients."""
+        return {} if self.root is None else {"patients": FileTree(self._folder, (".nii.gz",))}
+
+    @property
+    def _folder(self) -> Path:
+        """Folder of patients."""
+        assert self.root is not None
+        root = self.root.expanduser()
+        return root / "train" if (root / "train").is_dir() else root
+
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read every volume."""
         if self.root is None or not self.root.expanduser().is_dir():
@@ -55,10 +68,9 @@ class NiftiSlices(DatasetSource):
             )
         if len(self.window) != 2 or self.window[0] >= self.window[1]:
             raise UserError(f"dataset.window: needs a lower and a higher intensity, but got {self.window}")
-        root = self.root.expanduser()
-        root = root / "train" if (root / "train").is_dir() else root
+        root = self._folder
         # Sorted, because the order of a folder depends on the file system, and splits are drawn by position.
-        patients = sorted(folder.name for folder in root.iterdir() if (folder / "GT.nii.gz").is_file())
+        patients = sorted(folder.name for folder in root.iterdir() if _is_patient(folder))
         if len(patients) < 3:
             raise UserError(f"dataset.root: {root} has {len(patients)} patients with a GT.nii.gz, but needs three")
         test, validation = self._split_patients(patients)
@@ -127,6 +139,11 @@ class NiftiSlices(DatasetSource):
             for name, array in ((patient.name, volume.astype(np.float32)), ("GT", labels)):
                 nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), patient / f"{name}.nii.gz")  # type: ignore[no-untyped-call]
         return {"root": str(folder), "size": 16, "validation_fraction": 0.4}
+
+
+def _is_patient(folder: Path) -> bool:
+    # Hidden folders are left behind by tools.
+    return folder.name[0] != "." and (folder / "GT.nii.gz").is_file()
 
 
 def _read_volume(file: Path) -> NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.images import to_channels_first
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
-from noisybench.tasks.datasets._archives import read_arrays
+from noisybench.tasks.datasets._archives import array_files, read_arrays
+from noisybench.utils.digests import Source
 from noisybench.utils.seeds import Stream
 
 NAMES = (
@@ -31,6 +33,10 @@ class Npz(DatasetSource):
     """
 
     path: Path | None = parameter(None, help="The .npz file")
+
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the archive, or the arrays of the folder."""
+        return {} if self.path is None else {"path": array_files(self.path)}
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read the arrays; pickled objects are rejected."""

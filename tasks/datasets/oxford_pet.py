@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.targets import IGNORED
 from noisybench.tasks.datasets._masks import MaskSource, download_with_torchvision, read_stems
+from noisybench.utils.digests import FileList, Source
 from noisybench.utils.seeds import Stream
 
 TRIMAP = {1: 1, 2: 0, 3: IGNORED}
@@ -24,26 +26,45 @@ class OxfordPet(MaskSource):
     """
 
     root: Path = parameter("data", help="Folder that contains oxford-iiit-pet")
-    download: bool = parameter(True, help="Download missing files")
+    download: bool = parameter(True, help="Download missing files", in_identity=False)
     size: int | None = parameter(
         128, ge=8, help="Side in pixels to which images are resized and cropped at the center", always_in_label=True
     )
 
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the lists, and the images and trimaps that they name."""
+        sources: dict[str, Source] = {}
+        for name in ("trainval", "test"):
+            sources[f"{name}.txt"] = self._list(name)
+            # The list itself tells that files are missing, which `fetch` can then download.
+            if self._list(name).is_file():
+                names = [part for files in self._files(name) for part in files]
+                sources[name] = FileList(self._folder, tuple(names))
+        return sources
+
+    def fetch(self) -> None:
+        """Download missing files with torchvision."""
+        if not self._list("trainval").is_file():
+            root = self.root.expanduser()
+            download_with_torchvision("Oxford-IIIT Pet", self._folder, self.download, lambda: _download(root))
+
+    @property
+    def _folder(self) -> Path:
+        return self.root.expanduser() / "oxford-iiit-pet"
+
+    def _list(self, name: str) -> Path:
+        return self._folder / "annotations" / f"{name}.txt"
+
+    def _files(self, name: str) -> list[tuple[str, str]]:
+        """Return image and trimap of each example of a list."""
+        return [(f"images/{stem}.jpg", f"annotations/trimaps/{stem}.png") for stem in read_stems(self._list(name))]
+
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Decode all pairs once; later runs map the decoded arrays."""
-        folder = self.root.expanduser() / "oxford-iiit-pet"
-        annotations = folder / "annotations"
-        if not (annotations / "trainval.txt").is_file():
-            download_with_torchvision("Oxford-IIIT Pet", folder, self.download, lambda: _download(folder.parent))
+        self.fetch()
+        folder = self._folder
         train, test = (
-            self.read_examples(
-                [
-                    (folder / "images" / f"{stem}.jpg", annotations / "trimaps" / f"{stem}.png")
-                    for stem in read_stems(annotations / f"{name}.txt")
-                ],
-                2,
-                TRIMAP,
-            )
+            self.read_examples([(folder / image, folder / mask) for image, mask in self._files(name)], 2, TRIMAP)
             for name in ("trainval", "test")
         )
         return train, test, ("background", "pet")

@@ -15,7 +15,7 @@ from noisybench.utils.seeds import Stream
 class Svhn(TorchvisionSource):
     """SVHN: 32x32 color crops of house numbers, 73,257 + 26,032 (Netzer et al. 2011)."""
 
-    files = ("train_32x32.mat", "test_32x32.mat")
+    files = local_files = ("train_32x32.mat", "test_32x32.mat")
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read both splits from torchvision's layout."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import numpy as np
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
-from noisybench.data.traces.builtin_programs import get_program_class
+from noisybench.data.traces.builtin_programs import get_program_class, program_files
 from noisybench.data.traces.formats import TraceFormat
 from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
 from noisybench.data.traces.program_format import CHARACTERS, ProgramTraceFormat
 from noisybench.data.traces.recorder import TraceRecorder
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._traces import encode_split, max_length, read_json_lines
+from noisybench.utils.digests import Source
 
 SPLITS = ("train", "validation", "test")
 LENGTH_FACTOR = 1.3
@@ -59,6 +61,10 @@ class TraceFile(DatasetSource):
     program: str | None = parameter(
         None, help="Program of the traces: a name, or file.py:Class (default: text with annotated calculations)"
     )
+
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the file of traces, and that of a custom program."""
+        return {**super().data_files(), **program_files(self.program or "")}
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read all lines; responses of a program are checked by re-execution.

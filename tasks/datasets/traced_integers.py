@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,14 @@ from numpy.typing import NDArray
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
-from noisybench.data.traces.builtin_programs import get_program_class
+from noisybench.data.traces.builtin_programs import get_program_class, program_files
 from noisybench.data.traces.formats import TraceFormat
 from noisybench.data.traces.program_format import ProgramTraceFormat
 from noisybench.data.traces.programs import Program
 from noisybench.data.traces.recorder import NonTerminating, TraceRecorder
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._traces import encode_split, max_length
+from noisybench.utils.digests import Source
 from noisybench.utils.seeds import Stream
 
 MAX_WIDTH = 12
@@ -49,6 +51,10 @@ class TracedIntegers(DatasetSource):
     validation_problems: int = parameter(100, ge=0, help="Number of validation problems")
     test_problems: int = parameter(300, ge=1, help="Number of test problems of each width")
     problem_seed: int = parameter(0, ge=0, help="Random seed of the problems (independent of the run's seed)")
+
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the file of a custom program."""
+        return program_files(self.program)
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Draw the problems and run the program on each.

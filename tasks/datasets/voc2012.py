@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._masks import MaskSource, download_with_torchvision, read_stems
+from noisybench.utils.digests import FileList, Source
 from noisybench.utils.seeds import Stream
 
 NAMES = (
@@ -29,7 +31,7 @@ class VOC2012(MaskSource):
     """
 
     root: Path = parameter("data", help="Folder that contains VOCdevkit")
-    download: bool = parameter(True, help="Download the official part if it is missing")
+    download: bool = parameter(True, help="Download the official part if it is missing", in_identity=False)
     mask_set: Literal["auto", "official", "augmented"] = parameter(
         "auto", help="Set of training masks; `auto` uses the augmented one if it is present", always_in_label=True
     )
@@ -37,27 +39,58 @@ class VOC2012(MaskSource):
         256, ge=8, help="Side in pixels to which images are resized and cropped at the center", always_in_label=True
     )
 
-    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
-        """Decode all pairs once; later runs map the decoded arrays."""
-        root = self.root.expanduser()
-        folder = root / "VOCdevkit" / "VOC2012"
-        lists = folder / "ImageSets" / "Segmentation"
-        if not (lists / "train.txt").is_file():
-            download_with_torchvision("Pascal VOC 2012", folder, self.download, lambda: _download(root))
-        has_augmented = (folder / "SegmentationClassAug").is_dir() and (lists / "trainaug.txt").is_file()
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the lists, and the images and masks that they name."""
+        folder = self._folder
+        sources: dict[str, Source] = {}
+        for name, masks in self._splits():
+            sources[f"{name}.txt"] = self._list(name)
+            # The list itself tells that files are missing, which `fetch` can then download.
+            if self._list(name).is_file():
+                names = [f"{part}" for files in self._files(name, masks) for part in files]
+                sources[name] = FileList(folder, tuple(names))
+        return sources
+
+    def fetch(self) -> None:
+        """Download the official part with torchvision."""
+        if not self._list("train").is_file():
+            root = self.root.expanduser()
+            download_with_torchvision("Pascal VOC 2012", self._folder, self.download, lambda: _download(root))
+
+    @property
+    def _folder(self) -> Path:
+        return self.root.expanduser() / "VOCdevkit" / "VOC2012"
+
+    def _list(self, name: str) -> Path:
+        return self._folder / "ImageSets" / "Segmentation" / f"{name}.txt"
+
+    def _splits(self) -> tuple[tuple[str, str], tuple[str, str]]:
+        """Return list and folder of masks of the training and the test split."""
+        has_augmented = (self._folder / "SegmentationClassAug").is_dir() and self._list("trainaug").is_file()
         if self.mask_set == "augmented" and not has_augmented:
             raise UserError(
-                f"dataset.mask_set: {folder} has no SegmentationClassAug with ImageSets/Segmentation/trainaug.txt"
+                f"dataset.mask_set: {self._folder} has no SegmentationClassAug with ImageSets/Segmentation/trainaug.txt"
             )
         train = ("train", "SegmentationClass")
         if has_augmented and self.mask_set != "official":
             train = ("trainaug", "SegmentationClassAug")
-        splits = []
-        for name, masks in (train, ("val", "SegmentationClass")):
-            stems = read_stems(lists / f"{name}.txt")
-            files = [(folder / "JPEGImages" / f"{stem}.jpg", folder / masks / f"{stem}.png") for stem in stems]
-            splits.append(self.read_examples(files, len(NAMES)))
-        return splits[0], splits[1], NAMES
+        return train, ("val", "SegmentationClass")
+
+    def _files(self, name: str, masks: str) -> list[tuple[str, str]]:
+        """Return image and mask of each example of a list."""
+        return [(f"JPEGImages/{stem}.jpg", f"{masks}/{stem}.png") for stem in read_stems(self._list(name))]
+
+    def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
+        """Decode all pairs once; later runs map the decoded arrays."""
+        self.fetch()
+        folder = self._folder
+        train, test = (
+            self.read_examples(
+                [(folder / image, folder / mask) for image, mask in self._files(name, masks)], len(NAMES)
+            )
+            for name, masks in self._splits()
+        )
+        return train, test, NAMES
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.images import image_files
+from noisybench.data.images import IMAGE_SUFFIXES, image_files
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import LabeledFile, WebImages, read_list, write_images, write_list
+from noisybench.utils.digests import FileList, FileTree, Source
 
 
 class WeblyFG(WebImages):
@@ -21,6 +23,20 @@ class WeblyFG(WebImages):
     """
 
     size: int = parameter(448, ge=4, help="Side in pixels to which images are resized and cropped at the center")
+
+    def data_files(self) -> Mapping[str, Source]:
+        """Return the lists with the images that they name, or the folders without lists."""
+        if self.root is None:
+            return {}
+        sources: dict[str, Source] = {}
+        for part in ("train", "val"):
+            file_list = self.folder / f"{part}-list.txt"
+            if file_list.is_file():
+                sources[file_list.name] = file_list
+                sources[part] = FileList(self.folder, tuple(name for name, _ in read_list(file_list, ":")))
+            else:
+                sources[part] = FileTree(self.folder / part, IMAGE_SUFFIXES)
+        return sources
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read the lists or folders, and decode every image once."""

@@ -247,3 +247,14 @@ def get_program_class(name: str) -> type[Program]:
             f"dataset.program: unknown program `{name}`; {nearest(name, PROGRAMS)}, or name your own class as file.py:Class"
         )
     return PROGRAMS[name]
+
+
+def program_files(name: str) -> dict[str, Path]:
+    """Return the file of a custom program by the name `program`; nothing for a built-in one.
+
+    Example:
+        >>> program_files("gcd"), program_files("mine/reverse.py:Reverse")
+        ({}, {'program': PosixPath('mine/reverse.py')})
+    """
+    path = name.rpartition(":")[0]
+    return {"program": Path(path)} if path.endswith(".py") else {}
