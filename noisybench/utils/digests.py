@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import operator
 import os
 import stat
-import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from noisybench.errors import UserError
-from noisybench.utils.files import cache_folder
+from noisybench.utils.digest_cache import DigestCache
 
 FORMAT = 1
 """Version of the digests. Raise it when the same files would get another digest."""
@@ -152,7 +150,7 @@ def _digest(sources: Mapping[str, Source]) -> str:
     # The listing has all names, so the path of each source suffices.
     paths = [f"{name}\0{source if isinstance(source, Path) else source.path}" for name, source in sources.items()]
     place = "\0".join([os.getcwd(), *paths])
-    cache = _Cache(f"set-{hashlib.sha256(os.fsencode(place)).hexdigest()[:32]}")
+    cache = DigestCache(f"set-{hashlib.sha256(os.fsencode(place)).hexdigest()[:32]}")
     if (digest := cache.entries.get(listing.hexdigest())) is not None:
         return str(digest)
     is_costly = sum(file.status[0] + FILE_COST for file in files if file.status) >= CACHED_FROM
@@ -270,7 +268,9 @@ def _read(files: list[_File], is_costly: bool) -> dict[bytes, str]:
         by_folder.setdefault(os.path.dirname(file.path), []).append(file)
     caches, missing = {}, []
     for folder, members in by_folder.items():
-        cache = caches[folder] = _Cache(f"files-{hashlib.sha256(os.path.abspath(folder)).hexdigest()[:32]}", is_costly)
+        cache = caches[folder] = DigestCache(
+            f"files-{hashlib.sha256(os.path.abspath(folder)).hexdigest()[:32]}", is_costly
+        )
         for file in members:
             *status, digest = cache.entries.get(os.fsdecode(os.path.basename(file.path)), [None])
             if tuple(status) == file.status and isinstance(digest, str):
@@ -340,46 +340,3 @@ def _shown(path: Path | str) -> str:
     text = str(path).encode("utf-8", "backslashreplace").decode()
     text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
     return text if len(text) <= 200 else f"{text[:100]}…{text[-60:]}"
-
-
-@dataclass
-class _Cache:
-    """One file of the cache: digests, with a checksum of the whole file.
-
-    Attributes:
-        name: name of the file.
-        is_used: False for files that are not worth caching.
-        entries: the content; empty if the file does not exist or is damaged.
-    """
-
-    name: str
-    is_used: bool = True
-    entries: dict[str, list[int | str] | str] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.entries = self._load() if self.is_used else {}
-
-    @property
-    def _path(self) -> Path:
-        return cache_folder() / "digests" / self.name
-
-    def _load(self) -> dict[str, list[int | str] | str]:
-        try:
-            checksum, _, data = self._path.read_bytes().partition(b"\n")
-            if hashlib.sha256(data).hexdigest().encode() != checksum:
-                return {}
-            entries: dict[str, list[int | str] | str] = json.loads(data)
-            return entries
-        # RuntimeError: there is no home folder.
-        except (OSError, ValueError, RuntimeError):
-            return {}
-
-    def replace(self, entries: Mapping[str, list[int | str] | str]) -> None:
-        """Write the file as a whole; nothing happens if the cache folder cannot be written."""
-        data = json.dumps(entries).encode()
-        with contextlib.suppress(OSError, RuntimeError):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            # Not `write_atomically`, which waits for the disk: after a crash, the checksum shows an incomplete file.
-            partial = self._path.with_name(f".{self.name}.{os.getpid()}.{threading.get_ident()}")
-            partial.write_bytes(hashlib.sha256(data).hexdigest().encode() + b"\n" + data)
-            partial.replace(self._path)
