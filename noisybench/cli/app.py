@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import atexit
 import gc
-import os
 import sys
 from typing import Annotated
 
 import typer
 
 from noisybench import __version__
-from noisybench.cli import catalog, run, search, submissions
+from noisybench.cli import catalog, output, run, search, submissions
 from noisybench.cli.audit import audit
 from noisybench.cli.labels import labels_app
 from noisybench.cli.leaderboard import leaderboard_app
@@ -91,8 +90,13 @@ def main() -> None:
     atexit.register(gc.freeze)
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]  # accepted at any position
+    output.prepare_streams()
     try:
-        app(args=arguments, prog_name="noisybench")
+        try:
+            app(args=arguments, prog_name="noisybench")
+        finally:
+            # Here, because an error of the interpreter's own flush at exit would be printed with a traceback.
+            sys.stdout.flush()
     except UserError as error:
         if debug:
             raise
@@ -103,12 +107,16 @@ def main() -> None:
         # 130, and 141 below, are 128 plus the number of the signal (SIGINT, SIGPIPE), as shells report them.
         raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has ended
-        # The interpreter flushes standard output again at exit, which must not raise a second error.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        output.discard_output()
         raise SystemExit(141) from None
     except Exception as error:
         if debug:
             raise
+        problem = output.environment_problem(error)
+        if problem is not None:
+            typer.echo(f"error: {problem}", err=True)
+            output.discard_output()
+            raise SystemExit(2) from None
         typer.echo(
             f"internal error: {type(error).__name__}: {error}\nrun the same command with --debug and report the output",
             err=True,

@@ -1,0 +1,67 @@
+"""Standard output and error of the command line, on any console and disk."""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import io
+import os
+import sys
+
+ASCII = {
+    "–": "-", "—": "-", "−": "-", "…": "...", "·": "|", "±": "+-", "×": "x", "→": "->", "≤": "<=", "≥": ">=",
+    "’": "'", "“": '"', "”": '"',
+}  # fmt: skip
+"""Replacements of typographic characters for consoles that cannot show them."""
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    """Return the replacement of characters that an encoding lacks, as an error handler of the codecs."""
+    assert isinstance(error, UnicodeEncodeError)
+    text = error.object[error.start : error.end]
+    return "".join(ASCII.get(character, ascii(character)[1:-1]) for character in text), error.end
+
+
+def prepare_streams() -> None:
+    """Make standard output and error replace the characters that their encoding lacks, instead of raising errors.
+
+    Example:
+        >>> prepare_streams()
+        >>> "95 ± 1 …".encode("ascii", errors="noisybench")
+        b'95 +- 1 ...'
+    """
+    codecs.register_error("noisybench", _replace)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="noisybench")
+
+
+def discard_output() -> None:
+    """Send what is still buffered nowhere, so that the interpreter's flush at exit does not fail again."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # a stream without a file descriptor
+        sys.stdout = io.StringIO()
+
+
+def environment_problem(error: Exception) -> str | None:
+    """Return a message for a failure of the machine, such as a full disk; None for any other error.
+
+    Example:
+        >>> environment_problem(OSError(errno.ENOSPC, "No space left on device"))
+        'the output cannot be written: No space left on device'
+        >>> environment_problem(PermissionError(errno.EACCES, "Permission denied", "/data"))
+        '/data: permission denied'
+    """
+    if isinstance(error, MemoryError):
+        reason = str(error)
+        return f"not enough memory{f' ({reason[0].lower()}{reason[1:]})' if reason else ''}; use less data or a smaller batch"
+    if not isinstance(error, OSError) or error.strerror is None:
+        return None
+    if error.filename is not None:
+        from noisybench.utils.places import shown
+
+        return f"{shown(os.fsdecode(error.filename))}: {error.strerror.lower()}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF):
+        return f"the output cannot be written: {error.strerror}"
+    return None
