@@ -9,6 +9,7 @@ write at once replace each other's files as a whole.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import operator
 import os
@@ -19,10 +20,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Literal, NamedTuple, NoReturn
 
 from noisybench.errors import UserError
 from noisybench.utils.digest_cache import DigestCache
+from noisybench.utils.places import shown
 
 FORMAT = 1
 """Version of the digests. Raise it when the same files would get another digest."""
@@ -186,7 +188,7 @@ def _list(name: bytes, source: Source) -> Iterable[_File]:
     if stat.S_ISDIR(status.st_mode):
         return _tree(name, FileTree(source))
     if not stat.S_ISREG(status.st_mode):
-        raise UserError(f"{_shown(source)}: is neither a file nor a folder; name a regular file")
+        raise UserError(f"{shown(source)}: is neither a file nor a folder; name a regular file")
     return [_File(name, path, _key(status))]
 
 
@@ -231,13 +233,12 @@ def _tree(name: bytes, tree: FileTree) -> list[_File]:
                     if suffixes and entry.name.startswith(b"."):
                         continue
                     entry_name = folder_name + b"/" + entry.name
-                    if entry.is_dir():
+                    status_key = _entry_status(entry)
+                    if status_key == "folder":
                         folders.append((entry_name, entry.path))
                     elif not suffixes or entry.name.lower().endswith(suffixes):
-                        # A link that leads nowhere has no status, and what is no regular file is never read.
-                        is_file = entry.is_file()
-                        status_key = _key(entry.stat()) if is_file else None
-                        files.append(_File(entry_name, entry.path, status_key, b"" if is_file else b"not a file"))
+                        note = b"" if status_key else b"not a file"
+                        files.append(_File(entry_name, entry.path, status_key, note))
         except (FileNotFoundError, NotADirectoryError):
             raise FileNotFoundError(os.fsdecode(folder)) from None
         except (OSError, ValueError) as error:
@@ -245,6 +246,20 @@ def _tree(name: bytes, tree: FileTree) -> list[_File]:
         # File systems list a folder in different orders.
         pending += sorted(folders, reverse=True)
     return sorted(files, key=operator.itemgetter(0))
+
+
+def _entry_status(entry: os.DirEntry[bytes]) -> tuple[int, int, int, int] | Literal["folder"] | None:
+    """Return the status of a regular file, or None for a link that leads nowhere and for what must not be opened."""
+    try:
+        if entry.is_dir():
+            return "folder"
+        return _key(entry.stat()) if entry.is_file() else None
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return None
+        _refuse(os.fsdecode(entry.path), error)
 
 
 def _key(status: os.stat_result) -> tuple[int, int, int, int]:
@@ -330,13 +345,6 @@ def _hash(path: bytes) -> str:
 def _refuse(path: Path | str, error: Exception) -> NoReturn:
     reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
     raise UserError(
-        f"{_shown(path)}: cannot be read ({reason[0].lower()}{reason[1:]}); correct its name or its permissions, or "
+        f"{shown(path)}: cannot be read ({reason[0].lower()}{reason[1:]}); correct its name or its permissions, or "
         "remove it from the data"
     ) from None
-
-
-def _shown(path: Path | str) -> str:
-    """Return a path as printable text; of a very long one only both ends."""
-    text = str(path).encode("utf-8", "backslashreplace").decode()
-    text = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
-    return text if len(text) <= 200 else f"{text[:100]}…{text[-60:]}"

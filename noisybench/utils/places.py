@@ -8,19 +8,20 @@ from collections.abc import Collection
 from pathlib import Path
 
 from noisybench.errors import UserError
+from noisybench.utils.text import printable
 
 SHOWN = 120
 """Largest number of characters of a path that a message repeats."""
 
 
 def shown(path: Path | str) -> str:
-    """Return a path for a message, shortened in the middle if it is very long.
+    """Return a path for a message: without control characters, and shortened in the middle if it is very long.
 
     Example:
         >>> len(shown("a/" * 2500))
         120
     """
-    text = str(path)
+    text = printable(str(path))
     return text if len(text) <= SHOWN else f"{text[: SHOWN // 2 - 1]}…{text[-SHOWN // 2 :]}"
 
 

@@ -1,0 +1,31 @@
+"""Text of others, such as names of files and classes, for the terminal."""
+
+from __future__ import annotations
+
+
+def printable(text: str) -> str:
+    """Return text in which characters that a terminal would interpret are escapes such as ``\\x1b``.
+
+    Control and format characters could move the cursor, change colors or reverse a line; the halves of broken
+    encodings cannot be printed at all.
+
+    Examples:
+        >>> printable("caf\u00e9 \\x1b[31mred\\n\\udcff")
+        'caf\u00e9 \\\\x1b[31mred\\\\n\\\\udcff'
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape", "surrogatepass").decode()
+        for character in text
+    )
+
+
+def printable_lines(text: str) -> str:
+    """Return text of several lines, each of them `printable`.
+
+    Examples:
+        >>> printable_lines("one\\ntwo\\x07")
+        'one\\ntwo\\\\x07'
+    """
+    return "\n".join(map(printable, text.split("\n")))
