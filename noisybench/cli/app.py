@@ -15,6 +15,7 @@ from noisybench.cli.audit import audit
 from noisybench.cli.labels import labels_app
 from noisybench.cli.leaderboard import leaderboard_app
 from noisybench.errors import UserError
+from noisybench.utils.text import printable_lines
 
 SUMMARY = "Benchmark methods for learning with noisy labels, with results you can trust."
 
@@ -101,7 +102,7 @@ def main() -> None:
         if debug:
             raise
         for problem in error.problems:
-            typer.echo(f"error: {problem}", err=True)
+            typer.echo(f"error: {printable_lines(problem)}", err=True)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         # 130, and 141 below, are 128 plus the number of the signal (SIGINT, SIGPIPE), as shells report them.
@@ -114,11 +115,12 @@ def main() -> None:
             raise
         problem = output.environment_problem(error)
         if problem is not None:
-            typer.echo(f"error: {problem}", err=True)
+            typer.echo(f"error: {printable_lines(problem)}", err=True)
             output.discard_output()
             raise SystemExit(2) from None
         typer.echo(
-            f"internal error: {type(error).__name__}: {error}\nrun the same command with --debug and report the output",
+            f"internal error: {printable_lines(f'{type(error).__name__}: {error}')}\n"
+            "run the same command with --debug and report the output",
             err=True,
         )
         raise SystemExit(1) from None

@@ -9,10 +9,13 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
+
+from noisybench.utils.text import printable_lines
 
 if TYPE_CHECKING:
     from noisybench.execution.engine import Event
@@ -24,11 +27,20 @@ PLAIN_WIDTH = 170
 """Columns of the output if it is not a terminal, so that tables in files and logs are not cut."""
 
 
+class SafeConsole(Console):
+    """Console that shows control characters in names of files, classes and methods as escapes."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Yield the segments of an object; control sequences of Rich itself stay as they are."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable_lines(segment.text), segment.style)
+
+
 def make_console(stderr: bool = False) -> Console:
     """Return a console with the width of the terminal, or with `PLAIN_WIDTH` for a file or pipe."""
-    console = Console(stderr=stderr, highlight=False)
+    console = SafeConsole(stderr=stderr, highlight=False)
     if not console.is_terminal:
-        console = Console(stderr=stderr, highlight=False, width=PLAIN_WIDTH)
+        console = SafeConsole(stderr=stderr, highlight=False, width=PLAIN_WIDTH)
     return console
 
 
