@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
 
@@ -57,3 +58,37 @@ def nearest(name: str, known: Iterable[str]) -> str:
     if close:
         return "did you mean " + " or ".join(f"`{candidate}`" for candidate in close) + "?"
     return "known: " + ", ".join(names) if names else "there are none"
+
+
+def show(value: object, quotes: bool = True, limit: int = 80) -> str:
+    """Return a value for a message: in one line, with control characters escaped, and shortened if it is long.
+
+    Args:
+        value: any value; NumPy numbers are shown as plain ones.
+        quotes: put text in the quotes of Python; otherwise text is set in backticks, as names are.
+        limit: largest number of characters.
+
+    Example:
+        >>> show("a"), show("a", quotes=False), show([1, "b"]), show("x" * 200, limit=10)
+        ("'a'", '`a`', "[1, 'b']", "'xxxx…xxx'")
+    """
+    item = getattr(value, "item", None)
+    if callable(item) and getattr(value, "ndim", None) == 0:
+        value = item()
+    text = repr(str(value)) if isinstance(value, os.PathLike) else repr(value)
+    if isinstance(value, str) and not quotes:
+        text = "`" + (repr(str(value))[1:-1] if not value.isprintable() else str(value)) + "`"
+    return shorten(text, limit)
+
+
+def shorten(text: str, limit: int) -> str:
+    """Return text with its middle left out if it is longer than `limit` characters.
+
+    Example:
+        >>> shorten("abcdefghij", 5)
+        'ab…ij'
+    """
+    if len(text) <= limit:
+        return text
+    half = (limit - 1) // 2
+    return text[: limit - 1 - half] + "…" + text[len(text) - half :]

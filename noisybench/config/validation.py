@@ -1,0 +1,209 @@
+"""Strict checks of values against types: nothing is converted in silence, and every message names location and value."""
+
+from __future__ import annotations
+
+import functools
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
+
+from noisybench.config.scalars import PlainScalar, is_null, plain_value
+from noisybench.errors import UserError, nearest, show
+
+if TYPE_CHECKING:
+    import pydantic
+
+Model = TypeVar("Model", bound="pydantic.BaseModel")
+
+KEEP_TEXT = "keep text"
+"""Annotation of values that a later check interprets, such as the specification inside a suite."""
+
+REASONS = {
+    "bool_type": "expected true or false",
+    "dict_type": "expected a mapping such as {a: 1}",
+    "float_type": "expected a number",
+    "finite_number": "expected a finite number",
+    "int_type": "expected an integer",
+    "int_from_float": "expected an integer",
+    "list_type": "expected a list such as [a, b]",
+    "model_type": "expected a mapping of fields",
+    "path_type": "expected a path",
+    "string_type": "expected text",
+    "tuple_type": "expected a list such as [a, b]",
+    "missing": "the field is missing",
+}
+"""Messages for types of pydantic's errors whose own text speaks of Python."""
+
+
+def alternatives(annotation: Any) -> tuple[Any, ...]:
+    """Return the members of a union, or the annotation itself.
+
+    Example:
+        >>> alternatives(int | None)
+        (<class 'int'>, <class 'NoneType'>)
+    """
+    if typing.get_origin(annotation) is Annotated:
+        return alternatives(typing.get_args(annotation)[0])
+    return typing.get_args(annotation) if typing.get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
+def accepts_text(annotation: Any) -> bool:
+    """Return True if any text is allowed, such as a path or a name.
+
+    Example:
+        >>> accepts_text(Path | None), accepts_text(Literal["a", "b"]), accepts_text(list[str])
+        (True, False, False)
+    """
+    return bool({str, Path} & {kind for kind in alternatives(annotation) if isinstance(kind, type)})
+
+
+def interpret(value: Any, annotation: Any) -> Any:
+    """Return a value in which text without quotes has the type that is declared for it.
+
+    Args:
+        value: value from a file or the command line, or any Python value.
+        annotation: declared type.
+
+    Example:
+        >>> interpret(PlainScalar("2024"), Path | None), interpret(PlainScalar("2024"), int)
+        ('2024', 2024)
+        >>> interpret([PlainScalar("1e3"), "no"], list[str])
+        ['1e3', 'no']
+    """
+    if typing.get_origin(annotation) is Annotated and KEEP_TEXT in typing.get_args(annotation):
+        return value
+    kinds = alternatives(annotation)
+    if isinstance(value, PlainScalar):
+        return _interpret_scalar(value, kinds)
+    if isinstance(value, list | tuple):
+        item = next((typing.get_args(kind)[0] for kind in kinds if typing.get_origin(kind) in (list, tuple)), Any)
+        return [interpret(each, item) for each in value]
+    if isinstance(value, dict):
+        key, item = next((typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is dict), (Any, Any))
+        return {interpret(name, key): interpret(each, item) for name, each in value.items()}
+    return value
+
+
+def _interpret_scalar(value: PlainScalar, kinds: tuple[Any, ...]) -> Any:
+    if type(None) in kinds and is_null(value):
+        return None
+    choices = [choice for kind in kinds if typing.get_origin(kind) is Literal for choice in typing.get_args(kind)]
+    if str(value) in choices:
+        return str(value)
+    return str(value) if accepts_text(Union[kinds]) else value.value  # noqa: UP007
+
+
+def strict_type(annotation: Any) -> Any:
+    """Return a type for pydantic that accepts no number for a truth value, no text for a number, and the like.
+
+    Integers must fit into 64 bits. Integers are accepted where any number is.
+    """
+    import pydantic
+
+    arguments = typing.get_args(annotation)
+    if annotation is int:
+        return Annotated[int, pydantic.Field(strict=True, ge=-(2**63), lt=2**63)]
+    if annotation in (float, bool, str):
+        return Annotated[annotation, pydantic.Field(strict=True)]
+    if typing.get_origin(annotation) is Literal and all(isinstance(choice, int) for choice in arguments):
+        # Python takes 1.0 and True for 1.
+        return Annotated[annotation, pydantic.BeforeValidator(_only_integers)]
+    if typing.get_origin(annotation) in (Union, types.UnionType):
+        return Union[tuple(strict_type(kind) for kind in arguments)]
+    if typing.get_origin(annotation) in (list, dict):
+        return typing.get_origin(annotation)[tuple(strict_type(kind) for kind in arguments)]
+    return annotation
+
+
+def _only_integers(value: Any) -> Any:
+    return value if isinstance(value, int) and not isinstance(value, bool) else show(value)
+
+
+def check_model(model: type[Model], raw: Any, location: str, problems: list[str]) -> Model | None:
+    """Return a checked section of a specification; on problems, add them to ``problems`` and return None.
+
+    Args:
+        model: strict model of the section.
+        raw: mapping from a file, the command line or Python.
+        location: location of the section for messages; empty at the top level of a file.
+        problems: list to extend.
+    """
+    import pydantic
+
+    if not isinstance(raw, Mapping):
+        problems.append(f"{location}: expected a mapping of fields, but got {show(raw)}")
+        return None
+    values = {
+        str(name): interpret(value, model.model_fields[name].annotation) if name in model.model_fields else value
+        for name, value in raw.items()
+    }
+    for name, value in values.items():
+        metadata = model.model_fields[name].metadata if name in model.model_fields else []
+        if KEEP_TEXT in metadata:
+            values[name] = raw[name]
+    try:
+        return model.model_validate(values)
+    except pydantic.ValidationError as error:
+        for detail in error.errors():
+            path = [str(part) for part in detail["loc"]]
+            if detail["type"] == "extra_forbidden":
+                where = ".".join(filter(None, [location, *path[:-1]]))
+                prefix = f"{where}: " if where else ""
+                problems.append(f"{prefix}unknown field {show(path[-1], quotes=False)}; {nearest(path[-1], model.model_fields)}")
+                continue
+            problems.append(f"{'.'.join(filter(None, [location, *path]))}: {describe_problem(detail, raw)}")
+        return None
+
+
+def describe_problem(detail: Any, raw: Any) -> str:
+    """Return reason and value of one of pydantic's errors, with the value as the user wrote it.
+
+    Args:
+        detail: an item of `ValidationError.errors()`.
+        raw: the values that were checked, before `interpret`.
+    """
+    if detail["type"] == "missing":
+        return REASONS["missing"]
+    value = _original(raw, detail["loc"], detail["input"])
+    reason = REASONS.get(detail["type"], str(detail["msg"]).removeprefix("Value error, "))
+    if detail["type"] == "int_type" and isinstance(value, str) and value.lstrip("+-").isdecimal():
+        reason = "expected an integer of at most 64 bits" if type(value) is str else reason
+    return f"{reason[0].lower()}{reason[1:]}, but got {show(value)}"
+
+
+def _original(raw: Any, location: Iterable[Any], fallback: Any) -> Any:
+    """Return the value at a location; the fallback if it cannot be found, as for keys of mappings."""
+    value = raw
+    for part in location:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return fallback
+    return value
+
+
+@functools.cache
+def strict_config() -> Any:
+    """Return the configuration of models that accept neither unknown fields nor values of another type."""
+    import pydantic
+
+    return pydantic.ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+def refuse(problems: Iterable[str]) -> None:
+    """Raise the problems as one error, each of them once; do nothing without problems.
+
+    Raises:
+        UserError: there are problems.
+    """
+    distinct = dict.fromkeys(problems)
+    if distinct:
+        raise UserError(*distinct)
+
+
+__all__ = [
+    "KEEP_TEXT", "accepts_text", "alternatives", "check_model", "describe_problem", "interpret", "plain_value", "refuse",
+    "strict_config", "strict_type",
+]  # fmt: skip
