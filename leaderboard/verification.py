@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from noisybench.config.overrides import override, parse_overrides
+from noisybench.config.overrides import Override, override, parse_overrides
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
@@ -172,11 +172,11 @@ class _SettingCache:
         return labels.apply_to(self._datasets[dataset_key]), labels
 
 
-def _resolve_spec(record: RunRecord, changes: list[tuple[list[str], list[Any]]]) -> RunSpec:
+def _resolve_spec(record: RunRecord, changes: list[Override]) -> RunSpec:
     # How a run was executed, such as its device, belongs to the other machine and is not part of its identity.
     raw: Mapping[str, Any] = {**record.spec, "execution": {}}
-    for path, values in changes:
-        raw = override(raw, path, values[0])
+    for change in changes:
+        raw = override(raw, change.path, change.value(raw, "verification takes one value per override"))
     try:
         return resolve(raw)
     except UserError as error:

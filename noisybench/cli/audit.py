@@ -31,8 +31,11 @@ def audit(
     from noisybench.utils.files import wrap_write_errors
     from noisybench.utils.processes import usable_cores
 
-    # The networks are trained one after the other, so each may use all cores; the user's overrides come later and win.
-    audit_input = load_audit_input(labels, [f"execution.num_threads={usable_cores()}", *(overrides or [])])
+    arguments = list(overrides or [])
+    # The networks are trained one after the other, so each may use all cores.
+    if not any(argument.startswith("execution.num_threads=") for argument in arguments):
+        arguments.append(f"execution.num_threads={usable_cores()}")
+    audit_input = load_audit_input(labels, arguments)
     # Created before hours of training: the folder may not be writable.
     with wrap_write_errors(output):
         output.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from noisybench.config.spec import RunSpec
+    from noisybench.config.suite import Figure
     from noisybench.execution.engine import Executor
     from noisybench.records.schema import RunRecord
     from noisybench.tracking.store import Store
@@ -80,7 +81,7 @@ def execute_specs(
     jobs: int | None,
     dry_run: bool = False,
     html: Path | None = None,
-    figures: Sequence[dict[str, Any]] = (),
+    figures: Sequence[Figure] = (),
     ray: str | None = None,
 ) -> None:
     """Execute the pending runs, print the outcome, and rank all runs.
@@ -154,13 +155,13 @@ def _executor(ray: str | None, store: Store) -> Iterator[Executor | None]:
         yield executor
 
 
-def _draw(records: list[RunRecord], figure: dict[str, Any], folder: Path, console: Console) -> None:
+def _draw(records: list[RunRecord], figure: Figure, folder: Path, console: Console) -> None:
     """Draw one figure of a suite from its finished runs."""
     from noisybench.leaderboard.figures import file_name, plot_suite
 
-    path = folder / file_name(figure["title"])
+    path = folder / file_name(figure.title)
     try:
-        drawn = plot_suite(records, figure["title"], figure["x"], figure["y"], path)
+        drawn = plot_suite(records, figure.title, figure.x, figure.y, path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
     if drawn:

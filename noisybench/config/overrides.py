@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import copy
-import itertools
+import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-import yaml
+from noisybench.config.registry import get_entry, list_entries
+from noisybench.config.scalars import is_null, read_scalar
+from noisybench.config.validation import accepts_text
+from noisybench.config.yaml_files import parse_yaml
+from noisybench.errors import UserError, nearest, show
 
-from noisybench.errors import UserError, nearest
+COMPONENT_KINDS = {"task": "tasks", "dataset": "datasets", "noise": "noise_models", "mitigations": "mitigations"}
+"""Kind of the registry of each field that names components."""
+
+DEFAULT_COMPONENTS = {"task": "classification", "dataset": "digits", "noise": "clean"}
+"""Components of a specification that names none."""
 
 
 def parse_stack(value: Any) -> list[Any]:
@@ -26,7 +35,7 @@ def parse_stack(value: Any) -> list[Any]:
         >>> parse_stack(None)
         ['cross_entropy']
     """
-    if value is None or value == [] or value == "":
+    if is_null(value) or value == [] or value == "":
         return ["cross_entropy"]
     if isinstance(value, str):
         return [part.strip() for part in value.split("+")]
@@ -37,60 +46,162 @@ def parse_stack(value: Any) -> list[Any]:
     return [value]
 
 
-def parse_overrides(arguments: Iterable[str]) -> list[tuple[list[str], list[Any]]]:
-    """Split arguments such as ``a.b=x`` into a key path and the values to sweep over.
+@dataclass(frozen=True)
+class Override:
+    """One argument such as ``noise.rate=0.2,0.4``.
 
-    A comma outside brackets and quotes separates values: ``seed=0,1,2`` gives three runs. Values are YAML.
+    Attributes:
+        path: keys of the field.
+        text: text behind the equals sign; its meaning depends on the type of the parameter, see `values`.
+    """
+
+    path: tuple[str, ...]
+    text: str
+
+    @property
+    def key(self) -> str:
+        """Dotted path of the field."""
+        return ".".join(self.path)
+
+    def values(self, raw: Mapping[str, Any]) -> list[Any]:
+        """Return the values to sweep over.
+
+        A comma separates values, except inside brackets and quotes. Where a path is wanted, a text that names an existing
+        file or folder is that path, whatever characters it contains. Values in brackets are YAML; all others are taken as
+        they are, without comments or escapes.
+
+        Args:
+            raw: specification that the override changes; it decides which component the parameter belongs to.
+
+        Raises:
+            UserError: the value is malformed.
+
+        Example:
+            >>> Override(("seed",), "0,1").values({}), Override(("dataset", "class_names"), "[no, yes]").values({})
+            ([0, 1], [['no', 'yes']])
+            >>> Override(("dataset", "root"), '"cats, dogs"').values({"dataset": "image_folder"})
+            ['cats, dogs']
+        """
+        is_text = accepts_text(_declared_type(raw, self.path))
+        if is_text and _exists(self.text):
+            return [self.text]
+        parts = _split_commas(self.text, self.key)
+        if len(parts) > 1 and "" in parts:
+            raise UserError(f"{self.key}: an empty value stands beside a comma in {show(self.text, quotes=False)}")
+        return [_parse_value(part, self.key, is_text) for part in parts]
+
+    def value(self, raw: Mapping[str, Any], reason: str) -> Any:
+        """Return the only value.
+
+        Args:
+            raw: specification that the override changes.
+            reason: end of the message if there are several values.
+
+        Raises:
+            UserError: the value is malformed, or a comma separates several values.
+        """
+        values = self.values(raw)
+        if len(values) > 1:
+            hint = ""
+            if accepts_text(_declared_type(raw, self.path)):
+                hint = (
+                    f"; no file or folder is named {show(self.text, quotes=False)}, and quotes keep a comma in a text"
+                )
+            raise UserError(f"{self.key}: {reason}{hint}")
+        return values[0]
+
+
+def parse_overrides(arguments: Iterable[str]) -> list[Override]:
+    """Split arguments such as ``a.b=x`` into a key path and a text.
+
+    Returns:
+        Whole components first, so that ``noise.rate=0.4 noise=pair_flip`` keeps the rate.
 
     Raises:
-        UserError: an argument has no ``=``, or its value is not valid YAML.
+        UserError: an argument has no ``=`` or an incomplete key, or two arguments have the same key.
 
     Example:
-        >>> parse_overrides(["noise.rate=0.4", "seed=0,1"])
-        [(['seed'], [0, 1]), (['noise', 'rate'], [0.4])]
+        >>> [override.path for override in parse_overrides(["noise.rate=0.4", "seed=0,1"])]
+        [('seed',), ('noise', 'rate')]
     """
-    parsed = []
+    overrides: dict[tuple[str, ...], Override] = {}
+    problems = []
     for argument in arguments:
         key, equals, text = argument.partition("=")
-        if not equals or not key:
-            raise UserError(f"`{argument}`: expected an override such as noise.rate=0.4")
+        path = tuple(key.split("."))
+        if not equals or not all(part and not set(part) & set(" \t\n") for part in path):
+            problems.append(f"{show(argument, quotes=False)}: expected an override such as noise.rate=0.4")
+        elif path in overrides:
+            first = overrides[path].text
+            problems.append(
+                f"{key} is given twice, as {show(first, quotes=False)} and {show(text, quotes=False)}; give it once"
+            )
+        else:
+            overrides[path] = Override(path, text)
+    if problems:
+        raise UserError(*problems)
+    return sorted(overrides.values(), key=lambda item: len(item.path))
+
+
+def _declared_type(raw: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    """Return the declared type of a parameter of a component; None if it has none."""
+    kind = COMPONENT_KINDS.get(path[0])
+    if kind is None or len(path) != (3 if kind == "mitigations" else 2):
+        return None
+    component = raw.get(path[0]) or DEFAULT_COMPONENTS.get(path[0])
+    name = path[1] if kind == "mitigations" else component.get("name") if isinstance(component, Mapping) else component
+    if not isinstance(name, str) or name not in list_entries(kind):
+        return None
+    fields = get_entry(kind, name).schema.fields
+    return fields[path[-1]][0] if path[-1] in fields else None
+
+
+def _exists(text: str) -> bool:
+    return bool(text) and os.path.lexists(os.path.expanduser(text))
+
+
+def _parse_value(text: str, key: str, is_text: bool) -> Any:
+    """Return one value: text in quotes, YAML in brackets, or a plain scalar."""
+    if len(text) > 1 and text[0] in "'\"" and text[-1] == text[0]:
+        return text[1:-1]
+    if text[:1] in ("[", "{") and not is_text:
         try:
-            values = [_parse_scalar(part) for part in _split_commas(text)]
-        except yaml.YAMLError:
-            raise UserError(f"`{argument}`: the value is not valid YAML") from None
-        parsed.append((key.split("."), values))
-    # Whole components first, so that `noise.rate=0.4 noise=pair_flip` keeps the rate.
-    return sorted(parsed, key=lambda item: len(item[0]))
+            return parse_yaml(text, key)
+        except UserError as error:
+            raise UserError(
+                f"{error} (in {show(text, quotes=False)}; put text with special characters in quotes)"
+            ) from None
+    return read_scalar(text)
 
 
-def _parse_scalar(text: str) -> Any:
-    value = yaml.safe_load(text)
-    if isinstance(value, str):
-        try:  # YAML reads 1e-3 as text
-            return float(value)
-        except ValueError:
-            return value
-    return value
+def _split_commas(text: str, key: str) -> list[str]:
+    """Split a text at commas outside brackets and quotes; both count only from the beginning of a value on.
 
-
-def _split_commas(text: str) -> list[str]:
-    """Split a text at commas outside brackets and quotes."""
+    Raises:
+        UserError: a quote at the beginning of a value is not closed.
+    """
     parts, depth, quote = [""], 0, ""
     for character in text:
-        if character == quote:
-            quote = ""
-        elif not quote and character in "'\"":
+        # Inside brackets a value begins after a bracket, comma or colon; outside only at the beginning of a part.
+        begins = parts[-1].rstrip()[-1:] in ("", "[", "{", ",", ":") if depth else not parts[-1].strip()
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"" and begins:
             quote = character
-        elif not quote:
-            depth += (character in "[{(") - (character in "]})")
+        elif character in "[{" and (depth or begins):
+            depth += 1
+        elif character in "]}" and depth:
+            depth -= 1
         if character == "," and not depth and not quote:
             parts.append("")
         else:
             parts[-1] += character
-    return parts
+    if quote:
+        raise UserError(f"{key}: the quote in {show(text, quotes=False)} is not closed")
+    return [part.strip() for part in parts]
 
 
-def override(raw: Mapping[str, Any], path: list[str], value: Any) -> dict[str, Any]:
+def override(raw: Mapping[str, Any], path: Iterable[str], value: Any) -> dict[str, Any]:
     """Return a copy of a specification with one field set.
 
     Args:
@@ -99,12 +210,13 @@ def override(raw: Mapping[str, Any], path: list[str], value: Any) -> dict[str, A
         value: new value.
 
     Raises:
-        UserError: the stack has no member of that name.
+        UserError: the stack has no member of that name, or a field on the way has no fields of its own.
 
     Example:
         >>> override({"noise": "pair_flip"}, ["noise", "rate"], 0.2)
         {'noise': {'name': 'pair_flip', 'rate': 0.2}}
     """
+    path = list(path)
     # Deep, because the runs of a sweep share the nested mappings that are changed below.
     changed = copy.deepcopy(dict(raw))
     if path[0] == "mitigations" and len(path) > 1:
@@ -122,10 +234,16 @@ def override(raw: Mapping[str, Any], path: list[str], value: Any) -> dict[str, A
         changed["mitigations"] = members
         return changed
     node = changed
-    for key in path[:-1]:
+    for depth, key in enumerate(path[:-1]):
         child = node.get(key)
         # A component that is given by its name alone becomes a mapping, to which the parameter can be added.
-        node[key] = {"name": child} if isinstance(child, str) else dict(child or {})
+        if isinstance(child, str) and not is_null(child) and key in DEFAULT_COMPONENTS:
+            node[key] = {"name": child}
+        elif is_null(child):
+            node[key] = {"name": DEFAULT_COMPONENTS[key]} if not depth and key in DEFAULT_COMPONENTS else {}
+        elif not isinstance(child, Mapping):
+            field = ".".join(path[: depth + 1])
+            raise UserError(f"{'.'.join(path)}: `{field}` is {show(child)}, which has no fields; set `{field}` itself")
         node = node[key]
     node[path[-1]] = value
     return changed
@@ -138,11 +256,7 @@ def expand(raw: Mapping[str, Any], overrides: Iterable[str]) -> list[dict[str, A
         >>> [spec["seed"] for spec in expand({"noise": "clean"}, ["seed=0,1,2"])]
         [0, 1, 2]
     """
-    parsed = parse_overrides(overrides)
-    expanded = []
-    for values in itertools.product(*(values for _, values in parsed)):
-        spec: dict[str, Any] = dict(raw)
-        for (path, _), value in zip(parsed, values, strict=True):
-            spec = override(spec, path, value)
-        expanded.append(spec)
-    return expanded
+    specs = [dict(raw)]
+    for change in parse_overrides(overrides):
+        specs = [override(spec, change.path, value) for spec in specs for value in change.values(spec)]
+    return specs

@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from noisybench.errors import UserError, nearest
+from noisybench.config.validation import alternatives, describe_problem, interpret, strict_type
+from noisybench.errors import UserError, nearest, show
 from noisybench.utils.digests import Source
 
 if TYPE_CHECKING:
@@ -115,27 +116,26 @@ class Schema:
 
         # Pydantic ignores unknown names by default, so that a misspelled parameter would have no effect.
         problems = [
-            f"{location}: unknown parameter `{name}`; {nearest(name, self.fields)}"
+            f"{location}: unknown parameter {show(name, quotes=False)}; {nearest(name, self.fields)}"
             for name in values
             if name not in self.fields
         ]
-        known = {name: value for name, value in values.items() if name in self.fields}
+        known = {name: interpret(value, self.fields[name][0]) for name, value in values.items() if name in self.fields}
         try:
             complete = self._model(**known).model_dump(mode="json")
         except pydantic.ValidationError as error:
             for detail in error.errors():
                 path = ".".join([location, *(str(part) for part in detail["loc"])])
-                allowed = self._describe_allowed(detail["loc"][0])
-                problems.append(f"{path}: {_reason(detail)}, but got {detail['input']!r}{allowed}")
+                problems.append(f"{path}: {describe_problem(detail, values)}{self._describe_allowed(detail)}")
             return {}, problems
         return complete, problems
 
     def paths(self) -> list[str]:
         """Return the names of the parameters that hold a file or folder."""
-        return [name for name, (kind, _) in self.fields.items() if Path in (kind, *typing.get_args(kind))]
+        return [name for name, (kind, _) in self.fields.items() if Path in alternatives(kind)]
 
-    def _describe_allowed(self, name: object) -> str:
-        declared = self.fields[str(name)][1].describe_range()
+    def _describe_allowed(self, detail: Any) -> str:
+        declared = self.fields[str(detail["loc"][0])][1].describe_range()
         return f" (allowed: {declared})" if declared else ""
 
     @functools.cached_property
@@ -145,20 +145,16 @@ class Schema:
         # `Any`: the type of `Field` does not accept bounds that come from a mapping.
         field: Any = pydantic.Field
         fields: dict[str, Any] = {
-            name: (kind, field(default=spec.default, **spec.bounds)) for name, (kind, spec) in self.fields.items()
+            name: (strict_type(kind), field(default=spec.default, **spec.bounds))
+            for name, (kind, spec) in self.fields.items()
         }
-        # JSON has neither infinity nor NaN; YAML reads an unquoted name such as 2020 as a number.
-        config = pydantic.ConfigDict(allow_inf_nan=False, coerce_numbers_to_str=True)
+        # JSON has neither infinity nor NaN.
+        config = pydantic.ConfigDict(allow_inf_nan=False)
         return pydantic.create_model("Parameters", __config__=config, **fields)
 
     def __hash__(self) -> int:
         # The generated hash would fail, because a dictionary cannot be hashed.
         return id(self)
-
-
-def _reason(error: Any) -> str:
-    message = str(error["msg"])
-    return message[0].lower() + message[1:]
 
 
 class Configurable:
@@ -211,7 +207,7 @@ def set_parameters(target: object, schema: Schema, complete: dict[str, Any]) -> 
     """Set complete and valid values as attributes, and paths as `Path` objects."""
     for name, value in complete.items():
         kind = schema.fields[name][0]
-        is_path = value is not None and Path in (kind, *typing.get_args(kind))
+        is_path = value is not None and Path in alternatives(kind)
         setattr(target, name, Path(value) if is_path else value)
 
 

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 import pydantic
 
+from noisybench.config.validation import strict_config
+
 
 class Provenance(pydantic.BaseModel):
     """Hyperparameter search that trained a run as a trial, or selected the parameters of its stack.
@@ -21,7 +23,7 @@ class Provenance(pydantic.BaseModel):
         ('clean_validation_labels',)
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = strict_config()
 
     search: str
     """Name of the study."""

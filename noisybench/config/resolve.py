@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any, TypeVar
-
-import pydantic
+from typing import Any
 
 from noisybench.config.data_files import data_digests
-from noisybench.config.overrides import expand, parse_stack
+from noisybench.config.overrides import DEFAULT_COMPONENTS, expand, parse_stack
 from noisybench.config.provenance import Provenance
 from noisybench.config.registry import get_entry, list_entries
+from noisybench.config.scalars import is_null, plain_value
 from noisybench.config.source_code import SourceTree, modules_of_run
 from noisybench.config.spec import Budget, Component, Execution, RunSpec
+from noisybench.config.validation import check_model
 from noisybench.config.yaml_files import load_config
-from noisybench.errors import UserError, nearest
+from noisybench.errors import UserError, nearest, show
 from noisybench.utils.digests import snapshot
-
-Model = TypeVar("Model", bound=pydantic.BaseModel)
 
 FIELDS = ("description", "task", "dataset", "noise", "mitigations", "budget", "seed", "execution", "provenance")
 """Fields of a specification."""
@@ -42,28 +40,33 @@ def resolve(raw: Mapping[str, Any], tree: SourceTree | None = None) -> RunSpec:
         Traceback (most recent call last):
         noisybench.errors.UserError: budget.epochs: input should be greater than or equal to 1, but got 0
     """
-    problems = [f"unknown field `{key}`; {nearest(str(key), FIELDS)}" for key in raw if key not in FIELDS]
-    task = _component("tasks", raw.get("task", "classification"), "task", problems)
-    dataset = _component("datasets", raw.get("dataset", "digits"), "dataset", problems)
-    noise = _component("noise_models", raw.get("noise", "clean"), "noise", problems)
+    problems = [
+        f"unknown field {show(str(key), quotes=False)}; {nearest(str(key), FIELDS)}" for key in raw if key not in FIELDS
+    ]
+    raw = {**DEFAULT_COMPONENTS, **{key: value for key, value in raw.items() if not is_null(value)}}
+    task = _component("tasks", raw["task"], "task", problems)
+    dataset = _component("datasets", raw["dataset"], "dataset", problems)
+    noise = _component("noise_models", raw["noise"], "noise", problems)
     members = [
         _component("mitigations", member, _location(member), problems) for member in parse_stack(raw.get("mitigations"))
     ]
     names = [member.name for member in members if member]
     repeated = sorted({name for name in names if names.count(name) > 1})
     problems += [f"mitigations: `{name}` appears twice in the stack" for name in repeated]
-    budget = _section(Budget, raw.get("budget") or {}, "budget", problems)
-    execution = _section(Execution, raw.get("execution") or {}, "execution", problems)
+    budget = check_model(Budget, raw.get("budget", {}), "budget", problems)
+    execution = check_model(Execution, raw.get("execution", {}), "execution", problems)
     origin = raw.get("provenance")
-    provenance = None if origin is None else _section(Provenance, origin, "provenance", problems)
-    seed = raw.get("seed", 0)
+    provenance = None if origin is None else check_model(Provenance, origin, "provenance", problems)
+    seed = plain_value(raw.get("seed", 0))
     # `bool` is a subclass of `int`, so `seed: true` would pass as 1.
-    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-        problems.append(f"seed: must be an integer of at least 0, but got {seed!r}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        problems.append(f"seed: must be an integer from 0 to 2^63 - 1, but got {show(raw['seed'])}")
+    if not isinstance(raw.get("description", ""), str):
+        problems.append(f"description: expected text, but got {show(raw['description'])}")
     # Only the family of a network such as `torchvision:resnet50` is registered.
     if budget and (family := budget.network.partition(":")[0]) not in list_entries("networks"):
         problems.append(
-            f"budget.network: unknown network `{budget.network}`; {nearest(family, list_entries('networks'))} "
+            f"budget.network: unknown network {show(budget.network, quotes=False)}; {nearest(family, list_entries('networks'))} "
             "(`noisybench list networks`)"
         )
     if problems or not (task and dataset and noise and budget and execution):
@@ -104,7 +107,7 @@ def _component(kind: str, value: Any, location: str, problems: list[str]) -> Com
     if isinstance(value, str):
         value = {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-        problems.append(f"{location}: expected a name, or a mapping with `name` and parameters, but got {value!r}")
+        problems.append(f"{location}: expected a name, or a mapping with `name` and parameters, but got {show(value)}")
         return None
     parameters = {str(key): item for key, item in value.items() if key != "name"}
     try:
@@ -116,19 +119,3 @@ def _component(kind: str, value: Any, location: str, problems: list[str]) -> Com
     complete, parameter_problems = entry.schema.validate(parameters, location)
     problems += parameter_problems
     return None if parameter_problems else Component(kind, entry.name, complete)
-
-
-def _section(model: type[Model], raw: Any, location: str, problems: list[str]) -> Model | None:
-    """Return a validated section; on problems, add them to ``problems`` and return None."""
-    try:
-        return model.model_validate(raw)
-    except pydantic.ValidationError as error:
-        for detail in error.errors():
-            path = ".".join([location, *(str(part) for part in detail["loc"])])
-            if detail["type"] == "extra_forbidden":
-                name = str(detail["loc"][-1])
-                problems.append(f"{location}: unknown field `{name}`; {nearest(name, model.model_fields)}")
-            else:
-                message = detail["msg"].removeprefix("Value error, ")
-                problems.append(f"{path}: {message[0].lower()}{message[1:]}, but got {detail['input']!r}")
-        return None

@@ -10,16 +10,18 @@ A component (dataset, noise model, each mitigation) is a name, or a mapping with
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pydantic
 
 from noisybench.config.provenance import Provenance
 from noisybench.config.registry import get_entry
+from noisybench.config.validation import strict_config
 
 WORKSPACE = Path(".noisybench")
 """Folder in the working folder for checkpoints, auxiliary runs and records that wait for upload."""
@@ -44,13 +46,13 @@ class Budget(pydantic.BaseModel):
         0.1
     """
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = strict_config()
 
     network: str = "small_cnn"
     """Name of a network; a member of a family is named after a colon, such as `torchvision:resnet50`."""
-    epochs: int = pydantic.Field(30, ge=1)
+    epochs: int = pydantic.Field(30, ge=1, le=10**6)
     """Number of training epochs."""
-    batch_size: int = pydantic.Field(128, ge=2)
+    batch_size: int = pydantic.Field(128, ge=2, le=2**31)
     """Number of examples in a batch, over all devices."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     """Optimizer."""
@@ -64,11 +66,11 @@ class Budget(pydantic.BaseModel):
     """Weight decay."""
     lr_schedule: Literal["constant", "cosine", "multistep", "polynomial"] = "cosine"
     """Learning-rate schedule. `polynomial` decays as (1 - epoch / epochs)**0.9, as is usual for segmentation."""
-    lr_milestones: tuple[int, ...] = ()
+    lr_milestones: tuple[Annotated[int, pydantic.Field(ge=1)], ...] = pydantic.Field((), strict=False)
     """Epochs at which `multistep` multiplies the learning rate by `lr_gamma`."""
     lr_gamma: float = pydantic.Field(0.1, gt=0, le=1)
     """Factor of the learning rate at each milestone."""
-    warmup_epochs: int = pydantic.Field(0, ge=0)
+    warmup_epochs: int = pydantic.Field(0, ge=0, le=10**6)
     """Epochs of linear increase of the learning rate from zero."""
     augmentation: Literal["none", "crop", "crop_flip", "affine", "scale_crop"] = "none"
     """Augmentation of training images; `affine` and `scale_crop` are for images with masks."""
@@ -78,7 +80,7 @@ class Budget(pydantic.BaseModel):
     """Store images with channels last, which is faster for convolutions on most devices."""
     compile: bool = False
     """Compile the network with `torch.compile`."""
-    devices: int = pydantic.Field(1, ge=1)
+    devices: int = pydantic.Field(1, ge=1, le=4096)
     """Number of GPUs (or of CPU processes) that share every batch."""
     strategy: Literal["ddp"] = "ddp"
     """Parallelism of several devices: `ddp` is data parallel, each with the whole network."""
@@ -90,6 +92,8 @@ class Budget(pydantic.BaseModel):
             raise ValueError("nesterov requires the optimizer sgd with momentum")
         if (self.lr_schedule == "multistep") != bool(self.lr_milestones):
             raise ValueError("lr_milestones and lr_schedule=multistep require each other")
+        if any(later <= earlier for earlier, later in itertools.pairwise(self.lr_milestones)):
+            raise ValueError("lr_milestones must increase")
         return self
 
     def identity(self) -> dict[str, Any]:
@@ -100,15 +104,15 @@ class Budget(pydantic.BaseModel):
 class Execution(pydantic.BaseModel):
     """Settings of where and how to run; not part of a run's identity."""
 
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+    model_config = strict_config()
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device to train on."""
-    num_threads: int = pydantic.Field(1, ge=1)
+    num_threads: int = pydantic.Field(1, ge=1, le=4096)
     """Number of CPU threads of one run. With more than one, sums may differ in their last bits."""
     gpu_fraction: float = pydantic.Field(1.0, gt=0, le=1)
     """Fraction of a GPU that one run needs; 0.25 trains four small runs on it in parallel."""
-    num_workers: int = pydantic.Field(0, ge=0)
+    num_workers: int = pydantic.Field(0, ge=0, le=4096)
     """Number of processes that augment images with masks; 0 augments in the training process."""
     system_metrics: bool = True
     """Sample CPU, memory and GPU every ten seconds."""

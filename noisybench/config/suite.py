@@ -3,28 +3,76 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
 
-from noisybench.config.overrides import override, parse_overrides
+import pydantic
+
+from noisybench.config.overrides import Override, override, parse_overrides
 from noisybench.config.resolve import resolve
+from noisybench.config.scalars import is_null
 from noisybench.config.source_code import SourceTree
 from noisybench.config.spec import RunSpec
+from noisybench.config.validation import KEEP_TEXT, check_model, refuse, strict_config
 from noisybench.config.yaml_files import load_config
-from noisybench.errors import UserError, nearest
+from noisybench.errors import UserError, nearest, show
 from noisybench.utils.digests import snapshot
-
-SUITE_FIELDS = ("description", "base", "settings", "datasets", "noise", "stacks", "seeds", "figures")
-"""Fields of a suite."""
 
 AXES = ("settings", "datasets", "noise", "stacks", "seeds")
 """Fields of a suite whose lists span its runs."""
 
-SETTING_FIELDS = ("task", "dataset", "noise")
-"""Fields of one item of `settings`."""
+BASE_FIELDS = ("task", "dataset", "noise", "mitigations", "budget", "seed", "execution")
+"""Fields of the base that overrides can change."""
 
-FIGURE_FIELDS = ("title", "x", "y")
-"""Fields of one item of `figures`."""
+EXAMPLES = {
+    "settings": '"settings=[{dataset: digits, noise: clean}]"',
+    "datasets": "datasets=[digits]",
+    "noise": "noise=[clean,pair_flip]",
+    "stacks": "stacks=[elr,mixup+gce]",
+    "seeds": "seeds=[0,1,2]",
+}
+"""Override of each axis."""
+
+Seed = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
+"""Seed of a run."""
+
+
+class Setting(pydantic.BaseModel):
+    """One item of `settings`: task, dataset and noise, of which the missing ones come from the base."""
+
+    model_config = strict_config()
+
+    task: Annotated[Any, KEEP_TEXT] = None
+    dataset: Annotated[Any, KEEP_TEXT] = None
+    noise: Annotated[Any, KEEP_TEXT] = None
+
+
+class Figure(pydantic.BaseModel):
+    """One item of `figures`."""
+
+    model_config = strict_config()
+
+    title: str = pydantic.Field(pattern="[A-Za-z0-9]", max_length=100)
+    """Title, from which the name of the file is derived."""
+    x: str = pydantic.Field(min_length=1)
+    """Field of the runs such as ``mitigations.el2n.offset``, or ``probe.rank``."""
+    y: list[Annotated[str, pydantic.Field(min_length=1)]] = pydantic.Field(min_length=1)
+    """Names of metrics."""
+
+
+class Suite(pydantic.BaseModel):
+    """Fields of a suite."""
+
+    model_config = strict_config()
+
+    description: str = ""
+    base: Annotated[dict[str, Any], KEEP_TEXT] = {}
+    settings: Annotated[list[Any] | None, KEEP_TEXT] = None
+    datasets: Annotated[list[Any] | None, KEEP_TEXT] = None
+    noise: Annotated[list[Any] | None, KEEP_TEXT] = None
+    stacks: Annotated[list[Any] | None, KEEP_TEXT] = None
+    seeds: list[Seed] | None = None
+    figures: Annotated[list[Any], KEEP_TEXT] = []
 
 
 def shard(specs: Sequence[RunSpec], selector: str | None) -> list[RunSpec]:
@@ -44,10 +92,17 @@ def shard(specs: Sequence[RunSpec], selector: str | None) -> list[RunSpec]:
     if selector is None:
         return list(specs)
     number, slash, count = selector.partition("/")
-    if not (slash and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise UserError(f"--shard: expected a shard such as 3/16, from 1/16 to 16/16, but got `{selector}`")
+    if not (slash and _is_small(number) and _is_small(count) and 1 <= int(number) <= int(count)):
+        raise UserError(
+            f"--shard: expected a shard such as 3/16, from 1/16 to 16/16, but got {show(selector, quotes=False)}"
+        )
     # Consecutive runs share a setting and hence its cost, so blocks would be less balanced than every n-th run.
     return list(specs[int(number) - 1 :: int(count)])
+
+
+def _is_small(text: str) -> bool:
+    # Python refuses to convert thousands of digits.
+    return text.isdecimal() and len(text) < 10
 
 
 def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
@@ -65,33 +120,88 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
         >>> len(runs), runs[0].stack, runs[1].stack
         (12, 'elr', 'gce')
     """
-    raw = load_config("suites", name)
-    unknown = [key for key in raw if key not in SUITE_FIELDS]
-    if unknown:
-        raise UserError(*(f"{name}: unknown field `{key}`; {nearest(key, SUITE_FIELDS)}" for key in unknown))
-    base = _base(raw.get("base") or {})
-    for path, values in parse_overrides(overrides):
-        if path[0] in AXES:
-            if len(path) > 1:
-                raise UserError(f"{'.'.join(path)}: replace the whole list of the suite, e.g. {path[0]}=[...]")
+    raw = without_nulls(load_config("suites", name))
+    base = compose_base(raw.get("base", {}))
+    # Axes first: they decide which overrides of the base would have no effect.
+    for change in sorted(parse_overrides(overrides), key=lambda item: item.path[0] not in AXES):
+        axis = _axis_of(raw, change.path)
+        if change.path[0] not in (*AXES, *BASE_FIELDS):
+            unknown = show(change.path[0], quotes=False)
+            raise UserError(f"{change.key}: unknown field {unknown}; {nearest(change.path[0], (*AXES, *BASE_FIELDS))}")
+        if axis is None:
+            reason = f"all runs of a suite share one value; only {', '.join(AXES)} take several values"
+            base = override(base, change.path, change.value(base, reason))
+        elif change.path == (axis,):
+            values = change.values(base)
             # `seeds=0,1` and `seeds=[0,1]` have the same meaning.
-            raw[path[0]] = values if len(values) > 1 else values[0]
-        elif len(values) > 1:
-            raise UserError(
-                f"{'.'.join(path)}: all runs of a suite share one value; only {', '.join(AXES)} take several values"
-            )
+            raw[axis] = values if len(values) > 1 else values[0]
         else:
-            base = override(base, path, values[0])
-    axes = [
-        _axis(raw, "seeds", base.get("seed", 0)),
-        _settings(raw, base),
-        _axis(raw, "stacks", base.get("mitigations")),
+            raise UserError(_ignored(change, axis))
+    suite = _check(raw, name)
+    axes: list[Sequence[Any]] = [
+        [base.get("seed", 0)] if suite.seeds is None else suite.seeds,
+        _settings(suite, base),
+        [base.get("mitigations")] if suite.stacks is None else suite.stacks,
     ]
     with snapshot():  # all runs of one command see the same data
         specs = _resolve_all(
             {**base, "seed": seed, **setting, "mitigations": stack} for seed, setting, stack in itertools.product(*axes)
         )
     return unique_specs(specs)
+
+
+def without_nulls(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that have a value: a key without one, such as ``figures:``, counts as missing.
+
+    Example:
+        >>> without_nulls({"figures": None, "seeds": [0]})
+        {'seeds': [0]}
+    """
+    return {key: value for key, value in raw.items() if not is_null(value)}
+
+
+def _check(raw: dict[str, Any], name: str) -> Suite:
+    """Return the checked fields of a suite.
+
+    Raises:
+        UserError: a field is unknown or has a wrong type, or an axis is empty.
+    """
+    # A single value is an axis of one item.
+    fields = {key: value if key not in AXES or isinstance(value, list) else [value] for key, value in raw.items()}
+    problems = [f"{axis}: the list is empty; give at least one value" for axis in AXES if fields.get(axis) == []]
+    suite = check_model(Suite, fields, "", problems)
+    if suite is None or problems:
+        raise UserError(
+            *(f"{name}: {problem}" if problem.startswith("unknown field") else problem for problem in problems)
+        )
+    return suite
+
+
+def _axis_of(raw: dict[str, Any], path: tuple[str, ...]) -> str | None:
+    """Return the axis that an override names, or that decides the field it names; None if the base decides."""
+    field, settings = path[0], raw.get("settings")
+    listed = settings if isinstance(settings, list) else [settings]
+    if field in ("task", "dataset", "noise") and any(isinstance(item, Mapping) and field in item for item in listed):
+        return "settings"
+    # `noise` is the name of an axis and of a field of the base: its parameters belong to the base unless it is listed.
+    if field in AXES and (field != "noise" or (len(path) == 1 and settings is None)):
+        return field
+    axis = {"seed": "seeds", "mitigations": "stacks", "dataset": "datasets", "noise": "noise"}.get(field)
+    return axis if axis in raw else None
+
+
+def _ignored(change: Override, axis: str) -> str:
+    """Return the message for an override that an axis of the suite would hide."""
+    field, parameter = change.path[0], change.path[-1]
+    if field == axis and axis != "noise":
+        return f"{change.key}: replace the whole list of the suite, e.g. {EXAMPLES[axis]}"
+    example = EXAMPLES[axis]
+    if len(change.path) == 1 and axis != "settings":
+        example = f"{axis}=[{change.text}]"
+    elif axis != "settings" and len(change.path) == (3 if axis == "stacks" else 2):
+        name = change.path[1] if axis == "stacks" else "NAME"
+        example = f'"{axis}=[{{name: {name}, {parameter}: {change.text}}}]"'
+    return f"{change.key}: the suite lists its {axis}, so this override would have no effect; write {example}"
 
 
 def is_suite(raw: dict[str, Any]) -> bool:
@@ -104,26 +214,17 @@ def is_suite(raw: dict[str, Any]) -> bool:
     return bool({"base", *AXES} & {*raw} - {"noise"})  # `noise` is a field of both
 
 
-def read_figures(name: str) -> list[dict[str, Any]]:
-    """Return the figures of a suite: mappings of `title`, `x` and a list `y`.
+def read_figures(name: str) -> list[Figure]:
+    """Return the figures of a suite.
 
     Raises:
-        UserError: a figure is not such a mapping.
+        UserError: a figure has unknown fields or values of a wrong type, or two figures have the same title.
     """
-    figures = load_config("suites", name).get("figures") or []
-    invalid = [
-        figure
-        for figure in (figures if isinstance(figures, list) else [figures])
-        if not isinstance(figure, dict)
-        or set(figure) != set(FIGURE_FIELDS)
-        or not isinstance(figure["y"], list)
-        or not figure["y"]
-    ]
-    if invalid:
-        raise UserError(
-            "figures: each figure is a mapping of `title`, `x` (a field of the runs such as mitigations.el2n.offset, or "
-            f"probe.rank) and a list `y` of metrics, but got {invalid[0]!r}"
-        )
+    raw, problems, figures = without_nulls(load_config("suites", name)).get("figures", []), list[str](), list[Figure]()
+    for number, item in enumerate(raw if isinstance(raw, list) else [raw]):
+        if figure := check_model(Figure, item, f"figures.{number}", problems):
+            figures.append(figure)
+    refuse(problems)
     return figures
 
 
@@ -133,52 +234,59 @@ def unique_specs(specs: Iterable[RunSpec]) -> list[RunSpec]:
     return list({spec.identity: spec for spec in specs}.values())
 
 
-def _settings(raw: dict[str, Any], base: dict[str, Any]) -> list[dict[str, Any]]:
+def _settings(suite: Suite, base: dict[str, Any]) -> list[dict[str, Any]]:
     """Return task, dataset and noise of each setting: as listed, or the product of the axes of datasets and noise."""
-    if "settings" not in raw:
-        datasets = _axis(raw, "datasets", base.get("dataset", "digits"))
-        noise_models = _axis(raw, "noise", base.get("noise", "clean"))
+    if suite.settings is None:
+        datasets = [base.get("dataset", "digits")] if suite.datasets is None else suite.datasets
+        noise_models = [base.get("noise", "clean")] if suite.noise is None else suite.noise
         return [{"dataset": dataset, "noise": noise} for dataset, noise in itertools.product(datasets, noise_models)]
-    settings = _axis(raw, "settings", {})
-    invalid = [item for item in settings if not isinstance(item, dict) or set(item) - set(SETTING_FIELDS)]
-    if invalid or "datasets" in raw or "noise" in raw:
-        raise UserError(
-            "settings: each setting is a mapping of `task`, `dataset` and `noise`, whose missing fields come from the base, "
-            f"and excludes the axes `datasets` and `noise`{f'; got {invalid[0]!r}' if invalid else ''}"
-        )
-    return settings
+    if suite.datasets is not None or suite.noise is not None:
+        raise UserError("settings: a suite that lists settings excludes the axes `datasets` and `noise`")
+    problems = list[str]()
+    for number, item in enumerate(suite.settings):
+        check_model(Setting, item, f"settings.{number}", problems)
+    refuse(problems)
+    return [without_nulls(setting) for setting in suite.settings]
 
 
-def _base(raw: Any) -> dict[str, Any]:
-    """Return the specification that all runs start from; its fields are merged into those of a recipe, if it names one."""
-    if not isinstance(raw, dict):
-        raise UserError(f"base: expected a mapping such as {{recipe: digits}}, but got {raw!r}")
-    base = dict(load_config("recipes", raw["recipe"])) if "recipe" in raw else {}
+def compose_base(raw: Any) -> dict[str, Any]:
+    """Return the specification that all runs start from; its fields are merged into those of a recipe, if it names one.
+
+    Args:
+        raw: field `base` of a suite or search.
+
+    Raises:
+        UserError: the base is no mapping, or the recipe does not exist.
+
+    Example:
+        >>> base = compose_base({"recipe": "digits", "budget": {"epochs": 5}})
+        >>> base["budget"]["epochs"], base["budget"]["batch_size"]
+        (5, 64)
+    """
+    if not isinstance(raw, Mapping):
+        raise UserError(f"base: expected a mapping such as {{recipe: digits}}, but got {show(raw)}")
+    recipe = raw.get("recipe", "")
+    if not isinstance(recipe, str):
+        raise UserError(f"base.recipe: expected the name of a recipe, but got {show(recipe)}")
+    base = dict(load_config("recipes", recipe)) if "recipe" in raw else {}
     for key, value in raw.items():
         # Merged field by field, so that a suite can change one setting of the recipe's budget.
-        if key == "budget":
+        if key == "budget" and isinstance(value, Mapping) and isinstance(base.get("budget", {}), Mapping):
             base["budget"] = {**base.get("budget", {}), **value}
-        elif key != "recipe":
+        elif key != "recipe" and not is_null(value):
             base[key] = value
+    # A description says nothing about the runs.
+    base.pop("description", None)
     return base
-
-
-def _axis(raw: dict[str, Any], name: str, default: Any) -> list[Any]:
-    values = raw.get(name, [default])
-    values = values if isinstance(values, list) else [values]
-    if not values:
-        raise UserError(f"{name}: the list is empty; give at least one value")
-    return values
 
 
 def _resolve_all(raws: Iterable[dict[str, Any]]) -> list[RunSpec]:
     """Resolve specifications and report every distinct problem once."""
-    specs, problems, tree = [], dict[str, None](), SourceTree()
+    specs, problems, tree = [], list[str](), SourceTree()
     for raw in raws:
         try:
             specs.append(resolve(raw, tree))
         except UserError as error:
-            problems |= dict.fromkeys(error.problems)
-    if problems:
-        raise UserError(*problems)
+            problems += error.problems
+    refuse(problems)
     return specs

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import operator
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
-from noisybench.config.scalars import PlainScalar, is_null, plain_value
+from noisybench.config.scalars import PlainScalar, is_null
 from noisybench.errors import UserError, nearest, show
 
 if TYPE_CHECKING:
@@ -72,8 +73,6 @@ def interpret(value: Any, annotation: Any) -> Any:
         >>> interpret([PlainScalar("1e3"), "no"], list[str])
         ['1e3', 'no']
     """
-    if typing.get_origin(annotation) is Annotated and KEEP_TEXT in typing.get_args(annotation):
-        return value
     kinds = alternatives(annotation)
     if isinstance(value, PlainScalar):
         return _interpret_scalar(value, kinds)
@@ -92,7 +91,7 @@ def _interpret_scalar(value: PlainScalar, kinds: tuple[Any, ...]) -> Any:
     choices = [choice for kind in kinds if typing.get_origin(kind) is Literal for choice in typing.get_args(kind)]
     if str(value) in choices:
         return str(value)
-    return str(value) if accepts_text(Union[kinds]) else value.value  # noqa: UP007
+    return str(value) if any(kind in (str, Path) for kind in kinds) else value.value
 
 
 def strict_type(annotation: Any) -> Any:
@@ -111,7 +110,7 @@ def strict_type(annotation: Any) -> Any:
         # Python takes 1.0 and True for 1.
         return Annotated[annotation, pydantic.BeforeValidator(_only_integers)]
     if typing.get_origin(annotation) in (Union, types.UnionType):
-        return Union[tuple(strict_type(kind) for kind in arguments)]
+        return functools.reduce(operator.or_, (strict_type(kind) for kind in arguments))
     if typing.get_origin(annotation) in (list, dict):
         return typing.get_origin(annotation)[tuple(strict_type(kind) for kind in arguments)]
     return annotation
@@ -133,16 +132,13 @@ def check_model(model: type[Model], raw: Any, location: str, problems: list[str]
     import pydantic
 
     if not isinstance(raw, Mapping):
-        problems.append(f"{location}: expected a mapping of fields, but got {show(raw)}")
+        problems.append(f"{location}: expected a mapping of {', '.join(model.model_fields)}, but got {show(raw)}")
         return None
-    values = {
-        str(name): interpret(value, model.model_fields[name].annotation) if name in model.model_fields else value
-        for name, value in raw.items()
-    }
-    for name, value in values.items():
-        metadata = model.model_fields[name].metadata if name in model.model_fields else []
-        if KEEP_TEXT in metadata:
-            values[name] = raw[name]
+    values = {}
+    for name, value in raw.items():
+        field = model.model_fields.get(str(name))
+        keep = field is None or KEEP_TEXT in field.metadata
+        values[str(name)] = value if keep or field is None else interpret(value, field.annotation)
     try:
         return model.model_validate(values)
     except pydantic.ValidationError as error:
@@ -151,7 +147,9 @@ def check_model(model: type[Model], raw: Any, location: str, problems: list[str]
             if detail["type"] == "extra_forbidden":
                 where = ".".join(filter(None, [location, *path[:-1]]))
                 prefix = f"{where}: " if where else ""
-                problems.append(f"{prefix}unknown field {show(path[-1], quotes=False)}; {nearest(path[-1], model.model_fields)}")
+                problems.append(
+                    f"{prefix}unknown field {show(path[-1], quotes=False)}; {nearest(path[-1], model.model_fields)}"
+                )
                 continue
             problems.append(f"{'.'.join(filter(None, [location, *path]))}: {describe_problem(detail, raw)}")
         return None
@@ -168,6 +166,8 @@ def describe_problem(detail: Any, raw: Any) -> str:
         return REASONS["missing"]
     value = _original(raw, detail["loc"], detail["input"])
     reason = REASONS.get(detail["type"], str(detail["msg"]).removeprefix("Value error, "))
+    if not detail["loc"]:  # concerns several fields, which the reason names
+        return reason
     if detail["type"] == "int_type" and isinstance(value, str) and value.lstrip("+-").isdecimal():
         reason = "expected an integer of at most 64 bits" if type(value) is str else reason
     return f"{reason[0].lower()}{reason[1:]}, but got {show(value)}"
@@ -201,9 +201,3 @@ def refuse(problems: Iterable[str]) -> None:
     distinct = dict.fromkeys(problems)
     if distinct:
         raise UserError(*distinct)
-
-
-__all__ = [
-    "KEEP_TEXT", "accepts_text", "alternatives", "check_model", "describe_problem", "interpret", "plain_value", "refuse",
-    "strict_config", "strict_type",
-]  # fmt: skip

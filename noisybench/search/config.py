@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from noisybench.config.overrides import override, parse_overrides
+from noisybench.config.overrides import Override, override, parse_overrides
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
-from noisybench.config.suite import read_suite
+from noisybench.config.suite import AXES, BASE_FIELDS, compose_base, read_suite, without_nulls
+from noisybench.config.validation import refuse
 from noisybench.config.yaml_files import builtin_configs, load_config
-from noisybench.errors import UserError, nearest
+from noisybench.errors import UserError, nearest, show
 from noisybench.search.definition import SETTINGS, Search, declared_parameters, make_search
 
 FIELDS = ("description", "base", "suite", "space", *SETTINGS)
@@ -35,38 +36,43 @@ def read_searches(name: str, overrides: Sequence[str] = ()) -> list[Search]:
         >>> search.name, search.trials, sorted(search.space)
         ('digits-elr elr', 5, ['elr.beta', 'elr.reg_weight'])
     """
-    raw = _load(name)
-    unknown = [key for key in raw if key not in FIELDS]
-    if unknown:
-        raise UserError(*(f"{name}: unknown field `{key}`; {nearest(key, FIELDS)}" for key in unknown))
+    raw = without_nulls(_load(name))
+    refuse(
+        f"{name}: unknown field {show(key, quotes=False)}; {nearest(key, FIELDS)}" for key in raw if key not in FIELDS
+    )
     if ("base" in raw) == ("suite" in raw):
         raise UserError(
             f"{name}: a search needs either `base` (the specification of a run) or `suite` (the name of a suite)"
         )
-    space, settings = dict(raw.get("space") or {}), {key: raw[key] for key in SETTINGS if key in raw}
-    base_overrides = []
-    for argument in overrides:
-        # One at a time, because those of the base are passed on as text.
-        ((path, values),) = parse_overrides([argument])
-        if path[0] == "space":
-            space[".".join(path[1:])] = values[0]
-        elif path[0] in SETTINGS and len(path) == 1:
-            settings[path[0]] = values if len(values) > 1 else values[0]
+    space = raw.get("space", {})
+    if not isinstance(space, Mapping):
+        raise UserError(f"space: expected ranges such as {{elr.beta: [0.5, 0.9]}}, but got {show(space)}")
+    space, base_overrides = dict(space), list[Override]()
+    known = ("space", *SETTINGS, *BASE_FIELDS, *(AXES if "suite" in raw else ()))
+    for change in parse_overrides(overrides):
+        field = change.path[0]
+        if field not in known:
+            raise UserError(f"{change.key}: unknown field {show(field, quotes=False)}; {nearest(field, known)}")
+        if field == "space" and len(change.path) > 1:
+            space[".".join(change.path[1:])] = change.value({}, "give one range in brackets, e.g. [0.5,0.9]")
+        elif field in SETTINGS and len(change.path) == 1:
+            values = change.values({})
+            raw[field] = values if len(values) > 1 else values[0]
+        elif field in BASE_FIELDS or field in AXES:
+            base_overrides.append(change)
         else:
-            base_overrides.append(argument)
+            raise UserError(f"{change.key}: expected {'space.MITIGATION.PARAMETER' if field == 'space' else field}")
+    settings = {key: raw[key] for key in SETTINGS if key in raw}
     stem = Path(name).stem
     if "suite" in raw:
-        return _searches_of_suite(stem, raw["suite"], base_overrides, space, settings)
-    base = dict(raw["base"] or {})
-    # Fields of the search file take precedence over those of its recipe.
-    base = {**(load_config("recipes", base.pop("recipe")) if "recipe" in base else {}), **base}
-    base.pop("description", None)
-    for path, values in parse_overrides(base_overrides):
-        if len(values) > 1:
-            raise UserError(
-                f"{'.'.join(path)}: a search has one setting and one stack; give one value, or search a suite"
-            )
-        base = override(base, path, values[0])
+        if not isinstance(raw["suite"], str):
+            raise UserError(f"suite: expected the name of a suite, but got {show(raw['suite'])}")
+        arguments = [f"{change.key}={change.text}" for change in base_overrides]
+        return _searches_of_suite(stem, raw["suite"], arguments, space, settings)
+    base = compose_base(raw["base"])
+    for change in base_overrides:
+        reason = "a search has one setting and one stack; give one value, or search a suite"
+        base = override(base, change.path, change.value(base, reason))
     search = make_search(f"{stem} {resolve(base).stack}", base, space, settings)
     if not search.space:
         raise UserError(
@@ -85,7 +91,8 @@ def _load(name: str) -> dict[str, Any]:
         return {"suite": name}
     known = {*builtin_configs("searches"), *builtin_configs("recipes"), *builtin_configs("suites")}
     raise UserError(
-        f"unknown search `{name}`; {nearest(name, known)} (expected a search, recipe or suite, or the path of a .yaml file)"
+        f"unknown search {show(name, quotes=False)}; {nearest(name, known)} "
+        "(expected a search, recipe or suite, or the path of a .yaml file)"
     )
 
 
@@ -102,11 +109,8 @@ def _searches_of_suite(
     # A range may apply to some stacks only; it is a mistake if no stack has the parameter.
     known = {name for spec in specs for name in declared_parameters(spec)}
     unknown = [name for name in space if name not in known]
-    if unknown:
-        raise UserError(
-            *(f"space.{name}: unknown parameter of the stacks of {suite}; {nearest(name, known)}" for name in unknown)
-        )
-    searches, problems = [], dict[str, None]()
+    refuse(f"space.{name}: unknown parameter of the stacks of {suite}; {nearest(name, known)}" for name in unknown)
+    searches, problems = [], list[str]()
     for title, stacks in stacks_by_setting.items():
         for stack, spec in stacks.items():
             ranges = {name: value for name, value in space.items() if name in declared_parameters(spec)}
@@ -115,8 +119,6 @@ def _searches_of_suite(
             try:
                 searches.append(make_search(name, base, ranges, settings))
             except UserError as error:
-                # The same mistake usually concerns every stack; a dictionary keeps each problem once, in order.
-                problems |= dict.fromkeys(error.problems)
-    if problems:
-        raise UserError(*problems)
+                problems += error.problems  # the same mistake usually concerns every stack
+    refuse(problems)
     return searches

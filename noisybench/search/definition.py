@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
+from typing import Any, Literal
+
+import pydantic
 
 from noisybench.config.overrides import override
 from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
-from noisybench.errors import UserError, nearest
-
-if TYPE_CHECKING:
-    import optuna
-
-SETTINGS = ("trials", "seeds", "evaluation_seeds", "sampler", "pruner", "objective", "heartbeat_interval")
-"""Fields of a search beside its base specification and its space."""
+from noisybench.config.suite import Seed
+from noisybench.config.validation import check_model, refuse, strict_config
+from noisybench.errors import UserError, nearest, show
+from noisybench.search.ranges import ParameterRange, is_integer, parse_range
 
 SAMPLERS = {
     "tpe": "TPESampler",
@@ -43,43 +42,22 @@ COST = "cost"
 """Second objective: seconds of training."""
 
 
-@dataclass(frozen=True)
-class ParameterRange:
-    """Search range of one parameter: an interval of numbers or a list of choices.
+class SearchSettings(pydantic.BaseModel):
+    """Fields of a search beside its base specification and its space; `Search` documents them."""
 
-    Attributes:
-        low: lower end of the interval.
-        high: upper end of the interval.
-        log: True to sample on a logarithmic scale.
-        integer: True to sample integers only.
-        choices: allowed values instead of an interval.
+    model_config = strict_config()
 
-    Examples:
-        >>> ParameterRange(0.5, 0.99).as_dict()
-        {'low': 0.5, 'high': 0.99}
-    """
+    trials: int = pydantic.Field(20, ge=1, le=10**6)
+    seeds: list[Seed] = pydantic.Field([1000], min_length=1)
+    evaluation_seeds: list[Seed] = pydantic.Field([0, 1, 2], min_length=1)
+    sampler: str = "tpe"
+    pruner: str = "median"
+    objective: list[str] = ["noisy_val"]
+    heartbeat_interval: int = pydantic.Field(15, ge=1, le=3600)
 
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    integer: bool = False
-    choices: tuple[Any, ...] = ()
 
-    def suggest(self, trial: optuna.Trial, name: str) -> Any:
-        """Sample a value for a trial."""
-        if self.choices:
-            return trial.suggest_categorical(name, list(self.choices))
-        assert self.low is not None
-        assert self.high is not None
-        if self.integer:
-            return trial.suggest_int(name, int(self.low), int(self.high), log=self.log)
-        return trial.suggest_float(name, self.low, self.high, log=self.log)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the range as JSON-like data, as a search file writes it."""
-        if self.choices:
-            return {"choices": list(self.choices)}
-        return {"low": self.low, "high": self.high, **({"log": True} if self.log else {})}
+SETTINGS = tuple(SearchSettings.model_fields)
+"""Names of the fields of `SearchSettings`."""
 
 
 @dataclass(frozen=True)
@@ -187,40 +165,42 @@ def make_search(name: str, base: dict[str, Any], space: dict[str, Any], settings
         settings: values of `SETTINGS`; lists may be given as single values.
 
     Raises:
-        UserError: every problem of the settings, or of the space.
+        UserError: every problem of the settings, or of the space; no value of a range may be refused by a run.
     """
-    settings = dict(settings)
-    problems = []
+    fields = {
+        key: [value] if key in ("seeds", "evaluation_seeds", "objective") and not isinstance(value, list) else value
+        for key, value in settings.items()
+    }
+    problems = list[str]()
+    checked = check_model(SearchSettings, fields, "", problems)
+    if checked is None:
+        raise UserError(*problems)
     for key, classes in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
-        if key in settings and settings[key] not in classes:
-            problems.append(f"{key}: unknown {key} `{settings[key]}`; {nearest(str(settings[key]), classes)}")
-    for key in ("seeds", "evaluation_seeds", "objective"):
-        if key in settings:
-            settings[key] = tuple(settings[key]) if isinstance(settings[key], list) else (settings[key],)
+        if getattr(checked, key) not in classes:
+            value = getattr(checked, key)
+            problems.append(f"{key}: unknown {key} {show(value, quotes=False)}; {nearest(value, classes)}")
     for key in ("seeds", "evaluation_seeds"):
-        seeds = settings.get(key, (0,))
-        if not seeds or not all(isinstance(seed, int) and seed >= 0 for seed in seeds):
-            problems.append(f"{key}: must be integers from 0, but got {list(seeds)}")
-    for key in ("trials", "heartbeat_interval"):
-        if not isinstance(settings.get(key, 1), int) or settings.get(key, 1) < 1:
-            problems.append(f"{key}: must be an integer from 1, but got {settings[key]!r}")
-    objective = settings.get("objective", ("noisy_val",))
+        if len(set(getattr(checked, key))) < len(getattr(checked, key)):
+            problems.append(f"{key}: {getattr(checked, key)} contains a seed twice")
+    objective, pruner = tuple(checked.objective), checked.pruner
     if not objective or objective[0] not in OBJECTIVE_LABELS or objective[1:] not in ((), (COST,)):
         problems.append(
-            f"objective: must be one of {', '.join(OBJECTIVE_LABELS)}, or [noisy_val,cost], but got {list(objective)}; "
-            "the test split is never used for selection"
+            f"objective: must be one of {', '.join(OBJECTIVE_LABELS)}, or [noisy_val,cost], but got "
+            f"{show(checked.objective)}; the test split is never used for selection"
         )
     # Pruning compares intermediate values, which Optuna supports for a single objective only.
-    if len(objective) > 1 and settings.setdefault("pruner", "none") != "none":
-        problems.append(f"pruner: trials with two objectives cannot be pruned; drop pruner={settings['pruner']}")
-    if problems:
-        raise UserError(*problems)
-    search = Search(name, base, _complete_space(resolve(base), space), **settings)
+    if len(objective) > 1:
+        pruner = pruner if "pruner" in settings else "none"
+        if pruner != "none":
+            problems.append(f"pruner: trials with two objectives cannot be pruned; drop pruner={pruner}")
     # The best trial is partly best by chance; on the same seeds, that luck would count in the ranking.
-    shared = set(search.seeds) & set(search.evaluation_seeds)
-    if shared:
-        raise UserError(f"evaluation_seeds: {sorted(shared)} are also seeds of the trials; use other seeds")
-    return search
+    if shared := sorted({*checked.seeds} & {*checked.evaluation_seeds}):
+        problems.append(f"evaluation_seeds: {shared} are also seeds of the trials; use other seeds")
+    refuse(problems)
+    return Search(
+        name, base, _complete_space(resolve(base), space), checked.trials, tuple(checked.seeds),
+        tuple(checked.evaluation_seeds), checked.sampler, pruner, objective, checked.heartbeat_interval,
+    )  # fmt: skip
 
 
 def declared_parameters(spec: RunSpec) -> dict[str, tuple[Any, Any]]:
@@ -243,47 +223,11 @@ def _complete_space(spec: RunSpec, space: dict[str, Any]) -> dict[str, Parameter
         if name not in declared:
             problems.append(f"space.{name}: unknown parameter of the stack {spec.stack}; {nearest(name, declared)}")
             continue
-        try:
-            ranges[name] = _parse_range(name, value, _is_integer(declared[name][0]))
-        except UserError as error:
-            problems += error.problems
-    if problems:
-        raise UserError(*problems)
+        if found := parse_range(name, value, declared[name][0], problems):
+            ranges[name] = found
+    refuse(problems)
     return ranges or {
-        name: ParameterRange(declaration.low, declaration.high, declaration.log, _is_integer(annotation))
+        name: ParameterRange(declaration.low, declaration.high, declaration.log, is_integer(annotation))
         for name, (annotation, declaration) in declared.items()
         if declaration.low is not None and declaration.high is not None
     }
-
-
-def _is_integer(annotation: Any) -> bool:
-    # A literal of integers is searched over the integers of its range.
-    if get_origin(annotation) is Literal:
-        return isinstance(get_args(annotation)[0], int)
-    # The second case is an optional integer, whose annotation is a union.
-    return annotation is int or int in get_args(annotation)
-
-
-def _parse_range(name: str, value: Any, integer: bool) -> ParameterRange:
-    """Return the range that a user wrote.
-
-    Raises:
-        UserError: the range is malformed or empty.
-    """
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(end, int | float) for end in value):
-        value = {"low": value[0], "high": value[1]}
-    if isinstance(value, Mapping) and isinstance(value.get("choices"), list) and value["choices"] and len(value) == 1:
-        return ParameterRange(choices=tuple(value["choices"]))
-    is_interval = isinstance(value, Mapping) and all(isinstance(value.get(end), int | float) for end in ("low", "high"))
-    if not is_interval or set(value) - {"low", "high", "log"}:
-        raise UserError(
-            f"space.{name}: expected [low, high], a mapping with low, high and optionally log, or a mapping with choices, "
-            f"but got {value!r}"
-        )
-    if value["low"] >= value["high"]:
-        raise UserError(
-            f"space.{name}: the lower end must be below the upper end, but got {value['low']:g} to {value['high']:g}"
-        )
-    if value.get("log") and value["low"] <= 0:
-        raise UserError(f"space.{name}: a logarithmic range must start above 0, but got {value['low']:g}")
-    return ParameterRange(float(value["low"]), float(value["high"]), bool(value.get("log")), integer)

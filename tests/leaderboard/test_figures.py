@@ -115,11 +115,19 @@ def test_a_figure_is_drawn_where_there_is_something_to_draw(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "figures", ["[{title: a, x: b}]", "[{title: a, x: b, y: last}]", "{title: a}", "[{title: a, x: b, y: []}]"]
+    ("figures", "message"),
+    [
+        ("[{title: a, x: b}]", "figures.0.y: the field is missing"),
+        ("[{title: a, x: b, y: last}]", r"figures.0.y: expected a list such as \[a, b\], but got 'last'"),
+        ("{title: a, x: b, y: [c], z: 1}", "figures.0: unknown field `z`"),
+        ("[{title: a, x: b, y: []}]", "figures.0.y: "),
+        ("[{title: [a], x: b, y: [c]}]", "figures.0.title: expected text"),
+        ("[a]", "figures.0: expected a mapping of title, x, y, but got 'a'"),
+    ],
 )
-def test_figures_that_are_none_are_refused(figures: str, workspace: Path) -> None:
+def test_figures_that_are_none_are_refused(figures: str, message: str, workspace: Path) -> None:
     (workspace / "suite.yaml").write_text(f"base: {{recipe: digits}}\nfigures: {figures}\n")
-    with pytest.raises(UserError, match="figures: each figure is a mapping of `title`, `x`"):
+    with pytest.raises(UserError, match=message):
         read_figures("suite.yaml")
 
 
@@ -132,5 +140,5 @@ def test_shipped_suites_draw_what_their_runs_have() -> None:
     for name in drawing:
         specs: list[Any] = [spec.as_dict() for spec in read_suite(name)]
         for figure in read_figures(name):
-            if not figure["x"].startswith("probe."):
-                assert len({field_of(spec, figure["x"]) for spec in specs} - {None}) > 1, name
+            if not figure.x.startswith("probe."):
+                assert len({field_of(spec, figure.x) for spec in specs} - {None}) > 1, name

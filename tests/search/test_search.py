@@ -84,7 +84,7 @@ def test_the_default_space_is_the_declared_ranges() -> None:
         ("digits-elr", ["space.elr.beta=0.5"], r"expected \[low, high\]"),
         ("digits-elr", ["sampler=tpo"], "unknown sampler `tpo`; did you mean `tpe`"),
         ("digits-elr", ["pruner=mediam"], "unknown pruner `mediam`; did you mean `median`"),
-        ("digits-elr", ["trials=0"], "trials: must be an integer from 1"),
+        ("digits-elr", ["trials=0"], "trials: input should be greater than or equal to 1, but got 0"),
         ("digits-elr", ["seeds=[0]"], "are also seeds of the trials"),
         ("digits-elr", ["dataset=digits,scenes"], "one setting and one stack"),
         ("digits", [], "no parameter with a declared range"),
