@@ -361,7 +361,9 @@ def test_a_folder_of_photographs_trains_without_code(photographs: Path, tmp_path
     assert dataset.train.noisy_targets is not None
     for noise in ("real_world", "polygon"):
         spec = toy_spec(
-            "adele", dataset={"name": "image_mask_folder", "root": str(photographs), "size": 16}, noise=noise
+            {"name": "adele", "fixed_onset": 1},
+            dataset={"name": "image_mask_folder", "root": str(photographs), "size": 16},
+            noise=noise,
         )
         recorder = train_toy(prepare_run(spec), tmp_path / noise)
         assert recorder.complete
