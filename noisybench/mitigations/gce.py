@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from noisybench.config.parameters import parameter
-from noisybench.training.batch import Batch, probabilities_in_float32
+from noisybench.training.batch import Batch
 from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import LossFunction
 
@@ -46,6 +46,7 @@ def generalized_cross_entropy(logits: Tensor, targets: Tensor, q: float) -> Tens
     >>> generalized_cross_entropy(torch.zeros(1, 2), torch.tensor([[0.0, 1.0]]), q=1.0)
     tensor([0.5000])
     """
-    # The slope of p^q is infinite at zero.
-    probabilities = probabilities_in_float32(logits).clamp_min(1e-7)
-    return (targets * (1 - probabilities**q)).sum(1) / q
+    # From the logarithm, without ever forming p: a probability that rounds to zero would have no gradient, although it
+    # belongs to the hardest examples. `expm1` is exact where p^q is close to one, that is for small q.
+    log_probabilities = logits.float().log_softmax(1)
+    return -(targets * (q * log_probabilities).expm1()).sum(1) / q

@@ -150,6 +150,18 @@ def test_estimated_matrix_is_exact_where_perfect_examples_exist() -> None:
     torch.testing.assert_close(found, matrix)
 
 
+@pytest.mark.parametrize(("q", "gap"), [(0.1, 17.0), (0.1, 25.0), (0.3, 17.0), (0.7, 40.0), (1.0, 60.0)])
+def test_gce_is_exact_for_the_hardest_examples(q: float, gap: float) -> None:
+    logits = torch.tensor([[gap, 0.0, 0.0]], requires_grad=True)
+    targets = functional.one_hot(torch.tensor([1]), 3).float()
+    loss = generalized_cross_entropy(logits, targets, q)
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    p = math.exp(-gap) / (1 + 2 * math.exp(-gap))
+    assert loss.item() == pytest.approx((1 - p**q) / q, rel=1e-6)
+    # The derivative of (1 - p^q) / q by the label's logit is -p^q (1 - p).
+    assert gradient[0, 1].item() == pytest.approx(-(p**q) * (1 - p), rel=1e-5)
+
+
 def test_small_loss_weights_keep_the_smallest() -> None:
     weights = small_loss_weights(torch.tensor([3.0, 1.0, 2.0, 5.0, 4.0]), keep_fraction=0.6)
     torch.testing.assert_close(weights, torch.tensor([5 / 3, 5 / 3, 5 / 3, 0.0, 0.0]))
