@@ -12,12 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from noisybench.errors import UserError
+from noisybench.leaderboard.installed_code import InstalledCode
 from noisybench.leaderboard.measurements import Measurement, measure
 from noisybench.leaderboard.payload import RANKING_RULES, SettingPayload, setting_payload, short, short_summary
 from noisybench.leaderboard.reproduction import COLUMNS as REPRODUCTION_COLUMNS
 from noisybench.leaderboard.reproduction import reproduce, text_rows
 from noisybench.leaderboard.statistics import Test, compare_across_settings, rank, summarize
 from noisybench.leaderboard.table import build_settings
+from noisybench.records.equivalence import Equivalence
+from noisybench.tracking.equivalences import EquivalenceStore
 from noisybench.tracking.reader import TrackedRun
 from noisybench.tracking.store import Store
 
@@ -45,12 +48,15 @@ class Board:
     runs_url: str = ""
 
 
-def build_board(measurements: Iterable[Measurement], test: Test = "anova") -> Board:
+def build_board(
+    measurements: Iterable[Measurement], test: Test = "anova", equivalences: Sequence[Equivalence] = ()
+) -> Board:
     """Return the board of measurements.
 
     Args:
         measurements: finished runs.
         test: paired test, see `statistics.rank`.
+        equivalences: recorded equivalences of code.
 
     Example:
         >>> from noisybench.leaderboard.measurements import builtin_measurements
@@ -58,7 +64,8 @@ def build_board(measurements: Iterable[Measurement], test: Test = "anova") -> Bo
         >>> len(board.settings) == len(board.details)
         True
     """
-    return _build_board([setting_payload(setting) for setting in build_settings(measurements, test=test)], [])
+    settings = build_settings(measurements, test=test, equivalences=equivalences)
+    return _build_board([setting_payload(setting) for setting in settings], [], equivalences)
 
 
 SettingKey = tuple[str, str]
@@ -100,9 +107,14 @@ class BoardCache:
             for run in self.store.runs.list_runs("FINISHED"):
                 runs = finished.setdefault((run.tags.get("label_set", ""), run.tags.get("budget", "")), {})
                 runs.setdefault(run.tags["identity"], run)  # the store lists the latest run of an identity first
-            # The set of runs identifies the data of a setting: if it is unchanged, so is its payload.
+            equivalence_store = EquivalenceStore(self.store)
+            recorded = equivalence_store.read()
+            # Read for each request, because the sources may change while a server runs.
+            installed = InstalledCode()
+            # These identify the data of a setting: if they are unchanged, so is its payload.
+            state = [installed.fingerprint, *recorded, *equivalence_store.unreadable]
             settings = {
-                frozenset([*key, *(run.run_id for run in finished.get(key, {}).values())]): (
+                frozenset([*key, *state, *(run.run_id for run in finished.get(key, {}).values())]): (
                     list(finished.get(key, {}).values()),
                     self._submitted.get(key, []),
                 )
@@ -112,33 +124,42 @@ class BoardCache:
             if self._board is None or settings.keys() != self._payloads.keys() or failed_ids != self._failed:
                 # A cached pair is true even without a payload, so a setting that cannot be shown is not read again.
                 # Keys of settings that have changed are dropped, which keeps the memory of a running server bounded.
+                equivalences = list(recorded.values())
                 self._payloads = {
-                    runs: self._payloads.get(runs) or self._read(*sources) for runs, sources in settings.items()
+                    runs: self._payloads.get(runs) or self._read(*sources, equivalences, installed)
+                    for runs, sources in settings.items()
                 }
-                identities = {identity for runs in finished.values() for identity in runs}
+                settled = {run.tags.get("settings") for runs in finished.values() for run in runs.values()}
                 excluded = [reason for _, unreadable in self._payloads.values() for reason in unreadable]
-                # A failure is not listed once another run with the same identity has finished.
+                excluded += [
+                    {"what": "equivalence of code", "why": reason} for reason in equivalence_store.unreadable.values()
+                ]
+                # A failure is not listed once another run with the same settings has finished, perhaps by mended code.
                 excluded += [
                     {"what": run.title, "why": f"failed: {run.tags.get('error', '')[:500]}"}
                     for run in failed
-                    if run.tags["identity"] not in identities
+                    if run.tags.get("settings") not in settled
                 ]
                 payloads = [payload for payload, _ in self._payloads.values() if payload is not None]
-                self._board, self._failed = _build_board(payloads, excluded, self.runs_url), failed_ids
+                self._board = _build_board(payloads, excluded, equivalences, self.runs_url)
+                self._failed = failed_ids
             return self._board
 
     def _read(
-        self, runs: Sequence[TrackedRun], submitted: Sequence[Measurement]
+        self,
+        runs: Sequence[TrackedRun],
+        submitted: Sequence[Measurement],
+        equivalences: Sequence[Equivalence],
+        installed: InstalledCode,
     ) -> tuple[SettingPayload | None, list[dict[str, str]]]:
         """Read the records of one setting, and return its data and the runs that cannot be shown."""
-        # Submitted runs come first: of runs with the same stack and seed the last one counts, which is the user's own.
         measurements, unreadable = list(submitted), []
         for run in runs:
             try:
-                measurements.append(measure(self.store.runs.record(run)))
+                measurements.append(measure(self.store.runs.record(run), installed=installed))
             except UserError as error:
                 unreadable.append({"what": run.title, "why": str(error)})
-        settings = build_settings(measurements, test=self.test)
+        settings = build_settings(measurements, test=self.test, equivalences=equivalences)
         # The tags that grouped the runs repeat fields of the record, unless they have been edited in MLflow.
         if len(settings) > 1:
             reason = "the tags of the run in MLflow contradict its record"
@@ -146,7 +167,12 @@ class BoardCache:
         return (setting_payload(settings[0]) if len(settings) == 1 else None), unreadable
 
 
-def _build_board(payloads: Sequence[SettingPayload], excluded: list[dict[str, str]], runs_url: str = "") -> Board:
+def _build_board(
+    payloads: Sequence[SettingPayload],
+    excluded: list[dict[str, str]],
+    equivalences: Sequence[Equivalence] = (),
+    runs_url: str = "",
+) -> Board:
     # The user's own settings come first, those with submitted runs only come last.
     ordered = sorted(
         payloads, key=lambda payload: (payload.is_submitted, payload.summary["title"], payload.summary["key"])
@@ -157,20 +183,21 @@ def _build_board(payloads: Sequence[SettingPayload], excluded: list[dict[str, st
         {payload.summary["key"]: payload.detail for payload in ordered},
         _across_settings(ordered),
         _noise_draws(ordered),
-        excluded + [reason for payload in ordered for reason in payload.unranked],
-        [list(REPRODUCTION_COLUMNS), *text_rows(reproduce(published))],
+        excluded + [reason for payload in ordered for reason in payload.excluded],
+        [list(REPRODUCTION_COLUMNS), *text_rows(reproduce(published, equivalences))],
         runs_url,
     )
 
 
 def _across_settings(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
     """Compare stacks over settings that share budget and stacks, by each ranking rule."""
-    # Friedman's test needs a complete table of stacks and settings.
-    groups: dict[tuple[str, frozenset[str]], list[SettingPayload]] = {}
+    # Friedman's test needs a complete table of stacks and settings, and each stack has the same code in all of them.
+    groups: dict[tuple[str, frozenset[tuple[str, str]]], list[SettingPayload]] = {}
     for payload in payloads:
-        groups.setdefault((payload.summary["budget"], frozenset(payload.scores)), []).append(payload)
+        groups.setdefault((payload.summary["budget"], frozenset(payload.codes.items())), []).append(payload)
     comparisons = []
-    for (budget, stacks), members in groups.items():
+    for (budget, codes), members in groups.items():
+        stacks = {stack for stack, _ in codes}
         rules = {}
         for rule in RANKING_RULES:
             # A rule without a value in one setting would leave a hole in the table, as without a validation split.
@@ -215,6 +242,8 @@ def _noise_draws(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
                 stack: {draw: member.scores[stack][rule] for draw, member in enumerate(members)}
                 for stack in sorted(set.intersection(*(set(member.scores) for member in members)))
                 if all(rule in member.scores[stack] for member in members)
+                # The mean over draws is a mean of runs of one code.
+                and len({member.summary["codes"][stack] for member in members}) == 1
             }
             ranking = rank(values)
             if ranking.ranks:

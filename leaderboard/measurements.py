@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from noisybench.errors import UserError
+from noisybench.leaderboard.installed_code import InstalledCode, installed_code
 from noisybench.leaderboard.published import LiteratureSetting, literature_method, literature_settings
+from noisybench.records.codes import Code, as_code
 from noisybench.records.schema import RunRecord
 from noisybench.records.selection import SELECTION_RULES, select
 from noisybench.utils.files import plain_cell
@@ -101,14 +103,17 @@ class Measurement:
         memorized_fraction: fraction of mislabeled examples that the final network predicts as their incorrect label.
         calibration_error: expected calibration error of the final test predictions.
         wall_seconds: wall-clock seconds of the run.
-        has_warnings: whether a mitigation reported a warning.
+        warnings: different warnings that its mitigations reported, in order.
         method: stack as a key of `published.METHODS`.
         version: version of noisybench that measured it.
         torch: version of PyTorch.
         device: CPU or GPU.
+        code: digest of the source of each component; empty if it was not recorded, as by version 0.1.
+        finished: end of the run in milliseconds since 1970; 0 if unknown.
         status: verification of the submission it comes from; ``local`` for runs of the user's own store.
         entry: name of that submission; empty for local runs.
         run_id: identifier of the tracked run; empty for submitted runs.
+        today: code that a run of the same settings has with the installed sources; empty if unknown.
         record: complete record, if it is available; it has curves and detectors.
     """
 
@@ -126,14 +131,18 @@ class Measurement:
     memorized_fraction: float | None
     calibration_error: float | None
     wall_seconds: float
-    has_warnings: bool
+    warnings: tuple[str, ...]
     method: str
     version: str
     torch: str
     device: str
+    code: Code = ()
+    finished: int = 0
     status: str = "local"
     entry: str = ""
     run_id: str = ""
+    # Not compared, as the record below: what is installed is no property of the measurement.
+    today: Code = dataclasses.field(default=(), compare=False)
     # Not compared: the same measurement read from a table has no record.
     record: RunRecord | None = dataclasses.field(default=None, compare=False, repr=False)
 
@@ -175,13 +184,16 @@ def describe_setting(record: RunRecord) -> SettingDescription:
     )
 
 
-def measure(record: RunRecord, status: str = "local", entry: str = "") -> Measurement:
+def measure(
+    record: RunRecord, status: str = "local", entry: str = "", installed: InstalledCode | None = None
+) -> Measurement:
     """Return the numbers of a finished run, with its record.
 
     Args:
         record: finished run.
         status: verification of the submission that it comes from.
         entry: name of that submission.
+        installed: code of the installed sources; by default as the command first reads it.
     """
     final, environment = record.rows[-1], record.environment
     return Measurement(
@@ -196,14 +208,18 @@ def measure(record: RunRecord, status: str = "local", entry: str = "") -> Measur
         memorized_fraction=final.memorized_fraction,
         calibration_error=record.calibration_error,
         wall_seconds=record.cost.wall_seconds,
-        has_warnings=any(row.warnings for row in record.rows),
+        warnings=tuple(dict.fromkeys(warning for row in record.rows for warning in row.warnings)),
         method=literature_method(record),
         version=environment.get("noisybench", "?"),
         torch=environment.get("torch", "?"),
         device=environment.get("device", "?"),
+        code=as_code(record.code),
+        finished=final.time,
         status=status,
         entry=entry,
         run_id=record.run_id,
+        # The specification of a submission is not trusted, and never resolved only to show its numbers.
+        today=() if entry else (installed or installed_code()).of(record),
         record=record,
     )
 
@@ -215,7 +231,9 @@ def without_record(measurement: Measurement) -> Measurement:
 
 SETTING_COLUMNS = tuple(field.name for field in dataclasses.fields(SettingDescription))
 RUN_COLUMNS = tuple(
-    field.name for field in dataclasses.fields(Measurement) if field.name not in ("setting", "run_id", "record")
+    field.name
+    for field in dataclasses.fields(Measurement)
+    if field.name not in ("setting", "run_id", "today", "record")
 )
 COLUMNS = (*SETTING_COLUMNS, *RUN_COLUMNS)
 """Columns of a table of measurements."""
@@ -241,9 +259,6 @@ def to_csv(measurements: Iterable[Measurement]) -> str:
 def _to_cell(value: Any) -> str:
     if value is None:
         return ""
-    # As a number, because bool() of any text but the empty one is True.
-    if isinstance(value, bool):
-        return str(int(value))
     if isinstance(value, float):
         return f"{value:.{SIGNIFICANT_DIGITS}g}"
     if isinstance(value, tuple):
@@ -284,8 +299,6 @@ def _from_cell(text: str, kind: Any) -> Any:
         values = json.loads(text) if text else []
         # JSON has no tuples, but settings are keys of a dictionary and must be hashable.
         return tuple(tuple(value) if isinstance(value, list) else value for value in values)
-    if kind is bool:
-        return bool(int(text))
     if kind is str:
         # The apostrophe that `plain_cell` writes before text that a spreadsheet would read as a formula.
         return text.removeprefix("'")

@@ -17,6 +17,7 @@ from noisybench.leaderboard.pairwise import compare
 from noisybench.leaderboard.statistics import Summary
 from noisybench.leaderboard.table import Setting, StackRow, seed_scores
 from noisybench.leaderboard.text_tables import footnote
+from noisybench.records.codes import code_digest
 from noisybench.records.selection import SELECTION_RULES
 
 RANKING_RULES = ("last", "last10", "noisy_val")
@@ -37,7 +38,8 @@ class SettingPayload:
         summary: what the list of settings shows; its ``key`` names the setting on the page.
         detail: JSON text of its table, curves and pairs.
         scores: mean score by stack and ranking rule, for comparisons across settings.
-        unranked: stacks that are not ranked, with the reason.
+        codes: digest of the code by stack, without dataset and noise model, which differ between settings.
+        excluded: stacks that are not ranked and runs that are in no row, with the reason.
         published: measurements for which there are published results.
         is_submitted: whether all of its runs come from submissions.
     """
@@ -45,7 +47,8 @@ class SettingPayload:
     summary: dict[str, Any]
     detail: str
     scores: dict[str, dict[str, float]]
-    unranked: list[dict[str, str]]
+    codes: dict[str, str]
+    excluded: list[dict[str, str]]
     published: list[Measurement]
     is_submitted: bool = False
 
@@ -63,6 +66,7 @@ def setting_payload(setting: Setting) -> SettingPayload:
     description, rows = setting.description, setting.rows
     # A store may hold any text; the name of a setting on the page and in its address must not.
     key = hashlib.sha256(f"{description.label_set} {description.budget}".encode()).hexdigest()[:20]
+    code = code_digest(setting.code)
     summary = {
         "key": key,
         "title": setting.title,
@@ -74,9 +78,11 @@ def setting_payload(setting: Setting) -> SettingPayload:
         "labels": description.label_set,
         "rate": description.actual_noise_rate,
         # Settings that differ only in the noise rate are points of one line, and those that differ only in the seed of the
-        # noise are draws of one noise.
-        "family": json.dumps([description.dataset, _without(description.noise, "rate|seed"), description.budget]),
-        "draws": json.dumps([description.dataset, _without(description.noise, "seed"), description.budget]),
+        # noise are draws of one noise; runs of other code never are.
+        "family": json.dumps([description.dataset, _without(description.noise, "rate|seed"), description.budget, code]),
+        "draws": json.dumps([description.dataset, _without(description.noise, "seed"), description.budget, code]),
+        "code": code,
+        "codes": {row.stack: code_digest(row.code) for row in rows},
         "stacks": len(rows),
         "runs": sum(len(row.measurements) for row in rows),
         "published": any(row.published for row in rows),
@@ -90,15 +96,18 @@ def setting_payload(setting: Setting) -> SettingPayload:
         },
         "convention": description.convention,
         "warnings": list(setting.warnings),
+        "notes": list(setting.notes),
+        "versions": sorted({measurement.version for row in rows for measurement in row.measurements}),
         "test": setting.test,
         "rules": {rule: _ranking(setting, rule) for rule in RANKING_RULES},
         "rows": [_row(row) for row in rows],
     }
-    unranked = [
+    excluded = [
         {"what": f"{setting.title} · {stack}", "why": "not ranked: fewer than two seeds in common with the others"}
         for stack in setting.ranking.untested
         if len(rows) > 1
     ]
+    excluded += [{"what": setting.title, "why": reason} for reason in setting.other_code]
     scores = {
         row.stack: {rule: score.mean for rule in RANKING_RULES if (score := row.scores[rule]) is not None}
         for row in rows
@@ -107,7 +116,15 @@ def setting_payload(setting: Setting) -> SettingPayload:
     published = [without_record(measurement) for row in rows if row.published for measurement in row.measurements]
     is_submitted = all(measurement.entry for row in rows for measurement in row.measurements)
     # As text: a page joins the unchanged settings without writing their JSON again. Browsers refuse NaN in JSON.
-    return SettingPayload(summary, json.dumps(detail, allow_nan=False), scores, unranked, published, is_submitted)
+    text = json.dumps(detail, allow_nan=False)
+    return SettingPayload(summary, text, scores, _comparable_codes(setting), excluded, published, is_submitted)
+
+
+def _comparable_codes(setting: Setting) -> dict[str, str]:
+    return {
+        row.stack: code_digest(tuple(item for item in row.code if item[0] not in ("dataset", "noise")))
+        for row in setting.rows
+    }
 
 
 def _without(noise: str, parameters: str) -> str:
@@ -139,6 +156,8 @@ def _row(row: StackRow) -> dict[str, Any]:
         "stack": row.stack,
         "privileged": list(row.privileged),
         "seeds": len(row.measurements),
+        "code": code_digest(row.code),
+        "warnings": list(row.warnings),
         **{rule: short_summary(row.scores[rule]) for rule in SELECTION_RULES},
         "oracle_gap": short_summary(row.oracle_gap),
         "noise_auroc": short_summary(row.noise_auroc),
@@ -159,6 +178,7 @@ def _row(row: StackRow) -> dict[str, Any]:
                 measurement.seed,
                 measurement.run_id,
                 *(short(measurement.score(rule)) for rule in SELECTION_RULES),
+                code_digest(measurement.code),
                 measurement.origin,
             ]
             for measurement in row.measurements

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from noisybench.leaderboard.code_selection import select_code
 from noisybench.leaderboard.measurements import Measurement
 from noisybench.leaderboard.published import METHODS, PublishedResult, all_published, find_published
+from noisybench.records.codes import Code
+from noisybench.records.equivalence import Equivalence
 
 NETWORKS = {
     "resnet34_cifar_stem": ("resnet34_cifar_stem",),
@@ -56,31 +59,54 @@ class Reproduction:
     difference: float | None = None
 
 
-def reproduce(measurements: Iterable[Measurement]) -> list[Reproduction]:
+def reproduce(measurements: Iterable[Measurement], equivalences: Sequence[Equivalence] = ()) -> list[Reproduction]:
     """Compare the published results of implemented methods with measurements, in the order of `published.csv`.
+
+    Each result is compared with runs of one code: that of the installed sources, else that of the latest run.
 
     Args:
         measurements: finished runs.
+        equivalences: recorded equivalences of code.
 
     Example:
         >>> {reproduction.status for reproduction in reproduce([])}
         {'not run'}
     """
-    measured: dict[PublishedResult, dict[int, float]] = {}
+    groups: dict[tuple[str, str], list[Measurement]] = {}
     for measurement in measurements:
-        for result in find_published(measurement.setting.literature, measurement.method):
-            score = measurement.score(RULES[result.protocol])
-            # The suffix counts networks that are trained together, which belongs to the method.
-            networks = NETWORKS.get(result.architecture.removesuffix("_x2"), ())
-            if score is not None and measurement.setting.network in networks:
-                # By seed, so that a repeated run does not count as further evidence.
-                measured.setdefault(result, {})[measurement.seed] = 100 * score
+        if measurement.setting.literature:
+            key = (measurement.setting.label_set, measurement.setting.budget)
+            groups.setdefault(key, []).append(measurement)
+    found: dict[PublishedResult, dict[Code, list[Measurement]]] = {}
+    for group in groups.values():
+        for code, runs in select_code(group, equivalences).rows.values():
+            for run in runs:
+                for result in find_published(run.setting.literature, run.method):
+                    # The suffix counts networks that are trained together, which belongs to the method.
+                    networks = NETWORKS.get(result.architecture.removesuffix("_x2"), ())
+                    if run.score(RULES[result.protocol]) is not None and run.setting.network in networks:
+                        found.setdefault(result, {}).setdefault(code, []).append(run)
     stacks = {method: stack for stack, methods in METHODS.items() for method in methods}
     return [
-        _compare(result, stacks[result.method], list(measured.get(result, {}).values()))
+        _compare(result, stacks[result.method], _scores(result, found.get(result, {})))
         for result in all_published()
         if result.method in stacks
     ]
+
+
+def _scores(result: PublishedResult, runs_by_code: dict[Code, list[Measurement]]) -> list[float]:
+    """Return our scores in percent, one per seed and all of one code."""
+    if not runs_by_code:
+        return []
+
+    def recency(code: Code) -> tuple[bool, bool, int]:
+        runs = runs_by_code[code]
+        return any(run.today == code for run in runs), *max((not run.entry, run.finished) for run in runs)
+
+    runs = runs_by_code[max(runs_by_code, key=recency)]
+    # By seed, so that a repeated run does not count as further evidence.
+    by_seed = {run.seed: run.score(RULES[result.protocol]) for run in runs}
+    return [100 * score for score in by_seed.values() if score is not None]
 
 
 def _compare(result: PublishedResult, stack: str, values: list[float]) -> Reproduction:

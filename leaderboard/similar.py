@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from noisybench.leaderboard.measurements import Measurement, SettingDescription
 from noisybench.leaderboard.table import Setting, build_settings
 from noisybench.leaderboard.text_tables import format_percent
+from noisybench.records.equivalence import Equivalence
 
 MAX_SETTINGS = 3
 """Number of settings that are reported."""
@@ -41,7 +42,11 @@ def setting_distance(setting: SettingDescription, noise_rate: float, num_example
 
 
 def similar_settings(
-    measurements: Iterable[Measurement], noise_rate: float, num_examples: int, num_classes: int
+    measurements: Iterable[Measurement],
+    noise_rate: float,
+    num_examples: int,
+    num_classes: int,
+    equivalences: Sequence[Equivalence] = (),
 ) -> list[tuple[str, list[str]]]:
     """Return the most similar measured settings, with their stacks that need no privileged information.
 
@@ -50,6 +55,7 @@ def similar_settings(
         noise_rate: estimated noise rate of the given labels.
         num_examples: number of given labels.
         num_classes: number of their classes.
+        equivalences: recorded equivalences of code.
 
     Returns:
         For each setting a heading, and one line for each of its best stacks and cross-entropy, best first.
@@ -62,7 +68,7 @@ def similar_settings(
     # Transfer tasks are left out: their methods act on a pre-trained backbone, which audited labels do not come with.
     candidates = [
         setting
-        for setting in build_settings(measurements)
+        for setting in build_settings(measurements, equivalences=equivalences)
         if setting.description.metric == "accuracy"
         and not setting.description.task
         and setting.description.actual_noise_rate is not None

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from noisybench.leaderboard.code_selection import select_code
 from noisybench.leaderboard.measurements import Measurement, SettingDescription
 from noisybench.leaderboard.published import PublishedResult, find_published
 from noisybench.leaderboard.statistics import Ranking, Summary, Test, rank, summarize
+from noisybench.records.codes import Code
+from noisybench.records.equivalence import Equivalence
 from noisybench.records.selection import SELECTION_RULES
+
+MAX_WARNINGS = 3
+"""Most warnings of a stack that its row shows."""
+MAX_WARNING_LENGTH = 200
+"""Most characters of a warning that a row shows."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +29,8 @@ class StackRow:
     Attributes:
         stack: stack of mitigations with their parameters.
         privileged: privileged information that it uses.
-        measurements: its runs in order of seeds.
+        measurements: its runs in order of seeds, all of the same code or of codes that an equivalence joins.
+        code: code of its runs; empty if it was not recorded.
         scores: summary of the scores by selection rule.
         oracle_gap: oracle minus last, which is what selection on the test split would add.
         noise_auroc: AUROC of the label quality against incorrect labels.
@@ -30,11 +40,13 @@ class StackRow:
         calibration_error: expected calibration error of the test predictions.
         wall_seconds: wall-clock seconds of one run.
         published: results of the literature in the same setting.
+        warnings: warnings that its runs reported, with the number of runs.
     """
 
     stack: str
     privileged: tuple[str, ...]
     measurements: tuple[Measurement, ...]
+    code: Code
     scores: dict[str, Summary | None]
     oracle_gap: Summary | None
     noise_auroc: Summary | None
@@ -44,11 +56,12 @@ class StackRow:
     calibration_error: Summary | None
     wall_seconds: Summary | None
     published: tuple[PublishedResult, ...]
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """All stacks of one setting (dataset, label set and budget), best first.
+    """All stacks of one setting (dataset, label set and budget) and one code, best first.
 
     Attributes:
         description: what is held equal.
@@ -57,6 +70,9 @@ class Setting:
         rule: selection rule by which the rows are sorted and ranked.
         test: paired test of the ranking.
         warnings: differences between runs that a reader should know: versions, devices, missing seeds.
+        code: code of everything except the mitigations; empty if it was not recorded.
+        joined: codes that a recorded equivalence joins in the rows.
+        other_code: runs of the same settings that have other code and are in no row.
     """
 
     description: SettingDescription
@@ -65,24 +81,39 @@ class Setting:
     rule: str
     test: Test
     warnings: tuple[str, ...]
+    code: Code = ()
+    joined: tuple[str, ...] = ()
+    other_code: tuple[str, ...] = ()
 
     @property
     def title(self) -> str:
         """Dataset, noise and task in one line."""
         return self.description.title
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How the code of the runs decided which of them are in the table, one line each."""
+        return (*self.joined, *self.other_code)
+
     def ranked_by(self, rule: str) -> Setting:
         """Return the same rows, in the same order, with the ranking by another selection rule."""
         return replace(self, rule=rule, ranking=rank_rows(self.description, self.rows, rule, self.test))
 
 
-def build_settings(measurements: Iterable[Measurement], rule: str = "last", test: Test = "anova") -> list[Setting]:
-    """Group runs into settings; runs with other label sets or budgets never share a table.
+def build_settings(
+    measurements: Iterable[Measurement],
+    rule: str = "last",
+    test: Test = "anova",
+    equivalences: Sequence[Equivalence] = (),
+) -> list[Setting]:
+    """Group runs into settings; runs with other label sets, budgets or code never share a table.
 
     Args:
-        measurements: finished runs; of several with the same setting, stack and seed the last one counts.
+        measurements: finished runs; of several with the same setting, stack, code and seed the latest one counts, and the
+            user's own before one of a submission.
         rule: selection rule that sorts and ranks.
         test: paired test, see `statistics.rank`.
+        equivalences: recorded equivalences of code.
 
     Example:
         >>> from noisybench.leaderboard.measurements import builtin_measurements
@@ -94,17 +125,17 @@ def build_settings(measurements: Iterable[Measurement], rule: str = "last", test
     for measurement in measurements:
         description = measurement.setting
         groups.setdefault((description.label_set, description.budget), []).append(measurement)
-    settings = [_build_setting(group, rule, test) for group in groups.values()]
+    settings = [_build_setting(group, rule, test, equivalences) for group in groups.values()]
     return sorted(
         settings, key=lambda setting: (setting.title, setting.description.budget, setting.description.label_set)
     )
 
 
-def _build_setting(measurements: list[Measurement], rule: str, test: Test) -> Setting:
-    by_stack: dict[str, dict[int, Measurement]] = {}
-    for measurement in measurements:
-        by_stack.setdefault(measurement.stack, {})[measurement.seed] = measurement
-    rows = [_build_row(stack, list(runs.values())) for stack, runs in by_stack.items()]
+def _build_setting(
+    measurements: list[Measurement], rule: str, test: Test, equivalences: Sequence[Equivalence]
+) -> Setting:
+    selection = select_code(measurements, equivalences)
+    rows = [_build_row(stack, code, runs) for stack, (code, runs) in selection.rows.items()]
 
     def sort_key(row: StackRow) -> tuple[bool, float, str]:
         summary = row.scores[rule]
@@ -114,7 +145,18 @@ def _build_setting(measurements: list[Measurement], rule: str, test: Test) -> Se
     rows.sort(key=sort_key)
     description = measurements[0].setting
     ranking = rank_rows(description, rows, rule, test)
-    return Setting(description, tuple(rows), ranking, rule, test, _warnings(rows, ranking))
+    warnings = (*selection.outdated, *_warnings(rows, ranking))
+    return Setting(
+        description,
+        tuple(rows),
+        ranking,
+        rule,
+        test,
+        warnings,
+        code=selection.code,
+        joined=selection.joined,
+        other_code=selection.others,
+    )
 
 
 def seed_scores(rows: Sequence[StackRow], rule: str) -> dict[str, dict[int, float]]:
@@ -136,9 +178,7 @@ def rank_rows(description: SettingDescription, rows: Sequence[StackRow], rule: s
     return rank(seed_scores(rows, rule), test, resolution)
 
 
-def _build_row(stack: str, measurements: list[Measurement]) -> StackRow:
-    measurements = sorted(measurements, key=lambda measurement: measurement.seed)
-
+def _build_row(stack: str, code: Code, measurements: list[Measurement]) -> StackRow:
     def summary(name: str) -> Summary | None:
         # Seeds without a value are left out: a zero in their place would shift the mean.
         values = [getattr(measurement, name) for measurement in measurements]
@@ -155,6 +195,7 @@ def _build_row(stack: str, measurements: list[Measurement]) -> StackRow:
         stack=stack,
         privileged=first.privileged,
         measurements=tuple(measurements),
+        code=code,
         scores={rule: summary(rule) for rule in SELECTION_RULES},
         oracle_gap=summarize(gaps),
         noise_auroc=summary("noise_auroc"),
@@ -164,11 +205,43 @@ def _build_row(stack: str, measurements: list[Measurement]) -> StackRow:
         calibration_error=summary("calibration_error"),
         wall_seconds=summary("wall_seconds"),
         published=tuple(find_published(first.setting.literature, first.method)),
+        warnings=_row_warnings(measurements),
     )
+
+
+def _row_warnings(measurements: Sequence[Measurement]) -> tuple[str, ...]:
+    """Return the warnings that the runs of a row reported, the most frequent first."""
+    counts = Counter(warning for measurement in measurements for warning in measurement.warnings)
+    lines = [f"{warning[:MAX_WARNING_LENGTH]} ({_runs(count)})" for warning, count in counts.most_common(MAX_WARNINGS)]
+    num_more = len(counts) - len(lines)
+    return (*lines, *([f"and {num_more} more warnings, which are in record.json"] if num_more else []))
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' if count != 1 else ''}"
+
+
+def torch_major(version: str) -> str:
+    """Return the major version of PyTorch.
+
+    Example:
+        >>> torch_major("2.14.1+cu130")
+        '2'
+    """
+    return version.partition(".")[0]
 
 
 def _warnings(rows: Sequence[StackRow], ranking: Ranking) -> tuple[str, ...]:
     warnings = []
+    majors: dict[str, list[str]] = {}
+    for row in rows:
+        for major in sorted({torch_major(measurement.torch) for measurement in row.measurements}):
+            majors.setdefault(major, []).append(row.stack)
+    if len(majors) > 1:
+        parts = [f"{major} ({', '.join(stacks)})" for major, stacks in sorted(majors.items())]
+        warnings.append(
+            f"runs of different major versions of PyTorch are compared, whose results may differ: {'; '.join(parts)}"
+        )
     for attribute, name in (("device", "device"), ("torch", "PyTorch version"), ("version", "noisybench version")):
         values = sorted({getattr(measurement, attribute) for row in rows for measurement in row.measurements})
         if len(values) > 1:
@@ -177,9 +250,9 @@ def _warnings(rows: Sequence[StackRow], ranking: Ranking) -> tuple[str, ...]:
     if ranking.untested and len(rows) > 1:
         warnings.append(f"not ranked, fewer than two seeds in common: {', '.join(ranking.untested)}")
     for row in rows:
-        count = sum(measurement.has_warnings for measurement in row.measurements)
-        if count:
-            warnings.append(f"{row.stack}: {count} of its runs reported warnings, for example a fallback (record.json)")
+        # A warning begins with the mitigation that reported it, which may be the whole stack.
+        prefix = f"{row.stack}: "
+        warnings += [warning if warning.startswith(prefix) else prefix + warning for warning in row.warnings]
     seeds = {row.stack: {measurement.seed for measurement in row.measurements} for row in rows}
     all_seeds = set().union(*seeds.values())
     incomplete = [

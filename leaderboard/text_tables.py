@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from noisybench.leaderboard.published import PublishedResult
 from noisybench.leaderboard.statistics import Summary
 from noisybench.leaderboard.table import DETECTOR_METRICS, Setting, detector_values
+from noisybench.records.codes import code_digest
 from noisybench.records.selection import SELECTION_RULES
 from noisybench.utils.files import plain_cell
 
@@ -36,7 +37,7 @@ CSV_MEASURES = (
 CSV_COLUMNS = (
     "dataset", "noise", "label_set", "budget", "version", "rank", "stack", "seeds",
     *(f"{rule}_{part}" for rule in SELECTION_RULES for part in ("mean", "std", "low", "high")),
-    *CSV_MEASURES, "privileged_info", "published",
+    *CSV_MEASURES, "privileged_info", "published", "code", "joined", "other_code", "warnings",
 )  # fmt: skip
 """Columns of the CSV file."""
 
@@ -132,6 +133,13 @@ def footnote(setting: Setting) -> str:
     )
 
 
+def code_text(setting: Setting) -> str:
+    """Return the code of a table, without that of the mitigations, and the versions of noisybench, in a few words."""
+    versions = sorted({measurement.version for row in setting.rows for measurement in row.measurements})
+    digest = code_digest(setting.code)
+    return f"code {digest or 'not recorded'} (version {', '.join(versions)})"
+
+
 def to_csv(settings: Sequence[Setting]) -> str:
     """Return all settings as one CSV text with full precision."""
     text = io.StringIO()
@@ -151,7 +159,8 @@ def to_csv(settings: Sequence[Setting]) -> str:
                 plain_cell(description.dataset), plain_cell(description.noise), description.label_set, description.budget,
                 ", ".join(versions), setting.ranking.ranks.get(row.stack, ""), plain_cell(row.stack), len(row.measurements),
                 *scores, *(summary.mean if summary else None for summary in measures),
-                plain_cell(", ".join(row.privileged)), describe_published(row.published),
+                plain_cell(", ".join(row.privileged)), describe_published(row.published), code_digest(row.code),
+                "; ".join(setting.joined), "; ".join(setting.other_code), plain_cell("; ".join(row.warnings)),
             ])  # fmt: skip
     return text.getvalue()
 
@@ -172,11 +181,12 @@ def to_markdown(settings: Sequence[Setting], intervals: bool = False) -> str:
     parts = []
     for setting in settings:
         lines = [f"### {setting.title}", "", *_markdown_table(COLUMNS, text_rows(setting, intervals))]
-        lines += ["", footnote(setting), *(f"Note: {warning}." for warning in setting.warnings), ""]
+        lines += ["", footnote(setting), *(f"Note: {note}." for note in (*setting.notes, *setting.warnings)), ""]
         detectors = detector_rows(setting)
         if detectors:
             lines += [*_markdown_table(DETECTOR_COLUMNS, detectors), "", DETECTOR_NOTE, ""]
-        lines += [f"Label set `{setting.description.label_set[:16]}`, budget `{setting.description.budget}`."]
+        description = setting.description
+        lines += [f"Label set `{description.label_set[:16]}`, budget `{description.budget}`, {code_text(setting)}."]
         parts.append("\n".join(lines))
     return "\n\n".join(parts) + "\n"
 
@@ -210,7 +220,8 @@ def to_latex(settings: Sequence[Setting], intervals: bool = False) -> str:
     for setting in settings:
         rows = [COLUMNS, *text_rows(setting, intervals)]
         header, *body = [" & ".join(latex_text(row[index]) for index in columns) + r" \\" for row in rows]
-        caption = f"{latex_text(setting.title)}. {latex_text(footnote(setting))}"
+        notes = "".join(f" Note: {note}." for note in setting.notes)
+        caption = f"{latex_text(setting.title)}. {latex_text(footnote(setting) + notes)}"
         parts.append(
             "\n".join([
                 r"\begin{table}", r"\centering", rf"\caption{{{caption}}}",

@@ -29,7 +29,7 @@ LONGEST = (
 # about a minute on two cores; `pytest --durations=20 -m fast` lists the slowest.
 FAST = (
     "config", "data", "evaluation", "nn", "noise_models", "training", "utils", "cli/test_console.py",
-    "leaderboard/test_statistics.py",
+    "leaderboard/test_statistics.py", "leaderboard/test_codes.py",
     "leaderboard/test_leaderboard.py", "leaderboard/test_figures.py", "leaderboard/test_reproduction.py",
     "test_architecture.py", "test_docs.py", "test_doctests.py", "test_label_hashes.py", "test_language.py",
 )  # fmt: skip

@@ -89,7 +89,9 @@ function drawRates(parent) {
   const members = board.settings.filter(summary => summary.family === family && summary.rate !== null).sort((a, b) => a.rate - b.rate);
   if (new Set(members.map(summary => summary.rate)).size < 2) return;
   const lines = filteredRows().map(row =>
-    [row, members.map(summary => [summary.rate, summary.scores[row.stack]?.[index]?.[0] ?? null]).filter(pair => pair[1] !== null)]);
+    // Settings in which the stack has other code are no points of its line.
+    [row, members.filter(summary => summary.codes[row.stack] === row.code)
+      .map(summary => [summary.rate, summary.scores[row.stack]?.[index]?.[0] ?? null]).filter(pair => pair[1] !== null)]);
   const values = lines.flatMap(([, pairs]) => pairs.map(pair => pair[1]));
   if (!values.length) return;
   const x = extent(members.map(summary => summary.rate));

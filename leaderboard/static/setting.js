@@ -70,6 +70,7 @@ function drawStack(tr, row, width) {
   const button = element("button", td, "", { type: "button", "aria-expanded": "false", title: "Show its runs" });
   element("span", button, "", { class: "swatch" }).style.background = color(row);
   element("span", button, row.stack);
+  if (row.warnings.length) element("span", td, " ⚠", { class: "flag", role: "img", title: row.warnings.join("\n"), "aria-label": "Its runs reported warnings" });
   button.onclick = () => {
     const open = button.getAttribute("aria-expanded") === "true";
     button.setAttribute("aria-expanded", String(!open));
@@ -79,7 +80,8 @@ function drawStack(tr, row, width) {
 function runsOf(row, width) {
   const tr = element("tr", document.createElement("tbody"), "", { class: "runs" });
   const list = element("td", tr, "", { colspan: width, class: "text" });
-  for (const [seed, run, last, last10, noisyVal, oracle, origin] of row.runs) {
+  for (const warning of row.warnings) element("div", list, warning, { class: "warning" });
+  for (const [seed, run, last, last10, noisyVal, oracle, code, origin] of row.runs) {
     const item = element("div", list);
     const scores = [["last", last], ["last10", last10], ["noisy_val", noisyVal], ["oracle", oracle]].filter(([, value]) => value !== null);
     element("span", item, `seed ${seed}: ${scores.map(([rule, value]) => `${rule} ${(100 * value).toFixed(2)}`).join(", ")} `);
@@ -90,6 +92,7 @@ function runsOf(row, width) {
       element("a", item, "artifacts", { href: `${board.runs_url}${run}/artifacts` });
     }
     if (origin) element("span", item, ` ${origin}`, { class: "note" });
+    if (code !== row.code) element("span", item, ` code ${code}`, { class: "note" });
   }
   return tr;
 }

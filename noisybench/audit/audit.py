@@ -8,6 +8,7 @@ from noisybench.audit.report import AuditReport
 from noisybench.audit.signals import EpochCallback, collect_signals
 from noisybench.leaderboard.measurements import with_builtin
 from noisybench.leaderboard.similar import similar_settings
+from noisybench.tracking.equivalences import recorded_equivalences
 from noisybench.tracking.store import Store
 
 
@@ -26,10 +27,11 @@ def audit_labels(
         UserError: there are fewer examples than folds, or finished runs cannot be read.
     """
     # Read before hours of training: the tracking server may be unavailable.
-    measurements = with_builtin(Store().runs.records())
+    store = Store()
+    measurements, equivalences = with_builtin(store.runs.records()), recorded_equivalences(store)
     result = analyze(audit_input.observed, collect_signals(audit_input, folds, seed, on_epoch))
     num_examples, num_classes = len(audit_input.observed), len(audit_input.class_names)
-    similar = similar_settings(measurements, result.noise_rate, num_examples, num_classes)
+    similar = similar_settings(measurements, result.noise_rate, num_examples, num_classes, equivalences)
     return AuditReport(audit_input, result, describe_networks(audit_input, folds), similar)
 
 

@@ -281,6 +281,8 @@ def print_settings(console: Console, settings: Sequence[Setting], intervals: boo
         detectors = detector_rows(setting)
         if detectors:
             _print_detectors(console, detectors)
+        for note in setting.notes:
+            console.print(Text(f"Note: {note}."))
         for warning in setting.warnings:
             console.print(Text(f"Note: {warning}.", style="yellow"))
         console.print()

@@ -17,6 +17,7 @@ from noisybench.utils.files import wrap_write_errors
 
 if TYPE_CHECKING:
     from noisybench.leaderboard.measurements import Measurement
+    from noisybench.tracking.store import Store
 
 FORMATS = ("terminal", "csv", "markdown", "latex", "html")
 TESTS: tuple[Literal["anova"], Literal["paired_t"]] = ("anova", "paired_t")
@@ -46,6 +47,8 @@ def leaderboard(
     from noisybench.leaderboard import board, page, text_tables
     from noisybench.leaderboard.table import build_settings
     from noisybench.records.selection import SELECTION_RULES
+    from noisybench.tracking.equivalences import recorded_equivalences
+    from noisybench.tracking.store import Store
 
     _check_choice("rule", rule, list(SELECTION_RULES))
     _check_choice("format", format, FORMATS)
@@ -54,8 +57,9 @@ def leaderboard(
     paired_test = next(name for name in TESTS if name == test)
     if format == "html" and output is None:
         output = Path("leaderboard.html")
-    measurements = _stored_measurements(suite, label_set)
-    settings = build_settings(measurements, rule, paired_test)
+    store = Store()
+    measurements, equivalences = _stored_measurements(store, suite, label_set), recorded_equivalences(store)
+    settings = build_settings(measurements, rule, paired_test, equivalences)
     if format == "terminal" and output is None:
         view.print_settings(view.make_console(), settings, ci)
         return
@@ -63,7 +67,7 @@ def leaderboard(
         "csv": lambda: text_tables.to_csv(settings),
         "markdown": lambda: text_tables.to_markdown(settings, ci),
         "latex": lambda: text_tables.to_latex(settings, ci),
-        "html": lambda: page.to_html(board.build_board(measurements, paired_test)),
+        "html": lambda: page.to_html(board.build_board(measurements, paired_test, equivalences)),
     }
     if format == "terminal":
         raise UserError("--output: select the format of the file with --format csv, markdown, latex or html")
@@ -92,20 +96,28 @@ def suite_identities(suite: str | None) -> set[str] | None:
 NO_RUNS = "the store has no finished runs that match; create some with `noisybench bench quickstart`"
 
 
-def _stored_measurements(suite: str | None, label_set: str | None = None) -> list[Measurement]:
+def _suite_settings(suite: str | None) -> set[str] | None:
+    """Return the hashes of the settings of a suite's runs, whatever their code; None without a suite."""
+    if suite is None:
+        return None
+    from noisybench.config.suite import read_suite
+
+    return {spec.settings_hash for spec in read_suite(suite)}
+
+
+def _stored_measurements(store: Store, suite: str | None, label_set: str | None = None) -> list[Measurement]:
     """Return the finished runs of the store.
 
     Raises:
         UserError: there are none.
     """
     from noisybench.leaderboard.measurements import measure
-    from noisybench.tracking.store import Store
 
-    identities = suite_identities(suite)
+    selected = _suite_settings(suite)
     measurements = [
         measure(record)
-        for record in Store().runs.records()
-        if (identities is None or record.identity in identities) and record.label_set.startswith(label_set or "")
+        for record in store.runs.records()
+        if (selected is None or record.settings in selected) and record.label_set.startswith(label_set or "")
     ]
     if not measurements:
         raise UserError(NO_RUNS)
@@ -177,6 +189,7 @@ def export(
     from noisybench.leaderboard.page import to_html
     from noisybench.leaderboard.table import build_settings
     from noisybench.leaderboard.text_tables import to_csv
+    from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
 
     store = Store()
@@ -185,7 +198,8 @@ def export(
     runs_url = f"{mlflow.rstrip('/')}/#/experiments/{store.connection.experiment}/runs/" if mlflow else ""
     # Everything is computed before the first write, so that an unreadable record leaves no incomplete site.
     board = BoardCache(store, runs_url, measured=builtin_measurements()).board()
-    tables = to_csv(build_settings(with_builtin(store.runs.records())))
+    equivalences = recorded_equivalences(store)
+    tables = to_csv(build_settings(with_builtin(store.runs.records()), equivalences=equivalences))
     with wrap_write_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     write(folder / "index.html", to_html(board))
@@ -200,9 +214,11 @@ def reproduction(
     """List every published result of an implemented method, beside what was measured for it."""
     from noisybench.leaderboard.measurements import with_builtin
     from noisybench.leaderboard.reproduction import reproduce, to_markdown
+    from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
 
-    text = to_markdown(reproduce(with_builtin(Store().runs.records())))
+    store = Store()
+    text = to_markdown(reproduce(with_builtin(store.runs.records()), recorded_equivalences(store)))
     if output is None:
         typer.echo(text, nl=False)
     else:

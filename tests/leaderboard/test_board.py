@@ -26,7 +26,7 @@ def keep(store: Store, made: RunRecord) -> str:
     """A finished run of a store, without training it."""
     run = store.connection.client.create_run(store.connection.experiment, run_name=made.title, tags={
         "noisybench.identity": made.identity, "noisybench.label_set": made.label_set, "noisybench.budget": made.budget,
-        "noisybench.training.stack": made.stack,
+        "noisybench.training.stack": made.stack, "noisybench.settings": made.settings,
     })  # fmt: skip
     place = Path(run.info.artifact_uri.removeprefix("file://"))
     place.mkdir(parents=True)
@@ -81,7 +81,7 @@ def test_what_is_in_no_table_is_reported(store: Store) -> None:
 def test_a_run_that_failed_and_then_finished_is_not_excluded(store: Store) -> None:
     spec = toy_spec("gce")
     store.start(spec, {}).fail("out of memory")
-    keep(store, record(identity=spec.identity))
+    keep(store, record(settings=spec.settings_hash))
     assert BoardCache(store).board().excluded == []
 
 
