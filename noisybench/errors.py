@@ -6,6 +6,9 @@ import difflib
 import os
 from collections.abc import Iterable
 
+MAX_NAMES_LENGTH = 1000
+"""Largest number of characters of a list of known names; some libraries know a thousand."""
+
 
 class UserError(Exception):
     """Invalid input; each problem names its location, the value, what is allowed and what to do.
@@ -57,7 +60,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.55)
     if close:
         return "did you mean " + " or ".join(f"`{candidate}`" for candidate in close) + "?"
-    return "known: " + ", ".join(names) if names else "there are none"
+    listed = names
+    while len(", ".join(listed)) > MAX_NAMES_LENGTH:
+        listed = listed[: len(listed) // 2]
+    rest = f" and {len(names) - len(listed):,} more" if len(listed) < len(names) else ""
+    return "known: " + ", ".join(listed) + rest if names else "there are none"
 
 
 def show(value: object, quotes: bool = True, limit: int = 80) -> str:

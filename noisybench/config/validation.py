@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union
 
-from noisybench.config.scalars import PlainScalar, is_null
+from noisybench.config.scalars import MAX_DIGITS, PlainScalar, is_null
 from noisybench.errors import UserError, nearest, show
 
 if TYPE_CHECKING:
@@ -168,8 +168,13 @@ def describe_problem(detail: Any, raw: Any) -> str:
     reason = REASONS.get(detail["type"], str(detail["msg"]).removeprefix("Value error, "))
     if not detail["loc"]:  # concerns several fields, which the reason names
         return reason
-    if detail["type"] == "int_type" and isinstance(value, str) and value.lstrip("+-").isdecimal():
-        reason = "expected an integer of at most 64 bits" if type(value) is str else reason
+    if (
+        detail["type"] == "int_type"
+        and isinstance(value, str)
+        and len(value) > MAX_DIGITS
+        and value.lstrip("+-").isdecimal()
+    ):
+        reason = "expected an integer of at most 64 bits"
     return f"{reason[0].lower()}{reason[1:]}, but got {show(value)}"
 
 
