@@ -207,7 +207,5 @@ def test_overrides_that_a_suite_would_ignore_are_refused(suite: str, arguments: 
 def test_overrides_of_what_a_suite_does_not_list_change_its_base() -> None:
     Path("suite.yaml").write_text("base: {recipe: digits}\nstacks: [elr]\n")
     (spec,) = read_suite("suite.yaml", ["noise.rate=0.2", "dataset.train_size=100", "seed=3"])
-    assert [(spec.noise.parameters["rate"], spec.dataset.parameters["train_size"], spec.seed) for spec in specs] == [
-        (0.2, 100, 3)
-    ]
+    assert (spec.noise.parameters["rate"], spec.dataset.parameters["train_size"], spec.seed) == (0.2, 100, 3)
     assert len(read_suite("suite.yaml", ["noise=clean,pair_flip", "seeds=0,1"])) == 4
