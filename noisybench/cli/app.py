@@ -12,6 +12,7 @@ import typer
 from noisybench import __version__
 from noisybench.cli import catalog, output, run, search, submissions
 from noisybench.cli.audit import audit
+from noisybench.cli.hints import HintingCommand
 from noisybench.cli.labels import labels_app
 from noisybench.cli.leaderboard import leaderboard_app
 from noisybench.errors import UserError
@@ -25,6 +26,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help=SUMMARY,
     epilog="Start with: noisybench bench quickstart",
+    context_settings={"help_option_names": ["-h", "--help"]},  # inherited by all commands
 )
 
 
@@ -66,7 +68,7 @@ for command, example in (
     (run.validate, "validate my-suite.yaml seeds=[0,1]"),
     (doctor, "doctor"),
 ):
-    app.command(example.split()[0], epilog=f"Example: noisybench {example}")(command)
+    app.command(example.split()[0], cls=HintingCommand, epilog=f"Example: noisybench {example}")(command)
 app.add_typer(
     labels_app,
     name="labels",
@@ -77,7 +79,9 @@ for command, example in (
     (submissions.verify, "verify my-entry dataset.root=data/cifar10 --rerun 3"),
     (submissions.summarize, "summarize entries/* -o leaderboard/measured.csv"),
 ):
-    leaderboard_app.command(example.split()[0], epilog=f"Example: noisybench leaderboard {example}")(command)
+    leaderboard_app.command(
+        example.split()[0], cls=HintingCommand, epilog=f"Example: noisybench leaderboard {example}"
+    )(command)
 app.add_typer(
     leaderboard_app,
     name="leaderboard",

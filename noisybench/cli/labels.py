@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from noisybench.cli.hints import HintingCommand
 from noisybench.errors import UserError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ FORMATS = ("parquet", "csv")
 
 @labels_app.command(
     "create",
+    cls=HintingCommand,
     epilog="Example: noisybench labels create digits noise=pair_flip noise.rate=0.3 --output labels/pair",
 )
 def labels_create(
@@ -68,7 +70,7 @@ def labels_info(folder: LabelSetFolder) -> None:
         typer.echo(f"  {name:>16} " + " ".join(f"{count:>5}" for count in row))
 
 
-@labels_app.command("verify", epilog="Example: noisybench labels verify labels/pair digits")
+@labels_app.command("verify", cls=HintingCommand, epilog="Example: noisybench labels verify labels/pair digits")
 def labels_verify(
     folder: LabelSetFolder,
     recipe: Annotated[str | None, typer.Argument(help="Recipe whose dataset the label set must belong to")] = None,
@@ -121,7 +123,9 @@ def labels_export(
     typer.echo(f"{len(table)} labels written to {file}")
 
 
-@labels_app.command("import", epilog="Example: noisybench labels import my-labels.csv digits --output labels/mine")
+@labels_app.command(
+    "import", cls=HintingCommand, epilog="Example: noisybench labels import my-labels.csv digits --output labels/mine"
+)
 def labels_import(
     file: Annotated[
         Path,

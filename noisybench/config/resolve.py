@@ -40,9 +40,7 @@ def resolve(raw: Mapping[str, Any], tree: SourceTree | None = None) -> RunSpec:
         Traceback (most recent call last):
         noisybench.errors.UserError: budget.epochs: input should be greater than or equal to 1, but got 0
     """
-    problems = [
-        f"unknown field {show(str(key), quotes=False)}; {nearest(str(key), FIELDS)}" for key in raw if key not in FIELDS
-    ]
+    problems = [unknown_field(str(key), FIELDS) for key in raw if key not in FIELDS]
     raw = {**DEFAULT_COMPONENTS, **{key: value for key, value in raw.items() if not is_null(value)}}
     task = _component("tasks", raw["task"], "task", problems)
     dataset = _component("datasets", raw["dataset"], "dataset", problems)
@@ -94,6 +92,23 @@ def read_recipe(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
     tree = SourceTree()
     with snapshot():  # all runs of one command see the same data
         return [resolve(raw, tree) for raw in expand(load_config("recipes", name), overrides)]
+
+
+def unknown_field(name: str, known: Iterable[str]) -> str:
+    """Return the message for an unknown field at the top level of a specification.
+
+    Args:
+        name: the unknown field.
+        known: allowed fields.
+
+    Example:
+        >>> unknown_field("sead", FIELDS), unknown_field("epochs", FIELDS)
+        ('unknown field `sead`; did you mean `seed`?', 'unknown field `epochs`; did you mean `budget.epochs`?')
+    """
+    sections = {"budget": Budget, "execution": Execution}
+    inside = [f"`{section}.{name}`" for section, model in sections.items() if name in model.model_fields]
+    hint = f"did you mean {inside[0]}?" if inside else nearest(name, known)
+    return f"unknown field {show(name, quotes=False)}; {hint}"
 
 
 def _location(member: Any) -> str:

@@ -9,13 +9,13 @@ from typing import Annotated, Any
 import pydantic
 
 from noisybench.config.overrides import Override, override, parse_overrides
-from noisybench.config.resolve import resolve
+from noisybench.config.resolve import resolve, unknown_field
 from noisybench.config.scalars import is_null
 from noisybench.config.source_code import SourceTree
 from noisybench.config.spec import RunSpec
 from noisybench.config.validation import KEEP_TEXT, check_model, refuse, strict_config
 from noisybench.config.yaml_files import load_config
-from noisybench.errors import UserError, nearest, show
+from noisybench.errors import UserError, show
 from noisybench.utils.digests import snapshot
 
 AXES = ("settings", "datasets", "noise", "stacks", "seeds")
@@ -126,8 +126,7 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
     for change in sorted(parse_overrides(overrides), key=lambda item: item.path[0] not in AXES):
         axis = _axis_of(raw, change.path)
         if change.path[0] not in (*AXES, *BASE_FIELDS):
-            unknown = show(change.path[0], quotes=False)
-            raise UserError(f"{change.key}: unknown field {unknown}; {nearest(change.path[0], (*AXES, *BASE_FIELDS))}")
+            raise UserError(f"{change.key}: {unknown_field(change.path[0], (*AXES, *BASE_FIELDS))}")
         if axis is None:
             reason = f"all runs of a suite share one value; only {', '.join(AXES)} take several values"
             base = override(base, change.path, change.value(base, reason))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from noisybench.config.overrides import Override, override, parse_overrides
-from noisybench.config.resolve import resolve
+from noisybench.config.resolve import resolve, unknown_field
 from noisybench.config.spec import RunSpec
 from noisybench.config.suite import AXES, BASE_FIELDS, compose_base, read_suite, without_nulls
 from noisybench.config.validation import refuse
@@ -52,7 +52,7 @@ def read_searches(name: str, overrides: Sequence[str] = ()) -> list[Search]:
     for change in parse_overrides(overrides):
         field = change.path[0]
         if field not in known:
-            raise UserError(f"{change.key}: unknown field {show(field, quotes=False)}; {nearest(field, known)}")
+            raise UserError(f"{change.key}: {unknown_field(field, known)}")
         if field == "space" and len(change.path) > 1:
             space[".".join(change.path[1:])] = change.value({}, "give one range in brackets, e.g. [0.5,0.9]")
         elif field in SETTINGS and len(change.path) == 1:
