@@ -1,7 +1,6 @@
 """noisybench: benchmark methods for learning with noisy labels."""
 
 import os
-import pathlib
 
 __version__ = "0.1.0"
 
@@ -14,6 +13,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 # In a source checkout the sub-packages `tasks`, `noise_models`, `leaderboard` and `configs` are beside this folder;
 # in an installed package they are inside.
-_root = pathlib.Path(__file__).resolve().parents[1]
-if (_root / "setup.cfg").is_file() and (_root / "noise_models").is_dir():
-    __path__ = [*__path__, str(_root)]
+_root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+# `pathlib` is not imported here: until the command line receives signals, Ctrl-C would give a traceback.
+if os.path.isfile(os.path.join(_root, "setup.cfg")) and os.path.isdir(os.path.join(_root, "noise_models")):
+    __path__ = [*__path__, _root]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import sys
 from typing import Annotated
 
@@ -91,8 +89,6 @@ app.add_typer(
 
 def main() -> None:
     """Run the command line; user errors are printed without a traceback and exit with status 2."""
-    # The last garbage collection of the interpreter takes a second after torch is imported.
-    atexit.register(gc.freeze)
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]  # accepted at any position
     output.prepare_streams()
@@ -108,12 +104,9 @@ def main() -> None:
         for problem in error.problems:
             typer.echo(f"error: {printable_lines(problem)}", err=True)
         raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        # 130, and 141 below, are 128 plus the number of the signal (SIGINT, SIGPIPE), as shells report them.
-        raise SystemExit(130) from None
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has ended
         output.discard_output()
-        raise SystemExit(141) from None
+        raise SystemExit(141) from None  # 128 plus the number of SIGPIPE, as shells report it
     except Exception as error:
         if debug:
             raise

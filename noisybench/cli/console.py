@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType, TracebackType
+from collections.abc import Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -59,39 +57,6 @@ def format_duration(seconds: float | None) -> str:
     return f"{rounded // 60} min {rounded % 60:02} s" if rounded >= 60 else f"{rounded} s"
 
 
-class InterruptHandler:
-    """Counter of Ctrl-C: the first stops after the current epochs, the second stops immediately.
-
-    Args:
-        console: console for the message after the first Ctrl-C.
-    """
-
-    def __init__(self, console: Console) -> None:
-        self._count = 0
-        self._console = console
-
-    def level(self) -> int:
-        """Return 0 to continue, 1 to stop after the current epochs, 2 or more to stop immediately."""
-        return self._count
-
-    @contextmanager
-    def installed(self) -> Iterator[None]:
-        """Handle SIGINT and SIGTERM while the block executes."""
-        # SIGTERM as well: a scheduler sends it before the time limit of a job, whose runs then end with a checkpoint.
-        previous = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        # Only counted here: an exception raised by a handler could interrupt a write of the command at any point.
-        self._count += 1
-        if self._count == 1:
-            self._console.print("Stopping after the current epochs; press Ctrl-C again to stop immediately.")
-
-
 class ProgressDisplay:
     """Live progress: a bar for all runs and one for each active run. Without a terminal, one line per finished run.
 
@@ -120,8 +85,7 @@ class ProgressDisplay:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
-        """Start the display."""
-        self._progress.start()
+        """Return the display, which starts with the first event."""
         return self
 
     def __exit__(
@@ -132,6 +96,7 @@ class ProgressDisplay:
 
     def update(self, event: Event, seconds_left: float | None) -> None:
         """Update the display with an event and the estimated remaining seconds."""
+        self._progress.start()
         self._seconds_left, self._updated_at = seconds_left, time.monotonic()
         identity, title = event.spec.identity, event.spec.title
         if event.kind == "start":

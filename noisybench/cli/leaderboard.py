@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,6 +16,7 @@ import typer
 
 from noisybench.errors import UserError, nearest
 from noisybench.utils.files import wrap_write_errors
+from noisybench.utils.interrupts import INTERRUPTS, kill_children
 
 if TYPE_CHECKING:
     from noisybench.leaderboard.measurements import Measurement
@@ -160,8 +163,7 @@ def serve(
             raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); select another --port") from None
     typer.echo(f"Leaderboard: http://{f'[{host}]' if ':' in host else host}:{port}/leaderboard   (stop with Ctrl-C)")
     typer.echo("MLflow runs at the same address without /leaderboard. The first page takes a few seconds.")
-    # `execve` replaces this process and discards what is still buffered.
-    sys.stdout.flush()
+    sys.stdout.flush()  # before the output of the server
     command = [
         sys.executable, "-m", "mlflow", "server", "--app-name", "noisybench", "--host", host, "--port", str(port),
         "--workers", "1",
@@ -173,7 +175,13 @@ def serve(
         # noisybench submits no MLflow jobs, whose runners are additional processes.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }
-    os.execve(sys.executable, command, environment)
+    # In a session of its own: Ctrl-C would reach its processes as well, each of which would print a traceback.
+    server = subprocess.Popen(command, env=environment, start_new_session=True)
+    with INTERRUPTS.graceful(lambda _: typer.echo("Interrupted.")):
+        while server.poll() is None and not INTERRUPTS.level():
+            time.sleep(0.1)
+        kill_children()
+        raise typer.Exit(INTERRUPTS.exit_status if INTERRUPTS.level() else server.wait())
 
 
 @leaderboard_app.command(epilog="Example: noisybench leaderboard export site/")

@@ -13,6 +13,7 @@ import typer
 from noisybench.cli.labels import Overrides, Recipe
 from noisybench.cli.leaderboard import write
 from noisybench.errors import UserError
+from noisybench.utils.interrupts import INTERRUPTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -95,7 +96,7 @@ def execute_specs(
         ray: address of a Ray cluster; None uses this machine.
 
     Raises:
-        typer.Exit: with status 1 if a run failed, with 130 after an interruption.
+        typer.Exit: with status 1 if a run failed, with 128 plus the number of the signal after an interruption.
     """
     from noisybench.cli import console as view
     from noisybench.config.data_files import download_missing
@@ -114,15 +115,14 @@ def execute_specs(
         count = jobs or LocalExecutor(1).capacity(plan.pending, gpu=False)
         view.print_plan(console, plan, [estimator.estimate(spec) for spec in plan.pending], count)
         return
-    interrupts = view.InterruptHandler(console)
     if plan.pending:
         console.print(f"Validating {len(plan.pending)} of {len(plan.specs)} runs ...")
     with (
-        interrupts.installed(),
+        INTERRUPTS.graceful(console.print),
         view.ProgressDisplay(console, len(plan.pending)) as display,
         _executor(ray, store) as executor,
     ):
-        result = run_plan(plan, store, estimator, jobs, display.update, interrupts.level, executor)
+        result = run_plan(plan, store, estimator, jobs, display.update, INTERRUPTS.level, executor)
     view.print_result(console, result, plan, time.monotonic() - start)
     # `main` removes this option before Typer parses the arguments.
     if "--debug" in sys.argv:
@@ -136,11 +136,11 @@ def execute_specs(
     if records and html is not None:
         for figure in figures:
             _draw(records, figure, html.parent, console)
+    if INTERRUPTS.level():
+        console.print("Interrupted. Run the same command to resume.")
+        raise typer.Exit(INTERRUPTS.exit_status)
     if result.failed:
         raise typer.Exit(1)
-    if interrupts.level():
-        console.print("Interrupted. Run the same command to resume.")
-        raise typer.Exit(130)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import typer
 from noisybench.cli.labels import Overrides
 from noisybench.cli.run import Jobs, execute_specs
 from noisybench.errors import UserError
+from noisybench.utils.interrupts import INTERRUPTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,8 +37,6 @@ def search(
 
     searches = _read(name, overrides or [], study, storage)
     console, store = view.make_console(), Store()
-    # One handler for all studies, whose count of Ctrl-C also holds between them.
-    interrupts = view.InterruptHandler(console)
     store.connection.check()
     results = []
     for definition in searches:
@@ -47,11 +46,11 @@ def search(
         parameters = ", ".join(definition.space)
         console.print(f"Study `{definition.name}`: {parameters}; {definition.trials} trials")
         total = definition.trials * len(definition.seeds)
-        with interrupts.installed(), view.ProgressDisplay(console, total) as display:
-            result = run_search(definition, storage, store, jobs, display.update, interrupts.level)
+        with INTERRUPTS.graceful(console.print), view.ProgressDisplay(console, total) as display:
+            result = run_search(definition, storage, store, jobs, display.update, INTERRUPTS.level)
         if result is None:
             console.print("Interrupted. Run the same command to resume.")
-            raise typer.Exit(130)
+            raise typer.Exit(INTERRUPTS.exit_status)
         view.print_search_result(console, result)
         results.append(result)
     # The scores of selected trials are biased upward by the selection; new seeds compare them fairly with the defaults.

@@ -7,6 +7,7 @@ immediately, has its own memory, and cannot take down other runs.
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import signal
 import traceback
@@ -17,7 +18,8 @@ from typing import Any
 from noisybench.config.spec import RunSpec
 from noisybench.errors import StoreUnavailable, TrainingError, UserError
 from noisybench.execution.engine import Event
-from noisybench.utils.processes import process_context, usable_cores
+from noisybench.utils.interrupts import kill_children
+from noisybench.utils.processes import process_context, start_process, usable_cores
 
 
 class LocalExecutor:
@@ -42,7 +44,7 @@ class LocalExecutor:
 
 
 class LocalPool:
-    """Runs in processes, each of which sends its events through a pipe.
+    """Runs in processes, each of which sends its events through a pipe and is stopped through it.
 
     Args:
         context: multiprocessing context, from `process_context`.
@@ -52,7 +54,8 @@ class LocalPool:
 
     def __init__(self, context: Any, uri: str, environment: Mapping[str, str] | None = None) -> None:
         self._context, self._uri, self._environment = context, uri, dict(environment or {})
-        self._active: dict[Connection, tuple[RunSpec, Any, Any]] = {}
+        self._active: dict[Connection, tuple[RunSpec, Any]] = {}
+        self._stopped: set[str] = set()
         self._killed: set[str] = set()
 
     def __len__(self) -> int:
@@ -61,37 +64,41 @@ class LocalPool:
 
     def start(self, spec: RunSpec) -> Event:
         """Start a run and return its ``start`` event."""
-        receiver, sender = self._context.Pipe(duplex=False)
-        stop = self._context.Event()
-        process = self._context.Process(
-            target=_run,
-            args=(sender, spec, self._uri, stop, os.getcwd(), self._environment),
+        # No `Event`, whose semaphores would outlive a command that is killed.
+        receiver, sender = self._context.Pipe()
+        process = start_process(
+            self._context,
+            _run,
+            (sender, spec, self._uri, os.getcwd(), self._environment),
             daemon=spec.budget.devices == 1,  # a daemon cannot start the processes of further devices
         )
-        process.start()
-        # If this process kept a copy of the sending end, a run that is killed would never appear as end of file.
+        # If this process kept a copy of the other end, a run that is killed would never appear as end of file.
         sender.close()
-        self._active[receiver] = (spec, process, stop)
+        self._active[receiver] = (spec, process)
         return Event(spec, "start")
 
     def stop(self, identity: str | None = None) -> None:
         """Ask one run, or all, to stop after the current epoch."""
-        for spec, _, stop in self._active.values():
-            if identity in (None, spec.identity):
-                stop.set()
+        for receiver, (spec, _) in self._active.items():
+            # Once per run: the pipe of a run that does not read would fill up.
+            if identity in (None, spec.identity) and spec.identity not in self._stopped:
+                self._stopped.add(spec.identity)
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the run has just ended
+                    receiver.send("stop")
 
     def kill(self) -> None:
         """Kill all runs; their checkpoints are kept."""
-        for spec, process, _ in self._active.values():
+        for spec, process in self._active.values():
             # Distinguishes this end from a kill by the operating system, which has the same exit code.
             self._killed.add(spec.identity)
+            kill_children(process.pid)
             process.kill()
 
     def events(self, timeout: float = 0.2) -> Iterator[Event]:
         """Wait briefly for events and yield them; the last event of each run is its outcome."""
         for ready in wait(list(self._active), timeout=timeout):
             assert isinstance(ready, Connection)
-            spec, process, _ = self._active[ready]
+            spec, process = self._active[ready]
             try:
                 event: Event = ready.recv()
             except (EOFError, ConnectionResetError):
@@ -130,12 +137,11 @@ def exit_reason(code: int | None) -> str:
     return f"exit status {code}"
 
 
-def _run(sender: Connection, spec: RunSpec, uri: str, stop: Any, folder: str, environment: Mapping[str, str]) -> None:
+def _run(sender: Connection, spec: RunSpec, uri: str, folder: str, environment: Mapping[str, str]) -> None:
     """Execute one run in its process and send its events."""
     os.chdir(folder)  # the fork server may have started in another folder
     # The environment is that of the fork server, which does not see variables that were set after its start.
     os.environ.update(environment)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the process group; the parent process decides
     from noisybench.runs.runner import execute
     from noisybench.tracking.store import Store
 
@@ -146,7 +152,8 @@ def _run(sender: Connection, spec: RunSpec, uri: str, stop: Any, folder: str, en
             os._exit(1)  # the parent process has ended; the checkpoint of this epoch is written
 
     try:
-        outcome = execute(spec, Store(uri), lambda kind, data: send(Event(spec, kind, data)), stop.is_set)
+        # The pipe can be read when a request to stop has arrived, and when the parent process has ended.
+        outcome = execute(spec, Store(uri), lambda kind, data: send(Event(spec, kind, data)), sender.poll)
         event = Event(spec, "stopped" if outcome == "stopped" else "finished")
     except (UserError, TrainingError) as error:
         # These messages say what to do, so no traceback is attached.
@@ -156,4 +163,7 @@ def _run(sender: Connection, spec: RunSpec, uri: str, stop: Any, folder: str, en
         message = str(error).strip()
         reason = f"{type(error).__name__}: {message.splitlines()[0] if message else ''}"
         event = Event(spec, "failed", {"reason": reason, "traceback": traceback.format_exc()})
+    # Processes that load images inherit the blocked signals, so that the end of this process could not terminate them.
+    for child in multiprocessing.active_children():
+        child.kill()
     send(event)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
@@ -11,6 +11,7 @@ from typing import Any
 from noisybench.config.spec import RunSpec
 from noisybench.errors import UserError
 from noisybench.execution.local import exit_reason
+from noisybench.utils.processes import start_process
 
 
 def preflight(context: Any, specs: Sequence[RunSpec], needs_local_gpu: bool = True) -> bool:
@@ -29,8 +30,7 @@ def preflight(context: Any, specs: Sequence[RunSpec], needs_local_gpu: bool = Tr
     """
     # In a separate process, a crash of native code ends only the validation, and its exit frees the memory of the data.
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_validate, args=(sender, list(specs), needs_local_gpu), daemon=True)
-    process.start()
+    process = start_process(context, _validate, (sender, list(specs), needs_local_gpu))
     sender.close()
     try:
         # Received before `join`: a message larger than the buffer of the pipe blocks its sender until it is read.
@@ -38,6 +38,8 @@ def preflight(context: Any, specs: Sequence[RunSpec], needs_local_gpu: bool = Tr
     except EOFError:
         process.join()
         raise UserError(f"validation failed: its process ended with {exit_reason(process.exitcode)}") from None
+    finally:
+        process.kill()  # it has ended, unless an exception interrupts the wait
     process.join()
     if problems:
         raise UserError(*problems)
@@ -50,8 +52,6 @@ def _validate(sender: Connection, specs: list[RunSpec], needs_local_gpu: bool) -
 
     from noisybench.runs.preparation import prepare_run
 
-    # Ctrl-C reaches the whole process group; the command counts it and stops when the validation has ended.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A dictionary keeps the order and drops repetitions, since runs of one setting share their problems.
     problems: dict[str, None] = {}
     setting, data = "", None
@@ -71,4 +71,7 @@ def _validate(sender: Connection, specs: list[RunSpec], needs_local_gpu: bool) -
     has_gpu = torch.cuda.is_available()
     if device == "cuda" and needs_local_gpu and not has_gpu:
         problems["execution.device: `cuda` is requested, but torch sees no GPU here; see `noisybench doctor`"] = None
-    sender.send((list(problems), device == "cuda" or (device == "auto" and has_gpu)))
+    try:
+        sender.send((list(problems), device == "cuda" or (device == "auto" and has_gpu)))
+    except (BrokenPipeError, ConnectionResetError):
+        os._exit(1)  # the command has ended

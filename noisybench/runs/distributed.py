@@ -21,7 +21,7 @@ from torch import distributed
 
 from noisybench.config.spec import RunSpec
 from noisybench.errors import TrainingError
-from noisybench.utils.processes import process_context
+from noisybench.utils.processes import process_context, start_process
 
 
 class LocalProcesses(ClusterEnvironment):
@@ -106,10 +106,7 @@ def launch_distributed(
     context, processes = process_context(spec.execution.num_threads), []
     if worker is None:
         for number in range(1, devices):
-            # Daemonic, so that no worker outlives this process when it exits after an error.
-            process = context.Process(target=train_worker, args=(*arguments, number, port), daemon=True)
-            process.start()
-            processes.append(process)
+            processes.append(start_process(context, train_worker, (*arguments, number, port)))
     try:
         fabric = Fabric(
             accelerator="cuda" if on_gpu else "cpu",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +26,7 @@ from noisybench.training.loop import attach, train_epoch
 from noisybench.training.prepared import PreparedRun
 from noisybench.training.task import Task
 from noisybench.training.training_set import TrainingSet, ValidationSet
+from noisybench.utils.processes import exit_with_parent, parent_has_ended
 from noisybench.utils.seeds import use_deterministic_kernels
 
 
@@ -71,10 +72,15 @@ def train(
 
 def _train_worker_rank(spec: RunSpec, folder: Path, rank: int, port: int) -> None:
     """Train the same run in a worker process; the main process alone records it."""
-    # Ctrl-C reaches all processes of a terminal; workers stop only when the main process announces it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Prepared again from the specification, since sending the run would pickle the complete dataset.
-    train(prepare_run(spec), folder, lambda rows: None, lambda kind, data: None, lambda: False, worker=(rank, port))
+    exit_with_parent()
+    try:
+        # Prepared again from the specification, since sending the run would pickle the complete dataset.
+        train(prepare_run(spec), folder, lambda rows: None, lambda kind, data: None, lambda: False, worker=(rank, port))
+    except Exception:
+        # A killed main process also breaks the connection of the processes, which is no error of its own.
+        if parent_has_ended(timeout=1):
+            os._exit(1)
+        raise
 
 
 def _fit(task: Task, recorder: Recorder, folder: RunFolder, fabric: Fabric, stop: Callable[[], bool]) -> None:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import connection, resource_tracker
 from typing import Any
+
+from noisybench.utils.interrupts import SIGNALS
 
 
 def usable_cores() -> int:
@@ -36,3 +43,60 @@ def process_context(num_threads: int) -> Any:
     forkserver = multiprocessing.get_context("forkserver")
     forkserver.set_forkserver_preload(["noisybench.execution.preload"])
     return forkserver
+
+
+def start_process(context: Any, target: Callable[..., None], arguments: Sequence[Any], daemon: bool = True) -> Any:
+    """Start a process that signals to the process group do not reach: its parent alone decides how it ends.
+
+    Args:
+        context: multiprocessing context, from `process_context`.
+        target: function that the process calls.
+        arguments: its picklable arguments.
+        daemon: False if the process starts processes itself.
+
+    Returns:
+        The started process. It must be killed rather than terminated.
+    """
+    process = context.Process(target=target, args=tuple(arguments), daemon=daemon)
+    # Started first, because it unblocks signals of its parent process when it has started.
+    resource_tracker.ensure_running()
+    with _signals_blocked():
+        process.start()
+    return process
+
+
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    """Block signals in this thread; processes that it starts inherit that from their first instruction."""
+    previous = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+def exit_with_parent() -> None:
+    """End this process, from a background thread, as soon as its parent process ends."""
+
+    def wait() -> None:
+        if parent_has_ended(timeout=None):
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def parent_has_ended(timeout: float | None) -> bool:
+    """Wait for the end of the process that started this one.
+
+    Args:
+        timeout: seconds to wait at most; None waits until the end.
+
+    Returns:
+        True if the parent process has ended.
+
+    Example:
+        >>> parent_has_ended(0)  # the main process has no parent process
+        False
+    """
+    parent = multiprocessing.parent_process()
+    return parent is not None and bool(connection.wait([parent.sentinel], timeout))
