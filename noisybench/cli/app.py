@@ -97,7 +97,8 @@ def main() -> None:
             app(args=arguments, prog_name="noisybench")
         finally:
             # Here, because an error of the interpreter's own flush at exit would be printed with a traceback.
-            sys.stdout.flush()
+            if sys.stdout is not None:  # closed before the start, with `>&-`
+                sys.stdout.flush()
     except UserError as error:
         if debug:
             raise
