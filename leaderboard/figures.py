@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from noisybench.config.validation import refuse
+from noisybench.errors import nearest, show
 from noisybench.leaderboard.statistics import summarize
-from noisybench.records.schema import RunRecord
+from noisybench.records.schema import EpochRow, ProbeMetrics, RunRecord
 from noisybench.records.selection import SELECTION_RULES, select
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from noisybench.config.spec import RunSpec
+    from noisybench.config.suite import Figure
 
 PROBE = "probe."
 """Prefix of an x axis that is the axis of a probe."""
@@ -34,6 +40,57 @@ def file_name(title: str) -> str:
         'sliding-window-of-el2n.png'
     """
     return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") + ".png"
+
+
+def check_figures(figures: Sequence[Figure], specs: Sequence[RunSpec]) -> None:
+    """Check before any training that figures name fields of the runs, and quantities that can be measured.
+
+    Args:
+        figures: figures of a suite.
+        specs: all runs of the suite.
+
+    Raises:
+        UserError: a field or quantity is unknown, or two figures have the same file name; all problems are listed.
+    """
+    fields = {name for spec in specs for name in _numeric_fields(spec.as_dict())}
+    row_fields = [field.name for field in dataclasses.fields(EpochRow) if str(field.type).startswith("float")]
+    quantities = [*SELECTION_RULES, *(f"train/{rule}" for rule in SELECTION_RULES), *row_fields]
+    probe_fields = [field.name for field in dataclasses.fields(ProbeMetrics)]
+    problems, names = list[str](), list[str]()
+    for number, figure in enumerate(figures):
+        is_probe = figure.x.startswith(PROBE)
+        if (not is_probe and figure.x not in fields) or figure.x == PROBE:
+            problems.append(
+                f"figures.{number}.x: no run has a number in the field {show(figure.x, quotes=False)}; "
+                f"{nearest(figure.x, fields)}"
+            )
+        known = probe_fields if is_probe else quantities
+        for name in figure.y:
+            # Names of diagnostics and detectors are those that mitigations report while they train.
+            reported = not is_probe and re.fullmatch("diagnostics/.+|detector/[^/]+/.+", name)
+            if name not in known and not reported:
+                problems.append(
+                    f"figures.{number}.y: unknown metric {show(name, quotes=False)}; {nearest(name, known)}"
+                )
+        names.append(file_name(figure.title))
+        if names[-1] in names[:-1]:
+            problems.append(
+                f"figures.{number}.title: another figure is written to {names[-1]} as well; change the title"
+            )
+    refuse(problems)
+
+
+def _numeric_fields(spec: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted paths of all numbers of a specification, as `field_of` reads them."""
+    if isinstance(spec, dict):
+        for key, value in spec.items():
+            yield from _numeric_fields(value, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(spec, list):
+        for item in spec:
+            if isinstance(item, dict) and "name" in item:
+                yield from _numeric_fields(item, f"{prefix}.{item['name']}")
+    elif isinstance(spec, int | float):
+        yield prefix
 
 
 def quantity_of(record: RunRecord, name: str) -> float | None:

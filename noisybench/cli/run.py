@@ -14,6 +14,7 @@ from noisybench.cli.labels import Overrides, Recipe
 from noisybench.cli.leaderboard import write
 from noisybench.errors import UserError
 from noisybench.utils.interrupts import INTERRUPTS
+from noisybench.utils.places import check_output_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,8 +56,37 @@ def bench(
     """Run a suite (settings x stacks x seeds) and rank the stacks. Finished runs are skipped."""
     from noisybench.config import suite as suites
 
-    specs = suites.shard(suites.read_suite(suite, overrides or []), shard)
-    execute_specs(specs, jobs, dry_run, html, suites.read_figures(suite), ray)
+    specs = suites.read_suite(suite, overrides or [])
+    figures = _checked_figures(suite, specs)
+    if not dry_run:
+        check_output_file(html)
+        for figure in figures:
+            check_output_file(_figure_path(html, figure))
+    execute_specs(suites.shard(specs, shard), jobs, dry_run, html, figures, ray)
+
+
+def _checked_figures(suite: str, specs: Sequence[RunSpec]) -> list[Figure]:
+    """Return the figures of a suite, which name fields and quantities of its runs.
+
+    Raises:
+        UserError: they do not.
+    """
+    from noisybench.config.suite import read_figures, read_suite
+
+    figures = read_figures(suite)
+    if figures:
+        from noisybench.leaderboard.figures import check_figures
+
+        # Overrides may leave out the stacks of a figure, which is then not drawn.
+        check_figures(figures, [*specs, *read_suite(suite)])
+    return figures
+
+
+def _figure_path(html: Path, figure: Figure) -> Path:
+    """Return the file of a figure, in the folder of the leaderboard page."""
+    from noisybench.leaderboard.figures import file_name
+
+    return html.parent / file_name(figure.title)
 
 
 def validate(
@@ -73,6 +103,8 @@ def validate(
     # Built-in suites and recipes have separate folders; of a path only the content shows which of them it is.
     reads_suite = is_suite(load_config("suites", name)) if is_path(name) else name in builtin_configs("suites")
     specs = (read_suite if reads_suite else read_recipe)(name, overrides or [])
+    if reads_suite:
+        _checked_figures(name, specs)
     preflight(process_context(1), specs)
     typer.echo(f"{name} is valid: {len(specs)} run{'s' if len(specs) != 1 else ''}")
 
@@ -135,7 +167,7 @@ def execute_specs(
     _show(records, store.connection.embedded, html)
     if records and html is not None:
         for figure in figures:
-            _draw(records, figure, html.parent, console)
+            _draw(records, figure, _figure_path(html, figure), console)
     if INTERRUPTS.level():
         console.print("Interrupted. Run the same command to resume.")
         raise typer.Exit(INTERRUPTS.exit_status)
@@ -155,11 +187,10 @@ def _executor(ray: str | None, store: Store) -> Iterator[Executor | None]:
         yield executor
 
 
-def _draw(records: list[RunRecord], figure: Figure, folder: Path, console: Console) -> None:
+def _draw(records: list[RunRecord], figure: Figure, path: Path, console: Console) -> None:
     """Draw one figure of a suite from its finished runs."""
-    from noisybench.leaderboard.figures import file_name, plot_suite
+    from noisybench.leaderboard.figures import plot_suite
 
-    path = folder / file_name(figure.title)
     try:
         drawn = plot_suite(records, figure.title, figure.x, figure.y, path)
     except OSError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from noisybench.leaderboard.figures import (
 from noisybench.records.schema import ProbeMetrics, ProbeRow, RunRecord
 from tests.leaderboard.test_leaderboard import record
 
+Command = Callable[..., tuple[int, str]]
 X = "mitigations.el2n.offset"
 
 
@@ -129,6 +132,52 @@ def test_figures_that_are_none_are_refused(figures: str, message: str, workspace
     (workspace / "suite.yaml").write_text(f"base: {{recipe: digits}}\nfigures: {figures}\n")
     with pytest.raises(UserError, match=message):
         read_figures("suite.yaml")
+
+
+@pytest.mark.parametrize(
+    ("figures", "message"),
+    [
+        ("[{title: a, x: noise.rat, y: [last]}]", r"figures\.0\.x: no run has a number in the field `noise\.rat`; did you mean"),
+        ("[{title: a, x: noise.name, y: [last]}]", r"no run has a number in the field `noise\.name`"),
+        ("[{title: a, x: mitigations.gce.q, y: [last]}]", r"no run has a number in the field `mitigations\.gce\.q`"),
+        ("[{title: a, x: noise.rate, y: [lats]}]", r"figures\.0\.y: unknown metric `lats`; did you mean `last`"),
+        ("[{title: a, x: noise.rate, y: [test_scor]}]", "did you mean `test_score`"),
+        ("[{title: a, x: noise.rate, y: [diagnostics/]}]", "unknown metric `diagnostics/`"),
+        ("[{title: a, x: probe.rank, y: [last]}]", "unknown metric `last`; known: clean_accuracy"),
+        ("[{title: a b, x: seed, y: [last]}, {title: A-B, x: seed, y: [last]}]", r"another figure is written to a-b\.png"),
+        ("[{title: '?', x: seed, y: [last]}]", r"figures\.0\.title: "),
+    ],
+)  # fmt: skip
+def test_figures_are_checked_against_the_runs_before_training(
+    figures: str, message: str, workspace: Path, noisybench: Command
+) -> None:
+    (workspace / "suite.yaml").write_text(f"base: {{recipe: digits}}\nstacks: [elr]\nfigures: {figures}\n")
+    for command in (("bench", "suite.yaml", "--dry-run"), ("validate", "suite.yaml")):
+        status, output = noisybench(*command)
+        assert status == 2
+        assert re.search(message, output), output
+
+
+def test_overrides_may_leave_out_the_stacks_of_a_figure(noisybench: Command) -> None:
+    status, output = noisybench("bench", "data-diet-digits", "stacks=[cross_entropy]", "seeds=0", "--dry-run")
+    assert status == 0, output
+
+
+def test_outputs_of_a_suite_are_checked_before_any_work(workspace: Path, noisybench: Command) -> None:
+    (workspace / "suite.yaml").write_text(
+        "base: {recipe: digits}\nstacks: [elr]\nfigures: [{title: a, x: noise.rate, y: [last]}]\n"
+    )
+    (workspace / "file").write_text("")
+    (workspace / "a.png").mkdir()
+    for html, message in (
+        ("file/page.html", "not a folder|Not a directory"),
+        (".", "it is a folder"),
+        ("page.html", r"a\.png.* folder"),
+    ):
+        status, output = noisybench("bench", "suite.yaml", "--html", html)
+        assert status == 2
+        assert re.search(message, output), output
+    assert not (workspace / "mlflow.db").exists(), "nothing was started"
 
 
 def test_shipped_suites_draw_what_their_runs_have() -> None:
