@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from noisybench.data.dataset import Dataset
 from noisybench.data.images import IMAGE_SUFFIXES, image_files, read_files, read_parquet, to_size
 from noisybench.errors import UserError
-from noisybench.utils.digests import FileTree, Source
+from noisybench.utils.file_listing import FileTree, Source
 from noisybench.utils.seeds import Stream
 
 ImageArray = NDArray[np.uint8]

@@ -17,7 +17,7 @@ from noisybench.data.label_set import LabelSet, ReplacedImages
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.targets import Targets
 from noisybench.errors import UserError
-from noisybench.utils.digests import Source
+from noisybench.utils.file_listing import Source
 from noisybench.utils.seeds import Stream
 
 

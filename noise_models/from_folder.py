@@ -16,7 +16,7 @@ from noisybench.data.masks import read_mask
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
-from noisybench.utils.digests import FileTree, Source
+from noisybench.utils.file_listing import FileTree, Source
 from noisybench.utils.seeds import Stream
 
 MAX_LISTED = 10

@@ -13,7 +13,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.noise_model import NoiseModel
 from noisybench.errors import UserError, nearest
-from noisybench.utils.digests import Source
+from noisybench.utils.file_listing import Source
 from noisybench.utils.files import cache_folder, download
 from noisybench.utils.seeds import Stream
 

@@ -16,7 +16,7 @@ from noisybench.data.label_set import ReplacedImages
 from noisybench.data.noise_model import NoiseModel
 from noisybench.errors import UserError
 from noisybench.noise_models._ood_sources import from_files, ood_files, pixel_permuted, synthetic_patterns
-from noisybench.utils.digests import Source
+from noisybench.utils.file_listing import Source
 from noisybench.utils.seeds import Stream
 
 PUBLISHED_SEEDS = (2718, 1414, 3142)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from noisybench.config.registry import get_entry, list_entries
 from noisybench.errors import UserError
-from noisybench.utils.digests import Source, digest_files, snapshot
+from noisybench.utils.digests import digest_files, snapshot
+from noisybench.utils.file_listing import Source, unreadable
 
 if TYPE_CHECKING:
     from noisybench.config.spec import Component, RunSpec
@@ -36,7 +38,7 @@ def data_digests(components: Mapping[str, Component], network: str) -> dict[str,
         {}
     """
     everything = {**components, **_nested_components(components)}
-    digests = {location: _digest(component) for location, component in everything.items()}
+    digests = {location: _digest(location, component) for location, component in everything.items()}
     digests["network"] = _network_digest(network)
     return {location: digest for location, digest in digests.items() if digest is not None}
 
@@ -56,13 +58,16 @@ def download_missing(specs: Sequence[RunSpec]) -> list[RunSpec]:
     Raises:
         UserError: a download fails, or files cannot be read.
     """
-    attempted: set[str] = set()
+    attempted: set[tuple[str, str, str]] = set()
     for spec in specs:
-        for location in missing_data(spec):
-            component = {**spec.components, **_nested_components(spec.components)}.get(location)
-            if component is not None and repr(component) not in attempted:
-                attempted.add(repr(component))
-                component.build().fetch()
+        components = {**spec.components, **_nested_components(spec.components)}
+        for location, file in missing_data(spec).items():
+            component = components.get(location)
+            # Tasks and networks cannot download files.
+            if component is None or component.kind == "tasks" or (component.kind, component.name, file) in attempted:
+                continue
+            attempted.add((component.kind, component.name, file))
+            component.build().fetch()
     if not attempted:
         return list(specs)
     with snapshot():
@@ -112,18 +117,14 @@ def _nested_components(components: Mapping[str, Component]) -> dict[str, Compone
     return nested
 
 
-def _digest(component: Component) -> str | None:
+def _digest(location: str, component: Component) -> str | None:
     entry = get_entry(component.kind, component.name)
+    paths = {name: Path(component.parameters[name]) for name in entry.schema.paths() if component.parameters[name]}
     # Only datasets and noise models may read files that no parameter names; others are not imported for nothing.
-    if component.kind not in ("datasets", "noise_models") and not any(
-        component.parameters[name] for name in entry.schema.paths()
-    ):
+    if component.kind not in ("datasets", "noise_models") and not paths:
         return None
-    try:
-        sources = component.build().data_files()
-    except UserError as error:  # a list of files is missing or damaged, which validation reports as well
-        return f"{ABSENT}{error}"
-    return _digest_sources(sources)
+    # Tasks are built from a training set, so that their parameters must suffice.
+    return _digest_sources(location, lambda: paths if component.kind == "tasks" else component.build().data_files())
 
 
 def _network_digest(network: str) -> str | None:
@@ -132,11 +133,25 @@ def _network_digest(network: str) -> str | None:
     entry = get_entry("networks", family)
     if not entry.defines("data_files"):
         return None
-    return _digest_sources(entry.load_function("data_files")(argument))
+    return _digest_sources("budget.network", lambda: entry.load_function("data_files")(argument))
 
 
-def _digest_sources(sources: Mapping[str, Source]) -> str | None:
+def _digest_sources(location: str, list_sources: Callable[[], Mapping[str, Source]]) -> str | None:
+    """Return the digest of the files of one component.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    try:
+        sources = list_sources()
+    except (UserError, FileNotFoundError, UnicodeDecodeError) as error:
+        # A list of files is missing or damaged, which validation reports as well.
+        return f"{ABSENT}{error}"
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"{location}: {unreadable(getattr(error, 'filename', None) or 'a path', error)}") from None
     try:
         return digest_files(sources) if sources else None
     except FileNotFoundError as error:
         return f"{ABSENT}{error}"
+    except UserError as error:
+        raise UserError(*(f"{location}: {problem}" for problem in error.problems)) from None

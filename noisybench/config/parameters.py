@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from noisybench.config.validation import alternatives, describe_problem, interpret, strict_type
 from noisybench.errors import UserError, nearest, show
-from noisybench.utils.digests import Source
+from noisybench.utils.file_listing import Source
 
 if TYPE_CHECKING:
     import pydantic

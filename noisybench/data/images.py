@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.errors import UserError
-from noisybench.utils.digests import FileList, digest_files, list_files
+from noisybench.utils.digests import digest_files
+from noisybench.utils.file_listing import FileList, list_files
 from noisybench.utils.files import cache_folder, write_atomically
 
 CHUNK_SIZE = 1024

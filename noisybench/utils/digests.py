@@ -9,22 +9,18 @@ write at once replace each other's files as a whole.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
-import operator
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, NoReturn
 
 from noisybench.errors import UserError
 from noisybench.utils.digest_cache import DigestCache
-from noisybench.utils.places import shown
+from noisybench.utils.file_listing import ListedFile, Source, list_source, unreadable
 
 FORMAT = 1
 """Version of the digests. Raise it when the same files would get another digest."""
@@ -43,49 +39,6 @@ CHUNK_SIZE = 64
 
 READ_AT_ONCE = 2**20
 """Largest size of a file in bytes that is read whole."""
-
-
-@dataclass(frozen=True)
-class FileTree:
-    """Files below a folder that a component reads.
-
-    Attributes:
-        path: the folder.
-        suffixes: lower-case suffixes of the files that count; hidden files and folders do not. Empty for all files.
-    """
-
-    path: Path
-    suffixes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class FileList:
-    """Listed files below a folder; missing ones count as missing.
-
-    Attributes:
-        path: the folder.
-        names: paths relative to it.
-    """
-
-    path: Path
-    names: tuple[str, ...]
-
-
-Source = Path | FileTree | FileList
-"""A file, a folder with everything in it, the files of some suffixes below a folder, or listed files."""
-
-
-class _File(NamedTuple):
-    """Entry of a listing: a regular file, or another entry that counts by its name alone."""
-
-    name: bytes
-    """Name in the digest, which does not depend on the location of the data."""
-    path: bytes
-    status: tuple[int, int, int, int] | None
-    """Size, modification time, change time (both in nanoseconds) and inode; None if there is nothing to read."""
-    note: bytes = b""
-    """Digest of an entry that is not read."""
-
 
 _snapshot: ContextVar[dict[tuple[tuple[str, Source], ...], str] | None] = ContextVar("snapshot", default=None)
 
@@ -131,21 +84,8 @@ def digest_files(sources: Mapping[str, Source]) -> str:
     return digest
 
 
-def list_files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Return the files of some suffixes below a folder, sorted; those that `FileTree` counts.
-
-    Raises:
-        UserError: a folder cannot be read.
-    """
-    try:
-        files = [Path(os.fsdecode(file.path)) for file in _tree(b"", FileTree(folder, suffixes)) if not file.note]
-    except FileNotFoundError:
-        return []
-    return sorted(files)
-
-
 def _digest(sources: Mapping[str, Source]) -> str:
-    files = [file for name, source in sorted(sources.items()) for file in _list(os.fsencode(name), source)]
+    files = [file for name, source in sorted(sources.items()) for file in list_source(os.fsencode(name), source)]
     # A name cannot contain a zero byte, so different listings never give the same text.
     lines = [b"%b\0%d %d %d %d%b" % (name, *(status or (0, 0, 0, 0)), note) for name, _, status, note in files]
     listing = hashlib.sha256(b"%d\n" % FORMAT + b"\n".join(lines))
@@ -165,109 +105,7 @@ def _digest(sources: Mapping[str, Source]) -> str:
     return content.hexdigest()
 
 
-def _list(name: bytes, source: Source) -> Iterable[_File]:
-    """Return the sorted entries of one source.
-
-    Raises:
-        FileNotFoundError: it does not exist.
-        UserError: it cannot be read, or is neither a file nor a folder.
-    """
-    if isinstance(source, FileTree):
-        return _tree(name, source)
-    if isinstance(source, FileList):
-        folder = str(source.path.expanduser())
-        # Repeated names would be counted, but read once.
-        return [_listed(name, folder, member) for member in sorted(set(source.names))]
-    try:
-        path = os.fsencode(source.expanduser())
-        status = os.stat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        raise FileNotFoundError(source) from None
-    except (OSError, ValueError, RuntimeError) as error:
-        _refuse(source, error)
-    if stat.S_ISDIR(status.st_mode):
-        return _tree(name, FileTree(source))
-    if not stat.S_ISREG(status.st_mode):
-        raise UserError(f"{shown(source)}: is neither a file nor a folder; name a regular file")
-    return [_File(name, path, _key(status))]
-
-
-def _listed(name: bytes, folder: str, member: str) -> _File:
-    """Return the entry of a file on a list."""
-    path = os.path.join(folder, member)
-    try:
-        encoded = os.fsencode(path)
-        entry_name = name + b"/" + os.fsencode(member)
-        status = os.stat(encoded)
-    except (FileNotFoundError, NotADirectoryError):
-        return _File(entry_name, encoded, None, b"missing")
-    except (OSError, ValueError) as error:
-        _refuse(path, error)
-    if not stat.S_ISREG(status.st_mode):
-        return _File(entry_name, encoded, None, b"not a file")
-    return _File(entry_name, encoded, _key(status))
-
-
-def _tree(name: bytes, tree: FileTree) -> list[_File]:
-    """Return the entries below a folder, in the order of their names."""
-    suffixes = tuple(os.fsencode(suffix) for suffix in tree.suffixes)
-    files: list[_File] = []
-    # Names of the folders by device and inode: a folder that a link leads to again is not entered twice.
-    visited: dict[tuple[int, int], bytes] = {}
-    try:
-        pending = [(name, os.fsencode(tree.path.expanduser()))]
-    except (ValueError, RuntimeError) as error:
-        _refuse(tree.path, error)
-    while pending:
-        folder_name, folder = pending.pop()
-        try:
-            status = os.stat(folder)
-            first = visited.setdefault((status.st_dev, status.st_ino), folder_name)
-            if first != folder_name and status.st_ino:
-                files.append(_File(folder_name, folder, None, b"link to " + first))
-                continue
-            files.append(_File(folder_name, folder, None, b"folder"))
-            folders = []
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if suffixes and entry.name.startswith(b"."):
-                        continue
-                    entry_name = folder_name + b"/" + entry.name
-                    status_key = _entry_status(entry)
-                    if status_key == "folder":
-                        folders.append((entry_name, entry.path))
-                    elif not suffixes or entry.name.lower().endswith(suffixes):
-                        note = b"" if status_key else b"not a file"
-                        files.append(_File(entry_name, entry.path, status_key, note))
-        except (FileNotFoundError, NotADirectoryError):
-            raise FileNotFoundError(os.fsdecode(folder)) from None
-        except (OSError, ValueError) as error:
-            _refuse(os.fsdecode(folder), error)
-        # File systems list a folder in different orders.
-        pending += sorted(folders, reverse=True)
-    return sorted(files, key=operator.itemgetter(0))
-
-
-def _entry_status(entry: os.DirEntry[bytes]) -> tuple[int, int, int, int] | Literal["folder"] | None:
-    """Return the status of a regular file, or None for a link that leads nowhere and for what must not be opened."""
-    try:
-        if entry.is_dir():
-            return "folder"
-        return _key(entry.stat()) if entry.is_file() else None
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        if error.errno == errno.ELOOP:
-            return None
-        _refuse(os.fsdecode(entry.path), error)
-
-
-def _key(status: os.stat_result) -> tuple[int, int, int, int]:
-    # The change time as well: copying tools can restore the modification time of a file that they overwrite.
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
-
-
-def _is_settling(file: _File) -> bool:
+def _is_settling(file: ListedFile) -> bool:
     """Return True if a file has changed so recently that a further change could leave its status the same."""
     if file.status is None:
         return False
@@ -275,10 +113,10 @@ def _is_settling(file: _File) -> bool:
     return any(abs(now - changed) < limit for changed in file.status[1:3])
 
 
-def _read(files: list[_File], is_costly: bool) -> dict[bytes, str]:
+def _read(files: list[ListedFile], is_costly: bool) -> dict[bytes, str]:
     """Return the SHA-256 of each file by its path, from the cache where the file has not changed."""
     digests: dict[bytes, str] = {}
-    by_folder: dict[bytes, list[_File]] = {}
+    by_folder: dict[bytes, list[ListedFile]] = {}
     for file in files:
         by_folder.setdefault(os.path.dirname(file.path), []).append(file)
     caches, missing = {}, []
@@ -299,16 +137,15 @@ def _read(files: list[_File], is_costly: bool) -> dict[bytes, str]:
             chunks, pool.map(lambda chunk: [_hash(file.path) for file in chunk], chunks), strict=True
         ):
             digests.update(zip((file.path for file in chunk), values, strict=True))
-    unread = {file.path for file in missing}
+    changed = {os.path.dirname(file.path) for file in missing}
     for folder, cache in caches.items():
-        members = by_folder[folder]
-        if is_costly and any(file.path in unread for file in members):
+        if is_costly and folder in changed:
             cache.replace(
                 # Other files of the folder are kept: several lists may share one folder.
                 cache.entries
                 | {
                     os.fsdecode(os.path.basename(file.path)): [*(file.status or ()), digests[file.path]]
-                    for file in members
+                    for file in by_folder[folder]
                     if not _is_settling(file)
                 }
             )
@@ -339,12 +176,4 @@ def _hash(path: bytes) -> str:
         finally:
             os.close(descriptor)
     except OSError as error:
-        _refuse(os.fsdecode(path), error)
-
-
-def _refuse(path: Path | str, error: Exception) -> NoReturn:
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    raise UserError(
-        f"{shown(path)}: cannot be read ({reason[0].lower()}{reason[1:]}); correct its name or its permissions, or "
-        "remove it from the data"
-    ) from None
+        raise UserError(unreadable(os.fsdecode(path), error)) from None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.errors import UserError
-from noisybench.utils.digests import FileTree, Source
+from noisybench.utils.file_listing import FileTree, Source
 
 
 def array_files(path: Path) -> Source:

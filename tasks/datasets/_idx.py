@@ -11,7 +11,7 @@ import numpy as np
 
 from noisybench.data.dataset import RawSplit
 from noisybench.tasks.datasets._torchvision import TorchvisionSource, to_raw_split
-from noisybench.utils.digests import Source
+from noisybench.utils.file_listing import Source
 from noisybench.utils.seeds import Stream
 
 FILES = (

@@ -14,7 +14,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.images import to_channels_first
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
-from noisybench.utils.digests import Source
+from noisybench.utils.file_listing import Source
 
 DAMAGED = (OSError, ValueError, KeyError, EOFError, AssertionError, pickle.UnpicklingError)
 """Errors that torchvision's readers raise for truncated or overwritten files."""

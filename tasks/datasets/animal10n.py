@@ -12,7 +12,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.images import IMAGE_SUFFIXES, image_files
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import LabeledFile, WebImages, write_images
-from noisybench.utils.digests import FileTree, Source
+from noisybench.utils.file_listing import FileTree, Source
 
 CLASSES = (
     "cat", "lynx", "wolf", "coyote", "cheetah", "jaguar", "chimpanzee", "orangutan", "hamster", "guinea pig",

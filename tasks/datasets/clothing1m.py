@@ -10,7 +10,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import WebImages, read_list, write_images, write_list
-from noisybench.utils.digests import FileList, Source
+from noisybench.utils.file_listing import FileList, Source
 
 KEY_LISTS = ("noisy_train_key_list.txt", "clean_test_key_list.txt")
 LABEL_LISTS = ("noisy_label_kv.txt", "clean_label_kv.txt")

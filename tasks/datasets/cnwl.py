@@ -19,7 +19,7 @@ from noisybench.tasks.datasets._web import (
     write_images,
     write_list,
 )
-from noisybench.utils.digests import FileList, FileTree, Source
+from noisybench.utils.file_listing import FileList, FileTree, Source
 
 NOISE_LEVELS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 

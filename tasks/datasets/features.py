@@ -14,7 +14,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError, nearest
 from noisybench.tasks.datasets._archives import array_files, read_arrays
-from noisybench.utils.digests import Source
+from noisybench.utils.file_listing import Source
 from noisybench.utils.seeds import Stream
 
 REQUIRED = ("train_x", "train_y", "id_x", "id_y")

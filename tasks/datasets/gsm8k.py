@@ -17,7 +17,7 @@ from noisybench.data.traces.formats import TraceFormat
 from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._traces import encode_split, max_length, read_json_lines
-from noisybench.utils.digests import Source
+from noisybench.utils.file_listing import Source
 from noisybench.utils.seeds import Stream
 
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")

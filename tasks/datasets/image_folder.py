@@ -13,7 +13,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.images import IMAGE_SUFFIXES, image_files, read_files
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
-from noisybench.utils.digests import FileTree, Source
+from noisybench.utils.file_listing import FileTree, Source
 from noisybench.utils.seeds import Stream
 
 

@@ -15,7 +15,7 @@ from noisybench.data.masks import read_mask
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._masks import MaskSource, append_validation, read_stems
-from noisybench.utils.digests import FileTree, Source
+from noisybench.utils.file_listing import FileTree, Source
 from noisybench.utils.seeds import Stream
 
 PARTS = ("train", "val", "test")

@@ -18,7 +18,7 @@ from noisybench.tasks.datasets._web import (
     write_images,
     write_list,
 )
-from noisybench.utils.digests import FileList, FileTree, Source
+from noisybench.utils.file_listing import FileList, FileTree, Source
 
 TRAIN_LIST, VALIDATION_LIST, SYNSETS = "train_filelist_google.txt", "val_filelist.txt", "synsets.txt"
 """Lists in the folder `info`."""

@@ -14,7 +14,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.masks import resize_mask
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
-from noisybench.utils.digests import FileTree, Source
+from noisybench.utils.file_listing import FileTree, Source
 from noisybench.utils.seeds import Stream
 
 SEGTHOR = ("background", "oesophagus", "heart", "trachea", "aorta")

@@ -14,7 +14,7 @@ from noisybench.data.images import to_channels_first
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._archives import array_files, read_arrays
-from noisybench.utils.digests import Source
+from noisybench.utils.file_listing import Source
 from noisybench.utils.seeds import Stream
 
 NAMES = (

@@ -12,7 +12,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.targets import IGNORED
 from noisybench.tasks.datasets._masks import MaskSource, download_with_torchvision, read_stems
-from noisybench.utils.digests import FileList, Source
+from noisybench.utils.file_listing import FileList, Source
 from noisybench.utils.seeds import Stream
 
 TRIMAP = {1: 1, 2: 0, 3: IGNORED}

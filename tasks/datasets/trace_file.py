@@ -20,7 +20,7 @@ from noisybench.data.traces.program_format import CHARACTERS, ProgramTraceFormat
 from noisybench.data.traces.recorder import TraceRecorder
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._traces import encode_split, max_length, read_json_lines
-from noisybench.utils.digests import Source
+from noisybench.utils.file_listing import Source
 
 SPLITS = ("train", "validation", "test")
 LENGTH_FACTOR = 1.3

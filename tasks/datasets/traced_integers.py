@@ -19,7 +19,7 @@ from noisybench.data.traces.programs import Program
 from noisybench.data.traces.recorder import NonTerminating, TraceRecorder
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._traces import encode_split, max_length
-from noisybench.utils.digests import Source
+from noisybench.utils.file_listing import Source
 from noisybench.utils.seeds import Stream
 
 MAX_WIDTH = 12

@@ -11,7 +11,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.images import IMAGE_SUFFIXES, image_files
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import LabeledFile, WebImages, read_list, write_images, write_list
-from noisybench.utils.digests import FileList, FileTree, Source
+from noisybench.utils.file_listing import FileList, FileTree, Source
 
 
 class WeblyFG(WebImages):
