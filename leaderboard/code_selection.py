@@ -161,26 +161,13 @@ def _add_other(
 
 def _joins(rows: dict[str, tuple[Code, list[Measurement]]], classes: CodeClasses) -> list[str]:
     """Return one line for each equivalence that joins runs of a row, or joins them with the code of the table."""
-    found: dict[int, tuple[Equivalence, Place]] = {}
+    found: dict[int, str] = {}
     for code, runs in rows.values():
-        codes = frozenset([code, *(run.code for run in runs)])
-        if len(codes) > 1:
-            for equivalence in classes.between(_place(runs[0]), classes.joined(_place(runs[0]), code)):
-                found[id(equivalence)] = equivalence, _place(runs[0])
-    lines = []
-    for equivalence, place in found.values():
-        compared = [run for run in equivalence.runs if (run.label_set, run.budget) == place[:2]]
-        differences = dict.fromkeys(
-            difference
-            for run in compared
-            for difference in code_differences(tuple(sorted(run.old_code.items())), tuple(sorted(run.new_code.items())))
-        )
-        quality = "bit-identical" if equivalence.is_bit_identical else f"within {100 * equivalence.tolerance:g} points"
-        lines.append(
-            f"joined by equivalence {describe_differences(tuple(differences), '=')} "
-            f"({len(compared)} run{'s' if len(compared) != 1 else ''} compared, {quality})"
-        )
-    return lines
+        if len({code, *(run.code for run in runs)}) > 1:
+            place = _place(runs[0])
+            for equivalence in classes.between(place, classes.joined(place, code)):
+                found[id(equivalence)] = equivalence.describe(place[:2])
+    return [f"joined by equivalence {description}" for description in found.values()]
 
 
 def _outdated(rows: dict[str, tuple[Code, list[Measurement]]], classes: CodeClasses) -> list[str]:

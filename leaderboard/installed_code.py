@@ -42,9 +42,3 @@ class InstalledCode:
         """Digest of the source of all installed components: if it is unchanged, so is the code of every run."""
         modules = {f"{kind}.{name}": entry.module for kind in KINDS for name, entry in list_entries(kind).items()}
         return hashlib.sha256(json.dumps(self._tree.code(modules), sort_keys=True).encode()).hexdigest()
-
-
-@functools.cache
-def installed_code() -> InstalledCode:
-    """Return the code of the installed sources, which a command reads once."""
-    return InstalledCode()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from noisybench.errors import UserError
-from noisybench.leaderboard.installed_code import InstalledCode, installed_code
+from noisybench.leaderboard.installed_code import InstalledCode
 from noisybench.leaderboard.published import LiteratureSetting, literature_method, literature_settings
 from noisybench.records.codes import Code, as_code
 from noisybench.records.schema import RunRecord
@@ -193,7 +193,7 @@ def measure(
         record: finished run.
         status: verification of the submission that it comes from.
         entry: name of that submission.
-        installed: code of the installed sources; by default as the command first reads it.
+        installed: code of the installed sources, for `Measurement.today`.
     """
     final, environment = record.rows[-1], record.environment
     return Measurement(
@@ -218,10 +218,15 @@ def measure(
         status=status,
         entry=entry,
         run_id=record.run_id,
-        # The specification of a submission is not trusted, and never resolved only to show its numbers.
-        today=() if entry else (installed or installed_code()).of(record),
+        today=installed.of(record) if installed else (),
         record=record,
     )
+
+
+def measure_all(records: Iterable[RunRecord]) -> list[Measurement]:
+    """Return the numbers of the finished runs of a store, with their records and the code that they would have today."""
+    installed = InstalledCode()
+    return [measure(record, installed=installed) for record in records]
 
 
 def without_record(measurement: Measurement) -> Measurement:
@@ -331,4 +336,4 @@ def with_builtin(records: Iterable[RunRecord]) -> list[Measurement]:
         >>> with_builtin([]) == builtin_measurements()
         True
     """
-    return [*builtin_measurements(), *map(measure, records)]
+    return [*builtin_measurements(), *measure_all(records)]

@@ -13,6 +13,7 @@ from noisybench.cli.audit import audit
 from noisybench.cli.hints import HintingCommand
 from noisybench.cli.labels import labels_app
 from noisybench.cli.leaderboard import leaderboard_app
+from noisybench.cli.runs import runs_app
 from noisybench.errors import UserError
 from noisybench.utils.text import printable_lines
 
@@ -80,6 +81,11 @@ for command, example in (
     leaderboard_app.command(
         example.split()[0], cls=HintingCommand, epilog=f"Example: noisybench leaderboard {example}"
     )(command)
+app.add_typer(
+    runs_app,
+    name="runs",
+    epilog="Example: noisybench runs equivalent 1a2b3c4d",
+)
 app.add_typer(
     leaderboard_app,
     name="leaderboard",

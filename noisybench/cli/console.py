@@ -157,6 +157,7 @@ def print_plan(console: Console, plan: RunPlan, estimates: Sequence[float | None
         table.add_row(setting, stack, str(len(durations)), format_duration(durations[0]))
     if groups:
         console.print(table)
+    _print_equivalent(console, plan)
     finished = len(plan.specs) - len(plan.pending)
     resumable = sum((spec.run_dir() / "checkpoint.ckpt").is_file() for spec in plan.pending)
     console.print(
@@ -192,12 +193,32 @@ def print_search_result(console: Console, result: SearchResult) -> None:
     console.print(f"{counts}; {result.epochs} epochs trained")
 
 
+def _print_equivalent(console: Console, plan: RunPlan) -> None:
+    """Print how many runs count as finished because their code is equivalent, and which components differ."""
+    if not plan.equivalent:
+        return
+    from noisybench.records.codes import as_code, code_differences, describe_differences
+
+    specs = {spec.identity: spec for spec in plan.specs}
+    differences = dict.fromkeys(
+        difference
+        for identity, record in plan.equivalent.items()
+        for difference in code_differences(as_code(record.code), as_code(specs[identity].code))
+    )
+    verb = "counts" if len(plan.equivalent) == 1 else "count"
+    console.print(
+        f"{_count_runs(len(plan.equivalent))} {verb} as finished by equivalence of code: "
+        f"{describe_differences(tuple(differences), '=')}."
+    )
+
+
 def _count_runs(count: int) -> str:
     return f"{count} run{'s' if count != 1 else ''}"
 
 
 def print_result(console: Console, result: SuiteResult, plan: RunPlan, seconds: float) -> None:
     """Print the number of runs by outcome, and the reasons of failed runs."""
+    _print_equivalent(console, plan)
     skipped = len(plan.specs) - len(plan.pending)
     parts = [f"{len(result.completed)} completed", f"{skipped} skipped"]
     if result.failed:

@@ -114,14 +114,14 @@ def _stored_measurements(store: Store, suite: str | None, label_set: str | None 
     Raises:
         UserError: there are none.
     """
-    from noisybench.leaderboard.measurements import measure
+    from noisybench.leaderboard.measurements import measure_all
 
     selected = _suite_settings(suite)
-    measurements = [
-        measure(record)
+    measurements = measure_all(
+        record
         for record in store.runs.records()
         if (selected is None or record.settings in selected) and record.label_set.startswith(label_set or "")
-    ]
+    )
     if not measurements:
         raise UserError(NO_RUNS)
     return measurements

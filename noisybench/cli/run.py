@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from noisybench.config.spec import RunSpec
     from noisybench.config.suite import Figure
     from noisybench.execution.engine import Executor
+    from noisybench.execution.suite_runner import DurationEstimator, RunPlan, SuiteResult
+    from noisybench.records.equivalence import Equivalence
     from noisybench.records.schema import RunRecord
     from noisybench.tracking.store import Store
 
@@ -133,20 +135,58 @@ def execute_specs(
     from noisybench.cli import console as view
     from noisybench.config.data_files import download_missing
     from noisybench.execution.local import LocalExecutor
-    from noisybench.execution.suite_runner import DurationEstimator, make_plan, run_plan
+    from noisybench.execution.suite_runner import DurationEstimator, make_plan
+    from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
 
-    console, start, store = view.make_console(), time.monotonic(), Store()
+    console, store = view.make_console(), Store()
     # The check creates the store, which a dry run must not do.
     if not dry_run:
         store.connection.check()
         specs = download_missing(specs)
     records = store.runs.records()
-    plan, estimator = make_plan(specs, records), DurationEstimator(records)
+    equivalences = recorded_equivalences(store)
+    plan, estimator = make_plan(specs, records, equivalences), DurationEstimator(records)
     if dry_run:
         count = jobs or LocalExecutor(1).capacity(plan.pending, gpu=False)
         view.print_plan(console, plan, [estimator.estimate(spec) for spec in plan.pending], count)
         return
+    result = train_plan(plan, store, estimator, jobs, console, ray)
+    # Without new runs, the records from above are still complete: a rerun of a finished suite reads the store once.
+    records = plan.select(store.runs.records() if plan.pending else records)
+    _show(records, equivalences, store.connection.embedded, html)
+    if records and html is not None:
+        for figure in figures:
+            _draw(records, figure, _figure_path(html, figure), console)
+    exit_after(result, console)
+
+
+def exit_after(result: SuiteResult, console: Console) -> None:
+    """End the command if it was interrupted or a run failed.
+
+    Raises:
+        typer.Exit: with status 1 if a run failed, with 128 plus the number of the signal after an interruption.
+    """
+    if INTERRUPTS.level():
+        console.print("Interrupted. Run the same command to resume.")
+        raise typer.Exit(INTERRUPTS.exit_status)
+    if result.failed:
+        raise typer.Exit(1)
+
+
+def train_plan(
+    plan: RunPlan,
+    store: Store,
+    estimator: DurationEstimator,
+    jobs: int | None,
+    console: Console,
+    ray: str | None = None,
+) -> SuiteResult:
+    """Execute the pending runs of a plan, and print their progress and outcome."""
+    from noisybench.cli import console as view
+    from noisybench.execution.suite_runner import run_plan
+
+    start = time.monotonic()
     if plan.pending:
         console.print(f"Validating {len(plan.pending)} of {len(plan.specs)} runs ...")
     with (
@@ -160,19 +200,7 @@ def execute_specs(
     if "--debug" in sys.argv:
         for _, _, traceback in result.failed:
             console.print(traceback, markup=False)
-    identities = {spec.identity for spec in plan.specs}
-    # Without new runs, the records from above are still complete: a rerun of a finished suite reads the store once.
-    records = store.runs.records() if plan.pending else records
-    records = [record for record in records if record.identity in identities]
-    _show(records, store.connection.embedded, html)
-    if records and html is not None:
-        for figure in figures:
-            _draw(records, figure, _figure_path(html, figure), console)
-    if INTERRUPTS.level():
-        console.print("Interrupted. Run the same command to resume.")
-        raise typer.Exit(INTERRUPTS.exit_status)
-    if result.failed:
-        raise typer.Exit(1)
+    return result
 
 
 @contextlib.contextmanager
@@ -199,19 +227,19 @@ def _draw(records: list[RunRecord], figure: Figure, path: Path, console: Console
         console.print(f"Figure: {path.resolve()}")
 
 
-def _show(records: list[RunRecord], embedded: bool, html: Path | None) -> None:
+def _show(records: list[RunRecord], equivalences: list[Equivalence], embedded: bool, html: Path | None) -> None:
     """Rank the runs of a command, write the leaderboard page, and suggest next steps."""
     from noisybench.cli import console as view
     from noisybench.leaderboard.board import build_board
-    from noisybench.leaderboard.measurements import measure
+    from noisybench.leaderboard.measurements import measure_all
     from noisybench.leaderboard.page import to_html
     from noisybench.leaderboard.table import build_settings
 
     console = view.make_console()
-    measurements = [measure(record) for record in records]
-    settings = build_settings(measurements)
+    measurements = measure_all(records)
+    settings = build_settings(measurements, equivalences=equivalences)
     if settings and html is not None:
-        write(html, to_html(build_board(measurements)))
+        write(html, to_html(build_board(measurements, equivalences=equivalences)))
     view.print_settings(console, settings)
     if not settings or html is None:
         return

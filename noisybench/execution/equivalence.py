@@ -4,15 +4,39 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from noisybench.config.resolve import resolve
 from noisybench.config.source_code import SourceTree
 from noisybench.config.spec import RunSpec
 from noisybench.errors import UserError
 from noisybench.records.codes import Code, as_code, code_differences, code_digest, describe_differences
-from noisybench.records.equivalence import EQUIVALENCE_FORMAT, ComparedRun, Equivalence, compare_runs
+from noisybench.records.equivalence import EQUIVALENCE_FORMAT, CodeClasses, ComparedRun, Equivalence, compare_runs
 from noisybench.records.schema import RunRecord
+
+
+def equivalent_runs(
+    specs: Iterable[RunSpec], records: Iterable[RunRecord], equivalences: Iterable[Equivalence]
+) -> dict[str, RunRecord]:
+    """Return finished runs of equivalent code, by the identities of the runs in whose place they stand.
+
+    Args:
+        specs: runs that are not finished under their own code.
+        records: finished runs.
+        equivalences: recorded equivalences of code.
+    """
+    classes = CodeClasses(equivalences)
+    by_settings: dict[str, list[RunRecord]] = {}
+    for record in records:
+        by_settings.setdefault(record.settings, []).append(record)
+    found = {}
+    for spec in specs:
+        for record in by_settings.get(spec.settings_hash, []):
+            joined = classes.joined((record.label_set, record.budget, record.stack), as_code(record.code))
+            if as_code(spec.code) in joined:
+                found[spec.identity] = record
+                break
+    return found
 
 
 @dataclass
@@ -28,19 +52,6 @@ class CodePair:
     old: RunRecord
     identity: str
     spec: RunSpec | None
-
-
-@dataclass
-class ComparisonPlan:
-    """Runs to compare.
-
-    Attributes:
-        pairs: runs of the old code with their counterparts.
-        differences: components that differ between the codes, in words.
-    """
-
-    pairs: list[CodePair] = field(default_factory=list)
-    differences: str = ""
 
 
 def find_code(prefix: str, codes: Iterable[Code]) -> tuple[str, str]:
@@ -77,7 +88,7 @@ def has_code(code: Code, digest: str) -> bool:
     return digest == code_digest(code) or digest in dict(code).values()
 
 
-def plan_comparison(records: Sequence[RunRecord], old: str, new: str | None = None, sample: int = 1) -> ComparisonPlan:
+def plan_comparison(records: Sequence[RunRecord], old: str, new: str | None = None, sample: int = 1) -> list[CodePair]:
     """Select the runs to compare: some seeds of each stack and setting, and all runs that are finished under both codes.
 
     Args:
@@ -114,7 +125,7 @@ def plan_comparison(records: Sequence[RunRecord], old: str, new: str | None = No
         raise UserError(*problems)
     if not pairs:
         raise UserError(f"`{old}` is the new code itself; there is nothing to compare")
-    return ComparisonPlan(pairs)
+    return pairs
 
 
 def _find_counterpart(
@@ -139,11 +150,13 @@ def _find_counterpart(
     )
 
 
-def compare_pairs(plan: ComparisonPlan, records: Sequence[RunRecord], sample: int, tolerance: float) -> Equivalence:
-    """Compare the runs of a plan.
+def compare_pairs(
+    pairs: Sequence[CodePair], records: Sequence[RunRecord], sample: int, tolerance: float
+) -> Equivalence:
+    """Compare runs of the old code with their counterparts.
 
     Args:
-        plan: result of `plan_comparison`.
+        pairs: result of `plan_comparison`.
         records: finished runs, with those that were trained for the comparison.
         sample: as for `plan_comparison`.
         tolerance: allowed difference of scores of runs on a GPU, as a fraction.
@@ -154,14 +167,13 @@ def compare_pairs(plan: ComparisonPlan, records: Sequence[RunRecord], sample: in
     finished = {record.identity: record for record in records}
     compared: list[ComparedRun] = []
     problems: list[str] = []
-    for pair in plan.pairs:
+    for pair in pairs:
         record = finished.get(pair.identity)
         if record is None:
             problems.append(f"{pair.old.title}: not finished under the new code")
             continue
         run = compare_runs(pair.old, record)
-        problem = run.problem(tolerance)
-        if problem:
+        if problem := run.problem(tolerance):
             changes = describe_differences(code_differences(as_code(run.old_code), as_code(run.new_code)))
             problems.append(f"{run.title}: {problem}; changed: {changes}")
         compared.append(run)

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from noisybench.config.spec import RunSpec
 from noisybench.config.suite import unique_specs
 from noisybench.execution.engine import Event, Executor, run_all
+from noisybench.execution.equivalence import equivalent_runs
 from noisybench.execution.local import LocalExecutor
 from noisybench.execution.preflight import preflight
+from noisybench.records.equivalence import Equivalence
 from noisybench.records.schema import RunRecord
 from noisybench.tracking.store import Store
 
@@ -26,10 +28,17 @@ class RunPlan:
     Attributes:
         specs: all runs, without repetitions.
         pending: runs that are not finished.
+        equivalent: finished runs of equivalent code, by the identities of the runs in whose place they stand.
     """
 
     specs: list[RunSpec]
     pending: list[RunSpec]
+    equivalent: dict[str, RunRecord] = field(default_factory=dict)
+
+    def select(self, records: Iterable[RunRecord]) -> list[RunRecord]:
+        """Return the records of the plan's runs, and those of equivalent code that stand in for them."""
+        identities = {spec.identity for spec in self.specs} | {record.identity for record in self.equivalent.values()}
+        return [record for record in records if record.identity in identities]
 
 
 @dataclass
@@ -49,11 +58,21 @@ class SuiteResult:
     not_started: int = 0
 
 
-def make_plan(specs: Sequence[RunSpec], records: Iterable[RunRecord]) -> RunPlan:
-    """Return the runs of a command, and those of them that have no record."""
+def make_plan(
+    specs: Sequence[RunSpec], records: Sequence[RunRecord], equivalences: Iterable[Equivalence] = ()
+) -> RunPlan:
+    """Return the runs of a command, and those of them that have no record.
+
+    Args:
+        specs: runs.
+        records: finished runs.
+        equivalences: recorded equivalences of code; a finished run of equivalent code stands in for a run.
+    """
     specs = unique_specs(specs)
     finished = {record.identity for record in records}
-    return RunPlan(specs, [spec for spec in specs if spec.identity not in finished])
+    missing = [spec for spec in specs if spec.identity not in finished]
+    equivalent = equivalent_runs(missing, records, equivalences)
+    return RunPlan(specs, [spec for spec in missing if spec.identity not in equivalent], equivalent)
 
 
 class DurationEstimator:

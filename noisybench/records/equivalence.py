@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
-from noisybench.records.codes import Code, as_code
+from noisybench.records.codes import Code, as_code, code_differences, describe_differences
 from noisybench.records.schema import RunRecord
 from noisybench.records.selection import SELECTION_RULES, select
 
@@ -104,10 +104,20 @@ class Equivalence(pydantic.BaseModel):
                 raise ValueError(f"{run.title}: {problem}")
         return self
 
-    @property
-    def is_bit_identical(self) -> bool:
-        """True if all compared runs have the same weights under both codes."""
-        return all(run.old_weights == run.new_weights for run in self.runs)
+    def describe(self, setting: tuple[str, str] | None = None) -> str:
+        """Return the components that differ, the number of compared runs and how close they are, in one line.
+
+        Args:
+            setting: label set and budget, to count their runs only.
+        """
+        runs = [run for run in self.runs if setting in (None, (run.label_set, run.budget))]
+        differences = dict.fromkeys(
+            difference for run in runs for difference in code_differences(as_code(run.old_code), as_code(run.new_code))
+        )
+        is_identical = all(run.old_weights == run.new_weights for run in runs)
+        quality = "bit-identical" if is_identical else f"scores within {100 * self.tolerance:g} points"
+        count = f"{len(runs)} run{'s' if len(runs) != 1 else ''} compared"
+        return f"{describe_differences(tuple(differences), '=')} ({count}, {quality})"
 
 
 def uses_gpu(environment: Mapping[str, str]) -> bool:

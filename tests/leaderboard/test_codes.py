@@ -12,7 +12,7 @@ import pydantic
 import pytest
 
 from noisybench.leaderboard.installed_code import InstalledCode
-from noisybench.leaderboard.measurements import builtin_measurements, from_csv, measure
+from noisybench.leaderboard.measurements import builtin_measurements, from_csv, measure, measure_all
 from noisybench.leaderboard.measurements import to_csv as measurements_to_csv
 from noisybench.leaderboard.reproduction import reproduce
 from noisybench.leaderboard.similar import similar_settings
@@ -84,12 +84,12 @@ def test_one_table_has_one_engine_even_for_different_stacks() -> None:
 
 def test_the_installed_code_comes_before_the_latest_run() -> None:
     plain = coded("a")
-    installed = dataclasses.replace(coded("a"), code=dict(InstalledCode().of(plain)))
-    (setting,) = settings_of([installed, coded("b"), coded("b", seed=1)])
+    installed = dataclasses.replace(plain, code=dict(InstalledCode().of(plain)))
+    (setting,) = build_settings(measure_all([installed, coded("b"), coded("b", seed=1)]))
     assert setting.rows[0].code == measure(installed).code
     assert "2 runs of gce" in setting.other_code[0]
     assert not any("other code than the installed one" in warning for warning in setting.warnings)
-    (outdated,) = settings_of([coded("b")])
+    (outdated,) = build_settings(measure_all([coded("b")]))
     assert any("other code than the installed one: gce (" in warning for warning in outdated.warnings)
 
 

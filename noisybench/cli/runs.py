@@ -1,0 +1,99 @@
+"""The command group `runs`: list the runs of the store, and record equivalences of code."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from noisybench.cli.run import DryRun, Jobs, exit_after, train_plan
+from noisybench.errors import UserError
+from noisybench.utils.interrupts import INTERRUPTS
+
+STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")
+
+runs_app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="List the runs of the store, and compare runs that were trained by different code.",
+)
+
+
+@runs_app.command("list", epilog="Example: noisybench runs list --code 1a2b3c4d")
+def list_runs(
+    code: Annotated[str, typer.Option(help="Filter by first digits of a code, or of one of its components")] = "",
+) -> None:
+    """List the runs of the store, the latest first, with the code that trained them."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from noisybench.cli.console import make_console
+    from noisybench.config.source_code import SourceTree
+    from noisybench.records.codes import SHORT_DIGEST, as_code, code_digest
+    from noisybench.tracking.equivalences import EquivalenceStore
+    from noisybench.tracking.store import Store
+
+    store, console = Store(), make_console()
+    table = Table("identity", "run", "code", "engine", "status", box=None, header_style="bold", pad_edge=False)
+    for status in STATUSES:
+        for run in store.runs.list_runs(status):
+            digests: dict[str, str] = json.loads(run.tags.get("code", "{}"))
+            whole = code_digest(as_code(digests))
+            if not any(digest.startswith(code) for digest in (whole, *digests.values())):
+                continue
+            cells = (run.tags["identity"], run.title, whole, digests.get("engine", "")[:SHORT_DIGEST], status.lower())
+            # As plain text: Rich would read the brackets of a title as markup.
+            table.add_row(*map(Text, cells))
+    if not table.rows:
+        raise UserError("the store has no runs that match; create some with `noisybench bench quickstart`")
+    console.print(table)
+    console.print(f"Installed engine: {SourceTree().code({})['engine'][:SHORT_DIGEST]}")
+    equivalences = EquivalenceStore(store)
+    for run_id, equivalence in equivalences.read().items():
+        console.print(Text(f"Equivalence {run_id} ({equivalence.date}): {equivalence.describe()}"))
+    for reason in equivalences.unreadable.values():
+        console.print(Text(f"Note: {reason}", style="yellow"))
+
+
+@runs_app.command(epilog="Example: noisybench runs equivalent 1a2b3c4d --sample 2")
+def equivalent(
+    old: Annotated[str, typer.Argument(help="First digits of the old code, or of one of its components (`runs list`)")],
+    new: Annotated[
+        str | None, typer.Argument(help="First digits of the new code or of a component (default: the installed code)")
+    ] = None,
+    sample: Annotated[
+        int, typer.Option(min=1, help="Number of seeds of each stack and setting to train again under the new code")
+    ] = 1,
+    tolerance: Annotated[
+        float,
+        typer.Option(min=0, max=100, help="Allowed difference of scores on a GPU, in percentage points; 0 on a CPU"),
+    ] = 0.5,
+    jobs: Jobs = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Train a sample of old runs again under new code; if all results are the same, tables join the two codes."""
+    from noisybench.cli.console import make_console
+    from noisybench.execution.equivalence import compare_pairs, plan_comparison
+    from noisybench.execution.suite_runner import DurationEstimator, make_plan
+    from noisybench.tracking.equivalences import EquivalenceStore
+    from noisybench.tracking.store import Store
+
+    console, store = make_console(), Store()
+    records = store.runs.records()
+    pairs = plan_comparison(records, old, new, sample)
+    # Without equivalences: a run of equivalent code is no evidence for another equivalence.
+    plan = make_plan([pair.spec for pair in pairs if pair.spec is not None], records)
+    typer.echo(f"{len(pairs)} runs to compare, {len(plan.pending)} of them to train under the new code")
+    if dry_run:
+        for spec in plan.pending:
+            typer.echo(f"  {spec.title}")
+        return
+    result = train_plan(plan, store, DurationEstimator(records), jobs, console)
+    # A failed run is named below, together with those that differ.
+    if INTERRUPTS.level():
+        exit_after(result, console)
+    equivalence = compare_pairs(pairs, store.runs.records(), sample, tolerance / 100)
+    description = equivalence.describe()
+    run_id = EquivalenceStore(store).write(equivalence, f"equivalence {description}")
+    typer.echo(f"Equivalent: {description}. Recorded as run {run_id}; tables join these codes now.")
