@@ -5,62 +5,49 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 from typing import Any
 
 import numpy as np
 
-from noisybench.config.resolve import resolve
-from noisybench.config.spec import RunSpec, run_identity
+from noisybench.config.source_code import DIGEST_LENGTH
+from noisybench.config.spec import Component, RunSpec, run_identity
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_set import LabelSet
 from noisybench.data.privileged import available_privileged_info
+from noisybench.data.targets import IN_DISTRIBUTION
 from noisybench.evaluation import metrics
-from noisybench.evaluation.classification import accuracy, score_final, score_predictions, score_validation
+from noisybench.evaluation.classification import (
+    Scores,
+    accuracy,
+    score_final,
+    score_label_quality,
+    score_predictions,
+    score_validation,
+)
+from noisybench.leaderboard.nested_components import without_places
+from noisybench.leaderboard.strict_files import same_json
 from noisybench.leaderboard.submission import RunEvidence
 from noisybench.records.schema import Detection, RunRecord
+from noisybench.training.mitigation import Requirements
+from noisybench.training.schedule import learning_rate_at
 from noisybench.training.stack import Stack
 
 FLOAT_TOLERANCE = 1e-4
 """Allowed absolute and relative difference of a score: library versions sum floats in different orders."""
 
 
-def check_record(
-    record: RunRecord, spec: RunSpec, dataset: Dataset, labels: LabelSet, evidence: RunEvidence
-) -> list[str]:
-    """Return what in a record does not follow from its specification, the data and its predictions.
+def check_specification(record: RunRecord, spec: RunSpec) -> list[str]:
+    """Return what in a record does not follow from its specification and its code.
 
     Args:
         record: record as claimed.
-        spec: specification resolved from the record.
-        dataset: dataset of the specification, with the images of the noise model.
-        labels: label set of the specification.
-        evidence: predictions of the run.
+        spec: specification resolved from the record, with the data of the verifier.
     """
-    problems = _check_specification(record, spec)
-    unavailable = sorted(set(record.privileged) - set(available_privileged_info(labels, dataset)))
-    if unavailable:
-        problems.append(
-            f"its stack uses privileged information that the setting does not have: {', '.join(unavailable)}"
-        )
-    if record.label_set != labels.hash or record.manifest.get("sha256") != labels.hash:
-        # Further checks would compare with other labels.
-        return [
-            *problems,
-            f"another label set: the record claims {record.label_set[:12]}…, but the data here gives {labels.hash[:12]}…",
-        ]
-    manifest = {k: v for k, v in labels.manifest.items() if k not in ("transition_counts", "transition_matrix")}
-    # The round trip through JSON turns tuples into lists, as in the record that was read.
-    if record.manifest != json.loads(json.dumps(manifest)):
-        problems.append("its manifest is not that of the label set")
-    # Scores of arrays with other shapes or other examples would fail or mean nothing, so shapes come first.
-    shape_problems = _check_shapes(record, dataset, labels, evidence)
-    return [*problems, *(shape_problems or _check_scores(record, dataset, labels, evidence))]
-
-
-def _check_specification(record: RunRecord, spec: RunSpec) -> list[str]:
-    """Compare the fields that the specification determines."""
-    return [
-        f"{name} is claimed to be {claimed!r}, but its specification gives {computed!r}"
+    requirements = _requirements(json.dumps([component.as_dict() for component in spec.mitigations], default=str))
+    privileged = {*requirements.privileged, *(spec.provenance.privileged if spec.provenance else ())}
+    problems = [
+        f"{name} is claimed to be {_quote(claimed)}, but its specification gives {_quote(computed)}"
         for name, claimed, computed in (
             ("identity", record.identity, run_identity(spec.settings_hash, record.code)),
             ("settings", record.settings, spec.settings_hash),
@@ -71,23 +58,70 @@ def _check_specification(record: RunRecord, spec: RunSpec) -> list[str]:
             ("noise", record.noise, spec.noise.display_name(hide=("path",))),
             ("task", record.task, spec.task_label),
             ("title", record.title, spec.title),
-            ("privileged", record.privileged, _privileged(spec)),
+            ("privileged", record.privileged, sorted(privileged)),
+            ("parts of the code", sorted(record.code), sorted(spec.code)),
         )
         if claimed != computed
     ]
+    if not all(re.fullmatch(f"[0-9a-f]{{{DIGEST_LENGTH}}}", digest) for digest in record.code.values()):
+        problems.append("code must have the digests of source code")
+    # Defaults filled in and nothing else, so that no text hides in a specification.
+    complete = without_places(spec.as_dict())
+    problems += [
+        f"spec.{field} is not complete as noisybench writes it"
+        for field in sorted({*record.spec, *complete})
+        if not same_json(record.spec.get(field), complete.get(field)) or field not in record.spec
+    ]
+    for number, row in enumerate(record.rows):
+        rate = requirements.lr_multiplier * learning_rate_at(spec.budget, row.epoch + 1)
+        if row.stage == "train" and not _agree(row.learning_rate, rate):
+            problems.append(
+                f"row {number}: learning_rate is claimed to be {row.learning_rate}, but the budget gives {rate:g}"
+            )
+    return problems
 
 
-def _privileged(spec: RunSpec) -> list[str]:
-    """Return the privileged information that the stack of a specification reads, or that selected its parameters."""
-    declared = _declared(json.dumps([component.as_dict() for component in spec.mitigations], default=str))
-    return sorted({*declared, *(spec.provenance.privileged if spec.provenance else ())})
+def _quote(value: Any) -> str:
+    text = ascii(value) if not isinstance(value, str) or not value.isprintable() else repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 @functools.cache
-def _declared(mitigations: str) -> list[str]:
+def _requirements(mitigations: str) -> Requirements:
     # Cached by its JSON, because the runs of a submission share few stacks.
-    parts = [{"mitigations": [mitigation]} for mitigation in json.loads(mitigations)]
-    return list(Stack([resolve(part).mitigations[0].build() for part in parts]).requirements.privileged)
+    stack = [Component("mitigations", values.pop("name"), values).build() for values in json.loads(mitigations)]
+    return Stack(stack).requirements
+
+
+def check_record(record: RunRecord, dataset: Dataset, labels: LabelSet, evidence: RunEvidence) -> list[str]:
+    """Return what in a record does not follow from the data and its predictions.
+
+    Args:
+        record: record as claimed.
+        dataset: dataset of the specification, with the images of the noise model.
+        labels: label set of the specification.
+        evidence: predictions of the run.
+    """
+    problems = []
+    unavailable = sorted(set(record.privileged) - set(available_privileged_info(labels, dataset)))
+    if unavailable:
+        problems.append(
+            f"its stack uses privileged information that the setting does not have: {', '.join(unavailable)}"
+        )
+    if record.label_set != labels.hash or record.manifest.get("sha256") != labels.hash:
+        # Further checks would compare with other labels.
+        return [
+            *problems,
+            f"another label set: the record claims {_quote(record.label_set[:12])}, but the data here gives "
+            f"{labels.hash[:12]!r}",
+        ]
+    manifest = {k: v for k, v in labels.manifest.items() if k not in ("transition_counts", "transition_matrix")}
+    # The round trip through JSON turns tuples into lists, as in the record that was read.
+    if record.manifest != json.loads(json.dumps(manifest)):
+        problems.append("its manifest is not that of the label set")
+    # Scores of arrays with other shapes or other examples would fail or mean nothing, so shapes come first.
+    shape_problems = _check_shapes(record, dataset, labels, evidence)
+    return [*problems, *(shape_problems or _check_scores(record, dataset, labels, evidence))]
 
 
 def _check_shapes(record: RunRecord, dataset: Dataset, labels: LabelSet, evidence: RunEvidence) -> list[str]:
@@ -142,9 +176,15 @@ def _check_scores(record: RunRecord, dataset: Dataset, labels: LabelSet, evidenc
         problems.append("test_probabilities do not give the predictions of the last row")
     scores = {
         **score_predictions(evidence.prediction, train, labels.train, status),
+        **score_label_quality(evidence.label_quality, status),
         "test_loss": metrics.cross_entropy(evidence.test_probabilities, test_targets),
     }
     problems += _differences("", vars(final), scores)
+    # Only stacks that correct labels report how many; which ones do cannot be seen from the predictions.
+    mislabeled = status == IN_DISTRIBUTION
+    if "corrected_fraction" in final.diagnostics and mislabeled.any():
+        corrected: Scores = {"corrected_fraction": float((evidence.corrected_labels == train)[mislabeled].mean())}
+        problems += _differences("diagnostics.", final.diagnostics, corrected)
     summary = score_final(
         evidence.test_probabilities,
         test_targets,

@@ -10,36 +10,45 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import re
+import os
 import shutil
 import tempfile
-import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
 import pydantic
 from numpy.typing import NDArray
-from pydantic_core import from_json
 
 from noisybench.errors import UserError
 from noisybench.leaderboard.measurements import Measurement, measure, without_record
-from noisybench.records.schema import RunRecord
+from noisybench.leaderboard.nested_components import without_places
+from noisybench.leaderboard.stamps import Digest, StampStatus, Status, VerificationStamp, check_stamp, sign_stamp
+from noisybench.leaderboard.strict_files import (
+    MAX_ARRAY_BYTES,
+    MAX_JSON_BYTES,
+    parse_json,
+    read_arrays,
+    read_plain_file,
+    same_json,
+    show,
+    write_arrays,
+)
+from noisybench.records.schema import RECORD_FORMAT, RunRecord
 from noisybench.utils.files import write_atomically
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 FORMAT: Literal[2] = 2
 MANIFEST_FILE = "submission.json"
 STAMP_FILE = "verified.json"
-MAX_FILE_BYTES = 64 * 2**20
-"""Most bytes of one file; arrays are counted unpacked."""
 MAX_RUNS = 5000
+MAX_PROBLEMS = 20
+"""Most problems of a folder that are listed."""
 
-Status = Literal["claimed", "re-scored", "re-run"]
-"""Verification of a submission: none, scores computed again from the predictions, or runs trained again as well."""
-
-Digest = Annotated[str, pydantic.StringConstraints(pattern="^[0-9a-f]{64}$")]
 # An identity becomes part of a path: its pattern leaves no room for separators or dots.
 Identity = Annotated[str, pydantic.StringConstraints(pattern="^[0-9a-f]{20}$")]
 
@@ -63,16 +72,6 @@ class SubmissionManifest(pydantic.BaseModel):
     """Claim of the runs, and how they were trained."""
     noisybench: Annotated[str, pydantic.StringConstraints(max_length=50)]
     runs: Annotated[dict[Identity, RunFiles], pydantic.Field(min_length=1, max_length=MAX_RUNS)]
-
-
-class VerificationStamp(pydantic.BaseModel):
-    """Content of `verified.json`, written by a maintainer after verification. Any change of the submission makes it void."""
-
-    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
-
-    submission: Digest
-    status: Status
-    noisybench: Annotated[str, pydantic.StringConstraints(max_length=50)]
 
 
 @dataclass(frozen=True)
@@ -123,12 +122,19 @@ class Submission:
     Attributes:
         folder: folder of the submission.
         manifest: content of `submission.json`.
-        status: verification by a maintainer.
+        digest: SHA-256 of `submission.json`, which has the digests of all other files.
+        stamp: verification by a maintainer, for a reader with certain keys.
     """
 
     folder: Path
     manifest: SubmissionManifest
-    status: Status
+    digest: str
+    stamp: StampStatus
+
+    @property
+    def status(self) -> Status:
+        """Verification by a maintainer whose key the reader trusts."""
+        return self.stamp.status
 
     def records(self) -> Iterator[RunRecord]:
         """Yield the records of its runs, as claimed.
@@ -138,7 +144,7 @@ class Submission:
         """
         for identity, files in self.manifest.runs.items():
             path = self.folder / "runs" / f"{identity}.json"
-            record = parse_record(_read_file(path, files.record), path)
+            record = parse_record(_read_listed(path, files.record, MAX_JSON_BYTES), path)
             # The name of the file selects the predictions, which must be those of this record.
             if record.identity != identity:
                 raise UserError(f"{path}: the record belongs to another run ({record.identity})")
@@ -160,120 +166,123 @@ class Submission:
             UserError: the file is damaged, or not of the correct form.
         """
         path = self.folder / "runs" / f"{identity}.npz"
-        _read_file(path, self.manifest.runs[identity].evidence)
-        try:
-            # The directory of the archive is checked first: a small file may unpack to any size.
-            with zipfile.ZipFile(path) as archive:
-                size = sum(member.file_size for member in archive.infolist())
-            if size > MAX_FILE_BYTES:
-                raise UserError(f"{path}: {size} bytes unpacked exceed the limit of {MAX_FILE_BYTES}")
-            with np.load(path, allow_pickle=False) as arrays:
-                if set(arrays.files) != set(_ARRAY_TYPES):
-                    raise UserError(
-                        f"{path}: expected the arrays {', '.join(_ARRAY_TYPES)}, but got {', '.join(arrays.files)}"
-                    )
-                loaded = {name: arrays[name] for name in _ARRAY_TYPES}
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise UserError(f"{path}: cannot be read ({error})") from None
-        problems = [
-            f"{path}: {name} must be {dimensions}-dimensional of type {kind}, but is {loaded[name].ndim}-dimensional of "
-            f"type {loaded[name].dtype.str[1:]}"
-            for name, (kind, dimensions) in _ARRAY_TYPES.items()
-            # The first character of the type is the byte order, which may differ between machines.
-            if loaded[name].dtype.str[1:] != kind or loaded[name].ndim != dimensions
-        ]
-        if problems:
-            raise UserError(*problems)
-        return RunEvidence(**loaded)
+        data = _read_listed(path, self.manifest.runs[identity].evidence, MAX_ARRAY_BYTES)
+        return RunEvidence(**read_arrays(data, _ARRAY_TYPES, path))
 
 
 def parse_record(data: bytes, path: Path) -> RunRecord:
-    """Return a record from JSON exactly as noisybench writes it, without other fields, other types, infinity or NaN.
+    """Return a record from JSON exactly as noisybench writes it, without other fields or other types.
 
     Raises:
         UserError: the JSON is anything else.
     """
+    content = parse_json(data, path)
     try:
-        record: RunRecord = _RECORD_ADAPTER.validate_json(data)
+        record: RunRecord = _RECORD_ADAPTER.validate_python(content)
         # Validation converts types and ignores unknown fields, so the record must give back the same data.
-        is_exact = from_json(data, allow_inf_nan=False) == _RECORD_ADAPTER.dump_python(record)
-    except (ValueError, TypeError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path}: not a record of a run, which is JSON without infinity or NaN ({reason})") from None
+        is_exact = same_json(content, _RECORD_ADAPTER.dump_python(record))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{show(path)}: not a record of a run ({show(str(error).splitlines()[0])})") from None
     if not is_exact:
-        raise UserError(f"{path}: not a record as noisybench writes it: it has unknown fields or other types")
+        raise UserError(f"{show(path)}: not a record as noisybench writes it: it has unknown fields or other types")
+    if record.format != RECORD_FORMAT:
+        raise UserError(f"{show(path)}: a record of format {record.format}, but this version reads {RECORD_FORMAT}")
     return record
 
 
-def read(folder: Path) -> Submission:
-    """Open a submission after checking that every file is listed, present and unchanged.
+def read(folder: Path, keys: Sequence[Ed25519PublicKey] = ()) -> Submission:
+    """Open a submission after checking that every file is listed and present.
+
+    Args:
+        folder: folder of the submission.
+        keys: public keys whose stamps count.
 
     Raises:
         UserError: all problems found.
     """
-    if not (folder / MANIFEST_FILE).is_file():
+    if not (folder / MANIFEST_FILE).exists():
         raise UserError(
-            f"{folder}: not a submission ({MANIFEST_FILE} is missing); create one with `noisybench leaderboard package`"
+            f"{show(folder)}: not a submission ({MANIFEST_FILE} is missing); create one with "
+            "`noisybench leaderboard package`"
         )
-    data = _read_file(folder / MANIFEST_FILE)
+    data = read_plain_file(folder / MANIFEST_FILE, MAX_JSON_BYTES)
+    content = parse_json(data, folder / MANIFEST_FILE)
     try:
-        manifest = SubmissionManifest.model_validate_json(data)
+        manifest = SubmissionManifest.model_validate(content)
     except pydantic.ValidationError as error:
         raise UserError(
             *(
-                f"{folder / MANIFEST_FILE}: {'.'.join(map(str, detail['loc']))}: {detail['msg']}"
+                show(f"{folder / MANIFEST_FILE}: {'.'.join(map(str, detail['loc']))[:200]}: {detail['msg']}")
                 for detail in error.errors()[:20]
             )
         ) from None
-    listed = {f"runs/{identity}.{kind}" for identity in manifest.runs for kind in ("json", "npz")}
-    listed |= {MANIFEST_FILE, STAMP_FILE}
-    # A link to a folder counts as a folder, so links are asked for first; what they point to is not in the submission.
-    present = {
-        path.relative_to(folder).as_posix(): path
-        for path in folder.rglob("*")
-        if path.is_symlink() or not path.is_dir()
-    }
+    listed = {f"runs/{identity}.{kind}" for identity in manifest.runs for kind in ("json", "npz")} | {MANIFEST_FILE}
+    present = _list_files(folder, len(listed) + 1)
     problems = [
-        f"{folder / name}: a link; a submission may only contain plain files"
-        for name, path in present.items()
-        if path.is_symlink()
+        f"{show(folder / name)}: is not listed in {MANIFEST_FILE}" for name in sorted(present - listed - {STAMP_FILE})
     ]
-    problems += [f"{folder / name}: is not listed in {MANIFEST_FILE}" for name in sorted(present.keys() - listed)]
-    problems += [f"{folder / name}: is missing" for name in sorted(listed - present.keys() - {STAMP_FILE})]
+    problems += [f"{show(folder / name)}: is missing" for name in sorted(listed - present)]
     if problems:
-        raise UserError(*problems)
-    return Submission(folder, manifest, _read_status(folder, data))
+        raise UserError(*problems[:MAX_PROBLEMS])
+    digest = hashlib.sha256(data).hexdigest()
+    return Submission(folder, manifest, digest, check_stamp(_read_stamp(folder / STAMP_FILE), digest, keys))
 
 
-def _read_status(folder: Path, manifest: bytes) -> Status:
-    """Return the status of the stamp if it belongs to this manifest."""
-    if not (folder / STAMP_FILE).is_file():
-        return "claimed"
+def _list_files(folder: Path, most: int) -> set[str]:
+    """Return the names of the plain files in a submission and in its folder `runs`.
+
+    Raises:
+        UserError: there are links, pipes, devices or other folders, or far more files than listed.
+    """
+    names: set[str] = set()
+    for place in ("", "runs/"):
+        try:
+            with os.scandir(folder / place) as entries:
+                for entry in entries:
+                    # The type of a link is asked for itself, because what it points to is not in the submission.
+                    is_runs = place == "" and entry.name == "runs" and entry.is_dir(follow_symlinks=False)
+                    if entry.is_symlink():
+                        raise UserError(f"{show(entry.path)}: a link; a submission may only contain plain files")
+                    if not is_runs and not entry.is_file(follow_symlinks=False):
+                        raise UserError(f"{show(entry.path)}: neither a plain file nor the folder `runs`")
+                    if not is_runs:
+                        names.add(place + entry.name)
+                    if len(names) > most + MAX_PROBLEMS:
+                        raise UserError(f"{show(folder)}: has far more files than {MANIFEST_FILE} lists")
+        except OSError as error:
+            raise UserError(f"{show(folder / place)}: cannot be read ({error.strerror})") from None
+    return names
+
+
+def _read_stamp(path: Path) -> VerificationStamp | None:
+    if not os.path.lexists(path):
+        return None
+    content = parse_json(read_plain_file(path, MAX_JSON_BYTES), path)
     try:
-        stamp = VerificationStamp.model_validate_json(_read_file(folder / STAMP_FILE))
+        return VerificationStamp.model_validate(content)
     except pydantic.ValidationError as error:
-        raise UserError(f"{folder / STAMP_FILE}: {error.errors()[0]['msg']}; verify the submission again") from None
-    # The manifest has the digests of all other files, so its own digest covers the whole submission.
-    return stamp.status if stamp.submission == hashlib.sha256(manifest).hexdigest() else "claimed"
+        raise UserError(f"{show(path)}: {error.errors()[0]['msg']}; verify the submission again") from None
 
 
-def mark_verified(submission: Submission, status: Status, version: str) -> None:
-    """Write the outcome of a verification to `verified.json` in the folder of the submission."""
-    digest = hashlib.sha256((submission.folder / MANIFEST_FILE).read_bytes()).hexdigest()
-    stamp = VerificationStamp(submission=digest, status=status, noisybench=version)
+def mark_verified(submission: Submission, status: Status, version: str, retrained: int, key: Ed25519PrivateKey) -> None:
+    """Write the outcome of a verification to `verified.json` in the folder of the submission.
+
+    Args:
+        submission: verified submission.
+        status: outcome of the verification.
+        version: version of noisybench.
+        retrained: number of runs that were trained again.
+        key: private key of the maintainer.
+    """
+    stamp = sign_stamp(submission.digest, status, version, retrained, key)
     write_atomically(submission.folder / STAMP_FILE, (stamp.model_dump_json(indent=2) + "\n").encode())
 
 
-def _read_file(path: Path, digest: str | None = None) -> bytes:
-    try:
-        # The size is checked before reading, so that a large file cannot exhaust the memory.
-        if path.is_symlink() or path.stat().st_size > MAX_FILE_BYTES:
-            raise UserError(f"{path}: a link, or larger than the limit of {MAX_FILE_BYTES} bytes")
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    if digest is not None and hashlib.sha256(data).hexdigest() != digest:
-        raise UserError(f"{path}: the file has changed since the submission was packaged (its SHA-256 differs)")
+def _read_listed(path: Path, digest: str, limit: int) -> bytes:
+    """Return the content of a file that the manifest lists."""
+    data = read_plain_file(path, limit)
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise UserError(f"{show(path)}: the file has changed since the submission was packaged (its SHA-256 differs)")
     return data
 
 
@@ -313,9 +322,9 @@ def _write_files(folder: Path, description: str, version: str, runs: Iterator[tu
     for record, evidence in runs:
         path = folder / "runs" / record.identity
         # The identifier of the run means nothing outside its store, and paths may contain names of users.
-        public = dataclasses.replace(record, run_id="", spec=strip_local_paths(record.spec))
+        public = dataclasses.replace(record, run_id="", spec=without_places(record.spec))
         path.with_suffix(".json").write_text(json.dumps(public.as_dict(), separators=(",", ":"), allow_nan=False))
-        np.savez_compressed(path.with_suffix(".npz"), **vars(evidence))
+        write_arrays(path.with_suffix(".npz"), vars(evidence))
         # Digests are computed from the files on disk, because verification reads those.
         digests = [hashlib.sha256(path.with_suffix(f".{kind}").read_bytes()).hexdigest() for kind in ("json", "npz")]
         files[record.identity] = RunFiles(record=digests[0], evidence=digests[1])
@@ -323,19 +332,3 @@ def _write_files(folder: Path, description: str, version: str, runs: Iterator[tu
         format=FORMAT, description=description, noisybench=version, runs=dict(sorted(files.items()))
     )
     write_atomically(folder / MANIFEST_FILE, (manifest.model_dump_json(indent=1) + "\n").encode())
-
-
-def strip_local_paths(value: Any) -> Any:
-    """Return a specification without folders of the local machine; a run's identity follows from contents, not from paths.
-
-    Example:
-        >>> strip_local_paths({"name": "parquet", "train": "/home/me/train.parquet"})
-        {'name': 'parquet', 'train': 'train.parquet'}
-    """
-    if isinstance(value, dict):
-        return {key: strip_local_paths(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [strip_local_paths(item) for item in value]
-    if isinstance(value, str) and re.match(r"[/~]|\.\.?/|[A-Za-z]:\\", value):
-        return re.split(r"[/\\]", value.rstrip("/\\"))[-1]
-    return value

@@ -8,23 +8,26 @@ detectors of earlier epochs do not follow from predictions: these remain claims 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import resource
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from noisybench.config.overrides import Override, override, parse_overrides
-from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_set import LabelSet
 from noisybench.errors import UserError
-from noisybench.leaderboard.checks import check_record
-from noisybench.leaderboard.submission import RunEvidence, Status, Submission
+from noisybench.leaderboard.checks import check_record, check_specification
+from noisybench.leaderboard.claims import check_claims, claims_of
+from noisybench.leaderboard.stamps import Status
+from noisybench.leaderboard.submission import RunEvidence, Submission
+from noisybench.leaderboard.trust import Refused, TrustPolicy, check_task
 from noisybench.records.schema import RunRecord
 from noisybench.records.selection import select
 from noisybench.tracking.reader import TrackedRun
@@ -32,6 +35,10 @@ from noisybench.tracking.store import Store
 
 TOLERANCE = 2.0
 """Allowed difference of `last`, in percentage points, when a run is trained again on another machine."""
+
+
+MAX_MEMORY = 16.0
+"""Memory in GiB that checking one run may take."""
 
 
 @dataclass
@@ -42,11 +49,15 @@ class VerificationResult:
         runs: number of checked runs.
         problems: reasons for refusal; if there are none, the scores follow from the predictions.
         rerun: comparison of each run that was trained again.
+        claims: keys of `claims.CLAIMS`: what remains a claim.
+        other_code: number of runs that were trained by other source code than that installed here.
     """
 
     runs: int = 0
     problems: list[str] = field(default_factory=list)
     rerun: list[str] = field(default_factory=list)
+    claims: set[str] = field(default_factory=set)
+    other_code: int = 0
 
     @property
     def status(self) -> Status:
@@ -111,15 +122,20 @@ def _by_epoch(table: Any) -> Any:
 
 
 def verify(
-    submission: Submission, overrides: Iterable[str] = (), rerun: int = 0, tolerance: float = TOLERANCE
+    submission: Submission,
+    policy: TrustPolicy | None = None,
+    rerun: int = 0,
+    tolerance: float = TOLERANCE,
+    max_memory: float = MAX_MEMORY,
 ) -> Iterator[VerificationResult]:
     """Verify a submission.
 
     Args:
         submission: complete submission of the correct form.
-        overrides: location of the data on this machine, for example ``dataset.root=data/cifar10``.
+        policy: what its specifications may reach on this machine; by default nothing.
         rerun: number of runs to train again, evenly spaced.
         tolerance: allowed difference of `last` in percentage points, see `TOLERANCE`.
+        max_memory: memory in GiB that checking one run may take; retraining takes what the run needs.
 
     Yields:
         The same result after each run that was checked or trained again; the last one is the outcome.
@@ -127,22 +143,33 @@ def verify(
     Raises:
         UserError: the data are missing, or a file is damaged.
     """
+    policy = policy or TrustPolicy()
     result, settings = VerificationResult(), _SettingCache()
-    changes = parse_overrides(overrides)
     runs: list[tuple[RunSpec, RunRecord]] = []
     for record in submission.records():
-        spec = _resolve_spec(record, changes)
-        dataset, labels = settings.load(spec)
-        evidence = submission.evidence(record.identity)
-        problems = check_record(record, spec, dataset, labels, evidence)
-        result.problems += [f"{record.title}: {problem}" for problem in problems]
         result.runs += 1
-        # Predictions are not kept: those of all runs together may exceed the memory.
-        runs.append((spec, record))
+        try:
+            claimed, safe = policy.resolve(record.spec)
+            unsuitable = check_task(safe)
+            problems = [*unsuitable, *check_claims(record, claimed), *check_specification(record, claimed)]
+            # The data of another task may be of any size.
+            if not unsuitable:
+                with limit_memory(max_memory):
+                    dataset, labels = settings.load(safe)
+                    problems += check_record(record, dataset, labels, submission.evidence(record.identity))
+        except Refused as error:
+            problems = error.problems
+        if not problems:
+            # Predictions are not kept: those of all runs together may exceed the memory.
+            runs.append((safe, record))
+            result.claims |= claims_of(record)
+            result.other_code += record.code != safe.code
+        result.problems += [f"{record.title}: {problem}" for problem in problems]
         yield result
     # Training takes far longer than the checks, and cannot save a submission that failed them.
     if result.problems:
         return
+    policy.check_used()
     for index in np.unique(np.linspace(0, len(runs) - 1, min(rerun, len(runs))).round().astype(int)):
         spec, record = runs[index]
         comparison, is_close = _retrain(spec, record, tolerance)
@@ -150,6 +177,40 @@ def verify(
         if not is_close:
             result.problems.append(f"{comparison}: more than {tolerance:g} points apart")
         yield result
+
+
+@contextlib.contextmanager
+def limit_memory(gib: float) -> Iterator[None]:
+    """Refuse to allocate more private memory than a limit, where the system can.
+
+    Raises:
+        Refused: more memory was needed.
+
+    Example:
+        >>> with limit_memory(1):
+        ...     bytearray(2**40)
+        Traceback (most recent call last):
+        noisybench.leaderboard.trust.Refused: its data or scores need more than 1 GiB of memory; allow more with --max-memory
+    """
+    try:
+        soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        used = sum(map(int, Path("/proc/self/statm").read_text().split()[5:6])) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_DATA, (used + int(gib * 2**30), hard))
+    # Only Linux counts the memory of large arrays in this limit.
+    except (OSError, ValueError):
+        yield
+        return
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch reports failed allocations as RuntimeError.
+        if isinstance(error, RuntimeError) and "memory" not in str(error):
+            raise
+        raise Refused(
+            f"its data or scores need more than {gib:g} GiB of memory; allow more with --max-memory"
+        ) from None
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 class _SettingCache:
@@ -170,17 +231,6 @@ class _SettingCache:
             self._labels[labels_key] = spec.noise.build().apply(self._datasets[dataset_key])
         labels = self._labels[labels_key]
         return labels.apply_to(self._datasets[dataset_key]), labels
-
-
-def _resolve_spec(record: RunRecord, changes: list[Override]) -> RunSpec:
-    # How a run was executed, such as its device, belongs to the other machine and is not part of its identity.
-    raw: Mapping[str, Any] = {**record.spec, "execution": {}}
-    for change in changes:
-        raw = override(raw, change.path, change.value(raw, "verification takes one value per override"))
-    try:
-        return resolve(raw)
-    except UserError as error:
-        raise UserError(*(f"{record.title}: {problem}" for problem in error.problems)) from None
 
 
 def _retrain(spec: RunSpec, record: RunRecord, tolerance: float) -> tuple[str, bool]:

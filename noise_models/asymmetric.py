@@ -31,7 +31,7 @@ class Asymmetric(ClassConditional):
         0.4, ge=0, le=1, help="Probability that a label of a mapped class flips, at most 0.5", always_in_label=True
     )
     map: dict[str, str] | None = parameter(
-        None, help="Map from class name to class name; required for classes without a built-in map"
+        None, help="Map from class name to class name; required for classes without a built-in map", access="value"
     )
 
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:

@@ -39,7 +39,7 @@ class Human(NoiseModel):
     labels: Literal["worse_label", "aggre_label", "random_label1", "random_label2", "random_label3", "noisy_label"] = (
         parameter("worse_label", help="Set of annotations to use")
     )
-    path: Path | None = parameter(None, help="Annotation file (.pt or .npy; default: downloaded)")
+    path: Path | None = parameter(None, help="Annotation file (.pt or .npy; default: downloaded)", access="download")
 
     @classmethod
     def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class Prompting(TraceTask):
     compatible_with = "chain_of_thought"
 
     shots: int = parameter(6, ge=0, le=64, help="Number of traces in the prompt", always_in_label=True)
-    instruction: str = parameter("", help="Text before the traces")
+    instruction: str = parameter("", help="Text before the traces", access="value")
 
     def __init__(self, budget: Budget, seed: int, training_set: TrainingSet, stack: Stack, **settings: Any) -> None:
         super().__init__(budget, seed, training_set, stack, **settings)

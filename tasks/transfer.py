@@ -61,12 +61,16 @@ class Transfer(ImageTask):
     compatible_with = "classification"
 
     pretraining: dict[str, Any] | None = parameter(
-        None, help="Pre-training of the backbone: dataset, noise, budget, and seed (default: that of the run)"
+        None,
+        help="Pre-training of the backbone: dataset, noise, budget, and seed (default: that of the run)",
+        access="run",
     )
     checkpoint: Path | None = parameter(None, help="File with the weights of the backbone")
-    published: bool = parameter(False, help="Whether to download the weights that torchvision or timm publish")
+    published: bool = parameter(
+        False, help="Whether to download the weights that torchvision or timm publish", access="weights"
+    )
     backbone: str = parameter(
-        "", help="Name of the backbone in the setting, such as eta=0.1, for a checkpoint or features"
+        "", help="Name of the backbone in the setting, such as eta=0.1, for a checkpoint or features", access="value"
     )
     spectrum: Literal["raw", "l2", "l2_rowmean", "l2_colmean"] = parameter(
         "l2_rowmean",

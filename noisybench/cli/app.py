@@ -73,14 +73,14 @@ app.add_typer(
     name="labels",
     epilog="Example: noisybench labels create digits noise=pair_flip --output labels/pair",
 )
-for command, example in (
+for submission_command, example in (
     (submissions.package, "package my-entry --suite quickstart --description 'ELR wins at 40 %'"),
     (submissions.verify, "verify my-entry dataset.root=data/cifar10 --rerun 3"),
     (submissions.summarize, "summarize entries/* -o leaderboard/measured.csv"),
 ):
     leaderboard_app.command(
         example.split()[0], cls=HintingCommand, epilog=f"Example: noisybench leaderboard {example}"
-    )(command)
+    )(submission_command)
 app.add_typer(
     runs_app,
     name="runs",

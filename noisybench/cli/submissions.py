@@ -10,20 +10,10 @@ import typer
 from noisybench.cli.leaderboard import NO_RUNS, suite_identities, write
 from noisybench.errors import UserError
 
-
-def summarize(
-    folders: Annotated[list[Path], typer.Argument(help="Folders of submissions")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write")] = Path("measured.csv"),
-) -> None:
-    """Write the table of measurements that ships with noisybench from submissions: one row per run."""
-    from noisybench.leaderboard import submission
-    from noisybench.leaderboard.measurements import to_csv
-
-    measurements = [measurement for folder in folders for measurement in submission.read(folder).measurements()]
-    # A fixed order keeps the differences between two versions of the table small.
-    measurements.sort(key=lambda each: (each.entry, each.setting.title, each.setting.budget, each.stack, each.seed))
-    write(output, to_csv(measurements))
-    typer.echo(f"{len(measurements)} runs of {len(folders)} submissions written to {output}")
+KEYS_HELP = (
+    "File of public keys in PEM form whose stamps count (default: $NOISYBENCH_TRUSTED_KEYS, or trusted_keys.pem in the "
+    "configuration folder)"
+)
 
 
 def package(
@@ -60,30 +50,90 @@ def package(
 
 def verify(
     folder: Annotated[Path, typer.Argument(help="Folder of a submission")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Location of the data on this machine, e.g. dataset.root=data/cifar10")
+    places: Annotated[
+        list[str] | None,
+        typer.Argument(help="Location of the data on this machine, e.g. dataset.root=data/cifar10"),
     ] = None,
     rerun: Annotated[int, typer.Option(min=0, help="Number of runs to train again, evenly spaced")] = 0,
     tolerance: Annotated[
         float, typer.Option(min=0, help="Allowed difference in accuracy of retrained runs, in percentage points")
     ] = 2.0,
-    mark_verified: Annotated[
-        bool, typer.Option("--mark-verified", help="Write verified.json (maintainers only)")
+    allow_download: Annotated[
+        bool, typer.Option("--allow-download", help="Download published data and pre-trained weights if needed")
     ] = False,
+    allow_plugin: Annotated[
+        list[str] | None, typer.Option(help="Component of an installed plug-in whose code may run")
+    ] = None,
+    allow_network: Annotated[
+        list[str] | None, typer.Option(help="Network that reads files of this machine, e.g. huggingface:gpt2")
+    ] = None,
+    max_memory: Annotated[
+        float, typer.Option(min=1, help="Memory in GiB that the checks may take, without retraining")
+    ] = 16,
+    mark_verified: Annotated[
+        bool, typer.Option("--mark-verified", help="Write a signed verified.json (maintainers only)")
+    ] = False,
+    key: Annotated[Path | None, typer.Option(help="Private Ed25519 key in PEM form that signs verified.json")] = None,
+    trusted_keys: Annotated[Path | None, typer.Option(help=KEYS_HELP)] = None,
 ) -> None:
     """Score a submission again from its predictions, label sets and data; with --rerun, train some of its runs again."""
     from noisybench import __version__
-    from noisybench.leaderboard import submission, verification
+    from noisybench.leaderboard import stamps, submission, verification
+    from noisybench.leaderboard.claims import CLAIMS
+    from noisybench.leaderboard.trust import TrustPolicy
 
-    claimed = submission.read(folder)
+    if mark_verified and key is None:
+        raise UserError(
+            f"--mark-verified: give your private key with --key; create a pair of keys with `{stamps.KEY_HELP}`"
+        )
+    # Before the verification, which may take hours.
+    private_key = stamps.read_private_key(key) if key is not None else None
+    policy = TrustPolicy(places or [], allow_plugin or [], allow_network or [], allow_download)
+    claimed = submission.read(folder, stamps.read_trusted_keys(trusted_keys))
     result = verification.VerificationResult()
-    for result in verification.verify(claimed, overrides or [], rerun, tolerance):
+    for result in verification.verify(claimed, policy, rerun, tolerance, max_memory):
         if result.rerun and not result.problems:
             typer.echo(f"Trained again: {result.rerun[-1]}")
     if result.problems:
         shown = result.problems[:30]
         num_more = len(result.problems) - len(shown)
         raise UserError(*(f"refused: {problem}" for problem in shown), *([f"and {num_more} more"] if num_more else []))
-    if mark_verified:
-        submission.mark_verified(claimed, result.status, __version__)
+    if mark_verified and private_key is not None:
+        submission.mark_verified(claimed, result.status, __version__, len(result.rerun), private_key)
     typer.echo(f"{result.status}: {result.runs} runs; every score that follows from predictions is as claimed")
+    if result.other_code:
+        typer.echo(
+            f"Code:   {result.other_code} of {result.runs} runs were trained by other code than that installed here"
+        )
+    else:
+        typer.echo("Code:   that installed here")
+    typer.echo(
+        f"Stamp:  {claimed.status} ({claimed.stamp.reason})"
+        if not mark_verified
+        else f"Stamp:  {result.status}, signed"
+    )
+    typer.echo("Claims, not recomputed:")
+    for name in CLAIMS:
+        if name in result.claims:
+            typer.echo(f"  {name:<20} {CLAIMS[name]}")
+
+
+def summarize(
+    folders: Annotated[list[Path], typer.Argument(help="Folders of submissions")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write")] = Path("measured.csv"),
+    trusted_keys: Annotated[Path | None, typer.Option(help=KEYS_HELP)] = None,
+) -> None:
+    """Write the table of measurements that ships with noisybench from submissions: one row per run."""
+    from noisybench.leaderboard import stamps, submission
+    from noisybench.leaderboard.measurements import to_csv
+    from noisybench.leaderboard.strict_files import show
+
+    keys = stamps.read_trusted_keys(trusted_keys)
+    entries = [submission.read(folder, keys) for folder in folders]
+    measurements = [measurement for entry in entries for measurement in entry.measurements()]
+    # A fixed order keeps the differences between two versions of the table small.
+    measurements.sort(key=lambda each: (each.entry, each.setting.title, each.setting.budget, each.stack, each.seed))
+    write(output, to_csv(measurements))
+    typer.echo(f"{len(measurements)} runs of {len(folders)} submissions written to {output}")
+    for entry in entries:
+        typer.echo(f"  {show(entry.folder.name)}: {entry.status} ({entry.stamp.reason})")

@@ -9,6 +9,7 @@ The command line, validation, search spaces, `noisybench describe` and the recor
 from __future__ import annotations
 
 import functools
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,19 @@ if TYPE_CHECKING:
     import pydantic
 
 
+Access = Literal["value", "place", "download", "checksum", "weights", "program", "run"]
+"""Kinds of access that the value of a parameter gives. Specifications of other people may give only values.
+
+- ``value``: nothing; the parameter is plain data. Numbers, flags and choices are so without a declaration.
+- ``place``: a file or folder, or a part of its name. Every parameter of type `Path` is one without a declaration.
+- ``download``: whether data may be downloaded; of a path, that the data are downloaded if none is given.
+- ``checksum``: whether files are checked before they are read.
+- ``weights``: whether pre-trained weights are downloaded, which decide the result.
+- ``program``: the name of a built-in program, or of one in a file.
+- ``run``: a nested specification.
+"""
+
+
 @dataclass(frozen=True)
 class Parameter:
     """Declaration of one parameter. See `parameter` for the attributes."""
@@ -35,6 +49,7 @@ class Parameter:
     help: str = ""
     always_in_label: bool = False
     in_identity: bool = True
+    access: Access | None = None
 
     def describe_range(self) -> str:
         """Return the bounds as an interval such as ``[0, 1)``; empty without bounds."""
@@ -66,6 +81,7 @@ def parameter(
     help: str = "",
     always_in_label: bool = False,
     in_identity: bool = True,
+    access: Access | None = None,
 ) -> Any:
     """Declare a parameter of a noise model, mitigation, dataset or task.
 
@@ -81,6 +97,7 @@ def parameter(
         help: meaning and unit, as a noun phrase.
         always_in_label: show the parameter in short labels even at its default, as for noise rates.
         in_identity: False if the value cannot change a result, such as the permission to download.
+        access: kind of access that the value gives, required for text; see `Access`.
 
     Example:
         >>> class Smoothing(Configurable):
@@ -89,7 +106,7 @@ def parameter(
         (0.1, {'epsilon': 0.2})
     """
     bounds = {name: value for name, value in (("ge", ge), ("gt", gt), ("le", le), ("lt", lt)) if value is not None}
-    return Parameter(default, bounds, low, high, log, help, always_in_label, in_identity)
+    return Parameter(default, bounds, low, high, log, help, always_in_label, in_identity, access)
 
 
 @dataclass(frozen=True)
@@ -134,6 +151,15 @@ class Schema:
         """Return the names of the parameters that hold a file or folder."""
         return [name for name, (kind, _) in self.fields.items() if Path in alternatives(kind)]
 
+    def access(self, name: str) -> Access | None:
+        """Return the access that a parameter gives; None for text without a declaration."""
+        kind, declared = self.fields[name]
+        if declared.access is not None:
+            return declared.access
+        if Path in alternatives(kind):
+            return "place"
+        return "value" if _is_plain(kind) else None
+
     def _describe_allowed(self, detail: Any) -> str:
         declared = self.fields[str(detail["loc"][0])][1].describe_range()
         return f" (allowed: {declared})" if declared else ""
@@ -155,6 +181,14 @@ class Schema:
     def __hash__(self) -> int:
         # The generated hash would fail, because a dictionary cannot be hashed.
         return id(self)
+
+
+def _is_plain(kind: Any) -> bool:
+    """Return whether a type has only numbers, flags, None and fixed choices."""
+    if typing.get_origin(kind) is Literal:
+        return True
+    parts = [part for part in typing.get_args(kind) if part is not Ellipsis]
+    return all(map(_is_plain, parts)) if parts else kind in (int, float, bool, types.NoneType)
 
 
 class Configurable:

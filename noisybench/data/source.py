@@ -72,6 +72,7 @@ class DatasetSource(Configurable, abc.ABC):
     test_shifts: list[str] | None = parameter(
         None,
         help="Shifted copies of the test images to evaluate on, such as rotation:15, noise:0.2, translation:1, inversion",
+        access="value",
     )
 
     @abc.abstractmethod

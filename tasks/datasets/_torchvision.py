@@ -24,11 +24,14 @@ class TorchvisionSource(DatasetSource):
     """A dataset that torchvision finds in `root` or downloads there, with its checksums."""
 
     root: Path = parameter("data", help="Folder with the files in torchvision's layout")
-    download: bool = parameter(True, help="Download missing files and verify their checksums", in_identity=False)
+    download: bool = parameter(
+        True, help="Download missing files and verify their checksums", in_identity=False, access="download"
+    )
     checksum: bool = parameter(
         True,
         help="Verify the MD5 checksums of existing files; disable it for files other than the published ones",
         in_identity=False,
+        access="checksum",
     )
 
     files: tuple[str, ...] = ()

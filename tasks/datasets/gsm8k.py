@@ -47,7 +47,7 @@ class GSM8K(DatasetSource):
         "human", help="Author of the training solutions", always_in_label=True
     )
     models: list[str] | None = parameter(
-        None, help="Models whose solutions to train on, such as 175b_verification (default: all four)"
+        None, help="Models whose solutions to train on, such as 175b_verification (default: all four)", access="value"
     )
     max_characters: int = parameter(
         1024, ge=16, help="Number of characters of question and solution from which a problem is excluded"

@@ -35,7 +35,9 @@ class ImageMaskFolder(MaskSource):
 
     root: Path | None = parameter(None, help="Folder with the images and masks")
     values: dict[int, int] | None = parameter(None, help="Class of each mask value, such as {255: 1}")
-    mask_suffix: str = parameter("", help="Suffix of mask names that image names do not have, such as _segmentation")
+    mask_suffix: str = parameter(
+        "", help="Suffix of mask names that image names do not have, such as _segmentation", access="place"
+    )
 
     def data_files(self) -> Mapping[str, Source]:
         """Return the images, masks and lists; other files in `root` do not count."""

@@ -40,13 +40,13 @@ class NiftiSlices(DatasetSource):
     )
     every_slice: bool = parameter(False, help="Use slices without objects as well")
     test_patients: list[str] | None = parameter(
-        None, help="Names of the test patients (default: drawn by `test_fraction`)"
+        None, help="Names of the test patients (default: drawn by `test_fraction`)", access="value"
     )
     validation_patients: list[str] | None = parameter(
-        None, help="Names of the validation patients (default: drawn by `validation_fraction`)"
+        None, help="Names of the validation patients (default: drawn by `validation_fraction`)", access="value"
     )
     class_names: list[str] | None = parameter(
-        None, help="Names of the classes, background first (default: those of SegTHOR)"
+        None, help="Names of the classes, background first (default: those of SegTHOR)", access="value"
     )
 
     def data_files(self) -> Mapping[str, Source]:

@@ -25,8 +25,10 @@ class Parquet(DatasetSource):
 
     train: Path | None = parameter(None, help="File with the training images")
     test: Path | None = parameter(None, help="File with the test images (default: held out by `test_fraction`)")
-    label: str = parameter("label", help="Name of the label column")
-    class_names: list[str] | None = parameter(None, help="Names of the classes in the order of their indices")
+    label: str = parameter("label", help="Name of the label column", access="value")
+    class_names: list[str] | None = parameter(
+        None, help="Names of the classes in the order of their indices", access="value"
+    )
     size: int | None = parameter(
         None, ge=4, help="Side in pixels to which images are resized and cropped at the center"
     )

@@ -59,7 +59,9 @@ class TraceFile(DatasetSource):
 
     path: Path | None = parameter(None, help="Path of the .jsonl file")
     program: str | None = parameter(
-        None, help="Program of the traces: a name, or file.py:Class (default: text with annotated calculations)"
+        None,
+        help="Program of the traces: a name, or file.py:Class (default: text with annotated calculations)",
+        access="program",
     )
 
     def data_files(self) -> Mapping[str, Source]:

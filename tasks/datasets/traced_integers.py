@@ -41,7 +41,9 @@ class TracedIntegers(DatasetSource):
 
     tasks = ("chain_of_thought",)
 
-    program: str = parameter("add", help="Name of the program, or file.py:Class", always_in_label=True)
+    program: str = parameter(
+        "add", help="Name of the program, or file.py:Class", always_in_label=True, access="program"
+    )
     width: int = parameter(2, ge=1, le=12, help="Number of digits of each operand", always_in_label=True)
     count: int = parameter(6, ge=2, le=40, help="Number of operands of the programs on lists")
     ood_lengths: list[int] | None = parameter(

@@ -31,7 +31,9 @@ class VOC2012(MaskSource):
     """
 
     root: Path = parameter("data", help="Folder that contains VOCdevkit")
-    download: bool = parameter(True, help="Download the official part if it is missing", in_identity=False)
+    download: bool = parameter(
+        True, help="Download the official part if it is missing", in_identity=False, access="download"
+    )
     mask_set: Literal["auto", "official", "augmented"] = parameter(
         "auto", help="Set of training masks; `auto` uses the augmented one if it is present", always_in_label=True
     )

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
-import shutil
 import sys
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,29 +12,19 @@ import numpy as np
 import pytest
 
 from noisybench.cli.app import main
+from noisybench.config.spec import run_identity
 from noisybench.errors import UserError
-from noisybench.leaderboard import submission, verification
-from noisybench.leaderboard.measurements import from_csv
-from tests.leaderboard.entries import write_entry
-
-STACKS: tuple[Any, ...] = ("elr", "forward_correction", "co_teaching")
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A submission of three short real runs."""
-    return write_entry(tmp_path_factory.mktemp("made"), STACKS)
-
-
-@pytest.fixture
-def entry(made: Path, tmp_path: Path) -> Path:
-    """A copy to change."""
-    return Path(shutil.copytree(made, tmp_path / "entry"))
-
-
-def verdict(folder: Path, **options: Any) -> verification.VerificationResult:
-    *_, last = verification.verify(submission.read(folder), **options)
-    return last
+from noisybench.leaderboard import claims, submission
+from noisybench.records.schema import EpochRow, RunRecord
+from tests.leaderboard.changes import (
+    better_guesses,
+    changed_evidence,
+    changed_record,
+    flip,
+    list_files,
+    one,
+    verdict,
+)
 
 
 def test_what_is_written_verifies(entry: Path) -> None:
@@ -55,49 +40,10 @@ def test_runs_are_trained_again_to_the_same_bits(entry: Path) -> None:
     assert all(each.endswith("bit-identical") for each in found.rerun)
 
 
-def sign(entry: Path) -> None:
-    """List files as they are now: an attacker would do the same."""
-    index = json.loads((entry / submission.MANIFEST_FILE).read_text())
-    for identity, files in index["runs"].items():
-        for name, kind in (("record", "json"), ("evidence", "npz")):
-            files[name] = hashlib.sha256((entry / "runs" / f"{identity}.{kind}").read_bytes()).hexdigest()
-    (entry / submission.MANIFEST_FILE).write_text(json.dumps(index))
-
-
-def one(entry: Path, stack: str = "elr") -> Path:
-    return next(each for each in (entry / "runs").glob("*.json") if json.loads(each.read_text())["stack"] == stack)
-
-
-def changed_record(change: Callable[[dict[str, Any]], Any], stack: str = "elr") -> Callable[[Path], None]:
-    def apply(entry: Path) -> None:
-        place = one(entry, stack)
-        record = json.loads(place.read_text())
-        change(record)
-        place.write_text(json.dumps(record))
-        sign(entry)
-
-    return apply
-
-
-def changed_evidence(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
-    def apply(entry: Path) -> None:
-        place = one(entry).with_suffix(".npz")
-        with np.load(place) as archive:
-            arrays = {name: archive[name].copy() for name in archive.files}
-        change(arrays)
-        np.savez_compressed(place, **arrays)
-        sign(entry)
-
-    return apply
-
-
-def flip(arrays: dict[str, Any], name: str, place: Any = 0) -> None:
-    arrays[name][place] = (arrays[name][place] + 1) % 10
-
-
-def better_guesses(arrays: dict[str, Any]) -> None:
-    arrays["test_by_epoch"][1] = arrays["test_target"]
-
+PROBE = {
+    "mitigation": "gce", "epochs": 3, "axis": "rank", "positions": [], "metrics": [], "controls": {}, "signal_energy": None,
+    "noise_energy": None, "chance_energy": None, "diagnostics": {},
+}  # fmt: skip
 
 LIES = {
     "a better epoch": (changed_record(lambda r: r["rows"][1].update(test_score=0.99)), "test_score is claimed to be 0.99"),
@@ -118,6 +64,46 @@ LIES = {
     "other labels": (changed_evidence(lambda a: flip(a, "train_observed")), "train_observed is not that"),
     "other rows": (changed_evidence(lambda a: flip(a, "test_index")), "test_index is not that"),
     "fewer rows": (changed_evidence(lambda a: a.update(test_by_epoch=a["test_by_epoch"][:2])), "test_by_epoch has the shape"),
+    "another metric": (changed_record(lambda r: [row.update(metric="miou") for row in r["rows"]]), "metric must be accuracy"),
+    "another stage": (changed_record(lambda r: r["rows"][1].update(stage="zzz")), "its rows are not those of 3 epochs"),
+    "an epoch twice": (changed_record(lambda r: r["rows"][1].update(epoch=0)), "its rows are not those of 3 epochs"),
+    "another title": (changed_record(lambda r: r.update(title="the best method")), "title is claimed to be 'the best method'"),
+    "another task": (changed_record(lambda r: r.update(task="transfer")), "task is claimed"),
+    "invented diagnostics": (
+        changed_record(lambda r: r["rows"][0]["diagnostics"].update({"gain": 9.0})), "diagnostics of no part of the run: 'gain'"
+    ),
+    "an impossible share": (
+        changed_record(lambda r: r["rows"][2]["diagnostics"].update(kept_fraction=1.5)), "kept_fraction must be from 0 to 1"
+    ),
+    "an accuracy under no shift": (
+        changed_record(lambda r: r["rows"][2]["diagnostics"].update(mean_shift_accuracy=0.99)), "is not the mean of"
+    ),
+    "more corrected labels": (
+        changed_record(lambda r: r["rows"][2]["diagnostics"].update(corrected_fraction=0.987)), "corrected_fraction is claimed"
+    ),
+    "an invented warning": (changed_record(lambda r: r["rows"][0]["warnings"].append("gce: try me")), "a warning of no mitig"),
+    "an invented detector": (
+        changed_record(lambda r: r["rows"][0]["detectors"].update(mine={"gain": 1.0})), "unknown detector scores `mine`: gain"
+    ),
+    "an invented probe": (
+        changed_record(lambda r: r["probes"].append(PROBE)), "probe of gce: no mitigation of the stack"
+    ),
+    "an impossible fraction": (changed_record(lambda r: r["rows"][0].update(train_score=1.2)), "train_score must be from 0 to 1"),
+    "negative time": (changed_record(lambda r: r["cost"].update(wall_seconds=-1.0)), "wall_seconds must not be negative"),
+    "another learning rate": (changed_record(lambda r: r["rows"][0].update(learning_rate=0.5)), "learning_rate is claimed"),
+    "a run of a store": (changed_record(lambda r: r.update(run_id="a" * 32)), "run_id must be empty"),
+    "an environment of prose": (
+        changed_record(lambda r: r["environment"].update({"note": "x" * 300})), "is no version or device in a few words"
+    ),
+    "no environment": (changed_record(lambda r: r.update(environment={})), "environment.torch is missing"),
+    "other code": (changed_record(lambda r: r["code"].update(engine="0" * 16)), "identity is claimed to be"),
+    "code of another part": (changed_record(lambda r: r["code"].update(mine="0" * 16)), "parts of the code is claimed"),
+    "code that is no digest": (changed_record(lambda r: r["code"].update(engine="mine")), "code must have the digests of"),
+    "a text in the specification": (
+        changed_record(lambda r: r["spec"].update(description="the best")), "spec.description is not complete"
+    ),
+    "an incomplete specification": (changed_record(lambda r: r["spec"]["budget"].pop("compile")), "spec.budget is not compl"),
+    "weights without digest": (changed_record(lambda r: r.update(weights_sha256="yes")), "weights_sha256 is no SHA-256"),
     "no numbers": (changed_evidence(lambda a: a.update(label_quality=a["label_quality"] * np.nan)), "must be finite"),
 }  # fmt: skip
 
@@ -129,6 +115,35 @@ def test_a_lie_is_refused_with_its_reason(name: str, entry: Path) -> None:
     found = verdict(entry)
     assert found.status == "claimed"
     assert any(re.search(reason, each) for each in found.problems), found.problems
+
+
+def test_every_field_of_a_record_is_recomputed_or_a_claim() -> None:
+    claimed = {name for name in claims.CLAIMS if "." not in name}
+    assert set(RunRecord.__dataclass_fields__) == claims.RECOMPUTED_RECORD | (claimed - {"provenance", "earlier rows"})
+    of_rows = {name.removeprefix("rows.") for name in claims.CLAIMS if name.startswith("rows.")}
+    assert set(EpochRow.__dataclass_fields__) == claims.RECOMPUTED_ROW | claims.RECOMPUTED_LAST_ROW | of_rows
+
+
+def test_the_documentation_lists_every_claim() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "submitting.md").read_text()
+    missing = [name for name, meaning in claims.CLAIMS.items() if f"`{name}`" not in text or meaning not in text]
+    assert missing == []
+
+
+def test_runs_of_other_code_are_verified_and_said_to_be(entry: Path) -> None:
+    place = one(entry)
+    record = json.loads(place.read_text())
+    code = {**record["code"], "engine": "0" * 16}
+    identity = run_identity(record["settings"], code)
+    place.with_suffix(".npz").rename(place.with_name(f"{identity}.npz"))
+    place.rename(place.with_name(f"{identity}.json"))
+    place.with_name(f"{identity}.json").write_text(json.dumps({**record, "code": code, "identity": identity}))
+    index = json.loads((entry / submission.MANIFEST_FILE).read_text())
+    index["runs"][identity] = index["runs"].pop(record["identity"])
+    (entry / submission.MANIFEST_FILE).write_text(json.dumps(index))
+    list_files(entry)
+    found = verdict(entry)
+    assert (found.problems, found.other_code) == ([], 1)
 
 
 def test_a_loss_of_certain_mistakes_follows_as_well(entry: Path) -> None:
@@ -154,96 +169,6 @@ def test_a_changed_byte_is_refused(entry: Path) -> None:
         verdict(entry)
 
 
-def index_with(**fields: Any) -> Callable[[Path], None]:
-    def apply(entry: Path) -> None:
-        index = json.loads((entry / submission.MANIFEST_FILE).read_text())
-        (entry / submission.MANIFEST_FILE).write_text(json.dumps({**index, **fields}))
-
-    return apply
-
-
-def pickled(entry: Path) -> None:
-    """An array of objects that would run a command when it is unpickled."""
-
-    class Command:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return (os.mkdir, (str(entry / "executed"),))
-
-    def change(arrays: dict[str, Any]) -> None:
-        arrays["label_quality"] = np.array([Command()], dtype=object)
-
-    changed_evidence(change)(entry)
-    shutil.rmtree(entry / "executed", ignore_errors=True)
-
-
-def bomb(entry: Path) -> None:
-    place = one(entry).with_suffix(".npz")
-    with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("label_quality.npy", bytes(submission.MAX_FILE_BYTES + 1))
-    sign(entry)
-
-
-def large(entry: Path) -> None:
-    with one(entry).open("ab") as file:
-        file.truncate(submission.MAX_FILE_BYTES + 1)
-
-
-def link(entry: Path) -> None:
-    place = one(entry)
-    place.unlink()
-    place.symlink_to("/etc/passwd")
-
-
-def deep(entry: Path) -> None:
-    one(entry).write_text("[" * 100_000)
-    sign(entry)
-
-
-HOSTILE = {
-    "a pickle": (pickled, "cannot be read .*allow_pickle=False"),
-    "a zip bomb": (bomb, "bytes unpacked exceed"),
-    "an oversized file": (large, "larger than the"),
-    "a link to elsewhere": (link, "a link; a submission may only contain plain files"),
-    "a file more": (lambda entry: (entry / "run.py").write_text("import os"), "is not listed in"),
-    "a file less": (lambda entry: one(entry).unlink(), "is missing"),
-    "a path as a name": (index_with(runs={"../../etc/passwd": {"record": "0" * 64, "evidence": "0" * 64}}), "pattern"),
-    "unknown fields": (index_with(execute="rm"), "Extra inputs are not permitted"),
-    "no runs": (index_with(runs={}), "at least 1 item"),
-    "not JSON": (lambda entry: (entry / submission.MANIFEST_FILE).write_bytes(b"\x80"), "Invalid JSON"),
-    "JSON without end": (deep, "not a record of a run"),
-    "a number that is none": (changed_record(lambda r: r["rows"][0].update(test_loss=float("nan"))), "or NaN"),
-    "a number without end": (changed_record(lambda r: r["rows"][0].update(train_loss=float("inf"))), "infinity"),
-    "text for a number": (changed_record(lambda r: r["rows"][0].update(test_loss="0.5")), "other types"),
-    "a field more": (changed_record(lambda r: r.update(html="<script>")), "unknown fields"),
-    "another run's record": (changed_record(lambda r: r.update(identity="0" * 20)), "belongs to another run"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", HOSTILE)
-def test_what_is_hostile_is_refused_and_not_executed(name: str, entry: Path) -> None:
-    change, reason = HOSTILE[name]
-    change(entry)
-    with pytest.raises(UserError, match=reason):
-        verdict(entry)
-    assert not (entry / "executed").exists()
-
-
-def test_a_pickle_would_have_been_executed(entry: Path) -> None:
-    """So that the test above cannot pass for another reason."""
-    pickled(entry)
-    with np.load(one(entry).with_suffix(".npz"), allow_pickle=True) as archive:
-        archive["label_quality"]
-    assert (entry / "executed").exists()
-
-
-def test_a_stamp_falls_with_the_submission(entry: Path) -> None:
-    submission.mark_verified(submission.read(entry), "re-run", "0")
-    assert submission.read(entry).status == "re-run"
-    assert verdict(entry).problems == [], "it is no part of what is verified"
-    index_with(description="something else")(entry)
-    assert submission.read(entry).status == "claimed"
-
-
 def test_a_submission_is_written_whole_or_not_at_all(made: Path, tmp_path: Path) -> None:
     def runs() -> Any:
         first = next(submission.read(made).records())
@@ -253,16 +178,6 @@ def test_a_submission_is_written_whole_or_not_at_all(made: Path, tmp_path: Path)
     with pytest.raises(UserError, match="the next run"):
         submission.write(tmp_path / "new", "x", "0", runs())
     assert list(tmp_path.iterdir()) == []
-
-
-def test_local_paths_are_left_out() -> None:
-    spec = {
-        "dataset": {"name": "parquet", "train": "/home/me/data/train.parquet", "folder": "~/data/"},
-        "noise": ["a/b", "../x"],
-    }
-    assert submission.strip_local_paths(spec) == {
-        "dataset": {"name": "parquet", "train": "train.parquet", "folder": "data"}, "noise": ["a/b", "x"]
-    }  # fmt: skip
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> None:
@@ -278,10 +193,13 @@ def test_the_commands(
         command(monkeypatch, "package", str(tmp_path / "mine"), "--description", "all of it")
     assert not end.value.code
     with pytest.raises(SystemExit) as end:
-        command(monkeypatch, "verify", str(tmp_path / "mine"), "--mark-verified")
+        command(monkeypatch, "verify", str(tmp_path / "mine"))
     assert not end.value.code
-    assert "re-scored: 3 runs" in capsys.readouterr().out
-    assert submission.read(tmp_path / "mine").status == "re-scored"
+    out = capsys.readouterr().out
+    assert "re-scored: 3 runs" in out
+    assert "Code:   that installed here" in out
+    assert "Stamp:  claimed (no stamp)" in out
+    assert "rows.train_loss" in out
     LIES["a better epoch"][0](tmp_path / "mine")
     with pytest.raises(SystemExit) as end:
         command(monkeypatch, "verify", str(tmp_path / "mine"))
@@ -290,17 +208,3 @@ def test_the_commands(
     with pytest.raises(SystemExit) as end:
         command(monkeypatch, "package", str(tmp_path / "mine"), "--description", "again")
     assert "is not empty" in capsys.readouterr().err
-
-
-def test_entries_are_summarized_as_a_table(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    submission.mark_verified(submission.read(entry), "re-run", "0")
-    with pytest.raises(SystemExit) as end:
-        command(monkeypatch, "summarize", str(entry), "-o", "measured.csv")
-    assert not end.value.code
-    measurements = from_csv(Path("measured.csv").read_text())
-    records = {record.stack: record for record in submission.read(entry).records()}
-    assert {measurement.stack for measurement in measurements} == set(records)
-    for measurement in measurements:
-        assert (measurement.status, measurement.entry) == ("re-run", "entry")
-        assert measurement.last == pytest.approx(records[measurement.stack].rows[-1].test_score)
-    assert measurements[0].setting == measurements[1].setting
