@@ -16,6 +16,7 @@ from noisybench.data.dataset import Dataset
 from noisybench.data.label_set import LabelSet
 from noisybench.data.privileged import available_privileged_info
 from noisybench.data.targets import IN_DISTRIBUTION
+from noisybench.errors import show
 from noisybench.evaluation import metrics
 from noisybench.evaluation.classification import (
     Scores,
@@ -47,7 +48,7 @@ def check_specification(record: RunRecord, spec: RunSpec) -> list[str]:
     requirements = _requirements(json.dumps([component.as_dict() for component in spec.mitigations], default=str))
     privileged = {*requirements.privileged, *(spec.provenance.privileged if spec.provenance else ())}
     problems = [
-        f"{name} is claimed to be {_quote(claimed)}, but its specification gives {_quote(computed)}"
+        f"{name} is claimed to be {show(claimed, limit=200)}, but its specification gives {show(computed, limit=200)}"
         for name, claimed, computed in (
             ("identity", record.identity, run_identity(spec.settings_hash, record.code)),
             ("settings", record.settings, spec.settings_hash),
@@ -81,11 +82,6 @@ def check_specification(record: RunRecord, spec: RunSpec) -> list[str]:
     return problems
 
 
-def _quote(value: Any) -> str:
-    text = ascii(value) if not isinstance(value, str) or not value.isprintable() else repr(value)
-    return text if len(text) <= 200 else f"{text[:197]}..."
-
-
 @functools.cache
 def _requirements(mitigations: str) -> Requirements:
     # Cached by its JSON, because the runs of a submission share few stacks.
@@ -112,7 +108,7 @@ def check_record(record: RunRecord, dataset: Dataset, labels: LabelSet, evidence
         # Further checks would compare with other labels.
         return [
             *problems,
-            f"another label set: the record claims {_quote(record.label_set[:12])}, but the data here gives "
+            f"another label set: the record claims {show(record.label_set[:12])}, but the data here gives "
             f"{labels.hash[:12]!r}",
         ]
     manifest = {k: v for k, v in labels.manifest.items() if k not in ("transition_counts", "transition_matrix")}

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.errors import UserError
+from noisybench.utils.text import printable
 
 MAX_JSON_BYTES = 8 * 2**20
 """Most bytes of a JSON file."""
@@ -48,31 +49,23 @@ def read_plain_file(path: Path, limit: int) -> bytes:
         UserError: the path is a link, pipe, device or folder, is missing, or is larger than the limit.
     """
     try:
-        # Opening a pipe that nobody writes to would wait forever without `O_NONBLOCK`.
+        # Opening a pipe without a writer would wait forever without `O_NONBLOCK`.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
         if path.is_symlink():
-            raise UserError(f"{show(path)}: a link; a submission may only contain plain files") from None
-        raise UserError(f"{show(path)}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+            raise UserError(f"{printable(str(path))}: a link; a submission may only contain plain files") from None
+        raise UserError(
+            f"{printable(str(path))}: cannot be read ({getattr(error, 'strerror', None) or error})"
+        ) from None
     with os.fdopen(descriptor, "rb") as file:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{show(path)}: not a plain file")
+            raise UserError(f"{printable(str(path))}: not a plain file")
         # One byte more than allowed, because the file may grow after its size was asked for.
         data = b"" if status.st_size > limit else file.read(limit + 1)
     if status.st_size > limit or len(data) > limit:
-        raise UserError(f"{show(path)}: larger than the limit of {limit} bytes")
+        raise UserError(f"{printable(str(path))}: larger than the limit of {limit} bytes")
     return data
-
-
-def show(path: Path | str) -> str:
-    """Return a path or message as text that any terminal shows as it is.
-
-    Example:
-        >>> show(Path("a\\x1b[31m"))
-        'a\\\\x1b[31m'
-    """
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(path))
 
 
 def parse_json(data: bytes, path: Path) -> Any:
@@ -92,7 +85,9 @@ def parse_json(data: bytes, path: Path) -> Any:
         _check_values(content)
     # The parser recurses as well, and fails on nesting far beyond the limit.
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{show(path)}: not plain JSON ({show(str(error).splitlines()[0][:200])})") from None
+        raise UserError(
+            f"{printable(str(path))}: not plain JSON ({printable(str(error).splitlines()[0][:200])})"
+        ) from None
     return content
 
 
@@ -170,12 +165,12 @@ def read_arrays(data: bytes, expected: Mapping[str, tuple[str, int]], path: Path
             # One by one, so that one unpacked member is in memory beside its array.
             return {name: _parse_array(archive.read(f"{name}.npy"), name, *kind) for name, kind in expected.items()}
     except UserError as error:
-        raise UserError(*(f"{show(path)}: {problem}" for problem in error.problems)) from None
+        raise UserError(*(f"{printable(str(path))}: {problem}" for problem in error.problems)) from None
     # zipfile raises these for damaged archives, and for compressions and encryptions that it does not know.
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise UserError(f"{show(path)}: cannot be read ({show(str(error)[:200])})") from None
+        raise UserError(f"{printable(str(path))}: cannot be read ({printable(str(error)[:200])})") from None
     except Exception as error:  # zlib.error and struct.error are no common base
-        raise UserError(f"{show(path)}: cannot be read ({type(error).__name__})") from None
+        raise UserError(f"{printable(str(path))}: cannot be read ({type(error).__name__})") from None
 
 
 def _check_members(members: list[zipfile.ZipInfo], expected: list[str]) -> None:

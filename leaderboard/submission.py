@@ -33,11 +33,11 @@ from noisybench.leaderboard.strict_files import (
     read_arrays,
     read_plain_file,
     same_json,
-    show,
     write_arrays,
 )
 from noisybench.records.schema import RECORD_FORMAT, RunRecord
 from noisybench.utils.files import write_atomically
+from noisybench.utils.text import printable
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -182,11 +182,17 @@ def parse_record(data: bytes, path: Path) -> RunRecord:
         # Validation converts types and ignores unknown fields, so the record must give back the same data.
         is_exact = same_json(content, _RECORD_ADAPTER.dump_python(record))
     except (ValueError, TypeError) as error:
-        raise UserError(f"{show(path)}: not a record of a run ({show(str(error).splitlines()[0])})") from None
+        raise UserError(
+            f"{printable(str(path))}: not a record of a run ({printable(str(error).splitlines()[0])})"
+        ) from None
     if not is_exact:
-        raise UserError(f"{show(path)}: not a record as noisybench writes it: it has unknown fields or other types")
+        raise UserError(
+            f"{printable(str(path))}: not a record as noisybench writes it: it has unknown fields or other types"
+        )
     if record.format != RECORD_FORMAT:
-        raise UserError(f"{show(path)}: a record of format {record.format}, but this version reads {RECORD_FORMAT}")
+        raise UserError(
+            f"{printable(str(path))}: a record of format {record.format}, but this version reads {RECORD_FORMAT}"
+        )
     return record
 
 
@@ -202,7 +208,7 @@ def read(folder: Path, keys: Sequence[Ed25519PublicKey] = ()) -> Submission:
     """
     if not (folder / MANIFEST_FILE).exists():
         raise UserError(
-            f"{show(folder)}: not a submission ({MANIFEST_FILE} is missing); create one with "
+            f"{printable(str(folder))}: not a submission ({MANIFEST_FILE} is missing); create one with "
             "`noisybench leaderboard package`"
         )
     data = read_plain_file(folder / MANIFEST_FILE, MAX_JSON_BYTES)
@@ -212,16 +218,17 @@ def read(folder: Path, keys: Sequence[Ed25519PublicKey] = ()) -> Submission:
     except pydantic.ValidationError as error:
         raise UserError(
             *(
-                show(f"{folder / MANIFEST_FILE}: {'.'.join(map(str, detail['loc']))[:200]}: {detail['msg']}")
+                printable(f"{folder / MANIFEST_FILE}: {'.'.join(map(str, detail['loc']))[:200]}: {detail['msg']}")
                 for detail in error.errors()[:20]
             )
         ) from None
     listed = {f"runs/{identity}.{kind}" for identity in manifest.runs for kind in ("json", "npz")} | {MANIFEST_FILE}
     present = _list_files(folder, len(listed) + 1)
     problems = [
-        f"{show(folder / name)}: is not listed in {MANIFEST_FILE}" for name in sorted(present - listed - {STAMP_FILE})
+        f"{printable(str(folder / name))}: is not listed in {MANIFEST_FILE}"
+        for name in sorted(present - listed - {STAMP_FILE})
     ]
-    problems += [f"{show(folder / name)}: is missing" for name in sorted(listed - present)]
+    problems += [f"{printable(str(folder / name))}: is missing" for name in sorted(listed - present)]
     if problems:
         raise UserError(*problems[:MAX_PROBLEMS])
     digest = hashlib.sha256(data).hexdigest()
@@ -242,15 +249,15 @@ def _list_files(folder: Path, most: int) -> set[str]:
                     # The type of a link is asked for itself, because what it points to is not in the submission.
                     is_runs = place == "" and entry.name == "runs" and entry.is_dir(follow_symlinks=False)
                     if entry.is_symlink():
-                        raise UserError(f"{show(entry.path)}: a link; a submission may only contain plain files")
+                        raise UserError(f"{printable(entry.path)}: a link; a submission may only contain plain files")
                     if not is_runs and not entry.is_file(follow_symlinks=False):
-                        raise UserError(f"{show(entry.path)}: neither a plain file nor the folder `runs`")
+                        raise UserError(f"{printable(entry.path)}: neither a plain file nor the folder `runs`")
                     if not is_runs:
                         names.add(place + entry.name)
                     if len(names) > most + MAX_PROBLEMS:
-                        raise UserError(f"{show(folder)}: has far more files than {MANIFEST_FILE} lists")
+                        raise UserError(f"{printable(str(folder))}: has far more files than {MANIFEST_FILE} lists")
         except OSError as error:
-            raise UserError(f"{show(folder / place)}: cannot be read ({error.strerror})") from None
+            raise UserError(f"{printable(str(folder / place))}: cannot be read ({error.strerror})") from None
     return names
 
 
@@ -261,7 +268,7 @@ def _read_stamp(path: Path) -> VerificationStamp | None:
     try:
         return VerificationStamp.model_validate(content)
     except pydantic.ValidationError as error:
-        raise UserError(f"{show(path)}: {error.errors()[0]['msg']}; verify the submission again") from None
+        raise UserError(f"{printable(str(path))}: {error.errors()[0]['msg']}; verify the submission again") from None
 
 
 def mark_verified(submission: Submission, status: Status, version: str, retrained: int, key: Ed25519PrivateKey) -> None:
@@ -282,7 +289,9 @@ def _read_listed(path: Path, digest: str, limit: int) -> bytes:
     """Return the content of a file that the manifest lists."""
     data = read_plain_file(path, limit)
     if hashlib.sha256(data).hexdigest() != digest:
-        raise UserError(f"{show(path)}: the file has changed since the submission was packaged (its SHA-256 differs)")
+        raise UserError(
+            f"{printable(str(path))}: the file has changed since the submission was packaged (its SHA-256 differs)"
+        )
     return data
 
 

@@ -7,16 +7,19 @@ permitted, so that a new kind of access is refused until it is classified: see `
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from noisybench.config.data_files import download_missing
 from noisybench.config.parameters import Schema
 from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
+from noisybench.config.scalars import read_scalar
 from noisybench.config.source_code import SourceTree
 from noisybench.config.spec import RunSpec
 from noisybench.data.traces.builtin_programs import PROGRAMS
-from noisybench.errors import UserError
+from noisybench.errors import UserError, show
 from noisybench.leaderboard.nested_components import (
     ComponentValue,
     Location,
@@ -76,7 +79,7 @@ class TrustPolicy:
             key, equals, text = argument.partition("=")
             if not equals or not key or not text:
                 raise UserError(f"`{argument}`: expected a place on this machine, such as dataset.root=data/cifar10")
-            self._given[tuple(key.split("."))] = text
+            self._given[tuple(key.split("."))] = read_scalar(text)
         self._plugins, self._networks, self._downloads = frozenset(plugins), frozenset(networks), downloads
         # The runs of a submission share most of their source files.
         self._tree = SourceTree()
@@ -89,11 +92,12 @@ class TrustPolicy:
 
         Raises:
             Refused: the specification is invalid, or reaches something that the verifier did not permit.
+            UserError: a permitted download fails.
         """
         claimed, safe = normalize(raw), normalize(raw)
         problems: list[str] = []
-        for theirs, ours in zip(components(claimed), components(safe), strict=True):
-            problems += self._check_component(theirs, ours)
+        for component, safe_component in zip(components(claimed), components(safe), strict=True):
+            problems += self._check_component(component, safe_component)
         for location, fields in specifications(claimed):
             problems += self._check_network(location, fields)
         if problems:
@@ -101,9 +105,13 @@ class TrustPolicy:
         restore_names(raw, claimed)
         safe["execution"] = {path[-1]: text for path, text in self._given.items() if path[0] == "execution"}
         try:
-            return resolve(claimed, self._tree), resolve(safe, self._tree)
+            theirs, ours = resolve(claimed, self._tree), resolve(safe, self._tree)
         except UserError as error:
             raise Refused(*error.problems) from None
+        if self._downloads:
+            # Before the identity is computed, because the bytes of the data are part of it.
+            [ours] = download_missing([ours])
+        return dataclasses.replace(theirs, data=ours.data), ours
 
     def check_used(self) -> None:
         """Raise an error for overrides that no specification had a use for.
@@ -163,7 +171,7 @@ class TrustPolicy:
         if kind is bool:
             # Neither downloads nor checksums decide a result, so the claim is kept for the identity.
             default = self._downloads if access == "download" else True
-            ours[parameter] = default if given is None else {"true": True, "false": False}.get(given, given)
+            ours[parameter] = default if given is None else given
             return []
         if given is not None:
             theirs[parameter] = ours[parameter] = given
@@ -181,7 +189,7 @@ class TrustPolicy:
         what = {"program": "a program in a file", None: "text that is not declared as a value"}.get(
             access, "a file or folder"
         )
-        return [f"{text}: a specification of other people must not name {what}, but has {_quote(value)}"]
+        return [f"{text}: a specification of other people must not name {what}, but has {show(value)}"]
 
     def _check_network(self, location: Location, fields: Mapping[str, Any]) -> list[str]:
         budget = fields.get("budget")
@@ -189,7 +197,7 @@ class TrustPolicy:
         if not isinstance(name, str) or name.partition(":")[0] in NETWORKS_FROM_CODE or name in self._networks:
             return []
         return [
-            f"{'.'.join((*location, 'budget', 'network'))}: {_quote(name)} reads files or is of another package; permit it "
+            f"{'.'.join((*location, 'budget', 'network'))}: {show(name)} reads files or is of another package; permit it "
             "with --allow-network NAME"
         ]
 
@@ -206,8 +214,3 @@ def check_task(spec: RunSpec) -> list[str]:
     if not set(suitable) & set(TASKS):
         return [f"dataset.name: `{spec.dataset.name}` is for the task {' or '.join(suitable)}"]
     return []
-
-
-def _quote(value: Any) -> str:
-    text = ascii(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."

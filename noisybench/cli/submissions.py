@@ -126,7 +126,7 @@ def summarize(
     """Write the table of measurements that ships with noisybench from submissions: one row per run."""
     from noisybench.leaderboard import stamps, submission
     from noisybench.leaderboard.measurements import to_csv
-    from noisybench.leaderboard.strict_files import show
+    from noisybench.utils.text import printable
 
     keys = stamps.read_trusted_keys(trusted_keys)
     entries = [submission.read(folder, keys) for folder in folders]
@@ -136,4 +136,4 @@ def summarize(
     write(output, to_csv(measurements))
     typer.echo(f"{len(measurements)} runs of {len(folders)} submissions written to {output}")
     for entry in entries:
-        typer.echo(f"  {show(entry.folder.name)}: {entry.status} ({entry.stamp.reason})")
+        typer.echo(f"  {printable(entry.folder.name)}: {entry.status} ({entry.stamp.reason})")

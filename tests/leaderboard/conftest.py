@@ -10,7 +10,7 @@ import pytest
 
 from tests.leaderboard.entries import write_entry
 
-STACKS: tuple[Any, ...] = ("elr", "forward_correction", "co_teaching")
+STACKS: tuple[Any, ...] = ("elr", {"name": "forward_correction", "warmup_epochs": 1}, "co_teaching")
 
 
 @pytest.fixture(scope="session")

@@ -96,7 +96,9 @@ def test_what_a_specification_must_not_reach_is_refused(name: str, monkeypatch: 
         TrustPolicy().resolve(raw)
 
 
-def test_the_same_reaches_what_the_verifier_gives(tmp_path: Path) -> None:
+def test_the_same_reaches_what_the_verifier_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched: list[str] = []
+    monkeypatch.setattr(trust, "download_missing", lambda specs: [fetched.append(specs[0].title), *specs][1:])
     policy = TrustPolicy([f"dataset.root={tmp_path}"])
     claimed, safe = policy.resolve(spec(dataset={"name": "image_folder"}))
     assert claimed.dataset.parameters["root"] == safe.dataset.parameters["root"] == str(tmp_path)
@@ -104,9 +106,11 @@ def test_the_same_reaches_what_the_verifier_gives(tmp_path: Path) -> None:
     nested = TrustPolicy([f"task.pretraining.dataset.root={tmp_path}"])
     raw = spec(task={"name": "transfer", "pretraining": {"dataset": {"name": "image_folder"}}})
     assert nested.resolve(raw)[1].task.parameters["pretraining"]["dataset"]["root"] == str(tmp_path)
+    assert fetched == []
     downloads = TrustPolicy(downloads=True)
     assert downloads.resolve(spec(noise={"name": "human"}))[1].noise.name == "human"
     assert downloads.resolve(spec(dataset={"name": "cifar10"}))[1].dataset.parameters["download"] is True
+    assert len(fetched) == 2
     with_network = TrustPolicy(networks=["huggingface:x"])
     assert with_network.resolve(spec(budget={"network": "huggingface:x"}))[1].budget.network == "huggingface:x"
 
@@ -142,6 +146,11 @@ from noisybench.data.source import DatasetSource
 Path("executed").touch()
 class Mine(DatasetSource):
     """A dataset."""
+    def read(self):
+        raise NotImplementedError
+    @classmethod
+    def example(cls, folder):
+        return {}
 '''
     (tmp_path / "mine_plugin.py").write_text(source)
     monkeypatch.syspath_prepend(str(tmp_path))
