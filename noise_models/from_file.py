@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data import label_files
+from noisybench.data.arrays import exact_integers
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_set import LabelSet, ReplacedImages
 from noisybench.data.noise_model import NoiseModel
@@ -103,7 +104,8 @@ class FromFile(NoiseModel):
             raise UserError(f"noise.path: {path} needs a column `observed`, but has {columns}")
         observed = _class_indices(table["observed"].to_numpy(), dataset, path)
         if "index" in table:
-            return _select_rows(observed, table["index"].to_numpy(dtype=np.int64), split, path)
+            index = exact_integers(table["index"].to_numpy(), f"noise.path: the column `index` of {path}")
+            return _select_rows(observed, index, split, dataset.source_size, path)
         if len(observed) != dataset.source_size:
             raise UserError(
                 f"noise.path: {path} has {len(observed)} labels, but the dataset's source has {dataset.source_size} training "
@@ -131,15 +133,22 @@ def _class_indices(values: NDArray[np.generic], dataset: Dataset, path: Path) ->
     return indices
 
 
-def _select_rows(observed: NDArray[np.int64], index: NDArray[np.int64], split: Split, path: Path) -> NDArray[np.int64]:
+def _select_rows(
+    observed: NDArray[np.int64], index: NDArray[np.int64], split: Split, source_size: int, path: Path
+) -> NDArray[np.int64]:
     """Return the labels of a split by source row; every example needs exactly one label."""
     if len(np.unique(index)) != len(index):
         raise UserError(f"noise.path: {path} contains an index twice; each example needs one label")
     # Negative rows would count from the end of the table below and label other examples.
     if (index < 0).any():
         raise UserError(f"noise.path: {path} contains the index {index.min()}, but source rows start at 0")
-    # Covers the rows of both, so that a missing row reads -1 instead of being out of bounds.
-    position = np.full(int(max(index.max(initial=-1), split.index.max(initial=-1))) + 1, -1)
+    if (index >= source_size).any():
+        raise UserError(
+            f"noise.path: {path} contains the index {index.max()}, but the dataset's source has {source_size} training "
+            f"examples, numbered from 0 to {source_size - 1}"
+        )
+    # A row without a label reads -1.
+    position = np.full(source_size, -1)
     position[index] = np.arange(len(index))
     selected = position[split.index]
     if (selected < 0).any():

@@ -28,7 +28,7 @@ def audit(
     from noisybench.audit.inputs import load_audit_input
     from noisybench.audit.report import summary
     from noisybench.cli import console as view
-    from noisybench.utils.files import wrap_write_errors
+    from noisybench.utils.places import check_output_folder
     from noisybench.utils.processes import usable_cores
 
     arguments = list(overrides or [])
@@ -36,9 +36,8 @@ def audit(
     if not any(argument.startswith("execution.num_threads=") for argument in arguments):
         arguments.append(f"execution.num_threads={usable_cores()}")
     audit_input = load_audit_input(labels, arguments)
-    # Created before hours of training: the folder may not be writable.
-    with wrap_write_errors(output):
-        output.mkdir(parents=True, exist_ok=True)
+    # Before hours of training: the folder may not be writable.
+    check_output_folder(output)
     console, start = view.make_console(), time.monotonic()
     networks = describe_networks(audit_input, folds)
     console.print(f"{audit_input.title}: {len(audit_input.observed)} labels; {networks} ...", markup=False)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from noisybench.config.registry import Entry
 
 CONFIG_KINDS = ("recipes", "suites", "searches")
+FIGURE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg")
+PAGE_SUFFIXES = (".html",)
 
 
 def list_names(
@@ -71,18 +73,22 @@ def inspect(
     """Plot the effect of a noise model: transition matrix, rates, class counts and examples, or a page of traces."""
     from noisybench.plots.label_sets import plot_label_set
     from noisybench.plots.traces import render_trace_page
-    from noisybench.utils.files import write_atomically
+    from noisybench.utils.files import wrap_write_errors
+    from noisybench.utils.places import check_output_file
 
     spec = one_spec(recipe, overrides)
-    dataset = spec.dataset.build().load()
-    labels = spec.noise.build().apply(dataset)
+    source = spec.dataset.build()
+    is_page = "chain_of_thought" in source.tasks
     stem = f"{spec.dataset.name}-{spec.noise.name}"
-    if dataset.trace_format is None:
-        path = output or Path(f"{stem}.png")
-        plot_label_set(dataset, labels, path)
-    else:
-        path = output or Path(f"{stem}.html")
-        write_atomically(path, render_trace_page(dataset, labels, stem).encode())
+    path = output or Path(f"{stem}.html" if is_page else f"{stem}.png")
+    check_output_file(path, PAGE_SUFFIXES if is_page else FIGURE_SUFFIXES)
+    dataset = source.load()
+    labels = spec.noise.build().apply(dataset)
+    with wrap_write_errors(path):
+        if is_page:
+            path.write_text(render_trace_page(dataset, labels, stem), encoding="utf-8")
+        else:
+            plot_label_set(dataset, labels, path)
     typer.echo(describe_labels(labels.manifest))
     typer.echo(f"written to {path}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -10,6 +9,8 @@ import typer
 
 from noisybench.cli.hints import HintingCommand
 from noisybench.errors import UserError
+from noisybench.utils.files import wrap_write_errors
+from noisybench.utils.places import check_file, check_output_file, check_output_folder, read_text
 
 if TYPE_CHECKING:
     from noisybench.config.spec import RunSpec
@@ -49,6 +50,7 @@ def labels_create(
     if format not in FORMATS:
         raise UserError(f"--format: must be {' or '.join(FORMATS)}, but got `{format}`")
     spec = one_spec(recipe, overrides)
+    check_output_folder(output)
     dataset = spec.dataset.build().load()
     labels = spec.noise.build().apply(dataset)
     label_files.save(labels, dataset, output, cast("Literal['parquet', 'csv']", format))
@@ -102,9 +104,9 @@ def labels_export(
     # Loaded for its verification: a damaged label set is not exported.
     label_files.load(folder)
     if (folder / label_files.TRACES).exists():
-        if file.suffix != ".jsonl":
-            raise UserError(f"{file}: traces are exported as JSON lines; choose a name that ends in .jsonl")
-        shutil.copyfile(folder / label_files.TRACES, file)
+        check_output_file(file, (".jsonl",))
+        with wrap_write_errors(file):
+            file.write_text(read_text(folder / label_files.TRACES), encoding="utf-8")
         typer.echo(f"Traces written to {file}")
         return
     if (folder / label_files.MASKS).exists():
@@ -112,14 +114,14 @@ def labels_export(
             f"{folder} contains masks, which cannot be exported as a table; read the NumPy arrays in "
             f"{folder / label_files.MASKS}"
         )
+    check_output_file(file, (".csv", ".parquet"))
     table = label_files.read_table(next(folder / name for name in label_files.TABLES if (folder / name).exists()))
-    if file.suffix == ".csv":
-        # A fixed line end gives the same bytes on every operating system.
-        table.to_csv(file, index=False, lineterminator="\n")
-    elif file.suffix == ".parquet":
-        table.to_parquet(file, index=False)
-    else:
-        raise UserError(f"{file}: choose a name that ends in .csv or .parquet")
+    with wrap_write_errors(file):
+        if file.suffix.lower() == ".csv":
+            # A fixed line end gives the same bytes on every operating system.
+            table.to_csv(file, index=False, lineterminator="\n")
+        else:
+            table.to_parquet(file, index=False)
     typer.echo(f"{len(table)} labels written to {file}")
 
 
@@ -138,6 +140,7 @@ def labels_import(
     output: Output = Path("labels"),
 ) -> None:
     """Create a label set from your own labels for the dataset of a recipe."""
+    check_file(file)
     # Through the noise model `from_file`, so that imported labels pass the checks of a run that reads them.
     labels_create(recipe, [*(overrides or []), "noise=from_file", f"noise.path={file}"], output)
 

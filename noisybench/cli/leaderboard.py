@@ -17,6 +17,7 @@ import typer
 from noisybench.errors import UserError, nearest
 from noisybench.utils.files import wrap_write_errors
 from noisybench.utils.interrupts import INTERRUPTS, kill_children
+from noisybench.utils.places import check_output_file, check_output_folder
 
 if TYPE_CHECKING:
     from noisybench.leaderboard.measurements import Measurement
@@ -60,6 +61,8 @@ def leaderboard(
     paired_test = next(name for name in TESTS if name == test)
     if format == "html" and output is None:
         output = Path("leaderboard.html")
+    if output is not None:
+        check_output_file(output)
     store = Store()
     measurements, equivalences = _stored_measurements(store, suite, label_set), recorded_equivalences(store)
     settings = build_settings(measurements, rule, paired_test, equivalences)
@@ -133,6 +136,7 @@ def write(path: Path, text: str) -> None:
     Raises:
         UserError: the file cannot be written.
     """
+    check_output_file(path)
     with wrap_write_errors(path):
         path.write_text(text, encoding="utf-8")
 
@@ -200,6 +204,7 @@ def export(
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
 
+    check_output_folder(folder)
     store = Store()
     if mlflow is not None and not mlflow.startswith(("http://", "https://")):
         raise UserError(f"--mlflow: expected an address such as http://localhost:5000, but got `{mlflow}`")
@@ -208,8 +213,6 @@ def export(
     board = BoardCache(store, runs_url, measured=builtin_measurements()).board()
     equivalences = recorded_equivalences(store)
     tables = to_csv(build_settings(with_builtin(store.runs.records()), equivalences=equivalences))
-    with wrap_write_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
     write(folder / "index.html", to_html(board))
     write(folder / "leaderboard.csv", tables)
     typer.echo(f"{len(board.settings)} settings written to {folder / 'index.html'}, their tables to leaderboard.csv")
@@ -225,6 +228,8 @@ def reproduction(
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
 
+    if output is not None:
+        check_output_file(output)
     store = Store()
     text = to_markdown(reproduce(with_builtin(store.runs.records()), recorded_equivalences(store)))
     if output is None:

@@ -9,6 +9,7 @@ import typer
 
 from noisybench.cli.leaderboard import NO_RUNS, suite_identities, write
 from noisybench.errors import UserError
+from noisybench.utils.places import check_output_folder
 
 KEYS_HELP = (
     "File of public keys in PEM form whose stamps count (default: $NOISYBENCH_TRUSTED_KEYS, or trusted_keys.pem in the "
@@ -28,6 +29,7 @@ def package(
     from noisybench.leaderboard.verification import collect_evidence
     from noisybench.tracking.store import Store
 
+    check_output_folder(folder)
     store, identities = Store(), suite_identities(suite)
     # The latest run comes first in the list; in reverse order it replaces earlier runs of its identity.
     runs = {run.tags["identity"]: run for run in reversed(store.runs.list_runs("FINISHED"))}

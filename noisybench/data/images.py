@@ -24,6 +24,7 @@ from noisybench.errors import UserError
 from noisybench.utils.digests import digest_files
 from noisybench.utils.file_listing import FileList, list_files
 from noisybench.utils.files import cache_folder, write_atomically
+from noisybench.utils.places import check_file
 
 CHUNK_SIZE = 1024
 """Number of images that are decoded at a time."""
@@ -75,11 +76,24 @@ def decode(image: EncodedImage, size: int | None) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data)) as opened:
             picture = opened.convert("RGB")
-    except (OSError, ValueError, SyntaxError) as error:
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{origin}: {bomb_reason(error)}; replace or remove it") from None
+    except Exception as error:  # decoders raise anything on damaged files
         raise UserError(f"{origin}: damaged or not an image ({error}); replace or remove it") from None
     if size is not None and picture.size != (size, size):
         picture = ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)
+
+
+def bomb_reason(error: Exception) -> str:
+    """Return the reason why Pillow refuses a picture whose pixels would fill the memory.
+
+    Example:
+        >>> bomb_reason(Exception("Image size (1600000000 pixels) exceeds limit of 178956970 pixels, could be ..."))
+        'too large to decode (1600000000 pixels, the limit is 178956970)'
+    """
+    numbers = [word.strip("(") for word in str(error).split() if word.strip("(").isdigit()]
+    return f"too large to decode ({numbers[0]} pixels, the limit is {numbers[1]})" if len(numbers) > 1 else str(error)
 
 
 def decode_cached(
@@ -206,11 +220,9 @@ def read_parquet(path: Path, location: str, size: int | None, label: str | None 
     Raises:
         UserError: the file is missing, damaged, or has a different schema.
     """
-    import pyarrow
     import pyarrow.parquet
 
-    if not path.is_file():
-        raise UserError(f"{location}: {path}: file not found")
+    check_file(path, location)
     key = fingerprint([path])
     try:
         file = pyarrow.parquet.ParquetFile(path)
@@ -228,15 +240,18 @@ def read_parquet(path: Path, location: str, size: int | None, label: str | None 
             row = 0
             for batch in file.iter_batches(batch_size=CHUNK_SIZE, columns=[image_column]):
                 for data in batch.column(0).field("bytes"):
-                    yield f"{path}, row {row}", data.as_py() or b""
+                    encoded = data.as_py() or b""
+                    yield f"{path}, row {row}", encoded if isinstance(encoded, bytes) else b""
                     row += 1
             check_unchanged([path], key)
 
         return decode_cached(file.metadata.num_rows, images, size, key), table
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OSError) as error:
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # readers of columns raise anything on damaged or unusual files
+        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise UserError(
-            f"{location}: {path} is damaged or not a parquet file of images ({str(error).splitlines()[0]}); "
-            "download it again"
+            f"{location}: {path} is damaged or not a parquet file of images ({reason}); download it again"
         ) from None
 
 

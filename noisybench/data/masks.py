@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.images import OnError, check_unchanged, decode, fingerprint, problem_list
+from noisybench.data.images import OnError, bomb_reason, check_unchanged, decode, fingerprint, problem_list
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.utils.files import cache_folder, write_atomically
@@ -69,7 +69,11 @@ def read_mask(file: Path, shape: tuple[int, ...] | None = None, values: ClassVal
                     "convert its colors to class indices"
                 )
             pixels = np.asarray(opened)
-    except (OSError, ValueError, SyntaxError) as error:
+    except UserError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{file}: {bomb_reason(error)}; replace or remove it") from None
+    except Exception as error:  # decoders raise anything on damaged files
         raise UserError(f"{file}: damaged or not an image ({error}); replace or remove it") from None
     if values:
         pixels = np.select([pixels == value for value in values], list(values.values()), pixels.astype(np.int64))

@@ -16,6 +16,11 @@ from noisybench.data.targets import Targets
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
+TARGETS_OF_TASK = {
+    "classification": "classes", "transfer": "classes", "segmentation": "masks", "chain_of_thought": "tokens",
+}  # fmt: skip
+"""Kind of the targets of a task, see `TargetKind.name`; of other tasks it is unknown."""
+
 
 class NoiseModel(Configurable, abc.ABC):
     """Contract of a noise model, which corrupts the labels of a split.
@@ -108,6 +113,12 @@ class NoiseModel(Configurable, abc.ABC):
         Raises:
             UserError: the parameters do not fit the dataset, or clean classes that the model needs are unknown.
         """
+        kinds = {TARGETS_OF_TASK.get(task, dataset.target_kind.name) for task in self.tasks}
+        if dataset.target_kind.name not in kinds:
+            raise UserError(
+                f"noise: `{self.name}` corrupts {' or '.join(sorted(kinds))}, but the targets of {dataset.name} are "
+                f"{dataset.target_kind.name}; choose another noise model (`noisybench list noise_models`)"
+            )
         splits = {name: getattr(dataset, name) for name in SPLITS}
         if self.requires_clean_labels and any((split.targets < 0).any() for split in splits.values()):
             raise UserError(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import Configurable, parameter
+from noisybench.data.arrays import MAX_CLASSES
 from noisybench.data.dataset import Dataset, RawSplit, Split
 from noisybench.data.lazy import take_rows
 from noisybench.data.shifts import apply_shift
@@ -134,6 +135,12 @@ class DatasetSource(Configurable, abc.ABC):
         test_rows = _sample(
             _stratify_by(replace(test, noisy_targets=None)), test_rows, self.test_size, stream, "test_size"
         )
+        for name, part in (("training", train_rows), ("test", test_rows)):
+            if not len(part):
+                raise UserError(
+                    f"dataset: no {name} example is left of {len(source.targets)} examples; provide more, or change "
+                    "test_fraction, validation_fraction, subset_range or ood_classes"
+                )
         test_split = _take(test, test_rows)
         return Dataset(
             name=type(self).__module__.rsplit(".", 1)[-1],
@@ -162,9 +169,13 @@ class DatasetSource(Configurable, abc.ABC):
                 raise UserError(f"dataset: {len(split.inputs)} {name} inputs but {len(split.targets)} targets")
             kind = target_kind(split.targets)
             kind.check(split.targets, split.noisy_targets, split.inputs.shape, num_classes, name)
+        if test is not None:
+            _check_same_kind(source, test)
 
     def _task_classes(self, num_classes: int) -> list[int]:
         """Return the indices of the classes that are not in `ood_classes`."""
+        if not 2 <= num_classes <= MAX_CLASSES:
+            raise UserError(f"dataset: must have 2 to {MAX_CLASSES} classes, but has {num_classes}")
         excluded = set(self.ood_classes or ())
         classes = [index for index in range(num_classes) if index not in excluded]
         if not excluded <= set(range(num_classes)) or len(classes) < 2:
@@ -211,6 +222,30 @@ class DatasetSource(Configurable, abc.ABC):
         for name in self.test_shifts or ():
             splits[name] = replace(test, inputs=apply_shift(name, test.inputs[:]))
         return splits
+
+
+def _check_same_kind(train: RawSplit, test: RawSplit) -> None:
+    """Refuse test inputs of another shape, and test classes that never occur in training.
+
+    Raises:
+        UserError: the splits do not belong together.
+    """
+    shapes = [split.inputs.shape[1:] for split in (train, test)]
+    if shapes[0] != shapes[1]:
+        shown = ["x".join(map(str, shape)) for shape in shapes]
+        raise UserError(
+            f"dataset: training inputs have the shape {shown[0]} (channels x height x width), but test inputs {shown[1]}; "
+            "convert them to one shape"
+        )
+    if target_kind(train.targets).dense:
+        return
+    unseen = np.setdiff1d(test.targets, np.union1d(train.targets, train.labels))
+    if len(unseen):
+        listed = ", ".join(map(str, unseen[:5].tolist()))
+        raise UserError(
+            f"dataset: the test split has the labels {listed}{' …' if len(unseen) > 5 else ''}, which the training split "
+            "does not have; remove these examples or correct the labels"
+        )
 
 
 def stratified(targets: NDArray[np.int64], count: int, stream: Stream) -> NDArray[np.bool_]:

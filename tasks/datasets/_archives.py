@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.data.arrays import read_archive, read_array
 from noisybench.errors import UserError
 from noisybench.utils.file_listing import FileTree, Source
+from noisybench.utils.places import file_problem, shown
 
 
 def array_files(path: Path) -> Source:
@@ -24,15 +24,9 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     Raises:
         UserError: the file is missing or damaged.
     """
-    try:
-        # Unpickling can run code, and the files may come from anywhere.
-        if path.is_dir():
-            return {file.stem: np.load(file, allow_pickle=False) for file in sorted(path.glob("*.npy"))}
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise UserError(f"dataset.path: {path}: file or folder not found") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise UserError(
-            f"dataset.path: {path} is damaged or not a .npz archive of plain arrays ({error}); export it again"
-        ) from None
+    problem = file_problem(path)
+    if problem == "is a folder, not a file":
+        return {file.stem: read_array(file, "dataset.path") for file in sorted(path.glob("*.npy"))}
+    if problem == "file not found":
+        raise UserError(f"dataset.path: {shown(path)}: file or folder not found")
+    return read_archive(path, "dataset.path")

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
+from noisybench.data.arrays import class_labels, read_class_names
 from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError, nearest
@@ -55,8 +56,9 @@ class Features(DatasetSource):
                     f"dataset.path: {prefix}_y contains the labels {unseen[:5]}, but train_y does not; remove these examples"
                 )
         # The largest label decides, because labels may have gaps.
-        names = arrays.get("class_names", np.arange(max(train_classes) + 1))
-        return train, splits["id"], tuple(str(name) for name in names)
+        num_classes = max(train_classes, default=0) + 1
+        names = arrays.get("class_names", np.arange(num_classes))
+        return train, splits["id"], read_class_names(names, "dataset.path: class_names")
 
     def read_shifted_tests(self) -> dict[str, RawSplit]:
         """Return the `ood_` pairs by name."""
@@ -99,20 +101,19 @@ def _to_split(arrays: dict[str, NDArray[Any]], prefix: str) -> RawSplit:
     points, labels = arrays[name], arrays.get(f"{prefix}_y")
     if labels is None:
         raise UserError(f"dataset.path: {name} has no labels; add {prefix}_y")
-    if points.ndim != 2 or not np.issubdtype(points.dtype, np.number):
+    if points.ndim != 2 or points.dtype.kind not in "iuf":
         raise UserError(f"dataset.path: {name} must be (N, D) numbers, but is {points.dtype} of shape {points.shape}")
     if labels.shape != (len(points),) or not np.issubdtype(labels.dtype, np.integer):
         raise UserError(
             f"dataset.path: {prefix}_y must be {len(points)} integers, one for each row of {name}, but is {labels.dtype} of "
             f"shape {labels.shape}"
         )
+    targets = class_labels(labels, f"dataset.path: {prefix}_y")
     # A single NaN would turn all weights of the classifier into NaN in one step.
     not_finite = int((~np.isfinite(points)).any(1).sum())
     if not_finite:
         raise UserError(
             f"dataset.path: {not_finite} of {len(points)} rows of {name} contain values that are not finite"
         )
-    if len(labels) and labels.min() < 0:
-        raise UserError(f"dataset.path: {prefix}_y contains negative labels")
     # As images of one pixel with D channels, so that everything that handles inputs works for both.
-    return RawSplit(np.ascontiguousarray(points, dtype=np.float32)[:, :, None, None], labels.astype(np.int64))
+    return RawSplit(np.ascontiguousarray(points, dtype=np.float32)[:, :, None, None], targets)

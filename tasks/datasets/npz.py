@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.config.parameters import parameter
+from noisybench.data.arrays import class_labels, read_class_names
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images import to_channels_first
 from noisybench.data.source import DatasetSource
@@ -44,20 +45,24 @@ class Npz(DatasetSource):
             raise UserError("dataset.path: set the .npz file, e.g. dataset.path=images.npz")
         path = self.path.expanduser()
         arrays = read_arrays(path)
-        names = next((names for names in NAMES if names[0] in arrays and names[1] in arrays), None)
-        if names is None:
+        keys = next((names for names in NAMES if names[0] in arrays and names[1] in arrays), None)
+        if keys is None:
             raise UserError(
                 f"dataset.path: {path} must contain {' or '.join('/'.join(names[:2]) for names in NAMES)}, but contains "
                 f"{', '.join(arrays)}"
             )
         splits = [
-            RawSplit(_to_images(arrays[image], f"{path}: {image}"), _to_labels(arrays[label], f"{path}: {label}"))
-            for image, label in zip(names[::2], names[1::2], strict=True)
+            RawSplit(
+                _to_images(arrays[image], f"{path}: {image}"),
+                class_labels(arrays[label], f"dataset.path: {path}: {label}"),
+            )
+            for image, label in zip(keys[::2], keys[1::2], strict=True)
             if image in arrays and label in arrays
         ]
         num_classes = max(int(split.targets.max(initial=0)) for split in splits) + 1
         class_names = arrays.get("class_names", np.arange(num_classes))
-        return splits[0], splits[1] if len(splits) > 1 else None, tuple(str(name) for name in class_names)
+        names = read_class_names(class_names, f"dataset.path: {path}: class_names")
+        return splits[0], splits[1] if len(splits) > 1 else None, names
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
@@ -79,12 +84,3 @@ def _to_images(array: np.ndarray[Any, Any], location: str) -> np.ndarray[Any, np
     raise UserError(
         f"dataset.path: {location} must have shape (N, H, W), (N, H, W, C) or (N, C, H, W), but has {array.shape}"
     )
-
-
-def _to_labels(array: np.ndarray[Any, Any], location: str) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return (N,) class indices; whole numbers of a floating-point type are accepted."""
-    # Converted first and compared afterward: whole floating-point numbers pass, but fractions and NaN do not.
-    labels = array.reshape(-1).astype(np.int64)
-    if not np.array_equal(labels, array.reshape(-1)):
-        raise UserError(f"dataset.path: {location} must contain integers, but has fractional values ({array.dtype})")
-    return labels

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.config.parameters import parameter
+from noisybench.data.arrays import class_labels
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images import read_parquet
 from noisybench.data.source import DatasetSource
@@ -41,15 +42,14 @@ class Parquet(DatasetSource):
             )
         train, metadata_names = self._read_split(self.train.expanduser(), "dataset.train")
         test = self._read_split(self.test.expanduser(), "dataset.test")[0] if self.test else None
-        names = self.class_names or metadata_names or [str(index) for index in range(int(train.targets.max()) + 1)]
+        names = (
+            self.class_names or metadata_names or [str(index) for index in range(int(train.targets.max(initial=0)) + 1)]
+        )
         return train, test, tuple(names)
 
     def _read_split(self, path: Path, location: str) -> tuple[RawSplit, list[str] | None]:
         decoded, table = read_parquet(path, location, self.size, self.label)
-        try:
-            targets = table[self.label].to_numpy().astype(np.int64)
-        except (ValueError, TypeError):
-            raise UserError(f"{location}: the column `{self.label}` of {path} must contain integers") from None
+        targets = class_labels(table[self.label].to_numpy(), f"{location}: the column `{self.label}` of {path}")
         return RawSplit(decoded.images, targets), _class_names(table.schema.metadata, self.label)
 
     @classmethod
@@ -77,6 +77,7 @@ def _class_names(metadata: dict[bytes, bytes] | None, label: str) -> list[str] |
     """Return the class names that the Hugging Face datasets library stores in the schema metadata, if any."""
     try:
         # Files of other writers lack this entry or fill it differently, and the names are optional.
-        return list(json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]["names"])
-    except (KeyError, TypeError, ValueError):
+        names = json.loads((metadata or {})[b"huggingface"])["info"]["features"][label]["names"]
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
+    return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None

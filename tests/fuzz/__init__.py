@@ -1,0 +1,1 @@
+"""Fuzz test of the command line: generated inputs for every command."""
