@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from noisybench.errors import UserError
+from noisybench.errors import StoreUnavailable, UserError
 from noisybench.leaderboard.installed_code import InstalledCode
-from noisybench.leaderboard.measurements import Measurement, measure
+from noisybench.leaderboard.measurements import Measurement, measure_valid
 from noisybench.leaderboard.payload import RANKING_RULES, SettingPayload, setting_payload, short, short_summary
 from noisybench.leaderboard.reproduction import COLUMNS as REPRODUCTION_COLUMNS
 from noisybench.leaderboard.reproduction import reproduce, text_rows
@@ -49,7 +49,10 @@ class Board:
 
 
 def build_board(
-    measurements: Iterable[Measurement], test: Test = "anova", equivalences: Sequence[Equivalence] = ()
+    measurements: Iterable[Measurement],
+    test: Test = "anova",
+    equivalences: Sequence[Equivalence] = (),
+    excluded: Sequence[dict[str, str]] = (),
 ) -> Board:
     """Return the board of measurements.
 
@@ -57,6 +60,7 @@ def build_board(
         measurements: finished runs.
         test: paired test, see `statistics.rank`.
         equivalences: recorded equivalences of code.
+        excluded: runs that have no measurement, as ``what`` and ``why``.
 
     Example:
         >>> from noisybench.leaderboard.measurements import builtin_measurements
@@ -65,7 +69,7 @@ def build_board(
         True
     """
     settings = build_settings(measurements, test=test, equivalences=equivalences)
-    return _build_board([setting_payload(setting) for setting in settings], [], equivalences)
+    return _build_board([setting_payload(setting) for setting in settings], list(excluded), equivalences)
 
 
 SettingKey = tuple[str, str]
@@ -156,9 +160,13 @@ class BoardCache:
         measurements, unreadable = list(submitted), []
         for run in runs:
             try:
-                measurements.append(measure(self.store.runs.record(run), installed=installed))
+                measured, unusable = measure_valid([self.store.runs.record(run)], installed)
+            except StoreUnavailable:
+                raise
             except UserError as error:
-                unreadable.append({"what": run.title, "why": str(error)})
+                measured, unusable = [], [{"what": run.title, "why": str(error)}]
+            measurements += measured
+            unreadable += unusable
         settings = build_settings(measurements, test=self.test, equivalences=equivalences)
         # The tags that grouped the runs repeat fields of the record, unless they have been edited in MLflow.
         if len(settings) > 1:

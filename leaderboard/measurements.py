@@ -223,10 +223,20 @@ def measure(
     )
 
 
-def measure_all(records: Iterable[RunRecord]) -> list[Measurement]:
-    """Return the numbers of the finished runs of a store, with their records and the code that they would have today."""
-    installed = InstalledCode()
-    return [measure(record, installed=installed) for record in records]
+def measure_valid(
+    records: Iterable[RunRecord], installed: InstalledCode | None = None
+) -> tuple[list[Measurement], list[dict[str, str]]]:
+    """Return the numbers of finished runs with the code that they would have today, and the runs that have none."""
+    installed = installed or InstalledCode()
+    measurements, excluded = list[Measurement](), list[dict[str, str]]()
+    for record in records:
+        try:
+            measurements.append(measure(record, installed=installed))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            # A record that was written by hand or by another program may lack a value that tables show.
+            why = f"the record of run {record.run_id} is unusable ({type(error).__name__}: {error})"
+            excluded.append({"what": record.title, "why": why})
+    return measurements, excluded
 
 
 def without_record(measurement: Measurement) -> Measurement:
@@ -336,4 +346,4 @@ def with_builtin(records: Iterable[RunRecord]) -> list[Measurement]:
         >>> with_builtin([]) == builtin_measurements()
         True
     """
-    return [*builtin_measurements(), *measure_all(records)]
+    return [*builtin_measurements(), *measure_valid(records)[0]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 PLAIN_WIDTH = 170
 """Columns of the output if it is not a terminal, so that tables in files and logs are not cut."""
+
+MAX_EXCLUDED = 5
+"""Number of excluded runs that are listed."""
 
 
 class SafeConsole(Console):
@@ -272,6 +275,22 @@ def print_settings(console: Console, settings: Sequence[Setting], intervals: boo
         for warning in setting.warnings:
             console.print(Text(f"Note: {warning}.", style="yellow"))
         console.print()
+
+
+def print_excluded(console: Console, excluded: Sequence[Mapping[str, str]]) -> None:
+    """Print the runs that no table shows, with the reasons.
+
+    Args:
+        console: where they are printed.
+        excluded: title of each run as ``what``, and the reason as ``why``.
+    """
+    if not excluded:
+        return
+    console.print(Text(f"Excluded: {_count_runs(len(excluded))}", style="yellow"))
+    for each in excluded[:MAX_EXCLUDED]:
+        console.print(Text(f"  {each['what']}: {each['why']}", style="yellow"))
+    if len(excluded) > MAX_EXCLUDED:
+        console.print(Text(f"  and {len(excluded) - MAX_EXCLUDED} more; `noisybench doctor` lists all", style="yellow"))
 
 
 def _print_detectors(console: Console, rows: Sequence[Sequence[str]]) -> None:

@@ -77,7 +77,7 @@ def _check_device() -> Check:
 
 
 def _check_store() -> Check:
-    from noisybench.tracking.connection import hide_password
+    from noisybench.tracking.probe import hide_password
     from noisybench.tracking.store import Store
 
     store = Store()

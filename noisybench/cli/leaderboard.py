@@ -64,16 +64,20 @@ def leaderboard(
     if output is not None:
         check_output_file(output)
     store = Store()
-    measurements, equivalences = _stored_measurements(store, suite, label_set), recorded_equivalences(store)
+    measurements, excluded = _stored_measurements(store, suite, label_set)
+    equivalences = recorded_equivalences(store)
+    # Standard output may be a table for another program.
+    console = view.make_console(stderr=format != "terminal")
     settings = build_settings(measurements, rule, paired_test, equivalences)
     if format == "terminal" and output is None:
-        view.print_settings(view.make_console(), settings, ci)
+        view.print_settings(console, settings, ci)
+        view.print_excluded(console, excluded)
         return
     writers: dict[str, Callable[[], str]] = {
         "csv": lambda: text_tables.to_csv(settings),
         "markdown": lambda: text_tables.to_markdown(settings, ci),
         "latex": lambda: text_tables.to_latex(settings, ci),
-        "html": lambda: page.to_html(board.build_board(measurements, paired_test, equivalences)),
+        "html": lambda: page.to_html(board.build_board(measurements, paired_test, equivalences, excluded)),
     }
     if format == "terminal":
         raise UserError("--output: select the format of the file with --format csv, markdown, latex or html")
@@ -83,6 +87,7 @@ def leaderboard(
     else:
         write(output, text)
         typer.echo(f"{len(settings)} tables written to {output}")
+    view.print_excluded(console, excluded)
 
 
 def _check_choice(option: str, value: str, allowed: list[str] | tuple[str, ...]) -> None:
@@ -111,23 +116,31 @@ def _suite_settings(suite: str | None) -> set[str] | None:
     return {spec.settings_hash for spec in read_suite(suite)}
 
 
-def _stored_measurements(store: Store, suite: str | None, label_set: str | None = None) -> list[Measurement]:
-    """Return the finished runs of the store.
+def _stored_measurements(
+    store: Store, suite: str | None, label_set: str | None = None
+) -> tuple[list[Measurement], list[dict[str, str]]]:
+    """Return the finished runs of the store, and those that no table can show, as ``what`` and ``why``.
 
     Raises:
         UserError: there are none.
     """
-    from noisybench.leaderboard.measurements import measure_all
+    from noisybench.leaderboard.measurements import measure_valid
 
-    selected = _suite_settings(suite)
-    measurements = measure_all(
-        record
-        for record in store.runs.records()
-        if (selected is None or record.settings in selected) and record.label_set.startswith(label_set or "")
-    )
+    selected, stored = _suite_settings(suite), store.runs.read()
+
+    def matches(settings: str, labels: str) -> bool:
+        return (selected is None or settings in selected) and labels.startswith(label_set or "")
+
+    measurements, unusable = measure_valid(each for each in stored.records if matches(each.settings, each.label_set))
+    excluded = [
+        {"what": each.run.title, "why": each.reason}
+        for each in stored.excluded
+        if matches(each.run.tags.get("settings", ""), each.run.tags.get("label_set", ""))
+    ]
+    excluded += unusable
     if not measurements:
-        raise UserError(NO_RUNS)
-    return measurements
+        raise UserError(NO_RUNS, *(f"excluded: {each['what']}: {each['why']}" for each in excluded))
+    return measurements, excluded
 
 
 def write(path: Path, text: str) -> None:
@@ -153,7 +166,7 @@ def serve(
     uri = store.connection.uri
     if uri.startswith(("http://", "https://")):
         raise UserError(
-            f"MLFLOW_TRACKING_URI={uri} is already a server; start that server with --app-name noisybench to get "
+            f"MLFLOW_TRACKING_URI={store.connection.address} is already a server; start it with --app-name noisybench to get "
             "/leaderboard: `mlflow server --app-name noisybench ...`"
         )
     store.connection.check()
@@ -176,6 +189,7 @@ def serve(
         **os.environ,
         # Not an argument: all users of the machine can see arguments, and the address may contain a password.
         "MLFLOW_BACKEND_STORE_URI": uri,
+        **({"MLFLOW_ARTIFACTS_DESTINATION": str(store.connection.artifacts)} if store.connection.embedded else {}),
         # noisybench submits no MLflow jobs, whose runners are additional processes.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
     }

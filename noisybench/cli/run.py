@@ -144,13 +144,17 @@ def execute_specs(
     if not dry_run:
         store.connection.check()
         specs = download_missing(specs)
-    records = store.runs.records()
-    equivalences = recorded_equivalences(store)
+    stored, equivalences = store.runs.read(), recorded_equivalences(store)
+    records = stored.records
     plan, estimator = make_plan(specs, records, equivalences), DurationEstimator(records)
     if dry_run:
         count = jobs or LocalExecutor(1).capacity(plan.pending, gpu=False)
         view.print_plan(console, plan, [estimator.estimate(spec) for spec in plan.pending], count)
         return
+    pending = {spec.identity for spec in plan.pending}
+    for each in stored.excluded:
+        if each.run.tags["identity"] in pending:
+            console.print(f"{each.reason}. It is trained again.", markup=False)
     result = train_plan(plan, store, estimator, jobs, console, ray)
     # Without new runs, the records from above are still complete: a rerun of a finished suite reads the store once.
     records = plan.select(store.runs.records() if plan.pending else records)
@@ -231,16 +235,17 @@ def _show(records: list[RunRecord], equivalences: list[Equivalence], embedded: b
     """Rank the runs of a command, write the leaderboard page, and suggest next steps."""
     from noisybench.cli import console as view
     from noisybench.leaderboard.board import build_board
-    from noisybench.leaderboard.measurements import measure_all
+    from noisybench.leaderboard.measurements import measure_valid
     from noisybench.leaderboard.page import to_html
     from noisybench.leaderboard.table import build_settings
 
     console = view.make_console()
-    measurements = measure_all(records)
+    measurements, excluded = measure_valid(records)
     settings = build_settings(measurements, equivalences=equivalences)
     if settings and html is not None:
-        write(html, to_html(build_board(measurements, equivalences=equivalences)))
+        write(html, to_html(build_board(measurements, equivalences=equivalences, excluded=excluded)))
     view.print_settings(console, settings)
+    view.print_excluded(console, excluded)
     if not settings or html is None:
         return
     example = settings[0].rows[0]

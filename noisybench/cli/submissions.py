@@ -32,7 +32,8 @@ def package(
     check_output_folder(folder)
     store, identities = Store(), suite_identities(suite)
     # The latest run comes first in the list; in reverse order it replaces earlier runs of its identity.
-    runs = {run.tags["identity"]: run for run in reversed(store.runs.list_runs("FINISHED"))}
+    readable = {record.run_id for record in store.runs.records()}
+    runs = {run.tags["identity"]: run for run in reversed(store.runs.list_runs("FINISHED")) if run.run_id in readable}
     selected = [
         run
         for identity, run in sorted(runs.items())

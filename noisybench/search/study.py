@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from noisybench.config.spec import WORKSPACE
 from noisybench.errors import UserError, nearest
 from noisybench.search.definition import PRUNERS, SAMPLERS, Search
-from noisybench.tracking.connection import hide_password
+from noisybench.tracking.probe import hide_password
 from noisybench.utils.seeds import stable_hash
 
 if TYPE_CHECKING:

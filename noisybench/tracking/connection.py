@@ -6,26 +6,34 @@ The default is an embedded SQLite store in the working folder (`mlflow.db`, arti
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import functools
-import logging
 import os
-import sqlite3
-import urllib.error
+import shutil
+import tempfile
 import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from noisybench.errors import StoreUnavailable, UserError
-from noisybench.utils.locks import exclusive
+from noisybench.tracking.database import (
+    ARTIFACT_LOCATION,
+    EXPERIMENT,
+    check_schema,
+    check_writable,
+    create_database,
+    database_state,
+    is_writable,
+    quiet_mlflow,
+    schema_version,
+)
+from noisybench.tracking.probe import hide_password, probe_database, probe_server, split_credentials
+from noisybench.utils.sqlite import copy_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-
-EXPERIMENT = "noisybench"
-"""Name of the MLflow experiment that holds all runs."""
+    from mlflow.entities import Experiment
 
 PREFIX = "noisybench."
 """Prefix of the project's own MLflow tags."""
@@ -34,10 +42,10 @@ DATABASE = "mlflow.db"
 """File of the embedded store."""
 
 ARTIFACTS = "mlartifacts"
-"""Folder of the embedded store's artifacts."""
+"""Folder of the embedded store's artifacts, beside its database."""
 
-HEALTH_TIMEOUT = 10
-"""Seconds to wait for the health endpoint of a server."""
+DATABASE_SCHEMES = ("postgresql", "mysql", "mssql")
+"""Databases other than SQLite that MLflow can use without a server of its own."""
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -48,27 +56,77 @@ class Connection:
     Args:
         uri: tracking URI; by default `MLFLOW_TRACKING_URI`, else the embedded store in the working folder.
 
+    Attributes:
+        uri: tracking URI, which may contain a password.
+        address: tracking URI without user name and password, for messages.
+        embedded: True for an SQLite database, whose artifacts are in the folder `mlartifacts` beside it.
+
+    Raises:
+        UserError: the URI is not one of a store.
+
     Example:
         >>> Connection("sqlite:////data/mlflow.db").database.as_posix()
         '/data/mlflow.db'
-        >>> Connection("http://localhost:5000").embedded
-        False
+        >>> Connection("http://ada:secret@localhost:5000").address
+        'http://localhost:5000'
     """
 
     def __init__(self, uri: str | None = None) -> None:
-        # Absolute, because the address is passed to processes that may start in another folder.
-        default = f"sqlite:///{(Path.cwd() / DATABASE).as_posix()}"
-        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default
-        self.embedded = self.uri.startswith("sqlite:///")
+        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DATABASE}"
+        self.address = hide_password(self.uri)
+        self.embedded = self.uri.startswith("sqlite:")
+        if self.embedded:
+            file = self.uri.removeprefix("sqlite:///")
+            if file in ("", ":memory:", self.uri):
+                raise UserError(f"MLFLOW_TRACKING_URI={self.uri}: expected a file, as in sqlite:///mlflow.db")
+            # Absolute, because the address is passed to processes that may start in another folder.
+            path = Path(file).absolute()
+            if "?" in str(path):
+                raise UserError(f"the path of the store must not contain `?`, but is {path}; rename the folder")
+            self.uri = self.address = f"sqlite:///{path.as_posix()}"
+        else:
+            self._check_address()
+
+    def _check_address(self) -> None:
+        setting = f"MLFLOW_TRACKING_URI={self.address}"
+        if "://" not in self.uri or self.uri.startswith("file:"):
+            if self.uri.split(":")[0] in ("databricks", "databricks-uc", "uc"):
+                return
+            raise UserError(
+                f"{setting}: MLflow no longer writes file stores; unset it to use the embedded SQLite store, or set it to "
+                "sqlite:///FILE or to the http:// address of a server"
+            )
+        try:
+            parts = urllib.parse.urlsplit(self.uri)
+            _ = parts.port
+        except ValueError as error:
+            # The message of the library quotes the part that is wrong, which may belong to the password.
+            reason = (
+                "the port must be a number up to 65535" if "port" in str(error).lower() else "it has an invalid host"
+            )
+            raise UserError(f"{setting}: {reason}, as in http://localhost:5000") from None
+        scheme = parts.scheme.split("+")[0]
+        if scheme in ("http", "https") and not parts.hostname:
+            raise UserError(f"{setting}: the host is missing, as in http://localhost:5000")
+        if scheme not in ("http", "https", "databricks", "uc", *DATABASE_SCHEMES):
+            raise UserError(
+                f"{setting}: expected an address that begins with http://, https://, sqlite:///, postgresql://, mysql:// or "
+                "mssql://"
+            )
 
     @property
     def database(self) -> Path:
         """File of the embedded store."""
-        return Path(urllib.parse.unquote(self.uri.removeprefix("sqlite:///")))
+        return Path(self.uri.removeprefix("sqlite:///"))
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of the embedded store's artifacts."""
+        return self.database.parent / ARTIFACTS
 
     def exists(self) -> bool:
         """Return False if this is an embedded store that has not been created yet."""
-        return not self.embedded or self.database.is_file()
+        return not self.embedded or database_state(self.database) == "complete"
 
     def check(self) -> None:
         """Create the store if needed and check that it can be written, before any training starts.
@@ -77,85 +135,123 @@ class Connection:
             UserError: the store cannot be used; the message says why and what to do.
         """
         if self.embedded:
-            self._prepare_database()
-            # MLflow cannot create its tables in two processes at once.
-            with exclusive(self.database.with_suffix(".lock")):
-                _ = self.experiment
-        elif self.uri.startswith(("http://", "https://")):
-            self._ping_server()
-        elif "://" not in self.uri or self.uri.startswith("file:"):
-            raise UserError(
-                f"MLFLOW_TRACKING_URI={self.uri}: MLflow no longer writes file stores; unset it to use the embedded "
-                "SQLite store, or set it to sqlite:///FILE or to the http:// address of a server"
-            )
+            create_database(self.database)
+            check_writable(self.database)
         _ = self.experiment
-
-    def _prepare_database(self) -> None:
-        try:
-            with contextlib.closing(sqlite3.connect(self.database, timeout=30)) as connection:
-                # Allows reads during writes. MLflow does not set it; the mode persists in the file.
-                connection.execute("PRAGMA journal_mode=WAL")
-                # Takes the lock for writing: opening alone also succeeds for a file that can only be read.
-                connection.execute("BEGIN IMMEDIATE")
-                connection.rollback()
-        except sqlite3.Error as error:
-            raise UserError(
-                f"the store {self.database} cannot be written ({error}); check the permissions and the free space of its "
-                "folder, or select another store with MLFLOW_TRACKING_URI"
-            ) from None
-
-    def _ping_server(self) -> None:
-        try:
-            with urllib.request.urlopen(f"{self.uri.rstrip('/')}/health", timeout=HEALTH_TIMEOUT):
-                return
-        except (urllib.error.URLError, OSError) as error:
-            reason = getattr(error, "reason", error)
-            raise UserError(
-                f"the tracking server {hide_password(self.uri)} is unavailable ({reason}); start it, or unset "
-                "MLFLOW_TRACKING_URI to use the embedded store"
-            ) from None
 
     @functools.cached_property
     def client(self) -> MlflowClient:
-        """MLflow client, created on first use because importing MLflow takes more than a second."""
+        """MLflow client, created on first use because importing MLflow takes more than a second.
+
+        Raises:
+            UserError: the store cannot be used; the message says why and what to do.
+        """
+        uri = self._prepare()
         # With MLflow's own defaults a run would wait for minutes when its server is unavailable.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
-        logging.getLogger("alembic").setLevel(logging.WARNING)
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        quiet_mlflow()
         from mlflow import MlflowClient
 
-        return MlflowClient(tracking_uri=self.uri)
+        return MlflowClient(tracking_uri=uri)
+
+    def _prepare(self) -> str:
+        """Create or probe the store, and return the address that MLflow receives."""
+        if not self.embedded:
+            return self.probe()
+        create_database(self.database)
+        check_schema(schema_version(self.database), self.address)
+        if is_writable(self.database):
+            return self.uri
+        # SQLite writes beside the database even for a reader, so that a read-only folder is read from a copy.
+        folder = Path(tempfile.mkdtemp(prefix="noisybench-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        return f"sqlite:///{copy_database(self.database, folder).as_posix()}"
+
+    def probe(self) -> str:
+        """Check within seconds that a server or database answers, and return its address for MLflow.
+
+        Raises:
+            StoreUnavailable: it does not answer.
+            UserError: the address or the credentials are wrong, or its tables belong to another version of MLflow.
+        """
+        if self.uri.startswith(("http://", "https://")):
+            address, user, password = split_credentials(self.uri)
+            if user:
+                # MLflow repeats its address in errors and logs, but never these variables.
+                os.environ["MLFLOW_TRACKING_USERNAME"], os.environ["MLFLOW_TRACKING_PASSWORD"] = user, password
+            probe_server(address, EXPERIMENT)
+            return address
+        if self.uri.startswith(DATABASE_SCHEMES):
+            check_schema(probe_database(self.uri), self.address)
+        return self.uri
 
     @functools.cached_property
-    def experiment(self) -> str:
-        """Id of the experiment that holds all runs, created if it does not exist."""
+    def _experiment(self) -> Experiment:
+        """Experiment that holds all runs, created if it does not exist."""
         from mlflow.exceptions import MlflowException
 
         experiment = self.client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
-            # Absolute, so that the files are found from any working folder; a server has its own location.
-            location = (self.database.parent / ARTIFACTS).resolve().as_uri() if self.embedded else None
+            location = ARTIFACT_LOCATION if self.embedded else None  # a server has its own location
             try:
-                return str(self.client.create_experiment(EXPERIMENT, artifact_location=location))
+                self.client.create_experiment(EXPERIMENT, artifact_location=location)
             except MlflowException:  # another process has created it meanwhile
-                experiment = self.client.get_experiment_by_name(EXPERIMENT)
-                if experiment is None:
+                if self.client.get_experiment_by_name(EXPERIMENT) is None:
                     raise
-        return str(experiment.experiment_id)
+            experiment = self.client.get_experiment_by_name(EXPERIMENT)
+        assert experiment is not None
+        if experiment.lifecycle_stage != "active":
+            raise UserError(
+                f"the experiment `{EXPERIMENT}` of the store {self.address} is deleted; restore it: "
+                f"MLFLOW_TRACKING_URI={self.address} mlflow experiments restore --experiment-id {experiment.experiment_id}"
+            )
+        return experiment
+
+    @property
+    def experiment(self) -> str:
+        """Id of the experiment that holds all runs, created if it does not exist."""
+        return str(self._experiment.experiment_id)
+
+    def artifact_folder(self, run_id: str, uri: str | None = None) -> Path | None:
+        """Return the local folder of a run's files; None if MLflow transfers them.
+
+        The files of an embedded store are found beside its database, wherever that is now: not by the absolute paths that
+        MLflow may have stored, because a copy of a store must never read or write the files of the original.
+
+        Args:
+            run_id: id of the run.
+            uri: artifact URI that MLflow has stored for the run; by default that of a run of the experiment.
+        """
+        if not self.embedded:
+            return None
+        uri = uri or f"{self._experiment.artifact_location.rstrip('/')}/{run_id}/artifacts"
+        return local_artifacts(uri, self.artifacts, run_id)
 
 
-def hide_password(url: str) -> str:
-    """Return a URL without its user name and password, for messages.
+def local_artifacts(uri: str, root: Path, run_id: str) -> Path | None:
+    """Return the folder of a run's files below the root of a store's artifacts; None if they are kept elsewhere.
+
+    Args:
+        uri: artifact URI that MLflow has stored for the run.
+        root: folder that MLflow's server serves as `mlflow-artifacts:`.
+        run_id: id of the run.
 
     Example:
-        >>> hide_password("postgresql://ada:secret@db.example.org/studies")
-        'postgresql://db.example.org/studies'
-        >>> hide_password("sqlite:///mlflow.db")
-        'sqlite:///mlflow.db'
+        >>> local_artifacts("mlflow-artifacts:/0/1a/artifacts", Path("mlartifacts"), "1a").as_posix()
+        'mlartifacts/0/1a/artifacts'
+        >>> local_artifacts("file:///elsewhere/1a/artifacts", Path("mlartifacts"), "1a").as_posix()
+        'mlartifacts/1a/artifacts'
+        >>> local_artifacts("s3://bucket/1a/artifacts", Path("mlartifacts"), "1a")
     """
-    parts = urllib.parse.urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else url
+    parts = urllib.parse.urlsplit(uri)
+    if parts.scheme in ("", "file"):
+        return root / run_id / "artifacts"
+    if parts.scheme != "mlflow-artifacts":
+        return None
+    path = urllib.parse.unquote(parts.path).strip("/")
+    # The database may come from elsewhere: its paths must not leave the folder.
+    return root / run_id / "artifacts" if ".." in path.split("/") else root / path
 
 
 def _wrap_connection_errors(method: Method) -> Method:
@@ -168,9 +264,9 @@ def _wrap_connection_errors(method: Method) -> Method:
         except Exception as error:
             if not _is_unavailable(error):
                 raise
-            reason = str(error).strip().splitlines()[0][-200:]
+            reason = hide_password(str(error).strip().splitlines()[0])[-200:]
             raise StoreUnavailable(
-                f"the tracking store {hide_password(self.connection.uri)} is unavailable ({reason}); no results are lost: "
+                f"the tracking store {self.connection.address} is unavailable ({reason}); no results are lost: "
                 "rerun the same command when it is available again"
             ) from None
 

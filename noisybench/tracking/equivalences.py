@@ -7,7 +7,7 @@ import pydantic
 from noisybench.records.equivalence import Equivalence
 from noisybench.tracking.connection import PREFIX, _wrap_connection_errors
 from noisybench.tracking.reader import TrackedRun
-from noisybench.tracking.store import Store
+from noisybench.tracking.store import Store, upload_text
 
 FILE = "equivalence.json"
 """Artifact that holds an equivalence."""
@@ -40,7 +40,7 @@ class EquivalenceStore:
         client = self.connection.client
         tags = {TAG: str(len(equivalence.runs))}
         run_id = str(client.create_run(self.connection.experiment, run_name=title, tags=tags).info.run_id)
-        client.log_text(run_id, equivalence.model_dump_json(indent=2), FILE)
+        upload_text(self.connection, run_id, equivalence.model_dump_json(indent=2), FILE)
         # The status comes last: an equivalence without its file is never read.
         client.set_terminated(run_id, "FINISHED")
         return run_id

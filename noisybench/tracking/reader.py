@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 import urllib.parse
 import urllib.request
@@ -11,11 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import from_json
-
-from noisybench.errors import UserError
+from noisybench.errors import StoreUnavailable, UserError
 from noisybench.records.schema import RunRecord
-from noisybench.tracking.connection import PREFIX, Connection, _is_unknown_run, _wrap_connection_errors
+from noisybench.records.validation import parse_record
+from noisybench.tracking.connection import (
+    PREFIX,
+    Connection,
+    _is_unknown_run,
+    _wrap_connection_errors,
+    local_artifacts,
+)
+from noisybench.tracking.probe import hide_password
 
 MAX_RECORD_BYTES = 64 * 2**20
 """Largest record that is read. A run of a thousand epochs with ten detectors takes a few megabytes."""
@@ -36,6 +43,32 @@ class TrackedRun:
     title: str
     artifact_uri: str
     tags: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ExcludedRun:
+    """A finished run that no table can show.
+
+    Attributes:
+        run: the run as the store lists it.
+        reason: why its record cannot be used, and what to do.
+    """
+
+    run: TrackedRun
+    reason: str
+
+
+@dataclass(frozen=True)
+class StoredRuns:
+    """All finished runs of a store.
+
+    Attributes:
+        records: records of the runs, the latest first.
+        excluded: runs whose record cannot be used, except those that have been trained again since.
+    """
+
+    records: list[RunRecord]
+    excluded: list[ExcludedRun]
 
 
 class RunReader:
@@ -64,11 +97,20 @@ class RunReader:
 
     @_wrap_connection_errors
     def is_finished(self, identity: str) -> bool:
-        """Return True if a run with this identity is finished."""
+        """Return True if a run with this identity is finished and its record can be read."""
         query = f"attributes.status = 'FINISHED' and tags.`{PREFIX}identity` = '{identity}'"
         runs = self.connection.client.search_runs([self.connection.experiment], query, max_results=100)
         # A trial has the identity of an ordinary run with its configuration, but does not replace it.
-        return any(f"{PREFIX}trial_of" not in run.data.tags for run in runs)
+        return any(self._is_readable(_tracked(run)) for run in runs if f"{PREFIX}trial_of" not in run.data.tags)
+
+    def _is_readable(self, run: TrackedRun) -> bool:
+        try:
+            self.record(run)
+        except StoreUnavailable:
+            raise
+        except UserError:
+            return False
+        return True
 
     def finished(self) -> dict[str, str]:
         """Return the run id of every finished identity."""
@@ -78,9 +120,22 @@ class RunReader:
         """Return the reason for every identity with a failed run."""
         return {run.tags["identity"]: run.tags.get("error", "") for run in self.list_runs("FAILED")}
 
+    def read(self) -> StoredRuns:
+        """Return the records of all finished runs, and the runs whose record cannot be used."""
+        records, excluded = list[RunRecord](), list[ExcludedRun]()
+        for run in self.list_runs("FINISHED"):
+            try:
+                records.append(self.record(run))
+            except StoreUnavailable:
+                raise
+            except UserError as error:
+                excluded.append(ExcludedRun(run, str(error)))
+        identities = {record.identity for record in records}
+        return StoredRuns(records, [each for each in excluded if each.run.tags["identity"] not in identities])
+
     def records(self) -> list[RunRecord]:
-        """Return the records of all finished runs."""
-        return [self.record(run) for run in self.list_runs("FINISHED")]
+        """Return the records of all finished runs whose record can be read."""
+        return self.read().records
 
     @_wrap_connection_errors
     def list_runs(self, status: str) -> list[TrackedRun]:
@@ -134,9 +189,7 @@ class RunReader:
             page = self.connection.client.search_runs(
                 [self.connection.experiment], f"attributes.status = '{status}'", max_results=1000, page_token=token
             )
-            for run in page:
-                tags = {k.removeprefix(PREFIX): v for k, v in run.data.tags.items() if k.startswith(PREFIX)}
-                runs.append(TrackedRun(run.info.run_id, run.info.run_name, run.info.artifact_uri, tags))
+            runs += [_tracked(run) for run in page]
             token = page.token
             if not token:
                 return runs
@@ -146,15 +199,17 @@ class RunReader:
         """Return the record of a finished run.
 
         Raises:
-            UserError: the record file is missing or damaged.
+            UserError: the record file is missing or damaged, or its numbers are impossible.
         """
         try:
-            return RunRecord.from_dict({**from_json(self._record_bytes(run)), "run_id": run.run_id})
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            record = parse_record(self._record_bytes(run))
+        except (OSError, ValueError) as error:
+            folder = self._folder(run)
             raise UserError(
                 f"the record of run {run.run_id} ({run.title}) cannot be read: {error}. Restore record.json in "
-                f"{run.artifact_uri}, or delete the run: mlflow runs delete --run-id {run.run_id}"
+                f"{folder or run.artifact_uri}, or delete the run: mlflow runs delete --run-id {run.run_id}"
             ) from None
+        return dataclasses.replace(record, run_id=run.run_id)
 
     def _record_bytes(self, run: TrackedRun) -> bytes:
         with self.open_file(run, "record.json") as path:
@@ -165,34 +220,51 @@ class RunReader:
                 raise ValueError(f"record.json has {size} bytes; at most {MAX_RECORD_BYTES} are read")
             return path.read_bytes()
 
+    def _folder(self, run: TrackedRun) -> Path | None:
+        """Return the local folder of a run's files; None if MLflow transfers them."""
+        if self._artifact_root is None:
+            return self.connection.artifact_folder(run.run_id, run.artifact_uri)
+        # Inside a server files are read directly: a download would be a request of this server to itself.
+        root, uri = urllib.parse.urlsplit(self._artifact_root), urllib.parse.urlsplit(run.artifact_uri)
+        if uri.scheme in ("", "file"):
+            return Path(urllib.request.url2pathname(uri.path))
+        if root.scheme in ("", "file"):
+            return local_artifacts(run.artifact_uri, Path(urllib.request.url2pathname(root.path)), run.run_id)
+        return None
+
     @contextlib.contextmanager
     def open_file(self, run: TrackedRun, name: str) -> Iterator[Path | None]:
         """Yield the local path of one of a run's files, or None if the run has no file of this name.
 
         A file on a server is downloaded to a temporary folder, which is deleted when the block ends.
         """
-        uri = run.artifact_uri
-        parts = urllib.parse.urlparse(uri)
-        if parts.scheme == "mlflow-artifacts" and self._artifact_root is not None:
-            # Read directly: a download would be a request of this server to itself.
-            uri = f"{self._artifact_root.rstrip('/')}/{parts.path.lstrip('/')}"
-            parts = urllib.parse.urlparse(uri)
-        if parts.scheme in ("", "file"):
-            path = Path(urllib.request.url2pathname(parts.path)) / name
-            yield path if path.is_file() else None
+        folder = self._folder(run)
+        if folder is not None:
+            yield folder / name if (folder / name).is_file() else None
             return
+        uri = run.artifact_uri
+        if uri.startswith("mlflow-artifacts:") and self._artifact_root is not None:
+            uri = f"{self._artifact_root.rstrip('/')}/{uri.removeprefix('mlflow-artifacts:').lstrip('/')}"
         import mlflow.artifacts
-        from mlflow.exceptions import MlflowException
 
+        tracking_uri = self.connection.client.tracking_uri
         with tempfile.TemporaryDirectory() as temporary:
-            artifacts = mlflow.artifacts.list_artifacts(artifact_uri=uri, tracking_uri=self.connection.uri)
-            if name not in {artifact.path.rpartition("/")[2] for artifact in artifacts}:
-                yield None
-                return
             try:
+                artifacts = mlflow.artifacts.list_artifacts(artifact_uri=uri, tracking_uri=tracking_uri)
+                if name not in {artifact.path.rpartition("/")[2] for artifact in artifacts}:
+                    yield None
+                    return
                 local = mlflow.artifacts.download_artifacts(
-                    artifact_uri=f"{uri}/{name}", dst_path=temporary, tracking_uri=self.connection.uri
+                    artifact_uri=f"{uri}/{name}", dst_path=temporary, tracking_uri=tracking_uri
                 )
-            except MlflowException as error:
-                raise OSError(str(error)) from error
+            except Exception as error:
+                # If the store itself answers, only this run is damaged.
+                self.connection.probe()
+                raise OSError(hide_password(str(error))) from error
             yield Path(local)
+
+
+def _tracked(run: Any) -> TrackedRun:
+    """Return a run of MLflow's client as noisybench lists it."""
+    tags = {key.removeprefix(PREFIX): value for key, value in run.data.tags.items() if key.startswith(PREFIX)}
+    return TrackedRun(run.info.run_id, run.info.run_name, run.info.artifact_uri, tags)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
+import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from noisybench.records.schema import EpochRow, RunRecord
 from noisybench.records.selection import SELECTION_RULES, select
 from noisybench.tracking.connection import PREFIX, Connection, _is_unknown_run, _wrap_connection_errors
 from noisybench.tracking.reader import RunReader
+from noisybench.utils.files import replacing
 
 MAX_METRICS_PER_REQUEST = 1000
 """Limit of MLflow's API."""
@@ -68,7 +71,7 @@ class Store:
         """
         run = self.start(spec, tags, resume)
         try:
-            with _system_metrics(run, self.connection.uri, enabled=spec.execution.system_metrics):
+            with _system_metrics(run, self.connection.client.tracking_uri, enabled=spec.execution.system_metrics):
                 yield run
         except (Interrupted, KeyboardInterrupt):
             run.stop()
@@ -140,7 +143,7 @@ class Store:
 
         client, now = self.connection.client, _now()
         client.log_batch(run_id, metrics=[Metric(name, value, now, 0) for name, value in metrics.items()])
-        client.log_artifacts(run_id, str(folder))
+        upload_files(self.connection, run_id, folder.iterdir())
         # The status comes last: if the process dies before, the study does not count as finished without its files.
         client.set_terminated(run_id, "FINISHED")
 
@@ -193,7 +196,7 @@ class ActiveRun:
             params=[Param(key, _truncate(value)) for key, value in settings.items()],
         )
         # A child counts as finished only after its file is stored, wherever the process dies.
-        client.log_artifact(child, str(result))
+        upload_files(self.connection, child, [result])
         client.log_batch(self.run_id, tags=[RunTag(f"{PREFIX}auxiliary", cost["identity"])])
         client.set_terminated(child, "FINISHED")
 
@@ -212,7 +215,7 @@ class ActiveRun:
         ]
         client = self.connection.client
         client.log_batch(self.run_id, metrics=metrics)
-        client.log_artifacts(self.run_id, str(folder))
+        upload_files(self.connection, self.run_id, folder.iterdir())
         # The status comes last: a run that is FINISHED has all its metrics and files, wherever the process dies.
         client.set_terminated(self.run_id, "FINISHED")
         self.ended = True
@@ -227,9 +230,40 @@ class ActiveRun:
         """Mark the run as failed, with the reason as a tag and the traceback as an artifact."""
         client = self.connection.client
         client.set_tag(self.run_id, f"{PREFIX}error", reason[:MAX_TAG_LENGTH])
-        client.log_text(self.run_id, traceback_text or reason, "traceback.txt")
+        upload_text(self.connection, self.run_id, traceback_text or reason, "traceback.txt")
         client.set_terminated(self.run_id, "FAILED")
         self.ended = True
+
+
+def upload_files(connection: Connection, run_id: str, paths: Iterable[Path]) -> None:
+    """Store files and folders as artifacts of a run.
+
+    Args:
+        connection: the store.
+        run_id: id of the run.
+        paths: files and folders; each keeps its name, and replaces an earlier artifact of this name.
+    """
+    target = connection.artifact_folder(run_id)
+    for path in sorted(paths):
+        if target is None:
+            client = connection.client
+            if path.is_dir():
+                client.log_artifacts(run_id, str(path), path.name)
+            else:
+                client.log_artifact(run_id, str(path))
+            continue
+        files = [file for file in sorted(path.rglob("*")) if file.is_file()] if path.is_dir() else [path]
+        for file in files:
+            with replacing(target / file.relative_to(path.parent)) as partial:
+                shutil.copyfile(file, partial)
+
+
+def upload_text(connection: Connection, run_id: str, text: str, name: str) -> None:
+    """Store text as an artifact of a run."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / name
+        file.write_text(text, encoding="utf-8", errors="replace")
+        upload_files(connection, run_id, [file])
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import os
 import urllib.error
 import urllib.request
@@ -14,6 +15,12 @@ from noisybench.errors import UserError
 
 DOWNLOAD_TIMEOUT = 30
 """Seconds without an answer after which a download fails."""
+
+PARTIAL = ".partial-"
+"""Start of the names of files that are being written. One that is left over belongs to a process that was killed."""
+
+DAMAGED = ".damaged-"
+"""Part of the names of files that were set aside, before their number."""
 
 
 def cache_folder() -> Path:
@@ -27,14 +34,83 @@ def cache_folder() -> Path:
     return Path(folder).expanduser() if folder else platformdirs.user_cache_path("noisybench")
 
 
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk, so that a rename outlives a power cut."""
+    # Some file systems refuse to synchronize folders; their renames are then as durable as they can be.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until the content of a file is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary file beside ``path``, and move it there when the block has ended without an error.
+
+    The file and its folder are synchronized with the disk: a crash or a power cut leaves either the old file or the
+    complete new one. After an error, the temporary file is deleted and the old file is unchanged.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "state.json"
+        >>> with replacing(path) as partial:
+        ...     _ = partial.write_text("{}")
+        >>> path.read_text(), [file.name for file in path.parent.iterdir()]
+        ('{}', ['state.json'])
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # In the same folder, because a rename is atomic only within a file system. The process id keeps parallel writers
+    # apart, and the suffix comes last, because NumPy and Matplotlib append theirs to any other name.
+    partial = path.with_name(f"{PARTIAL}{os.getpid()}.{path.name}")
+    try:
+        yield partial
+        # Before the rename: otherwise a power cut could leave the new name with an empty file.
+        sync_file(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that a crash leaves either the old content or the new, never a part of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # In the same folder, because a rename is atomic only within a file system.
-    # The process id keeps parallel writers apart.
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(data)
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(data)
+
+
+def set_aside(path: Path) -> Path | None:
+    """Rename a damaged file or folder so that it is neither read again nor lost, and return its new path.
+
+    Returns:
+        None if it does not exist.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "checkpoint.ckpt"
+        >>> set_aside(path) is None
+        True
+        >>> path.touch()
+        >>> set_aside(path).name
+        'checkpoint.ckpt.damaged-1'
+    """
+    for number in itertools.count(1):
+        target = path.with_name(f"{path.name}{DAMAGED}{number}")
+        if target.exists():
+            continue
+        try:
+            path.rename(target)
+        except FileNotFoundError:
+            return None
+        return target
+    raise AssertionError
 
 
 @contextlib.contextmanager

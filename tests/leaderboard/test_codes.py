@@ -12,7 +12,7 @@ import pydantic
 import pytest
 
 from noisybench.leaderboard.installed_code import InstalledCode
-from noisybench.leaderboard.measurements import builtin_measurements, from_csv, measure, measure_all
+from noisybench.leaderboard.measurements import builtin_measurements, from_csv, measure, measure_valid
 from noisybench.leaderboard.measurements import to_csv as measurements_to_csv
 from noisybench.leaderboard.reproduction import reproduce
 from noisybench.leaderboard.similar import similar_settings
@@ -85,11 +85,11 @@ def test_one_table_has_one_engine_even_for_different_stacks() -> None:
 def test_the_installed_code_comes_before_the_latest_run() -> None:
     plain = coded("a")
     installed = dataclasses.replace(plain, code=dict(InstalledCode().of(plain)))
-    (setting,) = build_settings(measure_all([installed, coded("b"), coded("b", seed=1)]))
+    (setting,) = build_settings(measure_valid([installed, coded("b"), coded("b", seed=1)])[0])
     assert setting.rows[0].code == measure(installed).code
     assert "2 runs of gce" in setting.other_code[0]
     assert not any("other code than the installed one" in warning for warning in setting.warnings)
-    (outdated,) = build_settings(measure_all([coded("b")]))
+    (outdated,) = build_settings(measure_valid([coded("b")])[0])
     assert any("other code than the installed one: gce (" in warning for warning in outdated.warnings)
 
 

@@ -58,7 +58,16 @@ def fill(store: Store) -> None:
         place.mkdir(parents=True)
         (place / "record.json").write_text(json.dumps(made.as_dict()))
         runs.append(
-            (run_id, f"fake run {number}", "FINISHED", now, now, "active", place.resolve().as_uri(), experiment)
+            (
+                run_id,
+                f"fake run {number}",
+                "FINISHED",
+                now,
+                now,
+                "active",
+                f"mlflow-artifacts:/{run_id}/artifacts",
+                experiment,
+            )
         )
         own = {"identity": made.identity, "label_set": made.label_set, "budget": made.budget, "stack": made.stack}
         tags += [(PREFIX + key, value, run_id) for key, value in own.items()]

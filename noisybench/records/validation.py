@@ -1,0 +1,99 @@
+"""Validation of stored records: damaged files and impossible numbers are refused before a table reads them."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic_core import from_json
+
+from noisybench.records.schema import EpochRow, RunRecord
+
+SCORES = ("train_score", "noisy_val_score", "clean_val_score", "test_score")
+"""Fields of a row that must be fractions."""
+
+MANIFEST_FIELDS = ("noise", "actual_noise_rate", "dataset")
+BUDGET_FIELDS = ("network", "epochs", "batch_size", "optimizer", "learning_rate", "lr_schedule", "augmentation")
+"""Fields of the specification that describe the setting of a run."""
+
+
+@functools.cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(RunRecord)
+
+
+def parse_record(data: bytes) -> RunRecord:
+    """Return the record in the content of a `record.json`.
+
+    Raises:
+        ValueError: the file is damaged or has another format, or its numbers are impossible; one line.
+
+    Example:
+        >>> parse_record(b"[]")
+        Traceback (most recent call last):
+        ValueError: expected a JSON object, but got list
+    """
+    from pydantic import ValidationError
+
+    try:
+        content = from_json(data)
+    except ValueError as error:
+        raise ValueError(f"it is no JSON ({error})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"expected a JSON object, but got {type(content).__name__}")
+    try:
+        # First, because it checks the format, whose number says more than the first field that differs.
+        record = RunRecord.from_dict(content)
+        _adapter().validate_json(data, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        location = ".".join(map(str, first["loc"]))
+        raise ValueError(f"{location}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"its fields are not those of a record ({error})") from None
+    problem = next(_problems(record), None)
+    if problem is not None:
+        raise ValueError(problem)
+    return record
+
+
+def _problems(record: RunRecord) -> Iterator[str]:
+    """Yield what no finished run can have recorded."""
+    if not record.rows:
+        yield "it has no rows"
+    for row in record.rows:
+        yield from _row_problems(row)
+    for name, value in vars(record.cost).items():
+        if not (math.isfinite(value) and value >= 0):
+            yield f"cost.{name}: must be a number from 0, but is {value}"
+    missing = [f"manifest.{name}" for name in MANIFEST_FIELDS if name not in record.manifest]
+    budget = record.spec.get("budget")
+    missing += [f"spec.budget.{name}" for name in BUDGET_FIELDS if not isinstance(budget, dict) or name not in budget]
+    if missing:
+        yield f"it lacks {', '.join(missing)}"
+        return
+    dataset, noise = record.manifest["dataset"], record.manifest["noise"]
+    sizes = dataset.get("sizes") if isinstance(dataset, dict) else None
+    if not isinstance(sizes, dict) or not isinstance(dataset.get("classes"), list):
+        yield "manifest.dataset: lacks sizes or classes"
+        return
+    for name in ("train", "test"):
+        if not isinstance(sizes.get(name), int) or sizes[name] < 1:
+            yield f"manifest.dataset.sizes.{name}: must be an integer from 1, but is {sizes.get(name)!r}"
+    if not isinstance(noise, dict) or "convention" not in noise:
+        yield "manifest.noise: lacks its convention"
+
+
+def _row_problems(row: EpochRow) -> Iterator[str]:
+    if row.epoch < 0:
+        yield f"rows: epoch {row.epoch} is negative"
+    for name in SCORES:
+        value = getattr(row, name)
+        # A class may be absent from the training masks, whose mean is then undefined.
+        undefined = name == "train_score" and math.isnan(value)
+        if value is not None and not undefined and not 0 <= value <= 1:
+            yield f"rows: epoch {row.epoch}: {name} must be a fraction from 0 to 1, but is {value}"
