@@ -19,6 +19,7 @@ import platformdirs
 import pydantic
 
 from noisybench.errors import UserError
+from noisybench.utils.places import expand_user
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -187,6 +188,6 @@ def read_trusted_keys(path: Path | None = None) -> list[Ed25519PublicKey]:
 
 def _read(path: Path, origin: str) -> bytes:
     try:
-        return path.expanduser().read_bytes()
+        return expand_user(path).read_bytes()
     except OSError as error:
         raise UserError(f"{origin}: {path} cannot be read ({error.strerror})") from None

@@ -13,6 +13,7 @@ from noisybench.data.dataset import Dataset
 from noisybench.data.images import IMAGE_SUFFIXES, image_files, read_files, read_parquet, to_size
 from noisybench.errors import UserError
 from noisybench.utils.file_listing import FileTree, Source
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
 ImageArray = NDArray[np.uint8]
@@ -138,7 +139,7 @@ def read_imagenet32(folder: Path) -> ImageArray:
 
 def _batches(folder: Path) -> list[Path]:
     """Return the batches of downsampled ImageNet in a folder."""
-    files = [folder.expanduser() / f"train_data_batch_{number}" for number in range(1, 11)]
+    files = [expand_user(folder) / f"train_data_batch_{number}" for number in range(1, 11)]
     return [file for file in files if file.is_file()]
 
 

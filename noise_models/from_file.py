@@ -19,6 +19,7 @@ from noisybench.data.noise_model import NoiseModel
 from noisybench.data.targets import Targets
 from noisybench.errors import UserError
 from noisybench.utils.file_listing import Source
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
 
@@ -50,15 +51,15 @@ class FromFile(NoiseModel):
 
     def data_files(self) -> Mapping[str, Source]:
         """Return the table, or the files of a label set."""
-        if self.path is None or not self.path.expanduser().is_dir():
+        if self.path is None or not expand_user(self.path).is_dir():
             return super().data_files()
-        return label_files.stored_files(self.path.expanduser())
+        return label_files.stored_files(expand_user(self.path))
 
     def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> Targets:
         """Return the labels of the split from the file."""
         if self.path is None:
             raise UserError("noise.path: set the file or folder with the labels, e.g. noise.path=labels.csv")
-        path = self.path.expanduser()
+        path = expand_user(self.path)
         if path.is_dir():
             return self._read_label_set(path, dataset, split)
         if dataset.target_kind.dense:
@@ -70,7 +71,7 @@ class FromFile(NoiseModel):
 
     def replace_images(self, dataset: Dataset, split: Split) -> ReplacedImages | None:
         """Return the replaced images of a frozen label set."""
-        if self.path is None or not self.path.expanduser().is_dir():
+        if self.path is None or not expand_user(self.path).is_dir():
             return None
         return self._label_set.replaced.get("train" if split is dataset.train else "validation")
 
@@ -84,7 +85,7 @@ class FromFile(NoiseModel):
     def _label_set(self) -> LabelSet:
         """Frozen label set of the folder, read once."""
         assert self.path is not None
-        return label_files.load(self.path.expanduser())
+        return label_files.load(expand_user(self.path))
 
     def _read_label_set(self, folder: Path, dataset: Dataset, split: Split) -> Targets:
         labels = self._label_set

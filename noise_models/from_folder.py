@@ -17,6 +17,7 @@ from noisybench.data.noise_model import NoiseModel
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.utils.file_listing import FileTree, Source
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
 MAX_LISTED = 10
@@ -58,7 +59,7 @@ class FromFolder(NoiseModel):
 
     def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
         """Return the masks of the split from the folder."""
-        if self.path is None or not self.path.expanduser().is_dir():
+        if self.path is None or not expand_user(self.path).is_dir():
             raise UserError(
                 f"noise.path: must be a folder of masks, e.g. noise.path=pseudo-labels, but got {self.path}"
             )
@@ -66,7 +67,7 @@ class FromFolder(NoiseModel):
             raise UserError(
                 f"noise: masks are found by the names of images, but the images of {dataset.name} have none"
             )
-        folder = self.path.expanduser()
+        folder = expand_user(self.path)
         problems: list[str] = []
         # Masks that cannot be read stay unlabeled and pass the check of classes, so that each file is listed once.
         observed = np.full_like(split.targets, IGNORED)

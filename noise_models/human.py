@@ -15,6 +15,7 @@ from noisybench.data.noise_model import NoiseModel
 from noisybench.errors import UserError, nearest
 from noisybench.utils.file_listing import Source
 from noisybench.utils.files import cache_folder, download
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
 SOURCE = "https://github.com/UCSC-REAL/cifar-10-100n/raw/main/data/"
@@ -69,7 +70,7 @@ class Human(NoiseModel):
 
     def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
         """Return the annotations of the split."""
-        path = self.path.expanduser() if self.path else _download(dataset.num_classes)
+        path = expand_user(self.path) if self.path else _download(dataset.num_classes)
         annotations = read_annotations(path)
         if self.labels not in annotations:
             raise UserError(f"noise.labels: {path} has no `{self.labels}`; {nearest(self.labels, annotations)}")

@@ -17,6 +17,7 @@ from noisybench.data.noise_model import NoiseModel
 from noisybench.errors import UserError
 from noisybench.noise_models._ood_sources import from_files, ood_files, pixel_permuted, synthetic_patterns
 from noisybench.utils.file_listing import Source
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
 PUBLISHED_SEEDS = (2718, 1414, 3142)
@@ -196,4 +197,4 @@ class Web(NoiseModel):
                 )
             return dataset.ood_images
         assert self.path is not None
-        return from_files(self.source, self.path.expanduser(), dataset, self.resize)
+        return from_files(self.source, expand_user(self.path), dataset, self.resize)

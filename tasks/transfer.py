@@ -27,6 +27,7 @@ from noisybench.training.learner import Outputs
 from noisybench.training.loop import train_epoch
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import DiskTensor, TrainingSet
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import torch_seed
 
 PRETRAINING_FIELDS = ("dataset", "noise", "budget", "seed")
@@ -120,7 +121,7 @@ class Transfer(ImageTask):
         try:
             # Only checks the file, before anything is trained; `prepare` loads the weights.
             if file:
-                load_backbone_weights(Path(file).expanduser(), backbone_weights(network), "task.checkpoint")
+                load_backbone_weights(expand_user(Path(file)), backbone_weights(network), "task.checkpoint")
         except UserError as error:
             return error.problems
         return []
@@ -135,7 +136,7 @@ class Transfer(ImageTask):
             # because the networks have no such weight.
             self._pretraining_accuracy = float(weights.pop("observed_accuracy"))
         elif self.checkpoint:
-            weights = load_backbone_weights(self.checkpoint.expanduser(), expected, "task.checkpoint")
+            weights = load_backbone_weights(expand_user(self.checkpoint), expected, "task.checkpoint")
         elif self.published:
             weights = published_weights(self.budget.network, expected)
         else:

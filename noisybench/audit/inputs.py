@@ -19,6 +19,7 @@ from noisybench.data.lazy import Images
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError, nearest
 from noisybench.runs.preparation import prepare_run
+from noisybench.utils.places import expand_user
 
 DEFAULT_IMAGE_SIZE = 64
 """Pixels per side to which images of a folder are resized unless `dataset.size` is given."""
@@ -63,7 +64,7 @@ def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
     Raises:
         UserError: every problem of the specification or the data.
     """
-    path = Path(labels).expanduser()
+    path = expand_user(Path(labels))
     from_user_data = path.is_dir() or path.suffix in DATASET_OF_SUFFIX
     if not from_user_data and labels not in builtin_configs("recipes") and path.suffix not in (".yaml", ".yml"):
         raise UserError(

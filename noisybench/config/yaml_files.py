@@ -13,6 +13,7 @@ import yaml
 
 from noisybench.config.scalars import read_scalar
 from noisybench.errors import UserError, nearest, shorten, show
+from noisybench.utils.places import expand_user
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Parser in C where available, which is ten times as fast."""
@@ -69,7 +70,7 @@ def load_config(folder: str, name: str) -> dict[str, Any]:
     kind = folder.removesuffix("es" if folder == "searches" else "s")
     help_text = f"(`noisybench list {folder}`, or the path of a .yaml file)"
     if is_path(name):
-        path = Path(name).expanduser()
+        path = expand_user(Path(name))
     elif name in builtin:
         path = builtin[name]
     else:

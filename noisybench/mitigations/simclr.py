@@ -18,6 +18,7 @@ from noisybench.training.augmentation import contrastive_view
 from noisybench.training.auxiliary import AuxiliaryRun
 from noisybench.training.mitigation import Mitigation, Requirements
 from noisybench.training.training_set import TrainingSet
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream, torch_seed
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class SimCLR(Mitigation):
         if self.checkpoint is None:
             return []
         try:
-            load_backbone_weights(self.checkpoint.expanduser(), backbone_weights(network), "checkpoint")
+            load_backbone_weights(expand_user(self.checkpoint), backbone_weights(network), "checkpoint")
         except UserError as error:
             return error.problems
         return []
@@ -83,7 +84,7 @@ class SimCLR(Mitigation):
         """Load the pre-trained backbone into every network."""
         expected = backbone_weights(task.networks[0])
         if self.checkpoint is not None:
-            weights = load_backbone_weights(self.checkpoint.expanduser(), expected, "checkpoint")
+            weights = load_backbone_weights(expand_user(self.checkpoint), expected, "checkpoint")
         else:
             weights = task.auxiliary(_PreTraining(self, task, training_set))
         for network in task.networks:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.errors import UserError
+from noisybench.utils.places import expand_user
 
 EXAMPLE = None
 """None, since a model needs files."""
@@ -65,7 +66,7 @@ class LanguageModel(nn.Module):
 
 def data_files(argument: str) -> dict[str, Path]:
     """Return the folder of a model, or that of its snapshot in the Hugging Face cache."""
-    folder = Path(argument).expanduser()
+    folder = expand_user(Path(argument))
     if folder.is_dir():
         return {"model": folder}
     from huggingface_hub.constants import HF_HUB_CACHE
@@ -92,7 +93,7 @@ def build(num_classes: int, channels: int, argument: str) -> nn.Module:
         raise UserError("budget.network: transformers is not installed; `python -m pip install transformers`") from None
     logging: Any = transformers.utils.logging
     logging.disable_progress_bar()
-    folder = Path(argument).expanduser()
+    folder = expand_user(Path(argument))
     source = str(folder) if folder.is_dir() else argument
     try:
         models: Any = transformers.AutoModelForCausalLM

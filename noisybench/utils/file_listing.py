@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from noisybench.errors import UserError
-from noisybench.utils.places import shown
+from noisybench.utils.places import expand_user, shown
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,11 @@ def list_source(name: bytes, source: Source) -> list[ListedFile]:
     if isinstance(source, FileTree):
         return _tree(name, source)
     if isinstance(source, FileList):
-        folder = str(source.path.expanduser())
+        folder = str(expand_user(source.path))
         # Repeated names would be counted, but read once.
         return [_listed(name, folder, member) for member in sorted(set(source.names))]
     try:
-        path = os.fsencode(source.expanduser())
+        path = os.fsencode(expand_user(source))
         status = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
         raise FileNotFoundError(source) from None
@@ -128,7 +128,7 @@ def _tree(name: bytes, tree: FileTree) -> list[ListedFile]:
     # Names of the folders by device and inode: a folder that a link leads to again is not entered twice.
     visited: dict[tuple[int, int], bytes] = {}
     try:
-        pending = [(name, os.fsencode(tree.path.expanduser()))]
+        pending = [(name, os.fsencode(expand_user(tree.path)))]
     except (ValueError, RuntimeError) as error:
         raise UserError(unreadable(tree.path, error)) from None
     while pending:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from noisybench.errors import UserError
+from noisybench.utils.places import expand_user
 
 DOWNLOAD_TIMEOUT = 30
 """Seconds without an answer after which a download fails."""
@@ -31,7 +32,7 @@ def cache_folder() -> Path:
     import platformdirs
 
     folder = os.environ.get("NOISYBENCH_CACHE")
-    return Path(folder).expanduser() if folder else platformdirs.user_cache_path("noisybench")
+    return expand_user(Path(folder)) if folder else platformdirs.user_cache_path("noisybench")
 
 
 def sync_folder(folder: Path) -> None:

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from noisybench.data.arrays import read_archive, read_array
 from noisybench.errors import UserError
 from noisybench.utils.file_listing import FileTree, Source
-from noisybench.utils.places import file_problem, shown
+from noisybench.utils.places import expand_user, file_problem, shown
 
 
 def array_files(path: Path) -> Source:
     """Return what `read_arrays` reads of a file or folder."""
-    return FileTree(path, (".npy",)) if path.expanduser().is_dir() else path
+    return FileTree(path, (".npy",)) if expand_user(path).is_dir() else path
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -12,6 +12,7 @@ import numpy as np
 from noisybench.data.dataset import RawSplit
 from noisybench.tasks.datasets._torchvision import TorchvisionSource, to_raw_split
 from noisybench.utils.file_listing import Source
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
 FILES = (
@@ -37,7 +38,7 @@ class IdxSource(TorchvisionSource):
         raw = super().data_files()
         folder = Path(next(iter(raw))).parents[1] / "processed"
         legacy = {str(folder / name): self.root / folder / name for name in LEGACY_FILES}
-        return legacy if all(path.expanduser().is_file() for path in legacy.values()) else raw
+        return legacy if all(expand_user(path).is_file() for path in legacy.values()) else raw
 
 
 def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[RawSplit, RawSplit]:

@@ -15,6 +15,7 @@ from noisybench.data.images import to_channels_first
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
 from noisybench.utils.file_listing import Source
+from noisybench.utils.places import expand_user
 
 DAMAGED = (OSError, ValueError, KeyError, EOFError, AssertionError, pickle.UnpicklingError)
 """Errors that torchvision's readers raise for truncated or overwritten files."""
@@ -54,7 +55,7 @@ class TorchvisionSource(DatasetSource):
         Raises:
             UserError: files are missing or damaged and cannot be downloaded.
         """
-        root = self.root.expanduser()
+        root = expand_user(self.root)
         try:
             # Existing files first, so that machines without network access can use them.
             return constructor(root=root, download=False, **arguments)

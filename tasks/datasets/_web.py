@@ -14,6 +14,7 @@ from noisybench.data.images import read_files
 from noisybench.data.source import DatasetSource
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
 LabeledFile = tuple[Path, int]
@@ -38,7 +39,7 @@ class WebImages(DatasetSource):
         """
         if self.root is None:
             raise UserError("dataset.root: set the folder that contains the images, e.g. dataset.root=data/web")
-        root = self.root.expanduser()
+        root = expand_user(self.root)
         if not root.is_dir():
             raise UserError(f"dataset.root: {root}: folder not found")
         return root

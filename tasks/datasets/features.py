@@ -16,6 +16,7 @@ from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError, nearest
 from noisybench.tasks.datasets._archives import array_files, read_arrays
 from noisybench.utils.file_listing import Source
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
 REQUIRED = ("train_x", "train_y", "id_x", "id_y")
@@ -79,7 +80,7 @@ class Features(DatasetSource):
     def _read_arrays(self) -> dict[str, NDArray[Any]]:
         if self.path is None:
             raise UserError("dataset.path: set the .npz file or the folder, e.g. dataset.path=features.npz")
-        path = self.path.expanduser()
+        path = expand_user(self.path)
         arrays = read_arrays(path)
         missing = [name for name in REQUIRED if name not in arrays]
         if missing:

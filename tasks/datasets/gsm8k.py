@@ -18,6 +18,7 @@ from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._traces import encode_split, max_length, read_json_lines
 from noisybench.utils.file_listing import Source
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
@@ -68,7 +69,7 @@ class GSM8K(DatasetSource):
             raise UserError(
                 "dataset.root: give the folder with train.jsonl and test.jsonl of GSM8K, e.g. dataset.root=gsm8k"
             )
-        folder = self.root.expanduser()
+        folder = expand_user(self.root)
         train, test = (
             [_question_and_solution(row) for _, row in read_json_lines(folder / file, ("question", "answer"))]
             for file in FILES

@@ -14,6 +14,7 @@ from noisybench.data.images import IMAGE_SUFFIXES, image_files, read_files
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
 from noisybench.utils.file_listing import FileTree, Source
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
 
@@ -37,7 +38,7 @@ class ImageFolder(DatasetSource):
         if self.root is None:
             return {}
         train, test = self._split_folders()
-        name = "images" if train == self.root.expanduser() else "train"
+        name = "images" if train == expand_user(self.root) else "train"
         folders = {name: train, **({} if test is None else {"test": test})}
         return {name: FileTree(folder, IMAGE_SUFFIXES) for name, folder in folders.items()}
 
@@ -45,7 +46,7 @@ class ImageFolder(DatasetSource):
         """Decode every image once; later runs map the decoded images."""
         if self.root is None:
             raise UserError("dataset.root: set the folder that contains the images, e.g. dataset.root=images")
-        root = self.root.expanduser()
+        root = expand_user(self.root)
         if not root.is_dir():
             raise UserError(f"dataset.root: {root}: folder not found")
         train, test = self._split_folders()
@@ -62,7 +63,7 @@ class ImageFolder(DatasetSource):
     def _split_folders(self) -> tuple[Path, Path | None]:
         """Return the folders of the training and the test split."""
         assert self.root is not None
-        root = self.root.expanduser()
+        root = expand_user(self.root)
         if not (root / "train").is_dir():
             return root, None
         return root / "train", next((root / name for name in ("test", "val") if (root / name).is_dir()), None)

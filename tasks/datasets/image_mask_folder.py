@@ -16,6 +16,7 @@ from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._masks import MaskSource, append_validation, read_stems
 from noisybench.utils.file_listing import FileTree, Source
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
 PARTS = ("train", "val", "test")
@@ -43,7 +44,7 @@ class ImageMaskFolder(MaskSource):
         """Return the images, masks and lists; other files in `root` do not count."""
         if self.root is None:
             return {}
-        root = self.root.expanduser()
+        root = expand_user(self.root)
         folders = [f"{part}{name}" for part in ("", *(f"{part}/" for part in PARTS)) for name in FOLDERS]
         sources: dict[str, Source] = {
             name: FileTree(root / name, IMAGE_SUFFIXES) for name in folders if (root / name).is_dir()
@@ -57,7 +58,7 @@ class ImageMaskFolder(MaskSource):
             raise UserError(
                 "dataset.root: set the folder that contains images and masks, e.g. dataset.root=photographs"
             )
-        root = self.root.expanduser()
+        root = expand_user(self.root)
         if not root.is_dir():
             raise UserError(f"dataset.root: {root}: folder not found")
         files = self._find_files(root)

@@ -19,6 +19,7 @@ from noisybench.tasks.datasets._web import (
     write_list,
 )
 from noisybench.utils.file_listing import FileList, FileTree, Source
+from noisybench.utils.places import expand_user
 
 TRAIN_LIST, VALIDATION_LIST, SYNSETS = "train_filelist_google.txt", "val_filelist.txt", "synsets.txt"
 """Lists in the folder `info`."""
@@ -90,7 +91,7 @@ class MiniWebVision(WebImages):
             )
         rows = []
         for label, (wordnet_id, _) in enumerate(self._synsets(required=True)[: self.classes]):
-            folder = self.imagenet.expanduser() / wordnet_id
+            folder = expand_user(self.imagenet) / wordnet_id
             files = image_files(folder)
             if not files:
                 raise UserError(f"dataset.imagenet: {folder} is missing or contains no images")

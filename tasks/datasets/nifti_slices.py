@@ -15,6 +15,7 @@ from noisybench.data.masks import resize_mask
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
 from noisybench.utils.file_listing import FileTree, Source
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
 SEGTHOR = ("background", "oesophagus", "heart", "trachea", "aorta")
@@ -57,12 +58,12 @@ class NiftiSlices(DatasetSource):
     def _folder(self) -> Path:
         """Folder of patients."""
         assert self.root is not None
-        root = self.root.expanduser()
+        root = expand_user(self.root)
         return root / "train" if (root / "train").is_dir() else root
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read every volume."""
-        if self.root is None or not self.root.expanduser().is_dir():
+        if self.root is None or not expand_user(self.root).is_dir():
             raise UserError(
                 f"dataset.root: must be the folder of patients, e.g. dataset.root=SegTHOR, but got {self.root}"
             )

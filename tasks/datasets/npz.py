@@ -16,6 +16,7 @@ from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._archives import array_files, read_arrays
 from noisybench.utils.file_listing import Source
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
 NAMES = (
@@ -43,7 +44,7 @@ class Npz(DatasetSource):
         """Read the arrays; pickled objects are rejected."""
         if self.path is None:
             raise UserError("dataset.path: set the .npz file, e.g. dataset.path=images.npz")
-        path = self.path.expanduser()
+        path = expand_user(self.path)
         arrays = read_arrays(path)
         keys = next((names for names in NAMES if names[0] in arrays and names[1] in arrays), None)
         if keys is None:

@@ -13,6 +13,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.targets import IGNORED
 from noisybench.tasks.datasets._masks import MaskSource, download_with_torchvision, read_stems
 from noisybench.utils.file_listing import FileList, Source
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
 TRIMAP = {1: 1, 2: 0, 3: IGNORED}
@@ -45,12 +46,12 @@ class OxfordPet(MaskSource):
     def fetch(self) -> None:
         """Download missing files with torchvision."""
         if not self._list("trainval").is_file():
-            root = self.root.expanduser()
+            root = expand_user(self.root)
             download_with_torchvision("Oxford-IIIT Pet", self._folder, self.download, lambda: _download(root))
 
     @property
     def _folder(self) -> Path:
-        return self.root.expanduser() / "oxford-iiit-pet"
+        return expand_user(self.root) / "oxford-iiit-pet"
 
     def _list(self, name: str) -> Path:
         return self._folder / "annotations" / f"{name}.txt"

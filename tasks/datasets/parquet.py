@@ -14,6 +14,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.images import read_parquet
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
 
@@ -40,8 +41,8 @@ class Parquet(DatasetSource):
             raise UserError(
                 "dataset.train: set the parquet file with the training images, e.g. dataset.train=train.parquet"
             )
-        train, metadata_names = self._read_split(self.train.expanduser(), "dataset.train")
-        test = self._read_split(self.test.expanduser(), "dataset.test")[0] if self.test else None
+        train, metadata_names = self._read_split(expand_user(self.train), "dataset.train")
+        test = self._read_split(expand_user(self.test), "dataset.test")[0] if self.test else None
         names = (
             self.class_names or metadata_names or [str(index) for index in range(int(train.targets.max(initial=0)) + 1)]
         )

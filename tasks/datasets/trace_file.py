@@ -21,6 +21,7 @@ from noisybench.data.traces.recorder import TraceRecorder
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._traces import encode_split, max_length, read_json_lines
 from noisybench.utils.file_listing import Source
+from noisybench.utils.places import expand_user
 
 SPLITS = ("train", "validation", "test")
 LENGTH_FACTOR = 1.3
@@ -76,7 +77,7 @@ class TraceFile(DatasetSource):
         """
         if self.path is None:
             raise UserError("dataset.path: give the file of traces, e.g. dataset.path=traces.jsonl")
-        path = self.path.expanduser()
+        path = expand_user(self.path)
         rows_by_split: dict[str | None, list[_Row]] = {}
         split_of_prompt: dict[str, str | None] = {}
         for number, line in read_json_lines(path, ("prompt", "response")):

@@ -13,6 +13,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._masks import MaskSource, download_with_torchvision, read_stems
 from noisybench.utils.file_listing import FileList, Source
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
 NAMES = (
@@ -56,12 +57,12 @@ class VOC2012(MaskSource):
     def fetch(self) -> None:
         """Download the official part with torchvision."""
         if not self._list("train").is_file():
-            root = self.root.expanduser()
+            root = expand_user(self.root)
             download_with_torchvision("Pascal VOC 2012", self._folder, self.download, lambda: _download(root))
 
     @property
     def _folder(self) -> Path:
-        return self.root.expanduser() / "VOCdevkit" / "VOC2012"
+        return expand_user(self.root) / "VOCdevkit" / "VOC2012"
 
     def _list(self, name: str) -> Path:
         return self._folder / "ImageSets" / "Segmentation" / f"{name}.txt"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 
 from tests.fuzz.commands import settable_parameters
 from tests.fuzz.files import mutate_file, mutate_tree
+from tests.fuzz.isolation import make_full
 from tests.fuzz.template import CONFIGS, LABELS, Template
 from tests.fuzz.values import NUMBERS, OUTPUTS, OVERRIDES, SUFFIXES, TEXTS, YAML_TEXTS, YAML_VALUES
 
@@ -254,14 +254,6 @@ class ArgumentGenerator:
 
     def make_html(self, words: tuple[str, ...]) -> str:
         return self.make_output(words)
-
-
-def make_full(path: Path) -> None:
-    """Make a device like `/dev/full`, which other processes do not use; a link to it without the permission."""
-    try:
-        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 7))
-    except PermissionError:
-        path.symlink_to("/dev/full")
 
 
 LABELS_TASK = {"segmentation": "masks", "chain_of_thought": "traces"}

@@ -7,10 +7,12 @@ import dataclasses
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -129,3 +131,11 @@ def without_training() -> Iterator[None]:
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
+
+
+def make_full(path: Path) -> None:
+    """Make a device like `/dev/full`, which other processes do not use; a link to it without the permission."""
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 7))
+    except PermissionError:
+        path.symlink_to("/dev/full")

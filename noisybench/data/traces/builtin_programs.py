@@ -11,6 +11,7 @@ from pathlib import Path
 from noisybench.data.traces.programs import Program, load_custom_program
 from noisybench.data.traces.recorder import TraceRecorder
 from noisybench.errors import UserError, nearest
+from noisybench.utils.places import expand_user
 
 
 class _BuiltInProgram(Program):
@@ -241,7 +242,7 @@ def get_program_class(name: str) -> type[Program]:
     """
     path, _, class_name = name.rpartition(":")
     if path.endswith(".py"):
-        return load_custom_program(Path(path).expanduser(), class_name)
+        return load_custom_program(expand_user(Path(path)), class_name)
     if name not in PROGRAMS:
         raise UserError(
             f"dataset.program: unknown program `{name}`; {nearest(name, PROGRAMS)}, or name your own class as file.py:Class"
