@@ -56,14 +56,14 @@ class CodeSelection:
         rows: code and runs by stack, one run per seed.
         joined: codes that an equivalence joins in the rows, one line each.
         others: runs of the same settings that are in no row because of their code, one line each.
-        outdated: rows whose code is not that of the installed sources, one line each.
+        warnings: equivalences that a run contradicts, and rows whose code is not the installed one, one line each.
     """
 
     code: Code
     rows: dict[str, tuple[Code, list[Measurement]]]
     joined: tuple[str, ...]
     others: tuple[str, ...]
-    outdated: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def select_code(measurements: Sequence[Measurement], equivalences: Iterable[Equivalence] = ()) -> CodeSelection:
@@ -82,7 +82,9 @@ def select_code(measurements: Sequence[Measurement], equivalences: Iterable[Equi
         >>> select_code(measurements).rows["aum(epochs=20)"][1] == measurements
         True
     """
-    classes = CodeClasses(equivalences)
+    records = [measurement.record for measurement in measurements if measurement.record is not None]
+    contradictions = [(equivalence, equivalence.contradiction(records)) for equivalence in equivalences]
+    classes = CodeClasses(equivalence for equivalence, problem in contradictions if not problem)
     ordered = sorted(measurements, key=lambda measurement: (not measurement.entry, measurement.finished))
     groups: dict[str, dict[frozenset[Code], list[Measurement]]] = {}
     for measurement in ordered:
@@ -103,7 +105,14 @@ def select_code(measurements: Sequence[Measurement], equivalences: Iterable[Equi
                 _add_other(others, stack, runs, shared, rows[stack][0] if stack in rows else None)
     versions = [run.version for _, runs in rows.values() for run in runs]
     descriptions = tuple(other.describe(versions) for other in others.values())
-    return CodeSelection(shared, rows, tuple(_joins(rows, classes)), descriptions, tuple(_outdated(rows, classes)))
+    ignored = [
+        f"the equivalence {equivalence.describe()} is ignored: {problem}"
+        for equivalence, problem in contradictions
+        if problem
+    ]
+    return CodeSelection(
+        shared, rows, tuple(_joins(rows, classes)), descriptions, (*ignored, *_outdated(rows, classes))
+    )
 
 
 def _place(measurement: Measurement) -> Place:

@@ -14,6 +14,8 @@ import numpy as np
 from noisybench.config.validation import refuse
 from noisybench.errors import nearest, show
 from noisybench.leaderboard.statistics import summarize
+from noisybench.records.codes import SHORT_DIGEST, Code, as_code, code_digest
+from noisybench.records.equivalence import CodeClasses, Equivalence
 from noisybench.records.schema import EpochRow, ProbeMetrics, RunRecord
 from noisybench.records.selection import SELECTION_RULES, select
 
@@ -136,11 +138,20 @@ def field_of(spec: dict[str, Any], path: str) -> Any:
     return value
 
 
-def plot_suite(records: Sequence[RunRecord], title: str, x: str, y: Sequence[str], path: Path) -> bool:
+def plot_suite(
+    records: Sequence[RunRecord],
+    title: str,
+    x: str,
+    y: Sequence[str],
+    path: Path,
+    equivalences: Sequence[Equivalence] = (),
+) -> bool:
     """Plot one figure: a column of panels for each setting, a row for each quantity, a line for each stack.
 
     Stacks without the field, or with a single value of it, are horizontal lines. Lines are means over seeds; error bars are
     95 % intervals and need three seeds. Along a field of the noise, there is a line for each noise model as well.
+
+    Runs of different code never share a line, unless an equivalence joins their codes.
 
     Args:
         records: finished runs of one suite.
@@ -148,6 +159,7 @@ def plot_suite(records: Sequence[RunRecord], title: str, x: str, y: Sequence[str
         x: dotted path of a field, such as ``mitigations.el2n.offset``, or ``probe.AXIS`` for the final probes.
         y: names of quantities, see `quantity_of`; for probes fields of `ProbeMetrics`, such as ``test_accuracy``.
         path: PNG file to write.
+        equivalences: recorded equivalences of code.
 
     Returns:
         Whether the figure has a line, and was written.
@@ -164,7 +176,7 @@ def plot_suite(records: Sequence[RunRecord], title: str, x: str, y: Sequence[str
     for column, (panel_title, members) in enumerate(panels.items()):
         for row, quantity in enumerate(y):
             axes = figure.add_subplot(len(y), len(panels), row * len(panels) + column + 1)
-            lines, levels = collect(members, x, quantity)
+            lines, levels = collect(_separate_codes(members, x, equivalences), x, quantity)
             has_lines |= bool(lines)
             _plot_panel(axes, lines, levels)
             axes.set(xlabel=x.removeprefix(PROBE), ylabel=quantity)
@@ -175,6 +187,26 @@ def plot_suite(records: Sequence[RunRecord], title: str, x: str, y: Sequence[str
     if has_lines:
         figure.savefig(path)
     return has_lines
+
+
+def _separate_codes(records: Sequence[RunRecord], x: str, equivalences: Sequence[Equivalence]) -> list[RunRecord]:
+    """Return records with the code behind the name of each stack whose line would otherwise join several codes."""
+    classes, name = CodeClasses(equivalences), x.split(".")[-1]
+    lines: list[tuple[str, str]] = []
+    codes: list[Code] = []
+    for record in records:
+        lines.append((_without(name, record.stack), _without(name, record.noise)))
+        joined = classes.joined((record.label_set, record.budget, record.stack), as_code(record.code))
+        codes.append(min(joined))
+    found: dict[tuple[str, str], set[Code]] = {}
+    for line, code in zip(lines, codes, strict=True):
+        found.setdefault(line, set()).add(code)
+    return [
+        dataclasses.replace(record, stack=f"{record.stack} (code {code_digest(code)[:SHORT_DIGEST]})")
+        if len(found[line]) > 1
+        else record
+        for record, line, code in zip(records, lines, codes, strict=True)
+    ]
 
 
 def _panel_title(record: RunRecord, x: str) -> str:

@@ -145,7 +145,7 @@ def _build_setting(
     rows.sort(key=sort_key)
     description = measurements[0].setting
     ranking = rank_rows(description, rows, rule, test)
-    warnings = (*selection.outdated, *_warnings(rows, ranking))
+    warnings = (*selection.warnings, *_warnings(rows, ranking))
     return Setting(
         description,
         tuple(rows),

@@ -129,7 +129,8 @@ function describeSetting(summary) {
   const others = board.settings.filter(other => other.labels === summary.labels && other.key !== summary.key);
   const text = byId("about");
   text.textContent = `${setting.convention}. ${rate}. Label set ${summary.labels.slice(0, 16)}; budget ${summary.budget}: ${budget.network}, ${budget.epochs} epochs, ` +
-    `batch size ${budget.batch_size}, ${budget.optimizer}, learning rate ${budget.learning_rate} (${budget.lr_schedule}), augmentation ${budget.augmentation}.`;
+    `batch size ${budget.batch_size}, ${budget.optimizer}, learning rate ${budget.learning_rate} (${budget.lr_schedule}), augmentation ${budget.augmentation}. ` +
+    `Code ${summary.code || "not recorded"} (version ${setting.versions.join(", ")}).`;
   if (others.length) element("span", text, " The same labels under other budgets:");
   for (const other of others) {
     element("span", text, " ");
@@ -155,6 +156,7 @@ function drawSetting() {
   describeSetting(summaryOf(state.setting));
   const warnings = byId("warnings");
   warnings.replaceChildren();
+  for (const note of setting.notes) element("p", warnings, note, { class: "note" });
   for (const warning of setting.warnings) element("p", warnings, warning, { class: "warning" });
   byId("footnote").textContent = setting.rules[state.rule].footnote;
   drawTable(); drawPair(); drawPlots();

@@ -161,7 +161,7 @@ def execute_specs(
     _show(records, equivalences, store.connection.embedded, html)
     if records and html is not None:
         for figure in figures:
-            _draw(records, figure, _figure_path(html, figure), console)
+            _draw(records, equivalences, figure, _figure_path(html, figure), console)
     exit_after(result, console)
 
 
@@ -219,12 +219,14 @@ def _executor(ray: str | None, store: Store) -> Iterator[Executor | None]:
         yield executor
 
 
-def _draw(records: list[RunRecord], figure: Figure, path: Path, console: Console) -> None:
+def _draw(
+    records: list[RunRecord], equivalences: list[Equivalence], figure: Figure, path: Path, console: Console
+) -> None:
     """Draw one figure of a suite from its finished runs."""
     from noisybench.leaderboard.figures import plot_suite
 
     try:
-        drawn = plot_suite(records, figure.title, figure.x, figure.y, path)
+        drawn = plot_suite(records, figure.title, figure.x, figure.y, path, equivalences)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
     if drawn:

@@ -73,6 +73,8 @@ def equivalent(
     dry_run: DryRun = False,
 ) -> None:
     """Train a sample of old runs again under new code; if all results are the same, tables join the two codes."""
+    from rich.text import Text
+
     from noisybench.cli.console import make_console
     from noisybench.execution.equivalence import compare_pairs, plan_comparison
     from noisybench.execution.suite_runner import DurationEstimator, make_plan
@@ -81,7 +83,10 @@ def equivalent(
 
     console, store = make_console(), Store()
     records = store.runs.records()
-    pairs = plan_comparison(records, old, new, sample)
+    comparison = plan_comparison(records, old, new, sample)
+    pairs = comparison.pairs
+    for reason in comparison.left_out:
+        console.print(Text(f"left out: {reason}", style="yellow"))
     # Without equivalences: a run of equivalent code is no evidence for another equivalence.
     plan = make_plan([pair.spec for pair in pairs if pair.spec is not None], records)
     typer.echo(f"{len(pairs)} runs to compare, {len(plan.pending)} of them to train under the new code")

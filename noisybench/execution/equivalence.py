@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from noisybench.config.resolve import resolve
 from noisybench.config.source_code import SourceTree
@@ -88,7 +88,20 @@ def has_code(code: Code, digest: str) -> bool:
     return digest == code_digest(code) or digest in dict(code).values()
 
 
-def plan_comparison(records: Sequence[RunRecord], old: str, new: str | None = None, sample: int = 1) -> list[CodePair]:
+@dataclass
+class ComparisonPlan:
+    """Runs to compare.
+
+    Attributes:
+        pairs: runs of the old code with their counterparts under the new code.
+        left_out: runs of the old code that cannot be compared, with the reason; no equivalence will cover their stacks.
+    """
+
+    pairs: list[CodePair] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def plan_comparison(records: Sequence[RunRecord], old: str, new: str | None = None, sample: int = 1) -> ComparisonPlan:
     """Select the runs to compare: some seeds of each stack and setting, and all runs that are finished under both codes.
 
     Args:
@@ -98,21 +111,18 @@ def plan_comparison(records: Sequence[RunRecord], old: str, new: str | None = No
         sample: number of seeds of each stack and setting that are trained again if needed.
 
     Raises:
-        UserError: no run has the old code, or a run cannot be trained under the new code.
+        UserError: no run has the old code, or none of them can be compared.
     """
     _, old_digest = find_code(old, (as_code(record.code) for record in records))
     finished = {record.identity: record for record in records}
-    pairs: list[CodePair] = []
-    problems: list[str] = []
-    seeds: dict[tuple[str, str, str, Code], int] = {}
-    tree = SourceTree()
+    plan, seeds, tree = ComparisonPlan(), dict[tuple[str, str, str, Code], int](), SourceTree()
     for record in sorted(finished.values(), key=lambda record: (record.title, record.seed, record.identity)):
         if not has_code(as_code(record.code), old_digest):
             continue
         try:
             pair = _find_counterpart(record, new, finished, tree)
         except UserError as error:
-            problems += [f"{record.title}: {problem}" for problem in error.problems]
+            plan.left_out += [f"{record.title}: {problem}" for problem in error.problems]
             continue
         if pair is None:
             continue
@@ -120,12 +130,10 @@ def plan_comparison(records: Sequence[RunRecord], old: str, new: str | None = No
         seeds[group] = seeds.get(group, 0) + 1
         # Runs that are finished under both codes cost nothing to compare, so none of them is left out.
         if seeds[group] <= sample or pair.identity in finished:
-            pairs.append(pair)
-    if problems:
-        raise UserError(*problems)
-    if not pairs:
-        raise UserError(f"`{old}` is the new code itself; there is nothing to compare")
-    return pairs
+            plan.pairs.append(pair)
+    if not plan.pairs:
+        raise UserError(*plan.left_out or [f"`{old}` is the new code itself; there is nothing to compare"])
+    return plan
 
 
 def _find_counterpart(

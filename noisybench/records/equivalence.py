@@ -104,6 +104,19 @@ class Equivalence(pydantic.BaseModel):
                 raise ValueError(f"{run.title}: {problem}")
         return self
 
+    def contradiction(self, records: Iterable[RunRecord]) -> str:
+        """Return which of some records contradicts the equivalence by its weights or code; empty if none does."""
+        stated = {run.old_identity: (run.old_weights, run.old_code) for run in self.runs}
+        stated |= {run.new_identity: (run.new_weights, run.new_code) for run in self.runs}
+        for record in records:
+            if record.identity not in stated:
+                continue
+            weights, code = stated[record.identity]
+            # A run that was repeated on a GPU has other weights each time.
+            if code != record.code or (weights != record.weights_sha256 and not uses_gpu(record.environment)):
+                return f"{record.title} has other weights or other code than it states"
+        return ""
+
     def describe(self, setting: tuple[str, str] | None = None) -> str:
         """Return the components that differ, the number of compared runs and how close they are, in one line.
 

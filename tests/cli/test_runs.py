@@ -117,10 +117,10 @@ def before(record: RunRecord) -> RunRecord:
 def test_one_seed_of_each_stack_is_trained_and_all_finished_pairs_are_compared() -> None:
     new = [finished(seed, stack) for stack in ("gce", "elr") for seed in range(3)]
     old = [before(run) for run in new]
-    pairs = plan_comparison(old, "aaaa")
+    pairs = plan_comparison(old, "aaaa").pairs
     assert sorted((pair.old.stack, pair.old.seed) for pair in pairs) == [("elr", 0), ("gce", 0)]
-    assert len(plan_comparison(old, "aaaa", sample=2)) == 4
-    pairs = plan_comparison([*old, new[2]], "aaaa")
+    assert len(plan_comparison(old, "aaaa", sample=2).pairs) == 4
+    pairs = plan_comparison([*old, new[2]], "aaaa").pairs
     assert sorted((pair.old.stack, pair.old.seed) for pair in pairs) == [("elr", 0), ("gce", 0), ("gce", 2)]
     recorded = compare_pairs(pairs, [*old, *new], 1, 0.0)
     assert recorded.describe().endswith("(3 runs compared, bit-identical)")
@@ -129,7 +129,7 @@ def test_one_seed_of_each_stack_is_trained_and_all_finished_pairs_are_compared()
 def test_differing_and_missing_runs_are_named() -> None:
     new = [finished(stack=stack) for stack in ("gce", "elr", "cross_entropy")]
     old = [before(run) for run in new]
-    pairs = plan_comparison(old, "aaaa")
+    pairs = plan_comparison(old, "aaaa").pairs
     changed = dataclasses.replace(new[1], weights_sha256="0" * 64)
     with pytest.raises(UserError) as refused:
         compare_pairs(pairs, [*old, new[0], changed], 1, 0.0)
@@ -151,10 +151,14 @@ def test_only_codes_that_exist_and_differ_are_compared() -> None:
         find_code("1", [(("engine", "1a"), ("task", "1b"))])
     with pytest.raises(UserError, match="no longer the same"):
         plan_comparison([dataclasses.replace(before(new), settings="other")], "aaaa")
+    mixed = [dataclasses.replace(before(new), settings="other", identity="moved"), before(finished(1))]
+    plan = plan_comparison(mixed, "aaaa")
+    assert [pair.old.seed for pair in plan.pairs] == [1]
+    assert "no longer the same" in plan.left_out[0]
     middle = dataclasses.replace(before(new), code={**new.code, "engine": "b" * 16}, identity="middle")
     with pytest.raises(UserError, match="not the installed code"):
         plan_comparison([before(new), dataclasses.replace(middle, settings="x", stack="y")], "aaaa", "bbbb")
-    (pair,) = plan_comparison([before(new), middle], "aaaa", "bbbb")
+    (pair,) = plan_comparison([before(new), middle], "aaaa", "bbbb").pairs
     assert (pair.identity, pair.spec) == ("middle", None)
 
 

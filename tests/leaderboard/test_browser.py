@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -16,7 +17,8 @@ from flask import Flask
 from playwright.sync_api import Browser, Page
 from werkzeug.serving import make_server
 
-from noisybench.leaderboard.board import Board, BoardCache
+from noisybench.leaderboard.board import Board, BoardCache, build_board
+from noisybench.leaderboard.measurements import measure
 from noisybench.leaderboard.mlflow_app import mount
 from noisybench.leaderboard.page import to_html
 from noisybench.records.schema import RunRecord
@@ -24,6 +26,7 @@ from noisybench.runs import runner
 from noisybench.tracking.store import Store
 from tests.browser import chromium, watched
 from tests.helpers import toy_spec
+from tests.leaderboard.test_codes import coded, equivalence
 from tests.leaderboard.test_leaderboard import board_of, record
 from tests.postgres import free_port
 from tests.tracking_server import wait_for
@@ -160,6 +163,29 @@ def test_runs_of_a_stack_open_by_the_keyboard(browser: Browser, site: str) -> No
         assert page.locator("tr.runs a").count() == 0, "without MLflow beside it there is nothing to link to"
         button.press("Enter")
         assert page.locator("tr.runs").count() == 0
+
+
+def test_the_page_names_the_code_and_shows_warnings(browser: Browser, tmp_path: Path) -> None:
+    old = [coded("a", stack, seed) for stack in ("gce", "elr") for seed in range(3)]
+    new = [coded("b", stack) for stack in ("gce", "elr")]
+    noted = dataclasses.replace(new[0].rows[0], warnings=["gce: <b>schedule incomplete</b>"])
+    new[0] = dataclasses.replace(new[0], rows=[noted, *new[0].rows[1:]])
+    board = build_board(map(measure, [*old, *new]), equivalences=[equivalence((old[0], new[0]))])
+    file = tmp_path / "index.html"
+    file.write_text(to_html(board), encoding="utf-8")
+    with watched(browser) as page:
+        page.goto(file.as_uri())
+        notes = page.locator("#warnings p.note").all_inner_texts()
+        assert notes[0] == "joined by equivalence engine aaaaaaaa = bbbbbbbb (1 run compared, bit-identical)"
+        assert notes[1].startswith("same settings, other code: 3 runs of elr, version 0 (engine aaaaaaaa -> bbbbbbbb)")
+        assert page.locator("#warnings p.warning").get_by_text("gce: <b>schedule incomplete</b> (1 run)").is_visible()
+        assert page.locator("td.stack .flag").get_attribute("title") == "gce: <b>schedule incomplete</b> (1 run)"
+        assert re.search(r"Code [0-9a-f]{16} \(version 0\)\.", page.locator("#about").inner_text())
+        page.locator("td.stack button", has_text="gce").click()
+        assert page.locator("tr.runs div.warning").count() == 1
+        lines = page.locator("tr.runs div:not(.warning)").all_inner_texts()
+        assert len(lines) == 3
+        assert sum("code" in line for line in lines) == 2, "runs of the other code that the row joins"
 
 
 def test_light_dark_and_a_phone(browser: Browser, site: str) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import itertools
 import json
 from typing import Any
 
 import pydantic
 import pytest
 
+from noisybench.leaderboard.figures import _separate_codes
 from noisybench.leaderboard.installed_code import InstalledCode
 from noisybench.leaderboard.measurements import builtin_measurements, from_csv, measure, measure_valid
 from noisybench.leaderboard.measurements import to_csv as measurements_to_csv
@@ -116,11 +118,8 @@ def test_an_equivalence_joins_two_codes_in_one_row() -> None:
 
 def test_equivalences_join_in_chains() -> None:
     old, middle, new = (coded(engine, seed=seed) for seed, engine in enumerate("abc"))
-    same = [dataclasses.replace(run, seed=0) for run in (old, middle, new)]
-    chain = (
-        equivalence((same[0], dataclasses.replace(same[0], code=middle.code))),
-        equivalence((same[1], dataclasses.replace(same[1], code=new.code))),
-    )
+    compared = [coded(engine, seed=9) for engine in "abc"]
+    chain = [equivalence(pair) for pair in itertools.pairwise(compared)]
     (setting,) = joined_settings([old, middle, new], *chain)
     assert len(setting.rows[0].measurements) == 3
     assert len(setting.joined) == 2
@@ -134,6 +133,14 @@ def test_a_stack_or_setting_that_was_not_compared_is_not_joined() -> None:
     assert {row.stack: len(row.measurements) for row in first.rows} == {"gce": 2, "elr": 1}
     assert "2 runs of elr" in first.other_code[0]
     assert [len(row.measurements) for row in second.rows] == [1]
+
+
+def test_an_equivalence_that_a_run_contradicts_is_ignored() -> None:
+    old, new = coded("a"), coded("b")
+    recorded = equivalence((old, new))
+    (setting,) = joined_settings([dataclasses.replace(old, weights_sha256="0" * 64), new], recorded)
+    assert setting.joined == ()
+    assert any("is ignored: title has other weights" in warning for warning in setting.warnings)
 
 
 def test_runs_that_differ_are_no_equivalence() -> None:
@@ -226,6 +233,21 @@ def test_a_reproduction_is_of_one_code() -> None:
     assert measured
     assert {entry.seeds for entry in measured} == {2}
     assert all(entry.ours is not None and entry.ours > 70 for entry in measured)
+
+
+def test_no_line_of_a_figure_mixes_code() -> None:
+    old = [coded("a", seed=seed) for seed in range(2)]
+    new = [coded("b", seed=seed) for seed in range(2)]
+    other = [coded("b", "elr")]
+
+    def names(*equivalences: Equivalence) -> list[str]:
+        return sorted({run.stack for run in _separate_codes([*old, *new, *other], "mitigations.gce.q", equivalences)})
+
+    apart = names()
+    assert len(apart) == 3
+    assert apart[0] == "elr"
+    assert all(name.startswith("gce (code ") for name in apart[1:])
+    assert names(equivalence((old[0], new[0]))) == ["elr", "gce"]
 
 
 def test_advice_is_of_one_code() -> None:
