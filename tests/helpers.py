@@ -18,6 +18,7 @@ from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_set import LabelSet, make_label_set
+from noisybench.data.manifest import noise_entry
 from noisybench.data.targets import IGNORED
 from noisybench.records.schema import EpochRow
 from noisybench.runs.preparation import prepare_run
@@ -86,13 +87,7 @@ def toy_labels(dataset: Dataset, wrong_every: int = 4) -> LabelSet:
         wrong = np.arange(len(split)) % wrong_every == 1 if wrong_every else np.zeros(len(split), dtype=bool)
         return (split.targets + wrong) % dataset.num_classes
 
-    described = {
-        "name": "toy",
-        "parameters": {},
-        "seed": 0,
-        "convention": "by position",
-        "nominal_rate": None,
-    }
+    described = noise_entry("toy", "by position")
     rate = 1 / wrong_every if wrong_every else 0.0
     eye = np.eye(dataset.num_classes)
     matrix = (1 - rate) * eye + rate * np.roll(eye, 1, axis=1)

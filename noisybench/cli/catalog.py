@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noisybench.cli.labels import Overrides, Recipe, describe_labels, one_spec
+from noisybench.cli.labels import Overrides, Recipe, one_spec
 from noisybench.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def inspect(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File for the figure or page")] = None,
 ) -> None:
     """Plot the effect of a noise model: transition matrix, rates, class counts and examples, or a page of traces."""
+    from noisybench.cli.label_text import describe_labels
     from noisybench.plots.label_sets import plot_label_set
     from noisybench.plots.traces import render_trace_page
     from noisybench.utils.files import wrap_write_errors

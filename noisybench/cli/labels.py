@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from noisybench.cli.hints import HintingCommand
 from noisybench.errors import UserError
 from noisybench.utils.files import wrap_write_errors
-from noisybench.utils.places import check_file, check_output_file, check_output_folder, read_text
+from noisybench.utils.places import check_file, check_output_file, check_output_folder, read_text, shown
 
 if TYPE_CHECKING:
     from noisybench.config.spec import RunSpec
@@ -45,6 +45,7 @@ def labels_create(
     ] = "parquet",
 ) -> None:
     """Freeze the labels of a recipe in a folder, with their manifest."""
+    from noisybench.cli.label_text import describe_labels
     from noisybench.data import label_files
 
     if format not in FORMATS:
@@ -61,15 +62,16 @@ def labels_create(
 @labels_app.command("info", epilog="Example: noisybench labels info labels/pair")
 def labels_info(folder: LabelSetFolder) -> None:
     """Verify a label set, and print its manifest and transition counts."""
+    from noisybench.cli.label_text import describe_check, describe_labels, describe_transitions
     from noisybench.data import label_files
+    from noisybench.data.label_provenance import check_provenance
 
-    manifest = label_files.load(folder).manifest
-    typer.echo(describe_labels(manifest))
-    if "traces" in manifest["noise"]:
-        return  # the classes of traces are characters, too many for a table
-    typer.echo("transitions (rows: clean, columns: observed):")
-    for name, row in zip(manifest["dataset"]["classes"], manifest["transition_counts"], strict=True):
-        typer.echo(f"  {name:>16} " + " ".join(f"{count:>5}" for count in row))
+    labels = label_files.load(folder)
+    check = check_provenance(labels)
+    typer.echo(describe_labels(labels.manifest))
+    if transitions := describe_transitions(labels):
+        typer.echo(transitions)
+    typer.echo(f"checked\n{describe_check(check)}")
 
 
 @labels_app.command("verify", cls=HintingCommand, epilog="Example: noisybench labels verify labels/pair digits")
@@ -78,19 +80,18 @@ def labels_verify(
     recipe: Annotated[str | None, typer.Argument(help="Recipe whose dataset the label set must belong to")] = None,
     overrides: Overrides = None,
 ) -> None:
-    """Verify that a label set matches its manifest, and a dataset if a recipe is given."""
+    """Verify every entry of a label set; with a recipe also against its dataset and by making the labels again."""
+    from noisybench.cli.label_text import describe_check
     from noisybench.data import label_files
+    from noisybench.data.label_provenance import check_provenance
 
     labels = label_files.load(folder)
-    if recipe is not None:
-        dataset = one_spec(recipe, overrides).dataset.build().load()
-        expected = labels.manifest["dataset"]["sha256"]
-        if dataset.hash != expected:
-            raise UserError(
-                f"{folder} belongs to another dataset (SHA-256 {expected[:12]}… instead of {dataset.hash[:12]}…); check the "
-                "dataset's parameters"
-            )
-    typer.echo(f"{folder}: the labels match their manifest ({labels.hash})")
+    dataset = None if recipe is None else one_spec(recipe, overrides).dataset.build().load()
+    try:
+        check = check_provenance(labels, dataset)
+    except UserError as error:
+        raise UserError(*(f"{shown(folder)}: {problem}" for problem in error.problems)) from None
+    typer.echo(f"{shown(folder)}: the labels match their manifest ({labels.hash})\n{describe_check(check)}")
 
 
 @labels_app.command("export", epilog="Example: noisybench labels export labels/pair labels.csv")
@@ -157,51 +158,3 @@ def one_spec(recipe: str, overrides: list[str] | None) -> RunSpec:
     if len(specs) > 1:
         raise UserError("this command takes one value per override, not a comma-separated list")
     return specs[0]
-
-
-def describe_labels(manifest: dict[str, Any]) -> str:
-    """Return the manifest of a label set as text for the terminal."""
-    noise, dataset = manifest["noise"], manifest["dataset"]
-    nominal = noise["nominal_rate"]
-    lines = [
-        ("label set", manifest["sha256"]),
-        ("dataset", f"{dataset['name']} ({dataset['sizes']['train']} training examples, {dataset['sha256'][:16]}…)"),
-        ("noise model", f"{noise['name']}, seed {noise['seed']}"),
-        ("convention", noise["convention"]),
-        ("nominal rate", "none" if nominal is None else f"{nominal:.4f}"),
-        ("actual rate", _describe_rate(manifest)),
-    ]
-    if "label_status" in manifest:
-        lines.append(("examples", _describe_status(manifest["label_status"])))
-    if "masks" in manifest:
-        lines += _describe_masks(manifest)
-    if "traces" in noise:
-        fractions = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in noise["traces"].items())
-        lines.append(("traces", fractions))
-    if "source" in noise:
-        lines.append(("OOD images", f"{noise['source']['name']}, {noise['source']['sha256'][:16]}…"))
-    if skipped := dataset.get("skipped_files"):
-        lines.append(("skipped", f"{len(skipped)} damaged images, the first: {skipped[0]}"))
-    return "\n".join(f"{title:<14} {text}" for title, text in lines)
-
-
-def _describe_rate(manifest: dict[str, Any]) -> str:
-    if manifest["actual_noise_rate"] is None:
-        return "unknown"
-    validation = manifest["actual_noise_rate_validation"]
-    suffix = "" if validation is None else f", validation {validation:.4f}"
-    return f"{manifest['actual_noise_rate']:.4f}{suffix}"
-
-
-def _describe_status(counts: dict[str, int]) -> str:
-    text = f"{counts['clean']} clean, {counts['in_distribution']} mislabeled (ID), {counts['out_of_distribution']} OOD"
-    return f"{text}, {counts['unknown']} unknown" if counts["unknown"] else text
-
-
-def _describe_masks(manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    masks, names = manifest["masks"], manifest["dataset"]["classes"]
-    miou = "unknown" if masks["miou"] is None else f"{masks['miou']:.4f}"
-    bias = "" if masks["area_bias"] is None else f", foreground area {masks['area_bias']:+.1%}"
-    severity = f", severity {manifest['noise']['severity']:.4g}" if "severity" in manifest["noise"] else ""
-    classes = [f"{name} {value:.3f}" for name, value in zip(names, masks["iou"], strict=True) if value is not None]
-    return [("masks", f"foreground mIoU {miou}{bias}{severity}"), ("IoU", ", ".join(classes))]

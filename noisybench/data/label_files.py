@@ -7,8 +7,11 @@ A folder holds `manifest.json` and the labels: classes as a table with the colum
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,7 +19,6 @@ import numpy as np
 
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_set import (
-    FORMAT,
     SPLITS,
     LabelSet,
     ReplacedImages,
@@ -25,8 +27,11 @@ from noisybench.data.label_set import (
     observed_hash,
     rows_hash,
 )
-from noisybench.data.targets import Targets
+from noisybench.data.manifest import DIGEST, MANIFEST, TRACES_DIGEST, manifest_digest, read_manifest
+from noisybench.data.targets import IGNORED, UNKNOWN_TARGET, Targets
 from noisybench.errors import UserError
+from noisybench.utils.files import write_atomically
+from noisybench.utils.places import check_file, check_output_folder, shown
 
 if TYPE_CHECKING:
     import pandas
@@ -34,8 +39,13 @@ if TYPE_CHECKING:
 COLUMNS = ("index", "clean", "observed")
 """Columns of a label table, beside `split`."""
 
-MANIFEST, MASKS, TRACES, IMAGES = "manifest.json", "masks.npz", "traces.jsonl", "images.npz"
+MASKS, TRACES, IMAGES = "masks.npz", "traces.jsonl", "images.npz"
 TABLES = ("labels.parquet", "labels.csv")
+
+STATISTICS = (
+    "actual_noise_rate", "actual_noise_rate_validation", "transition_counts", "label_status", "ood_counts", "masks",
+)  # fmt: skip
+"""Entries of the manifest that follow from the labels; see `label_statistics`."""
 
 REPLACED = ("rows", "images")
 """Fields of `ReplacedImages`, stored as arrays."""
@@ -62,17 +72,19 @@ def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parq
     Examples:
         >>> import tempfile
         >>> from noisybench.data.label_set import make_label_set
+        >>> from noisybench.data.manifest import noise_entry
         >>> split = Split(np.zeros((2, 1, 8, 8), np.uint8), targets=np.array([0, 1]), index=np.arange(2))
         >>> dataset = Dataset("toy", split, split, split, ("cat", "dog"), source_size=2)
-        >>> labels = make_label_set(dataset, np.array([1, 1]), np.array([0, 1]), {"name": "by hand"}, None)
+        >>> noise = noise_entry("by hand", "labels of the author")
+        >>> labels = make_label_set(dataset, np.array([1, 1]), np.array([0, 1]), noise, None)
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     load(save(labels, dataset, Path(folder), format="csv")).hash == labels.hash
         True
     """
     manifest_file = folder / MANIFEST
-    if manifest_file.exists() and json.loads(manifest_file.read_text())["sha256"] != labels.hash:
-        raise UserError(f"{folder} already contains a different label set; choose another folder")
-    folder.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(manifest_file) and read_manifest(folder)["sha256"] != labels.hash:
+        raise UserError(f"{shown(folder)} already contains a different label set; choose another folder")
+    check_output_folder(folder)
     # The clean targets of replaced images are `OOD_TARGET`, which the stored column must show.
     applied = labels.apply_to(dataset)
     splits = {"train": (applied.train, labels.train), "validation": (applied.validation, labels.validation)}
@@ -87,8 +99,10 @@ def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parq
         np.savez_compressed(folder / MASKS, **arrays)
     else:
         _write_table(columns, folder / f"labels.{format}")
+    manifest = dict(labels.manifest)
     if dataset.trace_format is not None:
         _write_traces(labels, dataset, folder / TRACES)
+        manifest[TRACES_DIGEST] = _file_digest(folder / TRACES)
     if labels.replaced:
         images: dict[str, Any] = {
             f"{name}_{part}": getattr(replaced, part) for name, replaced in labels.replaced.items() for part in REPLACED
@@ -96,12 +110,18 @@ def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parq
         np.savez_compressed(folder / IMAGES, **images)
     # Last: a folder without a manifest is not a label set, so a crash before this line leaves nothing that can be
     # loaded.
-    manifest_file.write_text(json.dumps(labels.manifest, indent=2) + "\n")
+    manifest[DIGEST] = manifest_digest(manifest)
+    # One line for each entry: with `indent`, a thousand classes would have a million lines.
+    entries = (f"  {json.dumps(name)}: {json.dumps(entry, allow_nan=False)}" for name, entry in manifest.items())
+    write_atomically(manifest_file, ("{\n" + ",\n".join(entries) + "\n}\n").encode())
     return folder
 
 
 def load(folder: Path) -> LabelSet:
     """Read a label set and check it against its manifest.
+
+    Everything that follows from the labels is computed again. The other entries of the manifest, such as the nominal
+    rate, are bound to it by a digest only: `label_provenance` compares them with the noise model and the dataset.
 
     Raises:
         UserError: files are missing or damaged, or the labels do not match the manifest.
@@ -109,11 +129,12 @@ def load(folder: Path) -> LabelSet:
     Examples:
         See `save`.
     """
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     columns = _read_arrays(folder / MASKS) if (folder / MASKS).exists() else _read_classes(folder)
     train, validation = columns["train", "observed"], columns["validation", "observed"]
     clean = (columns["train", "clean"], columns["validation", "clean"])
     replaced = _read_replaced(folder / IMAGES)
+    _check_arrays(folder, columns, manifest["dataset"])
     error_spans = {name: columns[name, "error_spans"] for name in SPLITS if (name, "error_spans") in columns}
     sha256 = observed_hash(train, validation, manifest["dataset"]["sha256"], replaced)
     rows = rows_hash((columns[name, "index"], columns[name, "clean"]) for name in SPLITS)
@@ -125,14 +146,18 @@ def load(folder: Path) -> LabelSet:
         )
     if (error_spans_hash(error_spans) if error_spans else None) != manifest.get("error_spans_sha256"):
         raise UserError(f"{folder}: the error spans do not match the manifest; create or copy the label set again")
+    if (_file_digest(folder / TRACES) if (folder / TRACES).exists() else None) != manifest.get(TRACES_DIGEST):
+        raise UserError(f"{folder / TRACES}: does not match the manifest; create or copy the label set again")
     # The hashes do not cover the other entries of the manifest, so those are computed again and compared.
     statistics = label_statistics(clean, (train, validation), len(manifest["dataset"]["classes"]))
-    differing = [key for key, value in statistics.items() if manifest.get(key) != value]
+    # Entries that these labels do not have, such as the IoU of masks, are not allowed either.
+    differing = [key for key in STATISTICS if manifest.get(key) != statistics.get(key)]
     if differing:
         raise UserError(
             f"{folder / MANIFEST}: {', '.join(differing)} does not follow from the labels; create or copy the label set "
             "again"
         )
+    manifest = {name: entry for name, entry in manifest.items() if name not in (DIGEST, TRACES_DIGEST)}
     return LabelSet(train, validation, manifest, replaced, error_spans)
 
 
@@ -196,22 +221,42 @@ def _write_traces(labels: LabelSet, dataset: Dataset, path: Path) -> None:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise UserError(
-            f"{folder}: not a label set ({MANIFEST} is missing); create one with `noisybench labels create`"
-        )
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text())
-        version, required = manifest["format"], (manifest["sha256"], manifest["dataset"]["sha256"])
-        if version != FORMAT:
-            raise UserError(f"{path}: has format {version}, but {FORMAT} is expected; create the label set again")
-        if not all(isinstance(value, str) for value in (*required, *manifest["dataset"]["classes"])):
-            raise TypeError("a hash or a class name is not text")
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: not a manifest of a label set ({error!r}); create the label set again") from None
-    return manifest
+def _check_arrays(folder: Path, columns: Columns, dataset: Mapping[str, Any]) -> None:
+    """Check types, shapes and values of the stored arrays before anything is computed from them.
+
+    Raises:
+        UserError: they are not the labels of ``dataset``.
+    """
+    num_classes = len(dataset["classes"])
+    for name in SPLITS:
+        index, clean, observed = (columns[name, column] for column in COLUMNS)
+        spans = columns.get((name, "error_spans"), observed)
+        is_dense = (folder / MASKS).exists()
+        # The size of a split without examples shows no number of dimensions.
+        dtype, dimensions = (np.uint8, (2, 3)) if is_dense else (np.int64, (1,))
+        problem = None
+        if index.dtype != np.int64 or index.ndim != 1 or (index < 0).any() or len(np.unique(index)) < len(index):
+            problem = "index must be distinct integers from 0"
+        elif len(index) != dataset["sizes"][name]:
+            problem = f"has {len(index)} labels, but the manifest has {dataset['sizes'][name]}"
+        elif not clean.shape == observed.shape == spans.shape or len(clean) != len(index):
+            problem = "index, clean and observed labels have different sizes"
+        elif {clean.dtype, observed.dtype, spans.dtype} != {np.dtype(dtype)} or observed.ndim not in dimensions:
+            problem = f"labels are {observed.dtype} of shape {observed.shape}, which no label set has"
+        elif _out_of_range(observed, 0, num_classes) or _out_of_range(clean, UNKNOWN_TARGET, num_classes):
+            problem = f"has labels outside of 0 to {num_classes - 1}"
+        if problem:
+            raise UserError(f"{shown(folder)}: the {name} split {problem}; create or copy the label set again")
+
+
+def _out_of_range(labels: Targets, lowest: int, num_classes: int) -> bool:
+    is_label = labels != IGNORED if labels.dtype == np.uint8 else np.ones(labels.shape, dtype=bool)
+    return bool(((labels < lowest) | (labels >= num_classes))[is_label].any())
+
+
+def _file_digest(path: Path) -> str:
+    with check_file(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_classes(folder: Path) -> Columns:
@@ -223,15 +268,17 @@ def _read_classes(folder: Path) -> Columns:
     missing = [column for column in ("split", *COLUMNS) if column not in table]
     if missing:
         raise UserError(f"{path}: missing column {', '.join(missing)}; expected split, {', '.join(COLUMNS)}")
-    splits = {name: table[table["split"] == name] for name in SPLITS}
-    try:
-        return {
-            (name, column): split[column].to_numpy(dtype=np.int64)
-            for name, split in splits.items()
-            for column in COLUMNS
-        }
-    except (ValueError, TypeError, OverflowError):
-        raise UserError(f"{path}: {', '.join(COLUMNS)} must be integers; create or copy the label set again") from None
+    unknown = table["split"][~table["split"].isin(SPLITS)].tolist()
+    if unknown:
+        raise UserError(f"{shown(path)}: unknown split `{shown(str(unknown[0]))}`; create or copy the label set again")
+    # By type, because the conversion of a fraction to an integer would round it to another label.
+    if not all(isinstance(table[column].dtype, np.dtype) and table[column].dtype.kind == "i" for column in COLUMNS):
+        raise UserError(f"{shown(path)}: {', '.join(COLUMNS)} must be integers; create or copy the label set again")
+    return {
+        (name, column): table[column][table["split"] == name].to_numpy(dtype=np.int64)
+        for name in SPLITS
+        for column in COLUMNS
+    }
 
 
 def _read_arrays(path: Path) -> Columns:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset
+from noisybench.data.manifest import FORMAT
 from noisybench.data.targets import (
     CLEAN,
     IN_DISTRIBUTION,
@@ -26,9 +27,6 @@ from noisybench.data.targets import (
     Targets,
     target_kind,
 )
-
-FORMAT = 2
-"""Version of the manifest."""
 
 SPLITS = ("train", "validation")
 """Splits whose labels a label set holds."""
@@ -65,7 +63,9 @@ class LabelSet:
         >>> images = np.zeros((4, 1, 8, 8), dtype=np.uint8)
         >>> split = Split(images, targets=np.array([0, 0, 1, 1]), index=np.arange(4))
         >>> dataset = Dataset("toy", split, split, split, ("cat", "dog"), source_size=4)
-        >>> labels = make_label_set(dataset, np.array([0, 1, 1, 1]), split.targets, {"name": "by hand"}, None)
+        >>> from noisybench.data.manifest import noise_entry
+        >>> noise = noise_entry("by hand", "labels of the author")
+        >>> labels = make_label_set(dataset, np.array([0, 1, 1, 1]), split.targets, noise, None)
         >>> labels.manifest["actual_noise_rate"], labels.manifest["transition_counts"]
         (0.25, [[1, 1], [0, 2]])
         >>> labels.label_status(dataset.train.targets)
@@ -169,7 +169,7 @@ def make_label_set(
         dataset: the dataset they belong to.
         train: observed training targets.
         validation: observed validation targets.
-        noise: name, parameters, convention and nominal rate of the noise model.
+        noise: description of the noise model, from `manifest.noise_entry`.
         matrix: (C, C) transition probabilities, if the noise depends on the class alone.
         replaced: replaced images by split.
         error_spans: for traces, error spans by split.
@@ -186,21 +186,27 @@ def make_label_set(
         "format": FORMAT,
         "sha256": observed_hash(train, validation, dataset.hash, replaced),
         "rows_sha256": rows_hash(zip(index, clean, strict=True)),
-        "dataset": {
-            "name": dataset.name,
-            "sha256": dataset.hash,
-            "classes": list(dataset.class_names),
-            "sizes": {"train": len(train), "validation": len(validation), "test": len(dataset.test)},
-        },
+        "dataset": dataset_entry(dataset),
         "noise": noise,
         **label_statistics(clean, (train, validation), dataset.num_classes),
         "transition_matrix": None if matrix is None else matrix.tolist(),
     }
-    if dataset.skipped_files:
-        manifest["dataset"]["skipped_files"] = list(dataset.skipped_files)
     if error_spans:
         manifest["error_spans_sha256"] = error_spans_hash(error_spans)
     return LabelSet(train, validation, manifest, replaced, error_spans)
+
+
+def dataset_entry(dataset: Dataset) -> dict[str, Any]:
+    """Return the entry of a manifest that describes a dataset."""
+    entry: dict[str, Any] = {
+        "name": dataset.name,
+        "sha256": dataset.hash,
+        "classes": list(dataset.class_names),
+        "sizes": {name: len(getattr(dataset, name)) for name in (*SPLITS, "test")},
+    }
+    if dataset.skipped_files:
+        entry["skipped_files"] = list(dataset.skipped_files)
+    return entry
 
 
 def label_statistics(

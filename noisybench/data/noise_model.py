@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from noisybench.config.parameters import Configurable, parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_set import SPLITS, LabelSet, ReplacedImages, make_label_set
+from noisybench.data.manifest import noise_entry
 from noisybench.data.targets import Targets
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
@@ -80,7 +81,7 @@ class NoiseModel(Configurable, abc.ABC):
         return None
 
     def source_info(self, dataset: Dataset) -> dict[str, Any]:
-        """Return additional entries about the noise for the manifest, such as the origin of replacing images."""
+        """Return the details of the noise for the manifest, such as the origin of replacing images."""
         return {}
 
     def stream(self, dataset: Dataset, split: Split) -> Stream:
@@ -131,14 +132,14 @@ class NoiseModel(Configurable, abc.ABC):
         }
         replaced = {name: self.replace_images(dataset, split) for name, split in splits.items()}
         spans = {name: self.error_spans(dataset, split, self.stream(dataset, split)) for name, split in splits.items()}
-        noise = {
-            "name": self.name,
-            "parameters": self.parameters,
-            "seed": self.seed,
-            "convention": self.convention,
-            "nominal_rate": self.nominal_rate(dataset),
-            **self.source_info(dataset),
-        }
+        noise = noise_entry(
+            self.name,
+            self.convention,
+            parameters=self.parameters,
+            seed=self.seed,
+            nominal_rate=self.nominal_rate(dataset),
+            details=self.source_info(dataset),
+        )
         return make_label_set(
             dataset,
             observed["train"],

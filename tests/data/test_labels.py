@@ -13,6 +13,7 @@ from noisybench.config.registry import get_entry
 from noisybench.data import label_files as labels
 from noisybench.data.targets import ClassTargets
 from noisybench.errors import UserError
+from tests.data.manifests import sign_manifest
 from tests.helpers import toy_dataset, toy_labels
 
 
@@ -66,15 +67,18 @@ def test_a_flipped_byte_is_refused(tmp_path: Path) -> None:
             lambda manifest: manifest["transition_counts"][0].__setitem__(0, 1),
             "transition_counts does not follow",
         ),
+        (lambda manifest: manifest.update(masks={"miou": 1.0, "iou": [1.0] * 10, "area_bias": 0.0}), "masks does not"),
+        (lambda manifest: manifest.update(label_status={"clean": 120}), "label_status does not follow"),
+        (lambda manifest: manifest["dataset"]["sizes"].update(train=121), "has 120 labels, but the manifest has 121"),
         (lambda manifest: manifest.pop("sha256"), "not a manifest of a label set"),
         (lambda manifest: manifest["dataset"].update(sha256="0" * 64), "do not match their manifest"),
+        (lambda manifest: manifest.update(error_spans_sha256="0" * 64), "error spans do not match"),
+        (lambda manifest: manifest.update(traces_sha256="0" * 64), "does not match the manifest"),
     ],
 )
 def test_a_changed_manifest_is_refused(change: Any, message: str, tmp_path: Path) -> None:
     folder = labels.save(toy_labels(toy_dataset()), toy_dataset(), tmp_path / "set")
-    manifest = json.loads((folder / "manifest.json").read_text())
-    change(manifest)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    sign_manifest(folder, change)
     with pytest.raises(UserError, match=message):
         labels.load(folder)
 

@@ -77,7 +77,7 @@ def test_photographs_of_other_things_under_cifar10s_labels(cifar10: Dataset) -> 
     states = made.manifest["label_status"]
     assert states["out_of_distribution"] / 50_000 == pytest.approx(0.3, abs=0.01)
     assert states["in_distribution"] / 50_000 == pytest.approx(0.18, abs=0.01)
-    assert made.manifest["noise"]["source"]["size"] == 17_028
+    assert made.manifest["noise"]["details"]["source"]["size"] == 17_028
     drawn = made.replaced["train"].images
     assert len({each.tobytes() for each in drawn}) > 0.99 * len(drawn), "no crop is drawn twice; few look alike"
     with pytest.raises(UserError, match="but the source `parquet` has 17028"):

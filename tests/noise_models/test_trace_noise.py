@@ -53,7 +53,7 @@ def test_answers_are_kept_recomputed_or_corrupted(name: str) -> None:
     for answer in ("kept", "recomputed", "corrupted"):
         noisy = build_noise(name, intensity=0.4, answer=answer).apply(dataset)
         texts = trace_format.decode(noisy.train)
-        wrong[answer] = noisy.manifest["noise"]["traces"]["incorrect_answer"]
+        wrong[answer] = noisy.manifest["noise"]["details"]["traces"]["incorrect_answer"]
         for prompt, before, after in zip(decode_prompts(dataset)[:80], clean, texts, strict=False):
             if answer == "kept":
                 assert after.partition("#")[2] == before.partition("#")[2]
@@ -140,7 +140,9 @@ def test_greater_contamination_corrupts_a_superset_and_never_the_test_split(name
     assert not (changed[1] & ~changed[2]).any()
     assert abs(changed[1].mean() - 0.5) < 4 * 0.5 / np.sqrt(1500)
     np.testing.assert_array_equal(dataset.test.targets, before)
-    comparable_rows = build_noise(name, contamination=0.5, intensity=0.9).apply(dataset).manifest["noise"]["traces"]
+    comparable_rows = (
+        build_noise(name, contamination=0.5, intensity=0.9).apply(dataset).manifest["noise"]["details"]["traces"]
+    )
     assert comparable_rows["changed"] == changed[1].mean()
     assert comparable_rows["incorrect_answer"] <= comparable_rows["changed"]
 
@@ -149,7 +151,7 @@ def test_non_terminating_runs_are_cut_and_counted(tmp_path: Path) -> None:
     dataset = load_traces(program="gcd", width=3)
     noisy = build_noise("cot_dynamic", intensity=0.9).apply(dataset)
     cut = (noisy.train == IGNORED).all(1)
-    assert noisy.manifest["noise"]["traces"]["cut"] == cut.mean() > 0
+    assert noisy.manifest["noise"]["details"]["traces"]["cut"] == cut.mean() > 0
     run = prepared_toy("cross_entropy", dataset, noisy, task="chain_of_thought", budget={"epochs": 1})
     assert np.isfinite(train_toy(run, tmp_path).rows[-1].train_loss or np.nan), "cut traces have no loss"
     half = build_noise("cot_dynamic", intensity=0.9, contamination=0.5).apply(dataset)

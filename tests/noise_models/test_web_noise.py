@@ -141,7 +141,7 @@ def test_sources_on_disk(tmp_path: Path) -> None:
     expected = {np.asarray(Image.open(file).convert("L"))[None].tobytes() for file in photographs.iterdir()}
     near = np.array([np.frombuffer(each, np.uint8).reshape(1, 8, 8) for each in expected], dtype=int)
     assert all(np.abs(near - each).max((1, 2, 3)).min() <= 1 for each in chosen.astype(int))
-    assert made.manifest["noise"]["source"]["size"] == 60
+    assert made.manifest["noise"]["details"]["source"]["size"] == 60
 
     batches = write_imagenet32(tmp_path / "imagenet32", 60)
     pixels = read_imagenet32(batches)
@@ -156,7 +156,7 @@ def test_sources_on_disk(tmp_path: Path) -> None:
     made = web(source="places365", path=str(places)).apply(color(**parameters).load())
     assert made.replaced["train"].images.shape[1:] == (3, 8, 8), "photographs are brought to the dataset's size"
     other = web(source="parquet", path=parameters["test"], out_of_distribution=0.1).apply(color(**parameters).load())
-    assert other.manifest["noise"]["source"]["sha256"] != made.manifest["noise"]["source"]["sha256"]
+    assert other.manifest["noise"]["details"]["source"]["sha256"] != made.manifest["noise"]["source"]["sha256"]
 
 
 @pytest.mark.parametrize(("r_out", "r_in", "seed"), [(0.4, 0.2, 0), (0.2, 0.2, 1), (0.0, 0.5, 2), (0.6, 0.0, 0)])

@@ -228,7 +228,7 @@ def test_custom_programs_are_traced_corrupted_and_checked(tmp_path: Path) -> Non
         for pair in zip(decode_prompts(dataset), trace_format.decode(dataset.train.targets), strict=True)
     )
     noisy = build_noise("cot_dynamic", intensity=0.3).apply(dataset)
-    assert noisy.manifest["noise"]["traces"]["incorrect_answer"] > 0.3
+    assert noisy.manifest["noise"]["details"]["traces"]["incorrect_answer"] > 0.3
     for name, message in {
         "Raises": "ZeroDivisionError",
         "Loops": "does not seem to terminate",

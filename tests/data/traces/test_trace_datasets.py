@@ -126,7 +126,7 @@ def test_gsm8k_reads_human_and_model_solutions(tmp_path: Path) -> None:
     )
     human = cls(root=str(tmp_path)).load()
     noised = build_noise("cot_dynamic", intensity=1.0).apply(human)
-    assert noised.manifest["noise"]["traces"]["invalid"] > 0.5
+    assert noised.manifest["noise"]["details"]["traces"]["invalid"] > 0.5
     (tmp_path / "test.jsonl").unlink()
     for changed, message in (({}, "file not found"), ({"root": None}, "give the folder")):
         with pytest.raises(UserError, match=message):

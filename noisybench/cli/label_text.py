@@ -1,0 +1,114 @@
+"""Text of the `noisybench labels` commands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from noisybench.utils.text import printable
+
+if TYPE_CHECKING:
+    from noisybench.data.label_provenance import ProvenanceCheck
+    from noisybench.data.label_set import LabelSet
+
+MAX_TABLE = 12
+"""Largest number of classes whose transition counts are shown as a table."""
+
+MAX_CONFUSIONS = 10
+"""Number of the most frequent confusions that are listed for more classes."""
+
+MAX_LISTED = 12
+"""Largest number of classes whose IoU is listed."""
+
+
+def describe_labels(manifest: dict[str, Any]) -> str:
+    """Return the manifest of a label set as text for the terminal; names are `printable`."""
+    noise, dataset = manifest["noise"], manifest["dataset"]
+    details, nominal = noise["details"], noise["nominal_rate"]
+    lines = [
+        ("label set", manifest["sha256"]),
+        ("dataset", f"{dataset['name']} ({dataset['sizes']['train']} training examples, {dataset['sha256'][:16]}…)"),
+        ("noise model", f"{noise['name']}, seed {noise['seed']}"),
+        ("convention", noise["convention"]),
+        ("nominal rate", "none" if nominal is None else f"{nominal:.4f}"),
+        ("actual rate", _describe_rate(manifest)),
+    ]
+    if "label_status" in manifest:
+        lines.append(("examples", _describe_status(manifest["label_status"])))
+    if "masks" in manifest:
+        lines += _describe_masks(manifest)
+    if "traces" in details:
+        fractions = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in details["traces"].items())
+        lines.append(("traces", fractions))
+    if "source" in details:
+        lines.append(("OOD images", f"{details['source']['name']}, {details['source']['sha256'][:16]}…"))
+    if skipped := dataset.get("skipped_files"):
+        lines.append(("skipped", f"{len(skipped)} damaged images, the first: {skipped[0]}"))
+    return "\n".join(f"{title:<14} {printable(text)}" for title, text in lines)
+
+
+def describe_transitions(labels: LabelSet) -> str:
+    """Return the transition counts of few classes as a table, and of many classes the most frequent confusions.
+
+    The classes of traces are characters, whose confusions say nothing, so their text is empty.
+    """
+    if labels.target_kind.name == "tokens":
+        return ""
+    names = [printable(name) for name in labels.manifest["dataset"]["classes"]]
+    counts = np.array(labels.manifest["transition_counts"])
+    if len(names) <= MAX_TABLE:
+        width = max(len(str(counts.max(initial=0))), 5)
+        rows = [
+            f"  {name:>16} " + " ".join(f"{count:>{width}}" for count in row)
+            for name, row in zip(names, counts.tolist(), strict=True)
+        ]
+        return "\n".join(["transitions (rows: clean, columns: observed):", *rows])
+    confusions = counts - np.diag(np.diag(counts))
+    # Stable, so that equal counts stay in the order of the classes.
+    order = np.argsort(-confusions, axis=None, kind="stable")[:MAX_CONFUSIONS]
+    pairs = [divmod(int(position), len(names)) for position in order if confusions.flat[position]]
+    number = int((confusions > 0).sum())
+    title = f"confusions: {number} of {len(names) * (len(names) - 1)} pairs of classes occur"
+    lines = [
+        f"  {names[clean]} -> {names[observed]}: {counts[clean, observed]} ({counts[clean, observed] / counts[clean].sum():.1%})"
+        for clean, observed in pairs
+    ]
+    return "\n".join([title + (", the most frequent (clean -> observed):" if lines else ""), *lines])
+
+
+def describe_check(check: ProvenanceCheck) -> str:
+    """Return how each entry of a manifest was checked."""
+    lines = [
+        ("recomputed", ", ".join(check.recomputed)),
+        ("compared with the installed noise model", ", ".join(check.compared)),
+        ("only bound by the digest of the manifest, which anyone can compute", ", ".join(check.bound)),
+        *(("not recomputed", note) for note in check.notes),
+    ]
+    return "\n".join(f"  {title}: {text}" for title, text in lines if text)
+
+
+def _describe_rate(manifest: dict[str, Any]) -> str:
+    if manifest["actual_noise_rate"] is None:
+        return "unknown"
+    validation = manifest["actual_noise_rate_validation"]
+    suffix = "" if validation is None else f", validation {validation:.4f}"
+    return f"{manifest['actual_noise_rate']:.4f}{suffix}"
+
+
+def _describe_status(counts: dict[str, int]) -> str:
+    text = f"{counts['clean']} clean, {counts['in_distribution']} mislabeled (ID), {counts['out_of_distribution']} OOD"
+    return f"{text}, {counts['unknown']} unknown" if counts["unknown"] else text
+
+
+def _describe_masks(manifest: dict[str, Any]) -> list[tuple[str, str]]:
+    masks, names, details = manifest["masks"], manifest["dataset"]["classes"], manifest["noise"]["details"]
+    miou = "unknown" if masks["miou"] is None else f"{masks['miou']:.4f}"
+    bias = "" if masks["area_bias"] is None else f", foreground area {masks['area_bias']:+.1%}"
+    severity = f", severity {details['severity']:.4g}" if "severity" in details else ""
+    # The lowest first, because only some of many classes are shown.
+    values = [(value, name) for name, value in zip(names, masks["iou"], strict=True) if value is not None]
+    shown = sorted(values)[:MAX_LISTED] if len(values) > MAX_LISTED else values
+    more = f", … {len(values) - len(shown)} higher" if len(values) > len(shown) else ""
+    iou = ", ".join(f"{name} {value:.3f}" for value, name in shown)
+    return [("masks", f"foreground mIoU {miou}{bias}{severity}"), ("IoU", iou + more)]
