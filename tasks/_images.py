@@ -52,6 +52,11 @@ class ImageTask(NormalizedTask):
     evaluator = ClassificationEvaluator
 
     @classmethod
+    def output_shape(cls, dataset: Dataset) -> tuple[int, ...]:
+        """Return one score for each class."""
+        return 1, dataset.num_classes
+
+    @classmethod
     def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
         """Return a problem if the augmentation needs masks."""
         if spec.budget.augmentation not in ("none", "crop", "crop_flip"):

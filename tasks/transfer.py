@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from noisybench.config.parameters import parameter
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import Budget, RunSpec
 from noisybench.data.dataset import Dataset
+from noisybench.data.label_set import LabelSet
 from noisybench.data.lazy import MemmapImages
 from noisybench.errors import UserError
 from noisybench.networks import published_weights
@@ -109,7 +111,8 @@ class Transfer(ImageTask):
         # Resolved before training too, so that a mistake in its fields is reported with all the others.
         if settings["pretraining"]:
             try:
-                _resolve_pretraining(settings["pretraining"], spec.budget.network, spec.seed)
+                pretraining = _resolve_pretraining(settings["pretraining"], spec.budget.network, spec.seed)
+                _load_pretraining(pretraining, dataset.train.inputs.shape[1])
             except UserError as error:
                 problems += error.problems
         return problems
@@ -238,21 +241,47 @@ def _resolve_pretraining(pretraining: dict[str, Any], network: str, seed: int) -
     raise UserError(*(f"task.pretraining.{problem}" for problem in problems))
 
 
+_LOADED: dict[str, tuple[Dataset, LabelSet]] = {}
+"""Dataset of the latest pre-training, with its label set applied, and the label set."""
+
+
+def _load_pretraining(spec: RunSpec, channels: int) -> tuple[Dataset, LabelSet]:
+    """Return the dataset of a pre-training, with its label set applied, and the label set.
+
+    Raises:
+        UserError: the data are missing or do not fit the run; the error lists all problems.
+    """
+    key = json.dumps([spec.dataset.as_dict(), spec.noise.as_dict()], sort_keys=True)
+    try:
+        if key not in _LOADED:
+            _LOADED.clear()
+            dataset, noise = spec.dataset.build().load(), spec.noise.build()
+            if "classification" not in noise.tasks or dataset.train.targets.ndim != 1:
+                raise UserError("dataset: pre-training needs images with one class each, and noise for them")
+            labels = noise.apply(dataset)
+            _LOADED[key] = labels.apply_to(dataset), labels
+        applied, labels = _LOADED[key]
+        if applied.train.inputs.shape[1] != channels:
+            raise UserError(
+                f"dataset: its images have {applied.train.inputs.shape[1]} channels, but those of the run have {channels}"
+            )
+        if applied.train.inputs.dtype != "uint8":
+            raise UserError("dataset: it holds features, but pre-training needs images")
+    except UserError as error:
+        raise UserError(*(f"task.pretraining.{problem}" for problem in error.problems)) from None
+    return applied, labels
+
+
 class _Pretraining(AuxiliaryRun):
     """Training with plain cross-entropy on the observed labels of another dataset."""
 
     def __init__(self, task: Transfer, spec: RunSpec) -> None:
         self.device, self.epochs = task.device, spec.budget.epochs
-        dataset = spec.dataset.build().load()
-        labels = spec.noise.build().apply(dataset)
-        applied = labels.apply_to(dataset)
+        applied, labels = _load_pretraining(spec, task.training_set.inputs.shape[1])
+        # Loaded for the check of the run and used once; the memory is needed for training.
+        _LOADED.clear()
         images = applied.train.inputs
         inputs = DiskTensor(images) if isinstance(images, MemmapImages) else torch.from_numpy(images)
-        channels = task.training_set.inputs.shape[1]
-        if inputs.shape[1] != channels:
-            raise UserError(
-                f"task.pretraining.dataset: its images have {inputs.shape[1]} channels, but those of the run have {channels}"
-            )
         self.data = TrainingSet(inputs, torch.from_numpy(labels.train), applied.num_classes)
         self.examples = len(self.data)
         noise = spec.noise.display_name(hide=("path", "seed"))

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import pydantic
+
 from noisybench.config.data_files import data_digests
 from noisybench.config.overrides import DEFAULT_COMPONENTS, expand, parse_stack
 from noisybench.config.provenance import Provenance
@@ -105,7 +107,7 @@ def unknown_field(name: str, known: Iterable[str]) -> str:
         >>> unknown_field("sead", FIELDS), unknown_field("epochs", FIELDS)
         ('unknown field `sead`; did you mean `seed`?', 'unknown field `epochs`; did you mean `budget.epochs`?')
     """
-    sections = {"budget": Budget, "execution": Execution}
+    sections: dict[str, type[pydantic.BaseModel]] = {"budget": Budget, "execution": Execution}
     inside = [f"`{section}.{name}`" for section, model in sections.items() if name in model.model_fields]
     hint = f"did you mean {inside[0]}?" if inside else nearest(name, known)
     return f"unknown field {show(name, quotes=False)}; {hint}"

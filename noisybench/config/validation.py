@@ -103,7 +103,8 @@ def strict_type(annotation: Any) -> Any:
 
     arguments = typing.get_args(annotation)
     if annotation is int:
-        return Annotated[int, pydantic.Field(strict=True, ge=-(2**63), lt=2**63)]
+        # A validator: bounds in the type would replace those that a parameter declares.
+        return Annotated[int, pydantic.Field(strict=True), pydantic.AfterValidator(_fits_in_64_bits)]
     if annotation in (float, bool, str):
         return Annotated[annotation, pydantic.Field(strict=True)]
     if typing.get_origin(annotation) is Literal and all(isinstance(choice, int) for choice in arguments):
@@ -114,6 +115,12 @@ def strict_type(annotation: Any) -> Any:
     if typing.get_origin(annotation) in (list, dict):
         return typing.get_origin(annotation)[tuple(strict_type(kind) for kind in arguments)]
     return annotation
+
+
+def _fits_in_64_bits(value: int) -> int:
+    if not -(2**63) <= value < 2**63:
+        raise ValueError("expected an integer of at most 64 bits")
+    return value
 
 
 def _only_integers(value: Any) -> Any:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
-from noisybench.errors import UserError
+from noisybench.errors import TrainingError, shorten
 from noisybench.mitigations._detection import Components, two_components
 from noisybench.training.mitigation import Requirements, public_name
 from noisybench.training.roles import Detector, DetectorProvider, SampleSelector
@@ -18,6 +18,10 @@ from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from noisybench.training.learner import Learner
+
+
+ADVICE = "keep more examples, prune within each class (`per_class`), or set `allow_empty_classes`"
+"""Advice for selections that keep no example of a class."""
 
 
 class Pruning(SampleSelector, abc.ABC):
@@ -41,7 +45,7 @@ class Pruning(SampleSelector, abc.ABC):
         """Return weight one for kept examples and zero for the others.
 
         Raises:
-            UserError: no example of a class is kept.
+            TrainingError: no example of a class is kept.
         """
         # The checks below read single values; on a GPU, each would wait for the device.
         kept = self.kept(task, training_set).cpu()
@@ -49,20 +53,44 @@ class Pruning(SampleSelector, abc.ABC):
         before = torch.bincount(targets, minlength=training_set.num_classes)
         after = torch.bincount(targets[kept], minlength=training_set.num_classes)
         emptied = torch.nonzero((before > 0) & (after == 0)).squeeze(1).tolist()
-        if emptied:
-            message = (
-                f"none of the {int(before[emptied].sum())} examples of {'class' if len(emptied) == 1 else 'classes'} "
-                f"{', '.join(map(str, emptied))} is kept"
-            )
-            if not self.allow_empty_classes:
-                raise UserError(
-                    f"mitigations.{public_name(self)}: {message}; keep more examples, prune within each class "
-                    "(`per_class`), or set `allow_empty_classes`"
-                )
-            self.warnings.append(message)
+        if emptied and self.allow_empty_classes:
+            self.warnings.append(describe_emptied(before, emptied))
+        elif emptied:
+            raise TrainingError(f"mitigations.{public_name(self)}: {describe_emptied(before, emptied)}; {ADVICE}")
         # A class without training examples has no kept fraction; the clamp only avoids 0 / 0 before it is left out.
         self.diagnostics["smallest_class_kept"] = float((after / before.clamp_min(1))[before > 0].min())
         return kept.float()
+
+    def check_kept(self, kept: Tensor, training_set: TrainingSet) -> list[str]:
+        """Return a problem if a selection that is known before training keeps no example of a class.
+
+        Args:
+            kept: (N,) bool, True for the examples to train on.
+            training_set: inputs and observed targets.
+        """
+        targets = training_set.targets
+        before = torch.bincount(targets, minlength=training_set.num_classes)
+        after = torch.bincount(targets[kept], minlength=training_set.num_classes)
+        emptied = torch.nonzero((before > 0) & (after == 0)).squeeze(1).tolist()
+        # Without any example nothing can be trained, also if empty classes are allowed.
+        if not emptied or (self.allow_empty_classes and bool(kept.any())):
+            return []
+        return [f"{describe_emptied(before, emptied)}; {ADVICE}"]
+
+
+def describe_emptied(before: Tensor, emptied: list[int]) -> str:
+    """Return which classes lose all of their examples.
+
+    Args:
+        before: (C,) number of examples of each class.
+        emptied: classes of which no example is kept.
+
+    >>> describe_emptied(torch.tensor([3, 4]), [1])
+    'none of the 4 examples of class 1 is kept'
+    """
+    word = "class" if len(emptied) == 1 else "classes"
+    names = shorten(", ".join(map(str, emptied)), 60)
+    return f"none of the {int(before[emptied].sum())} examples of {word} {names} is kept"
 
 
 class ScorePruning(Pruning, DetectorProvider):
@@ -130,15 +158,36 @@ class ScorePruning(Pruning, DetectorProvider):
             problems.append(f"keep_fraction: {self.keep_fraction:g} of {examples} examples is less than one example")
         return problems
 
+    def check_data(self, training_set: TrainingSet, network: nn.Module, seed: int) -> list[str]:
+        """Check that the fraction to keep leaves an example, of each class if classes are pruned separately."""
+        keep_fraction = self._fraction_to_keep()
+        if keep_fraction is None:
+            return []
+        counts = torch.bincount(training_set.targets, minlength=training_set.num_classes)
+        groups = counts[counts > 0].tolist() if self.per_class else [len(training_set)]
+        if self.per_class and self.allow_empty_classes:
+            groups = [max(groups)]  # one class with an example is enough
+        if int(keep_fraction * min(groups) + 1e-9) >= 1:
+            return []
+        group = "the smallest class" if self.per_class else "all classes"
+        return [f"none of the {min(groups)} examples of {group} is kept at a fraction of {keep_fraction:g}; {ADVICE}"]
+
+    def _fraction_to_keep(self) -> float | None:
+        """Return the fraction to keep that is known before training; None if a mixture of the scores decides."""
+        if self.noise_rate == "oracle":
+            # A multiplier above 1 could ask for dropping more than all examples.
+            return 1 - min(1.0, self.noise_rate_multiplier * float(self.privileged.noise_rate))
+        return self.keep_fraction
+
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Score the examples, and decide which of them are kept and flagged.
 
         Raises:
-            UserError: a score is not finite.
+            TrainingError: a score is not finite.
         """
         score = self.score(task, training_set).float().cpu()
         if not bool(score.isfinite().all()):
-            raise UserError(
+            raise TrainingError(
                 f"mitigations.{public_name(self)}: {int((~score.isfinite()).sum())} of {len(score)} scores are not "
                 "finite; lower budget.learning_rate"
             )
@@ -148,10 +197,7 @@ class ScorePruning(Pruning, DetectorProvider):
             self.state["flagged"] = flags.cpu()
             self.state["kept"] = ~flags.cpu()
             return
-        keep_fraction = self.keep_fraction
-        if self.noise_rate == "oracle":
-            # A multiplier above 1 could ask for dropping more than all examples.
-            keep_fraction = 1 - min(1.0, self.noise_rate_multiplier * float(self.privileged.noise_rate))
+        keep_fraction = self._fraction_to_keep()
         assert keep_fraction is not None  # `check` refuses runs without it
         self.state["kept"], self.state["flagged"] = (torch.zeros(len(score), dtype=torch.bool) for _ in range(2))
         targets = training_set.targets.cpu()

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
-from noisybench.errors import UserError
 from noisybench.mitigations._feature_classifiers import (
     extract_features,
     feature_width,
@@ -62,12 +61,21 @@ class Mahalanobis(PostProcessor):
             ]
         return []
 
-    def refine(self, task: Learner, training_set: TrainingSet) -> bool:
-        """Replace the classifier of every network.
+    def check_data(self, training_set: TrainingSet, network: nn.Module, seed: int) -> list[str]:
+        """Check that every class has enough examples for a robust covariance."""
+        dimensions = self.rank or feature_width(network) or 0
+        counts = torch.bincount(training_set.targets, minlength=training_set.num_classes).tolist()
+        if self.covariance != "robust":
+            return []
+        return [
+            f"rank: class {label} has {count} examples, too few for a robust covariance of {dimensions} dimensions; set "
+            "a smaller `rank`, or covariance=empirical"
+            for label, count in enumerate(counts)
+            if 0 < count <= dimensions
+        ][:1]
 
-        Raises:
-            UserError: a class has too few examples for a robust estimate.
-        """
+    def refine(self, task: Learner, training_set: TrainingSet) -> bool:
+        """Replace the classifier of every network."""
         for network in task.networks:
             points = extract_features(task, network, training_set.inputs)
             targets = training_set.targets.to(points.device)
@@ -116,7 +124,7 @@ def robust_moments(points: Tensor, targets: Tensor, means: Tensor) -> tuple[Tens
         means: (C, D) means, which are kept for classes without examples.
 
     Raises:
-        UserError: a class has no more examples than dimensions.
+        ValueError: a class has no more examples than dimensions.
     """
     from sklearn.covariance import MinCovDet
 
@@ -126,10 +134,7 @@ def robust_moments(points: Tensor, targets: Tensor, means: Tensor) -> tuple[Tens
         if not len(members):
             continue
         if len(members) <= members.shape[1]:
-            raise UserError(
-                f"mitigations.mahalanobis: class {label} has {len(members)} examples, too few for a robust covariance "
-                f"of {members.shape[1]} dimensions; set a smaller `rank`, or covariance=empirical"
-            )
+            raise ValueError(f"class {label} has {len(members)} examples, but {members.shape[1]} dimensions")
         # The algorithm starts from random subsets; a fixed seed makes the estimate reproducible.
         estimate = MinCovDet(random_state=0).fit(members)
         robust_means[label] = torch.from_numpy(estimate.location_).to(robust_means)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._pruning import Pruning, select_by_score
@@ -26,7 +26,14 @@ class RandomPruning(Pruning):
         0.5, gt=0, le=1, low=0.3, high=1.0, help="Fraction of training examples to keep", always_in_label=True
     )
 
+    def check_data(self, training_set: TrainingSet, network: nn.Module, seed: int) -> list[str]:
+        """Check that the subset contains an example of every class."""
+        return self.check_kept(self._subset(training_set, seed), training_set)
+
     def kept(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """Return (N,) bool, True for a random subset."""
-        scores = torch.from_numpy(Stream("random subset", task.seed).uniform(len(training_set)))
+        return self._subset(training_set, task.seed)
+
+    def _subset(self, training_set: TrainingSet, seed: int) -> Tensor:
+        scores = torch.from_numpy(Stream("random subset", seed).uniform(len(training_set)))
         return select_by_score(scores, "drop_highest", self.keep_fraction)[0]

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
-from noisybench.errors import UserError
 from noisybench.mitigations._feature_classifiers import (
     Inputs,
     extract_features,
@@ -106,18 +105,14 @@ class SpectralTruncation(PostProcessor, ProbeProvider):
             problems.append(f"probe_epochs: must be from 0 to {budget.epochs}, but got {invalid}")
         return problems
 
-    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
-        """Check that there is a validation split if the rank is selected on it.
-
-        Raises:
-            UserError: there is none.
-        """
-        # Checked before training rather than in `refine`, where a whole training run would be lost.
-        if self.rank is None and self.choose == "noisy_val" and training_set.validation is None:
-            raise UserError(
-                "mitigations.spectral_truncation: the rank is selected on the noisy validation split, but there is none; "
-                "set dataset.validation_fraction, a rank, or choose=classes"
-            )
+    def check_data(self, training_set: TrainingSet, network: nn.Module, seed: int) -> list[str]:
+        """Check that there is a validation split if the rank is selected on it."""
+        if self.rank is not None or self.choose != "noisy_val" or training_set.validation is not None:
+            return []
+        return [
+            "the rank is selected on the noisy validation split, but there is none; set dataset.validation_fraction, a "
+            "rank, or choose=classes"
+        ]
 
     def refine(self, task: Learner, training_set: TrainingSet) -> bool:
         """Replace the classifier of every network."""
@@ -141,7 +136,7 @@ class SpectralTruncation(PostProcessor, ProbeProvider):
         if self.choose == "classes":
             # C - 1 is enough for collapsed features with clean labels, but too small after training on noisy ones.
             return min(width, round(1.5 * training_set.num_classes))
-        assert training_set.validation is not None  # checked in `prepare`
+        assert training_set.validation is not None  # checked in `check_data`
         points = extract_features(task, network, training_set.validation.inputs)
         ranks = rank_grid(training_set.num_classes, width)
         # Under symmetric noise below a rate of (C - 1) / C, noisy accuracy increases with clean accuracy.

@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
 from noisybench.data.targets import IGNORED, IN_DISTRIBUTION
-from noisybench.errors import UserError
 from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import Detector, DetectorProvider, SampleSelector
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from noisybench.data.traces.formats import TraceCheck
     from noisybench.training.learner import Learner
 
 
@@ -44,41 +46,43 @@ class TraceFilter(SampleSelector, DetectorProvider):
         """The status of every token, for the oracle."""
         return Requirements(privileged=("label_status",) if self.by == "oracle" else ())
 
-    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
-        """Execute every trace.
+    def check_data(self, training_set: TrainingSet, network: nn.Module, seed: int) -> list[str]:
+        """Check that the program can check answers if they are the criterion, and that a trace is kept."""
+        checks = self._check_traces(training_set)
+        if self.by == "answer" and any(check.answer_is_correct is None for check in checks):
+            return [
+                "by=answer needs a program that computes the correct answer, which word problems do not have; use "
+                "by=execution"
+            ]
+        self._set_state(checks)
+        if bool((self._kept(seed) & (training_set.targets != IGNORED).any(1)).any()):
+            return []
+        return [f"by={self.by} keeps none of {len(training_set)} traces; choose another filter"]
 
-        Raises:
-            UserError: the program cannot check the answers that the filter needs.
-        """
+    def prepare(self, task: Learner, training_set: TrainingSet) -> None:
+        """Execute every trace."""
+        self._set_state(self._check_traces(training_set))
+
+    def _set_state(self, checks: Sequence[TraceCheck]) -> None:
+        self.state["wrong_steps"] = torch.tensor([1 - check.num_correct_steps / len(check.steps) for check in checks])
+        self.state["wrong_answer"] = torch.tensor([not check.answer_is_correct for check in checks])
+
+    @staticmethod
+    def _check_traces(training_set: TrainingSet) -> list[TraceCheck]:
+        """Return the result of executing every trace."""
         trace_format = training_set.traces
         assert trace_format is not None
         prompts, responses = (
             trace_format.decode(texts.cpu().numpy())
             for texts in (training_set.inputs[:][:, 0, 0], training_set.targets)
         )
-        checks = [trace_format.check(*pair) for pair in zip(prompts, responses, strict=True)]
-        if self.by == "answer" and any(check.answer_is_correct is None for check in checks):
-            raise UserError(
-                "mitigations.trace_filter: by=answer needs a program that computes the correct answer, which word "
-                "problems do not have; use by=execution"
-            )
-        self.state["wrong_steps"] = torch.tensor([1 - check.num_correct_steps / len(check.steps) for check in checks])
-        self.state["wrong_answer"] = torch.tensor([not check.answer_is_correct for check in checks])
+        return [trace_format.check(*pair) for pair in zip(prompts, responses, strict=True)]
 
     def sample_weights(self, task: Learner, training_set: TrainingSet) -> Tensor:
-        """Return weight one for traces that are kept.
+        """Return weight one for traces that are kept."""
+        return (self._kept(task.seed) & (training_set.targets != IGNORED).any(1)).float()
 
-        Raises:
-            UserError: no trace is kept.
-        """
-        kept = self._kept(task) & (training_set.targets != IGNORED).any(1)
-        if not bool(kept.any()):
-            raise UserError(
-                f"mitigations.trace_filter: by={self.by} keeps none of {len(kept)} traces; choose another filter"
-            )
-        return kept.float()
-
-    def _kept(self, task: Learner) -> Tensor:
+    def _kept(self, seed: int) -> Tensor:
         if self.by == "oracle":
             correct: Tensor = ~(self.privileged.label_status == IN_DISTRIBUTION).any(1)
             return correct.to(self.state["wrong_steps"].device)
@@ -87,7 +91,7 @@ class TraceFilter(SampleSelector, DetectorProvider):
         executable = self.state["wrong_steps"] == 0
         if self.by == "random":
             # A permutation of the flags keeps exactly as many traces as `execution`.
-            executable = executable[torch.from_numpy(Stream("trace filter", task.seed).permutation(len(executable)))]
+            executable = executable[torch.from_numpy(Stream("trace filter", seed).permutation(len(executable)))]
         return executable
 
     def detectors(self, task: Learner, training_set: TrainingSet) -> dict[str, Detector]:

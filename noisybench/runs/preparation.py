@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
+import psutil
 import torch
 from torch import nn
 
 from noisybench.config.registry import get_entry
 from noisybench.config.spec import RunSpec
+from noisybench.config.validation import refuse
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_set import LabelSet
 from noisybench.data.privileged import PrivilegedInfo, available_privileged_info
-from noisybench.errors import UserError
+from noisybench.data.targets import UNKNOWN_TARGET
+from noisybench.errors import UserError, shorten, show
+from noisybench.training.evaluator import as_tensor
 from noisybench.training.mitigation import public_name
 from noisybench.training.prepared import PreparedRun
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
+from noisybench.training.training_set import TrainingSet, ValidationSet
 
 
 def prepare_run(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | None = None) -> PreparedRun:
@@ -45,37 +50,74 @@ def prepare_run(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet 
         for location, component in components.items()
         if not set(tasks) & set(component.tasks)
     ]
-    if problems:  # data of another kind could not be corrupted
-        raise UserError(*problems)
+    refuse(problems)  # data of another kind could not be corrupted
     labels = labels or noise.apply(dataset)
     applied = labels.apply_to(dataset)
     stack = Stack([component.build() for component in spec.mitigations])
     info = available_privileged_info(labels, applied)
-    problems = stack.check(tasks, sorted(info)) + task_class.check(spec, applied)
-    if not problems:
-        network = _check_network(spec, applied, task_class)
-        problems += task_class.check_network(spec, network, applied)
-        problems += [
-            f"mitigations.{public_name(mitigation)}: {problem}"
-            for mitigation in stack.mitigations
-            for problem in mitigation.check(network, spec.budget, len(applied.train))
-        ]
-    if spec.budget.devices > 1:
-        problems += _check_devices(spec, stack, task_class)
-    if problems:
-        raise UserError(*problems)
+    refuse(stack.check(tasks, sorted(info)) + task_class.check(spec, applied) + _check_devices(spec, stack, task_class))
+    network = _check_network(spec, applied, task_class)
+    problems = task_class.check_network(spec, network, applied)
+    problems += [
+        f"mitigations.{public_name(mitigation)}: {problem}"
+        for mitigation in stack.mitigations
+        for problem in mitigation.check(network, spec.budget, len(applied.train))
+    ]
+    refuse(problems)
     tensors = {
         name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in info.items()
     }
     for mitigation in stack.mitigations:
         # Each mitigation can read only what it declares, so that the leaderboard shows all that was used.
         mitigation.privileged = PrivilegedInfo(tensors, mitigation.requirements.privileged)
-    return PreparedRun(spec, applied, labels, stack)
+    prepared = PreparedRun(spec, applied, labels, stack)
+    training_set = training_set_of(prepared)
+    problems = [
+        f"mitigations.{public_name(mitigation)}: {problem}"
+        for mitigation in stack.mitigations
+        for problem in mitigation.check_data(training_set, network, spec.seed)
+    ]
+    refuse(problems + _check_objective(prepared))
+    return prepared
+
+
+def training_set_of(prepared: PreparedRun) -> TrainingSet:
+    """Return the part of a prepared run that its task and mitigations see."""
+    dataset, labels = prepared.dataset, prepared.labels
+    validation = None
+    if len(dataset.validation):
+        validation = ValidationSet(as_tensor(dataset.validation.inputs), torch.from_numpy(labels.validation))
+    return TrainingSet(
+        as_tensor(dataset.train.inputs),
+        torch.from_numpy(labels.train),
+        dataset.num_classes,
+        validation,
+        dataset.class_names,
+        dataset.trace_format,
+    )
+
+
+def _check_objective(prepared: PreparedRun) -> list[str]:
+    """Return a problem if the trial of a search cannot be scored by its objective."""
+    if not prepared.spec.is_trial:
+        return []
+    assert prepared.spec.provenance is not None
+    clean = prepared.spec.provenance.validation == "clean"
+    targets = prepared.dataset.validation.targets
+    if len(targets) and not (clean and (targets == UNKNOWN_TARGET).all()):
+        return []
+    name = "clean_val" if clean else "noisy_val"
+    return [
+        f"objective: {name} is unavailable: the dataset has no validation split (dataset.validation_fraction)"
+        + (", or its clean labels are unknown" if clean else "")
+    ]
 
 
 def _check_devices(spec: RunSpec, stack: Stack, task_class: type[Task]) -> list[str]:
-    """Return the problems of a run on several devices."""
-    problems = []
+    """Return the problems of a run on several devices; none on one."""
+    problems: list[str] = []
+    if spec.budget.devices == 1:
+        return problems
     if not task_class.supports_ddp:
         problems.append(f"budget.devices: the task {spec.task.name} supports one device only; set it to 1")
     unsupported = [
@@ -93,24 +135,56 @@ def _check_network(spec: RunSpec, dataset: Dataset, task_class: type[Task]) -> n
     """Return a network of the run on the meta device, after trying it with an input.
 
     Raises:
-        UserError: the network does not accept the dataset's inputs.
+        UserError: the network does not accept the dataset's inputs, has other outputs than the task needs, or is too large.
     """
     from noisybench.networks import build_network
 
     shape = dataset.train.inputs.shape[1:]
+    name = show(spec.budget.network, quotes=False)
     # Shapes alone are computed on the meta device, so that checking a large network takes no memory.
     # In training mode batch normalization could refuse a single example.
     with torch.device("meta"):
-        network = build_network(spec.budget.network, dataset.num_classes, shape[0]).eval()
+        try:
+            network = build_network(spec.budget.network, dataset.num_classes, shape[0]).eval()
+        except UserError:
+            raise
+        except Exception as error:  # a network is any code, which may refuse a size in any way
+            raise UserError(f"budget.network: {name} cannot be built ({_reason(error)})") from None
+        _check_size(spec, network)
         example = task_class.example_input(dataset)
         if example is None:
             return network
         try:
-            network(example)
-        except (RuntimeError, IndexError) as error:
-            reason = str(error).splitlines()[0]
+            scores = network(example)
+        except Exception as error:
             raise UserError(
-                f"budget.network: `{spec.budget.network}` does not accept images of {shape[1]}x{shape[2]} pixels "
-                f"({reason}); choose another network or image size"
+                f"budget.network: {name} does not accept images of {shape[1]}x{shape[2]} pixels ({_reason(error)}); choose "
+                "another network or image size"
             ) from None
+    expected = task_class.output_shape(dataset)
+    if expected is not None and tuple(getattr(scores, "shape", ())) != expected:
+        raise UserError(
+            f"budget.network: {name} is not a network for the task {spec.task.name}: its scores have the shape "
+            f"{tuple(getattr(scores, 'shape', ()))} for one example, but {expected} is needed (`noisybench list networks`)"
+        )
     return network
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error; PyTorch appends the positions in its own code."""
+    return shorten((str(error).splitlines() or [type(error).__name__])[0], 200)
+
+
+def _check_size(spec: RunSpec, network: nn.Module) -> None:
+    """Refuse a network whose weights alone exceed the memory of this machine.
+
+    Raises:
+        UserError: they do.
+    """
+    needed = sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+    available = psutil.virtual_memory().total
+    if needed > available:
+        raise UserError(
+            f"budget.network: the weights of {show(spec.budget.network, quotes=False)} take {needed / 2**30:,.0f} GiB, but "
+            f"this machine has {available / 2**30:,.0f} GiB of memory; choose a smaller network"
+        )

@@ -16,16 +16,14 @@ from noisybench.config.spec import RunSpec
 from noisybench.errors import Interrupted, TrainingError
 from noisybench.records.schema import EpochRow
 from noisybench.runs.distributed import launch_distributed
-from noisybench.runs.preparation import prepare_run
+from noisybench.runs.preparation import prepare_run, training_set_of
 from noisybench.runs.recorder import ProgressCallback, Recorder
 from noisybench.runs.run_folder import RunFolder
 from noisybench.training.auxiliary import AuxiliaryCache, OnTrained
 from noisybench.training.distributed import has_batch_norm
-from noisybench.training.evaluator import as_tensor
 from noisybench.training.loop import attach, train_epoch
 from noisybench.training.prepared import PreparedRun
 from noisybench.training.task import Task
-from noisybench.training.training_set import TrainingSet, ValidationSet
 from noisybench.utils.processes import exit_with_parent, parent_has_ended
 from noisybench.utils.seeds import use_deterministic_kernels
 
@@ -145,19 +143,3 @@ def _restore(task: Task, optimizer: torch.optim.Optimizer, recorder: Recorder, f
     task.on_load_checkpoint(content)
     trained_epochs: int = content["trained_epochs"]
     return trained_epochs
-
-
-def training_set_of(prepared: PreparedRun) -> TrainingSet:
-    """Return the part of a prepared run that its task and mitigations see."""
-    dataset, labels = prepared.dataset, prepared.labels
-    validation = None
-    if len(dataset.validation):
-        validation = ValidationSet(as_tensor(dataset.validation.inputs), torch.from_numpy(labels.validation))
-    return TrainingSet(
-        as_tensor(dataset.train.inputs),
-        torch.from_numpy(labels.train),
-        dataset.num_classes,
-        validation,
-        dataset.class_names,
-        dataset.trace_format,
-    )

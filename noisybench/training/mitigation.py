@@ -128,6 +128,19 @@ class Mitigation(Configurable):
         """
         return []
 
+    def check_data(self, training_set: TrainingSet, network: nn.Module, seed: int) -> list[str]:
+        """Return the problems of a run with its observed data before anything is trained.
+
+        Called once `check` has found no problem, with `privileged` set. What can be known from the data is refused here,
+        so that a valid run is not refused later; an error that only training can reveal is a `TrainingError`.
+
+        Args:
+            training_set: inputs and observed targets.
+            network: one of the run's networks, on the meta device (without values).
+            seed: seed of the run.
+        """
+        return []
+
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Create the initial `state` and heads. Called once before training, and before a checkpoint is restored."""
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from torch import Tensor, nn
 
-from noisybench.errors import UserError
+from noisybench.errors import TrainingError, UserError
 from noisybench.training.batch import VIEWS, BatchPlan
 from noisybench.training.mitigation import BatchLoss, Mitigation, Requirements, public_name
 from noisybench.training.roles import (
@@ -150,13 +150,13 @@ class Stack:
         """Return the (N,) product of all sample weights, or None if no mitigation selects samples.
 
         Raises:
-            UserError: no example is left, or a weight is negative or not finite.
+            TrainingError: no example is left, or a weight is negative or not finite.
         """
         product = None
         for selector in self.with_role(SampleSelector):
             weights = selector.sample_weights(task, training_set)
             if weights.shape != (len(training_set),) or not bool((weights.isfinite() & (weights >= 0)).all()):
-                raise UserError(
+                raise TrainingError(
                     f"mitigations.{public_name(selector)}: sample weights must be {len(training_set)} finite numbers >= 0"
                 )
             if bool((weights == 1).all()):
@@ -164,7 +164,7 @@ class Stack:
             # A product, so that an example left out by one selector cannot come back through another.
             product = weights.float() if product is None else product * weights
             if not bool((product > 0).any()):
-                raise UserError(
+                raise TrainingError(
                     f"mitigations.{public_name(selector)}: the selection is empty, so no example is left to train on; "
                     "keep more examples"
                 )

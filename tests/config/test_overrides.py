@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from noisybench.config.overrides import Override, parse_overrides
+from noisybench.config.registry import KINDS, list_entries
 from noisybench.config.resolve import read_recipe
 from noisybench.config.suite import read_suite
+from noisybench.config.validation import alternatives
 from noisybench.errors import UserError
 
 FOLDERS = [
@@ -149,6 +151,24 @@ def test_values_of_another_type_are_refused_with_what_was_written(argument: str,
     found = problem([argument])
     assert message in found
     assert len(found) < 700, "messages stay short"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_declared_bound_is_enforced(kind: str) -> None:
+    checked = 0
+    for entry in list_entries(kind).values():
+        for name, (annotation, declared) in entry.schema.fields.items():
+            if not {int, float} & set(alternatives(annotation)):
+                continue  # bounds of lists count their items
+            for bound, limit in declared.bounds.items():
+                outside = limit + {"ge": -1, "gt": 0, "le": 1, "lt": 0}[bound]
+                problems = entry.schema.validate(
+                    {name: int(outside) if int in alternatives(annotation) else outside}, "x"
+                )[1]
+                assert len(problems) == 1, (entry.name, name, bound)
+                assert "(allowed: " in problems[0]
+                checked += 1
+    assert checked > 50 or kind not in ("mitigations", "noise_models", "datasets")
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_a_robust_mean_stays_where_most_are() -> None:
 
 def test_too_few_examples_for_a_robust_covariance_are_named() -> None:
     points, targets = labeled_points(count=30)
-    with pytest.raises(UserError, match=r"class \d has \d+ examples, too few for a robust covariance of 12 dimensions"):
+    with pytest.raises(ValueError, match=r"class \d has \d+ examples, but 12 dimensions"):
         robust_moments(points, targets, torch.zeros(4, 12).double())
 
 
@@ -128,6 +128,10 @@ def test_a_probe_is_recorded_and_drawn_and_changes_no_weight(tmp_path: Path) -> 
         ({"name": "spectral_truncation", "mode": "head", "features": "untrained"}, "untrained network cannot classify"),
         ({"name": "spectral_truncation", "probe_epochs": [1, 9]}, r"from 0 to 3, but got \[9\]"),
         ({"name": "mahalanobis", "rank": 129}, "have 128 dimensions, but rank is 129"),
+        (
+            {"name": "mahalanobis", "covariance": "robust", "rank": 40},
+            r"class \d has \d+ examples, too few for a robust covariance of 40 dimensions",
+        ),
         ({"name": "mahalanobis"}, "120 examples are too few for the covariance of 128 dimensions"),
     ],
 )
@@ -136,7 +140,7 @@ def test_settings_that_cannot_work_are_refused_before_training(stack: dict[str, 
         prepared_toy(stack)
 
 
-def test_a_rank_cannot_be_chosen_without_a_validation_split(tmp_path: Path) -> None:
+def test_a_rank_cannot_be_chosen_without_a_validation_split() -> None:
     import dataclasses
 
     dataset = toy_dataset()
@@ -144,9 +148,8 @@ def test_a_rank_cannot_be_chosen_without_a_validation_split(tmp_path: Path) -> N
         name: getattr(dataset.validation, name)[:0] for name in ("inputs", "targets", "index")
     })  # fmt: skip
     dataset = dataclasses.replace(dataset, validation=empty)
-    run = prepared_toy("spectral_truncation", dataset, toy_labels(dataset))
     with pytest.raises(UserError, match="selected on the noisy validation split, but there is none"):
-        train_toy(run, tmp_path)
+        prepared_toy("spectral_truncation", dataset, toy_labels(dataset))
 
 
 @pytest.mark.parametrize("bias", [True, False])

@@ -16,7 +16,7 @@ from scipy import stats
 from torch.nn import functional
 
 from noisybench.config.registry import get_entry
-from noisybench.errors import UserError
+from noisybench.errors import TrainingError, UserError
 from noisybench.mitigations import _scores
 from noisybench.mitigations._pruning import select_by_score
 from noisybench.mitigations._scores import (
@@ -257,6 +257,29 @@ def test_settings_that_cannot_work_are_refused_before_training(stack: dict[str, 
         prepared_toy(stack)
 
 
+@pytest.mark.parametrize(
+    ("stack", "message"),
+    [
+        ({"name": "random_pruning", "keep_fraction": 0.02}, r"random_pruning: none of the \d+ examples of classes .* is kept"),
+        ({"name": "random_pruning", "keep_fraction": 0.001, "allow_empty_classes": True}, "is kept"),
+        ({"name": "el2n", "epochs": 1, "keep_fraction": 0.05, "per_class": True}, "of the smallest class is kept at a"),
+        ({"name": "el2n", "epochs": 1, "noise_rate": "oracle", "noise_rate_multiplier": 9}, "examples of all classes is kept"),
+    ],
+)  # fmt: skip
+def test_selections_that_must_be_empty_are_refused_before_training(stack: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        prepared_toy(stack)
+
+
+def test_the_oracle_needs_a_correct_example_of_every_class() -> None:
+    dataset = toy_dataset()
+    labels = toy_labels(dataset, wrong_every=0)
+    labels.train[labels.train == 3] = 4
+    labels.train[0] = 3
+    with pytest.raises(UserError, match="oracle_pruning: none of the 1 examples of class 3 is kept"):
+        prepared_toy("oracle_pruning", dataset, labels)
+
+
 def test_a_class_that_is_emptied_is_named(tmp_path: Path) -> None:
     dataset = toy_dataset()
     labels = toy_labels(dataset, wrong_every=0)
@@ -264,7 +287,7 @@ def test_a_class_that_is_emptied_is_named(tmp_path: Path) -> None:
     labels.train[0] = 3  # the only example of its class, and mislabeled
     stack = {"name": "el2n", "num_networks": 2, "epochs": 3, "keep_fraction": 0.9}
     with pytest.raises(
-        UserError, match=r"mitigations.el2n: none of the 1 examples of class 3 is kept; keep more examples"
+        TrainingError, match=r"mitigations.el2n: none of the 1 examples of class 3 is kept; keep more examples"
     ):
         train_toy(prepared_toy(stack, dataset, labels), tmp_path / "refused")
     allowed = train_toy(prepared_toy({**stack, "allow_empty_classes": True}, dataset, labels), tmp_path / "allowed")

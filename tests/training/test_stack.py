@@ -98,7 +98,7 @@ def test_a_selection_leaves_examples_out(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("plugins")
 def test_an_empty_selection_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="half_of_the_examples: the selection is empty"):
+    with pytest.raises(TrainingError, match="half_of_the_examples: the selection is empty"):
         train_toy(prepared_toy({"name": "half_of_the_examples", "share": 0.0}), tmp_path)
 
 
