@@ -157,7 +157,14 @@ class Submission:
             UserError: a record is damaged, or not of the form that noisybench writes.
         """
         for record in self.records():
-            yield without_record(measure(record, self.status, self.folder.name))
+            try:
+                yield without_record(measure(record, self.status, self.folder.name))
+            # Not verified yet, so that its free-form fields may have any content.
+            except (LookupError, TypeError, ValueError, AttributeError) as error:
+                raise UserError(
+                    f"{printable(str(self.folder))}: run {record.identity} lacks what tables show "
+                    f"({type(error).__name__}: {printable(str(error)[:100])})"
+                ) from None
 
     def evidence(self, identity: str) -> RunEvidence:
         """Return the predictions of a run.

@@ -172,7 +172,7 @@ def verify(
     policy.check_used()
     for index in np.unique(np.linspace(0, len(runs) - 1, min(rerun, len(runs))).round().astype(int)):
         spec, record = runs[index]
-        comparison, is_close = _retrain(spec, record, tolerance)
+        comparison, is_close = _compare(spec, record, tolerance)
         result.rerun.append(comparison)
         if not is_close:
             result.problems.append(f"{comparison}: more than {tolerance:g} points apart")
@@ -233,24 +233,28 @@ class _SettingCache:
         return labels.apply_to(self._datasets[dataset_key]), labels
 
 
-def _retrain(spec: RunSpec, record: RunRecord, tolerance: float) -> tuple[str, bool]:
-    """Train a run again, and return how it compares, and whether it is within the tolerance."""
+def retrain(spec: RunSpec, folder: Path) -> RunRecord:
+    """Train a run under the installed code, without a store, and return its record.
+
+    Args:
+        spec: specification that the caller trusts.
+        folder: new folder: a used one may hold a checkpoint from which training would resume.
+    """
     # Imported here: scoring a submission again needs no Lightning, whose import takes seconds.
     from noisybench.runs.environment import describe_environment
     from noisybench.runs.preparation import prepare_run
     from noisybench.runs.training import train
 
-    # A new folder: a used one may hold a checkpoint from which training would resume.
+    recorder = train(
+        prepare_run(spec), folder, lambda rows: None, lambda kind, data: None, lambda: False, folder / "auxiliary"
+    )
+    return recorder.record(describe_environment(spec))
+
+
+def _compare(spec: RunSpec, record: RunRecord, tolerance: float) -> tuple[str, bool]:
+    """Train a run again, and return how it compares, and whether it is within the tolerance."""
     with tempfile.TemporaryDirectory() as folder:
-        recorder = train(
-            prepare_run(spec),
-            Path(folder),
-            lambda rows: None,
-            lambda kind, data: None,
-            lambda: False,
-            Path(folder) / "auxiliary",
-        )
-        retrained = recorder.record(describe_environment(spec))
+        retrained = retrain(spec, Path(folder))
     # Equal weights imply equal predictions, which is stronger evidence than any tolerance.
     if retrained.weights_sha256 == record.weights_sha256:
         return f"{record.title}: bit-identical", True

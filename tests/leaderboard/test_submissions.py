@@ -208,3 +208,26 @@ def test_the_commands(
     with pytest.raises(SystemExit) as end:
         command(monkeypatch, "package", str(tmp_path / "mine"), "--description", "again")
     assert "is not empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record.update(rows=[]),
+        lambda record: record.update(spec={}),
+        lambda record: record.update(manifest={"dataset": 1}),
+        lambda record: record["spec"].update(mitigations=[1]),
+        lambda record: record["spec"].update(noise={"name": ["x"]}),
+        lambda record: record["manifest"]["dataset"].update(classes=3),
+    ],
+)
+def test_an_incomplete_record_is_refused_by_every_command(
+    change: Any, entry: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed_record(change)(entry)
+    for arguments in (("verify", str(entry)), ("summarize", str(entry), "-o", "measured.csv")):
+        with pytest.raises(SystemExit) as end:
+            command(monkeypatch, *arguments)
+        error = capsys.readouterr().err
+        assert end.value.code == 2 or (arguments[0] == "summarize" and not end.value.code)
+        assert "internal error" not in error
