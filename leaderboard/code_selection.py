@@ -41,9 +41,11 @@ class OtherCode:
         count = f"{self.runs} run{'s' if self.runs != 1 else ''}"
         stacks = self.stacks[0] if len(self.stacks) == 1 else f"{len(self.stacks)} stacks"
         reason = describe_differences(self.differences) if self.differences else "code not recorded"
+        digests = [old for _, old, _ in self.differences if old != "none"]
+        hint = f"; `noisybench runs equivalent {digests[0]}` compares them" if digests else ""
         return (
             f"same settings, other code: {count} of {stacks}, version {', '.join(sorted(self.versions))} ({reason}); "
-            f"this table has version {', '.join(sorted(set(versions)))}"
+            f"this table has version {', '.join(sorted(set(versions)))}{hint}"
         )
 
 
@@ -78,7 +80,7 @@ def select_code(measurements: Sequence[Measurement], equivalences: Iterable[Equi
 
     Example:
         >>> from noisybench.leaderboard.measurements import builtin_measurements
-        >>> measurements = builtin_measurements()[:5]
+        >>> measurements = builtin_measurements()[:3]
         >>> select_code(measurements).rows["aum(epochs=20)"][1] == measurements
         True
     """

@@ -95,13 +95,17 @@ def _check_choice(option: str, value: str, allowed: list[str] | tuple[str, ...])
         raise UserError(f"--{option}: unknown {option} `{value}`; {nearest(value, allowed)}")
 
 
-def suite_identities(suite: str | None) -> set[str] | None:
-    """Return the identities of a suite's runs; None without a suite."""
+def suite_identities(suite: str | None, store: Store) -> set[str] | None:
+    """Return the identities of a suite's runs, or of finished runs of equivalent code; None without a suite."""
     if suite is None:
         return None
     from noisybench.config.suite import read_suite
+    from noisybench.execution.suite_runner import make_plan
+    from noisybench.tracking.equivalences import recorded_equivalences
 
-    return {spec.identity for spec in read_suite(suite)}
+    plan = make_plan(read_suite(suite), store.runs.records(), recorded_equivalences(store))
+    finished = {identity: record.identity for identity, record in plan.equivalent.items()}
+    return {finished.get(spec.identity, spec.identity) for spec in plan.specs}
 
 
 NO_RUNS = "the store has no finished runs that match; create some with `noisybench bench quickstart`"

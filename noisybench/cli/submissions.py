@@ -30,7 +30,8 @@ def package(
     from noisybench.tracking.store import Store
 
     check_output_folder(folder)
-    store, identities = Store(), suite_identities(suite)
+    store = Store()
+    identities = suite_identities(suite, store)
     # The latest run comes first in the list; in reverse order it replaces earlier runs of its identity.
     readable = {record.run_id for record in store.runs.records()}
     runs = {run.tags["identity"]: run for run in reversed(store.runs.list_runs("FINISHED")) if run.run_id in readable}

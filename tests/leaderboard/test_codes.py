@@ -61,7 +61,8 @@ def test_a_row_never_mixes_code_and_the_others_are_counted() -> None:
     assert row.scores["last"].mean > 0.8
     assert dict(row.code)["engine"] == "b" * 16
     assert setting.other_code == (
-        "same settings, other code: 4 runs of gce, version 0 (engine aaaaaaaa -> bbbbbbbb); this table has version 0",
+        "same settings, other code: 4 runs of gce, version 0 (engine aaaaaaaa -> bbbbbbbb); this table has version 0; "
+        "`noisybench runs equivalent aaaaaaaa` compares them",
     )
 
 
