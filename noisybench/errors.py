@@ -43,6 +43,10 @@ class StoreUnavailable(UserError):
     """
 
 
+class CodeChanged(UserError):
+    """The source code of a run is not the one that its command has planned to run."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """Return the end of an error message about an unknown name: the nearest known names, or all of them.
 

@@ -194,6 +194,11 @@ def print_search_result(console: Console, result: SearchResult) -> None:
     console.print(table)
     counts = ", ".join(f"{count} {state}" for state, count in study.trials.items() if count)
     console.print(f"{counts}; {result.epochs} epochs trained")
+    if result.changed_code:
+        console.print(
+            f"Note: the code changed ({', '.join(result.changed_code)}) since these trials; the runs below are trained with the "
+            "present code."
+        )
 
 
 def _print_equivalent(console: Console, plan: RunPlan) -> None:

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from noisybench.config.module_files import ModuleFiles
 from noisybench.config.parameters import STATIC_NAMESPACE, Parameter, Schema
 from noisybench.errors import UserError, nearest
 
@@ -142,12 +143,12 @@ def get_entry(kind: str, name: str, location: str | None = None) -> Entry:
 
 @functools.cache
 def _source(module: str) -> Path:
-    spec = importlib.util.find_spec(module)
-    if spec is None or spec.origin is None:
+    path = ModuleFiles().path(module)
+    if path is None:
         raise UserError(
             f"the module `{module}` of a registered name does not exist; check that its package is installed"
         )
-    return Path(spec.origin)
+    return path
 
 
 @functools.cache

@@ -73,7 +73,7 @@ def resolve(raw: Mapping[str, Any], tree: SourceTree | None = None) -> RunSpec:
         raise UserError(*problems)
     stack = tuple(member for member in members if member)
     code = (tree or SourceTree()).code(modules_of_run(task, dataset, noise, stack, budget))
-    spec = RunSpec(task, dataset, noise, stack, budget, seed, execution, provenance, code)
+    spec = RunSpec(task, dataset, noise, stack, budget, seed, execution, code, provenance)
     return replace(spec, data=data_digests(spec.components, budget.network))
 
 

@@ -8,14 +8,11 @@ package. The engine is everything that every run uses; the other parts are witho
 from __future__ import annotations
 
 import hashlib
-import importlib.machinery
-import importlib.util
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import noisybench
+from noisybench.config.module_files import ModuleFiles
 from noisybench.config.overrides import parse_stack
 from noisybench.config.registry import KINDS, get_entry, list_entries
 from noisybench.config.source_cache import SourceCache
@@ -42,6 +39,7 @@ NEUTRAL_ROOMS = {
     "noisybench.runs.environment": "describes the machine",
     "noisybench.runs.run_folder": "files of checkpoints and records, with a format number of their own",
     "noisybench.runs.runner": "connects the training of a run with its store",
+    "noisybench.utils.digests": "digests data, which are part of the identity themselves",
     "noisybench.utils.files": "reads and writes bytes",
     "noisybench.utils.locks": "keeps processes apart",
     "noisybench.utils.processes": "starts processes",
@@ -63,6 +61,10 @@ class SourceTree:
 
     All runs of a command share one tree, so that they have the same code whenever files change.
 
+    Args:
+        sources: modules whose source is known, whatever their files contain.
+        folders: folders of top-level packages, in place of those that Python imports.
+
     Example:
         >>> tree = SourceTree()
         >>> code = tree.code({"mitigations.gce": "noisybench.mitigations.gce"})
@@ -70,11 +72,12 @@ class SourceTree:
         (['engine', 'mitigations.gce'], 16)
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self, sources: Mapping[str, ModuleSource] | None = None, folders: Mapping[str, Sequence[Path]] | None = None
+    ) -> None:
         self._cache = SourceCache()
-        self._listings: dict[str, frozenset[str]] = {}
-        self._located: dict[str, tuple[Path | None, list[str]] | None] = {}
-        self._sources: dict[str, ModuleSource | None] = {}
+        self._files = ModuleFiles(folders)
+        self._sources: dict[str, ModuleSource | None] = dict(sources or {})
         self._closures: dict[str, frozenset[str]] = {}
 
     def code(self, modules: Mapping[str, str]) -> dict[str, str]:
@@ -88,6 +91,16 @@ class SourceTree:
         digests = {name: self._digest(closure) for name, closure in parts.items()}
         self._cache.save()
         return digests
+
+    def modules_of_parts(self, modules: Mapping[str, str], parts: Iterable[str]) -> frozenset[str]:
+        """Return the names of all modules of some parts of a run.
+
+        Args:
+            modules: module of each part, as for `code`.
+            parts: names of parts, such as ``engine``.
+        """
+        roots = {"engine": ENGINE, **modules}
+        return frozenset[str]().union(*(self.closure(roots[part]) for part in parts if part in roots))
 
     def closure(self, module: str) -> frozenset[str]:
         """Return the names of a module and of all modules of its package and of noisybench that it imports."""
@@ -118,8 +131,7 @@ class SourceTree:
 
     def path(self, module: str) -> Path | None:
         """Return the file of a module, or None if it has none."""
-        location = self._locate(module)
-        return location[0] if location else None
+        return self._files.path(module)
 
     def _read(self, module: str) -> ModuleSource | None:
         path = self.path(module)
@@ -129,55 +141,9 @@ class SourceTree:
             return ModuleSource(hashlib.sha256(path.read_bytes()).hexdigest()[:32], ())
         return self._cache.get(path, module, lambda data: read_source(data, module, path.name == "__init__.py", path))
 
-    def _locate(self, module: str) -> tuple[Path | None, list[str]] | None:
-        """Return the file of a module and, for a package, its folders; None if there is no such module.
-
-        `importlib.util.find_spec` would execute the packages around a module.
-        """
-        if module not in self._located:
-            parent, _, name = module.rpartition(".")
-            if parent:
-                location = self._locate(parent)
-                self._located[module] = self._locate_in(location[1], name) if location else None
-            else:
-                self._located[module] = _locate_top(module)
-        return self._located[module]
-
-    def _locate_in(self, folders: list[str], name: str) -> tuple[Path | None, list[str]] | None:
-        """Return the location of a module in the folders of its package, with the precedence of Python's imports."""
-        for folder in folders:
-            names = self._listing(folder)
-            if name in names and "__init__.py" in self._listing(f"{folder}/{name}"):
-                return Path(folder, name, "__init__.py"), [f"{folder}/{name}"]
-            for suffix in (*importlib.machinery.EXTENSION_SUFFIXES, ".py"):
-                if f"{name}{suffix}" in names:
-                    return Path(folder, f"{name}{suffix}"), []
-        namespaces = [f"{folder}/{name}" for folder in folders if self._listing(f"{folder}/{name}")]
-        return (None, namespaces) if namespaces else None
-
-    def _listing(self, folder: str) -> frozenset[str]:
-        if folder not in self._listings:
-            try:
-                self._listings[folder] = frozenset(os.listdir(folder))
-            except OSError:  # it does not exist, or is a file
-                self._listings[folder] = frozenset()
-        return self._listings[folder]
-
     def _digest(self, modules: frozenset[str]) -> str:
         lines = [f"{name} {source.digest}" for name in sorted(modules) if (source := self.source(name))]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGEST_LENGTH]
-
-
-def _locate_top(name: str) -> tuple[Path | None, list[str]] | None:
-    """Return the location of a top-level module or package without importing it."""
-    if name == "noisybench":
-        folders = [os.fspath(folder) for folder in noisybench.__path__]
-        return Path(folders[0], "__init__.py"), folders
-    spec = importlib.util.find_spec(name)
-    if spec is None:
-        return None
-    path = Path(spec.origin) if spec.origin and spec.has_location else None
-    return path, list(spec.submodule_search_locations or [])
 
 
 def _is_neutral(module: str) -> bool:

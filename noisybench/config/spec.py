@@ -194,8 +194,8 @@ class RunSpec:
         budget: training settings that must be equal for a fair comparison.
         seed: seed of the run.
         execution: settings of where and how to run.
-        provenance: search that trained the run as a trial or selected its parameters, if any.
         code: digest of the source code of each part of the run, from `source_code.SourceTree`.
+        provenance: search that trained the run as a trial or selected its parameters, if any.
         data: digests of the files that components read when the run was resolved, by the location of the component.
 
     Example:
@@ -214,8 +214,8 @@ class RunSpec:
     budget: Budget
     seed: int
     execution: Execution
+    code: dict[str, str]
     provenance: Provenance | None = None
-    code: dict[str, str] = field(default_factory=dict)
     data: dict[str, str] = field(default_factory=dict)
 
     @property

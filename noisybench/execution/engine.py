@@ -19,7 +19,7 @@ class Event:
         spec: the run.
         kind: ``start``, ``epoch``, ``auxiliary`` (an epoch of an auxiliary run), or the outcome of the run.
         data: metrics of an epoch; for a failed run ``reason``, ``traceback``, and optionally ``killed`` (its process was
-            killed) or ``store_unavailable``.
+            killed), ``store_unavailable`` or ``code_changed``.
     """
 
     spec: RunSpec
@@ -97,8 +97,9 @@ def run_all(
             while waiting and len(pool) < jobs:
                 yield pool.start(waiting.pop())
             for event in pool.events():
-                if event.data.get("store_unavailable"):
-                    waiting.clear()  # active runs keep their records locally, but new runs could not be started
+                # Active runs keep their records locally, but new runs could not be tracked.
+                if event.data.get("store_unavailable") or event.data.get("code_changed"):
+                    waiting.clear()
                 yield event
     finally:
         # Also reached when the caller stops iterating or raises: no run may outlive the command unobserved.

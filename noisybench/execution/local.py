@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from noisybench.config.spec import RunSpec
-from noisybench.errors import StoreUnavailable, TrainingError, UserError
+from noisybench.errors import CodeChanged, StoreUnavailable, TrainingError, UserError
 from noisybench.execution.engine import Event
 from noisybench.utils.interrupts import kill_children
 from noisybench.utils.processes import process_context, start_process, usable_cores
@@ -157,8 +157,11 @@ def _run(sender: Connection, spec: RunSpec, uri: str, folder: str, environment: 
         event = Event(spec, "stopped" if outcome == "stopped" else "finished")
     except (UserError, TrainingError) as error:
         # These messages say what to do, so no traceback is attached.
-        unavailable = isinstance(error, StoreUnavailable)
-        event = Event(spec, "failed", {"reason": str(error), "traceback": "", "store_unavailable": unavailable})
+        data = {
+            "store_unavailable": isinstance(error, StoreUnavailable),
+            "code_changed": isinstance(error, CodeChanged),
+        }
+        event = Event(spec, "failed", {"reason": str(error), "traceback": "", **data})
     except Exception as error:
         message = str(error).strip()
         reason = f"{type(error).__name__}: {message.splitlines()[0] if message else ''}"

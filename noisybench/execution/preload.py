@@ -5,7 +5,13 @@ The list includes modules that libraries import on first use: each run is a sepa
 
 import gc
 import importlib
+import sys
 
+from noisybench.config.loaded_code import remember_modules
+from noisybench.config.source_code import ENGINE, SourceTree
+
+before = SourceTree()
+before.closure(ENGINE)
 gc.disable()  # garbage collection during the imports takes a fifth of their time
 for name in (
     "noisybench.runs.runner",
@@ -22,5 +28,6 @@ for name in (
     "torchvision",
 ):
     importlib.import_module(name)
+remember_modules([name for name in sys.modules if name.startswith("noisybench.")], before)
 gc.freeze()  # a collection in a run would copy the memory that runs share with the server process
 gc.enable()

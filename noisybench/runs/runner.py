@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from noisybench.config.data_files import check_data
+from noisybench.config.loaded_code import LoadedCode
 from noisybench.config.spec import RunSpec
 from noisybench.errors import StoreUnavailable
 from noisybench.records.schema import EpochRow, RunRecord
@@ -38,6 +39,7 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
 
     Raises:
         UserError: the run was refused before training.
+        CodeChanged: the code in this process is not the one that was planned; nothing is recorded under its identity.
         TrainingError: training failed for a known reason. The run is recorded as failed, as after other exceptions.
         StoreUnavailable: the store cannot be reached. A trained run keeps its record in its folder.
     """
@@ -58,6 +60,7 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
         prepared = prepare_run(spec)
         # After the data are loaded: a record must not name other bytes than those that were trained on.
         check_data(spec)
+        code = LoadedCode(spec)
         environment = describe_environment(spec)
         tags = _tags(prepared.labels.hash, prepared.privileged, environment)
         with store.track(spec, tags, resume=folder.run_id) as run:
@@ -67,6 +70,7 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
             recorder = train(prepared, folder.path, _RowUploader(run), report, stop, AUXILIARY_DIR, on_auxiliary)
             if not recorder.complete:
                 return "stopped"
+            code.check_later_imports()
             record = recorder.record(environment)
             # On disk before the upload starts: if that fails or the process dies, nothing is trained again.
             recorder.write(record, folder.pending)

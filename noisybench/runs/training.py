@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
+from noisybench.config.loaded_code import LoadedCode
 from noisybench.config.registry import get_entry
 from noisybench.config.spec import RunSpec
 from noisybench.errors import Interrupted, TrainingError
@@ -73,7 +74,9 @@ def _train_worker_rank(spec: RunSpec, folder: Path, rank: int, port: int) -> Non
     exit_with_parent()
     try:
         # Prepared again from the specification, since sending the run would pickle the complete dataset.
-        train(prepare_run(spec), folder, lambda rows: None, lambda kind, data: None, lambda: False, worker=(rank, port))
+        prepared = prepare_run(spec)
+        LoadedCode(spec)
+        train(prepared, folder, lambda rows: None, lambda kind, data: None, lambda: False, worker=(rank, port))
     except Exception:
         # A killed main process also breaks the connection of the processes, which is no error of its own.
         if parent_has_ended(timeout=1):

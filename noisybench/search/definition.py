@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pydantic
@@ -11,6 +11,7 @@ import pydantic
 from noisybench.config.overrides import override
 from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
+from noisybench.config.source_code import SourceTree
 from noisybench.config.spec import RunSpec
 from noisybench.config.suite import Seed
 from noisybench.config.validation import check_model, refuse, strict_config
@@ -75,6 +76,7 @@ class Search:
         pruner: key of `PRUNERS`; prunes after epochs with one seed, and after seeds with several.
         objective: `noisy_val` or `clean_val`, optionally followed by `cost`.
         heartbeat_interval: seconds between heartbeats of a trial; it is re-queued after four missed ones.
+        tree: source files of all its runs.
 
     Examples:
         >>> search = make_search("elr on digits", {"mitigations": "elr"}, {}, {"trials": 5})
@@ -94,6 +96,7 @@ class Search:
     pruner: str = "median"
     objective: tuple[str, ...] = ("noisy_val",)
     heartbeat_interval: int = 15
+    tree: SourceTree = field(default_factory=SourceTree, compare=False, repr=False)
 
     def spec(self, values: Mapping[str, Any], seed: int) -> RunSpec:
         """Return the run of a configuration, without provenance."""
@@ -116,7 +119,7 @@ class Search:
         raw = {**self.base, "seed": seed, "provenance": provenance}
         for name, value in values.items():
             raw = override(raw, ["mitigations", *name.split(".")], value)
-        return resolve(raw)
+        return resolve(raw, self.tree)
 
     @property
     def stack(self) -> str:
@@ -134,7 +137,7 @@ class Search:
         return {
             "space": {name: parameter_range.as_dict() for name, parameter_range in sorted(self.space.items())},
             # Trials, sampler and pruner are missing on purpose: a study stays comparable when these change.
-            "base": self.spec({}, 0).identity,
+            "base": self.spec({}, 0).settings_hash,
             "seeds": list(self.seeds),
             "objective": list(self.objective),
         }

@@ -12,7 +12,7 @@ from noisybench.config.spec import RunSpec
 from noisybench.execution.engine import Event
 from noisybench.search.definition import Search
 from noisybench.search.figures import plot_study
-from noisybench.search.study import StudyResult, finished_trials, open_study, study_result
+from noisybench.search.study import StudyResult, changed_code, finished_trials, open_study, study_result
 from noisybench.search.trials import TrialRunner
 from noisybench.tracking.store import Store
 
@@ -28,11 +28,13 @@ class SearchResult:
         search: definition of the search.
         study: best configurations and number of trials.
         epochs: number of epochs trained for the search by all commands, including those of pruned trials.
+        changed_code: parts of the code that have changed since the trials, which were all finished before.
     """
 
     search: Search
     study: StudyResult
     epochs: int
+    changed_code: list[str]
 
 
 def run_search(
@@ -78,7 +80,8 @@ def run_search(
         with tempfile.TemporaryDirectory() as folder:
             plot_study(study, Path(folder))
             store.finish_study(study_run, metrics, Path(folder))
-    return SearchResult(search, result, runner.epochs)
+        changed = changed_code(search, study)
+    return SearchResult(search, result, runner.epochs, changed)
 
 
 def _study_run(search: Search, study: optuna.Study, store: Store) -> str:

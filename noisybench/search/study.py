@@ -86,7 +86,8 @@ def open_study(search: Search, name: str, url: str | None) -> Iterator[optuna.St
         url: address of a relational database; by default an SQLite file in the working directory.
 
     Raises:
-        UserError: the storage cannot be used, or the study was created with a different definition.
+        UserError: the storage cannot be used, or the study was created with a different definition or has trials of other
+            code.
     """
     import optuna
 
@@ -187,12 +188,14 @@ def _check_same_definition(search: Search, study: optuna.Study) -> None:
         # `search` marks the definition as complete and is written after it: if the process dies in between, the
         # next one writes both again.
         study.set_user_attr("definition", search.as_dict())
+        study.set_user_attr("code", search.spec({}, 0).code)
         study.set_user_attr("search", fingerprint)
         # The defaults are the first trial, so that every configuration is compared with them.
         study.enqueue_trial(search.defaults, user_attrs={"defaults": True})
         return
     stored = json.loads(json.dumps(stored))
     if stored == fingerprint:
+        _check_same_code(search, study)
         return
     ranges, stored_ranges = fingerprint["space"], stored["space"]
     changes = [
@@ -209,6 +212,29 @@ def _check_same_definition(search: Search, study: optuna.Study) -> None:
         f"the study `{study.study_name}` was created with a different definition ({'; '.join(changes)}); choose another "
         "name with --study"
     )
+
+
+def changed_code(search: Search, study: optuna.Study) -> list[str]:
+    """Return the parts of the code, such as ``mitigations.elr``, that have changed since the trials were trained."""
+    stored, code = study.user_attrs["code"], search.spec({}, 0).code
+    return sorted(part for part in {**stored, **code} if stored.get(part) != code.get(part))
+
+
+def _check_same_code(search: Search, study: optuna.Study) -> None:
+    """Refuse to add trials to those of other code, since their scores cannot be compared.
+
+    Raises:
+        UserError: the code has changed, and trials are missing.
+    """
+    changed, states = changed_code(search, study), trial_states()
+    trials = study.get_trials(deepcopy=False, states=(states.RUNNING, states.COMPLETE, states.PRUNED, states.FAIL))
+    if not trials:
+        study.set_user_attr("code", search.spec({}, 0).code)
+    elif changed and len(finished_trials(study)) < search.trials:
+        raise UserError(
+            f"the code of the study `{study.study_name}` changed ({', '.join(changed)}) since its first {len(trials)} trials, "
+            "whose scores cannot be compared with those of the present code; start a new study with --study NAME"
+        )
 
 
 def trial_states() -> Any:

@@ -66,7 +66,7 @@ class TrialRunner:
         self._search, self._study, self._tracking_uri, self._study_run = search, study, tracking_uri, study_run
         self._trials: dict[str, _Trial] = {}
         self._pending: list[RunSpec] = []
-        self._last_heartbeat, self._store_error = 0.0, ""
+        self._last_heartbeat, self._stop_reason = 0.0, ""
         self.epochs = epochs
         """Number of epochs trained for the study, including those of pruned trials."""
 
@@ -91,8 +91,8 @@ class TrialRunner:
         pool = executor.pool(self._tracking_uri)
         try:
             while self._trials or len(finished_trials(self._study)) < self._search.trials:
-                # An unavailable tracking store acts like a first request to stop: active runs finish their epochs.
-                level = max(stop_level(), 1 if self._store_error else 0)
+                # An unavailable store or changed code acts like a first request to stop: active runs finish their epochs.
+                level = max(stop_level(), 1 if self._stop_reason else 0)
                 if level:
                     pool.stop()
                 if level > 1:
@@ -113,8 +113,8 @@ class TrialRunner:
             # If the storage is unavailable, other processes notice the missing heartbeats instead.
             with contextlib.suppress(Exception):
                 self._requeue_all()
-        if self._store_error:
-            raise UserError(f"the search has stopped: {self._store_error}")
+        if self._stop_reason:
+            raise UserError(f"the search has stopped: {self._stop_reason}")
 
     def _next_spec(self) -> RunSpec | None:
         """Return the next seed of a trial in progress, or the first run of a new trial; None if no trial is left."""
@@ -223,11 +223,11 @@ class TrialRunner:
             self._pending.append(self._start_seed(trial, len(trial.scores)))
 
     def _handle_failure(self, trial: _Trial, event: Event) -> None:
-        """Re-queue a trial whose process died or whose tracking store is unavailable; fail it for any other reason."""
+        """Re-queue a trial that did not fail by itself, such as one whose process died; fail it for any other reason."""
         reason = event.data["reason"]
         retries = trial.trial.user_attrs.get("retries", 0)
-        if event.data.get("store_unavailable"):
-            self._store_error = reason
+        if event.data.get("store_unavailable") or event.data.get("code_changed"):
+            self._stop_reason = reason
             self._requeue(trial)
         # Limited, because a configuration that needs too much memory would be killed each time.
         elif event.data.get("killed") and retries < MAX_RETRIES:
