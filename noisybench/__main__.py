@@ -34,9 +34,13 @@ def main() -> None:
 
 def _end(status: list[int]) -> None:
     """End the process without the finalization of the interpreter, which takes a second after torch is imported."""
+    from noisybench.utils.interrupts import kill_children
+
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):  # None if it was closed before the start
             stream.flush()
+    # The server process of the runs would otherwise end by itself a second later.
+    kill_children()
     os._exit(status[0])
 
 

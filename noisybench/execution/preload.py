@@ -3,6 +3,7 @@
 The list includes modules that libraries import on first use: each run is a separate process and would pay for them again.
 """
 
+import atexit
 import gc
 import importlib
 import sys
@@ -31,3 +32,5 @@ for name in (
 remember_modules([name for name in sys.modules if name.startswith("noisybench.")], before)
 gc.freeze()  # a collection in a run would copy the memory that runs share with the server process
 gc.enable()
+# Without it, libraries report frozen objects as leaks when the server ends after its command was killed.
+atexit.register(gc.unfreeze)
