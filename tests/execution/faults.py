@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import os
 import sys
-from collections import defaultdict
+import tempfile
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,21 +158,20 @@ ELSEWHERE = (
 """Faults of services, each an integration test of its own: fault, effect, test."""
 
 
-def record(fault: str, number: int, detail: str) -> None:
-    """Record in `faults.csv` that a trial of the campaign held, in place of an earlier record of the trial."""
-    with exclusive(MEASUREMENTS.with_suffix(".lock")):
-        rows = {(row["fault"], int(row["number"])): row["detail"] for row in measured()}
-        rows[fault, number] = detail
+def record(fault: str, number: int, held: bool, detail: str) -> None:
+    """Record a trial of the campaign in `faults.csv`, in place of an earlier record of the trial."""
+    with exclusive(Path(tempfile.gettempdir()) / "noisybench-faults.lock"):
+        rows = {(row["fault"], int(row["number"])): row for row in measured()}
+        rows[fault, number] = {"fault": fault, "number": str(number), "held": str(int(held)), "detail": detail}
         order = [each.key for each in FAULTS]
         with MEASUREMENTS.open("w", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("fault", "number", "detail"))
-            for key, held in sorted(rows.items(), key=lambda row: (order.index(row[0][0]), row[0][1])):
-                writer.writerow((*key, held))
+            writer = csv.DictWriter(file, ("fault", "number", "held", "detail"), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows[key] for key in sorted(rows, key=lambda key: (order.index(key[0]), key[1])))
 
 
 def measured() -> list[dict[str, str]]:
-    """Return the trials that held in the latest campaign."""
+    """Return the trials of the latest campaign."""
     if not MEASUREMENTS.is_file():
         return []
     with MEASUREMENTS.open(newline="") as file:
@@ -180,12 +180,13 @@ def measured() -> list[dict[str, str]]:
 
 def table() -> str:
     """Return the tables of the documentation."""
-    held: dict[str, int] = defaultdict(int)
+    held, tried = Counter[str](), Counter[str]()
     for row in measured():
-        held[row["fault"]] += 1
+        tried[row["fault"]] += 1
+        held[row["fault"]] += int(row["held"])
     lines = ["| Fault | Commands | Effect | Trials without loss |", "| --- | --- | --- | --- |"]
     lines += [
-        f"| {fault.title} | {fault.commands} | {fault.effect} | {held[fault.key]} of {fault.trials} |"
+        f"| {fault.title} | {fault.commands} | {fault.effect} | {held[fault.key]} of {tried[fault.key]} |"
         for fault in FAULTS
     ]
     lines += ["", "| Fault of a service | Effect | Test |", "| --- | --- | --- |"]

@@ -34,7 +34,8 @@ needs_root = pytest.mark.skipif(
 def trials(key: str) -> pytest.MarkDecorator:
     """Parametrize a test with the trials of a fault: all in the campaign, else the sample."""
     fault = next(fault for fault in faults.FAULTS if fault.key == key)
-    return pytest.mark.parametrize("number", range(fault.trials) if faults.SLOW else fault.sample)
+    numbers = range(fault.trials) if faults.SLOW else fault.sample
+    return pytest.mark.parametrize("number", numbers, ids=[f"{key}:{number}" for number in numbers])
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +84,16 @@ def check_output(output: str) -> None:
 
 def record(fault: str, number: int, detail: str) -> None:
     if faults.SLOW:
-        faults.record(fault, number, detail)
+        faults.record(fault, number, held=True, detail=detail)
+
+
+@pytest.fixture(autouse=True)
+def unfinished(request: pytest.FixtureRequest) -> None:
+    """Record every trial of the campaign as failed until its end."""
+    parameters = getattr(request.node, "callspec", None)
+    if faults.SLOW and parameters is not None:
+        fault, _, number = parameters.id.partition(":")
+        faults.record(fault, int(number), held=False, detail="the test failed")
 
 
 def kill(process: psutil.Process) -> None:
