@@ -17,9 +17,10 @@ import psutil
 
 from noisybench.config.resolve import resolve
 from noisybench.config.suite import read_suite
+from noisybench.records.schema import RunRecord
 from noisybench.runs.preparation import prepare_run
 from noisybench.tracking.store import Store
-from tests.helpers import train_toy
+from tests.helpers import comparable_rows, train_toy
 
 TIMEOUT = 600
 """Seconds after which a command hangs; a busy machine needs minutes for what takes seconds otherwise."""
@@ -168,12 +169,12 @@ def small_disk(folder: Path, size: str) -> Iterator[Callable[[str], None]]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-def check_weights(folder: Path, reference: dict[str, str], scratch: Path) -> int:
-    """Check that no run is lost, doubled or stuck, and that weights equal those of undisturbed runs.
+def check_runs(folder: Path, reference: dict[str, RunRecord], scratch: Path) -> int:
+    """Check that no run is doubled or stuck, and that rows and weights equal those of undisturbed runs.
 
     Args:
         folder: working folder of the commands.
-        reference: SHA-256 of the weights of undisturbed runs by identity; runs that are absent are trained and added.
+        reference: undisturbed runs by identity; runs that are absent are trained and added.
         scratch: folder for training.
 
     Returns:
@@ -187,22 +188,26 @@ def check_weights(folder: Path, reference: dict[str, str], scratch: Path) -> int
     for identity, record in records.items():
         if identity not in reference:
             spec = resolve({**record.spec})
-            reference[identity] = train_toy(prepare_run(spec), scratch / identity).record({}).weights_sha256
-        assert record.weights_sha256 == reference[identity], "the weights differ from those of an undisturbed run"
+            reference[identity] = train_toy(prepare_run(spec), scratch / identity).record({})
+        undisturbed = reference[identity]
+        assert record.weights_sha256 == undisturbed.weights_sha256, (
+            "the weights differ from those of an undisturbed run"
+        )
+        assert comparable_rows(record.rows) == comparable_rows(undisturbed.rows)
     left = [path.name for path in folder.glob(".noisybench/runs/*")]
     assert not left, f"unfinished runs: {left}"
     return len(records)
 
 
-def check_suite(folder: Path, reference: dict[str, str], scratch: Path) -> None:
+def check_suite(folder: Path, reference: dict[str, RunRecord], scratch: Path) -> None:
     """Check the runs of `SUITE`."""
     identities = {spec.identity for spec in read_suite(str(folder / "suite.yaml"))}
     records = {record.identity for record in Store(f"sqlite:///{folder / 'mlflow.db'}").runs.records()}
     assert identities <= records, "a run is lost"
-    check_weights(folder, reference, scratch)
+    check_runs(folder, reference, scratch)
 
 
-def check_search(folder: Path, reference: dict[str, str], scratch: Path) -> None:
+def check_search(folder: Path, reference: dict[str, RunRecord], scratch: Path) -> None:
     """Check the trials and the final runs of `SEARCH`."""
     import optuna
 
@@ -213,7 +218,7 @@ def check_search(folder: Path, reference: dict[str, str], scratch: Path) -> None
     assert len(complete) == 4, "trials are lost"
     assert len({tuple(sorted(trial.params.items())) for trial in complete}) == 4, "a configuration is tried twice"
     assert all(trial.state.is_finished() for trial in trials), "a trial is stuck"
-    assert check_weights(folder, reference, scratch) in (1, 2), "final runs are lost"
+    assert check_runs(folder, reference, scratch) in (1, 2), "final runs are lost"
 
 
 def stream(fault: str, number: int) -> random.Random:

@@ -66,7 +66,7 @@ INTERRUPTED = (
 FAULTS = (
     Fault(
         "kill-store", "`kill -9` of the command and its processes while the store is created", "`bench`, `search`",
-        "An unfinished store is made again by the next command.", 15, (3,),
+        "An unfinished store is made again by the next command.", 15, (0,),
     ),
     Fault(
         "kill-run", "`kill -9` of the process of a run, as when memory runs out", "`bench`",
@@ -99,7 +99,7 @@ FAULTS = (
     ),
     Fault(
         "read-only", "Read-only folder", "`bench`, `search`, `audit`, `labels create`",
-        "One line says so, before anything is trained.", 4, (0,),
+        "One line says so, before anything is trained.", 4, (2,),
     ),
     Fault(
         "no-home", "No `HOME`, or one that cannot be written", "`bench`",
@@ -107,11 +107,11 @@ FAULTS = (
     ),
     Fault(
         "ctrl-c", "`Ctrl-C` at any moment", ", ".join(f"`{name}`" for name in INTERRUPTED),
-        "Ends with one line and exit status 130. Active runs finish their epoch; rerun to resume.", 30, (0, 5),
+        "Ends with one line and exit status 130. Active runs finish their epoch; rerun to resume.", 30, (0, 3, 5),
     ),
     Fault(
         "ctrl-c-twice", "`Ctrl-C` twice", "the same",
-        "The second stops active runs at once; their last epoch is kept.", 10, (3,),
+        "The second stops active runs at once; their last epoch is kept.", 10,
     ),
     Fault(
         "sigterm", "`SIGTERM` to all processes, as Slurm sends it", "the same",
@@ -123,7 +123,7 @@ FAULTS = (
     ),
     Fault(
         "store-deleted", "The store is deleted during a run", "`bench`",
-        "The command reports it, or makes the store again. Rerun to train what is missing.", 4, (1,),
+        "The command reports it, or makes the store again. Rerun to train what is missing.", 4,
     ),
 )  # fmt: skip
 

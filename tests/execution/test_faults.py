@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from noisybench.records.schema import RunRecord
 from noisybench.tracking.store import Store
 from tests.conftest import copy_database
 from tests.execution import commands, faults
@@ -39,8 +40,8 @@ def trials(key: str) -> pytest.MarkDecorator:
 
 
 @pytest.fixture(scope="module")
-def reference() -> dict[str, str]:
-    """Weights of undisturbed runs by identity, trained when they are needed."""
+def reference() -> dict[str, RunRecord]:
+    """Undisturbed runs by identity, trained when they are needed."""
     return {}
 
 
@@ -62,7 +63,7 @@ def stored(folder: Path, empty_database: Path) -> Path:
 
 @pytest.fixture
 def complete(
-    noisybench: Rerun, monkeypatch: pytest.MonkeyPatch, reference: dict[str, str], tmp_path: Path
+    noisybench: Rerun, monkeypatch: pytest.MonkeyPatch, reference: dict[str, RunRecord], tmp_path: Path
 ) -> Callable[[Path, tuple[str, ...]], None]:
     """Run a suite or search again in a folder, and check that nothing is lost, doubled or stuck."""
 
@@ -271,9 +272,7 @@ def test_a_read_only_folder_is_reported_before_training(number: int, workspace: 
 
 
 @trials("no-home")
-def test_a_suite_needs_no_home(
-    number: int, stored: Path, complete: Callable[[Path, tuple[str, ...]], None], reference: dict[str, str]
-) -> None:
+def test_a_suite_needs_no_home(number: int, stored: Path, complete: Callable[[Path, tuple[str, ...]], None]) -> None:
     environment: dict[str, str | None] = {"HOME": None} if number == 0 else {"HOME": "/dev/null/home"}
     status, output = finish(start(stored, BENCH, **environment))
     assert status == 0, output
