@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from noisybench.cli.app import main
-from noisybench.config.resolve import read_recipe
 from noisybench.records.schema import RunRecord
-from noisybench.runs.preparation import prepare_run
 from noisybench.tracking.store import Store
 from tests.conftest import copy_database
-from tests.helpers import comparable_rows, train_toy
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 TINY = """
@@ -32,7 +27,6 @@ noise: [{name: pair_flip, rate: 0.3}]
 stacks: [cross_entropy, gce]
 seeds: [0, 1]
 """
-LONG_RUN = ["run", "digits", "mitigations=elr", "budget.epochs=40", "execution.system_metrics=false"]
 
 
 Command = Callable[..., tuple[int, str]]
@@ -126,64 +120,6 @@ def test_nothing_is_trained_when_one_run_is_impossible(folder: Path, noisybench:
     assert status == 2
     assert "noise.rate: must be in [0, 0.5]" in output
     assert records(folder) == []
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    for _ in range(6000):  # a busy machine needs minutes to start
-        if condition():
-            return
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.05)
-    raise TimeoutError
-
-
-def test_killed_and_interrupted_runs_come_to_the_same_bits(folder: Path, noisybench: Command) -> None:
-    checkpoint = lambda: any(folder.glob(".noisybench/runs/*/checkpoint.ckpt"))  # noqa: E731
-    killed = start(*LONG_RUN, folder=folder)
-    wait_for(checkpoint, killed)
-    os.killpg(killed.pid, signal.SIGKILL)
-    finish(killed)
-    assert records(folder) == []
-
-    interrupted = start(*LONG_RUN, folder=folder)
-    before = next(folder.glob(".noisybench/runs/*/checkpoint.ckpt")).stat().st_mtime_ns
-    wait_for(
-        lambda: next(folder.glob(".noisybench/runs/*/checkpoint.ckpt")).stat().st_mtime_ns > before,
-        interrupted,
-    )
-    os.killpg(interrupted.pid, signal.SIGINT)
-    status, output = finish(interrupted)
-    assert status == 130, output
-    assert "Stopping after the current epochs" in output
-    assert "1 interrupted" in output
-    assert "Traceback" not in output
-
-    status, output = noisybench(*LONG_RUN)
-    assert status == 0, output
-    (resumed,) = records(folder)
-
-    (spec,) = read_recipe(LONG_RUN[1], LONG_RUN[2:])
-    whole = train_toy(prepare_run(spec), folder / "uninterrupted").record({})
-    assert comparable_rows(resumed.rows) == comparable_rows(whole.rows)
-    assert resumed.weights_sha256 == whole.weights_sha256
-    assert not list(folder.glob(".noisybench/runs/*"))
-
-
-def test_a_killed_worker_is_a_failed_run_that_goes_on_later(folder: Path, noisybench: Command) -> None:
-    import psutil
-
-    process = start(*LONG_RUN, folder=folder)
-    wait_for(lambda: any(folder.glob(".noisybench/runs/*/checkpoint.ckpt")), process)
-    family = psutil.Process(process.pid).children(recursive=True)
-    youngest = max(family, key=lambda each: each.create_time())
-    youngest.kill()
-    status, output = finish(process)
-    assert status == 1
-    assert "ended with signal SIGKILL" in output
-    assert list(Store(f"sqlite:///{folder / 'mlflow.db'}").runs.failed().values()) != []
-    status, output = noisybench(*LONG_RUN)
-    assert status == 0, output
-    assert len(records(folder)) == 1
 
 
 @pytest.mark.parametrize(

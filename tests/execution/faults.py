@@ -107,7 +107,7 @@ FAULTS = (
     ),
     Fault(
         "ctrl-c", "`Ctrl-C` at any moment", ", ".join(f"`{name}`" for name in INTERRUPTED),
-        "Ends with one line and exit status 130. Active runs finish their epoch; rerun to resume.", 30, (0, 3, 5),
+        "Ends with one line and exit status 130. Active runs finish their epoch; rerun to resume.", 30, (0, 5),
     ),
     Fault(
         "ctrl-c-twice", "`Ctrl-C` twice", "the same",

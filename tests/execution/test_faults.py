@@ -156,7 +156,8 @@ def test_a_suite_whose_run_is_killed_reports_it_and_resumes(
     output = strike_while_training(stored, BENCH, delay, strike)
     assert "signal SIGKILL" in output
     assert "3 completed, 0 skipped, 1 failed" in output
-    check_output(output.replace("internal error", ""))
+    check_output(output)
+    assert len(Store(f"sqlite:///{stored / 'mlflow.db'}").runs.failed()) == 1
     complete(stored, BENCH)
     record("kill-run", number, f"{delay:.2f} s after the first epoch")
 
@@ -334,6 +335,18 @@ def test_sigterm_ends_any_command_with_one_line(number: int, folder: Path, compl
 @trials("sighup")
 def test_sighup_ends_any_command_with_one_line(number: int, folder: Path, complete: Callable[..., None]) -> None:
     interrupt("sighup", number, (signal.SIGHUP,), folder, complete)
+
+
+def test_ctrl_c_lets_active_runs_finish_their_epoch(
+    stored: Path, complete: Callable[[Path, tuple[str, ...]], None]
+) -> None:
+    output = strike_while_training(stored, BENCH, 0.2, lambda pid: os.killpg(pid, signal.SIGINT))
+    assert "Stopping after the current epochs; press Ctrl-C again to stop immediately." in output
+    assert "interrupted" in output
+    assert output.splitlines()[-1] == "Interrupted. Run the same command to resume."
+    check_output(output)
+    assert commands.has_checkpoint(stored)
+    complete(stored, BENCH)
 
 
 @trials("store-deleted")
