@@ -28,7 +28,7 @@ from noisybench.training.roles import LossFunction
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 from noisybench.training.training_set import DiskTensor, TrainingSet
-from noisybench.utils.files import saved_bytes, write_atomically
+from noisybench.utils.files import load_saved, saved_bytes, write_atomically
 from noisybench.utils.seeds import Stream, torch_seed, use_deterministic_kernels
 
 NUM_NEIGHBORS = 20
@@ -141,11 +141,11 @@ def cross_fit(
     neighbors: NDArray[np.float64] | None = np.zeros(size)
     for fold in range(folds):
         path, in_fold = cache_dir / f"{digest}-{fold}.pt", fold_of == fold
-        if not path.is_file():
+        signals = load_saved(path, ("probabilities", "margin", "seen"))
+        if signals is None:
             signals = _train_fold(training_set, budget, ~in_fold, seed, fold, device, on_epoch)
             # Atomic, because the existence of the file marks the fold as finished.
             write_atomically(path, saved_bytes(signals))
-        signals = torch.load(path, weights_only=True)
         probabilities[in_fold] = signals["probabilities"].numpy()
         # Sums and step counts are stored rather than means, so that the mean over folds weights every step equally.
         margins += signals["margin"].numpy()

@@ -23,7 +23,14 @@ from numpy.typing import NDArray
 from noisybench.errors import UserError
 from noisybench.utils.digests import digest_files
 from noisybench.utils.file_listing import FileList, list_files
-from noisybench.utils.files import cache_folder, write_atomically
+from noisybench.utils.files import (
+    cache_folder,
+    first_line,
+    replacing,
+    set_aside_with_note,
+    wrap_cache_errors,
+    write_atomically,
+)
 from noisybench.utils.places import check_file
 
 CHUNK_SIZE = 1024
@@ -115,23 +122,35 @@ def decode_cached(
     name = hashlib.sha256(f"{key}|{size}|{count}|{on_error}".encode()).hexdigest()[:32]
     path = cache_folder() / "decoded" / f"{name}.npy"
     skipped_path = path.with_suffix(".json")
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A name of its own for each process: two runs that decode the same data do not write to one file.
-        partial = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+    cached = _read_cached(path, skipped_path)
+    if cached is None:
+        with wrap_cache_errors(), replacing(path) as partial:
             problems = _decode_into(partial, count, images(), size, on_error)
             # Before the rename: the array marks the entry as complete, so a crash in between only repeats the decoding.
             write_atomically(skipped_path, json.dumps(problems).encode())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    # Copy-on-write, because torch warns of read-only arrays; nothing writes.
-    mapped: NDArray[np.uint8] = np.load(path, mmap_mode="c")
-    skipped: list[tuple[int, str]] = json.loads(skipped_path.read_text())
+        cached = _read_cached(path, skipped_path)
+    if cached is None:
+        raise UserError(f"{path} cannot be read after it was written; check the disk of the cache folder")
+    mapped, skipped = cached
     # The file has `count` rows, allocated before it was known that some are skipped; the last ones are unused.
     kept = np.setdiff1d(np.arange(count), np.array([row for row, _ in skipped], dtype=np.int64))
     return DecodedImages(mapped[: len(kept)], kept, tuple(reason for _, reason in skipped))
+
+
+def _read_cached(path: Path, skipped_path: Path) -> tuple[NDArray[np.uint8], list[tuple[int, str]]] | None:
+    """Return the images and the skipped rows of an earlier call; None if there are none or their files are damaged."""
+    if not path.exists():
+        return None
+    try:
+        # Copy-on-write, because torch warns of read-only arrays; nothing writes.
+        mapped: NDArray[np.uint8] = np.load(path, mmap_mode="c")
+        skipped: list[tuple[int, str]] = [
+            (int(row), str(reason)) for row, reason in json.loads(skipped_path.read_text())
+        ]
+    except (OSError, EOFError, TypeError, ValueError) as error:
+        set_aside_with_note(path, first_line(error))
+        return None
+    return mapped, skipped
 
 
 def _decode_into(
@@ -153,6 +172,7 @@ def _decode_into(
                 # requested.
                 if array is None:
                     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, *pixels.shape))
+                    _reserve(path)
                 if pixels.shape != array.shape[1:]:
                     raise UserError(
                         f"{image[0]}: has {pixels.shape[2]}x{pixels.shape[1]} pixels, but others have "
@@ -167,6 +187,13 @@ def _decode_into(
         raise UserError(f"dataset: expected {count} images, but found {seen}; the file is truncated, download it again")
     array.flush()
     return problems
+
+
+def _reserve(path: Path) -> None:
+    """Reserve the disk space of a file: on a full disk, a write to mapped memory would kill the process."""
+    if hasattr(os, "posix_fallocate"):  # absent on macOS
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def problem_list(problems: Sequence[str], limit: int = MAX_LISTED) -> UserError:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +15,14 @@ from numpy.typing import NDArray
 from noisybench.data.images import OnError, bomb_reason, check_unchanged, decode, fingerprint, problem_list
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
-from noisybench.utils.files import cache_folder, write_atomically
+from noisybench.utils.files import (
+    cache_folder,
+    first_line,
+    replacing,
+    set_aside_with_note,
+    wrap_cache_errors,
+    write_atomically,
+)
 
 ClassValues = Mapping[int, int]
 """Class of each value in mask files, for values that are not class indices themselves."""
@@ -124,16 +130,32 @@ def read_pairs(
     arrays = [folder / f"{name}.npy" for name in ("images", "masks", "noisy_masks")[:width]]
     # Written last, so its presence means that all arrays are complete.
     done = folder / "done.json"
-    if not done.exists():
-        problems = _decode_into(arrays, files, size, on_error, values, num_classes)
-        check_unchanged(all_files, key)
-        write_atomically(done, json.dumps(problems).encode())
-    skipped: list[tuple[int, str]] = json.loads(done.read_text())
+    cached = _read_cached(arrays, done)
+    if cached is None:
+        with wrap_cache_errors():
+            problems = _decode_into(arrays, files, size, on_error, values, num_classes)
+            check_unchanged(all_files, key)
+            write_atomically(done, json.dumps(problems).encode())
+        cached = _read_cached(arrays, done)
+    if cached is None:
+        raise UserError(f"{folder} cannot be read after it was written; check the disk of the cache folder")
+    (images, *masks), skipped = cached
     kept = np.setdiff1d(np.arange(len(files)), np.array([row for row, _ in skipped], dtype=np.int64))
-    # Copy-on-write, because torch warns of read-only arrays; nothing writes. Masks always fit in memory.
-    images, *masks = (np.load(path, mmap_mode="c") for path in arrays)
     noisy_masks = np.array(masks[1]) if len(masks) > 1 else None
     return ImageMaskPairs(images, np.array(masks[0]), noisy_masks, kept, tuple(reason for _, reason in skipped))
+
+
+def _read_cached(arrays: Sequence[Path], done: Path) -> tuple[list[NDArray[np.uint8]], list[tuple[int, str]]] | None:
+    """Return the arrays and the skipped rows of an earlier call; None if there are none or their files are damaged."""
+    if not done.exists():
+        return None
+    try:
+        skipped = [(int(row), str(reason)) for row, reason in json.loads(done.read_text())]
+        # Copy-on-write, because torch warns of read-only arrays; nothing writes. Masks always fit in memory.
+        return [np.load(path, mmap_mode="c") for path in arrays], skipped
+    except (OSError, EOFError, TypeError, ValueError) as error:
+        set_aside_with_note(done.parent, first_line(error))
+        return None
 
 
 def _decode_into(
@@ -159,11 +181,8 @@ def _decode_into(
             f"dataset.size: the images have {len(shapes)} sizes ({listed} …); set one, such as dataset.size=256"
         )
     for path, array in zip(arrays, zip(*usable, strict=True), strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # The suffix comes last, because `np.save` would append .npy to any other name.
-        partial = path.with_name(f".{os.getpid()}.{path.name}")
-        np.save(partial, np.stack(array))
-        partial.replace(path)
+        with replacing(path) as partial:
+            np.save(partial, np.stack(array))
     return problems
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import json
+import logging
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,13 +12,19 @@ from typing import Any
 
 import torch
 
-from noisybench.errors import TrainingError
 from noisybench.records.schema import RunRecord
-from noisybench.utils.files import saved_bytes, write_atomically
+from noisybench.records.validation import parse_record
+from noisybench.utils.files import first_line, saved_bytes, set_aside, write_atomically
 from noisybench.utils.locks import exclusive
+
+logger = logging.getLogger("noisybench")
 
 CHECKPOINT_FORMAT = 1
 """Raise this number when the content of checkpoints changes."""
+
+
+class DamagedCheckpoint(Exception):
+    """The checkpoint of a run cannot be used; the run is trained from the start."""
 
 
 class RunFolder:
@@ -56,9 +63,13 @@ class RunFolder:
 
     @property
     def run_id(self) -> str | None:
-        """Id of the tracked run in the store, or None before the first attempt."""
-        file = self.path / "run_id"
-        return file.read_text() if file.is_file() else None
+        """Id of the tracked run in the store; None before the first attempt, or if the file is damaged."""
+        try:
+            run_id = (self.path / "run_id").read_text(encoding="ascii").strip()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return None
+        # Without it, the run is tracked as a new one, and only the rows of the earlier attempt are left behind.
+        return run_id if re.fullmatch(r"[\w-]{1,64}", run_id) else None
 
     @run_id.setter
     def run_id(self, run_id: str) -> None:
@@ -72,28 +83,47 @@ class RunFolder:
         """Return the content of the checkpoint, on the CPU, or None if there is none.
 
         Raises:
-            TrainingError: the checkpoint is damaged, or another version of noisybench has written it.
+            DamagedCheckpoint: the file is damaged, or another version of noisybench has written it.
         """
         if not self.checkpoint.is_file():
             return None
-        advice = f"delete {self.path} to train the run from the start"
         try:
             # Loaded on the CPU, so that a run can be resumed on a machine without the original device.
             content: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+            found = content.get("format")
         except Exception as error:
-            # `torch.load` raises many types of exceptions for a damaged file.
-            reason = str(error).splitlines()[0][:160]
-            raise TrainingError(f"the checkpoint {self.checkpoint} cannot be read ({reason}); {advice}") from None
-        if content.get("format") != CHECKPOINT_FORMAT:
-            raise TrainingError(
-                f"the checkpoint {self.checkpoint} was written by another version of noisybench; {advice}"
-            )
+            # `torch.load` raises many types of exceptions for a damaged file, some of them without a message.
+            raise DamagedCheckpoint(first_line(error)) from error
+        if found != CHECKPOINT_FORMAT:
+            raise DamagedCheckpoint("another version of noisybench has written it")
         return content
 
+    def set_aside_checkpoint(self, reason: str) -> None:
+        """Rename a damaged checkpoint, and report that the run is trained from the start."""
+        target = set_aside(self.checkpoint)
+        if target is not None:
+            logger.warning(
+                "the checkpoint %s cannot be used (%s): the run is trained from the start, and the file is kept as %s",
+                self.checkpoint, reason, target.name,
+            )  # fmt: skip
+
     def pending_record(self) -> RunRecord | None:
-        """Return the record of a finished run that the tracking store does not have yet, or None."""
+        """Return the record of a finished run that the tracking store does not have yet, or None.
+
+        A damaged record is set aside, so that the last epoch is evaluated again from the checkpoint.
+        """
         file = self.pending / "record.json"
-        return RunRecord.from_dict(json.loads(file.read_text())) if file.is_file() else None
+        if not file.is_file():
+            return None
+        try:
+            return parse_record(file.read_bytes())
+        except ValueError as error:
+            target = set_aside(self.pending)
+            logger.warning(
+                "the record %s cannot be used (%s): it is written again, and its folder is kept as %s",
+                file, error, target.name if target else None,
+            )  # fmt: skip
+            return None
 
     def remove(self) -> None:
         """Delete the folder with everything in it."""

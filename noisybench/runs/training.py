@@ -19,12 +19,13 @@ from noisybench.records.schema import EpochRow
 from noisybench.runs.distributed import launch_distributed
 from noisybench.runs.preparation import prepare_run, training_set_of
 from noisybench.runs.recorder import ProgressCallback, Recorder
-from noisybench.runs.run_folder import RunFolder
+from noisybench.runs.run_folder import DamagedCheckpoint, RunFolder
 from noisybench.training.auxiliary import AuxiliaryCache, OnTrained
 from noisybench.training.distributed import has_batch_norm
 from noisybench.training.loop import attach, train_epoch
 from noisybench.training.prepared import PreparedRun
 from noisybench.training.task import Task
+from noisybench.utils.files import first_line
 from noisybench.utils.processes import exit_with_parent, parent_has_ended
 from noisybench.utils.seeds import use_deterministic_kernels
 
@@ -62,10 +63,17 @@ def train(
     task.num_workers = spec.execution.num_workers
     task.auxiliary_cache = AuxiliaryCache(auxiliary_folder or folder / "auxiliary", report, stop, on_auxiliary)
     recorder = Recorder(prepared, task.evaluator(prepared), send, report)
-    with launch_distributed(spec, _train_worker_rank, (spec, folder), worker) as fabric, warnings.catch_warnings():
-        # A few GPU kernels have no deterministic implementation; `use_deterministic_kernels` selects one wherever it exists.
-        warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
-        _fit(task, recorder, RunFolder(folder), fabric, stop)
+    try:
+        with launch_distributed(spec, _train_worker_rank, (spec, folder), worker) as fabric, warnings.catch_warnings():
+            # A few GPU kernels have no deterministic implementation; `use_deterministic_kernels` selects one where it exists.
+            warnings.filterwarnings("ignore", message=".*does not have a deterministic implementation")
+            _fit(task, recorder, RunFolder(folder), fabric, stop)
+    except DamagedCheckpoint as error:
+        if worker is None:
+            RunFolder(folder).set_aside_checkpoint(str(error))
+            # Prepared again, because mitigations may have loaded a part of their state.
+            prepared = prepare_run(spec, prepared.dataset, prepared.labels)
+            return train(prepared, folder, send, report, stop, auxiliary_folder, on_auxiliary)
     return recorder
 
 
@@ -140,9 +148,11 @@ def _restore(task: Task, optimizer: torch.optim.Optimizer, recorder: Recorder, f
     content = folder.load_checkpoint()
     if content is None:
         return 0
-    task.load_state_dict(content["task"])
-    optimizer.load_state_dict(content["optimizer"])
-    recorder.load_state_dict(content["recorder"])
-    task.on_load_checkpoint(content)
-    trained_epochs: int = content["trained_epochs"]
-    return trained_epochs
+    try:
+        task.load_state_dict(content["task"])
+        optimizer.load_state_dict(content["optimizer"])
+        recorder.load_state_dict(content["recorder"])
+        task.on_load_checkpoint(content)
+        return int(content["trained_epochs"])
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise DamagedCheckpoint(f"its content does not fit the run: {first_line(error)}") from error

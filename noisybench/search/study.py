@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from noisybench.config.spec import WORKSPACE
 from noisybench.errors import UserError, nearest
 from noisybench.search.definition import PRUNERS, SAMPLERS, Search
+from noisybench.search.storage import create_study_database, quiet_optuna
 from noisybench.tracking.probe import hide_password
 from noisybench.utils.seeds import stable_hash
 
@@ -72,7 +72,6 @@ def storage_url(url: str | None) -> str:
     """Return the address of the storage: the given one, or a file in the working directory."""
     if url is not None:
         return url
-    WORKSPACE.mkdir(exist_ok=True)
     return f"sqlite:///{(WORKSPACE / 'searches.db').as_posix()}"
 
 
@@ -141,7 +140,10 @@ def _open_storage(url: str, heartbeat_interval: int) -> Iterator[optuna.storages
     Raises:
         UserError: the storage cannot be reached.
     """
+    quiet_optuna()
     with storage_errors(url, opening=True):
+        if url.startswith("sqlite:///"):
+            create_study_database(Path(url.removeprefix("sqlite:///")).absolute())
         storage = _connect(url, heartbeat_interval)
     try:
         yield storage
@@ -153,11 +155,6 @@ def _open_storage(url: str, heartbeat_interval: int) -> Iterator[optuna.storages
 def _connect(url: str, heartbeat_interval: int) -> optuna.storages.RDBStorage:
     import optuna
 
-    # Optuna marks heartbeats as experimental and expects its own loop to send them; `TrialRunner` sends them here.
-    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    warnings.filterwarnings("ignore", message="Heartbeat of storage")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     # Connections in the pool are stale after a restart of the server, so each is tested before its use.
     options = {} if url.startswith("sqlite") else {"pool_pre_ping": True}
     for attempt in range(CONNECTION_ATTEMPTS):

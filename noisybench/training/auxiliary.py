@@ -7,6 +7,7 @@ interruption. Its cost is charged in full to every run that uses it, because it 
 from __future__ import annotations
 
 import abc
+import copy
 import dataclasses
 import hashlib
 import json
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from noisybench.config.spec import WORKSPACE
 from noisybench.errors import Interrupted, TrainingError
-from noisybench.utils.files import saved_bytes, write_atomically
+from noisybench.utils.files import first_line, load_saved, saved_bytes, set_aside_with_note, write_atomically
 from noisybench.utils.locks import exclusive
 
 FORMAT = 1
@@ -146,7 +147,7 @@ class AuxiliaryCache:
 
         Raises:
             Interrupted: ``stop`` returned True; the same call resumes from the last epoch.
-            TrainingError: the result file is damaged.
+            TrainingError: the result could not be written.
         """
         file = self.folder / f"{run.identity}.pt"
         # Several processes may need the same result at once: one of them trains it, the others wait and read it.
@@ -154,18 +155,16 @@ class AuxiliaryCache:
             if not acquired:
                 raise Interrupted
             # Checked inside the lock, because another process may have written the file during the wait.
-            cached = file.is_file()
-            if not cached:
+            content = load_saved(file, ("result", "cost"))
+            cached = content is not None
+            if content is None:
                 self._train(run, file)
-        try:
-            # Read back even if it was trained just now, so that fresh and cached results are the same tensors.
-            content = torch.load(file, map_location="cpu", weights_only=True)
-            cost = AuxiliaryCost(**{**content["cost"], "cached": cached})
-            result: dict[str, Tensor] = content["result"]
-        except Exception as error:
-            # `torch.load` raises many types of exceptions for a damaged file.
-            reason = str(error).splitlines()[0][:160]
-            raise TrainingError(f"{file} is damaged ({reason}); delete it and try again") from None
+                # Read back even if it was trained just now, so that fresh and cached results are the same tensors.
+                content = load_saved(file, ("result", "cost"))
+        if content is None:
+            raise TrainingError(f"{file} could not be read after it was written; check the disk of {self.folder}")
+        cost = AuxiliaryCost(**{**content["cost"], "cached": cached})
+        result: dict[str, Tensor] = content["result"]
         # Charged once, even if several mitigations of the stack use the same result.
         if all(other.identity != cost.identity for other in self.costs):
             self.costs.append(cost)
@@ -174,10 +173,16 @@ class AuxiliaryCache:
     def _train(self, run: AuxiliaryRun, file: Path) -> None:
         checkpoint = file.with_suffix(".ckpt")
         cost, first_epoch = AuxiliaryCost(run.identity, run.title), 0
-        if checkpoint.is_file():
-            content = torch.load(checkpoint, map_location="cpu", weights_only=True)
-            cost, first_epoch = AuxiliaryCost(**content["cost"]), int(content["epoch"])
-            run.load_state_dict(content["state"])
+        content = load_saved(checkpoint, ("state", "epoch", "cost"))
+        if content is not None:
+            initial = copy.deepcopy(run.state_dict())
+            try:
+                run.load_state_dict(content["state"])
+                cost, first_epoch = AuxiliaryCost(**content["cost"]), int(content["epoch"])
+            except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+                # A part of the state may have been loaded before the error.
+                run.load_state_dict(initial)
+                set_aside_with_note(checkpoint, first_line(error))
         wall, process = time.perf_counter(), time.process_time()
         for epoch in range(first_epoch, run.epochs):
             cost.loss = run.train_epoch(epoch)

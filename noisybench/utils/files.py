@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import logging
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from noisybench.errors import UserError
 from noisybench.utils.places import expand_user
@@ -24,15 +26,46 @@ DAMAGED = ".damaged-"
 """Part of the names of files that were set aside, before their number."""
 
 
+class NoHomeFolder(UserError, RuntimeError):
+    """The user has no home folder."""
+
+
 def cache_folder() -> Path:
     """Return the folder of downloads and decoded images.
 
     The environment variable `NOISYBENCH_CACHE` overrides the user's cache folder of the operating system.
+
+    Raises:
+        NoHomeFolder: the user has no home folder, and the variable is not set.
     """
     import platformdirs
 
-    folder = os.environ.get("NOISYBENCH_CACHE")
-    return expand_user(Path(folder)) if folder else platformdirs.user_cache_path("noisybench")
+    name = os.environ.get("NOISYBENCH_CACHE")
+    folder = expand_user(Path(name)) if name else platformdirs.user_cache_path("noisybench")
+    # Left in place where neither HOME nor the list of users has a home folder.
+    if folder.parts[:1] == ("~",):
+        raise NoHomeFolder(f"the cache folder {folder} needs a home folder; set NOISYBENCH_CACHE to a folder")
+    return folder
+
+
+@contextlib.contextmanager
+def wrap_cache_errors() -> Iterator[None]:
+    """Turn an `OSError` of a write to the cache folder into a message that says what to do.
+
+    Raises:
+        UserError: the cache folder cannot be written.
+    """
+    folder = cache_folder()
+    try:
+        yield
+    except OSError as error:
+        # A file that cannot be read has its own message.
+        if error.filename is not None and not Path(error.filename).is_relative_to(folder):
+            raise
+        raise UserError(
+            f"the cache folder {folder} cannot be written ({error.strerror or error}); set NOISYBENCH_CACHE to a folder "
+            "with free space that you may write"
+        ) from None
 
 
 def sync_folder(folder: Path) -> None:
@@ -87,6 +120,17 @@ def write_atomically(path: Path, data: bytes) -> None:
         partial.write_bytes(data)
 
 
+def first_line(error: Exception) -> str:
+    """Return the beginning of an exception's message, or its type if it has none.
+
+    Example:
+        >>> first_line(EOFError()), first_line(ValueError("empty\\nfile"))
+        ('EOFError', 'empty')
+    """
+    text = str(error).strip()
+    return text.splitlines()[0][:160] if text else type(error).__name__
+
+
 def set_aside(path: Path) -> Path | None:
     """Rename a damaged file or folder so that it is neither read again nor lost, and return its new path.
 
@@ -112,6 +156,42 @@ def set_aside(path: Path) -> Path | None:
             return None
         return target
     raise AssertionError
+
+
+def set_aside_with_note(path: Path, reason: str) -> None:
+    """Rename a damaged file of finished work, and report that this work is done again."""
+    target = set_aside(path)
+    if target is not None:
+        logging.getLogger("noisybench").warning(
+            "%s is damaged (%s): it is made again, and the old file is kept as %s", path, reason, target.name
+        )
+
+
+def load_saved(path: Path, fields: Sequence[str]) -> dict[str, Any] | None:
+    """Return the mapping that `saved_bytes` has stored in a file.
+
+    Args:
+        path: file of finished work.
+        fields: keys that the mapping must have.
+
+    Returns:
+        None if the file does not exist, or is damaged: then it has been set aside.
+    """
+    import torch
+
+    if not path.is_file():
+        return None
+    try:
+        content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        missing = [name for name in fields if name not in content]
+    except Exception as error:
+        # `torch.load` raises many types of exceptions for a damaged file.
+        set_aside_with_note(path, first_line(error))
+        return None
+    if missing:
+        set_aside_with_note(path, f"it lacks {', '.join(missing)}")
+        return None
+    return content
 
 
 @contextlib.contextmanager
@@ -172,7 +252,8 @@ def download(url: str, sha256: str | None, path: Path) -> Path:
         # Verified in memory, so that an incomplete or altered download never exists as a file.
         if sha256 and hashlib.sha256(data).hexdigest() != sha256:
             raise UserError(f"{url} is not the published file (its SHA-256 differs); nothing was stored")
-        write_atomically(path, data)
+        with wrap_write_errors(path):
+            write_atomically(path, data)
     elif sha256 and hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
         raise UserError(f"{path} is not the published file (its SHA-256 differs); delete it and try again")
     return path

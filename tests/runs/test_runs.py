@@ -11,7 +11,6 @@ from typing import Any
 
 import pandas
 import pytest
-import torch
 
 from noisybench.errors import StoreUnavailable, TrainingError, UserError
 from noisybench.evaluation.metrics import score_detection
@@ -242,13 +241,3 @@ def test_a_real_server_and_its_absence(server: Server, monkeypatch: pytest.Monke
     found = {record.identity: record for record in Store().runs.records()}
     assert found[second.identity].weights_sha256 == kept["weights_sha256"]
     assert len(Store().connection.client.get_metric_history(found[second.identity].run_id, "test_accuracy")) == 3
-
-
-def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
-    train_toy(prepared_toy("elr"), tmp_path, stop_after=1)
-    checkpoint = tmp_path / "checkpoint.ckpt"
-    content = torch.load(checkpoint, weights_only=False)
-    content["format"] = 0
-    torch.save(content, checkpoint)
-    with pytest.raises(TrainingError, match="was written by another version of noisybench; delete"):
-        train_toy(prepared_toy("elr"), tmp_path)

@@ -1,0 +1,80 @@
+"""The SQLite file of the studies: created as a whole, and recognized when its creation was interrupted."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import warnings
+from pathlib import Path
+
+from noisybench.errors import UserError
+from noisybench.utils.locks import exclusive
+from noisybench.utils.sqlite import create_whole, filled_tables, set_aside_database
+
+logger = logging.getLogger("noisybench")
+
+
+def create_study_database(path: Path) -> None:
+    """Create the SQLite file of the studies as a whole, unless it is complete; one without studies is set aside.
+
+    Raises:
+        UserError: the file cannot be created, is damaged, or belongs to another program.
+    """
+
+    def is_complete() -> bool:
+        if not path.is_file():
+            return False
+        tables = filled_tables(path)
+        # Optuna fills these two after it has created all tables.
+        if tables.get("version_info") and tables.get("alembic_version"):
+            return True
+        filled = [table for table, has_rows in tables.items() if has_rows and table != "alembic_version"]
+        if filled:
+            raise UserError(
+                f"{path} is no database of studies (it has the table `{filled[0]}`); choose another --storage"
+            )
+        return False
+
+    try:
+        if is_complete():
+            return
+        with exclusive(path.with_suffix(".lock")):
+            if is_complete():  # another process has created it meanwhile
+                return
+            if path.is_file() and path.stat().st_size and (target := set_aside_database(path)):
+                logger.warning(
+                    "the creation of %s was interrupted before its first study: it is created again (the unfinished file "
+                    "is now %s)", path, target.name
+                )  # fmt: skip
+            create_whole(path, _create_study_tables)
+    except (OSError, sqlite3.Error) as error:
+        is_damaged = "not a database" in str(error) or "malformed" in str(error)
+        advice = (
+            "`noisybench doctor --repair` sets it aside" if is_damaged else "check the permissions and the free space"
+        )
+        raise UserError(
+            f"the studies {path} cannot be opened ({error}); {advice}, or choose another --storage"
+        ) from None
+
+
+def _create_study_tables(path: Path) -> None:
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path.as_posix()}")
+        storage.remove_session()
+        storage.engine.dispose()
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        raise sqlite3.OperationalError(str(error.__cause__ or error).splitlines()[0]) from None
+
+
+def quiet_optuna() -> None:
+    """Silence messages of Optuna that noisybench reports in its own words."""
+    import optuna
+
+    # Optuna marks heartbeats as experimental and expects its own loop to send them; `TrialRunner` sends them here.
+    warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+    warnings.filterwarnings("ignore", message="Heartbeat of storage")
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)

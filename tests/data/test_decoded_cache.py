@@ -1,0 +1,94 @@
+"""Cached arrays of decoded images: made again where a file is damaged, and a cache folder that cannot be used."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from noisybench.data.images import DecodedImages, read_files
+from noisybench.data.masks import read_pairs
+from noisybench.errors import UserError
+from noisybench.utils.files import NoHomeFolder, cache_folder
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    monkeypatch.setenv("NOISYBENCH_CACHE", str(tmp_path / "cache"))
+    paths = [tmp_path / f"{number}.png" for number in range(3)]
+    for number, path in enumerate(paths):
+        Image.new("RGB", (4, 4), (number, 0, 0)).save(path)
+    return paths
+
+
+def first_pixels(decoded: DecodedImages) -> list[int]:
+    return [int(image[0, 0, 0]) for image in decoded.images]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "content"), [("*.npy", b""), ("*.npy", b"\x93NUMPY"), ("*.json", b"{"), ("*.json", b"[1]")]
+)
+def test_a_damaged_array_of_images_is_decoded_again(
+    pattern: str, content: bytes, files: list[Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert first_pixels(read_files(files, None)) == [0, 1, 2]
+    next((tmp_path / "cache" / "decoded").glob(pattern)).write_bytes(content)
+    assert first_pixels(read_files(files, None)) == [0, 1, 2]
+    assert "it is made again" in caplog.text
+    assert list((tmp_path / "cache" / "decoded").glob("*.damaged-1"))
+
+
+@pytest.mark.parametrize("name", ["images.npy", "masks.npy", "done.json"])
+def test_damaged_arrays_of_masks_are_decoded_again(name: str, files: list[Path], tmp_path: Path) -> None:
+    masks = [tmp_path / f"mask-{number}.png" for number in range(3)]
+    for number, path in enumerate(masks):
+        Image.fromarray(np.full((4, 4), number, dtype=np.uint8)).save(path)
+    groups = list(zip(files, masks, strict=True))
+    first = read_pairs(groups, None, "raise")
+    next((tmp_path / "cache" / "pairs").rglob(name)).write_bytes(b"{")
+    assert np.array_equal(read_pairs(groups, None, "raise").masks, first.masks)
+
+
+def test_a_cache_folder_that_cannot_be_written_is_named(
+    files: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "occupied").write_text("a file")
+    for folder in (tmp_path / "occupied", Path("/proc/cache")):
+        monkeypatch.setenv("NOISYBENCH_CACHE", str(folder))
+        with pytest.raises(UserError, match=r"the cache folder .* cannot be written .*set NOISYBENCH_CACHE"):
+            read_files(files, None)
+
+
+def test_a_missing_home_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOISYBENCH_CACHE")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: Path("~/.cache") / name)
+    with pytest.raises(NoHomeFolder, match="set NOISYBENCH_CACHE"):
+        cache_folder()
+
+
+def test_a_full_disk_refuses_an_array_and_kills_no_process(files: list[Path], tmp_path: Path) -> None:
+    (tmp_path / "small").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(tmp_path / "small")]
+    if subprocess.run(mount, check=False).returncode:
+        pytest.skip("mounting needs root")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom noisybench.data.images import read_files\n"
+        "from noisybench.errors import UserError\n"
+        "try:\n    read_files([Path(name) for name in sys.argv[1:]], 256)\n"
+        "except UserError as error:\n    print(error)\n"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", code, *map(str, files)], capture_output=True, text=True, check=False,
+            env={**os.environ, "NOISYBENCH_CACHE": str(tmp_path / "small" / "cache")},
+        )  # fmt: skip
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path / "small")], check=True)
+    assert done.returncode == 0, done.stderr
+    assert "No space left on device" in done.stdout
