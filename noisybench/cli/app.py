@@ -117,9 +117,9 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        problem = output.environment_problem(error)
-        if problem is not None:
-            typer.echo(f"error: {printable_lines(problem)}", err=True)
+        reason = output.environment_problem(error)
+        if reason is not None:
+            typer.echo(f"error: {printable_lines(reason)}", err=True)
             output.discard_output()
             raise SystemExit(2) from None
         typer.echo(

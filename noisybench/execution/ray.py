@@ -19,6 +19,7 @@ from noisybench.config.spec import RunSpec
 from noisybench.errors import UserError
 from noisybench.execution.engine import Event
 from noisybench.execution.local import LocalPool
+from noisybench.utils.interrupts import INTERRUPTS
 from noisybench.utils.processes import process_context
 
 CONNECT_TIMEOUT = 5
@@ -59,6 +60,7 @@ def connect(address: str, embedded_store: bool) -> Iterator[RayExecutor]:
             f"--ray {address}: no cluster is available ({reason}); start one with `ray start --head`, or give the HOST:PORT "
             "that this command prints"
         ) from None
+    INTERRUPTS.handle_signals()  # Ray has replaced the handler of SIGTERM
     try:
         machines = [node for node in ray.nodes() if node["Alive"]]
         if len(machines) > 1 and embedded_store:
