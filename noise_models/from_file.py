@@ -17,7 +17,7 @@ from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_set import LabelSet, ReplacedImages
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.targets import Targets
-from noisybench.errors import UserError
+from noisybench.errors import UserError, show
 from noisybench.utils.file_listing import Source
 from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
@@ -128,7 +128,7 @@ def _class_indices(values: NDArray[np.generic], dataset: Dataset, path: Path) ->
     if invalid.any():
         row = int(np.flatnonzero(invalid)[0])
         raise UserError(
-            f"noise.path: row {row} of {path} has the label {values[row]!r}; allowed are 0 to {dataset.num_classes - 1} "
+            f"noise.path: row {row} of {path} has the label {show(values[row])}; allowed are 0 to {dataset.num_classes - 1} "
             f"or the class names ({', '.join(dataset.class_names[:5])}{' …' if dataset.num_classes > 5 else ''})"
         )
     return indices
