@@ -32,11 +32,17 @@ def search(
 ) -> None:
     """Tune a stack, or each stack of a suite, on noisy validation labels; rank the best configurations and the defaults."""
     from noisybench.cli import console as view
+    from noisybench.execution.preflight import preflight
     from noisybench.search.search import final_runs, run_search
     from noisybench.tracking.store import Store
+    from noisybench.utils.processes import process_context
 
     searches = _read(name, overrides or [], study, storage)
     console, store = view.make_console(), Store()
+    if len(searches) > 1:
+        # A single search validates itself; of several, the last must not be refused after hours of the first.
+        console.print(f"Validating {len(searches)} searches ...")
+        preflight(process_context(1), [definition.first_spec() for definition in searches])
     store.connection.check()
     results = []
     for definition in searches:

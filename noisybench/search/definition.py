@@ -106,6 +106,10 @@ class Search:
         """Return the run of a trial, recorded below the MLflow run of the study."""
         return self._spec(values, seed, self._provenance(study_run))
 
+    def first_spec(self) -> RunSpec:
+        """Return the run of the defaults, as a trial if there is something to search, to validate the search."""
+        return self._spec(self.defaults, self.seeds[0], self._provenance("validation") if self.space else None)
+
     def final_spec(self, values: Mapping[str, Any], seed: int) -> RunSpec:
         """Return the ranked run of a configuration, whose provenance is this search unless it has the defaults."""
         # Without provenance, the defaults are an ordinary run, which the store may already have.

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from noisybench.errors import UserError
+from noisybench.runs.preparation import prepare_run
 from noisybench.search.config import read_searches
 
 
@@ -79,3 +81,30 @@ def test_search_files_of_other_types_are_refused(text: str, message: str) -> Non
     Path("search.yaml").write_text(text)
     with pytest.raises(UserError, match=message):
         read_searches("search.yaml")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dataset.validation_fraction=0"], "objective: noisy_val is unavailable: the dataset has no validation split"),
+        (["budget.network=unet:8"], "budget.network: `unet:8` is not a network for the task classification"),
+    ],
+)
+def test_a_search_is_validated_with_its_data_and_objective(arguments: list[str], message: str) -> None:
+    (search,) = read_searches("digits-elr", arguments)
+    with pytest.raises(UserError, match=message):
+        prepare_run(search.first_spec())
+
+
+def test_every_study_of_a_suite_is_validated_before_the_first_trains(
+    noisybench: Callable[..., tuple[int, str]],
+) -> None:
+    Path("suite.yaml").write_text(
+        "base: {recipe: digits}\nstacks: [elr, {name: mahalanobis, covariance: robust}]\nseeds: [0]\n"
+    )
+    Path("search.yaml").write_text("suite: suite.yaml\ntrials: 2\n")
+    status, output = noisybench("search", "search.yaml")
+    assert status == 2
+    assert "mitigations.mahalanobis: rank: class 0 has " in output
+    assert "Study `" not in output
+    assert not Path("mlflow.db").exists()
