@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from noisybench.config.source_code import DIGEST_LENGTH
 from noisybench.config.spec import Component, RunSpec, run_identity
@@ -152,7 +153,16 @@ def _check_shapes(record: RunRecord, dataset: Dataset, labels: LabelSet, evidenc
     # NaN has no defined rank, so an AUROC of it would depend on the sorting algorithm.
     if not (np.isfinite(evidence.label_quality).all() and np.isfinite(evidence.test_probabilities).all()):
         problems.append("label_quality and test_probabilities must be finite")
+    # Other numbers would give any loss and calibration error for the same predictions.
+    elif not _are_probabilities(evidence.test_probabilities):
+        problems.append("test_probabilities must be from 0 to 1 and have the sum 1")
     return problems
+
+
+def _are_probabilities(values: NDArray[np.float32]) -> bool:
+    # Networks in bfloat16 have three digits.
+    is_inside = bool(((values >= 0) & (values <= 1 + 1e-3)).all())
+    return is_inside and bool((abs(values.sum(axis=-1, dtype=np.float64) - 1) < 0.02).all())
 
 
 def _check_scores(record: RunRecord, dataset: Dataset, labels: LabelSet, evidence: RunEvidence) -> list[str]:

@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ import numpy as np
 import pydantic
 from numpy.typing import NDArray
 
-from noisybench.errors import UserError
+from noisybench.errors import UserError, show
 from noisybench.leaderboard.measurements import Measurement, measure, without_record
 from noisybench.leaderboard.nested_components import without_places
 from noisybench.leaderboard.stamps import Digest, StampStatus, Status, VerificationStamp, check_stamp, sign_stamp
@@ -50,7 +51,8 @@ MAX_PROBLEMS = 20
 """Most problems of a folder that are listed."""
 
 # An identity becomes part of a path: its pattern leaves no room for separators or dots.
-Identity = Annotated[str, pydantic.StringConstraints(pattern="^[0-9a-f]{20}$")]
+IDENTITY_PATTERN = "^[0-9a-f]{20}$"
+Identity = Annotated[str, pydantic.StringConstraints(pattern=IDENTITY_PATTERN)]
 
 
 class RunFiles(pydantic.BaseModel):
@@ -336,6 +338,9 @@ def _write_files(folder: Path, description: str, version: str, runs: Iterator[tu
     (folder / "runs").mkdir()
     files = {}
     for record, evidence in runs:
+        # A store may be shared with others, and the identity becomes a part of a path.
+        if not re.fullmatch(IDENTITY_PATTERN, record.identity):
+            raise UserError(f"{printable(record.title)}: its identity {show(record.identity)} is not one of noisybench")
         path = folder / "runs" / record.identity
         # The identifier of the run means nothing outside its store, and paths may contain names of users.
         public = dataclasses.replace(record, run_id="", spec=without_places(record.spec))

@@ -1,15 +1,15 @@
 """Verification of submissions: scores are computed again from the predictions, and runs are trained again.
 
-Computed for each run: identity, stack, budget and privileged information from the specification; label set and test targets from
-dataset and noise model; test, noisy validation and clean validation accuracy of every epoch; and, at the end, training accuracy,
-memorized and recovered fractions, test loss, calibration error, detection and corrected labels. Costs, training losses and the
-detectors of earlier epochs do not follow from predictions: these remain claims until the run is trained again.
+The specification of a run is resolved by a `TrustPolicy`; what it must not reach is refused before anything is loaded. Identity,
+names, budget and privileged information follow from the specification; label set and test targets from dataset and noise model; test
+and validation accuracy of every epoch, and the final scores, from the predictions. All other values are claims, see `claims`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import resource
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -172,6 +172,10 @@ def verify(
     policy.check_used()
     for index in np.unique(np.linspace(0, len(runs) - 1, min(rerun, len(runs))).round().astype(int)):
         spec, record = runs[index]
+        if spec.budget.devices > (cores := os.cpu_count() or 1):
+            raise UserError(
+                f"{record.title}: retraining needs {spec.budget.devices} devices, more than the {cores} cores of this machine"
+            )
         comparison, is_close = _compare(spec, record, tolerance)
         result.rerun.append(comparison)
         if not is_close:

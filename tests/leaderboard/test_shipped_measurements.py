@@ -12,8 +12,8 @@ from noisybench.config.spec import RunSpec
 from noisybench.config.suite import read_suite
 from noisybench.leaderboard.measurements import Measurement, builtin_measurements, from_csv, measure, to_csv
 from noisybench.leaderboard.verification import TOLERANCE, retrain
-from noisybench.records.selection import SELECTION_RULES
 
+WEB = "web(out_of_distribution=0.4, in_distribution=0"
 SAMPLE = (
     ("quickstart", "symmetric_exclusive(rate=0.4)", "cross_entropy", 1),
     ("data-diet-digits", "symmetric_exclusive(rate=0.1)", "oracle_pruning", 0),
@@ -24,7 +24,7 @@ LONGER_SAMPLE = (
     ("quickstart", "pair_flip(rate=0.4)", "elr", 0),
     ("quickstart", "instance_dependent(rate=0.4)", "gce", 2),
     ("spectral-digits", "symmetric_exclusive(rate=0.4)", "cross_entropy", 0),
-    ("web-digits", "WEB", "cross_entropy", 0),
+    ("web-digits", f"{WEB}, source=pixel_permuted)", "simclr(epochs=60, batch_size=64, learning_rate=0.05)+mixup", 0),
 )
 """Runs that are trained with NOISYBENCH_SLOW=1."""
 
@@ -66,11 +66,12 @@ def test_a_shipped_row_is_trained_again(sample: tuple[str, str, str, int], tmp_p
         if name not in ("budget", "convention") and value != vars(trained.setting)[name]
     }
     assert differing == {}
-    for rule in SELECTION_RULES:
+    # The other rules select an epoch, which the last bits of other machines can move far away.
+    for rule in ("last", "last10"):
         shipped, found = row.score(rule), trained.score(rule)
-        assert (shipped is None) == (found is None), rule
-        if shipped is not None and found is not None:
-            assert 100 * abs(found - shipped) <= TOLERANCE, f"{rule}: {shipped} shipped, {found} here"
+        assert shipped is not None
+        assert found is not None
+        assert 100 * abs(found - shipped) <= TOLERANCE, f"{rule}: {shipped} shipped, {found} here"
 
 
 def test_every_shipped_row_is_a_run_of_a_shipped_suite() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import sys
@@ -14,7 +15,7 @@ import pytest
 from noisybench.cli.app import main
 from noisybench.config.spec import run_identity
 from noisybench.errors import UserError
-from noisybench.leaderboard import claims, submission
+from noisybench.leaderboard import claims, submission, verification
 from noisybench.records.schema import EpochRow, RunRecord
 from tests.leaderboard.changes import (
     better_guesses,
@@ -104,6 +105,9 @@ LIES = {
     ),
     "an incomplete specification": (changed_record(lambda r: r["spec"]["budget"].pop("compile")), "spec.budget is not compl"),
     "weights without digest": (changed_record(lambda r: r.update(weights_sha256="yes")), "weights_sha256 is no SHA-256"),
+    "no probabilities": (
+        changed_evidence(lambda a: a.update(test_probabilities=a["test_probabilities"] * 3)), "must be from 0 to 1 and have"
+    ),
     "no numbers": (changed_evidence(lambda a: a.update(label_quality=a["label_quality"] * np.nan)), "must be finite"),
 }  # fmt: skip
 
@@ -231,3 +235,19 @@ def test_an_incomplete_record_is_refused_by_every_command(
         error = capsys.readouterr().err
         assert end.value.code == 2 or (arguments[0] == "summarize" and not end.value.code)
         assert "internal error" not in error
+
+
+def test_a_store_cannot_choose_where_files_are_written(made: Path, tmp_path: Path) -> None:
+    record = dataclasses.replace(next(submission.read(made).records()), identity="../../outside")
+    evidence = submission.read(made).evidence(next(iter(submission.read(made).manifest.runs)))
+    with pytest.raises(UserError, match="its identity '../../outside' is not one of noisybench"):
+        submission.write(tmp_path / "a" / "b" / "new", "x", "0", iter([(record, evidence)]))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_retraining_on_more_devices_than_there_are_is_refused(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification, "retrain", lambda spec, folder: pytest.fail("trained"))
+    runs = verification.verify(submission.read(entry), rerun=1)
+    monkeypatch.setattr(verification.os, "cpu_count", lambda: 0.5)
+    with pytest.raises(UserError, match=r"retraining needs 1 devices, more than the 0.5 cores"):
+        list(runs)
