@@ -28,8 +28,8 @@ from noisybench.evaluation.classification import (
     score_validation,
 )
 from noisybench.leaderboard.nested_components import without_places
+from noisybench.leaderboard.run_evidence import RunEvidence
 from noisybench.leaderboard.strict_files import same_json
-from noisybench.leaderboard.submission import RunEvidence
 from noisybench.records.schema import Detection, RunRecord
 from noisybench.training.mitigation import Requirements
 from noisybench.training.schedule import learning_rate_at

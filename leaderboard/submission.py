@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 import pydantic
-from numpy.typing import NDArray
 
 from noisybench.errors import UserError, show
 from noisybench.leaderboard.measurements import Measurement, measure, without_record
 from noisybench.leaderboard.nested_components import without_places
+from noisybench.leaderboard.run_evidence import ARRAY_TYPES, RunEvidence
 from noisybench.leaderboard.stamps import Digest, StampStatus, Status, VerificationStamp, check_stamp, sign_stamp
 from noisybench.leaderboard.strict_files import (
     MAX_ARRAY_BYTES,
@@ -75,44 +74,6 @@ class SubmissionManifest(pydantic.BaseModel):
     noisybench: Annotated[str, pydantic.StringConstraints(max_length=50)]
     runs: Annotated[dict[Identity, RunFiles], pydantic.Field(min_length=1, max_length=MAX_RUNS)]
 
-
-@dataclass(frozen=True)
-class RunEvidence:
-    """Predictions from which the scores of a run follow.
-
-    Attributes:
-        test_index: (M,) rows of the test split in the dataset's source.
-        test_target: (M,) clean targets.
-        test_by_epoch: (rows, M) predicted classes at each recorded row.
-        test_probabilities: (M, C) class probabilities at the end.
-        validation_index: (V,) rows of the validation split.
-        validation_by_epoch: (rows, V) predicted classes at each recorded row.
-        train_index: (N,) rows of the training split.
-        train_observed: (N,) observed targets.
-        label_quality: (N,) probability that the observed target is correct.
-        prediction: (N,) predicted classes of the training examples at the end.
-        corrected_labels: (N,) targets that the stack would use instead.
-    """
-
-    test_index: NDArray[np.int64]
-    test_target: NDArray[np.int64]
-    test_by_epoch: NDArray[np.int16]
-    test_probabilities: NDArray[np.float32]
-    validation_index: NDArray[np.int64]
-    validation_by_epoch: NDArray[np.int16]
-    train_index: NDArray[np.int64]
-    train_observed: NDArray[np.int64]
-    label_quality: NDArray[np.float32]
-    prediction: NDArray[np.int16]
-    corrected_labels: NDArray[np.int16]
-
-
-_ARRAY_TYPES: dict[str, tuple[str, int]] = {
-    "test_index": ("i8", 1), "test_target": ("i8", 1), "test_by_epoch": ("i2", 2), "test_probabilities": ("f4", 2),
-    "validation_index": ("i8", 1), "validation_by_epoch": ("i2", 2), "train_index": ("i8", 1), "train_observed": ("i8", 1),
-    "label_quality": ("f4", 1), "prediction": ("i2", 1), "corrected_labels": ("i2", 1),
-}  # fmt: skip
-"""Type and number of dimensions of each array of `RunEvidence`."""
 
 _RECORD_ADAPTER = pydantic.TypeAdapter(RunRecord)
 
@@ -176,7 +137,7 @@ class Submission:
         """
         path = self.folder / "runs" / f"{identity}.npz"
         data = _read_listed(path, self.manifest.runs[identity].evidence, MAX_ARRAY_BYTES)
-        return RunEvidence(**read_arrays(data, _ARRAY_TYPES, path))
+        return RunEvidence(**read_arrays(data, ARRAY_TYPES, path))
 
 
 def parse_record(data: bytes, path: Path) -> RunRecord:

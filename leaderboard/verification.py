@@ -1,8 +1,8 @@
 """Verification of submissions: scores are computed again from the predictions, and runs are trained again.
 
-The specification of a run is resolved by a `TrustPolicy`; what it must not reach is refused before anything is loaded. Identity,
-names, budget and privileged information follow from the specification; label set and test targets from dataset and noise model; test
-and validation accuracy of every epoch, and the final scores, from the predictions. All other values are claims, see `claims`.
+The specification of a run is resolved by a `TrustPolicy`, and refused before anything is loaded if it reaches for more than
+values. Identity, names, budget and privileged information follow from the specification, label set and test targets from dataset
+and noise model, accuracies and final scores from the predictions. All other values are claims, see `claims`.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from noisybench.data.label_set import LabelSet
 from noisybench.errors import UserError
 from noisybench.leaderboard.checks import check_record, check_specification
 from noisybench.leaderboard.claims import check_claims, claims_of
+from noisybench.leaderboard.run_evidence import RunEvidence
 from noisybench.leaderboard.stamps import Status
-from noisybench.leaderboard.submission import RunEvidence, Submission
+from noisybench.leaderboard.submission import Submission
 from noisybench.leaderboard.trust import Refused, TrustPolicy, check_task
 from noisybench.records.schema import RunRecord
 from noisybench.records.selection import select

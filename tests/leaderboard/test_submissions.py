@@ -240,7 +240,7 @@ def test_an_incomplete_record_is_refused_by_every_command(
 def test_a_store_cannot_choose_where_files_are_written(made: Path, tmp_path: Path) -> None:
     record = dataclasses.replace(next(submission.read(made).records()), identity="../../outside")
     evidence = submission.read(made).evidence(next(iter(submission.read(made).manifest.runs)))
-    with pytest.raises(UserError, match="its identity '../../outside' is not one of noisybench"):
+    with pytest.raises(UserError, match=r"its identity '../../outside' is not one of noisybench"):
         submission.write(tmp_path / "a" / "b" / "new", "x", "0", iter([(record, evidence)]))
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
