@@ -19,7 +19,7 @@ from noisybench.leaderboard.reproduction import COLUMNS as REPRODUCTION_COLUMNS
 from noisybench.leaderboard.reproduction import reproduce, text_rows
 from noisybench.leaderboard.statistics import Test, compare_across_settings, rank, summarize
 from noisybench.leaderboard.table import build_settings
-from noisybench.records.equivalence import Equivalence
+from noisybench.records.equivalence import Equivalence, builtin_equivalences
 from noisybench.tracking.equivalences import EquivalenceStore
 from noisybench.tracking.reader import TrackedRun
 from noisybench.tracking.store import Store
@@ -128,7 +128,7 @@ class BoardCache:
             if self._board is None or settings.keys() != self._payloads.keys() or failed_ids != self._failed:
                 # A cached pair is true even without a payload, so a setting that cannot be shown is not read again.
                 # Keys of settings that have changed are dropped, which keeps the memory of a running server bounded.
-                equivalences = list(recorded.values())
+                equivalences = [*builtin_equivalences(), *recorded.values()]
                 self._payloads = {
                     runs: self._payloads.get(runs) or self._read(*sources, equivalences, installed)
                     for runs, sources in settings.items()

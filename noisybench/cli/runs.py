@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from noisybench.cli.leaderboard import write
 from noisybench.cli.run import DryRun, Jobs, exit_after, train_plan
 from noisybench.errors import UserError
 from noisybench.utils.interrupts import INTERRUPTS
+
+if TYPE_CHECKING:
+    from noisybench.records.equivalence import Equivalence
+    from noisybench.tracking.reader import TrackedRun
 
 STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")
 
@@ -38,7 +44,7 @@ def list_runs(
     table = Table("identity", "run", "code", "engine", "status", box=None, header_style="bold", pad_edge=False)
     for status in STATUSES:
         for run in store.runs.list_runs(status):
-            digests: dict[str, str] = json.loads(run.tags.get("code", "{}"))
+            digests = _code_of(run)
             whole = code_digest(as_code(digests))
             if not any(digest.startswith(code) for digest in (whole, *digests.values())):
                 continue
@@ -56,6 +62,15 @@ def list_runs(
         console.print(Text(f"Note: {reason}", style="yellow"))
 
 
+def _code_of(run: TrackedRun) -> dict[str, str]:
+    """Return the code in the tags of a run; empty if it has none, or if the tag was edited in MLflow."""
+    try:
+        code = json.loads(run.tags.get("code", "{}"))
+    except ValueError:
+        return {}
+    return {str(name): str(digest) for name, digest in code.items()} if isinstance(code, dict) else {}
+
+
 @runs_app.command(epilog="Example: noisybench runs equivalent 1a2b3c4d --sample 2")
 def equivalent(
     old: Annotated[str, typer.Argument(help="First digits of the old code, or of one of its components (`runs list`)")],
@@ -69,6 +84,10 @@ def equivalent(
         float,
         typer.Option(min=0, max=100, help="Allowed difference of scores on a GPU, in percentage points; 0 on a CPU"),
     ] = 0.5,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="JSON list of equivalences to add this one to, as a release ships it"),
+    ] = None,
     jobs: Jobs = None,
     dry_run: DryRun = False,
 ) -> None:
@@ -78,10 +97,12 @@ def equivalent(
     from noisybench.cli.console import make_console
     from noisybench.execution.equivalence import compare_pairs, plan_comparison
     from noisybench.execution.suite_runner import DurationEstimator, make_plan
+    from noisybench.records.equivalence import equivalences_to_json
     from noisybench.tracking.equivalences import EquivalenceStore
     from noisybench.tracking.store import Store
 
     console, store = make_console(), Store()
+    shared = _read_list(output) if output is not None else ()
     records = store.runs.records()
     comparison = plan_comparison(records, old, new, sample)
     pairs = comparison.pairs
@@ -89,7 +110,7 @@ def equivalent(
         console.print(Text(f"left out: {reason}", style="yellow"))
     # Without equivalences: a run of equivalent code is no evidence for another equivalence.
     plan = make_plan([pair.spec for pair in pairs if pair.spec is not None], records)
-    typer.echo(f"{len(pairs)} runs to compare, {len(plan.pending)} of them to train under the new code")
+    typer.echo(f"Runs to compare: {len(pairs)}; to train under the new code: {len(plan.pending)}")
     if dry_run:
         for spec in plan.pending:
             typer.echo(f"  {spec.title}")
@@ -102,3 +123,24 @@ def equivalent(
     description = equivalence.describe()
     run_id = EquivalenceStore(store).write(equivalence, f"equivalence {description}")
     typer.echo(f"Equivalent: {description}. Recorded as run {run_id}; tables join these codes now.")
+    if output is not None:
+        write(output, equivalences_to_json([*shared, equivalence]) + "\n")
+        typer.echo(f"Added to {output}")
+
+
+def _read_list(path: Path) -> tuple[Equivalence, ...]:
+    """Return the equivalences of a file that one is to be added to; none if the file does not exist.
+
+    Raises:
+        UserError: the file cannot be written, or holds something else.
+    """
+    from noisybench.records.equivalence import equivalences_from_json
+    from noisybench.utils.places import check_output_file, read_text, shown
+
+    check_output_file(path, (".json",))
+    if not path.is_file():
+        return ()
+    try:
+        return equivalences_from_json(read_text(path))
+    except ValueError as error:
+        raise UserError(f"{shown(path)} is no list of equivalences: {error}") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.resources
 import math
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
@@ -199,6 +201,49 @@ def _distance(old: Any, new: Any) -> float:
         difference = abs(float(old) - float(new))
         return difference if math.isfinite(difference) else 1.0
     return 1.0
+
+
+_LIST = pydantic.TypeAdapter(tuple[Equivalence, ...])
+
+
+def equivalences_from_json(text: str) -> tuple[Equivalence, ...]:
+    """Return the equivalences of a JSON list.
+
+    Raises:
+        ValueError: the text is no such list, or an equivalence contradicts itself.
+
+    Example:
+        >>> equivalences_from_json("[]")
+        ()
+    """
+    try:
+        return _LIST.validate_json(text)
+    except pydantic.ValidationError as error:
+        detail = error.errors()[0]
+        location = ".".join(map(str, detail["loc"]))
+        raise ValueError(f"{location}: {detail['msg'].removeprefix('Value error, ')}") from None
+
+
+def equivalences_to_json(equivalences: Iterable[Equivalence]) -> str:
+    """Return equivalences as a JSON list, which `equivalences_from_json` reads.
+
+    Example:
+        >>> equivalences_to_json([])
+        '[]'
+    """
+    return _LIST.dump_json(tuple(equivalences), indent=1).decode()
+
+
+@functools.cache
+def builtin_equivalences() -> tuple[Equivalence, ...]:
+    """Return the equivalences that ship with noisybench, which join the codes of its releases.
+
+    Example:
+        >>> all(equivalence.runs for equivalence in builtin_equivalences())
+        True
+    """
+    file = importlib.resources.files("noisybench.records") / "equivalences.json"
+    return equivalences_from_json(file.read_text(encoding="utf-8"))
 
 
 Place = tuple[str, str, str]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pydantic
 
-from noisybench.records.equivalence import Equivalence
+from noisybench.records.equivalence import Equivalence, builtin_equivalences
 from noisybench.tracking.connection import PREFIX, _wrap_connection_errors
 from noisybench.tracking.reader import TrackedRun
 from noisybench.tracking.store import Store, upload_text
@@ -75,5 +75,5 @@ class EquivalenceStore:
 
 
 def recorded_equivalences(store: Store) -> list[Equivalence]:
-    """Return the recorded equivalences of a store that can be read, the oldest first."""
-    return list(EquivalenceStore(store).read().values())
+    """Return the equivalences that ship with noisybench, and those of a store that can be read, the oldest first."""
+    return [*builtin_equivalences(), *EquivalenceStore(store).read().values()]

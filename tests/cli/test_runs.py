@@ -15,6 +15,7 @@ from noisybench.errors import UserError
 from noisybench.execution.equivalence import compare_pairs, find_code, plan_comparison
 from noisybench.execution.suite_runner import make_plan
 from noisybench.records.codes import as_code
+from noisybench.records.equivalence import equivalences_from_json
 from noisybench.records.schema import RunRecord
 from noisybench.tracking.equivalences import EquivalenceStore
 from noisybench.tracking.store import Store
@@ -74,10 +75,14 @@ def test_a_refactored_mitigation_is_joined_and_a_changed_one_is_refused(
     old = store.runs.records()[0].code["mitigations.squared"]
     plugin("value", "entropy")
     status, output = noisybench("runs", "equivalent", old[:8], "--dry-run")
-    assert "2 runs to compare" not in output
-    assert "1 runs to compare, 1 of them to train" in output, output
-    status, output = noisybench("runs", "equivalent", old[:8])
+    assert "Runs to compare: 1; to train under the new code: 1" in output
+    Path("list.json").write_text("[1]")
+    status, output = noisybench("runs", "equivalent", old[:8], "-o", "list.json")
+    assert (status, "list.json is no list of equivalences: 0: " in output) == (2, True), output
+    Path("list.json").write_text("[]")
+    status, output = noisybench("runs", "equivalent", old[:8], "-o", "list.json")
     assert status == 0, output
+    assert len(equivalences_from_json(Path("list.json").read_text())) == 1
     assert f"mitigations.squared {old[:8]} = " in output
     assert "(1 run compared, bit-identical)" in output
     (recorded,) = EquivalenceStore(store).read().values()

@@ -20,7 +20,14 @@ from noisybench.leaderboard.reproduction import reproduce
 from noisybench.leaderboard.similar import similar_settings
 from noisybench.leaderboard.table import Setting, build_settings
 from noisybench.leaderboard.text_tables import to_csv, to_latex, to_markdown
-from noisybench.records.equivalence import Equivalence, compare_runs, largest_difference
+from noisybench.records.equivalence import (
+    Equivalence,
+    builtin_equivalences,
+    compare_runs,
+    equivalences_from_json,
+    equivalences_to_json,
+    largest_difference,
+)
 from noisybench.records.schema import RunRecord
 from tests.leaderboard.test_leaderboard import board_of, cifar, record, settings_of
 
@@ -134,6 +141,18 @@ def test_a_stack_or_setting_that_was_not_compared_is_not_joined() -> None:
     assert {row.stack: len(row.measurements) for row in first.rows} == {"gce": 2, "elr": 1}
     assert "2 runs of elr" in first.other_code[0]
     assert [len(row.measurements) for row in second.rows] == [1]
+
+
+def test_equivalences_can_be_shipped_as_a_list() -> None:
+    recorded = equivalence((coded("a"), coded("b")))
+    assert equivalences_from_json(equivalences_to_json([recorded, recorded])) == (recorded, recorded)
+    with pytest.raises(ValueError, match="the weights differ"):
+        equivalences_from_json(equivalences_to_json([recorded]).replace("f" * 64, "0" * 64, 1))
+    assert all(recorded.describe() for recorded in builtin_equivalences())
+    # A shipped measurement with a code joins a row as any other run does.
+    shipped = dataclasses.replace(measure(coded("a", seed=3)), entry="entry", record=None)
+    (setting,) = build_settings([shipped, measure(coded("b"))], equivalences=[recorded])
+    assert [measurement.entry for measurement in setting.rows[0].measurements] == ["", "entry"]
 
 
 def test_an_equivalence_that_a_run_contradicts_is_ignored() -> None:
