@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from noisybench.config.spec import Budget, RunSpec
 from noisybench.data.dataset import Dataset
+from noisybench.errors import show
 from noisybench.networks import build_network
 from noisybench.nn.features import capture_activations, global_pool, last_linear, stages
 from noisybench.tasks._class_evaluator import ClassificationEvaluator
@@ -52,16 +53,24 @@ class ImageTask(NormalizedTask):
     evaluator = ClassificationEvaluator
 
     @classmethod
-    def output_shape(cls, dataset: Dataset) -> tuple[int, ...]:
-        """Return one score for each class."""
-        return 1, dataset.num_classes
-
-    @classmethod
     def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
         """Return a problem if the augmentation needs masks."""
         if spec.budget.augmentation not in ("none", "crop", "crop_flip"):
             return [f"budget.augmentation: {spec.budget.augmentation} needs masks; choose none, crop or crop_flip"]
         return []
+
+    @classmethod
+    def check_network(cls, spec: RunSpec, network: nn.Module, dataset: Dataset) -> list[str]:
+        """Return a problem if the network does not give one score for each class."""
+        with torch.device("meta"):
+            scores = network(cls.example_input(dataset))
+        shape, expected = tuple(getattr(scores, "shape", ())), (1, dataset.num_classes)
+        if shape == expected:
+            return []
+        return [
+            f"budget.network: {show(spec.budget.network, quotes=False)} is not a network for the task {spec.task.name}: its "
+            f"scores have the shape {shape} for one example, but {expected} is needed (`noisybench list networks`)"
+        ]
 
     def build_network(self) -> nn.Module:
         """Return a network for the channels and classes of the training set."""

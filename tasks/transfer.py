@@ -119,15 +119,15 @@ class Transfer(ImageTask):
 
     @classmethod
     def check_network(cls, spec: RunSpec, network: nn.Module, dataset: Dataset) -> list[str]:
-        """Return a problem if the checkpoint lacks weights of the network."""
-        file = spec.task.parameters["checkpoint"]
+        """Return problems if the network has other outputs, or if the checkpoint lacks weights of it."""
+        file, problems = spec.task.parameters["checkpoint"], super().check_network(spec, network, dataset)
         try:
             # Only checks the file, before anything is trained; `prepare` loads the weights.
             if file:
                 load_backbone_weights(expand_user(Path(file)), backbone_weights(network), "task.checkpoint")
         except UserError as error:
-            return error.problems
-        return []
+            problems += error.problems
+        return problems
 
     def prepare(self) -> None:
         """Load the pretrained weights of the backbone into every network."""

@@ -53,11 +53,6 @@ class TaskContract(pytorch_lightning.LightningModule, abc.ABC):
         return torch.empty(1, *dataset.train.inputs.shape[1:])
 
     @classmethod
-    def output_shape(cls, dataset: Dataset) -> tuple[int, ...] | None:
-        """Return the shape of a network's scores for `example_input`, or None if `check_network` covers it."""
-        return None
-
-    @classmethod
     def check(cls, spec: RunSpec, dataset: Dataset) -> list[str]:
         """Return the problems of a run; the label set has been applied to the dataset."""
         return []

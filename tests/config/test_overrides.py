@@ -1,4 +1,4 @@
-"""Overrides from the command line: the type of the parameter decides what a text means."""
+"""Overrides from the command line, whose meaning depends on the type of the parameter."""
 
 from __future__ import annotations
 
