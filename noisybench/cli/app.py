@@ -45,11 +45,16 @@ def _global_options(
     """Benchmark methods for learning with noisy labels, with results you can trust."""
 
 
-def doctor() -> None:
-    """Check this machine: versions, devices, operators, disk space and tracking store."""
-    from noisybench.cli.doctor import run_checks
+def doctor(
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend the store and the working folder; files are set aside, never deleted")
+    ] = False,
+) -> None:
+    """Check this machine: versions, devices, operators, disk space, tracking store and interrupted runs."""
+    from noisybench.cli import doctor as checkup
 
-    checks = list(run_checks())
+    checks = list(checkup.repair()) if repair else []
+    checks += checkup.run_checks()
     for check in checks:
         typer.echo(f"{'ok ' if check.passed else 'BAD'}  {check.name:<18} {check.details}")
     if not all(check.passed for check in checks):

@@ -8,8 +8,8 @@ import platform
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
+from noisybench.cli.store_checks import Check, check_store
 from noisybench.errors import UserError
 from noisybench.utils.files import cache_folder
 from noisybench.utils.processes import usable_cores
@@ -19,20 +19,6 @@ PACKAGES = (
 )  # fmt: skip
 
 MIN_FREE_DISK_GIB = 1
-
-
-class Check(NamedTuple):
-    """Result of one check.
-
-    Attributes:
-        name: checked item.
-        details: version, size or problem.
-        passed: False if runs will not work.
-    """
-
-    name: str
-    details: str
-    passed: bool
 
 
 def run_checks() -> Iterator[Check]:
@@ -49,8 +35,20 @@ def run_checks() -> Iterator[Check]:
     yield Check("cores", str(usable_cores()), True)
     free = shutil.disk_usage(Path.cwd()).free / 2**30
     yield Check("free disk space", f"{free:.0f} GiB in the working folder", free > MIN_FREE_DISK_GIB)
-    yield Check("cache", str(cache_folder()), True)
-    yield _check_store()
+    yield _check_cache()
+    for check, _ in check_store():
+        yield check
+
+
+def _check_cache() -> Check:
+    try:
+        folder = cache_folder()
+    except UserError as error:
+        return Check("cache", str(error), False)
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        return Check("cache", f"{folder} cannot be written; set NOISYBENCH_CACHE to a folder that can", False)
+    return Check("cache", str(folder), True)
 
 
 def _check_operators() -> Check:
@@ -76,17 +74,14 @@ def _check_device() -> Check:
     return Check("device", "CPU only (torch sees no GPU)", True)
 
 
-def _check_store() -> Check:
-    from noisybench.tracking.probe import hide_password
-    from noisybench.tracking.store import Store
+def repair() -> Iterator[Check]:
+    """Mend what can be mended without losing a recorded run, and yield the result of each repair.
 
-    store = Store()
-    uri = hide_password(store.connection.uri)
-    # `check` would create the store, but this command only reports.
-    if not store.connection.exists():
-        return Check("store", f"{uri} (created by the first run)", os.access(Path.cwd(), os.W_OK))
-    try:
-        store.connection.check()
-        return Check("store", f"{uri}: {len(store.runs.finished())} finished runs", True)
-    except UserError as error:
-        return Check("store", str(error), False)
+    Damaged and unfinished files are renamed or moved; nothing is deleted.
+    """
+    for check, mend in list(check_store()):
+        if mend is not None:
+            try:
+                yield Check("repaired", mend(), True)
+            except (UserError, OSError) as error:
+                yield Check(check.name, f"could not be repaired: {error}", False)

@@ -20,26 +20,11 @@ def create_study_database(path: Path) -> None:
     Raises:
         UserError: the file cannot be created, is damaged, or belongs to another program.
     """
-
-    def is_complete() -> bool:
-        if not path.is_file():
-            return False
-        tables = filled_tables(path)
-        # Optuna fills these two after it has created all tables.
-        if tables.get("version_info") and tables.get("alembic_version"):
-            return True
-        filled = [table for table, has_rows in tables.items() if has_rows and table != "alembic_version"]
-        if filled:
-            raise UserError(
-                f"{path} is no database of studies (it has the table `{filled[0]}`); choose another --storage"
-            )
-        return False
-
     try:
-        if is_complete():
+        if _is_complete(path):
             return
         with exclusive(path.with_suffix(".lock")):
-            if is_complete():  # another process has created it meanwhile
+            if _is_complete(path):  # another process has created it meanwhile
                 return
             if path.is_file() and path.stat().st_size and (target := set_aside_database(path)):
                 logger.warning(
@@ -55,6 +40,35 @@ def create_study_database(path: Path) -> None:
         raise UserError(
             f"the studies {path} cannot be opened ({error}); {advice}, or choose another --storage"
         ) from None
+
+
+def _is_complete(path: Path) -> bool:
+    """Return True if all tables exist.
+
+    Raises:
+        UserError: the file belongs to another program.
+        sqlite3.Error: the file is damaged.
+    """
+    if not path.is_file():
+        return False
+    tables = filled_tables(path)
+    # Optuna fills these two after it has created all tables.
+    if tables.get("version_info") and tables.get("alembic_version"):
+        return True
+    filled = [table for table, has_rows in tables.items() if has_rows and table != "alembic_version"]
+    if filled:
+        raise UserError(f"{path} is no database of studies (it has the table `{filled[0]}`); choose another --storage")
+    return False
+
+
+def study_problem(path: Path) -> str | None:
+    """Return why the file of the studies cannot be used; None if it can."""
+    try:
+        return None if _is_complete(path) else "is unfinished"
+    except UserError:
+        return "belongs to another program"
+    except sqlite3.Error as error:
+        return f"is damaged ({error})"
 
 
 def _create_study_tables(path: Path) -> None:

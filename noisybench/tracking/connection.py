@@ -189,9 +189,10 @@ class Connection:
     @functools.cached_property
     def _experiment(self) -> Experiment:
         """Experiment that holds all runs, created if it does not exist."""
+        experiment = self.client.get_experiment_by_name(EXPERIMENT)
+        # After the client, which probes the store before the slow import of MLflow.
         from mlflow.exceptions import MlflowException
 
-        experiment = self.client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             location = ARTIFACT_LOCATION if self.embedded else None  # a server has its own location
             try:

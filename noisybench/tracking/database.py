@@ -95,6 +95,8 @@ def create_database(path: Path) -> None:
                         "unfinished file is now %s)", path, target.name
                     )  # fmt: skip
             create_whole(path, _create_tables)
+            # This process may have connections to a database that has been at this place before.
+            _close_connections(f"sqlite:///{path.as_posix()}")
     except (OSError, sqlite3.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(
@@ -119,9 +121,16 @@ def _create_tables(path: Path) -> None:
         reason = getattr(error, "orig", None) or str(error).splitlines()[0]
         raise sqlite3.OperationalError(reason) from None
     finally:
-        engine = SqlAlchemyStore._engine_map.pop(uri, None)
-        if engine is not None:
-            engine.dispose()
+        _close_connections(uri)
+
+
+def _close_connections(uri: str) -> None:
+    """Close MLflow's connections to a database, which it keeps by the address of the file."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    engine = SqlAlchemyStore._engine_map.pop(uri, None)
+    if engine is not None:
+        engine.dispose()
 
 
 def check_schema(found: str | None, address: str) -> None:

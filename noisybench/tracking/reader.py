@@ -142,10 +142,10 @@ class RunReader:
         """Return all runs with a status such as ``FINISHED``, the latest first."""
         if not self.connection.exists():
             return []
-        # Imported only for an existing store, because importing MLflow takes more than a second.
+        # First, because it probes the store before the slow import of MLflow.
+        store = self.connection.client._tracking_client.store
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        store = self.connection.client._tracking_client.store
         is_database = isinstance(store, SqlAlchemyStore)
         runs = self._query_tables(store, status) if is_database else self._query_server(status)
         # Studies, auxiliary runs, and runs whose process died right after their creation have no identity.

@@ -203,6 +203,14 @@ class ActiveRun:
     @_wrap_connection_errors
     def finish(self, record: RunRecord, folder: Path) -> None:
         """Finish the run with all rows, summary metrics and the files of ``folder`` as artifacts."""
+        self.log_summary(record)
+        upload_files(self.connection, self.run_id, folder.iterdir())
+        # The status comes last: a run that is FINISHED has all its metrics and files, wherever the process dies.
+        self.connection.client.set_terminated(self.run_id, "FINISHED")
+        self.ended = True
+
+    def log_summary(self, record: RunRecord) -> None:
+        """Log all rows of a finished run, and its summary metrics."""
         from mlflow.entities import Metric
 
         # All rows again: an upload during training may have failed, and repeated rows change nothing.
@@ -213,12 +221,7 @@ class ActiveRun:
             for name, value in _summary_metrics(record).items()
             if value is not None
         ]
-        client = self.connection.client
-        client.log_batch(self.run_id, metrics=metrics)
-        upload_files(self.connection, self.run_id, folder.iterdir())
-        # The status comes last: a run that is FINISHED has all its metrics and files, wherever the process dies.
-        client.set_terminated(self.run_id, "FINISHED")
-        self.ended = True
+        self.connection.client.log_batch(self.run_id, metrics=metrics)
 
     @_wrap_connection_errors
     def stop(self) -> None:

@@ -212,7 +212,7 @@ def test_a_store_that_cannot_be_used_is_refused_at_once(uri: str, message: str) 
     assert time.monotonic() - start < 30, "the refusal must not wait for retries"
 
 
-def test_a_real_server_and_its_absence(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_real_server_and_its_absence(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tracked over HTTP; when the server dies in the middle, training ends, and the records follow without training."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -241,3 +241,8 @@ def test_a_real_server_and_its_absence(server: Server, monkeypatch: pytest.Monke
     found = {record.identity: record for record in Store().runs.records()}
     assert found[second.identity].weights_sha256 == kept["weights_sha256"]
     assert len(Store().connection.client.get_metric_history(found[second.identity].run_id, "test_accuracy")) == 3
+
+    next((tmp_path / "artifacts").rglob(f"{found[first.identity].run_id}/artifacts/record.json")).write_text("{")
+    stored = Store().runs.read()
+    assert [record.identity for record in stored.records] == [second.identity]
+    assert "it is no JSON" in stored.excluded[0].reason, "a damaged record excludes its run alone"
