@@ -57,10 +57,12 @@ def read_plain_file(path: Path, limit: int) -> bytes:
         raise UserError(
             f"{printable(str(path))}: cannot be read ({getattr(error, 'strerror', None) or error})"
         ) from None
+    status = os.fstat(descriptor)
+    # Before `fdopen`, which fails for the descriptor of a folder.
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise UserError(f"{printable(str(path))}: not a plain file")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{printable(str(path))}: not a plain file")
         # One byte more than allowed, because the file may grow after its size was asked for.
         data = b"" if status.st_size > limit else file.read(limit + 1)
     if status.st_size > limit or len(data) > limit:

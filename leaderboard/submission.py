@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 FORMAT: Literal[2] = 2
 MANIFEST_FILE = "submission.json"
 STAMP_FILE = "verified.json"
+MAX_DESCRIPTION = 2000
+"""Largest number of characters of a description."""
+
 MAX_RUNS = 5000
 MAX_PROBLEMS = 20
 """Most problems of a folder that are listed."""
@@ -69,7 +72,7 @@ class SubmissionManifest(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[2]
-    description: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=2000)]
+    description: Annotated[str, pydantic.StringConstraints(min_length=1, max_length=MAX_DESCRIPTION)]
     """Claim of the runs, and how they were trained."""
     noisybench: Annotated[str, pydantic.StringConstraints(max_length=50)]
     runs: Annotated[dict[Identity, RunFiles], pydantic.Field(min_length=1, max_length=MAX_RUNS)]

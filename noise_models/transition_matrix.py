@@ -11,9 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
+from noisybench.data.arrays import read_array
 from noisybench.data.dataset import Dataset
 from noisybench.data.noise_model import ClassConditional, check_exclusive_rate
 from noisybench.errors import UserError
+from noisybench.utils.files import first_line
+from noisybench.utils.places import read_text
 from noisybench.utils.seeds import Stream
 
 
@@ -73,8 +76,8 @@ class TransitionMatrix(ClassConditional):
         path = self.path or Path()
         readers: dict[str, Callable[[], Any]] = {
             ".csv": lambda: np.loadtxt(path, delimiter=",", ndmin=2),
-            ".npy": lambda: np.load(path, allow_pickle=False),
-            ".json": lambda: json.loads(path.read_text()),
+            ".npy": lambda: read_array(path, "noise.path"),
+            ".json": lambda: json.loads(read_text(path, "noise.path")),
         }
         if path.suffix not in readers:
             raise UserError(
@@ -82,8 +85,10 @@ class TransitionMatrix(ClassConditional):
             )
         try:
             matrix = np.asarray(readers[path.suffix](), dtype=np.float64)
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(f"noise.path: {path} cannot be read as a matrix: {error}") from None
+        except (UserError, MemoryError):
+            raise
+        except Exception as error:  # parsers raise anything on damaged files
+            raise UserError(f"noise.path: {path} cannot be read as a matrix: {first_line(error)}") from None
         if matrix.shape != (classes, classes):
             raise UserError(
                 f"noise.path: {path} has shape {matrix.shape}, but {classes} classes need ({classes}, {classes})"

@@ -58,7 +58,7 @@ def environment_problem(error: Exception) -> str | None:
         return f"not enough memory{f' ({reason[0].lower()}{reason[1:]})' if reason else ''}; use less data or a smaller batch"
     if not isinstance(error, OSError) or error.strerror is None:
         return None
-    if error.filename is not None:
+    if isinstance(error.filename, (str, bytes)):
         from noisybench.utils.places import shown
 
         return f"{shown(os.fsdecode(error.filename))}: {error.strerror.lower()}"

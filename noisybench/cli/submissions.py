@@ -30,6 +30,10 @@ def package(
     from noisybench.tracking.store import Store
 
     check_output_folder(folder)
+    if not 0 < len(description.strip()) <= submission.MAX_DESCRIPTION:
+        raise UserError(
+            f"--description: needs 1 to {submission.MAX_DESCRIPTION} characters, but has {len(description.strip())}"
+        )
     store = Store()
     identities = suite_identities(suite, store)
     # The latest run comes first in the list; in reverse order it replaces earlier runs of its identity.

@@ -90,6 +90,9 @@ def _read(path: Path, kind: str, help_text: str) -> str:
     name = show(str(path), quotes=False)
     try:
         # Opened without waiting: a named pipe would block until another program writes into it.
+        # By descriptor, whose errors would name its number in place of the path.
+        if path.is_dir():
+            raise UserError(f"{name}: expected a regular file, not a pipe, device or folder")
         with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise UserError(f"{name}: expected a regular file, not a pipe, device or folder")

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.errors import UserError
+from noisybench.utils.files import first_line
 from noisybench.utils.places import check_file, shown
 
 MAX_CLASSES = 10_000
@@ -20,7 +21,7 @@ MAX_EXACT = 2**53
 """Largest whole number up to which double precision is exact."""
 
 
-def read_archive(path: Path, location: str) -> dict[str, NDArray[Any]]:
+def read_archive(path: Path, location: str = "") -> dict[str, NDArray[Any]]:
     """Read all arrays of a `.npz` file by name.
 
     Objects are refused, because unpickling can run code. Sizes are compared with those of the file before any memory is
@@ -114,8 +115,8 @@ def _check_memory(num_bytes: int) -> None:
 
 
 def _damaged(path: Path, location: str, expected: str, error: Exception) -> UserError:
-    reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-    return UserError(f"{location}: {shown(path)} is damaged or not {expected} ({reason}); export it again")
+    prefix = f"{location}: " if location else ""
+    return UserError(f"{prefix}{shown(path)}: damaged or not {expected} ({first_line(error)}); export it again")
 
 
 def exact_integers(values: NDArray[Any], location: str) -> NDArray[np.int64]:

@@ -86,7 +86,7 @@ def decode(image: EncodedImage, size: int | None) -> NDArray[np.uint8]:
     except Image.DecompressionBombError as error:
         raise UserError(f"{origin}: {bomb_reason(error)}; replace or remove it") from None
     except Exception as error:  # decoders raise anything on damaged files
-        raise UserError(f"{origin}: damaged or not an image ({error}); replace or remove it") from None
+        raise UserError(f"{origin}: damaged or not an image ({first_line(error)}); replace or remove it") from None
     if size is not None and picture.size != (size, size):
         picture = ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
     return np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)
@@ -276,9 +276,8 @@ def read_parquet(path: Path, location: str, size: int | None, label: str | None 
     except (UserError, MemoryError):
         raise
     except Exception as error:  # readers of columns raise anything on damaged or unusual files
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
         raise UserError(
-            f"{location}: {path} is damaged or not a parquet file of images ({reason}); download it again"
+            f"{location}: {path} is damaged or not a parquet file of images ({first_line(error)}); download it again"
         ) from None
 
 

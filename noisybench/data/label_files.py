@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from noisybench.data.arrays import read_archive
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_set import (
     SPLITS,
@@ -30,7 +30,7 @@ from noisybench.data.label_set import (
 from noisybench.data.manifest import DIGEST, MANIFEST, TRACES_DIGEST, manifest_digest, read_manifest
 from noisybench.data.targets import IGNORED, UNKNOWN_TARGET, Targets
 from noisybench.errors import UserError
-from noisybench.utils.files import write_atomically
+from noisybench.utils.files import first_line, write_atomically
 from noisybench.utils.places import check_file, check_output_folder, shown
 
 if TYPE_CHECKING:
@@ -49,9 +49,6 @@ STATISTICS = (
 
 REPLACED = ("rows", "images")
 """Fields of `ReplacedImages`, stored as arrays."""
-
-BROKEN_ARCHIVE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
-"""Errors that NumPy raises for damaged or incomplete archives."""
 
 Columns = dict[tuple[str, str], Targets]
 """Stored arrays by split and column."""
@@ -175,15 +172,14 @@ def read_table(path: Path) -> pandas.DataFrame:
     """
     import pandas
 
-    if not path.is_file():
-        raise UserError(f"{path}: file not found")
+    check_file(path)
     try:
         if path.suffix == ".parquet":
             return pandas.read_parquet(path)
         if path.suffix == ".csv":
-            return pandas.read_csv(path)
-    except (ValueError, OSError, NotImplementedError) as error:
-        raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]}); export it again") from None
+            return pandas.read_csv(path, encoding="utf-8")
+    except Exception as error:  # parsers of tables raise anything on damaged files
+        raise UserError(f"{shown(path)}: cannot be read ({first_line(error)}); export it again") from None
     raise UserError(f"{path}: labels must be a .csv or .parquet file, but got `{path.suffix}`")
 
 
@@ -283,24 +279,21 @@ def _read_classes(folder: Path) -> Columns:
 
 def _read_arrays(path: Path) -> Columns:
     """Read the arrays of masks or tokens."""
+    arrays = read_archive(path)
     try:
-        # Label sets may come from others, and unpickling could run their code.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            columns = {(name, column): archive[f"{name}_{column}"] for name in SPLITS for column in COLUMNS}
-            spans = {
-                (name, "error_spans"): archive[key] for name in SPLITS if (key := f"{name}_error_spans") in archive
-            }
-            return columns | spans
-    except BROKEN_ARCHIVE as error:
-        raise UserError(f"{path}: damaged ({error}); create or copy the label set again") from None
+        columns = {(name, column): arrays[f"{name}_{column}"] for name in SPLITS for column in COLUMNS}
+    except KeyError as error:
+        raise UserError(f"{shown(path)}: {error} is missing; create or copy the label set again") from None
+    spans = {(name, "error_spans"): arrays[key] for name in SPLITS if (key := f"{name}_error_spans") in arrays}
+    return columns | spans
 
 
 def _read_replaced(path: Path) -> dict[str, ReplacedImages]:
     if not path.exists():
         return {}
+    arrays = read_archive(path)
+    names = [name for name in SPLITS if f"{name}_rows" in arrays]
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            names = [name for name in SPLITS if f"{name}_rows" in archive]
-            return {name: ReplacedImages(*(archive[f"{name}_{part}"] for part in REPLACED)) for name in names}
-    except BROKEN_ARCHIVE as error:
-        raise UserError(f"{path}: damaged ({error}); create or copy the label set again") from None
+        return {name: ReplacedImages(*(arrays[f"{name}_{part}"] for part in REPLACED)) for name in names}
+    except KeyError as error:
+        raise UserError(f"{shown(path)}: {error} is missing; create or copy the label set again") from None

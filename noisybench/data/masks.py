@@ -80,7 +80,7 @@ def read_mask(file: Path, shape: tuple[int, ...] | None = None, values: ClassVal
     except Image.DecompressionBombError as error:
         raise UserError(f"{file}: {bomb_reason(error)}; replace or remove it") from None
     except Exception as error:  # decoders raise anything on damaged files
-        raise UserError(f"{file}: damaged or not an image ({error}); replace or remove it") from None
+        raise UserError(f"{file}: damaged or not an image ({first_line(error)}); replace or remove it") from None
     if values:
         pixels = np.select([pixels == value for value in values], list(values.values()), pixels.astype(np.int64))
     # Before the cast, in which greater values would wrap around to valid classes.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.data.dataset import RawSplit
-from noisybench.tasks.datasets._torchvision import TorchvisionSource, to_raw_split
+from noisybench.tasks.datasets._torchvision import TorchvisionSource
 from noisybench.utils.seeds import Stream
 
 
@@ -31,7 +31,8 @@ def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[RawSplit, 
 
         constructor = Unverified
     train, test = (source.open(constructor, train=is_train) for is_train in (True, False))
-    return to_raw_split(train.data, train.targets), to_raw_split(test.data, test.targets), tuple(train.classes)
+    splits = [source.to_raw_split(split.data, split.targets) for split in (train, test)]
+    return splits[0], splits[1], tuple(map(str, train.classes))
 
 
 def write_example(

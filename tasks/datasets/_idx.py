@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.data.dataset import RawSplit
-from noisybench.tasks.datasets._torchvision import TorchvisionSource, to_raw_split
+from noisybench.tasks.datasets._torchvision import TorchvisionSource
 from noisybench.utils.file_listing import Source
 from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
@@ -44,7 +44,7 @@ class IdxSource(TorchvisionSource):
 def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[RawSplit, RawSplit]:
     """Return training and test examples of a torchvision dataset in IDX files."""
     train, test = (source.open(constructor, train=is_train) for is_train in (True, False))
-    return to_raw_split(train.data, train.targets), to_raw_split(test.data, test.targets)
+    return source.to_raw_split(train.data, train.targets), source.to_raw_split(test.data, test.targets)
 
 
 def write_example(raw: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.masks import read_pairs
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
+from noisybench.utils.places import read_text
 
 
 class MaskSource(DatasetSource):
@@ -81,7 +82,7 @@ def read_stems(path: Path) -> list[str]:
     """
     if not path.is_file():
         raise UserError(f"dataset: the list {path} is missing")
-    stems = [Path(line.split()[0]).stem for line in path.read_text().splitlines() if line.strip()]
+    stems = [Path(line.split()[0]).stem for line in read_text(path, "dataset").splitlines() if line.strip()]
     if not stems:
         raise UserError(f"dataset: the list {path} is empty")
     return stems

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,14 @@ from typing import Any
 import numpy as np
 
 from noisybench.config.parameters import parameter
+from noisybench.data.arrays import class_labels
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images import to_channels_first
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
 from noisybench.utils.file_listing import Source
-from noisybench.utils.places import expand_user
-
-DAMAGED = (OSError, ValueError, KeyError, EOFError, AssertionError, pickle.UnpicklingError)
-"""Errors that torchvision's readers raise for truncated or overwritten files."""
+from noisybench.utils.files import first_line
+from noisybench.utils.places import check_file, expand_user
 
 
 class TorchvisionSource(DatasetSource):
@@ -56,21 +54,27 @@ class TorchvisionSource(DatasetSource):
             UserError: files are missing or damaged and cannot be downloaded.
         """
         root = expand_user(self.root)
+        for name in self.local_files:
+            # torchvision opens whatever has the name; a pipe would make it wait forever.
+            if (root / name).exists() and not (root / name).is_file():
+                check_file(root / name, "dataset.root")
         try:
             # Existing files first, so that machines without network access can use them.
             return constructor(root=root, download=False, **arguments)
         except RuntimeError as error:  # missing files, or another checksum
             if not self.download:
                 raise self._missing_files(root, str(error)) from None
-        except DAMAGED as error:
-            raise UserError(
-                f"dataset: one of {', '.join(str(root / name) for name in self.files)} is damaged "
-                f"({type(error).__name__}: {error}); delete it and download it again"
-            ) from None
+        except Exception as error:  # readers of pickles and binary files raise anything on damaged files
+            raise self.damaged(type(error).__name__, first_line(error)) from None
         try:
             return constructor(root=root, download=True, **arguments)
         except (RuntimeError, OSError) as error:
             raise self._missing_files(root, str(error)) from None
+
+    def damaged(self, kind: str, reason: str) -> UserError:
+        """Return the error of files whose content cannot be read."""
+        files = ", ".join(str(expand_user(self.root) / name) for name in self.files)
+        return UserError(f"dataset: one of {files} is damaged ({kind}: {reason}); delete it and download it again")
 
     def _missing_files(self, root: Path, reason: str) -> UserError:
         files = ", ".join(str(root / name) for name in self.files)
@@ -79,7 +83,14 @@ class TorchvisionSource(DatasetSource):
             f"Put them at {files}, or set dataset.root to their folder"
         )
 
+    def to_raw_split(self, images: Any, targets: Any) -> RawSplit:
+        """Return a split from torchvision's arrays: (N, H, W) or (N, H, W, C) uint8 images.
 
-def to_raw_split(images: Any, targets: Any) -> RawSplit:
-    """Return a split from torchvision's arrays: (N, H, W) or (N, H, W, C) uint8 images."""
-    return RawSplit(to_channels_first(np.asarray(images, dtype=np.uint8)), np.asarray(targets, dtype=np.int64))
+        Raises:
+            UserError: the arrays have other shapes or types.
+        """
+        try:
+            pixels = to_channels_first(np.asarray(images, dtype=np.uint8))
+            return RawSplit(pixels, class_labels(np.asarray(targets), "dataset: the labels"))
+        except (ValueError, TypeError) as error:
+            raise self.damaged(type(error).__name__, first_line(error)) from None

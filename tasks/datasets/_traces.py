@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from noisybench.data.dataset import RawSplit
 from noisybench.data.traces.formats import TraceFormat
 from noisybench.errors import UserError
+from noisybench.utils.files import first_line
+from noisybench.utils.places import read_text
 
 
 def encode_split(
@@ -50,14 +52,7 @@ def read_json_lines(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, di
     Raises:
         UserError: the file does not exist, or a line is not an object with these fields.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: file not found")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: not encoded in UTF-8 ({error.reason} at byte {error.start}); save the file in UTF-8"
-        ) from None
+    text = read_text(path)
     # Not `splitlines`, which would also break lines at U+2028 and similar characters, which JSON allows within
     # strings.
     for number, line in enumerate(text.split("\n"), 1):
@@ -65,8 +60,10 @@ def read_json_lines(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, di
             continue
         try:
             row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}: line {number} is not JSON ({error}); each line must hold one object") from None
+        except (ValueError, RecursionError) as error:
+            raise UserError(
+                f"{path}: line {number} is not JSON ({first_line(error)}); each line must hold one object"
+            ) from None
         missing = [field for field in fields if not (isinstance(row, dict) and isinstance(row.get(field), str))]
         if missing:
             raise UserError(f"{path}: line {number} lacks the text `{missing[0]}`; each line needs {', '.join(fields)}")

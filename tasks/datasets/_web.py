@@ -14,7 +14,7 @@ from noisybench.data.images import read_files
 from noisybench.data.source import DatasetSource
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError
-from noisybench.utils.places import expand_user
+from noisybench.utils.places import expand_user, read_text
 from noisybench.utils.seeds import Stream
 
 LabeledFile = tuple[Path, int]
@@ -82,11 +82,11 @@ def read_list(path: Path, separator: str | None = None) -> list[tuple[str, int]]
     if not path.is_file():
         raise UserError(f"dataset.root: the list {path} is missing; it is part of the dataset, download it as well")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path, "dataset.root").splitlines(), 1):
         name, _, label = line.rstrip().rpartition(separator or " ")
         if not line.strip():
             continue
-        if not name.strip() or not label.strip().isdigit():
+        if not name.strip() or not (label.strip().isdecimal() and len(label.strip()) < 10):
             raise UserError(f"{path}, line {number}: expected a file name and a class index, but got {line[:80]!r}")
         rows.append((name.strip(), int(label)))
     if not rows:

@@ -11,6 +11,7 @@ from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import WebImages, read_list, write_images, write_list
 from noisybench.utils.file_listing import FileList, Source
+from noisybench.utils.places import read_text
 
 KEY_LISTS = ("noisy_train_key_list.txt", "clean_test_key_list.txt")
 LABEL_LISTS = ("noisy_label_kv.txt", "clean_label_kv.txt")
@@ -54,7 +55,11 @@ class Clothing1M(WebImages):
 
     def _class_names(self, num_classes: int) -> tuple[str, ...]:
         file = self.folder / NAME_LIST
-        names = [line.strip() for line in file.read_text().splitlines() if line.strip()] if file.is_file() else []
+        names = (
+            [line.strip() for line in read_text(file, "dataset.root").splitlines() if line.strip()]
+            if file.is_file()
+            else []
+        )
         # An incomplete list of names might assign them to other classes, so that numbers replace all of them.
         return tuple(names if len(names) >= num_classes else [str(index) for index in range(num_classes)])
 
@@ -72,7 +77,7 @@ class Clothing1M(WebImages):
         file = self.folder / name
         if not file.is_file():
             raise UserError(f"dataset.root: the list {file} is missing; it is part of the dataset, download it as well")
-        return [line.strip() for line in file.read_text().splitlines() if line.strip()]
+        return [line.strip() for line in read_text(file, "dataset.root").splitlines() if line.strip()]
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:

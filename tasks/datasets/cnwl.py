@@ -117,7 +117,7 @@ def read_class_folders(folder: Path) -> list[LabeledFile]:
         UserError: the folder does not exist, or contains no images in such folders.
     """
     # Sorted as numbers, because 10 precedes 2 in the order of text.
-    folders = sorted((path for path in folder.glob("*") if path.name.isdigit()), key=lambda path: int(path.name))
+    folders = sorted((path for path in folder.glob("*") if path.name.isdecimal()), key=lambda path: int(path.name))
     rows = [(file, int(path.name)) for path in folders for file in image_files(path)]
     if not rows:
         raise UserError(f"dataset.root: {folder} is missing, or has no images in folders named 0, 1, 2 …")

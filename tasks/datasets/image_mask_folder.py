@@ -16,7 +16,7 @@ from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._masks import MaskSource, append_validation, read_stems
 from noisybench.utils.file_listing import FileTree, Source
-from noisybench.utils.places import expand_user
+from noisybench.utils.places import expand_user, read_text
 from noisybench.utils.seeds import Stream
 
 PARTS = ("train", "val", "test")
@@ -105,7 +105,7 @@ class ImageMaskFolder(MaskSource):
     def _class_names(self, root: Path, files: dict[str, list[tuple[Path, ...]]]) -> tuple[str, ...]:
         class_list = root / CLASS_LIST
         if class_list.is_file():
-            return tuple(line.strip() for line in class_list.read_text().splitlines() if line.strip())
+            return tuple(line.strip() for line in read_text(class_list, "dataset.root").splitlines() if line.strip())
         # Background and at least one object class, even if all masks are empty.
         highest = 1
         for _, mask_file, *_ in files.get("train", []):

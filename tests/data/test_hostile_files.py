@@ -119,8 +119,8 @@ def write_text_member(path: Path) -> None:
     ("write", "message"),
     [
         (write_raw(huge_array()), "images.npy claims 100000000000000 bytes of data, but has 64"),
-        (write_raw(deep_header()), "is damaged or not a .npz archive"),
-        (write_raw(b"text"), "is damaged or not a .npz archive"),
+        (write_raw(deep_header()), "damaged or not a .npz archive"),
+        (write_raw(b"text"), "damaged or not a .npz archive"),
         (write_npy, "File is not a zip file"),
         (write_text_member, "its member 'readme.txt' is not an array"),
         (os.mkfifo, "is a named pipe, not a file"),
