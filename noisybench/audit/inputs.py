@@ -20,6 +20,7 @@ from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError, nearest
 from noisybench.runs.preparation import prepare_run
 from noisybench.utils.places import expand_user
+from noisybench.utils.text import printable
 
 DEFAULT_IMAGE_SIZE = 64
 """Pixels per side to which images of a folder are resized unless `dataset.size` is given."""
@@ -88,7 +89,8 @@ def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
         images, observed, index = _join_splits(dataset, train_labels)
     # The targets of a user's own data are the labels under audit, not clean ones.
     clean = None if from_user_data or (dataset.train.targets <= UNKNOWN_TARGET).all() else dataset.train.targets
-    files = tuple(dataset.source_names[row] for row in index) if dataset.source_names else ()
+    # Names of files need not be Unicode text, but reports and tables must be.
+    files = tuple(printable(dataset.source_names[row]) for row in index) if dataset.source_names else ()
     title = path.name if from_user_data else f"{spec.dataset_label} · {spec.noise.display_name(hide=('path',))}"
     return AuditInput(title, spec, images, observed, index, files, clean, dataset.class_names)
 

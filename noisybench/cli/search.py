@@ -32,6 +32,7 @@ def search(
 ) -> None:
     """Tune a stack, or each stack of a suite, on noisy validation labels; rank the best configurations and the defaults."""
     from noisybench.cli import console as view
+    from noisybench.config.data_files import download_missing
     from noisybench.execution.preflight import preflight
     from noisybench.search.search import final_runs, run_search
     from noisybench.tracking.store import Store
@@ -39,6 +40,8 @@ def search(
 
     searches = _read(name, overrides or [], study, storage)
     console, store = view.make_console(), Store()
+    # Before the studies are opened: the bytes of the data are a part of their definition.
+    download_missing([definition.spec({}, 0) for definition in searches])
     if len(searches) > 1:
         # A single search validates itself; of several, the last must not be refused after hours of the first.
         console.print(f"Validating {len(searches)} searches ...")

@@ -11,6 +11,7 @@ from noisybench.config.registry import get_entry, list_entries
 from noisybench.errors import UserError
 from noisybench.utils.digests import digest_files, snapshot
 from noisybench.utils.file_listing import Source, unreadable
+from noisybench.utils.places import shown
 
 if TYPE_CHECKING:
     from noisybench.config.spec import Component, RunSpec
@@ -120,6 +121,12 @@ def _nested_components(components: Mapping[str, Component]) -> dict[str, Compone
 def _digest(location: str, component: Component) -> str | None:
     entry = get_entry(component.kind, component.name)
     paths = {name: Path(component.parameters[name]) for name in entry.schema.paths() if component.parameters[name]}
+    for name, path in paths.items():
+        if any("\ud800" <= character <= "\udfff" for character in str(path)):
+            raise UserError(
+                f"{location}.{name}: {shown(path)} is not encoded in UTF-8, so that no record can contain it; rename it, or "
+                "make a link to it with another name"
+            )
     # Only datasets and noise models may read files that no parameter names; others are not imported for nothing.
     if component.kind not in ("datasets", "noise_models") and not paths:
         return None

@@ -226,7 +226,8 @@ class Configurable:
         Raises:
             UserError: a list that names further files is missing or damaged.
         """
-        values = {name: getattr(self, name) for name in schema_of(type(self)).paths()}
+        cls: type = type(self)
+        values = {name: getattr(self, name) for name in schema_of(cls).paths()}
         return {name: path for name, path in values.items() if path is not None}
 
     def fetch(self) -> None:

@@ -18,6 +18,7 @@ from noisybench.data.shifts import apply_shift
 from noisybench.data.targets import target_kind
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
+from noisybench.utils.text import printable
 
 if TYPE_CHECKING:
     from noisybench.data.traces.formats import TraceFormat
@@ -116,6 +117,7 @@ class DatasetSource(Configurable, abc.ABC):
             UserError: files are missing or damaged, or parameters do not fit the data.
         """
         source, source_test, class_names = self.read()
+        _check_class_names(class_names)
         self._check(source, source_test, len(class_names))
         classes = self._task_classes(len(class_names))
         in_task, ood_rows = _rows_by_class(source, classes)
@@ -246,6 +248,17 @@ def _check_same_kind(train: RawSplit, test: RawSplit) -> None:
             f"dataset: the test split has the labels {listed}{' …' if len(unseen) > 5 else ''}, which the training split "
             "does not have; remove these examples or correct the labels"
         )
+
+
+def _check_class_names(class_names: tuple[str, ...]) -> None:
+    """Refuse class names that no file or page could contain.
+
+    Raises:
+        UserError: a name is not Unicode text, as names of folders can be.
+    """
+    for name in class_names:
+        if any("\ud800" <= character <= "\udfff" for character in name):
+            raise UserError(f"dataset: the class name `{printable(name)}` is not encoded in UTF-8; rename its folder")
 
 
 def stratified(targets: NDArray[np.int64], count: int, stream: Stream) -> NDArray[np.bool_]:

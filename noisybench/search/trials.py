@@ -66,6 +66,7 @@ class TrialRunner:
         self._search, self._study, self._tracking_uri, self._study_run = search, study, tracking_uri, study_run
         self._trials: dict[str, _Trial] = {}
         self._pending: list[RunSpec] = []
+        self._data: dict[str, str] = {}
         self._last_heartbeat, self._stop_reason = 0.0, ""
         self.epochs = epochs
         """Number of epochs trained for the study, including those of pruned trials."""
@@ -85,6 +86,7 @@ class TrialRunner:
                 unavailable.
         """
         first = self._search.trial_spec(self._search.defaults, self._search.seeds[0], self._study_run)
+        self._data = first.data
         executor = LocalExecutor(first.execution.num_threads)
         uses_gpu = preflight(executor.context, [first])
         capacity = workers or executor.capacity([first], uses_gpu)
@@ -162,6 +164,12 @@ class TrialRunner:
     def _start_seed(self, trial: _Trial, number: int) -> RunSpec:
         """Return the run of a trial with one of its seeds."""
         spec = self._search.trial_spec(trial.values, self._search.seeds[number], self._study_run)
+        # Trials are compared with each other, so that all of them must have been trained on the same data.
+        if spec.data != self._data:
+            raise UserError(
+                "the files of the data have changed since the search started, so further trials could not be compared with "
+                "those before; start a search of the changed data with a new --study"
+            )
         self._trials[spec.identity] = trial
         trial.last_score, trial.seconds = None, 0.0
         return spec

@@ -125,9 +125,9 @@ def _read(files: list[ListedFile], is_costly: bool) -> dict[bytes, str]:
             f"files-{hashlib.sha256(os.path.abspath(folder)).hexdigest()[:32]}", is_costly
         )
         for file in members:
-            *status, digest = cache.entries.get(os.fsdecode(os.path.basename(file.path)), [None])
-            if tuple(status) == file.status and isinstance(digest, str):
-                digests[file.path] = digest
+            entry = cache.entries.get(os.fsdecode(os.path.basename(file.path)))
+            if isinstance(entry, list) and entry[:-1] == list(file.status or ()):
+                digests[file.path] = str(entry[-1])
             else:
                 missing.append(file)
     chunks = [missing[start : start + CHUNK_SIZE] for start in range(0, len(missing), CHUNK_SIZE)]
