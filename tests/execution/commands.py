@@ -26,7 +26,7 @@ TIMEOUT = 600
 """Seconds after which a command hangs; a busy machine needs minutes for what takes seconds otherwise."""
 
 SUITE = """
-base: {recipe: digits, budget: {epochs: 30}, execution: {system_metrics: false}}
+base: {recipe: digits, budget: {epochs: 60}, execution: {system_metrics: false}}
 datasets: [{name: digits, train_size: 200, test_size: 100}]
 stacks: [cross_entropy, elr]
 seeds: [0, 1]
@@ -123,7 +123,7 @@ def wait_for_cpu_seconds(process: subprocess.Popen[str], seconds: float) -> bool
         return total
 
     begun = used()
-    return wait_for(lambda: used() - begun >= seconds, process, interval=0.05)
+    return wait_for(lambda: used() - begun >= seconds, process, interval=0.3)
 
 
 def handles_signals(process: subprocess.Popen[str]) -> bool:
@@ -135,9 +135,13 @@ def handles_signals(process: subprocess.Popen[str]) -> bool:
     return False
 
 
-def has_checkpoint(folder: Path) -> bool:
-    """Return True once a run has trained an epoch."""
-    return any(folder.glob(".noisybench/runs/*/checkpoint.ckpt"))
+def latest_checkpoint(folder: Path) -> int:
+    """Return the time of the latest checkpoint in nanoseconds; 0 if there is none."""
+    times = [0]
+    for path in folder.glob(".noisybench/runs/*/checkpoint.ckpt"):
+        with contextlib.suppress(FileNotFoundError):
+            times.append(path.stat().st_mtime_ns)
+    return max(times)
 
 
 def training_processes(folder: Path) -> list[psutil.Process]:

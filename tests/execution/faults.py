@@ -39,6 +39,7 @@ class Fault:
         effect: effect on the command, and the way to continue.
         trials: number of trials in the campaign.
         sample: numbers of the trials in the normal test suite.
+        chain: number of trials that strike one after the other in the same folder, before it is completed and checked.
     """
 
     key: str
@@ -47,6 +48,7 @@ class Fault:
     effect: str
     trials: int
     sample: tuple[int, ...] = ()
+    chain: int = 1
 
 
 INTERRUPTED = (
@@ -63,6 +65,9 @@ INTERRUPTED = (
 )
 """Commands that are interrupted at random moments, from their first import to their last line."""
 
+BUSY = ("bench", "audit", "search", "serve", "labels create")
+"""Those that are interrupted by the other signals."""
+
 FAULTS = (
     Fault(
         "kill-store", "`kill -9` of the command and its processes while the store is created", "`bench`, `search`",
@@ -70,20 +75,20 @@ FAULTS = (
     ),
     Fault(
         "kill-run", "`kill -9` of the process of a run, as when memory runs out", "`bench`",
-        "The run is reported as failed, the others continue. Rerun to resume from its last epoch.", 5, (0,),
+        "The run is reported as failed, the others continue. Rerun to resume from its last epoch.", 6, (0,), 3,
     ),
     Fault(
         "kill-command", "`kill -9` of the command", "`bench`",
-        "Active runs stop after the current epoch. Rerun to resume.", 5,
+        "Active runs stop after the current epoch. Rerun to resume.", 5, (), 5,
     ),
     Fault(
         "kill-group", "`kill -9` of the command and all its processes", "`bench`",
-        "Rerun to resume each run from its last epoch.", 7,
+        "Rerun to resume each run from its last epoch.", 6, (), 6,
     ),
     Fault(
         "kill-search", "`kill -9` of the command, a trial or all processes", "`search`",
         "A killed trial is retried at once, up to three times. After a kill of the command, rerunning it, or another process "
-        "on the same study, re-queues its trials after four missed heartbeats.", 8,
+        "on the same study, re-queues its trials after four missed heartbeats.", 8, (), 4,
     ),
     Fault(
         "full-disk", "Full disk: at the creation of the store, during training, at the upload", "`bench`",
@@ -91,11 +96,11 @@ FAULTS = (
     ),
     Fault(
         "stop-continue", "`SIGSTOP`, and `SIGCONT` seconds later", "`bench`, `search`",
-        "Continues.", 4,
+        "Continues.", 4, (), 2,
     ),
     Fault(
         "memory", "No more memory for the process of a run (`RLIMIT_AS`)", "`bench`",
-        "The run is reported as failed, the others continue. Rerun to resume from its last epoch.", 3,
+        "The run is reported as failed, the others continue. Rerun to resume from its last epoch.", 2, (), 2,
     ),
     Fault(
         "read-only", "Read-only folder", "`bench`, `search`, `audit`, `labels create`",
@@ -107,23 +112,23 @@ FAULTS = (
     ),
     Fault(
         "ctrl-c", "`Ctrl-C` at any moment", ", ".join(f"`{name}`" for name in INTERRUPTED),
-        "Ends with one line and exit status 130. Active runs finish their epoch; rerun to resume.", 30, (0, 5),
+        "Ends with one line and exit status 130. Active runs finish their epoch; rerun to resume.", 20, (0, 5),
     ),
     Fault(
-        "ctrl-c-twice", "`Ctrl-C` twice", "the same",
-        "The second stops active runs at once; their last epoch is kept.", 10,
+        "ctrl-c-twice", "`Ctrl-C` twice", ", ".join(f"`{name}`" for name in BUSY),
+        "The second stops active runs at once; their last epoch is kept.", 5,
     ),
     Fault(
         "sigterm", "`SIGTERM` to all processes, as Slurm sends it", "the same",
-        "As `Ctrl-C`, with exit status 143.", 10,
+        "As `Ctrl-C`, with exit status 143.", 5,
     ),
     Fault(
         "sighup", "`SIGHUP` to all processes: the terminal is closed", "the same",
-        "As `Ctrl-C`, with exit status 129. With `nohup`, nothing ends.", 10,
+        "As `Ctrl-C`, with exit status 129. With `nohup`, nothing ends.", 5,
     ),
     Fault(
         "store-deleted", "The store is deleted during a run", "`bench`",
-        "The command reports it, or makes the store again. Rerun to train what is missing.", 4,
+        "The command reports it, or makes the store again. Rerun to train what is missing.", 2,
     ),
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Faults at random moments of real commands: the same command again completes what an undisturbed one would have done.
+"""Faults at random moments of real commands: afterwards, the same command completes the work without a loss.
 
 By default a small sample; `NOISYBENCH_SLOW=1` runs the campaign and records it in `faults.csv`.
 """
@@ -26,6 +26,7 @@ from tests.execution.commands import BENCH, COMMANDS, CPU_SECONDS, SEARCH, SUITE
 from tests.postgres import free_port
 
 Rerun = Callable[..., tuple[int, str]]
+Complete = Callable[[Path, tuple[str, ...]], None]
 
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("mount") is None, reason="only root can mount file systems"
@@ -33,10 +34,13 @@ needs_root = pytest.mark.skipif(
 
 
 def trials(key: str) -> pytest.MarkDecorator:
-    """Parametrize a test with the trials of a fault: all in the campaign, else the sample."""
+    """Parametrize a test with the trials of a fault, in chains: all in the campaign, else the sample."""
     fault = next(fault for fault in faults.FAULTS if fault.key == key)
-    numbers = range(fault.trials) if faults.SLOW else fault.sample
-    return pytest.mark.parametrize("number", numbers, ids=[f"{key}:{number}" for number in numbers])
+    numbers = range(fault.trials)
+    chains = [tuple(numbers[first : first + fault.chain]) for first in range(0, fault.trials, fault.chain)]
+    if not faults.SLOW:
+        chains = [(number,) for number in fault.sample]
+    return pytest.mark.parametrize("numbers", chains, ids=[f"{key}:{chain[0]}" for chain in chains])
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +68,7 @@ def stored(folder: Path, empty_database: Path) -> Path:
 @pytest.fixture
 def complete(
     noisybench: Rerun, monkeypatch: pytest.MonkeyPatch, reference: dict[str, RunRecord], tmp_path: Path
-) -> Callable[[Path, tuple[str, ...]], None]:
+) -> Complete:
     """Run a suite or search again in a folder, and check that nothing is lost, doubled or stuck."""
 
     def run(folder: Path, command: tuple[str, ...]) -> None:
@@ -93,8 +97,8 @@ def unfinished(request: pytest.FixtureRequest) -> None:
     """Record every trial of the campaign as failed until its end."""
     parameters = getattr(request.node, "callspec", None)
     if faults.SLOW and parameters is not None:
-        fault, _, number = parameters.id.partition(":")
-        faults.record(fault, int(number), held=False, detail="the test failed")
+        for number in parameters.params["numbers"]:
+            faults.record(parameters.id.partition(":")[0], number, held=False, detail="the test failed")
 
 
 def kill(process: psutil.Process) -> None:
@@ -103,38 +107,35 @@ def kill(process: psutil.Process) -> None:
 
 
 def strike_while_training(folder: Path, command: tuple[str, ...], delay: float, strike: Callable[[int], None]) -> str:
-    """Start a command, strike a while after its first checkpoint, and return the output.
+    """Start a command, strike a while after its first new checkpoint, and return its output."""
+    before = commands.latest_checkpoint(folder)
+    process = start(folder, command)
+    assert wait_for(lambda: commands.latest_checkpoint(folder) > before, process), finish(process)
+    time.sleep(delay)
+    assert process.poll() is None, "the command is too fast for this moment"
+    strike(process.pid)
+    return finish(process)[1]
 
-    The delay is halved when the command has ended before.
-    """
-    for attempt in range(6):
-        process = start(folder, command)
-        if wait_for(lambda: commands.has_checkpoint(folder), process):
-            time.sleep(delay / 2**attempt)
-            if process.poll() is None:
-                strike(process.pid)
-                return finish(process)[1]
-        finish(process)
-        for path in (*folder.glob("mlflow.db*"), *folder.glob(".noisybench/*.db*")):
-            path.unlink()
-    raise AssertionError("the command is too fast for this moment")
+
+def kill_a_run(folder: Path) -> None:
+    """Kill a process that trains."""
+    for process in commands.training_processes(folder)[:1]:
+        kill(process)
 
 
 @trials("kill-store")
-def test_a_store_whose_creation_is_killed_is_made_again(
-    number: int, folder: Path, complete: Callable[[Path, tuple[str, ...]], None]
-) -> None:
-    random = commands.stream("kill-store", number)
+def test_a_store_whose_creation_is_killed_is_made_again(numbers: tuple[int], folder: Path, complete: Complete) -> None:
+    (number,) = numbers
+    moment = commands.stream("kill-store", number).uniform(0, 6)
     command = SEARCH if number % 5 == 4 else BENCH
     files = set(folder.iterdir())
     process = start(folder, command)
     wait_for(lambda: set(folder.iterdir()) - files, process)
     # Measured as CPU time: the creation takes about five seconds, on a busy machine a multiple.
-    moment = random.uniform(0, 6)
     commands.wait_for_cpu_seconds(process, moment)
     os.killpg(process.pid, signal.SIGKILL)
     finish(process)
-    if number % 5 >= 3:
+    if number in (3, 4):
         complete(folder, command)
     else:
         store = Store(f"sqlite:///{folder / 'mlflow.db'}")
@@ -144,69 +145,83 @@ def test_a_store_whose_creation_is_killed_is_made_again(
 
 
 @trials("kill-run")
-def test_a_suite_whose_run_is_killed_reports_it_and_resumes(
-    number: int, stored: Path, complete: Callable[[Path, tuple[str, ...]], None]
+def test_a_suite_whose_runs_are_killed_reports_them_and_resumes(
+    numbers: tuple[int, ...], stored: Path, complete: Complete
 ) -> None:
-    delay = commands.stream("kill-run", number).uniform(0, 2)
+    killed = 0
 
     def strike(pid: int) -> None:
-        for process in commands.training_processes(stored)[:1]:
-            kill(process)
+        nonlocal killed
+        for number in numbers:
+            time.sleep(commands.stream("kill-run", number).uniform(0, 0.5))
+            deadline = time.monotonic() + 60
+            while not (training := commands.training_processes(stored)):
+                assert time.monotonic() < deadline, "nothing trains"
+                time.sleep(0.05)
+            kill(training[0])
+            killed += 1
 
-    output = strike_while_training(stored, BENCH, delay, strike)
+    output = strike_while_training(stored, BENCH, 0, strike)
     assert "signal SIGKILL" in output
-    assert "3 completed, 0 skipped, 1 failed" in output
+    assert f"{4 - killed} completed, 0 skipped, {killed} failed" in output
     check_output(output)
-    assert len(Store(f"sqlite:///{stored / 'mlflow.db'}").runs.failed()) == 1
+    assert len(Store(f"sqlite:///{stored / 'mlflow.db'}").runs.failed()) == killed
     complete(stored, BENCH)
-    record("kill-run", number, f"{delay:.2f} s after the first epoch")
+    for number in numbers:
+        record("kill-run", number, "while it trained")
+
+
+def kill_in_a_chain(key: str, numbers: tuple[int, ...], folder: Path, strikes: list[Callable[[int], None]]) -> None:
+    """Kill a command several times in the same folder, a while after it has resumed."""
+    for number in numbers:
+        delay = commands.stream(key, number).uniform(0, 0.5)
+        command = SEARCH if key == "kill-search" else BENCH
+        check_output(strike_while_training(folder, command, delay, strikes[number % len(strikes)]))
+
+
+def record_chain(key: str, numbers: tuple[int, ...]) -> None:
+    for number in numbers:
+        delay = commands.stream(key, number).uniform(0, 0.5)
+        record(key, number, f"{delay:.2f} s after a new epoch, number {numbers.index(number) + 1} in the same folder")
 
 
 @trials("kill-command")
-def test_a_suite_whose_command_is_killed_resumes(
-    number: int, stored: Path, complete: Callable[[Path, tuple[str, ...]], None]
-) -> None:
-    delay = commands.stream("kill-command", number).uniform(0, 2)
-    check_output(strike_while_training(stored, BENCH, delay, lambda pid: os.kill(pid, signal.SIGKILL)))
-    # At once, while runs of the killed command may still train their last epoch.
+def test_a_suite_whose_command_is_killed_resumes(numbers: tuple[int, ...], stored: Path, complete: Complete) -> None:
+    # The next command starts at once, while runs of the killed one may still train their last epoch.
+    kill_in_a_chain("kill-command", numbers, stored, [lambda pid: os.kill(pid, signal.SIGKILL)])
     complete(stored, BENCH)
     commands.check_no_process_is_left(stored, 60)
-    record("kill-command", number, f"{delay:.2f} s after the first epoch")
+    record_chain("kill-command", numbers)
 
 
 @trials("kill-group")
 def test_a_suite_that_is_killed_with_all_processes_resumes(
-    number: int, stored: Path, complete: Callable[[Path, tuple[str, ...]], None]
+    numbers: tuple[int, ...], stored: Path, complete: Complete
 ) -> None:
-    delay = commands.stream("kill-group", number).uniform(0, 3)
-    check_output(strike_while_training(stored, BENCH, delay, lambda pid: os.killpg(pid, signal.SIGKILL)))
+    kill_in_a_chain("kill-group", numbers, stored, [lambda pid: os.killpg(pid, signal.SIGKILL)])
     complete(stored, BENCH)
-    record("kill-group", number, f"{delay:.2f} s after the first epoch")
+    record_chain("kill-group", numbers)
 
 
 @trials("kill-search")
-def test_a_search_that_is_killed_resumes(
-    number: int, stored: Path, complete: Callable[[Path, tuple[str, ...]], None]
-) -> None:
-    delay, target = commands.stream("kill-search", number).uniform(0, 3), ("command", "trial", "group")[number % 3]
-
-    def strike(pid: int) -> None:
-        if target == "trial":
-            for process in commands.training_processes(stored)[:1]:
-                kill(process)
-        else:
-            (os.kill if target == "command" else os.killpg)(pid, signal.SIGKILL)
-
-    check_output(strike_while_training(stored, SEARCH, delay, strike))
+def test_a_search_that_is_killed_resumes(numbers: tuple[int, ...], stored: Path, complete: Complete) -> None:
+    # After its trial is killed, a search continues: the last strike of a chain.
+    strikes: list[Callable[[int], None]] = [
+        lambda pid: os.kill(pid, signal.SIGKILL), lambda pid: os.killpg(pid, signal.SIGKILL),
+        lambda pid: os.killpg(pid, signal.SIGKILL), lambda pid: kill_a_run(stored),
+    ]  # fmt: skip
+    kill_in_a_chain("kill-search", numbers, stored, strikes)
     complete(stored, SEARCH)
-    record("kill-search", number, f"{target}, {delay:.2f} s after the first epoch")
+    commands.check_no_process_is_left(stored, 60)
+    record_chain("kill-search", numbers)
 
 
 @needs_root
 @trials("full-disk")
 def test_a_full_disk_is_reported_and_nothing_is_lost(
-    number: int, workspace: Path, empty_database: Path, complete: Callable[[Path, tuple[str, ...]], None]
+    numbers: tuple[int], workspace: Path, empty_database: Path, complete: Complete
 ) -> None:
+    (number,) = numbers
     folder = workspace / "disk"
     # The first disk has no space for a store, the others have some for runs beside it.
     used = 0 if number == 0 else empty_database.stat().st_size
@@ -225,41 +240,45 @@ def test_a_full_disk_is_reported_and_nothing_is_lost(
 
 @trials("stop-continue")
 def test_a_command_that_is_stopped_and_continued_finishes(
-    number: int, stored: Path, complete: Callable[[Path, tuple[str, ...]], None]
+    numbers: tuple[int, ...], stored: Path, complete: Complete
 ) -> None:
-    random = commands.stream("stop-continue", number)
-    delay, pause, command = random.uniform(0, 2), random.uniform(2, 6), SEARCH if number % 2 else BENCH
+    command = SEARCH if numbers[0] else BENCH
+    pauses = [commands.stream("stop-continue", number).uniform(1, 5) for number in numbers]
 
     def strike(pid: int) -> None:
-        os.killpg(pid, signal.SIGSTOP)
-        time.sleep(pause)
-        os.killpg(pid, signal.SIGCONT)
+        for pause in pauses:
+            for signal_number, seconds in ((signal.SIGSTOP, pause), (signal.SIGCONT, 0.3)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal_number)
+                time.sleep(seconds)
 
-    check_output(strike_while_training(stored, command, delay, strike))
+    check_output(strike_while_training(stored, command, 0.1, strike))
     complete(stored, command)
-    record("stop-continue", number, f"{command[0]}, {pause:.1f} s")
+    for number, pause in zip(numbers, pauses, strict=True):
+        record("stop-continue", number, f"{command[0]}, {pause:.1f} s")
 
 
 @trials("memory")
 def test_a_run_without_memory_fails_alone_and_resumes(
-    number: int, stored: Path, complete: Callable[[Path, tuple[str, ...]], None]
+    numbers: tuple[int, ...], stored: Path, complete: Complete
 ) -> None:
-    delay = commands.stream("memory", number).uniform(0, 1)
-
     def strike(pid: int) -> None:
-        for process in commands.training_processes(stored)[:1]:
+        for process in commands.training_processes(stored)[: len(numbers)]:
             with contextlib.suppress(ProcessLookupError):
                 resource.prlimit(process.pid, resource.RLIMIT_AS, (1_000_000, 1_000_000))
 
-    output = strike_while_training(stored, BENCH, delay, strike)
+    output = strike_while_training(stored, BENCH, 0.1, strike)
     assert "Traceback" not in output
     complete(stored, BENCH)
-    record("memory", number, next((line.strip() for line in output.splitlines() if "emory" in line), "finished")[:100])
+    reason = next((line.strip() for line in output.splitlines() if "emory" in line or "SIG" in line), "it finished")
+    for number in numbers:
+        record("memory", number, reason[:120])
 
 
 @needs_root
 @trials("read-only")
-def test_a_read_only_folder_is_reported_before_training(number: int, workspace: Path) -> None:
+def test_a_read_only_folder_is_reported_before_training(numbers: tuple[int], workspace: Path) -> None:
+    (number,) = numbers
     name = ("bench", "search", "audit", "labels create")[number]
     folder = workspace / "disk"
     with commands.small_disk(folder, "50m") as remount:
@@ -273,7 +292,8 @@ def test_a_read_only_folder_is_reported_before_training(number: int, workspace: 
 
 
 @trials("no-home")
-def test_a_suite_needs_no_home(number: int, stored: Path, complete: Callable[[Path, tuple[str, ...]], None]) -> None:
+def test_a_suite_needs_no_home(numbers: tuple[int], stored: Path, complete: Complete) -> None:
+    (number,) = numbers
     environment: dict[str, str | None] = {"HOME": None} if number == 0 else {"HOME": "/dev/null/home"}
     status, output = finish(start(stored, BENCH, **environment))
     assert status == 0, output
@@ -282,11 +302,10 @@ def test_a_suite_needs_no_home(number: int, stored: Path, complete: Callable[[Pa
     record("no-home", number, "unset" if number == 0 else "cannot be written")
 
 
-def interrupt(
-    fault: str, number: int, numbers: tuple[signal.Signals, ...], folder: Path, complete: Callable[..., None]
-) -> None:
+def interrupt(fault: str, number: int, numbers: tuple[signal.Signals, ...], folder: Path, complete: Complete) -> None:
     """Send signals to a command at a random moment, and check how it ends."""
-    name = faults.INTERRUPTED[number % len(faults.INTERRUPTED)]
+    names = faults.INTERRUPTED if fault == "ctrl-c" else faults.BUSY
+    name = names[number % len(names)]
     moment = commands.stream(fault, number).uniform(0, CPU_SECONDS[name])
     arguments = tuple(argument.format(port=free_port()) for argument in COMMANDS[name])
     for attempt in range(8):
@@ -312,48 +331,46 @@ def interrupt(
         assert output.splitlines()[-1].startswith("Interrupted."), output
         assert output.count("Interrupted.") == 1, output
     commands.check_no_process_is_left(folder, 2)
-    if name in ("bench", "search"):
+    if name in ("bench", "search") and number < len(names):
         complete(folder, arguments)
     record(fault, number, f"{name}, {wanted:.2f} s of CPU time, ended in {seconds:.1f} s, exit status {status}")
 
 
 @trials("ctrl-c")
-def test_ctrl_c_ends_any_command_with_one_line(number: int, folder: Path, complete: Callable[..., None]) -> None:
-    interrupt("ctrl-c", number, (signal.SIGINT,), folder, complete)
+def test_ctrl_c_ends_any_command_with_one_line(numbers: tuple[int], folder: Path, complete: Complete) -> None:
+    interrupt("ctrl-c", numbers[0], (signal.SIGINT,), folder, complete)
 
 
 @trials("ctrl-c-twice")
-def test_ctrl_c_twice_ends_any_command_at_once(number: int, folder: Path, complete: Callable[..., None]) -> None:
-    interrupt("ctrl-c-twice", number, (signal.SIGINT, signal.SIGINT), folder, complete)
+def test_ctrl_c_twice_ends_any_command_at_once(numbers: tuple[int], folder: Path, complete: Complete) -> None:
+    interrupt("ctrl-c-twice", numbers[0], (signal.SIGINT, signal.SIGINT), folder, complete)
 
 
 @trials("sigterm")
-def test_sigterm_ends_any_command_with_one_line(number: int, folder: Path, complete: Callable[..., None]) -> None:
-    interrupt("sigterm", number, (signal.SIGTERM,), folder, complete)
+def test_sigterm_ends_any_command_with_one_line(numbers: tuple[int], folder: Path, complete: Complete) -> None:
+    interrupt("sigterm", numbers[0], (signal.SIGTERM,), folder, complete)
 
 
 @trials("sighup")
-def test_sighup_ends_any_command_with_one_line(number: int, folder: Path, complete: Callable[..., None]) -> None:
-    interrupt("sighup", number, (signal.SIGHUP,), folder, complete)
+def test_sighup_ends_any_command_with_one_line(numbers: tuple[int], folder: Path, complete: Complete) -> None:
+    interrupt("sighup", numbers[0], (signal.SIGHUP,), folder, complete)
 
 
-def test_ctrl_c_lets_active_runs_finish_their_epoch(
-    stored: Path, complete: Callable[[Path, tuple[str, ...]], None]
-) -> None:
+def test_ctrl_c_lets_active_runs_finish_their_epoch(stored: Path, complete: Complete) -> None:
     output = strike_while_training(stored, BENCH, 0.2, lambda pid: os.killpg(pid, signal.SIGINT))
     assert "Stopping after the current epochs; press Ctrl-C again to stop immediately." in output
     assert "interrupted" in output
     assert output.splitlines()[-1] == "Interrupted. Run the same command to resume."
     check_output(output)
-    assert commands.has_checkpoint(stored)
+    assert commands.latest_checkpoint(stored)
     complete(stored, BENCH)
 
 
 @trials("store-deleted")
 def test_a_store_that_is_deleted_during_a_run_is_made_again(
-    number: int, stored: Path, complete: Callable[[Path, tuple[str, ...]], None]
+    numbers: tuple[int], stored: Path, complete: Complete
 ) -> None:
-    delay = commands.stream("store-deleted", number).uniform(0, 2)
+    delay = commands.stream("store-deleted", numbers[0]).uniform(0, 0.5)
 
     def strike(pid: int) -> None:
         for path in stored.glob("mlflow.db*"):
@@ -362,7 +379,7 @@ def test_a_store_that_is_deleted_during_a_run_is_made_again(
 
     check_output(strike_while_training(stored, BENCH, delay, strike))
     complete(stored, BENCH)
-    record("store-deleted", number, f"{delay:.2f} s after the first epoch")
+    record("store-deleted", numbers[0], f"{delay:.2f} s after the first epoch")
 
 
 def test_the_documented_table_is_current() -> None:
