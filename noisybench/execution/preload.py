@@ -6,6 +6,8 @@ The list includes modules that libraries import on first use: each run is a sepa
 import atexit
 import gc
 import importlib
+import os
+import sys
 import sys
 
 from noisybench.config.loaded_code import remember_modules
@@ -32,5 +34,6 @@ for name in (
 remember_modules([name for name in sys.modules if name.startswith("noisybench.")], before)
 gc.freeze()  # a collection in a run would copy the memory that runs share with the server process
 gc.enable()
-# Without it, libraries report frozen objects as leaks when the server ends after its command was killed.
-atexit.register(gc.unfreeze)
+# The server ends when its command has ended. Its finalization would take seconds, and libraries would report leaks.
+if sys.argv[:1] == ["-c"]:
+    atexit.register(os._exit, 0)
