@@ -8,7 +8,6 @@ import gc
 import importlib
 import os
 import sys
-import sys
 
 from noisybench.config.loaded_code import remember_modules
 from noisybench.config.source_code import ENGINE, SourceTree
