@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from noisybench.audit.inputs import AuditInput
 from noisybench.config.registry import get_entry
+from noisybench.config.source_code import SourceTree
 from noisybench.config.spec import WORKSPACE, Budget
 from noisybench.data.lazy import MemmapImages
 from noisybench.errors import UserError
@@ -133,8 +134,11 @@ def cross_fit(
     fold_of = np.empty(len(training_set), dtype=np.int64)
     # Fold sizes differ by at most one, and the named stream gives the same folds to a resumed audit.
     fold_of[Stream("audit", seed).permutation(len(training_set))] = np.arange(len(training_set)) % folds
-    # Data and settings are part of the key: an audit of changed labels never reuses folds of the old ones.
-    cache_key = [training_set.inputs_digest, training_set.targets_digest, budget.identity(), folds, seed]
+    # Data, settings and code are part of the key: an audit of changed labels never reuses folds of the old ones.
+    network = get_entry("networks", budget.network.partition(":")[0])
+    modules = {"audit": __name__, "task": get_entry("tasks", "classification").module, "network": network.module}
+    code = SourceTree().code(modules)
+    cache_key = [training_set.inputs_digest, training_set.targets_digest, budget.identity(), folds, seed, code]
     digest = hashlib.sha256(json.dumps(cache_key, sort_keys=True).encode()).hexdigest()[:20]
     size, num_classes = len(training_set), training_set.num_classes
     probabilities, margins, seen = np.zeros((size, num_classes)), np.zeros(size), np.zeros(size)

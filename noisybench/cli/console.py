@@ -164,7 +164,7 @@ def print_plan(console: Console, plan: RunPlan, estimates: Sequence[float | None
     finished = len(plan.specs) - len(plan.pending)
     resumable = sum((spec.run_dir() / "checkpoint.ckpt").is_file() for spec in plan.pending)
     console.print(
-        f"{_count_runs(len(plan.specs))}: {finished} finished, {resumable} to resume, {len(plan.pending) - resumable} to start."
+        f"{count_runs(len(plan.specs))}: {finished} finished, {resumable} to resume, {len(plan.pending) - resumable} to start."
     )
     known = [seconds for seconds in estimates if seconds is not None]
     total = "unknown, no similar run is recorded yet"
@@ -215,12 +215,18 @@ def _print_equivalent(console: Console, plan: RunPlan) -> None:
     )
     verb = "counts" if len(plan.equivalent) == 1 else "count"
     console.print(
-        f"{_count_runs(len(plan.equivalent))} {verb} as finished by equivalence of code: "
+        f"{count_runs(len(plan.equivalent))} {verb} as finished by equivalence of code: "
         f"{describe_differences(tuple(differences), '=')}."
     )
 
 
-def _count_runs(count: int) -> str:
+def count_runs(count: int) -> str:
+    """Return a number of runs with its noun.
+
+    Example:
+        >>> count_runs(1), count_runs(2)
+        ('1 run', '2 runs')
+    """
     return f"{count} run{'s' if count != 1 else ''}"
 
 
@@ -233,7 +239,7 @@ def print_result(console: Console, result: SuiteResult, plan: RunPlan, seconds: 
         parts.append(f"{len(result.failed)} failed")
     if result.stopped or result.not_started:
         parts.append(f"{len(result.stopped)} interrupted, {result.not_started} not started")
-    console.print(f"{_count_runs(len(plan.specs))} in {format_duration(seconds)}: {', '.join(parts)}")
+    console.print(f"{count_runs(len(plan.specs))} in {format_duration(seconds)}: {', '.join(parts)}")
     for spec, reason, traceback in result.failed:
         # A `Text` is printed literally: Rich would read the brackets of a reason as markup.
         console.print(Text(f"  failed: {spec.title}\n    {reason}", style="red"))
@@ -291,7 +297,7 @@ def print_excluded(console: Console, excluded: Sequence[Mapping[str, str]]) -> N
     """
     if not excluded:
         return
-    console.print(Text(f"Excluded: {_count_runs(len(excluded))}", style="yellow"))
+    console.print(Text(f"Excluded: {count_runs(len(excluded))}", style="yellow"))
     for each in excluded[:MAX_EXCLUDED]:
         console.print(Text(f"  {each['what']}: {each['why']}", style="yellow"))
     if len(excluded) > MAX_EXCLUDED:

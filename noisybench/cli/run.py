@@ -35,11 +35,16 @@ Jobs = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the plan without running it")]
 
 
-def run(recipe: Recipe, overrides: Overrides = None, jobs: Jobs = None, dry_run: DryRun = False) -> None:
+Again = Annotated[bool, typer.Option("--again", help="Train finished runs again; tables show the latest run")]
+
+
+def run(
+    recipe: Recipe, overrides: Overrides = None, jobs: Jobs = None, dry_run: DryRun = False, again: Again = False
+) -> None:
     """Train the runs of one recipe. Commas in an override give several runs; finished runs are skipped."""
     from noisybench.config.resolve import read_recipe
 
-    execute_specs(read_recipe(recipe, overrides or []), jobs, dry_run)
+    execute_specs(read_recipe(recipe, overrides or []), jobs, dry_run, again=again)
 
 
 def bench(
@@ -53,6 +58,7 @@ def bench(
     ] = None,
     shard: Annotated[str | None, typer.Option(help="Run shard i of n, e.g. 3/16")] = None,
     dry_run: DryRun = False,
+    again: Again = False,
     html: Annotated[Path, typer.Option(help="File for the leaderboard page")] = Path("leaderboard.html"),
 ) -> None:
     """Run a suite (settings x stacks x seeds) and rank the stacks. Finished runs are skipped."""
@@ -64,7 +70,7 @@ def bench(
         check_output_file(html)
         for figure in figures:
             check_output_file(_figure_path(html, figure))
-    execute_specs(suites.shard(specs, shard), jobs, dry_run, html, figures, ray)
+    execute_specs(suites.shard(specs, shard), jobs, dry_run, html, figures, ray, again)
 
 
 def _checked_figures(suite: str, specs: Sequence[RunSpec]) -> list[Figure]:
@@ -118,6 +124,7 @@ def execute_specs(
     html: Path | None = None,
     figures: Sequence[Figure] = (),
     ray: str | None = None,
+    again: bool = False,
 ) -> None:
     """Execute the pending runs, print the outcome, and rank all runs.
 
@@ -128,6 +135,7 @@ def execute_specs(
         html: file for the leaderboard page; None writes no page and no figures.
         figures: figures to draw of the runs, from `read_figures`.
         ray: address of a Ray cluster; None uses this machine.
+        again: train finished runs again.
 
     Raises:
         typer.Exit: with status 1 if a run failed, with 128 plus the number of the signal after an interruption.
@@ -146,7 +154,8 @@ def execute_specs(
         specs = download_missing(specs)
     stored, equivalences = store.runs.read(), recorded_equivalences(store)
     records = stored.records
-    plan, estimator = make_plan(specs, records, equivalences), DurationEstimator(records)
+    plan, estimator = make_plan(specs, records, equivalences, again), DurationEstimator(records)
+    _print_repeated(console, plan)
     if dry_run:
         count = jobs or LocalExecutor(1).capacity(plan.pending, gpu=False)
         view.print_plan(console, plan, [estimator.estimate(spec) for spec in plan.pending], count)
@@ -158,11 +167,42 @@ def execute_specs(
     result = train_plan(plan, store, estimator, jobs, console, ray)
     # Without new runs, the records from above are still complete: a rerun of a finished suite reads the store once.
     records = plan.select(store.runs.records() if plan.pending else records)
+    _print_other_weights(console, plan, records)
     _show(records, equivalences, store.connection.embedded, html)
     if records and html is not None:
         for figure in figures:
             _draw(records, equivalences, figure, _figure_path(html, figure), console)
     exit_after(result, console)
+
+
+def _print_repeated(console: Console, plan: RunPlan) -> None:
+    """Print how many finished runs are trained again, and why."""
+    from noisybench.cli import console as view
+
+    if plan.repeated:
+        verb = "is" if len(plan.repeated) == 1 else "are"
+        reasons = ", ".join(plan.reasons)
+        console.print(f"{view.count_runs(len(plan.repeated))} {verb} finished and trained again for {reasons}.")
+
+
+def _print_other_weights(console: Console, plan: RunPlan, records: Sequence[RunRecord]) -> None:
+    """Print which runs that were trained again reached other weights than before."""
+    from rich.text import Text
+
+    for record in plan.other_weights(records):
+        old = plan.repeated[record.identity].environment
+        changes = ", ".join(
+            f"{name} {old.get(name, 'none')} -> {value}"
+            for name, value in record.environment.items()
+            if old.get(name) != value
+        )
+        console.print(
+            Text(
+                f"Note: {record.title}: trained again with other weights than before ({changes or 'in an equal environment'}); "
+                "tables show the latest run.",
+                style="yellow",
+            )
+        )
 
 
 def exit_after(result: SuiteResult, console: Console) -> None:

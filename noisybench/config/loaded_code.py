@@ -75,6 +75,15 @@ class LoadedCode:
         self._names = self._tree.modules_of_parts(self._modules, code)
         remember_modules(self._names)
 
+    def code_of(self, component: type) -> dict[str, str]:
+        """Return the digests of the code that decides what a class of the run computes: its module, and shared parts.
+
+        Args:
+            component: class of a mitigation, a task, or an auxiliary run.
+        """
+        shared = {part: self._modules[part] for part in ("task", "network")}
+        return self._tree.code({**shared, "class": component.__module__})
+
     def check_later_imports(self) -> None:
         """Check the modules that were imported since, for instance in a function.
 

@@ -2,11 +2,12 @@
 
 The code of a run is a mapping from its parts (the engine, task, dataset, noise, network and each mitigation) to short
 digests. A part is all modules that its module imports, directly or not, within noisybench and within the plug-in's own
-package. The engine is everything that every run uses; the other parts are without the engine's modules.
+distribution. The engine is everything that every run uses; the other parts are without the engine's modules.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from noisybench.config.module_files import ModuleFiles
 from noisybench.config.overrides import parse_stack
-from noisybench.config.registry import KINDS, get_entry, list_entries
+from noisybench.config.registry import KINDS, _installed, get_entry, list_entries
 from noisybench.config.source_cache import SourceCache
 from noisybench.config.syntax import ModuleSource, read_source
 
@@ -88,7 +89,7 @@ class SourceTree:
         """
         engine = self.closure(ENGINE)
         parts = {"engine": engine, **{name: self.closure(module) - engine for name, module in modules.items()}}
-        digests = {name: self._digest(closure) for name, closure in parts.items()}
+        digests = {name: self.digest(closure) for name, closure in parts.items()}
         self._cache.save()
         return digests
 
@@ -106,12 +107,13 @@ class SourceTree:
         """Return the names of a module and of all modules of its package and of noisybench that it imports."""
         if module in self._closures:
             return self._closures[module]
-        # A plug-in is followed within its own package; its libraries are recorded with their versions.
-        tops = {"noisybench", module.partition(".")[0]}
+        # A plug-in is followed within its own distribution; its libraries are recorded with their versions.
+        tops = {"noisybench", *_packages_beside(module.partition(".")[0])}
         reached, waiting = set[str](), [module]
         while waiting:
             name = waiting.pop()
-            if name in reached or name.partition(".")[0] not in tops or _is_neutral(name):
+            is_neutral = _is_neutral(name) and name != module
+            if name in reached or name.partition(".")[0] not in tops or is_neutral:
                 continue
             source = self.source(name)
             if source is None:
@@ -141,9 +143,38 @@ class SourceTree:
             return ModuleSource(hashlib.sha256(path.read_bytes()).hexdigest()[:32], ())
         return self._cache.get(path, module, lambda data: read_source(data, module, path.name == "__init__.py", path))
 
-    def _digest(self, modules: frozenset[str]) -> str:
+    def digest(self, modules: frozenset[str]) -> str:
+        """Return the digest of some modules together."""
         lines = [f"{name} {source.digest}" for name in sorted(modules) if (source := self.source(name))]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:DIGEST_LENGTH]
+
+
+@functools.cache
+def _packages_beside(package: str) -> frozenset[str]:
+    """Return the top-level packages and modules of the distribution that registers a plug-in from a package."""
+    packages = {package}
+    points = (
+        []
+        if package == "noisybench"
+        else [p for kind in KINDS for p in _installed().select(group=f"noisybench.{kind}")]
+    )
+    for point in points:
+        if point.dist and point.value.partition(".")[0] == package:
+            # An editable installation lists its packages only in this file.
+            packages |= {*(point.dist.read_text("top_level.txt") or "").split()}
+            packages |= {file.parts[0].removesuffix(".py") for file in point.dist.files or () if file.suffix == ".py"}
+    return frozenset(packages)
+
+
+def module_code(module: str) -> str:
+    """Return the digest of a module with all modules that it imports, for the key of a cache of its results.
+
+    Example:
+        >>> len(module_code("noisybench.data.images"))
+        16
+    """
+    tree = SourceTree()
+    return tree.digest(tree.closure(module))
 
 
 def _is_neutral(module: str) -> bool:

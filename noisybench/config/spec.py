@@ -197,6 +197,7 @@ class RunSpec:
         code: digest of the source code of each part of the run, from `source_code.SourceTree`.
         provenance: search that trained the run as a trial or selected its parameters, if any.
         data: digests of the files that components read when the run was resolved, by the location of the component.
+        replaces: id of the finished run in the store that this run trains again; empty if it is trained for the first time.
 
     Example:
         >>> from noisybench.config.resolve import resolve
@@ -217,6 +218,7 @@ class RunSpec:
     code: dict[str, str]
     provenance: Provenance | None = None
     data: dict[str, str] = field(default_factory=dict)
+    replaces: str = ""
 
     @property
     def components(self) -> dict[str, Component]:

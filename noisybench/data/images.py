@@ -20,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.source_code import module_code
 from noisybench.errors import UserError
 from noisybench.utils.digests import digest_files
 from noisybench.utils.file_listing import FileList, list_files
@@ -118,8 +119,8 @@ def decode_cached(
     Raises:
         UserError: images cannot be decoded and ``on_error`` is ``raise``, or their sizes differ; lists them.
     """
-    # All settings that change the decoded bytes are part of the name, so no cached file is ever out of date.
-    name = hashlib.sha256(f"{key}|{size}|{count}|{on_error}".encode()).hexdigest()[:32]
+    # All that changes the decoded bytes is part of the name, so no cached file is ever out of date.
+    name = hashlib.sha256(f"{key}|{size}|{count}|{on_error}|{decoder_version(__name__)}".encode()).hexdigest()[:32]
     path = cache_folder() / "decoded" / f"{name}.npy"
     skipped_path = path.with_suffix(".json")
     cached = _read_cached(path, skipped_path)
@@ -279,6 +280,13 @@ def read_parquet(path: Path, location: str, size: int | None, label: str | None 
         raise UserError(
             f"{location}: {path} is damaged or not a parquet file of images ({first_line(error)}); download it again"
         ) from None
+
+
+def decoder_version(module: str) -> str:
+    """Return the digest of the code that decodes files, and the version of the library that it uses."""
+    import PIL
+
+    return f"{module_code(module)} pillow {PIL.__version__}"
 
 
 def fingerprint(files: Iterable[Path]) -> str:

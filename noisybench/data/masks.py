@@ -12,7 +12,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.images import OnError, bomb_reason, check_unchanged, decode, fingerprint, problem_list
+from noisybench.data.images import (
+    OnError,
+    bomb_reason,
+    check_unchanged,
+    decode,
+    decoder_version,
+    fingerprint,
+    problem_list,
+)
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.utils.files import (
@@ -123,7 +131,8 @@ def read_pairs(
         UserError: pairs cannot be used and ``on_error`` is ``raise``; lists them.
     """
     width = len(files[0]) if files else 2
-    settings = f"{size}|{on_error}|{sorted(values.items()) if values else None}|{num_classes}|{width}"
+    mapping = sorted(values.items()) if values else None
+    settings = f"{size}|{on_error}|{mapping}|{num_classes}|{width}|{decoder_version(__name__)}"
     all_files = [file for group in files for file in group]
     key = fingerprint(all_files)
     folder = cache_folder() / "pairs" / hashlib.sha256(f"{key}|{settings}".encode()).hexdigest()[:32]

@@ -30,6 +30,9 @@ for name in (
     "torchvision",
 ):
     importlib.import_module(name)
+environment = importlib.import_module("noisybench.runs.environment")
+for name in environment.PACKAGES:
+    environment.package_version(name)  # every run records the versions
 remember_modules([name for name in sys.modules if name.startswith("noisybench.")], before)
 gc.freeze()  # a collection in a run would copy the memory that runs share with the server process
 gc.enable()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,24 +22,45 @@ PROCESS_START_SECONDS = 1.0
 """Time that a run's process takes beyond the training time in its record."""
 
 
+AGAIN = "--again"
+"""Reason to train finished runs again: the option that asks for it."""
+
+SAVED_FILES = ("save_weights", "save_corrected_masks")
+"""Fields of `execution` that save files of a run, which a finished run may lack."""
+
+
 @dataclass
 class RunPlan:
     """Runs of a command.
 
     Attributes:
         specs: all runs, without repetitions.
-        pending: runs that are not finished.
+        pending: runs to train.
         equivalent: finished runs of equivalent code, by the identities of the runs in whose place they stand.
+        repeated: records of finished runs that are trained again, by identity.
+        reasons: options that ask to train finished runs again.
     """
 
     specs: list[RunSpec]
     pending: list[RunSpec]
     equivalent: dict[str, RunRecord] = field(default_factory=dict)
+    repeated: dict[str, RunRecord] = field(default_factory=dict)
+    reasons: list[str] = field(default_factory=list)
 
     def select(self, records: Iterable[RunRecord]) -> list[RunRecord]:
         """Return the records of the plan's runs, and those of equivalent code that stand in for them."""
         identities = {spec.identity for spec in self.specs} | {record.identity for record in self.equivalent.values()}
         return [record for record in records if record.identity in identities]
+
+    def other_weights(self, records: Iterable[RunRecord]) -> list[RunRecord]:
+        """Return the records of runs that were trained again and reached other weights than before.
+
+        Args:
+            records: finished runs, the latest first.
+        """
+        latest = {record.identity: record for record in reversed(list(records))}
+        pairs = [(latest[identity], old) for identity, old in self.repeated.items() if identity in latest]
+        return [new for new, old in pairs if new.run_id != old.run_id and new.weights_sha256 != old.weights_sha256]
 
 
 @dataclass
@@ -59,20 +81,46 @@ class SuiteResult:
 
 
 def make_plan(
-    specs: Sequence[RunSpec], records: Sequence[RunRecord], equivalences: Iterable[Equivalence] = ()
+    specs: Sequence[RunSpec],
+    records: Sequence[RunRecord],
+    equivalences: Iterable[Equivalence] = (),
+    again: bool = False,
 ) -> RunPlan:
-    """Return the runs of a command, and those of them that have no record.
+    """Return the runs of a command, and those of them to train.
+
+    A finished run is trained again if it lacks a file that `execution` asks for.
 
     Args:
         specs: runs.
-        records: finished runs.
+        records: finished runs, the latest first.
         equivalences: recorded equivalences of code; a finished run of equivalent code stands in for a run.
+        again: train finished runs again.
     """
     specs = unique_specs(specs)
-    finished = {record.identity for record in records}
+    finished = {record.identity: record for record in reversed(records)}
     missing = [spec for spec in specs if spec.identity not in finished]
-    equivalent = equivalent_runs(missing, records, equivalences)
-    return RunPlan(specs, [spec for spec in missing if spec.identity not in equivalent], equivalent)
+    plan = RunPlan(specs, [])
+    for identity, record in equivalent_runs(missing, records, equivalences).items():
+        spec = next(spec for spec in missing if spec.identity == identity)
+        if not _reasons(spec, record, again):
+            plan.equivalent[identity] = record
+    reasons = dict[str, None]()
+    for spec in specs:
+        earlier = finished.get(spec.identity)
+        if earlier is None and spec.identity not in plan.equivalent:
+            plan.pending.append(spec)
+        elif earlier is not None and (found := _reasons(spec, earlier, again)):
+            plan.pending.append(dataclasses.replace(spec, replaces=earlier.run_id))
+            plan.repeated[spec.identity] = earlier
+            reasons |= dict.fromkeys(found)
+    return dataclasses.replace(plan, reasons=list(reasons))
+
+
+def _reasons(spec: RunSpec, record: RunRecord, again: bool) -> list[str]:
+    """Return the options that ask to train a finished run again."""
+    saved = record.spec["execution"]
+    lacking = [name for name in SAVED_FILES if getattr(spec.execution, name) and not saved.get(name)]
+    return [AGAIN] if again else [f"execution.{name}=true" for name in lacking]
 
 
 class DurationEstimator:

@@ -55,7 +55,12 @@ def prepare_run(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet 
     applied = labels.apply_to(dataset)
     stack = Stack([component.build() for component in spec.mitigations])
     info = available_privileged_info(labels, applied)
-    refuse(stack.check(tasks, sorted(info)) + task_class.check(spec, applied) + _check_devices(spec, stack, task_class))
+    problems = (
+        stack.check(tasks, sorted(info)) + task_class.check(spec, applied) + _check_devices(spec, stack, task_class)
+    )
+    if spec.execution.save_corrected_masks and applied.target_kind.name != "masks":
+        problems.append(f"execution.save_corrected_masks: the task {spec.task.name} has no masks; set it to false")
+    refuse(problems)
     network = _check_network(spec, applied, task_class)
     problems = task_class.check_network(spec, network, applied)
     problems += [

@@ -48,7 +48,7 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
     with folder.lock(stop) as acquired:
         if not acquired:
             return "stopped"
-        if not spec.is_trial and store.runs.is_finished(spec.identity):
+        if not spec.is_trial and store.runs.is_finished(spec.identity, after=spec.replaces):
             folder.remove()  # another process trained the run while this one waited
             return "finished"
         record = folder.pending_record()
@@ -60,7 +60,8 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
         prepared = prepare_run(spec)
         # After the data are loaded: a record must not name other bytes than those that were trained on.
         check_data(spec)
-        code = LoadedCode(spec)
+        # Before the run is tracked: a failure under an identity that is never planned again would remain listed.
+        LoadedCode(spec)
         environment = describe_environment(spec)
         tags = _tags(prepared.labels.hash, prepared.privileged, environment)
         with store.track(spec, tags, resume=folder.run_id) as run:
@@ -70,7 +71,6 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
             recorder = train(prepared, folder.path, _RowUploader(run), report, stop, AUXILIARY_DIR, on_auxiliary)
             if not recorder.complete:
                 return "stopped"
-            code.check_later_imports()
             record = recorder.record(environment)
             # On disk before the upload starts: if that fails or the process dies, nothing is trained again.
             recorder.write(record, folder.pending)

@@ -54,14 +54,20 @@ def train(
 
     Returns:
         The recorder, which is complete unless the run was interrupted.
+
+    Raises:
+        CodeChanged: the code in this process is not the one that was planned.
     """
     spec = prepared.spec
+    code = LoadedCode(spec)
     # The order of floating-point sums on a CPU depends on the number of threads.
     torch.set_num_threads(spec.execution.num_threads)
     task_class = get_entry("tasks", spec.task.name).load_class()
     task: Task = task_class(spec.budget, spec.seed, training_set_of(prepared), prepared.stack, **spec.task.parameters)
     task.num_workers = spec.execution.num_workers
-    task.auxiliary_cache = AuxiliaryCache(auxiliary_folder or folder / "auxiliary", report, stop, on_auxiliary)
+    task.auxiliary_cache = AuxiliaryCache(
+        auxiliary_folder or folder / "auxiliary", report, stop, on_auxiliary, code.code_of
+    )
     recorder = Recorder(prepared, task.evaluator(prepared), send, report)
     try:
         with launch_distributed(spec, _train_worker_rank, (spec, folder), worker) as fabric, warnings.catch_warnings():
@@ -74,6 +80,7 @@ def train(
             # Prepared again, because mitigations may have loaded a part of their state.
             prepared = prepare_run(spec, prepared.dataset, prepared.labels)
             return train(prepared, folder, send, report, stop, auxiliary_folder, on_auxiliary)
+    code.check_later_imports()
     return recorder
 
 
@@ -82,9 +89,7 @@ def _train_worker_rank(spec: RunSpec, folder: Path, rank: int, port: int) -> Non
     exit_with_parent()
     try:
         # Prepared again from the specification, since sending the run would pickle the complete dataset.
-        prepared = prepare_run(spec)
-        LoadedCode(spec)
-        train(prepared, folder, lambda rows: None, lambda kind, data: None, lambda: False, worker=(rank, port))
+        train(prepare_run(spec), folder, lambda rows: None, lambda kind, data: None, lambda: False, worker=(rank, port))
     except Exception:
         # A killed main process also breaks the connection of the processes, which is no error of its own.
         if parent_has_ended(timeout=1):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import tempfile
 import urllib.parse
 import urllib.request
@@ -96,12 +97,20 @@ class RunReader:
             return False
 
     @_wrap_connection_errors
-    def is_finished(self, identity: str) -> bool:
-        """Return True if a run with this identity is finished and its record can be read."""
+    def is_finished(self, identity: str, after: str = "") -> bool:
+        """Return True if a run with this identity is finished and its record can be read.
+
+        Args:
+            identity: identity of the run.
+            after: id of a finished run; only later ones count.
+        """
         query = f"attributes.status = 'FINISHED' and tags.`{PREFIX}identity` = '{identity}'"
-        runs = self.connection.client.search_runs([self.connection.experiment], query, max_results=100)
+        runs = self.connection.client.search_runs(
+            [self.connection.experiment], query, max_results=100, order_by=["attributes.start_time DESC"]
+        )
+        later = itertools.takewhile(lambda run: run.info.run_id != after, runs)
         # A trial has the identity of an ordinary run with its configuration, but does not replace it.
-        return any(self._is_readable(_tracked(run)) for run in runs if f"{PREFIX}trial_of" not in run.data.tags)
+        return any(self._is_readable(_tracked(run)) for run in later if f"{PREFIX}trial_of" not in run.data.tags)
 
     def _is_readable(self, run: TrackedRun) -> bool:
         try:
@@ -113,8 +122,9 @@ class RunReader:
         return True
 
     def finished(self) -> dict[str, str]:
-        """Return the run id of every finished identity."""
-        return {run.tags["identity"]: run.run_id for run in self.list_runs("FINISHED")}
+        """Return the id of the latest run of every finished identity."""
+        # In reverse, so that the latest run of an identity replaces earlier ones.
+        return {run.tags["identity"]: run.run_id for run in reversed(self.list_runs("FINISHED"))}
 
     def failed(self) -> dict[str, str]:
         """Return the reason for every identity with a failed run."""

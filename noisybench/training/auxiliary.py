@@ -24,8 +24,8 @@ from noisybench.errors import Interrupted, TrainingError
 from noisybench.utils.files import first_line, load_saved, saved_bytes, set_aside_with_note, write_atomically
 from noisybench.utils.locks import exclusive
 
-FORMAT = 1
-"""Raise this number when the same auxiliary run would train differently."""
+FORMAT = 2
+"""Raise this number when the layout of the results changes."""
 
 AUXILIARY_DIR = WORKSPACE / "auxiliary"
 """Folder that all runs of a working directory share."""
@@ -36,7 +36,7 @@ class AuxiliaryRun(abc.ABC):
 
     Attributes:
         title: one line of text for progress displays.
-        cache_key: JSON-like data that decides the result; runs with equal keys are trained once.
+        cache_key: JSON-like data that decides the result, except the code; runs with equal keys are trained once.
         epochs: number of epochs.
         examples: number of examples that an epoch trains on.
         device: training device.
@@ -84,13 +84,6 @@ class AuxiliaryRun(abc.ABC):
     def result(self) -> dict[str, Tensor]:
         """Return the tensors that the run is trained for."""
 
-    @property
-    def identity(self) -> str:
-        """Hash of everything that decides the result."""
-        # Sorted keys make the hash independent of the order in which the data are listed.
-        text = json.dumps({"format": FORMAT, **self.cache_key}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:20]
-
 
 @dataclasses.dataclass
 class AuxiliaryCost:
@@ -127,6 +120,7 @@ class AuxiliaryCache:
         report: called after every epoch.
         stop: called after every epoch; training is interrupted if it returns True.
         on_trained: called when an auxiliary run was trained.
+        code_of: returns the digests of the code that decides the result of a class of auxiliary runs.
 
     Attributes:
         costs: costs of all auxiliary runs that were used.
@@ -138,8 +132,10 @@ class AuxiliaryCache:
         report: Callable[[Literal["auxiliary"], dict[str, Any]], None] = lambda kind, event: None,
         stop: Callable[[], bool] = lambda: False,
         on_trained: OnTrained | None = None,
+        code_of: Callable[[type[AuxiliaryRun]], dict[str, str]] = lambda kind: {},
     ) -> None:
         self.folder, self._report, self._stop, self._on_trained = folder, report, stop, on_trained
+        self._code_of = code_of
         self.costs: list[AuxiliaryCost] = []
 
     def get_or_train(self, run: AuxiliaryRun) -> dict[str, Tensor]:
@@ -149,16 +145,17 @@ class AuxiliaryCache:
             Interrupted: ``stop`` returned True; the same call resumes from the last epoch.
             TrainingError: the result could not be written.
         """
-        file = self.folder / f"{run.identity}.pt"
+        identity = self.identity(run)
+        file = self.folder / f"{identity}.pt"
         # Several processes may need the same result at once: one of them trains it, the others wait and read it.
-        with exclusive(self.folder / f"{run.identity}.lock", self._stop) as acquired:
+        with exclusive(self.folder / f"{identity}.lock", self._stop) as acquired:
             if not acquired:
                 raise Interrupted
             # Checked inside the lock, because another process may have written the file during the wait.
             content = load_saved(file, ("result", "cost"))
             cached = content is not None
             if content is None:
-                self._train(run, file)
+                self._train(run, identity, file)
                 # Read back even if it was trained just now, so that fresh and cached results are the same tensors.
                 content = load_saved(file, ("result", "cost"))
         if content is None:
@@ -170,9 +167,15 @@ class AuxiliaryCache:
             self.costs.append(cost)
         return result
 
-    def _train(self, run: AuxiliaryRun, file: Path) -> None:
+    def identity(self, run: AuxiliaryRun) -> str:
+        """Return the hash of everything that decides the result of an auxiliary run: its key and its code."""
+        content = {"format": FORMAT, "key": run.cache_key, "code": self._code_of(type(run))}
+        # Sorted keys make the hash independent of the order in which the data are listed.
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:20]
+
+    def _train(self, run: AuxiliaryRun, identity: str, file: Path) -> None:
         checkpoint = file.with_suffix(".ckpt")
-        cost, first_epoch = AuxiliaryCost(run.identity, run.title), 0
+        cost, first_epoch = AuxiliaryCost(identity, run.title), 0
         content = load_saved(checkpoint, ("state", "epoch", "cost"))
         if content is not None:
             initial = copy.deepcopy(run.state_dict())

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from noisybench.config import registry
 from noisybench.config.registry import list_entries
 from noisybench.config.resolve import resolve
-from noisybench.config.source_code import ENGINE, NEUTRAL_ROOMS, SourceTree
+from noisybench.config.source_code import ENGINE, NEUTRAL_ROOMS, SourceTree, _packages_beside
 from noisybench.config.syntax import module_digest, read_source
 from noisybench.errors import UserError
 from noisybench.utils.files import cache_folder
@@ -187,6 +188,27 @@ def test_a_plug_in_is_followed_within_its_own_package_and_noisybench(tmp_path: P
     assert {part for part in before if before[part] != after[part]} == {"mitigations.method"}
 
 
+def test_a_plug_in_is_followed_within_all_packages_of_its_distribution(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "acme_method.py").write_text("import acme_helpers, unrelated\n")
+    (tmp_path / "acme_helpers.py").write_text("x = 1\n")
+    (tmp_path / "unrelated.py").write_text("x = 1\n")
+    metadata = tmp_path / "acme-1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (metadata / "entry_points.txt").write_text("[noisybench.mitigations]\nmethod = acme_method\n")
+    (metadata / "top_level.txt").write_text("acme_method\nacme_helpers\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for cached in (registry._installed, _packages_beside):
+        cached.cache_clear()
+    try:
+        assert SourceTree().closure("acme_method") == {"acme_method", "acme_helpers"}
+    finally:
+        registry._installed.cache_clear()
+        _packages_beside.cache_clear()
+
+
 def installed_layout(folder: Path) -> dict[str, list[Path]]:
     """Copy the package to the layout of a wheel, and return its folder by its name."""
     ignored = shutil.ignore_patterns("__pycache__", "static", "templates", "entries", "*.csv")
@@ -296,11 +318,12 @@ def test_components_named_in_parameters_count() -> None:
     assert spec.code["task.pretraining.dataset"] == pair_flip.code["dataset"], "left out: the default dataset"
 
 
-def test_planning_imports_neither_torch_nor_a_plug_in() -> None:
+def test_digests_import_neither_torch_nor_a_plug_in() -> None:
     code = (
-        "import sys\nfrom noisybench.config.resolve import resolve\n"
-        "spec = resolve({'mitigations': 'half_of_the_examples', 'noise': 'plugin_flip'})\n"
-        "assert len(spec.code) == 6, spec.code\n"
+        "import sys\nfrom noisybench.config.registry import get_entry\n"
+        "from noisybench.config.source_code import SourceTree\n"
+        "modules = [get_entry('mitigations', 'half_of_the_examples').module, get_entry('noise_models', 'plugin_flip').module]\n"
+        "assert len(SourceTree().code(dict(zip('ab', modules)))) == 3\n"
         "loaded = {'torch', 'numpy', 'acme_methods', 'noisybench.mitigations', 'noisybench.training'} & set(sys.modules)\n"
         "assert not loaded, loaded"
     )
