@@ -76,7 +76,7 @@ class LoadedCode:
         remember_modules(self._names)
 
     def code_of(self, component: type) -> dict[str, str]:
-        """Return the digests of the code that decides what a class of the run computes: its module, and shared parts.
+        """Return the digests of the code that decides the results of a class: its module, and the shared parts of the run.
 
         Args:
             component: class of a mitigation, a task, or an auxiliary run.
