@@ -23,7 +23,7 @@ OF_BOTH = ("nominal rate", "transition matrix", "details of the noise")
 
 @dataclass(frozen=True)
 class ProvenanceCheck:
-    """How each entry of a manifest was checked.
+    """Outcome of checking each entry of a manifest.
 
     Attributes:
         recomputed: entries that were computed again and are equal.

@@ -88,7 +88,7 @@ class NoiseEntry(_Entry):
 
 
 class MaskStatistics(_Entry):
-    """How far masks differ from the clean ones; see `label_statistics.mask_statistics`."""
+    """Difference of masks from the clean ones; see `label_statistics.mask_statistics`."""
 
     miou: Fraction | None
     iou: list[Fraction | None]

@@ -37,7 +37,7 @@ class OxfordPet(MaskSource):
         sources: dict[str, Source] = {}
         for name in ("trainval", "test"):
             sources[f"{name}.txt"] = self._list(name)
-            # The list itself tells that files are missing, which `fetch` can then download.
+            # A missing list shows that files are missing, which `fetch` can download.
             if self._list(name).is_file():
                 names = [part for files in self._files(name) for part in files]
                 sources[name] = FileList(self._folder, tuple(names))

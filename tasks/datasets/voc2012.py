@@ -48,7 +48,7 @@ class VOC2012(MaskSource):
         sources: dict[str, Source] = {}
         for name, masks in self._splits():
             sources[f"{name}.txt"] = self._list(name)
-            # The list itself tells that files are missing, which `fetch` can then download.
+            # A missing list shows that files are missing, which `fetch` can download.
             if self._list(name).is_file():
                 names = [f"{part}" for files in self._files(name, masks) for part in files]
                 sources[name] = FileList(folder, tuple(names))
