@@ -81,6 +81,16 @@ def read_searches(name: str, overrides: Sequence[str] = ()) -> list[Search]:
     return [search]
 
 
+def is_search(raw: Mapping[str, Any]) -> bool:
+    """Return True if a configuration is a search, False if it is a suite or recipe.
+
+    Example:
+        >>> is_search({"base": {"recipe": "digits"}, "trials": 5}), is_search({"base": {"recipe": "digits"}, "seeds": [0]})
+        (True, False)
+    """
+    return bool(({"suite", "space", *SETTINGS} - {"seeds"}) & {*raw})  # `seeds` is a field of suites, too
+
+
 def _load(name: str) -> dict[str, Any]:
     """Return the raw fields of a search file, or of a search over a recipe or suite."""
     if name in builtin_configs("searches") or name.endswith((".yaml", ".yml")):

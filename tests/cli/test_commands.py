@@ -213,6 +213,7 @@ def test_listing_and_describing(capsys: pytest.CaptureFixture[str], monkeypatch:
 def test_doctor_and_validate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert "torchvision ops" in accepted(capsys, monkeypatch, "doctor")
     assert "digits is valid: 1 run" in accepted(capsys, monkeypatch, "validate", "digits")
+    assert "digits-elr is valid: 1 search" in accepted(capsys, monkeypatch, "validate", "digits-elr", "trials=3")
 
 
 def test_a_closed_pipe_ends_quietly(folder: Path) -> None:

@@ -103,8 +103,9 @@ def test_every_study_of_a_suite_is_validated_before_the_first_trains(
         "base: {recipe: digits}\nstacks: [elr, {name: mahalanobis, covariance: robust}]\nseeds: [0]\n"
     )
     Path("search.yaml").write_text("suite: suite.yaml\ntrials: 2\n")
-    status, output = noisybench("search", "search.yaml")
-    assert status == 2
-    assert "mitigations.mahalanobis: rank: class 0 has " in output
-    assert "Study `" not in output
+    for command in ("search", "validate"):
+        status, output = noisybench(command, "search.yaml")
+        assert status == 2
+        assert "mitigations.mahalanobis: rank: class 0 has " in output
+        assert "Study `" not in output
     assert not Path("mlflow.db").exists()
