@@ -13,6 +13,7 @@ import typer
 from noisybench.cli.labels import Overrides, Recipe
 from noisybench.cli.leaderboard import write
 from noisybench.errors import UserError, nearest, show
+from noisybench.utils.files import require_writable
 from noisybench.utils.interrupts import INTERRUPTS
 from noisybench.utils.places import check_output_file
 
@@ -171,6 +172,7 @@ def execute_specs(
     """
     from noisybench.cli import console as view
     from noisybench.config.data_files import download_missing
+    from noisybench.config.spec import WORKSPACE
     from noisybench.execution.local import LocalExecutor
     from noisybench.execution.suite_runner import DurationEstimator, make_plan
     from noisybench.tracking.equivalences import recorded_equivalences
@@ -180,6 +182,7 @@ def execute_specs(
     # The check creates the store, which a dry run must not do.
     if not dry_run:
         store.connection.check()
+        require_writable(WORKSPACE)
         specs = download_missing(specs)
     stored, equivalences = store.runs.read(), recorded_equivalences(store)
     records = stored.records

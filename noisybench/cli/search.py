@@ -10,6 +10,7 @@ import typer
 from noisybench.cli.labels import Overrides
 from noisybench.cli.run import Jobs, execute_specs
 from noisybench.errors import UserError
+from noisybench.utils.files import require_writable
 from noisybench.utils.interrupts import INTERRUPTS
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def search(
     """Tune a stack, or each stack of a suite, on noisy validation labels; rank the best configurations and the defaults."""
     from noisybench.cli import console as view
     from noisybench.config.data_files import download_missing
+    from noisybench.config.spec import WORKSPACE
     from noisybench.execution.preflight import preflight
     from noisybench.search.search import final_runs, run_search
     from noisybench.tracking.store import Store
@@ -47,6 +49,7 @@ def search(
         console.print(f"Validating {len(searches)} searches ...")
         preflight(process_context(1), [definition.first_spec() for definition in searches])
     store.connection.check()
+    require_writable(WORKSPACE)
     results = []
     for definition in searches:
         if not definition.space:

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import logging
 import os
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -205,6 +206,23 @@ def wrap_write_errors(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def require_writable(folder: Path) -> None:
+    """Create a folder if needed, and check that files can be written there before any work starts.
+
+    Raises:
+        UserError: they cannot.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"the folder {folder.absolute()} cannot be written ({error.strerror}): checkpoints are kept there; run the "
+            "command in another folder"
+        ) from None
 
 
 def saved_bytes(content: object) -> bytes:

@@ -8,6 +8,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -255,3 +256,23 @@ def test_a_deleted_experiment_is_named_with_what_to_do(store: Store) -> None:
     for use in (Store().connection.check, Store().runs.records):
         with pytest.raises(UserError, match="mlflow experiments restore --experiment-id"):
             use()
+
+
+PAGES = """
+import os, sys
+os.environ["_MLFLOW_SERVER_FILE_STORE"] = "sqlite:///mlflow.db"
+os.environ["_MLFLOW_SERVER_ARTIFACT_DESTINATION"] = "./mlartifacts"  # as `mlflow ui` does by default
+os.environ["_MLFLOW_SERVER_SERVE_ARTIFACTS"] = "true"
+from mlflow.server import app
+answer = app.test_client().get(f"/get-artifact?path=record.json&run_uuid={sys.argv[1]}")
+assert answer.status_code == 200 and b"identity" in answer.get_data(), answer.get_data()
+"""
+
+
+@pytest.mark.skipif("NOISYBENCH_SLOW" not in os.environ, reason="imports MLflow's server in another process")
+def test_the_pages_of_mlflow_find_files_in_a_folder_that_was_moved(store: Store, workspace: Path) -> None:
+    run_id, moved = keep(store, record()), workspace / "moved"
+    moved.mkdir()
+    copy_database(workspace / "mlflow.db", moved / "mlflow.db")
+    (workspace / "mlartifacts").rename(moved / "mlartifacts")
+    subprocess.run([sys.executable, "-c", PAGES, run_id], cwd=moved, check=True)
