@@ -65,6 +65,10 @@ def check_specification(record: RunRecord, spec: RunSpec) -> list[str]:
         )
         if claimed != computed
     ]
+    if record.settings != spec.settings_hash and spec.data:
+        problems.append(
+            f"the settings cover the bytes of the files here for {', '.join(sorted(spec.data))}; give the same data"
+        )
     if not all(re.fullmatch(f"[0-9a-f]{{{DIGEST_LENGTH}}}", digest) for digest in record.code.values()):
         problems.append("code must have the digests of source code")
     # Defaults filled in and nothing else, so that no text hides in a specification.

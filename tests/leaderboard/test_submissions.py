@@ -11,12 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from noisybench.cli.app import main
-from noisybench.config.spec import run_identity
+from noisybench.config.spec import Budget, run_identity
 from noisybench.errors import UserError
+from noisybench.evaluation import metrics
+from noisybench.evaluation.classification import score_selection
 from noisybench.leaderboard import claims, submission, verification
 from noisybench.records.schema import EpochRow, RunRecord
+from noisybench.tasks.transfer import Transfer
+from noisybench.training.auxiliary import AuxiliaryCost
+from noisybench.training.stack import Stack
+from noisybench.training.training_set import TrainingSet
 from tests.leaderboard.changes import (
     better_guesses,
     changed_evidence,
@@ -126,6 +133,17 @@ def test_every_field_of_a_record_is_recomputed_or_a_claim() -> None:
     assert set(RunRecord.__dataclass_fields__) == claims.RECOMPUTED_RECORD | (claimed - {"provenance", "earlier rows"})
     of_rows = {name.removeprefix("rows.") for name in claims.CLAIMS if name.startswith("rows.")}
     assert set(EpochRow.__dataclass_fields__) == claims.RECOMPUTED_ROW | claims.RECOMPUTED_LAST_ROW | of_rows
+
+
+def test_claims_have_the_names_that_runs_report() -> None:
+    """So that no finished run is refused for a name that has changed."""
+    assert {field.name for field in dataclasses.fields(AuxiliaryCost)} == claims.AUXILIARY_FIELDS
+    status = np.array([0, 1], dtype=np.int8)
+    assert set(metrics.score_detector(np.array([0.1, 0.9]), status == 1, status)) == claims.DETECTOR_METRICS
+    data = TrainingSet(torch.zeros(8, 1, 8, 8, dtype=torch.uint8), torch.arange(8) % 2, num_classes=2)
+    task = Transfer(Budget(network="mlp:4", epochs=1), seed=0, training_set=data, stack=Stack([]))
+    assert set(task.final_diagnostics(data.inputs)) <= claims.TRANSFER_DIAGNOSTICS
+    assert set(score_selection(status == 0, status)) <= claims.EVALUATOR_DIAGNOSTICS
 
 
 def test_the_documentation_lists_every_claim() -> None:
