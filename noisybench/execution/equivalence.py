@@ -78,8 +78,9 @@ def find_code(prefix: str, codes: Iterable[Code]) -> tuple[str, str]:
         raise UserError(f"no finished run has code that begins with `{prefix}`; `noisybench runs list` shows the codes")
     # Components that have the same source have the same digest, and select the same runs.
     if len({digest for _, digest in digests}) > 1:
-        names = ", ".join(f"{digest} ({component})" for component, digest in sorted(digests))
-        raise UserError(f"`{prefix}` is ambiguous: it begins {names}; give more digits")
+        names = [f"{digest} ({component})" for component, digest in sorted(digests)]
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+        raise UserError(f"`{prefix}` is ambiguous: it begins {shown}; give more digits")
     return min(digests)
 
 

@@ -12,6 +12,8 @@ names. Empty if the code of a run was not recorded."""
 
 SHORT_DIGEST = 8
 """Digits of a digest that messages show."""
+MAX_DIFFERENCES = 6
+"""Most components that a message lists; more than the parts of a run that all stacks share."""
 
 
 def as_code(digests: Mapping[str, str]) -> Code:
@@ -62,10 +64,12 @@ def code_differences(old: Code, new: Code) -> tuple[tuple[str, str, str], ...]:
 
 
 def describe_differences(differences: tuple[tuple[str, str, str], ...], sign: str = "->") -> str:
-    """Return differences of two codes in one line.
+    """Return differences of two codes in one line, at most `MAX_DIFFERENCES` of them.
 
     Example:
         >>> describe_differences((("engine", "1a", "9f"), ("task", "2b", "8e")))
         'engine 1a -> 9f, task 2b -> 8e'
     """
-    return ", ".join(f"{component} {old} {sign} {new}" for component, old, new in differences)
+    shown = [f"{component} {old} {sign} {new}" for component, old, new in differences[:MAX_DIFFERENCES]]
+    num_more = len(differences) - len(shown)
+    return ", ".join([*shown, *([f"and {num_more} more components"] if num_more else [])])

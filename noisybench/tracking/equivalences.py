@@ -14,6 +14,9 @@ FILE = "equivalence.json"
 TAG = f"{PREFIX}equivalence"
 """Tag of the MLflow runs that are equivalences; its value is the number of compared runs."""
 
+MAX_TITLE_LENGTH = 250
+"""Limit of MLflow's tables, in characters."""
+
 
 class EquivalenceStore:
     """Recorded equivalences of one MLflow store.
@@ -39,7 +42,8 @@ class EquivalenceStore:
         """Record an equivalence and return its MLflow id."""
         client = self.connection.client
         tags = {TAG: str(len(equivalence.runs))}
-        run_id = str(client.create_run(self.connection.experiment, run_name=title, tags=tags).info.run_id)
+        run = client.create_run(self.connection.experiment, run_name=title[:MAX_TITLE_LENGTH], tags=tags)
+        run_id = str(run.info.run_id)
         upload_text(self.connection, run_id, equivalence.model_dump_json(indent=2), FILE)
         # The status comes last: an equivalence without its file is never read.
         client.set_terminated(run_id, "FINISHED")
