@@ -198,9 +198,12 @@ def execute_specs(
             console.print(f"{each.reason}. It is trained again.", markup=False)
     result = train_plan(plan, store, estimator, jobs, console, ray)
     # Without new runs, the records from above are still complete: a rerun of a finished suite reads the store once.
-    records = plan.select(store.runs.records() if plan.pending else records)
+    records = store.runs.records() if plan.pending else records
     _print_other_weights(console, plan, records)
-    _show(records, equivalences, store.connection.embedded, html)
+    # Runs of the same settings that have other code are counted below their table.
+    settings = {spec.settings_hash for spec in plan.specs}
+    _show([record for record in records if record.settings in settings], equivalences, store.connection.embedded, html)
+    records = plan.select(records)
     if records and html is not None:
         for figure in figures:
             _draw(records, equivalences, figure, _figure_path(html, figure), console)

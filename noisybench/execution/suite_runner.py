@@ -48,9 +48,17 @@ class RunPlan:
     reasons: list[str] = field(default_factory=list)
 
     def select(self, records: Iterable[RunRecord]) -> list[RunRecord]:
-        """Return the records of the plan's runs, and those of equivalent code that stand in for them."""
+        """Return the latest records of the plan's runs, and those of equivalent code that stand in for them.
+
+        Args:
+            records: finished runs, the latest first.
+        """
         identities = {spec.identity for spec in self.specs} | {record.identity for record in self.equivalent.values()}
-        return [record for record in records if record.identity in identities]
+        latest: dict[str, RunRecord] = {}
+        for record in records:
+            if record.identity in identities:
+                latest.setdefault(record.identity, record)
+        return list(latest.values())
 
     def other_weights(self, records: Iterable[RunRecord]) -> list[RunRecord]:
         """Return the records of runs that were trained again and reached other weights than before.

@@ -97,8 +97,8 @@ def test_a_refactored_mitigation_is_joined_and_a_changed_one_is_refused(
     assert "seed 0: the weights differ" in output
     assert "nothing was recorded" in output
     assert len(EquivalenceStore(store).read()) == 1
-    status, output = noisybench("leaderboard")
-    assert "same settings, other code: 2 runs of squared" in output
+    assert "same settings, other code: 2 runs of squared" in noisybench("leaderboard")[1]
+    assert "same settings, other code: 1 run of squared" in noisybench(*RUN, "seed=0")[1]
     status, output = noisybench("runs", "list", "--code", old)
     assert output.count("finished") == 2
     assert "Equivalence" in output
@@ -177,6 +177,8 @@ def test_finished_runs_of_equivalent_code_are_not_trained_again() -> None:
     assert set(plan.equivalent) == {specs[1].identity, specs[2].identity}
     assert {record.identity for record in plan.select([*old, new[0]])} == {run.identity for run in (new[0], *old[1:])}
     assert len(make_plan(specs, [*old, new[0]]).pending) == 2
+    again = dataclasses.replace(new[0], run_id="again")
+    assert make_plan(specs, [again, new[0]]).select([again, new[0]]) == [again], "figures count a repeated run once"
     elsewhere = [dataclasses.replace(run, stack="elr") for run in old]
     assert len(make_plan(specs, elsewhere, [recorded]).pending) == 3, "this stack was not compared"
 
