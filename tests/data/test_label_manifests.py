@@ -237,7 +237,9 @@ def test_commands_show_escapes_of_hostile_names_as_text(noisybench: Command, tmp
 
 def test_a_thousand_classes_are_described_in_a_few_lines(noisybench: Command, tmp_path: Path) -> None:
     dataset = toy_dataset([f"class_{number}" for number in range(1000)], size=4000, held_out=1000)
-    labels.save(pair_flip(dataset), dataset, tmp_path / "set")
+    made = pair_flip(dataset)
+    made.manifest["transition_matrix"] = None  # a million numbers less to write
+    labels.save(made, dataset, tmp_path / "set")
     started = time.process_time()
     status, output = noisybench("labels", "info", str(tmp_path / "set"))
     assert status == 0
