@@ -80,6 +80,7 @@ class SourceTree:
         self._files = ModuleFiles(folders)
         self._sources: dict[str, ModuleSource | None] = dict(sources or {})
         self._closures: dict[str, frozenset[str]] = {}
+        self._digests: dict[str, str] = {}
 
     def code(self, modules: Mapping[str, str]) -> dict[str, str]:
         """Return the digest of the engine and of other parts of a run.
@@ -87,11 +88,11 @@ class SourceTree:
         Args:
             modules: module of each part by its name, such as ``mitigations.gce``.
         """
-        engine = self.closure(ENGINE)
-        parts = {"engine": engine, **{name: self.closure(module) - engine for name, module in modules.items()}}
-        digests = {name: self.digest(closure) for name, closure in parts.items()}
+        for module in {ENGINE, *modules.values()} - self._digests.keys():
+            closure = self.closure(module)
+            self._digests[module] = self.digest(closure if module == ENGINE else closure - self.closure(ENGINE))
         self._cache.save()
-        return digests
+        return {name: self._digests[module] for name, module in {"engine": ENGINE, **modules}.items()}
 
     def modules_of_parts(self, modules: Mapping[str, str], parts: Iterable[str]) -> frozenset[str]:
         """Return the names of all modules of some parts of a run.
