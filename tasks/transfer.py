@@ -265,7 +265,7 @@ def _load_pretraining(spec: RunSpec, channels: int) -> tuple[Dataset, LabelSet]:
             raise UserError(
                 f"dataset: its images have {applied.train.inputs.shape[1]} channels, but those of the run have {channels}"
             )
-        if applied.train.inputs.dtype != "uint8":
+        if applied.train.inputs[:1].dtype != "uint8":
             raise UserError("dataset: it holds features, but pre-training needs images")
     except UserError as error:
         raise UserError(*(f"task.pretraining.{problem}" for problem in error.problems)) from None

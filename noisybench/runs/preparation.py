@@ -15,6 +15,7 @@ from noisybench.data.label_set import LabelSet
 from noisybench.data.privileged import PrivilegedInfo, available_privileged_info
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError, shorten, show
+from noisybench.training.distributed import has_batch_norm
 from noisybench.training.evaluator import as_tensor
 from noisybench.training.mitigation import public_name
 from noisybench.training.prepared import PreparedRun
@@ -23,13 +24,16 @@ from noisybench.training.task import Task
 from noisybench.training.training_set import TrainingSet, ValidationSet
 
 
-def prepare_run(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | None = None) -> PreparedRun:
+def prepare_run(
+    spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet | None = None, trains_here: bool = True
+) -> PreparedRun:
     """Load the dataset, corrupt its labels, and check the stack against the setting.
 
     Args:
         spec: specification of the run.
         dataset: the run's dataset, if it is loaded already.
         labels: the run's label set, if it exists already.
+        trains_here: False if another machine trains the run, so that the devices of this one do not matter.
 
     Raises:
         UserError: the run cannot be trained; all problems are listed.
@@ -68,6 +72,8 @@ def prepare_run(spec: RunSpec, dataset: Dataset | None = None, labels: LabelSet 
         for mitigation in stack.mitigations
         for problem in mitigation.check(network, spec.budget, len(applied.train))
     ]
+    if trains_here:
+        problems += _check_local_devices(spec, network)
     refuse(problems)
     tensors = {
         name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in info.items()
@@ -134,6 +140,21 @@ def _check_devices(spec: RunSpec, stack: Stack, task_class: type[Task]) -> list[
     if spec.budget.batch_size < spec.budget.devices:
         problems.append(f"budget.batch_size: must be at least the number of devices, {spec.budget.devices}")
     return problems
+
+
+def _check_local_devices(spec: RunSpec, network: nn.Module) -> list[str]:
+    """Return the problems of a run on several devices of this machine; none on one device."""
+    devices = spec.budget.devices
+    if devices == 1:
+        return []
+    if spec.execution.device != "cpu" and torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        return [f"budget.devices: the run needs {devices} GPUs, but only {count} exist"] if devices > count else []
+    if has_batch_norm(network):
+        return [
+            "budget.devices: batch normalization is synchronized among GPUs, not among CPUs; choose a network without it"
+        ]
+    return []
 
 
 def _check_network(spec: RunSpec, dataset: Dataset, task_class: type[Task]) -> nn.Module:

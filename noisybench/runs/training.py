@@ -14,14 +14,13 @@ from lightning_fabric import Fabric
 from noisybench.config.loaded_code import LoadedCode
 from noisybench.config.registry import get_entry
 from noisybench.config.spec import RunSpec
-from noisybench.errors import Interrupted, TrainingError
+from noisybench.errors import Interrupted
 from noisybench.records.schema import EpochRow
 from noisybench.runs.distributed import launch_distributed
 from noisybench.runs.preparation import prepare_run, training_set_of
 from noisybench.runs.recorder import ProgressCallback, Recorder
 from noisybench.runs.run_folder import DamagedCheckpoint, RunFolder
 from noisybench.training.auxiliary import AuxiliaryCache, OnTrained
-from noisybench.training.distributed import has_batch_norm
 from noisybench.training.loop import attach, train_epoch
 from noisybench.training.prepared import PreparedRun
 from noisybench.training.task import Task
@@ -100,10 +99,6 @@ def _train_worker_rank(spec: RunSpec, folder: Path, rank: int, port: int) -> Non
 def _fit(task: Task, recorder: Recorder, folder: RunFolder, fabric: Fabric, stop: Callable[[], bool]) -> None:
     """Train the epochs that remain; return early if the run is interrupted."""
     epochs = task.budget.epochs
-    if fabric.world_size > 1 and fabric.device.type == "cpu" and has_batch_norm(task.networks):
-        raise TrainingError(
-            "budget.devices: batch normalization is synchronized among GPUs, not among CPUs; choose a network without it"
-        )
     use_deterministic_kernels(fabric.device)
     try:
         attach(task, fabric)

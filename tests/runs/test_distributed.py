@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from noisybench.config.spec import Budget
-from noisybench.errors import TrainingError, UserError
+from noisybench.errors import UserError
 from noisybench.runs.preparation import prepare_run
 from noisybench.runs.recorder import Recorder
 from noisybench.training.batch import Batch
@@ -59,11 +59,11 @@ def test_a_batch_is_shared_by_whole_images() -> None:
     assert [each.num_labels for each in parts] == [8, 12]
 
 
-def test_what_trains_on_one_device_alone_is_refused(tmp_path: Path) -> None:
+def test_what_trains_on_one_device_alone_is_refused() -> None:
     with pytest.raises(UserError, match=r"budget\.devices: co_teaching supports one device only"):
         prepare_run(toy_spec("co_teaching", **SMALL, budget={"devices": 2}))
-    with pytest.raises(TrainingError, match="batch normalization is synchronized among GPUs"):
-        trained("cross_entropy", tmp_path, devices=2, network="mlp:32n")
+    with pytest.raises(UserError, match="batch normalization is synchronized among GPUs"):
+        prepare_run(toy_spec("cross_entropy", **SMALL, budget={"devices": 2, "network": "mlp:32n"}))
 
 
 def test_the_number_of_devices_is_part_of_a_budget() -> None:
