@@ -19,6 +19,7 @@ import platformdirs
 import pydantic
 
 from noisybench.errors import UserError
+from noisybench.leaderboard.strict_files import read_plain_file
 from noisybench.utils.places import expand_user
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ KEYS_VARIABLE = "NOISYBENCH_TRUSTED_KEYS"
 KEYS_FILE = "trusted_keys.pem"
 PREFIX = b"noisybench verification stamp 1\n"
 """Starts every signed text, so that a signature for another purpose is none for a stamp."""
+
+MAX_KEY_BYTES = 2**16
 
 KEY_HELP = "openssl genpkey -algorithm ed25519 -out private.pem && openssl pkey -in private.pem -pubout -out public.pem"
 """Command that creates a pair of keys."""
@@ -188,6 +191,7 @@ def read_trusted_keys(path: Path | None = None) -> list[Ed25519PublicKey]:
 
 def _read(path: Path, origin: str) -> bytes:
     try:
-        return expand_user(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{origin}: {path} cannot be read ({error.strerror})") from None
+        # A key may be a link, but never a pipe or a device without an end.
+        return read_plain_file(Path(os.path.realpath(expand_user(path))), MAX_KEY_BYTES)
+    except UserError as error:
+        raise UserError(*(f"{origin}: {problem}" for problem in error.problems)) from None

@@ -179,7 +179,7 @@ def read(folder: Path, keys: Sequence[Ed25519PublicKey] = ()) -> Submission:
     Raises:
         UserError: all problems found.
     """
-    if not (folder / MANIFEST_FILE).exists():
+    if not os.path.lexists(folder / MANIFEST_FILE):
         raise UserError(
             f"{printable(str(folder))}: not a submission ({MANIFEST_FILE} is missing); create one with "
             "`noisybench leaderboard package`"

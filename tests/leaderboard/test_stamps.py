@@ -109,7 +109,7 @@ def test_keys_are_found_where_the_documentation_says(
     shutil.copy(keys[1], folder / stamps.KEYS_FILE)
     assert len(stamps.read_trusted_keys()) == 1
     monkeypatch.setenv(stamps.KEYS_VARIABLE, str(tmp_path / "missing.pem"))
-    with pytest.raises(UserError, match=r"NOISYBENCH_TRUSTED_KEYS: .*missing.pem cannot be read"):
+    with pytest.raises(UserError, match=r"NOISYBENCH_TRUSTED_KEYS: .*missing.pem: cannot be read"):
         stamps.read_trusted_keys()
 
 
@@ -123,6 +123,8 @@ def test_other_keys_are_refused(tmp_path: Path, keys: tuple[Path, Path]) -> None
         stamps.read_trusted_keys(keys[0])
     with pytest.raises(UserError, match="no private key in PEM form"):
         stamps.read_private_key(keys[1])
+    with pytest.raises(UserError, match="not a plain file"):
+        stamps.read_trusted_keys(Path("/dev/zero"))
     (tmp_path / "empty.pem").touch()
     with pytest.raises(UserError, match="holds no public key"):
         stamps.read_trusted_keys(tmp_path / "empty.pem")

@@ -242,3 +242,10 @@ def test_arrays_come_back_as_written(tmp_path: Path) -> None:
     data = (tmp_path / "x.npz").read_bytes()
     found = strict_files.read_arrays(data, {"a": ("i2", 2), "b": ("f4", 2)}, Path("x.npz"))
     assert all(np.array_equal(found[name], arrays[name]) and found[name].flags.c_contiguous for name in arrays)
+
+
+@pytest.mark.parametrize("place", ["missing", "x" * 300, "x/" * 3000, "/dev/zero", "/etc/passwd", "\udcff", "a\x1b[2J"])
+def test_what_is_no_folder_of_a_submission_is_refused(place: str) -> None:
+    with pytest.raises(UserError, match="not a submission") as refusal:
+        submission.read(Path(place))
+    assert str(refusal.value).isprintable()
