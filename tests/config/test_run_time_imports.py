@@ -21,8 +21,6 @@ PROGRAM = """
 import json, os, sys, tempfile, warnings
 from pathlib import Path
 
-import pytest
-
 warnings.simplefilter("ignore")
 import torch
 import sklearn.datasets, sklearn.metrics, scipy.special
