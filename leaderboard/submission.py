@@ -282,6 +282,8 @@ def write(folder: Path, description: str, version: str, runs: Iterator[tuple[Run
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not empty; choose a folder that does not exist yet")
+    # Refused before anything is written, because readers refuse it.
+    parse_json(json.dumps({"description": description}).encode(), Path("description"))
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Beside the target, because a rename is atomic only within one file system.
     temporary = Path(tempfile.mkdtemp(prefix=".submission-", dir=folder.parent))

@@ -255,6 +255,12 @@ def test_an_incomplete_record_is_refused_by_every_command(
         assert "internal error" not in error
 
 
+def test_a_description_that_readers_refuse_is_not_written(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"description: not plain JSON .*which is not plain text"):
+        submission.write(tmp_path / "new", "\x1b[2J", "0", iter([]))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_store_cannot_choose_where_files_are_written(made: Path, tmp_path: Path) -> None:
     record = dataclasses.replace(next(submission.read(made).records()), identity="../../outside")
     evidence = submission.read(made).evidence(next(iter(submission.read(made).manifest.runs)))
