@@ -60,8 +60,7 @@ def _validate(sender: Connection, specs: list[RunSpec], needs_local_gpu: bool) -
         if repr((spec.dataset, spec.noise)) != setting:
             setting, data = repr((spec.dataset, spec.noise)), None
         try:
-            dataset, labels = data or (None, None)
-            prepared = prepare_run(spec, dataset, labels, trains_here=needs_local_gpu)
+            prepared = prepare_run(spec, *(data or ()), trains_here=needs_local_gpu)
             data = (prepared.dataset, prepared.labels)
         except UserError as error:
             problems |= dict.fromkeys(error.problems)
