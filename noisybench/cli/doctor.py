@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
-import os
 import platform
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,8 +46,13 @@ def _check_cache() -> Check:
     except UserError as error:
         return Check("cache", str(error), False)
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not (existing.is_dir() and os.access(existing, os.W_OK)):
-        return Check("cache", f"{folder} cannot be written; set NOISYBENCH_CACHE to a folder that can", False)
+    try:
+        # Permissions alone do not show that a file system accepts no files.
+        with tempfile.TemporaryDirectory(dir=existing):
+            pass
+    except OSError as error:
+        problem = f"{folder} cannot be written ({error.strerror}); set NOISYBENCH_CACHE to a folder that can"
+        return Check("cache", problem, False)
     return Check("cache", str(folder), True)
 
 

@@ -114,3 +114,10 @@ def test_damaged_files_of_runs_are_set_aside(store: Store, workspace: Path) -> N
     assert moved == {".partial-1.run_id", ".mlflow.db.new-1"}
     assert repairs(), "files that were set aside are moved together"
     assert repairs() == []
+
+
+def test_a_cache_folder_that_cannot_be_written_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert doctor._check_cache().passed
+    monkeypatch.setenv("NOISYBENCH_CACHE", "/proc/cache")
+    assert "set NOISYBENCH_CACHE" in doctor._check_cache().details
+    assert not doctor._check_cache().passed
