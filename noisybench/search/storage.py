@@ -7,6 +7,7 @@ import sqlite3
 import warnings
 from pathlib import Path
 
+from noisybench.config.spec import WORKSPACE
 from noisybench.errors import UserError
 from noisybench.utils.locks import exclusive
 from noisybench.utils.sqlite import create_whole, filled_tables, set_aside_database
@@ -23,6 +24,9 @@ def create_study_database(path: Path) -> None:
     try:
         if _is_complete(path):
             return
+        # A folder that a user has mistyped is not created.
+        if not path.parent.is_dir() and path.parent != WORKSPACE.absolute():
+            raise FileNotFoundError(f"the folder {path.parent} does not exist")
         with exclusive(path.with_suffix(".lock")):
             if _is_complete(path):  # another process has created it meanwhile
                 return
@@ -38,7 +42,7 @@ def create_study_database(path: Path) -> None:
             "`noisybench doctor --repair` sets it aside" if is_damaged else "check the permissions and the free space"
         )
         raise UserError(
-            f"the studies {path} cannot be opened ({error}); {advice}, or choose another --storage"
+            f"the file of studies {path} cannot be used ({error}); {advice}, or choose another --storage"
         ) from None
 
 

@@ -41,7 +41,7 @@ def test_an_unfinished_file_of_studies_is_made_again(
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"no database at all" * 999, "cannot be opened .*doctor --repair"), (None, "is no database of studies")],
+    [(b"no database at all" * 999, "cannot be used .*doctor --repair"), (None, "is no database of studies")],
 )
 def test_another_file_is_refused_and_kept(content: bytes | None, message: str, workspace: Path) -> None:
     path = workspace / "other.db"
