@@ -6,12 +6,16 @@ import os
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from noisybench.config.spec import RunSpec
 from noisybench.errors import UserError
 from noisybench.execution.local import exit_reason
 from noisybench.utils.processes import start_process
+
+if TYPE_CHECKING:
+    from noisybench.data.dataset import Dataset
+    from noisybench.data.label_set import LabelSet
 
 
 def preflight(context: Any, specs: Sequence[RunSpec], needs_local_gpu: bool = True) -> bool:
@@ -54,13 +58,14 @@ def _validate(sender: Connection, specs: list[RunSpec], needs_local_gpu: bool) -
 
     # A dictionary keeps the order and drops repetitions, since runs of one setting share their problems.
     problems: dict[str, None] = {}
-    setting, data = "", None
+    setting = ""
+    data: tuple[Dataset | None, LabelSet | None] = (None, None)
     for spec in specs:
         # Runs of one setting usually follow each other; only the data of the latest setting stay in memory.
         if repr((spec.dataset, spec.noise)) != setting:
-            setting, data = repr((spec.dataset, spec.noise)), None
+            setting, data = repr((spec.dataset, spec.noise)), (None, None)
         try:
-            prepared = prepare_run(spec, *(data or ()), trains_here=needs_local_gpu)
+            prepared = prepare_run(spec, *data, trains_here=needs_local_gpu)
             data = (prepared.dataset, prepared.labels)
         except UserError as error:
             problems |= dict.fromkeys(error.problems)
