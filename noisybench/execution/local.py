@@ -7,6 +7,7 @@ immediately, has its own memory, and cannot take down other runs.
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import signal
@@ -137,6 +138,22 @@ def exit_reason(code: int | None) -> str:
     return f"exit status {code}"
 
 
+def error_reason(error: Exception) -> str:
+    """Describe an unexpected error in one line.
+
+    Example:
+        >>> error_reason(OSError(errno.ENOSPC, "No space left on device"))
+        'a file cannot be written: no space left on device; free some space and rerun the same command'
+        >>> error_reason(KeyError("x"))
+        "KeyError: 'x'"
+    """
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason = (error.strerror or "no space").lower()
+        return f"{error.filename or 'a file'} cannot be written: {reason}; free some space and rerun the same command"
+    message = str(error).strip()
+    return f"{type(error).__name__}: {message.splitlines()[0] if message else ''}"
+
+
 def _run(sender: Connection, spec: RunSpec, uri: str, folder: str, environment: Mapping[str, str]) -> None:
     """Execute one run in its process and send its events."""
     os.chdir(folder)  # the fork server may have started in another folder
@@ -163,9 +180,7 @@ def _run(sender: Connection, spec: RunSpec, uri: str, folder: str, environment: 
         }
         event = Event(spec, "failed", {"reason": str(error), "traceback": "", **data})
     except Exception as error:
-        message = str(error).strip()
-        reason = f"{type(error).__name__}: {message.splitlines()[0] if message else ''}"
-        event = Event(spec, "failed", {"reason": reason, "traceback": traceback.format_exc()})
+        event = Event(spec, "failed", {"reason": error_reason(error), "traceback": traceback.format_exc()})
     # Processes that load images inherit the blocked signals, so that the end of this process could not terminate them.
     for child in multiprocessing.active_children():
         child.kill()

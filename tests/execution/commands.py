@@ -54,7 +54,7 @@ CPU_SECONDS = {"list": 0.3, "validate": 8, "run": 12, "bench": 16, "search": 16,
                "inspect": 4, "leaderboard": 4, "serve": 8}  # fmt: skip
 """CPU time in which random moments of a command lie, in seconds; independent of the load of the machine."""
 
-NOISE = ("Traceback", "Aborted", "internal error", "Exception ignored", "leaked", "Error:")
+NOISE = ("Traceback", "Aborted", "internal error", "Exception ignored", "leaked")
 """Parts of output that no fault may cause."""
 
 
