@@ -119,7 +119,8 @@ class Call:
 def prepare(case: Case, template: Template, folder: Path) -> Call:
     """Write the files of a case into its folder, and return its call."""
     rng = random.Random(f"{case.name}")
-    template.copy("mlflow.db", folder)
+    for name in ("mlflow.db", "mlartifacts"):
+        template.copy(name, folder)
     with contextlib.chdir(folder):
         arguments = ArgumentGenerator(template, folder, rng).arguments(case.words, all_commands()[case.words])
     environment: dict[str, str | None] = {"MLFLOW_TRACKING_URI": rng.choice(STORES)}

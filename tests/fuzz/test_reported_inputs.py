@@ -33,7 +33,8 @@ def refused(
 ) -> str:
     """Execute a command that must be refused, and return its messages."""
     if not (folder / "mlflow.db").exists():
-        template.copy("mlflow.db", folder)
+        for name in ("mlflow.db", "mlartifacts"):
+            template.copy(name, folder)
     arguments = shlex.split(line) if isinstance(line, str) else line
     outcome = execute(Call(arguments, {"MLFLOW_TRACKING_URI": None, **environment}, encoding), folder)
     assert outcome.problem is None, outcome.output
