@@ -81,7 +81,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any
 
 
 def _read(stream: IO[bytes]) -> NDArray[Any]:
-    array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)  # type: ignore[no-untyped-call]
+    array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     return array
 
 
@@ -91,7 +91,7 @@ def _check_header(stream: IO[bytes], size: int, name: str) -> None:
     Raises:
         ValueError: with the reason; other exceptions if the header is damaged.
     """
-    version = np.lib.format.read_magic(stream)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(stream)
     readers: dict[tuple[int, int], Any] = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
