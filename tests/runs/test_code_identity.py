@@ -65,16 +65,16 @@ def edit(file: Path, old: str, new: str) -> None:
 @pytest.mark.usefixtures("store")
 def test_flipping_a_sign_trains_again_and_a_comment_does_not(plugin: Path, noisybench: Command) -> None:
     command = ["run", "digits", "mitigations=acme_gce", *SMALL]
-    assert "2 completed, 0 skipped" in noisybench(*command, "seed=0,1")[1]
+    assert "1 completed, 0 skipped" in noisybench(*command, "seed=0")[1]
     edit(plugin, "-(targets", "+(targets")
-    assert "4 completed, 0 skipped" in noisybench(*command, "seed=0,1,2,3")[1]
+    assert "2 completed, 0 skipped" in noisybench(*command, "seed=0,1")[1]
     edit(plugin, "+(targets * ", "+(  # a comment\n        targets\n        * ")
     edit(plugin, '"""', '"""Another docstring. ')
-    output = noisybench(*command, "seed=0,1,2,3")[1]
-    assert "0 completed, 4 skipped" in output
+    output = noisybench(*command, "seed=0,1")[1]
+    assert "0 completed, 2 skipped" in output
     records = Store().runs.records()
-    assert len(records) == 6
-    assert len({record.settings for record in records}) == 4
+    assert len(records) == 3
+    assert len({record.settings for record in records}) == 2
     codes = [record.code for record in records]
     assert {part for part in codes[0] if len({code[part] for code in codes}) > 1} == {"mitigations.acme_gce"}
     assert records[0].environment["acme"] == "1.5"
