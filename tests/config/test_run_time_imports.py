@@ -1,4 +1,4 @@
-"""Contract of the digests of code: what a run imports is part of them.
+"""Contract of the digests of code: they cover every module that a run imports.
 
 Every component is tried in a process of its own, forked from one that has imported the libraries. All of them take two
 minutes, so that this runs where NOISYBENCH_SLOW is set.

@@ -1,4 +1,4 @@
-"""Tables of runs that were trained by different code: what shares a row, what an equivalence joins, what is said."""
+"""Tables of runs that were trained by different code: rows, equivalences, and the notes about them."""
 
 from __future__ import annotations
 
