@@ -190,10 +190,9 @@ def table() -> str:
         tried[row["fault"]] += 1
         held[row["fault"]] += int(row["held"])
     lines = ["| Fault | Commands | Effect | Trials without loss |", "| --- | --- | --- | --- |"]
-    lines += [
-        f"| {fault.title} | {fault.commands} | {fault.effect} | {held[fault.key]} of {tried[fault.key]} |"
-        for fault in FAULTS
-    ]
+    for fault in FAULTS:
+        count = f"{held[fault.key]} of {tried[fault.key]}" if tried[fault.key] else "not run yet"
+        lines.append(f"| {fault.title} | {fault.commands} | {fault.effect} | {count} |")
     lines += ["", "| Fault of a service | Effect | Test |", "| --- | --- | --- |"]
     lines += [f"| {title} | {effect} | {test} |" for title, effect, test in ELSEWHERE]
     return "\n".join(lines)
