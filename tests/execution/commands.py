@@ -20,6 +20,7 @@ from noisybench.config.suite import read_suite
 from noisybench.records.schema import RunRecord
 from noisybench.runs.preparation import prepare_run
 from noisybench.tracking.store import Store
+from noisybench.utils.interrupts import SIGNALS
 from tests.helpers import comparable_rows, train_toy
 
 TIMEOUT = 600
@@ -65,8 +66,8 @@ def start(folder: Path, arguments: tuple[str, ...], **environment: str | None) -
         [sys.executable, "-m", "noisybench", *arguments], cwd=folder, text=True, start_new_session=True,
         env={name: value for name, value in variables.items() if value is not None},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        # A shell that runs the tests in the background ignores Ctrl-C, which commands would respect.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        # A shell in the background and `nohup` ignore signals, which commands would respect.
+        preexec_fn=lambda: [signal.signal(number, signal.SIG_DFL) for number in SIGNALS],
     )  # fmt: skip
 
 
