@@ -109,7 +109,7 @@ def test_higher_severity_lowers_miou_and_a_target_can_be_set(name: str) -> None:
     target = 0.7
     made = model(name, target_miou=target).apply(dataset)
     assert made.manifest["masks"]["miou"] == pytest.approx(target, abs=0.01)
-    assert made.manifest["noise"]["severity"] > 0
+    assert made.manifest["noise"]["details"]["severity"] > 0
 
 
 def test_an_unreachable_target_is_refused() -> None:

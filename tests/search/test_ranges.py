@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -94,18 +93,3 @@ def test_a_search_is_validated_with_its_data_and_objective(arguments: list[str],
     (search,) = read_searches("digits-elr", arguments)
     with pytest.raises(UserError, match=message):
         prepare_run(search.first_spec())
-
-
-def test_every_study_of_a_suite_is_validated_before_the_first_trains(
-    noisybench: Callable[..., tuple[int, str]],
-) -> None:
-    Path("suite.yaml").write_text(
-        "base: {recipe: digits}\nstacks: [elr, {name: mahalanobis, covariance: robust}]\nseeds: [0]\n"
-    )
-    Path("search.yaml").write_text("suite: suite.yaml\ntrials: 2\n")
-    for command in ("search", "validate"):
-        status, output = noisybench(command, "search.yaml")
-        assert status == 2
-        assert "mitigations.mahalanobis: rank: class 0 has " in output
-        assert "Study `" not in output
-    assert not Path("mlflow.db").exists()

@@ -291,3 +291,17 @@ def test_two_processes_on_one_study_in_postgresql_survive_a_kill(noisybench: Com
         assert status == 0, resumed
         final = 1 + ("(tuned, " in output)  # the best configuration may be the defaults
         assert f"0 s: 0 completed, {final} skipped" in resumed
+
+
+def test_every_study_of_a_suite_is_validated_before_the_first_trains(
+    noisybench: Callable[..., tuple[int, str]],
+) -> None:
+    Path("suite.yaml").write_text(
+        "base: {recipe: digits}\nstacks: [elr, {name: mahalanobis, covariance: robust}]\nseeds: [0]\n"
+    )
+    Path("search.yaml").write_text("suite: suite.yaml\ntrials: 2\n")
+    status, output = noisybench("search", "search.yaml")
+    assert status == 2
+    assert "mitigations.mahalanobis: rank: class 0 has " in output
+    assert "Study `" not in output
+    assert not Path("mlflow.db").exists()
