@@ -156,7 +156,9 @@ def test_sources_on_disk(tmp_path: Path) -> None:
     made = web(source="places365", path=str(places)).apply(color(**parameters).load())
     assert made.replaced["train"].images.shape[1:] == (3, 8, 8), "photographs are brought to the dataset's size"
     other = web(source="parquet", path=parameters["test"], out_of_distribution=0.1).apply(color(**parameters).load())
-    assert other.manifest["noise"]["details"]["source"]["sha256"] != made.manifest["noise"]["details"]["source"]["sha256"]
+    assert (
+        other.manifest["noise"]["details"]["source"]["sha256"] != made.manifest["noise"]["details"]["source"]["sha256"]
+    )
 
 
 @pytest.mark.parametrize(("r_out", "r_in", "seed"), [(0.4, 0.2, 0), (0.2, 0.2, 1), (0.0, 0.5, 2), (0.6, 0.0, 0)])
