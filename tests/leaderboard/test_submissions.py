@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -275,3 +276,14 @@ def test_retraining_on_more_devices_than_there_are_is_refused(entry: Path, monke
     monkeypatch.setattr(verification.os, "cpu_count", lambda: 0.5)
     with pytest.raises(UserError, match=r"retraining needs 1 devices, more than the 0.5 cores"):
         list(runs)
+
+
+def test_scoring_a_submission_again_starts_without_lightning(entry: Path) -> None:
+    code = (
+        "import sys\nfrom noisybench.cli.app import app\n"
+        f"try:\n    app(args=['leaderboard', 'verify', {str(entry)!r}])\n"
+        "except SystemExit as end:\n    assert not end.code\n"
+        "assert 'pytorch_lightning' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
