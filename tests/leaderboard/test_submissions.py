@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from noisybench.cli.app import main
-from noisybench.config.spec import Budget, run_identity
+from noisybench.config.spec import Budget, RunSpec, run_identity
 from noisybench.errors import UserError
 from noisybench.evaluation import metrics
 from noisybench.evaluation.classification import score_selection
@@ -47,6 +47,44 @@ def test_runs_are_trained_again_to_the_same_bits(entry: Path) -> None:
     assert found.status == "re-run"
     assert len(found.rerun) == 2
     assert all(each.endswith("bit-identical") for each in found.rerun)
+
+
+@pytest.mark.parametrize(
+    ("digest", "change", "problem"),
+    [
+        (None, 0.01, "last .* although the weights are the same"),
+        ("0" * 64, 0.03, "last .* more than 2 points apart"),
+        ("0" * 64, 0.01, ""),
+    ],
+)
+def test_retraining_compares_scores_whatever_the_weights_are(
+    entry: Path, monkeypatch: pytest.MonkeyPatch, digest: str | None, change: float, problem: str
+) -> None:
+    claimed = {record.title: record for record in submission.read(entry).records()}
+
+    def train(spec: RunSpec, folder: Path) -> RunRecord:
+        record = claimed[spec.title]
+        rows = [dataclasses.replace(row, test_score=row.test_score - change) for row in record.rows]
+        return dataclasses.replace(record, rows=rows, weights_sha256=digest or record.weights_sha256)
+
+    monkeypatch.setattr(verification, "retrain", train)
+    found = verdict(entry, rerun=1)
+    assert re.search(problem, " ".join(found.problems))
+    assert found.status == ("claimed" if problem else "re-run")
+
+
+def test_retraining_compares_the_scores_of_earlier_epochs(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claimed = {record.title: record for record in submission.read(entry).records()}
+
+    def train(spec: RunSpec, folder: Path) -> RunRecord:
+        record = claimed[spec.title]
+        rows = [dataclasses.replace(row, test_score=0.0) for row in record.rows[:-1]] + record.rows[-1:]
+        rows[0] = dataclasses.replace(rows[0], noisy_val_score=1.0)
+        return dataclasses.replace(record, rows=rows, weights_sha256="0" * 64)
+
+    monkeypatch.setattr(verification, "retrain", train)
+    (problem,) = verdict(entry, rerun=1).problems
+    assert re.search("noisy_val 0.00 here, .* claimed", problem)
 
 
 PROBE = {
