@@ -52,10 +52,15 @@ def environment_problem(error: Exception) -> str | None:
         'the output cannot be written: No space left on device'
         >>> environment_problem(PermissionError(errno.EACCES, "Permission denied", "/data"))
         '/data: permission denied'
+        >>> environment_problem(RuntimeError("Could not determine home directory."))
+        'this user has no home folder; set HOME to a folder that you may write'
     """
     if isinstance(error, MemoryError):
         reason = str(error)
         return f"not enough memory{f' ({reason[0].lower()}{reason[1:]})' if reason else ''}; use less data or a smaller batch"
+    # `Path.home` and its relatives in libraries, where neither HOME nor the list of users has a folder.
+    if isinstance(error, RuntimeError) and "determine" in str(error) and "home directory" in str(error):
+        return "this user has no home folder; set HOME to a folder that you may write"
     if not isinstance(error, OSError) or error.strerror is None:
         return None
     if isinstance(error.filename, (str, bytes)):

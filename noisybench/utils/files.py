@@ -42,10 +42,16 @@ def cache_folder() -> Path:
     import platformdirs
 
     name = os.environ.get("NOISYBENCH_CACHE")
-    folder = expand_user(Path(name)) if name else platformdirs.user_cache_path("noisybench")
-    # Left in place where neither HOME nor the list of users has a home folder.
+    if name:
+        return expand_user(Path(name))
+    message = "this user has no home folder for the cache; set HOME, or set NOISYBENCH_CACHE to a folder"
+    try:
+        folder = platformdirs.user_cache_path("noisybench")
+    # Neither HOME nor the list of users has a home folder; older versions of platformdirs return the path with `~`.
+    except RuntimeError:
+        raise NoHomeFolder(message) from None
     if folder.parts[:1] == ("~",):
-        raise NoHomeFolder(f"the cache folder {folder} needs a home folder; set NOISYBENCH_CACHE to a folder")
+        raise NoHomeFolder(message)
     return folder
 
 

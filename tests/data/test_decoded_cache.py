@@ -71,6 +71,13 @@ def test_a_missing_home_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(NoHomeFolder, match="set NOISYBENCH_CACHE"):
         cache_folder()
 
+    def refuse(name: str) -> Path:
+        raise RuntimeError("could not determine the home directory")
+
+    monkeypatch.setattr("platformdirs.user_cache_path", refuse)
+    with pytest.raises(NoHomeFolder, match="set NOISYBENCH_CACHE"):
+        cache_folder()
+
 
 def test_a_full_disk_refuses_an_array_and_kills_no_process(files: list[Path], tmp_path: Path) -> None:
     (tmp_path / "small").mkdir()
