@@ -151,6 +151,10 @@ class Schema:
         """Return the names of the parameters that hold a file or folder."""
         return [name for name, (kind, _) in self.fields.items() if Path in alternatives(kind)]
 
+    def outside_identity(self) -> set[str]:
+        """Return the names of the parameters that are no part of an identity: paths, and those that cannot change a result."""
+        return {*self.paths(), *(name for name, (_, declared) in self.fields.items() if not declared.in_identity)}
+
     def access(self, name: str) -> Access | None:
         """Return the access that a parameter gives; None for text without a declaration."""
         kind, declared = self.fields[name]

@@ -20,7 +20,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from noisybench.config.provenance import Provenance
-from noisybench.config.registry import get_entry
+from noisybench.config.registry import get_entry, list_entries
 from noisybench.config.validation import strict_config
 
 WORKSPACE = Path(".noisybench")
@@ -151,8 +151,11 @@ class Component:
         an optional parameter without new identities.
         """
         schema = get_entry(self.kind, self.name).schema
-        hidden = {*schema.paths(), *(name for name, (_, spec) in schema.fields.items() if not spec.in_identity)}
-        return {key: value for key, value in self.as_dict().items() if value is not None and key not in hidden}
+        return {
+            key: _nested_identity(value) if isinstance(value, Mapping) and schema.access(key) == "run" else value
+            for key, value in self.as_dict().items()
+            if value is not None and key not in schema.outside_identity()
+        }
 
     def display_name(self, hide: Iterable[str] = ()) -> str:
         """Return the name with the parameters that differ from their defaults, and with rates of noise.
@@ -170,6 +173,18 @@ class Component:
         }
         values = ", ".join(f"{name}={_format_value(value)}" for name, value in shown.items())
         return f"{self.name}({values})" if values else self.name
+
+
+def _nested_identity(specification: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a nested specification, as it was written, without the parameters that `Component.identity` leaves out."""
+    content = dict(specification)
+    for name, kind in (("dataset", "datasets"), ("noise", "noise_models")):
+        value = content.get(name)
+        values = {"name": value} if isinstance(value, str) else value
+        if isinstance(values, Mapping) and values.get("name") in list_entries(kind):
+            hidden = get_entry(kind, values["name"]).schema.outside_identity()
+            content[name] = {key: item for key, item in values.items() if key not in hidden}
+    return content
 
 
 def _format_value(value: Any) -> str:

@@ -16,6 +16,7 @@ import pytest
 from noisybench.config.data_files import check_data, download_missing, missing_data
 from noisybench.config.registry import get_entry, list_entries
 from noisybench.config.resolve import resolve
+from noisybench.config.spec import RunSpec
 from noisybench.errors import UserError
 from noisybench.utils import digests
 from noisybench.utils.digests import digest_files
@@ -196,6 +197,20 @@ def test_a_moved_folder_keeps_its_runs(workspace: Path) -> None:
     (workspace / "data").rename(workspace / "moved")
     after = resolve({"dataset": {"name": "features", "path": str(workspace / "moved")}, "task": "transfer"})
     assert after.identity == before.identity
+
+
+def test_moved_data_of_a_nested_run_keep_its_identity(workspace: Path) -> None:
+    def planned(path: str) -> RunSpec:
+        dataset = {"name": "features", "path": path}
+        return resolve({"task": {"name": "transfer", "pretraining": {"dataset": dataset, "noise": "clean"}}})
+
+    save_features(workspace / "data", 1)
+    before = planned("data")
+    (workspace / "data").rename(workspace / "moved")
+    after = planned("moved")
+    assert (after.identity, after.budget_hash) == (before.identity, before.budget_hash)
+    save_features(workspace / "moved", 2)
+    assert planned("moved").identity != before.identity
 
 
 def test_missing_data_are_downloaded_before_runs_are_planned(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
