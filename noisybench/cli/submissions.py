@@ -62,7 +62,7 @@ def verify(
         list[str] | None,
         typer.Argument(help="Location of the data on this machine, e.g. dataset.root=data/cifar10"),
     ] = None,
-    rerun: Annotated[int, typer.Option(min=0, help="Number of runs to train again, evenly spaced")] = 0,
+    rerun: Annotated[int, typer.Option(min=0, help="Number of runs to train again, chosen at random")] = 0,
     tolerance: Annotated[
         float, typer.Option(min=0, help="Allowed difference in accuracy of retrained runs, in percentage points")
     ] = 2.0,

@@ -49,6 +49,16 @@ def test_runs_are_trained_again_to_the_same_bits(entry: Path) -> None:
     assert all(each.endswith("bit-identical") for each in found.rerun)
 
 
+def test_submitters_cannot_know_which_runs_are_retrained(entry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    claimed = {record.title: record for record in submission.read(entry).records()}
+    trained: list[str] = []
+    monkeypatch.setattr(verification, "retrain", lambda spec, folder: trained.append(spec.title) or claimed[spec.title])
+    for _ in range(30):
+        verdict(entry, rerun=1)
+    # The chance that one of three runs is never drawn is below 2 in 100,000.
+    assert set(trained) == set(claimed)
+
+
 @pytest.mark.parametrize(
     ("digest", "change", "problem"),
     [
