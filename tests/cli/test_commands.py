@@ -156,7 +156,7 @@ def test_an_unusable_store_is_refused(capsys: pytest.CaptureFixture[str], monkey
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     assert "is unavailable" in refused(capsys, monkeypatch, "run", "digits")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////proc/nowhere/mlflow.db")
-    assert "cannot be written" in refused(capsys, monkeypatch, "run", "digits")
+    assert "cannot be created" in refused(capsys, monkeypatch, "run", "digits")
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 
 from noisybench.config.registry import get_entry
+from noisybench.config.scalars import plain_value
 from noisybench.config.yaml_files import load_config
 from noisybench.data.targets import OOD_TARGET
 from noisybench.mitigations._detection import linear_separation
@@ -39,7 +40,7 @@ def records(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> list[RunRe
     """Runs of the alternating stack with OOD images only, or of all stacks, privileged ones in one setting."""
     folder = tmp_path_factory.mktemp("web_digits")
     environment = {**os.environ, "NOISYBENCH_CACHE": str(cache)}
-    stacks = load_config("suites", "web-digits")["stacks"]
+    stacks = plain_value(load_config("suites", "web-digits")["stacks"])
     parts: list[tuple[list[Any], list[Any], list[int]]] = [([{"noise": FORTY}, {"noise": SIXTY}], stacks[3:4], [0, 1])]
     if SLOW:
         parts = [

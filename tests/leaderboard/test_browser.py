@@ -128,7 +128,7 @@ def test_everything_is_drawn(browser: Browser, site: str) -> None:
         assert "3 settings, by last" in page.locator("#view-across").inner_text()
         assert page.locator("#view-across svg").count() == 1
         page.get_by_role("link", name="Guide").click()
-        assert page.get_by_text("This is selection on the test split").is_visible()
+        page.get_by_text("This is selection on the test split").wait_for()
         page.get_by_role("link", name="Excluded runs").click()
         assert page.get_by_text("No run is excluded.").is_visible()
 

@@ -319,11 +319,11 @@ def test_scores_are_an_artifact_of_a_tracked_run(store: Store) -> None:
     runs = store.connection.client.search_runs([store.connection.experiment])
     child = next(run for run in runs if "mlflow.parentRunId" in run.data.tags)
     parent = next(run for run in runs if run.info.run_id == child.data.tags["mlflow.parentRunId"])
-    files = [each.path for each in store.connection.client.list_artifacts(child.info.run_id)]
-    held = torch.load(store.connection.client.download_artifacts(child.info.run_id, files[0]), weights_only=True)[
-        "result"
-    ]
+    folder = store.connection.database.parent / "mlartifacts"
+    (file,) = folder.glob(f"**/{child.info.run_id}/artifacts/*")
+    held = torch.load(file, weights_only=True)["result"]
     assert held["el2n"].shape == (2, 100)
-    samples = pandas.read_parquet(store.connection.client.download_artifacts(parent.info.run_id, "samples.parquet"))
+    (table,) = folder.glob(f"**/{parent.info.run_id}/artifacts/samples.parquet")
+    samples = pandas.read_parquet(table)
     np.testing.assert_allclose(samples["detector_el2n"], held["el2n"].mean(0), rtol=1e-6)
     assert samples["detector_el2n_flagged"].sum() == 20

@@ -102,9 +102,9 @@ def test_damaged_files_of_an_auxiliary_run_are_trained_again(
             file.write_bytes(content)
 
     first = Counter()
-    damage(tmp_path / f"{first.identity}.ckpt")
+    damage(tmp_path / f"{AuxiliaryCache(tmp_path).identity(first)}.ckpt")
     assert AuxiliaryCache(tmp_path).get_or_train(first) == {"count": torch.tensor(2)}
-    damage(tmp_path / f"{first.identity}.pt")
+    damage(tmp_path / f"{AuxiliaryCache(tmp_path).identity(first)}.pt")
     second = Counter()
     assert AuxiliaryCache(tmp_path).get_or_train(second) == {"count": torch.tensor(2)}
     assert second.trained == 2

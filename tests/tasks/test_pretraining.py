@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from noisybench.errors import Interrupted, TrainingError, UserError
+from noisybench.errors import Interrupted, UserError
 from noisybench.mitigations.simclr import agreement_loss
 from noisybench.networks import build_network
 from noisybench.nn.features import backbone_weights, capture_activations, global_pool, last_linear, stages
@@ -277,12 +277,13 @@ def test_two_processes_train_it_once(tmp_path: Path) -> None:
     assert sorted(run.trained for run in runs) == [0, 4]
 
 
-def test_a_damaged_result_is_named(tmp_path: Path) -> None:
-    auxiliaries(tmp_path).get_or_train(Counting())
-    place = tmp_path / f"{Counting().identity}.pt"
-    place.write_bytes(place.read_bytes()[:100])
-    with pytest.raises(TrainingError, match=f"{place.name} is damaged .* delete it"):
-        auxiliaries(tmp_path).get_or_train(Counting())
+def test_a_truncated_result_is_trained_again(tmp_path: Path) -> None:
+    cache, again = auxiliaries(tmp_path), Counting()
+    result = cache.get_or_train(Counting())
+    file = tmp_path / f"{cache.identity(again)}.pt"
+    file.write_bytes(file.read_bytes()[:100])
+    assert auxiliaries(tmp_path).get_or_train(again) == result
+    assert again.trained == again.epochs
 
 
 def test_runs_of_a_suite_share_pretraining_and_pay_for_it(tmp_path: Path) -> None:
