@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from noisybench.cli.fidelity_text import describe_fidelity
 from noisybench.cli.labels import Overrides, Recipe, one_spec
 from noisybench.errors import UserError, nearest
 
@@ -118,6 +120,8 @@ def _describe_entry(entry: Entry) -> None:
             search = f", search {parameter.low:g} to {parameter.high:g}{' (log)' if parameter.log else ''}"
         typer.echo(f"  {name} = {parameter.default}    ({_type_name(annotation)}{allowed}{search})")
         typer.echo(f"      {parameter.help}")
+    if entry.fidelity:
+        typer.echo("\n" + textwrap.indent(describe_fidelity(entry.fidelity), "  "))
     typer.echo(f"\n  file: {entry.source}\n")
 
 

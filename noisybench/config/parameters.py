@@ -14,8 +14,9 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from noisybench.config.fidelity import Fidelity
 from noisybench.config.validation import alternatives, describe_problem, interpret, strict_type
 from noisybench.errors import UserError, nearest, show
 from noisybench.utils.file_listing import Source
@@ -211,6 +212,9 @@ class Configurable:
         Traceback (most recent call last):
         noisybench.errors.UserError: Smoothing.epsilon: input should be less than 1, but got 1.5 (allowed: [0, 1))
     """
+
+    fidelity: ClassVar[Fidelity | None] = None
+    """How true the component is to its reference; None if nothing was compared."""
 
     def __init__(self, **values: Any) -> None:
         cls: type = type(self)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.module_files import ModuleFiles
 from noisybench.config.parameters import STATIC_NAMESPACE, Parameter, Schema
 from noisybench.errors import UserError, nearest
@@ -67,6 +68,13 @@ class Entry:
         if self.kind == "networks":
             return Schema({})
         return _static_schema(self.module, _public_class(_parse(self.module), self.module).name)
+
+    @property
+    def fidelity(self) -> Fidelity | None:
+        """Fidelity card that the public class declares, read without importing the module; None without one."""
+        if self.kind == "networks":
+            return None
+        return _static_fidelity(self.module)
 
     @property
     def source(self) -> Path:
@@ -187,8 +195,21 @@ def _static_schema(module: str, class_name: str) -> Schema:
         ):
             continue
         if isinstance(node.value.func, ast.Name) and node.value.func.id == "parameter":
-            fields[node.target.id] = (_evaluate(node.annotation, module), _evaluate(node.value, module))
+            fields[node.target.id] = (
+                _evaluate(node.annotation, module, STATIC_NAMESPACE),
+                _evaluate(node.value, module, STATIC_NAMESPACE),
+            )
     return Schema(fields)
+
+
+@functools.cache
+def _static_fidelity(module: str) -> Fidelity | None:
+    """Return the value of ``fidelity = Fidelity(...)`` in the body of a module's public class."""
+    for node in _public_class(_parse(module), module).body:
+        if isinstance(node, ast.Assign) and [getattr(target, "id", "") for target in node.targets] == ["fidelity"]:
+            value = _evaluate(node.value, module, {"Fidelity": Fidelity, "Deviation": Deviation})
+            return value if isinstance(value, Fidelity) else None
+    return None
 
 
 def _holds_parameters(module: str) -> bool:
@@ -199,13 +220,13 @@ def _holds_parameters(module: str) -> bool:
     )
 
 
-def _evaluate(node: ast.expr, module: str) -> Any:
+def _evaluate(node: ast.expr, module: str, names: dict[str, Any]) -> Any:
     code = compile(ast.Expression(node), module, "eval")
     try:
         # Without builtins or imports, a declaration can only have the value that it also has in the imported module.
-        return eval(code, {"__builtins__": {}, **STATIC_NAMESPACE})
+        return eval(code, {"__builtins__": {}, **names})
     except NameError as error:
         raise UserError(
-            f"`{module}`: {error} in `{ast.unparse(node)}`; the type and declaration of a parameter may use literals and "
-            f"{', '.join(STATIC_NAMESPACE)}, because they are read without importing the file"
+            f"`{module}`: {error} in `{ast.unparse(node)}`; a declaration may use literals and {', '.join(names)}, because "
+            "it is read without importing the file"
         ) from None

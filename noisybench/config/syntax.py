@@ -1,7 +1,7 @@
 """Digest of a Python file's meaning, and the modules that it imports, from its syntax tree. Nothing is executed.
 
-Comments, docstrings, formatting, type-only imports and help texts of parameters do not count. The walk is our own, over
-the non-empty fields of the tree, since `ast.dump` and `compile` differ between Python versions.
+Comments, docstrings, formatting, type-only imports, help texts of parameters and fidelity cards do not count. The walk is
+our own, over the non-empty fields of the tree, since `ast.dump` and `compile` differ between Python versions.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ SYNTAX_FORMAT = 1
 
 IGNORED_FIELDS = ("type_comment", "kind")
 """Fields of syntax nodes without an effect: `kind` is the prefix `u` of a string."""
+DESCRIPTIONS = {"fidelity": "Fidelity"}
+"""Attributes that describe a component and have no effect on it, with the class of their value."""
 
 
 @dataclass(frozen=True)
@@ -137,14 +139,24 @@ def _simplified(node: ast.AST, field: str, value: Any) -> Any:
 
 
 def _effective(statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements that are executed: no docstrings or other bare constants, and no type-only imports."""
+    """Yield the statements with an effect: no bare constants such as docstrings, type-only imports and descriptions."""
     for statement in statements:
         if isinstance(statement, ast.If) and _is_type_checking(statement.test):
             yield from _effective(statement.orelse)
-        elif not isinstance(statement, ast.Pass) and not (
-            isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        elif not (
+            isinstance(statement, ast.Pass)
+            or (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+            or _is_description(statement)
         ):
             yield statement
+
+
+def _is_description(statement: ast.stmt) -> bool:
+    """Return True for an assignment such as ``fidelity = Fidelity(...)``."""
+    if not isinstance(statement, ast.Assign) or not isinstance(statement.value, ast.Call):
+        return False
+    kinds = [DESCRIPTIONS.get(getattr(target, "id", "")) for target in statement.targets]
+    return kinds == [getattr(statement.value.func, "id", "")]
 
 
 def _is_type_checking(test: ast.expr) -> bool:

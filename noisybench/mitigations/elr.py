@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from noisybench.config.fidelity import Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.training.batch import Batch, cross_entropy, probabilities_in_float32
 from noisybench.training.mitigation import Requirements
@@ -26,6 +27,13 @@ class ELR(LossFunction):
     """
 
     tasks = ("classification", "segmentation")
+    fidelity = Fidelity(
+        reference="https://github.com/shengliu66/ELR",
+        commit="934af53434a336b6db80d05d7649d23216e8ca6d",
+        compared="loss, gradient and running averages over 8 steps, at three settings and logits of scale 1 to 15",
+        difference="3.8e-6 in the loss (single precision), 7.5e-9 in the gradient, 3.0e-8 in the averages",
+        golden=("elr",),
+    )
 
     beta: float = parameter(0.7, ge=0, lt=1, low=0.5, high=0.99, help="Momentum of the running average")
     reg_weight: float = parameter(3.0, ge=0, low=1.0, high=10.0, log=True, help="Weight of the regularizer (lambda)")

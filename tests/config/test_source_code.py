@@ -84,6 +84,7 @@ SAME = [
     ("return f'{p:}'", "return f'{p}'"),
     ("return 1000, 0x10, .5", "return 1_000, 16, 0.5"),
     ("return parameter(1, help='a')", "return parameter(1, help='b')"),
+    ("return 1", "fidelity = Fidelity('a')\n    return 1"),
     ("return 1", "if TYPE_CHECKING:\n        import torch\n    return 1"),
 ]
 DIFFERENT = [
@@ -99,6 +100,9 @@ DIFFERENT = [
     ("return g(p, q=1)", "return g(p, r=1)"),
     ("return g(help='a')", "return g(help='b')"),
     ("return [p]", "return (p,)"),
+    ("fidelity = 1", "fidelity = 2"),
+    ("fidelity = Card(1)", "fidelity = Card(2)"),
+    ("a = Fidelity('a')", "a = Fidelity('b')"),
     ("if p:\n        q = 1\n    return q", "if p:\n        q = 1\n        return q"),
 ]
 
