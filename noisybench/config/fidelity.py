@@ -1,7 +1,8 @@
 """Fidelity cards: how true a component is to its reference, as data.
 
-A card says what was compared, the largest difference, and every deviation. It is a class attribute of the component. `noisybench describe`, the documentation and the page show it, and it is
-read from the source text, as parameters are. A card describes code and is no part of it: editing one retrains nothing.
+A card says what was compared, the largest difference, and every deviation. It is a class attribute of the component.
+`noisybench describe`, the documentation and the page show it, and it is read from the source text, as parameters are. A
+card describes code and is no part of it: editing one retrains nothing.
 
     class ELR(LossFunction):
         fidelity = Fidelity(
