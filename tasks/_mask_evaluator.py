@@ -14,6 +14,7 @@ from noisybench.evaluation import metrics
 from noisybench.evaluation.detectors import score_detectors
 from noisybench.evaluation.segmentation import (
     boundary_counts,
+    boundary_width,
     early_learning,
     mask_diagnostics,
     mean_iou,
@@ -31,9 +32,6 @@ from noisybench.utils.seeds import Stream
 
 MAX_SAMPLED_PIXELS = 50_000
 """Number of pixels on which detection is measured; the standard error of an AUROC is then about 0.003."""
-
-BOUNDARY_WIDTH = 0.02
-"""Width of the boundary for the boundary IoU as a fraction of the image's diagonal (Cheng et al., 2021)."""
 
 CALIBRATION_BINS = 15
 
@@ -212,8 +210,7 @@ class SegmentationEvaluator(Evaluator):
         # Float64, because a float32 sum over millions of pixels would lose the terms of confident predictions.
         loss, num_labeled = torch.zeros((), dtype=torch.float64), 0
         predictions, gaps = [], np.zeros(CALIBRATION_BINS)
-        # At least one pixel: the boundary of a small image would be empty otherwise.
-        width = max(1, round(BOUNDARY_WIDTH * float(np.hypot(*targets.shape[1:]))))
+        width = boundary_width(*targets.shape[1:])
         for rows, probabilities in task.predict_batches(inputs):
             batch_targets = torch.from_numpy(targets[rows]).to(device)
             labeled, predicted = batch_targets != IGNORED, probabilities.max(1).indices

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,6 +20,9 @@ Counts = NDArray[np.int64]
 """(C, C) numbers of pixels; row is the target, column the prediction."""
 
 MASK_TARGETS = MaskTargets()
+
+BOUNDARY_WIDTH = 0.02
+"""Width of the boundary for the boundary IoU as a fraction of the image's diagonal (Cheng et al., 2021)."""
 
 
 def pair_counts(targets: Tensor, prediction: Tensor, num_classes: int) -> Tensor:
@@ -43,11 +47,23 @@ def pair_counts(targets: Tensor, prediction: Tensor, num_classes: int) -> Tensor
     return torch.bincount(pairs, minlength=num_classes**2).view(num_classes, num_classes)
 
 
+def boundary_width(height: int, width: int) -> int:
+    """Return the width of the boundary in pixels: a fraction of the image's diagonal, at least one pixel.
+
+    Example:
+        >>> boundary_width(300, 400), boundary_width(8, 8)
+        (10, 1)
+    """
+    # At least one pixel: the boundary of a small image would be empty otherwise.
+    return max(1, round(BOUNDARY_WIDTH * math.hypot(height, width)))
+
+
 def boundary_counts(prediction: Tensor, targets: Tensor, num_classes: int, width: int) -> Tensor:
     """Count the boundary pixels of each class (Cheng et al., 2021).
 
     The boundary of a class is what erosion by a square of ``width`` pixels on each side removes from it. A class ends at the
-    edge of the image and at pixels without a label, which are not counted.
+    edge of the image and at pixels without a label, which are not counted. It does so in both masks, so that a perfect
+    prediction has the boundary of the target.
 
     Args:
         prediction: (B, H, W) predicted classes.
@@ -64,7 +80,8 @@ def boundary_counts(prediction: Tensor, targets: Tensor, num_classes: int, width
         tensor([12, 12, 12])
     """
     labeled, boundaries = targets != IGNORED, []
-    for mask in (prediction, targets):
+    # Without this, the prediction would go through pixels without a label, and its boundary would lie elsewhere.
+    for mask in (prediction.masked_fill(~labeled, IGNORED), targets):
         # A pixel is on the boundary if another class, or the edge of the image (padded by -1), is within the width; that is,
         # if the highest or the lowest class in its window is not its own.
         # Pooling needs floats, in which class numbers are exact.

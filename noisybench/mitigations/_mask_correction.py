@@ -185,16 +185,19 @@ def resize_scores(scores: Tensor, size: Sequence[int]) -> Tensor:
     return functional.interpolate(scores, size=tuple(size), mode="bilinear", align_corners=True)
 
 
-def multi_scale_divergence(scores: Sequence[Tensor], min_confidence: float = 0.0) -> Tensor:
+def multi_scale_divergence(
+    scores: Sequence[Tensor], min_confidence: float = 0.0, has_label: Tensor | None = None
+) -> Tensor:
     """Return the (B, H, W) Jensen-Shannon divergence in nats between K predictions, at most ln K.
 
-    It is zero for images in which no pixel's mean probability reaches the minimal confidence.
+    It is zero for images in which no labeled pixel's mean probability reaches the minimal confidence.
 
     Args:
         scores: K tensors (B, C, H, W).
         min_confidence: minimal confidence in [0, 1].
+        has_label: (B, H, W) bool, False for pixels whose confidence does not count; by default all count.
     """
-    divergence: Tensor = _JensenShannon.apply(min_confidence, *scores)
+    divergence: Tensor = _JensenShannon.apply(min_confidence, has_label, *scores)
     return divergence
 
 
@@ -206,7 +209,7 @@ class _JensenShannon(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, min_confidence: float, *scores: Tensor) -> Tensor:
+    def forward(ctx: Any, min_confidence: float, has_label: Tensor | None, *scores: Tensor) -> Tensor:
         """Return the divergence at each pixel."""
         logs = [score.log_softmax(1) for score in scores]
         maps = [log.exp() for log in logs]
@@ -216,7 +219,10 @@ class _JensenShannon(torch.autograd.Function):
         # In place: maps of (B, C, H, W) dominate the memory, and the logarithms are not needed again.
         differences = [log.sub_(log_mean) for log in logs]
         divergences = [(p * d).sum(1, keepdim=True) for p, d in zip(maps, differences, strict=True)]
-        is_confident = (mean.amax((1, 2, 3)) >= min_confidence)[:, None, None]
+        confidence = mean.amax(1)
+        if has_label is not None:
+            confidence = confidence * has_label
+        is_confident = (confidence.amax((1, 2)) >= min_confidence)[:, None, None]
         ctx.save_for_backward(is_confident, *maps, *differences, *divergences)
         return (sum(divergences, torch.zeros_like(divergences[0]))[:, 0] / len(maps)) * is_confident
 
@@ -227,4 +233,4 @@ class _JensenShannon(torch.autograd.Function):
         count = len(saved) // 3
         weight = (gradients[0] * is_confident / count)[:, None]
         parts = saved[:count], saved[count : 2 * count], saved[2 * count :]
-        return None, *(weight * p * (d - divergence) for p, d, divergence in zip(*parts, strict=True))
+        return None, None, *(weight * p * (d - divergence) for p, d, divergence in zip(*parts, strict=True))

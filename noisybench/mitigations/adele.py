@@ -82,7 +82,10 @@ class ADELE(LossWrapper):
     scales: list[float] = parameter([0.7, 1.0, 1.5], help="Scales of the inputs for both elements")
     flip: bool = parameter(True, help="Average predictions over mirror images before a correction")
     consistency_min_confidence: float = parameter(
-        0.8, ge=0, le=1, help="Smallest confidence of an image's most confident pixel for the consistency to count"
+        0.8,
+        ge=0,
+        le=1,
+        help="Smallest confidence of an image's most confident labeled pixel for the consistency to count",
     )
     protect_small_objects: bool = parameter(True, help="Keep the labels of an image whose objects would almost vanish")
 
@@ -150,7 +153,9 @@ class ADELE(LossWrapper):
             scores.append(captured[0])
         # The curve is measured at the scale closest to 1, so that it is comparable with a run without consistency.
         self._count(batch, scores[int(np.argmin(np.abs(np.array(self.scales) - 1)))])
-        divergence = multi_scale_divergence(scores, self.consistency_min_confidence)
+        # Pixels without a label, such as those that augmentation has filled in, do not make an image confident.
+        has_label = None if corrected.has_label is None else corrected.has_label.view(len(scores[0]), *size)
+        divergence = multi_scale_divergence(scores, self.consistency_min_confidence, has_label)
         return torch.stack(scale_losses).mean(0) + self.consistency * divergence.flatten()
 
     def _count(self, batch: Batch, scores: Tensor) -> None:

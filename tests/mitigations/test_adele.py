@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from noisybench.data.label_statistics import intersection_over_union
 from noisybench.data.targets import IGNORED, MaskTargets
@@ -21,6 +22,8 @@ from noisybench.mitigations._mask_correction import (
     multi_scale_divergence,
     rescale,
 )
+from noisybench.mitigations.adele import ADELE
+from noisybench.training.batch import Batch
 
 SHAPES = [(0.8, 1 / 3, 0.7, 12), (0.6, 2 / 3, 0.9, 5), (0.95, 1.25, 0.5, 5), (0.9, 0.2, 1.0, 13)]
 
@@ -268,6 +271,41 @@ def test_the_gate_is_one_for_an_image() -> None:
     found = multi_scale_divergence([each.log() for each in both], min_confidence=0.7)
     assert (found[0] > 0).all()
     assert (found[1] == 0).all()
+
+
+def test_a_pixel_without_a_label_does_not_open_the_gate() -> None:
+    confident = torch.tensor([0.99, 0.01]).view(1, 2, 1, 1)
+    unsure = torch.tensor([0.6, 0.4]).view(1, 2, 1, 1)
+    scores = [torch.cat([confident, other], 3).log() for other in (unsure, unsure.flip(1))]
+    labeled = torch.tensor([[[True, True]]])
+    assert (multi_scale_divergence(scores, 0.8, labeled)[0, 0, 1] > 0).all()
+    assert (multi_scale_divergence(scores, 0.8, torch.tensor([[[False, True]]])) == 0).all()
+
+
+def test_the_gate_leaves_out_what_augmentation_has_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Tensor] = []
+    monkeypatch.setattr(
+        "noisybench.mitigations.adele.multi_scale_divergence",
+        lambda scores, confidence, has_label: given.append(has_label) or 0 * scores[0].sum(1),
+    )
+    network, adele = nn.Conv2d(1, 2, 1), ADELE(correct=False, consistency=1.0, scales=[1.0, 1.5])
+    in_image = torch.tensor([True, True, False, True])
+    adele.state |= {
+        "labels": torch.tensor([[[0, IGNORED], [1, 1]]], dtype=torch.uint8),
+        "counts": torch.zeros(4).long(),
+    }
+    has_label = torch.tensor([True, False, False, True])
+    batch = Batch(
+        {"weak": torch.randn(1, 1, 2, 2)},
+        torch.zeros(4).long(),
+        torch.arange(4),
+        2,
+        has_label=has_label,
+        in_image=in_image,
+    )
+    task: Any = SimpleNamespace(networks=[network])
+    adele.wrap_loss(task, batch, lambda batch: network(batch.inputs).sum(1).new_zeros(4))
+    assert torch.equal(given[0].flatten(), has_label)
 
 
 def test_a_scale_of_one_leaves_images_as_they_are() -> None:

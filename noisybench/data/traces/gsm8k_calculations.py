@@ -16,6 +16,8 @@ ANNOTATION = re.compile(r"<<([^<>=]*)=([^<>]*)>>(\s*-?[\d,]*\.?\d+)?")
 NUMBER = re.compile(r"(?<![\d.])\d[\d,]*(?:\.\d+)?|(?<![\d.])\.\d+")
 OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
+    # The quotient of fractions rounded down is an integer of Python, whose own quotients would be floats.
+    ast.FloorDiv: lambda dividend, divisor: Fraction(dividend // divisor),
 }  # fmt: skip
 MAX_EXPRESSION_LENGTH = 200
 """Number of characters above which an expression is not evaluated."""
@@ -38,7 +40,7 @@ def parse_number(text: str) -> Fraction | None:
 
 
 def evaluate_expression(expression: str) -> Fraction | None:
-    """Return the exact value of an expression of numbers, ``+ - * /`` and parentheses, or None for any other text.
+    """Return the exact value of an expression of numbers, ``+ - * / //`` and parentheses, or None for any other text.
 
     Example:
         >>> evaluate_expression("(48+2)/4"), evaluate_expression("50%*8"), evaluate_expression("2**9")

@@ -37,6 +37,7 @@ def test_annotated_calculations_are_re_executed() -> None:
 @pytest.mark.parametrize(
     ("expression", "value"),
     [("2*(3+4)", 14), ("10/4", 2.5), ("-3+1", -2), ("50%*8", 4), ("1,000-1", 999), ("3 x 4", 12), ("05+1", 6), ("2**9", None),
+     ("180//3", 60), ("7//2+1", 4), ("-7//2", -4), ("7.5//2", 3), ("1//0", None),
      ("1/0", None), ("a+1", None), ("(" * 90 + "1", None), ("9" * 300, None)],
 )  # fmt: skip
 def test_expressions_are_evaluated_exactly(expression: str, value: float | None) -> None:
