@@ -15,7 +15,7 @@ from noisybench.networks import build_network
 from noisybench.nn.features import capture_activations, global_pool, last_linear, stages
 from noisybench.tasks._class_evaluator import ClassificationEvaluator
 from noisybench.training.augmentation import augment, contrastive_view, strong_view
-from noisybench.training.batch import Batch, BatchPlan, cross_entropy, probabilities_in_float32
+from noisybench.training.batch import Batch, BatchPlan, cross_entropy
 from noisybench.training.learner import Outputs
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
@@ -125,18 +125,16 @@ class ImageTask(NormalizedTask):
         return augment(images, augmentation, self.generator)
 
     def predict(self, inputs: Tensor | DiskTensor) -> Tensor:
-        """Return (N, C) class probabilities: the mean over the deployed networks."""
-        return torch.stack(
-            [self.evaluate(inputs, number).probabilities for number in self.stack.deployed_networks]
-        ).mean(0)
+        """Return the (N, C) class probabilities of the deployed prediction."""
+        return self.stack.combine([self.evaluate(inputs, number).logits for number in self.stack.deployed_networks])
 
     @torch.no_grad()
     def evaluate(self, inputs: Tensor | DiskTensor, network: int, stage: int | None = None) -> Outputs:
-        """Return the (N, C) class probabilities of one network, and optionally the (N, F) pooled outputs of one stage."""
+        """Return the (N, C) scores of one network, and optionally the (N, F) pooled outputs of one stage."""
         # Restored at the end, because an evaluation may fall between two training steps.
         training = self.networks.training
         self.networks.eval()
-        probabilities, features = [], []
+        logits, features = [], []
         module, forward = self.networks[network], self.forwards[network]
         size = self.eval_batch_size(inputs)
         for start in range(0, len(inputs), size):
@@ -149,10 +147,10 @@ class ImageTask(NormalizedTask):
                         scores = module(images)
                     # Pooled batch by batch, because the (B, C, H, W) maps of a whole split may not fit in memory.
                     features.append(global_pool(seen[-1].float()))
-            probabilities.append(probabilities_in_float32(scores))
+            logits.append(scores.float())
         self.networks.train(training)
         empty = torch.empty(0, self.training_set.num_classes, device=self.device)
-        return Outputs(torch.cat(probabilities) if probabilities else empty, torch.cat(features) if features else None)
+        return Outputs(torch.cat(logits) if logits else empty, torch.cat(features) if features else None)
 
 
 def channel_statistics(images: Tensor | DiskTensor) -> tuple[Tensor, Tensor]:

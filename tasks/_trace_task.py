@@ -130,10 +130,8 @@ class TraceTask(DenseTask):
             characters = trim(responses[rows]).to(self.device)
             labels, starts = self.tokenizer.encode_responses(characters)
             batch = self.tokenizer.batch(self._prompts(inputs[rows]), labels)
-            # Averaged as probabilities in float32: a softmax over a large vocabulary loses its small values in half
-            # precision.
-            by_network = [self.logits(batch, number).float().softmax(1) for number in self.stack.deployed_networks]
-            by_token = torch.stack(by_network).mean(0).view(*labels.shape, -1)  # (B, T, V)
+            by_network = [self.logits(batch, number) for number in self.stack.deployed_networks]
+            by_token = self.stack.combine(by_network).view(*labels.shape, -1)  # (B, T, V)
             of_labels = by_token.gather(2, labels.clamp_min(0)[..., None]).squeeze(2)
             of_labels = of_labels.masked_fill(labels == IGNORE_INDEX, 0)
             yield TokenProbabilities(rows, characters, labels, starts, of_labels, by_token.argmax(2))

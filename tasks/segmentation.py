@@ -159,9 +159,8 @@ class Segmentation(NormalizedTask, DenseTask):
             rows = slice(start, min(start + size, len(inputs)))
             images = self.normalize(inputs[rows])
             with self.autocast():
-                by_network = [self.scores(images, number).float().softmax(1) for number in self.stack.deployed_networks]
-            # A single network needs no mean, which would copy the largest tensor of the evaluation.
-            yield rows, by_network[0] if len(by_network) == 1 else torch.stack(by_network).mean(0)
+                by_network = [self.scores(images, number) for number in self.stack.deployed_networks]
+            yield rows, self.stack.combine(by_network)
         self.networks.train(training)
 
     def predict_training_set(self) -> tuple[Tensor, Tensor]:

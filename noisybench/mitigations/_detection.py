@@ -22,7 +22,7 @@ class Mixture:
     """Two Gaussian components fitted to losses.
 
     Attributes:
-        scaled: (N,) losses, min-max scaled to [0, 1].
+        scaled: (N,) losses, scaled to [0, 1].
         high: (N,) posterior probability of the component with the larger mean.
         components: parameters of the components; None if all losses are equal, so that nothing can be fitted.
     """
@@ -32,7 +32,7 @@ class Mixture:
     components: Components | None
 
 
-def two_components(losses: Tensor) -> Mixture:
+def two_components(losses: Tensor, rescale: bool = True) -> Mixture:
     """Fit a two-component Gaussian mixture to losses for small-loss selection (Arazo et al. 2019, Li et al. 2020).
 
     The settings are those of DivideMix, PLS and LSA: at most ten iterations, variances regularized by 5e-4. If all
@@ -40,6 +40,7 @@ def two_components(losses: Tensor) -> Mixture:
 
     Args:
         losses: (N,) finite losses.
+        rescale: scale the losses to [0, 1]; False for means of losses that have been scaled, whose range is smaller.
     """
     from sklearn.mixture import GaussianMixture
 
@@ -47,7 +48,7 @@ def two_components(losses: Tensor) -> Mixture:
     # Equal losses would make the min-max scaling 0 / 0.
     if not bool(high - low > 1e-9):
         return Mixture(torch.zeros_like(losses), torch.zeros_like(losses), None)
-    scaled = (losses - low) / (high - low)
+    scaled = (losses - low) / (high - low) if rescale else losses
     values = scaled.double().cpu().numpy()[:, None]
     # `reg_covar` is in squared units of the scaled losses. The fixed random state gives a resumed run the same flags.
     mixture = GaussianMixture(2, max_iter=10, tol=1e-2, reg_covar=5e-4, random_state=0)

@@ -19,27 +19,27 @@ def sharpen(probabilities: Tensor, power: float) -> Tensor:
     return raised / raised.sum(1, keepdim=True)
 
 
-def pseudo_loss(pseudo_labels: Tensor, probabilities: Tensor) -> Tensor:
-    """Return the (N,) cross-entropies in nats of (N, C) current predictions against (N, C) pseudo-labels."""
-    # A probability can underflow to 0, and 0 * log 0 is NaN.
-    return -(pseudo_labels * probabilities.clamp_min(1e-12).log()).sum(1)
+def pseudo_loss(pseudo_labels: Tensor, logits: Tensor) -> Tensor:
+    """Return the (N,) cross-entropies in nats of (N, C) current scores against (N, C) pseudo-labels."""
+    # The logarithm of a softmax would be infinite where a probability underflows, and 0 times infinity is NaN.
+    return -(pseudo_labels * logits.log_softmax(1)).sum(1)
 
 
-def pseudo_label_weights(pseudo_labels: Tensor, probabilities: Tensor, flagged: Tensor) -> Tensor:
+def pseudo_label_weights(pseudo_labels: Tensor, logits: Tensor, flagged: Tensor) -> Tensor:
     """Return (N,) weights of the pseudo-labels: 1 for unflagged examples, else the posterior of a low pseudo-loss.
 
     The mixture is fitted to the flagged examples only. If at most two are flagged, all weights are 1.
 
     Args:
         pseudo_labels: (N, C) targets that the flagged examples were trained on.
-        probabilities: (N, C) current predictions.
+        logits: (N, C) current scores.
         flagged: (N,) bool.
     """
-    weights = torch.ones_like(probabilities[:, 0])
+    weights = torch.ones_like(logits[:, 0])
     if int(flagged.sum()) > 2:
         # The losses are scaled within the flagged examples, so that the weights are relative: the mixture splits them
         # even if all pseudo-labels are correct.
-        weights[flagged] = 1 - two_components(pseudo_loss(pseudo_labels[flagged], probabilities[flagged])).high
+        weights[flagged] = 1 - two_components(pseudo_loss(pseudo_labels[flagged], logits[flagged])).high
     return weights
 
 

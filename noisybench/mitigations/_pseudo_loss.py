@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,13 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
 
     `state` has one row for each network: `flags` and `weights` (K, N), `pseudo_labels` (K, N, C), and the scores of the
     detector, `scaled_loss` and `high_loss` (K, N).
+
+    Attributes:
+        predicts_in_warmup: predict pseudo-labels in the last epoch of the warm-up, so that those of the first epoch of
+            correction have weights; otherwise all have weight 1 in that epoch.
     """
+
+    predicts_in_warmup: ClassVar[bool] = False
 
     warmup_epochs: int = parameter(
         1, ge=1, low=1, high=30, help="Epochs on all labels before the first correction (at least)"
@@ -69,8 +75,8 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
     uniform_prior: bool = parameter(True, help="Penalize a mean prediction that differs from the uniform distribution")
     cotrain: Literal["none", "consensus", "independent", "cross"] = parameter(
         "none",
-        help="Second network: none, or two that share flags and pseudo-labels (consensus), keep their own (independent), "
-        "or use each other's flags (cross)",
+        help="Second network: none, or two that share flags, pseudo-labels and weights (consensus), keep their own "
+        "(independent), or share pseudo-labels and use each other's flags and weights (cross)",
     )
 
     @property
@@ -86,7 +92,7 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
         views += ["contrastive"] if self.contrastive != "none" else []
         return Requirements(
             networks=self.num_networks,
-            ensemble=self.num_networks == 2,
+            ensemble="logits" if self.num_networks == 2 else None,
             views=tuple(views),
             per_sample_state=True,
             mixes_samples=True,
@@ -138,7 +144,10 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
         mix_weight = max(mix_weight, 1 - mix_weight)  # the example itself dominates its partner
         partner = torch.randperm(len(batch.index), generator=task.generator, device=batch.index.device)
         observed = batch.targets.float()
-        if task.current_epoch < self._warmup(task.sampler.steps_per_epoch):
+        warmup = self._warmup(task.sampler.steps_per_epoch)
+        if task.current_epoch < warmup:
+            if self.predicts_in_warmup and task.current_epoch == warmup - 1:
+                self._predict_pseudo_labels(task, batch, in_warmup=True)
             ones = torch.ones(len(batch.index), device=observed.device)
             # `lerp` reads and writes the images once, without the temporaries of a weighted sum.
             mixed = batch.inputs.lerp(batch.inputs[partner], 1 - mix_weight)
@@ -190,8 +199,11 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
         return loss + uniform_prior_penalty(logits) if self.uniform_prior else loss
 
     @torch.no_grad()
-    def _predict_pseudo_labels(self, task: Learner, batch: Batch) -> Tensor:
-        """Return (K, B, C) sharpened pseudo-labels, and keep them for the pseudo-loss at the end of the epoch."""
+    def _predict_pseudo_labels(self, task: Learner, batch: Batch, in_warmup: bool = False) -> Tensor:
+        """Return (K, B, C) sharpened pseudo-labels, and keep them for the pseudo-loss at the end of the epoch.
+
+        Networks that exchange flags share their mean prediction, except in the warm-up, where each keeps its own.
+        """
         # In training mode, this forward pass also updates the running statistics, as in the code of PLS and LSA.
         # Evaluation mode changes the results.
         if self.pseudo_label_bn == "eval":
@@ -203,7 +215,7 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
             for number in range(self.num_networks)
         ]
         task.networks.train()
-        if self.cotrain == "consensus":
+        if self.cotrain in ("consensus", "cross") and not in_warmup:
             predictions = [torch.stack(predictions).mean(0)] * self.num_networks
         pseudo_labels = torch.stack([sharpen(prediction, self.sharpening) for prediction in predictions])
         # Examples that are not flagged need theirs as well: they can be flagged at the end of this epoch.
@@ -217,21 +229,23 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
         if epoch < warmup - 1:
             return
         flags = torch.stack([self._detect(task, number) for number in range(self.num_networks)])
-        if self.cotrain == "consensus":
-            flags = flags.all(0).expand_as(flags)
-        elif self.cotrain == "cross":
-            # As in DivideMix, each network trains with the flags of the other, so that it does not confirm its own errors.
-            flags = flags.flip(0)
         weights = torch.ones_like(self.state["weights"])
-        if epoch >= warmup:  # no pseudo-label has been predicted before
+        if epoch >= warmup - self.predicts_in_warmup:  # no pseudo-label has been predicted before
+            pseudo_labels = self.state["pseudo_labels"]
+            if self.cotrain in ("consensus", "cross"):
+                # Each network weights the pseudo-labels of the other, so that it does not confirm its own errors.
+                pseudo_labels = pseudo_labels.flip(0)
             weights = torch.stack([
-                pseudo_label_weights(
-                    self.state["pseudo_labels"][number], task.training_outputs(number).probabilities, flags[number]
-                )
+                pseudo_label_weights(pseudo_labels[number], task.training_outputs(number).logits, flags[number])
                 for number in range(self.num_networks)
             ])  # fmt: skip
         if self.cotrain == "consensus":
-            weights = weights.mean(0).expand_as(weights)
+            # Both mixtures are fitted to a network's own flags, before those that only one has flagged are left out.
+            flags = flags.all(0).expand_as(flags)
+            weights = torch.where(flags, weights.mean(0), 1.0)
+        elif self.cotrain == "cross":
+            # As in DivideMix, each network trains with the flags and weights that the other has found.
+            flags, weights = flags.flip(0), weights.flip(0)
         # The rows of an expanded tensor share memory; `contiguous` gives each network its own.
         self.state["flags"], self.state["weights"] = flags.contiguous(), weights.contiguous()
         self._report(task)
@@ -292,6 +306,6 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
 
 def losses_mixture(task: Learner, number: int) -> Mixture:
     """Return the mixture of one network's losses for the observed labels of the training set."""
-    probabilities, observed = task.training_outputs(number).probabilities, task.training_set.targets
-    # A probability of 0 would be an infinite loss, which cannot be min-max scaled.
-    return two_components(-probabilities.gather(1, observed[:, None]).squeeze(1).clamp_min(1e-12).log())
+    logits, observed = task.training_outputs(number).logits, task.training_set.targets
+    # From scores rather than probabilities, of which one that underflows to 0 would be an infinite loss.
+    return two_components(functional.cross_entropy(logits, observed, reduction="none"))

@@ -58,7 +58,7 @@ class CoTeaching(LossFunction):
     def requirements(self) -> Requirements:
         """Two networks, and the true noise rate unless a forget rate is given."""
         privileged = ("noise_rate",) if self.forget_rate is None else ()
-        return Requirements(networks=2, ensemble=self.ensemble, privileged=privileged)
+        return Requirements(networks=2, ensemble="probabilities" if self.ensemble else None, privileged=privileged)
 
     def check(self, network: nn.Module, budget: Budget, examples: int) -> list[str]:
         """Check that there is an epoch in which something is left out."""

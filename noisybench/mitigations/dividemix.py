@@ -19,6 +19,9 @@ from noisybench.training.training_set import TrainingSet
 if TYPE_CHECKING:
     from noisybench.training.learner import Learner
 
+MIN_BATCH_SIZE = 4
+"""Smallest batch: batch normalization needs two examples in each half."""
+
 RAMP_EPOCHS = 16
 """Epochs after the warm-up in which the weight of the unlabeled loss increases linearly."""
 
@@ -75,7 +78,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         """Two networks, two weak views, and rate and type of the noise for the preset of the paper."""
         return Requirements(
             networks=2,
-            ensemble=True,
+            ensemble="logits",
             views=("weak", "weak_2"),
             privileged=("noise_rate", "noise_type") if self.preset == "paper" else (),
             per_sample_state=True,
@@ -83,13 +86,19 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         )
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
-        """Check that the warm-up ends before training."""
+        """Check that the warm-up ends before training, and that both halves of a batch have batch statistics."""
+        problems = []
         if self.warmup_epochs >= budget.epochs:
-            return [
+            problems.append(
                 f"the warm-up takes {self.warmup_epochs} of {budget.epochs} epochs, so the data would never be divided; "
                 "lower warmup_epochs or train longer"
-            ]
-        return []
+            )
+        if budget.batch_size < MIN_BATCH_SIZE:
+            problems.append(
+                f"budget.batch_size: must be at least {MIN_BATCH_SIZE}, half labeled and half unlabeled, but got "
+                f"{budget.batch_size}"
+            )
+        return problems
 
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Keep all labels, and look up the settings of the paper if they are used."""
@@ -110,12 +119,16 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
             "history": torch.full((2, history, len(training_set)), torch.nan),
         }
         self._components: Components | None = None
-        self._num_labeled = [0, 0]
+        self._num_labeled, self._num_steps, self._steps_done = [0, 0], [1, 1], [0, 0]
+        self._ramp = 0.0
 
     def plan_epoch(self, task: Learner) -> list[BatchPlan] | None:
-        """Return batches of half labeled and half unlabeled examples for each network, after the warm-up."""
+        """Return all batches of the first network, then those of the second, each in an order of its own.
+
+        After the warm-up, half of a batch is labeled and half is unlabeled.
+        """
         if task.current_epoch < self.warmup_epochs:
-            return None
+            return [step for network in range(2) for step in task.sampler.plan(task.current_epoch, network, 2)]
         half, steps = task.budget.batch_size // 2, list[BatchPlan]()
         for network in range(2):
             # Order 0 is that of ordinary epochs; each network has an independent order of its own.
@@ -130,6 +143,8 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
                 labeled, unlabeled = order, order[:0]
             size = self._num_labeled[network] = min(half, len(labeled))
             count = len(labeled) // size
+            # One more than there are whole batches, as in the authors' code.
+            self._num_steps[network], self._steps_done[network] = count + 1, 0
             # The unlabeled examples are repeated as often as needed.
             positions = torch.arange(count * half if len(unlabeled) else 0, device=order.device)
             repeated = unlabeled[positions % max(1, len(unlabeled))]
@@ -139,16 +154,12 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         return steps
 
     def loss(self, task: Learner, batch: Batch) -> Tensor:
-        """Return cross-entropy of both networks during the warm-up, then MixMatch of the network in training."""
-        if task.current_epoch < self.warmup_epochs:
-            total = torch.zeros(len(batch.index), device=batch.index.device)
-            for network in range(2):
-                logits = task.logits(batch.inputs, network)
-                total = total + cross_entropy(logits, batch)
-                if self._penalize_confidence:
-                    total = total - entropy(logits)
-            return total
+        """Return cross-entropy during the warm-up, then MixMatch, of the network in training."""
         network, size = batch.phase, self._num_labeled[batch.phase]
+        if task.current_epoch < self.warmup_epochs:
+            logits = task.logits(batch.inputs, network)
+            loss = cross_entropy(logits, batch)
+            return loss - entropy(logits) if self._penalize_confidence else loss
         views = [batch.views["weak"], batch.views["weak_2"]]
         targets = self._targets(task, batch, views, network, size)
         # A number drawn on the host: reading it does not wait for the GPU.
@@ -163,30 +174,38 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         # The mean over classes keeps the weight of this term independent of their number.
         unlabeled_loss = (logits.float().softmax(1) - mixed).square().mean(1)
         count = len(batch.index)
-        ramp = min(max((task.current_epoch - self.warmup_epochs) / RAMP_EPOCHS, 0.0), 1.0)
+        progress = task.current_epoch - self.warmup_epochs + self._steps_done[network] / self._num_steps[network]
+        self._ramp = min(progress / RAMP_EPOCHS, 1.0)
+        self._steps_done[network] += 1
         # (2, B) by view: the mean over views of the labeled, and of the unlabeled examples.
         labeled = labeled_loss.view(2, count)[:, :size].mean(0)
         unlabeled = unlabeled_loss.view(2, count)[:, size:].mean(0)
         # The task takes the mean over the batch, so each part is scaled to contribute its own mean.
         parts = [labeled * (count / size)]
         if count > size:
-            parts.append(self._unlabeled_weight * ramp * unlabeled * (count / (count - size)))
+            parts.append(self._unlabeled_weight * self._ramp * unlabeled * (count / (count - size)))
         # A scalar that is added to every value enters the mean over the batch once.
         return torch.cat(parts) + uniform_prior_penalty(logits)
 
     @torch.no_grad()
     def _targets(self, task: Learner, batch: Batch, views: list[Tensor], network: int, size: int) -> Tensor:
         """Return (B, C) targets: refined labels of the first `size` examples, and pseudo-labels of the others."""
-        prediction = torch.stack([probabilities_in_float32(task.logits(view, network)) for view in views]).mean(0)
+        pseudo_labels = []
+        # Four forward passes of the network in training, in the order of the authors' code: batch normalization must not
+        # mix the statistics of labeled and unlabeled examples, and each pass updates its running statistics.
+        if size < len(batch.index):
+            predictions = [probabilities_in_float32(task.logits(view[size:], network)) for view in views]
+            # The other network is not in training: its batch statistics must not change.
+            task.networks[1 - network].eval()
+            predictions += [probabilities_in_float32(task.logits(view[size:], 1 - network)) for view in views]
+            task.networks[1 - network].train()
+            pseudo_labels.append(sharpen(torch.stack(predictions).mean(0), self.sharpening))
+        prediction = torch.stack([probabilities_in_float32(task.logits(view[:size], network)) for view in views]).mean(
+            0
+        )
         clean = self.state["clean"][1 - network, batch.index[:size], None]
-        refined = sharpen(clean * batch.targets[:size].float() + (1 - clean) * prediction[:size], self.sharpening)
-        if size == len(prediction):
-            return refined
-        # The other network is not in training: its batch statistics must not change.
-        task.networks[1 - network].eval()
-        others = [probabilities_in_float32(task.logits(view[size:], 1 - network)) for view in views]
-        task.networks[1 - network].train()
-        return torch.cat([refined, sharpen((prediction[size:] + torch.stack(others).mean(0)) / 2, self.sharpening)])
+        refined = sharpen(clean * batch.targets[:size].float() + (1 - clean) * prediction, self.sharpening)
+        return torch.cat([refined, *pseudo_labels])
 
     def on_epoch_end(self, task: Learner) -> None:
         """Divide the training set by the losses of each network."""
@@ -194,19 +213,18 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
             return
         observed, history = task.training_set.targets, self.state["history"]
         for network in range(2):
-            probabilities = task.training_outputs(network).probabilities
-            losses = functional.nll_loss(probabilities.clamp_min(1e-12).log(), observed, reduction="none")
+            losses = functional.cross_entropy(task.training_outputs(network).logits, observed, reduction="none")
             # Each epoch is scaled by itself: otherwise the large losses of early epochs would dominate the mean.
             low, high = losses.min(), losses.max()
             history[network, task.current_epoch % history.shape[1]] = (losses - low) / (high - low).clamp_min(1e-12)
-            mixture = two_components(history[network].nanmean(0))
+            # Not scaled again: the mixture's fixed variance floor is in units of the scaled losses.
+            mixture = two_components(history[network].nanmean(0), rescale=False)
             self.state["clean"][network], self.state["scaled_loss"][network] = 1 - mixture.high, mixture.scaled
             if network == 0:
                 self._components = mixture.components
-        reached = min(max((task.current_epoch - self.warmup_epochs) / RAMP_EPOCHS, 0.0), 1.0)
-        if task.current_epoch == task.budget.epochs - 1 and reached < 1:
+        if task.current_epoch == task.budget.epochs - 1 and self._ramp < 1:
             self.warnings.append(
-                f"the weight of unlabeled examples reached {reached:.0%} of its target, because its ramp takes "
+                f"the weight of unlabeled examples reached {self._ramp:.0%} of its target, because its ramp takes "
                 f"{RAMP_EPOCHS} epochs after the warm-up"
             )
         self.diagnostics["labeled"] = float((self.state["clean"] > self._threshold).float().mean())

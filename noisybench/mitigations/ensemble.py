@@ -28,7 +28,7 @@ class Ensemble(LossWrapper):
     @property
     def requirements(self) -> Requirements:
         """Several networks that are deployed together."""
-        return Requirements(networks=self.num_networks, ensemble=True, trains_copies=True)
+        return Requirements(networks=self.num_networks, ensemble="probabilities", trains_copies=True)
 
     def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """Return the sum of the losses of all networks; no network gets a gradient from another one's loss."""

@@ -33,11 +33,12 @@ class LSA(PseudoLossSelection):
     privileged information, as does a `support` of trusted examples. With fewer than ten flags on either side, the
     small-loss flags are used instead, and the row has a warning.
 
-    The first epoch of correction gives all pseudo-labels weight 1, since none has been predicted before; the paper's
-    code starts with weights from the observed labels. The strong view has RandAugment magnitude 4 everywhere, where the
-    paper uses 6 on red mini-ImageNet. Two networks (`cotrain`) learn on the same batches in one step, where the paper
-    trains them one after the other. The paper initializes with contrastive pre-training: `simclr+lsa`.
+    As in the authors' code, pseudo-labels are predicted from the last epoch of the warm-up on, so that the first epoch of
+    correction has weights; these forward passes update the running statistics of batch normalization. The published
+    two-network version is `cotrain=consensus`. The paper initializes with contrastive pre-training: `simclr+lsa`.
     """
+
+    predicts_in_warmup = True
 
     warmup_epochs: int = parameter(
         1, ge=1, low=1, high=30, help="Epochs on all labels before the first correction (at least)"

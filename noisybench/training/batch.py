@@ -148,7 +148,7 @@ def cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
 
 
 def probabilities_in_float32(logits: Tensor) -> Tensor:
-    """Return the (B, C) softmax in single precision, even if the network ran in bfloat16.
+    """Return the (B, C, ...) softmax in single precision, even if the network ran in bfloat16.
 
     Example:
         >>> probabilities_in_float32(torch.zeros(1, 2, dtype=torch.bfloat16))

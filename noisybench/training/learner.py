@@ -6,6 +6,7 @@ which every task implements. Other members of a task belong to the training loop
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -26,12 +27,17 @@ class Outputs:
     """Predictions of one network for N inputs.
 
     Attributes:
-        probabilities: (N, C) float32 class probabilities.
+        logits: (N, C) float32 scores.
         features: (N, F) pooled outputs of the requested stage, or None.
     """
 
-    probabilities: Tensor
+    logits: Tensor
     features: Tensor | None = None
+
+    @functools.cached_property
+    def probabilities(self) -> Tensor:
+        """(N, C) class probabilities."""
+        return self.logits.softmax(1)
 
 
 class Learner(Protocol):

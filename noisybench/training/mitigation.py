@@ -32,7 +32,8 @@ class Requirements:
 
     Attributes:
         networks: number of networks to train.
-        ensemble: deploy the mean prediction of all networks instead of the first network's.
+        ensemble: deploy all networks instead of the first: the mean of their ``"probabilities"``, or the softmax of the mean
+            of their ``"logits"``, which weighs confident networks more. Evaluation, label quality and corrected labels use it.
         views: names from `VIEWS` that the loss reads; the weak view is always available.
         privileged: names from `PRIVILEGED` that the mitigation reads; they are shown on the leaderboard.
         feature_stage: stage of the network whose pooled outputs on the training set are read after each epoch.
@@ -47,12 +48,12 @@ class Requirements:
         distributed_state: how entries of `state` that are written during an epoch are synchronized in data-parallel
             training: ``"gather"`` the rows of samples, or ``"sum"``. None if data-parallel training is not supported.
 
-    >>> Requirements(networks=2, ensemble=True).networks
+    >>> Requirements(networks=2, ensemble="probabilities").networks
     2
     """
 
     networks: int = 1
-    ensemble: bool = False
+    ensemble: Literal["probabilities", "logits"] | None = None
     views: tuple[str, ...] = ("weak",)
     privileged: tuple[str, ...] = ()
     feature_stage: int | None = None

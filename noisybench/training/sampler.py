@@ -76,12 +76,27 @@ class EpochSampler:
             order = selected[torch.from_numpy(stream.permutation(len(selected)))]
         return order.to(self.training_set.targets.device)
 
-    def plan(self, epoch: int) -> list[BatchPlan]:
-        """Return the batches of an epoch; if few examples are selected, they are repeated in further orders."""
+    def plan(self, epoch: int, network: int = 0, networks: int = 1) -> list[BatchPlan]:
+        """Return the batches of an epoch; if few examples are selected, they are repeated in further orders.
+
+        Args:
+            epoch: number of the epoch, from 0.
+            network: number of the network that the batches are for, if several train on orders of their own; it is the
+                phase of the batches.
+            networks: number of these networks.
+
+        Example:
+            >>> data = TrainingSet(torch.zeros(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]), num_classes=2)
+            >>> sampler = EpochSampler(data, batch_size=4, seed=0)
+            >>> [sampler.plan(0, network, 2)[0].index.tolist() for network in range(2)]
+            [[0, 1, 3, 2], [3, 2, 0, 1]]
+        """
         size, steps, once = self.batch_size, self.steps_per_epoch, self._num_batches(self.num_selected)
         # Each repetition has a stream of its own, so that the first order does not depend on their number.
-        orders = [self.epoch_order(epoch, number) for number in range(math.ceil(steps / once))]
-        batches = [BatchPlan(order[step * size : (step + 1) * size]) for order in orders for step in range(once)]
+        orders = [self.epoch_order(epoch, repeat * networks + network) for repeat in range(math.ceil(steps / once))]
+        batches = [
+            BatchPlan(order[step * size : (step + 1) * size], network) for order in orders for step in range(once)
+        ]
         return batches[:steps]
 
     def mean_loss(self, losses: Tensor, batch: Batch) -> Tensor:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from noisybench.errors import TrainingError, UserError
-from noisybench.training.batch import VIEWS, BatchPlan
+from noisybench.training.batch import VIEWS, BatchPlan, probabilities_in_float32
 from noisybench.training.mitigation import BatchLoss, Mitigation, Requirements, public_name
 from noisybench.training.roles import (
     Decoder,
@@ -82,8 +83,27 @@ class Stack:
 
     @property
     def deployed_networks(self) -> range:
-        """Numbers of the networks whose mean is the deployed prediction: the first network, or all of an ensemble."""
+        """Numbers of the networks that are deployed: the first network, or all of an ensemble."""
         return range(self.requirements.networks if self.requirements.ensemble else 1)
+
+    def combine(self, logits: Sequence[Tensor]) -> Tensor:
+        """Return the (B, C, ...) float32 class probabilities of the deployed prediction.
+
+        Args:
+            logits: (B, C, ...) scores of each deployed network.
+
+        >>> from noisybench.mitigations.dividemix import DivideMix
+        >>> from noisybench.mitigations.ensemble import Ensemble
+        >>> import torch
+        >>> first, second = torch.tensor([[8.0, 0.0]]), torch.tensor([[0.0, 2.0]])
+        >>> [Stack([mitigation]).combine([first, second]).round(decimals=2) for mitigation in (DivideMix(), Ensemble())]
+        [tensor([[0.9500, 0.0500]]), tensor([[0.5600, 0.4400]])]
+        """
+        if self.requirements.ensemble == "logits":
+            return probabilities_in_float32(torch.stack([scores.float() for scores in logits]).mean(0))
+        by_network = [probabilities_in_float32(scores) for scores in logits]
+        # A single network needs no mean, which would copy the largest tensor of a dense evaluation.
+        return by_network[0] if len(by_network) == 1 else torch.stack(by_network).mean(0)
 
     def with_role(self, role: type[Role]) -> list[Role]:
         """Return the mitigations with a role, in order.
@@ -204,7 +224,7 @@ def combined_requirements(parts: Sequence[Requirements]) -> Requirements:
     states = [part.distributed_state for part in parts]
     return Requirements(
         networks=max((part.networks for part in parts), default=1),
-        ensemble=any(part.ensemble for part in parts),
+        ensemble=next((part.ensemble for part in parts if part.ensemble), None),
         views=tuple(view for view in VIEWS if view in views),
         privileged=tuple(sorted({info for part in parts for info in part.privileged})),
         feature_stage=next((part.feature_stage for part in parts if part.feature_stage is not None), None),

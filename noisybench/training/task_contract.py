@@ -137,8 +137,7 @@ class TaskContract(pytorch_lightning.LightningModule, abc.ABC):
 
     def training_probabilities(self) -> Tensor:
         """Return the (N, C) probabilities of the deployed prediction for the training set."""
-        outputs = [self.training_outputs(network) for network in self.stack.deployed_networks]
-        return torch.stack([output.probabilities for output in outputs]).mean(0)
+        return self.stack.combine([self.training_outputs(network).logits for network in self.stack.deployed_networks])
 
     def training_predictions(self) -> Tensor:
         """Return the classes that the deployed prediction gives the training set, in the shape of the targets."""

@@ -20,6 +20,7 @@ from noisybench.mitigations._detection import can_be_separated, linear_separatio
 from noisybench.mitigations.dividemix import DivideMix, entropy
 from noisybench.mitigations.lsa import LSA, detector_of_epoch
 from noisybench.training.batch import Batch
+from noisybench.training.training_set import TrainingSet
 from tests.helpers import prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 from tests.mitigations.test_mitigations import ConstantTask
 
@@ -138,18 +139,21 @@ def test_sharpening(seed: int, power: float) -> None:
 
 
 def test_pseudo_loss_of_a_certain_guess_is_cross_entropy_and_never_below_the_guess_entropy() -> None:
-    guesses, now = distributions(20, 5, 0), distributions(20, 5, 1)
+    guesses, now = distributions(20, 5, 0), 3 + distributions(20, 5, 1).log()
     certain = functional.one_hot(guesses.argmax(1), 5).double()
     torch.testing.assert_close(
-        parts.pseudo_loss(certain, now), functional.nll_loss(now.log(), guesses.argmax(1), reduction="none")
+        parts.pseudo_loss(certain, now), functional.cross_entropy(now, guesses.argmax(1), reduction="none")
     )
     own = -(guesses * guesses.log()).sum(1)
     assert (parts.pseudo_loss(guesses, now) >= own - 1e-9).all()
-    torch.testing.assert_close(parts.pseudo_loss(guesses, guesses), own)
+    torch.testing.assert_close(parts.pseudo_loss(guesses, guesses.log()), own)
+    # A softmax underflows here, and its logarithm would be infinite.
+    assert parts.pseudo_loss(torch.eye(2)[:1], torch.tensor([[-300.0, 0.0]])).item() == 300
+    assert parts.pseudo_loss(torch.eye(2)[1:], torch.tensor([[-300.0, 0.0]])).item() == 0
 
 
 def test_trust_is_one_where_nothing_is_flagged() -> None:
-    guesses, now = distributions(60, 5, 0, 3), distributions(60, 5, 1, 3)
+    guesses, now = distributions(60, 5, 0, 3), distributions(60, 5, 1, 3).log()
     flagged = torch.arange(60) % 2 == 0
     found = parts.pseudo_label_weights(guesses, now, flagged)
     assert (found[~flagged] == 1).all()
@@ -380,6 +384,11 @@ def test_bad_stacks_are_refused_before_training(stack: Any, message: str) -> Non
         prepared_toy(stack)
 
 
+def test_dividemix_needs_batch_statistics_in_each_half() -> None:
+    with pytest.raises(UserError, match=r"budget\.batch_size: must be at least 4, half labeled and half unlabeled"):
+        prepared_toy({"name": "dividemix", "warmup_epochs": 1}, budget={"batch_size": 3})
+
+
 def test_a_network_without_known_stages_is_refused() -> None:
     with pytest.raises(UserError, match="the stages of `torchvision:mobilenet_v3_small` are not known"):
         prepared_toy({"name": "lsa", **QUICK}, budget={"network": "torchvision:mobilenet_v3_small"})
@@ -389,20 +398,20 @@ def test_a_network_without_known_stages_is_refused() -> None:
 
 
 class TwoNetworks(ConstantTask):
-    """Scores of two networks for whatever batch comes, twice for two views at once."""
+    """Scores of two networks: of the labeled examples, of the others, or of all in two views at once."""
 
     class Module(torch.nn.Module):
         pass
 
-    def __init__(self, *scores: torch.Tensor, epoch: int) -> None:
+    def __init__(self, *scores: torch.Tensor, epoch: int, size: int) -> None:
         super().__init__(*scores, epoch=epoch)
-        self.networks = [self.Module(), self.Module()]
+        self.networks, self.size = [self.Module(), self.Module()], size
 
     def logits(self, inputs: torch.Tensor, network: int | None = 0) -> torch.Tensor:
         own = self.scores[network or 0]
         if len(inputs) == 2 * len(own):
             return torch.cat([own, own])
-        return own[-len(inputs) :]
+        return own[: self.size] if len(inputs) == self.size else own[self.size :]
 
 
 @pytest.mark.parametrize("part", [0, 1])
@@ -415,8 +424,9 @@ def test_dividemix_by_hand(part: int) -> None:
     mitigation = DivideMix(warmup_epochs=2)
     clean = torch.rand(2, count, generator=generator)
     mitigation.state, mitigation._num_labeled = {"clean": clean}, [size, size]
+    mitigation._num_steps, mitigation._steps_done = [4, 4], [1, 1]
     mitigation._unlabeled_weight, mitigation._penalize_confidence = 25.0, False
-    task = TwoNetworks(*scores, epoch=6)
+    task = TwoNetworks(*scores, epoch=6, size=size)
     batch = Batch({"weak": images, "weak_2": images}, observed, torch.arange(count), classes, phase=part)
     found = mitigation.loss(task, batch).mean()  # type: ignore[arg-type]
 
@@ -441,9 +451,80 @@ def test_dividemix_by_hand(part: int) -> None:
             unlabeled.append(((p - mixed) ** 2).mean())
     mean = own.mean(0)
     prior = sum(math.log((1 / classes) / float(each)) / classes for each in mean)
-    ramp = (6 - 2) / 16
+    ramp = (6 - 2 + 1 / 4) / 16
     wanted = torch.stack(labeled).mean() + 25.0 * ramp * torch.stack(unlabeled).mean() + prior
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_dividemix_scales_each_epoch_of_the_loss_history_once() -> None:
+    from types import SimpleNamespace
+
+    mitigation, epochs = DivideMix(warmup_epochs=1, loss_history=5), 7
+    data = TrainingSet(torch.zeros(400, 1, 2, 2, dtype=torch.uint8), torch.zeros(400, dtype=torch.long), 2)
+    mitigation.prepare(None, data)  # type: ignore[arg-type]
+    mitigation._ramp = 1.0
+    history = []
+    for epoch in range(epochs):
+        losses = 0.01 + bimodal(epoch).abs() * 10 * (1 + epoch)
+        # Two classes whose cross-entropy for the first one is the loss, also far beyond 28 nats (a probability of 1e-12).
+        outputs = SimpleNamespace(logits=torch.stack([-losses, (1 - (-losses).exp()).log()], 1).float())
+        task: Any = SimpleNamespace(
+            current_epoch=epoch, training_set=data, training_outputs=lambda network, outputs=outputs: outputs,
+            budget=SimpleNamespace(epochs=epochs),
+        )  # fmt: skip
+        mitigation.on_epoch_end(task)
+        history.append((losses - losses.min()) / (losses.max() - losses.min()))
+        mean = torch.stack(history[-5:]).mean(0)
+        assert epoch < 2 or mean.max() < 0.999, "the mean does not fill the range, and scaling it again would change it"
+        wanted = two_components(mean, rescale=False).high
+        torch.testing.assert_close(mitigation.state["clean"][0].double(), 1 - wanted, atol=1e-4, rtol=0)
+
+
+def test_dividemix_warms_up_each_network_on_batches_and_views_of_its_own(tmp_path: Path) -> None:
+    seen: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+
+    class Watched(DivideMix):
+        def loss(self, task: Any, batch: Batch) -> torch.Tensor:
+            seen.append((batch.phase, batch.index, batch.inputs))
+            return super().loss(task, batch)
+
+    run = prepared_toy({"name": "dividemix", "warmup_epochs": 2}, budget={"augmentation": "crop"})
+    run.stack.mitigations[0].__class__ = Watched
+    train_toy(run, tmp_path, stop_after=1)
+    assert [phase for phase, _, _ in seen] == [0] * 4 + [1] * 4
+    first, second = (torch.cat([index for phase, index, _ in seen if phase == network]) for network in range(2))
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(120))
+    assert not torch.equal(first, second)
+    images = [{int(i): image for phase, index, views in seen if phase == network for i, image in zip(index, views, strict=True)}
+              for network in range(2)]  # fmt: skip
+    assert sum(torch.equal(images[0][i], images[1][i]) for i in range(120)) < 30
+
+
+def test_dividemix_guesses_labeled_and_unlabeled_examples_in_separate_passes() -> None:
+    networks = torch.nn.ModuleList(
+        [torch.nn.Sequential(torch.nn.Flatten(), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 3)) for _ in range(2)]
+    )
+    sizes: list[tuple[int, int]] = []
+
+    class Watching(ConstantTask):
+        def logits(self, inputs: torch.Tensor, network: int = 0) -> torch.Tensor:
+            sizes.append((network, len(inputs)))
+            scores: torch.Tensor = networks[network](inputs)
+            return scores
+
+    task: Any = Watching(epoch=5)
+    task.networks = networks
+    mitigation = DivideMix(warmup_epochs=1)
+    mitigation.state = {"clean": torch.full((2, 10), 0.7)}
+    mitigation._num_labeled, mitigation._num_steps, mitigation._steps_done = [4, 4], [3, 3], [0, 0]
+    mitigation._unlabeled_weight, mitigation._penalize_confidence = 25.0, False
+    images = torch.randn(10, 1, 2, 2, generator=torch.Generator().manual_seed(0))
+    batch = Batch({"weak": images, "weak_2": images}, torch.arange(10) % 3, torch.arange(10), 3, phase=1)
+    mitigation.loss(task, batch).mean().backward()
+    # Unlabeled views by this network, then by the other; labeled views; and all of them mixed.
+    assert sizes == [(1, 6), (1, 6), (0, 6), (0, 6), (1, 4), (1, 4), (1, 20)]
+    counters = [network[1].num_batches_tracked.item() for network in networks]  # type: ignore[index]
+    assert counters == [0, 5], "the other network's statistics stay as they were"
 
 
 def test_dividemix_plans_half_labeled_and_half_unlabeled(tmp_path: Path) -> None:
@@ -492,7 +573,6 @@ def test_dividemix_uses_published_settings_by_privileged_information(
     rate: float, kind: str, classes: int, weight: float, threshold: float, penalty: bool
 ) -> None:
     from noisybench.data.privileged import PrivilegedInfo
-    from noisybench.training.training_set import TrainingSet
 
     mitigation = DivideMix(preset="paper")
     assert mitigation.requirements.privileged == ("noise_rate", "noise_type")
@@ -528,15 +608,34 @@ def test_a_member_trains_as_it_would_alone(tmp_path: Path) -> None:
     assert second._final["parameters"] == 2 * first._final["parameters"]
 
 
-def test_ensembles_deploy_the_mean_prediction(tmp_path: Path) -> None:
-    run = prepared_toy(["ensemble", "mixup"])
+@pytest.mark.parametrize(
+    ("stack", "rule"),
+    [
+        (["ensemble", "mixup"], "probabilities"),
+        ([{"name": "dividemix", "warmup_epochs": 1}], "logits"),
+        ([{"name": "lsa", **QUICK, "cotrain": "consensus"}], "logits"),
+        ([{"name": "co_teaching", "forget_rate": 0.2, "ensemble": True}], "probabilities"),
+    ],
+)
+def test_ensembles_deploy_the_mean_prediction(stack: list[Any], rule: str, tmp_path: Path) -> None:
+    run = prepared_toy(stack)
+    assert run.stack.requirements.ensemble == rule
     recorder = train_toy(run, tmp_path)
     task_class = get_entry("tasks", "classification").load_class()
-    from noisybench.training.training_set import TrainingSet
-
     data = TrainingSet(torch.from_numpy(run.dataset.train.inputs[:]), torch.from_numpy(run.labels.train), 10)
-    task = task_class(toy_spec(["ensemble", "mixup"]).budget, 0, data, run.stack)
-    task.networks.load_state_dict(recorder._final["weights"])
+    task = task_class(toy_spec(stack).budget, 0, data, run.stack)
+    own = {name: tensor for name, tensor in recorder._final["weights"].items() if name[0].isdigit()}
+    task.networks.load_state_dict(own)
+
+    def mean(images: torch.Tensor) -> torch.Tensor:
+        members = [task.evaluate(images, number).logits.double() for number in range(2)]
+        by_logits, by_probabilities = sum(members).softmax(1), sum(scores.softmax(1) for scores in members) / 2  # type: ignore[union-attr]
+        halved: torch.Tensor = (sum(members) / 2).softmax(1)  # type: ignore[union-attr]
+        assert torch.equal(halved.argmax(1), by_logits.argmax(1)), "as the authors' sum of scores"
+        assert (halved - by_probabilities).abs().max() > 1e-4, "the two rules differ here"
+        return halved if rule == "logits" else by_probabilities
+
     test = torch.from_numpy(run.dataset.test.inputs[:])
-    members = torch.stack([task.evaluate(test, number).probabilities for number in range(2)])
-    np.testing.assert_allclose(recorder.evaluator.predictions().probabilities, members.mean(0).numpy(), atol=1e-6)
+    np.testing.assert_allclose(recorder.evaluator.predictions().probabilities, mean(test).numpy(), atol=1e-6)
+    # The same rule for the label quality and the corrected labels of the training set.
+    np.testing.assert_allclose(task.training_probabilities().numpy(), mean(data.inputs).numpy(), atol=1e-6)
