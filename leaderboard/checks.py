@@ -47,7 +47,8 @@ def check_specification(record: RunRecord, spec: RunSpec) -> list[str]:
         spec: specification resolved from the record, with the data of the verifier.
     """
     requirements = _requirements(json.dumps([component.as_dict() for component in spec.mitigations], default=str))
-    privileged = {*requirements.privileged, *(spec.provenance.privileged if spec.provenance else ())}
+    searched = spec.provenance.privileged if spec.provenance else ()
+    privileged = {*requirements.privileged, *spec.preset_privileged, *searched}
     problems = [
         f"{name} is claimed to be {show(claimed, limit=200)}, but its specification gives {show(computed, limit=200)}"
         for name, claimed, computed in (

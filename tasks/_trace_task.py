@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisybench.config.spec import Budget, RunSpec
+from noisybench.config.budget import Budget
+from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.targets import IGNORED
 from noisybench.networks import build_network

@@ -19,7 +19,7 @@ class ChainOfThought(TraceTask):
 
     Example:
         >>> import torch
-        >>> from noisybench.config.spec import Budget
+        >>> from noisybench.config.budget import Budget
         >>> from noisybench.tasks.datasets.traced_integers import TracedIntegers
         >>> from noisybench.training.stack import Stack
         >>> from noisybench.training.training_set import TrainingSet

@@ -10,7 +10,7 @@ class Classification(ImageTask):
 
     Example:
         >>> import torch
-        >>> from noisybench.config.spec import Budget
+        >>> from noisybench.config.budget import Budget
         >>> from noisybench.training.stack import Stack
         >>> from noisybench.training.training_set import TrainingSet
         >>> images = torch.randint(0, 256, (8, 1, 8, 8), dtype=torch.uint8)

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from noisybench.config.budget import Budget
 from noisybench.config.parameters import parameter
-from noisybench.config.spec import Budget, RunSpec
+from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.targets import IGNORED
 from noisybench.errors import TrainingError

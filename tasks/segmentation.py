@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from noisybench.config.budget import Budget
 from noisybench.config.parameters import parameter
-from noisybench.config.spec import Budget, RunSpec
+from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.targets import IGNORED
 from noisybench.networks import build_network
@@ -38,7 +39,7 @@ class Segmentation(NormalizedTask, DenseTask):
     and memorization). It measures how well label quality detects mislabeled pixels on at most 50,000 pixels, drawn once.
 
     Example:
-        >>> from noisybench.config.spec import Budget
+        >>> from noisybench.config.budget import Budget
         >>> images = torch.randint(0, 256, (4, 3, 16, 16), dtype=torch.uint8)
         >>> masks = torch.randint(0, 2, (4, 16, 16), dtype=torch.uint8)
         >>> data = TrainingSet(images, masks, num_classes=2)

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from noisybench.config.budget import Budget
 from noisybench.config.parameters import parameter
 from noisybench.config.resolve import resolve
-from noisybench.config.spec import Budget, RunSpec
+from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_set import LabelSet
 from noisybench.data.lazy import MemmapImages

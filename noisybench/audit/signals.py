@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from noisybench.audit.inputs import AuditInput
+from noisybench.config.budget import Budget
 from noisybench.config.registry import get_entry
 from noisybench.config.source_code import SourceTree
-from noisybench.config.spec import WORKSPACE, Budget
+from noisybench.config.spec import WORKSPACE
 from noisybench.data.lazy import MemmapImages
 from noisybench.errors import UserError
 from noisybench.nn.features import stages

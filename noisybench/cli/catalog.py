@@ -112,6 +112,9 @@ def _summaries(kind: str) -> dict[str, str]:
 
 
 def _describe_entry(entry: Entry) -> None:
+    from noisybench.cli.preset_text import describe_presets
+    from noisybench.config.presets import load_presets
+
     typer.echo(f"{entry.name} ({entry.kind.replace('_', ' ').removesuffix('s')})\n\n{entry.documentation}\n")
     for name, (annotation, parameter) in entry.schema.fields.items():
         allowed = f", allowed {parameter.describe_range()}" if parameter.bounds else ""
@@ -122,6 +125,8 @@ def _describe_entry(entry: Entry) -> None:
         typer.echo(f"      {parameter.help}")
     if entry.fidelity:
         typer.echo("\n" + textwrap.indent(describe_fidelity(entry.fidelity), "  "))
+    if entry.kind == "mitigations" and (presets := load_presets(entry.name)):
+        typer.echo("\n" + textwrap.indent(describe_presets(presets), "  "))
     typer.echo(f"\n  file: {entry.source}\n")
 
 

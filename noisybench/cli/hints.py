@@ -41,7 +41,7 @@ def override_for(option: str, value: str, command: str) -> str | None:
         'seeds=1'
     """
     # Imported here: help pages need no models.
-    from noisybench.config.spec import Budget, Execution
+    from noisybench.config.budget import Budget, Execution
 
     known = {name: f"budget.{name}" for name in Budget.model_fields}
     known |= {name: f"execution.{name}" for name in Execution.model_fields}

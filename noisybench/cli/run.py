@@ -103,6 +103,8 @@ def validate(
     overrides: Overrides = None,
 ) -> None:
     """Check a recipe, suite or search with its data and stacks, without training."""
+    from noisybench.cli.console import make_console
+    from noisybench.cli.preset_text import print_notes
     from noisybench.config.resolve import read_recipe
     from noisybench.config.suite import read_suite
     from noisybench.execution.preflight import preflight
@@ -119,6 +121,7 @@ def validate(
     if kind == "suites":
         _checked_figures(name, specs)
     preflight(process_context(1), specs)
+    print_notes(make_console(), specs)
     typer.echo(f"{name} is valid: {len(specs)} run{'s' if len(specs) != 1 else ''}")
 
 
@@ -171,6 +174,7 @@ def execute_specs(
         typer.Exit: with status 1 if a run failed, with 128 plus the number of the signal after an interruption.
     """
     from noisybench.cli import console as view
+    from noisybench.cli.preset_text import print_notes
     from noisybench.config.data_files import download_missing
     from noisybench.config.spec import WORKSPACE
     from noisybench.execution.local import LocalExecutor
@@ -188,6 +192,7 @@ def execute_specs(
     records = stored.records
     plan, estimator = make_plan(specs, records, equivalences, again), DurationEstimator(records)
     _print_repeated(console, plan)
+    print_notes(console, plan.specs)
     if dry_run:
         count = jobs or LocalExecutor(1).capacity(plan.pending, gpu=False)
         view.print_plan(console, plan, [estimator.estimate(spec) for spec in plan.pending], count)

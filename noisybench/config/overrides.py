@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from noisybench.config.registry import get_entry, list_entries
-from noisybench.config.scalars import is_null, read_scalar
+from noisybench.config.scalars import PlainScalar, is_null, read_scalar
 from noisybench.config.validation import accepts_text
 from noisybench.config.yaml_files import parse_yaml
 from noisybench.errors import UserError, nearest, show
@@ -25,25 +25,50 @@ def parse_stack(value: Any) -> list[Any]:
     """Return the members of a stack, each a name or a mapping.
 
     Args:
-        value: ``a``, ``a+b``, a mapping with `name`, or a list of those. An empty stack is cross-entropy.
+        value: ``a``, ``a+b``, ``a(parameter=value)``, a mapping with `name`, or a list of those. An empty stack is
+            cross-entropy.
+
+    Raises:
+        UserError: parentheses are not closed, or a parameter in them is malformed.
 
     Example:
         >>> parse_stack("mixup+elr")
         ['mixup', 'elr']
         >>> parse_stack(["mixup", {"name": "gce", "q": 0.5}])
         ['mixup', {'name': 'gce', 'q': 0.5}]
+        >>> parse_stack("mixup+elr(preset=paper, beta=0.9)")
+        ['mixup', {'name': 'elr', 'preset': 'paper', 'beta': 0.9}]
         >>> parse_stack(None)
         ['cross_entropy']
     """
     if is_null(value) or value == [] or value == "":
         return ["cross_entropy"]
     if isinstance(value, str):
-        return [part.strip() for part in value.split("+")]
+        return [_parse_member(part) for part in _split(value, "+", "mitigations", "([{", ")]}")]
     if isinstance(value, Mapping):
         return [value]
     if isinstance(value, list | tuple):
         return [member for item in value for member in parse_stack(item)]
     return [value]
+
+
+def _parse_member(text: str) -> Any:
+    """Return a member of a stack: its name, or with parameters in parentheses a mapping."""
+    name, parenthesis, rest = text.partition("(")
+    if not parenthesis:
+        return text
+    if not rest.endswith(")") or not name.strip():
+        raise UserError(f"mitigations: expected a name such as gce, or gce(q=0.5), but got {show(text, quotes=False)}")
+    member: dict[str, Any] = {"name": name.strip()}
+    for part in _split(rest[:-1], ",", "mitigations"):
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not key or key in member:
+            raise UserError(
+                f"mitigations: expected each parameter once, such as {name.strip()}(preset=paper), but got "
+                f"{show(text, quotes=False)}"
+            )
+        member[key] = _parse_value(value, f"mitigations.{name.strip()}.{key}", is_text=False)
+    return member
 
 
 @dataclass(frozen=True)
@@ -85,7 +110,9 @@ class Override:
         is_text = accepts_text(_declared_type(raw, self.path))
         if is_text and _exists(self.text):
             return [self.text]
-        parts = _split_commas(self.text, self.key)
+        # In a stack, parentheses hold the parameters of a member.
+        is_stack = self.path in (("mitigations",), ("stacks",))
+        parts = _split(self.text, ",", self.key, *(("([{", ")]}") if is_stack else ()))
         if len(parts) > 1 and "" in parts:
             raise UserError(f"{self.key}: an empty value stands beside a comma in {show(self.text, quotes=False)}")
         return [_parse_value(part, self.key, is_text) for part in parts]
@@ -174,8 +201,10 @@ def _parse_value(text: str, key: str, is_text: bool) -> Any:
     return read_scalar(text)
 
 
-def _split_commas(text: str, key: str) -> list[str]:
-    """Split a text at commas outside brackets and quotes; both count only from the beginning of a value on.
+def _split(text: str, separator: str, key: str, opening: str = "[{", closing: str = "]}") -> list[str]:
+    """Split a text at separators outside brackets and quotes.
+
+    Quotes and brackets count only from the beginning of a value on, parentheses everywhere.
 
     Raises:
         UserError: a quote at the beginning of a value is not closed.
@@ -183,16 +212,17 @@ def _split_commas(text: str, key: str) -> list[str]:
     parts, depth, quote = [""], 0, ""
     for character in text:
         # Inside brackets a value begins after a bracket, comma or colon; outside only at the beginning of a part.
-        begins = parts[-1].rstrip()[-1:] in ("", "[", "{", ",", ":") if depth else not parts[-1].strip()
+        inside = ("", "[", "{", "(", ",", ":", "=")
+        begins = parts[-1].rstrip()[-1:] in inside if depth else not parts[-1].strip()
         if quote:
             quote = "" if character == quote else quote
         elif character in "'\"" and begins:
             quote = character
-        elif character in "[{" and (depth or begins):
+        elif character in opening and (depth or begins or character == "("):
             depth += 1
-        elif character in "]}" and depth:
+        elif character in closing and depth:
             depth -= 1
-        if character == "," and not depth and not quote:
+        if character == separator and not depth and not quote:
             parts.append("")
         else:
             parts[-1] += character
@@ -236,8 +266,10 @@ def override(raw: Mapping[str, Any], path: Iterable[str], value: Any) -> dict[st
     node = changed
     for depth, key in enumerate(path[:-1]):
         child = node.get(key)
+        if key == "budget" and isinstance(child, str) and not isinstance(child, PlainScalar):
+            node[key] = {"preset": child}
         # A component that is given by its name alone becomes a mapping, to which the parameter can be added.
-        if isinstance(child, str) and not is_null(child) and key in DEFAULT_COMPONENTS:
+        elif isinstance(child, str) and not is_null(child) and key in DEFAULT_COMPONENTS:
             node[key] = {"name": child}
         elif is_null(child):
             node[key] = {"name": DEFAULT_COMPONENTS[key]} if not depth and key in DEFAULT_COMPONENTS else {}

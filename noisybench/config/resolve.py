@@ -8,13 +8,15 @@ from typing import Any
 
 import pydantic
 
+from noisybench.config.budget import Budget, Execution
 from noisybench.config.data_files import data_digests
 from noisybench.config.overrides import DEFAULT_COMPONENTS, expand, parse_stack
+from noisybench.config.preset_choice import Choices
 from noisybench.config.provenance import Provenance
 from noisybench.config.registry import get_entry, list_entries
 from noisybench.config.scalars import is_null, plain_value
 from noisybench.config.source_code import SourceTree, modules_of_run
-from noisybench.config.spec import Budget, Component, Execution, RunSpec
+from noisybench.config.spec import Component, RunSpec
 from noisybench.config.validation import check_model
 from noisybench.config.yaml_files import load_config
 from noisybench.errors import UserError, nearest, show
@@ -47,13 +49,15 @@ def resolve(raw: Mapping[str, Any], tree: SourceTree | None = None) -> RunSpec:
     task = _component("tasks", raw["task"], "task", problems)
     dataset = _component("datasets", raw["dataset"], "dataset", problems)
     noise = _component("noise_models", raw["noise"], "noise", problems)
+    choices = Choices(dataset, noise)
     members = [
-        _component("mitigations", member, _location(member), problems) for member in parse_stack(raw.get("mitigations"))
+        _component("mitigations", choices.fill_in(member, problems), _location(member), problems)
+        for member in parse_stack(raw.get("mitigations"))
     ]
     names = [member.name for member in members if member]
     repeated = sorted({name for name in names if names.count(name) > 1})
     problems += [f"mitigations: `{name}` appears twice in the stack" for name in repeated]
-    budget = check_model(Budget, raw.get("budget", {}), "budget", problems)
+    budget = check_model(Budget, choices.fill_in_budget(raw.get("budget", {}), problems), "budget", problems)
     execution = check_model(Execution, raw.get("execution", {}), "execution", problems)
     origin = raw.get("provenance")
     provenance = None if origin is None else check_model(Provenance, origin, "provenance", problems)
@@ -71,9 +75,10 @@ def resolve(raw: Mapping[str, Any], tree: SourceTree | None = None) -> RunSpec:
         )
     if problems or not (task and dataset and noise and budget and execution):
         raise UserError(*problems)
-    stack = tuple(member for member in members if member)
+    stack = tuple(choices.complete(member) for member in members if member)
     code = (tree or SourceTree()).code(modules_of_run(task, dataset, noise, stack, budget))
-    spec = RunSpec(task, dataset, noise, stack, budget, seed, execution, code, provenance)
+    notes = choices.notes(stack, budget)
+    spec = RunSpec(task, dataset, noise, stack, budget, seed, execution, code, provenance, notes=notes)
     return replace(spec, data=data_digests(spec.components, budget.network))
 
 

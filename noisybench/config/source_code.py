@@ -20,7 +20,8 @@ from noisybench.config.source_cache import SourceCache
 from noisybench.config.syntax import ModuleSource, read_source
 
 if TYPE_CHECKING:
-    from noisybench.config.spec import Budget, Component
+    from noisybench.config.budget import Budget
+    from noisybench.config.spec import Component
 
 ENGINE = "noisybench.runs.training"
 """Module whose imports are the engine."""
@@ -226,7 +227,8 @@ def _nested(field: str, value: Any, location: str) -> Iterator[tuple[str, str]]:
 def _named(field: str, name: Any, location: str) -> Iterator[tuple[str, str]]:
     """Yield location and module of the components with a name: of the kind of a field, or else of every kind."""
     kinds = [KIND_OF_FIELD[field]] if field in KIND_OF_FIELD else list(KINDS)
-    names = [str(member) for member in parse_stack(name)] if field == "mitigations" else [str(name).partition(":")[0]]
+    members = parse_stack(name) if field == "mitigations" else [str(name).partition(":")[0]]
+    names = [str(member.get("name")) if isinstance(member, Mapping) else str(member) for member in members]
     for kind in kinds:
         for member in names:
             if member in list_entries(kind):

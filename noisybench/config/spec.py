@@ -10,18 +10,15 @@ A component (dataset, noise model, each mitigation) is a name, or a mapping with
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-import pydantic
-
+from noisybench.config.budget import Budget, Execution
 from noisybench.config.provenance import Provenance
 from noisybench.config.registry import get_entry, list_entries
-from noisybench.config.validation import strict_config
 
 WORKSPACE = Path(".noisybench")
 """Folder in the working folder for checkpoints, auxiliary runs and records that wait for upload."""
@@ -38,90 +35,6 @@ UNLABELED_DATASET_PARAMETERS = (
 """Parameters of datasets that do not change the training data, or are too long for a label."""
 
 
-class Budget(pydantic.BaseModel):
-    """Training settings that must be equal for a fair comparison.
-
-    Example:
-        >>> Budget(epochs=100, lr_schedule="multistep", lr_milestones=(50, 75)).lr_gamma
-        0.1
-    """
-
-    model_config = strict_config()
-
-    network: str = "small_cnn"
-    """Name of a network; a member of a family is named after a colon, such as `torchvision:resnet50`."""
-    epochs: int = pydantic.Field(30, ge=1, le=10**6)
-    """Number of training epochs."""
-    batch_size: int = pydantic.Field(128, ge=2, le=2**31)
-    """Number of examples in a batch, over all devices."""
-    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    """Optimizer."""
-    learning_rate: float = pydantic.Field(0.1, gt=0)
-    """Initial learning rate, after the warm-up."""
-    momentum: float = pydantic.Field(0.9, ge=0, lt=1)
-    """Momentum of SGD."""
-    nesterov: bool = False
-    """Use Nesterov momentum."""
-    weight_decay: float = pydantic.Field(5e-4, ge=0)
-    """Weight decay."""
-    lr_schedule: Literal["constant", "cosine", "multistep", "polynomial"] = "cosine"
-    """Learning-rate schedule. `polynomial` decays as (1 - epoch / epochs)**0.9, as is usual for segmentation."""
-    lr_milestones: tuple[Annotated[int, pydantic.Field(ge=1)], ...] = pydantic.Field((), strict=False)
-    """Epochs at which `multistep` multiplies the learning rate by `lr_gamma`."""
-    lr_gamma: float = pydantic.Field(0.1, gt=0, le=1)
-    """Factor of the learning rate at each milestone."""
-    warmup_epochs: int = pydantic.Field(0, ge=0, le=10**6)
-    """Epochs of linear increase of the learning rate from zero."""
-    augmentation: Literal["none", "crop", "crop_flip", "affine", "scale_crop"] = "none"
-    """Augmentation of training images; `affine` and `scale_crop` are for images with masks."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Floating-point type of the forward pass."""
-    channels_last: bool = False
-    """Store images with channels last, which is faster for convolutions on most devices."""
-    compile: bool = False
-    """Compile the network with `torch.compile`."""
-    devices: int = pydantic.Field(1, ge=1, le=4096)
-    """Number of GPUs (or of CPU processes) that share every batch."""
-    strategy: Literal["ddp"] = "ddp"
-    """Parallelism of several devices: `ddp` is data parallel, each with the whole network."""
-
-    @pydantic.model_validator(mode="after")
-    def _check_consistency(self) -> Budget:
-        # PyTorch's SGD would refuse this only when training starts.
-        if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
-            raise ValueError("nesterov requires the optimizer sgd with momentum")
-        if (self.lr_schedule == "multistep") != bool(self.lr_milestones):
-            raise ValueError("lr_milestones and lr_schedule=multistep require each other")
-        if any(later <= earlier for earlier, later in itertools.pairwise(self.lr_milestones)):
-            raise ValueError("lr_milestones must increase")
-        return self
-
-    def identity(self) -> dict[str, Any]:
-        """Return all settings as JSON-like data."""
-        return self.model_dump(mode="json")
-
-
-class Execution(pydantic.BaseModel):
-    """Settings of where and how to run; not part of a run's identity."""
-
-    model_config = strict_config()
-
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    """Device to train on."""
-    num_threads: int = pydantic.Field(1, ge=1, le=4096)
-    """Number of CPU threads of one run. With more than one, sums may differ in their last bits."""
-    gpu_fraction: float = pydantic.Field(1.0, gt=0, le=1)
-    """Fraction of a GPU that one run needs; 0.25 trains four small runs on it in parallel."""
-    num_workers: int = pydantic.Field(0, ge=0, le=4096)
-    """Number of processes that augment images with masks; 0 augments in the training process."""
-    system_metrics: bool = True
-    """Sample CPU, memory and GPU every ten seconds."""
-    save_weights: bool = False
-    """Save the final networks as an artifact."""
-    save_corrected_masks: bool = False
-    """Save corrected masks as PNG files with the names of their images, which noise=from_folder can read."""
-
-
 @dataclass(frozen=True)
 class Component:
     """A registered name with its complete parameters.
@@ -130,11 +43,15 @@ class Component:
         kind: kind of the registry, e.g. ``noise_models``.
         name: registered name.
         parameters: all parameters, defaults included.
+        from_preset: parameters of a mitigation that have the value of its preset.
+        privileged: privileged information that selected the preset.
     """
 
     kind: str
     name: str
     parameters: dict[str, Any]
+    from_preset: tuple[str, ...] = ()
+    privileged: tuple[str, ...] = ()
 
     def build(self) -> Any:
         """Import the class and create an instance with the parameters."""
@@ -158,7 +75,7 @@ class Component:
         }
 
     def display_name(self, hide: Iterable[str] = ()) -> str:
-        """Return the name with the parameters that differ from their defaults, and with rates of noise.
+        """Return the name with the parameters that differ from their defaults or their preset, and with rates of noise.
 
         Args:
             hide: parameters to leave out.
@@ -168,6 +85,7 @@ class Component:
             name: value
             for name, value in self.parameters.items()
             if name not in hide
+            and name not in self.from_preset
             and value is not None
             and (value != fields[name][1].default or fields[name][1].always_in_label)
         }
@@ -213,6 +131,7 @@ class RunSpec:
         provenance: search that trained the run as a trial or selected its parameters, if any.
         data: digests of the files that components read when the run was resolved, by the location of the component.
         replaces: id of the finished run in the store that this run trains again; empty if it is trained for the first time.
+        notes: differences between the run and the published settings of its mitigations, one line each.
 
     Example:
         >>> from noisybench.config.resolve import resolve
@@ -234,6 +153,12 @@ class RunSpec:
     provenance: Provenance | None = None
     data: dict[str, str] = field(default_factory=dict)
     replaces: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def preset_privileged(self) -> tuple[str, ...]:
+        """Privileged information that selected presets."""
+        return tuple(sorted({name for member in self.mitigations for name in member.privileged}))
 
     @property
     def components(self) -> dict[str, Component]:

@@ -11,7 +11,7 @@ from noisybench.training.batch import Batch
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.config.spec import Budget
+    from noisybench.config.budget import Budget
 
 
 def example_index(batch: Batch, training_set: TrainingSet) -> Tensor:

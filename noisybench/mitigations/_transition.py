@@ -15,7 +15,7 @@ from noisybench.training.roles import LossFunction
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.config.spec import Budget
+    from noisybench.config.budget import Budget
     from noisybench.training.learner import Learner
 
 

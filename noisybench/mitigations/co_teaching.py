@@ -19,7 +19,7 @@ from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import LossFunction
 
 if TYPE_CHECKING:
-    from noisybench.config.spec import Budget
+    from noisybench.config.budget import Budget
     from noisybench.training.learner import Learner
 
 

@@ -201,9 +201,12 @@ class Recorder:
                 seconds=task.train_seconds if is_trained else 0.0,
                 time=int(time.time() * 1000),
                 warnings=[
-                    f"{public_name(mitigation)}: {warning}"
-                    for mitigation in mitigations
-                    for warning in mitigation.warnings
+                    *(self.prepared.spec.notes if is_trained and epoch == 0 else ()),
+                    *(
+                        f"{public_name(mitigation)}: {warning}"
+                        for mitigation in mitigations
+                        for warning in mitigation.warnings
+                    ),
                 ],
             )
         )

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from noisybench.config.spec import Budget
+from noisybench.config.budget import Budget
 from noisybench.training.auxiliary import AuxiliaryRun
 from noisybench.training.batch import Batch
 from noisybench.training.sampler import EpochSampler

@@ -53,7 +53,7 @@ def train_epoch(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> flo
         TrainingError: the loss is not finite.
 
     Example:
-        >>> from noisybench.config.spec import Budget
+        >>> from noisybench.config.budget import Budget
         >>> from noisybench.tasks.classification import Classification
         >>> from noisybench.training.stack import Stack
         >>> from noisybench.training.training_set import TrainingSet

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
-from noisybench.config.parameters import Configurable
+from noisybench.config.parameters import Configurable, parameter
 from noisybench.data.privileged import PrivilegedInfo
 from noisybench.training.batch import Batch
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
-    from noisybench.config.spec import Budget
+    from noisybench.config.budget import Budget
     from noisybench.training.learner import Learner
 
 BatchLoss = Callable[[Batch], Tensor]
@@ -102,6 +102,12 @@ class Mitigation(Configurable):
 
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
     privileged: PrivilegedInfo
+
+    preset: str | None = parameter(
+        None,
+        access="value",
+        help="Published settings: `paper` for those of the dataset and noise, or the name of a row (see below)",
+    )
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)

@@ -31,4 +31,5 @@ class PreparedRun:
         """Privileged information that the stack reads, or that selected its parameters."""
         provenance = self.spec.provenance
         # Parameters that were selected with privileged information depend on it, even if the stack reads none.
-        return tuple(sorted({*self.stack.requirements.privileged, *(provenance.privileged if provenance else ())}))
+        searched = provenance.privileged if provenance else ()
+        return tuple(sorted({*self.stack.requirements.privileged, *self.spec.preset_privileged, *searched}))

@@ -16,15 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from noisybench.config.budget import Budget
 from noisybench.config.parameters import schema_of, set_parameters
-from noisybench.config.spec import Budget
 from noisybench.errors import TrainingError, UserError
 from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryRun
 from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.distributed import GradientSync
 from noisybench.training.mitigation import BatchLoss
 from noisybench.training.sampler import EpochSampler
-from noisybench.training.schedule import learning_rate_at
+from noisybench.training.schedule import adam_beta1_at, learning_rate_at
 from noisybench.training.stack import Stack
 from noisybench.training.task_contract import TaskContract
 from noisybench.training.training_set import TrainingSet
@@ -161,7 +161,7 @@ class Task(TaskContract):
         if budget.optimizer == "sgd":
             return torch.optim.SGD(parameters, momentum=budget.momentum, nesterov=budget.nesterov, **common)
         kind = torch.optim.Adam if budget.optimizer == "adam" else torch.optim.AdamW
-        return kind(parameters, **common)
+        return kind(parameters, betas=(adam_beta1_at(budget, 0.0), 0.999), **common)
 
     def on_fit_start(self) -> None:
         """Move the stack's state to the training device, and select examples unless a checkpoint holds the selection."""
@@ -223,9 +223,14 @@ class Task(TaskContract):
         return loss
 
     def on_after_backward(self) -> None:
-        """Sum the gradients of all processes, if several train the run."""
+        """Sum the gradients of all processes, if several train the run, and clip them."""
         if self._gradient_sync is not None:
             self._gradient_sync.sum_gradients()
+        if self.budget.gradient_clipping is not None:
+            # After the sum over processes, which all clip the same gradient. Networks of several are independent, so that
+            # each has a norm of its own. The factor stays on the device, so that the host does not wait.
+            for module in (*self.networks, self.heads):
+                torch.nn.utils.clip_grad_norm_(module.parameters(), self.budget.gradient_clipping)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Set the learning rate of this step by the budget's schedule."""
@@ -233,6 +238,8 @@ class Task(TaskContract):
         epoch = self.current_epoch + self._step / len(self.plan)
         for group in optimizer.param_groups:
             group["lr"] = self.stack.requirements.lr_multiplier * learning_rate_at(self.budget, epoch)
+            if self.budget.adam_beta1_in_decay is not None:
+                group["betas"] = (adam_beta1_at(self.budget, epoch), group["betas"][1])
 
     def on_train_epoch_end(self) -> None:
         """Compute the mean loss, and let mitigations end the epoch.

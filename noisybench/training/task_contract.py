@@ -11,7 +11,8 @@ import pytorch_lightning
 import torch
 from torch import Tensor, nn
 
-from noisybench.config.spec import Budget, RunSpec
+from noisybench.config.budget import Budget
+from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.evaluator import Evaluator

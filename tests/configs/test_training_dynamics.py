@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from noisybench.config.budget import Budget
 from noisybench.config.registry import get_entry
-from noisybench.config.spec import Budget
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_set import LabelSet
 from noisybench.evaluation.metrics import noise_auroc

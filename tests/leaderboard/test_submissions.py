@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from noisybench.cli.app import main
-from noisybench.config.spec import Budget, RunSpec, run_identity
+from noisybench.config.budget import Budget
+from noisybench.config.spec import RunSpec, run_identity
 from noisybench.errors import UserError
 from noisybench.evaluation import metrics
 from noisybench.evaluation.classification import score_selection

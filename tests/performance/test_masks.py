@@ -11,8 +11,8 @@ import cv2
 import pytest
 import torch
 
+from noisybench.config.budget import Budget
 from noisybench.config.registry import get_entry, list_entries
-from noisybench.config.spec import Budget
 from noisybench.data.dataset import Dataset
 from noisybench.noise_models._masks import MaskNoise
 from noisybench.training.loop import train_epoch

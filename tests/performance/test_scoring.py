@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
 from torch.nn import functional
 
+from noisybench.config.budget import Budget
 from noisybench.config.registry import get_entry
-from noisybench.config.spec import Budget
 from noisybench.mitigations._scores import early_scores
 from noisybench.networks import build_network
 from noisybench.nn.spectrum import predict_by_rank, spectrum_of

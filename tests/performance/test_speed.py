@@ -25,8 +25,8 @@ import torch
 from lightning_fabric import Fabric
 from torch.nn import functional
 
+from noisybench.config.budget import Budget
 from noisybench.config.registry import get_entry, list_entries
-from noisybench.config.spec import Budget
 from noisybench.config.suite import read_suite
 from noisybench.data.noise_model import NoiseModel
 from noisybench.networks import build_network

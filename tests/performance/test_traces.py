@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from noisybench.config.budget import Budget
 from noisybench.config.registry import get_entry
-from noisybench.config.spec import Budget
 from noisybench.data.targets import IGNORED
 from noisybench.networks import build_network
 from noisybench.tasks.chain_of_thought import ChainOfThought

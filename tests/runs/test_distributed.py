@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from noisybench.config.spec import Budget
+from noisybench.config.budget import Budget
 from noisybench.errors import UserError
 from noisybench.runs.preparation import prepare_run
 from noisybench.runs.recorder import Recorder

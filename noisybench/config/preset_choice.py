@@ -1,0 +1,301 @@
+"""Choice of published settings: the row of a preset for a dataset and its noise, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from noisybench.config.budget import Budget
+from noisybench.config.presets import (
+    CLASSES,
+    PAPER,
+    Presets,
+    Row,
+    format_settings,
+    load_presets,
+    mitigations_with_presets,
+)
+from noisybench.config.scalars import PlainScalar, is_null
+from noisybench.config.spec import Component
+from noisybench.errors import UserError, nearest, show
+
+CIFAR_NAMES = {
+    "cifar10": (10, ("airplane", "automobile", "bird")),
+    "cifar100": (100, ("apple", "aquarium_fish", "baby")),
+}
+"""Number and first names of the classes of CIFAR, by which its copies in other file formats are recognized."""
+
+SYMMETRIC = ("symmetric_inclusive", "symmetric_exclusive")
+"""Noise models that differ in the convention of their rate alone: with C classes, inclusive = exclusive * C / (C - 1)."""
+
+TOLERANCE = 1e-6
+"""Difference of noise rates that counts as rounding."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Row of a preset that a member of a stack uses.
+
+    Attributes:
+        mitigation: name of the mitigation.
+        preset: value of its parameter `preset`.
+        name: name of the row.
+        row: the row.
+        privileged: privileged information that selected the row.
+    """
+
+    mitigation: str
+    preset: str
+    name: str
+    row: Row
+    privileged: tuple[str, ...] = ()
+
+
+@dataclass
+class Choices:
+    """Rows that the members of a stack use.
+
+    Attributes:
+        dataset: dataset of the run; None if it is invalid.
+        noise: noise model of the run; None if it is invalid.
+        by_name: rows by the name of the mitigation.
+    """
+
+    dataset: Component | None
+    noise: Component | None
+    by_name: dict[str, Choice] = field(default_factory=dict)
+
+    def fill_in(self, member: Any, problems: list[str]) -> Any:
+        """Return a member of the stack with the settings of its preset, which explicit values replace."""
+        if not isinstance(member, Mapping) or is_null(member.get("preset")):
+            return member
+        preset, name = str(member["preset"]), str(member.get("name"))
+        if name == "dividemix" and load_presets(name) is None:
+            return member
+        # Problems of the dataset or the noise are reported already.
+        if self.dataset is None or self.noise is None:
+            return member
+        try:
+            choice = choose(name, preset, self.dataset, self.noise)
+        except UserError as error:
+            problems += error.problems
+            return member
+        self.by_name[name] = choice
+        return {**choice.row.settings, **member}
+
+    def fill_in_budget(self, raw: Any, problems: list[str]) -> Any:
+        """Return a budget in which the text `paper`, or the field `preset`, is replaced by the published budget.
+
+        Explicit fields replace published ones.
+        """
+        if isinstance(raw, str) and not isinstance(raw, PlainScalar):
+            raw = {"preset": raw}
+        if not isinstance(raw, Mapping) or "preset" not in raw:
+            return raw
+        explicit = {key: value for key, value in raw.items() if key != "preset"}
+        if is_null(raw["preset"]):
+            return explicit
+        if raw["preset"] != PAPER:
+            problems.append(f"budget.preset: must be `{PAPER}`, but got {show(raw['preset'])}")
+            return explicit
+        published = list(self.by_name.values())
+        if not published:
+            # A problem with the preset itself is reported already.
+            if not problems:
+                problems.append(
+                    "budget: `paper` is the published budget of a preset, but no mitigation of the stack has one; write for "
+                    f"example mitigations=elr(preset=paper) (with presets: {', '.join(mitigations_with_presets())})"
+                )
+            return explicit
+        first, *others = published
+        for other in others:
+            differing = {
+                key
+                for key in {*first.row.budget, *other.row.budget} - {*explicit}
+                if first.row.budget.get(key) != other.row.budget.get(key)
+            }
+            if differing:
+                problems.append(
+                    f"budget: {first.mitigation} and {other.mitigation} were published with different budgets "
+                    f"({', '.join(sorted(differing))}); give these fields, such as budget.{min(differing)}=..."
+                )
+        return {**first.row.budget, **explicit}
+
+    def complete(self, component: Component) -> Component:
+        """Return a member of the stack with what its preset says about its parameters."""
+        choice = self.by_name.get(component.name)
+        if choice is None:
+            return component
+        unchanged = tuple(key for key, value in choice.row.settings.items() if component.parameters[key] == value)
+        return Component(component.kind, component.name, component.parameters, unchanged, choice.privileged)
+
+    def notes(self, stack: tuple[Component, ...], budget: Budget) -> tuple[str, ...]:
+        """Return one line for each member whose budget differs from the published one, or whose defaults are of other data."""
+        lines = []
+        for member in stack:
+            choice = self.by_name.get(member.name)
+            line = _budget_note(choice, budget) if choice else self._default_note(member)
+            if line:
+                lines.append(f"{member.name}: {line}")
+        return tuple(lines)
+
+    def _default_note(self, member: Component) -> str:
+        """Return a line if a member has its defaults, which were published for other data than those of the run."""
+        presets = load_presets(member.name)
+        if presets is None or presets.defaults is None or self.dataset is None or self.noise is None:
+            return ""
+        default, family = presets.rows[presets.defaults], family_of(self.dataset)
+        if any(member.parameters[key] != value for key, value in default.settings.items()):
+            return ""
+        classes, published_for = num_classes(self.dataset), default.when.dataset
+        if published_for is None or family == published_for:
+            return ""
+        rows = {name: row for name, row in presets.rows.items() if row.when.dataset == family}
+        if any(row.settings != default.settings for row in rows.values()):
+            try:
+                preset = choose(member.name, PAPER, self.dataset, self.noise).preset
+            except UserError:
+                preset = next(iter(rows))
+            return f"its defaults are those of {published_for}; preset={preset} has those of {family}"
+        if not rows and classes is not None and classes != CLASSES.get(published_for):
+            return f"its defaults are those of {published_for}, and this dataset has {classes} classes"
+        return ""
+
+
+def choose(mitigation: str, preset: str, dataset: Component, noise: Component) -> Choice:
+    """Return the row of a preset.
+
+    Args:
+        mitigation: name of the mitigation.
+        preset: ``paper``, which selects the row by dataset and noise, or the name of a row.
+        dataset: dataset of the run.
+        noise: noise model of the run.
+
+    Raises:
+        UserError: no row fits, or none has the name.
+
+    Example:
+        >>> dataset = Component("datasets", "cifar10", {})
+        >>> noise = Component("noise_models", "asymmetric", {"rate": 0.4})
+        >>> choice = choose("elr", "paper", dataset, noise)
+        >>> choice.name, choice.privileged
+        ('cifar10-asymmetric', ('noise_type',))
+        >>> choose("elr", "cifar100", dataset, noise).privileged
+        ()
+    """
+    presets = load_presets(mitigation)
+    location = f"mitigations.{mitigation}.preset"
+    if presets is None:
+        raise UserError(
+            f"{location}: no settings of this mitigation were published; set its parameters (with presets: "
+            f"{', '.join(mitigations_with_presets())})"
+        )
+    if preset != PAPER:
+        if preset not in presets.rows:
+            raise UserError(
+                f"{location}: unknown preset {show(preset, quotes=False)}; {nearest(preset, [PAPER, *presets.rows])}"
+            )
+        return Choice(mitigation, preset, preset, presets.rows[preset])
+    of_dataset = {name: row for name, row in presets.rows.items() if row.when.dataset in (None, family_of(dataset))}
+    of_noise = {name: row for name, row in of_dataset.items() if not row.when.noise or noise.name in row.when.noise}
+    fitting = [name for name, row in of_noise.items() if _fits_rate(row, dataset, noise)]
+    if not fitting:
+        raise UserError(_refusal(location, presets, dataset, noise))
+    row = of_noise[fitting[0]]
+    privileged = []
+    if any(other.settings != row.settings for other in of_noise.values() if other.when.rates):
+        privileged.append("noise_rate")
+    if any(other.settings != row.settings for name, other in of_dataset.items() if name not in of_noise):
+        privileged.append("noise_type")
+    return Choice(mitigation, preset, fitting[0], row, tuple(privileged))
+
+
+def _refusal(location: str, presets: Presets, dataset: Component, noise: Component) -> str:
+    """Return the message for settings that no row fits, with all rows."""
+    rate = noise.parameters.get("rate")
+    setting = f"{family_of(dataset) or dataset.name} with {noise.name} noise" + (
+        "" if rate is None else f" at {rate:g}"
+    )
+    rows = "; ".join(f"{name} ({describe_condition(row)})" for name, row in presets.rows.items())
+    example = next(iter(presets.rows))
+    return (
+        f"{location}: no settings were published for {setting}; name one, such as preset={example}. Published: {rows}"
+    )
+
+
+def describe_condition(row: Row) -> str:
+    """Return the settings for which a row was published, in a few words.
+
+    Example:
+        >>> describe_condition(load_presets("elr").rows["cifar10-asymmetric"])
+        'cifar10, asymmetric'
+    """
+    parts = [row.when.dataset or "all datasets", " or ".join(row.when.noise) or "all noise"]
+    if row.when.rates:
+        low, high = row.when.rates
+        parts.append(f"rate {low:g}" if low == high else f"rate {low:g} to {high:g}")
+    return ", ".join(parts)
+
+
+def _fits_rate(row: Row, dataset: Component, noise: Component) -> bool:
+    """Return True if the nominal rate of the noise, in the convention of the row, is one of the row's rates."""
+    if row.when.rates is None:
+        return True
+    rate = noise.parameters.get("rate")
+    if rate is None:
+        return False
+    published = row.when.noise[0] if row.when.noise else noise.name
+    if published != noise.name and {published, noise.name} == set(SYMMETRIC):
+        classes = num_classes(dataset)
+        if classes is None:
+            return False
+        factor = classes / (classes - 1)
+        rate = rate * factor if published == "symmetric_inclusive" else rate / factor
+    low, high = row.when.rates
+    return bool(low - TOLERANCE <= rate <= high + TOLERANCE)
+
+
+def family_of(dataset: Component) -> str | None:
+    """Return the dataset, also of a copy of CIFAR in another file format that names its classes; None if it is unknown.
+
+    Example:
+        >>> family_of(Component("datasets", "cifar100", {}))
+        'cifar100'
+        >>> family_of(Component("datasets", "parquet", {"class_names": None})) is None
+        True
+    """
+    names = dataset.parameters.get("class_names")
+    if dataset.name in CLASSES:
+        return dataset.name
+    if not names:
+        return None
+    return next(
+        (name for name, (count, first) in CIFAR_NAMES.items() if len(names) == count and tuple(names[:3]) == first),
+        None,
+    )
+
+
+def num_classes(dataset: Component) -> int | None:
+    """Return the number of classes of a dataset before it is read; None if it is unknown.
+
+    Example:
+        >>> num_classes(Component("datasets", "cifar100", {"ood_classes": [3, 4]}))
+        98
+    """
+    names = dataset.parameters.get("class_names")
+    total = CLASSES.get(dataset.name, len(names) if names else None)
+    return None if total is None else total - len(dataset.parameters.get("ood_classes") or ())
+
+
+def _budget_note(choice: Choice, budget: Budget) -> str:
+    """Return a line with the fields in which a budget differs from the published one; empty if there are none."""
+    published = Budget(**choice.row.budget)
+    differing = {
+        name: getattr(published, name)
+        for name in choice.row.budget
+        if getattr(budget, name) != getattr(published, name)
+    }
+    if not differing:
+        return ""
+    return f"preset={choice.preset} was published with another budget: {format_settings(differing)} (budget={PAPER} sets it)"
