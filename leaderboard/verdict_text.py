@@ -1,0 +1,100 @@
+"""Verdicts in sentences, for the terminal, Markdown and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from noisybench.leaderboard.verdict import BASELINE, MAX_NAMED, Finding, Margin, Verdict
+
+SCOPES = {
+    "label_sets": "Holds for these settings and label sets only ({draws} of the noise per setting is too few to say more)",
+    "draws": "Holds for these settings, over draws of their noise",
+}
+"""Sentences about what a verdict generalizes to."""
+
+
+def verdict_sentences(verdict: Verdict) -> list[str]:
+    """Return a verdict as sentences, the most important one first.
+
+    Example:
+        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.table import build_settings
+        >>> from noisybench.leaderboard.verdict import reach_verdicts, setting_scores
+        >>> settings = [each for each in build_settings(builtin_measurements()) if each.description.dataset == "digits"]
+        >>> verdict, = reach_verdicts(map(setting_scores, settings), "last")
+        >>> print(verdict_sentences(verdict)[0].partition(" (")[0])
+        elr leads without privileged information
+    """
+    finding = verdict.finding
+    sizes = " x ".join((
+        _count("setting", verdict.num_settings, verdict.num_settings),
+        _count("draw", *verdict.draws),
+        _count("seed", *verdict.seeds),
+    ))  # fmt: skip
+    baseline = next((margin for margin in finding.margins if margin.stack == BASELINE), None)
+    others = [margin for margin in finding.margins if not margin.privileged]
+    shown = baseline or others[0]
+    parts = [_claim(finding, f" of {finding.num_stacks} stacks over {sizes}")]
+    # A pair that is not separated is listed below with its interval.
+    if shown.low > 0:
+        parts.append(f"{_points(shown.difference)} points over {shown.stack} {_interval(shown)}")
+    parts.append(_not_separated(finding, with_intervals=True))
+    sentences = ["; ".join(part for part in parts if part)]
+    privileged = [margin for margin in finding.margins if margin.privileged]
+    if privileged:
+        texts = [
+            f"{margin.stack} {_points(-margin.difference)} [{_points(-margin.high, '')}, {_points(-margin.low, '')}]"
+            for margin in privileged[:MAX_NAMED]
+        ]
+        sentences.append(f"With privileged information, against {finding.leader}: {_listed(texts, len(privileged))}")
+    draws = "one draw" if verdict.draws == (1, 1) else _count("draw", *verdict.draws)
+    scope = SCOPES[finding.scope].format(draws=draws)
+    sentences.append(f"{scope}. 95 % intervals in points, each for its pair alone")
+    if verdict.similar is not None:
+        parts = [_claim(verdict.similar, ""), _not_separated(verdict.similar, with_intervals=False)]
+        sentences.append(f"On settings like these: {'; '.join(part for part in parts if part)}")
+    if verdict.left_out:
+        sentences.append(f"Not in the verdict: {_listed(verdict.left_out, len(verdict.left_out))}")
+    return [f"{sentence}." for sentence in sentences]
+
+
+def verdict_heading(verdict: Verdict) -> str:
+    """Return the heading of a verdict: what it is about, and its selection rule."""
+    return f"Verdict by `{verdict.rule}`: {verdict.title}"
+
+
+def _claim(finding: Finding, among: str) -> str:
+    verb = "is best" if finding.is_best else "leads"
+    probability = f"{finding.probability:.2f}".lstrip("0")
+    # No simulation makes a stack certain.
+    probability = "above .99" if finding.probability > 0.99 else probability
+    return f"{finding.leader} {verb} without privileged information (probability {probability} of being best{among})"
+
+
+def _not_separated(finding: Finding, with_intervals: bool) -> str:
+    margins = [margin for margin in finding.margins if not margin.privileged and margin.low <= 0]
+    if not margins:
+        return "separated from all others"
+    texts = [
+        f"{margin.stack} ({_points(margin.difference)} {_interval(margin)})" if with_intervals else margin.stack
+        for margin in margins[:MAX_NAMED]
+    ]
+    return f"not separated from {_listed(texts, len(margins))}"
+
+
+def _listed(texts: Sequence[str], count: int) -> str:
+    shown = texts[:MAX_NAMED]
+    return ", ".join([*shown, *([f"and {count - len(shown)} more"] if count > len(shown) else [])])
+
+
+def _points(value: float, sign: str = "+") -> str:
+    # Adding zero turns the negative zero of a rounded value into zero.
+    return f"{round(100 * value, 1) + 0.0:{sign}.1f}"
+
+
+def _interval(margin: Margin) -> str:
+    return f"[{_points(margin.low, '')}, {_points(margin.high, '')}]"
+
+
+def _count(noun: str, low: int, high: int) -> str:
+    return f"{low if low == high else f'{low} to {high}'} {noun}{'' if high == 1 else 's'}"
