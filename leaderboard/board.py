@@ -14,11 +14,13 @@ from typing import Any
 from noisybench.errors import StoreUnavailable, UserError
 from noisybench.leaderboard.installed_code import InstalledCode
 from noisybench.leaderboard.measurements import Measurement, measure_valid
-from noisybench.leaderboard.payload import RANKING_RULES, SettingPayload, setting_payload, short, short_summary
+from noisybench.leaderboard.payload import SettingPayload, setting_payload, short, short_summary
 from noisybench.leaderboard.reproduction import COLUMNS as REPRODUCTION_COLUMNS
 from noisybench.leaderboard.reproduction import reproduce, text_rows
 from noisybench.leaderboard.statistics import Test, compare_across_settings, rank, summarize
 from noisybench.leaderboard.table import build_settings
+from noisybench.leaderboard.verdict import RANKING_RULES, SettingScores, reach_verdicts
+from noisybench.leaderboard.verdict_text import verdict_payload
 from noisybench.records.equivalence import Equivalence, builtin_equivalences
 from noisybench.tracking.equivalences import EquivalenceStore
 from noisybench.tracking.reader import TrackedRun
@@ -32,6 +34,7 @@ class Board:
     Attributes:
         settings: what the list of settings shows of each, in its order; ``key`` names its detail.
         details: JSON text of a setting's table, curves and pairs, by key.
+        verdicts: verdict over the settings of each group, by ranking rule.
         across_settings: comparisons of stacks over several settings.
         noise_draws: comparisons of stacks over several draws of one noise.
         excluded: runs and stacks that are in no table or not ranked there, with the reason.
@@ -41,6 +44,7 @@ class Board:
 
     settings: list[dict[str, Any]]
     details: dict[str, str]
+    verdicts: list[dict[str, Any]]
     across_settings: list[dict[str, Any]]
     noise_draws: list[dict[str, Any]]
     excluded: list[dict[str, str]]
@@ -189,6 +193,7 @@ def _build_board(
     return Board(
         [payload.summary for payload in ordered],
         {payload.summary["key"]: payload.detail for payload in ordered},
+        _verdicts([payload.seed_scores for payload in ordered]),
         _across_settings(ordered),
         _noise_draws(ordered),
         excluded + [reason for payload in ordered for reason in payload.excluded],
@@ -197,12 +202,25 @@ def _build_board(
     )
 
 
+def _verdicts(label_sets: Sequence[SettingScores]) -> list[dict[str, Any]]:
+    """Return the verdict of each group of settings, by each ranking rule that has one."""
+    groups: dict[tuple[str, frozenset[str]], dict[str, Any]] = {}
+    for rule in RANKING_RULES:
+        for verdict in reach_verdicts(label_sets, rule):
+            group = groups.setdefault(
+                (verdict.title, frozenset(verdict.settings)),
+                {"title": verdict.title, "settings": list(verdict.settings), "rules": {}},
+            )
+            group["rules"][rule] = verdict_payload(verdict)
+    return list(groups.values())
+
+
 def _across_settings(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
     """Compare stacks over settings that share budget and stacks, by each ranking rule."""
     # Friedman's test needs a complete table of stacks and settings, and each stack has the same code in all of them.
     groups: dict[tuple[str, frozenset[tuple[str, str]]], list[SettingPayload]] = {}
     for payload in payloads:
-        groups.setdefault((payload.summary["budget"], frozenset(payload.codes.items())), []).append(payload)
+        groups.setdefault((payload.summary["budget"], frozenset(payload.seed_scores.codes.items())), []).append(payload)
     comparisons = []
     for (budget, codes), members in groups.items():
         stacks = {stack for stack, _ in codes}

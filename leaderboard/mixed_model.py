@@ -8,10 +8,10 @@ effects are random, and each stack has an error variance of its own. What the st
 `draws`: settings are those that were measured; draws of their noise and seeds vary.
 `settings`: settings vary as well, as a random sample of settings like these.
 
-A difference is the mean over settings of the means over draws of the means over shared seeds, so that each setting counts the same
-however many runs it has. Its variance is estimated by the method of moments from the replicates of its scope, which is unbiased with
-unequal variances and unequal numbers of seeds: with complete data it is the estimate of restricted maximum likelihood (REML).
-Degrees of freedom are Satterthwaite's.
+A difference is the mean over settings of the means over draws of the means over shared seeds, so that each setting counts the
+same however many runs it has. Its variance is estimated by the method of moments from the replicates of its scope, which is
+unbiased with unequal variances and unequal numbers of seeds: with complete data it is the estimate of restricted maximum
+likelihood (REML). Degrees of freedom are Satterthwaite's.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ class Comparison:
 
     def is_tested(self) -> NDArray[np.bool_]:
         """Return for each pair whether it has an interval; True on the diagonal."""
-        return np.isfinite(self.difference) & np.isfinite(self.variance) & (self.df > 0) | np.eye(len(self.stacks), dtype=bool)
+        return np.isfinite(self.difference) & np.isfinite(self.variance) & (self.df > 0) | np.eye(
+            len(self.stacks), dtype=bool
+        )
 
     def of(self, indices: Sequence[int]) -> Comparison:
         """Return the comparison of some of the stacks, by index."""
@@ -114,7 +116,9 @@ class Comparison:
         weight = 1 / (drawn[:, None, :] + spread[:, None] ** 2)
         total = weight.sum(-1)
         mean = (weight * center).sum(-1) / total
-        log_likelihood = (np.log(weight).sum(-1) - np.log(total) - (weight * (center - mean[..., None]) ** 2).sum(-1)) / 2
+        log_likelihood = (
+            np.log(weight).sum(-1) - np.log(total) - (weight * (center - mean[..., None]) ** 2).sum(-1)
+        ) / 2
         likelihood = np.exp(log_likelihood - log_likelihood.max(1, keepdims=True))
         cumulative = (likelihood / likelihood.sum(1, keepdims=True)).cumsum(1)
         shape = (NUM_VARIANCE_DRAWS, NUM_SCORE_DRAWS)
@@ -210,7 +214,9 @@ def _combined_variance(groups: Sequence[tuple[Array, Array, Array, float]]) -> t
         df = terms.sum(0) ** 2 / (terms**2 / (dfs + 2)).sum(0) - 2
     fewest = np.where(has_replicates, dfs, np.inf).min(0)
     # Pairs without any variation are left to the variance of rounding.
-    return variance, np.where(total_df > 0, np.clip(np.nan_to_num(df, nan=np.inf), np.minimum(fewest, total_df), total_df), 0.0)
+    return variance, np.where(
+        total_df > 0, np.clip(np.nan_to_num(df, nan=np.inf), np.minimum(fewest, total_df), total_df), 0.0
+    )
 
 
 def stack_variances(pair_variances: Array) -> Array:

@@ -6,22 +6,20 @@ import functools
 import hashlib
 import json
 import math
-import re
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from noisybench.leaderboard.measurements import Measurement, without_record
+from noisybench.leaderboard.measurements import Measurement, SettingDescription, without_record
 from noisybench.leaderboard.pairwise import compare
 from noisybench.leaderboard.statistics import Summary
 from noisybench.leaderboard.table import Setting, StackRow, seed_scores
 from noisybench.leaderboard.text_tables import footnote
+from noisybench.leaderboard.verdict import RANKING_RULES, SettingScores, setting_scores, without_parameters
 from noisybench.records.codes import code_digest
 from noisybench.records.selection import SELECTION_RULES
 
-RANKING_RULES = ("last", "last10", "noisy_val")
-"""Selection rules by which the page ranks; the oracle never is one."""
 CURVES = ("test_score", "noisy_val_score", "memorized_fraction", "recovered_fraction", "noise_auroc")
 """Fields of the epochs that the page plots."""
 MAX_POINTS = 60
@@ -38,7 +36,7 @@ class SettingPayload:
         summary: what the list of settings shows; its ``key`` names the setting on the page.
         detail: JSON text of its table, curves and pairs.
         scores: mean score by stack and ranking rule, for comparisons across settings.
-        codes: digest of the code by stack, without dataset and noise model, which differ between settings.
+        seed_scores: scores by stack and seed, for verdicts over settings.
         excluded: stacks that are not ranked and runs that are in no row, with the reason.
         published: measurements for which there are published results.
         is_submitted: whether all of its runs come from submissions.
@@ -47,7 +45,7 @@ class SettingPayload:
     summary: dict[str, Any]
     detail: str
     scores: dict[str, dict[str, float]]
-    codes: dict[str, str]
+    seed_scores: SettingScores
     excluded: list[dict[str, str]]
     published: list[Measurement]
     is_submitted: bool = False
@@ -79,8 +77,12 @@ def setting_payload(setting: Setting) -> SettingPayload:
         "rate": description.actual_noise_rate,
         # Settings that differ only in the noise rate are points of one line, and those that differ only in the seed of the
         # noise are draws of one noise; runs of other code never are.
-        "family": json.dumps([description.dataset, _without(description.noise, "rate|seed"), description.budget, code]),
-        "draws": json.dumps([description.dataset, _without(description.noise, "seed"), description.budget, code]),
+        "family": json.dumps(
+            [description.dataset, without_parameters(description.noise, ["rate", "seed"]), description.budget, code]
+        ),
+        "draws": json.dumps(
+            [description.dataset, without_parameters(description.noise, ["seed"]), description.budget, code]
+        ),
         "code": code,
         "codes": {row.stack: code_digest(row.code) for row in rows},
         "stacks": len(rows),
@@ -117,19 +119,13 @@ def setting_payload(setting: Setting) -> SettingPayload:
     is_submitted = all(measurement.entry for row in rows for measurement in row.measurements)
     # As text: a page joins the unchanged settings without writing their JSON again. Browsers refuse NaN in JSON.
     text = json.dumps(detail, allow_nan=False)
-    return SettingPayload(summary, text, scores, _comparable_codes(setting), excluded, published, is_submitted)
+    return SettingPayload(summary, text, scores, setting_scores(setting, key), excluded, published, is_submitted)
 
 
-def _comparable_codes(setting: Setting) -> dict[str, str]:
-    return {
-        row.stack: code_digest(tuple(item for item in row.code if item[0] not in ("dataset", "noise")))
-        for row in setting.rows
-    }
-
-
-def _without(noise: str, parameters: str) -> str:
-    """Return the name of a noise model without some of its parameters, given as alternatives of a regular expression."""
-    return re.sub(rf"(, )?\b({parameters})=[^,)]+", "", noise)
+def _family(description: SettingDescription, parameters: list[str], code: str) -> str:
+    """Return what settings share that differ only in some parameters of the noise model."""
+    noise = without_parameters(description.noise, parameters)
+    return json.dumps([description.dataset, noise, description.budget, code])
 
 
 def _ranking(setting: Setting, rule: str) -> dict[str, Any]:

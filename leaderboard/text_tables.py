@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from noisybench.leaderboard.published import PublishedResult
 from noisybench.leaderboard.statistics import Summary
 from noisybench.leaderboard.table import DETECTOR_METRICS, Setting, detector_values
+from noisybench.leaderboard.verdict_text import verdict_paragraphs
 from noisybench.records.codes import code_digest
 from noisybench.records.selection import SELECTION_RULES
 from noisybench.utils.files import plain_cell
@@ -172,7 +173,7 @@ def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> li
 
 
 def to_markdown(settings: Sequence[Setting], intervals: bool = False) -> str:
-    """Return all settings as Markdown tables.
+    """Return all settings as Markdown tables, followed by the verdicts over them.
 
     Args:
         settings: settings with their stacks.
@@ -188,6 +189,8 @@ def to_markdown(settings: Sequence[Setting], intervals: bool = False) -> str:
         description = setting.description
         lines += [f"Label set `{description.label_set[:16]}`, budget `{description.budget}`, {code_text(setting)}."]
         parts.append("\n".join(lines))
+    for heading, sentences in verdict_paragraphs(settings):
+        parts.append("\n".join([f"### {heading}", "", *(f"- {sentence}" for sentence in sentences)]))
     return "\n\n".join(parts) + "\n"
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from noisybench.leaderboard.mixed_model import Comparison, LabelSetScores, Scope, compare_stacks
+from noisybench.leaderboard.mixed_model import LabelSetScores, Scope, compare_stacks
 from noisybench.leaderboard.table import Setting, seed_scores
 from noisybench.records.codes import code_digest
 

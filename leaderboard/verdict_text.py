@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from noisybench.leaderboard.verdict import BASELINE, MAX_NAMED, Finding, Margin, Verdict
+from noisybench.leaderboard.table import Setting
+from noisybench.leaderboard.verdict import (
+    BASELINE,
+    MAX_NAMED,
+    RANKING_RULES,
+    Finding,
+    Margin,
+    Verdict,
+    reach_verdicts,
+    setting_scores,
+)
 
 SCOPES = {
     "label_sets": "Holds for these settings and label sets only ({draws} of the noise per setting is too few to say more)",
@@ -56,6 +67,32 @@ def verdict_sentences(verdict: Verdict) -> list[str]:
     if verdict.left_out:
         sentences.append(f"Not in the verdict: {_listed(verdict.left_out, len(verdict.left_out))}")
     return [f"{sentence}." for sentence in sentences]
+
+
+def verdict_paragraphs(settings: Sequence[Setting]) -> list[tuple[str, list[str]]]:
+    """Return heading and sentences of each verdict over some settings, by the selection rule of their tables."""
+    if len(settings) < 2:
+        return []
+    rule = settings[0].rule
+    if rule not in RANKING_RULES:
+        return [(f"No verdict by `{rule}`", ["It selects on the test split."])]
+    verdicts = reach_verdicts(map(setting_scores, settings), rule)
+    return [(verdict_heading(verdict), verdict_sentences(verdict)) for verdict in verdicts]
+
+
+def verdict_payload(verdict: Verdict) -> dict[str, Any]:
+    """Return the data of a verdict that the page shows: its sentences, and a row for each stack with the leader first."""
+    finding = verdict.finding
+    rows: list[list[Any]] = [[finding.leader, round(finding.probability, 3), None, None, None]]
+    rows += [
+        [
+            margin.stack,
+            None if margin.probability is None else round(margin.probability, 3),
+            *(round(value, 5) for value in (-margin.difference, -margin.high, -margin.low)),
+        ]
+        for margin in finding.margins
+    ]
+    return {"sentences": verdict_sentences(verdict), "rows": rows}
 
 
 def verdict_heading(verdict: Verdict) -> str:

@@ -248,8 +248,9 @@ def print_result(console: Console, result: SuiteResult, plan: RunPlan, seconds: 
 
 
 def print_settings(console: Console, settings: Sequence[Setting], intervals: bool = False) -> None:
-    """Print the leaderboard, one table per setting."""
+    """Print the leaderboard, one table per setting, and the verdicts over the settings."""
     from noisybench.leaderboard.text_tables import COLUMNS, detector_rows, footnote, text_rows
+    from noisybench.leaderboard.verdict_text import verdict_paragraphs
 
     left_aligned, wrapped = {"stack", "privileged info", "published"}, {"published", "privileged info", "stack"}
     for setting in settings:
@@ -285,6 +286,11 @@ def print_settings(console: Console, settings: Sequence[Setting], intervals: boo
             console.print(Text(f"Note: {note}."))
         for warning in setting.warnings:
             console.print(Text(f"Note: {warning}.", style="yellow"))
+        console.print()
+    for heading, sentences in verdict_paragraphs(settings):
+        console.print(Text(heading, style="bold"))
+        for number, sentence in enumerate(sentences):
+            console.print(Text(sentence, style="bright_black" if number else ""))
         console.print()
 
 
