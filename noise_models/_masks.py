@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.config.parameters import parameter
+from noisybench.config.parameters import parameter, schema_of
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_statistics import intersection_over_union
 from noisybench.data.noise_model import NoiseModel
@@ -251,12 +251,43 @@ def paste(mask: Mask, item: MaskObject) -> None:
 
 
 def grow(pixels: NDArray[np.uint8], amount: int) -> NDArray[np.uint8]:
-    """Return a binary mask dilated ``amount`` times by a 3x3 square, or eroded if negative; outside is empty."""
+    """Return a binary mask dilated ``amount`` times by a 3x3 square, or eroded if negative.
+
+    The edge of the array is no boundary: an object may continue beyond the edge of the image, so it is not eroded there.
+
+    Examples:
+        >>> grow(np.array([[1, 1, 1, 0, 0]], dtype=np.uint8), -1)
+        array([[1, 1, 0, 0, 0]], dtype=uint8)
+    """
     if not amount:
         return pixels
-    # Outside is empty in both cases: by default OpenCV never erodes from the edge of the image.
+    # OpenCV's default border never erodes from the edge of the array.
     change = cv2.dilate if amount > 0 else cv2.erode
-    return np.asarray(change(pixels, SQUARE, iterations=abs(amount), borderType=cv2.BORDER_CONSTANT, borderValue=0))
+    return np.asarray(change(pixels, SQUARE, iterations=abs(amount)))
+
+
+def with_preset(model: MaskNoise, presets: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the values of all parameters that presets set: those of the chosen preset, or the model's own.
+
+    Args:
+        model: a noise model with the parameter `preset`, whose value "default" keeps the model's own parameters.
+        presets: published values of parameters by preset; every preset sets the same parameters.
+
+    Raises:
+        UserError: a preset was chosen and one of its parameters is set to a value of its own as well.
+    """
+    chosen = model.parameters["preset"]
+    names = list(next(iter(presets.values())))
+    if chosen == "default":
+        return {name: getattr(model, name) for name in names}
+    fields = schema_of(type(model)).fields
+    changed = [name for name in names if getattr(model, name) not in (fields[name][1].default, presets[chosen][name])]
+    if changed:
+        raise UserError(
+            f"noise.{changed[0]}: preset={chosen} sets {changed[0]} to {presets[chosen][changed[0]]}, but got "
+            f"{getattr(model, changed[0])}. Remove one of the two, or use preset=default"
+        )
+    return dict(presets[chosen])
 
 
 def bounding_box(pixels: NDArray[np.uint8], margin: int) -> tuple[slice, slice]:

@@ -41,7 +41,8 @@ class CocoN(MaskNoise):
 
     The levels are those of COCO-N (Kimhi et al. 2024): `easy`, `medium` and `hard` have probability 0.2, 0.25 and 0.3 of
     each kind, tolerances of 5, 10 and 15 pixels, deviations of 2, 3 and 4, squares of 3, 5 and 7, and classes redrawn
-    with probability 0.2, 0.3 and 0.4. Unlike the original script, which uses two generators, all numbers come from one.
+    with probability 0.2, 0.3 and 0.4. `preset: paper` treats contours as the published script does: it displaces every
+    corner, fills holes of changed contours, and drops contours of fewer than four vertices when it simplifies them.
     """
 
     stream_name = "coco_n"
@@ -49,10 +50,14 @@ class CocoN(MaskNoise):
     level: Literal["easy", "medium", "hard"] = parameter(
         "medium", help="Level of the published mixtures", always_in_label=True
     )
+    preset: Literal["default", "paper"] = parameter(
+        "default", help="Treatment of corners, holes and tiny contours, by the published script or by this model"
+    )
 
     def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
         """Return the mask with changed objects, which grow on background only."""
         level, severity = LEVELS[self.level], context.severity
+        published = self.preset == "paper"
         noisy, changed = mask.copy(), []
         for item in find_objects(mask):
             # A fixed count for each object; only jittered contours draw more.
@@ -65,12 +70,12 @@ class CocoN(MaskNoise):
                 label = 1 + int(draws[2] * (context.num_classes - 1))
             distorted = item
             if kind == 0:
-                distorted = simplify_contours(item, severity * level.tolerance)
+                distorted = simplify_contours(item, severity * level.tolerance, published)
             elif kind == 1:
-                distorted = jitter_contours(item, severity * level.deviation, context)
+                distorted = jitter_contours(item, severity * level.deviation, context, published=published)
             elif kind == 2:
                 amount = max(1, round(severity * (level.square // 2)))
-                distorted = _resize(item, amount if draws[3] < 0.5 else -amount)
+                distorted = _resize(item, amount if draws[3] < 0.5 else -amount, mask.shape)
             erase(noisy, item)
             changed.append(MaskObject(label, distorted.pixels, distorted.top, distorted.left))
         # After all objects are erased, so that growing objects can cover what others have left.
@@ -79,7 +84,11 @@ class CocoN(MaskNoise):
         return noisy
 
 
-def _resize(item: MaskObject, amount: int) -> MaskObject:
-    """Return an object dilated by ``amount`` pixels, or eroded if negative."""
-    margin = abs(amount)
-    return MaskObject(item.label, grow(np.pad(item.pixels, margin), amount), item.top - margin, item.left - margin)
+def _resize(item: MaskObject, amount: int, shape: tuple[int, ...]) -> MaskObject:
+    """Return an object dilated by ``amount`` pixels, or eroded if negative; the edge of the image is no boundary."""
+    margin, (height, width) = abs(amount), item.pixels.shape
+    # Background is added where the image continues, so an object is not eroded from the edge of the image.
+    above, left = min(margin, item.top), min(margin, item.left)
+    below, right = min(margin, shape[0] - item.top - height), min(margin, shape[1] - item.left - width)
+    padded = np.pad(item.pixels, ((above, below), (left, right)))
+    return MaskObject(item.label, grow(padded, amount), item.top - above, item.left - left)

@@ -2,54 +2,84 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, present_classes, replace_class
+from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, present_classes, replace_class, with_preset
 
 DILATE, ERODE, RAGGED = range(3)
+
+PRESETS = {
+    "jsrt_clavicle": {"radius": [5.0, 10.0]},
+    "jsrt_heart": {"radius": [14.0, 20.0]},
+    "jsrt_lung": {"radius": [20.0, 30.0]},
+}
+"""Radii of Zhang et al. 2020, for images of 256x256 pixels; `corrupted_fraction` is 0.3, 0.5 and 0.7 there."""
 
 
 class MorphDisc(MaskNoise):
     """Dilate each class, erode it, or make its edge ragged, with equal probability (Zhang et al. 2020).
 
-    Dilation and erosion use a disc with a radius drawn from `radius`. For a ragged edge, every edge pixel is with
-    probability one half the center of a disc of random radius below the larger one, drawn as the class or as background.
-    The setting was published for chest radiographs.
+    Dilation and erosion use a disc with an integer radius drawn from `radius`. For a ragged edge, every edge pixel is
+    with probability one half the center of a disc of random radius below the larger one, drawn as the class or as
+    background. `preset` has the published radii, for chest radiographs of 256x256 pixels.
     """
 
     stream_name = "morph_disc"
 
-    radius: list[float] = parameter([3.0, 6.0], help="Smallest and largest radius, in pixels", always_in_label=True)
+    preset: Literal["default", "jsrt_clavicle", "jsrt_heart", "jsrt_lung"] = parameter(
+        "default", help="Published value of the radius, or your own"
+    )
+    radius: list[float] = parameter(
+        [3.0, 6.0], help="Smallest and largest radius, in whole pixels", always_in_label=True
+    )
     corrupted_fraction: float = parameter(
         0.5, ge=0, le=1, help="Fraction of the images to corrupt", always_in_label=True
     )
 
     def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
         """Return the mask with changed boundaries; classes grow on background only."""
-        if len(self.radius) != 2 or not 0 < self.radius[0] <= self.radius[1]:
-            raise UserError(f"noise.radius: needs two radii above 0 in increasing order, but got {self.radius}")
+        radii = with_preset(self, PRESETS)["radius"]
+        if len(radii) != 2 or not 0 < radii[0] <= radii[1] or any(radius % 1 for radius in radii):
+            raise UserError(
+                f"noise.radius: needs two radii above 0 in increasing order, in whole pixels, but got {radii}"
+            )
         noisy = mask.copy()
         for label in present_classes(mask):
             region = np.asarray(noisy == label, dtype=np.uint8)
-            kind, radius = context.randint(3), context.severity * context.uniform(*self.radius)
+            kind, radius = context.randint(3), radii[0] + context.randint(int(radii[1] - radii[0]) + 1)
             if kind == RAGGED:
-                changed = _make_ragged(region, context.severity * self.radius[1], context)
+                changed = make_ragged(region, context.severity * radii[1], context)
             else:
-                size = context.stochastic_round(radius)
-                disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * size + 1, 2 * size + 1))
+                disc = make_disc(context.stochastic_round(context.severity * radius))
+                # OpenCV never erodes from the edge of the image, beyond which an object may continue.
                 changed = np.asarray(cv2.dilate(region, disc) if kind == DILATE else cv2.erode(region, disc))
             replace_class(noisy, label, region, changed)
         return noisy
 
 
-def _make_ragged(region: NDArray[np.uint8], max_radius: float, context: MaskContext) -> NDArray[np.uint8]:
+def make_disc(radius: int) -> NDArray[np.uint8]:
+    """Return the (2 radius + 1, 2 radius + 1) pixels within a radius of the center.
+
+    Examples:
+        >>> make_disc(1)
+        array([[0, 1, 0],
+               [1, 1, 1],
+               [0, 1, 0]], dtype=uint8)
+    """
+    offsets = np.arange(-radius, radius + 1)
+    return np.asarray(offsets[:, None] ** 2 + offsets**2 <= radius**2, dtype=np.uint8)
+
+
+def make_ragged(region: NDArray[np.uint8], max_radius: float, context: MaskContext) -> NDArray[np.uint8]:
     """Return a region with discs added and removed along its edge."""
     # Canny expects brightness from 0 to 255; a difference of 1 would be below its thresholds.
-    rows, columns = np.nonzero(cv2.Canny(region * np.uint8(255), 100, 200))
+    rows, columns = np.nonzero(cv2.Canny(region * np.uint8(255), 64, 200))
     chosen = context.stream.uniform(len(rows)) < 0.5
     rows, columns, changed = rows[chosen], columns[chosen], region.copy()
     radii = (context.stream.uniform(len(rows)) * max_radius).tolist()

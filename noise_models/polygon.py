@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset
 from noisybench.noise_models._contours import simplify_contours
-from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, erase, find_objects, paste
+from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, erase, find_objects, paste, with_preset
+
+PRESETS = {"easy": {"tolerance": 5.0}, "medium": {"tolerance": 10.0}, "hard": {"tolerance": 15.0}}
 
 
 class Polygon(MaskNoise):
-    """Replace objects by coarse polygons, as hurried annotators draw them (Kimhi et al. 2024, "approximation")."""
+    """Replace objects by coarse polygons, as hurried annotators draw them (Kimhi et al. 2024, "approximation").
+
+    Objects survive at every tolerance, as triangles at least (Douglas and Peucker 1973, with preserved topology). The
+    presets are the published levels; as in the published script, they also fill holes and drop contours of fewer than
+    four vertices.
+    """
 
     stream_name = "polygon"
 
+    preset: Literal["default", "easy", "medium", "hard"] = parameter(
+        "default", help="Published tolerance, with the script's treatment of holes and tiny contours, or your own"
+    )
     tolerance: float = parameter(
         5.0,
         ge=0,
@@ -33,11 +43,12 @@ class Polygon(MaskNoise):
 
     def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
         """Return the mask with simplified objects, which grow on background only."""
+        tolerance = context.severity * with_preset(self, PRESETS)["tolerance"]
         noisy, simplified = mask.copy(), []
         for item in find_objects(mask):
             if context.random() < self.probability:
                 erase(noisy, item)
-                simplified.append(simplify_contours(item, context.severity * self.tolerance))
+                simplified.append(simplify_contours(item, tolerance, published=self.preset != "default"))
         # After all objects are erased, so that a polygon can cover what its neighbors have left.
         for item in simplified:
             paste(noisy, item)

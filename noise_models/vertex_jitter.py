@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from noisybench.config.parameters import parameter
 from noisybench.noise_models._contours import jitter_contours
-from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, erase, find_objects, paste
+from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, erase, find_objects, paste, with_preset
+
+PRESETS = {"easy": {"deviation": 2.0}, "medium": {"deviation": 3.0}, "hard": {"deviation": 4.0}}
 
 
 class VertexJitter(MaskNoise):
-    """Displace the vertices of object contours by normal noise (Kimhi et al. 2024, "localization")."""
+    """Displace the vertices of object contours by normal noise (Kimhi et al. 2024, "localization").
+
+    The presets are the published levels; as in the published script, they displace every corner of the contour, whatever
+    `spacing` is, and fill holes.
+    """
 
     stream_name = "vertex_jitter"
 
+    preset: Literal["default", "easy", "medium", "hard"] = parameter(
+        "default", help="Published deviation, with the script's treatment of corners and holes, or your own"
+    )
     deviation: float = parameter(
         3.0,
         ge=0,
@@ -27,11 +38,13 @@ class VertexJitter(MaskNoise):
 
     def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
         """Return the mask with jittered contours; objects grow on background only."""
+        deviation = context.severity * with_preset(self, PRESETS)["deviation"]
         noisy, jittered = mask.copy(), []
         for item in find_objects(mask):
             if context.random() < self.probability:
                 erase(noisy, item)
-                jittered.append(jitter_contours(item, context.severity * self.deviation, context, self.spacing))
+                published = self.preset != "default"
+                jittered.append(jitter_contours(item, deviation, context, self.spacing, published))
         # After all objects are erased, so that a contour can move to what its neighbors have left.
         for item in jittered:
             paste(noisy, item)
