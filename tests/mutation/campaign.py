@@ -1,0 +1,196 @@
+"""Mutate the code, run the tests of its area, and report which mutants survive.
+
+    python -m pip install cosmic-ray
+    python -m tests.mutation.campaign --count 200 --seed 0 --report survivors.json   a sample of all areas
+    python -m tests.mutation.campaign --known                                         the mistakes listed in known.csv
+
+Every process works in a copy of the repository. A mutant is tested in a fork of a process that has imported the libraries,
+so that a mutant costs the tests and not the imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import importlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tests.mutation.areas import AREAS, ROOT
+
+LIBRARIES = (
+    "torch", "torchvision.transforms.v2", "pytorch_lightning", "mlflow", "albumentations", "scipy.stats", "statsmodels.api",
+    "sklearn.linear_model", "sklearn.mixture", "cv2", "pandas", "pyarrow.parquet", "matplotlib.pyplot", "typer", "jinja2",
+)  # fmt: skip
+"""Imported once, before mutants are forked; pytest and Hypothesis must see their own imports."""
+IGNORED = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
+"""Some libraries import plug-ins of pytest, which then warns that it can no longer rewrite them."""
+TIMEOUT = 300
+"""Seconds after which a mutant counts as killed: it made the tests hang."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A changed file and the tests that ought to notice.
+
+    Attributes:
+        name: description of the mutant.
+        path: file, relative to the root of the repository.
+        source: mutated source.
+        tests: tests of the area.
+    """
+
+    name: str
+    path: str
+    source: str
+    tests: tuple[str, ...]
+
+
+def sampled_jobs(areas: list[str], count: int, seed: int) -> list[Job]:
+    """Return a sample of the mutants of some areas."""
+    from tests.mutation.mutants import sample
+
+    area_of = {path: name for name in areas for path in AREAS[name].files()}
+    return [
+        Job(
+            f"{mutant.path}:{mutant.line} {mutant.operator.removeprefix('core/')} {mutant.occurrence}",
+            mutant.path,
+            mutant.apply((ROOT / mutant.path).read_text(encoding="utf-8")),
+            AREAS[area_of[mutant.path]].tests,
+        )
+        for mutant in sample(sorted(area_of), count, seed)
+    ]
+
+
+def known_jobs() -> list[Job]:
+    """Return the mistakes of `known.csv`: a text that occurs once in a file, and its replacement."""
+    jobs = []
+    with (Path(__file__).parent / "known.csv").open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            source = (ROOT / row["path"]).read_text(encoding="utf-8")
+            if source.count(row["old"]) != 1:
+                sys.exit(f"known.csv: `{row['old']}` occurs {source.count(row['old'])} times in {row['path']}, not once")
+            changed = source.replace(row["old"], row["new"])
+            jobs.append(Job(f"{row['path']}: {row['effect']}", row["path"], changed, AREAS[row["area"]].tests))
+    return jobs
+
+
+def run(jobs: list[Job], processes: int) -> Iterator[tuple[Job, str, float]]:
+    """Yield each job with its outcome, ``killed`` or ``survived``, and its seconds."""
+    context = multiprocessing.get_context("fork")
+    with tempfile.TemporaryDirectory(prefix="mutation") as folder:
+        copies = context.Queue()
+        for position in range(processes):
+            copy = Path(folder) / str(position)
+            shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".*-venv", ".venv", "__pycache__", "build"))
+            copies.put(str(copy))
+        with context.Pool(processes, _prepare, (copies,)) as pool:
+            yield from pool.imap_unordered(_test, jobs)
+
+
+def _prepare(copies: Any) -> None:
+    """Take a copy of the repository, and import libraries from which mutants are forked."""
+    os.chdir(copies.get())
+    for name in LIBRARIES:
+        importlib.import_module(name)
+
+
+def _test(job: Job) -> tuple[Job, str, float]:
+    """Run the tests of a job in a fork."""
+    start = time.perf_counter()
+    with _replaced(Path(job.path), job.source):
+        child = os.fork()
+        if child == 0:
+            _run_tests(job.tests)
+        status = _wait(child)
+    return job, "survived" if status == 0 else "killed", time.perf_counter() - start
+
+
+@contextmanager
+def _replaced(path: Path, source: str) -> Iterator[None]:
+    original = path.read_text(encoding="utf-8")
+    path.write_text(source, encoding="utf-8")
+    try:
+        yield
+    finally:
+        path.write_text(original, encoding="utf-8")
+
+
+def _run_tests(tests: tuple[str, ...]) -> None:
+    """Run tests in the present folder until one fails, and end the process with their status."""
+    os.setsid()
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    # Modules of this package were imported from the repository itself; the tests must import the mutated copy.
+    for name in [name for name in sys.modules if name.split(".")[0] in ("noisybench", "tests")]:
+        del sys.modules[name]
+    sys.path[:] = [os.getcwd(), *(path for path in sys.path if Path(path or ".").resolve() != ROOT)]
+    sys.dont_write_bytecode = True
+    status = 1
+    try:
+        import pytest
+
+        status = int(pytest.main(["-x", "-q", "-n0", "-p", "no:cacheprovider", *IGNORED, *tests]))
+    finally:
+        # Not `sys.exit`: the fork must not return into the pool of its parent.
+        os._exit(status)
+
+
+def _wait(child: int) -> int:
+    """Return the exit status of a child; a number other than 0 if it takes too long."""
+    end = time.monotonic() + TIMEOUT
+    while time.monotonic() < end:
+        finished, status = os.waitpid(child, os.WNOHANG)
+        if finished:
+            return status
+        time.sleep(0.05)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return -1
+
+
+def main() -> None:
+    """Run a campaign and print its survivors."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=200, help="number of mutants")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the sample")
+    parser.add_argument("--area", action="append", choices=sorted(AREAS), help="area; by default all")
+    parser.add_argument("--known", action="store_true", help="run the mistakes of known.csv instead of a sample")
+    parser.add_argument("--only", default="", help="run the mutants whose description contains this text")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--report", type=Path, help="JSON file of all outcomes")
+    options = parser.parse_args()
+    areas = options.area or sorted(AREAS)
+    jobs = known_jobs() if options.known else sampled_jobs(areas, options.count, options.seed)
+    jobs = [job for job in jobs if options.only in job.name]
+    outcomes: list[dict[str, Any]] = []
+    # Without a change the tests must pass, or every mutant would count as killed.
+    unchanged = {job.tests: replace(job, source=(ROOT / job.path).read_text(encoding="utf-8")) for job in jobs}
+    for job, outcome, seconds in run(list(unchanged.values()), options.processes):
+        print(f"unchanged {seconds:5.0f} s  {' '.join(job.tests)}", flush=True)
+        if outcome == "killed":
+            sys.exit("these tests fail without a mutation; mend them first")
+    for job, outcome, seconds in run(jobs, options.processes):
+        outcomes.append({**asdict(job), "outcome": outcome, "seconds": round(seconds, 1)})
+        print(f"{outcome:8} {seconds:5.0f} s  {job.name}", flush=True)
+        if options.report:
+            options.report.write_text(json.dumps(outcomes, indent=1), encoding="utf-8")
+    counts = Counter(entry["outcome"] for entry in outcomes)
+    print(f"{counts['killed']} of {counts.total()} killed ({counts['killed'] / max(counts.total(), 1):.0%})")
+
+
+if __name__ == "__main__":
+    main()
