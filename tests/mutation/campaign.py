@@ -81,7 +81,9 @@ def known_jobs() -> list[Job]:
         for row in csv.DictReader(file):
             source = (ROOT / row["path"]).read_text(encoding="utf-8")
             if source.count(row["old"]) != 1:
-                sys.exit(f"known.csv: `{row['old']}` occurs {source.count(row['old'])} times in {row['path']}, not once")
+                sys.exit(
+                    f"known.csv: `{row['old']}` occurs {source.count(row['old'])} times in {row['path']}, not once"
+                )
             changed = source.replace(row["old"], row["new"])
             jobs.append(Job(f"{row['path']}: {row['effect']}", row["path"], changed, AREAS[row["area"]].tests))
     return jobs
@@ -94,7 +96,9 @@ def run(jobs: list[Job], processes: int) -> Iterator[tuple[Job, str, float]]:
         copies = context.Queue()
         for position in range(processes):
             copy = Path(folder) / str(position)
-            shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".git", ".*-venv", ".venv", "__pycache__", "build"))
+            shutil.copytree(
+                ROOT, copy, ignore=shutil.ignore_patterns(".git", ".*-venv", ".venv", "__pycache__", "build")
+            )
             copies.put(str(copy))
         with context.Pool(processes, _prepare, (copies,)) as pool:
             yield from pool.imap_unordered(_test, jobs)

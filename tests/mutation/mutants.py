@@ -87,9 +87,9 @@ def _without_effect(tree: ast.AST) -> Iterator[tuple[Position, Position]]:
             parts.append(node.annotation)
         elif isinstance(node, ast.FunctionDef):
             parts.append(node.returns)
-        elif isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
-            parts.append(node)
-        elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("fidelity", "convention"):
+        elif (isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING") or (
+            isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("fidelity", "convention")
+        ):
             parts.append(node)
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "parameter":
             parts += [keyword.value for keyword in node.keywords if keyword.arg in ("low", "high", "log", "help")]
