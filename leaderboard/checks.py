@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -21,10 +23,11 @@ from noisybench.errors import show
 from noisybench.evaluation import metrics
 from noisybench.evaluation.classification import (
     Scores,
-    accuracy,
+    listed_recall,
     score_final,
     score_label_quality,
     score_predictions,
+    score_test,
     score_validation,
 )
 from noisybench.leaderboard.nested_components import without_places
@@ -174,14 +177,14 @@ def _check_scores(record: RunRecord, dataset: Dataset, labels: LabelSet, evidenc
     """Compare every score that follows from the predictions."""
     problems: list[str] = []
     validation, test_targets = dataset.validation.targets, dataset.test.targets
+    final, train = record.rows[-1], dataset.train.targets
+    status = labels.label_status(train)
     for index, row in enumerate(record.rows):
         scores = {
-            "test_score": accuracy(evidence.test_by_epoch[index], test_targets),
+            **score_test(evidence.test_by_epoch[index], test_targets, train, labels.train, status, dataset.num_classes),
             **score_validation(evidence.validation_by_epoch[index], validation, labels.validation),
         }
         problems += _differences(f"row {index} ({row.stage}, epoch {row.epoch}): ", vars(row), scores)
-    final, train = record.rows[-1], dataset.train.targets
-    status = labels.label_status(train)
     # Classes and probabilities are stored apart: accuracy and calibration could otherwise come from different networks.
     if not np.array_equal(evidence.test_probabilities.argmax(1), evidence.test_by_epoch[-1]):
         problems.append("test_probabilities do not give the predictions of the last row")
@@ -206,7 +209,36 @@ def _check_scores(record: RunRecord, dataset: Dataset, labels: LabelSet, evidenc
         status,
     )
     detection = summary.pop("detection")
+    for name, claimed, prediction, targets in (
+        ("test_recall", record.test_recall, evidence.test_by_epoch, test_targets),
+        ("noisy_val_recall", record.noisy_val_recall, evidence.validation_by_epoch, labels.validation),
+    ):
+        recalls = listed_recall(prediction[-1], targets, dataset.num_classes)
+        if len(claimed) != len(recalls):
+            problems.append(f"{name} has {len(claimed)} classes, but must have {len(recalls)}")
+        else:
+            problems += _differences(f"{name} of class ", dict(enumerate(claimed)), dict(enumerate(recalls)))
+    problems += _check_changes(record, len(train))
     return [*problems, *_differences("", vars(record), summary), *_check_detection(record.detection, detection)]
+
+
+def _check_changes(record: RunRecord, num_examples: int) -> list[str]:
+    """Return which prediction changes contradict the training scores of their epochs."""
+    problems = []
+    for number, (before, row) in enumerate(itertools.pairwise(record.rows), 1):
+        if row.stage != "train" or row.prediction_changes is None:
+            continue
+        changed = row.prediction_changes * num_examples
+        if not math.isclose(changed, round(changed), abs_tol=1e-3):
+            problems.append(f"row {number}: prediction_changes is no fraction of {num_examples} training examples")
+        # An example enters or leaves the correctly predicted ones only by a change of its prediction.
+        difference = abs(row.train_score - before.train_score)
+        if difference > row.prediction_changes + FLOAT_TOLERANCE:
+            problems.append(
+                f"row {number}: prediction_changes is claimed to be {row.prediction_changes}, but train_score changes by "
+                f"{difference:g}"
+            )
+    return problems
 
 
 def _check_detection(claimed: Detection, computed: Detection) -> list[str]:
@@ -222,7 +254,7 @@ def _curves_agree(claimed: list[float], computed: list[float]) -> bool:
     return len(claimed) == len(computed) and np.allclose(claimed, computed, atol=FLOAT_TOLERANCE)
 
 
-def _differences(prefix: str, claimed: dict[str, Any], computed: dict[str, float | None]) -> list[str]:
+def _differences(prefix: str, claimed: Mapping[Any, Any], computed: Mapping[Any, float | None]) -> list[str]:
     """Compare scores by name."""
     return [
         f"{prefix}{name} is claimed to be {claimed[name]}, but the predictions give {value}"

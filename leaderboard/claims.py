@@ -24,6 +24,7 @@ CLAIMS: dict[str, str] = {
     "rows.seconds": "seconds of each epoch",
     "rows.time": "date of each epoch",
     "rows.noisy_val_loss": "loss on the validation split",
+    "rows.prediction_changes": "changes of predicted classes from epoch to epoch, which the rule label_wave reads",
     "rows.detectors": "scores of the stack's detectors",
     "rows.diagnostics": "numbers that mitigations report, and the accuracy under distribution shift",
     "rows.warnings": "warnings of mitigations",
@@ -36,10 +37,12 @@ CLAIMS: dict[str, str] = {
 RECOMPUTED_RECORD = frozenset({
     "identity", "spec", "settings", "code", "title", "stack", "seed", "dataset", "noise", "task", "budget", "label_set",
     "manifest", "privileged", "rows", "calibration_error", "correction_accuracy", "detection", "run_id", "format",
+    "test_recall", "noisy_val_recall",
 })  # fmt: skip
 """Fields of a record that are recomputed or have one allowed value."""
 RECOMPUTED_ROW = frozenset({
     "epoch", "stage", "metric", "learning_rate", "test_score", "noisy_val_score", "clean_val_score",
+    "test_balanced_accuracy", "noisy_val_balanced_accuracy", "memorized_chance",
 })  # fmt: skip
 """Fields of every row that are recomputed or have one allowed value."""
 RECOMPUTED_LAST_ROW = frozenset({
@@ -50,7 +53,7 @@ RECOMPUTED_LAST_ROW = frozenset({
 AUXILIARY_FIELDS = {"identity", "title", "wall_seconds", "device_seconds", "examples", "loss", "cached"}
 DETECTOR_METRICS = frozenset({
     "noise_auroc", "id_noise_auroc", "ood_auroc", "average_precision", "precision", "recall", "balanced_accuracy",
-    "ood_balanced_accuracy", "flagged_fraction",
+    "ood_balanced_accuracy", "flagged_fraction", "missed_at_true_rate",
 })  # fmt: skip
 EVALUATOR_DIAGNOSTICS = frozenset({"corrected_fraction", "kept_fraction", "kept_noise_rate", "mean_shift_accuracy"})
 TRANSFER_DIAGNOSTICS = frozenset({"pretraining_accuracy"}) | {
@@ -102,14 +105,18 @@ def _check_row(row: EpochRow, spec: RunSpec, members: list[str]) -> Iterator[str
         yield f"metric must be {METRIC}, but is {row.metric!r}"
     fractions = (
         "train_score", "noisy_val_score", "test_score", "memorized_fraction", "recovered_fraction", "noise_auroc",
-        "id_noise_auroc", "ood_auroc", "clean_val_score",
+        "id_noise_auroc", "ood_auroc", "clean_val_score", "test_balanced_accuracy", "noisy_val_balanced_accuracy",
+        "memorized_chance", "prediction_changes",
     )  # fmt: skip
     yield from _outside("", vars(row), fractions, 0, 1)
     yield from _negative(
         "", vars(row), ("train_loss", "noisy_val_loss", "test_loss", "seconds", "time", "learning_rate")
     )
-    if row.stage == "refine" and (row.train_loss is not None or row.learning_rate is not None or row.seconds):
-        yield "a refined network has no training loss, learning rate or seconds"
+    trained = (row.train_loss, row.learning_rate, row.prediction_changes)
+    if row.stage == "refine" and (any(value is not None for value in trained) or row.seconds):
+        yield "a refined network has no training loss, learning rate, prediction changes or seconds"
+    if row.stage == "train" and (row.prediction_changes is None) != (row.epoch == 0):
+        yield "prediction changes must be measured in every epoch but the first"
     for name, scores in row.detectors.items():
         allowed = {"correlation"} if "_with_" in name else DETECTOR_METRICS
         if not _NAME.fullmatch(name) or not set(scores) <= allowed:
@@ -176,7 +183,10 @@ def claims_of(record: RunRecord) -> set[str]:
     made |= {name for name in ("auxiliary", "probes") if getattr(record, name)}
     if record.spec.get("provenance") is not None:
         made.add("provenance")
-    for name in ("train_loss", "seconds", "time", "noisy_val_loss", "detectors", "diagnostics", "warnings"):
+    names = (
+        "train_loss", "seconds", "time", "noisy_val_loss", "prediction_changes", "detectors", "diagnostics", "warnings",
+    )  # fmt: skip
+    for name in names:
         # An empty mapping or list claims nothing, and neither does a number that was not measured.
         if any(getattr(row, name) not in (None, {}, []) for row in record.rows):
             made.add(f"rows.{name}")

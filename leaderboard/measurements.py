@@ -20,7 +20,8 @@ from typing import Any
 
 from noisybench.errors import UserError
 from noisybench.leaderboard.installed_code import InstalledCode
-from noisybench.leaderboard.published import LiteratureSetting, literature_method, literature_settings
+from noisybench.leaderboard.published import literature_method
+from noisybench.leaderboard.setting_description import SettingDescription, describe_setting
 from noisybench.records.codes import Code, as_code
 from noisybench.records.schema import RunRecord
 from noisybench.records.selection import SELECTION_RULES, select
@@ -28,63 +29,6 @@ from noisybench.utils.files import plain_cell
 
 SIGNIFICANT_DIGITS = 7
 """Digits of the numbers in a table of measurements; more than any rank or test can depend on."""
-
-
-@dataclass(frozen=True)
-class SettingDescription:
-    """The setting of a run: dataset, label set and budget, which are held equal when stacks are compared.
-
-    Attributes:
-        dataset: dataset with its parameters.
-        noise: noise model with its parameters.
-        task: task with its parameters; empty for plain classification.
-        label_set: SHA-256 of the label set.
-        budget: hash of task and budget.
-        metric: name of the score.
-        convention: convention of the noise model, in words.
-        actual_noise_rate: fraction of mislabeled training examples; None if unknown.
-        num_classes: number of classes.
-        train_size: number of training examples.
-        test_size: number of test examples.
-        network: name of the network.
-        epochs: number of training epochs.
-        batch_size: examples per batch.
-        optimizer: name of the optimizer.
-        learning_rate: initial learning rate.
-        lr_schedule: learning-rate schedule.
-        augmentation: name of the augmentation.
-        literature: settings of `published.csv` that it is.
-    """
-
-    dataset: str
-    noise: str
-    task: str
-    label_set: str
-    budget: str
-    metric: str
-    convention: str
-    actual_noise_rate: float | None
-    num_classes: int
-    train_size: int
-    test_size: int
-    network: str
-    epochs: int
-    batch_size: int
-    optimizer: str
-    learning_rate: float
-    lr_schedule: str
-    augmentation: str
-    literature: tuple[LiteratureSetting, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """Dataset, noise and task in one line."""
-        return " · ".join(part for part in (self.dataset, self.noise, self.task) if part)
-
-    @property
-    def budget_text(self) -> str:
-        """Network and epochs in a few words."""
-        return f"{self.network}, {self.epochs} epochs"
 
 
 @dataclass(frozen=True)
@@ -96,11 +40,15 @@ class Measurement:
         stack: stack of mitigations with their parameters.
         seed: seed of the run.
         privileged: privileged information that the stack uses.
-        last: score by the selection rule `last`; `last10`, `noisy_val` and `oracle` likewise.
+        last: score by the selection rule `last`; `last10`, `noisy_val`, `label_wave` and `oracle` likewise.
+        balanced_last: balanced accuracy by the selection rule `last`, and so on. None for tasks without one class per example.
+        worst_class_recall: lowest recall of a class on the test targets at the end.
         noise_auroc: AUROC of the final label quality against incorrect labels.
         ood_auroc: AUROC of the final label quality against OOD images.
         mean_shift_accuracy: final accuracy on test sets under distribution shift, mean over the sets.
         memorized_fraction: fraction of mislabeled examples that the final network predicts as their incorrect label.
+        memorized_chance: expected value of this fraction for a network that has memorized no example.
+        missed_at_true_rate: fraction of mislabeled examples that are missed if as many are flagged by the final label quality.
         calibration_error: expected calibration error of the final test predictions.
         wall_seconds: wall-clock seconds of the run.
         warnings: different warnings that its mitigations reported, in order.
@@ -124,11 +72,20 @@ class Measurement:
     last: float | None
     last10: float | None
     noisy_val: float | None
+    label_wave: float | None
     oracle: float | None
+    balanced_last: float | None
+    balanced_last10: float | None
+    balanced_noisy_val: float | None
+    balanced_label_wave: float | None
+    balanced_oracle: float | None
+    worst_class_recall: float | None
     noise_auroc: float | None
     ood_auroc: float | None
     mean_shift_accuracy: float | None
     memorized_fraction: float | None
+    memorized_chance: float | None
+    missed_at_true_rate: float | None
     calibration_error: float | None
     wall_seconds: float
     warnings: tuple[str, ...]
@@ -157,33 +114,6 @@ class Measurement:
         return f"{self.status} ({self.entry}, version {self.version})" if self.entry else ""
 
 
-def describe_setting(record: RunRecord) -> SettingDescription:
-    """Return the description of a run's setting."""
-    manifest, budget = record.manifest, record.spec["budget"]
-    sizes = manifest["dataset"]["sizes"]
-    return SettingDescription(
-        dataset=record.dataset,
-        noise=record.noise,
-        task=record.task,
-        label_set=record.label_set,
-        budget=record.budget,
-        metric=record.metric,
-        convention=manifest["noise"]["convention"],
-        actual_noise_rate=manifest["actual_noise_rate"],
-        num_classes=len(manifest["dataset"]["classes"]),
-        train_size=sizes["train"],
-        test_size=sizes["test"],
-        network=budget["network"],
-        epochs=budget["epochs"],
-        batch_size=budget["batch_size"],
-        optimizer=budget["optimizer"],
-        learning_rate=budget["learning_rate"],
-        lr_schedule=budget["lr_schedule"],
-        augmentation=budget["augmentation"],
-        literature=tuple(literature_settings(record)),
-    )
-
-
 def measure(
     record: RunRecord, status: str = "local", entry: str = "", installed: InstalledCode | None = None
 ) -> Measurement:
@@ -202,10 +132,14 @@ def measure(
         seed=record.seed,
         privileged=tuple(record.privileged),
         **{rule: select(record, rule) for rule in SELECTION_RULES},
+        **{f"balanced_{rule}": select(record, rule, balanced=True) for rule in SELECTION_RULES},
+        worst_class_recall=min((recall for recall in record.test_recall if recall is not None), default=None),
         noise_auroc=record.detection.auroc,
         ood_auroc=record.detection.ood_auroc,
         mean_shift_accuracy=final.diagnostics.get("mean_shift_accuracy"),
         memorized_fraction=final.memorized_fraction,
+        memorized_chance=final.memorized_chance,
+        missed_at_true_rate=record.detection.missed_at_true_rate,
         calibration_error=record.calibration_error,
         wall_seconds=record.cost.wall_seconds,
         warnings=tuple(dict.fromkeys(warning for row in record.rows for warning in row.warnings)),

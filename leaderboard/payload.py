@@ -159,7 +159,10 @@ def _row(row: StackRow) -> dict[str, Any]:
         "noise_auroc": short_summary(row.noise_auroc),
         "ood_auroc": short_summary(row.ood_auroc),
         "mean_shift_accuracy": short_summary(row.mean_shift_accuracy),
+        "balanced_accuracy": short_summary(row.balanced_accuracy),
+        "worst_class_recall": short_summary(row.worst_class_recall),
         "memorized_fraction": short_summary(row.memorized_fraction),
+        "memorized_chance": short_summary(row.memorized_chance),
         "calibration_error": short_summary(row.calibration_error),
         "wall_seconds": short_summary(row.wall_seconds),
         "published": [

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from noisybench.leaderboard.code_selection import select_code
-from noisybench.leaderboard.measurements import Measurement, SettingDescription
+from noisybench.leaderboard.measurements import Measurement
 from noisybench.leaderboard.published import PublishedResult, find_published
+from noisybench.leaderboard.setting_description import SettingDescription
 from noisybench.leaderboard.statistics import Ranking, Summary, Test, rank, summarize
 from noisybench.records.codes import Code
 from noisybench.records.equivalence import Equivalence
@@ -36,7 +37,10 @@ class StackRow:
         noise_auroc: AUROC of the label quality against incorrect labels.
         ood_auroc: AUROC of the label quality for OOD images against correctly labeled ones.
         mean_shift_accuracy: final accuracy on test sets under distribution shift, mean over the sets.
+        balanced_accuracy: balanced accuracy of the final network on the clean test targets.
+        worst_class_recall: lowest recall of a class by the final network on the clean test targets.
         memorized_fraction: fraction of mislabeled examples that the final network predicts as their incorrect label.
+        memorized_chance: expected value of this fraction for a network that has memorized no example.
         calibration_error: expected calibration error of the test predictions.
         wall_seconds: wall-clock seconds of one run.
         published: results of the literature in the same setting.
@@ -52,7 +56,10 @@ class StackRow:
     noise_auroc: Summary | None
     ood_auroc: Summary | None
     mean_shift_accuracy: Summary | None
+    balanced_accuracy: Summary | None
+    worst_class_recall: Summary | None
     memorized_fraction: Summary | None
+    memorized_chance: Summary | None
     calibration_error: Summary | None
     wall_seconds: Summary | None
     published: tuple[PublishedResult, ...]
@@ -201,7 +208,10 @@ def _build_row(stack: str, code: Code, measurements: list[Measurement]) -> Stack
         noise_auroc=summary("noise_auroc"),
         ood_auroc=summary("ood_auroc"),
         mean_shift_accuracy=summary("mean_shift_accuracy"),
+        balanced_accuracy=summary("balanced_last"),
+        worst_class_recall=summary("worst_class_recall"),
         memorized_fraction=summary("memorized_fraction"),
+        memorized_chance=summary("memorized_chance"),
         calibration_error=summary("calibration_error"),
         wall_seconds=summary("wall_seconds"),
         published=tuple(find_published(first.setting.literature, first.method)),
@@ -249,6 +259,9 @@ def _warnings(rows: Sequence[StackRow], ranking: Ranking) -> tuple[str, ...]:
     # A single stack is never ranked, which is no fault of its runs.
     if ranking.untested and len(rows) > 1:
         warnings.append(f"not ranked, fewer than two seeds in common: {', '.join(ranking.untested)}")
+    untested = sorted({name for row in rows for measurement in row.measurements for name in _untested(measurement)})
+    if untested:
+        warnings.append(f"classes without a test example, left out of the balanced accuracy: {', '.join(untested)}")
     for row in rows:
         # A warning begins with the mitigation that reported it, which may be the whole stack.
         prefix = f"{row.stack}: "
@@ -265,11 +278,20 @@ def _warnings(rows: Sequence[StackRow], ranking: Ranking) -> tuple[str, ...]:
     return tuple(warnings)
 
 
+def _untested(measurement: Measurement) -> list[str]:
+    """Return the names of the classes without a test example; none if recalls are not known."""
+    record = measurement.record
+    if record is None or not record.test_recall:
+        return []
+    names = record.manifest["dataset"]["classes"]
+    return [str(name) for name, recall in zip(names, record.test_recall, strict=True) if recall is None]
+
+
 DETECTOR_METRICS = (
     "noise_auroc", "id_noise_auroc", "ood_auroc", "average_precision", "precision", "recall", "balanced_accuracy",
-    "ood_balanced_accuracy", "flagged_fraction",
+    "ood_balanced_accuracy", "flagged_fraction", "missed_at_true_rate",
 )  # fmt: skip
-"""Metrics of `evaluation.metrics.score_detector` that tables show."""
+"""Metrics of `evaluation.detectors.score_detector` that tables show."""
 
 
 def detector_values(row: StackRow) -> dict[str, dict[str, float | None]]:

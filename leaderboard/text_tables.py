@@ -15,25 +15,28 @@ from noisybench.records.selection import SELECTION_RULES
 from noisybench.utils.files import plain_cell
 
 COLUMNS = (
-    "rank", "stack", "last", "last10", "noisy_val", "oracle", "oracle gap", "shift acc.", "noise AUROC", "OOD AUROC", "memorized",
-    "ECE", "time (s)", "seeds", "privileged info", "published",
+    "rank", "stack", "last", "last10", "noisy_val", "label_wave", "oracle", "oracle gap", "balanced acc.", "worst class",
+    "shift acc.", "noise AUROC", "OOD AUROC", "memorized", "by chance", "ECE", "time (s)", "seeds", "privileged info",
+    "published",
 )  # fmt: skip
 """Titles of the columns of a table."""
 
 DETECTOR_COLUMNS = (
     "stack", "detector", "noise AUROC", "ID noise AUROC", "OOD AUROC", "AP", "precision", "recall", "balanced acc.",
-    "OOD balanced acc.", "flagged",
+    "OOD balanced acc.", "flagged", "missed at true rate",
 )  # fmt: skip
 """Titles of the columns of a table of detectors."""
 
 DETECTOR_NOTE = (
     "Detectors: mean over the later half of their epochs and over seeds. AUROC for all incorrect labels, for incorrect labels of "
     "in-distribution (ID) images, and for out-of-distribution (OOD) images, each against correct labels; average precision (AP) "
-    "of the scores; precision, recall and balanced accuracy of the flags."
+    "of the scores; precision, recall and balanced accuracy of the flags; fraction of the incorrect labels that are missed if as "
+    "many labels are flagged as are incorrect."
 )
 
 CSV_MEASURES = (
-    "oracle_gap", "mean_shift_accuracy", "noise_auroc", "ood_auroc", "memorized_fraction", "calibration_error", "wall_seconds",
+    "oracle_gap", "balanced_accuracy", "worst_class_recall", "mean_shift_accuracy", "noise_auroc", "ood_auroc",
+    "memorized_fraction", "memorized_chance", "calibration_error", "wall_seconds",
 )  # fmt: skip
 CSV_COLUMNS = (
     "dataset", "noise", "label_set", "budget", "version", "rank", "stack", "seeds",
@@ -96,10 +99,13 @@ def text_rows(setting: Setting, intervals: bool = False) -> list[list[str]]:
             row.stack,
             *(format_percent(row.scores[rule], intervals) for rule in SELECTION_RULES),
             format_mean(row.oracle_gap, 1, 100),
+            format_percent(row.balanced_accuracy, intervals),
+            format_mean(row.worst_class_recall, 1, 100),
             format_percent(row.mean_shift_accuracy, intervals),
             format_mean(row.noise_auroc, 3),
             format_mean(row.ood_auroc, 3),
             format_mean(row.memorized_fraction, 0, 100),
+            format_mean(row.memorized_chance, 0, 100),
             format_mean(row.calibration_error, 3),
             format_mean(row.wall_seconds, 1),
             str(len(row.measurements)),

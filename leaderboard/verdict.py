@@ -14,7 +14,7 @@ from noisybench.leaderboard.mixed_model import LabelSetScores, Scope, compare_st
 from noisybench.leaderboard.table import Setting, seed_scores
 from noisybench.records.codes import code_digest
 
-RANKING_RULES = ("last", "last10", "noisy_val")
+RANKING_RULES = ("last", "last10", "noisy_val", "label_wave")
 """Selection rules by which stacks are ranked; the oracle never is one."""
 BASELINE = "cross_entropy"
 """Stack that a verdict compares the leader with, if it was measured."""

@@ -15,10 +15,12 @@ from noisybench.evaluation import metrics
 from noisybench.evaluation.classification import (
     Scores,
     accuracy,
+    listed_recall,
     score_final,
     score_label_quality,
     score_predictions,
     score_selection,
+    score_test,
     score_validation,
 )
 from noisybench.evaluation.detectors import score_detectors
@@ -33,7 +35,12 @@ from noisybench.training.training_set import DiskTensor
 
 
 class ClassificationEvaluator(Evaluator):
-    """Evaluator of predicted classes: accuracy, loss, memorization, detection of incorrect labels and calibration."""
+    """Evaluator of predicted classes: accuracy, loss, memorization, detection of incorrect labels and calibration.
+
+    Attributes:
+        test_by_epoch: (M,) predicted classes of the test examples at each row.
+        validation_by_epoch: (V,) predicted classes of the validation examples at each row; empty without a validation split.
+    """
 
     metric = "accuracy"
 
@@ -41,6 +48,7 @@ class ClassificationEvaluator(Evaluator):
         super().__init__(prepared)
         self.test_by_epoch: list[Tensor] = []
         self.validation_by_epoch: list[Tensor] = []
+        self._train_prediction: Tensor | None = None  # of the last epoch, to count the changes of the next one
         self._final: dict[str, Any] = {}
 
     def move_to(self, device: torch.device) -> None:
@@ -54,6 +62,7 @@ class ClassificationEvaluator(Evaluator):
             **super().state_dict(),
             "test_by_epoch": self.test_by_epoch,
             "validation_by_epoch": self.validation_by_epoch,
+            "train_prediction": self._train_prediction,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -61,15 +70,19 @@ class ClassificationEvaluator(Evaluator):
         super().load_state_dict(state)
         self.test_by_epoch = list(state["test_by_epoch"])
         self.validation_by_epoch = list(state["validation_by_epoch"])
+        self._train_prediction = state["train_prediction"]
 
     def evaluate_epoch(self, task: Learner, stage: str) -> dict[str, Any]:
         """Return accuracies, losses, memorization and detection of the current epoch."""
-        train, labels = self.dataset.train, self.labels
-        prediction = task.training_predictions().cpu().numpy()
+        train, test, labels = self.dataset.train, self.dataset.test, self.labels
+        train_prediction = task.training_predictions().cpu()
+        prediction = train_prediction.numpy()
         label_quality = self.prepared.stack.label_quality(task, task.training_set).float().cpu().numpy()
         detectors: dict[str, Scores] = {}
         # There is one ROC curve per trained epoch; a network refined afterward would add a second one.
+        changes: float | None = None
         if stage == "train":
+            changes = self._count_changes(train_prediction)
             detectors = score_detectors(self.detectors(task), self.label_status, self.roc_curves)
         test_probabilities, test_prediction = _predict(task, self.test)
         # One entry per epoch, kept until the end and in every checkpoint: 2 bytes per prediction instead of 8.
@@ -77,17 +90,30 @@ class ClassificationEvaluator(Evaluator):
         return {
             **score_predictions(prediction, train.targets, labels.train, self.label_status),
             **self._validate(task),
-            "test_score": accuracy(test_prediction.numpy(), self.dataset.test.targets),
-            "test_loss": metrics.cross_entropy(test_probabilities, self.dataset.test.targets),
+            **score_test(
+                test_prediction.numpy(),
+                test.targets,
+                train.targets,
+                labels.train,
+                self.label_status,
+                self.dataset.num_classes,
+            ),
+            "test_loss": metrics.cross_entropy(test_probabilities, test.targets),
+            "prediction_changes": changes,
             **score_label_quality(label_quality, self.label_status),
             "detectors": detectors,
             "diagnostics": self._correction(task) | self._selection(task) | self._shift_accuracy(task),
         }
 
+    def _count_changes(self, prediction: Tensor) -> float | None:
+        """Return the fraction of training examples whose prediction differs from the last epoch; None in the first."""
+        previous, self._train_prediction = self._train_prediction, prediction.to(torch.int16)
+        return None if previous is None else float((previous != self._train_prediction).double().mean())
+
     def _validate(self, task: Learner) -> Scores:
-        """Return validation scores and loss, and keep the predictions; None without a validation split."""
+        """Return validation scores and loss, and keep the predictions; no scores without a validation split."""
         if not len(self.labels.validation):
-            return {"noisy_val_score": None, "noisy_val_loss": None, "clean_val_score": None}
+            return {"noisy_val_score": None, "noisy_val_loss": None}
         probabilities, prediction = _predict(task, self.validation)
         self.validation_by_epoch.append(prediction.to(torch.int16))
         clean, observed = self.dataset.validation.targets, self.labels.validation
@@ -161,17 +187,22 @@ class ClassificationEvaluator(Evaluator):
         }
 
     def summary(self) -> dict[str, Any]:
-        """Return calibration on the test split, accuracy of corrected labels, and detection by label quality."""
-        samples = self.samples()
-        return score_final(
-            self._final["test"],
-            self.dataset.test.targets,
-            samples.label_quality,
-            samples.corrected_labels,
-            samples.clean,
-            samples.observed,
-            self.label_status,
-        )
+        """Return calibration and recalls, accuracy of corrected labels, and detection by label quality."""
+        samples, test, num_classes = self.samples(), self.dataset.test.targets, self.dataset.num_classes
+        validation = self.validation_by_epoch[-1].numpy() if self.validation_by_epoch else np.empty(0, np.int64)
+        return {
+            **score_final(
+                self._final["test"],
+                test,
+                samples.label_quality,
+                samples.corrected_labels,
+                samples.clean,
+                samples.observed,
+                self.label_status,
+            ),
+            "test_recall": listed_recall(self.test_by_epoch[-1].numpy(), test, num_classes),
+            "noisy_val_recall": listed_recall(validation, self.labels.validation, num_classes),
+        }
 
     def samples(self) -> Samples:
         """Return one record per training example."""

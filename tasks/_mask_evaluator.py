@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from noisybench.data.targets import IGNORED, IN_DISTRIBUTION, UNKNOWN_STATUS
 from noisybench.evaluation import metrics
-from noisybench.evaluation.detectors import score_detectors
+from noisybench.evaluation.detectors import score_detection, score_detectors
 from noisybench.evaluation.segmentation import (
     boundary_counts,
     boundary_width,
@@ -111,7 +111,7 @@ class SegmentationEvaluator(Evaluator):
         return {
             "calibration_error": self._final["calibration_error"],
             "correction_accuracy": metrics.fraction((labels == clean)[corrected]),
-            "detection": metrics.score_detection(self._final["sampled"], self._sampled_status),
+            "detection": score_detection(self._final["sampled"], self._sampled_status),
         }
 
     def samples(self) -> Samples:

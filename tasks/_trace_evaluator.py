@@ -14,6 +14,7 @@ from noisybench.data.targets import CLEAN, IN_DISTRIBUTION, UNKNOWN_STATUS
 from noisybench.data.traces.formats import TraceCheck
 from noisybench.evaluation import metrics
 from noisybench.evaluation import traces as scores
+from noisybench.evaluation.detectors import score_detection, score_detector
 from noisybench.plots.traces import render_trace_page
 from noisybench.records.evidence import Samples
 from noisybench.records.schema import Detection, RunRecord
@@ -209,7 +210,7 @@ class TraceEvaluator(Evaluator):
 
     def _detection(self, label_quality: NDArray[np.float32]) -> Detection:
         """Score the detection of incorrect characters by their label quality."""
-        return metrics.score_detection(label_quality[self._has_status], self.label_status[self._has_status])
+        return score_detection(label_quality[self._has_status], self.label_status[self._has_status])
 
     def _score_detectors(
         self, task: Learner, losses: NDArray[np.float32], trace_losses: NDArray[np.float64]
@@ -226,5 +227,5 @@ class TraceEvaluator(Evaluator):
         # Whole traces are either clean or corrupted: there are no out-of-distribution ones.
         status = np.where(self._corrupted, np.int8(IN_DISTRIBUTION), np.int8(CLEAN))
         for name, detector in self.detectors(task).items():
-            detectors[name] = metrics.score_detector(detector.score, detector.flagged, status)
+            detectors[name] = score_detector(detector.score, detector.flagged, status)
         return detectors

@@ -40,6 +40,9 @@ STANDARD_KEYS = {
     "train_loss", "train_accuracy", "noisy_val_accuracy", "noisy_val_loss", "clean_val_accuracy", "test_accuracy", "test_loss",
     "memorized_fraction", "recovered_fraction", "noise_auroc", "learning_rate", "seconds",
 }  # fmt: skip
+CLASSIFICATION_KEYS = {
+    "test_balanced_accuracy", "noisy_val_balanced_accuracy", "memorized_chance", "prediction_changes",
+}  # fmt: skip
 
 
 def check_declaration(entry: Entry, base: type) -> None:
@@ -175,6 +178,8 @@ def check_mitigation_trains(stack: Stack, folder: Path) -> None:
     trained = [row for row in recorder.rows if row.stage == "train"]
     assert [row.epoch for row in trained] == [0, 1, 2]
     wanted = {key.replace("accuracy", trained[-1].metric) for key in STANDARD_KEYS}
+    if trained[-1].metric == "accuracy":
+        wanted |= CLASSIFICATION_KEYS
     assert {key for key in trained[-1].metrics() if "/" not in key} == wanted
     record = recorder.record({})
     assert record == type(record).from_dict(record.as_dict())

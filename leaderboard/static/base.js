@@ -3,7 +3,7 @@
 
 const board = JSON.parse(document.getElementById("board").textContent);
 const byId = id => document.getElementById(id);
-const rules = ["last", "last10", "noisy_val"];
+const rules = ["last", "last10", "noisy_val", "label_wave"];
 const palette = ["#4477aa", "#ee6677", "#228833", "#b8a020", "#33a0c8", "#aa3377", "#bb7733", "#777777", "#44aa99", "#882255"];
 const dashes = ["", "6 3", "2 3"];
 

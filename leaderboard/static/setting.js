@@ -9,12 +9,15 @@ const scaled = (key, show) => ({ show: row => show(row[key]), value: row => mean
 const columns = [
   { title: "rank", first: 1, show: row => rankOf(row) ?? "–", value: row => rankOf(row) ?? Infinity },
   { title: "stack", text: true, first: 1, value: row => row.stack },
-  ...["last", "last10", "noisy_val", "oracle"].map(rule => ({ title: rule, ...scaled(rule, points), hint: row => interval(row[rule]) })),
+  ...["last", "last10", "noisy_val", "label_wave", "oracle"].map(rule => ({ title: rule, ...scaled(rule, points), hint: row => interval(row[rule]) })),
   { title: "oracle gap", ...scaled("oracle_gap", summary => summary === null ? "–" : (100 * summary[0]).toFixed(1)) },
+  { title: "balanced acc.", ...scaled("balanced_accuracy", points), hint: row => interval(row.balanced_accuracy) },
+  { title: "worst class", ...scaled("worst_class_recall", points) },
   { title: "shift acc.", ...scaled("mean_shift_accuracy", points), hint: row => interval(row.mean_shift_accuracy) },
   { title: "noise AUROC", ...scaled("noise_auroc", fixed(3)) },
   { title: "OOD AUROC", ...scaled("ood_auroc", fixed(3)) },
   { title: "memorized", ...scaled("memorized_fraction", summary => summary === null ? "–" : (100 * summary[0]).toFixed(0) + " %") },
+  { title: "by chance", ...scaled("memorized_chance", summary => summary === null ? "–" : (100 * summary[0]).toFixed(0) + " %") },
   { title: "ECE", ...scaled("calibration_error", fixed(3)) },
   { title: "time (s)", first: 1, ...scaled("wall_seconds", fixed(1)) },
   { title: "seeds", show: row => row.seeds, value: row => row.seeds },
@@ -23,7 +26,7 @@ const columns = [
   { title: "published", text: true, first: 1, show: publishedText, value: publishedText, hint: row => [...new Set(row.published.map(result => result[5]))].join("\n") },
 ];
 // Columns that are hidden if they are empty for all stacks.
-const optional = new Set(["shift acc.", "OOD AUROC", "last10", "published", "noise AUROC", "memorized", "ECE", "noisy_val", "verified"]);
+const optional = new Set(["shift acc.", "OOD AUROC", "last10", "published", "noise AUROC", "memorized", "by chance", "balanced acc.", "worst class", "ECE", "noisy_val", "label_wave", "verified"]);
 
 function passesFilters(row) {
   const privileged = byId("privileged").value, cost = byId("cost").value;
@@ -81,9 +84,9 @@ function runsOf(row, width) {
   const tr = element("tr", document.createElement("tbody"), "", { class: "runs" });
   const list = element("td", tr, "", { colspan: width, class: "text" });
   for (const warning of row.warnings) element("div", list, warning, { class: "warning" });
-  for (const [seed, run, last, last10, noisyVal, oracle, code, origin] of row.runs) {
+  for (const [seed, run, last, last10, noisyVal, labelWave, oracle, code, origin] of row.runs) {
     const item = element("div", list);
-    const scores = [["last", last], ["last10", last10], ["noisy_val", noisyVal], ["oracle", oracle]].filter(([, value]) => value !== null);
+    const scores = [["last", last], ["last10", last10], ["noisy_val", noisyVal], ["label_wave", labelWave], ["oracle", oracle]].filter(([, value]) => value !== null);
     element("span", item, `seed ${seed}: ${scores.map(([rule, value]) => `${rule} ${(100 * value).toFixed(2)}`).join(", ")} `);
     // Identifiers of MLflow only: a link is never built from other text of a record.
     if (board.runs_url && /^[0-9a-f]{32}$/.test(run)) {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -18,14 +18,10 @@ from noisybench.utils.text import printable_lines
 if TYPE_CHECKING:
     from noisybench.execution.engine import Event
     from noisybench.execution.suite_runner import RunPlan, SuiteResult
-    from noisybench.leaderboard.table import Setting
     from noisybench.search.search import SearchResult
 
 PLAIN_WIDTH = 170
 """Columns of the output if it is not a terminal, so that tables in files and logs are not cut."""
-
-MAX_EXCLUDED = 5
-"""Number of excluded runs that are listed."""
 
 
 class SafeConsole(Console):
@@ -245,87 +241,3 @@ def print_result(console: Console, result: SuiteResult, plan: RunPlan, seconds: 
         console.print(Text(f"  failed: {spec.title}\n    {reason}", style="red"))
         if traceback:
             console.print("    The traceback is saved with the run (traceback.txt); `--debug` prints it here.")
-
-
-def print_settings(console: Console, settings: Sequence[Setting], intervals: bool = False) -> None:
-    """Print the leaderboard, one table per setting, and the verdicts over the settings."""
-    from noisybench.leaderboard.text_tables import COLUMNS, detector_rows, footnote, text_rows
-    from noisybench.leaderboard.verdict_text import verdict_paragraphs
-
-    left_aligned, wrapped = {"stack", "privileged info", "published"}, {"published", "privileged info", "stack"}
-    for setting in settings:
-        rows = text_rows(setting, intervals)
-        # Columns without a value in this setting are left out.
-        shown = [index for index in range(len(COLUMNS)) if any(row[index] not in ("", "–") for row in rows)]
-        table = Table(
-            title=setting.title,
-            title_style="bold",
-            title_justify="left",
-            box=None,
-            header_style="bold",
-            pad_edge=False,
-        )
-        for index in shown:
-            name = COLUMNS[index]
-            table.add_column(
-                name,
-                justify="left" if name in left_aligned else "right",
-                style="bright_black" if name == "oracle" else None,
-                no_wrap=name not in wrapped,
-                min_width=None if name in left_aligned else max(len(row[index]) for row in rows),
-                overflow="fold",
-            )
-        for row in rows:
-            table.add_row(*(row[index] for index in shown))
-        console.print(table)
-        console.print(Text(footnote(setting), style="bright_black"))
-        detectors = detector_rows(setting)
-        if detectors:
-            _print_detectors(console, detectors)
-        for note in setting.notes:
-            console.print(Text(f"Note: {note}."))
-        for warning in setting.warnings:
-            console.print(Text(f"Note: {warning}.", style="yellow"))
-        console.print()
-    for heading, sentences in verdict_paragraphs(settings):
-        console.print(Text(heading, style="bold"))
-        for number, sentence in enumerate(sentences):
-            console.print(Text(sentence, style="bright_black" if number else ""))
-        console.print()
-
-
-def print_excluded(console: Console, excluded: Sequence[Mapping[str, str]]) -> None:
-    """Print the runs that no table shows, with the reasons.
-
-    Args:
-        console: where they are printed.
-        excluded: title of each run as ``what``, and the reason as ``why``.
-    """
-    if not excluded:
-        return
-    console.print(Text(f"Excluded: {count_runs(len(excluded))}", style="yellow"))
-    for each in excluded[:MAX_EXCLUDED]:
-        console.print(Text(f"  {each['what']}: {each['why']}", style="yellow"))
-    if len(excluded) > MAX_EXCLUDED:
-        console.print(Text(f"  and {len(excluded) - MAX_EXCLUDED} more; `noisybench doctor` lists all", style="yellow"))
-
-
-def _print_detectors(console: Console, rows: Sequence[Sequence[str]]) -> None:
-    from noisybench.leaderboard.text_tables import DETECTOR_COLUMNS, DETECTOR_NOTE
-
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    # Numbers are never cut for the sake of a long stack name.
-    shown = [index for index in range(len(DETECTOR_COLUMNS)) if any(row[index] != "–" for row in rows)]
-    for index in shown:
-        is_number = index > 1
-        table.add_column(
-            DETECTOR_COLUMNS[index],
-            justify="right" if is_number else "left",
-            overflow="fold",
-            no_wrap=index > 0,
-            min_width=max(len(row[index]) for row in rows) if is_number else None,
-        )
-    for row in rows:
-        table.add_row(*(row[index] for index in shown))
-    console.print(table)
-    console.print(Text(DETECTOR_NOTE, style="bright_black"))

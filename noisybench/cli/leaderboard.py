@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from noisybench.tracking.store import Store
 
 FORMATS = ("terminal", "csv", "markdown", "latex", "html")
+METRICS = ("default", "balanced_accuracy")
 TESTS: tuple[Literal["anova"], Literal["paired_t"]] = ("anova", "paired_t")
 
 leaderboard_app = typer.Typer(
@@ -36,7 +37,13 @@ leaderboard_app = typer.Typer(
 @leaderboard_app.callback()
 def leaderboard(
     context: typer.Context,
-    rule: Annotated[str, typer.Option(help="Selection rule to rank by: last, last10, noisy_val, oracle")] = "last",
+    rule: Annotated[
+        str, typer.Option(help="Selection rule to rank by: last, last10, noisy_val, label_wave, oracle")
+    ] = "last",
+    metric: Annotated[
+        str | None,
+        typer.Option(help="Metric to rank by: default (that of the task or suite) or balanced_accuracy"),
+    ] = None,
     test: Annotated[str, typer.Option(help="Paired test of the ranking: anova or paired_t")] = "anova",
     format: Annotated[str, typer.Option("--format", "-f", help=f"Output format: {', '.join(FORMATS)}")] = "terminal",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write")] = None,
@@ -48,13 +55,16 @@ def leaderboard(
     if context.invoked_subcommand is not None:
         return
     from noisybench.cli import console as view
+    from noisybench.cli import leaderboard_tables as tables
     from noisybench.leaderboard import board, page, text_tables
+    from noisybench.leaderboard.ranking_metric import with_metric
     from noisybench.leaderboard.table import build_settings
     from noisybench.records.selection import SELECTION_RULES
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
 
     _check_choice("rule", rule, list(SELECTION_RULES))
+    _check_choice("metric", metric or "default", METRICS)
     _check_choice("format", format, FORMATS)
     _check_choice("test", test, TESTS)
     # Narrows the type from `str` to the literals that `build_settings` takes.
@@ -65,13 +75,15 @@ def leaderboard(
         check_output_file(output)
     store = Store()
     measurements, excluded = _stored_measurements(store, suite, label_set)
+    measurements, unscored = with_metric(measurements, metric or suite_metric(suite))
+    excluded += unscored
     equivalences = recorded_equivalences(store)
     # Standard output may be a table for another program.
     console = view.make_console(stderr=format != "terminal")
     settings = build_settings(measurements, rule, paired_test, equivalences)
     if format == "terminal" and output is None:
-        view.print_settings(console, settings, ci)
-        view.print_excluded(console, excluded)
+        tables.print_settings(console, settings, ci)
+        tables.print_excluded(console, excluded)
         return
     writers: dict[str, Callable[[], str]] = {
         "csv": lambda: text_tables.to_csv(settings),
@@ -87,12 +99,19 @@ def leaderboard(
     else:
         write(output, text)
         typer.echo(f"{len(settings)} tables written to {output}")
-    view.print_excluded(console, excluded)
+    tables.print_excluded(console, excluded)
 
 
 def _check_choice(option: str, value: str, allowed: list[str] | tuple[str, ...]) -> None:
     if value not in allowed:
         raise UserError(f"--{option}: unknown {option} `{value}`; {nearest(value, allowed)}")
+
+
+def suite_metric(suite: str | None) -> str:
+    """Return the metric by which a suite is ranked; ``default`` without a suite."""
+    from noisybench.config.suite import read_metric
+
+    return "default" if suite is None else read_metric(suite)
 
 
 def suite_identities(suite: str | None, store: Store) -> set[str] | None:

@@ -65,13 +65,13 @@ def bench(
     """Run a suite (settings x stacks x seeds) and rank the stacks. Finished runs are skipped."""
     from noisybench.config import suite as suites
 
-    specs = suites.read_suite(suite, overrides or [])
+    specs, metric = suites.read_suite(suite, overrides or []), suites.read_metric(suite)
     figures = _checked_figures(suite, specs)
     if not dry_run:
         check_output_file(html)
         for figure in figures:
             check_output_file(_figure_path(html, figure))
-    execute_specs(suites.shard(specs, shard), jobs, dry_run, html, figures, ray, again)
+    execute_specs(suites.shard(specs, shard), jobs, dry_run, html, figures, ray, again, metric)
 
 
 def _checked_figures(suite: str, specs: Sequence[RunSpec]) -> list[Figure]:
@@ -158,6 +158,7 @@ def execute_specs(
     figures: Sequence[Figure] = (),
     ray: str | None = None,
     again: bool = False,
+    metric: str = "default",
 ) -> None:
     """Execute the pending runs, print the outcome, and rank all runs.
 
@@ -169,6 +170,7 @@ def execute_specs(
         figures: figures to draw of the runs, from `read_figures`.
         ray: address of a Ray cluster; None uses this machine.
         again: train finished runs again.
+        metric: metric to rank by, see `leaderboard.ranking_metric.with_metric`.
 
     Raises:
         typer.Exit: with status 1 if a run failed, with 128 plus the number of the signal after an interruption.
@@ -207,7 +209,8 @@ def execute_specs(
     _print_other_weights(console, plan, records)
     # Runs of the same settings that have other code are counted below their table.
     settings = {spec.settings_hash for spec in plan.specs}
-    _show([record for record in records if record.settings in settings], equivalences, store.connection.embedded, html)
+    shown = [record for record in records if record.settings in settings]
+    _show(shown, equivalences, store.connection.embedded, html, metric)
     records = plan.select(records)
     if records and html is not None:
         for figure in figures:
@@ -313,21 +316,27 @@ def _draw(
         console.print(f"Figure: {path.resolve()}")
 
 
-def _show(records: list[RunRecord], equivalences: list[Equivalence], embedded: bool, html: Path | None) -> None:
+def _show(
+    records: list[RunRecord], equivalences: list[Equivalence], embedded: bool, html: Path | None, metric: str
+) -> None:
     """Rank the runs of a command, write the leaderboard page, and suggest next steps."""
     from noisybench.cli import console as view
+    from noisybench.cli import leaderboard_tables as tables
     from noisybench.leaderboard.board import build_board
     from noisybench.leaderboard.measurements import measure_valid
     from noisybench.leaderboard.page import to_html
+    from noisybench.leaderboard.ranking_metric import with_metric
     from noisybench.leaderboard.table import build_settings
 
     console = view.make_console()
     measurements, excluded = measure_valid(records)
+    measurements, unscored = with_metric(measurements, metric)
+    excluded += unscored
     settings = build_settings(measurements, equivalences=equivalences)
     if settings and html is not None:
         write(html, to_html(build_board(measurements, equivalences=equivalences, excluded=excluded)))
-    view.print_settings(console, settings)
-    view.print_excluded(console, excluded)
+    tables.print_settings(console, settings)
+    tables.print_excluded(console, excluded)
     if not settings or html is None:
         return
     example = settings[0].rows[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 
@@ -73,6 +73,8 @@ class Suite(pydantic.BaseModel):
     stacks: Annotated[list[Any] | None, KEEP_TEXT] = None
     seeds: list[Seed] | None = None
     figures: Annotated[list[Any], KEEP_TEXT] = []
+    metric: Literal["default", "balanced_accuracy"] = "default"
+    """Metric by which its stacks are ranked: that of the task, or balanced accuracy."""
 
 
 def shard(specs: Sequence[RunSpec], selector: str | None) -> list[RunSpec]:
@@ -225,6 +227,16 @@ def read_figures(name: str) -> list[Figure]:
             figures.append(figure)
     refuse(problems)
     return figures
+
+
+def read_metric(name: str) -> str:
+    """Return the metric by which the stacks of a suite are ranked.
+
+    Example:
+        >>> read_metric("quickstart")
+        'default'
+    """
+    return _check(without_nulls(load_config("suites", name)), name).metric
 
 
 def unique_specs(specs: Iterable[RunSpec]) -> list[RunSpec]:

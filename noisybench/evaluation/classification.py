@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from noisybench.data.targets import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
 from noisybench.evaluation import metrics
+from noisybench.evaluation.detectors import score_detection
 from noisybench.evaluation.metrics import MISLABELED, Floats, fraction
 
 Classes = NDArray[np.int64] | NDArray[np.int16]
@@ -43,6 +44,93 @@ def score_predictions(prediction: Classes, clean: Classes, observed: Classes, st
     }
 
 
+def recall_by_class(prediction: Classes, targets: Classes, num_classes: int) -> Floats:
+    """Return the (C,) fraction of each class's examples that are predicted as it; NaN for a class without examples.
+
+    Args:
+        prediction: (M,) predicted classes.
+        targets: (M,) classes.
+        num_classes: C.
+
+    Example:
+        >>> recall_by_class(np.array([0, 1, 1]), np.array([0, 0, 1]), 3)
+        array([0.5, 1. , nan])
+    """
+    examples = np.bincount(targets, minlength=num_classes)
+    hits = np.bincount(targets[prediction == targets], minlength=num_classes)
+    recalls: NDArray[np.float64] = np.divide(hits, examples, out=np.full(num_classes, np.nan), where=examples > 0)
+    return recalls
+
+
+def listed_recall(prediction: Classes, targets: Classes, num_classes: int) -> list[float | None]:
+    """Return `recall_by_class` as a list with None for a class without examples; empty without examples.
+
+    Example:
+        >>> listed_recall(np.array([0, 1, 1]), np.array([0, 0, 1]), 3)
+        [0.5, 1.0, None]
+    """
+    recalls = recall_by_class(prediction, targets, num_classes).tolist() if len(targets) else []
+    return [None if np.isnan(recall) else recall for recall in recalls]
+
+
+def balanced_accuracy(prediction: Classes, targets: Classes) -> float | None:
+    """Return the mean recall of the classes that have examples; None without examples.
+
+    Every class counts alike, however many examples it has (Brodersen et al., 2010).
+
+    Example:
+        >>> balanced_accuracy(np.array([0, 0, 0, 0]), np.array([0, 0, 0, 1]))
+        0.5
+    """
+    if not len(targets):
+        return None
+    return float(np.nanmean(recall_by_class(prediction, targets, int(targets.max()) + 1)))
+
+
+def memorized_by_chance(
+    test_prediction: Classes,
+    test_targets: Classes,
+    clean: Classes,
+    observed: Classes,
+    status: NDArray[np.int8],
+    num_classes: int,
+) -> float | None:
+    """Return the fraction of mislabeled examples that would be predicted as their incorrect label without memorization.
+
+    Test labels are never trained on. The chance of an example is therefore the frequency with which test examples of its
+    clean class are predicted as its incorrect label. Where no test example has its clean class, as for out-of-distribution
+    images, it is the frequency of that prediction among all test examples. A network that always predicts the clean class
+    has the chance 0, one that guesses uniformly has 1 / C. Examples with noise that depends on the input are harder than
+    others of their class, so that their chance is underestimated.
+
+    Args:
+        test_prediction: (M,) predicted classes of the test examples.
+        test_targets: (M,) clean test targets.
+        clean: (N,) best known training targets, negative where there is none.
+        observed: (N,) observed training targets.
+        status: (N,) index into `LABEL_STATUS`.
+        num_classes: C.
+
+    Returns:
+        Expected `memorized_fraction`; None without mislabeled examples.
+
+    Example:
+        >>> clean, observed, status = np.array([0, 1]), np.array([1, 1]), np.array([1, 0], dtype=np.int8)
+        >>> memorized_by_chance(np.array([0, 1, 0, 0]), np.array([0, 0, 1, 1]), clean, observed, status, 2)
+        0.5
+    """
+    mislabeled = np.isin(status, MISLABELED)
+    if not mislabeled.any():
+        return None
+    pairs = test_targets.astype(np.int64) * num_classes + test_prediction
+    counts = np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+    # One more row for examples whose clean class no test example has.
+    counts = np.vstack([counts, counts.sum(0)])
+    row = np.where(clean[mislabeled] >= 0, clean[mislabeled], num_classes)
+    row[counts[row].sum(1) == 0] = num_classes
+    return float((counts[row, observed[mislabeled]] / counts[row].sum(1)).mean())
+
+
 def score_validation(prediction: Classes, clean: Classes, observed: Classes) -> Scores:
     """Score predictions for the validation examples.
 
@@ -52,15 +140,49 @@ def score_validation(prediction: Classes, clean: Classes, observed: Classes) -> 
         observed: (V,) observed targets.
 
     Returns:
-        ``noisy_val_score`` and ``clean_val_score`` of an `EpochRow`; None without examples.
+        ``noisy_val_score``, ``clean_val_score`` and ``noisy_val_balanced_accuracy`` of an `EpochRow`; None without examples.
 
     Example:
         >>> score_validation(np.array([0, 1]), np.array([0, -2]), np.array([1, 1]))
-        {'noisy_val_score': 0.5, 'clean_val_score': 1.0}
+        {'noisy_val_score': 0.5, 'clean_val_score': 1.0, 'noisy_val_balanced_accuracy': 0.5}
     """
     return {
         "noisy_val_score": fraction(prediction == observed),
         "clean_val_score": fraction((prediction == clean)[clean >= 0]),
+        "noisy_val_balanced_accuracy": balanced_accuracy(prediction, observed),
+    }
+
+
+def score_test(
+    prediction: Classes,
+    targets: Classes,
+    clean: Classes,
+    observed: Classes,
+    status: NDArray[np.int8],
+    num_classes: int,
+) -> Scores:
+    """Score predictions for the test examples.
+
+    Args:
+        prediction: (M,) predicted classes of the test examples.
+        targets: (M,) clean test targets.
+        clean: (N,) best known training targets, negative where there is none.
+        observed: (N,) observed training targets.
+        status: (N,) index into `LABEL_STATUS`.
+        num_classes: C.
+
+    Returns:
+        ``test_score``, ``test_balanced_accuracy`` and ``memorized_chance`` of an `EpochRow`.
+
+    Example:
+        >>> clean, observed, status = np.array([0, 1]), np.array([1, 1]), np.array([1, 0], dtype=np.int8)
+        >>> score_test(np.array([0, 1, 0]), np.array([0, 0, 1]), clean, observed, status, 2)
+        {'test_score': 0.3333333333333333, 'test_balanced_accuracy': 0.25, 'memorized_chance': 0.5}
+    """
+    return {
+        "test_score": accuracy(prediction, targets),
+        "test_balanced_accuracy": balanced_accuracy(prediction, targets),
+        "memorized_chance": memorized_by_chance(prediction, targets, clean, observed, status, num_classes),
     }
 
 
@@ -158,5 +280,5 @@ def score_final(
     return {
         "calibration_error": metrics.calibration_error(probabilities, test_targets),
         "correction_accuracy": score_corrections(corrected, clean, observed),
-        "detection": metrics.score_detection(label_quality, status),
+        "detection": score_detection(label_quality, status),
     }

@@ -1,4 +1,4 @@
-"""Metrics of label-noise detection, calibration and memorization.
+"""Metrics of ranking, calibration and memorization.
 
 These functions take NumPy arrays and are written by hand where `torchmetrics` is slower or less exact: its binary AUROC takes
 2 to 4 times as long on 5,000 to 50,000 examples, its results are in single precision, and it applies a sigmoid to scores
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.targets import CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
-from noisybench.records.schema import Detection, ProbeMetrics
+from noisybench.records.schema import ProbeMetrics
 
 Floats = NDArray[np.float32] | NDArray[np.float64]
 
@@ -90,55 +90,6 @@ def auroc_by_kind(score: Floats, status: NDArray[np.int8]) -> dict[str, float | 
     return aurocs
 
 
-def score_detector(score: Floats, flagged: NDArray[np.bool_], status: NDArray[np.int8]) -> dict[str, float | None]:
-    """Return the metrics of a detector of incorrect labels.
-
-    Balanced accuracy is the mean of the fraction of incorrect labels that are flagged (recall) and the fraction of correct
-    labels that are not. Average precision, precision and recall count ID and OOD noise alike.
-
-    Args:
-        score: (N,) score of the detector, higher where the label is more likely incorrect.
-        flagged: (N,) whether the detector treats the label as incorrect.
-        status: (N,) index into `LABEL_STATUS`; labels of unknown status are ignored.
-
-    Returns:
-        The values of `auroc_by_kind`, ``average_precision``, ``precision``, ``recall``, ``balanced_accuracy``,
-        ``ood_balanced_accuracy`` and ``flagged_fraction``; None where a value is undefined.
-
-    Example:
-        >>> status = np.array([0, 0, 1, 1], dtype=np.int8)
-        >>> scores = score_detector(np.array([0.1, 0.6, 0.5, 0.9]), np.array([False, False, False, True]), status)
-        >>> scores["noise_auroc"], scores["precision"], scores["recall"], scores["balanced_accuracy"]
-        (0.75, 1.0, 0.5, 0.75)
-    """
-    from sklearn.metrics import average_precision_score
-
-    scores = auroc_by_kind(score, status)
-    known = status <= OUT_OF_DISTRIBUTION
-    mislabeled = status[known] != CLEAN
-    # scikit-learn warns, instead of returning NaN, where there is nothing to find.
-    scores["average_precision"] = float(average_precision_score(mislabeled, score[known])) if mislabeled.any() else None
-    scores["precision"], scores["recall"] = fraction(mislabeled[flagged[known]]), fraction(flagged[known][mislabeled])
-    specificity = fraction(~flagged[status == CLEAN])
-    for name, statuses in (("balanced_accuracy", MISLABELED), ("ood_balanced_accuracy", (OUT_OF_DISTRIBUTION,))):
-        recall = fraction(flagged[np.isin(status, statuses)])
-        scores[name] = None if specificity is None or recall is None else (specificity + recall) / 2
-    return {**scores, "flagged_fraction": float(flagged.mean())}
-
-
-def correlation(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float | None:
-    """Return the phi coefficient of two sets of flags, in [-1, 1]; None where one of them is constant.
-
-    Example:
-        >>> round(correlation(np.array([True, False, True]), np.array([True, False, True])), 6)
-        1.0
-    """
-    # A constant has no variance, for which NumPy returns NaN with a warning.
-    if first.all() or second.all() or not first.any() or not second.any():
-        return None
-    return float(np.corrcoef(first, second)[0, 1])
-
-
 def roc_curve(score: Floats, status: NDArray[np.int8]) -> NDArray[np.float32] | None:
     """Return the ROC curve of a score against ID and OOD noise together.
 
@@ -162,38 +113,6 @@ def roc_curve(score: Floats, status: NDArray[np.int8]) -> NDArray[np.float32] | 
     false_positive_rate, true_positive_rate, _ = metrics.roc_curve(mislabeled, score[known])
     # The exact curve has up to N points; a common grid makes the curves of all epochs comparable and small.
     return np.asarray(np.interp(ROC_GRID, false_positive_rate, true_positive_rate), dtype=np.float32)
-
-
-def score_detection(label_quality: Floats, status: NDArray[np.int8]) -> Detection:
-    """Return all metrics of detecting incorrect labels by their label quality.
-
-    Args:
-        label_quality: (N,) probability that the label is correct.
-        status: (N,) index into `LABEL_STATUS`; labels of unknown status are ignored.
-
-    Example:
-        >>> detection = score_detection(np.array([0.9, 0.8, 0.1]), np.array([0, 0, 1], dtype=np.int8))
-        >>> detection.auroc, detection.f1
-        (1.0, 1.0)
-    """
-    from sklearn.metrics import average_precision_score
-
-    flagged = flag_labels(label_quality)
-    known = status <= OUT_OF_DISTRIBUTION
-    mislabeled, quality = status[known] != CLEAN, label_quality[known]
-    if mislabeled.all() or not mislabeled.any():
-        return Detection(None, None, None, float(flagged.mean()))
-    aurocs = auroc_by_kind(-label_quality, status)
-    curve = roc_curve(-label_quality, status)
-    return Detection(
-        auroc=aurocs["noise_auroc"],
-        average_precision=float(average_precision_score(mislabeled, -quality)),
-        f1=float(2 * (flagged[known] & mislabeled).sum() / (flagged[known].sum() + mislabeled.sum())),
-        flagged_fraction=float(flagged.mean()),
-        id_auroc=aurocs["id_noise_auroc"] if (status == OUT_OF_DISTRIBUTION).any() else None,
-        ood_auroc=aurocs["ood_auroc"],
-        roc=None if curve is None else [round(float(rate), 4) for rate in curve],
-    )
 
 
 def flag_labels(label_quality: Floats) -> NDArray[np.bool_]:

@@ -18,6 +18,7 @@ from noisybench.data.targets import (
 )
 from noisybench.data.traces.formats import TraceCheck, TraceFormat
 from noisybench.evaluation import metrics
+from noisybench.evaluation.detectors import score_detector
 from noisybench.evaluation.metrics import fraction
 
 Tokens = NDArray[np.uint8]
@@ -204,7 +205,7 @@ def score_trace_detectors(
         steps: (S,) result of `step_status`.
 
     Returns:
-        Values of `metrics.score_detector` for ``trace_loss`` (mean loss), ``trace_worst_step`` (highest mean loss of a step),
+        Values of `score_detector` for ``trace_loss`` (mean loss), ``trace_worst_step`` (highest mean loss of a step),
         ``trace_execution`` (re-execution), and ``step_loss`` for single steps, if a corrupted one is known.
     """
     status = np.where(corrupted, np.int8(IN_DISTRIBUTION), np.int8(CLEAN))
@@ -214,7 +215,7 @@ def score_trace_detectors(
     scores = {
         "trace_loss": _score_loss(trace_losses, status),
         "trace_worst_step": _score_loss(worst_step, status),
-        "trace_execution": metrics.score_detector(incorrect_step_fraction, incorrect_step_fraction > 0, status),
+        "trace_execution": score_detector(incorrect_step_fraction, incorrect_step_fraction > 0, status),
     }
     if (steps == IN_DISTRIBUTION).any():
         known = steps != UNKNOWN_STATUS
@@ -225,7 +226,7 @@ def score_trace_detectors(
 def _score_loss(losses: NDArray[np.float64], status: NDArray[np.int8]) -> dict[str, float | None]:
     """Score a loss as a detector that flags by its two components."""
     # `flag_labels` takes the negative logarithm, which turns exp(-loss) into the loss again.
-    return metrics.score_detector(losses, metrics.flag_labels(np.exp(-losses)), status)
+    return score_detector(losses, metrics.flag_labels(np.exp(-losses)), status)
 
 
 def score_execution(

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-RECORD_FORMAT = 3
+RECORD_FORMAT = 4
 """Number of the layout of `RunRecord`. Records of another number are refused."""
 
 
@@ -35,7 +35,7 @@ class EpochRow:
         time: end of the epoch in milliseconds since 1970.
         id_noise_auroc: `noise_auroc` for in-distribution (ID) mislabeled examples only; None without OOD examples.
         ood_auroc: AUROC of the label quality for OOD examples against correctly labeled ones.
-        detectors: metrics of `evaluation.metrics.score_detector` for each detector of the stack; the key ``A_with_B``
+        detectors: metrics of `evaluation.detectors.score_detector` for each detector of the stack; the key ``A_with_B``
             holds the correlation between the flags of two detectors.
         diagnostics: numbers that mitigations report as ``mitigation.name``, and those of the evaluator:
             ``corrected_fraction`` (fraction of ID mislabeled examples that the stack would correct to the clean label),
@@ -45,6 +45,13 @@ class EpochRow:
         warnings: messages of mitigations, for example about a fallback.
         metric: name of the score, for example ``accuracy`` or ``miou``; the task defines it.
         clean_val_score: metric on the clean validation targets, if they are known. No selection rule reads it.
+        test_balanced_accuracy: mean over classes of the recall on the clean test targets; classes without a test example are
+            left out, and tasks without one class per example have none. `noisy_val_balanced_accuracy` likewise for the
+            observed validation targets.
+        memorized_chance: expected `memorized_fraction` of a network that predicts each mislabeled example like a test
+            example of the same clean class, see `evaluation.classification.memorized_by_chance`.
+        prediction_changes: fraction of training examples whose predicted class differs from that of the epoch before, which
+            the selection rule `label_wave` reads; None in the first epoch and after a refinement.
 
     Example:
         >>> row = EpochRow(0, "train", 1.2, 0.5, 0.4, 1.3, 0.6, 1.1, None, None, None, 0.1, 2.0, 0)
@@ -73,6 +80,10 @@ class EpochRow:
     warnings: list[str] = field(default_factory=list)
     metric: str = "accuracy"
     clean_val_score: float | None = None
+    test_balanced_accuracy: float | None = None
+    noisy_val_balanced_accuracy: float | None = None
+    memorized_chance: float | None = None
+    prediction_changes: float | None = None
 
     def metrics(self) -> dict[str, float]:
         """Return all measured values by the name under which they are tracked, for example ``test_accuracy``."""
@@ -180,6 +191,8 @@ class Detection:
         id_auroc: AUROC for ID mislabeled examples against correctly labeled ones; None without OOD examples.
         ood_auroc: AUROC for OOD images against correctly labeled ones; None without OOD examples.
         roc: true positive rates at evenly spaced false positive rates from 0 to 1.
+        missed_at_true_rate: fraction of mislabeled examples that are missed if as many examples are flagged as are mislabeled,
+            those of lowest quality; the expected value over the order of ties.
     """
 
     auroc: float | None
@@ -189,6 +202,7 @@ class Detection:
     id_auroc: float | None = None
     ood_auroc: float | None = None
     roc: list[float] | None = None
+    missed_at_true_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -210,6 +224,9 @@ class RunRecord:
         rows: one row per epoch.
         calibration_error: expected calibration error of the test predictions, 15 equal-width bins; None for text.
         correction_accuracy: fraction of corrected training targets that are clean, among examples of a known class.
+        test_recall: recall of each class on the clean test targets at the end, in the order of the classes; None for a class
+            without a test example. `noisy_val_recall` likewise for the observed validation targets. Empty for tasks
+            without one class per example, or without a validation split.
         detection: detection of incorrect labels at the end.
         cost: cost of the run.
         weights_sha256: SHA-256 of the final weights, which shows whether a repeated run is bit-identical.
@@ -247,6 +264,8 @@ class RunRecord:
     auxiliary: list[dict[str, Any]] = field(default_factory=list)
     probes: list[ProbeRow] = field(default_factory=list)
     task: str = ""
+    test_recall: list[float | None] = field(default_factory=list)
+    noisy_val_recall: list[float | None] = field(default_factory=list)
     format: int = RECORD_FORMAT
 
     @property

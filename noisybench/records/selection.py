@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 
@@ -44,22 +45,100 @@ def oracle(rows: Sequence[EpochRow]) -> float | None:
     return max(row.test_score for row in rows)
 
 
+LABEL_WAVE_WINDOW = 3
+"""Number of epochs over which `label_wave` averages the prediction changes."""
+LABEL_WAVE_PATIENCE = 5
+"""Number of epochs without a lower average after which `label_wave` stops."""
+
+
+def label_wave(rows: Sequence[EpochRow]) -> float | None:
+    """Return the test score of the epoch at the first local minimum of the prediction changes (Yuan et al., 2024).
+
+    Label Wave needs no validation split. The prediction changes are averaged over the last `LABEL_WAVE_WINDOW` epochs; the
+    selected epoch has the lowest average until `LABEL_WAVE_PATIENCE` epochs in a row have none that is lower, or until the
+    end of training.
+
+    Returns:
+        Test score of the selected epoch; None if the run has too few epochs for one average.
+
+    Example:
+        >>> from noisybench.records.schema import EpochRow
+        >>> rows = [
+        ...     EpochRow(epoch, "train", 1.0, 0.5, None, None, epoch / 10, 1.0, None, None, None, 0.1, 1.0, 0,
+        ...              prediction_changes=changes)
+        ...     for epoch, changes in enumerate([None, 0.9, 0.5, 0.4, 0.3, 0.5, 0.6])
+        ... ]
+        >>> label_wave(rows)
+        0.4
+    """
+    selected, lowest, waited = None, math.inf, 0
+    for end in range(LABEL_WAVE_WINDOW, len(rows)):
+        changes = [row.prediction_changes for row in rows[end + 1 - LABEL_WAVE_WINDOW : end + 1]]
+        total = math.fsum(change for change in changes if change is not None)
+        if None in changes:
+            return None
+        if total < lowest:
+            selected, lowest, waited = rows[end].test_score, total, 0
+        else:
+            waited += 1
+        if waited == LABEL_WAVE_PATIENCE:
+            break
+    return selected
+
+
 SELECTION_RULES: dict[str, Callable[[Sequence[EpochRow]], float | None]] = {
     "last": last,
     "last10": last10,
     "noisy_val": noisy_val,
+    "label_wave": label_wave,
     "oracle": oracle,
 }
 """Selection rules by name."""
 
+BALANCED_ACCURACY = "balanced_accuracy"
+"""Metric by which runs can be scored instead of their own, see `score_by_balanced_accuracy`."""
 
-def select(record: RunRecord, rule: str, stage: str | None = None) -> float | None:
+
+def score_by_balanced_accuracy(rows: Sequence[EpochRow]) -> list[EpochRow] | None:
+    """Return rows whose test and noisy validation scores are balanced accuracies; None if these were not measured.
+
+    A rule that is applied to these rows both selects and reports by balanced accuracy.
+
+    Example:
+        >>> from noisybench.records.schema import EpochRow
+        >>> row = EpochRow(0, "train", 1.0, 0.5, 0.6, 1.0, 0.7, 1.0, None, None, None, 0.1, 1.0, 0,
+        ...                test_balanced_accuracy=0.4, noisy_val_balanced_accuracy=0.3)
+        >>> noisy_val(score_by_balanced_accuracy([row]))
+        0.4
+    """
+    balanced = []
+    for row in rows:
+        if row.test_balanced_accuracy is None:
+            return None
+        balanced.append(
+            dataclasses.replace(
+                row,
+                test_score=row.test_balanced_accuracy,
+                noisy_val_score=row.noisy_val_balanced_accuracy,
+                metric=BALANCED_ACCURACY,
+            )
+        )
+    return balanced
+
+
+def select(record: RunRecord, rule: str, stage: str | None = None, balanced: bool = False) -> float | None:
     """Apply a selection rule to the rows of one stage of a run.
 
     Args:
         record: finished run.
         rule: key of `SELECTION_RULES`.
         stage: ``train`` or ``refine``; by default the last stage of the run.
+        balanced: score by balanced accuracy.
+
+    Returns:
+        Test score; None where the rule has none, or where no balanced accuracy was measured.
     """
     chosen = stage or record.rows[-1].stage
-    return SELECTION_RULES[rule]([row for row in record.rows if row.stage == chosen])
+    rows = [row for row in record.rows if row.stage == chosen]
+    scored = score_by_balanced_accuracy(rows) if balanced else rows
+    return None if scored is None else SELECTION_RULES[rule](scored)

@@ -11,7 +11,10 @@ from pydantic_core import from_json
 
 from noisybench.records.schema import EpochRow, RunRecord
 
-SCORES = ("train_score", "noisy_val_score", "clean_val_score", "test_score")
+SCORES = (
+    "train_score", "noisy_val_score", "clean_val_score", "test_score", "test_balanced_accuracy",
+    "noisy_val_balanced_accuracy", "memorized_chance", "prediction_changes",
+)  # fmt: skip
 """Fields of a row that must be fractions."""
 
 MANIFEST_FIELDS = ("noise", "actual_noise_rate", "dataset")
@@ -67,6 +70,9 @@ def _problems(record: RunRecord) -> Iterator[str]:
         yield "it has no rows"
     for row in record.rows:
         yield from _row_problems(row)
+    for name in ("test_recall", "noisy_val_recall"):
+        if not all(recall is None or 0 <= recall <= 1 for recall in getattr(record, name)):
+            yield f"{name}: must have fractions from 0 to 1"
     for name, value in vars(record.cost).items():
         if not (math.isfinite(value) and value >= 0):
             yield f"cost.{name}: must be a number from 0, but is {value}"

@@ -67,7 +67,7 @@ class Evaluator(abc.ABC):
 
     @abc.abstractmethod
     def summary(self) -> dict[str, Any]:
-        """Return `calibration_error`, `correction_accuracy` and `detection` of the `RunRecord`."""
+        """Return the fields of the `RunRecord` that need clean labels, such as `calibration_error` and `detection`."""
 
     @abc.abstractmethod
     def samples(self) -> Samples:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from noisybench.evaluation import metrics
+from noisybench.evaluation.detectors import score_detection
 from noisybench.records.schema import EpochRow
 from noisybench.records.selection import SELECTION_RULES
 
@@ -56,7 +57,7 @@ def test_detection_of_well_separated_beliefs_is_perfect() -> None:
     rng = np.random.default_rng(0)
     wrong = rng.random(500) < 0.3
     belief = np.where(wrong, rng.uniform(0.001, 0.01, 500), rng.uniform(0.9, 0.99, 500))
-    found = metrics.score_detection(belief, wrong)
+    found = score_detection(belief, wrong)
     assert found.auroc == 1.0
     assert found.average_precision == pytest.approx(1.0)
     assert found.f1 == 1.0
@@ -70,14 +71,14 @@ def test_equal_beliefs_flag_nothing() -> None:
 
 
 def test_detection_of_one_kind_alone_is_not_measured() -> None:
-    found = metrics.score_detection(np.linspace(0.1, 0.9, 20), np.zeros(20, dtype=bool))
+    found = score_detection(np.linspace(0.1, 0.9, 20), np.zeros(20, dtype=bool))
     assert (found.auroc, found.average_precision, found.f1, found.roc) == (None, None, None, None)
 
 
 def test_the_area_under_the_kept_roc_curve_is_about_the_auroc() -> None:
     rng = np.random.default_rng(5)
     wrong = rng.random(2000) < 0.3
-    found = metrics.score_detection(np.where(wrong, rng.beta(2, 3, 2000), rng.beta(3, 2, 2000)), wrong)
+    found = score_detection(np.where(wrong, rng.beta(2, 3, 2000), rng.beta(3, 2, 2000)), wrong)
     assert found.roc is not None
     assert np.trapezoid(found.roc, metrics.ROC_GRID) == pytest.approx(found.auroc, abs=0.005)
 

@@ -29,6 +29,7 @@ from noisybench.leaderboard.published import (
     literature_method,
     literature_settings,
 )
+from noisybench.leaderboard.ranking_metric import with_metric
 from noisybench.leaderboard.table import Setting, build_settings
 from noisybench.leaderboard.text_tables import describe_published, text_rows, to_csv, to_latex, to_markdown
 from noisybench.records.schema import Cost, Detection, EpochRow, RunRecord
@@ -103,6 +104,23 @@ def test_rows_are_sorted_and_ranked() -> None:
     assert last.deviation == pytest.approx(np.std(values, ddof=1))
     assert setting.rows[-1].oracle_gap is not None
     assert setting.rows[-1].oracle_gap.mean >= 0
+
+
+def test_stacks_are_ranked_by_balanced_accuracy_on_request() -> None:
+    def balanced(run: RunRecord, level: float) -> RunRecord:
+        rows = [dataclasses.replace(row, test_balanced_accuracy=level + 0.001 * run.seed) for row in run.rows]
+        return dataclasses.replace(run, rows=rows, test_recall=[None, *[level] * 9])
+
+    levels = {"gce": 0.5, "elr": 0.8, "cross_entropy": 0.6}
+    measurements = [measure(balanced(run, levels[run.stack])) for run in example_records()]
+    (by_accuracy,) = build_settings(with_metric(measurements, "default")[0])
+    scored, excluded = with_metric([*measurements, measure(record("mixup"))], "balanced_accuracy")
+    (setting,) = build_settings(scored, "last10")
+    assert [row.stack for row in setting.rows] == ["elr", "cross_entropy", "gce"]
+    assert by_accuracy.rows[-1].stack == "cross_entropy"
+    assert setting.description.metric == "balanced_accuracy"
+    assert [each["why"] for each in excluded] == ["balanced_accuracy was not measured"]
+    assert "classes without a test example, left out of the balanced accuracy: 0" in setting.warnings
 
 
 def test_what_differs_between_runs_is_warned_about() -> None:

@@ -18,8 +18,8 @@ from noisybench.cli.app import main
 from noisybench.config.budget import Budget
 from noisybench.config.spec import RunSpec, run_identity
 from noisybench.errors import UserError
-from noisybench.evaluation import metrics
 from noisybench.evaluation.classification import score_selection
+from noisybench.evaluation.detectors import score_detector
 from noisybench.leaderboard import claims, submission, verification
 from noisybench.records.schema import EpochRow, RunRecord
 from noisybench.tasks.transfer import Transfer
@@ -122,6 +122,24 @@ LIES = {
     "other labels": (changed_evidence(lambda a: flip(a, "train_observed")), "train_observed is not that"),
     "other rows": (changed_evidence(lambda a: flip(a, "test_index")), "test_index is not that"),
     "fewer rows": (changed_evidence(lambda a: a.update(test_by_epoch=a["test_by_epoch"][:2])), "test_by_epoch has the shape"),
+    "a better balanced accuracy": (
+        changed_record(lambda r: r["rows"][1].update(test_balanced_accuracy=0.99)), "test_balanced_accuracy is claimed to be 0.99"
+    ),
+    "a better class": (changed_record(lambda r: r["test_recall"].__setitem__(3, 0.123)), "test_recall of class 3 is claimed"),
+    "fewer classes": (changed_record(lambda r: r["test_recall"].pop()), "test_recall has 9 classes, but must have 10"),
+    "more chance": (changed_record(lambda r: r["rows"][0].update(memorized_chance=0.5)), "memorized_chance is claimed"),
+    "better detection at the true rate": (
+        changed_record(lambda r: r["detection"].update(missed_at_true_rate=0.0)), "detection.missed_at_true_rate"
+    ),
+    "changes of no example": (
+        changed_record(lambda r: r["rows"][1].update(prediction_changes=0.12345)), "prediction_changes is no fraction of"
+    ),
+    "no changes": (
+        changed_record(lambda r: r["rows"][1].update(prediction_changes=0.0)), "but train_score changes by"
+    ),
+    "changes of the first epoch": (
+        changed_record(lambda r: r["rows"][0].update(prediction_changes=0.5)), "in every epoch but the first"
+    ),
     "another metric": (changed_record(lambda r: [row.update(metric="miou") for row in r["rows"]]), "metric must be accuracy"),
     "another stage": (changed_record(lambda r: r["rows"][1].update(stage="zzz")), "its rows are not those of 3 epochs"),
     "an epoch twice": (changed_record(lambda r: r["rows"][1].update(epoch=0)), "its rows are not those of 3 epochs"),
@@ -189,7 +207,7 @@ def test_claims_have_the_names_that_runs_report() -> None:
     """So that no finished run is refused for a name that has changed."""
     assert {field.name for field in dataclasses.fields(AuxiliaryCost)} == claims.AUXILIARY_FIELDS
     status = np.array([0, 1], dtype=np.int8)
-    assert set(metrics.score_detector(np.array([0.1, 0.9]), status == 1, status)) == claims.DETECTOR_METRICS
+    assert set(score_detector(np.array([0.1, 0.9]), status == 1, status)) == claims.DETECTOR_METRICS
     data = TrainingSet(torch.zeros(8, 1, 8, 8, dtype=torch.uint8), torch.arange(8) % 2, num_classes=2)
     task = Transfer(Budget(network="mlp:4", epochs=1), seed=0, training_set=data, stack=Stack([]))
     assert set(task.final_diagnostics(data.inputs)) <= claims.TRANSFER_DIAGNOSTICS

@@ -27,6 +27,7 @@ from noisybench.data.targets import (
 )
 from noisybench.errors import UserError
 from noisybench.evaluation import metrics
+from noisybench.evaluation.detectors import correlation, score_detector
 from noisybench.noise_models._ood_sources import pixel_permuted, read_imagenet32, synthetic_patterns
 from noisybench.utils.seeds import Stream
 from tests.helpers import prepared_toy, toy_dataset, train_toy
@@ -268,14 +269,14 @@ def test_other_noise_models_refuse_labels_that_are_noisy_already() -> None:
 def test_metrics_compare_each_kind_with_correct_labels() -> None:
     states = np.array([CLEAN, CLEAN, IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, UNKNOWN_STATUS, CLEAN])
     score = np.array([0.1, 0.5, 0.4, 0.9, 1.0, 0.2])
-    found = metrics.score_detector(score, score > 0.3, states)
+    found = score_detector(score, score > 0.3, states)
     assert found["noise_auroc"] == pytest.approx(5 / 6)
     assert found["id_noise_auroc"] == pytest.approx(2 / 3)
     assert found["ood_auroc"] == 1.0
     assert found["balanced_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
     assert found["ood_balanced_accuracy"] == pytest.approx((2 / 3 + 1) / 2)
     assert found["flagged_fraction"] == pytest.approx(4 / 6)
-    assert metrics.score_detector(score[:2], score[:2] > 0.3, states[:2])["noise_auroc"] is None
+    assert score_detector(score[:2], score[:2] > 0.3, states[:2])["noise_auroc"] is None
 
 
 @given(seed=st.integers(0, 200))
@@ -286,7 +287,7 @@ def test_correlation_and_roc_curve_by_hand(seed: int) -> None:
     a, b, c, d = (int((x & y).sum()) for x in (first, ~first) for y in (second, ~second))
     if min(first.sum(), second.sum(), (~first).sum(), (~second).sum()):
         by_hand = (a * d - b * c) / np.sqrt(float((a + b) * (c + d) * (a + c) * (b + d)))
-        assert metrics.correlation(first, second) == pytest.approx(by_hand, abs=1e-12)
+        assert correlation(first, second) == pytest.approx(by_hand, abs=1e-12)
     score, states = rng.normal(size=40), rng.integers(0, 3, 40)
     curve = metrics.roc_curve(score, states)
     assert curve is not None
@@ -316,7 +317,7 @@ def test_a_run_on_web_noise_records_every_kind(tmp_path: Path) -> None:
         "loss", "linear", "hybrid", "loss_with_linear", "loss_with_hybrid", "linear_with_hybrid",
     }  # fmt: skip
     for name in ("loss", "linear", "hybrid"):
-        again = metrics.score_detector(samples.detectors[name], samples.detectors[f"{name}_flagged"], states)
+        again = score_detector(samples.detectors[name], samples.detectors[f"{name}_flagged"], states)
         assert row.detectors[name] == again, "what the row says follows from the stored scores"
     wrong = states != CLEAN
     assert row.memorized_fraction == np.mean((samples.prediction == samples.observed)[wrong])

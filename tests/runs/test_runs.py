@@ -13,7 +13,7 @@ import pandas
 import pytest
 
 from noisybench.errors import StoreUnavailable, TrainingError, UserError
-from noisybench.evaluation.metrics import score_detection
+from noisybench.evaluation.detectors import score_detection
 from noisybench.records.schema import RunRecord
 from noisybench.runs import runner
 from noisybench.tracking.store import ActiveRun, Store

@@ -1,0 +1,92 @@
+"""Settings of runs: what is held equal when stacks are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from noisybench.leaderboard.published import LiteratureSetting, literature_settings
+from noisybench.records.schema import RunRecord
+
+
+@dataclass(frozen=True)
+class SettingDescription:
+    """The setting of a run: dataset, label set and budget, which are held equal when stacks are compared.
+
+    Attributes:
+        dataset: dataset with its parameters.
+        noise: noise model with its parameters.
+        task: task with its parameters; empty for plain classification.
+        label_set: SHA-256 of the label set.
+        budget: hash of task and budget.
+        metric: name of the score.
+        convention: convention of the noise model, in words.
+        actual_noise_rate: fraction of mislabeled training examples; None if unknown.
+        num_classes: number of classes.
+        train_size: number of training examples.
+        test_size: number of test examples.
+        network: name of the network.
+        epochs: number of training epochs.
+        batch_size: examples per batch.
+        optimizer: name of the optimizer.
+        learning_rate: initial learning rate.
+        lr_schedule: learning-rate schedule.
+        augmentation: name of the augmentation.
+        literature: settings of `published.csv` that it is.
+    """
+
+    dataset: str
+    noise: str
+    task: str
+    label_set: str
+    budget: str
+    metric: str
+    convention: str
+    actual_noise_rate: float | None
+    num_classes: int
+    train_size: int
+    test_size: int
+    network: str
+    epochs: int
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    lr_schedule: str
+    augmentation: str
+    literature: tuple[LiteratureSetting, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Dataset, noise and task in one line."""
+        return " · ".join(part for part in (self.dataset, self.noise, self.task) if part)
+
+    @property
+    def budget_text(self) -> str:
+        """Network and epochs in a few words."""
+        return f"{self.network}, {self.epochs} epochs"
+
+
+def describe_setting(record: RunRecord) -> SettingDescription:
+    """Return the description of a run's setting."""
+    manifest, budget = record.manifest, record.spec["budget"]
+    sizes = manifest["dataset"]["sizes"]
+    return SettingDescription(
+        dataset=record.dataset,
+        noise=record.noise,
+        task=record.task,
+        label_set=record.label_set,
+        budget=record.budget,
+        metric=record.metric,
+        convention=manifest["noise"]["convention"],
+        actual_noise_rate=manifest["actual_noise_rate"],
+        num_classes=len(manifest["dataset"]["classes"]),
+        train_size=sizes["train"],
+        test_size=sizes["test"],
+        network=budget["network"],
+        epochs=budget["epochs"],
+        batch_size=budget["batch_size"],
+        optimizer=budget["optimizer"],
+        learning_rate=budget["learning_rate"],
+        lr_schedule=budget["lr_schedule"],
+        augmentation=budget["augmentation"],
+        literature=tuple(literature_settings(record)),
+    )

@@ -1,0 +1,138 @@
+"""Leaderboard tables in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from noisybench.cli.console import count_runs
+
+if TYPE_CHECKING:
+    from noisybench.leaderboard.table import Setting
+
+MAX_EXCLUDED = 5
+"""Number of excluded runs that are listed."""
+
+MAX_TEXT_WIDTH = 24
+"""Most characters of a column that wraps, when columns are chosen by width."""
+
+LEAST_IMPORTANT = ("worst class", "by chance", "oracle gap", "balanced acc.", "ECE", "label_wave", "time (s)", "last10")
+"""Columns that a narrow terminal hides, the first one first."""
+
+
+def fitting_columns(widths: Mapping[str, int], width: int) -> list[str]:
+    """Return the columns of a table that fit into a width, without the least important ones.
+
+    Args:
+        widths: characters of each column by its title.
+        width: characters of a line.
+
+    Example:
+        >>> fitting_columns({"stack": 10, "last": 10, "worst class": 10}, 24)
+        ['stack', 'last']
+    """
+    shown = list(widths)
+    for name in LEAST_IMPORTANT:
+        if sum(widths[column] + 2 for column in shown) <= width:
+            break
+        if name in shown:
+            shown.remove(name)
+    return shown
+
+
+def print_settings(console: Console, settings: Sequence[Setting], intervals: bool = False) -> None:
+    """Print the leaderboard, one table per setting, and the verdicts over the settings."""
+    from noisybench.leaderboard.text_tables import COLUMNS, detector_rows, footnote, text_rows
+    from noisybench.leaderboard.verdict_text import verdict_paragraphs
+
+    left_aligned, wrapped = {"stack", "privileged info", "published"}, {"published", "privileged info", "stack"}
+    for setting in settings:
+        rows = text_rows(setting, intervals)
+        # Columns without a value in this setting are left out.
+        measured = [index for index in range(len(COLUMNS)) if any(row[index] not in ("", "–") for row in rows)]
+        widths = {
+            index: max(len(COLUMNS[index]), min(max(len(row[index]) for row in rows), MAX_TEXT_WIDTH))
+            for index in measured
+        }
+        shown = fitting_columns({COLUMNS[index]: width for index, width in widths.items()}, console.width)
+        hidden = [COLUMNS[index] for index in measured if COLUMNS[index] not in shown]
+        table = Table(
+            title=setting.title,
+            title_style="bold",
+            title_justify="left",
+            box=None,
+            header_style="bold",
+            pad_edge=False,
+        )
+        indices = [index for index in measured if COLUMNS[index] in shown]
+        for index in indices:
+            name = COLUMNS[index]
+            table.add_column(
+                name,
+                justify="left" if name in left_aligned else "right",
+                style="bright_black" if name == "oracle" else None,
+                no_wrap=name not in wrapped,
+                min_width=None if name in left_aligned else max(len(row[index]) for row in rows),
+                overflow="fold",
+            )
+        for row in rows:
+            table.add_row(*(row[index] for index in indices))
+        console.print(table)
+        if hidden:
+            text = f"Not shown for lack of width: {', '.join(hidden)} (`--format markdown` has them)."
+            console.print(Text(text, style="bright_black"))
+        console.print(Text(footnote(setting), style="bright_black"))
+        detectors = detector_rows(setting)
+        if detectors:
+            _print_detectors(console, detectors)
+        for note in setting.notes:
+            console.print(Text(f"Note: {note}."))
+        for warning in setting.warnings:
+            console.print(Text(f"Note: {warning}.", style="yellow"))
+        console.print()
+    for heading, sentences in verdict_paragraphs(settings):
+        console.print(Text(heading, style="bold"))
+        for number, sentence in enumerate(sentences):
+            console.print(Text(sentence, style="bright_black" if number else ""))
+        console.print()
+
+
+def print_excluded(console: Console, excluded: Sequence[Mapping[str, str]]) -> None:
+    """Print the runs that no table shows, with the reasons.
+
+    Args:
+        console: where they are printed.
+        excluded: title of each run as ``what``, and the reason as ``why``.
+    """
+    if not excluded:
+        return
+    console.print(Text(f"Excluded: {count_runs(len(excluded))}", style="yellow"))
+    for each in excluded[:MAX_EXCLUDED]:
+        console.print(Text(f"  {each['what']}: {each['why']}", style="yellow"))
+    if len(excluded) > MAX_EXCLUDED:
+        console.print(Text(f"  and {len(excluded) - MAX_EXCLUDED} more; `noisybench doctor` lists all", style="yellow"))
+
+
+def _print_detectors(console: Console, rows: Sequence[Sequence[str]]) -> None:
+    from noisybench.leaderboard.text_tables import DETECTOR_COLUMNS, DETECTOR_NOTE
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    # Numbers are never cut for the sake of a long stack name.
+    shown = [index for index in range(len(DETECTOR_COLUMNS)) if any(row[index] != "–" for row in rows)]
+    for index in shown:
+        is_number = index > 1
+        table.add_column(
+            DETECTOR_COLUMNS[index],
+            justify="right" if is_number else "left",
+            overflow="fold",
+            no_wrap=index > 0,
+            min_width=max(len(row[index]) for row in rows) if is_number else None,
+        )
+    for row in rows:
+        table.add_row(*(row[index] for index in shown))
+    console.print(table)
+    console.print(Text(DETECTOR_NOTE, style="bright_black"))
