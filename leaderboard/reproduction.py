@@ -18,8 +18,8 @@ NETWORKS = {
     "resnet34_cifar_stem": ("resnet34_cifar_stem",),
     "resnet34_torchvision_stem": ("torchvision:resnet34",),
     "resnet34": ("resnet34_cifar_stem", "torchvision:resnet34"),
-    "preact_resnet18": ("preact_resnet18",),
-    "preact_resnet18_or_as_in_paper": ("preact_resnet18",),
+    "preact_resnet18_stem_bn": ("preact_resnet18_stem_bn",),
+    "preact_resnet18_stem_bn_or_as_in_paper": ("preact_resnet18_stem_bn",),
     "resnet50_imagenet": ("torchvision:resnet50",),
 }
 """Our networks by published architecture; a run with any other network has another budget and reproduces nothing."""

@@ -8,5 +8,8 @@ from noisybench.networks._residual import residual_network
 
 
 def build(num_classes: int, channels: int) -> nn.Module:
-    """Return stages of 2, 2, 2, 2 pre-activation blocks with 64 to 512 channels."""
+    """Return stages of 2, 2, 2, 2 pre-activation blocks with 64 to 512 channels.
+
+    Most publications on label noise use another network of this name: `preact_resnet18_stem_bn`.
+    """
     return residual_network(num_classes, channels, blocks=(2, 2, 2, 2), pre_activation=True)

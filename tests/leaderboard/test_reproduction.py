@@ -52,6 +52,20 @@ def test_a_number_is_held_against_the_same_network_and_protocol() -> None:
     assert measured(runs([0.80, 0.81], train=8_000)) == [], "part of the data is another cell"
 
 
+def test_results_of_a_preact_resnet18_are_held_against_the_network_of_dividemix() -> None:
+    noise = {"name": "symmetric_inclusive", "rate": 0.5}
+    plain = cifar(noise, "dividemix")
+
+    def with_network(name: str) -> list[Reproduction]:
+        budget = {**plain.spec["budget"], "network": name}
+        return measured([dataclasses.replace(plain, spec={**plain.spec, "budget": budget})])
+
+    found = with_network("preact_resnet18_stem_bn")
+    assert {entry.published.architecture for entry in found} == {"preact_resnet18_stem_bn_x2"}
+    assert with_network("preact_resnet18") == []
+    assert not any(result.architecture.startswith("preact_resnet18_x2") for result in all_published())
+
+
 @pytest.mark.parametrize(("shift", "status"), [(0.0, "matches"), (-20.0, "below"), (12.0, "above")])
 def test_status_is_the_difference_in_standard_deviations(shift: float, status: str) -> None:
     first = measured(runs([0.5, 0.6]))[0].published
