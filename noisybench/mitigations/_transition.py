@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import abc
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
+from noisybench.errors import TrainingError, shorten
 from noisybench.training.batch import Batch, cross_entropy
-from noisybench.training.mitigation import Requirements
+from noisybench.training.mitigation import Requirements, public_name
 from noisybench.training.roles import LossFunction
 from noisybench.training.training_set import TrainingSet
 
 if TYPE_CHECKING:
     from noisybench.config.budget import Budget
     from noisybench.training.learner import Learner
+
+MIN_ADVANTAGE = 0.05
+"""Smallest plausible advantage of the diagonal over chance, (T_cc - 1/C) / (1 - 1/C).
+
+It is .10 for symmetric noise of 90 %, the strongest in published comparisons, and 0 for a network that has learned
+nothing. The inverse matrix multiplies losses by its inverse, here 20.
+"""
 
 
 class TransitionCorrection(LossFunction, abc.ABC):
@@ -26,19 +35,22 @@ class TransitionCorrection(LossFunction, abc.ABC):
         "estimated", help="Transition matrix: `estimated`, or `oracle` for that of the noise model (privileged)"
     )
     warmup_epochs: int = parameter(10, ge=1, low=2, high=30, help="Epochs of cross-entropy before the estimate")
-    percentile: float = parameter(
-        97.0,
+    percentile: float | None = parameter(
+        None,
         gt=0,
         le=100,
-        low=90.0,
+        low=97.0,
         high=100.0,
-        help="Percentile of the probability that selects a class's anchor point",
+        help="Percentile of the probability that selects a class's anchor point; by default it depends on the class's size",
+    )
+    implausible: Literal["refuse", "warn"] = parameter(
+        "refuse", help="Reaction to an implausible estimate: stop the run, or continue with a warning"
     )
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Return both sources of the matrix."""
-        return {"warmup_epochs": 1}, {"matrix": "oracle"}
+        return {"warmup_epochs": 1, "implausible": "warn"}, {"matrix": "oracle"}
 
     @property
     def requirements(self) -> Requirements:
@@ -54,17 +66,48 @@ class TransitionCorrection(LossFunction, abc.ABC):
             "lower warmup_epochs or train longer"
         ]
 
+    def check_data(self, training_set: TrainingSet, network: nn.Module, seed: int) -> list[str]:
+        """Check that a given percentile is high enough for the anchor point of every class to be one of its examples."""
+        if self.matrix == "oracle" or self.percentile is None:
+            return []
+        size, counts = len(training_set), torch.bincount(training_set.targets, minlength=training_set.num_classes)
+        smallest = int(counts.masked_fill(counts == 0, size).argmin())
+        count = int(counts[smallest])
+        if size - 1 - anchor_rank(self.percentile, size) < count:
+            return []
+        # Rounded up, so that the value shown is accepted.
+        bound = math.ceil(10_000 * (size - count) / (size - 1)) / 100
+        return [
+            f"percentile: at {self.percentile:g}, class {smallest} has no anchor point, because only {count} of {size} "
+            f"labels are of it; leave percentile out, or set it to at least {bound:g}"
+        ]
+
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
         """Read the matrix, if it is not estimated."""
         if self.matrix == "oracle":
             self.state["matrix"] = self.privileged.transition_matrix.float()
 
     def on_epoch_start(self, task: Learner) -> None:
-        """Estimate the matrix after the warm-up from the network's predictions on the training set."""
+        """Estimate the matrix after the warm-up from the network's predictions on the training set.
+
+        Raises:
+            TrainingError: the estimate is implausible, and `implausible` does not allow it.
+        """
         # The state is part of checkpoints: a resumed run keeps its matrix instead of estimating it from later predictions.
         if "matrix" in self.state or task.current_epoch < self.warmup_epochs:
             return
-        self.state["matrix"] = estimate_transitions(task.training_probabilities(), self.percentile)
+        counts = torch.bincount(task.training_set.targets, minlength=task.training_set.num_classes)
+        matrix = estimate_transitions(task.training_probabilities(), self.percentile)
+        # Nothing is known about a class that is never observed; the identity leaves the others' loss as it is.
+        matrix[counts == 0] = torch.eye(len(matrix)).to(matrix)[counts == 0]
+        problem = describe_implausible(matrix, self.warmup_epochs)
+        if problem and self.implausible == "refuse":
+            raise TrainingError(
+                f"mitigations.{public_name(self)}: {problem}; use a longer warm-up (warmup_epochs), the matrix of the "
+                "noise model (matrix=oracle), another percentile, or continue all the same with implausible=warn"
+            )
+        self.warnings += [problem] if problem else []
+        self.state["matrix"] = matrix
 
     def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Return cross-entropy before the matrix is known, and the corrected loss afterwards."""
@@ -93,18 +136,76 @@ class TransitionCorrection(LossFunction, abc.ABC):
         return joint / joint.sum(1, keepdim=True).clamp_min(1e-12)
 
 
-def estimate_transitions(probabilities: Tensor, percentile: float) -> Tensor:
+def estimate_transitions(probabilities: Tensor, percentile: float | None = None) -> Tensor:
     """Return the (C, C) transition matrix from (N, C) predictions of a network trained on the observed labels.
 
-    Row c is the prediction for the anchor point of class c: the example whose probability of class c is at the given
-    percentile. Near 100, this is an example that the network considers a perfect example of its class.
+    Row c is the prediction for the anchor point of class c: the example whose probability of class c is at a
+    percentile. Near 100, this is an example that the network considers a perfect example of its class. A lower
+    percentile is less affected by outliers, but the anchor point of a small class then belongs to another class. By
+    default, the percentile is that of `anchor_percentiles`.
 
     >>> estimate_transitions(torch.tensor([[0.8, 0.2], [0.3, 0.7]]), percentile=100)
     tensor([[0.8000, 0.2000],
             [0.3000, 0.7000]])
     """
-    # A rank instead of an interpolated quantile: an anchor point has to be an example, with a whole prediction.
-    rank = round(percentile / 100 * (len(probabilities) - 1))
-    anchors = probabilities.argsort(dim=0)[rank]  # (C,) positions
+    num_classes = probabilities.shape[1]
+    percentiles = [percentile] * num_classes if percentile is not None else anchor_percentiles(probabilities).tolist()
+    ranks = torch.tensor([anchor_rank(each, len(probabilities)) for each in percentiles], device=probabilities.device)
+    anchors = probabilities.argsort(dim=0).gather(0, ranks[None])[0]  # (C,) positions
     rows: Any = probabilities[anchors]
     return torch.as_tensor(rows / rows.sum(1, keepdim=True))
+
+
+def anchor_percentiles(probabilities: Tensor) -> Tensor:
+    """Return the (C,) percentile at which each class's anchor point is, from (N, C) predictions.
+
+    An example within the most confident 3 % of all, as in the paper's experiments with at most 10 classes, but also
+    within the most confident 30 % of the examples that are predicted as the class: those are 3 % if the class is a
+    tenth of the data. Predicted classes are counted rather than observed ones, because noise fills small classes with
+    examples of the others.
+
+    >>> anchor_percentiles(torch.eye(20).repeat(5, 1))[:3]
+    tensor([98.5000, 98.5000, 98.5000])
+    """
+    count, num_classes = probabilities.shape
+    shares = torch.bincount(probabilities.argmax(1), minlength=num_classes) / count
+    return (100 - 30 * shares).clamp_min(97)
+
+
+def anchor_rank(percentile: float, count: int) -> int:
+    """Return the position from 0 of a percentile among a number of sorted values.
+
+    >>> anchor_rank(97, 101)
+    97
+    """
+    # Rounded instead of interpolated: an anchor point has to be an example, with a whole prediction.
+    return round(percentile / 100 * (count - 1))
+
+
+def describe_implausible(matrix: Tensor, epochs: int) -> str:
+    """Return in words which rows of an estimated (C, C) matrix are implausible; an empty string if none is.
+
+    A row is implausible if another class than its own is as likely to be observed, or if its own class is hardly more
+    likely than by chance: by less than 5 % of the way from 1/C to 1.
+
+    Args:
+        matrix: (C, C) estimated transition matrix.
+        epochs: number of epochs after which it was estimated.
+
+    >>> describe_implausible(torch.tensor([[0.8, 0.2], [0.6, 0.4]]), epochs=3)
+    'the matrix estimated after 3 epochs is implausible for class 1 of 2 (0.4 on the diagonal, 0.6 beside it)'
+    """
+    num_classes, diagonal = len(matrix), matrix.diagonal()
+    others = matrix.masked_fill(torch.eye(num_classes, dtype=torch.bool, device=matrix.device), -1.0).amax(1)
+    chance = 1 / num_classes
+    is_implausible = (diagonal <= others) | (diagonal < chance + MIN_ADVANTAGE * (1 - chance))
+    classes = torch.nonzero(is_implausible).squeeze(1).tolist()
+    if not classes:
+        return ""
+    first = f"{float(diagonal[classes[0]]):.2g} on the diagonal, {float(others[classes[0]]):.2g} beside it"
+    if len(classes) == 1:
+        named = f"class {classes[0]} of {num_classes} ({first})"
+    else:
+        names = shorten(", ".join(map(str, classes)), 60)
+        named = f"{len(classes)} of {num_classes} classes: {names} (class {classes[0]}: {first})"
+    return f"the matrix estimated after {epochs} epochs is implausible for {named}"

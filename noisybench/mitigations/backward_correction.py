@@ -24,6 +24,18 @@ class BackwardCorrection(TransitionCorrection):
             self.state["inverse"] = torch.linalg.pinv(self.state["matrix"].double(), rtol=1e-3).float()
         return backward_cross_entropy(logits, targets, self.state["inverse"])
 
+    def explain_divergence(self) -> str:
+        """Return how far the inverse matrix amplifies losses, once they are corrected."""
+        # The forward correction adds no reason: its loss is a cross-entropy, with a gradient no larger than the plain one.
+        if "inverse" not in self.state:
+            return ""
+        amplification = float(self.state["inverse"].abs().sum(1).max())
+        advice = "" if self.matrix == "oracle" else ", matrix=oracle or a longer warm-up (warmup_epochs)"
+        return (
+            f"the loss of backward_correction has no lower bound, and its inverse matrix amplifies losses up to "
+            f"{amplification:.2g} times: use forward_correction{advice}"
+        )
+
 
 def backward_cross_entropy(logits: Tensor, targets: Tensor, inverse_matrix: Tensor) -> Tensor:
     """Return (B,) values of sum_k t_k sum_c (T^-1)_kc (-log p_c) for (B, C) logits and target probabilities.

@@ -14,7 +14,8 @@ class ForwardCorrection(TransitionCorrection):
     Cross-entropy of the prediction multiplied by the transition matrix, -log (T^t p)_y (Patrini et al. 2017).
     `matrix=oracle` uses the matrix of the noise model, which is privileged information. `matrix=estimated` estimates it
     from the network itself after `warmup_epochs` of cross-entropy, and continues training that network. The paper
-    trains a separate network for the estimate; a single network keeps the budget equal to that of other methods.
+    trains a separate network for the estimate; a single network keeps the budget equal to that of other methods. By
+    default, an estimate that cannot be right stops the run; `implausible=warn` uses it all the same.
     """
 
     def corrected_loss(self, logits: Tensor, targets: Tensor) -> Tensor:

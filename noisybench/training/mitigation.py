@@ -165,6 +165,10 @@ class Mitigation(Configurable):
         """Return (N,) int64 targets that the mitigation uses instead of the observed ones; None if it has none."""
         return None
 
+    def explain_divergence(self) -> str:
+        """Return what this mitigation adds to an unstable loss and what to do about it, for the error message."""
+        return ""
+
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of `state` on the CPU for a checkpoint."""
         # Without `copy` a tensor on the CPU would be shared with training, which changes it in place.

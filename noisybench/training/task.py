@@ -257,9 +257,10 @@ class Task(TaskContract):
         self.invalidate_cache()
         # Once per epoch, on the sum: one NaN or infinite step makes it NaN or infinite as well.
         if not math.isfinite(self.train_loss):
+            reasons = [reason for mitigation in self.stack.mitigations if (reason := mitigation.explain_divergence())]
+            advice = [*reasons, "decrease budget.learning_rate or set budget.warmup_epochs"]
             raise TrainingError(
-                f"the training loss became {self.train_loss} in epoch {self.current_epoch}; "
-                "decrease budget.learning_rate or set budget.warmup_epochs"
+                f"the training loss became {self.train_loss} in epoch {self.current_epoch}; {'; or '.join(advice)}"
             )
         self.stack.on_epoch_end(self)
 

@@ -10,7 +10,11 @@ import pytest
 
 from tests.leaderboard.entries import write_entry
 
-STACKS: tuple[Any, ...] = ("elr", {"name": "forward_correction", "warmup_epochs": 1}, "co_teaching")
+STACKS: tuple[Any, ...] = (
+    "elr",
+    {"name": "forward_correction", "warmup_epochs": 1, "implausible": "warn"},
+    "co_teaching",
+)
 
 
 @pytest.fixture(scope="session")
