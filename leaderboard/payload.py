@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from noisybench.leaderboard.measurements import Measurement, SettingDescription, without_record
+from noisybench.leaderboard.measurements import Measurement, without_record
 from noisybench.leaderboard.pairwise import compare
+from noisybench.leaderboard.setting_description import SettingDescription
 from noisybench.leaderboard.statistics import Summary
 from noisybench.leaderboard.table import Setting, StackRow, seed_scores
 from noisybench.leaderboard.text_tables import footnote
