@@ -14,10 +14,11 @@ from typing import Any
 from noisybench.errors import StoreUnavailable, UserError
 from noisybench.leaderboard.installed_code import InstalledCode
 from noisybench.leaderboard.measurements import Measurement, measure_valid
+from noisybench.leaderboard.pair_model import Test
 from noisybench.leaderboard.payload import SettingPayload, setting_payload, short, short_summary
 from noisybench.leaderboard.reproduction import COLUMNS as REPRODUCTION_COLUMNS
 from noisybench.leaderboard.reproduction import reproduce, text_rows
-from noisybench.leaderboard.statistics import Test, compare_across_settings, rank, summarize
+from noisybench.leaderboard.statistics import compare_across_settings, rank, summarize
 from noisybench.leaderboard.table import build_settings
 from noisybench.leaderboard.verdict import RANKING_RULES, SettingScores, reach_verdicts
 from noisybench.leaderboard.verdict_text import verdict_payload
@@ -54,7 +55,7 @@ class Board:
 
 def build_board(
     measurements: Iterable[Measurement],
-    test: Test = "anova",
+    test: Test = "moderated_t",
     equivalences: Sequence[Equivalence] = (),
     excluded: Sequence[dict[str, str]] = (),
 ) -> Board:
@@ -93,7 +94,7 @@ class BoardCache:
 
     store: Store
     runs_url: str = ""
-    test: Test = "anova"
+    test: Test = "moderated_t"
     measured: Sequence[Measurement] = ()
     _payloads: dict[frozenset[str], tuple[SettingPayload | None, list[dict[str, str]]]] = field(default_factory=dict)
     _board: Board | None = None

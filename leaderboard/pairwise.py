@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
-from noisybench.leaderboard.statistics import POWER, Ranking, Test, average_ranks, standard_errors
+from noisybench.leaderboard.pair_model import PairModel
+from noisybench.leaderboard.statistics import Ranking, average_ranks
 
 NUM_RESAMPLES = 2000
 """Resamples of the bootstrap."""
@@ -19,8 +18,6 @@ MIN_BOOTSTRAP_SEEDS = 5
 """Fewest seeds for a bootstrap interval; with three seeds a 95 % interval covers the truth three times out of four."""
 MAX_EXACT_SEEDS = 12
 """Most seeds for which all sign flips are enumerated; with more, 2 ** `MAX_EXACT_SEEDS` random ones are drawn."""
-MAX_SEEDS = 1000
-"""Most seeds for which the number of additional seeds is computed."""
 
 
 @dataclass(frozen=True)
@@ -51,13 +48,12 @@ class Pair:
     additional_seeds: int | None
 
 
-def compare(values: Mapping[str, Mapping[int, float]], ranking: Ranking, test: Test = "anova") -> list[Pair]:
+def compare(values: Mapping[str, Mapping[int, float]], ranking: Ranking) -> list[Pair]:
     """Compare every pair of ranked stacks.
 
     Args:
         values: value of each run by stack and seed, as passed to `rank`.
         ranking: result of `rank`.
-        test: paired test, as passed to `rank`.
 
     Example:
         >>> from noisybench.leaderboard.statistics import rank
@@ -66,64 +62,47 @@ def compare(values: Mapping[str, Mapping[int, float]], ranking: Ranking, test: T
         >>> round(pair.difference, 2), pair.p_permutation, pair.additional_seeds
         (0.2, 0.25, 0)
     """
-    # Only ranked stacks, so that the common seeds are those of the ranking.
-    stacks = list(ranking.ranks)
-    if len(stacks) < 2:
+    model = ranking.model
+    if model is None:
         return []
-    seeds = sorted(set.intersection(*(set(values[stack]) for stack in stacks)))
-    table = np.array([[values[stack][seed] for seed in seeds] for stack in stacks])
-    indices = [(stacks.index(a), stacks.index(b)) for a, b in ranking.p_values]
-    # (pairs, seeds), in the order of the ranking's p-values, with which they are joined below.
-    differences = np.array([table[a] - table[b] for a, b in indices])
-    means = differences.mean(1)
-    errors, _ = standard_errors(table, indices, test)
-    lows, highs = bootstrap_interval(differences)
-    # Wilcoxon's test is the permutation test of the signed ranks; enumerating it stays exact with ties and zeros, for
-    # which tables of its distribution do not hold.
-    p_permutation, p_wilcoxon = permutation_p(differences), permutation_p(signed_ranks(differences))
-    has_interval = len(seeds) >= MIN_BOOTSTRAP_SEEDS
-    # A paired t-test has the degrees of freedom of the analysis of variance of its two stacks alone.
-    variance_stacks = len(stacks) if test == "anova" else 2
-    pairs = []
-    for index, ((first, second), p) in enumerate(ranking.p_values.items()):
-        additional: int | None = 0
-        if p >= ranking.alpha:
-            # The strictest of Holm's levels, as for the minimum detectable difference.
-            level = ranking.alpha / len(indices)
-            additional = _additional_seeds(abs(means[index]), errors[index], len(seeds), variance_stacks, level)
-        pairs.append(
-            Pair(
+    # The strictest of Holm's levels, as for the minimum detectable difference.
+    additional = model.additional_seeds(ranking.alpha / len(ranking.p_values))
+    pairs: list[Pair | None] = [None] * len(model.pairs)
+    # Pairs with the same number of shared seeds are resampled together.
+    for seeds in np.unique(model.seeds):
+        indices = np.flatnonzero(model.seeds == seeds)
+        differences = _differences(values, model, indices)
+        lows, highs = bootstrap_interval(differences)
+        # Wilcoxon's test is the permutation test of the signed ranks; enumerating it stays exact with ties and zeros, for
+        # which tables of its distribution do not hold.
+        p_permutation, p_wilcoxon = permutation_p(differences), permutation_p(signed_ranks(differences))
+        has_interval = seeds >= MIN_BOOTSTRAP_SEEDS
+        for row, index in enumerate(indices):
+            first, second = (model.stacks[stack] for stack in model.pairs[index])
+            p = ranking.p_values[first, second]
+            pairs[index] = Pair(
                 first,
                 second,
-                float(means[index]),
-                float(lows[index]) if has_interval else None,
-                float(highs[index]) if has_interval else None,
+                float(model.differences[index]),
+                float(lows[row]) if has_interval else None,
+                float(highs[row]) if has_interval else None,
                 p,
-                float(p_permutation[index]),
-                float(p_wilcoxon[index]),
-                additional,
+                float(p_permutation[row]),
+                float(p_wilcoxon[row]),
+                additional[index] if p >= ranking.alpha else 0,
             )
-        )
-    return pairs
+    return [pair for pair in pairs if pair is not None]
 
 
-def _additional_seeds(difference: float, standard_error: float, seeds: int, stacks: int, alpha: float) -> int | None:
-    """Return how many more seeds detect such a difference with 80 % power at the present error variance."""
-    # The deviation of one seed's difference does not depend on the number of seeds, unlike the standard error.
-    deviation = standard_error * math.sqrt(seeds)
-    # The curve starts at two seeds, so this index is the first number above the present one.
-    detects = deviation * _detectable_by_seeds(stacks, alpha)[seeds - 1 :] <= difference
-    return int(detects.argmax()) + 1 if detects.any() else None
-
-
-@functools.cache
-def _detectable_by_seeds(stacks: int, alpha: float) -> NDArray[np.float64]:
-    """Return the detectable difference for 2 to `MAX_SEEDS` seeds, in standard deviations of a pair's difference."""
-    seeds = np.arange(2, MAX_SEEDS + 1)
-    df = (stacks - 1) * (seeds - 1)
-    # One vectorized call for all numbers of seeds, cached because it is the same for every pair of a setting.
-    noncentrality = special.nctdtrinc(df, 1 - POWER, -special.stdtrit(df, alpha / 2))
-    return np.asarray(noncentrality / np.sqrt(seeds))
+def _differences(
+    values: Mapping[str, Mapping[int, float]], model: PairModel, indices: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the (pairs, seeds) differences of pairs that have the same number of shared seeds."""
+    rows = []
+    for index in indices:
+        first, second = (values[model.stacks[stack]] for stack in model.pairs[index])
+        rows.append([first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())])
+    return np.array(rows)
 
 
 def bootstrap_interval(

@@ -141,7 +141,7 @@ def _ranking(setting: Setting, rule: str) -> dict[str, Any]:
             )),
             pair.additional_seeds,
         ]
-        for pair in compare(seed_scores(setting.rows, rule), ranked.ranking, setting.test)
+        for pair in compare(seed_scores(setting.rows, rule), ranked.ranking)
     ]  # fmt: skip
     ranks = [ranked.ranking.ranks.get(row.stack) for row in setting.rows]
     return {"ranks": ranks, "footnote": footnote(ranked), "pairs": pairs}

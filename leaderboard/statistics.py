@@ -1,35 +1,35 @@
 """Means with their uncertainty, ranks within a setting, and comparisons across settings.
 
-All stacks of a setting are trained with the same seeds (blocks), so stacks are compared within seeds. There are two paired tests:
+All stacks of a setting are trained with the same seeds, so pairs of stacks are compared on the seeds that they share. There are
+three paired tests, which differ in the variance of a pair's difference (see `pair_model`):
 
-`anova`: a two-way analysis of variance without interaction (randomized block design), value = stack + seed + error, with one
-error variance for all stacks, estimated from all of them with (stacks - 1) * (seeds - 1) degrees of freedom. It is the default
-because with three seeds a variance estimated from one pair alone is almost meaningless.
+`moderated_t`: the variance of each pair, shrunk toward that of all pairs by as much as the variances of the setting are alike.
+It is the default: with three seeds a variance of one pair alone is almost meaningless, and one variance for all pairs separates
+an unstable stack from the others far too often.
 
-`paired_t`: a t-test on the differences of each pair. It assumes nothing about other stacks, and needs more seeds.
+`anova`: one variance for all pairs, from a two-way analysis of variance without interaction, value = stack + seed + error.
 
-Both are two-sided and corrected over all pairs of the setting by Holm's step-down method (Holm, 1979). `pairwise` compares single
+`paired_t`: the variance of each pair alone. It assumes nothing about other stacks, and needs more seeds.
+
+All are two-sided and corrected over all pairs of the setting by Holm's step-down method (Holm, 1979). `pairwise` compares single
 pairs in further ways.
 """
 
 from __future__ import annotations
 
 import functools
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-Test = Literal["anova", "paired_t"]
+from noisybench.leaderboard.pair_model import PairModel, Test, fit_pairs
+
 ALPHA = 0.05
 """Family-wise error rate of the tests within a setting."""
-POWER = 0.8
-"""Power at which detectable differences and additional seeds are computed."""
 
 
 @dataclass(frozen=True)
@@ -83,41 +83,37 @@ class Ranking:
     Attributes:
         ranks: 1 + the number of significantly better stacks, by stack; stacks of equal rank form a group.
         p_values: Holm-adjusted p-value of each pair of stacks, in the order of `ranks`.
-        seeds: number of seeds that all ranked stacks share.
         untested: stacks that are not ranked because they share too few seeds with the others.
-        standard_error: standard error of a typical pair's mean difference; None if no test was possible.
-        df: degrees of freedom of the standard error.
+        model: differences of all pairs with their errors; None if no two stacks share enough seeds.
         alpha: family-wise error rate.
     """
 
     ranks: dict[str, int]
     p_values: dict[tuple[str, str], float]
-    seeds: int
     untested: tuple[str, ...]
-    standard_error: float | None = None
-    df: int = 0
+    model: PairModel | None = None
     alpha: float = ALPHA
 
     @functools.cached_property
     def minimum_detectable_difference(self) -> float | None:
         """Smallest true difference that these seeds detect with 80 % power; None if no test was possible."""
-        if self.standard_error is None:
+        if self.model is None:
             return None
-        # The strictest of Holm's levels, so that the statement holds for every pair.
-        return detectable_difference(self.standard_error, self.df, self.alpha / len(self.p_values))
+        # The strictest of Holm's levels, so that the statement holds for every pair; the median stands for a typical pair.
+        return float(np.median(self.model.detectable_differences(self.alpha / len(self.p_values))))
 
 
 def rank(
     values: Mapping[str, Mapping[int, float]],
-    test: Test = "anova",
+    test: Test = "moderated_t",
     resolution: float = 0.0,
     alpha: float = ALPHA,
 ) -> Ranking:
     """Rank stacks by their values; greater values are better.
 
     Args:
-        values: value of each run by stack and seed.
-        test: paired test, ``anova`` or ``paired_t``.
+        values: value of each run by stack and seed; stacks may lack seeds.
+        test: paired test: ``moderated_t``, ``anova`` or ``paired_t``.
         resolution: step of the values, 1 / (number of test examples) for an accuracy. Differences that happen to be equal in
             all seeds are not taken as certain: their deviation is at least that of rounding.
         alpha: family-wise error rate.
@@ -128,61 +124,22 @@ def rank(
         >>> ranking.ranks, ranking.untested
         ({'a': 1, 'b': 2}, ('c',))
     """
-    tested = [stack for stack in values if len(values[stack]) >= 2]
-    # Both tests need complete blocks, that is, seeds that all stacks have.
-    seeds = sorted(set.intersection(*(set(values[stack]) for stack in tested))) if tested else []
-    if len(tested) < 2 or len(seeds) < 2:
-        return Ranking({}, {}, len(seeds), tuple(values))
-    table = np.array([[values[stack][seed] for seed in seeds] for stack in tested])
-    pairs, means = list(itertools.combinations(range(len(tested)), 2)), table.mean(1)
-    differences = np.array([means[a] - means[b] for a, b in pairs])
-    errors, df = standard_errors(table, pairs, test, resolution)
-    # Twice the lower tail: one minus the distribution function would cancel to 0 for small p-values.
-    p_values = holm(2 * special.stdtr(df, -np.abs(differences) / errors))
-    num_better = dict.fromkeys(range(len(tested)), 0)
-    for (a, b), difference, p in zip(pairs, differences, p_values, strict=True):
+    model = fit_pairs(values, test, resolution)
+    if model is None:
+        return Ranking({}, {}, tuple(values))
+    p_values = holm(model.p_values)
+    num_better = dict.fromkeys(model.stacks, 0)
+    names = [(model.stacks[a], model.stacks[b]) for a, b in model.pairs]
+    for (first, second), difference, p in zip(names, model.differences, p_values, strict=True):
         if p < alpha:
-            num_better[b if difference > 0 else a] += 1
+            num_better[second if difference > 0 else first] += 1
     return Ranking(
-        {stack: 1 + num_better[index] for index, stack in enumerate(tested)},
-        {(tested[a], tested[b]): float(p) for (a, b), p in zip(pairs, p_values, strict=True)},
-        len(seeds),
-        tuple(stack for stack in values if stack not in tested),
-        float(np.median(errors)),
-        df,
+        {stack: 1 + better for stack, better in num_better.items()},
+        dict(zip(names, p_values.tolist(), strict=True)),
+        tuple(stack for stack in values if stack not in num_better),
+        model,
         alpha,
     )
-
-
-def standard_errors(
-    table: NDArray[np.float64], pairs: Sequence[tuple[int, int]], test: Test, resolution: float = 0.0
-) -> tuple[NDArray[np.float64], int]:
-    """Return the standard error of each pair's mean difference, and its degrees of freedom.
-
-    Args:
-        table: (stacks, seeds) values.
-        pairs: rows of the table to compare.
-        test: paired test, see `rank`.
-        resolution: step of the values, see `rank`.
-
-    Example:
-        >>> table = np.array([[1.0, 2.0, 3.0], [2.0, 3.0, 5.0]])
-        >>> errors, df = standard_errors(table, [(0, 1)], "anova")
-        >>> errors.round(4), df
-        (array([0.3333]), 2)
-    """
-    stacks, seeds = table.shape
-    # Rounding to a step h has the variance h^2 / 12, and a difference contains two roundings.
-    floor = resolution**2 / 6
-    if test == "paired_t":
-        variances = np.array([np.var(table[a] - table[b], ddof=1) for a, b in pairs])
-        return np.sqrt(np.maximum(variances, max(floor, 1e-24)) / seeds), seeds - 1
-    # (stacks, seeds) errors of the additive model; the grand mean, subtracted twice, is added back.
-    residuals = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
-    df = (stacks - 1) * (seeds - 1)
-    # A difference of two stacks has the error of both, hence the factor 2; 1e-24 avoids a division by zero.
-    variance = 2 * float((residuals**2).sum()) / df
-    return np.full(len(pairs), math.sqrt(max(variance, floor, 1e-24) / seeds)), df
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -199,25 +156,6 @@ def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
     # Step-down: no adjusted p-value may be below that of a pair with a smaller p-value.
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
-
-
-def detectable_difference(standard_error: float, df: int, alpha: float, power: float = POWER) -> float:
-    """Return the smallest true difference that a two-sided t-test detects with the given power.
-
-    Args:
-        standard_error: standard error of the mean difference.
-        df: degrees of freedom.
-        alpha: level of the test; for a whole setting the strictest of Holm's levels.
-        power: probability of detection.
-
-    Example:
-        >>> round(detectable_difference(1.0, 20, 0.05), 3)
-        2.945
-    """
-    # By symmetry; the upper quantile would need 1 - alpha / 2, which loses digits for small levels.
-    critical = -float(special.stdtrit(df, alpha / 2))
-    # The noncentrality that leaves 1 - power below the critical value.
-    return standard_error * float(special.nctdtrinc(df, 1 - power, critical))
 
 
 def average_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -10,9 +10,10 @@ import numpy as np
 
 from noisybench.leaderboard.code_selection import select_code
 from noisybench.leaderboard.measurements import Measurement
+from noisybench.leaderboard.pair_model import Test
 from noisybench.leaderboard.published import PublishedResult, find_published
 from noisybench.leaderboard.setting_description import SettingDescription
-from noisybench.leaderboard.statistics import Ranking, Summary, Test, rank, summarize
+from noisybench.leaderboard.statistics import Ranking, Summary, rank, summarize
 from noisybench.records.codes import Code
 from noisybench.records.equivalence import Equivalence
 from noisybench.records.selection import SELECTION_RULES
@@ -110,7 +111,7 @@ class Setting:
 def build_settings(
     measurements: Iterable[Measurement],
     rule: str = "last",
-    test: Test = "anova",
+    test: Test = "moderated_t",
     equivalences: Sequence[Equivalence] = (),
 ) -> list[Setting]:
     """Group runs into settings; runs with other label sets, budgets or code never share a table.

@@ -7,7 +7,7 @@ import io
 from collections.abc import Sequence
 
 from noisybench.leaderboard.published import PublishedResult
-from noisybench.leaderboard.statistics import Summary
+from noisybench.leaderboard.statistics import Ranking, Summary
 from noisybench.leaderboard.table import DETECTOR_METRICS, Setting, detector_values
 from noisybench.leaderboard.verdict_text import verdict_paragraphs
 from noisybench.records.codes import code_digest
@@ -45,7 +45,11 @@ CSV_COLUMNS = (
 )  # fmt: skip
 """Columns of the CSV file."""
 
-TEST_NAMES = {"anova": "two-way ANOVA (stack + seed)", "paired_t": "paired t-tests"}
+TEST_NAMES = {
+    "moderated_t": "moderated t-tests (variance of each pair shrunk toward the pool)",
+    "anova": "two-way ANOVA (stack + seed)",
+    "paired_t": "paired t-tests",
+}
 
 
 def format_percent(summary: Summary | None, interval: bool = False) -> str:
@@ -131,13 +135,21 @@ def footnote(setting: Setting) -> str:
     ranking = setting.ranking
     if not ranking.ranks:
         return "No ranks: at least two stacks with two seeds in common are needed."
-    difference = ranking.minimum_detectable_difference
+    difference, seeds = ranking.minimum_detectable_difference, _shared_seeds(ranking)
     points = f"{100 * difference:.1f}" if difference is not None else "?"
     return (
         f"Rank = 1 + number of significantly better stacks by `{setting.rule}`: {TEST_NAMES[setting.test]}, Holm-corrected over "
-        f"{len(ranking.p_values)} pairs at 5 %, {ranking.seeds} seeds. "
+        f"{len(ranking.p_values)} pairs at 5 %, {seeds} seeds. "
         f"Minimum detectable difference at 80 % power: {points} points."
     )
+
+
+def _shared_seeds(ranking: Ranking) -> str:
+    """Return how many seeds pairs share, for example ``3`` or ``2 to 3``."""
+    if ranking.model is None:
+        return "0"
+    fewest, most = int(ranking.model.seeds.min()), int(ranking.model.seeds.max())
+    return str(most) if fewest == most else f"{fewest} to {most}"
 
 
 def code_text(setting: Setting) -> str:

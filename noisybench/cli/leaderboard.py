@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("terminal", "csv", "markdown", "latex", "html")
 METRICS = ("default", "balanced_accuracy")
-TESTS: tuple[Literal["anova"], Literal["paired_t"]] = ("anova", "paired_t")
+TESTS: tuple[Literal["moderated_t"], Literal["anova"], Literal["paired_t"]] = ("moderated_t", "anova", "paired_t")
 
 leaderboard_app = typer.Typer(
     invoke_without_command=True,
@@ -44,7 +44,9 @@ def leaderboard(
         str | None,
         typer.Option(help="Metric to rank by: default (that of the task or suite) or balanced_accuracy"),
     ] = None,
-    test: Annotated[str, typer.Option(help="Paired test of the ranking: anova or paired_t")] = "anova",
+    test: Annotated[
+        str, typer.Option(help="Paired test of the ranking: moderated_t, anova or paired_t")
+    ] = "moderated_t",
     format: Annotated[str, typer.Option("--format", "-f", help=f"Output format: {', '.join(FORMATS)}")] = "terminal",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write")] = None,
     ci: Annotated[bool, typer.Option("--ci", help="Show 95 % confidence intervals, not standard deviations")] = False,

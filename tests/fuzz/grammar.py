@@ -101,7 +101,7 @@ class ArgumentGenerator:
         return self._text("last", "last10", "noisy_val", "oracle")
 
     def make_test(self, words: tuple[str, ...]) -> str:
-        return self._text("anova", "paired_t")
+        return self._text("moderated_t", "anova", "paired_t")
 
     def make_shard(self, words: tuple[str, ...]) -> str:
         return self._rng.choice(

@@ -129,7 +129,10 @@ def test_what_differs_between_runs_is_warned_about() -> None:
     (setting,) = settings_of([each for each in runs if (each.stack, each.seed) != ("elr", 2)])
     assert any("runs differ in device: cpu, gpu" in each for each in setting.warnings)
     assert any("missing seeds: elr lacks 2" in each for each in setting.warnings)
-    assert setting.ranking.seeds == 2, "only seeds that all stacks share are compared"
+    assert setting.ranking.model is not None
+    seeds = dict(zip(setting.ranking.p_values, setting.ranking.model.seeds.tolist(), strict=True))
+    assert set(seeds.values()) == {2, 3}, "pairs are compared on the seeds that they share"
+    assert all((count == 2) == ("elr" in pair) for pair, count in seeds.items())
 
 
 def test_every_format_has_every_stack() -> None:

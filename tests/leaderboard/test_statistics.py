@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from noisybench.leaderboard.pair_model import detectable_difference, fit_pairs
 from noisybench.leaderboard.pairwise import (
     MIN_BOOTSTRAP_SEEDS,
     bootstrap_interval,
@@ -21,10 +22,8 @@ from noisybench.leaderboard.pairwise import (
 from noisybench.leaderboard.statistics import (
     NEMENYI,
     compare_across_settings,
-    detectable_difference,
     holm,
     rank,
-    standard_errors,
     summarize,
 )
 
@@ -79,16 +78,17 @@ def test_block_design_is_the_two_way_analysis_of_variance() -> None:
         [{"value": table[i, j], "stack": f"s{i}", "seed": f"b{j}"} for i in range(4) for j in range(5)]
     )
     fit = smf.ols("value ~ stack + seed", frame).fit()
-    pairs = list(itertools.combinations(range(4), 2))
-    errors, df = standard_errors(table, pairs, "anova")
-    assert df == fit.df_resid
+    model = fit_pairs(as_values(table), "anova")
+    assert model is not None
+    (errors,), df = model.standard_errors, fit.df_resid
+    assert set(model.df.ravel()) == {df}
     np.testing.assert_allclose(errors, np.sqrt(2 * fit.mse_resid / 5))
     contrast = fit.t_test("stack[T.s1] = 0")
     p = 2 * stats.t.sf(abs(table[0].mean() - table[1].mean()) / errors[0], df)
     assert p == pytest.approx(float(contrast.pvalue))
 
 
-@pytest.mark.parametrize("test", ["anova", "paired_t"])
+@pytest.mark.parametrize("test", ["moderated_t", "anova", "paired_t"])
 def test_equal_stacks_are_separated_no_more_often_than_stated(test: str) -> None:
     rng = np.random.default_rng(0)
     trials = 1000

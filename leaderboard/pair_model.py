@@ -1,0 +1,254 @@
+"""Differences between pairs of stacks on the seeds that they share, with their errors: one model for all pairs of a setting.
+
+Stacks may lack seeds. A pair is compared on the seeds that both of its stacks have, and all pairs share one model of the error:
+the residuals of value = stack + seed + error, fitted by least squares to all runs, are its *pooled* variance.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+Test = Literal["moderated_t", "anova", "paired_t"]
+POWER = 0.8
+"""Power at which detectable differences and additional seeds are computed."""
+MAX_SEEDS = 1000
+"""Most seeds for which the number of additional seeds is computed."""
+MIN_SHARED_SEEDS = 2
+"""Fewest seeds on which two stacks are compared."""
+PRIOR_DF = (1.0, 2.0, 4.0, 8.0, 16.0, np.inf)
+"""Prior degrees of freedom over which `moderated_t` averages, from almost independent variances to equal ones."""
+PRIOR_WEIGHTS = (0.1, 0.1, 0.1, 0.1, 0.1, 0.5)
+"""Prior probability of each of `PRIOR_DF`."""
+SMALLEST_SHARE = 1e-3
+"""Smallest variance of a pair, as a share of the pooled one; without it, equal differences would make it zero."""
+
+
+@dataclass(frozen=True)
+class PairModel:
+    """Differences of stacks, first minus second, with the errors of their means.
+
+    A test is a mixture of Student's t-tests: one for `anova` and `paired_t`, one per prior for `moderated_t`.
+
+    Attributes:
+        stacks: compared stacks; every two of them share at least `MIN_SHARED_SEEDS` seeds.
+        pairs: (pairs, 2) indices of stacks.
+        seeds: (pairs,) numbers of shared seeds.
+        differences: (pairs,) mean differences over the shared seeds.
+        variances: (pairs,) sample variances of the difference of one seed.
+        pooled_variance: variance of the difference of one seed if all stacks have equal errors.
+        pooled_df: residual degrees of freedom of the pooled variance.
+        weights: (components,) weights of the t-tests; they sum to 1.
+        standard_errors: (components, pairs) standard errors of the mean differences.
+        df: (components, pairs) degrees of freedom.
+    """
+
+    stacks: tuple[str, ...]
+    pairs: NDArray[np.int64]
+    seeds: NDArray[np.int64]
+    differences: NDArray[np.float64]
+    variances: NDArray[np.float64]
+    pooled_variance: float
+    pooled_df: int
+    weights: NDArray[np.float64]
+    standard_errors: NDArray[np.float64]
+    df: NDArray[np.float64]
+
+    @functools.cached_property
+    def p_values(self) -> NDArray[np.float64]:
+        """(pairs,) two-sided p-values of single pairs, not corrected for their number."""
+        return self.p_values_of(self.differences)
+
+    def p_values_of(self, differences: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the p-values that the pairs would have with other mean differences."""
+        # Twice the lower tail: one minus the distribution function would cancel to 0 for small p-values.
+        tails = special.stdtr(self.df, -np.abs(differences) / self.standard_errors)
+        return np.asarray(2 * self.weights @ tails)
+
+    def critical_differences(self, alpha: float) -> NDArray[np.float64]:
+        """Return the (pairs,) mean differences at which the p-value of a single pair is alpha."""
+        # By symmetry; the upper quantile would need 1 - alpha / 2, which loses digits for small levels.
+        quantiles = -special.stdtrit(self.df, alpha / 2) * self.standard_errors
+        low, high = quantiles.min(0), quantiles.max(0)
+        for _ in range(40 if len(self.weights) > 1 else 0):
+            middle = (low + high) / 2
+            rejected = self.p_values_of(middle) < alpha
+            low, high = np.where(rejected, low, middle), np.where(rejected, middle, high)
+        return np.asarray((low + high) / 2)
+
+    def detectable_differences(self, alpha: float) -> NDArray[np.float64]:
+        """Return the smallest true differences of the (pairs,) that a test at a level detects with `POWER`."""
+        errors, df = self._single_t(alpha)
+        return np.asarray(errors * _noncentrality(df, alpha))
+
+    def additional_seeds(self, alpha: float) -> list[int | None]:
+        """Return how many more seeds detect each pair's observed difference with `POWER`, at the present error variance.
+
+        Returns:
+            At least 1 for each pair; None if more than `MAX_SEEDS` in all are needed.
+        """
+        errors, df = self._single_t(alpha)
+        results: list[int | None] = []
+        for seeds, difference, error, pair_df in zip(self.seeds, np.abs(self.differences), errors, df, strict=True):
+            total = np.arange(seeds + 1, MAX_SEEDS + 1)
+            # The error of a mean falls with the root of its seeds, and degrees of freedom are proportional to seeds - 1.
+            curve = error * np.sqrt(seeds / total) * _noncentrality(pair_df * (total - 1) / (seeds - 1), alpha)
+            results.append(int((curve <= difference).argmax()) + 1 if curve[-1] <= difference else None)
+        return results
+
+    def _single_t(self, alpha: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the (pairs,) standard errors and degrees of freedom of the t-tests with the same critical differences."""
+        df = self.weights @ self.df
+        return -self.critical_differences(alpha) / special.stdtrit(df, alpha / 2), df
+
+
+def detectable_difference(standard_error: float, df: float, alpha: float) -> float:
+    """Return the smallest true difference that a two-sided t-test detects with `POWER`.
+
+    Args:
+        standard_error: standard error of the mean difference.
+        df: degrees of freedom.
+        alpha: level of the test; for a whole setting the strictest of Holm's levels.
+
+    Example:
+        >>> round(detectable_difference(1.0, 20, 0.05), 3)
+        2.945
+    """
+    return standard_error * float(_noncentrality(np.float64(df), alpha))
+
+
+def _noncentrality(df: NDArray[np.float64] | np.float64, alpha: float) -> NDArray[np.float64]:
+    """Return the noncentrality that leaves 1 - `POWER` below the critical value of a two-sided t-test."""
+    return np.asarray(special.nctdtrinc(df, 1 - POWER, -special.stdtrit(df, alpha / 2)))
+
+
+def comparable_stacks(values: Mapping[str, Mapping[int, float]]) -> tuple[str, ...]:
+    """Return the stacks every two of which share enough seeds, in the order of `values`.
+
+    Stacks are left out one by one, first the one that shares seeds with the fewest others, of these the one with the fewest
+    seeds, of these the last.
+
+    Example:
+        >>> comparable_stacks({"a": {0: 0.5, 1: 0.6}, "b": {0: 0.5, 1: 0.7, 2: 0.6}, "c": {8: 0.1, 9: 0.2}})
+        ('a', 'b')
+    """
+    names = list(values)
+    shares = np.array([[len(values[a].keys() & values[b].keys()) >= MIN_SHARED_SEEDS for b in names] for a in names])
+    kept = list(range(len(names)))
+    while kept and not shares[np.ix_(kept, kept)].all():
+        kept.remove(min(kept, key=lambda index: (shares[index, kept].sum(), len(values[names[index]]), -index)))
+    return tuple(names[index] for index in kept)
+
+
+def fit_pairs(
+    values: Mapping[str, Mapping[int, float]], test: Test = "moderated_t", resolution: float = 0.0
+) -> PairModel | None:
+    """Return the model of all pairs of comparable stacks; None if fewer than two stacks are comparable.
+
+    Args:
+        values: value of each run by stack and seed; stacks may lack seeds.
+        test: see `statistics.rank`.
+        resolution: step of the values; the variance of a difference is at least that of two roundings.
+
+    Example:
+        >>> model = fit_pairs({"a": {0: 1.0, 1: 2.0, 2: 3.0}, "b": {0: 2.0, 1: 3.0, 2: 5.0}}, "anova")
+        >>> model.differences.round(4), model.standard_errors.round(4), model.df
+        (array([-1.3333]), array([[0.3333]]), array([[2.]]))
+    """
+    stacks = comparable_stacks(values)
+    if len(stacks) < 2:
+        return None
+    all_seeds = sorted(set().union(*(values[stack] for stack in stacks)))
+    # (stacks, seeds), NaN where a stack lacks a seed.
+    table = np.array([[values[stack].get(seed, np.nan) for seed in all_seeds] for stack in stacks])
+    pairs = np.array(list(itertools.combinations(range(len(stacks)), 2)))
+    by_seed = table[pairs[:, 0]] - table[pairs[:, 1]]
+    seeds = (~np.isnan(by_seed)).sum(1)
+    differences = np.nanmean(by_seed, 1)
+    variances = np.nansum((by_seed - differences[:, None]) ** 2, 1) / (seeds - 1)
+    # Rounding to a step h has the variance h^2 / 12, and a difference contains two roundings; 1e-24 avoids a division by zero.
+    floor = max(resolution**2 / 6, 1e-24)
+    residual_variance, pooled_df = _residual_variance(table)
+    # A difference of two stacks has the error of both, hence the factor 2.
+    pooled = max(2 * residual_variance, floor)
+    own = np.maximum(variances, floor)
+    own_df = seeds - 1.0
+    if test == "anova":
+        weights, used, df = np.ones(1), np.full((1, len(pairs)), pooled), np.full((1, len(pairs)), float(pooled_df))
+    elif test == "paired_t":
+        weights, used, df = np.ones(1), own[None], own_df[None]
+    else:
+        weights, used, df = _moderate(np.maximum(own, SMALLEST_SHARE * pooled), own_df, pooled, pooled_df, len(stacks))
+    return PairModel(
+        stacks, pairs, seeds, differences, variances, pooled, pooled_df, weights, np.sqrt(used / seeds), df
+    )
+
+
+def _residual_variance(table: NDArray[np.float64]) -> tuple[float, int]:
+    """Return the residual variance of value = stack + seed + error, and its degrees of freedom.
+
+    Args:
+        table: (stacks, seeds) values, NaN where one is missing.
+    """
+    stacks, seeds = table.shape
+    if not np.isnan(table).any():
+        # (stacks, seeds) errors of the additive model; the grand mean, subtracted twice, is added back.
+        residuals = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
+        df = (stacks - 1) * (seeds - 1)
+        return float((residuals**2).sum()) / df, df
+    rows, columns = np.nonzero(~np.isnan(table))
+    design = np.hstack([rows[:, None] == np.arange(stacks), columns[:, None] == np.arange(seeds)]).astype(float)
+    known = table[rows, columns]
+    # The design has a redundant column per connected part, so its rank counts the parameters.
+    solution, _, rank, _ = np.linalg.lstsq(design, known, rcond=None)
+    df = len(known) - int(rank)
+    return float(((known - design @ solution) ** 2).sum()) / df, df
+
+
+def _moderate(
+    variances: NDArray[np.float64], df: NDArray[np.float64], pooled: float, pooled_df: int, stacks: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the weights, (components, pairs) variances and degrees of freedom of the moderated tests.
+
+    The variances of pairs are those of a scaled inverse chi-squared distribution with d0 degrees of freedom around s0^2 (Smyth,
+    2004). Given d0, a pair's variance is shrunk to (d0 * s0^2 + d * s^2) / (d0 + d), with d0 + d degrees of freedom. With few
+    stacks, no estimate of d0 is reliable, so the tests are averaged over its posterior on the grid `PRIOR_DF`.
+    """
+    # E log s^2 = log s0^2 + digamma(d / 2) - log(d / 2) - digamma(d0 / 2) + log(d0 / 2), hence s0^2 for each d0.
+    center = float((np.log(variances) - special.digamma(df / 2) + np.log(df / 2)).mean())
+    likelihoods, shrunk, total_df = [], [], []
+    for prior_df in PRIOR_DF:
+        if np.isinf(prior_df):
+            location, used, total = pooled, np.full_like(variances, pooled), np.full_like(df, pooled_df)
+        else:
+            location = float(np.exp(center + special.digamma(prior_df / 2) - np.log(prior_df / 2)))
+            used = (prior_df * location + df * variances) / (prior_df + df)
+            # No pair has more degrees of freedom than all of them together.
+            total = np.minimum(prior_df + df, pooled_df)
+        likelihoods.append(float(_log_density(variances / location, df, prior_df).sum()) - len(df) * np.log(location))
+        shrunk.append(used)
+        total_df.append(total)
+    # The variances of pairs with a stack in common are dependent: together they count as much as stacks - 1 independent ones.
+    log_weights = np.log(PRIOR_WEIGHTS) + np.array(likelihoods) * (stacks - 1) / len(df)
+    weights = np.exp(log_weights - log_weights.max())
+    return weights / weights.sum(), np.array(shrunk), np.array(total_df)
+
+
+def _log_density(ratio: NDArray[np.float64], df: NDArray[np.float64], prior_df: float) -> NDArray[np.float64]:
+    """Return the log density of the F distribution with df and prior_df degrees of freedom."""
+    half = df / 2
+    if np.isinf(prior_df):
+        return np.asarray(half * np.log(half) + (half - 1) * np.log(ratio) - special.gammaln(half) - half * ratio)
+    return np.asarray(
+        half * np.log(df / prior_df)
+        + (half - 1) * np.log(ratio)
+        - (half + prior_df / 2) * np.log1p(df * ratio / prior_df)
+        - special.betaln(half, prior_df / 2)
+    )
