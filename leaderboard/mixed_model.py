@@ -43,11 +43,13 @@ class LabelSetScores:
         setting: name of the setting; label sets of one setting are draws of its noise.
         scores: score of each run by stack and seed.
         resolution: step of the scores, see `statistics.rank`.
+        is_drawn: whether another seed of the noise would give other labels; clean labels and those of a file have no draws.
     """
 
     setting: str
     scores: Mapping[str, Mapping[int, float]]
     resolution: float = 0.0
+    is_drawn: bool = True
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Comparison:
         shrunk = (between * center + within * common[..., None]) / (between + within)
         deviation = np.sqrt(between * within / (between + within))
         best = (shrunk + deviation * rng.standard_normal((*shape, count))).argmax(-1)
-        return np.bincount(best.ravel(), minlength=count) / best.size
+        return np.asarray(np.bincount(best.ravel(), minlength=count) / best.size)
 
 
 def compare_stacks(label_sets: Sequence[LabelSetScores], stacks: Sequence[str], scope: Scope) -> Comparison:
@@ -161,9 +163,10 @@ def compare_stacks(label_sets: Sequence[LabelSetScores], stacks: Sequence[str], 
         # Rounding to a step h has the variance h^2 / 12, and a difference contains two roundings.
         rounding = sum(draw.resolution**2 / 6 / max(map(len, draw.scores.values())) for draw in draws) / len(draws) ** 2
         floor += rounding / len(settings) ** 2
-        if scope == "draws":
+        is_drawn = any(draw.is_drawn for draw in draws)
+        if scope == "draws" and is_drawn:
             groups.append((*over_draws, 1 / len(settings)))
-        elif scope == "label_sets":
+        elif scope != "settings":
             groups += [(*moments, 1 / (len(settings) * len(draws))) for moments in over_seeds]
     if scope == "settings":
         groups.append((*_moments(np.stack(setting_means)), 1.0))
@@ -178,7 +181,7 @@ def _differences(scores: Mapping[str, Mapping[int, float]], stacks: Sequence[str
     """Return (seeds, stacks, stacks) differences, NaN where one of the two has no run."""
     seeds = sorted(set().union(*(scores.get(stack, {}) for stack in stacks))) or [0]
     table = np.array([[scores.get(stack, {}).get(seed, np.nan) for stack in stacks] for seed in seeds])
-    return table[:, :, None] - table[:, None, :]
+    return np.asarray(table[:, :, None] - table[:, None, :])
 
 
 def _moments(replicates: Array) -> tuple[Array, Array, Array]:
@@ -236,4 +239,4 @@ def stack_variances(pair_variances: Array) -> Array:
         return np.full(2, pairs[0, 1] / 2)
     estimates = (pairs.sum(1) - pairs.sum() / (2 * (count - 1))) / (count - 2)
     # An estimate by subtraction may be negative.
-    return np.maximum(estimates, pairs.sum() / (count * (count - 1)) / 20)
+    return np.asarray(np.maximum(estimates, pairs.sum() / (count * (count - 1)) / 20))

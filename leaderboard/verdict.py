@@ -16,6 +16,8 @@ from noisybench.records.codes import code_digest
 
 RANKING_RULES = ("last", "last10", "noisy_val", "label_wave")
 """Selection rules by which stacks are ranked; the oracle never is one."""
+FIXED_NOISE = ("clean", "from_file", "from_folder", "human", "real_world")
+"""Noise models whose labels do not depend on their seed."""
 BASELINE = "cross_entropy"
 """Stack that a verdict compares the leader with, if it was measured."""
 MIN_DRAW_DF = 3
@@ -38,6 +40,7 @@ class SettingScores:
         dataset: dataset with its parameters.
         setting: identity of the setting without the seed of the noise.
         resolution: step of the scores, see `statistics.rank`.
+        is_drawn: whether its labels depend on the seed of the noise.
         scores: score of each run by ranking rule, stack and seed.
         codes: digest of the code by stack, without dataset and noise model.
         privileged: stacks that use privileged information.
@@ -50,6 +53,7 @@ class SettingScores:
     dataset: str
     setting: str
     resolution: float
+    is_drawn: bool
     scores: Mapping[str, Mapping[str, Mapping[int, float]]]
     codes: Mapping[str, str]
     privileged: frozenset[str]
@@ -109,7 +113,7 @@ class Verdict:
         rule: selection rule.
         settings: keys of its label sets on the page.
         num_settings: number of settings.
-        draws: fewest and most draws of the noise per setting.
+        draws: fewest and most draws of the noise per setting whose labels depend on its seed.
         seeds: fewest and most seeds of a stack per draw.
         finding: finding on these settings.
         similar: finding on settings like these; None with fewer than `MIN_SIMILAR_SETTINGS` settings.
@@ -169,6 +173,7 @@ def setting_scores(setting: Setting, key: str = "") -> SettingScores:
         dataset=description.dataset,
         setting=json.dumps([description.dataset, noise, description.task, description.budget]),
         resolution=1 / description.test_size if description.metric == "accuracy" else 1e-4,
+        is_drawn=noise.partition("(")[0] not in FIXED_NOISE,
         scores={
             rule: {stack: scores for stack, scores in seed_scores(setting.rows, rule).items() if scores}
             for rule in RANKING_RULES
@@ -243,9 +248,10 @@ def _verdict(label_sets: Sequence[SettingScores], rule: str) -> Verdict | None:
         if lacking:
             left_out.append(f"{stack}: has no runs in {'; '.join(lacking)}")
     stacks = [stack for stack in stacks if all(stack in stacks_of[setting] for setting in settings)]
-    draws = [sum(label_set.setting == setting for label_set in kept) for setting in settings]
+    drawn = [[each for each in kept if each.setting == setting and each.is_drawn] for setting in settings]
+    draws = [len(each) for each in drawn if each] or [1]
     over_draws = min(draws) > 1 and sum(draws) - len(draws) >= MIN_DRAW_DF
-    data = [LabelSetScores(each.setting, each.scores[rule], each.resolution) for each in kept]
+    data = [LabelSetScores(each.setting, each.scores[rule], each.resolution, each.is_drawn) for each in kept]
     finding, untested = _finding(data, stacks, privileged, "draws" if over_draws else "label_sets")
     if finding is None:
         return None

@@ -140,6 +140,14 @@ function describeSetting(summary) {
     element("a", text, `${other.network}, ${other.epochs} epochs`, { href: addressOf({ setting: other.key }) });
   }
 }
+function showVerdict() {
+  const text = byId("verdict"), group = board.verdicts.find(each => each.settings.includes(state.setting) && each.rules[state.rule]);
+  text.replaceChildren();
+  if (!group) return;
+  element("b", text, "Over all settings: ");
+  element("span", text, group.rules[state.rule].sentences[0] + " ");
+  element("a", text, "More", { href: addressOf({ view: "across" }) });
+}
 function drawSetting() {
   if (!board.settings.length) {
     byId("about").textContent = "No finished runs yet. Create some with: noisybench bench quickstart";
@@ -162,5 +170,6 @@ function drawSetting() {
   for (const note of setting.notes) element("p", warnings, note, { class: "note" });
   for (const warning of setting.warnings) element("p", warnings, warning, { class: "warning" });
   byId("footnote").textContent = setting.rules[state.rule].footnote;
+  showVerdict();
   drawTable(); drawPair(); drawPlots();
 }

@@ -6,6 +6,8 @@ const ruleOf = group => group.rules[state.rule] ? state.rule : Object.keys(group
 function drawAcross() {
   const view = byId("view-across");
   view.replaceChildren();
+  for (const group of board.verdicts) drawVerdict(view, group);
+  element("h2", view, "Average ranks");
   element("p", view, "Stacks over all settings with the same budget and the same stacks: average ranks (1 is best in every setting), Friedman's test that " +
     "all stacks are equal, and Nemenyi's critical difference at 5 %. Stacks joined by a bar are not separated.", { class: "note" });
   if (!board.across_settings.length) element("p", view, "No two settings share a budget and at least three stacks yet.");
@@ -21,6 +23,17 @@ function drawAcross() {
     });
   }
   for (const group of board.noise_draws) drawNoiseDraws(view, group);
+}
+const signed = value => value === null ? "" : (value > 0 ? "+" : "") + (100 * value).toFixed(1);
+function drawVerdict(view, group) {
+  const rule = ruleOf(group), { sentences, rows } = group.rules[rule], [first, ...others] = sentences;
+  element("h2", view, `Verdict by ${rule}: ${group.title}`);
+  element("p", view, first);
+  element("p", view, others.join(" "), { class: "note" });
+  const list = element("details", view);
+  element("summary", list, "All stacks");
+  tableOf(list, ["stack", "probability of being best", `points against ${rows[0][0]}`, "95 % interval"], rows.map(([stack, probability, difference, low, high]) =>
+    [stack, probability === null ? "has privileged information" : probability.toFixed(2), signed(difference), low === null ? "" : `${signed(low)} to ${signed(high)}`]));
 }
 function drawNoiseDraws(view, group) {
   const rule = ruleOf(group), { rows, detectable } = group.rules[rule];
