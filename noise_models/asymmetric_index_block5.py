@@ -1,4 +1,4 @@
-"""Asymmetric noise of CIFAR-100 as implemented in ELR."""
+"""Asymmetric noise of CIFAR-100 in blocks of class indices."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from noisybench.errors import UserError
 class AsymmetricIndexBlock5(ClassConditional):
     """Flip each label to the next class index in its block of five consecutive indices with probability `rate`.
 
-    The ELR code does this on CIFAR-100 (Liu et al. 2020). CIFAR-100's indices are alphabetical, so these blocks are not
-    its superclasses; `asymmetric_superclass_uniform` is the other convention.
+    This is the noise of Patrini et al. (2017) on CIFAR-100, which the codes of ELR and others have taken over. The paper
+    speaks of superclasses, but CIFAR-100's indices are alphabetical, so that these blocks are not its superclasses;
+    `asymmetric_superclass_uniform` is the other convention.
     """
 
     stream_name = "AsymmetricIndexBlock5"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri, softmax
+from scipy.optimize import brentq
+from scipy.special import log_ndtr, ndtri_exp, softmax
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
@@ -14,12 +17,19 @@ from noisybench.utils.seeds import Stream
 WEIGHT_GRID = 2.0**16
 """Projections are multiples of the inverse of this number."""
 
+LOCATION_GRID = 2.0**30
+"""Solved locations are multiples of the inverse of this number, so that they are the same on every machine."""
+
 
 class InstanceDependent(NoiseModel):
     """Mislabel examples depending on their pixels: part-dependent label noise (Xia et al. 2020, algorithm 2).
 
-    Example x of class y is mislabeled with probability q ~ N(rate, spread**2) truncated to [0, 1]; its observed class is
-    drawn from softmax(x W_y) without y, with a standard normal projection W_y of shape (pixels, C) for each class.
+    Example x of class y is mislabeled with probability q ~ N(location, spread**2) truncated to [0, 1]; its observed class
+    is drawn from softmax(x W_y) without y, with a standard normal projection W_y of shape (pixels, C) for each class.
+
+    Truncation moves the mean of q away from the location: at the location 0.1 and the spread 0.1, it is 0.129. By default
+    the location is solved such that the mean is `rate`; with `rate_meaning: location` the rate is the location itself, as in
+    the authors' code and the papers that use it, and the manifest states the mean as the nominal rate.
 
     Pixels are scaled to [0, 1]. The projections are rounded to 2**-16: then every product and sum is an exact integer
     in double precision, so the scores, and with them the labels, do not depend on a machine's order of summation.
@@ -27,18 +37,24 @@ class InstanceDependent(NoiseModel):
 
     stream_name = "InstanceDependent"
     convention = (
-        "each example is mislabeled with a probability drawn around the rate, and its pixels decide the observed class"
+        "each example is mislabeled with a probability of its own, whose mean is the nominal rate, and its pixels decide the "
+        "observed class"
     )
 
     rate: float = parameter(
         0.4, ge=0, lt=1, help="Mean probability of an incorrect label, at most 1 - 1/C", always_in_label=True
     )
-    spread: float = parameter(0.1, gt=0, le=1, help="Standard deviation of that probability over examples")
+    spread: float = parameter(
+        0.1, gt=0, le=1, help="Standard deviation of that probability over examples, before it is truncated to [0, 1]"
+    )
+    rate_meaning: Literal["mean", "location"] = parameter(
+        "mean", help="Whether `rate` is the mean probability, or the mean before truncation as published"
+    )
 
     def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
         """Draw each observed target from the distribution of its example."""
         classes = dataset.num_classes
-        check_exclusive_rate(self.rate, classes)
+        check_exclusive_rate(self.nominal_rate(dataset), classes)
         if self.rate == 0 or not len(split):
             return split.targets.copy()
         flipped = stream.uniform(len(split)) < self._flip_probability(stream.uniform(len(split)))
@@ -63,8 +79,66 @@ class InstanceDependent(NoiseModel):
                 observed[chunk] = (choice[chunk, None] * cumulative[:, -1:] >= cumulative).sum(axis=1)
         return observed
 
+    def nominal_rate(self, dataset: Dataset) -> float:
+        """Return the mean probability of an incorrect label."""
+        if self.rate_meaning == "mean" or self.rate == 0:
+            return self.rate
+        return truncated_mean(self.rate, self.spread)
+
     def _flip_probability(self, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return truncated normal numbers in [0, 1] by inverting the distribution function."""
+        location = self.rate if self.rate_meaning == "location" else solve_location(self.rate, self.spread)
         # Half a grid step keeps the argument of the inverse off zero, where it is minus infinity.
-        low, high = ndtr(-self.rate / self.spread), ndtr((1 - self.rate) / self.spread)
-        return np.asarray(self.rate + self.spread * ndtri(low + (uniform + 2.0**-33) * (high - low)))
+        uniform = uniform + 2.0**-33
+        if location > 0.5:
+            return 1 - _quantile(1 - uniform, 1 - location, self.spread)
+        return _quantile(uniform, location, self.spread)
+
+
+def _quantile(uniform: NDArray[np.float64], location: float, spread: float) -> NDArray[np.float64]:
+    """Return quantiles of a normal distribution truncated to [0, 1], whose location is at most 0.5."""
+    # Logarithms of upper tails, which are accurate for locations far below 0 too.
+    above_zero, above_one = log_ndtr(location / spread), log_ndtr((location - 1) / spread)
+    tail = above_zero + np.log1p(-uniform * -np.expm1(above_one - above_zero))
+    return np.clip(location - spread * ndtri_exp(tail), 0, 1)
+
+
+def truncated_mean(location: float, spread: float) -> float:
+    """Return the mean of a normal distribution truncated to [0, 1].
+
+    Args:
+        location: mean before truncation.
+        spread: standard deviation before truncation.
+
+    Example:
+        >>> round(truncated_mean(0.1, 0.1), 4), round(truncated_mean(0.5, 0.3), 4)
+        (0.1288, 0.5)
+    """
+    if location > 0.5:
+        return 1 - truncated_mean(1 - location, spread)
+    low, high = -location / spread, (1 - location) / spread
+    above_zero, above_one = log_ndtr(-low), log_ndtr(-high)
+    # Densities at both ends relative to the probability above zero.
+    at_zero, at_one = (np.exp(-0.5 * end**2 - above_zero) / np.sqrt(2 * np.pi) for end in (low, high))
+    return float(location + spread * (at_zero - at_one) / -np.expm1(above_one - above_zero))
+
+
+def solve_location(mean: float, spread: float) -> float:
+    """Return the location at which a normal distribution truncated to [0, 1] has a mean.
+
+    Args:
+        mean: mean after truncation, in (0, 1).
+        spread: standard deviation before truncation.
+
+    Example:
+        >>> location = solve_location(0.1, 0.1)
+        >>> round(location, 4), round(truncated_mean(location, 0.1), 6)
+        (0.0296, 0.1)
+    """
+    if mean > 0.5:
+        return 1 - solve_location(1 - mean, spread)
+    low = -1.0
+    while truncated_mean(low, spread) > mean:
+        low *= 2
+    location = brentq(lambda value: truncated_mean(value, spread) - mean, low, 0.5, xtol=1e-12)
+    return float(np.rint(location * LOCATION_GRID) / LOCATION_GRID)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset
-from noisybench.data.noise_model import ClassConditional, check_flip_rate, flip_matrix
+from noisybench.data.noise_model import ClassConditional, check_flip_rate, check_other_class, flip_matrix
 
 
 class PairFlip(ClassConditional):
@@ -23,4 +23,5 @@ class PairFlip(ClassConditional):
     def matrix(self, dataset: Dataset) -> NDArray[np.float64]:
         """Return 1 - rate on the diagonal, and rate at the next class."""
         check_flip_rate(self.rate)
+        check_other_class(dataset.num_classes)
         return flip_matrix((np.arange(dataset.num_classes) + 1) % dataset.num_classes, self.rate)

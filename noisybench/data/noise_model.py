@@ -236,13 +236,29 @@ def check_exclusive_rate(rate: float, num_classes: int) -> None:
     """Reject a rate at which the clean class would be less likely than any other.
 
     Raises:
-        UserError: the rate is above 1 - 1/C.
+        UserError: the rate is above 1 - 1/C, or there is only one class.
     """
+    check_other_class(num_classes)
     if rate > 1 - 1 / num_classes:
         raise UserError(
             f"noise.rate: must be in [0, {1 - 1 / num_classes:.4g}] for {num_classes} classes if every corrupted label "
             f"differs, but got {rate:g}; above that limit the clean class would be the least likely label"
         )
+
+
+def check_other_class(num_classes: int) -> None:
+    """Reject a dataset in which no label can be replaced by another class.
+
+    Raises:
+        UserError: there is only one class.
+
+    Example:
+        >>> check_other_class(1)
+        Traceback (most recent call last):
+        noisybench.errors.UserError: noise: incorrect labels need another class, but the dataset has one class; use noise=clean
+    """
+    if num_classes < 2:
+        raise UserError("noise: incorrect labels need another class, but the dataset has one class; use noise=clean")
 
 
 def check_flip_rate(rate: float) -> None:

@@ -18,6 +18,7 @@ from noisybench.data.dataset import Dataset
 from noisybench.data.noise_model import sample_transitions
 from noisybench.errors import UserError
 from noisybench.noise_models.asymmetric_superclass_uniform import SUPERCLASSES
+from noisybench.noise_models.instance_dependent import solve_location
 from noisybench.utils.seeds import Stream
 from tests.helpers import toy_dataset
 
@@ -164,6 +165,35 @@ def test_instance_dependent_depends_on_the_instance() -> None:
     for label in range(4):
         wrong = observed[(clean == label) & (observed != label)]
         assert np.bincount(wrong, minlength=4).max() / len(wrong) > 0.5
+
+
+@pytest.mark.parametrize("spread", [0.05, 0.1, 0.3, 1.0])
+@pytest.mark.parametrize("rate", [0.01, 0.05, 0.1, 0.2, 0.5, 0.85])
+def test_the_rate_of_instance_dependent_noise_is_the_mean_probability(rate: float, spread: float) -> None:
+    location = solve_location(rate, spread)
+    ends = (-location / spread, (1 - location) / spread)
+    wanted = stats.truncnorm(*ends, loc=location, scale=spread)
+    assert wanted.mean() == pytest.approx(rate, abs=1e-7)
+    uniform = (np.arange(10_000) + 0.5) / 10_000
+    found = model("instance_dependent", rate=rate, spread=spread)._flip_probability(uniform)
+    np.testing.assert_allclose(found, wanted.ppf(uniform + 2.0**-33), rtol=0, atol=1e-9)
+    assert found.mean() == pytest.approx(rate, abs=1e-5)
+
+
+def test_one_in_ten_instance_dependent_labels_is_incorrect_at_the_rate_one_in_ten() -> None:
+    dataset = toy_dataset(names(4), size=20_000)
+    assert model("instance_dependent", rate=0.1).apply(dataset).manifest["actual_noise_rate"] == pytest.approx(
+        0.1, abs=0.006
+    )
+    published = model("instance_dependent", rate=0.1, rate_meaning="location").apply(dataset).manifest
+    assert published["noise"]["nominal_rate"] == pytest.approx(0.12876, abs=1e-5), "the authors' truncated normal"
+    assert published["actual_noise_rate"] == pytest.approx(0.12876, abs=0.007)
+
+
+@pytest.mark.parametrize("name", ["symmetric_exclusive", "pair_flip", "instance_dependent", "transition_matrix"])
+def test_one_class_has_no_other_class_to_confuse_it_with(name: str) -> None:
+    with pytest.raises(UserError, match="incorrect labels need another class, but the dataset has one class"):
+        model(name, rate=0.3).apply(toy_dataset(names(1)))
 
 
 def test_instance_dependent_against_a_slow_reference() -> None:
