@@ -71,8 +71,6 @@ class Choices:
         if not isinstance(member, Mapping) or is_null(member.get("preset")):
             return member
         preset, name = str(member["preset"]), str(member.get("name"))
-        if name == "dividemix" and load_presets(name) is None:
-            return member
         # Problems of the dataset or the noise are reported already.
         if self.dataset is None or self.noise is None:
             return member

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -25,14 +25,6 @@ MIN_BATCH_SIZE = 4
 RAMP_EPOCHS = 16
 """Epochs after the warm-up in which the weight of the unlabeled loss increases linearly."""
 
-PAPER_SETTINGS = {
-    # Largest noise rate: weight of the unlabeled loss with at most 10 classes, with more classes, threshold.
-    0.30: (0.0, 25.0, 0.5),
-    0.60: (25.0, 150.0, 0.5),
-    0.77: (25.0, 150.0, 0.5),
-    1.00: (50.0, 150.0, 0.6),
-}
-
 
 class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
     """Train two networks that divide the data for each other, with semi-supervised learning (DivideMix).
@@ -41,18 +33,14 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
     et al. 2020). The labels of these examples are refined by the network's own prediction; the others get pseudo-labels
     from both networks. Both are sharpened at temperature 1/2, all examples are mixed (Beta(4, 4)), and the unlabeled part
     is trained with the squared error. The networks train one after the other in each epoch, on batches of half labeled
-    and half unlabeled examples, as many as the labeled examples fill. The deployed prediction is the mean of both.
+    and half unlabeled examples, as many as the labeled examples fill. The deployed prediction is
+    that of their mean scores.
 
-    The paper tunes the weight of the unlabeled loss for each noise rate on clean data. By default, one setting is used
-    for all noise rates; `preset: paper` uses the published ones by the true rate and type of the noise, which are
-    privileged information. Batches of 64 + 64 in the paper are a batch size of 128 here; a last labeled batch that is not
-    full is left out, and the weight of the unlabeled loss increases by epochs instead of steps.
+    The paper tunes the weight of the unlabeled loss for each noise rate on clean data: `preset=paper` has these settings.
+    Batches of 64 + 64 in the paper are a batch size of 128 here.
     """
 
     warmup_epochs: int = parameter(10, ge=1, low=1, high=30, help="Epochs of cross-entropy before the first division")
-    preset: Literal["default", "paper"] = parameter(
-        "default", help="Settings: `default` for all noise, or those published for the true noise (privileged)"
-    )
     unlabeled_weight: float = parameter(
         25.0, ge=0, low=1.0, high=150.0, log=True, help="Weight of the squared error on unlabeled examples (lambda_u)"
     )
@@ -70,17 +58,17 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
-        """Return both presets."""
-        return {"warmup_epochs": 1, "loss_history": 2}, {"warmup_epochs": 1, "preset": "paper"}
+        """Return averaged losses, and the settings for asymmetric noise."""
+        asymmetric = {"confidence_penalty": True, "unlabeled_weight": 0.0}
+        return {"warmup_epochs": 1, "loss_history": 2}, {"warmup_epochs": 1, **asymmetric}
 
     @property
     def requirements(self) -> Requirements:
-        """Two networks, two weak views, and rate and type of the noise for the preset of the paper."""
+        """Two networks that are deployed together, and two weak views."""
         return Requirements(
             networks=2,
             ensemble="logits",
             views=("weak", "weak_2"),
-            privileged=("noise_rate", "noise_type") if self.preset == "paper" else (),
             per_sample_state=True,
             mixes_samples=True,
         )
@@ -101,22 +89,12 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         return problems
 
     def prepare(self, task: Learner, training_set: TrainingSet) -> None:
-        """Keep all labels, and look up the settings of the paper if they are used."""
-        self._unlabeled_weight, self._threshold = self.unlabeled_weight, self.threshold
-        self._penalize_confidence, history = self.confidence_penalty, self.loss_history
-        if self.preset == "paper":
-            rate, kind = self.privileged.noise_rate, self.privileged.noise_type
-            settings = next(values for largest_rate, values in PAPER_SETTINGS.items() if rate <= largest_rate)
-            asymmetric, many_classes = kind.startswith(("asymmetric", "pair")), training_set.num_classes > 10
-            self._unlabeled_weight = 0.0 if asymmetric and not many_classes else settings[many_classes]
-            self._threshold, self._penalize_confidence = settings[2], asymmetric
-            # Only the largest noise rates have this threshold, and only for them are losses averaged.
-            history = 5 if settings[2] > 0.5 else 1
+        """Keep all labels."""
         self.state = {
             "clean": torch.ones(2, len(training_set)),
             "scaled_loss": torch.zeros(2, len(training_set)),
             # NaN marks epochs that have not been recorded, so that the mean over the history skips them.
-            "history": torch.full((2, history, len(training_set)), torch.nan),
+            "history": torch.full((2, self.loss_history, len(training_set)), torch.nan),
         }
         self._components: Components | None = None
         self._num_labeled, self._num_steps, self._steps_done = [0, 0], [1, 1], [0, 0]
@@ -134,7 +112,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
             # Order 0 is that of ordinary epochs; each network has an independent order of its own.
             order = task.sampler.epoch_order(task.current_epoch, network + 1)
             # The other network divides the data, so that a network does not confirm its own errors.
-            kept = self.state["clean"][1 - network, order] > self._threshold
+            kept = self.state["clean"][1 - network, order] > self.threshold
             labeled, unlabeled = order[kept], order[~kept]
             if len(labeled) < 2:
                 self.warnings.append(
@@ -159,7 +137,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         if task.current_epoch < self.warmup_epochs:
             logits = task.logits(batch.inputs, network)
             loss = cross_entropy(logits, batch)
-            return loss - entropy(logits) if self._penalize_confidence else loss
+            return loss - entropy(logits) if self.confidence_penalty else loss
         views = [batch.views["weak"], batch.views["weak_2"]]
         targets = self._targets(task, batch, views, network, size)
         # A number drawn on the host: reading it does not wait for the GPU.
@@ -183,7 +161,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         # The task takes the mean over the batch, so each part is scaled to contribute its own mean.
         parts = [labeled * (count / size)]
         if count > size:
-            parts.append(self._unlabeled_weight * self._ramp * unlabeled * (count / (count - size)))
+            parts.append(self.unlabeled_weight * self._ramp * unlabeled * (count / (count - size)))
         # A scalar that is added to every value enters the mean over the batch once.
         return torch.cat(parts) + uniform_prior_penalty(logits)
 
@@ -227,7 +205,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
                 f"the weight of unlabeled examples reached {self._ramp:.0%} of its target, because its ramp takes "
                 f"{RAMP_EPOCHS} epochs after the warm-up"
             )
-        self.diagnostics["labeled"] = float((self.state["clean"] > self._threshold).float().mean())
+        self.diagnostics["labeled"] = float((self.state["clean"] > self.threshold).float().mean())
 
     def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """Return the posterior probability of a low loss, averaged over the networks."""
@@ -243,7 +221,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         """Return the small-loss detector after the warm-up."""
         if task.current_epoch < self.warmup_epochs - 1:
             return {}
-        flagged = self.state["clean"].mean(0) <= self._threshold
+        flagged = self.state["clean"].mean(0) <= self.threshold
         return {"loss": Detector(self.state["scaled_loss"].mean(0), flagged, self._components)}
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch.nn import functional
 
 from noisybench.config.registry import get_entry
+from noisybench.config.resolve import read_recipe
 from noisybench.errors import UserError
 from noisybench.mitigations import _pseudo_labels as parts
 from noisybench.mitigations._detection import can_be_separated, linear_separation, two_components
@@ -425,7 +426,6 @@ def test_dividemix_by_hand(part: int) -> None:
     clean = torch.rand(2, count, generator=generator)
     mitigation.state, mitigation._num_labeled = {"clean": clean}, [size, size]
     mitigation._num_steps, mitigation._steps_done = [4, 4], [1, 1]
-    mitigation._unlabeled_weight, mitigation._penalize_confidence = 25.0, False
     task = TwoNetworks(*scores, epoch=6, size=size)
     batch = Batch({"weak": images, "weak_2": images}, observed, torch.arange(count), classes, phase=part)
     found = mitigation.loss(task, batch).mean()  # type: ignore[arg-type]
@@ -517,7 +517,6 @@ def test_dividemix_guesses_labeled_and_unlabeled_examples_in_separate_passes() -
     mitigation = DivideMix(warmup_epochs=1)
     mitigation.state = {"clean": torch.full((2, 10), 0.7)}
     mitigation._num_labeled, mitigation._num_steps, mitigation._steps_done = [4, 4], [3, 3], [0, 0]
-    mitigation._unlabeled_weight, mitigation._penalize_confidence = 25.0, False
     images = torch.randn(10, 1, 2, 2, generator=torch.Generator().manual_seed(0))
     batch = Batch({"weak": images, "weak_2": images}, torch.arange(10) % 3, torch.arange(10), 3, phase=1)
     mitigation.loss(task, batch).mean().backward()
@@ -560,31 +559,35 @@ def test_dividemix_plans_half_labeled_and_half_unlabeled(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("rate", "kind", "classes", "weight", "threshold", "penalty"),
+    ("dataset", "noise", "rate", "weight", "threshold", "history", "warmup", "penalty"),
     [
-        (0.18, "symmetric_inclusive", 10, 0.0, 0.5, False),
-        (0.45, "symmetric_inclusive", 10, 25.0, 0.5, False),
-        (0.81, "symmetric_inclusive", 10, 50.0, 0.6, False),
-        (0.40, "asymmetric", 10, 0.0, 0.5, True),
-        (0.45, "symmetric_inclusive", 100, 150.0, 0.5, False),
+        ("cifar10", "symmetric_inclusive", 0.2, 0.0, 0.5, 1, 10, False),
+        ("cifar10", "symmetric_inclusive", 0.5, 25.0, 0.5, 1, 10, False),
+        ("cifar10", "symmetric_inclusive", 0.8, 25.0, 0.5, 1, 10, False),
+        ("cifar10", "symmetric_inclusive", 0.9, 50.0, 0.6, 5, 10, False),
+        ("cifar10", "symmetric_exclusive", 0.8, 50.0, 0.6, 5, 10, False),
+        ("cifar10", "asymmetric", 0.4, 0.0, 0.5, 1, 10, True),
+        ("cifar100", "symmetric_inclusive", 0.2, 25.0, 0.5, 1, 30, False),
+        ("cifar100", "symmetric_inclusive", 0.5, 150.0, 0.5, 1, 30, False),
+        ("cifar100", "symmetric_inclusive", 0.8, 150.0, 0.5, 1, 30, False),
+        ("cifar100", "symmetric_exclusive", 0.8, 150.0, 0.5, 1, 30, False),
+        ("cifar100", "symmetric_inclusive", 0.9, 150.0, 0.6, 5, 30, False),
     ],
 )
-def test_dividemix_uses_published_settings_by_privileged_information(
-    rate: float, kind: str, classes: int, weight: float, threshold: float, penalty: bool
+def test_dividemix_has_the_published_settings_of_the_nominal_rate(
+    dataset: str, noise: str, rate: float, weight: float, threshold: float, history: int, warmup: int, penalty: bool
 ) -> None:
-    from noisybench.data.privileged import PrivilegedInfo
+    overrides = [f"dataset={dataset}", f"noise={noise}", f"noise.rate={rate}", "mitigations=dividemix(preset=paper)"]
+    (spec,) = read_recipe("digits", [*overrides, "budget=paper"])
+    mitigation = DivideMix(**spec.mitigations[0].parameters)
+    assert (mitigation.unlabeled_weight, mitigation.threshold, mitigation.loss_history) == (weight, threshold, history)
+    assert (mitigation.warmup_epochs, mitigation.confidence_penalty) == (warmup, penalty)
+    assert mitigation.alpha == 4.0
+    assert ("noise_rate" in spec.preset_privileged) == (noise != "asymmetric"), "the nominal rate selects the row"
+    assert (spec.budget.network, spec.budget.epochs, spec.budget.batch_size) == ("preact_resnet18_stem_bn", 300, 128)
 
-    mitigation = DivideMix(preset="paper")
-    assert mitigation.requirements.privileged == ("noise_rate", "noise_type")
-    mitigation.privileged = PrivilegedInfo({"noise_rate": rate, "noise_type": kind}, mitigation.requirements.privileged)
-    data = TrainingSet(torch.zeros(4, 1, 2, 2, dtype=torch.uint8), torch.zeros(4, dtype=torch.long), classes)
-    mitigation.prepare(None, data)  # type: ignore[arg-type]
-    assert (mitigation._unlabeled_weight, mitigation._threshold, mitigation._penalize_confidence) == (
-        weight,
-        threshold,
-        penalty,
-    )
-    assert mitigation.state["history"].shape[1] == (5 if threshold > 0.5 else 1)
+
+def test_dividemix_without_a_preset_reads_nothing_privileged() -> None:
     assert DivideMix().requirements.privileged == ()
 
 
