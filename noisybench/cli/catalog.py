@@ -48,19 +48,26 @@ def list_names(
 
 def describe(name: Annotated[str, typer.Argument(help="Name, as listed by `noisybench list`")]) -> None:
     """Show the documentation, the parameters and the source file of a name."""
+    from noisybench.cli.preset_text import describe_published_recipe
+    from noisybench.config.published_recipes import published_recipes
     from noisybench.config.registry import KINDS, list_entries
     from noisybench.config.yaml_files import builtin_configs
 
     entries = [list_entries(kind)[name] for kind in KINDS if name in list_entries(kind)]
     configs = [(kind, builtin_configs(kind)[name]) for kind in CONFIG_KINDS if name in builtin_configs(kind)]
-    if not entries and not configs:
+    published = published_recipes().get(name)
+    if not entries and not configs and not published:
         known = {
             *(n for kind in KINDS for n in list_entries(kind)),
             *(n for k in CONFIG_KINDS for n in builtin_configs(k)),
+            *published_recipes(),
         }
         raise UserError(f"unknown name `{name}`; {nearest(name, known)} (`noisybench list`)")
     for entry in entries:
         _describe_entry(entry)
+    if published:
+        specification = json.dumps(published.specification(), indent=2)
+        typer.echo(f"{name} (recipe)\n\n{describe_published_recipe(published)}\n\n{specification}\n")
     for kind, path in configs:
         singular = "search" if kind == "searches" else kind.removesuffix("s")
         # The text of the file, because its comments contain the command, the expected result and the paper.
@@ -99,13 +106,13 @@ def inspect(
 def _summaries(kind: str) -> dict[str, str]:
     """Return the summary of every name of a kind."""
     if kind in CONFIG_KINDS:
+        from noisybench.config.published_recipes import load_recipe, recipe_names
         from noisybench.config.yaml_files import builtin_configs, load_config
 
-        return {
-            # Descriptions may have several lines in YAML; the list has one line per name.
-            name: " ".join(str(load_config(kind, name).get("description", "")).split())
-            for name in sorted(builtin_configs(kind))
-        }
+        names = recipe_names() if kind == "recipes" else sorted(builtin_configs(kind))
+        configs = {name: load_recipe(name) if kind == "recipes" else load_config(kind, name) for name in names}
+        # Descriptions may have several lines in YAML; the list has one line per name.
+        return {name: " ".join(str(config.get("description", "")).split()) for name, config in configs.items()}
     from noisybench.config.registry import list_entries
 
     return {name: entry.summary for name, entry in list_entries(kind).items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import typer
 from rich.text import Text
 
 from noisybench.config.preset_choice import describe_condition
@@ -13,6 +14,7 @@ from noisybench.config.presets import Presets, format_settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from noisybench.config.published_recipes import PublishedRecipe
     from noisybench.config.spec import RunSpec
 
 
@@ -41,7 +43,40 @@ def describe_presets(presets: Presets) -> str:
     return "\n".join(lines)
 
 
+def print_published(name: str) -> None:
+    """Print published result and deviations of a recipe, if it is that of a published result."""
+    from noisybench.config.published_recipes import published_recipes
+
+    if recipe := published_recipes().get(name):
+        typer.echo(describe_published_recipe(recipe))
+
+
 def print_notes(console: Console, specs: Iterable[RunSpec]) -> None:
     """Print how runs differ from the published settings of their mitigations, each line once."""
     for note in dict.fromkeys(note for spec in specs for note in spec.notes):
         console.print(Text(f"Note: {note}.", style="yellow"))
+
+
+def describe_published_recipe(recipe: PublishedRecipe) -> str:
+    """Return command, published result and known deviations of a recipe as lines of text.
+
+    Example:
+        >>> from noisybench.config.published_recipes import published_recipes
+        >>> print(describe_published_recipe(published_recipes()["paper:elr-cifar10-sym40"]))
+        run:     noisybench run paper:elr-cifar10-sym40 seed=0,1,2
+        expect:  91.43 +- 0.21 % (Liu et al. 2020, table 1, ELR with cosine annealing; epoch: unstated)
+        source:  https://github.com/shengliu66/ELR @ 934af53, ELR/config_cifar10.json
+        differs: nothing in the settings that is known; `noisybench describe elr` lists deviations of the method itself
+    """
+    lines = [
+        f"run:     noisybench run {recipe.name} seed=0,1,2",
+        f"expect:  {recipe.result}",
+        f"source:  {recipe.row.source}",
+    ]
+    lines += [f"differs: {deviation}" for deviation in recipe.row.deviations]
+    if not recipe.row.deviations:
+        lines.append(
+            f"differs: nothing in the settings that is known; `noisybench describe {recipe.mitigation}` lists deviations of "
+            "the method itself"
+        )
+    return "\n".join(lines)

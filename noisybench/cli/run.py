@@ -43,9 +43,12 @@ def run(
     recipe: Recipe, overrides: Overrides = None, jobs: Jobs = None, dry_run: DryRun = False, again: Again = False
 ) -> None:
     """Train the runs of one recipe. Commas in an override give several runs; finished runs are skipped."""
+    from noisybench.cli.preset_text import print_published
     from noisybench.config.resolve import read_recipe
 
-    execute_specs(read_recipe(recipe, overrides or []), jobs, dry_run, again=again)
+    specs = read_recipe(recipe, overrides or [])
+    print_published(recipe)
+    execute_specs(specs, jobs, dry_run, again=again)
 
 
 def bench(
@@ -131,6 +134,7 @@ def _kind_of(name: str) -> str:
     Raises:
         UserError: no built-in configuration has the name, or the file cannot be read.
     """
+    from noisybench.config.published_recipes import recipe_names
     from noisybench.config.suite import is_suite
     from noisybench.config.yaml_files import builtin_configs, is_path, load_config
     from noisybench.search.config import is_search
@@ -139,7 +143,7 @@ def _kind_of(name: str) -> str:
         # Of a path, only the content shows the kind.
         raw = load_config("recipes", name)
         return "searches" if is_search(raw) else "suites" if is_suite(raw) else "recipes"
-    names = {kind: builtin_configs(kind) for kind in ("recipes", "suites", "searches")}
+    names = {"recipes": recipe_names(), **{kind: list(builtin_configs(kind)) for kind in ("suites", "searches")}}
     for kind, configs in names.items():
         if name in configs:
             return kind

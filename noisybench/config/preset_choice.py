@@ -212,9 +212,7 @@ def choose(mitigation: str, preset: str, dataset: Component, noise: Component) -
 def _refusal(location: str, presets: Presets, dataset: Component, noise: Component) -> str:
     """Return the message for settings that no row fits, with all rows."""
     rate = noise.parameters.get("rate")
-    setting = f"{family_of(dataset) or dataset.name} with {noise.name} noise" + (
-        "" if rate is None else f" at {rate:g}"
-    )
+    setting = f"{family_of(dataset)} with {noise.name} noise" + ("" if rate is None else f" at {rate:g}")
     rows = "; ".join(f"{name} ({describe_condition(row)})" for name, row in presets.rows.items())
     example = next(iter(presets.rows))
     return (
@@ -254,24 +252,18 @@ def _fits_rate(row: Row, dataset: Component, noise: Component) -> bool:
     return bool(low - TOLERANCE <= rate <= high + TOLERANCE)
 
 
-def family_of(dataset: Component) -> str | None:
-    """Return the dataset, also of a copy of CIFAR in another file format that names its classes; None if it is unknown.
+def family_of(dataset: Component) -> str:
+    """Return the name of the dataset: that of CIFAR for its copies in other file formats that name the classes.
 
     Example:
         >>> family_of(Component("datasets", "cifar100", {}))
         'cifar100'
-        >>> family_of(Component("datasets", "parquet", {"class_names": None})) is None
-        True
+        >>> family_of(Component("datasets", "parquet", {"class_names": None}))
+        'parquet'
     """
-    names = dataset.parameters.get("class_names")
-    if dataset.name in CLASSES:
-        return dataset.name
-    if not names:
-        return None
-    return next(
-        (name for name, (count, first) in CIFAR_NAMES.items() if len(names) == count and tuple(names[:3]) == first),
-        None,
-    )
+    names = dataset.parameters.get("class_names") or ()
+    copies = (name for name, (count, first) in CIFAR_NAMES.items() if len(names) == count and tuple(names[:3]) == first)
+    return next(copies, dataset.name)
 
 
 def num_classes(dataset: Component) -> int | None:

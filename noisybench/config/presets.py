@@ -47,22 +47,29 @@ class Condition(pydantic.BaseModel):
 
 
 class Expected(pydantic.BaseModel):
-    """One published result, of which a recipe is made."""
+    """One published result; a recipe is made of each."""
 
     model_config = strict_config()
 
-    name: str = pydantic.Field("", pattern=r"^[a-z0-9_]*$")
-    """Ending of the recipe's name; by default the noise rate in percent."""
+    name: str = pydantic.Field("", pattern=r"^[a-z0-9_.-]*$")
+    """Ending of the recipe's name; by default dataset and noise, such as `cifar10-sym40`."""
+    noise: str | dict[str, Any]
+    """Name of the noise model, or a mapping with its parameters."""
     rate: float | None = pydantic.Field(None, ge=0, le=1)
-    """Nominal noise rate; None if the noise has none."""
-    noise: dict[str, Any] = {}
-    """Noise model with its parameters; by default the first of the row with `rate`."""
+    """Nominal noise rate, if the noise model is given by its name."""
     dataset: dict[str, Any] = {}
-    """Parameters of the dataset in addition to those of the row."""
-    value: float = pydantic.Field(ge=0, le=100)
-    """Published result in percent."""
+    """Parameters of the dataset, in addition to those of the row."""
+    value: float | None = pydantic.Field(None, ge=0, le=100)
+    """Published result in percent; None if none is known for these settings."""
     deviation: float | None = pydantic.Field(None, ge=0)
     """Published standard deviation, in percentage points."""
+
+    @property
+    def noise_component(self) -> dict[str, Any]:
+        """Noise model as a mapping with its parameters."""
+        if isinstance(self.noise, dict):
+            return dict(self.noise)
+        return {"name": self.noise} if self.rate is None else {"name": self.noise, "rate": self.rate}
 
 
 class Row(pydantic.BaseModel):

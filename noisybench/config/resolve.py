@@ -13,12 +13,12 @@ from noisybench.config.data_files import data_digests
 from noisybench.config.overrides import DEFAULT_COMPONENTS, expand, parse_stack
 from noisybench.config.preset_choice import Choices
 from noisybench.config.provenance import Provenance
+from noisybench.config.published_recipes import load_recipe
 from noisybench.config.registry import get_entry, list_entries
 from noisybench.config.scalars import is_null, plain_value
 from noisybench.config.source_code import SourceTree, modules_of_run
 from noisybench.config.spec import Component, RunSpec
 from noisybench.config.validation import check_model
-from noisybench.config.yaml_files import load_config
 from noisybench.errors import UserError, nearest, show
 from noisybench.utils.digests import snapshot
 
@@ -86,7 +86,7 @@ def read_recipe(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
     """Return the runs of a recipe with overrides applied.
 
     Args:
-        name: name of a built-in recipe, or path of a YAML file.
+        name: name of a recipe, or path of a YAML file.
         overrides: arguments such as ``noise.rate=0.4``; several values separated by commas give several runs.
 
     Raises:
@@ -98,7 +98,7 @@ def read_recipe(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
     """
     tree = SourceTree()
     with snapshot():  # all runs of one command see the same data
-        return [resolve(raw, tree) for raw in expand(load_config("recipes", name), overrides)]
+        return [resolve(raw, tree) for raw in expand(load_recipe(name), overrides)]
 
 
 def unknown_field(name: str, known: Iterable[str]) -> str:

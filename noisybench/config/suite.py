@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from noisybench.config.overrides import Override, override, parse_overrides
+from noisybench.config.published_recipes import load_recipe
 from noisybench.config.resolve import resolve, unknown_field
 from noisybench.config.scalars import is_null
 from noisybench.config.source_code import SourceTree
@@ -279,7 +280,7 @@ def compose_base(raw: Any) -> dict[str, Any]:
     recipe = raw.get("recipe", "")
     if not isinstance(recipe, str):
         raise UserError(f"base.recipe: expected the name of a recipe, but got {show(recipe)}")
-    base = dict(load_config("recipes", recipe)) if "recipe" in raw else {}
+    base = dict(load_recipe(recipe)) if "recipe" in raw else {}
     for key, value in raw.items():
         # Merged field by field, so that a suite can change one setting of the recipe's budget.
         if key == "budget" and isinstance(value, Mapping) and isinstance(base.get("budget", {}), Mapping):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from noisybench.config.overrides import Override, override, parse_overrides
+from noisybench.config.published_recipes import PREFIX, recipe_names
 from noisybench.config.resolve import resolve, unknown_field
 from noisybench.config.spec import RunSpec
 from noisybench.config.suite import AXES, BASE_FIELDS, compose_base, read_suite, without_nulls
@@ -95,11 +96,11 @@ def _load(name: str) -> dict[str, Any]:
     """Return the raw fields of a search file, or of a search over a recipe or suite."""
     if name in builtin_configs("searches") or name.endswith((".yaml", ".yml")):
         return load_config("searches", name)
-    if name in builtin_configs("recipes"):
+    if name in builtin_configs("recipes") or name.startswith(PREFIX):
         return {"base": {"recipe": name}}
     if name in builtin_configs("suites"):
         return {"suite": name}
-    known = {*builtin_configs("searches"), *builtin_configs("recipes"), *builtin_configs("suites")}
+    known = {*builtin_configs("searches"), *recipe_names(), *builtin_configs("suites")}
     raise UserError(
         f"unknown search {show(name, quotes=False)}; {nearest(name, known)} "
         "(expected a search, recipe or suite, or the path of a .yaml file)"

@@ -229,7 +229,7 @@ class Task(TaskContract):
         if self.budget.gradient_clipping is not None:
             # After the sum over processes, which all clip the same gradient. Networks of several are independent, so that
             # each has a norm of its own. The factor stays on the device, so that the host does not wait.
-            for module in (*self.networks, self.heads):
+            for module in (*self.networks, *([self.heads] if self.heads else [])):
                 torch.nn.utils.clip_grad_norm_(module.parameters(), self.budget.gradient_clipping)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:

@@ -6,12 +6,31 @@ from typing import Any
 
 import pytest
 
+from noisybench.config import presets
 from noisybench.config.budget import Budget
 from noisybench.config.presets import load_presets, mitigations_with_presets
-from noisybench.config.registry import get_entry
+from noisybench.config.published_recipes import load_recipe, published_recipes
+from noisybench.config.registry import get_entry, list_entries
 from noisybench.config.resolve import read_recipe, resolve
+from noisybench.config.source_code import SourceTree
 from noisybench.config.spec import RunSpec
 from noisybench.errors import UserError
+from noisybench.leaderboard.published import METHODS, NOISE, find_published
+
+WITHOUT_PRESETS = {
+    "cross_entropy": "the baseline",
+    "ensemble": "the control of methods with two networks",
+    "random_pruning": "the control of pruning",
+    "oracle_pruning": "the upper bound of pruning",
+    "small_loss_pruning": "the small-loss criterion by itself, which no paper proposes",
+    "full_finetuning": "the control of methods that train a part of the weights",
+    "dice_loss": "a usual loss without a published comparison under label noise",
+    "spectral_truncation": "its paper is not public",
+    "trace_filter": "it has no paper",
+    "pixel_confident_learning": "published for networks and data that are not here",
+    "dividemix": "to come",
+}
+"""Mitigations without published settings of their own, and the reason."""
 
 
 def spec_of(dataset: str, noise: str, *overrides: str) -> RunSpec:
@@ -123,12 +142,73 @@ def test_stacks_with_parameters_can_be_swept_over() -> None:
 
 @pytest.mark.parametrize("mitigation", mitigations_with_presets())
 def test_published_settings_are_valid_and_the_defaults_are_those_of_a_row(mitigation: str) -> None:
-    presets = load_presets(mitigation)
-    assert presets is not None
+    published = load_presets(mitigation)
+    assert published is not None
     fields = get_entry("mitigations", mitigation).schema.fields
-    for row in presets.rows.values():
+    for row in published.rows.values():
         Budget(**row.budget)
-    if presets.defaults is not None:
+    if published.defaults is not None:
         defaults: dict[str, Any] = {name: declared.default for name, (_, declared) in fields.items()}
-        settings = presets.rows[presets.defaults].settings
+        settings = published.rows[published.defaults].settings
         assert {name: defaults[name] for name in settings} == settings
+
+
+def test_every_mitigation_has_published_settings_or_a_reason_why_not() -> None:
+    assert set(list_entries("mitigations")) == {*mitigations_with_presets(), *WITHOUT_PRESETS}
+    assert not set(mitigations_with_presets()) & set(WITHOUT_PRESETS)
+
+
+def test_every_published_result_has_a_valid_recipe_with_its_own_settings_and_budget() -> None:
+    tree = SourceTree()
+    for name, recipe in published_recipes().items():
+        spec = resolve(load_recipe(name), tree)
+        # A note would say that the budget is not the published one.
+        assert not spec.notes, name
+        assert spec.mitigations[-1].from_preset == tuple(recipe.row.settings), name
+        assert spec.mitigations[-1].parameters["preset"] == recipe.preset
+
+
+def test_preset_paper_finds_the_row_of_every_published_result() -> None:
+    tree = SourceTree()
+    for name, recipe in published_recipes().items():
+        raw = load_recipe(name)
+        member = resolve({**raw, "mitigations": [{"name": recipe.mitigation, "preset": "paper"}]}, tree).mitigations[0]
+        fitting = load_presets(recipe.mitigation).rows.items()  # type: ignore[union-attr]
+        same = [preset for preset, row in fitting if row.when == recipe.row.when]
+        # Of rows with the same condition, the first one is that of `paper`; the others are chosen by name.
+        expected = recipe.row if same[0] == recipe.preset else load_presets(recipe.mitigation).rows[same[0]]  # type: ignore[union-attr]
+        assert {key: member.parameters[key] for key in expected.settings} == expected.settings, name
+
+
+def test_published_results_are_those_of_the_table_of_published_results() -> None:
+    checked = 0
+    for name, recipe in published_recipes().items():
+        noise, expected = recipe.expected.noise_component, recipe.expected
+        if expected.value is None or noise["name"] not in NOISE or recipe.mitigation not in METHODS:
+            continue
+        settings = {(recipe.dataset["name"], literature, noise.get("rate")) for literature in NOISE[noise["name"]]}
+        found = [(result.value, result.deviation) for result in find_published(settings, recipe.mitigation)]
+        if recipe.dataset["name"] != "mnist":
+            assert (expected.value, expected.deviation) in found, name
+            checked += 1
+    assert checked > 40
+
+
+def test_an_invalid_file_is_refused_with_every_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {
+        "a": {"when": {"dataset": "cifr10"}, "settings": {"betta": 1}, "budget": {"epochs": 0}, "source": "x"},
+        "b": {"when": {}, "settings": {}, "source": ""},
+    }
+    monkeypatch.setattr(presets, "load_config", lambda *_: {"paper": "x", "defaults": "c", "rows": dict(rows)})
+    monkeypatch.setattr(presets, "builtin_configs", lambda _: {"elr": None})
+    with pytest.raises(UserError) as error:
+        load_presets.__wrapped__("elr")
+    assert "configs/presets/elr.yaml: rows.b.source: " in str(error.value)
+    del rows["b"]
+    with pytest.raises(UserError) as error:
+        load_presets.__wrapped__("elr")
+    message = str(error.value)
+    assert "rows.a.settings: unknown parameter `betta`; did you mean `beta`?" in message
+    assert "rows.a.budget.epochs: " in message
+    assert "rows.a: unknown dataset `cifr10`; did you mean `cifar10`" in message
+    assert "defaults: unknown row `c`" in message

@@ -27,9 +27,10 @@ def trained(stack: Any, folder: Path, stop_after: int | None = None, **budget: A
     return train_toy(prepare_run(spec), folder, stop_after)
 
 
-def test_per_example_state_is_right_across_processes(tmp_path: Path) -> None:
-    alone = trained("elr", tmp_path / "one")
-    both = trained("elr", tmp_path / "two", devices=2)
+def test_per_example_state_and_clipped_gradients_are_right_across_processes(tmp_path: Path) -> None:
+    # A bound that every step reaches: clipping the share of each process before the sum would give other weights.
+    alone = trained("elr", tmp_path / "one", gradient_clipping=0.2)
+    both = trained("elr", tmp_path / "two", gradient_clipping=0.2, devices=2)
     assert both.complete
     for one, two in zip(alone.rows, both.rows, strict=True):
         assert one.train_loss == pytest.approx(two.train_loss, rel=1e-4)

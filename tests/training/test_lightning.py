@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
+from torch.nn.utils import parameters_to_vector
 
 from noisybench.config.registry import get_entry
 from noisybench.runs.training import training_set_of
@@ -40,8 +41,8 @@ class Counter(Callback):
         self.losses.append(outputs["loss"].item())
 
 
-def toy_task(stack: Any) -> Task:
-    prepared = prepared_toy(stack)
+def toy_task(stack: Any, **budget: Any) -> Task:
+    prepared = prepared_toy(stack, budget=budget)
     spec = prepared.spec
     task: Task = get_entry("tasks", spec.task.name).load_class()(
         spec.budget, spec.seed, training_set_of(prepared), prepared.stack, **spec.task.parameters
@@ -61,8 +62,8 @@ def fit(task: Task, *callbacks: Callback, checkpoint: Path | None = None, **opti
     return trainer
 
 
-def assert_same_weights(task: Task, folder: Path, stack: Any) -> None:
-    recorder = train_toy(prepared_toy(stack), folder)
+def assert_same_weights(task: Task, folder: Path, stack: Any, **budget: Any) -> None:
+    recorder = train_toy(prepared_toy(stack, budget=budget), folder)
     assert recorder.rows[-1].train_loss == task.train_loss
     weights = {**task.networks.state_dict(), **task.heads.state_dict()}
     assert weights.keys() == recorder._final["weights"].keys()
@@ -99,3 +100,17 @@ def test_the_schedule_sets_the_learning_rate_of_every_step() -> None:
     fit(task, Rates())
     assert rates[0] == task.budget.learning_rate
     assert all(later < earlier for earlier, later in itertools.pairwise(rates))
+
+
+def test_clipped_gradients_give_the_same_weights_in_both_loops_and_bound_every_step(tmp_path: Path) -> None:
+    budget = {"gradient_clipping": 0.01, "optimizer": "sgd", "momentum": 0.0, "weight_decay": 0.0, "learning_rate": 1.0}
+    stack: Any = {"name": "co_teaching", "forget_rate": 0.2}
+    task = toy_task(stack, **budget, lr_schedule="constant")
+    before = [parameters_to_vector(network.parameters()).detach().clone() for network in task.networks]
+    fit(task, max_epochs=1, limit_train_batches=1)
+    for start, network in zip(before, task.networks, strict=True):
+        # Each network has a norm of its own: without momentum, a step is the learning rate times the clipped gradient.
+        assert (parameters_to_vector(network.parameters()) - start).norm().item() == pytest.approx(0.01, rel=1e-3)
+    task = toy_task(stack, **budget)
+    fit(task)
+    assert_same_weights(task, tmp_path, stack, **budget)

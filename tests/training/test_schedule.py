@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch.optim import lr_scheduler
 
 from noisybench.config.budget import Budget
 from noisybench.training.schedule import adam_beta1_at, learning_rate_at
+from tests.helpers import prepared_toy, train_toy
 
 RATE = 0.2
 
@@ -107,3 +109,18 @@ def test_fields_that_have_no_effect_are_refused(settings: dict[str, Any], messag
 def test_new_optional_fields_change_no_identity() -> None:
     assert not {name for name, value in Budget().model_dump().items() if value is None} & set(Budget().identity())
     assert len(Budget().identity()) == 18
+
+
+def test_a_resumed_run_follows_the_schedule_and_the_momentum_to_the_same_bits(tmp_path: Path) -> None:
+    budget = {
+        "epochs": 4, "optimizer": "adam", "learning_rate": 0.01, "lr_schedule": "constant_then_linear",
+        "lr_constant_epochs": 2, "adam_beta1_in_decay": 0.1, "gradient_clipping": 0.5,
+    }  # fmt: skip
+    whole = train_toy(prepared_toy("cross_entropy", budget=budget), tmp_path / "whole")
+    assert [row.learning_rate for row in whole.rows] == [0.01, 0.01, 0.005, 0.0]
+    assert not train_toy(prepared_toy("cross_entropy", budget=budget), tmp_path / "parts", stop_after=3).complete
+    parts = train_toy(prepared_toy("cross_entropy", budget=budget), tmp_path / "parts")
+    assert parts.record({}).weights_sha256 == whole.record({}).weights_sha256
+    same_momentum = {name: value for name, value in budget.items() if name != "adam_beta1_in_decay"}
+    other = train_toy(prepared_toy("cross_entropy", budget=same_momentum), tmp_path / "other")
+    assert other.record({}).weights_sha256 != whole.record({}).weights_sha256
