@@ -28,7 +28,6 @@ WITHOUT_PRESETS = {
     "spectral_truncation": "its paper is not public",
     "trace_filter": "it has no paper",
     "pixel_confident_learning": "published for networks and data that are not here",
-    "dividemix": "to come",
 }
 """Mitigations without published settings of their own, and the reason."""
 
