@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from noisybench import __version__
-from noisybench.cli import catalog, output, run, search, submissions
+from noisybench.cli import catalog, output, run, search, submissions, validate
 from noisybench.cli.audit import audit
 from noisybench.cli.hints import HintingCommand
 from noisybench.cli.labels import labels_app
@@ -69,7 +69,7 @@ for command, example in (
     (catalog.list_names, "list mitigations"),
     (catalog.describe, "describe elr"),
     (catalog.inspect, "inspect digits noise=instance_dependent noise.rate=0.3 -o noise.png"),
-    (run.validate, "validate my-suite.yaml seeds=[0,1]"),
+    (validate.validate, "validate my-suite.yaml seeds=[0,1]"),
     (doctor, "doctor"),
 ):
     app.command(example.split()[0], cls=HintingCommand, epilog=f"Example: noisybench {example}")(command)

@@ -1,4 +1,4 @@
-"""The commands `run`, `bench` and `validate`, and the execution that they share with `search`."""
+"""The commands `run` and `bench`, and the execution that they share with `search`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import typer
 
 from noisybench.cli.labels import Overrides, Recipe
 from noisybench.cli.leaderboard import write
-from noisybench.errors import UserError, nearest, show
+from noisybench.errors import UserError
 from noisybench.utils.files import require_writable
 from noisybench.utils.interrupts import INTERRUPTS
 from noisybench.utils.places import check_output_file
@@ -69,7 +69,7 @@ def bench(
     from noisybench.config import suite as suites
 
     specs, metric = suites.read_suite(suite, overrides or []), suites.read_metric(suite)
-    figures = _checked_figures(suite, specs)
+    figures = checked_figures(suite, specs)
     if not dry_run:
         check_output_file(html)
         for figure in figures:
@@ -77,7 +77,7 @@ def bench(
     execute_specs(suites.shard(specs, shard), jobs, dry_run, html, figures, ray, again, metric)
 
 
-def _checked_figures(suite: str, specs: Sequence[RunSpec]) -> list[Figure]:
+def checked_figures(suite: str, specs: Sequence[RunSpec]) -> list[Figure]:
     """Return the figures of a suite, which name fields and quantities of its runs.
 
     Raises:
@@ -99,59 +99,6 @@ def _figure_path(html: Path, figure: Figure) -> Path:
     from noisybench.leaderboard.figures import file_name
 
     return html.parent / file_name(figure.title)
-
-
-def validate(
-    name: Annotated[str, typer.Argument(help="Name of a built-in recipe, suite or search, or path of a YAML file")],
-    overrides: Overrides = None,
-) -> None:
-    """Check a recipe, suite or search with its data and stacks, without training."""
-    from noisybench.cli.console import make_console
-    from noisybench.cli.preset_text import print_notes
-    from noisybench.config.resolve import read_recipe
-    from noisybench.config.suite import read_suite
-    from noisybench.execution.preflight import preflight
-    from noisybench.search.config import read_searches
-    from noisybench.utils.processes import process_context
-
-    kind, arguments = _kind_of(name), overrides or []
-    if kind == "searches":
-        searches = read_searches(name, arguments)
-        preflight(process_context(1), [definition.first_spec() for definition in searches])
-        typer.echo(f"{name} is valid: {len(searches)} search{'es' if len(searches) != 1 else ''}")
-        return
-    specs = (read_suite if kind == "suites" else read_recipe)(name, arguments)
-    if kind == "suites":
-        _checked_figures(name, specs)
-    preflight(process_context(1), specs)
-    print_notes(make_console(), specs)
-    typer.echo(f"{name} is valid: {len(specs)} run{'s' if len(specs) != 1 else ''}")
-
-
-def _kind_of(name: str) -> str:
-    """Return the kind of a configuration: ``recipes``, ``suites`` or ``searches``.
-
-    Raises:
-        UserError: no built-in configuration has the name, or the file cannot be read.
-    """
-    from noisybench.config.published_recipes import recipe_names
-    from noisybench.config.suite import is_suite
-    from noisybench.config.yaml_files import builtin_configs, is_path, load_config
-    from noisybench.search.config import is_search
-
-    if is_path(name):
-        # Of a path, only the content shows the kind.
-        raw = load_config("recipes", name)
-        return "searches" if is_search(raw) else "suites" if is_suite(raw) else "recipes"
-    names = {"recipes": recipe_names(), **{kind: list(builtin_configs(kind)) for kind in ("suites", "searches")}}
-    for kind, configs in names.items():
-        if name in configs:
-            return kind
-    known = [known for configs in names.values() for known in configs]
-    raise UserError(
-        f"unknown recipe, suite or search {show(name, quotes=False)}; {nearest(name, known)} (`noisybench list`, or the path "
-        "of a .yaml file)"
-    )
 
 
 def execute_specs(
