@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from noisybench.config.budget import Budget
 from noisybench.nn.features import last_linear
 from noisybench.nn.weights import weights_digest
 from noisybench.training.auxiliary import AuxiliaryRun
@@ -30,9 +31,9 @@ GRADIENT_BYTES = 2**28
 class ScoringNetworks(AuxiliaryRun, abc.ABC):
     """Several networks that are trained one after the other with the run's own recipe and plain cross-entropy.
 
-    Initialization, order and augmentation of each network come from a separate seed. The learning-rate schedule is
-    that of the budget; it is not compressed to the trained epochs. One network at a time is in memory; see
-    `docs/performance.md` for the comparison with training them together.
+    Initialization, order and augmentation of each network come from a separate seed. Unless another budget is given, the
+    learning-rate schedule is that of the run's; it is not compressed to the trained epochs. One network at a time is in
+    memory; see `docs/performance.md` for the comparison with training them together.
 
     Args:
         task: task of the run.
@@ -40,13 +41,23 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
         num_networks: number of networks, at least 1.
         length: epochs of each network; 0 scores the initialized networks.
         seed: seed of all networks.
+        budget: budget of all networks; by default that of the run.
         meaning: other values that decide the result.
     """
 
-    def __init__(self, task: Learner, kind: str, num_networks: int, length: int, seed: int, **meaning: Any) -> None:
+    def __init__(
+        self,
+        task: Learner,
+        kind: str,
+        num_networks: int,
+        length: int,
+        seed: int,
+        budget: Budget | None = None,
+        **meaning: Any,
+    ) -> None:
         assert isinstance(task, Task), "scoring networks are further instances of the run's own task"
         self.task, self.num_networks, self.length, self.seed = task, num_networks, length, seed
-        self.device = task.device
+        self.device, self.budget = task.device, budget or task.budget
         data = task.training_set
         # Scoring an initialized network takes one epoch as well, but trains on no example.
         self.epochs, self.examples = num_networks * max(length, 1), len(data) if length else 0
@@ -60,7 +71,7 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
             "inputs": data.inputs_digest,
             "targets": data.targets_digest,
             "classes": data.num_classes,
-            "budget": task.budget.identity(),
+            "budget": self.budget.identity(),
             # Optional entries are absent rather than empty, so that results cached without them keep their key.
             **({"start": weights_digest(task.pretrained)} if task.pretrained else {}),
             **({"model_builders": builders} if builders else {}),
@@ -128,7 +139,7 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
         # The choice of trained weights is part of the recipe; the rest of the stack is not.
         builders = [type(builder)(**builder.parameters) for builder in self.task.stack.with_role(ModelBuilder)]
         stack = Stack([*([collector] if collector else []), *builders])
-        worker = type(self.task)(self.task.budget, seed, self.training_set(number), stack, **self.task.settings)
+        worker = type(self.task)(self.budget, seed, self.training_set(number), stack, **self.task.settings)
         worker.to(self.device)
         # Weights are matched by name, so they are loaded before a builder renames modules. The optimizer is created
         # last, because it needs the parameters of the built model.
@@ -203,8 +214,8 @@ class TrainingDynamics(ScoringNetworks):
     was ever correct). They are those of the training steps themselves, so they need no additional pass.
     """
 
-    def __init__(self, task: Learner, num_networks: int, length: int, seed: int) -> None:
-        super().__init__(task, "training dynamics", num_networks, length, seed)
+    def __init__(self, task: Learner, num_networks: int, length: int, seed: int, budget: Budget | None = None) -> None:
+        super().__init__(task, "training dynamics", num_networks, length, seed, budget)
 
     def collector(self, number: int) -> Mitigation:
         """Return a collector for every example."""

@@ -26,7 +26,8 @@ def small_loss_weights(
 
     Args:
         losses: (B,) nats.
-        keep_fraction: fraction in (0, 1] of labels, or of whole examples by their mean loss; at least one is kept.
+        keep_fraction: fraction in (0, 1] of valid labels, or of whole examples with such a label by their mean loss; at
+            least one is kept.
         valid: (B,) bool, True for labels that count; None for all.
         examples: (B,) example of each label, if whole examples are kept or left out.
     """
@@ -39,10 +40,11 @@ def small_loss_weights(
     else:
         unique, inverse = torch.unique(examples, return_inverse=True)
         sums, counts = (torch.zeros(len(unique), device=losses.device) for _ in range(2))
-        means = sums.index_add_(0, inverse, losses * counted) / counts.index_add_(0, inverse, counted).clamp_min(1)
-        order = means.argsort(stable=True)
+        means = sums.index_add_(0, inverse, losses * counted) / counts.index_add_(0, inverse, counted)
+        # An example without a valid label has no mean: 0 / 0 must not be the smallest, nor count as an example to keep.
+        order = means.masked_fill(counts == 0, torch.inf).argsort(stable=True)
         kept_examples = torch.zeros(len(unique), device=losses.device)
-        kept_examples[order[: max(1, int(keep_fraction * len(unique)))]] = 1.0
+        kept_examples[order[: max(1, int(keep_fraction * int((counts > 0).sum())))]] = 1.0
         kept = kept_examples[inverse] * counted
     # The caller takes a mean over all valid labels, so the kept ones are scaled up by the inverse of their fraction.
     return kept * (counted.sum() / kept.sum().clamp_min(1))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from noisybench.config.budget import Budget
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._detection import Components
-from noisybench.mitigations._pruning import ScorePruning, check_schedule
+from noisybench.mitigations._pruning import ScorePruning
 from noisybench.mitigations._scores import TrainingDynamics
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
@@ -26,9 +27,28 @@ class AUM(ScorePruning):
     class that does not exist, and a percentile of their margins is the threshold below which a label is considered
     incorrect. The score is the threshold minus the margin, averaged over the networks for which the example kept its
     label; without `keep_fraction` or the true noise rate, examples with a positive score are dropped.
+
+    Margins are informative before incorrect labels are memorized. Both networks are therefore trained with a constant
+    learning rate, small batches and for half of the budget's epochs: the authors use 150 of 300 epochs, which is before
+    their first drop of the learning rate, with a rate of 0.1, batches of 64 and a weight decay of 1e-4. The rest of the
+    recipe is that of the budget.
     """
 
-    epochs: int | None = parameter(None, ge=1, help="Training epochs of each network; by default those of the budget")
+    epochs: int | None = parameter(
+        None, ge=1, help="Training epochs of each network; by default half of those of the budget, rounded up"
+    )
+    learning_rate: float | None = parameter(
+        None, gt=0, help="Constant learning rate of both networks; by default the initial one of the budget"
+    )
+    batch_size: int | None = parameter(
+        None,
+        ge=1,
+        le=2**31 - 1,
+        help="Batch size of both networks; by default 64, or that of the budget if it is smaller",
+    )
+    weight_decay: float | None = parameter(
+        None, ge=0, help="Weight decay of both networks; by default that of the budget"
+    )
     percentile: float = parameter(
         99.0, gt=0, le=100, low=90.0, high=100.0, help="Percentile of the fake class's margins used as the threshold"
     )
@@ -42,15 +62,29 @@ class AUM(ScorePruning):
             {"epochs": 1, "keep_fraction": 0.7, "per_class": True},
         )
 
-    def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
-        """Check that margins are measured within the schedule."""
-        return super().check(network, budget, examples) + check_schedule(self.epochs, budget)
-
     def score(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """Return the (N,) threshold minus margin."""
-        length = self.epochs or task.budget.epochs
-        run = _FakeClassDynamics(task, length, self.score_seed)
+        run = _FakeClassDynamics(task, self.scoring_budget(task.budget), self.score_seed)
         return threshold_scores(task.auxiliary(run)["margin"], run.in_fake_class, self.percentile)
+
+    def scoring_budget(self, budget: Budget) -> Budget:
+        """Return the budget of both networks: that of the run with a constant learning rate and without its warm-up.
+
+        >>> from noisybench.config.budget import Budget
+        >>> scoring = AUM(weight_decay=1e-4).scoring_budget(Budget(network="mlp:8", epochs=300, batch_size=256))
+        >>> scoring.epochs, scoring.batch_size, scoring.lr_schedule, scoring.weight_decay
+        (150, 64, 'constant', 0.0001)
+        """
+        schedule = ("lr_", "warmup_epochs", "adam_beta1_in_decay")
+        kept = {name: value for name, value in budget.model_dump().items() if not name.startswith(schedule)}
+        changes = {
+            "epochs": self.epochs or (budget.epochs + 1) // 2,
+            "batch_size": self.batch_size or min(64, budget.batch_size),
+            "learning_rate": budget.learning_rate if self.learning_rate is None else self.learning_rate,
+            "weight_decay": budget.weight_decay if self.weight_decay is None else self.weight_decay,
+            "lr_schedule": "constant",
+        }
+        return Budget(**{**kept, **changes})
 
     def flag(self, task: Learner, score: Tensor) -> tuple[Tensor, Components | None]:
         """Return True where the margin is below the threshold."""
@@ -76,8 +110,8 @@ def threshold_scores(margins: Tensor, in_fake_class: Tensor, percentile: float) 
 class _FakeClassDynamics(TrainingDynamics):
     """Two networks with one additional class, to which different examples are assigned for each of them."""
 
-    def __init__(self, task: Learner, length: int, seed: int) -> None:
-        super().__init__(task, 2, length, seed)
+    def __init__(self, task: Learner, budget: Budget, seed: int) -> None:
+        super().__init__(task, 2, budget.epochs, seed, budget)
         # Other labels than in plain training dynamics, whose cached results must not be used here.
         self.cache_key["kind"] = "training dynamics with a fake class"
         data = task.training_set

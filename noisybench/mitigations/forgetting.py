@@ -19,9 +19,10 @@ class Forgetting(ScorePruning):
     """Prune by the number of times an example is forgotten during training.
 
     A forgetting event is a correct prediction that becomes incorrect (Toneva et al. 2019). An example that was never
-    predicted correctly counts as forgotten once more than is possible: without this rule, mislabeled examples, which
-    are learned late, would at first look unforgettable. Predictions are those of the training steps. Counts have many
-    ties, which are ordered by position. By default, events are counted over the whole budget, which doubles the cost.
+    predicted correctly counts as forgotten in every epoch, which is about twice as often as is possible: without this
+    rule, mislabeled examples, which are learned late, would at first look unforgettable. Predictions are those of the
+    training steps. Counts have many ties, which are ordered by position. By default, events are counted over the whole
+    budget, which doubles the cost.
     """
 
     num_networks: int = parameter(1, ge=1, low=1, high=10, help="Number of networks whose counts are averaged")

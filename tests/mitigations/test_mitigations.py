@@ -167,6 +167,18 @@ def test_small_loss_weights_keep_the_smallest() -> None:
     torch.testing.assert_close(weights, torch.tensor([5 / 3, 5 / 3, 5 / 3, 0.0, 0.0]))
 
 
+def test_small_loss_weights_ignore_examples_without_a_valid_label() -> None:
+    losses = torch.tensor([0.1, 0.2, 3.0, 5.0, 1.0, 1.0])
+    examples, valid = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([False, False, True, False, True, True])
+    # Of the two examples with a label, the one with the smaller mean is kept: 2, not 0, which has no loss at all.
+    weights = small_loss_weights(losses, 0.5, valid, examples)
+    torch.testing.assert_close(weights, torch.tensor([0.0, 0.0, 0.0, 0.0, 1.5, 1.5]))
+    both = small_loss_weights(losses, 0.7, valid, examples)
+    torch.testing.assert_close(both, weights)
+    everything = small_loss_weights(losses, 1.0, valid, examples)
+    torch.testing.assert_close(everything, torch.tensor([0.0, 0.0, 1.0, 0.0, 1.0, 1.0]))
+
+
 @pytest.mark.parametrize(("epoch", "kept"), [(0, 10), (2, 8), (5, 6), (50, 6)])
 def test_co_teaching_exchanges_small_loss_examples(epoch: int, kept: int) -> None:
     first, second = scores(1, 10), scores(2, 10)

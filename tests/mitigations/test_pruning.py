@@ -161,6 +161,19 @@ def test_the_collector_counts_what_it_observes() -> None:
     assert state["learned"].tolist() == [False, True, False]
 
 
+def test_a_wrong_prediction_after_a_wrong_one_is_no_forgetting_event() -> None:
+    collector = ScoreCollector()
+    collector.prepare(None, [None])  # type: ignore[arg-type]
+    for correct, forgotten in ((0, 0), (0, 0), (1, 0), (0, 1), (0, 1), (0, 1), (1, 1), (0, 2)):
+
+        class Shown:
+            def logits(self, inputs: torch.Tensor, correct: int = correct) -> torch.Tensor:
+                return torch.tensor([[0.0, 2.0 * correct - 1]])
+
+        collector.loss(Shown(), Batch({"weak": torch.zeros(1)}, torch.tensor([1]), torch.tensor([0]), 2))  # type: ignore[arg-type]
+        assert collector.state["forgotten"].tolist() == [forgotten]
+
+
 def test_thresholds_of_the_false_class_by_hand() -> None:
     margin = torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0]])
     false = torch.tensor([[True, False, False, False], [False, True, False, False]])
