@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.fidelity import Fidelity
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.noise_model import ClassConditional
 from noisybench.utils.seeds import Stream
@@ -18,6 +19,11 @@ class Clean(ClassConditional):
     stream_name = "Clean"
     tasks = ("classification", "segmentation", "chain_of_thought")
     convention = "no label is changed"
+    fidelity = Fidelity(
+        reference="",
+        commit="",
+        compared="that no label is changed",
+    )
 
     def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
         """Return a copy of the targets."""

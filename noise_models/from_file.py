@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.fidelity import Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data import label_files
 from noisybench.data.arrays import exact_integers
@@ -36,6 +37,12 @@ class FromFile(NoiseModel):
     tasks = ("classification", "segmentation", "chain_of_thought")
     convention = "labels provided by the user; the actual noise rate is measured against the dataset's own targets"
     requires_clean_labels = False
+    fidelity = Fidelity(
+        reference="",
+        commit="",
+        compared="that labels are matched by source row or order, that frozen label sets come back byte by byte, and "
+        "that tables with missing, repeated or unknown entries are refused",
+    )
 
     path: Path | None = parameter(None, help="Table of labels (.csv or .parquet), or the folder of a label set")
 

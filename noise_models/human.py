@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.fidelity import Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.noise_model import NoiseModel
@@ -36,6 +37,13 @@ class Human(NoiseModel):
 
     stream_name = "Human"
     convention = "labels by human annotators; the actual noise rate is measured against the dataset's own targets"
+    fidelity = Fidelity(
+        reference="https://github.com/UCSC-REAL/cifar-10-100n",
+        commit="49df7d8a69e355470c77c1c2f2424916325a394b",
+        compared="all labels of both files as read without running code in them, and the fractions of incorrect labels",
+        difference="0 labels; fractions .0901, .1723, .1812, .1764 and .4021 of CIFAR-10N and .4020 of CIFAR-100N, "
+        "published as .0903, .1723, .1812, .1764, .4021 and .4020",
+    )
 
     labels: Literal["worse_label", "aggre_label", "random_label1", "random_label2", "random_label3", "noisy_label"] = (
         parameter("worse_label", help="Set of annotations to use")

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.fidelity import Fidelity
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_set import SPLITS
 from noisybench.data.noise_model import NoiseModel
@@ -26,6 +27,12 @@ class RealWorld(NoiseModel):
     tasks = ("classification", "segmentation", "chain_of_thought")
     convention = "labels that come with the data; the actual noise rate is measured where the class is known"
     requires_clean_labels = False
+    fidelity = Fidelity(
+        reference="",
+        commit="",
+        compared="that the labels are those that come with the data, and that examples of unknown class are in no "
+        "detection metric",
+    )
 
     @classmethod
     def example_dataset(cls, dataset: Dataset) -> Dataset:

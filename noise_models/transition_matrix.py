@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.fidelity import Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data.arrays import read_array
 from noisybench.data.dataset import Dataset
@@ -29,6 +30,12 @@ class TransitionMatrix(ClassConditional):
 
     stream_name = "TransitionMatrix"
     convention = "row c of the matrix contains the probabilities of the observed classes of clean class c"
+    fidelity = Fidelity(
+        reference="",
+        commit="",
+        compared="observed frequencies against the rows of the given matrix, rows that sum to one, and a diagonal of 1 "
+        "- rate in generated matrices",
+    )
 
     path: Path | None = parameter(None, help="Matrix file (.csv, .npy or .json) with C rows of C probabilities")
     rate: float | None = parameter(
