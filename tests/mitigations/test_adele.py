@@ -108,6 +108,16 @@ def test_slow_classes_are_fitted_from_where_they_begin() -> None:
 # Correction
 
 
+def test_learning_begins_with_an_increase_by_a_twentieth() -> None:
+    slow = [0.04, 0.08, 0.12]
+    rising = [0.18, 0.24, 0.29, 0.33, 0.36]
+    begun, waiting = fit_curve([0.06, *rising]), fit_curve([*slow, *rising])
+    assert begun is not None
+    assert begun.shift == 0
+    assert waiting is not None
+    assert waiting.shift == len(slow)
+
+
 def maps(rows: list[list[int]]) -> Tensor:
     return torch.tensor([rows], dtype=torch.uint8)
 
