@@ -44,7 +44,8 @@ class TokenProbabilities:
         rows: rows of the responses.
         characters: (B, C) uint8 characters.
         labels: (B, T) tokens, `IGNORE_INDEX` after their end.
-        starts: (B, T) positions of the first character of each token.
+        starts: (B, T) positions of the first character of each token, ascending; after their end, the number of
+            characters or more.
         probabilities: (B, T) probabilities of the labels, 0 after their end.
         predicted: (B, T) most likely tokens.
     """
@@ -190,8 +191,8 @@ class PretrainedTokenizer(Tokenizer):
             # The end token stands for the end character, which is the one after the body.
             starts.append([*(start for start, _ in offsets), *([len(body)] if has_end else [])])
         device = responses.device
-        # A padded start of 0 has no effect: the first character starts a token in any case.
-        return self._pad(tokens, IGNORE_INDEX).to(device), self._pad(starts, 0).to(device)
+        # Padding starts after the last character, so that no character belongs to it.
+        return self._pad(tokens, IGNORE_INDEX).to(device), self._pad(starts, responses.shape[1]).to(device)
 
     def _pad(self, rows: list[list[int]], value: int, left: bool = False) -> Tensor:
         width = max(1, max((len(row) for row in rows), default=1))
@@ -220,11 +221,10 @@ class PretrainedTokenizer(Tokenizer):
 
     def expand_to_characters(self, values: Tensor, responses: Tensor, starts: Tensor) -> Tensor:
         """Return for each character the value of the last token that starts at or before it."""
-        is_start = torch.zeros(responses.shape, dtype=torch.long, device=starts.device)
-        is_start.scatter_(1, starts, 1)
-        is_start[:, 0] = 1
-        # The number of starts up to a character, minus one, is the number of its token.
-        return values.gather(1, (is_start.cumsum(1) - 1).clamp_max(values.shape[1] - 1))
+        # Several tokens may start at one character, of which each is a part, so their starts are searched, not counted.
+        positions = torch.arange(responses.shape[1], device=starts.device).expand(len(starts), -1).contiguous()
+        numbers = torch.searchsorted(starts.contiguous(), positions, right=True) - 1
+        return values.gather(1, numbers.clamp_min(0))
 
 
 def build_tokenizer(trace_format: TraceFormat, network: Any) -> Tokenizer:

@@ -106,7 +106,8 @@ class TraceTask(DenseTask):
                 observed.clamp_min(0),
                 # (B T,) positions of characters rather than of tokens, so that the state that mitigations keep per
                 # label has the shape of the targets under any tokenizer.
-                (step.index[:, None] * length + starts).flatten(),
+                # Padding has the index of the first character, since it must have one.
+                (step.index[:, None] * length + starts.masked_fill(labels == IGNORE_INDEX, 0)).flatten(),
                 self.tokenizer.vocabulary_size,
                 phase=step.phase,
                 has_label=observed != IGNORE_INDEX,

@@ -69,6 +69,18 @@ def test_tokens_are_characters_again(folder: Path) -> None:
             assert begin in places[row][labels[row] != IGNORE_INDEX].tolist()
 
 
+@pytest.mark.parametrize(
+    ("starts", "owners"),
+    [([0, 1, 1, 3], [0, 2, 2, 3]), ([1, 2, 4, 4], [0, 0, 1, 1]), ([0, 0, 0, 2], [2, 2, 3, 3])],
+)
+def test_a_character_of_several_tokens_shifts_no_other(folder: Path, starts: list[int], owners: list[int]) -> None:
+    dataset = toy_traces()
+    assert dataset.trace_format is not None
+    reader = PretrainedTokenizer(dataset.trace_format, build_network(f"huggingface:{folder}", 1, 1))
+    numbers = reader.expand_to_characters(torch.arange(4)[None], torch.zeros(1, 4), torch.tensor([starts]))
+    assert numbers.tolist() == [owners]
+
+
 def test_padding_and_a_cache_change_nothing(folder: Path) -> None:
     network: Any = build_network(f"huggingface:{folder}", 1, 1).eval()
     given = torch.randint(1, 17, (2, 9))
