@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 Inputs = Tensor | DiskTensor
 
+NEVER_PREDICTED = -1e30
+"""Bias of a class without observed examples: below any score, which falls with the square of a distance, but finite."""
+
 
 @torch.no_grad()
 def extract_features(task: Learner, network: nn.Module, inputs: Inputs) -> Tensor:

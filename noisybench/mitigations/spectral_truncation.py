@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._feature_classifiers import (
+    NEVER_PREDICTED,
     Inputs,
     extract_features,
     feature_width,
@@ -222,7 +223,7 @@ class _TruncatedClassifiers:
         present = torch.from_numpy(regression.classes_).to(spectrum.mean.device)
         weights = torch.zeros_like(self.head[0])
         # A class without observed examples must not be predicted.
-        bias = torch.full_like(self.head[1], -1e4)
+        bias = torch.full_like(self.head[1], NEVER_PREDICTED)
         weights[present] = slopes @ spectrum.vectors[:, :rank].T / scale
         bias[present] = offsets
         return weights, bias - weights @ spectrum.mean

@@ -12,9 +12,16 @@ import torch
 from noisybench.errors import UserError
 from noisybench.evaluation.metrics import label_directions, score_classifier
 from noisybench.mitigations._feature_classifiers import gaussian_classifier, predict_linear, replace_classifier
-from noisybench.mitigations.mahalanobis import Mahalanobis, robust_moments
+from noisybench.mitigations.mahalanobis import (
+    Mahalanobis,
+    class_moments,
+    closest_subset,
+    first_subset,
+    pseudo_inverse,
+    robust_moments,
+)
 from noisybench.nn.spectrum import spectrum_of
-from tests.helpers import close, labeled_points, prepared_toy, toy_dataset, toy_labels, train_toy
+from tests.helpers import close, generator, labeled_points, prepared_toy, toy_dataset, toy_labels, train_toy
 
 
 def test_the_shared_covariance_is_scikit_learns_discriminant() -> None:
@@ -24,7 +31,7 @@ def test_the_shared_covariance_is_scikit_learns_discriminant() -> None:
     reference = LinearDiscriminantAnalysis(solver="lsqr", priors=np.full(4, 0.25)).fit(points.numpy(), targets.numpy())
     found = spectrum_of(points, targets, 4)
     close(found.class_means(), reference.means_, 1e-8)
-    weights, bias = Mahalanobis()._classifier(found, points, targets)
+    weights, bias = Mahalanobis()._classifier(found, points, targets, 0)
     assert (predict_linear(points, weights, bias).numpy() == reference.predict(points.numpy())).mean() > 0.99
     wanted = torch.from_numpy(reference.decision_function(points.numpy()))
     scores = points @ weights.T + bias
@@ -34,7 +41,7 @@ def test_the_shared_covariance_is_scikit_learns_discriminant() -> None:
 def test_nearest_means_are_nearest() -> None:
     points, targets = labeled_points()
     found = spectrum_of(points, targets, 4)
-    weights, bias = Mahalanobis(covariance="identity")._classifier(found, points, targets)
+    weights, bias = Mahalanobis(covariance="identity")._classifier(found, points, targets, 0)
     means = torch.stack([points[targets == each].mean(0) for each in range(4)])
     assert torch.equal(predict_linear(points, weights, bias), torch.cdist(points, means).argmin(1))
     distances = torch.cdist(points, means) ** 2
@@ -53,6 +60,41 @@ def test_a_robust_mean_stays_where_most_are() -> None:
     robust, _ = robust_moments(moved, targets, plain)
     right = torch.stack([points[targets == each].mean(0) for each in range(4)])
     assert (robust - right).norm(dim=1).max() < 0.5 < (plain - right).norm(dim=1).min()
+
+
+def test_a_selection_by_distance_drops_what_is_far() -> None:
+    points, targets = labeled_points(count=800, width=3)
+    moved = points.clone()
+    moved[:100] += 100
+    plain = spectrum_of(moved, targets, 4).class_means()
+    order = torch.arange(800).flip(0)
+    start, covariance = class_moments(moved, targets, plain, first_subset(targets, order))
+    kept = closest_subset(moved, targets, start, pseudo_inverse(covariance))
+    assert not kept[:100].any()
+    assert torch.bincount(targets[kept]).tolist() == [int(0.7 * count) for count in torch.bincount(targets)]
+
+
+def test_the_covariance_of_a_class_counts_by_its_size() -> None:
+    from sklearn.covariance import MinCovDet
+
+    points, targets = torch.randn(330, 2, dtype=torch.float64, generator=generator()), torch.arange(330) // 300
+    points[300:] *= 10
+    parts = [points[:300], points[300:]]
+    _, pooled = robust_moments(points, targets, torch.zeros(2, 2).double())
+    covariances = [torch.from_numpy(MinCovDet(random_state=0).fit(part.numpy()).covariance_) for part in parts]
+    close(pooled, (300 * covariances[0] + 30 * covariances[1]) / 330, 1e-9)
+    _, pooled = class_moments(points, targets, torch.zeros(2, 2).double(), torch.ones(330, dtype=torch.bool))
+    close(pooled, (300 * parts[0].T.cov(correction=0) + 30 * parts[1].T.cov(correction=0)) / 330, 1e-9)
+
+
+@pytest.mark.parametrize("covariance", ["empirical", "rog", "mcd", "identity"])
+def test_a_class_without_examples_is_never_predicted(covariance: Any) -> None:
+    points, targets = labeled_points(count=400, width=3)
+    weights, bias = Mahalanobis(covariance=covariance)._classifier(spectrum_of(points, targets, 5), points, targets, 0)
+    everywhere = torch.cat([points, points.mean(0).expand(1, -1), 1e5 * torch.randn(50, 3, generator=generator())])
+    predicted = predict_linear(everywhere, weights, bias)
+    assert predicted.max() < 4
+    assert bool(bias.isfinite().all())
 
 
 def test_too_few_examples_for_a_robust_covariance_are_named() -> None:
@@ -129,8 +171,8 @@ def test_a_probe_is_recorded_and_drawn_and_changes_no_weight(tmp_path: Path) -> 
         ({"name": "spectral_truncation", "probe_epochs": [1, 9]}, r"from 0 to 3, but got \[9\]"),
         ({"name": "mahalanobis", "rank": 129}, "have 128 dimensions, but rank is 129"),
         (
-            {"name": "mahalanobis", "covariance": "robust", "rank": 40},
-            r"class \d has \d+ examples, too few for a robust covariance of 40 dimensions",
+            {"name": "mahalanobis", "covariance": "mcd", "rank": 40},
+            r"class \d has \d+ examples, too few for the minimum covariance determinant of 40 dimensions",
         ),
         ({"name": "mahalanobis"}, "120 examples are too few for the covariance of 128 dimensions"),
     ],

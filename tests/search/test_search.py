@@ -298,7 +298,7 @@ def test_every_study_of_a_suite_is_validated_before_the_first_trains(
     noisybench: Callable[..., tuple[int, str]],
 ) -> None:
     Path("suite.yaml").write_text(
-        "base: {recipe: digits}\nstacks: [elr, {name: mahalanobis, covariance: robust}]\nseeds: [0]\n"
+        "base: {recipe: digits}\nstacks: [elr, {name: mahalanobis, covariance: mcd}]\nseeds: [0]\n"
     )
     Path("search.yaml").write_text("suite: suite.yaml\ntrials: 2\n")
     status, output = noisybench("search", "search.yaml")

@@ -25,7 +25,7 @@ def generate(folder: Path) -> dict[str, Any]:
     """Return inputs and results of every part."""
     sys.path.insert(0, str(folder / "SegThor"))
     from brat import label_correction
-    from lib.utils import iou_computation, JSD_loss
+    from lib.utils import JSD_loss, iou_computation
 
     rng = np.random.default_rng(0)
     arrays = _fits(label_correction, rng) | _corrections(label_correction, _voc_update(folder), rng)
@@ -97,7 +97,9 @@ def _corrections(module: Any, voc_update: Any, rng: np.random.Generator) -> dict
                 )
             },
         )
-        voc_update(voc, 0, np.flatnonzero(memorized[image]), 0.6, "single", class_constraint=True, update_all_bg_img=True)
+        voc_update(
+            voc, 0, np.flatnonzero(memorized[image]), 0.6, "single", class_constraint=True, update_all_bg_img=True
+        )
         single[image] = voc.seg_dict[0][0].numpy()
     return {
         "labels": labels,
@@ -117,7 +119,7 @@ def _consistency(module: Any, rng: np.random.Generator) -> dict[str, Any]:
     labels[::4, 0, 0] = 255
     weight = torch.ones(3)
     logits = [torch.from_numpy(each).requires_grad_() for each in scores]
-    loss, _, divergence, _ = module.calc_jsd_multiscale(weight, torch.from_numpy(labels), *logits, threshold=0.8)
+    _, _, divergence, _ = module.calc_jsd_multiscale(weight, torch.from_numpy(labels), *logits, threshold=0.8)
     divergence.sum().backward()
     # The sum over three scales, of which the divergence is the mean.
     return {
