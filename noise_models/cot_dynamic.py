@@ -7,6 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Split
 from noisybench.data.traces.formats import TraceFormat
@@ -22,14 +23,53 @@ class CotDynamic(TraceNoise):
     """Corrupt integers while the program runs, and compute everything after them from the corrupted ones.
 
     Each digit of a computed integer, shown or not, is replaced with probability `intensity` by a uniform digit (Havrilla
-    and Iyer 2024), from the first nonzero one on. Digits are 0 to 9; the authors' code draws 0 to 8. Operands in the prompt
-    stay as they are, but the run may misread them. Unlike in that code, contamination selects whole traces, and test
-    problems are never corrupted. In annotated calculations the results are corrupted, and later mentions follow them.
+    and Iyer 2024), from the first nonzero one on. Operands in the prompt stay as they are, but the run may misread them.
+    Test problems are never corrupted. In annotated calculations the results are corrupted, and later mentions follow them.
+    The same intensity is weaker than in the authors' code for `add`, and stronger for `sort` and `median`: compare shares
+    of incorrect answers, which the manifest has, instead of intensities.
 
     `answer`: `recomputed` is that of the noisy run, `kept` the correct one, `corrupted` that of the run with replaced
     digits.
     """
 
+    fidelity = Fidelity(
+        reference="https://github.com/Dahoas/transformer_arithmetic",
+        commit="7e5fe0a667cd40d6ce2c346ed21610e0b6254595",
+        compared=(
+            "noisy integers with given random numbers; clean answers of add, sub, mul, gcd, sort and median; share of "
+            "incorrect answers of 400 runs of add and median"
+        ),
+        difference="no integer and no clean answer differs; shares of incorrect answers as below",
+        golden=("cot_dynamic",),
+        deviations=(
+            Deviation(
+                "the code reads digits through noisy lengths, and stores the rest of each operand and the result so far anew "
+                "in every column of `add`; here digits, sums and carries are stored once",
+                "lines of a column are one step here, which re-execution checks",
+                "incorrect answers at intensities .05 / .1 / .2: width 2 .45 / .73 / .92 instead of .63 / .85 / .98, "
+                "width 5 .77 / .95 / 1.0 instead of .98 / 1.0 / 1.0",
+            ),
+            Deviation(
+                "the code corrupts operands before it writes the prompt, and `sort` and `median` store no integer after it, so "
+                "that only their answer is corrupted; here the prompt stays correct, and numbers are stored when they are read "
+                "and when they are shown",
+                "a corrupted prompt with a correct trace is another problem, not noise; the steps themselves must be noisy",
+                "incorrect answers of the median of 5 numbers of width 2 at intensities .05 / .2 / .4: .31 / .76 / .96 "
+                "instead of .08 / .30 / .59",
+            ),
+            Deviation(
+                "the code draws digits from 0 to 8; here from 0 to 9",
+                "an error of the code",
+                "a selected digit changes with probability .9 instead of .89 (digits 0 to 8) or 1 (digit 9)",
+            ),
+            Deviation(
+                "the code corrupts every trace, test problems included; here `contamination` selects whole traces of the "
+                "training split",
+                "the contamination of the paper; scores are of correct problems",
+                "none at contamination 1, but for the test split",
+            ),
+        ),
+    )
     stream_name = "CotDynamic"
 
     answer: Literal["kept", "recomputed", "corrupted"] = parameter(

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Split
 from noisybench.data.targets import IGNORED, TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_UNKNOWN
@@ -38,6 +39,35 @@ class CotStatic(TraceNoise):
     code does with lines; `recomputed` replaces it by the answer that follows from the edited lines.
     """
 
+    fidelity = Fidelity(
+        reference="https://github.com/Dahoas/transformer_arithmetic",
+        commit="7e5fe0a667cd40d6ce2c346ed21610e0b6254595",
+        compared="digits replaced in, and lines deleted from, a trace of 9 lines, 12 times with given random numbers",
+        difference="no character differs",
+        golden=("cot_static",),
+        deviations=(
+            Deviation(
+                "the code replaces digits of words that consist of digits only; here all digits",
+                "numbers next to a sign, such as 57 in `[57,`, are numbers as well",
+                "none in traces whose numbers are surrounded by blanks",
+            ),
+            Deviation(
+                "`edit=both` in the code corrupts the digits of the answer and keeps its line; here `answer` decides",
+                "the answer is one choice for all edits",
+                "none with answer=corrupted",
+            ),
+            Deviation(
+                "the edits `character`, `token` and `duplicate` are not in the code",
+                "text without programs has other units",
+                "no counterpart to compare with",
+            ),
+            Deviation(
+                "irrelevant and inaccurate thoughts, inserted sentences (Zhou et al. 2024, NoisyRationales), are absent",
+                "they need texts written for each problem",
+                "no counterpart to compare with",
+            ),
+        ),
+    )
     stream_name = "CotStatic"
 
     edit: Literal["digit", "character", "token", "line", "duplicate", "both"] = parameter(

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from torch import nn
 
+from noisybench.config.fidelity import Fidelity
 from noisybench.mitigations._probe_heads import HeadBuilder
 from noisybench.nn.frozen import BackboneWithHead, new_classifier, split_network
 
 
 class FullFinetuning(HeadBuilder):
     """Fine-tune all weights of a pre-trained network with a new classifier."""
+
+    fidelity = Fidelity(
+        reference="",
+        commit="",
+        compared="the network without its classifier and the new one compute what the network does; every weight is trained",
+    )
 
     def build_model(self, network: nn.Module) -> nn.Module:
         """Return the backbone with a new classifier."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._probe_heads import HeadBuilder
 from noisybench.nn.frozen import with_frozen_backbone
@@ -15,6 +16,23 @@ class LinearProbe(HeadBuilder):
     Its default learning rate is ten times that of the budget, which is chosen for heads with hidden layers (Chen et
     al. 2024).
     """
+
+    fidelity = Fidelity(
+        reference="",
+        commit="",
+        compared=(
+            "no weight of the backbone changes; the classifier has Kaiming-uniform weights and no bias at first; features "
+            "that are computed once give the predictions of the whole network"
+        ),
+        deviations=(
+            Deviation(
+                "Chen et al. (2024) compute features with the transform of the evaluation; here the budget's augmentation "
+                "applies",
+                "all heads see the same inputs, so that they are compared with each other",
+                "none without augmentation, which is the default of the task",
+            ),
+        ),
+    )
 
     lr_multiplier: float = parameter(
         10.0, gt=0, low=0.1, high=100.0, log=True, help="Factor applied to the budget's learning rate"

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._probe_heads import HeadBuilder
 from noisybench.nn.frozen import BackboneWithHead, new_classifier, split_network
@@ -23,6 +24,27 @@ class LoRA(HeadBuilder):
     """
 
     tasks = ("transfer", "chain_of_thought")
+
+    fidelity = Fidelity(
+        reference="https://github.com/microsoft/LoRA",
+        commit="c4593f060e6a368d7bb5af5273b8e42810cdef90",
+        compared="outputs of a linear layer at the start and with given updates, and gradients of the updates",
+        difference="none in outputs and gradients",
+        golden=("lora",),
+        deviations=(
+            Deviation(
+                "the updates are those of peft, which for a convolution are a convolution to `rank` channels and one of "
+                "1 x 1; the authors' are a product of matrices in the shape of the kernel",
+                "peft is well kept, and knows the layers of language models",
+                "for k x k kernels, rank * (inputs * k * k + outputs) instead of rank * k * (inputs * k + outputs * k) weights",
+            ),
+            Deviation(
+                "the paper updates query and value projections of attention; here all linear and convolutional layers",
+                "networks other than transformers have no attention",
+                "more updated weights; quality as reported for updates of all layers",
+            ),
+        ),
+    )
 
     lr_multiplier: float = parameter(
         10.0, gt=0, low=0.1, high=100.0, log=True, help="Factor applied to the budget's learning rate"

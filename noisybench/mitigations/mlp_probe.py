@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from noisybench.config.fidelity import Fidelity
 from noisybench.mitigations._probe_heads import MLPHeadBuilder
 
 
@@ -11,3 +12,11 @@ class MLPProbe(MLPHeadBuilder):
     This is the head of `nmtune` without its regularizers: the control that separates their effect from that of the
     head's capacity.
     """
+
+    fidelity = Fidelity(
+        reference="https://github.com/Hhhhhhao/Noisy-Model-Learning",
+        commit="f249dceebd08523acbef868ece897d4fce42c9e1",
+        compared="outputs of the head with 1 and 2 hidden layers, in training and evaluation",
+        difference="1.8e-7 in the outputs",
+        golden=("nmtune",),
+    )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data.targets import IGNORED
 from noisybench.mitigations._pruning import check_schedule
@@ -31,6 +32,20 @@ class PixelConfidentLearning(LossWrapper, DetectorProvider):
     """
 
     tasks = ("segmentation",)
+
+    fidelity = Fidelity(
+        reference="https://github.com/cleanlab/cleanlab",
+        commit="2.9.0",
+        compared="scores and flags of all pixels of a fold, with cleanlab.segmentation on the same probabilities",
+        difference="2.4e-4 in the scores (half precision); no flag differs",
+        deviations=(
+            Deviation(
+                "cleanlab has no pixels without a label; here they are left out of thresholds and counts, and not flagged",
+                "masks have such pixels",
+                "none without them",
+            ),
+        ),
+    )
 
     drop: bool = parameter(False, help="Leave flagged pixels out of training", always_in_label=True)
     folds: int = parameter(

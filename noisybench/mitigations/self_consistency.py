@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import Decoder
@@ -19,6 +20,19 @@ class SelfConsistency(Decoder):
     """
 
     tasks = ("chain_of_thought",)
+
+    fidelity = Fidelity(
+        reference="",
+        commit="",
+        compared="the returned response has the most frequent readable answer; of equally frequent ones, the first sampled",
+        deviations=(
+            Deviation(
+                "Wang et al. (2023) sample 40 responses; here 5 by default",
+                "the cost grows with the number, and most of the gain comes with the first ones",
+                "depends on the model; set responses=40 for the paper's setting",
+            ),
+        ),
+    )
 
     responses: int = parameter(5, ge=2, low=3, high=40, help="Number of responses sampled for each prompt")
     temperature: float = parameter(0.7, gt=0, low=0.3, high=1.0, help="Sampling temperature")

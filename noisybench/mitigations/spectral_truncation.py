@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._feature_classifiers import (
     NEVER_PREDICTED,
@@ -55,6 +56,22 @@ class SpectralTruncation(PostProcessor, ProbeProvider):
     random projection, the components that are removed, and ridge on the untrained network. If truncation is not better
     than these, its gain is not due to the position of noise in the spectrum.
     """
+
+    fidelity = Fidelity(
+        reference="",
+        commit="",
+        compared=(
+            "components and singular values equal those of a decomposition in double precision, regressions those of "
+            "least squares and scikit-learn at every rank, and a full-rank head is the trained classifier"
+        ),
+        deviations=(
+            Deviation(
+                "the preprint has no code, and its text was withdrawn; the construction is ours",
+                "only its abstract is public",
+                "not measurable; the probe records six controls beside it",
+            ),
+        ),
+    )
 
     mode: Literal["head", "ridge", "logistic"] = parameter(
         "ridge", help="Classifier on the truncated features", always_in_label=True

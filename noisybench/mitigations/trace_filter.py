@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data.targets import IGNORED, IN_DISTRIBUTION
 from noisybench.training.mitigation import Requirements
@@ -31,6 +32,22 @@ class TraceFilter(SampleSelector, DetectorProvider):
     """
 
     tasks = ("chain_of_thought",)
+
+    fidelity = Fidelity(
+        reference="",
+        commit="",
+        compared=(
+            "each filter keeps exactly the traces that its definition names: clean traces pass `execution`, correct answers "
+            "pass `answer`, unchanged traces pass `oracle`, and `random` keeps as many as `execution`"
+        ),
+        deviations=(
+            Deviation(
+                "Havrilla and Iyer (2024) advise to filter traces with global errors, and publish no filter",
+                "re-execution finds exactly the errors that a program can reveal",
+                "not measurable",
+            ),
+        ),
+    )
 
     by: Literal["execution", "answer", "oracle", "random"] = parameter(
         "execution", help="Criterion by which traces are dropped", always_in_label=True

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from noisybench.errors import UserError
 from noisybench.mitigations._feature_classifiers import predict_linear
+from noisybench.mitigations.mahalanobis import pseudo_inverse
 from noisybench.nn import spectrum
 from noisybench.nn.spectrum import Moments, predict_by_rank, rank_grid, spectrum_of
 from tests.helpers import close, generator, labeled_points
@@ -155,6 +156,19 @@ def test_dead_units_and_few_examples_do_not_explode() -> None:
     weights, bias = found.least_squares(12)
     assert bool(weights.isfinite().all())
     close(points @ weights.T + bias, one_hot(targets), 1e-6)  # it can fit all of them
+
+
+def test_only_directions_without_variance_are_dropped() -> None:
+    targets = torch.arange(200) % 2
+    points = torch.randn(200, 3, dtype=torch.float64, generator=generator()) * torch.tensor([1.0, 1.0, 1e-8])
+    # The classes differ in a direction with a millionth of the largest variance.
+    points[:, 1] = 1e-3 * (targets * 2.0 - 1)
+    found = spectrum_of(points, targets, 2)
+    assert found.positive.tolist() == [True, True, False]
+    weights, bias = found.least_squares(3)
+    assert torch.equal((points @ weights.T + bias).argmax(1), targets)
+    inverse = pseudo_inverse(torch.diag(torch.tensor([1.0, 1e-6, 1e-12], dtype=torch.float64)))
+    torch.testing.assert_close(inverse.diagonal(), torch.tensor([1.0, 1e6, 0.0], dtype=torch.float64))
 
 
 def test_energies_are_those_along_left_singular_vectors() -> None:
