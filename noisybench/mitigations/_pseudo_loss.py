@@ -209,7 +209,7 @@ class PseudoLossSelection(LossFunction, DetectorProvider):
         if self.pseudo_label_bn == "eval":
             task.networks.eval()
         # A single view is the one that is not trained on: otherwise the target would be predicted from the input itself.
-        views = ["weak_2", "weak"][: self.pseudo_label_views]
+        views = ["weak", "weak_2"][-self.pseudo_label_views :]
         predictions = [
             torch.stack([probabilities_in_float32(task.logits(batch.views[view], number)) for view in views]).mean(0)
             for number in range(self.num_networks)

@@ -31,7 +31,7 @@ def on_the_cpu() -> Iterator[None]:
         mock.patch.object(torch.Tensor, "cuda", lambda self, *_: self),
         mock.patch.object(torch.nn.Module, "cuda", lambda self, *_: self),
         mock.patch.object(torch.Tensor, "get_device", return_value="cpu"),
-        mock.patch.object(torch.cuda, "FloatTensor", torch.tensor),
+        mock.patch.object(torch.cuda, "FloatTensor", torch.FloatTensor),
     ):
         yield
 
@@ -48,3 +48,37 @@ def imports_from(folder: Path) -> Iterator[None]:
         for name in set(sys.modules) - before:
             if str(getattr(sys.modules[name], "__file__", "")).startswith(str(folder)):
                 del sys.modules[name]
+
+
+class Replacing:
+    """A module in which some names are replaced, for a reference that calls it."""
+
+    def __init__(self, module: Any, **replacements: Any) -> None:
+        self._module = module
+        self.__dict__.update(replacements)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._module, name)
+
+
+class Batches(list[Any]):
+    """Batches as a loader gives them, with the method `next` of iterators in old releases of PyTorch."""
+
+    dataset: Any = None
+    batch_size = 1
+
+    def __iter__(self) -> Any:
+        return _Iterator(super().__iter__())
+
+
+class _Iterator:
+    def __init__(self, iterator: Iterator[Any]) -> None:
+        self._iterator = iterator
+
+    def __iter__(self) -> _Iterator:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._iterator)
+
+    next = __next__
