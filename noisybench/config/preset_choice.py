@@ -288,4 +288,6 @@ def _budget_note(choice: Choice, budget: Budget) -> str:
     }
     if not differing:
         return ""
-    return f"preset={choice.preset} was published with another budget: {format_settings(differing)} (budget={PAPER} sets it)"
+    return (
+        f"the published budget of preset={choice.preset} differs: {format_settings(differing)} (budget={PAPER} sets it)"
+    )

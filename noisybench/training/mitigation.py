@@ -106,7 +106,7 @@ class Mitigation(Configurable):
     preset: str | None = parameter(
         None,
         access="value",
-        help="Published settings: `paper` for those of the dataset and noise, or the name of a row (see below)",
+        help="Published settings: `paper` for those of the dataset and its noise, or the name of a row of `noisybench describe`",
     )
 
     def __init__(self, **values: Any) -> None:

@@ -106,7 +106,17 @@ def test_budget_paper_takes_the_published_budget_and_explicit_fields_replace_it(
         "cifar100", "symmetric_inclusive", "mitigations=elr(preset=paper)", "budget=paper", "budget.epochs=2"
     )
     assert (spec.budget.epochs, spec.budget.learning_rate) == (2, 0.02)
-    assert spec.notes == ("elr: preset=paper was published with another budget: epochs=150 (budget=paper sets it)",)
+    assert spec.notes == ("elr: the published budget of preset=paper differs: epochs=150 (budget=paper sets it)",)
+
+
+def test_members_with_different_published_budgets_are_refused_unless_the_fields_are_given() -> None:
+    stack = "mitigations=mixup(preset=paper)+elr(preset=paper)"
+    message = problem("dataset=cifar100", "noise=symmetric_inclusive", stack, "budget=paper")
+    assert message.startswith("budget: mixup and elr were published with different budgets (epochs, learning_rate, ")
+    fields = ["epochs=2", "learning_rate=0.1", "lr_milestones=[1]", "lr_gamma=0.1", "network=mlp", "weight_decay=0.0"]
+    given = [f"budget.{field}" for field in fields]
+    spec = spec_of("cifar100", "symmetric_inclusive", stack, "budget=paper", *given)
+    assert (spec.budget.batch_size, spec.budget.network) == (128, "mlp")
 
 
 def test_budget_paper_needs_a_preset() -> None:
