@@ -195,7 +195,8 @@ class EarlyScores(ScoringNetworks):
     """
 
     def __init__(self, task: Learner, num_networks: int, length: int, seed: int, exact: bool = False) -> None:
-        super().__init__(task, "early scores", num_networks, length, seed, **({"exact": True} if exact else {}))
+        meaning: dict[str, Any] = {"exact": True} if exact else {}
+        super().__init__(task, "early scores", num_networks, length, seed, **meaning)
         self._exact = exact
 
     def collect(self, number: int, trained: Task) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor, nn
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._small_loss import (
     check_ramp,
@@ -34,6 +35,32 @@ class CoTeaching(LossFunction):
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
+    fidelity = Fidelity(
+        reference="https://github.com/bhanML/Co-teaching",
+        commit="7c7fbe23e15e517db76a0882b6d108e4508e09d6",
+        compared="losses and gradients of batches of 8, 33 and 64 at forget rates of 0, .2, .45 and .7",
+        difference="9.5e-7 in the loss, 7.5e-9 in the gradient",
+        golden=("co_teaching",),
+        deviations=(
+            Deviation(
+                "the ramp is the paper's R(e) = 1 - rate * min(e / ramp_epochs, 1) from epoch 0; the authors' code "
+                "reaches the rate in epoch ramp_epochs - 1 and begins with epoch 1",
+                "the formula of the paper",
+                "forgets up to .08 less during a ramp of 10 epochs to .4, nothing afterward",
+            ),
+            Deviation(
+                "the mean over the kept examples; the authors' code divides it by their number once more",
+                "the formula of the paper",
+                "the gradient is so many times larger, which only the epsilon of the authors' Adam notices; with SGD "
+                "it is the learning rate",
+            ),
+            Deviation(
+                "one optimizer for both networks, which see the same batches; the authors have two",
+                "it is elementwise",
+                "none",
+            ),
+        ),
+    )
 
     forget_rate: float | None = parameter(
         None,

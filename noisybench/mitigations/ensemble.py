@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.training.batch import Batch
 from noisybench.training.mitigation import BatchLoss, Requirements
@@ -22,6 +23,21 @@ class Ensemble(LossWrapper):
     start from different weights and see the same batches. Mitigations after it in the stack act on each network
     separately, mitigations before it act once for all: in `ensemble+mixup`, every network has its own mixup.
     """
+
+    fidelity = Fidelity(
+        reference="",
+        commit="",
+        compared="there is no public reference; the tests hold each network to the weights that it has when it is "
+        "trained alone, and the prediction to the mean of the probabilities",
+        deviations=(
+            Deviation(
+                "all networks see the same batches in the same order; those of Lakshminarayanan et al. 2017 are "
+                "shuffled independently",
+                "one data stream for a run",
+                "the diversity of the networks",
+            ),
+        ),
+    )
 
     num_networks: int = parameter(2, ge=2, le=16, help="Number of networks")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._pruning import ScorePruning, check_schedule
 from noisybench.mitigations._scores import TrainingDynamics
@@ -24,6 +25,31 @@ class Forgetting(ScorePruning):
     training steps. Counts have many ties, which are ordered by position. By default, events are counted over the whole
     budget, which doubles the cost.
     """
+
+    fidelity = Fidelity(
+        reference="https://github.com/mtoneva/example_forgetting",
+        commit="d51c1aaa51c5a5cd3b8a584f8d5dee2c8957653e",
+        compared="counts of 40 examples over 9 epochs and 2 networks, with examples that one or both never learn",
+        difference="0 events",
+        golden=("forgetting",),
+        deviations=(
+            Deviation(
+                "a tie of the highest scores is never correct; the authors take the first of the classes",
+                "no class is preferred",
+                "examples with equal scores only",
+            ),
+            Deviation(
+                "counts are averaged over the networks; the authors add them",
+                "a unit that does not depend on their number",
+                "a factor; no change of the order",
+            ),
+            Deviation(
+                "by default the highest counts are dropped; the authors keep them",
+                "under noise they are mislabeled examples",
+                "`strategy=keep_highest` is the authors' on clean data",
+            ),
+        ),
+    )
 
     num_networks: int = parameter(1, ge=1, low=1, high=10, help="Number of networks whose counts are averaged")
     epochs: int | None = parameter(None, ge=1, help="Training epochs of each network; by default those of the budget")

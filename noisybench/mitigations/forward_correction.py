@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.mitigations._transition import TransitionCorrection
 from noisybench.training.batch import probabilities_in_float32
 
@@ -17,6 +18,55 @@ class ForwardCorrection(TransitionCorrection):
     trains a separate network for the estimate; a single network keeps the budget equal to that of other methods. By
     default, an estimate that cannot be right stops the run; `implausible=warn` uses it all the same.
     """
+
+    fidelity = Fidelity(
+        reference="https://github.com/giorgiop/loss-correction",
+        commit="15a79de3c67c31907733392085c333547c2f2b16",
+        compared="loss and gradient of 6 examples at 2 and 10 classes and two scales of logits; matrices estimated "
+        "from 200 predictions at percentiles 97 and 100",
+        difference="6.0e-8 in the loss, 1.3e-7 in the gradient, 2.2e-16 in the matrix",
+        golden=("loss_correction",),
+        deviations=(
+            Deviation(
+                "one network is trained with cross-entropy, estimates the matrix after `warmup_epochs` and continues "
+                "with the corrected loss; the authors train a first network to the end and a second one from new "
+                "weights",
+                "equal budgets of methods",
+                "the estimate and with it the accuracy: on blobs of 100 classes at 40 % noise forward correction "
+                "reaches .917 with the estimate and .980 with the true matrix",
+            ),
+            Deviation(
+                "by default the percentile of anchor points depends on each class's size; the authors use 97 for data "
+                "sets of at most 10 classes and 100 for CIFAR-100",
+                "at 97, classes below 3 % of the data get rows of others",
+                "at 100 classes and with a perfect network, rows within .05: 100 of 100 instead of 0 of 100; equal "
+                "for 10 predicted classes of equal size",
+            ),
+            Deviation(
+                "a given percentile is the nearest rank; the authors take the largest probability below the percentile",
+                "one definition for all percentiles",
+                "at most one rank: none if 97 % of N - 1 has a fraction below one half",
+            ),
+            Deviation(
+                "predictions are left as they are; the authors' code sets the probabilities above the percentile to "
+                "zero in place, which later rows read",
+                "a fault of the code",
+                "none in the frozen vectors; in theirs an entry of an anchor point that is among the highest of an "
+                "earlier class becomes 0",
+            ),
+            Deviation(
+                "an implausible estimate stops the run unless `implausible=warn`, and a class that is never observed "
+                "has a row of the identity",
+                "such matrices give results near chance",
+                "none for plausible estimates of observed classes",
+            ),
+            Deviation(
+                "the authors clip probabilities at 1e-7, as Keras does; here the loss is exact",
+                "exact losses and gradients of the hardest examples",
+                "none for probabilities above 1e-7; theirs is at most 16.1 nats and has no gradient below",
+            ),
+        ),
+    )
 
     def corrected_loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return (B,) nats; for soft targets, the expectation over the observed class."""

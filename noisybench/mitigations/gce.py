@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.training.batch import Batch
 from noisybench.training.mitigation import Requirements
@@ -24,6 +25,22 @@ class GCE(LossFunction):
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
+    fidelity = Fidelity(
+        reference="https://github.com/AlanChou/Truncated-Loss",
+        commit="fef5908729a8e8446eb2d4ec327664cc6b11d6c6",
+        compared="mean loss and gradient of 6 examples at 2, 10 and 100 classes and q of .1, .3, .7 and 1; the "
+        "repository is not the authors', who published none",
+        difference="5.4e-7 in the loss, 1.5e-8 in the gradient",
+        golden=("gce",),
+        deviations=(
+            Deviation(
+                "only the loss L_q; the repository also weights examples by whether their loss is below that of p = "
+                "k, recomputed every few epochs",
+                "a method of its own, which alternates with pruning",
+                "all examples with p below k (.5) lose their gradient there",
+            ),
+        ),
+    )
 
     q: float = parameter(
         0.7, gt=0, le=1, low=0.1, high=1.0, help="Exponent: cross-entropy near 0, mean absolute error at 1"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._pruning import ScorePruning, check_schedule
 from noisybench.mitigations._scores import EarlyScores
@@ -29,6 +30,28 @@ class GraNd(ScorePruning):
     then little more than the norm of the input and no better than random (Kirsch 2023). The row of the first epoch
     reports the rank correlation of the scores with that norm.
     """
+
+    fidelity = Fidelity(
+        reference="https://github.com/mansheej/data_diet",
+        commit="aee462eab93aa0fb14c1ddfeba45d645b85a5fbb",
+        compared="scores of 24 examples with respect to all weights under a convolutional network with batch "
+        "normalization",
+        difference="4.8e-8 of the score",
+        golden=("data_diet",),
+        deviations=(
+            Deviation(
+                "by default the highest scores are dropped; the authors keep them",
+                "under noise they are mislabeled examples",
+                "`strategy=keep_highest` is the authors' on clean data",
+            ),
+            Deviation(
+                "how much is dropped without `keep_fraction` is decided by a mixture of two Gaussian distributions; "
+                "the authors give the fraction",
+                "no fraction is known under noise",
+                "which examples are kept, unless `keep_fraction` is given",
+            ),
+        ),
+    )
 
     gradient: Literal["exact", "last_layer"] = parameter(
         "exact", help="Weights of the gradient: all of them, or those of the classifier"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from noisybench.config.fidelity import Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.training.batch import Batch
 from noisybench.training.mitigation import BatchLoss, Requirements
@@ -21,6 +22,15 @@ class Mixup(LossWrapper):
 
     One weight from Beta(alpha, alpha) per batch, and a random partner for each example (Zhang et al. 2018).
     """
+
+    fidelity = Fidelity(
+        reference="https://github.com/facebookresearch/mixup-cifar10",
+        commit="eaff31ab397a90fbc0a4aac71fb5311144b3608b",
+        compared="mixed inputs and mean loss of 12 examples from the same weight and partners, for alpha of .2, 1 and "
+        "8",
+        difference="1.5e-7 in the inputs, 1e-6 in the loss",
+        golden=("mixup",),
+    )
 
     alpha: float = parameter(1.0, gt=0, low=0.1, high=8.0, log=True, help="Both parameters of the Beta distribution")
 

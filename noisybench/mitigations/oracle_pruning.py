@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from noisybench.config.fidelity import Fidelity
 from noisybench.data.targets import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION
 from noisybench.mitigations._pruning import Pruning
 from noisybench.training.mitigation import Requirements
@@ -18,6 +19,13 @@ if TYPE_CHECKING:
 
 class OraclePruning(Pruning):
     """Leave out exactly the mislabeled examples (privileged upper bound of pruning)."""
+
+    fidelity = Fidelity(
+        reference="",
+        commit="",
+        compared="it is an upper bound without reference; the tests hold that exactly the mislabeled examples are "
+        "left out",
+    )
 
     @property
     def requirements(self) -> Requirements:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from noisybench.config.fidelity import Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._pruning import Pruning, select_by_score
 from noisybench.training.training_set import TrainingSet
@@ -21,6 +22,12 @@ class RandomPruning(Pruning):
 
     This is the baseline that pruning by a score must beat at the same size. Each seed of the run draws another subset.
     """
+
+    fidelity = Fidelity(
+        reference="",
+        commit="",
+        compared="it is a control without reference; the tests hold the size of the subset and its noise rate",
+    )
 
     keep_fraction: float = parameter(
         0.5, gt=0, le=1, low=0.3, high=1.0, help="Fraction of training examples to keep", always_in_label=True

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
+from noisybench.config.fidelity import Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._pruning import ScorePruning, check_schedule
 from noisybench.mitigations._scores import EarlyScores
@@ -21,6 +22,13 @@ class SmallLossPruning(ScorePruning):
     This is the simplest baseline for other scores. Strategies and parameters are those of `el2n`; with the same number
     of networks and epochs, both share their scoring networks.
     """
+
+    fidelity = Fidelity(
+        reference="",
+        commit="",
+        compared="there is no public reference; the tests hold the loss to that of single examples, and the choice of "
+        "examples to a slow one",
+    )
 
     num_networks: int = parameter(1, ge=1, low=1, high=10, help="Number of networks whose losses are averaged")
     epochs: int = parameter(10, ge=1, low=2, high=20, help="Training epochs of each network before it scores")

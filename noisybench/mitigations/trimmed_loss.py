@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.mitigations._small_loss import (
     check_ramp,
@@ -35,6 +36,37 @@ class TrimmedLoss(LossWrapper, DetectorProvider):
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
+    fidelity = Fidelity(
+        reference="https://github.com/yanyao-shen/ITLM-simplecode",
+        commit="9dbbf2dbd27f9c44c603e822292c5e54c94e4999",
+        compared="which of 50 examples are kept over the training set by their losses, at four fractions",
+        difference="0 examples",
+        golden=("trimmed_loss",),
+        deviations=(
+            Deviation(
+                "training continues from epoch to epoch; the authors train a new network in every round",
+                "one round of their method costs as much as a whole run",
+                "the accuracy; not measured",
+            ),
+            Deviation(
+                "by default losses are compared within each batch; the authors rank the whole training set, as "
+                "`among=epoch`",
+                "it needs no state, and works for labels within an example",
+                "which examples are kept: about the same number of every batch instead of a varying one",
+            ),
+            Deviation(
+                "losses are those of the training steps; the authors evaluate all examples at the end of a round",
+                "no additional pass",
+                "losses of augmented examples from earlier weights of the same epoch",
+            ),
+            Deviation(
+                "the fraction that is left out rises over `ramp_epochs`; the authors' is constant after the first "
+                "round",
+                "the first epochs have no losses to rank by",
+                "none after the ramp",
+            ),
+        ),
+    )
 
     unit: Literal["example", "label"] = parameter("example", help="Unit of selection: whole examples, or labels")
     among: Literal["batch", "epoch"] = parameter(

@@ -122,8 +122,8 @@ def test_mixup_is_the_authors(number: int, monkeypatch: pytest.MonkeyPatch) -> N
     assert loss.mean().item() == pytest.approx(golden["loss"][number], abs=1e-6)
 
 
-@pytest.mark.parametrize("smoothing", [0.1, 0.6])
-def test_label_smoothing_is_torchs(smoothing: float) -> None:
+@pytest.mark.parametrize("smoothing", [0.0, 0.1, 0.6])
+def test_cross_entropy_and_label_smoothing_are_torchs(smoothing: float) -> None:
     logits, labels = torch.from_numpy(np.random.default_rng(0).normal(0, 3, (40, 10))).float(), torch.arange(40) % 10
     found = LabelSmoothing(smoothing=smoothing).wrap_loss(
         None,  # type: ignore[arg-type]

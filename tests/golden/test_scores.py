@@ -5,11 +5,13 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from noisybench.mitigations._scores import ScoreCollector, error_norms, gradient_norms
+from noisybench.mitigations.confident_learning import ConfidentLearning
 from noisybench.mitigations.forgetting import Forgetting
 from noisybench.mitigations.trimmed_loss import TrimmedLoss
 from noisybench.training.batch import Batch
@@ -65,6 +67,32 @@ def test_error_norms_and_gradient_norms_are_the_authors() -> None:
     )
     # The loss is in single precision.
     torch.testing.assert_close(gradient_norms(task).double(), golden.tensor("grand"), rtol=2e-6, atol=0)
+
+
+def test_confident_learning_is_cleanlabs() -> None:
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 4, 60)
+    logits = rng.normal(size=(60, 4)) + 4 * np.eye(4)[np.where(rng.random(60) < 0.3, rng.integers(0, 4, 60), labels)]
+    predictions = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    of_fold = torch.arange(60) % 3 == torch.arange(3)[:, None]
+    task: Any = SimpleNamespace(
+        auxiliary=lambda run: {"predicted": torch.from_numpy(predictions) * of_fold[..., None]},
+        budget=SimpleNamespace(epochs=1),
+    )
+    data = TrainingSet(torch.zeros(60, 1), torch.from_numpy(labels), 4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("noisybench.mitigations.confident_learning._OutOfSamplePredictions", lambda *_: None)
+        mitigation = ConfidentLearning(folds=3)
+        score = mitigation.score(task, data)
+    flags, _ = mitigation.flag(task, score)
+    issues = find_label_issues(labels, predictions, n_jobs=1)
+    assert 5 < issues.sum() < 30
+    assert flags.tolist() == issues.tolist()
+    wanted = 1 - get_label_quality_scores(labels, predictions, method="normalized_margin")
+    torch.testing.assert_close(score, torch.from_numpy(wanted), rtol=0, atol=0)
 
 
 def test_examples_kept_over_an_epoch_are_the_authors() -> None:

@@ -117,7 +117,9 @@ def test_gradient_norms_are_those_of_single_examples(network: str) -> None:
     for place in (0, 1, 57, 119):
         task.zero_grad()
         image = task.normalize(task.training_set.inputs[place : place + 1])
-        functional.cross_entropy(task.logits(image), task.training_set.targets[place : place + 1]).backward()
+        loss = functional.cross_entropy(task.logits(image), task.training_set.targets[place : place + 1])
+        assert early["loss"][place].item() == pytest.approx(loss.item(), rel=1e-4)
+        loss.backward()
         grads = {name: each.grad for name, each in task.networks[0].named_parameters() if each.grad is not None}
         whole = math.sqrt(sum(float((each**2).sum()) for each in grads.values()))
         part = math.sqrt(sum(float((each**2).sum()) for name, each in grads.items() if name.startswith(f"{last}.")))
