@@ -128,7 +128,8 @@ def wrong_class_probabilities(
     scores = images.reshape(len(images), len(projection)).astype(np.float64) @ projection / (255 * WEIGHT_GRID)
     # Probability 0 for the clean class, so that a flipped label always differs.
     scores[:, label] = -np.inf
-    return softmax(scores, axis=1)
+    probabilities: NDArray[np.float64] = softmax(scores, axis=1)
+    return probabilities
 
 
 def _quantile(uniform: NDArray[np.float64], location: float, spread: float) -> NDArray[np.float64]:

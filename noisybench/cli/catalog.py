@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noisybench.cli.fidelity_text import describe_fidelity
+from noisybench.cli.fidelity_text import describe_fidelity, describe_metric
 from noisybench.cli.labels import Overrides, Recipe, one_spec
 from noisybench.errors import UserError, nearest
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from noisybench.config.registry import Entry
 
 CONFIG_KINDS = ("recipes", "suites", "searches")
+METRIC_KIND = "metrics"
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg")
 PAGE_SUFFIXES = (".html",)
 
@@ -24,14 +25,16 @@ PAGE_SUFFIXES = (".html",)
 def list_names(
     kind: Annotated[
         str | None,
-        typer.Argument(help="Kind: noise_models, mitigations, datasets, tasks, networks, recipes, suites or searches"),
+        typer.Argument(
+            help="Kind: noise_models, mitigations, datasets, tasks, networks, metrics, recipes, suites or searches"
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """List available names with a one-line summary each."""
     from noisybench.config.registry import KINDS
 
-    kinds = [*KINDS, *CONFIG_KINDS]
+    kinds = [*KINDS, METRIC_KIND, *CONFIG_KINDS]
     if kind is not None and kind not in kinds:
         raise UserError(f"unknown kind `{kind}`; {nearest(kind, kinds)}")
     summaries = {name: _summaries(name) for name in ([kind] if kind else kinds)}
@@ -52,19 +55,23 @@ def describe(name: Annotated[str, typer.Argument(help="Name, as listed by `noisy
     from noisybench.config.published_recipes import published_recipes
     from noisybench.config.registry import KINDS, list_entries
     from noisybench.config.yaml_files import builtin_configs
+    from noisybench.evaluation.catalog import METRICS
 
     entries = [list_entries(kind)[name] for kind in KINDS if name in list_entries(kind)]
     configs = [(kind, builtin_configs(kind)[name]) for kind in CONFIG_KINDS if name in builtin_configs(kind)]
-    published = published_recipes().get(name)
-    if not entries and not configs and not published:
+    published, metric = published_recipes().get(name), METRICS.get(name)
+    if not entries and not configs and not published and not metric:
         known = {
             *(n for kind in KINDS for n in list_entries(kind)),
             *(n for k in CONFIG_KINDS for n in builtin_configs(k)),
             *published_recipes(),
+            *METRICS,
         }
         raise UserError(f"unknown name `{name}`; {nearest(name, known)} (`noisybench list`)")
     for entry in entries:
         _describe_entry(entry)
+    if metric:
+        typer.echo(describe_metric(name, metric))
     if published:
         specification = json.dumps(published.specification(), indent=2)
         typer.echo(f"{name} (recipe)\n\n{describe_published_recipe(published)}\n\n{specification}\n")
@@ -113,6 +120,10 @@ def _summaries(kind: str) -> dict[str, str]:
         configs = {name: load_recipe(name) if kind == "recipes" else load_config(kind, name) for name in names}
         # Descriptions may have several lines in YAML; the list has one line per name.
         return {name: " ".join(str(config.get("description", "")).split()) for name, config in configs.items()}
+    if kind == METRIC_KIND:
+        from noisybench.evaluation.catalog import METRICS
+
+        return {name: metric.summary for name, metric in METRICS.items()}
     from noisybench.config.registry import list_entries
 
     return {name: entry.summary for name, entry in list_entries(kind).items()}

@@ -1,8 +1,13 @@
-"""Text of a fidelity card."""
+"""Text of fidelity cards, and of metrics."""
 
 from __future__ import annotations
 
+import textwrap
+
 from noisybench.config.fidelity import Fidelity
+from noisybench.evaluation.catalog import Metric
+
+DIRECTIONS = {"higher": "higher is better", "lower": "lower is better", "neither": "neither high nor low is better"}
 
 
 def describe_fidelity(card: Fidelity) -> str:
@@ -23,4 +28,19 @@ def describe_fidelity(card: Fidelity) -> str:
     lines.append("deviations:" if card.deviations else "deviations: none known")
     for deviation in card.deviations:
         lines += [f"  - {deviation.what}", f"    reason: {deviation.why}", f"    effect: {deviation.size}"]
+    return "\n".join(lines)
+
+
+def describe_metric(name: str, metric: Metric) -> str:
+    """Return a metric with its card as lines of text.
+
+    Example:
+        >>> from noisybench.evaluation.catalog import METRICS
+        >>> print(describe_metric("auroc", METRICS["auroc"]).splitlines()[2])
+        Area under the ROC curve of a score against incorrect labels; higher is better.
+    """
+    lines = [f"{name} (metric)", "", f"{metric.summary}; {DIRECTIONS[metric.direction]}.", ""]
+    if metric.fields:
+        lines.append(f"  recorded as: {', '.join(metric.fields)}")
+    lines += [f"  function: {metric.formula}", "", textwrap.indent(describe_fidelity(metric.fidelity), "  "), ""]
     return "\n".join(lines)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from noisybench.config.registry import list_entries
+from noisybench.evaluation.catalog import METRICS
 from tests.golden.vectors import DATA, load_golden
 
 MAX_BYTES = 40_000
@@ -18,7 +19,7 @@ CARDS = {
     for kind in ("mitigations", "noise_models")
     for name, entry in list_entries(kind).items()
     if entry.module.startswith("noisybench.") and entry.fidelity
-}
+} | {f"metrics.{name}": metric.fidelity for name, metric in METRICS.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)
