@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.noise_models._masks import (
     Mask,
@@ -27,6 +28,39 @@ class AffineShift(MaskNoise):
     """
 
     stream_name = "affine_shift"
+    fidelity = Fidelity(
+        reference="https://github.com/zhu-xlab/AIO2",
+        commit="d59fdc28cfca7507163bee0d406e21fd54132450",
+        compared="an object shifted by 20 pairs of whole pixels and rotated by 12 angles; directions of 600 drawn shifts",
+        difference="0 pixels for the same shift or angle",
+        golden=("aio2",),
+        deviations=(
+            Deviation(
+                "a distance of at most `shift` times the longer side in a random direction; the authors draw rows "
+                "and columns alone, each up to half of the longer side, at least 6 pixels",
+                "one bound for all directions",
+                "standard deviation of each coordinate .20 of the longer side at shift=.5, .10 at the default of "
+                ".25, instead of .30",
+            ),
+            Deviation(
+                "rotation of at most `degrees` in either direction, 0 by default; the authors draw 10 to 350 "
+                "degrees for objects that are rotated",
+                "small errors of placement by default",
+                "degrees=180 has all angles",
+            ),
+            Deviation(
+                "every object is shifted, rotated and scaled; the authors give an object one kind of noise, erosion"
+                " and dilation by rectangles included, for a fraction of the objects that is drawn from 0 to .6",
+                "noise of one kind can be measured alone",
+                "a setting; `probability` has a fixed fraction",
+            ),
+            Deviation(
+                "an object is drawn on background only and cut off at the edge of the image; the authors add masks",
+                "one label for each pixel",
+                "none for one class",
+            ),
+        ),
+    )
 
     probability: float = parameter(1.0, ge=0, le=1, help="Probability that an object is misplaced")
     shift: float = parameter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
 from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, find_objects
@@ -17,6 +18,20 @@ class ClassSwap(MaskNoise):
     """
 
     stream_name = "class_swap"
+    fidelity = Fidelity(
+        reference="https://github.com/eden500/Noisy-Labels-Instance-Segmentation",
+        commit="66ec5f59076344051c3ccb08a035d15c879d6a6f",
+        compared="transitions of 32,000 objects against the authors' matrices for all classes and for groups",
+        difference="0 in the probabilities; .013 in the drawn fractions",
+        golden=("coco_n",),
+        deviations=(
+            Deviation(
+                "an object is a connected component of a class; the authors' is an annotated instance",
+                "masks have no instances",
+                "none for instances apart from each other and in one piece",
+            ),
+        ),
+    )
 
     rate: float = parameter(
         0.3, ge=0, le=1, low=0.1, high=0.5, help="Probability that the class is redrawn", always_in_label=True

@@ -6,6 +6,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.noise_models._contours import jitter_contours, simplify_contours
 from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, MaskObject, erase, find_objects, grow, paste
@@ -46,6 +47,44 @@ class CocoN(MaskNoise):
     """
 
     stream_name = "coco_n"
+    fidelity = Fidelity(
+        reference="https://github.com/eden500/Noisy-Labels-Instance-Segmentation",
+        commit="66ec5f59076344051c3ccb08a035d15c879d6a6f",
+        compared="each kind of noise on 16 objects and at the edge of the image, from the same random numbers; kinds, "
+        "classes and mean IoU of 1500 objects against 4000 of the authors at each level",
+        difference="0 pixels with preset=paper where the contour stays in the image, else at most 10; .005 in the mean IoU",
+        golden=("coco_n",),
+        deviations=(
+            Deviation(
+                "without preset=paper, contours are simplified by one pixel before vertices are displaced, holes "
+                "stay open and tiny contours stay as they are",
+                "a coarse contour is no missing object",
+                "see polygon and vertex_jitter; none with preset=paper where the contour stays in the image",
+            ),
+            Deviation(
+                "one generator of random numbers; the authors draw the kind of noise from a second one, which they "
+                "do not seed",
+                "the same masks each time",
+                "none in distribution",
+            ),
+            Deviation(
+                "an object is dilated or eroded by at least one pixel at a low severity",
+                "severity is not part of the publication",
+                "none at severity 1",
+            ),
+            Deviation(
+                "objects grow on background only, since a pixel has one label; the authors keep a mask for each "
+                "annotation",
+                "one label for each pixel",
+                "none for objects apart from each other; else the pixels that two noisy objects would share",
+            ),
+            Deviation(
+                "an object is a connected component of a class; the authors' is an annotated instance",
+                "masks have no instances",
+                "none for instances apart from each other and in one piece",
+            ),
+        ),
+    )
 
     level: Literal["easy", "medium", "hard"] = parameter(
         "medium", help="Level of the published mixtures", always_in_label=True

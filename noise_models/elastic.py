@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise
 
@@ -14,6 +15,27 @@ class Elastic(MaskNoise):
     """Warp the mask, but not the image, by a smooth random displacement field (Simard et al. 2003)."""
 
     stream_name = "elastic"
+    fidelity = Fidelity(
+        reference="https://github.com/scipy/scipy",
+        commit="1.17.1",
+        compared="4 masks warped by the same random fields, with deviations of 2 and 4 and smoothing by 3 and 6 pixels (the "
+        "authors published no code)",
+        difference="0 pixels",
+        golden=("elastic",),
+        deviations=(
+            Deviation(
+                "displacements are smoothed normal noise with standard deviation `amplitude`; in the paper they are"
+                " smoothed uniform noise, normalized and scaled",
+                "the same field but for the unit of its strength",
+                "none in shape: smoothing makes either noise normal; amplitude is in pixels",
+            ),
+            Deviation(
+                "only the mask is warped; the paper warps image and label together",
+                "label noise instead of augmentation",
+                "the noise itself",
+            ),
+        ),
+    )
 
     amplitude: float = parameter(
         4.0,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.fidelity import Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.images import problem_list
@@ -31,6 +32,12 @@ class FromFolder(NoiseModel):
     """
 
     stream_name = "FromFolder"
+    fidelity = Fidelity(
+        reference="",
+        commit="",
+        compared="masks are read by name and compared with their files; a missing mask, a value beyond the classes and a "
+        "size that differs are covered by tests",
+    )
     tasks = ("segmentation",)
     convention = "masks provided by the user; the actual noise rate is measured against the dataset's own masks"
     requires_clean_labels = False

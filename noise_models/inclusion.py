@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data.targets import IGNORED
 from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, MaskObject, find_objects, paste, transform
@@ -17,6 +18,32 @@ class Inclusion(MaskNoise):
     """
 
     stream_name = "inclusion"
+    fidelity = Fidelity(
+        reference="https://github.com/zhu-xlab/AIO2",
+        commit="d59fdc28cfca7507163bee0d406e21fd54132450",
+        compared="an object rotated by 12 angles and shifted by 20 pairs of whole pixels; areas of 60 false objects",
+        difference="0 pixels for the same angle and shift",
+        golden=("aio2",),
+        deviations=(
+            Deviation(
+                "false objects are placed on any image, at a random position, `count` on average; the authors add "
+                "one to half of the images without objects, at its former position, shifted with probability .5",
+                "images without objects are rare in other data sets",
+                "a setting",
+            ),
+            Deviation(
+                "every false object is rotated; the authors rotate and dilate each with probability .5",
+                "position and angle alike are random",
+                "a setting",
+            ),
+            Deviation(
+                "a false object comes from a random image of the split; the authors' is a random object of an "
+                "earlier image, replaced with probability .3",
+                "the noise of an image does not depend on the order of the images",
+                "none in the kind of objects",
+            ),
+        ),
+    )
 
     count: float = parameter(
         1.0, ge=0, low=0.2, high=3.0, help="Mean number of false objects per image", always_in_label=True

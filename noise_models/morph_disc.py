@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
 from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, present_classes, replace_class, with_preset
@@ -31,6 +32,33 @@ class MorphDisc(MaskNoise):
     """
 
     stream_name = "morph_disc"
+    fidelity = Fidelity(
+        reference="https://github.com/502463708/Confident_Learning_for_Noisy-labeled_Medical_Image_Segmentation",
+        commit="8445951b3ab1051913c28783e69523ef8a6450e9",
+        compared="6 masks dilated and eroded by radii of 1 to 6, and with ragged edges from the same random numbers; how "
+        "often each kind is drawn",
+        difference="0 pixels",
+        golden=("morph_disc",),
+        deviations=(
+            Deviation(
+                "each kind has probability 1/3; the authors' are .33, .33 and .34",
+                "equal shares",
+                "at most .007 in a probability",
+            ),
+            Deviation(
+                "each image is corrupted with the probability `corrupted_fraction`; the authors corrupt exactly "
+                "that fraction",
+                "an image's noise does not depend on other images",
+                "the fraction varies by its binomial error",
+            ),
+            Deviation(
+                "a mask has several classes, each of which grows on background only; the authors corrupt one binary"
+                " mask for each organ",
+                "one label for each pixel",
+                "none for one class; else the pixels that two noisy classes would share",
+            ),
+        ),
+    )
 
     preset: Literal["default", "jsrt_clavicle", "jsrt_heart", "jsrt_lung"] = parameter(
         "default", help="Published value of the radius, or your own"

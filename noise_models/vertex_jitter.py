@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.noise_models._contours import jitter_contours
 from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, erase, find_objects, paste, with_preset
@@ -19,6 +20,40 @@ class VertexJitter(MaskNoise):
     """
 
     stream_name = "vertex_jitter"
+    fidelity = Fidelity(
+        reference="https://github.com/eden500/Noisy-Labels-Instance-Segmentation",
+        commit="66ec5f59076344051c3ccb08a035d15c879d6a6f",
+        compared="52 objects in images of 32, 64, 128 and 256 pixels, displaced by deviations of 2, 3 and 4 by the same "
+        "random numbers",
+        difference="0 pixels with a preset where the contour stays in the image; else at most 10 pixels of an object",
+        golden=("coco_n",),
+        deviations=(
+            Deviation(
+                "without a preset, contours are simplified by `spacing` before vertices are displaced; the authors "
+                "displace every corner",
+                "corners of a digital contour are as dense as its pixels allow",
+                "mean IoU with objects of 128 pixels .862, .800 and .752 instead of .837, .766 and .694 at "
+                "deviations of 2, 3 and 4",
+            ),
+            Deviation(
+                "a displaced contour is filled before the parts outside of the image are cut off; the authors cut "
+                "off its lines first",
+                "no other result for an object that is moved",
+                "none where the contour stays in the image; at most 10 pixels of an object in images of 32 pixels",
+            ),
+            Deviation(
+                "objects grow on background only, since a pixel has one label; the authors keep a mask for each "
+                "annotation",
+                "one label for each pixel",
+                "none for objects apart from each other; else the pixels that two noisy objects would share",
+            ),
+            Deviation(
+                "an object is a connected component of a class; the authors' is an annotated instance",
+                "masks have no instances",
+                "none for instances apart from each other and in one piece",
+            ),
+        ),
+    )
 
     preset: Literal["default", "easy", "medium", "hard"] = parameter(
         "default", help="Published deviation, with the script's treatment of corners and holes, or your own"
