@@ -202,8 +202,8 @@ class ADELE(LossWrapper):
         # The curve is measured at the scale closest to 1, so that it is comparable with a run without consistency.
         self._count(batch, scores[int(np.argmin(np.abs(np.array(self.scales) - 1)))])
         # Pixels without a label, such as those that augmentation has filled in, do not make an image confident.
-        has_label = None if corrected.has_label is None else corrected.has_label.view(len(scores[0]), *size)
-        divergence = multi_scale_divergence(scores, self.consistency_min_confidence, has_label)
+        labeled = None if corrected.has_label is None else corrected.has_label.view(len(scores[0]), *size)
+        divergence = multi_scale_divergence(scores, self.consistency_min_confidence, labeled)
         return torch.stack(scale_losses).mean(0) + self.consistency * divergence.flatten()
 
     def _count(self, batch: Batch, scores: Tensor) -> None:

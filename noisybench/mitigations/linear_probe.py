@@ -29,7 +29,7 @@ class LinearProbe(HeadBuilder):
                 "Chen et al. (2024) compute features with the transform of the evaluation; here the budget's augmentation "
                 "applies",
                 "all heads see the same inputs, so that they are compared with each other",
-                "none without augmentation, which is the default of the task",
+                "none without augmentation, which is the default",
             ),
         ),
     )

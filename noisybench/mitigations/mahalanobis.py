@@ -171,7 +171,7 @@ def first_subset(targets: Tensor, order: Tensor) -> Tensor:
     tensor([ True, False,  True,  True])
     """
     subset = torch.zeros_like(targets, dtype=torch.bool)
-    for label in targets.unique():
+    for label in range(int(targets.max()) + 1):
         members = order[targets[order] == label]
         subset[members[: _subset_size(len(members))]] = True
     return subset
@@ -201,8 +201,10 @@ def class_moments(points: Tensor, targets: Tensor, means: Tensor, subset: Tensor
         subset: (N,) bool, with at least one example of every class that occurs.
     """
     subset_means, covariance = means.clone(), torch.zeros_like(points[0].outer(points[0]))
-    for label in targets.unique():
+    for label in range(len(means)):
         members = points[subset & (targets == label)]
+        if not len(members):
+            continue
         subset_means[label] = members.mean(0)
         deviations = members - subset_means[label]
         # By the size of the whole class: the subset stands for it.
