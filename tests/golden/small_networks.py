@@ -1,4 +1,4 @@
-"""Small networks with batch normalization, and what a mitigation uses of a task that trains them."""
+"""Small networks with batch normalization, and the parts of a task that a loss with one network reads."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def fill(network: nn.Module, values: Tensor) -> None:
 
 
 def learner(network: SmallNetwork, epoch: int, mix_weight: float) -> Any:
-    """Return the part of a task that a loss with one network reads."""
+    """Return a task with one network."""
 
     def features_and_logits(inputs: Tensor, number: int) -> tuple[Tensor, Tensor]:
         features = network.model(inputs)
