@@ -1,7 +1,11 @@
 """Differences between pairs of stacks on the seeds that they share, with their errors: one model for all pairs of a setting.
 
 Stacks may lack seeds. A pair is compared on the seeds that both of its stacks have, and all pairs share one model of the error:
-the residuals of value = stack + seed + error, fitted by least squares to all runs, are its *pooled* variance.
+the residuals of value = stack + seed + error, fitted by least squares to all runs, give its *pooled* variance. How far the
+variance of a single pair may lie from it is learned from all pairs (`moderated_t`), taken as nothing (`anova`) or as anything
+(`paired_t`).
+
+All arrays may have leading axes of independent tables with the same missing runs, which is how error rates are simulated.
 """
 
 from __future__ import annotations
@@ -9,7 +13,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -23,10 +27,10 @@ MAX_SEEDS = 1000
 """Most seeds for which the number of additional seeds is computed."""
 MIN_SHARED_SEEDS = 2
 """Fewest seeds on which two stacks are compared."""
-PRIOR_DF = (1.0, 2.0, 4.0, 8.0, 16.0, np.inf)
-"""Prior degrees of freedom over which `moderated_t` averages, from almost independent variances to equal ones."""
-PRIOR_WEIGHTS = (0.1, 0.1, 0.1, 0.1, 0.1, 0.5)
-"""Prior probability of each of `PRIOR_DF`."""
+PRIOR_DF = (1.0, 2.0, np.inf)
+"""Prior degrees of freedom over which `moderated_t` averages: very unlike, unlike and equal variances."""
+PRIOR_WEIGHTS = (0.25, 0.25, 0.5)
+"""Prior probability of each of `PRIOR_DF`: equal variances are as likely as unlike ones."""
 SMALLEST_SHARE = 1e-3
 """Smallest variance of a pair, as a share of the pooled one; without it, equal differences would make it zero."""
 
@@ -38,39 +42,39 @@ class PairModel:
     A test is a mixture of Student's t-tests: one for `anova` and `paired_t`, one per prior for `moderated_t`.
 
     Attributes:
-        stacks: compared stacks; every two of them share at least `MIN_SHARED_SEEDS` seeds.
         pairs: (pairs, 2) indices of stacks.
         seeds: (pairs,) numbers of shared seeds.
-        differences: (pairs,) mean differences over the shared seeds.
-        variances: (pairs,) sample variances of the difference of one seed.
-        pooled_variance: variance of the difference of one seed if all stacks have equal errors.
+        differences: (..., pairs) mean differences over the shared seeds.
+        variances: (..., pairs) sample variances of the difference of one seed.
+        pooled_variance: (...) variance of the difference of one seed if all stacks have equal errors.
         pooled_df: residual degrees of freedom of the pooled variance.
-        weights: (components,) weights of the t-tests; they sum to 1.
-        standard_errors: (components, pairs) standard errors of the mean differences.
+        weights: (components, ..., 1) weights of the t-tests; they sum to 1.
+        standard_errors: (components, ..., pairs) standard errors of the mean differences.
         df: (components, pairs) degrees of freedom.
+        stacks: names of the compared stacks; empty for unnamed tables.
     """
 
-    stacks: tuple[str, ...]
     pairs: NDArray[np.int64]
     seeds: NDArray[np.int64]
     differences: NDArray[np.float64]
     variances: NDArray[np.float64]
-    pooled_variance: float
+    pooled_variance: NDArray[np.float64]
     pooled_df: int
     weights: NDArray[np.float64]
     standard_errors: NDArray[np.float64]
     df: NDArray[np.float64]
+    stacks: tuple[str, ...] = ()
 
     @functools.cached_property
     def p_values(self) -> NDArray[np.float64]:
-        """(pairs,) two-sided p-values of single pairs, not corrected for their number."""
+        """(..., pairs) two-sided p-values of single pairs, not corrected for their number."""
         return self.p_values_of(self.differences)
 
     def p_values_of(self, differences: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the p-values that the pairs would have with other mean differences."""
         # Twice the lower tail: one minus the distribution function would cancel to 0 for small p-values.
-        tails = special.stdtr(self.df, -np.abs(differences) / self.standard_errors)
-        return np.asarray(2 * self.weights @ tails)
+        df = self.df.reshape(len(self.df), *[1] * (self.standard_errors.ndim - 2), -1)
+        return np.asarray((2 * self.weights * special.stdtr(df, -np.abs(differences) / self.standard_errors)).sum(0))
 
     def critical_differences(self, alpha: float) -> NDArray[np.float64]:
         """Return the (pairs,) mean differences at which the p-value of a single pair is alpha."""
@@ -105,7 +109,7 @@ class PairModel:
 
     def _single_t(self, alpha: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the (pairs,) standard errors and degrees of freedom of the t-tests with the same critical differences."""
-        df = self.weights @ self.df
+        df = (self.weights * self.df).sum(0)
         return -self.critical_differences(alpha) / special.stdtrit(df, alpha / 2), df
 
 
@@ -158,90 +162,132 @@ def fit_pairs(
         resolution: step of the values; the variance of a difference is at least that of two roundings.
 
     Example:
-        >>> model = fit_pairs({"a": {0: 1.0, 1: 2.0, 2: 3.0}, "b": {0: 2.0, 1: 3.0, 2: 5.0}}, "anova")
-        >>> model.differences.round(4), model.standard_errors.round(4), model.df
-        (array([-1.3333]), array([[0.3333]]), array([[2.]]))
+        >>> model = fit_pairs({"a": {0: 1.0, 1: 2.0, 2: 3.0}, "b": {0: 2.0, 1: 3.0, 2: 5.0}, "c": {0: 4.0}}, "anova")
+        >>> model.stacks, model.differences.round(4), model.standard_errors.round(4), model.df
+        (('a', 'b'), array([-1.3333]), array([[0.3333]]), array([[2.]]))
     """
     stacks = comparable_stacks(values)
     if len(stacks) < 2:
         return None
-    all_seeds = sorted(set().union(*(values[stack] for stack in stacks)))
-    # (stacks, seeds), NaN where a stack lacks a seed.
-    table = np.array([[values[stack].get(seed, np.nan) for seed in all_seeds] for stack in stacks])
-    pairs = np.array(list(itertools.combinations(range(len(stacks)), 2)))
-    by_seed = table[pairs[:, 0]] - table[pairs[:, 1]]
-    seeds = (~np.isnan(by_seed)).sum(1)
-    differences = np.nanmean(by_seed, 1)
-    variances = np.nansum((by_seed - differences[:, None]) ** 2, 1) / (seeds - 1)
+    seeds = sorted(set().union(*(values[stack] for stack in stacks)))
+    table = np.array([[values[stack].get(seed, np.nan) for seed in seeds] for stack in stacks])
+    return replace(fit_table(table, test, resolution), stacks=stacks)
+
+
+def fit_table(table: NDArray[np.float64], test: Test = "moderated_t", resolution: float = 0.0) -> PairModel:
+    """Return the model of all pairs of rows, every two of which share at least `MIN_SHARED_SEEDS` columns.
+
+    Args:
+        table: (..., stacks, seeds) values, NaN where a run is missing; the same runs are missing in all tables.
+        test: see `statistics.rank`.
+        resolution: see `fit_pairs`.
+
+    Example:
+        >>> fit_table(np.array([[1.0, 2.0, np.nan], [2.0, 4.0, 5.0]])).seeds
+        array([2])
+    """
+    stacks = table.shape[-2]
+    pairs = np.array(list(itertools.combinations(range(stacks), 2)))
+    by_seed = table[..., pairs[:, 0], :] - table[..., pairs[:, 1], :]
+    missing = np.isnan(by_seed)
+    seeds = (~missing).sum(-1).reshape(-1, len(pairs))[0]
+    differences = np.where(missing, 0.0, by_seed).sum(-1) / seeds
+    deviations = np.where(missing, 0.0, by_seed - differences[..., None])
+    df = seeds - 1
+    variances = (deviations**2).sum(-1) / df
     # Rounding to a step h has the variance h^2 / 12, and a difference contains two roundings; 1e-24 avoids a division by zero.
     floor = max(resolution**2 / 6, 1e-24)
     residual_variance, pooled_df = _residual_variance(table)
     # A difference of two stacks has the error of both, hence the factor 2.
-    pooled = max(2 * residual_variance, floor)
-    own = np.maximum(variances, floor)
-    own_df = seeds - 1.0
+    pooled = np.maximum(2 * residual_variance, floor)
+    shape = (1, *variances.shape)
     if test == "anova":
-        weights, used, df = np.ones(1), np.full((1, len(pairs)), pooled), np.full((1, len(pairs)), float(pooled_df))
+        weights, used = np.ones((1, *pooled.shape)), np.broadcast_to(pooled[..., None], shape)
+        total_df = np.full((1, len(pairs)), float(pooled_df))
     elif test == "paired_t":
-        weights, used, df = np.ones(1), own[None], own_df[None]
+        weights, used = np.ones((1, *pooled.shape)), np.maximum(variances, floor)[None]
+        total_df = df[None].astype(float)
     else:
-        weights, used, df = _moderate(np.maximum(own, SMALLEST_SHARE * pooled), own_df, pooled, pooled_df, len(stacks))
+        smallest = np.maximum(floor, SMALLEST_SHARE * pooled[..., None])
+        weights, used, total_df = moderate(np.maximum(variances, smallest), df, pooled, pooled_df, stacks)
     return PairModel(
-        stacks, pairs, seeds, differences, variances, pooled, pooled_df, weights, np.sqrt(used / seeds), df
+        pairs, seeds, differences, variances, pooled, pooled_df, weights[..., None], np.sqrt(used / seeds), total_df
     )
 
 
-def _residual_variance(table: NDArray[np.float64]) -> tuple[float, int]:
-    """Return the residual variance of value = stack + seed + error, and its degrees of freedom.
+def _residual_variance(table: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
+    """Return the (...) residual variances of value = stack + seed + error, and their degrees of freedom."""
+    stacks, seeds = table.shape[-2:]
+    values = table.reshape(*table.shape[:-2], stacks * seeds)
+    present = np.flatnonzero(~np.isnan(values.reshape(-1, stacks * seeds)[0]))
+    remainder, df = _residual_matrix(stacks, seeds, tuple(present.tolist()))
+    return np.asarray(((values[..., present] @ remainder) ** 2).sum(-1) / df), df
+
+
+@functools.lru_cache(maxsize=64)
+def _residual_matrix(stacks: int, seeds: int, present: tuple[int, ...]) -> tuple[NDArray[np.float64], int]:
+    """Return the matrix from values to residuals of the additive model, and its rank, the degrees of freedom.
 
     Args:
-        table: (stacks, seeds) values, NaN where one is missing.
+        stacks: number of rows.
+        seeds: number of columns.
+        present: positions of the runs in the table, row by row.
     """
-    stacks, seeds = table.shape
-    if not np.isnan(table).any():
-        # (stacks, seeds) errors of the additive model; the grand mean, subtracted twice, is added back.
-        residuals = table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean()
-        df = (stacks - 1) * (seeds - 1)
-        return float((residuals**2).sum()) / df, df
-    rows, columns = np.nonzero(~np.isnan(table))
+    rows, columns = np.divmod(np.array(present), seeds)
     design = np.hstack([rows[:, None] == np.arange(stacks), columns[:, None] == np.arange(seeds)]).astype(float)
-    known = table[rows, columns]
-    # The design has a redundant column per connected part, so its rank counts the parameters.
-    solution, _, rank, _ = np.linalg.lstsq(design, known, rcond=None)
-    df = len(known) - int(rank)
-    return float(((known - design @ solution) ** 2).sum()) / df, df
+    # The columns of stacks and of seeds both add up to one: the pseudoinverse handles the redundancy.
+    hat = design @ np.linalg.pinv(design)
+    return np.eye(len(present)) - hat, len(present) - round(float(np.trace(hat)))
 
 
-def _moderate(
-    variances: NDArray[np.float64], df: NDArray[np.float64], pooled: float, pooled_df: int, stacks: int
+def moderate(
+    variances: NDArray[np.float64], df: NDArray[np.int64], pooled: NDArray[np.float64], pooled_df: int, stacks: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the weights, (components, pairs) variances and degrees of freedom of the moderated tests.
+    """Return the moderated t-tests: weights, variances and degrees of freedom of their components.
 
-    The variances of pairs are those of a scaled inverse chi-squared distribution with d0 degrees of freedom around s0^2 (Smyth,
-    2004). Given d0, a pair's variance is shrunk to (d0 * s0^2 + d * s^2) / (d0 + d), with d0 + d degrees of freedom. With few
-    stacks, no estimate of d0 is reliable, so the tests are averaged over its posterior on the grid `PRIOR_DF`.
+    The variances of pairs follow a scaled inverse chi-squared distribution with d0 degrees of freedom around s0^2 (Smyth, 2004).
+    Given d0, a pair's variance is shrunk to (d0 * s0^2 + d * s^2) / (d0 + d), with d0 + d degrees of freedom. With few stacks, an
+    estimate of d0 is unreliable, and mostly infinite: the tests are averaged over its posterior on `PRIOR_DF` instead.
+
+    Args:
+        variances: (..., pairs) variances of the difference of one seed, above 0.
+        df: (pairs,) their degrees of freedom.
+        pooled: (...) pooled variances.
+        pooled_df: their degrees of freedom.
+        stacks: number of stacks.
+
+    Returns:
+        (components, ...) weights, (components, ..., pairs) variances and (components, pairs) degrees of freedom.
+
+    Example:
+        >>> weights, shrunk, df = moderate(np.array([1.0, 1.1, 0.9]), np.array([9, 9, 9]), np.array(1.0), 18, 3)
+        >>> weights.round(2), df[:, 0]
+        (array([0.02, 0.06, 0.91]), array([10., 11., 18.]))
     """
     # E log s^2 = log s0^2 + digamma(d / 2) - log(d / 2) - digamma(d0 / 2) + log(d0 / 2), hence s0^2 for each d0.
-    center = float((np.log(variances) - special.digamma(df / 2) + np.log(df / 2)).mean())
-    likelihoods, shrunk, total_df = [], [], []
+    center = (np.log(variances) - special.digamma(df / 2) + np.log(df / 2)).mean(-1)
+    log_likelihoods, shrunk, total_df = [], [], []
     for prior_df in PRIOR_DF:
         if np.isinf(prior_df):
-            location, used, total = pooled, np.full_like(variances, pooled), np.full_like(df, pooled_df)
+            location = pooled
+            used, total = np.broadcast_to(pooled[..., None], variances.shape), np.full(len(df), float(pooled_df))
         else:
-            location = float(np.exp(center + special.digamma(prior_df / 2) - np.log(prior_df / 2)))
-            used = (prior_df * location + df * variances) / (prior_df + df)
+            location = np.exp(center + special.digamma(prior_df / 2) - np.log(prior_df / 2))
+            used = (prior_df * location[..., None] + df * variances) / (prior_df + df)
             # No pair has more degrees of freedom than all of them together.
             total = np.minimum(prior_df + df, pooled_df)
-        likelihoods.append(float(_log_density(variances / location, df, prior_df).sum()) - len(df) * np.log(location))
+        density = _log_density(variances / location[..., None], df, prior_df)
+        log_likelihoods.append(density.sum(-1) - len(df) * np.log(location))
         shrunk.append(used)
         total_df.append(total)
-    # The variances of pairs with a stack in common are dependent: together they count as much as stacks - 1 independent ones.
-    log_weights = np.log(PRIOR_WEIGHTS) + np.array(likelihoods) * (stacks - 1) / len(df)
-    weights = np.exp(log_weights - log_weights.max())
-    return weights / weights.sum(), np.array(shrunk), np.array(total_df)
+    # Variances of pairs with a stack in common are dependent: together they count as much as stacks - 1 independent ones.
+    evidence = np.array(log_likelihoods) * ((stacks - 1) / len(df))
+    prior = np.array(PRIOR_WEIGHTS).reshape(-1, *[1] * pooled.ndim)
+    weights = prior * np.exp(evidence - evidence.max(0))
+    return weights / weights.sum(0), np.array(shrunk), np.array(total_df)
 
 
-def _log_density(ratio: NDArray[np.float64], df: NDArray[np.float64], prior_df: float) -> NDArray[np.float64]:
+def _log_density(ratio: NDArray[np.float64], df: NDArray[np.int64], prior_df: float) -> NDArray[np.float64]:
     """Return the log density of the F distribution with df and prior_df degrees of freedom."""
     half = df / 2
     if np.isinf(prior_df):

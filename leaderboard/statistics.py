@@ -143,18 +143,18 @@ def rank(
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return Holm-adjusted p-values (Holm, 1979).
+    """Return Holm-adjusted p-values along the last axis (Holm, 1979).
 
     Example:
         >>> holm(np.array([0.01, 0.04, 0.03]))
         array([0.03, 0.06, 0.06])
     """
     # statsmodels runs the garbage collector at each call, a third of a second per setting.
-    order = np.argsort(p_values)
-    steps = p_values[order] * np.arange(len(p_values), 0, -1)
+    order = np.argsort(p_values, -1)
+    steps = np.take_along_axis(p_values, order, -1) * np.arange(p_values.shape[-1], 0, -1)
     adjusted = np.empty_like(p_values)
     # Step-down: no adjusted p-value may be below that of a pair with a smaller p-value.
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    np.put_along_axis(adjusted, order, np.minimum(np.maximum.accumulate(steps, -1), 1.0), -1)
     return adjusted
 
 
