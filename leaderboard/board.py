@@ -7,7 +7,7 @@ when its runs have changed.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,11 +15,12 @@ from noisybench.errors import StoreUnavailable, UserError
 from noisybench.leaderboard.installed_code import InstalledCode
 from noisybench.leaderboard.measurements import Measurement, measure_valid
 from noisybench.leaderboard.pair_model import Test
-from noisybench.leaderboard.payload import SettingPayload, setting_payload, short, short_summary
+from noisybench.leaderboard.payload import SettingPayload, setting_payload, short_summary
 from noisybench.leaderboard.reproduction import COLUMNS as REPRODUCTION_COLUMNS
 from noisybench.leaderboard.reproduction import reproduce, text_rows
-from noisybench.leaderboard.statistics import compare_across_settings, rank, summarize
+from noisybench.leaderboard.statistics import FriedmanResult, compare_across_settings, rank, summarize
 from noisybench.leaderboard.table import build_settings
+from noisybench.leaderboard.text_tables import describe_detectable
 from noisybench.leaderboard.verdict import RANKING_RULES, SettingScores, reach_verdicts
 from noisybench.leaderboard.verdict_text import verdict_payload
 from noisybench.records.equivalence import Equivalence, builtin_equivalences
@@ -237,6 +238,7 @@ def _across_settings(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]
                         "ranks": result.average_ranks,
                         "p": result.p,
                         "difference": result.critical_difference,
+                        "unseparable": _unseparable(result),
                     }
         if rules:
             first = members[0].summary
@@ -248,6 +250,21 @@ def _across_settings(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]
                 "rules": rules,
             })  # fmt: skip
     return sorted(comparisons, key=lambda comparison: (comparison["title"], comparison["budget"]))
+
+
+def _unseparable(result: FriedmanResult) -> str:
+    """Return why no two stacks of a comparison could be separated; empty if they could."""
+    if result.settings >= result.min_settings:
+        return ""
+    return (
+        f"Not drawn: with {len(result.average_ranks)} stacks and {result.settings} settings the critical difference is above "
+        f"the largest possible difference of average ranks, {len(result.average_ranks) - 1}. "
+        f"At least {result.min_settings} settings are needed."
+    )
+
+
+def _mean(values: Mapping[int, float]) -> float:
+    return sum(values.values()) / len(values)
 
 
 def _noise_draws(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
@@ -278,10 +295,14 @@ def _noise_draws(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
                 best_first = sorted(values, key=lambda stack: -sum(values[stack].values()))
                 rules[rule] = {
                     "rows": [
-                        [ranking.ranks[stack], stack, short_summary(summarize(list(values[stack].values())))]
+                        [
+                            ranking.ranks[stack],
+                            stack,
+                            short_summary(summarize(list(values[stack].values()), is_fraction=True)),
+                        ]
                         for stack in best_first
                     ],
-                    "detectable": short(ranking.minimum_detectable_difference),
+                    "detectable": describe_detectable(ranking, max(map(_mean, values.values()))),
                 }
         if rules:
             first = members[0].summary

@@ -178,7 +178,7 @@ def plot_suite(
             axes = figure.add_subplot(len(y), len(panels), row * len(panels) + column + 1)
             lines, levels = collect(_separate_codes(members, x, equivalences), x, quantity)
             has_lines |= bool(lines)
-            _plot_panel(axes, lines, levels)
+            _plot_panel(axes, lines, levels, is_fraction(quantity))
             axes.set(xlabel=x.removeprefix(PROBE), ylabel=quantity)
             if row == 0:
                 axes.set_title(textwrap.fill(panel_title, 70), fontsize=9)
@@ -273,19 +273,32 @@ def _along_probes(records: Sequence[RunRecord], x: str, quantity: str) -> tuple[
     return lines, levels
 
 
-def _half_interval(values: Sequence[float]) -> float:
-    """Return half the width of the 95 % interval; 0 for two values, whose interval is too wide to be useful."""
-    summary = summarize(values)
-    if len(values) < 3 or summary is None or summary.high is None:
-        return 0.0
-    return summary.high - summary.mean
+def is_fraction(quantity: str) -> bool:
+    """Return True if a quantity is a fraction in [0, 1], see `quantity_of`.
+
+    Example:
+        >>> is_fraction("train/last"), is_fraction("memorized_fraction"), is_fraction("diagnostics/threshold")
+        (True, True, False)
+    """
+    kind, _, rest = quantity.rpartition("/")
+    if kind == "diagnostics":
+        return False
+    return rest in SELECTION_RULES or rest.endswith(("score", "accuracy", "fraction", "auroc", "precision", "recall"))
 
 
-def _plot_panel(axes: Axes, lines: Lines, levels: Levels) -> None:
+def _error_bar(values: Sequence[float], bounded: bool) -> tuple[float, float]:
+    """Return how far the 95 % interval reaches below and above the mean; 0 for two values, whose interval is too wide."""
+    summary = summarize(values, bounded)
+    if len(values) < 3 or summary is None or summary.low is None or summary.high is None:
+        return 0.0, 0.0
+    return summary.mean - summary.low, summary.high - summary.mean
+
+
+def _plot_panel(axes: Axes, lines: Lines, levels: Levels, bounded: bool) -> None:
     for label, points in sorted(lines.items()):
         positions = sorted(points)
         means = [float(np.mean(points[position])) for position in positions]
-        spread = [_half_interval(points[position]) for position in positions]
+        spread = np.transpose([_error_bar(points[position], bounded) for position in positions])
         axes.errorbar(positions, means, yerr=spread, marker=".", capsize=2, label=textwrap.fill(label, 46))
         # On a linear axis, the lower positions of such a range would lie on top of each other.
         if min(positions) > 0 and max(positions) > 20 * min(positions):

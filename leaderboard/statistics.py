@@ -39,7 +39,7 @@ class Summary:
     Attributes:
         mean: mean.
         deviation: standard deviation with n - 1 in the denominator.
-        low: lower end of the 95 % interval by Student's t.
+        low: lower end of the 95 % interval by Student's t, see `summarize`.
         high: upper end of the interval.
         count: n.
     """
@@ -51,13 +51,21 @@ class Summary:
     count: int
 
 
-def summarize(values: Sequence[float]) -> Summary | None:
+def summarize(values: Sequence[float], is_fraction: bool = False) -> Summary | None:
     """Return the summary of some values; None without any.
+
+    Args:
+        values: values of independent runs.
+        is_fraction: whether the values are fractions; their interval is then computed on the logit scale, so that it stays
+            inside [0, 1] and is wider toward the middle.
 
     Example:
         >>> summary = summarize([1.0, 2.0, 3.0])
         >>> summary.mean, summary.deviation, round(summary.low, 3), round(summary.high, 3)
         (2.0, 1.0, -0.484, 4.484)
+        >>> summary = summarize([0.97, 0.98, 1.0], is_fraction=True)
+        >>> round(summary.mean, 3), round(summary.low, 3), round(summary.high, 3)
+        (0.983, 0.853, 0.998)
     """
     if not values:
         return None
@@ -67,7 +75,19 @@ def summarize(values: Sequence[float]) -> Summary | None:
         return Summary(mean, None, None, None, count)
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1))
     half_width = _student_quantile(count - 1) * deviation / math.sqrt(count)
-    return Summary(mean, deviation, mean - half_width, mean + half_width, count)
+    if not is_fraction:
+        return Summary(mean, deviation, mean - half_width, mean + half_width, count)
+    if not 0 < mean < 1:
+        return Summary(mean, deviation, mean, mean, count)
+    # The delta method: the derivative of the logit is 1 / (mean * (1 - mean)).
+    center, half_width = math.log(mean / (1 - mean)), half_width / (mean * (1 - mean))
+    return Summary(mean, deviation, _expit(center - half_width), _expit(center + half_width), count)
+
+
+def _expit(value: float) -> float:
+    """Return the inverse of the logit."""
+    # The exponential of less than -700 would be an overflow of its inverse.
+    return 1 / (1 + math.exp(-value)) if value > -700 else 0.0
 
 
 @functools.cache
@@ -86,6 +106,7 @@ class Ranking:
         untested: stacks that are not ranked because they share too few seeds with the others.
         model: differences of all pairs with their errors; None if no two stacks share enough seeds.
         alpha: family-wise error rate.
+        resolution: step of the values.
     """
 
     ranks: dict[str, int]
@@ -93,14 +114,19 @@ class Ranking:
     untested: tuple[str, ...]
     model: PairModel | None = None
     alpha: float = ALPHA
+    resolution: float = 0.0
 
     @functools.cached_property
     def minimum_detectable_difference(self) -> float | None:
-        """Smallest true difference that these seeds detect with 80 % power; None if no test was possible."""
+        """Smallest true difference that these seeds detect with 80 % power; None if no test was possible.
+
+        At least the resolution: no smaller difference can be observed.
+        """
         if self.model is None:
             return None
         # The strictest of Holm's levels, so that the statement holds for every pair; the median stands for a typical pair.
-        return float(np.median(self.model.detectable_differences(self.alpha / len(self.p_values))))
+        typical = float(np.median(self.model.detectable_differences(self.alpha / len(self.p_values))))
+        return max(typical, self.resolution)
 
 
 def rank(
@@ -139,7 +165,62 @@ def rank(
         tuple(stack for stack in values if stack not in num_better),
         model,
         alpha,
+        resolution,
     )
+
+
+UNSTABLE_LEVEL = 0.01
+"""Chance that any stack of a setting is called unstable if all spreads are equal."""
+UNSTABLE_RATIO = 3.0
+"""Smallest ratio of an unstable stack's standard deviation to the median one."""
+
+
+@dataclass(frozen=True)
+class UnstableStack:
+    """A stack whose scores vary far more over seeds than those of the other stacks.
+
+    Attributes:
+        stack: stack.
+        deviation: standard deviation over its seeds.
+        median: median of the standard deviations of all stacks.
+    """
+
+    stack: str
+    deviation: float
+    median: float
+
+
+def unstable_stacks(values: Mapping[str, Mapping[int, float]], resolution: float = 0.0) -> list[UnstableStack]:
+    """Return the stacks that vary significantly more over seeds than the others, the most unstable first.
+
+    The largest variance is compared with the pooled variance of all smaller ones by an F-test, then the next.
+
+    Args:
+        values: value of each run by stack and seed.
+        resolution: step of the values; variances are at least that of rounding.
+
+    Example:
+        >>> steady = {0: 0.900, 1: 0.905, 2: 0.902}
+        >>> values = {"a": steady, "b": steady, "c": steady, "d": {0: 0.9, 1: 0.6, 2: 0.8}}
+        >>> [(each.stack, round(each.deviation, 3)) for each in unstable_stacks(values)]
+        [('d', 0.153)]
+    """
+    spreads = sorted(
+        (max(float(np.var(list(own.values()), ddof=1)), resolution**2 / 12), len(own) - 1, stack)
+        for stack, own in values.items()
+        if len(own) >= 2
+    )
+    median = math.sqrt(float(np.median([variance for variance, _, _ in spreads]))) if spreads else 0.0
+    unstable = []
+    for number in range(len(spreads) - 1, 0, -1):
+        variance, df, stack = spreads[number]
+        other_df = sum(df for _, df, _ in spreads[:number])
+        pooled = math.fsum(variance * df for variance, df, _ in spreads[:number]) / other_df
+        p = float(special.fdtrc(df, other_df, variance / pooled)) if pooled > 0 else 0.0
+        if p * len(spreads) >= UNSTABLE_LEVEL or math.sqrt(variance) < UNSTABLE_RATIO * median:
+            break
+        unstable.append(UnstableStack(stack, math.sqrt(variance), median))
+    return unstable
 
 
 def holm(p_values: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -177,7 +258,7 @@ class FriedmanResult:
     Attributes:
         average_ranks: average rank by stack, best first; 1 is best in every setting, ties share a rank.
         settings: number of settings.
-        p: p-value of Friedman's test that all stacks are equal.
+        p: p-value of Friedman's test that all stacks are equal, by the F distribution (Iman and Davenport, 1980).
         critical_difference: difference of average ranks below which two stacks are not separated (Nemenyi, 5 %).
     """
 
@@ -186,9 +267,15 @@ class FriedmanResult:
     p: float
     critical_difference: float
 
+    @property
+    def min_settings(self) -> int:
+        """Fewest settings in which two of these stacks could be separated, by the largest possible difference of ranks."""
+        largest = len(self.average_ranks) - 1
+        return math.ceil(self.settings * (self.critical_difference / largest) ** 2 - 1e-9)
+
 
 def compare_across_settings(table: Mapping[str, Sequence[float]]) -> FriedmanResult | None:
-    """Apply Friedman's test with Nemenyi's critical difference (Demšar, 2006).
+    """Apply Friedman's test in Iman and Davenport's form, with Nemenyi's critical difference (Demšar, 2006).
 
     Args:
         table: value for each setting by stack; greater values are better.
@@ -213,10 +300,17 @@ def compare_across_settings(table: Mapping[str, Sequence[float]]) -> FriedmanRes
     spread = float(((ranks - center) ** 2).sum())
     deviation = float(((ranks.mean(1) - center) ** 2).sum())
     statistic = settings * (stacks - 1) * deviation * settings / spread if spread else 0.0
+    # Friedman's chi-squared approximation is conservative with few settings, hence the F statistic.
+    rest = settings * (stacks - 1) - statistic
+    if rest > 1e-9:
+        p = float(special.fdtrc(stacks - 1, (stacks - 1) * (settings - 1), (settings - 1) * statistic / rest))
+    else:
+        # All settings order the stacks alike: of stacks! equally likely orders, each repeats that of the first.
+        p = math.factorial(stacks) ** -float(settings - 1)
     return FriedmanResult(
         dict(sorted(average.items(), key=lambda item: item[1])),
         settings,
-        float(special.chdtrc(stacks - 1, statistic)),
+        p,
         _nemenyi_quantile(stacks) * math.sqrt(stacks * (stacks + 1) / (6 * settings)),
     )
 

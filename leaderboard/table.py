@@ -13,7 +13,7 @@ from noisybench.leaderboard.measurements import Measurement
 from noisybench.leaderboard.pair_model import Test
 from noisybench.leaderboard.published import PublishedResult, find_published
 from noisybench.leaderboard.setting_description import SettingDescription
-from noisybench.leaderboard.statistics import Ranking, Summary, rank, summarize
+from noisybench.leaderboard.statistics import Ranking, Summary, rank, summarize, unstable_stacks
 from noisybench.records.codes import Code
 from noisybench.records.equivalence import Equivalence
 from noisybench.records.selection import SELECTION_RULES
@@ -153,7 +153,7 @@ def _build_setting(
     rows.sort(key=sort_key)
     description = measurements[0].setting
     ranking = rank_rows(description, rows, rule, test)
-    warnings = (*selection.warnings, *_warnings(rows, ranking))
+    warnings = (*selection.warnings, *_warnings(rows, ranking), *_unstable(description, rows, rule))
     return Setting(
         description,
         tuple(rows),
@@ -181,16 +181,27 @@ def seed_scores(rows: Sequence[StackRow], rule: str) -> dict[str, dict[int, floa
 
 def rank_rows(description: SettingDescription, rows: Sequence[StackRow], rule: str, test: Test) -> Ranking:
     """Return the ranks that the seeds of a setting support by a selection rule."""
+    return rank(seed_scores(rows, rule), test, _resolution(description))
+
+
+def _resolution(description: SettingDescription) -> float:
     # One test example more or less is the smallest difference between two accuracies; other metrics have no such step.
-    resolution = 1 / description.test_size if description.metric == "accuracy" else 1e-4
-    return rank(seed_scores(rows, rule), test, resolution)
+    return 1 / description.test_size if description.metric == "accuracy" else 1e-4
+
+
+def _unstable(description: SettingDescription, rows: Sequence[StackRow], rule: str) -> list[str]:
+    """Return a warning for each stack that varies far more over seeds than the others."""
+    return [
+        f"{each.stack} is unstable: sd {100 * each.deviation:.1f} against a median of {100 * each.median:.1f} points"
+        for each in unstable_stacks(seed_scores(rows, rule), _resolution(description))
+    ]
 
 
 def _build_row(stack: str, code: Code, measurements: list[Measurement]) -> StackRow:
-    def summary(name: str) -> Summary | None:
+    def summary(name: str, is_fraction: bool = True) -> Summary | None:
         # Seeds without a value are left out: a zero in their place would shift the mean.
         values = [getattr(measurement, name) for measurement in measurements]
-        return summarize([value for value in values if value is not None])
+        return summarize([value for value in values if value is not None], is_fraction)
 
     # Differences within runs: the interval of the gap then excludes what seeds have in common.
     gaps = [
@@ -214,7 +225,7 @@ def _build_row(stack: str, code: Code, measurements: list[Measurement]) -> Stack
         memorized_fraction=summary("memorized_fraction"),
         memorized_chance=summary("memorized_chance"),
         calibration_error=summary("calibration_error"),
-        wall_seconds=summary("wall_seconds"),
+        wall_seconds=summary("wall_seconds", is_fraction=False),
         published=tuple(find_published(first.setting.literature, first.method)),
         warnings=_row_warnings(measurements),
     )

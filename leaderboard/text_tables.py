@@ -135,13 +135,42 @@ def footnote(setting: Setting) -> str:
     ranking = setting.ranking
     if not ranking.ranks:
         return "No ranks: at least two stacks with two seeds in common are needed."
-    difference, seeds = ranking.minimum_detectable_difference, _shared_seeds(ranking)
-    points = f"{100 * difference:.1f}" if difference is not None else "?"
+    best = max(summary.mean for row in setting.rows if (summary := row.scores[setting.rule]) is not None)
     return (
         f"Rank = 1 + number of significantly better stacks by `{setting.rule}`: {TEST_NAMES[setting.test]}, Holm-corrected over "
-        f"{len(ranking.p_values)} pairs at 5 %, {seeds} seeds. "
-        f"Minimum detectable difference at 80 % power: {points} points."
+        f"{len(ranking.p_values)} pairs at 5 %, {_shared_seeds(ranking)} seeds. {describe_detectable(ranking, best)}"
     )
+
+
+def describe_detectable(ranking: Ranking, best: float) -> str:
+    """Return a sentence on the minimum detectable difference of scores that end at 1; empty if no test was possible.
+
+    Args:
+        ranking: ranks of a setting.
+        best: best mean score, above which only 1 - best is left.
+
+    Example:
+        >>> from noisybench.leaderboard.statistics import rank
+        >>> ranking = rank({"a": {0: 0.90, 1: 0.91, 2: 0.92}, "b": {0: 0.70, 1: 0.72, 2: 0.71}})
+        >>> describe_detectable(ranking, 0.91)
+        'Minimum detectable difference at 80 % power: 3.2 points.'
+        >>> describe_detectable(ranking, 0.99)
+        'Minimum detectable difference at 80 % power: more than the 1.0 points that are left above the best score.'
+    """
+    difference = ranking.minimum_detectable_difference
+    if difference is None:
+        return ""
+    left = max(1 - best, ranking.resolution)
+    limit = f"{_points(difference)} points"
+    if difference > left:
+        limit = f"more than the {_points(left)} points that are left above the best score"
+    return f"Minimum detectable difference at 80 % power: {limit}."
+
+
+def _points(fraction: float) -> str:
+    """Return a fraction in percentage points, with more digits where one would show zero."""
+    points = 100 * fraction
+    return f"{points:.1f}" if points >= 0.1 else f"{points:.2g}"
 
 
 def _shared_seeds(ranking: Ranking) -> str:

@@ -17,7 +17,7 @@ from noisybench.errors import UserError
 from noisybench.leaderboard.figures import (
     _along_field,
     _along_probes,
-    _half_interval,
+    _error_bar,
     field_of,
     file_name,
     plot_suite,
@@ -86,8 +86,10 @@ def test_along_a_field_of_the_noise_lines_go_by_its_kind() -> None:
 def test_bars_are_intervals_where_three_seeds_are_there() -> None:
     values = [0.1, 0.2, 0.4]
     low, high = stats.t.interval(0.95, 2, np.mean(values), stats.sem(values))
-    assert _half_interval(values) == pytest.approx((high - low) / 2)
-    assert _half_interval(values[:2]) == 0.0
+    assert _error_bar(values, bounded=False) == pytest.approx(((high - low) / 2, (high - low) / 2))
+    assert _error_bar(values[:2], bounded=False) == (0.0, 0.0)
+    below, above = _error_bar(values, bounded=True)
+    assert 0 < np.mean(values) - below < np.mean(values) + above < 1
 
 
 def test_probes_are_lines_and_controls_are_levels() -> None:

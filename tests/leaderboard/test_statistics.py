@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
+from scipy import special, stats
 
-from noisybench.leaderboard.pair_model import detectable_difference, fit_pairs
+from noisybench.leaderboard import pair_model
+from noisybench.leaderboard.pair_model import Test, detectable_difference, fit_pairs, moderate
 from noisybench.leaderboard.pairwise import (
     MIN_BOOTSTRAP_SEEDS,
+    Pair,
     bootstrap_interval,
     compare,
     permutation_p,
@@ -112,6 +114,113 @@ def test_equal_differences_in_all_seeds_are_not_taken_for_certain() -> None:
     assert max(rank(as_values(table), "paired_t", resolution=0.01).ranks.values()) == 1
 
 
+def constant_differences(resolution: float = 0.01) -> dict[str, dict[int, float]]:
+    """Return a stack that is half a step below two others in all of three seeds."""
+    table = np.array([0.8, 0.85, 0.83]) + resolution / 2 * np.array([[0], [1], [1]])
+    return as_values(table)
+
+
+@pytest.mark.parametrize("test", ["moderated_t", "anova", "paired_t"])
+def test_equal_differences_have_the_variance_of_two_roundings(test: Test) -> None:
+    model = fit_pairs(constant_differences(), test, resolution=0.01)
+    assert model is not None
+    # A rounding to a step h is uniform and has the variance h^2 / 12.
+    np.testing.assert_allclose(model.standard_errors[-1], np.sqrt(2 * stats.uniform(scale=0.01).var() / 3))
+
+
+def test_minimum_detectable_difference_holds_for_the_strictest_of_holms_levels() -> None:
+    from statsmodels.stats.power import TTestPower
+
+    table = np.random.default_rng(3).normal(size=(3, 5))
+    for test in ("anova", "paired_t"):
+        ranking = rank(as_values(table), test)
+        assert ranking.model is not None
+        found = ranking.minimum_detectable_difference
+        assert found is not None
+        error, df = np.median(ranking.model.standard_errors), ranking.model.df[0, 0]
+        # A one-sample t-test of df + 1 values has df degrees of freedom; its effect is the difference over the deviation.
+        effect = found / error / np.sqrt(df + 1)
+        assert TTestPower().power(effect, df + 1, 0.05 / 3) == pytest.approx(0.8, abs=1e-3)
+
+
+@pytest.mark.parametrize("test", ["anova", "paired_t"])
+@pytest.mark.parametrize("stacks", [2, 4])
+def test_additional_seeds_are_the_fewest_with_the_power(test: Test, stacks: int) -> None:
+    table = np.random.default_rng(9).normal(size=(stacks, 4)) + 0.4 * np.arange(stacks)[:, None]
+    ranking = rank(as_values(table), test)
+    model = ranking.model
+    assert model is not None
+    checked = 0
+    for pair, (error, df) in zip(
+        compare(as_values(table), ranking), zip(model.standard_errors[0], model.df[0], strict=True), strict=True
+    ):
+        if not pair.additional_seeds:
+            continue
+
+        def power(seeds: int, pair: Pair = pair, error: float = error, df: float = df) -> float:
+            later = df / 3 * (seeds - 1)
+            critical = stats.t.isf(0.05 / len(model.pairs) / 2, later)
+            return float(stats.nct.sf(critical, later, abs(pair.difference) / (error * np.sqrt(4 / seeds))))
+
+        assert power(4 + pair.additional_seeds) >= 0.8 - 1e-6
+        assert power(4 + pair.additional_seeds - 1) < 0.8
+        checked += 1
+    assert checked
+
+
+def test_additional_seeds_have_the_error_of_the_ranking() -> None:
+    values = constant_differences()
+    ranking = rank(values, "anova", resolution=0.01)
+    assert set(ranking.ranks.values()) == {1}
+    assert min(ranking.p_values.values()) > 0.05
+    found = [pair.additional_seeds for pair in compare(values, ranking)]
+    assert found == [6, 6, None], "1 without the variance of rounding"
+
+
+def test_no_difference_below_the_resolution_is_called_detectable() -> None:
+    table = np.full((3, 400), 0.8) + 0.01 * np.arange(3)[:, None]
+    found = rank(as_values(table), resolution=0.01).minimum_detectable_difference
+    assert found == 0.01
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=20))
+def test_interval_of_fractions_is_inside_their_range(values: list[float]) -> None:
+    found = summarize(values, is_fraction=True)
+    assert found is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert 0 <= found.low <= found.mean + 1e-12
+    assert found.mean - 1e-12 <= found.high <= 1
+
+
+def test_interval_of_fractions_is_the_delta_method_on_the_logit_scale() -> None:
+    values = np.array([0.95, 0.99, 0.98, 0.999])
+    found = summarize(values.tolist(), is_fraction=True)
+    assert found is not None
+    mean = values.mean()
+    low, high = stats.t.interval(0.95, 3, special.logit(mean), stats.sem(values) / (mean * (1 - mean)))
+    assert (found.low, found.high) == (pytest.approx(special.expit(low)), pytest.approx(special.expit(high)))
+
+
+def coverage(draw: Callable[[np.random.Generator], np.ndarray], truth: float, is_fraction: bool) -> float:
+    rng = np.random.default_rng(0)
+    found = [summarize(draw(rng).tolist(), is_fraction) for _ in range(4000)]
+    return float(np.mean([each is not None and each.low <= truth <= each.high for each in found]))  # type: ignore[operator]
+
+
+def test_logit_intervals_cover_where_students_do_not() -> None:
+    """Skewed fractions near 1 with mean .95 and deviation .04, and ordinary accuracies."""
+
+    def skewed(rng: np.random.Generator) -> np.ndarray:
+        scale = 0.95 * 0.05 / 0.04**2 - 1
+        return rng.beta(0.95 * scale, 0.05 * scale, 5)
+
+    assert coverage(skewed, 0.95, is_fraction=False) < 0.92
+    assert 0.93 < coverage(skewed, 0.95, is_fraction=True) < 0.965
+    for rate in (0.7, 0.97, 0.99):
+        assert 0.935 < coverage(lambda rng, rate=rate: rng.binomial(360, rate, 5) / 360, rate, True) < 0.965  # type: ignore[misc]
+
+
 def test_few_seeds_are_said_so() -> None:
     found = rank({"a": {0: 0.5, 1: 0.6}, "b": {0: 0.5}})
     assert found.ranks == {}
@@ -174,14 +283,46 @@ def test_equal_pairs_are_separated_no_more_often_than_stated(p_of: Callable[[np.
     assert stats.binomtest(int((p_of(differences) <= 0.05).sum()), 3000, 0.05, alternative="greater").pvalue > 0.01
 
 
-@given(seed=st.integers(0, 100), stacks=st.integers(3, 7), cells=st.integers(2, 9))
+def iman_davenport(table: np.ndarray) -> float:
+    """Return the p-value from scipy's chi-squared statistic, by the formula of Iman and Davenport (1980)."""
+    stacks, cells = table.shape
+    chi = stats.friedmanchisquare(*table).statistic
+    if chi > cells * (stacks - 1) - 1e-9:  # all settings order the stacks alike
+        return float(special.gamma(stacks + 1)) ** (1 - cells)
+    return float(stats.f.sf((cells - 1) * chi / (cells * (stacks - 1) - chi), stacks - 1, (stacks - 1) * (cells - 1)))
+
+
+@given(seed=st.integers(0, 100), stacks=st.integers(3, 7), cells=st.integers(3, 9))
 @settings(deadline=None, max_examples=30)
 def test_over_cells_is_friedmans_test(seed: int, stacks: int, cells: int) -> None:
     table = np.random.default_rng(seed).normal(size=(stacks, cells))
     found = compare_across_settings({f"stack {i}": row.tolist() for i, row in enumerate(table)})
     assert found is not None
-    assert found.p == pytest.approx(stats.friedmanchisquare(*table).pvalue)
+    assert found.p == pytest.approx(iman_davenport(table))
     assert sum(found.average_ranks.values()) == pytest.approx(stacks * (stacks + 1) / 2)
+
+
+def test_friedmans_f_is_demsars() -> None:
+    # Demšar 2006, section 3.2.2: four classifiers on 14 data sets with average ranks 3.143, 2.000, 2.893 and 1.964.
+    ranks, cells = np.array([3.143, 2.000, 2.893, 1.964]), 14
+    chi = 12 * cells / 20 * ((ranks**2).sum() - 4 * 25 / 4)
+    assert chi == pytest.approx(9.28, abs=0.01)
+    assert 13 * chi / (cells * 3 - chi) == pytest.approx(3.69, abs=0.01)
+
+
+def test_settings_that_all_order_stacks_alike_have_the_exact_p_value() -> None:
+    found = compare_across_settings({"a": [0.9, 0.8, 0.7], "b": [0.7, 0.6, 0.5], "c": [0.5, 0.4, 0.3]})
+    assert found is not None
+    assert found.p == pytest.approx(1 / 6**2)
+
+
+def test_the_fewest_settings_that_could_separate_stacks_are_known() -> None:
+    for stacks in (3, 5, 8, 15):
+        quantile = stats.studentized_range.ppf(0.95, stacks, np.inf) / np.sqrt(2)
+        needed = next(n for n in range(2, 99) if quantile * np.sqrt(stacks * (stacks + 1) / (6 * n)) <= stacks - 1)
+        found = compare_across_settings({f"s{i}": [0.1 * i, 0.2 * i] for i in range(stacks)})
+        assert found is not None
+        assert found.min_settings == needed
 
 
 def test_nemenyis_quantiles_are_scipys() -> None:
@@ -189,15 +330,15 @@ def test_nemenyis_quantiles_are_scipys() -> None:
         assert quantile == pytest.approx(stats.studentized_range.ppf(0.95, stacks, np.inf) / np.sqrt(2), abs=6e-5)
 
 
-@given(seed=st.integers(0, 100), stacks=st.integers(3, 6), cells=st.integers(2, 8))
+@given(seed=st.integers(0, 100), stacks=st.integers(3, 6), cells=st.integers(3, 8))
 @settings(deadline=None, max_examples=20)
 def test_over_cells_with_ties_is_friedmans_test(seed: int, stacks: int, cells: int) -> None:
     table = np.random.default_rng(seed).integers(0, 4, (stacks, cells)) / 4
-    if (stats.rankdata(table, axis=0) == stats.rankdata(table, axis=0)[0]).all():
+    if (stats.rankdata(table, axis=0) == stats.rankdata(table, axis=0)[:, :1]).all():
         return
     found = compare_across_settings({f"stack {i}": row.tolist() for i, row in enumerate(table)})
     assert found is not None
-    assert found.p == pytest.approx(stats.friedmanchisquare(*table).pvalue)
+    assert found.p == pytest.approx(iman_davenport(table))
 
 
 def test_critical_difference_is_demsars() -> None:
@@ -259,3 +400,24 @@ def test_the_bootstrap_of_few_seeds_is_too_narrow_and_left_out() -> None:
         values = as_values(rng.normal(size=(2, seeds)))
         (pair,) = compare(values, rank(values))
         assert (pair.low is None) == (seeds < MIN_BOOTSTRAP_SEEDS)
+
+
+def test_shrunk_variances_are_limmas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Golden numbers of `squeezeVar` of limma in Python (inmoose 0.9.1), given the prior degrees of freedom that it fitted."""
+    monkeypatch.setattr(pair_model, "PRIOR_DF", (1.794609378724583,))
+    monkeypatch.setattr(pair_model, "PRIOR_WEIGHTS", (1.0,))
+    variances = np.array([0.415474, 0.683077, 3.60556, 3.550709, 0.991192, 32.698715])
+    df = np.array([4, 4, 4, 3, 3, 2])
+    _, (shrunk,), (total,) = moderate(variances, df, np.array(5.0), 20, 4)
+    golden = [0.79608209, 0.98080757, 2.99818808, 2.83718958, 1.2356929, 18.01200386]
+    np.testing.assert_allclose(shrunk, golden, rtol=1e-7)
+    np.testing.assert_allclose(total, df + 1.794609378724583)
+
+
+@pytest.mark.parametrize("prior_df", [1.0, 2.0, 7.0, np.inf])
+def test_variances_have_the_likelihood_of_the_f_distribution(prior_df: float) -> None:
+    ratio, df = np.array([0.1, 0.9, 6.0]), np.array([2, 4, 9])
+    expected = (
+        stats.chi2.logpdf(ratio * df, df) + np.log(df) if np.isinf(prior_df) else stats.f.logpdf(ratio, df, prior_df)
+    )
+    np.testing.assert_allclose(pair_model._log_density(ratio, df, prior_df), expected)
