@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import typing
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -259,3 +261,31 @@ def test_noise_for_classes_does_not_serve_masks_and_the_reverse() -> None:
         )
     with pytest.raises(UserError, match="noise: supports the tasks segmentation, but the task is classification"):
         prepare_run(resolve({"noise": "polygon"}))
+
+
+@pytest.mark.parametrize("name", ["markov_boundary", "morph_distance", "morph_disc", "polygon", "vertex_jitter"])
+def test_every_preset_is_its_settings_by_hand_and_refuses_others(name: str) -> None:
+    module = importlib.import_module(f"noisybench.noise_models.{name}")
+    kind = get_entry("noise_models", name).load_class()
+    allowed = typing.get_args(typing.get_type_hints(kind)["preset"])
+    assert allowed == ("default", *module.PRESETS)
+    masks = np.zeros((1, 96, 96), dtype=np.uint8)
+    masks[0, 20:70, 30:80] = 1
+    for preset, values in module.PRESETS.items():
+        by_hand = model(name, **values)
+        if name == "vertex_jitter":
+            by_hand = model(name, **values, spacing=0.0)
+        np.testing.assert_array_equal(
+            model(name, preset=preset).corrupt_masks(split_of(masks), 2, 1.0),
+            by_hand.corrupt_masks(split_of(masks), 2, 1.0),
+        )
+        model(name, preset=preset, **values).corrupt_masks(split_of(masks), 2, 1.0)
+        own = {
+            "markov_boundary": {"steps": 7},
+            "morph_distance": {"range": [1.0, 2.0]},
+            "morph_disc": {"radius": [1, 2]},
+        }
+        other = own.get(name, {next(iter(values)): 2.5})
+        parameter = next(iter(other))
+        with pytest.raises(UserError, match=rf"noise\.{parameter}: preset={preset} sets {parameter} to .* Remove one"):
+            model(name, preset=preset, **other).corrupt_masks(split_of(masks), 2, 1.0)
