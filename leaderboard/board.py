@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from noisybench.errors import StoreUnavailable, UserError
-from noisybench.leaderboard.fidelity_rows import card_rows
 from noisybench.leaderboard.installed_code import InstalledCode
 from noisybench.leaderboard.measurements import Measurement, measure_valid
 from noisybench.leaderboard.pair_model import Test
-from noisybench.leaderboard.payload import SettingPayload, setting_payload, short_summary
+from noisybench.leaderboard.payload import SettingPayload, setting_payload, short, short_summary
 from noisybench.leaderboard.reproduction import COLUMNS as REPRODUCTION_COLUMNS
 from noisybench.leaderboard.reproduction import reproduce, text_rows
 from noisybench.leaderboard.statistics import FriedmanResult, compare_across_settings, rank, summarize
@@ -42,8 +41,6 @@ class Board:
         noise_draws: comparisons of stacks over several draws of one noise.
         excluded: runs and stacks that are in no table or not ranked there, with the reason.
         reproduction: published results beside ours, as rows of text below their header.
-        cards: fidelity card of each mitigation, noise model and metric that the board shows, as rows of text: kind, name,
-            reference, what was compared, largest difference, deviations.
         runs_url: address at which MLflow shows a run, without its identifier; empty without MLflow.
     """
 
@@ -54,7 +51,6 @@ class Board:
     noise_draws: list[dict[str, Any]]
     excluded: list[dict[str, str]]
     reproduction: list[list[str]]
-    cards: list[list[str]]
     runs_url: str = ""
 
 
@@ -192,9 +188,7 @@ def _build_board(
     runs_url: str = "",
 ) -> Board:
     # The user's own settings come first, those with submitted runs only come last.
-    ordered = sorted(
-        payloads, key=lambda payload: (payload.is_submitted, payload.summary["title"], payload.summary["key"])
-    )
+    ordered = sorted(payloads, key=lambda payload: (payload.is_submitted, payload.sort_key))
     published = [measurement for payload in ordered for measurement in payload.published]
     return Board(
         [payload.summary for payload in ordered],
@@ -204,7 +198,6 @@ def _build_board(
         _noise_draws(ordered),
         excluded + [reason for payload in ordered for reason in payload.excluded],
         [list(REPRODUCTION_COLUMNS), *text_rows(reproduce(published, equivalences))],
-        card_rows([payload.summary for payload in ordered]),
         runs_url,
     )
 
@@ -304,6 +297,7 @@ def _noise_draws(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
                             ranking.ranks[stack],
                             stack,
                             short_summary(summarize(list(values[stack].values()), is_fraction=True)),
+                            [short(score) for score in values[stack].values()],
                         ]
                         for stack in best_first
                     ],
@@ -311,7 +305,7 @@ def _noise_draws(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
                 }
         if rules:
             first = members[0].summary
-            title = f"{first['title']} · {first['network']}, {first['epochs']} epochs"
+            title = f"{members[0].sort_key[0]} · {first['network']}, {first['epochs']} epochs"
             keys = [member.summary["key"] for member in members]
             comparisons.append({"title": title, "settings": keys, "rules": rules})
     return comparisons

@@ -13,11 +13,11 @@ import numpy as np
 
 from noisybench.leaderboard.measurements import Measurement, without_record
 from noisybench.leaderboard.pairwise import compare
-from noisybench.leaderboard.setting_description import SettingDescription
+from noisybench.leaderboard.setting_description import SettingDescription, without_parameters
 from noisybench.leaderboard.statistics import Summary
 from noisybench.leaderboard.table import Setting, StackRow, seed_scores
 from noisybench.leaderboard.text_tables import footnote
-from noisybench.leaderboard.verdict import RANKING_RULES, SettingScores, setting_scores, without_parameters
+from noisybench.leaderboard.verdict import RANKING_RULES, SettingScores, setting_scores
 from noisybench.records.codes import code_digest
 from noisybench.records.selection import SELECTION_RULES
 
@@ -38,6 +38,7 @@ class SettingPayload:
         detail: JSON text of its table, curves and pairs.
         scores: mean score by stack and ranking rule, for comparisons across settings.
         seed_scores: scores by stack and seed, for verdicts over settings.
+        sort_key: order of the settings, see `SettingDescription.sort_key`.
         excluded: stacks that are not ranked and runs that are in no row, with the reason.
         published: measurements for which there are published results.
         is_submitted: whether all of its runs come from submissions.
@@ -47,6 +48,7 @@ class SettingPayload:
     detail: str
     scores: dict[str, dict[str, float]]
     seed_scores: SettingScores
+    sort_key: tuple[str, str, int, str]
     excluded: list[dict[str, str]]
     published: list[Measurement]
     is_submitted: bool = False
@@ -71,7 +73,6 @@ def setting_payload(setting: Setting) -> SettingPayload:
         "title": setting.title,
         "dataset": description.dataset,
         "noise": description.noise,
-        "metric": description.metric,
         "network": description.network,
         "epochs": description.epochs,
         "budget": description.budget,
@@ -79,12 +80,8 @@ def setting_payload(setting: Setting) -> SettingPayload:
         "rate": description.actual_noise_rate,
         # Settings that differ only in the noise rate are points of one line, and those that differ only in the seed of the
         # noise are draws of one noise; runs of other code never are.
-        "family": json.dumps(
-            [description.dataset, without_parameters(description.noise, ["rate", "seed"]), description.budget, code]
-        ),
-        "draws": json.dumps(
-            [description.dataset, without_parameters(description.noise, ["seed"]), description.budget, code]
-        ),
+        "family": _family(description, ["rate", "seed"], code),
+        "draws": _family(description, ["seed"], code),
         "code": code,
         "codes": {row.stack: code_digest(row.code) for row in rows},
         "stacks": len(rows),
@@ -121,7 +118,9 @@ def setting_payload(setting: Setting) -> SettingPayload:
     is_submitted = all(measurement.entry for row in rows for measurement in row.measurements)
     # As text: a page joins the unchanged settings without writing their JSON again. Browsers refuse NaN in JSON.
     text = json.dumps(detail, allow_nan=False)
-    return SettingPayload(summary, text, scores, setting_scores(setting, key), excluded, published, is_submitted)
+    return SettingPayload(
+        summary, text, scores, setting_scores(setting, key), description.sort_key, excluded, published, is_submitted
+    )
 
 
 def _family(description: SettingDescription, parameters: list[str], code: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from noisybench.leaderboard.published import LiteratureSetting, literature_settings
@@ -60,9 +62,27 @@ class SettingDescription:
         return " · ".join(part for part in (self.dataset, self.noise, self.task) if part)
 
     @property
+    def sort_key(self) -> tuple[str, str, int, str]:
+        """Order of tables: draws of one noise model stand side by side, in the order of their seeds."""
+        seed = re.search(r"\bseed=(\d+)", self.noise)
+        title = self.title.replace(self.noise, without_parameters(self.noise, ["seed"]))
+        return title, self.budget, int(seed[1]) if seed else 0, self.label_set
+
+    @property
     def budget_text(self) -> str:
         """Network and epochs in a few words."""
         return f"{self.network}, {self.epochs} epochs"
+
+
+def without_parameters(component: str, names: Iterable[str]) -> str:
+    """Return the display name of a component without some of its parameters.
+
+    Example:
+        >>> without_parameters("pair_flip(rate=0.4, seed=1)", ["seed"]), without_parameters("web(seed=1)", ["seed"])
+        ('pair_flip(rate=0.4)', 'web')
+    """
+    text = re.sub(rf"\b({'|'.join(names)})=[^,)]+(, )?", "", component)
+    return text.replace(", )", ")").replace("()", "")
 
 
 def describe_setting(record: RunRecord) -> SettingDescription:

@@ -134,9 +134,7 @@ def build_settings(
         description = measurement.setting
         groups.setdefault((description.label_set, description.budget), []).append(measurement)
     settings = [_build_setting(group, rule, test, equivalences) for group in groups.values()]
-    return sorted(
-        settings, key=lambda setting: (setting.title, setting.description.budget, setting.description.label_set)
-    )
+    return sorted(settings, key=lambda setting: setting.description.sort_key)
 
 
 def _build_setting(

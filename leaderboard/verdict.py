@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from noisybench.config.noise_seeds import FIXED_NOISE
 from noisybench.leaderboard.mixed_model import LabelSetScores, Scope, compare_stacks
+from noisybench.leaderboard.setting_description import without_parameters
 from noisybench.leaderboard.table import Setting, seed_scores
 from noisybench.records.codes import code_digest
 
 RANKING_RULES = ("last", "last10", "noisy_val", "label_wave")
 """Selection rules by which stacks are ranked; the oracle never is one."""
-FIXED_NOISE = ("clean", "from_file", "from_folder", "human", "real_world")
-"""Noise models whose labels do not depend on their seed."""
 BASELINE = "cross_entropy"
 """Stack that a verdict compares the leader with, if it was measured."""
 MIN_DRAW_DF = 3
@@ -131,17 +130,6 @@ class Verdict:
     left_out: tuple[str, ...]
 
 
-def without_parameters(component: str, names: Iterable[str]) -> str:
-    """Return the display name of a component without some of its parameters.
-
-    Example:
-        >>> without_parameters("pair_flip(rate=0.4, seed=1)", ["seed"]), without_parameters("web(seed=1)", ["seed"])
-        ('pair_flip(rate=0.4)', 'web')
-    """
-    text = re.sub(rf"\b({'|'.join(names)})=[^,)]+(, )?", "", component)
-    return text.replace(", )", ")").replace("()", "")
-
-
 def comparable_codes(setting: Setting) -> dict[str, str]:
     """Return the digest of the code by stack, without dataset and noise model, which differ between settings."""
     return {
@@ -186,17 +174,18 @@ def setting_scores(setting: Setting, key: str = "") -> SettingScores:
 def reach_verdicts(label_sets: Iterable[SettingScores], rule: str) -> list[Verdict]:
     """Return one verdict for each group of settings that share metric, task, budget, code and most of their stacks.
 
-    Args:
-        label_sets: scores by setting and draw of the noise.
-        rule: selection rule; none of `RANKING_RULES` gives no verdict.
+        Args:
+            label_sets: scores by setting and draw of the noise.
+            rule: selection rule; none of `RANKING_RULES` gives no verdict.
 
-    Example:
-        >>> from noisybench.leaderboard.measurements import builtin_measurements
-        >>> from noisybench.leaderboard.table import build_settings
-        >>> settings = [each for each in build_settings(builtin_measurements()) if "mlp:512-512" in each.description.network]
-        >>> verdict, = reach_verdicts(map(setting_scores, settings), "last")
-        >>> verdict.num_settings, verdict.draws, verdict.seeds
-        (3, (1, 1), (3, 3))
+        Example:
+            >>> from noisybench.leaderboard.measurements import builtin_measurements
+            >>> from noisybench.leaderboard.setting_description import without_parameters
+    from noisybench.leaderboard.table import build_settings
+            >>> settings = [each for each in build_settings(builtin_measurements()) if "mlp:512-512" in each.description.network]
+            >>> verdict, = reach_verdicts(map(setting_scores, settings), "last")
+            >>> verdict.num_settings, verdict.draws, verdict.seeds
+            (3, (1, 1), (3, 3))
     """
     if rule not in RANKING_RULES:
         return []

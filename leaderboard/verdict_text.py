@@ -21,7 +21,7 @@ SCOPES = {
     "label_sets": "Holds for these settings and label sets only ({draws} of the noise per setting is too few to say more)",
     "draws": "Holds for these settings, over draws of their noise",
 }
-"""Sentences about what a verdict generalizes to."""
+"""Sentences about the scope of a verdict."""
 
 
 def verdict_sentences(verdict: Verdict) -> list[str]:

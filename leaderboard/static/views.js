@@ -40,8 +40,9 @@ function drawNoiseDraws(view, group) {
   const rule = ruleOf(group), { rows, detectable } = group.rules[rule];
   element("h2", view, `${group.title}, over ${group.settings.length} draws of the noise`);
   element("p", view, `Each draw is one block with the mean over its seeds, by ${rule}. Ranks are computed as within a setting. ${detectable}`, { class: "note" });
-  tableOf(view, ["rank", "stack", rule, "95 % interval over draws"],
-    rows.map(([rank, stack, summary]) => [rank, stack, points(summary), interval(summary).replace("95 % interval ", "")]));
+  tableOf(view, ["rank", "stack", rule, "95 % interval over draws", ...group.settings.map((_, i) => `draw ${i + 1}`)],
+    rows.map(([rank, stack, summary, draws]) =>
+      [rank, stack, points(summary), interval(summary).replace("95 % interval ", ""), ...draws.map(score => (100 * score).toFixed(1))]));
 }
 function drawPublished() {
   const view = byId("view-published"), rows = [];
@@ -86,16 +87,6 @@ function drawExcluded() {
   else element("p", view, "No run is excluded.");
   element("p", view, "Trials of hyperparameter searches are never shown: only the final runs of a search are ranked, with seeds that no trial has used.", { class: "note" });
 }
-function drawFidelity() {
-  const view = byId("view-fidelity");
-  view.replaceChildren();
-  element("p", view, "How true the mitigations, noise models and metrics of this board are to their references: the numbers that were compared, the largest " +
-    "difference, and every known deviation. `noisybench describe NAME` shows the card of any component.", { class: "note" });
-  for (const kind of new Set(board.cards.map(card => card[0]))) {
-    element("h2", view, kind);
-    tableOf(view, ["name", "reference", "compared or tested", "largest difference", "deviations"], board.cards.filter(card => card[0] === kind).map(card => card.slice(1)));
-  }
-}
 function draw() {
   readAddress();
   for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== `view-${state.view}`;
@@ -104,7 +95,7 @@ function draw() {
     link.href = addressOf({ view });
     if (view === state.view) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
-  ({ setting: drawSetting, across: drawAcross, published: drawPublished, excluded: drawExcluded, fidelity: drawFidelity, guide: () => {} })[state.view]();
+  ({ setting: drawSetting, across: drawAcross, published: drawPublished, excluded: drawExcluded, guide: () => {} })[state.view]();
 }
 
 // ---- events

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 
 import pydantic
 
+from noisybench.config.noise_seeds import with_noise_seeds
 from noisybench.config.overrides import Override, override, parse_overrides
 from noisybench.config.published_recipes import load_recipe
 from noisybench.config.resolve import resolve, unknown_field
@@ -19,7 +20,7 @@ from noisybench.config.yaml_files import load_config
 from noisybench.errors import UserError, show
 from noisybench.utils.digests import snapshot
 
-AXES = ("settings", "datasets", "noise", "stacks", "seeds")
+AXES = ("settings", "datasets", "noise", "noise_seeds", "stacks", "seeds")
 """Fields of a suite whose lists span its runs."""
 
 BASE_FIELDS = ("task", "dataset", "noise", "mitigations", "budget", "seed", "execution")
@@ -29,6 +30,7 @@ EXAMPLES = {
     "settings": '"settings=[{dataset: digits, noise: clean}]"',
     "datasets": "datasets=[digits]",
     "noise": "noise=[clean,pair_flip]",
+    "noise_seeds": "noise_seeds=[0,1,2]",
     "stacks": "stacks=[elr,mixup+gce]",
     "seeds": "seeds=[0,1,2]",
 }
@@ -71,6 +73,7 @@ class Suite(pydantic.BaseModel):
     settings: Annotated[list[Any] | None, KEEP_TEXT] = None
     datasets: Annotated[list[Any] | None, KEEP_TEXT] = None
     noise: Annotated[list[Any] | None, KEEP_TEXT] = None
+    noise_seeds: list[Seed] | None = None
     stacks: Annotated[list[Any] | None, KEEP_TEXT] = None
     seeds: list[Seed] | None = None
     figures: Annotated[list[Any], KEEP_TEXT] = []
@@ -142,7 +145,10 @@ def read_suite(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:
     suite = _check(raw, name)
     axes: list[Sequence[Any]] = [
         [base.get("seed", 0)] if suite.seeds is None else suite.seeds,
-        _settings(suite, base),
+        with_noise_seeds(
+            ({"noise": base.get("noise", "clean"), **setting} for setting in _settings(suite, base)),
+            suite.noise_seeds or [],
+        ),
         [base.get("mitigations")] if suite.stacks is None else suite.stacks,
     ]
     with snapshot():  # all runs of one command see the same data
@@ -188,6 +194,8 @@ def _axis_of(raw: dict[str, Any], path: tuple[str, ...]) -> str | None:
     # `noise` is the name of an axis and of a field of the base: its parameters belong to the base unless it is listed.
     if field in AXES and (field != "noise" or (len(path) == 1 and settings is None)):
         return field
+    if path[:2] == ("noise", "seed") and "noise_seeds" in raw:
+        return "noise_seeds"
     axis = {"seed": "seeds", "mitigations": "stacks", "dataset": "datasets", "noise": "noise"}.get(field)
     return axis if axis in raw else None
 
@@ -198,7 +206,7 @@ def _ignored(change: Override, axis: str) -> str:
     if field == axis and axis != "noise":
         return f"{change.key}: replace the whole list of the suite, e.g. {EXAMPLES[axis]}"
     example = EXAMPLES[axis]
-    if len(change.path) == 1 and axis != "settings":
+    if axis == "noise_seeds" or (len(change.path) == 1 and axis != "settings"):
         example = f"{axis}=[{change.text}]"
     elif axis != "settings" and len(change.path) == (3 if axis == "stacks" else 2):
         name = change.path[1] if axis == "stacks" else "NAME"

@@ -199,9 +199,30 @@ def test_suite_overrides(tmp_path: Path) -> None:
     assert {(spec.seed, spec.stack, spec.budget.epochs) for spec in specs} == {(5, "elr", 2)}
 
 
+def test_noise_seeds_draw_every_random_noise_model_again() -> None:
+    plain = read_suite("quickstart", ["stacks=[elr]", "seeds=[0]", "noise=[pair_flip,clean]"])
+    specs = read_suite("quickstart", ["stacks=[elr]", "seeds=[0]", "noise=[pair_flip,clean]", "noise_seeds=0,1"])
+    assert [spec.noise.display_name() for spec in specs] == [
+        "pair_flip(rate=0.45)", "pair_flip(seed=1, rate=0.45)", "clean",
+    ]  # fmt: skip
+    assert [specs[0].identity, specs[2].identity] == [spec.identity for spec in plain], "seed 0 is the default"
+
+
+def test_noise_seeds_of_the_base_noise(tmp_path: Path) -> None:
+    (tmp_path / "suite.yaml").write_text(
+        "{base: {recipe: digits, noise: pair_flip}, noise_seeds: [1, 2], stacks: [elr]}"
+    )
+    assert [spec.noise.parameters["seed"] for spec in read_suite("suite.yaml")] == [1, 2]
+    with pytest.raises(UserError, match=r"noise\.seed: the suite lists its noise_seeds.* write noise_seeds=\[3\]"):
+        read_suite("suite.yaml", ["noise.seed=3"])
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("{noise: [{name: pair_flip, seed: 4}], noise_seeds: [0]}", "pair_flip has the seed 4 already"),
+        ("noise_seeds: []", "noise_seeds: the list is empty"),
+        ("noise_seeds: [a]", "noise_seeds.0: expected an integer"),
         ("bas: {recipe: digits}", "unknown field `bas`; did you mean `base`"),
         ("base: {recipe: digitz}", "unknown recipe `digitz`; did you mean `digits`"),
         ("stacks: []", "stacks: the list is empty"),

@@ -9,15 +9,16 @@ import os
 import numpy as np
 import pytest
 
+from noisybench.config.noise_seeds import FIXED_NOISE
+from noisybench.config.resolve import resolve
 from noisybench.leaderboard.measurements import builtin_measurements
 from noisybench.leaderboard.mixed_model import LabelSetScores, Scope, compare_stacks
+from noisybench.leaderboard.setting_description import without_parameters
 from noisybench.leaderboard.verdict import (
-    FIXED_NOISE,
     SettingScores,
     Verdict,
     reach_verdicts,
     setting_scores,
-    without_parameters,
 )
 from noisybench.leaderboard.verdict_text import verdict_paragraphs, verdict_sentences
 from tests.leaderboard.simulated_suites import Scenario, simulate
@@ -47,6 +48,9 @@ SCENARIOS = {
     "distant stacks": Scenario(spread=0.05),
 }
 """Suites in which the stacks differ."""
+OVERSTATED = {"close stacks": 0.1, "errors grow fivefold over settings": 0.15, "draws, growing errors": 0.15}
+"""Suites in which high probabilities are too high, as docs/protocol.md states. The model is right on average over near and
+distant stacks, not for each spread: 10,000 close suites have .88 -> .81. Where errors grow, few degrees of freedom remain."""
 EQUAL = {"spread": 0.0, "by_setting": 0.0}
 NULL_SCENARIOS = {
     "two equal stacks": Scenario(stacks=2, **EQUAL),
@@ -100,9 +104,7 @@ def test_calibration_in_full(name: str) -> None:
     assert 0.93 <= outcome.coverage <= 0.97
     assert outcome.false_claims <= 0.05
     number, stated, right = outcome.reliability(0.8, 1.01)
-    # With errors that grow over the settings, few degrees of freedom remain, and the variances of all stacks err together.
-    slack = 0.15 if "grow" in name else 0.05
-    assert number < 30 or right >= stated - slack
+    assert number < 30 or right >= stated - OVERSTATED.get(name, 0.05)
 
 
 @slow
@@ -325,17 +327,40 @@ def test_the_page_has_the_sentences_of_the_terminal() -> None:
     assert json.loads(json.dumps(board.verdicts, allow_nan=False)) == board.verdicts
 
 
+def drawn(name: str, seed: int) -> str:
+    """The noise of a table as runs record it."""
+    return resolve({"dataset": "digits", "noise": {"name": name, "seed": seed}}).noise.display_name()
+
+
 def test_seeds_of_the_noise_are_no_part_of_a_setting() -> None:
     def draw(seed: int) -> str:
-        run = dataclasses.replace(
-            record(), noise=f"pair_flip(rate=0.4, seed={seed})" if seed else "pair_flip(rate=0.4)"
-        )
-        (setting,) = settings_of([run])
+        (setting,) = settings_of([record(noise=drawn("pair_flip", seed))])
         return setting_scores(setting).setting
 
     assert draw(0) == draw(1) == draw(22)
     assert without_parameters("web(seed=3, source=patterns)", ["seed"]) == "web(source=patterns)"
     assert without_parameters("pair_flip(split_seed=3)", ["seed"]) == "pair_flip(split_seed=3)"
+
+
+def test_draws_of_one_noise_stand_side_by_side_in_the_order_of_their_seeds() -> None:
+    names = [drawn(name, seed) for name in ("pair_flip", "symmetric_exclusive") for seed in (0, 2, 10)]
+    runs = [record(noise=noise, label_set=f"{9 - number}" * 64) for number, noise in enumerate(names)]
+    assert [setting.description.noise for setting in settings_of(runs[::-1])] == names
+    assert [summary["noise"] for summary in board_of(runs[::-1]).settings] == names
+
+
+def test_the_page_shows_the_score_of_each_draw() -> None:
+    runs = [
+        record(stack, seed, 0.8 + 0.02 * draw, noise=drawn("pair_flip", draw), label_set=f"{draw}" * 64)
+        for stack in ("a", "bb")
+        for seed in range(3)
+        for draw in range(3)
+    ]
+    (group,) = board_of(runs).noise_draws
+    assert "seed" not in group["title"]
+    for *_, summary, scores in group["rules"]["last"]["rows"]:
+        assert scores == sorted(scores), "in the order of the seeds of the noise"
+        assert np.mean(scores) == pytest.approx(summary[0], abs=1e-6)
 
 
 def test_fixed_noise_models_exist() -> None:
