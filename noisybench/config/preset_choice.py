@@ -238,7 +238,7 @@ def _fits_rate(row: Row, dataset: Component, noise: Component) -> bool:
     """Return True if the nominal rate of the noise, in the convention of the row, is one of the row's rates."""
     if row.when.rates is None:
         return True
-    rate = noise.parameters.get("rate")
+    rate = 0.0 if noise.name == "clean" else noise.parameters.get("rate")
     if rate is None:
         return False
     published = row.when.noise[0] if row.when.noise else noise.name

@@ -8,12 +8,14 @@ import pytest
 
 from noisybench.config import presets
 from noisybench.config.budget import Budget
+from noisybench.config.preset_choice import choose
 from noisybench.config.presets import load_presets, mitigations_with_presets
 from noisybench.config.published_recipes import load_recipe, published_recipes
 from noisybench.config.registry import get_entry, list_entries
 from noisybench.config.resolve import read_recipe, resolve
 from noisybench.config.source_code import SourceTree
-from noisybench.config.spec import RunSpec
+from noisybench.config.spec import Component, RunSpec
+from noisybench.config.suite import read_suite
 from noisybench.errors import UserError
 from noisybench.leaderboard.published import METHODS, NOISE, find_published
 
@@ -87,6 +89,34 @@ def test_a_copy_of_cifar_in_another_format_is_recognized_by_its_class_names() ->
     names = "dataset.class_names=[airplane, automobile, bird, cat, deer, dog, frog, horse, ship, truck]"
     spec = spec_of("parquet", "symmetric_inclusive", names, "mitigations=elr(preset=paper)")
     assert spec.mitigations[0].parameters["beta"] == 0.7
+
+
+@pytest.mark.parametrize(
+    ("noise", "rate", "row"),
+    [
+        ("symmetric_inclusive", 0.35, "cifar10-sym20"),
+        # With 10 classes, .35 of inclusive noise are .315 of exclusive noise.
+        ("symmetric_exclusive", 0.314, "cifar10-sym20"),
+        ("symmetric_exclusive", 0.316, "cifar10-sym50"),
+        ("symmetric_exclusive", 0.8, "cifar10-sym90"),
+    ],
+)
+def test_a_row_is_chosen_by_the_nominal_rate_in_the_convention_of_the_paper(noise: str, rate: float, row: str) -> None:
+    dataset, model = Component("datasets", "cifar10", {}), Component("noise_models", noise, {"rate": rate})
+    choice = choose("dividemix", "paper", dataset, model)
+    assert (choice.name, choice.privileged) == (row, ("noise_rate", "noise_type"))
+
+
+def test_the_rate_of_clean_labels_is_zero() -> None:
+    assert (
+        spec_of("cifar100", "clean", "mitigations=pls(preset=paper)").mitigations[0].parameters["warmup_epochs"] == 30
+    )
+
+
+def test_a_suite_lists_stacks_with_presets() -> None:
+    stacks = 'stacks=[elr(preset=cifar100), "elr(preset=cifar100, beta=0.8)", cross_entropy]'
+    runs = read_suite("quickstart", [stacks, "seeds=[0]", "noise=[clean]"])
+    assert [run.stack for run in runs] == ["elr(preset=cifar100)", "elr(preset=cifar100, beta=0.8)", "cross_entropy"]
 
 
 def test_without_a_fitting_row_the_message_lists_all_rows() -> None:
