@@ -208,6 +208,11 @@ def test_listing_and_describing(capsys: pytest.CaptureFixture[str], monkeypatch:
     described = accepted(capsys, monkeypatch, "describe", "elr")
     assert "beta = 0.7    (float, allowed [0, 1), search 0.5 to 0.99)" in described
     assert "Liu et al. 2020" in described
+    assert "preset=cifar100    cifar100, symmetric_inclusive or " in described
+    assert "settings: beta=0.9, reg_weight=7\n" in described
+    recipe = accepted(capsys, monkeypatch, "describe", "paper:elr-cifar10-sym40")
+    assert "expect:  91.43 +- 0.21 % (Liu et al. 2020, table 1, ELR with cosine annealing; epoch: unstated)" in recipe
+    assert '"preset": "cifar10-symmetric"' in recipe
 
 
 def test_doctor_and_validate(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
