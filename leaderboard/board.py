@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from noisybench.errors import StoreUnavailable, UserError
+from noisybench.leaderboard.fidelity_rows import card_rows
 from noisybench.leaderboard.installed_code import InstalledCode
 from noisybench.leaderboard.measurements import Measurement, measure_valid
 from noisybench.leaderboard.pair_model import Test
@@ -41,6 +42,8 @@ class Board:
         noise_draws: comparisons of stacks over several draws of one noise.
         excluded: runs and stacks that are in no table or not ranked there, with the reason.
         reproduction: published results beside ours, as rows of text below their header.
+        cards: fidelity card of each mitigation, noise model and metric that the board shows, as rows of text: kind, name,
+            reference, what was compared, largest difference, deviations.
         runs_url: address at which MLflow shows a run, without its identifier; empty without MLflow.
     """
 
@@ -51,6 +54,7 @@ class Board:
     noise_draws: list[dict[str, Any]]
     excluded: list[dict[str, str]]
     reproduction: list[list[str]]
+    cards: list[list[str]]
     runs_url: str = ""
 
 
@@ -198,6 +202,7 @@ def _build_board(
         _noise_draws(ordered),
         excluded + [reason for payload in ordered for reason in payload.excluded],
         [list(REPRODUCTION_COLUMNS), *text_rows(reproduce(published, equivalences))],
+        card_rows([payload.summary for payload in ordered]),
         runs_url,
     )
 

@@ -73,6 +73,7 @@ def setting_payload(setting: Setting) -> SettingPayload:
         "title": setting.title,
         "dataset": description.dataset,
         "noise": description.noise,
+        "metric": description.metric,
         "network": description.network,
         "epochs": description.epochs,
         "budget": description.budget,

@@ -137,7 +137,8 @@ def _quantile(uniform: NDArray[np.float64], location: float, spread: float) -> N
     # Logarithms of upper tails, which are accurate for locations far below 0 too.
     above_zero, above_one = log_ndtr(location / spread), log_ndtr((location - 1) / spread)
     tail = above_zero + np.log1p(-uniform * -np.expm1(above_one - above_zero))
-    return np.clip(location - spread * ndtri_exp(tail), 0, 1)
+    quantiles: NDArray[np.float64] = np.clip(location - spread * ndtri_exp(tail), 0, 1)
+    return quantiles
 
 
 def truncated_mean(location: float, spread: float) -> float:

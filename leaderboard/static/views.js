@@ -87,6 +87,16 @@ function drawExcluded() {
   else element("p", view, "No run is excluded.");
   element("p", view, "Trials of hyperparameter searches are never shown: only the final runs of a search are ranked, with seeds that no trial has used.", { class: "note" });
 }
+function drawFidelity() {
+  const view = byId("view-fidelity");
+  view.replaceChildren();
+  element("p", view, "How true the mitigations, noise models and metrics of this board are to their references: the numbers that were compared, the largest " +
+    "difference, and every known deviation. `noisybench describe NAME` shows the card of any component.", { class: "note" });
+  for (const kind of new Set(board.cards.map(card => card[0]))) {
+    element("h2", view, kind);
+    tableOf(view, ["name", "reference", "compared or tested", "largest difference", "deviations"], board.cards.filter(card => card[0] === kind).map(card => card.slice(1)));
+  }
+}
 function draw() {
   readAddress();
   for (const section of document.querySelectorAll("main > section")) section.hidden = section.id !== `view-${state.view}`;
@@ -95,7 +105,7 @@ function draw() {
     link.href = addressOf({ view });
     if (view === state.view) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
-  ({ setting: drawSetting, across: drawAcross, published: drawPublished, excluded: drawExcluded, guide: () => {} })[state.view]();
+  ({ setting: drawSetting, across: drawAcross, published: drawPublished, excluded: drawExcluded, fidelity: drawFidelity, guide: () => {} })[state.view]();
 }
 
 // ---- events

@@ -68,6 +68,7 @@ for command, example in (
     (audit, "audit my-images/ dataset.size=32 --output audit"),
     (catalog.list_names, "list mitigations"),
     (catalog.describe, "describe elr"),
+    (catalog.fidelity, "fidelity -o fidelity.md"),
     (catalog.inspect, "inspect digits noise=instance_dependent noise.rate=0.3 -o noise.png"),
     (validate.validate, "validate my-suite.yaml seeds=[0,1]"),
     (doctor, "doctor"),

@@ -81,6 +81,21 @@ def describe(name: Annotated[str, typer.Argument(help="Name, as listed by `noisy
         typer.echo(f"{name} ({singular}): {path}\n\n{path.read_text(encoding='utf-8')}")
 
 
+def fidelity(
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Markdown file to write")] = None,
+) -> None:
+    """Print how true every mitigation, noise model and metric is to its reference, as Markdown."""
+    from noisybench.cli.fidelity_page import fidelity_page
+    from noisybench.cli.leaderboard import write
+
+    text = fidelity_page()
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        write(output, text)
+        typer.echo(f"written to {output}")
+
+
 def inspect(
     recipe: Recipe,
     overrides: Overrides = None,

@@ -1,0 +1,56 @@
+"""The page `docs/fidelity.md`: all fidelity cards as Markdown."""
+
+from __future__ import annotations
+
+from noisybench.config.fidelity import Fidelity
+from noisybench.evaluation.cards import KINDS, fidelity_cards
+from noisybench.evaluation.catalog import METRICS
+
+TITLES = {"mitigations": "Mitigations", "noise_models": "Noise models", "metrics": "Metrics"}
+
+INTRODUCTION = """# Fidelity
+
+<!-- Written by `noisybench fidelity -o docs/fidelity.md`; edit the cards of the components instead. -->
+
+How true the implementations are to their references. For every component: the reference repository (with its commit) or library
+(with its version), the numbers that were compared, the largest difference, and every known deviation with its reason and effect.
+`noisybench describe NAME` shows one card, and the leaderboard page those of the components on a board. Frozen vectors in
+`tests/golden` hold the equal ones; for a component without a public reference, the card says what its tests hold instead.
+"""
+
+
+def fidelity_page() -> str:
+    """Return the cards of all mitigations, noise models and metrics as one Markdown page.
+
+    Example:
+        >>> fidelity_page().splitlines()[0]
+        '# Fidelity'
+    """
+    parts = [INTRODUCTION]
+    for kind in KINDS:
+        parts.append(f"## {TITLES[kind]}\n")
+        parts += [_section(name, card) for name, card in fidelity_cards(kind).items() if card is not None]
+    return "\n".join(parts)
+
+
+def _section(name: str, card: Fidelity) -> str:
+    lines = [f"### `{name}`", ""]
+    if name in METRICS and METRICS[name].fidelity is card:
+        lines += [f"{METRICS[name].summary}.", ""]
+    if card.reference:
+        address = card.reference.removeprefix("https://github.com/")
+        lines.append(f"- Reference: [{address}]({card.reference}), {_version(card.commit)}")
+    else:
+        lines.append("- Reference: none that is public")
+    lines.append(f"- {'Compared' if card.reference else 'Tested'}: {card.compared}")
+    if card.difference:
+        lines.append(f"- Largest difference: {card.difference}")
+    lines.append("- Deviations:" if card.deviations else "- Deviations: none known")
+    lines += [
+        f"  - {deviation.what}. Reason: {deviation.why}. Effect: {deviation.size}." for deviation in card.deviations
+    ]
+    return "\n".join([*lines, ""])
+
+
+def _version(commit: str) -> str:
+    return f"commit `{commit[:12]}`" if len(commit) == 40 else f"version {commit}"
