@@ -138,7 +138,6 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         }
         self._components: Components | None = None
         self._num_labeled, self._num_steps, self._steps_done = [0, 0], [1, 1], [0, 0]
-        self._ramp = 0.0
 
     def plan_epoch(self, task: Learner) -> list[BatchPlan] | None:
         """Return all batches of the first network, then those of the second, each in an order of its own.
@@ -193,7 +192,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         unlabeled_loss = (logits.float().softmax(1) - mixed).square().mean(1)
         count = len(batch.index)
         progress = task.current_epoch - self.warmup_epochs + self._steps_done[network] / self._num_steps[network]
-        self._ramp = min(progress / RAMP_EPOCHS, 1.0)
+        ramp = min(progress / RAMP_EPOCHS, 1.0)
         self._steps_done[network] += 1
         # (2, B) by view: the mean over views of the labeled, and of the unlabeled examples.
         labeled = labeled_loss.view(2, count)[:, :size].mean(0)
@@ -201,7 +200,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
         # The task takes the mean over the batch, so each part is scaled to contribute its own mean.
         parts = [labeled * (count / size)]
         if count > size:
-            parts.append(self.unlabeled_weight * self._ramp * unlabeled * (count / (count - size)))
+            parts.append(self.unlabeled_weight * ramp * unlabeled * (count / (count - size)))
         # A scalar that is added to every value enters the mean over the batch once.
         return torch.cat(parts) + uniform_prior_penalty(logits)
 
@@ -240,9 +239,10 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
             self.state["clean"][network], self.state["scaled_loss"][network] = 1 - mixture.high, mixture.scaled
             if network == 0:
                 self._components = mixture.components
-        if task.current_epoch == task.budget.epochs - 1 and self._ramp < 1:
+        reached = (task.current_epoch + 1 - self.warmup_epochs) / RAMP_EPOCHS
+        if task.current_epoch == task.budget.epochs - 1 and reached < 1:
             self.warnings.append(
-                f"the weight of unlabeled examples reached {self._ramp:.0%} of its target, because its ramp takes "
+                f"the weight of unlabeled examples reached at most {reached:.0%} of its target, because its ramp takes "
                 f"{RAMP_EPOCHS} epochs after the warm-up"
             )
         self.diagnostics["labeled"] = float((self.state["clean"] > self.threshold).float().mean())

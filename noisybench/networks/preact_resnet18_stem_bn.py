@@ -15,7 +15,8 @@ class ActivatedShortcutBlock(PreActivationBlock):
         """Map (B, in_channels, H, W) to (B, out_channels, H / stride, W / stride)."""
         activated = self.relu(self.bn1(inputs))
         body: Tensor = self.conv2(self.relu(self.bn2(self.conv1(activated))))
-        return body + (activated if self.shortcut is None else self.shortcut(activated))
+        shortcut: Tensor = activated if self.shortcut is None else self.shortcut(activated)
+        return body + shortcut
 
 
 def build(num_classes: int, channels: int) -> nn.Module:

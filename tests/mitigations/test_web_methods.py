@@ -462,7 +462,6 @@ def test_dividemix_scales_each_epoch_of_the_loss_history_once() -> None:
     mitigation, epochs = DivideMix(warmup_epochs=1, loss_history=5), 7
     data = TrainingSet(torch.zeros(400, 1, 2, 2, dtype=torch.uint8), torch.zeros(400, dtype=torch.long), 2)
     mitigation.prepare(None, data)  # type: ignore[arg-type]
-    mitigation._ramp = 1.0
     history = []
     for epoch in range(epochs):
         losses = 0.01 + bimodal(epoch).abs() * 10 * (1 + epoch)
