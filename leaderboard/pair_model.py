@@ -81,7 +81,7 @@ class PairModel:
         # By symmetry; the upper quantile would need 1 - alpha / 2, which loses digits for small levels.
         quantiles = -special.stdtrit(self.df, alpha / 2) * self.standard_errors
         low, high = quantiles.min(0), quantiles.max(0)
-        for _ in range(40 if len(self.weights) > 1 else 0):
+        for _ in range(20 if len(self.weights) > 1 else 0):
             middle = (low + high) / 2
             rejected = self.p_values_of(middle) < alpha
             low, high = np.where(rejected, low, middle), np.where(rejected, middle, high)
@@ -90,22 +90,23 @@ class PairModel:
     def detectable_differences(self, alpha: float) -> NDArray[np.float64]:
         """Return the smallest true differences of the (pairs,) that a test at a level detects with `POWER`."""
         errors, df = self._single_t(alpha)
-        return np.asarray(errors * _noncentrality(df, alpha))
+        return errors * _interpolated_noncentrality(df, alpha)
 
-    def additional_seeds(self, alpha: float) -> list[int | None]:
-        """Return how many more seeds detect each pair's observed difference with `POWER`, at the present error variance.
+    def additional_seeds(self, alpha: float, pairs: NDArray[np.int64]) -> list[int | None]:
+        """Return how many more seeds detect the observed difference of some pairs with `POWER`, at the present error variance.
 
         Returns:
-            At least 1 for each pair; None if more than `MAX_SEEDS` in all are needed.
+            At least 1 for each of the pairs; None if more than `MAX_SEEDS` in all are needed.
         """
-        errors, df = self._single_t(alpha)
-        results: list[int | None] = []
-        for seeds, difference, error, pair_df in zip(self.seeds, np.abs(self.differences), errors, df, strict=True):
-            total = np.arange(seeds + 1, MAX_SEEDS + 1)
-            # The error of a mean falls with the root of its seeds, and degrees of freedom are proportional to seeds - 1.
-            curve = error * np.sqrt(seeds / total) * _noncentrality(pair_df * (total - 1) / (seeds - 1), alpha)
-            results.append(int((curve <= difference).argmax()) + 1 if curve[-1] <= difference else None)
-        return results
+        errors, df = (array[pairs] for array in self._single_t(alpha))
+        now = self.seeds[pairs, None]
+        more = np.arange(1, MAX_SEEDS)
+        total = now + more
+        # The error of a mean falls with the root of its seeds, and degrees of freedom are proportional to seeds - 1.
+        scale = _interpolated_noncentrality(df[:, None] * (total - 1) / (now - 1), alpha)
+        detects = errors[:, None] * np.sqrt(now / total) * scale <= np.abs(self.differences)[pairs, None]
+        detects &= total <= MAX_SEEDS
+        return [int(more[row.argmax()]) if row.any() else None for row in detects]
 
     def _single_t(self, alpha: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return the (pairs,) standard errors and degrees of freedom of the t-tests with the same critical differences."""
@@ -125,12 +126,24 @@ def detectable_difference(standard_error: float, df: float, alpha: float) -> flo
         >>> round(detectable_difference(1.0, 20, 0.05), 3)
         2.945
     """
-    return standard_error * float(_noncentrality(np.float64(df), alpha))
+    return standard_error * float(_noncentrality(np.array([float(df)]), alpha)[0])
 
 
-def _noncentrality(df: NDArray[np.float64] | np.float64, alpha: float) -> NDArray[np.float64]:
+def _noncentrality(df: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
     """Return the noncentrality that leaves 1 - `POWER` below the critical value of a two-sided t-test."""
     return np.asarray(special.nctdtrinc(df, 1 - POWER, -special.stdtrit(df, alpha / 2)))
+
+
+def _interpolated_noncentrality(df: NDArray[np.float64], alpha: float) -> NDArray[np.float64]:
+    known, values = _noncentrality_table(alpha)
+    return np.asarray(np.exp(np.interp(np.log(df), known, values)))
+
+
+@functools.lru_cache(maxsize=256)
+def _noncentrality_table(alpha: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return logarithms of degrees of freedom and of noncentralities: SciPy takes milliseconds for each value."""
+    df = np.unique(np.round(np.concatenate([np.arange(1, 31), np.geomspace(31, 1e5, 40)])))
+    return np.log(df), np.log(_noncentrality(df, alpha))
 
 
 def comparable_stacks(values: Mapping[str, Mapping[int, float]]) -> tuple[str, ...]:

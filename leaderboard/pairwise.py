@@ -66,7 +66,9 @@ def compare(values: Mapping[str, Mapping[int, float]], ranking: Ranking) -> list
     if model is None:
         return []
     # The strictest of Holm's levels, as for the minimum detectable difference.
-    additional = model.additional_seeds(ranking.alpha / len(ranking.p_values))
+    alike = np.flatnonzero(np.array(list(ranking.p_values.values())) >= ranking.alpha)
+    level = ranking.alpha / len(ranking.p_values)
+    additional = dict(zip(alike.tolist(), model.additional_seeds(level, alike), strict=True))
     pairs: list[Pair | None] = [None] * len(model.pairs)
     # Pairs with the same number of shared seeds are resampled together.
     for seeds in np.unique(model.seeds):
@@ -89,7 +91,7 @@ def compare(values: Mapping[str, Mapping[int, float]], ranking: Ranking) -> list
                 p,
                 float(p_permutation[row]),
                 float(p_wilcoxon[row]),
-                additional[index] if p >= ranking.alpha else 0,
+                additional.get(index, 0),
             )
     return [pair for pair in pairs if pair is not None]
 
