@@ -27,16 +27,16 @@ class Area:
 
 AREAS = {
     "statistics": Area(
-        ("leaderboard/statistics.py", "leaderboard/pairwise.py", "leaderboard/verdict.py"),
-        ("tests/leaderboard/test_statistics.py", "tests/leaderboard/test_board.py"),
+        tuple(f"leaderboard/{name}.py" for name in ("statistics", "pair_model", "pairwise", "mixed_model", "verdict")),
+        ("tests/leaderboard/test_statistics.py", "tests/leaderboard/test_verdict.py", "tests/leaderboard/test_board.py"),
     ),
     "metrics": Area(
         ("noisybench/evaluation/*.py", "noisybench/records/selection.py"),
         ("tests/evaluation", "tests/golden", "tests/tasks/test_segmentation.py"),
     ),
     "losses": Area(
-        ("noisybench/mitigations/*.py",),
-        ("tests/golden", "tests/mitigations"),
+        ("noisybench/mitigations/*.py", "noisybench/nn/*.py"),
+        ("tests/golden", "tests/nn", "tests/mitigations"),
     ),
     "noise": Area(
         ("noise_models/*.py",),
