@@ -28,7 +28,7 @@ class Area:
 AREAS = {
     "statistics": Area(
         tuple(f"leaderboard/{name}.py" for name in ("statistics", "pair_model", "pairwise", "mixed_model", "verdict")),
-        ("tests/leaderboard/test_statistics.py", "tests/leaderboard/test_verdict.py", "tests/leaderboard/test_board.py"),
+        tuple(f"tests/leaderboard/test_{name}.py" for name in ("statistics", "ragged_seeds", "verdict", "leaderboard")),
     ),
     "metrics": Area(
         ("noisybench/evaluation/*.py", "noisybench/records/selection.py"),

@@ -21,7 +21,6 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -37,6 +36,8 @@ LIBRARIES = (
 """Imported once, before mutants are forked; pytest and Hypothesis must see their own imports."""
 IGNORED = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 """Some libraries import plug-ins of pytest, which then warns that it can no longer rewrite them."""
+OUTPUT = "output.txt"
+"""File for the output of tests."""
 TIMEOUT = 300
 """Seconds after which a mutant counts as killed: it made the tests hang."""
 
@@ -56,6 +57,23 @@ class Job:
     path: str
     source: str
     tests: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the tests of a job ended.
+
+    Attributes:
+        job: the job.
+        passed: True if all tests passed, so that the mutant survived.
+        seconds: duration.
+        output: what the tests printed.
+    """
+
+    job: Job
+    passed: bool
+    seconds: float
+    output: str
 
 
 def sampled_jobs(areas: list[str], count: int, seed: int) -> list[Job]:
@@ -89,8 +107,8 @@ def known_jobs() -> list[Job]:
     return jobs
 
 
-def run(jobs: list[Job], processes: int) -> Iterator[tuple[Job, str, float]]:
-    """Yield each job with its outcome, ``killed`` or ``survived``, and its seconds."""
+def run(jobs: list[Job], processes: int) -> Iterator[Outcome]:
+    """Yield the outcome of each job."""
     context = multiprocessing.get_context("fork")
     with tempfile.TemporaryDirectory(prefix="mutation") as folder:
         copies = context.Queue()
@@ -111,7 +129,7 @@ def _prepare(copies: Any) -> None:
         importlib.import_module(name)
 
 
-def _test(job: Job) -> tuple[Job, str, float]:
+def _test(job: Job) -> Outcome:
     """Run the tests of a job in a fork."""
     start = time.perf_counter()
     with _replaced(Path(job.path), job.source):
@@ -119,7 +137,8 @@ def _test(job: Job) -> tuple[Job, str, float]:
         if child == 0:
             _run_tests(job.tests)
         status = _wait(child)
-    return job, "survived" if status == 0 else "killed", time.perf_counter() - start
+    output = Path(OUTPUT).read_text(encoding="utf-8", errors="replace")
+    return Outcome(job, status == 0, time.perf_counter() - start, output)
 
 
 @contextmanager
@@ -135,9 +154,10 @@ def _replaced(path: Path, source: str) -> Iterator[None]:
 def _run_tests(tests: tuple[str, ...]) -> None:
     """Run tests in the present folder until one fails, and end the process with their status."""
     os.setsid()
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
+    # Beside the copy, so that the output of tests that fail without a mutation can be shown.
+    output = os.open(OUTPUT, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
     # Modules of this package were imported from the repository itself; the tests must import the mutated copy.
     for name in [name for name in sys.modules if name.split(".")[0] in ("noisybench", "tests")]:
         del sys.modules[name]
@@ -180,20 +200,21 @@ def main() -> None:
     areas = options.area or sorted(AREAS)
     jobs = known_jobs() if options.known else sampled_jobs(areas, options.count, options.seed)
     jobs = [job for job in jobs if options.only in job.name]
-    outcomes: list[dict[str, Any]] = []
     # Without a change the tests must pass, or every mutant would count as killed.
     unchanged = {job.tests: replace(job, source=(ROOT / job.path).read_text(encoding="utf-8")) for job in jobs}
-    for job, outcome, seconds in run(list(unchanged.values()), options.processes):
-        print(f"unchanged {seconds:5.0f} s  {' '.join(job.tests)}", flush=True)
-        if outcome == "killed":
-            sys.exit("these tests fail without a mutation; mend them first")
-    for job, outcome, seconds in run(jobs, options.processes):
-        outcomes.append({**asdict(job), "outcome": outcome, "seconds": round(seconds, 1)})
-        print(f"{outcome:8} {seconds:5.0f} s  {job.name}", flush=True)
+    for outcome in run(list(unchanged.values()), options.processes):
+        print(f"unchanged {outcome.seconds:5.0f} s  {' '.join(outcome.job.tests)}", flush=True)
+        if not outcome.passed:
+            sys.exit(f"{outcome.output}\nThese tests fail without a mutation; mend them first.")
+    finished: list[dict[str, Any]] = []
+    for outcome in run(jobs, options.processes):
+        word = "survived" if outcome.passed else "killed"
+        print(f"{word:8} {outcome.seconds:5.0f} s  {outcome.job.name}", flush=True)
+        finished.append({**asdict(outcome.job), "outcome": word, "seconds": round(outcome.seconds, 1)})
         if options.report:
-            options.report.write_text(json.dumps(outcomes, indent=1), encoding="utf-8")
-    counts = Counter(entry["outcome"] for entry in outcomes)
-    print(f"{counts['killed']} of {counts.total()} killed ({counts['killed'] / max(counts.total(), 1):.0%})")
+            options.report.write_text(json.dumps(finished, indent=1), encoding="utf-8")
+    killed = sum(entry["outcome"] == "killed" for entry in finished)
+    print(f"{killed} of {len(finished)} killed ({killed / max(len(finished), 1):.0%})")
 
 
 if __name__ == "__main__":
