@@ -87,7 +87,12 @@ class Mahalanobis(PostProcessor):
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:
         """Return the four kinds of covariance."""
-        return {"rank": 20}, {"covariance": "rog"}, {"covariance": "mcd", "rank": 3}, {"covariance": "identity"}
+        return (
+            {"rank": 20},
+            {"covariance": "mcd", "rank": 3},
+            {"covariance": "identity"},
+            {"covariance": "rog", "rank": 20},
+        )
 
     def check(self, network: nn.Module, budget: Any, examples: int) -> list[str]:
         """Check that there are features, and enough examples for their covariance."""
