@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,10 @@ from noisybench.config.source_code import SourceTree
 from noisybench.config.spec import Component, RunSpec
 from noisybench.config.suite import read_suite
 from noisybench.errors import UserError
+from noisybench.leaderboard.checks import check_specification
 from noisybench.leaderboard.published import METHODS, NOISE, find_published
+from noisybench.runs.preparation import prepare_run
+from tests.helpers import toy_dataset, toy_labels, toy_spec, train_toy
 
 WITHOUT_PRESETS = {
     "cross_entropy": "the baseline",
@@ -251,3 +255,20 @@ def test_an_invalid_file_is_refused_with_every_place(monkeypatch: pytest.MonkeyP
     assert "rows.a.budget.epochs: " in message
     assert "rows.a: unknown dataset `cifr10`; did you mean `cifar10`" in message
     assert "defaults: unknown row `c`" in message
+
+
+def test_the_record_of_a_run_keeps_its_notes_and_what_selected_its_preset(tmp_path: Path) -> None:
+    fields = {"dataset": "cifar10", "noise": {"name": "asymmetric", "rate": 0.4}, "budget": {"epochs": 2}}
+    data = toy_dataset()
+    # The name of the dataset selects the row; the data are handed over.
+    prepared = prepare_run(toy_spec({"name": "elr", "preset": "paper"}, **fields), data, toy_labels(data))
+    (note,) = prepared.spec.notes
+    assert note.startswith("elr: the published budget of preset=paper differs: network=resnet34_cifar_stem, ")
+    record = train_toy(prepared, tmp_path).record({})
+    assert [row.warnings for row in record.rows] == [[note], []]
+    assert record.privileged == ["noise_type"]
+    assert record.stack == "elr(preset=paper)"
+    # A verifier comes to the same label and privileged information from the specification alone.
+    again = resolve(record.spec)
+    assert (again.stack, list(again.preset_privileged), again.notes) == (record.stack, record.privileged, (note,))
+    assert not [line for line in check_specification(record, again) if "is claimed to be" in line]
