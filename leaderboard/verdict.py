@@ -180,8 +180,7 @@ def reach_verdicts(label_sets: Iterable[SettingScores], rule: str) -> list[Verdi
 
         Example:
             >>> from noisybench.leaderboard.measurements import builtin_measurements
-            >>> from noisybench.leaderboard.setting_description import without_parameters
-    from noisybench.leaderboard.table import build_settings
+            >>> from noisybench.leaderboard.table import build_settings
             >>> settings = [each for each in build_settings(builtin_measurements()) if "mlp:512-512" in each.description.network]
             >>> verdict, = reach_verdicts(map(setting_scores, settings), "last")
             >>> verdict.num_settings, verdict.draws, verdict.seeds

@@ -34,7 +34,7 @@ def verdict_sentences(verdict: Verdict) -> list[str]:
         >>> settings = [each for each in build_settings(builtin_measurements()) if each.description.dataset == "digits"]
         >>> verdict, = reach_verdicts(map(setting_scores, settings), "last")
         >>> print(verdict_sentences(verdict)[0].partition(" (")[0])
-        elr leads without privileged information
+        elr is best without privileged information
     """
     finding = verdict.finding
     sizes = " x ".join((
