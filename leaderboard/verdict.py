@@ -174,17 +174,17 @@ def setting_scores(setting: Setting, key: str = "") -> SettingScores:
 def reach_verdicts(label_sets: Iterable[SettingScores], rule: str) -> list[Verdict]:
     """Return one verdict for each group of settings that share metric, task, budget, code and most of their stacks.
 
-        Args:
-            label_sets: scores by setting and draw of the noise.
-            rule: selection rule; none of `RANKING_RULES` gives no verdict.
+    Args:
+        label_sets: scores by setting and draw of the noise.
+        rule: selection rule; none of `RANKING_RULES` gives no verdict.
 
-        Example:
-            >>> from noisybench.leaderboard.measurements import builtin_measurements
-            >>> from noisybench.leaderboard.table import build_settings
-            >>> settings = [each for each in build_settings(builtin_measurements()) if "mlp:512-512" in each.description.network]
-            >>> verdict, = reach_verdicts(map(setting_scores, settings), "last")
-            >>> verdict.num_settings, verdict.draws, verdict.seeds
-            (3, (1, 1), (3, 3))
+    Example:
+        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.table import build_settings
+        >>> settings = [each for each in build_settings(builtin_measurements()) if "mlp:512-512" in each.description.network]
+        >>> verdict, = reach_verdicts(map(setting_scores, settings), "last")
+        >>> verdict.num_settings, verdict.draws, verdict.seeds
+        (3, (1, 1), (3, 3))
     """
     if rule not in RANKING_RULES:
         return []
