@@ -35,11 +35,14 @@ def card_rows(settings: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         "Noise models": named_cards("noise_models", [setting["noise"] for setting in settings]),
         "Metrics": {name: metric.fidelity for name, metric in METRICS.items() if settings and name not in hidden},
     }
+    # Addresses are text without their scheme: the page needs no network and links to nothing.
     return [
         [
             kind,
             name,
-            f"{card.reference} @ {card.commit[:12]}" if card.reference else "none that is public",
+            f"{card.reference.removeprefix('https://')} @ {card.commit[:12]}"
+            if card.reference
+            else "none that is public",
             card.compared,
             card.difference or "–",
             deviation_text(card),

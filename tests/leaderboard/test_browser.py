@@ -128,7 +128,7 @@ def test_everything_is_drawn(browser: Browser, site: str) -> None:
         assert "3 settings, by last" in page.locator("#view-across").inner_text()
         assert page.locator("#view-across svg").count() == 1
         page.get_by_role("link", name="Fidelity").click()
-        assert "https://github.com/shengliu66/ELR" in page.locator("#view-fidelity").inner_text()
+        assert "github.com/shengliu66/ELR @ 934af53434a3" in page.locator("#view-fidelity").inner_text()
         page.get_by_role("link", name="Guide").click()
         page.get_by_text("This is selection on the test split").wait_for()
         page.get_by_role("link", name="Excluded runs").click()
