@@ -91,7 +91,7 @@ def compare(values: Mapping[str, Mapping[int, float]], ranking: Ranking) -> list
                 p,
                 float(p_permutation[row]),
                 float(p_wilcoxon[row]),
-                additional.get(index, 0),
+                additional.get(int(index), 0),
             )
     return [pair for pair in pairs if pair is not None]
 
