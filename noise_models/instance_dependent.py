@@ -171,7 +171,7 @@ def solve_location(mean: float, spread: float) -> float:
     Example:
         >>> location = solve_location(0.1, 0.1)
         >>> round(location, 4), round(truncated_mean(location, 0.1), 6)
-        (0.0296, 0.1)
+        (0.0481, 0.1)
     """
     if mean > 0.5:
         return 1 - solve_location(1 - mean, spread)

@@ -88,6 +88,11 @@ class Choices:
         Explicit fields replace published ones.
         """
         if isinstance(raw, str) and not isinstance(raw, PlainScalar):
+            if raw != PAPER:
+                problems.append(
+                    f"budget: expected a mapping of network and other fields, or `{PAPER}`, but got {show(raw)}"
+                )
+                return {}
             raw = {"preset": raw}
         if not isinstance(raw, Mapping) or "preset" not in raw:
             return raw
