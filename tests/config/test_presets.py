@@ -155,9 +155,9 @@ def test_members_with_different_published_budgets_are_refused_unless_the_fields_
 
 def test_budget_paper_needs_a_preset() -> None:
     assert "budget: `paper` is the published budget of a preset, but no mitigation" in problem("budget=paper")
-    assert "budget.preset: must be `paper`, but got 'papr'" in problem(
-        "mitigations=elr(preset=cifar100)", "budget=papr"
-    )
+    misspelled = problem("mitigations=elr(preset=cifar100)", "budget=papr")
+    assert "budget: expected a mapping of network and other fields, or `paper`, but got 'papr'" in misspelled
+    assert "budget.preset: must be `paper`, but got 'papr'" in problem("budget.preset=papr")
     assert "budget: expected a mapping of network" in problem("budget=5")
 
 
