@@ -21,6 +21,11 @@ WEIGHT_GRID = 2.0**16
 LOCATION_GRID = 2.0**30
 """Solved locations are multiples of the inverse of this number, so that they are the same on every machine."""
 
+SMALL_MEAN = 1e-2
+"""Mean, in standard deviations, below which a truncated normal distribution is replaced by the exponential one of the same
+mean, to which it converges: quantiles agree to about 1e-4 of the mean, and the location would be too far below zero for
+double precision."""
+
 
 class InstanceDependent(NoiseModel):
     """Mislabel examples depending on their pixels: part-dependent label noise (Xia et al. 2020, algorithm 2).
@@ -106,9 +111,11 @@ class InstanceDependent(NoiseModel):
 
     def _flip_probability(self, uniform: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return truncated normal numbers in [0, 1] by inverting the distribution function."""
-        location = self.rate if self.rate_meaning == "location" else solve_location(self.rate, self.spread)
         # Half a grid step keeps the argument of the inverse off zero, where it is minus infinity.
         uniform = uniform + 2.0**-33
+        if self.rate_meaning == "mean" and self.rate < SMALL_MEAN * self.spread:
+            return np.minimum(-self.rate * np.log1p(-uniform), 1.0)
+        location = self.rate if self.rate_meaning == "location" else solve_location(self.rate, self.spread)
         if location > 0.5:
             return 1 - _quantile(1 - uniform, 1 - location, self.spread)
         return _quantile(uniform, location, self.spread)

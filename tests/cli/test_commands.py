@@ -133,7 +133,7 @@ def test_nothing_is_trained_when_one_run_is_impossible(folder: Path, noisybench:
         (["run", "digits", "budget.epoch=3"], "budget: unknown field `epoch`; did you mean `epochs`"),
         (["list", "noises"], "unknown kind `noises`; did you mean `noise_models`?"),
         (["describe", "ellr"], "unknown name `ellr`; did you mean `elr`?"),
-        (["leaderboard", "--rule", "best"], "unknown rule `best`; known: last, last10, noisy_val, oracle"),
+        (["leaderboard", "--rule", "best"], "unknown rule `best`; known: label_wave, last, last10, noisy_val, oracle"),
         (["leaderboard"], "the store has no finished runs that match"),
         (["labels", "verify", "nowhere"], "not a label set"),
         (["labels", "create", "digits", "noise.rate=0.95"], "must be in [0, 0.9] for 10 classes"),

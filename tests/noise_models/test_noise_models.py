@@ -180,6 +180,13 @@ def test_the_rate_of_instance_dependent_noise_is_the_mean_probability(rate: floa
     assert found.mean() == pytest.approx(rate, abs=1e-5)
 
 
+@pytest.mark.parametrize("rate", [1.01e-3, 9.9e-4, 1e-5, 1e-12, 3.5e-28, 1e-300])
+def test_tiny_rates_of_instance_dependent_noise_are_means_too(rate: float) -> None:
+    found = model("instance_dependent", rate=rate, spread=0.1)._flip_probability((np.arange(100_000) + 0.5) / 100_000)
+    assert found.mean() == pytest.approx(rate, rel=1e-4)
+    assert np.all(np.diff(found) >= 0)
+
+
 def test_one_in_ten_instance_dependent_labels_is_incorrect_at_the_rate_one_in_ten() -> None:
     dataset = toy_dataset(names(4), size=20_000)
     assert model("instance_dependent", rate=0.1).apply(dataset).manifest["actual_noise_rate"] == pytest.approx(
