@@ -106,3 +106,16 @@ def test_examples_kept_over_an_epoch_are_the_authors() -> None:
         task: Any = SimpleNamespace(current_epoch=0, budget=SimpleNamespace(epochs=5))
         mitigation.on_epoch_end(task)
         assert mitigation.state["kept"].tolist() == golden["kept"][number].tolist()
+
+
+def test_the_fraction_that_is_left_out_is_that_of_the_next_epoch() -> None:
+    mitigation = TrimmedLoss(among="epoch", drop_fraction=0.4, ramp_epochs=4)
+    data: Any = range(50)
+    mitigation.prepare(None, data)  # type: ignore[arg-type]
+    kept = []
+    for epoch in range(5):
+        mitigation.state["sums"], mitigation.state["counts"] = torch.arange(50.0), torch.ones(50)
+        mitigation.on_epoch_end(SimpleNamespace(current_epoch=epoch, budget=SimpleNamespace(epochs=9)))  # type: ignore[arg-type]
+        kept.append(int(mitigation.state["kept"].sum()))
+    # The first epoch leaves out nothing; then a quarter of 0.4 more in each epoch, up to 0.4.
+    assert kept == [45, 40, 35, 30, 30]

@@ -76,6 +76,13 @@ def test_curves_that_say_nothing_give_none(points: list[float]) -> None:
     assert fit_curve(points) is None
 
 
+def test_a_class_that_is_learned_slowly_is_fitted_from_the_first_epoch() -> None:
+    points = 0.04 * np.arange(1, 11)  # never an increase by 0.05
+    found = fit_curve(points)
+    assert found is not None
+    assert found.shift == 0
+
+
 @given(st.lists(st.floats(0, 1), min_size=0, max_size=25))
 @settings(max_examples=80, deadline=None)
 def test_no_curve_breaks_the_fit(points: list[float]) -> None:

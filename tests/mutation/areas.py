@@ -36,7 +36,7 @@ AREAS = {
     ),
     "losses": Area(
         ("noisybench/mitigations/*.py", "noisybench/nn/*.py"),
-        ("tests/golden", "tests/nn", "tests/mitigations"),
+        ("tests/golden", "tests/nn", "tests/mitigations", "tests/test_doctests.py"),
     ),
     "noise": Area(
         ("noise_models/*.py",),

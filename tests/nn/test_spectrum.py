@@ -22,6 +22,12 @@ def one_hot(targets: torch.Tensor, classes: int = 4) -> torch.Tensor:
     return functional.one_hot(targets, classes).double()
 
 
+def test_the_rank_that_explains_a_fraction_is_not_raised_by_rounding() -> None:
+    assert [spectrum.rank_explaining(torch.tensor([6.0, 3.0, 1.0]), fraction) for fraction in (0.5, 0.6, 0.7, 0.9, 1.0)] == [
+        1, 1, 2, 2, 3,
+    ]  # fmt: skip
+
+
 # Moments and components
 
 
