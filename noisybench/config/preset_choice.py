@@ -134,14 +134,24 @@ class Choices:
         return Component(component.kind, component.name, component.parameters, unchanged, choice.privileged)
 
     def notes(self, stack: tuple[Component, ...], budget: Budget) -> tuple[str, ...]:
-        """Return one line for each member whose budget differs from the published one, or whose defaults are of other data."""
+        """Return the differences of budgets from the published ones, and settings that were published for other data."""
         lines = []
         for member in stack:
             choice = self.by_name.get(member.name)
-            line = _budget_note(choice, budget) if choice else self._default_note(member)
-            if line:
-                lines.append(f"{member.name}: {line}")
+            found = (
+                [self._preset_note(choice), _budget_note(choice, budget)] if choice else [self._default_note(member)]
+            )
+            lines += [f"{member.name}: {line}" for line in found if line]
         return tuple(lines)
+
+    def _preset_note(self, choice: Choice) -> str:
+        """Return a line if a named row was published for another dataset or noise than those of the run."""
+        if self.dataset is None or self.noise is None or _fits(choice.row, self.dataset, self.noise):
+            return ""
+        return (
+            f"preset={choice.preset} was published for {describe_condition(choice.row)}, and this run has "
+            f"{describe_setting(self.dataset, self.noise)}"
+        )
 
     def _default_note(self, member: Component) -> str:
         """Return a line if a member has its defaults, which were published for other data than those of the run."""
@@ -216,8 +226,7 @@ def choose(mitigation: str, preset: str, dataset: Component, noise: Component) -
 
 def _refusal(location: str, presets: Presets, dataset: Component, noise: Component) -> str:
     """Return the message for settings that no row fits, with all rows."""
-    rate = noise.parameters.get("rate")
-    setting = f"{family_of(dataset)} with {noise.name} noise" + ("" if rate is None else f" at {rate:g}")
+    setting = describe_setting(dataset, noise)
     rows = "; ".join(f"{name} ({describe_condition(row)})" for name, row in presets.rows.items())
     example = next(iter(presets.rows))
     return (
@@ -237,6 +246,26 @@ def describe_condition(row: Row) -> str:
         low, high = row.when.rates
         parts.append(f"rate {low:g}" if low == high else f"rate {low:g} to {high:g}")
     return ", ".join(parts)
+
+
+def describe_setting(dataset: Component, noise: Component) -> str:
+    """Return dataset and noise of a run in a few words.
+
+    Example:
+        >>> describe_setting(Component("datasets", "cifar10", {}), Component("noise_models", "pair_flip", {"rate": 0.2}))
+        'cifar10 with pair_flip noise at 0.2'
+    """
+    rate = noise.parameters.get("rate")
+    return f"{family_of(dataset)} with {noise.name} noise" + ("" if rate is None else f" at {rate:g}")
+
+
+def _fits(row: Row, dataset: Component, noise: Component) -> bool:
+    """Return True if a row was published for the dataset, the noise and its rate."""
+    return (
+        row.when.dataset in (None, family_of(dataset))
+        and (not row.when.noise or noise.name in row.when.noise)
+        and _fits_rate(row, dataset, noise)
+    )
 
 
 def _fits_rate(row: Row, dataset: Component, noise: Component) -> bool:

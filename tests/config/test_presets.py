@@ -257,6 +257,18 @@ def test_an_invalid_file_is_refused_with_every_place(monkeypatch: pytest.MonkeyP
     assert "defaults: unknown row `c`" in message
 
 
+def test_a_named_preset_of_other_data_is_said() -> None:
+    (note,) = spec_of(
+        "cifar100", "symmetric_inclusive", "noise.rate=0.4", "mitigations=elr(preset=cifar10-symmetric)", "budget=paper"
+    ).notes
+    assert note == (
+        "elr: preset=cifar10-symmetric was published for cifar10, symmetric_inclusive or symmetric_exclusive, and this run "
+        "has cifar100 with symmetric_inclusive noise at 0.4"
+    )
+    (note,) = spec_of("cifar10", "asymmetric", "mitigations=elr(preset=cifar10-symmetric)", "budget=paper").notes
+    assert note.endswith("this run has cifar10 with asymmetric noise at 0.4")
+
+
 def test_the_record_of_a_run_keeps_its_notes_and_what_selected_its_preset(tmp_path: Path) -> None:
     fields = {"dataset": "cifar10", "noise": {"name": "asymmetric", "rate": 0.4}, "budget": {"epochs": 2}}
     data = toy_dataset()
