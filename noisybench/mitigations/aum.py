@@ -71,14 +71,14 @@ class AUM(ScorePruning):
     )
 
     epochs: int | None = parameter(
-        None, ge=1, help="Training epochs of each network; by default half of those of the budget, rounded up"
+        None, ge=1, le=10**6, help="Training epochs of each network; by default half of those of the budget, rounded up"
     )
     learning_rate: float | None = parameter(
         None, gt=0, help="Constant learning rate of both networks; by default the initial one of the budget"
     )
     batch_size: int | None = parameter(
         None,
-        ge=1,
+        ge=2,
         le=2**31 - 1,
         help="Batch size of both networks; by default 64, or that of the budget if it is smaller",
     )

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from noisybench.config.budget import Budget
+from noisybench.config.resolve import resolve
+from noisybench.errors import UserError
 from noisybench.mitigations.aum import AUM
 from noisybench.training.schedule import learning_rate_at
 from noisybench.training.task import Task
@@ -35,6 +37,12 @@ def test_the_budget_of_the_scoring_networks_is_that_of_the_parameters() -> None:
     scoring = AUM(epochs=150, learning_rate=0.3, batch_size=48, weight_decay=0.0).scoring_budget(budget)
     found = (scoring.epochs, scoring.learning_rate, scoring.batch_size, scoring.weight_decay)
     assert found == (150, 0.3, 48, 0.0)
+
+
+@pytest.mark.parametrize("parameter", [{"batch_size": 1}, {"epochs": 10**6 + 1}])
+def test_a_value_that_no_budget_allows_is_refused_before_training(parameter: dict[str, int]) -> None:
+    with pytest.raises(UserError, match=f"mitigations.aum.{next(iter(parameter))}: input should be"):
+        resolve({"mitigations": {"name": "aum", **parameter}})
 
 
 def test_the_scoring_networks_are_trained_with_their_own_budget(
