@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import typer
@@ -43,12 +43,18 @@ def describe_presets(presets: Presets) -> str:
     return "\n".join(lines)
 
 
-def print_published(name: str) -> None:
-    """Print published result and deviations of a recipe, if it is that of a published result."""
+def print_published(name: str, overrides: Iterable[str] = ()) -> None:
+    """Print published result and deviations of a recipe, if it is that of a published result.
+
+    Args:
+        name: name of the recipe.
+        overrides: overrides on the command line; all but seeds and execution may change the result.
+    """
     from noisybench.config.published_recipes import published_recipes
 
     if recipe := published_recipes().get(name):
-        typer.echo(describe_published_recipe(recipe))
+        changed = [each for each in overrides if each.partition("=")[0].partition(".")[0] not in ("seed", "execution")]
+        typer.echo(describe_published_recipe(recipe, changed))
 
 
 def print_notes(console: Console, specs: Iterable[RunSpec]) -> None:
@@ -57,8 +63,12 @@ def print_notes(console: Console, specs: Iterable[RunSpec]) -> None:
         console.print(Text(f"Note: {note}.", style="yellow"))
 
 
-def describe_published_recipe(recipe: PublishedRecipe) -> str:
+def describe_published_recipe(recipe: PublishedRecipe, overrides: Sequence[str] = ()) -> str:
     """Return command, published result and known deviations of a recipe as lines of text.
+
+    Args:
+        recipe: recipe.
+        overrides: settings that the user has changed, which are deviations too.
 
     Example:
         >>> from noisybench.config.published_recipes import published_recipes
@@ -73,8 +83,9 @@ def describe_published_recipe(recipe: PublishedRecipe) -> str:
         f"expect:  {recipe.result}",
         f"source:  {recipe.row.source}",
     ]
+    lines += [f"differs: {override}, set on the command line" for override in overrides]
     lines += [f"differs: {deviation}" for deviation in recipe.row.deviations]
-    if not recipe.row.deviations:
+    if not recipe.row.deviations and not overrides:
         lines.append(
             f"differs: nothing in the settings that is known; `noisybench describe {recipe.mitigation}` lists deviations of "
             "the method itself"

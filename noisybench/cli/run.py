@@ -47,7 +47,7 @@ def run(
     from noisybench.config.resolve import read_recipe
 
     specs = read_recipe(recipe, overrides or [])
-    print_published(recipe)
+    print_published(recipe, overrides or [])
     execute_specs(specs, jobs, dry_run, again=again)
 
 

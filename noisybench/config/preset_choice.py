@@ -154,26 +154,41 @@ class Choices:
         )
 
     def _default_note(self, member: Component) -> str:
-        """Return a line if a member has its defaults, which were published for other data than those of the run."""
+        """Return a line if parameters have their defaults, which were published for other data than those of the run."""
         presets = load_presets(member.name)
         if presets is None or presets.defaults is None or self.dataset is None or self.noise is None:
             return ""
         default, family = presets.rows[presets.defaults], family_of(self.dataset)
-        if any(member.parameters[key] != value for key, value in default.settings.items()):
-            return ""
+        kept = {key: value for key, value in default.settings.items() if member.parameters[key] == value}
         classes, published_for = num_classes(self.dataset), default.when.dataset
-        if published_for is None or family == published_for:
+        if not kept or published_for is None or family == published_for:
             return ""
         rows = {name: row for name, row in presets.rows.items() if row.when.dataset == family}
-        if any(row.settings != default.settings for row in rows.values()):
-            try:
-                preset = choose(member.name, PAPER, self.dataset, self.noise).preset
-            except UserError:
-                preset = next(iter(rows))
-            return f"its defaults are those of {published_for}; preset={preset} has those of {family}"
-        if not rows and classes is not None and classes != CLASSES.get(published_for):
-            return f"its defaults are those of {published_for}, and this dataset has {classes} classes"
-        return ""
+        if not rows:
+            is_other = classes is not None and classes != CLASSES.get(published_for)
+            return (
+                f"{_origin(kept, default, published_for)}, and this dataset has {classes} classes" if is_other else ""
+            )
+        try:
+            choice = choose(member.name, PAPER, self.dataset, self.noise)
+        except UserError:
+            preset, row = max(rows.items(), key=lambda item: item[1].settings != default.settings)
+        else:
+            preset, row = choice.preset, choice.row
+        kept = {key: value for key, value in kept.items() if row.settings.get(key, value) != value}
+        if not kept:
+            return ""
+        those = "that" if len(kept) == 1 < len(default.settings) else "those"
+        return f"{_origin(kept, default, published_for)}; preset={preset} has {those} of {family}"
+
+
+def _origin(kept: Mapping[str, Any], default: Row, published_for: str) -> str:
+    """Return a clause on the data for which the defaults of some parameters were published."""
+    if len(kept) == len(default.settings):
+        return f"its defaults are those of {published_for}"
+    if len(kept) == 1:
+        return f"the default of {next(iter(kept))} is that of {published_for}"
+    return f"the defaults of {', '.join(kept)} are those of {published_for}"
 
 
 def choose(mitigation: str, preset: str, dataset: Component, noise: Component) -> Choice:

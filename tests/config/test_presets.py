@@ -164,7 +164,9 @@ def test_budget_paper_needs_a_preset() -> None:
 def test_defaults_of_other_data_are_said_and_own_settings_are_not() -> None:
     spec = spec_of("cifar100", "symmetric_inclusive", "mitigations=elr")
     assert spec.notes == ("elr: its defaults are those of cifar10; preset=paper has those of cifar100",)
-    assert spec_of("cifar100", "symmetric_inclusive", "mitigations=elr(beta=0.8)").notes == ()
+    spec = spec_of("cifar100", "symmetric_inclusive", "mitigations=elr(beta=0.8)")
+    assert spec.notes == ("elr: the default of reg_weight is that of cifar10; preset=paper has that of cifar100",)
+    assert spec_of("cifar100", "symmetric_inclusive", "mitigations=elr(beta=0.8, reg_weight=5)").notes == ()
     assert spec_of("digits", "symmetric_inclusive", "mitigations=elr").notes == ()
     names = "dataset.class_names=[" + ", ".join(f"c{number}" for number in range(50)) + "]"
     (note,) = spec_of("parquet", "symmetric_inclusive", names, "mitigations=elr").notes
