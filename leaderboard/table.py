@@ -16,7 +16,7 @@ from noisybench.leaderboard.setting_description import SettingDescription
 from noisybench.leaderboard.statistics import Ranking, Summary, rank, summarize, unstable_stacks
 from noisybench.records.codes import Code
 from noisybench.records.equivalence import Equivalence
-from noisybench.records.selection import SELECTION_RULES
+from noisybench.records.selection import RULE_NEEDS, SELECTION_RULES
 
 MAX_WARNINGS = 3
 """Most warnings of a stack that its row shows."""
@@ -151,7 +151,7 @@ def _build_setting(
     rows.sort(key=sort_key)
     description = measurements[0].setting
     ranking = rank_rows(description, rows, rule, test)
-    warnings = (*selection.warnings, *_warnings(rows, ranking), *_unstable(description, rows, rule))
+    warnings = (*selection.warnings, *_warnings(rows, ranking, rule), *_unstable(description, rows, rule))
     return Setting(
         description,
         tuple(rows),
@@ -251,7 +251,7 @@ def torch_major(version: str) -> str:
     return version.partition(".")[0]
 
 
-def _warnings(rows: Sequence[StackRow], ranking: Ranking) -> tuple[str, ...]:
+def _warnings(rows: Sequence[StackRow], ranking: Ranking, rule: str) -> tuple[str, ...]:
     warnings = []
     majors: dict[str, list[str]] = {}
     for row in rows:
@@ -267,8 +267,12 @@ def _warnings(rows: Sequence[StackRow], ranking: Ranking) -> tuple[str, ...]:
         if len(values) > 1:
             warnings.append(f"runs differ in {name}: {', '.join(values)}")
     # A single stack is never ranked, which is no fault of its runs.
-    if ranking.untested and len(rows) > 1:
-        warnings.append(f"not ranked, fewer than two seeds in common: {', '.join(ranking.untested)}")
+    without_score = [row.stack for row in rows if row.scores[rule] is None]
+    if 0 < len(without_score) < len(rows):
+        warnings.append(f"not ranked, no score by {rule} ({RULE_NEEDS[rule]}): {', '.join(without_score)}")
+    untested_stacks = [stack for stack in ranking.untested if stack not in without_score]
+    if untested_stacks and len(rows) > 1:
+        warnings.append(f"not ranked, fewer than two seeds in common: {', '.join(untested_stacks)}")
     untested = sorted({name for row in rows for measurement in row.measurements for name in _untested(measurement)})
     if untested:
         warnings.append(f"classes without a test example, left out of the balanced accuracy: {', '.join(untested)}")

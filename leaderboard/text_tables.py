@@ -11,7 +11,7 @@ from noisybench.leaderboard.statistics import Ranking, Summary
 from noisybench.leaderboard.table import DETECTOR_METRICS, Setting, detector_values
 from noisybench.leaderboard.verdict_text import verdict_paragraphs
 from noisybench.records.codes import code_digest
-from noisybench.records.selection import SELECTION_RULES
+from noisybench.records.selection import RULE_NEEDS, SELECTION_RULES
 from noisybench.utils.files import plain_cell
 
 COLUMNS = (
@@ -134,11 +134,13 @@ def footnote(setting: Setting) -> str:
     """Return how to read the ranks of a setting: the test, its seeds and its power."""
     ranking = setting.ranking
     if not ranking.ranks:
+        if all(row.scores[setting.rule] is None for row in setting.rows):
+            return f"No ranks: no run has a score by `{setting.rule}`; {RULE_NEEDS[setting.rule]}."
         return "No ranks: at least two stacks with two seeds in common are needed."
     best = max(summary.mean for row in setting.rows if (summary := row.scores[setting.rule]) is not None)
     return (
         f"Rank = 1 + number of significantly better stacks by `{setting.rule}`: {TEST_NAMES[setting.test]}, Holm-corrected over "
-        f"{len(ranking.p_values)} pairs at 5 %, {_shared_seeds(ranking)} seeds. {describe_detectable(ranking, best)}"
+        f"{_pairs(len(ranking.p_values))} at 5 %, {_shared_seeds(ranking)} seeds. {describe_detectable(ranking, best)}"
     )
 
 
@@ -155,16 +157,21 @@ def describe_detectable(ranking: Ranking, best: float) -> str:
         >>> describe_detectable(ranking, 0.91)
         'Minimum detectable difference at 80 % power: 3.2 points.'
         >>> describe_detectable(ranking, 0.99)
-        'Minimum detectable difference at 80 % power: more than the 1.0 points that are left above the best score.'
+        'Minimum detectable difference at 80 % power: 3.2 points, more than the 1.0 that are left above the best score.'
     """
     difference = ranking.minimum_detectable_difference
     if difference is None:
         return ""
     left = max(1 - best, ranking.resolution)
-    limit = f"{_points(difference)} points"
+    # Two scores differ by one at most.
+    limit = f"{_points(min(difference, 1.0))} points"
     if difference > left:
-        limit = f"more than the {_points(left)} points that are left above the best score"
+        limit += f", more than the {_points(left)} that are left above the best score"
     return f"Minimum detectable difference at 80 % power: {limit}."
+
+
+def _pairs(count: int) -> str:
+    return "1 pair" if count == 1 else f"{count} pairs"
 
 
 def _points(fraction: float) -> str:

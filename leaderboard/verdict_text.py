@@ -101,6 +101,11 @@ def verdict_heading(verdict: Verdict) -> str:
 
 
 def _claim(finding: Finding, among: str) -> str:
+    # Stacks of exactly the same mean: none of them leads.
+    equal = [margin.stack for margin in finding.margins if not margin.privileged and margin.difference == 0]
+    if equal:
+        first = _listed([finding.leader, *equal], len(equal) + 1)
+        return f"no stack leads without privileged information: {first} have equal scores"
     verb = "is best" if finding.is_best else "leads"
     probability = f"{finding.probability:.2f}".lstrip("0")
     # No simulation makes a stack certain.

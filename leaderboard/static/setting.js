@@ -66,7 +66,7 @@ function drawTable() {
       if (hint) td.title = hint;
     }
   }
-  byId("shown").textContent = rows.length === setting.rows.length ? `${rows.length} stacks` : `${rows.length} of ${setting.rows.length} stacks`;
+  byId("shown").textContent = rows.length === setting.rows.length ? `${rows.length} stack${rows.length === 1 ? "" : "s"}` : `${rows.length} of ${setting.rows.length} stacks`;
 }
 function drawStack(tr, row, width) {
   const td = element("td", tr, "", { class: "text stack" });
@@ -144,7 +144,7 @@ function showVerdict() {
   const text = byId("verdict"), group = board.verdicts.find(each => each.settings.includes(state.setting) && each.rules[state.rule]);
   text.replaceChildren();
   if (!group) return;
-  element("b", text, "Over all settings: ");
+  element("b", text, "Verdict: ");
   element("span", text, group.rules[state.rule].sentences[0] + " ");
   element("a", text, "More", { href: addressOf({ view: "across" }) });
 }

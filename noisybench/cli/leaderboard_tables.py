@@ -20,16 +20,23 @@ MAX_EXCLUDED = 5
 MAX_TEXT_WIDTH = 24
 """Most characters of a column that wraps, when columns are chosen by width."""
 
-LEAST_IMPORTANT = ("worst class", "by chance", "oracle gap", "balanced acc.", "ECE", "label_wave", "time (s)", "last10")
+LEAST_IMPORTANT = (
+    "worst class", "by chance", "oracle gap", "balanced acc.", "ECE", "label_wave", "time (s)", "last10", "shift acc.",
+    "OOD AUROC", "memorized", "published", "oracle", "noise AUROC", "noisy_val", "last", "seeds",
+)  # fmt: skip
 """Columns that a narrow terminal hides, the first one first."""
 
+WRAPPED = ("published", "privileged info", "stack")
+"""Columns of text, whose lines may be broken."""
 
-def fitting_columns(widths: Mapping[str, int], width: int) -> list[str]:
+
+def fitting_columns(widths: Mapping[str, int], width: int, kept: str = "") -> list[str]:
     """Return the columns of a table that fit into a width, without the least important ones.
 
     Args:
         widths: characters of each column by its title.
         width: characters of a line.
+        kept: column that is never left out, such as the one by which stacks are ranked.
 
     Example:
         >>> fitting_columns({"stack": 10, "last": 10, "worst class": 10}, 24)
@@ -37,11 +44,25 @@ def fitting_columns(widths: Mapping[str, int], width: int) -> list[str]:
     """
     shown = list(widths)
     for name in LEAST_IMPORTANT:
-        if sum(widths[column] + 2 for column in shown) <= width:
+        # Two spaces between columns, and none after the last one.
+        if sum(widths[column] + 2 for column in shown) - 2 <= width:
             break
-        if name in shown:
+        if name in shown and name != kept:
             shown.remove(name)
     return shown
+
+
+def column_width(title: str, cells: Sequence[str]) -> int:
+    """Return the characters that a column needs: those of its longest word if its lines may be broken.
+
+    Example:
+        >>> column_width("privileged info", ["none", "noise_rate"]), column_width("last", ["96.7 ± 0.6"])
+        (10, 10)
+    """
+    if title == "stack":
+        return min(max(map(len, [title, *cells])), MAX_TEXT_WIDTH)
+    pieces = [word for text in (title, *cells) for word in text.split()] if title in WRAPPED else [title, *cells]
+    return min(max(map(len, pieces)), MAX_TEXT_WIDTH) if title in WRAPPED else max(map(len, pieces))
 
 
 def print_settings(console: Console, settings: Sequence[Setting], intervals: bool = False) -> None:
@@ -49,16 +70,12 @@ def print_settings(console: Console, settings: Sequence[Setting], intervals: boo
     from noisybench.leaderboard.text_tables import COLUMNS, detector_rows, footnote, text_rows
     from noisybench.leaderboard.verdict_text import verdict_paragraphs
 
-    left_aligned, wrapped = {"stack", "privileged info", "published"}, {"published", "privileged info", "stack"}
     for setting in settings:
         rows = text_rows(setting, intervals)
         # Columns without a value in this setting are left out.
         measured = [index for index in range(len(COLUMNS)) if any(row[index] not in ("", "–") for row in rows)]
-        widths = {
-            index: max(len(COLUMNS[index]), min(max(len(row[index]) for row in rows), MAX_TEXT_WIDTH))
-            for index in measured
-        }
-        shown = fitting_columns({COLUMNS[index]: width for index, width in widths.items()}, console.width)
+        widths = {COLUMNS[index]: column_width(COLUMNS[index], [row[index] for row in rows]) for index in measured}
+        shown = fitting_columns(widths, console.width, setting.rule)
         hidden = [COLUMNS[index] for index in measured if COLUMNS[index] not in shown]
         table = Table(
             title=setting.title,
@@ -73,10 +90,10 @@ def print_settings(console: Console, settings: Sequence[Setting], intervals: boo
             name = COLUMNS[index]
             table.add_column(
                 name,
-                justify="left" if name in left_aligned else "right",
+                justify="left" if name in WRAPPED else "right",
                 style="bright_black" if name == "oracle" else None,
-                no_wrap=name not in wrapped,
-                min_width=None if name in left_aligned else max(len(row[index]) for row in rows),
+                no_wrap=name not in WRAPPED,
+                min_width=widths[name],
                 overflow="fold",
             )
         for row in rows:

@@ -61,9 +61,9 @@ class ForwardCorrection(TransitionCorrection):
                 "none for plausible estimates of observed classes",
             ),
             Deviation(
-                "the authors clip probabilities at 1e-7, as Keras does; here the loss is exact",
-                "exact losses and gradients of the hardest examples",
-                "none for probabilities above 1e-7; theirs is at most 16.1 nats and has no gradient below",
+                "the authors clip probabilities of observed classes at 1e-7, as Keras does; here they are clipped at 1e-12",
+                "losses and gradients of the hardest examples",
+                "none for probabilities above 1e-7; theirs is at most 16.1 nats, here it is at most 27.6",
             ),
         ),
     )

@@ -95,6 +95,15 @@ SELECTION_RULES: dict[str, Callable[[Sequence[EpochRow]], float | None]] = {
 }
 """Selection rules by name."""
 
+RULE_NEEDS: dict[str, str] = {
+    "last": "the metric was not measured",
+    "last10": "it needs ten epochs",
+    "noisy_val": "it needs a validation split",
+    "label_wave": f"it needs {LABEL_WAVE_WINDOW + 1} epochs and the training predictions of each",
+    "oracle": "the metric was not measured",
+}
+"""Requirement of each selection rule, without which a run has no score by it."""
+
 BALANCED_ACCURACY = "balanced_accuracy"
 """Metric by which runs can be scored instead of their own, see `score_by_balanced_accuracy`."""
 

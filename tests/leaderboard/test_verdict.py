@@ -255,6 +255,18 @@ def test_a_leader_that_is_ahead_of_all_is_called_best() -> None:
     assert "; separated from all others." in verdict_sentences(verdict)[0]
 
 
+def test_no_stack_leads_where_scores_are_equal() -> None:
+    settings = []
+    for name in ("sym", "pair", "inst"):
+        made = label_set(name, LEVELS)
+        (scores, *_) = made.scores["last"].values()
+        equal = {**made.scores, "last": dict.fromkeys("abc", scores)}
+        settings.append(dataclasses.replace(made, scores=equal, codes=dict.fromkeys("abc", "")))
+    (first, *_) = verdict_sentences(verdict_of(settings))
+    assert first.startswith("no stack leads without privileged information: a, b, c have equal scores")
+    assert "best" not in first
+
+
 def test_draws_are_the_replicates_where_every_setting_has_several() -> None:
     draws = [label_set(name, LEVELS, draw) for name in ("sym", "pair") for draw in range(3)]
     assert verdict_of(draws).finding.scope == "draws"

@@ -541,6 +541,8 @@ def test_dividemix_plans_half_labeled_and_half_unlabeled(tmp_path: Path) -> None
     mitigation.state["clean"] = torch.stack([torch.linspace(0, 1, 120), torch.linspace(1, 0, 120)])
     steps = mitigation.plan_epoch(Planning())  # type: ignore[arg-type]
     assert steps is not None
+    # The authors count 60 // 16 + 1 steps, by which the weight of the unlabeled loss rises within an epoch.
+    assert (mitigation._num_steps, mitigation._steps_done) == ([4, 4], [0, 0])
     for network in range(2):
         mine = [step.index for step in steps if step.phase == network]
         assert len(mine) == 3, "sixty labeled examples in batches of sixteen"
