@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from noisybench.config.overrides import expand, parse_overrides, parse_stack
-from noisybench.config.registry import KINDS, list_entries
+from noisybench.config.registry import KINDS, get_entry, list_entries
 from noisybench.config.resolve import read_recipe, resolve
 from noisybench.config.scalars import plain_value
 from noisybench.config.suite import read_suite
@@ -257,3 +257,20 @@ def test_streams_of_other_names_are_unrelated() -> None:
     normal = Stream("n").normal(20000)
     assert abs(normal.mean()) < 0.03
     assert abs(normal.std() - 1) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "parameter"),
+    [
+        (kind, name, parameter)
+        for kind in KINDS
+        for name, entry in list_entries(kind).items()
+        for parameter in entry.schema.fields
+        if parameter.endswith("seed")
+    ],
+)
+def test_negative_seeds_are_refused(kind: str, name: str, parameter: str) -> None:
+    _, problems = get_entry(kind, name).schema.validate({parameter: -1}, name)
+    assert problems == [
+        f"{name}.{parameter}: input should be greater than or equal to 0, but got -1 (allowed: [0, inf))"
+    ]

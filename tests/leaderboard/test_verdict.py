@@ -12,7 +12,7 @@ import pytest
 from noisybench.config.noise_seeds import FIXED_NOISE
 from noisybench.config.resolve import resolve
 from noisybench.leaderboard.measurements import builtin_measurements
-from noisybench.leaderboard.mixed_model import LabelSetScores, Scope, compare_stacks
+from noisybench.leaderboard.mixed_model import Comparison, LabelSetScores, Scope, compare_stacks
 from noisybench.leaderboard.setting_description import without_parameters
 from noisybench.leaderboard.verdict import (
     SettingScores,
@@ -388,3 +388,10 @@ def test_shipped_measurements_have_one_verdict_per_suite() -> None:
     settings = build_settings(measurements)
     entries = {measurement.entry for measurement in measurements}
     assert len(reach_verdicts(map(setting_scores, settings), "last")) == len(entries)
+
+
+def test_one_degree_of_freedom_gives_an_interval_and_none_gives_no_interval() -> None:
+    ones = np.ones((2, 2))
+    for df, half_width in ((1.0, 12.706), (2.0, 4.303), (0.0, np.nan)):
+        low, high = Comparison(("a", "b"), "label_sets", ones, ones, np.full((2, 2), df)).intervals()
+        np.testing.assert_allclose([low[0, 1], high[0, 1]], [1 - half_width, 1 + half_width], atol=1e-3)
