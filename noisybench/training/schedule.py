@@ -24,11 +24,12 @@ def learning_rate_at(budget: Budget, epoch: float) -> float:
         >>> [round(learning_rate_at(restarts, epoch), 3) for epoch in (0, 2, 4, 6)]
         [0.1, 0.05, 0.1, 0.05]
     """
-    if budget.lr_interval == "epoch":
-        epoch = math.floor(epoch)
+    # A warm-up rises with every step: in whole epochs, the first one would hardly train.
     if epoch < budget.warmup_epochs:
         # The first step of a warm-up takes a small step, not an empty one.
         return budget.learning_rate * max(epoch, 1e-3) / budget.warmup_epochs
+    if budget.lr_interval == "epoch":
+        epoch = math.floor(epoch)
     decay = _decay(budget, epoch)
     if decay is not None:
         low = budget.lr_min or 0.0

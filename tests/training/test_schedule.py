@@ -124,3 +124,10 @@ def test_a_resumed_run_follows_the_schedule_and_the_momentum_to_the_same_bits(tm
     same_momentum = {name: value for name, value in budget.items() if name != "adam_beta1_in_decay"}
     other = train_toy(prepared_toy("cross_entropy", budget=same_momentum), tmp_path / "other")
     assert other.record({}).weights_sha256 != whole.record({}).weights_sha256
+
+
+def test_a_warm_up_rises_with_every_step_even_if_the_schedule_changes_by_epochs() -> None:
+    budget = Budget(epochs=4, learning_rate=0.1, lr_schedule="cosine", warmup_epochs=1, lr_interval="epoch")
+    assert [learning_rate_at(budget, epoch) for epoch in (0.25, 0.5, 0.99)] == pytest.approx([0.025, 0.05, 0.099])
+    assert learning_rate_at(budget, 1.0) == learning_rate_at(budget, 1.9) == pytest.approx(0.1)
+    assert learning_rate_at(budget, 2.0) == learning_rate_at(budget, 2.9) == pytest.approx(0.075)
