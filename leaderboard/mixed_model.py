@@ -72,7 +72,7 @@ class Comparison:
 
     def intervals(self) -> tuple[Array, Array]:
         """Return the lower and upper ends of the 95 % intervals of the differences; each holds for its pair alone."""
-        half_width = special.stdtrit(np.where(self.df > 0, self.df, np.nan), 0.975) * np.sqrt(self.variance)
+        half_width = special.stdtrit(self.df, 0.975) * np.sqrt(self.variance)
         return self.difference - half_width, self.difference + half_width
 
     def is_tested(self) -> NDArray[np.bool_]:

@@ -119,3 +119,17 @@ def test_the_fraction_that_is_left_out_is_that_of_the_next_epoch() -> None:
         kept.append(int(mitigation.state["kept"].sum()))
     # The first epoch leaves out nothing; then a quarter of 0.4 more in each epoch, up to 0.4.
     assert kept == [45, 40, 35, 30, 30]
+
+
+@pytest.mark.parametrize("labeled", [1, 2, 3])
+def test_kept_labels_of_a_batch_are_scaled_up_by_the_inverse_of_their_fraction(labeled: int) -> None:
+    mitigation = TrimmedLoss(among="epoch", drop_fraction=0.4)
+    data = TrainingSet(torch.zeros(6, 1, 1, 1, dtype=torch.uint8), torch.zeros(6, dtype=torch.long), 2)
+    mitigation.prepare(None, data)  # type: ignore[arg-type]
+    mitigation.state["kept"][1] = False
+    has_label = torch.arange(6) < labeled
+    batch = Batch({"weak": data.inputs}, data.targets, torch.arange(6), 2, has_label=has_label)
+    task: Any = SimpleNamespace(training_set=data)
+    weights = mitigation.wrap_loss(task, batch, lambda batch: torch.ones(6))
+    kept = mitigation.state["kept"].float()
+    torch.testing.assert_close(weights, kept * labeled / kept[:labeled].sum())

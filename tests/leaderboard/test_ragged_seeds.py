@@ -11,7 +11,7 @@ import statsmodels.formula.api as smf
 from scipy import stats
 
 from noisybench.leaderboard.measurements import builtin_measurements
-from noisybench.leaderboard.pair_model import Test, comparable_stacks, fit_pairs
+from noisybench.leaderboard.pair_model import Test, comparable_stacks, fit_pairs, fit_table
 from noisybench.leaderboard.statistics import rank
 
 Values = dict[str, dict[int, float]]
@@ -102,3 +102,14 @@ def test_of_stacks_without_common_seeds_those_with_the_most_partners_are_compare
     assert comparable_stacks({"a": one, "bridge": bridge, "b": other}) == ("a", "bridge")
     assert comparable_stacks({"a": one, "b": other}) == ("a",)
     assert rank({"a": one, "b": other}).untested == ("a", "b")
+
+
+@pytest.mark.parametrize("test", TESTS)
+def test_tables_are_fitted_together_as_each_alone(test: Test) -> None:
+    tables = np.random.default_rng(0).normal(size=(3, 4, 5))
+    tables[:, 0, 0] = np.nan
+    together = fit_table(tables, test)
+    for number, table in enumerate(tables):
+        alone = fit_table(table, test)
+        np.testing.assert_allclose(together.pooled_variance[number], alone.pooled_variance, rtol=1e-12)
+        np.testing.assert_allclose(together.p_values[number], alone.p_values, rtol=1e-12)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,12 @@ import torch
 
 from noisybench.errors import UserError
 from noisybench.evaluation.metrics import label_directions, score_classifier
-from noisybench.mitigations._feature_classifiers import gaussian_classifier, predict_linear, replace_classifier
+from noisybench.mitigations._feature_classifiers import (
+    extract_features,
+    gaussian_classifier,
+    predict_linear,
+    replace_classifier,
+)
 from noisybench.mitigations.mahalanobis import (
     Mahalanobis,
     class_moments,
@@ -20,8 +26,10 @@ from noisybench.mitigations.mahalanobis import (
     pseudo_inverse,
     robust_moments,
 )
+from noisybench.mitigations.spectral_truncation import _controls
 from noisybench.nn.spectrum import spectrum_of
 from tests.helpers import close, generator, labeled_points, prepared_toy, toy_dataset, toy_labels, train_toy
+from tests.mitigations.test_pruning import toy_task
 
 
 def test_the_shared_covariance_is_scikit_learns_discriminant() -> None:
@@ -199,3 +207,19 @@ def test_a_replaced_classifier_is_the_one_given(bias: bool) -> None:
     network = torch.nn.Sequential(torch.nn.Linear(3, 2, bias=bias))
     replace_classifier(network, torch.ones(2, 3), torch.ones(2))
     assert torch.equal(network(torch.ones(1, 3)), torch.full((1, 2), 4.0))
+
+
+def test_gaussians_on_the_features_are_measured_in_a_row_of_their_own(tmp_path: Path) -> None:
+    recorder = train_toy(prepared_toy({"name": "mahalanobis", "covariance": "identity"}), tmp_path)
+    assert [row.stage for row in recorder.rows] == ["train"] * 3 + ["refine"]
+    assert recorder.rows[-1].test_loss != recorder.rows[-2].test_loss
+
+
+def test_the_untrained_control_is_the_network_that_training_starts_from() -> None:
+    task = toy_task()
+    data = task.training_set
+    features = extract_features(task, task.networks[0], data.inputs)
+    found = spectrum_of(features, data.targets, data.num_classes)
+    classifiers: Any = SimpleNamespace(spectrum=found, targets=data.targets, points=features)
+    predicted = _controls(task, data, classifiers)["untrained_ridge"](data.inputs, features)
+    assert torch.equal(predicted, predict_linear(features, *found.least_squares(len(found.values), 1.0)))

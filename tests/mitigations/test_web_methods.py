@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -457,8 +458,6 @@ def test_dividemix_by_hand(part: int) -> None:
 
 
 def test_dividemix_scales_each_epoch_of_the_loss_history_once() -> None:
-    from types import SimpleNamespace
-
     mitigation, epochs = DivideMix(warmup_epochs=1, loss_history=5), 7
     data = TrainingSet(torch.zeros(400, 1, 2, 2, dtype=torch.uint8), torch.zeros(400, dtype=torch.long), 2)
     mitigation.prepare(None, data)  # type: ignore[arg-type]
@@ -546,6 +545,10 @@ def test_dividemix_plans_half_labeled_and_half_unlabeled(tmp_path: Path) -> None
     for network in range(2):
         mine = [step.index for step in steps if step.phase == network]
         assert len(mine) == 3, "sixty labeled examples in batches of sixteen"
+        # Number 0 is the order of ordinary epochs, which is neither network's own.
+        order = Sampler().epoch_order(1, network + 1)
+        own = order[mitigation.state["clean"][1 - network, order] > 0.5]
+        assert torch.equal(torch.cat([index[:16] for index in mine]), own[:48])
         kept = mitigation.state["clean"][1 - network] > 0.5
         for index in mine:
             assert kept[index[:16]].all(), "the other network says which labels are used"
@@ -643,3 +646,17 @@ def test_ensembles_deploy_the_mean_prediction(stack: list[Any], rule: str, tmp_p
     np.testing.assert_allclose(recorder.evaluator.predictions().probabilities, mean(test).numpy(), atol=1e-6)
     # The same rule for the label quality and the corrected labels of the training set.
     np.testing.assert_allclose(task.training_probabilities().numpy(), mean(data.inputs).numpy(), atol=1e-6)
+
+
+@pytest.mark.parametrize(("linear", "warns"), [(24, False), (25, True)])
+def test_separation_warns_if_it_flags_more_than_twice_as_many_as_small_loss(
+    linear: int, warns: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("noisybench.mitigations.lsa.linear_separation", lambda *_: (torch.arange(100) < linear).float())
+    mitigation = LSA(support="loss")
+    mitigation.state = {"linear": torch.zeros(1, 100), "high_loss": torch.zeros(1, 100)}
+    task: Any = SimpleNamespace(training_outputs=lambda number: SimpleNamespace(features=torch.zeros(100, 4)))
+    flags = mitigation._detect_by_separation(task, 0, torch.arange(100) < 12)
+    assert int(flags.sum()) == linear
+    assert [note for note in mitigation.warnings if f"flags {linear}%" in note] == mitigation.warnings
+    assert len(mitigation.warnings) == warns

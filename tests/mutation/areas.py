@@ -36,7 +36,14 @@ AREAS = {
     ),
     "losses": Area(
         ("noisybench/mitigations/*.py", "noisybench/nn/*.py"),
-        ("tests/golden", "tests/nn", "tests/mitigations", "tests/test_doctests.py"),
+        (
+            "tests/golden",
+            "tests/nn",
+            "tests/mitigations",
+            "tests/test_doctests.py",
+            "tests/tasks/test_segmentation.py",
+            "tests/tasks/test_pretraining.py",
+        ),
     ),
     "noise": Area(
         ("noise_models/*.py",),

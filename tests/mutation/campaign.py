@@ -4,6 +4,8 @@
     python -m tests.mutation.campaign --count 200 --seed 0 --report survivors.json   a sample of all areas
     python -m tests.mutation.campaign --known                                         the mistakes listed in known.csv
 
+Mutants that no test can notice are listed in equivalent.csv with the reason; they are left out.
+
 Every process works in a copy of the repository. A mutant is tested in a fork of a process that has imported the libraries,
 so that a mutant costs the tests and not the imports.
 """
@@ -11,6 +13,7 @@ so that a mutant costs the tests and not the imports.
 from __future__ import annotations
 
 import argparse
+import ast
 import csv
 import importlib
 import json
@@ -82,7 +85,8 @@ def sampled_jobs(areas: list[str], count: int, seed: int) -> list[Job]:
     from tests.mutation.mutants import sample
 
     area_of = {path: name for name in areas for path in AREAS[name].files()}
-    return [
+    equivalent = equivalent_trees()
+    jobs = [
         Job(
             f"{mutant.path}:{mutant.line} {mutant.operator.removeprefix('core/')} {mutant.occurrence}",
             mutant.path,
@@ -91,21 +95,45 @@ def sampled_jobs(areas: list[str], count: int, seed: int) -> list[Job]:
         )
         for mutant in sample(sorted(area_of), count, seed)
     ]
+    return [job for job in jobs if (tree := _tree(job.source)) is not None and tree not in equivalent]
+
+
+def equivalent_trees() -> set[str | None]:
+    """Return the syntax trees of the mutants of `equivalent.csv`, which no test can notice."""
+    return {_tree(_changed("equivalent.csv", row["path"], row["old"], row["new"])) for row in _rows("equivalent.csv")}
+
+
+def _tree(source: str) -> str | None:
+    """Return a syntax tree as text; None for a mutant that is no program, which every test would notice."""
+    try:
+        return ast.dump(ast.parse(source))
+    except SyntaxError:
+        return None
 
 
 def known_jobs() -> list[Job]:
     """Return the mistakes of `known.csv`: a text that occurs once in a file, and its replacement."""
-    jobs = []
-    with (Path(__file__).parent / "known.csv").open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            source = (ROOT / row["path"]).read_text(encoding="utf-8")
-            if source.count(row["old"]) != 1:
-                sys.exit(
-                    f"known.csv: `{row['old']}` occurs {source.count(row['old'])} times in {row['path']}, not once"
-                )
-            changed = source.replace(row["old"], row["new"])
-            jobs.append(Job(f"{row['path']}: {row['effect']}", row["path"], changed, AREAS[row["area"]].tests))
-    return jobs
+    return [
+        Job(
+            f"{row['path']}: {row['effect']}", row["path"], _changed("known.csv", row["path"], row["old"], row["new"]),
+            AREAS[row["area"]].tests,
+        )
+        for row in _rows("known.csv")
+    ]  # fmt: skip
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    """Return the rows of a table of this folder."""
+    with (Path(__file__).parent / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _changed(table: str, path: str, old: str, new: str) -> str:
+    """Return the source of a file with one text replaced, which must occur once."""
+    source = (ROOT / path).read_text(encoding="utf-8")
+    if source.count(old) != 1:
+        sys.exit(f"{table}: `{old}` occurs {source.count(old)} times in {path}, not once")
+    return source.replace(old, new)
 
 
 def run(jobs: list[Job], processes: int) -> Iterator[Outcome]:

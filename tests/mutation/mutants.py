@@ -80,7 +80,7 @@ def _walk(node: Any) -> Iterator[Any]:
 
 
 def _without_effect(tree: ast.AST) -> Iterator[tuple[Position, Position]]:
-    """Yield the spans of annotations, type aliases, and of the search ranges and texts of declarations."""
+    """Yield the spans of annotations, type aliases, search ranges and texts of declarations, and `verbose` flags."""
     for node in ast.walk(tree):
         parts: list[ast.AST | None] = []
         if isinstance(node, ast.AnnAssign | ast.arg):
@@ -91,8 +91,10 @@ def _without_effect(tree: ast.AST) -> Iterator[tuple[Position, Position]]:
             isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("fidelity", "convention")
         ):
             parts.append(node)
-        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "parameter":
-            parts += [keyword.value for keyword in node.keywords if keyword.arg in ("low", "high", "log", "help")]
+        elif isinstance(node, ast.Call):
+            declares = getattr(node.func, "id", "") == "parameter"
+            ignored = ("low", "high", "log", "help") if declares else ("verbose",)
+            parts += [keyword.value for keyword in node.keywords if keyword.arg in ignored]
         for part in parts:
             if part is not None:
                 yield _span(part)

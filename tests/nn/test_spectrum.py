@@ -265,3 +265,8 @@ def test_features_that_are_none_are_refused(points: torch.Tensor, targets: torch
 
 
 # Gaussians
+
+
+def test_a_spectrum_without_variance_has_rank_zero() -> None:
+    nothing = torch.zeros(3)
+    assert (spectrum.effective_rank(nothing), spectrum.participation_ratio(nothing)) == (0.0, 0.0)

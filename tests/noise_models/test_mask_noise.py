@@ -21,7 +21,8 @@ from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_statistics import mask_statistics
 from noisybench.data.targets import IGNORED, MaskTargets
 from noisybench.errors import UserError
-from noisybench.noise_models._masks import MaskNoise, find_objects
+from noisybench.noise_models._contours import simplify_contours
+from noisybench.noise_models._masks import MaskNoise, MaskObject, find_objects
 from noisybench.noise_models.class_swap import ClassSwap
 from noisybench.noise_models.morph_scaled import MorphScaled
 from noisybench.runs.preparation import prepare_run
@@ -289,3 +290,12 @@ def test_every_preset_is_its_settings_by_hand_and_refuses_others(name: str) -> N
         parameter = next(iter(other))
         with pytest.raises(UserError, match=rf"noise\.{parameter}: preset={preset} sets {parameter} to .* Remove one"):
             model(name, preset=preset, **other).corrupt_masks(split_of(masks), 2, 1.0)
+
+
+def test_a_simplified_object_fills_its_box() -> None:
+    pixels = np.zeros((9, 12), dtype=np.uint8)
+    pixels[2:7, 3:11], pixels[2, 3] = 1, 0
+    changed = simplify_contours(MaskObject(1, pixels, 5, 6), tolerance=1.5)
+    assert (changed.top, changed.left) == (7, 9)
+    assert changed.pixels.shape == (5, 8)
+    assert all(edge.any() for edge in (*changed.pixels[[0, -1]], *changed.pixels[:, [0, -1]].T))

@@ -302,6 +302,8 @@ def test_runs_of_a_suite_share_pretraining_and_pay_for_it(tmp_path: Path) -> Non
         assert each.cost.wall_seconds > each.auxiliary[0]["wall_seconds"]
         assert each.cost.train_seconds > each.auxiliary[0]["wall_seconds"]
     assert without.auxiliary == []
+    # Three epochs of three whole batches of 32.
+    assert second.auxiliary[0]["examples"] == 3 * 96
     longer = start([{**SIMCLR, "pretraining_seed": 5}, "elr"], "d", 1)
     assert longer.auxiliary[0]["identity"] != second.auxiliary[0]["identity"]
 
