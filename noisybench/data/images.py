@@ -37,6 +37,9 @@ from noisybench.utils.places import check_file
 CHUNK_SIZE = 1024
 """Number of images that are decoded at a time."""
 
+TASK_SIZE = 64
+"""Number of images that a thread decodes at a time; one small image takes less time than to hand it over."""
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
 """Suffixes of image files."""
 
@@ -159,12 +162,15 @@ def _decode_into(
 ) -> list[tuple[int, str]]:
     """Write the decoded images one after the other, and return row and reason of those that cannot be decoded."""
     array: np.memmap[Any, np.dtype[np.uint8]] | None = None
+    rows = np.empty(0, np.uint8)
     seen, row, problems = 0, 0, list[tuple[int, str]]()
     # Threads suffice, because Pillow releases the interpreter lock while it decodes.
     with ThreadPoolExecutor() as pool:
         # In chunks, because `map` alone would read the whole stream ahead.
         while chunk := list(itertools.islice(images, CHUNK_SIZE)):
-            for image, pixels in zip(chunk, pool.map(lambda image: _try_decode(image, size), chunk), strict=True):
+            parts = [chunk[start : start + TASK_SIZE] for start in range(0, len(chunk), TASK_SIZE)]
+            decoded = pool.map(lambda part: [_try_decode(image, size) for image in part], parts)
+            for image, pixels in zip(chunk, itertools.chain.from_iterable(decoded), strict=True):
                 seen += 1
                 if isinstance(pixels, str):
                     problems.append((seen - 1, pixels))
@@ -174,12 +180,14 @@ def _decode_into(
                 if array is None:
                     array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, *pixels.shape))
                     _reserve(path)
+                    # A plain view: indexing a memory map makes an object of its own for each row.
+                    rows = np.asarray(array)
                 if pixels.shape != array.shape[1:]:
                     raise UserError(
                         f"{image[0]}: has {pixels.shape[2]}x{pixels.shape[1]} pixels, but others have "
                         f"{array.shape[3]}x{array.shape[2]}; set dataset.size to resize all images"
                     )
-                array[row] = pixels
+                rows[row] = pixels
                 row += 1
     # After the last image, so that one error lists all damaged files.
     if problems and (on_error == "raise" or array is None):
