@@ -13,10 +13,11 @@ from noisybench.config.data_files import check_data
 from noisybench.config.loaded_code import LoadedCode
 from noisybench.config.spec import RunSpec
 from noisybench.errors import StoreUnavailable
-from noisybench.records.schema import EpochRow, RunRecord
+from noisybench.records.schema import RunRecord
 from noisybench.runs.environment import describe_environment
 from noisybench.runs.preparation import prepare_run
 from noisybench.runs.recorder import ProgressCallback, progress_event
+from noisybench.runs.row_uploader import RowUploader
 from noisybench.runs.run_folder import RunFolder
 from noisybench.runs.training import train
 from noisybench.tracking.store import ActiveRun, Store
@@ -68,7 +69,10 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
             # Kept before training starts, so that a resumed run continues the same entry of the store.
             folder.run_id = run.run_id
             on_auxiliary = functools.partial(_track_auxiliary, run)
-            recorder = train(prepared, folder.path, _RowUploader(run), report, stop, AUXILIARY_DIR, on_auxiliary)
+            with RowUploader(run) as send:
+                recorder = train(prepared, folder.path, send, report, stop, AUXILIARY_DIR, on_auxiliary)
+                if recorder.complete:
+                    send.discard()
             if not recorder.complete:
                 return "stopped"
             record = recorder.record(environment)
@@ -106,20 +110,3 @@ def _tags(label_set: str, privileged: Iterable[str], environment: Mapping[str, s
         "privileged": ", ".join(privileged),
         **{f"env.{name}": value for name, value in environment.items()},
     }
-
-
-class _RowUploader:
-    """Upload rows as they come. If the store fails once, training continues, and all rows are uploaded at the end."""
-
-    def __init__(self, run: ActiveRun) -> None:
-        self._run, self._has_failed = run, False
-
-    def __call__(self, rows: list[EpochRow]) -> None:
-        if self._has_failed:
-            return
-        try:
-            self._run.log_rows(rows)
-        except Exception as error:
-            # No further attempts, each of which could delay training by a timeout.
-            self._has_failed = True
-            logger.warning("rows cannot be uploaded now, and will be uploaded at the end: %s", error)

@@ -162,18 +162,22 @@ class ActiveRun:
     def __init__(self, connection: Connection, run_id: str) -> None:
         self.connection, self.run_id = connection, run_id
         self.ended = False
+        self._logged: set[tuple[str, int, int]] = set()  # stage, epoch and time of each row
 
     def log_rows(self, rows: list[EpochRow]) -> None:
-        """Log rows. Logging a row again changes nothing, since key, step and time are the same."""
+        """Log rows that this process has not logged. Logging a row again changes nothing: key, step and time are the same."""
         from mlflow.entities import Metric
 
         metrics = [
             Metric(name if row.stage == "train" else f"{row.stage}/{name}", value, row.time, row.epoch)
             for row in rows
+            if (row.stage, row.epoch, row.time) not in self._logged
             for name, value in row.metrics().items()
         ]
         for start in range(0, len(metrics), MAX_METRICS_PER_REQUEST):
             self.connection.client.log_batch(self.run_id, metrics=metrics[start : start + MAX_METRICS_PER_REQUEST])
+        # After the last request: rows of a request that fails are logged again at the end.
+        self._logged |= {(row.stage, row.epoch, row.time) for row in rows}
 
     def log_auxiliary(self, title: str, settings: Mapping[str, Any], cost: Mapping[str, Any], result: Path) -> None:
         """Add a finished auxiliary run as a child run, with its result as an artifact.
@@ -213,7 +217,7 @@ class ActiveRun:
         """Log all rows of a finished run, and its summary metrics."""
         from mlflow.entities import Metric
 
-        # All rows again: an upload during training may have failed, and repeated rows change nothing.
+        # All rows, because an upload during training may have failed.
         self.log_rows(record.rows)
         last_row = record.rows[-1]
         metrics = [
