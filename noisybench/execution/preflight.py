@@ -73,10 +73,35 @@ def _validate(sender: Connection, specs: list[RunSpec], needs_local_gpu: bool) -
             # A defect of one component must not hide the problems of other runs.
             problems[f"{spec.title}: validation failed\n{traceback.format_exc()}"] = None
     device = specs[0].execution.device if specs else "cpu"
+    if needs_local_gpu and (problem := device_problem(device)):
+        problems[problem] = None
     has_gpu = torch.cuda.is_available()
-    if device == "cuda" and needs_local_gpu and not has_gpu:
-        problems["execution.device: `cuda` is requested, but torch sees no GPU here; see `noisybench doctor`"] = None
     try:
         sender.send((list(problems), device == "cuda" or (device == "auto" and has_gpu)))
     except (BrokenPipeError, ConnectionResetError):
         os._exit(1)  # the command has ended
+
+
+def device_problem(device: str) -> str | None:
+    """Return why this machine cannot train on a device; None if it can.
+
+    Args:
+        device: value of ``execution.device``.
+
+    Example:
+        >>> device_problem("cpu") is None
+        True
+    """
+    import torch
+
+    start = f"execution.device: `{device}` is requested, but"
+    end = "set execution.device=auto to train on what there is"
+    if device == "mps" and not torch.backends.mps.is_available():
+        return f"{start} torch {torch.__version__} sees no Apple GPU here; {end}"
+    if device != "cuda" or torch.cuda.is_available():
+        return None
+    if torch.version.cuda is None and torch.version.hip is None:
+        return f"{start} torch {torch.__version__} is built for CPUs; install torch with CUDA, or {end}"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    hidden = "" if visible is None else f" with CUDA_VISIBLE_DEVICES={visible or '(empty)'}"
+    return f"{start} torch {torch.__version__} sees no GPU here{hidden}; check `nvidia-smi`, or {end}"

@@ -14,6 +14,7 @@ from noisybench.config.loaded_code import LoadedCode
 from noisybench.config.spec import RunSpec
 from noisybench.errors import StoreUnavailable
 from noisybench.records.schema import RunRecord
+from noisybench.runs.device_memory import explain_out_of_memory
 from noisybench.runs.environment import describe_environment
 from noisybench.runs.preparation import prepare_run
 from noisybench.runs.recorder import ProgressCallback, progress_event
@@ -69,7 +70,7 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
             # Kept before training starts, so that a resumed run continues the same entry of the store.
             folder.run_id = run.run_id
             on_auxiliary = functools.partial(_track_auxiliary, run)
-            with RowUploader(run) as send:
+            with RowUploader(run) as send, explain_out_of_memory(spec, folder.checkpoint):
                 recorder = train(prepared, folder.path, send, report, stop, AUXILIARY_DIR, on_auxiliary)
                 if recorder.complete:
                     send.discard()
