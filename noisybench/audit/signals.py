@@ -107,7 +107,7 @@ def collect_signals(
     training_set = TrainingSet(inputs, observed, len(class_names), class_names=class_names)
     execution = audit_input.spec.execution
     device = torch.device("cuda" if torch.cuda.is_available() and execution.device != "cpu" else "cpu")
-    torch.set_num_threads(execution.num_threads)
+    torch.set_num_threads(audit_input.spec.num_threads)
     use_deterministic_kernels(device)
     return cross_fit(training_set, audit_input.spec.budget, folds, seed, device, WORKSPACE / "audits", on_epoch)
 

@@ -134,6 +134,7 @@ def execute_specs(
     from noisybench.execution.suite_runner import DurationEstimator, make_plan
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
+    from noisybench.utils.processes import usable_cores
 
     console, store = view.make_console(), Store()
     # The check creates the store, which a dry run must not do.
@@ -143,11 +144,13 @@ def execute_specs(
         specs = download_missing(specs)
     stored, equivalences = store.runs.read(), recorded_equivalences(store)
     records = stored.records
-    plan, estimator = make_plan(specs, records, equivalences, again), DurationEstimator(records)
+    # The cores of a cluster's machines are not known here.
+    plan = make_plan(specs, records, equivalences, again, cores=usable_cores() if ray is None else None)
+    estimator = DurationEstimator(records)
     _print_repeated(console, plan)
     print_notes(console, plan.specs)
     if dry_run:
-        count = jobs or LocalExecutor(1).capacity(plan.pending, gpu=False)
+        count = jobs or LocalExecutor().capacity(plan.pending, gpu=False)
         view.print_plan(console, plan, [estimator.estimate(spec) for spec in plan.pending], count)
         return
     pending = {spec.identity for spec in plan.pending}

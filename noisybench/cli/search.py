@@ -47,7 +47,7 @@ def search(
     if len(searches) > 1:
         # A single search validates itself; of several, the last must not be refused after hours of the first.
         console.print(f"Validating {len(searches)} searches ...")
-        preflight(process_context(1), [definition.first_spec() for definition in searches])
+        preflight(process_context(), [definition.first_spec() for definition in searches])
     store.connection.check()
     require_writable(WORKSPACE)
     results = []

@@ -27,13 +27,13 @@ def validate(
     kind, arguments = _kind_of(name), overrides or []
     if kind == "searches":
         searches = read_searches(name, arguments)
-        preflight(process_context(1), [definition.first_spec() for definition in searches])
+        preflight(process_context(), [definition.first_spec() for definition in searches])
         typer.echo(f"{name} is valid: {len(searches)} search{'es' if len(searches) != 1 else ''}")
         return
     specs = (read_suite if kind == "suites" else read_recipe)(name, arguments)
     if kind == "suites":
         checked_figures(name, specs)
-    preflight(process_context(1), specs)
+    preflight(process_context(), specs)
     print_notes(make_console(), specs)
     typer.echo(f"{name} is valid: {len(specs)} run{'s' if len(specs) != 1 else ''}")
 

@@ -118,8 +118,9 @@ class Execution(pydantic.BaseModel):
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device to train on."""
-    num_threads: int = pydantic.Field(1, ge=1, le=4096)
-    """Number of CPU threads of one run. With more than one, sums may differ in their last bits."""
+    num_threads: Literal["auto"] | Annotated[int, pydantic.Field(ge=1, le=4096)] = "auto"
+    """Number of CPU threads of one run; auto divides the cores among the runs of a command. With another number, sums may
+    differ in their last bits."""
     gpu_fraction: float = pydantic.Field(1.0, gt=0, le=1)
     """Fraction of a GPU that one run needs; 0.25 trains four small runs on it in parallel."""
     num_workers: int = pydantic.Field(0, ge=0, le=4096)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +204,18 @@ class RunSpec:
     @property
     def num_cores(self) -> int:
         """Number of CPU cores that the run needs, with all its processes."""
-        return self.execution.num_threads * self.budget.devices
+        return self.num_threads * self.budget.devices
+
+    @property
+    def num_threads(self) -> int:
+        """Number of CPU threads of each process of the run; 1 unless `divide_cores` has replaced ``auto``."""
+        threads = self.execution.num_threads
+        return 1 if threads == "auto" else threads
+
+    def with_threads(self, count: int) -> RunSpec:
+        """Return the same run with a number of threads; the identity stays the same."""
+        execution = self.execution.model_copy(update={"num_threads": count})
+        return replace(self, execution=execution)
 
     @property
     def num_gpus(self) -> float:

@@ -24,14 +24,10 @@ from noisybench.utils.processes import process_context, start_process, usable_co
 
 
 class LocalExecutor:
-    """Processes on this machine, which share its cores or one GPU.
+    """Processes on this machine, which share its cores or one GPU."""
 
-    Args:
-        num_threads: threads of the numerical libraries in each process.
-    """
-
-    def __init__(self, num_threads: int) -> None:
-        self.context = process_context(num_threads)
+    def __init__(self) -> None:
+        self.context = process_context()
 
     def capacity(self, specs: Sequence[RunSpec], gpu: bool) -> int:
         """Return how many runs fit on the cores at their numbers of threads, or on the GPU at their fractions of it."""

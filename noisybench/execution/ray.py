@@ -226,7 +226,7 @@ def _serve(spec: RunSpec, uri: str, folder: str, environment: dict[str, str], qu
     os.chdir(folder)
     # Ray sets the variable for each task, but a fork server keeps the environment in which it was started.
     visible_gpus = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
-    pool = LocalPool(process_context(spec.execution.num_threads), uri, {**environment, **visible_gpus})
+    pool = LocalPool(process_context(), uri, {**environment, **visible_gpus})
     pool.start(spec)
     events: list[Event] = []
     while True:

@@ -25,6 +25,9 @@ PROCESS_START_SECONDS = 1.0
 AGAIN = "--again"
 """Reason to train finished runs again: the option that asks for it."""
 
+MAX_AUTO_THREADS = 8
+"""Largest number of threads of a run for which none is given: batches of small images keep no more of them busy."""
+
 SAVED_FILES = ("save_weights", "save_corrected_masks")
 """Fields of `execution` that save files of a run, which a finished run may lack."""
 
@@ -93,6 +96,7 @@ def make_plan(
     records: Sequence[RunRecord],
     equivalences: Iterable[Equivalence] = (),
     again: bool = False,
+    cores: int | None = None,
 ) -> RunPlan:
     """Return the runs of a command, and those of them to train.
 
@@ -103,8 +107,9 @@ def make_plan(
         records: finished runs, the latest first.
         equivalences: recorded equivalences of code; a finished run of equivalent code stands in for a run.
         again: train finished runs again.
+        cores: cores of this machine, which are divided among the runs; None gives each of them one thread.
     """
-    specs = unique_specs(specs)
+    specs = unique_specs(specs) if cores is None else divide_cores(unique_specs(specs), cores)
     finished = {record.identity: record for record in reversed(records)}
     missing = [spec for spec in specs if spec.identity not in finished]
     plan = RunPlan(specs, [])
@@ -122,6 +127,29 @@ def make_plan(
             plan.repeated[spec.identity] = earlier
             reasons |= dict.fromkeys(found)
     return dataclasses.replace(plan, reasons=list(reasons))
+
+
+def divide_cores(specs: Sequence[RunSpec], cores: int) -> list[RunSpec]:
+    """Return runs whose number of threads is a number, also where `execution.num_threads` is ``auto``.
+
+    It depends on all runs of a command, not on those that are left to train: a command that is interrupted and continued
+    trains all its runs with the same number of threads.
+
+    Args:
+        specs: all runs of a command.
+        cores: cores of this machine.
+
+    Example:
+        >>> from noisybench.config.resolve import resolve
+        >>> specs = [resolve({"seed": seed}) for seed in range(3)]
+        >>> [spec.num_threads for spec in divide_cores(specs, 6)], divide_cores(specs[:1], 2)[0].num_threads
+        ([2, 2, 2], 2)
+    """
+
+    def threads(spec: RunSpec) -> int:
+        return max(1, min(cores // (len(specs) * spec.budget.devices), MAX_AUTO_THREADS))
+
+    return [spec if spec.execution.num_threads != "auto" else spec.with_threads(threads(spec)) for spec in specs]
 
 
 def _reasons(spec: RunSpec, record: RunRecord, again: bool) -> list[str]:
@@ -188,8 +216,7 @@ def run_plan(
     result = SuiteResult()
     if not plan.pending:
         return result
-    # All runs are forked from one server process, whose numerical libraries read the number of threads once.
-    local = LocalExecutor(max(spec.execution.num_threads for spec in plan.pending))
+    local = LocalExecutor()
     uses_gpu = preflight(local.context, plan.pending, needs_local_gpu=executor is None)
     executor = executor or local
     count = min(jobs or executor.capacity(plan.pending, uses_gpu), len(plan.pending))

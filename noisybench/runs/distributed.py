@@ -103,7 +103,7 @@ def launch_distributed(
         logging.getLogger(package).setLevel(logging.WARNING)
     # The main process finds a free port, so that several runs on one machine do not collide.
     rank, port = worker or (0, find_free_network_port())
-    context, processes = process_context(spec.execution.num_threads), []
+    context, processes = process_context(), []
     if worker is None:
         for number in range(1, devices):
             processes.append(start_process(context, train_worker, (*arguments, number, port)))

@@ -47,7 +47,7 @@ def describe_environment(spec: RunSpec) -> dict[str, str]:
         "torch": torch.__version__,
         **_versions(spec),
         "device": torch.cuda.get_device_name() if use_gpu else f"{platform.machine()} CPU",
-        "threads": str(spec.execution.num_threads),
+        "threads": str(spec.num_threads),
     }
     commit = git_commit()
     return {**environment, "commit": commit} if commit else environment

@@ -75,6 +75,19 @@ class RunFolder:
     def run_id(self, run_id: str) -> None:
         write_atomically(self.path / "run_id", run_id.encode())
 
+    @property
+    def num_threads(self) -> int | None:
+        """Number of threads with which the checkpoint was trained; None without a checkpoint."""
+        try:
+            number = (self.path / "num_threads").read_text(encoding="ascii").strip()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return None
+        return int(number) if self.checkpoint.is_file() and re.fullmatch(r"[1-9]\d{0,3}", number) else None
+
+    @num_threads.setter
+    def num_threads(self, number: int) -> None:
+        write_atomically(self.path / "num_threads", str(number).encode())
+
     def save_checkpoint(self, content: dict[str, Any]) -> None:
         """Replace the checkpoint; an interruption leaves the old one or the new one."""
         write_atomically(self.checkpoint, saved_bytes({"format": CHECKPOINT_FORMAT, **content}))

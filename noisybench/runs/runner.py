@@ -59,6 +59,7 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
             run = store.start(spec, tags, resume=folder.run_id)
             report("epoch", progress_event(record.rows, spec.budget.epochs))
             return _upload(run, record, folder)
+        spec = _with_threads_of_checkpoint(spec, folder)
         prepared = prepare_run(spec)
         # After the data are loaded: a record must not name other bytes than those that were trained on.
         check_data(spec)
@@ -68,7 +69,7 @@ def execute(spec: RunSpec, store: Store, report: ProgressCallback, stop: Callabl
         tags = _tags(prepared.labels.hash, prepared.privileged, environment)
         with store.track(spec, tags, resume=folder.run_id) as run:
             # Kept before training starts, so that a resumed run continues the same entry of the store.
-            folder.run_id = run.run_id
+            folder.run_id, folder.num_threads = run.run_id, spec.num_threads
             on_auxiliary = functools.partial(_track_auxiliary, run)
             with RowUploader(run) as send, explain_out_of_memory(spec, folder.checkpoint):
                 recorder = train(prepared, folder.path, send, report, stop, AUXILIARY_DIR, on_auxiliary)
@@ -94,6 +95,19 @@ def _upload(run: ActiveRun, record: RunRecord, folder: RunFolder) -> str:
         ) from error
     folder.remove()
     return "finished"
+
+
+def _with_threads_of_checkpoint(spec: RunSpec, folder: RunFolder) -> RunSpec:
+    """Return a run with the number of threads of its checkpoint: the order of floating-point sums depends on it."""
+    threads = folder.num_threads
+    if threads in (None, spec.num_threads):
+        return spec
+    logger.warning(
+        "%s: resumed with the number of threads of its checkpoint, %d instead of %d, so that the result is bit-identical to "
+        "that of an uninterrupted run; delete %s to train it from the start",
+        spec.title, threads, spec.num_threads, folder.path,
+    )  # fmt: skip
+    return spec.with_threads(threads)
 
 
 def _track_auxiliary(run: ActiveRun, cost: AuxiliaryCost, cache_key: dict[str, Any], file: Path) -> None:

@@ -60,7 +60,7 @@ def train(
     spec = prepared.spec
     code = LoadedCode(spec)
     # The order of floating-point sums on a CPU depends on the number of threads.
-    torch.set_num_threads(spec.execution.num_threads)
+    torch.set_num_threads(spec.num_threads)
     task_class = get_entry("tasks", spec.task.name).load_class()
     task: Task = task_class(spec.budget, spec.seed, training_set_of(prepared), prepared.stack, **spec.task.parameters)
     task.num_workers = spec.execution.num_workers

@@ -87,7 +87,7 @@ class TrialRunner:
         """
         first = self._search.trial_spec(self._search.defaults, self._search.seeds[0], self._study_run)
         self._data = first.data
-        executor = LocalExecutor(first.execution.num_threads)
+        executor = LocalExecutor()
         uses_gpu = preflight(executor.context, [first])
         capacity = workers or executor.capacity([first], uses_gpu)
         pool = executor.pool(self._tracking_uri)

@@ -27,15 +27,15 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def process_context(num_threads: int) -> Any:
+def process_context() -> Any:
     """Return a multiprocessing context whose new processes have already imported the heavy libraries.
 
-    Args:
-        num_threads: threads of the numerical libraries in each process.
+    Their numerical libraries have one thread each: labels must not depend on the number of threads with which a run
+    trains, which sets it later.
     """
     # The numerical libraries read these variables when the server process imports them.
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-        os.environ.setdefault(name, str(num_threads))
+        os.environ.setdefault(name, "1")
     # Where processes cannot be forked, each imports the libraries itself.
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
