@@ -17,7 +17,7 @@ def main() -> None:
         # Before all other imports, which take a second or more, so that Ctrl-C during them gives no traceback.
         from noisybench.utils.interrupts import INTERRUPTS
 
-        INTERRUPTS.install(message)
+        INTERRUPTS.install(message, is_resumable)
     except KeyboardInterrupt:
         os.write(2, f"{message}\n".encode())
         os._exit(130)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -138,39 +138,6 @@ class ProgressDisplay:
         return f"{format_duration(max(0.0, seconds))} left"
 
 
-def print_plan(console: Console, plan: RunPlan, estimates: Sequence[float | None], jobs: int) -> None:
-    """Print the plan of a dry run with its estimated duration.
-
-    Args:
-        console: console.
-        plan: runs.
-        estimates: estimated seconds of each pending run; None if no similar run is recorded.
-        jobs: number of parallel runs.
-    """
-    groups: dict[tuple[str, str], list[float | None]] = {}
-    for spec, seconds in zip(plan.pending, estimates, strict=True):
-        setting = f"{spec.dataset_label} · {spec.noise.display_name(hide=('path',))}"
-        groups.setdefault((setting, spec.stack), []).append(seconds)
-    table = Table("setting", "stack", "pending runs", "time per run", box=None, header_style="bold")
-    for (setting, stack), durations in groups.items():
-        table.add_row(setting, stack, str(len(durations)), format_duration(durations[0]))
-    if groups:
-        console.print(table)
-    _print_equivalent(console, plan)
-    finished = len(plan.specs) - len(plan.pending)
-    resumable = sum((spec.run_dir() / "checkpoint.ckpt").is_file() for spec in plan.pending)
-    console.print(
-        f"{count_runs(len(plan.specs))}: {finished} finished, {resumable} to resume, {len(plan.pending) - resumable} to start."
-    )
-    known = [seconds for seconds in estimates if seconds is not None]
-    total = "unknown, no similar run is recorded yet"
-    # The sum over some of the runs would underestimate the total.
-    if known and len(known) == len(estimates):
-        total = format_duration(sum(known) / jobs)
-    if plan.pending:
-        console.print(f"Estimated time with {jobs} parallel runs: {total}.")
-
-
 def print_search_result(console: Console, result: SearchResult) -> None:
     """Print the best configurations of a search beside the defaults."""
     search, study = result.search, result.study
@@ -197,7 +164,7 @@ def print_search_result(console: Console, result: SearchResult) -> None:
         )
 
 
-def _print_equivalent(console: Console, plan: RunPlan) -> None:
+def print_equivalent(console: Console, plan: RunPlan) -> None:
     """Print how many runs count as finished because their code is equivalent, and which components differ."""
     if not plan.equivalent:
         return
@@ -228,7 +195,7 @@ def count_runs(count: int) -> str:
 
 def print_result(console: Console, result: SuiteResult, plan: RunPlan, seconds: float) -> None:
     """Print the number of runs by outcome, and the reasons of failed runs."""
-    _print_equivalent(console, plan)
+    print_equivalent(console, plan)
     skipped = len(plan.specs) - len(plan.pending)
     parts = [f"{len(result.completed)} completed", f"{skipped} skipped"]
     if result.failed:

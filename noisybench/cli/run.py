@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from noisybench.cli import limits
 from noisybench.cli.labels import Overrides, Recipe
 from noisybench.cli.leaderboard import write
+from noisybench.cli.limits import TimeLimitOption
 from noisybench.errors import UserError
 from noisybench.utils.files import require_writable
 from noisybench.utils.interrupts import INTERRUPTS
@@ -25,7 +27,8 @@ if TYPE_CHECKING:
     from noisybench.config.spec import RunSpec
     from noisybench.config.suite import Figure
     from noisybench.execution.engine import Executor
-    from noisybench.execution.suite_runner import DurationEstimator, RunPlan, SuiteResult
+    from noisybench.execution.suite_runner import RunPlan, SuiteResult
+    from noisybench.execution.time_limit import TimeLimit
     from noisybench.records.equivalence import Equivalence
     from noisybench.records.schema import RunRecord
     from noisybench.tracking.store import Store
@@ -40,15 +43,22 @@ Again = Annotated[bool, typer.Option("--again", help="Train finished runs again;
 
 
 def run(
-    recipe: Recipe, overrides: Overrides = None, jobs: Jobs = None, dry_run: DryRun = False, again: Again = False
+    recipe: Recipe,
+    overrides: Overrides = None,
+    jobs: Jobs = None,
+    time_limit: TimeLimitOption = None,
+    dry_run: DryRun = False,
+    again: Again = False,
 ) -> None:
     """Train the runs of one recipe. Commas in an override give several runs; finished runs are skipped."""
+    from noisybench.cli.console import make_console
     from noisybench.cli.preset_text import print_published
     from noisybench.config.resolve import read_recipe
 
-    specs = read_recipe(recipe, overrides or [])
-    print_published(recipe, overrides or [])
-    execute_specs(specs, jobs, dry_run, again=again)
+    with limits.time_limit(time_limit, make_console(), enforce=not dry_run) as limit:
+        specs = read_recipe(recipe, overrides or [])
+        print_published(recipe, overrides or [])
+        execute_specs(specs, jobs, dry_run, again=again, limit=limit)
 
 
 def bench(
@@ -61,20 +71,23 @@ def bench(
         str | None, typer.Option(help="Address of a Ray cluster to train on, or `auto` for the running one")
     ] = None,
     shard: Annotated[str | None, typer.Option(help="Run shard i of n, e.g. 3/16")] = None,
+    time_limit: TimeLimitOption = None,
     dry_run: DryRun = False,
     again: Again = False,
     html: Annotated[Path, typer.Option(help="File for the leaderboard page")] = Path("leaderboard.html"),
 ) -> None:
     """Run a suite (settings x stacks x seeds) and rank the stacks. Finished runs are skipped."""
+    from noisybench.cli.console import make_console
     from noisybench.config import suite as suites
 
-    specs, metric = suites.read_suite(suite, overrides or []), suites.read_metric(suite)
-    figures = checked_figures(suite, specs)
-    if not dry_run:
-        check_output_file(html)
-        for figure in figures:
-            check_output_file(_figure_path(html, figure))
-    execute_specs(suites.shard(specs, shard), jobs, dry_run, html, figures, ray, again, metric)
+    with limits.time_limit(time_limit, make_console(), enforce=not dry_run) as limit:
+        specs, metric = suites.read_suite(suite, overrides or []), suites.read_metric(suite)
+        figures = checked_figures(suite, specs)
+        if not dry_run:
+            check_output_file(html)
+            for figure in figures:
+                check_output_file(_figure_path(html, figure))
+        execute_specs(suites.shard(specs, shard), jobs, dry_run, html, figures, ray, again, metric, limit)
 
 
 def checked_figures(suite: str, specs: Sequence[RunSpec]) -> list[Figure]:
@@ -110,6 +123,7 @@ def execute_specs(
     ray: str | None = None,
     again: bool = False,
     metric: str = "default",
+    limit: TimeLimit | None = None,
 ) -> None:
     """Execute the pending runs, print the outcome, and rank all runs.
 
@@ -122,16 +136,18 @@ def execute_specs(
         ray: address of a Ray cluster; None uses this machine.
         again: train finished runs again.
         metric: metric to rank by, see `leaderboard.ranking_metric.with_metric`.
+        limit: time limit of the command.
 
     Raises:
-        typer.Exit: with status 1 if a run failed, with 128 plus the number of the signal after an interruption.
+        UserError: a run is invalid, or the time limit is too short for any run to come further.
+        typer.Exit: see `limits.exit_after`.
     """
     from noisybench.cli import console as view
+    from noisybench.cli.plan_text import print_plan
     from noisybench.cli.preset_text import print_notes
     from noisybench.config.data_files import download_missing
     from noisybench.config.spec import WORKSPACE
-    from noisybench.execution.local import LocalExecutor
-    from noisybench.execution.suite_runner import DurationEstimator, make_plan
+    from noisybench.execution.suite_runner import make_plan
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
     from noisybench.utils.processes import usable_cores
@@ -146,18 +162,18 @@ def execute_specs(
     records = stored.records
     # The cores of a cluster's machines are not known here.
     plan = make_plan(specs, records, equivalences, again, cores=usable_cores() if ray is None else None)
-    estimator = DurationEstimator(records)
     _print_repeated(console, plan)
     print_notes(console, plan.specs)
     if dry_run:
-        count = jobs or LocalExecutor().capacity(plan.pending, gpu=False)
-        view.print_plan(console, plan, [estimator.estimate(spec) for spec in plan.pending], count)
+        print_plan(console, plan, records, jobs, limit, on_cluster=ray is not None)
         return
     pending = {spec.identity for spec in plan.pending}
     for each in stored.excluded:
         if each.run.tags["identity"] in pending:
             console.print(f"{each.reason}. It is trained again.", markup=False)
-    result = train_plan(plan, store, estimator, jobs, console, ray)
+    if limit is not None:
+        limit.set_reserve()
+    result = train_plan(plan, store, records, jobs, console, ray, limit)
     # Without new runs, the records from above are still complete: a rerun of a finished suite reads the store once.
     records = store.runs.records() if plan.pending else records
     _print_other_weights(console, plan, records)
@@ -169,7 +185,7 @@ def execute_specs(
     if records and html is not None:
         for figure in figures:
             _draw(records, equivalences, figure, _figure_path(html, figure), console)
-    exit_after(result, console)
+    limits.exit_after(result, console, limit)
 
 
 def _print_repeated(console: Console, plan: RunPlan) -> None:
@@ -202,26 +218,14 @@ def _print_other_weights(console: Console, plan: RunPlan, records: Sequence[RunR
         )
 
 
-def exit_after(result: SuiteResult, console: Console) -> None:
-    """End the command if it was interrupted or a run failed.
-
-    Raises:
-        typer.Exit: with status 1 if a run failed, with 128 plus the number of the signal after an interruption.
-    """
-    if INTERRUPTS.level():
-        console.print("Interrupted. Run the same command to resume.")
-        raise typer.Exit(INTERRUPTS.exit_status)
-    if result.failed:
-        raise typer.Exit(1)
-
-
 def train_plan(
     plan: RunPlan,
     store: Store,
-    estimator: DurationEstimator,
+    records: Sequence[RunRecord],
     jobs: int | None,
     console: Console,
     ray: str | None = None,
+    limit: TimeLimit | None = None,
 ) -> SuiteResult:
     """Execute the pending runs of a plan, and print their progress and outcome."""
     from noisybench.cli import console as view
@@ -235,7 +239,7 @@ def train_plan(
         view.ProgressDisplay(console, len(plan.pending)) as display,
         _executor(ray, store) as executor,
     ):
-        result = run_plan(plan, store, estimator, jobs, display.update, INTERRUPTS.level, executor)
+        result = run_plan(plan, store, records, jobs, display.update, INTERRUPTS.level, executor, limit)
     view.print_result(console, result, plan, time.monotonic() - start)
     # `main` removes this option before Typer parses the arguments.
     if "--debug" in sys.argv:

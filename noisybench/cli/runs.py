@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from noisybench.cli.leaderboard import write
-from noisybench.cli.run import DryRun, Jobs, exit_after, train_plan
+from noisybench.cli.limits import exit_after
+from noisybench.cli.run import DryRun, Jobs, train_plan
 from noisybench.errors import UserError
 from noisybench.utils.interrupts import INTERRUPTS
 
@@ -96,7 +97,7 @@ def equivalent(
 
     from noisybench.cli.console import make_console
     from noisybench.execution.equivalence import compare_pairs, plan_comparison
-    from noisybench.execution.suite_runner import DurationEstimator, make_plan
+    from noisybench.execution.suite_runner import make_plan
     from noisybench.records.equivalence import equivalences_to_json
     from noisybench.tracking.equivalences import EquivalenceStore
     from noisybench.tracking.store import Store
@@ -115,7 +116,7 @@ def equivalent(
         for spec in plan.pending:
             typer.echo(f"  {spec.title}")
         return
-    result = train_plan(plan, store, DurationEstimator(records), jobs, console)
+    result = train_plan(plan, store, records, jobs, console)
     # A failed run is named below, together with those that differ.
     if INTERRUPTS.level():
         exit_after(result, console)

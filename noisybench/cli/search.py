@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from noisybench.cli import limits
 from noisybench.cli.labels import Overrides
+from noisybench.cli.limits import TimeLimitOption
 from noisybench.cli.run import Jobs, execute_specs
 from noisybench.errors import UserError
 from noisybench.utils.files import require_writable
-from noisybench.utils.interrupts import INTERRUPTS
+from noisybench.utils.interrupts import INTERRUPTS, OUT_OF_TIME_STATUS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from noisybench.execution.time_limit import TimeLimit
     from noisybench.search.definition import Search
 
 
@@ -30,8 +33,21 @@ def search(
         str | None, typer.Option(help="URL of the studies' database (default: SQLite file in the working folder)")
     ] = None,
     jobs: Jobs = None,
+    time_limit: TimeLimitOption = None,
 ) -> None:
     """Tune a stack, or each stack of a suite, on noisy validation labels; rank the best configurations and the defaults."""
+    from noisybench.cli.console import make_console
+
+    with limits.time_limit(time_limit, make_console()) as limit:
+        _search(_read(name, overrides or [], study, storage), storage, jobs, limit)
+
+
+def _search(searches: Sequence[Search], storage: str | None, jobs: int | None, limit: TimeLimit | None) -> None:
+    """Train the trials of all searches, then the selected configurations with fresh seeds.
+
+    Raises:
+        typer.Exit: see `limits.exit_after`.
+    """
     from noisybench.cli import console as view
     from noisybench.config.data_files import download_missing
     from noisybench.config.spec import WORKSPACE
@@ -40,7 +56,6 @@ def search(
     from noisybench.tracking.store import Store
     from noisybench.utils.processes import process_context
 
-    searches = _read(name, overrides or [], study, storage)
     console, store = view.make_console(), Store()
     # Before the studies are opened: the bytes of the data are a part of their definition.
     download_missing([definition.spec({}, 0) for definition in searches])
@@ -50,6 +65,8 @@ def search(
         preflight(process_context(), [definition.first_spec() for definition in searches])
     store.connection.check()
     require_writable(WORKSPACE)
+    if limit is not None:
+        limit.set_reserve()
     results = []
     for definition in searches:
         if not definition.space:
@@ -59,15 +76,19 @@ def search(
         console.print(f"Study `{definition.name}`: {parameters}; {definition.trials} trials")
         total = definition.trials * len(definition.seeds)
         with INTERRUPTS.graceful(console.print), view.ProgressDisplay(console, total) as display:
-            result = run_search(definition, storage, store, jobs, display.update, INTERRUPTS.level)
+            result = run_search(definition, storage, store, jobs, display.update, INTERRUPTS.level, limit)
+        if result is None and not INTERRUPTS.level():
+            console.print(f"Out of time: trials of the study `{definition.name}` are left. {limits.RESUME}")
+            raise typer.Exit(OUT_OF_TIME_STATUS)
         if result is None:
-            console.print("Interrupted. Run the same command to resume.")
+            console.print(f"Interrupted. {limits.RESUME}")
             raise typer.Exit(INTERRUPTS.exit_status)
         view.print_search_result(console, result)
         results.append(result)
     # The scores of selected trials are biased upward by the selection; new seeds compare them fairly with the defaults.
     console.print("Retraining the selected configurations with fresh seeds:")
-    execute_specs(final_runs(results, [definition for definition in searches if not definition.space]), jobs)
+    without_space = [definition for definition in searches if not definition.space]
+    execute_specs(final_runs(results, without_space), jobs, limit=limit)
 
 
 def _read(name: str, overrides: Sequence[str], study: str | None, storage: str | None) -> list[Search]:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from noisybench.config.spec import RunSpec
+
+if TYPE_CHECKING:
+    from noisybench.execution.scheduler import Scheduler
+    from noisybench.execution.time_limit import RunDeadline
 
 Outcome = Literal["finished", "stopped", "failed"]
 
@@ -34,8 +38,8 @@ class RunPool(Protocol):
         """Return the number of active runs."""
         ...
 
-    def start(self, spec: RunSpec) -> Event:
-        """Start a run and return its ``start`` event."""
+    def start(self, spec: RunSpec, deadline: RunDeadline | None = None) -> Event:
+        """Start a run, which stops by itself before its deadline, and return its ``start`` event."""
         ...
 
     def stop(self, identity: str | None = None) -> None:
@@ -69,7 +73,12 @@ class Executor(Protocol):
 
 
 def run_all(
-    executor: Executor, specs: Sequence[RunSpec], jobs: int, uri: str, stop_level: Callable[[], int]
+    executor: Executor,
+    specs: Sequence[RunSpec],
+    jobs: int,
+    uri: str,
+    stop_level: Callable[[], int],
+    scheduler: Scheduler,
 ) -> Iterator[Event]:
     """Execute runs, at most ``jobs`` at the same time.
 
@@ -79,6 +88,7 @@ def run_all(
         jobs: number of parallel runs.
         uri: tracking URI of the store.
         stop_level: polled continuously; 1 finishes the current epochs and starts no new runs, 2 kills all runs.
+        scheduler: chooses the next run, and observes all events.
 
     Yields:
         Events; the last event of each started run is its outcome.
@@ -87,16 +97,19 @@ def run_all(
     waiting, pool = list(specs)[::-1], executor.pool(uri)
     try:
         while waiting or len(pool):
-            level = stop_level()
+            level = max(stop_level(), scheduler.stop_level())
             if level:
                 waiting.clear()
                 # Requested again in every iteration, which is harmless because a stop is a flag of the run.
                 pool.stop()
             if level > 1:
                 pool.kill()
-            while waiting and len(pool) < jobs:
-                yield pool.start(waiting.pop())
+            while len(pool) < jobs and (spec := scheduler.take_next(waiting)) is not None:
+                event = pool.start(spec, scheduler.deadline(spec))
+                scheduler.update(event)
+                yield event
             for event in pool.events():
+                scheduler.update(event)
                 # Active runs keep their records locally, but new runs could not be tracked.
                 if event.data.get("store_unavailable") or event.data.get("code_changed"):
                     waiting.clear()

@@ -14,11 +14,12 @@ import signal
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from typing import Any, Literal
 
 from noisybench.config.spec import RunSpec
 from noisybench.errors import CodeChanged, StoreUnavailable, TrainingError, UserError
 from noisybench.execution.engine import Event
+from noisybench.execution.time_limit import EpochTimer, RunDeadline
 from noisybench.utils.interrupts import kill_children
 from noisybench.utils.processes import process_context, start_process, usable_cores
 
@@ -59,14 +60,14 @@ class LocalPool:
         """Return the number of active runs."""
         return len(self._active)
 
-    def start(self, spec: RunSpec) -> Event:
-        """Start a run and return its ``start`` event."""
+    def start(self, spec: RunSpec, deadline: RunDeadline | None = None) -> Event:
+        """Start a run, which stops by itself before its deadline, and return its ``start`` event."""
         # No `Event`, whose semaphores would outlive a command that is killed.
         receiver, sender = self._context.Pipe()
         process = start_process(
             self._context,
             _run,
-            (sender, spec, self._uri, os.getcwd(), self._environment),
+            (sender, spec, self._uri, os.getcwd(), self._environment, deadline),
             daemon=spec.budget.devices == 1,  # a daemon cannot start the processes of further devices
         )
         # If this process kept a copy of the other end, a run that is killed would never appear as end of file.
@@ -150,7 +151,14 @@ def error_reason(error: Exception) -> str:
     return f"{type(error).__name__}: {message.splitlines()[0] if message else ''}"
 
 
-def _run(sender: Connection, spec: RunSpec, uri: str, folder: str, environment: Mapping[str, str]) -> None:
+def _run(
+    sender: Connection,
+    spec: RunSpec,
+    uri: str,
+    folder: str,
+    environment: Mapping[str, str],
+    deadline: RunDeadline | None,
+) -> None:
     """Execute one run in its process and send its events."""
     os.chdir(folder)  # the fork server may have started in another folder
     # The environment is that of the fork server, which does not see variables that were set after its start.
@@ -164,9 +172,15 @@ def _run(sender: Connection, spec: RunSpec, uri: str, folder: str, environment: 
         except (BrokenPipeError, ConnectionResetError):
             os._exit(1)  # the parent process has ended; the checkpoint of this epoch is written
 
+    # The pipe can be read when a request to stop has arrived, and when the parent process has ended.
+    timer = EpochTimer(deadline, sender.poll)
+
+    def report(kind: Literal["epoch", "auxiliary"], data: dict[str, Any]) -> None:
+        timer.record(kind, data)
+        send(Event(spec, kind, data))
+
     try:
-        # The pipe can be read when a request to stop has arrived, and when the parent process has ended.
-        outcome = execute(spec, Store(uri), lambda kind, data: send(Event(spec, kind, data)), sender.poll)
+        outcome = execute(spec, Store(uri), report, timer.stop)
         event = Event(spec, "stopped" if outcome == "stopped" else "finished")
     except (UserError, TrainingError) as error:
         # These messages say what to do, so no traceback is attached.

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noisybench.config.spec import RunSpec
 from noisybench.errors import UserError
+from noisybench.execution.durations import Device
 from noisybench.execution.local import exit_reason
-from noisybench.utils.processes import start_process
+from noisybench.utils.processes import cpu_name, start_process
 
 if TYPE_CHECKING:
     from noisybench.data.dataset import Dataset
     from noisybench.data.label_set import LabelSet
 
 
-def preflight(context: Any, specs: Sequence[RunSpec], needs_local_gpu: bool = True) -> bool:
+def preflight(context: Any, specs: Sequence[RunSpec], needs_local_gpu: bool = True) -> Device:
     """Validate runs with their data, labels and stacks in a separate process.
 
     Args:
@@ -27,7 +30,7 @@ def preflight(context: Any, specs: Sequence[RunSpec], needs_local_gpu: bool = Tr
         needs_local_gpu: False if the runs are trained on other machines.
 
     Returns:
-        True if the runs will use a GPU of this machine.
+        The device of this machine that the runs will use.
 
     Raises:
         UserError: all problems of all runs.
@@ -38,7 +41,7 @@ def preflight(context: Any, specs: Sequence[RunSpec], needs_local_gpu: bool = Tr
     sender.close()
     try:
         # Received before `join`: a message larger than the buffer of the pipe blocks its sender until it is read.
-        problems, uses_gpu = receiver.recv()
+        problems, device = receiver.recv()
     except EOFError:
         process.join()
         raise UserError(f"validation failed: its process ended with {exit_reason(process.exitcode)}") from None
@@ -47,13 +50,14 @@ def preflight(context: Any, specs: Sequence[RunSpec], needs_local_gpu: bool = Tr
     process.join()
     if problems:
         raise UserError(*problems)
-    return bool(uses_gpu)
+    return Device(*device)
 
 
 def _validate(sender: Connection, specs: list[RunSpec], needs_local_gpu: bool) -> None:
-    """Validate runs and send their problems and whether they use a GPU."""
+    """Validate runs and send their problems and the device that they use."""
     import torch
 
+    from noisybench.runs.environment import device_name
     from noisybench.runs.preparation import prepare_run
 
     # A dictionary keeps the order and drops repetitions, since runs of one setting share their problems.
@@ -77,7 +81,7 @@ def _validate(sender: Connection, specs: list[RunSpec], needs_local_gpu: bool) -
         problems[problem] = None
     has_gpu = torch.cuda.is_available()
     try:
-        sender.send((list(problems), device == "cuda" or (device == "auto" and has_gpu)))
+        sender.send((list(problems), (device_name(device), device == "cuda" or (device == "auto" and has_gpu))))
     except (BrokenPipeError, ConnectionResetError):
         os._exit(1)  # the command has ended
 
@@ -105,3 +109,38 @@ def device_problem(device: str) -> str | None:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     hidden = "" if visible is None else f" with CUDA_VISIBLE_DEVICES={visible or '(empty)'}"
     return f"{start} torch {torch.__version__} sees no GPU here{hidden}; check `nvidia-smi`, or {end}"
+
+
+GPU_FILES = ("nvidia[0-9]*", "kfd", "dxg")
+"""Files in /dev of NVIDIA and AMD GPUs, and of those of Windows."""
+
+
+def find_device(context: Any, device: str) -> Device:
+    """Return the device of this machine that runs will use, without validating them.
+
+    Args:
+        context: multiprocessing context, from `process_context`.
+        device: value of `execution.device`.
+    """
+    # PyTorch, which takes seconds to import, is asked only where there may be a GPU.
+    may_have_gpu = sys.platform != "linux" or any(next(Path("/dev").glob(name), None) for name in GPU_FILES)
+    if device not in ("auto", "cuda") or not may_have_gpu:
+        return Device(cpu_name())
+    receiver, sender = context.Pipe(duplex=False)
+    process = start_process(context, _send_device, (sender, device))
+    sender.close()
+    try:
+        name, is_gpu = receiver.recv()
+    except EOFError:
+        return Device("")
+    finally:
+        process.kill()
+    return Device(name, is_gpu)
+
+
+def _send_device(sender: Connection, device: str) -> None:
+    import torch
+
+    from noisybench.runs.environment import device_name
+
+    sender.send((device_name(device), torch.cuda.is_available()))

@@ -19,6 +19,7 @@ from noisybench.config.spec import RunSpec
 from noisybench.errors import UserError
 from noisybench.execution.engine import Event
 from noisybench.execution.local import LocalPool
+from noisybench.execution.time_limit import RunDeadline
 from noisybench.utils.interrupts import INTERRUPTS
 from noisybench.utils.processes import process_context
 
@@ -151,7 +152,7 @@ class RayPool:
         """Return the number of runs that are active or wait for resources."""
         return len(self._active)
 
-    def start(self, spec: RunSpec) -> Event:
+    def start(self, spec: RunSpec, deadline: RunDeadline | None = None) -> Event:
         """Start a run on any machine with free resources and return its ``start`` event."""
         gpus = spec.num_gpus if self._needs_gpu(spec) else 0
         # Without `max_retries=0`, Ray would repeat the run of a dead worker instead of reporting it as failed.
@@ -160,7 +161,7 @@ class RayPool:
         )
         # Other variables, such as paths and the visible GPUs, are those of the machine that trains.
         environment = {k: v for k, v in os.environ.items() if k.startswith(("NOISYBENCH_", "MLFLOW_"))}
-        self._active[task.remote(spec, self._uri, os.getcwd(), environment, self._queue)] = spec
+        self._active[task.remote(spec, self._uri, os.getcwd(), environment, self._queue, deadline)] = spec
         return Event(spec, "start")
 
     def stop(self, identity: str | None = None) -> None:
@@ -216,7 +217,9 @@ class _EventQueue:
         }
 
 
-def _serve(spec: RunSpec, uri: str, folder: str, environment: dict[str, str], queue: Any) -> Event:
+def _serve(
+    spec: RunSpec, uri: str, folder: str, environment: dict[str, str], queue: Any, deadline: RunDeadline | None
+) -> Event:
     """Train one run in a process of a Ray worker and return its outcome."""
     import ray
 
@@ -227,7 +230,7 @@ def _serve(spec: RunSpec, uri: str, folder: str, environment: dict[str, str], qu
     # Ray sets the variable for each task, but a fork server keeps the environment in which it was started.
     visible_gpus = {name: os.environ[name] for name in ("CUDA_VISIBLE_DEVICES",) if name in os.environ}
     pool = LocalPool(process_context(), uri, {**environment, **visible_gpus})
-    pool.start(spec)
+    pool.start(spec, deadline)
     events: list[Event] = []
     while True:
         # Messages take time from the cores that train, so events are sent together.

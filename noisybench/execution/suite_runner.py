@@ -10,17 +10,16 @@ from dataclasses import dataclass, field
 
 from noisybench.config.spec import RunSpec
 from noisybench.config.suite import unique_specs
+from noisybench.execution.durations import Device, DurationEstimator
 from noisybench.execution.engine import Event, Executor, run_all
 from noisybench.execution.equivalence import equivalent_runs
 from noisybench.execution.local import LocalExecutor
 from noisybench.execution.preflight import preflight
+from noisybench.execution.scheduler import Scheduler, checkpoint_of
+from noisybench.execution.time_limit import TimeLimit
 from noisybench.records.equivalence import Equivalence
 from noisybench.records.schema import RunRecord
 from noisybench.tracking.store import Store
-
-PROCESS_START_SECONDS = 1.0
-"""Time that a run's process takes beyond the training time in its record."""
-
 
 AGAIN = "--again"
 """Reason to train finished runs again: the option that asks for it."""
@@ -83,12 +82,14 @@ class SuiteResult:
         stopped: runs that were interrupted.
         failed: runs that failed, with reason and traceback.
         not_started: number of runs that were not started.
+        remaining: what is left to do; None if the command had nothing to do.
     """
 
     completed: list[RunSpec] = field(default_factory=list)
     stopped: list[RunSpec] = field(default_factory=list)
     failed: list[tuple[RunSpec, str, str]] = field(default_factory=list)
     not_started: int = 0
+    remaining: RemainingWork | None = None
 
 
 def make_plan(
@@ -159,69 +160,61 @@ def _reasons(spec: RunSpec, record: RunRecord, again: bool) -> list[str]:
     return [AGAIN] if again else [f"execution.{name}=true" for name in lacking]
 
 
-class DurationEstimator:
-    """Estimate the duration of runs from recorded runs.
+@dataclass(frozen=True)
+class RemainingWork:
+    """Runs of a command that are not finished, without those that failed.
 
-    Args:
-        records: finished runs.
+    Attributes:
+        finished: number of finished runs.
+        to_resume: number of unfinished runs with a checkpoint.
+        to_start: number of runs that start from their first epoch.
+        seconds: estimated seconds of training for those runs whose duration is known.
+        unknown: number of the other runs.
     """
 
-    def __init__(self, records: Iterable[RunRecord]) -> None:
-        self._seconds: dict[tuple[str, ...], list[float]] = {}
-        for record in records:
-            self._add(record.dataset, record.budget, record.stack, record.cost.wall_seconds + PROCESS_START_SECONDS)
-
-    def add(self, spec: RunSpec, seconds: float) -> None:
-        """Add the duration of a run that has finished."""
-        self._add(spec.dataset_label, spec.budget_hash, spec.stack, seconds)
-
-    def _add(self, dataset: str, budget: str, stack: str, seconds: float) -> None:
-        for key in ((dataset, budget, stack), (dataset, budget)):
-            self._seconds.setdefault(key, []).append(seconds)
-
-    def estimate(self, spec: RunSpec) -> float | None:
-        """Return the mean seconds of runs of the same stack, else of all stacks, with this dataset and budget.
-
-        Returns:
-            None if no such run is known.
-        """
-        key = (spec.dataset_label, spec.budget_hash)
-        seconds = self._seconds.get((*key, spec.stack)) or self._seconds.get(key)
-        return statistics.fmean(seconds) if seconds else None
+    finished: int
+    to_resume: int
+    to_start: int
+    seconds: float
+    unknown: int
 
 
 def run_plan(
     plan: RunPlan,
     store: Store,
-    estimator: DurationEstimator,
+    records: Iterable[RunRecord],
     jobs: int | None,
     on_event: Callable[[Event, float | None], None],
     stop_level: Callable[[], int],
     executor: Executor | None = None,
+    limit: TimeLimit | None = None,
 ) -> SuiteResult:
     """Validate and execute the pending runs of a plan.
 
     Args:
         plan: runs, from `make_plan`.
         store: store where the runs are tracked.
-        estimator: durations of recorded runs.
+        records: finished runs, from which durations are estimated.
         jobs: number of parallel runs; None uses all cores or GPUs.
         on_event: called with each event and the estimated remaining seconds, or None while they are unknown.
         stop_level: 0 to continue, 1 to stop after the current epochs, 2 to stop immediately.
         executor: executor of the runs; by default processes on this machine.
+        limit: time limit of the command.
 
     Raises:
-        UserError: a run is invalid. No run is trained then.
+        UserError: a run is invalid, and no run is trained; or the time limit is too short for any of them to come further.
     """
     result = SuiteResult()
     if not plan.pending:
         return result
     local = LocalExecutor()
-    uses_gpu = preflight(local.context, plan.pending, needs_local_gpu=executor is None)
+    device = preflight(local.context, plan.pending, needs_local_gpu=executor is None)
+    # The machines of a cluster may have any device.
+    estimator = DurationEstimator(records, device if executor is None else Device(""))
     executor = executor or local
-    count = min(jobs or executor.capacity(plan.pending, uses_gpu), len(plan.pending))
-    progress = Progress(plan.pending, estimator, count)
-    for event in run_all(executor, plan.pending, count, store.connection.uri, stop_level):
+    count = min(jobs or executor.capacity(plan.pending, device.is_gpu), len(plan.pending))
+    progress, scheduler = Progress(plan.pending, estimator, count), Scheduler(limit, estimator)
+    for event in run_all(executor, plan.pending, count, store.connection.uri, stop_level, scheduler):
         progress.update(event)
         if event.kind == "finished":
             result.completed.append(event.spec)
@@ -233,7 +226,28 @@ def run_plan(
                 _mark_killed(store, event)
         on_event(event, progress.seconds_left())
     result.not_started = len(plan.pending) - len(result.completed) - len(result.stopped) - len(result.failed)
+    result.remaining = _remaining_work(plan, result, progress, scheduler, count)
+    if (result.stopped or result.not_started) and not stop_level():
+        scheduler.check_progress()
     return result
+
+
+def _remaining_work(
+    plan: RunPlan, result: SuiteResult, progress: Progress, scheduler: Scheduler, jobs: int
+) -> RemainingWork:
+    """Return the runs that the command has left, and the time that they would take with as many parallel runs."""
+    ended = {spec.identity for spec in (*result.completed, *(spec for spec, _, _ in result.failed))}
+    left = [spec for spec in plan.pending if spec.identity not in ended]
+    estimates = [(scheduler.estimate(spec), progress.fraction(spec)) for spec in left]
+    seconds = sum(known * (1 - fraction) for known, fraction in estimates if known is not None)
+    to_resume = sum(checkpoint_of(spec).is_file() for spec in left)
+    return RemainingWork(
+        finished=len(plan.specs) - len(left) - len(result.failed),
+        to_resume=to_resume,
+        to_start=len(left) - to_resume,
+        seconds=seconds / min(jobs, max(1, len(left))),
+        unknown=sum(known is None for known, _ in estimates),
+    )
 
 
 def _mark_killed(store: Store, event: Event) -> None:
@@ -255,7 +269,9 @@ class Progress:
     def __init__(self, pending: Sequence[RunSpec], estimator: DurationEstimator, jobs: int) -> None:
         self._unfinished = {spec.identity: spec for spec in pending}
         self._start_times: dict[str, float] = {}
-        self._fractions: dict[str, float] = {}  # of the epochs, for each active run
+        self._fractions: dict[str, float] = {}  # of the epochs, for each run that has been active
+        self._active: set[str] = set()
+        self._resumed: set[str] = set()
         self._estimator, self._jobs = estimator, jobs
 
     def update(self, event: Event) -> None:
@@ -263,33 +279,40 @@ class Progress:
         identity = event.spec.identity
         if event.kind == "start":
             self._start_times[identity], self._fractions[identity] = time.monotonic(), 0.0
+            self._active.add(identity)
+            if checkpoint_of(event.spec).is_file():
+                self._resumed.add(identity)
         elif event.kind == "epoch":
             self._fractions[identity] = (event.data["epoch"] + 1) / event.data["epochs"]
         elif event.kind != "auxiliary":
-            # Stopped and failed runs ended early and would shorten the estimate.
-            if event.kind == "finished":
+            # Runs that stop, fail or resume train a part of their epochs, and would shorten the estimate.
+            if event.kind == "finished" and identity not in self._resumed:
                 self._estimator.add(event.spec, time.monotonic() - self._start_times[identity])
             self._unfinished.pop(identity, None)
-            self._fractions.pop(identity, None)
+            self._active.discard(identity)
+
+    def fraction(self, spec: RunSpec) -> float:
+        """Return the fraction of a run's epochs that is known to be trained."""
+        return self._fractions.get(spec.identity, 0.0)
 
     def seconds_left(self) -> float | None:
         """Return the estimated seconds until all runs are finished; None while they cannot be estimated."""
         total = 0.0
         active_estimate = self._seconds_of_active_runs()
-        for identity, spec in self._unfinished.items():
-            seconds = self._estimator.estimate(spec) or active_estimate
+        for spec in self._unfinished.values():
+            seconds = self._estimator.estimate_roughly(spec) or active_estimate
             if seconds is None:
                 return None
-            total += seconds * (1 - self._fractions.get(identity, 0.0))
+            total += seconds * (1 - self.fraction(spec))
         # At the end, fewer runs than jobs are left to share the time.
         return total / min(self._jobs, max(1, len(self._unfinished)))
 
     def _seconds_of_active_runs(self) -> float | None:
-        """Return the mean duration of a run, extrapolated from the active runs."""
+        """Return the mean duration of a run, extrapolated from the active runs that have begun with their first epoch."""
         now = time.monotonic()
         seconds = [
-            (now - self._start_times[identity]) / fraction
-            for identity, fraction in self._fractions.items()
-            if fraction > 0
+            (now - self._start_times[identity]) / self._fractions[identity]
+            for identity in self._active - self._resumed
+            if self._fractions[identity] > 0
         ]
         return statistics.fmean(seconds) if seconds else None

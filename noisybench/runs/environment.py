@@ -15,6 +15,7 @@ from noisybench import __version__
 from noisybench.config.registry import KINDS
 from noisybench.config.source_code import SourceTree, modules_of_run
 from noisybench.config.spec import RunSpec
+from noisybench.utils.processes import cpu_name
 
 PACKAGES = (
     "torchvision", "pytorch-lightning", "numpy", "scikit-learn", "scipy", "albumentations", "opencv-python-headless",
@@ -40,17 +41,30 @@ def describe_environment(spec: RunSpec) -> dict[str, str]:
         >>> describe_environment(resolve({"dataset": "digits", "mitigations": "gce"}))["torch"] == torch.__version__
         True
     """
-    use_gpu = spec.execution.device in ("auto", "cuda") and torch.cuda.is_available()
     environment = {
         "noisybench": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         **_versions(spec),
-        "device": torch.cuda.get_device_name() if use_gpu else f"{platform.machine()} CPU",
+        "device": device_name(spec.execution.device),
         "threads": str(spec.num_threads),
     }
     commit = git_commit()
     return {**environment, "commit": commit} if commit else environment
+
+
+def device_name(device: str) -> str:
+    """Return the name of the device that a run uses on this machine.
+
+    Args:
+        device: value of `execution.device`.
+
+    Example:
+        >>> device_name("cpu").endswith(" CPU")
+        True
+    """
+    use_gpu = device in ("auto", "cuda") and torch.cuda.is_available()
+    return torch.cuda.get_device_name() if use_gpu else cpu_name()
 
 
 def _versions(spec: RunSpec) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from noisybench.config.spec import RunSpec
 from noisybench.execution.engine import Event
+from noisybench.execution.time_limit import TimeLimit
 from noisybench.search.definition import Search
 from noisybench.search.figures import plot_study
 from noisybench.search.study import StudyResult, changed_code, finished_trials, open_study, study_result
@@ -44,6 +45,7 @@ def run_search(
     workers: int | None,
     on_event: Callable[[Event, float | None], None],
     stop_level: Callable[[], int],
+    limit: TimeLimit | None = None,
 ) -> SearchResult | None:
     """Train the remaining trials of a study and track its result.
 
@@ -54,9 +56,10 @@ def run_search(
         workers: number of parallel runs; None to use the available cores.
         on_event: function that receives each event, and None for the estimated time.
         stop_level: function that returns 0 to continue, 1 to stop after the current epochs, 2 to stop immediately.
+        limit: time limit of the command.
 
     Returns:
-        The result, or None if the search was interrupted.
+        The result, or None if the search was interrupted or its time is over.
 
     Raises:
         UserError: the storage or the tracking store is unavailable, the study was created with a different definition, or no
@@ -66,12 +69,12 @@ def run_search(
         study_run = _study_run(search, study, store)
         runner = TrialRunner(search, study, store.connection.uri, study_run, study.user_attrs.get("epochs", 0))
         try:
-            runner.run(workers, on_event, stop_level)
+            runner.run(workers, on_event, stop_level, limit)
         finally:
             # Also after an error or Ctrl-C, so that the cost of the search includes what was trained until then.
             study.set_user_attr("epochs", runner.epochs)
         # A request to stop that arrives after the last trial does not discard the result.
-        if stop_level() and len(finished_trials(study)) < search.trials:
+        if (stop_level() or limit is not None) and len(finished_trials(study)) < search.trials:
             return None
         result = study_result(study)
         metrics: dict[str, float] = {"epochs": runner.epochs}

@@ -15,9 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from noisybench.config.spec import RunSpec
 from noisybench.errors import UserError
+from noisybench.execution.durations import DurationEstimator
 from noisybench.execution.engine import Event, RunPool
 from noisybench.execution.local import LocalExecutor
 from noisybench.execution.preflight import preflight
+from noisybench.execution.scheduler import Scheduler
+from noisybench.execution.time_limit import TimeLimit
 from noisybench.search.definition import COST, Search
 from noisybench.search.study import INTERRUPTED, MAX_RETRIES, finished_trials, trial_states
 
@@ -72,41 +75,53 @@ class TrialRunner:
         """Number of epochs trained for the study, including those of pruned trials."""
 
     def run(
-        self, workers: int | None, on_event: Callable[[Event, float | None], None], stop_level: Callable[[], int]
+        self,
+        workers: int | None,
+        on_event: Callable[[Event, float | None], None],
+        stop_level: Callable[[], int],
+        limit: TimeLimit | None = None,
     ) -> None:
-        """Train until the study has its number of trials.
+        """Train until the study has its number of trials, or the time is over.
 
         Args:
             workers: number of parallel runs; None to use the available cores.
             on_event: function that receives each event, and None for the estimated time.
             stop_level: function that returns 0 to continue, 1 to stop after the current epochs, 2 to stop immediately.
+            limit: time limit of the command.
 
         Raises:
             UserError: the configuration is invalid, in which case nothing has been trained, or the tracking store has become
-                unavailable.
+                unavailable, or the time limit is too short for any trial to come further.
         """
         first = self._search.trial_spec(self._search.defaults, self._search.seeds[0], self._study_run)
         self._data = first.data
         executor = LocalExecutor()
-        uses_gpu = preflight(executor.context, [first])
-        capacity = workers or executor.capacity([first], uses_gpu)
+        device = preflight(executor.context, [first])
+        capacity = workers or executor.capacity([first], device.is_gpu)
         pool = executor.pool(self._tracking_uri)
+        # Trials are no records: the first ones show how long an epoch takes.
+        scheduler = Scheduler(limit, DurationEstimator([], device))
         try:
             while self._trials or len(finished_trials(self._study)) < self._search.trials:
                 # An unavailable store or changed code acts like a first request to stop: active runs finish their epochs.
-                level = max(stop_level(), 1 if self._stop_reason else 0)
+                level = max(stop_level(), scheduler.stop_level(), 1 if self._stop_reason else 0)
                 if level:
                     pool.stop()
                 if level > 1:
                     pool.kill()
-                while not level and len(pool) < capacity and (spec := self._next_spec()):
-                    on_event(pool.start(spec), None)
-                if level and not len(pool):
+                # Before a trial is asked for, whose configuration would be lost; all trials take about as long.
+                has_time = scheduler.fits(first)
+                while not level and has_time and len(pool) < capacity and (spec := self._next_spec()):
+                    event = pool.start(spec, scheduler.deadline(spec))
+                    scheduler.update(event)
+                    on_event(event, None)
+                if (level or not has_time) and not len(pool):
                     break
                 if not len(pool):
                     # The remaining trials belong to other processes, which finish them or miss their heartbeats.
                     time.sleep(1)
                 for event in pool.events():
+                    scheduler.update(event)
                     self._handle(event, pool)
                     on_event(event, None)
                 self._heartbeat_all()
@@ -117,6 +132,8 @@ class TrialRunner:
                 self._requeue_all()
         if self._stop_reason:
             raise UserError(f"the search has stopped: {self._stop_reason}")
+        if not stop_level() and len(finished_trials(self._study)) < self._search.trials:
+            scheduler.check_progress()
 
     def _next_spec(self) -> RunSpec | None:
         """Return the next seed of a trial in progress, or the first run of a new trial; None if no trial is left."""

@@ -1,4 +1,4 @@
-"""Interruption of a command by Ctrl-C (SIGINT), SIGTERM or SIGHUP.
+"""Interruption of a command by Ctrl-C (SIGINT), SIGTERM, SIGHUP or SIGUSR1, and by the end of its time.
 
 A signal raises no exception here. An exception could appear in any line: as the traceback of an import, swallowed by a
 library, or in the middle of a `finally`. Every file survives `kill -9`, so that a command can simply end where it is. While
@@ -18,8 +18,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-"""Signals that interrupt a command."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""Signals that interrupt a command. Schedulers send SIGUSR1 to announce that the time of a job is nearly over."""
+
+OUT_OF_TIME_STATUS = 75
+"""Exit status of a command that trains runs and has stopped because its time is over: EX_TEMPFAIL of sysexits.h."""
 
 REPEAT_SECONDS = 0.1
 """Signals that follow within this time count once: `timeout` and some wrappers send each signal twice."""
@@ -35,20 +38,22 @@ class Interrupts:
     """Signals that this process has received."""
 
     def __init__(self) -> None:
-        self._count, self._number = 0, int(signal.SIGINT)
+        self._count, self._number, self._is_resumable = 0, int(signal.SIGINT), False
+        self._started_at: float | None = None
         self._notify: Callable[[str], object] | None = None
         self._is_polled = False
         self._message = ""
         self._handled: list[signal.Signals] = []
         self._terminals: list[int] = []
 
-    def install(self, message: str) -> None:
-        """Receive signals from now on; called once by the command line.
+    def install(self, message: str, is_resumable: bool = False) -> None:
+        """Receive signals from now on, the start of the command; called once by the command line.
 
         Args:
             message: line that is printed when a signal ends the process.
+            is_resumable: True if the command trains runs and resumes when it is run again.
         """
-        self._message = message
+        self._message, self._is_resumable, self._started_at = message, is_resumable, time.monotonic()
         # `nohup`, and a shell that starts a command in the background, ignore signals on purpose.
         self._handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         self._terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
@@ -83,18 +88,57 @@ class Interrupts:
         self._is_polled = True
         return self._count
 
+    def start_time(self) -> float:
+        """Return the monotonic time at which the command has started; now, if another program calls its functions.
+
+        Not the start of the process: a shell that a script replaces with `exec` has run for longer than the command.
+        """
+        return time.monotonic() if self._started_at is None else self._started_at
+
+    @property
+    def signal_name(self) -> str:
+        """Name of the first signal, such as ``SIGUSR1``."""
+        return signal.Signals(self._number).name
+
     @property
     def exit_status(self) -> int:
-        """Exit status after an interruption: 128 plus the number of the signal, as shells report it."""
+        """Exit status after a signal: 128 plus its number, as shells report it.
+
+        After SIGUSR1, it is `OUT_OF_TIME_STATUS` for commands that resume.
+        """
+        if self._number == signal.SIGUSR1 and self._is_resumable:
+            return OUT_OF_TIME_STATUS
         return 128 + self._number
+
+    @contextlib.contextmanager
+    def ending_at(self, moment: float, message: Callable[[], str], status: Callable[[], int]) -> Iterator[None]:
+        """End the process, with everything that it has started, if the block lasts longer.
+
+        Args:
+            moment: monotonic time.
+            message: returns the line to print.
+            status: returns the exit status.
+        """
+        is_over = threading.Event()
+
+        def wait() -> None:
+            if not is_over.wait(max(0.0, moment - time.monotonic())):
+                self.exit(message(), status())
+
+        threading.Thread(target=wait, name="time limit", daemon=True).start()
+        try:
+            yield
+        finally:
+            is_over.set()
 
     def _watch(self, reader: int) -> None:
         latest = -REPEAT_SECONDS
         while True:
             number = os.read(reader, 1)[0]
             repeats = time.monotonic() - latest < REPEAT_SECONDS
-            # The kernel and the shell may both report a closed terminal, seconds apart.
-            if number not in SIGNALS or repeats or (number == signal.SIGHUP and self._count):
+            # The kernel and the shell may both report a closed terminal, seconds apart; a second announcement of the end
+            # is no wish for an earlier one.
+            if number not in SIGNALS or repeats or (number in (signal.SIGHUP, signal.SIGUSR1) and self._count):
                 continue
             latest = time.monotonic()
             if number == signal.SIGHUP:
@@ -111,8 +155,13 @@ class Interrupts:
                 time.sleep(STOP_SECONDS)
                 self.exit()
 
-    def exit(self) -> None:
-        """End this process and all that it has started, with one line."""
+    def exit(self, message: str | None = None, status: int | None = None) -> None:
+        """End this process and all that it has started, with one line.
+
+        Args:
+            message: the line (default: that of a signal).
+            status: exit status (default: that of the first signal).
+        """
         # Bounded, because the main thread may hold the lock of the stream in a write to a full pipe.
         flush = threading.Thread(target=_flush, daemon=True)
         flush.start()
@@ -120,17 +169,18 @@ class Interrupts:
         with contextlib.suppress(OSError):
             if 1 in self._terminals:
                 os.write(1, SHOW_CURSOR)
-            os.write(2, f"{self._message}\n".encode())
+            os.write(2, f"{self._message if message is None else message}\n".encode())
         # Errors that follow from the end of the processes below are no news.
         _detach_output((1, 2))
         kill_children()
-        os._exit(self.exit_status)
+        os._exit(self.exit_status if status is None else status)
 
     def _restore(self) -> None:
-        """Give a forked process, such as a loader of images, the signals of a new process; its parent decides on Ctrl-C."""
+        """Give a forked process, such as a loader of images, the signals of a new process; its parent decides on a stop."""
         signal.set_wakeup_fd(-1)
         for number in self._handled:
-            signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
+            is_decided_by_parent = number in (signal.SIGINT, signal.SIGUSR1)
+            signal.signal(number, signal.SIG_IGN if is_decided_by_parent else signal.SIG_DFL)
 
 
 INTERRUPTS = Interrupts()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,6 +26,16 @@ def usable_cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # absent on macOS
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def cpu_name() -> str:
+    """Return the name under which records list the CPU of this machine as a device.
+
+    Example:
+        >>> cpu_name().endswith(" CPU")
+        True
+    """
+    return f"{platform.machine()} CPU"
 
 
 def process_context() -> Any:

@@ -80,7 +80,7 @@ def test_a_suite_from_plan_to_page_and_again(folder: Path, noisybench: Command) 
     status, output = noisybench("bench", "tiny.yaml", "--dry-run")
     assert status == 0
     assert "4 runs: 0 finished, 0 to resume, 4 to start" in output
-    assert "no similar run is recorded yet" in output
+    assert "unknown, no run of these stacks and settings is recorded on" in output
 
     status, output = noisybench("bench", "tiny.yaml")
     assert status == 0, output

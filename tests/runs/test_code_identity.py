@@ -17,7 +17,7 @@ from noisybench.config.source_code import _packages_beside
 from noisybench.config.spec import RunSpec
 from noisybench.errors import CodeChanged, UserError
 from noisybench.execution.engine import Event
-from noisybench.execution.suite_runner import DurationEstimator, make_plan, run_plan
+from noisybench.execution.suite_runner import make_plan, run_plan
 from noisybench.runs.preparation import prepare_run
 from noisybench.search.config import read_searches
 from noisybench.search.study import changed_code, open_study
@@ -92,7 +92,7 @@ def test_a_file_that_changes_during_a_command_is_refused(plugin: Path, store: St
         if event.kind == "finished":
             edit(plugin, "-(targets", "+(targets")
 
-    result = run_plan(make_plan(specs, []), store, DurationEstimator([]), 1, change_after_the_first_run, lambda: 0)
+    result = run_plan(make_plan(specs, []), store, [], 1, change_after_the_first_run, lambda: 0)
     assert len(result.completed) == 1
     ((_, reason, _),) = result.failed
     assert reason == "acme/acme_gce.py changed since this command started; rerun the command"

@@ -1,0 +1,111 @@
+"""Durations of runs and epochs, estimated from recorded runs of the same device."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from noisybench.config.spec import RunSpec
+from noisybench.records.schema import RunRecord
+
+PROCESS_START_SECONDS = 1.0
+"""Time that a run's process takes beyond the training time in its record."""
+
+Key = tuple[str, ...]
+"""Threads on a CPU, dataset, budget, and stack of a run."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """Device that trains the runs of a command.
+
+    Attributes:
+        name: name as records have it, such as ``NVIDIA H100 80GB HBM3`` or ``x86_64 CPU``; empty if it is unknown.
+        is_gpu: True for a GPU.
+    """
+
+    name: str
+    is_gpu: bool = False
+
+    def describe(self, num_threads: int) -> str:
+        """Return the name for messages: a CPU is as fast as the number of threads of a run lets it be.
+
+        Example:
+            >>> Device("x86_64 CPU").describe(2), Device("NVIDIA H100", is_gpu=True).describe(2)
+            ('x86_64 CPU with 2 threads', 'NVIDIA H100')
+        """
+        if self.is_gpu:
+            return self.name
+        return f"{self.name} with {num_threads} thread{'s' if num_threads != 1 else ''}"
+
+    def key(self, num_threads: int | str) -> str:
+        """Return what distinguishes durations on this device: the number of threads on a CPU."""
+        return "" if self.is_gpu else str(num_threads)
+
+
+class DurationEstimator:
+    """Estimate the duration of runs from recorded runs of the same device.
+
+    Records of other devices say nothing: a GPU may be a hundred times as fast as a CPU.
+
+    Args:
+        records: finished runs.
+        device: device that trains the runs.
+    """
+
+    def __init__(self, records: Iterable[RunRecord], device: Device) -> None:
+        self.device = device
+        self._seconds: dict[Key, list[float]] = {}
+        self._epochs: dict[Key, list[list[float]]] = {}
+        for record in records:
+            environment = record.environment
+            if device.name and environment.get("device") == device.name:
+                key = (device.key(environment.get("threads", "")), record.dataset, record.budget, record.stack)
+                self._add(key, _training_seconds(record) + PROCESS_START_SECONDS)
+                self._epochs.setdefault(key, []).append(epoch_seconds(record))
+
+    def add(self, spec: RunSpec, seconds: float) -> None:
+        """Add the duration of a run that has finished."""
+        self._add(self._key(spec), seconds)
+
+    def _add(self, key: Key, seconds: float) -> None:
+        for known in (key, key[:-1]):
+            self._seconds.setdefault(known, []).append(seconds)
+
+    def estimate(self, spec: RunSpec) -> float | None:
+        """Return the mean seconds of runs of the same stack with this dataset and budget; None if none is known."""
+        seconds = self._seconds.get(self._key(spec))
+        return statistics.fmean(seconds) if seconds else None
+
+    def estimate_roughly(self, spec: RunSpec) -> float | None:
+        """Return `estimate`, or the mean seconds of all stacks with this dataset and budget if this one is not known."""
+        key = self._key(spec)
+        seconds = self._seconds.get(key) or self._seconds.get(key[:-1])
+        return statistics.fmean(seconds) if seconds else None
+
+    def epochs(self, spec: RunSpec) -> tuple[float, ...]:
+        """Return the median seconds of each epoch of runs of the same stack; empty if none is known."""
+        return tuple(
+            statistics.median(seconds) for seconds in zip(*self._epochs.get(self._key(spec), ()), strict=False)
+        )
+
+    def _key(self, spec: RunSpec) -> Key:
+        return self.device.key(spec.num_threads), spec.dataset_label, spec.budget_hash, spec.stack
+
+
+def _training_seconds(record: RunRecord) -> float:
+    """Return the seconds that a run took itself: its cost has also auxiliary runs that it found trained."""
+    return record.cost.wall_seconds - sum(float(cost["wall_seconds"]) for cost in record.auxiliary if cost["cached"])
+
+
+def epoch_seconds(record: RunRecord) -> list[float]:
+    """Return the seconds of each epoch of a finished run, with its evaluation and records."""
+    rows = [row for row in record.rows if row.stage == "train"]
+    # The median, because the time between two rows may include an interruption of days.
+    others = [(row.time - before.time) / 1000 - row.seconds for before, row in itertools.pairwise(rows)] or [
+        record.cost.wall_seconds - record.cost.train_seconds
+    ]
+    beyond_training = max(0.0, statistics.median(others))
+    return [row.seconds + beyond_training for row in rows]
