@@ -1,13 +1,13 @@
-"""The command group `runs`: list the runs of the store, and record equivalences of code."""
+"""The command group `runs`: list, export and import the runs of the store, and record equivalences of code."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from noisybench.cli import transfer
 from noisybench.cli.leaderboard import write
 from noisybench.cli.limits import exit_after
 from noisybench.cli.run import DryRun, Jobs, train_plan
@@ -16,14 +16,13 @@ from noisybench.utils.interrupts import INTERRUPTS
 
 if TYPE_CHECKING:
     from noisybench.records.equivalence import Equivalence
-    from noisybench.tracking.reader import TrackedRun
 
 STATUSES = ("FINISHED", "FAILED", "KILLED", "RUNNING")
 
 runs_app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="List the runs of the store, and compare runs that were trained by different code.",
+    help="List, export and import the runs of the store, and compare runs that were trained by different code.",
 )
 
 
@@ -37,7 +36,7 @@ def list_runs(
 
     from noisybench.cli.console import make_console
     from noisybench.config.source_code import SourceTree
-    from noisybench.records.codes import SHORT_DIGEST, as_code, code_digest
+    from noisybench.records.codes import SHORT_DIGEST, as_code, code_digest, matches_code, tagged_code
     from noisybench.tracking.equivalences import EquivalenceStore
     from noisybench.tracking.store import Store
 
@@ -45,10 +44,10 @@ def list_runs(
     table = Table("identity", "run", "code", "engine", "status", box=None, header_style="bold", pad_edge=False)
     for status in STATUSES:
         for run in store.runs.list_runs(status):
-            digests = _code_of(run)
-            whole = code_digest(as_code(digests))
-            if not any(digest.startswith(code) for digest in (whole, *digests.values())):
+            if not matches_code(run.tags, code):
                 continue
+            digests = tagged_code(run.tags)
+            whole = code_digest(as_code(digests))
             cells = (run.tags["identity"], run.title, whole, digests.get("engine", "")[:SHORT_DIGEST], status.lower())
             # As plain text: Rich would read the brackets of a title as markup.
             table.add_row(*map(Text, cells))
@@ -63,13 +62,8 @@ def list_runs(
         console.print(Text(f"Note: {reason}", style="yellow"))
 
 
-def _code_of(run: TrackedRun) -> dict[str, str]:
-    """Return the code in the tags of a run; empty if it has none, or if the tag was edited in MLflow."""
-    try:
-        code = json.loads(run.tags.get("code", "{}"))
-    except ValueError:
-        return {}
-    return {str(name): str(digest) for name, digest in code.items()} if isinstance(code, dict) else {}
+runs_app.command("export", epilog="Example: noisybench runs export -o records.zip --max-size 15M")(transfer.export)
+runs_app.command("import", epilog="Example: noisybench runs import records-part*.zip")(transfer.import_runs)
 
 
 @runs_app.command(epilog="Example: noisybench runs equivalent 1a2b3c4d --sample 2")

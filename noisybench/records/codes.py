@@ -26,6 +26,31 @@ def as_code(digests: Mapping[str, str]) -> Code:
     return tuple(sorted(digests.items()))
 
 
+def tagged_code(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the code in noisybench's tags of a run; empty if it has none, or if the tag was edited in MLflow.
+
+    Example:
+        >>> tagged_code({"code": '{"engine": "1a"}'}), tagged_code({"code": "edited"})
+        ({'engine': '1a'}, {})
+    """
+    try:
+        code = json.loads(tags.get("code", "{}"))
+    except ValueError:
+        return {}
+    return {str(name): str(digest) for name, digest in code.items()} if isinstance(code, dict) else {}
+
+
+def matches_code(tags: Mapping[str, str], digits: str) -> bool:
+    """Return True if the code in the tags of a run, or one of its components, has a digest that begins with some digits.
+
+    Example:
+        >>> matches_code({"code": '{"engine": "1a"}'}, "1"), matches_code({"code": '{"engine": "1a"}'}, "2")
+        (True, False)
+    """
+    code = tagged_code(tags)
+    return any(digest.startswith(digits) for digest in (code_digest(as_code(code)), *code.values()))
+
+
 def shared_code(code: Code) -> Code:
     """Return the part of a code that all stacks of a setting have in common: everything except the mitigations.
 

@@ -214,6 +214,10 @@ class Connection:
         """Id of the experiment that holds all runs, created if it does not exist."""
         return str(self._experiment.experiment_id)
 
+    def artifact_uri(self, run_id: str) -> str:
+        """Return the URI of the files of a run of the experiment."""
+        return f"{str(self._experiment.artifact_location).rstrip('/')}/{run_id}/artifacts"
+
     def artifact_folder(self, run_id: str, uri: str | None = None) -> Path | None:
         """Return the local folder of a run's files; None if MLflow transfers them.
 
@@ -226,8 +230,7 @@ class Connection:
         """
         if not self.embedded:
             return None
-        uri = uri or f"{self._experiment.artifact_location.rstrip('/')}/{run_id}/artifacts"
-        return local_artifacts(uri, self.artifacts, run_id)
+        return local_artifacts(uri or self.artifact_uri(run_id), self.artifacts, run_id)
 
 
 def local_artifacts(uri: str, root: Path, run_id: str) -> Path | None:

@@ -133,6 +133,40 @@ def _close_connections(uri: str) -> None:
         engine.dispose()
 
 
+def insert_run(client: Any, experiment: str, run_id: str, artifact_uri: str, title: str, start_time: int) -> bool:
+    """Add a run with a given id, which MLflow's client cannot do, to the embedded store.
+
+    Args:
+        client: MLflow client of the store.
+        experiment: id of the experiment.
+        run_id: id of the run, which is also the name of the folder of its files.
+        artifact_uri: URI of that folder.
+        title: name of the run.
+        start_time: start in milliseconds since 1970.
+
+    Returns:
+        False if the id is in use, for instance by a deleted run; nothing has changed then.
+    """
+    from mlflow.store.tracking.dbmodels import models
+
+    columns = {
+        "run_uuid": run_id,
+        "name": title,
+        "user_id": "",
+        "source_type": "UNKNOWN",
+        "status": "RUNNING",
+        "lifecycle_stage": "active",
+        "start_time": start_time,
+        "artifact_uri": artifact_uri,
+        "experiment_id": int(experiment),
+    }
+    with client._tracking_client.store.ManagedSessionMaker(read_only=False) as session:
+        if session.get(models.SqlRun, run_id) is not None:
+            return False
+        session.add(models.SqlRun(**columns))
+    return True
+
+
 def check_schema(found: str | None, address: str) -> None:
     """Compare the schema version of a database with that of the installed MLflow.
 

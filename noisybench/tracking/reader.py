@@ -147,9 +147,14 @@ class RunReader:
         """Return the records of all finished runs whose record can be read."""
         return self.read().records
 
-    @_wrap_connection_errors
     def list_runs(self, status: str) -> list[TrackedRun]:
-        """Return all runs with a status such as ``FINISHED``, the latest first."""
+        """Return the runs with a status such as ``FINISHED``, the latest first, without trials and auxiliary runs."""
+        # Studies, auxiliary runs, and runs whose process died right after their creation have no identity.
+        return [run for run in self.list_all(status) if "identity" in run.tags and "trial_of" not in run.tags]
+
+    @_wrap_connection_errors
+    def list_all(self, status: str) -> list[TrackedRun]:
+        """Return all runs with a status, the latest first: also studies, trials, auxiliary runs and equivalences."""
         if not self.connection.exists():
             return []
         # First, because it probes the store before the slow import of MLflow.
@@ -157,9 +162,7 @@ class RunReader:
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         is_database = isinstance(store, SqlAlchemyStore)
-        runs = self._query_tables(store, status) if is_database else self._query_server(status)
-        # Studies, auxiliary runs, and runs whose process died right after their creation have no identity.
-        return [run for run in runs if "identity" in run.tags and "trial_of" not in run.tags]
+        return self._query_tables(store, status) if is_database else self._query_server(status)
 
     def _query_tables(self, store: Any, status: str) -> list[TrackedRun]:
         """Query the database tables: MLflow's search also loads every parameter and metric, a millisecond per run."""
@@ -272,6 +275,31 @@ class RunReader:
                 self.connection.probe()
                 raise OSError(hide_password(str(error))) from error
             yield Path(local)
+
+    def files(self, run: TrackedRun, folder: Path) -> dict[str, Path]:
+        """Return the local path of each of a run's files by its path in the run; those of a server are downloaded.
+
+        Args:
+            run: the run.
+            folder: folder for downloads.
+
+        Raises:
+            OSError: the files cannot be downloaded.
+        """
+        local = self._folder(run)
+        if local is None:
+            import mlflow.artifacts
+
+            local = folder / run.run_id
+            local.mkdir()
+            try:
+                mlflow.artifacts.download_artifacts(
+                    artifact_uri=run.artifact_uri, dst_path=str(local), tracking_uri=self.connection.client.tracking_uri
+                )
+            except Exception as error:
+                self.connection.probe()
+                raise OSError(hide_password(str(error))) from error
+        return {path.relative_to(local).as_posix(): path for path in sorted(local.rglob("*")) if path.is_file()}
 
 
 def _tracked(run: Any) -> TrackedRun:

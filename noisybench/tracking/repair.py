@@ -7,13 +7,12 @@ import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from noisybench.errors import UserError
 from noisybench.records.schema import RunRecord
 from noisybench.records.validation import parse_record
 from noisybench.tracking.connection import PREFIX, Connection
-from noisybench.tracking.database import ARTIFACT_LOCATION, EXPERIMENT, create_database, database_state
+from noisybench.tracking.database import EXPERIMENT, create_database, database_state, insert_run
 from noisybench.tracking.store import ActiveRun, Store, _flatten, _truncate
 from noisybench.utils.files import sync_folder
 from noisybench.utils.locks import exclusive
@@ -71,23 +70,10 @@ def remake_database(store: Store) -> tuple[Path | None, int]:
 def _restore(store: Store, run_id: str, record: RunRecord) -> None:
     """Add a run with its former id to the database; its files stay where they are."""
     from mlflow.entities import Param, RunTag
-    from mlflow.store.tracking.dbmodels import models
 
-    client: Any = store.connection.client
-    columns = {
-        "run_uuid": run_id,
-        "name": record.title,
-        "user_id": "",
-        "source_type": "UNKNOWN",
-        "status": "RUNNING",
-        "lifecycle_stage": "active",
-        "start_time": max(0, record.rows[0].time - int(1000 * record.rows[0].seconds)),
-        "artifact_uri": f"{ARTIFACT_LOCATION}{run_id}/artifacts",
-        "experiment_id": int(store.connection.experiment),
-    }
-    # MLflow's client gives each new run a new id, which would not be that of the folder of its files.
-    with client._tracking_client.store.ManagedSessionMaker(read_only=False) as session:
-        session.add(models.SqlRun(**columns))
+    connection, client = store.connection, store.connection.client
+    start_time = max(0, record.rows[0].time - int(1000 * record.rows[0].seconds))
+    insert_run(client, connection.experiment, run_id, connection.artifact_uri(run_id), record.title, start_time)
     provenance = record.spec.get("provenance") or {}
     study_run = provenance.get("trial_of")
     tags = {

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.fuzz.exports import mutate_export
+
 Mutation = Callable[[Path, random.Random], None]
 """Function that changes a file in place."""
 
@@ -256,6 +258,11 @@ def mutate_tree(tree: Any, rng: random.Random, values: Sequence[Any]) -> Any:
     return copied
 
 
+def other_export(path: Path, rng: random.Random) -> None:
+    """Change an export of runs."""
+    mutate_export(path, rng, lambda tree: mutate_tree(tree, rng, JSON_VALUES))
+
+
 def bomb(path: Path, rng: random.Random) -> None:
     """Replace an image by one whose header claims billions of pixels."""
     path.write_bytes(image_bomb(rng.choice([20_000, 40_000, 2**31 - 1])))
@@ -325,6 +332,7 @@ PICTURE = (bomb, other_picture)
 MUTATIONS: dict[str, Sequence[Mutation]] = {
     ".npz": (other_values, other_values, other_shape, drop_member, raw_member, npy_instead),
     ".npy": (npy_instead,),
+    ".zip": (other_export, other_export, npy_instead),
     ".csv": (other_cells,),
     ".parquet": (other_columns,),
     ".json": (other_json, other_json, deep_json),

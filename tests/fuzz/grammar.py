@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.conftest import copy_database
 from tests.fuzz.commands import settable_parameters
 from tests.fuzz.files import mutate_file, mutate_tree
 from tests.fuzz.isolation import make_full
@@ -205,6 +207,23 @@ class ArgumentGenerator:
 
     # Files
 
+    def make_files(self, words: tuple[str, ...]) -> list[str]:
+        """Return exports of runs, of which the store has none in most cases."""
+        if self._rng.random() < 0.7:
+            (self._folder / "mlflow.db").unlink()
+            shutil.rmtree(self._folder / "mlartifacts")
+            copy_database(self._template.folder / "empty.db", self._folder / "mlflow.db")
+        files = []
+        for name in self._rng.choice([["records.zip"], ["records.zip", "records.zip"]]):
+            copied = self._template.copy(name, self._folder)
+            if self._damaged(2):
+                mutate_file(copied, self._rng)
+            files.append(self.make_output(words) if self._damaged(0.3) else name)
+        return files
+
+    def make_max_size(self, words: tuple[str, ...]) -> str:
+        return self._text("64K", "15M", "1G", "0", "15", "64KiB", "99999999999T")
+
     def make_labels(self, words: tuple[str, ...]) -> str:
         """Return the data of an audit: a folder or file."""
         if self._damaged(0.3):
@@ -245,12 +264,13 @@ class ArgumentGenerator:
 
     def make_output(self, words: tuple[str, ...]) -> str:
         """Return a place to write to."""
+        suffixes = SUFFIXES if words != ("runs", "export") or self._damaged() else (".zip",)
         if not self._damaged(2):
-            return f"result{self._rng.choice(SUFFIXES)}"
+            return f"result{self._rng.choice(suffixes)}"
         for name, prepare in PLACES.items():
             if not os.path.lexists(self._folder / name):
                 prepare(self._folder / name)
-        return self._rng.choice(OUTPUTS) + self._rng.choice(SUFFIXES)
+        return self._rng.choice(OUTPUTS) + self._rng.choice(suffixes)
 
     def make_html(self, words: tuple[str, ...]) -> str:
         return self.make_output(words)

@@ -16,6 +16,8 @@ from noisybench.config.resolve import resolve
 from noisybench.data import label_files
 from noisybench.leaderboard import submission, verification
 from noisybench.runs import runner
+from noisybench.tracking.bundle import write_parts
+from noisybench.tracking.run_export import Exporter
 from noisybench.tracking.store import Store
 from tests.conftest import copy_database
 
@@ -59,7 +61,7 @@ class Template:
     """Folder of valid files.
 
     Attributes:
-        folder: folder with `mlflow.db`, `labels/KIND`, `entry`, `datasets/NAME` and `noise/NAME`.
+        folder: folder with `mlflow.db`, `empty.db`, `records.zip`, `labels/KIND`, `entry`, `datasets/NAME` and `noise/NAME`.
         datasets: for each dataset with files, its task and parameters.
         noise: for each noise model with files, its task and parameters.
     """
@@ -100,6 +102,7 @@ def build_template(folder: Path, database: Path) -> Template:
     """
     template = Template(folder)
     copy_database(database, folder / "mlflow.db")
+    copy_database(database, folder / "empty.db")
     with contextlib.chdir(folder), contextlib.redirect_stderr(io.StringIO()):
         store = Store()
         store.connection.check()
@@ -110,6 +113,8 @@ def build_template(folder: Path, database: Path) -> Template:
                 lambda *_: None,
                 lambda: False,
             )
+        export = Exporter(store, folder, lambda run: True)
+        write_parts(export.finished(), folder / "records.zip")
         evidence = verification.collect_evidence(store, store.runs.list_runs("FINISHED"))
         submission.write(folder / "entry", "two short runs", "0", evidence)
     data = {}

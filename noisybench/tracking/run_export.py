@@ -1,0 +1,123 @@
+"""Collect the items of an export: finished runs with all that belongs to them, and unfinished ones on request."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from noisybench.errors import StoreUnavailable, UserError
+from noisybench.tracking.bundle import Draft
+from noisybench.tracking.connection import _wrap_connection_errors
+from noisybench.tracking.reader import TrackedRun
+from noisybench.tracking.run_content import CONTENT_FILE, read_content
+from noisybench.tracking.run_folders import auxiliary_drafts, folder_draft, held_folders
+from noisybench.tracking.store import Store
+
+ARTIFACTS = "artifacts"
+"""Folder of an item that holds the files of a run."""
+
+
+class Exporter:
+    """Collects the items of an export.
+
+    Args:
+        store: the store.
+        downloads: folder for files of a tracking server.
+        matches: returns True for runs to export.
+
+    Attributes:
+        notes: why runs were left out.
+    """
+
+    def __init__(self, store: Store, downloads: Path, matches: Callable[[TrackedRun], bool]) -> None:
+        self.connection, self._runs = store.connection, store.runs
+        self._downloads, self._matches = downloads, matches
+        self.notes: list[str] = []
+
+    @_wrap_connection_errors
+    def finished(self) -> list[Draft]:
+        """Return the latest run of every finished identity, studies with their trials, and recorded equivalences.
+
+        Auxiliary runs of these runs follow them.
+        """
+        stored = self._runs.read()
+        self.notes += [each.reason for each in stored.excluded]
+        readable = {record.run_id for record in stored.records}
+        finished = self._runs.list_all("FINISHED")
+        # The latest run comes first; in reverse order it replaces earlier runs of its identity.
+        latest = {run.tags["identity"]: run for run in reversed(finished) if run.run_id in readable}
+        selected = [run for run in latest.values() if self._matches(run)]
+        trials = [run for run in finished if "trial_of" in run.tags and self._matches(run) and self._is_readable(run)]
+        studies = self._studies({run.tags["trial_of"] for run in trials})
+        equivalences = [run for run in finished if "equivalence" in run.tags]
+        drafts = [self._draft(run) for run in (*studies, *trials, *selected, *equivalences)]
+        return [*drafts, *self._auxiliary({draft.id for draft in drafts})]
+
+    @contextlib.contextmanager
+    def unfinished(self, workspace: Path) -> Iterator[list[Draft]]:
+        """Yield the folders of interrupted runs, their runs in the store, and all results of auxiliary runs.
+
+        Runs that are being trained are left out. The others cannot start while the block executes.
+
+        Args:
+            workspace: folder with `runs` and `auxiliary`.
+        """
+        with held_folders(workspace, self.notes) as folders:
+            yield [*self._unfinished(folders), *auxiliary_drafts(workspace, self.notes)]
+
+    @_wrap_connection_errors
+    def _unfinished(self, folders: list[Path]) -> list[Draft]:
+        unfinished = {
+            run.run_id: run
+            for status in ("RUNNING", "KILLED", "FAILED")
+            for run in self._runs.list_all(status)
+            if "identity" in run.tags
+        }
+        runs, drafts = list[Draft](), list[Draft]()
+        for folder in folders:
+            run_id = folder / "run_id"
+            run = unfinished.get(run_id.read_text(encoding="utf-8", errors="replace")) if run_id.is_file() else None
+            if run is not None and not self._matches(run):
+                continue
+            if run is not None:
+                runs.append(self._draft(run))
+            drafts.append(folder_draft(folder, run.title if run is not None else folder.name))
+        return [*runs, *self._auxiliary({draft.id for draft in runs}), *drafts]
+
+    def _is_readable(self, run: TrackedRun) -> bool:
+        try:
+            self._runs.record(run)
+        except StoreUnavailable:
+            raise
+        except UserError as error:
+            self.notes.append(str(error))
+            return False
+        return True
+
+    def _studies(self, ids: set[str]) -> list[TrackedRun]:
+        """Return the finished studies, and the unfinished ones with these ids."""
+        studies = [run for run in self._runs.list_all("FINISHED") if "study" in run.tags]
+        for status in ("FINISHED", "RUNNING", "KILLED", "FAILED"):
+            studies += [run for run in self._runs.list_all(status) if run.run_id in ids]
+        return list({run.run_id: run for run in studies}.values())
+
+    def _auxiliary(self, parents: set[str]) -> list[Draft]:
+        """Return the finished auxiliary runs of these runs."""
+        drafts = []
+        for run in self._runs.list_all("FINISHED"):
+            # The tag of a run itself names the auxiliary run that it trained.
+            if "auxiliary" in run.tags and "identity" not in run.tags:
+                content = read_content(self.connection, run.run_id)
+                if content.parent in parents:
+                    drafts.append(self._draft(run))
+        return drafts
+
+    def _draft(self, run: TrackedRun) -> Draft:
+        content = read_content(self.connection, run.run_id)
+        try:
+            files = self._runs.files(run, self._downloads)
+        except OSError as error:
+            raise UserError(f"the files of run {run.run_id} ({run.title}) cannot be read: {error}") from None
+        artifacts = {f"{ARTIFACTS}/{name}": path for name, path in files.items()}
+        return Draft("run", run.run_id, run.title, {CONTENT_FILE: content.model_dump_json().encode(), **artifacts})
