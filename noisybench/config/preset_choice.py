@@ -42,7 +42,7 @@ class Choice:
         preset: value of its parameter `preset`.
         name: name of the row.
         row: the row.
-        privileged: privileged information that selected the row.
+        privileged: privileged information that the row depends on.
     """
 
     mitigation: str
@@ -209,6 +209,8 @@ def choose(mitigation: str, preset: str, dataset: Component, noise: Component) -
         >>> choice = choose("elr", "paper", dataset, noise)
         >>> choice.name, choice.privileged
         ('cifar10-asymmetric', ('noise_type',))
+        >>> choose("elr", "cifar10-asymmetric", dataset, noise).privileged
+        ('noise_type',)
         >>> choose("elr", "cifar100", dataset, noise).privileged
         ()
     """
@@ -224,19 +226,32 @@ def choose(mitigation: str, preset: str, dataset: Component, noise: Component) -
             raise UserError(
                 f"{location}: unknown preset {show(preset, quotes=False)}; {nearest(preset, [PAPER, *presets.rows])}"
             )
-        return Choice(mitigation, preset, preset, presets.rows[preset])
-    of_dataset = {name: row for name, row in presets.rows.items() if row.when.dataset in (None, family_of(dataset))}
-    of_noise = {name: row for name, row in of_dataset.items() if not row.when.noise or noise.name in row.when.noise}
-    fitting = [name for name, row in of_noise.items() if _fits_rate(row, dataset, noise)]
-    if not fitting:
+        name, row = preset, presets.rows[preset]
+        return Choice(mitigation, preset, name, row, _privileged(presets, row, row.when.dataset, dataset, noise))
+    family = family_of(dataset)
+    fitting = (name for name, row in presets.rows.items() if _fits(row, dataset, noise))
+    if (name := next(fitting, None)) is None:
         raise UserError(_refusal(location, presets, dataset, noise))
-    row = of_noise[fitting[0]]
-    privileged = []
-    if any(other.settings != row.settings for other in of_noise.values() if other.when.rates):
-        privileged.append("noise_rate")
-    if any(other.settings != row.settings for name, other in of_dataset.items() if name not in of_noise):
-        privileged.append("noise_type")
-    return Choice(mitigation, preset, fitting[0], row, tuple(privileged))
+    row = presets.rows[name]
+    return Choice(mitigation, preset, name, row, _privileged(presets, row, family, dataset, noise))
+
+
+def _privileged(
+    presets: Presets, row: Row, family: str | None, dataset: Component, noise: Component
+) -> tuple[str, ...]:
+    """Return what has to be known about the noise to choose a row among those of a dataset.
+
+    A row that is named although the run has another noise cannot have been chosen by it.
+    """
+    if not _fits_noise(row, noise):
+        return ()
+    rows = [other for other in presets.rows.values() if other.when.dataset in (None, family)]
+    of_noise = [other for other in rows if _fits_noise(other, noise)]
+    by_rate = _fits_rate(row, dataset, noise) and any(
+        other.settings != row.settings for other in of_noise if other.when.rates
+    )
+    by_type = any(other.settings != row.settings for other in rows if not _fits_noise(other, noise))
+    return (*(("noise_rate",) if by_rate else ()), *(("noise_type",) if by_type else ()))
 
 
 def _refusal(location: str, presets: Presets, dataset: Component, noise: Component) -> str:
@@ -277,10 +292,13 @@ def describe_setting(dataset: Component, noise: Component) -> str:
 def _fits(row: Row, dataset: Component, noise: Component) -> bool:
     """Return True if a row was published for the dataset, the noise and its rate."""
     return (
-        row.when.dataset in (None, family_of(dataset))
-        and (not row.when.noise or noise.name in row.when.noise)
-        and _fits_rate(row, dataset, noise)
+        row.when.dataset in (None, family_of(dataset)) and _fits_noise(row, noise) and _fits_rate(row, dataset, noise)
     )
+
+
+def _fits_noise(row: Row, noise: Component) -> bool:
+    """Return True if a row was published for the noise model, at whatever rate."""
+    return not row.when.noise or noise.name in row.when.noise
 
 
 def _fits_rate(row: Row, dataset: Component, noise: Component) -> bool:

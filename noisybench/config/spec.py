@@ -44,7 +44,7 @@ class Component:
         name: registered name.
         parameters: all parameters, defaults included.
         from_preset: parameters of a mitigation that have the value of its preset.
-        privileged: privileged information that selected the preset.
+        privileged: privileged information that the row of the preset depends on.
     """
 
     kind: str
@@ -157,7 +157,7 @@ class RunSpec:
 
     @property
     def preset_privileged(self) -> tuple[str, ...]:
-        """Privileged information that selected presets."""
+        """Privileged information that the rows of presets depend on."""
         return tuple(sorted({name for member in self.mitigations for name in member.privileged}))
 
     @property

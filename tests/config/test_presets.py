@@ -80,13 +80,26 @@ def test_a_run_without_preset_keeps_its_identity() -> None:
     assert "preset" not in plain.mitigations[0].identity()
 
 
-def test_a_row_that_was_chosen_by_the_noise_is_privileged_and_one_chosen_by_name_is_not() -> None:
-    assert spec_of("cifar10", "symmetric_inclusive", "mitigations=elr(preset=paper)").preset_privileged == (
-        "noise_type",
-    )
-    assert spec_of("cifar100", "symmetric_inclusive", "mitigations=elr(preset=paper)").preset_privileged == ()
-    named = spec_of("cifar10", "symmetric_inclusive", "mitigations=elr(preset=cifar10-symmetric)")
-    assert named.preset_privileged == ()
+@pytest.mark.parametrize(
+    ("dataset", "noise", "rate", "member", "privileged"),
+    [
+        ("cifar10", "symmetric_inclusive", 0.4, "elr(preset=paper)", ("noise_type",)),
+        ("cifar10", "symmetric_inclusive", 0.4, "elr(preset=cifar10-symmetric)", ("noise_type",)),
+        ("cifar10", "asymmetric", 0.4, "elr(preset=cifar10-symmetric)", ()),
+        ("cifar100", "symmetric_inclusive", 0.4, "elr(preset=paper)", ()),
+        ("cifar100", "symmetric_inclusive", 0.4, "elr(preset=cifar100)", ()),
+        ("cifar10", "symmetric_inclusive", 0.8, "dividemix(preset=paper)", ("noise_rate", "noise_type")),
+        ("cifar10", "symmetric_inclusive", 0.8, "dividemix(preset=cifar10-sym80)", ("noise_rate", "noise_type")),
+        ("svhn", "symmetric_inclusive", 0.8, "dividemix(preset=cifar10-sym80)", ("noise_rate", "noise_type")),
+        ("cifar10", "symmetric_inclusive", 0.8, "dividemix(preset=cifar10-sym20)", ("noise_type",)),
+        ("cifar10", "pair_flip", 0.45, "dividemix(preset=cifar10-sym50)", ()),
+        ("cifar10", "asymmetric", 0.4, "dividemix(preset=cifar10-asym40)", ("noise_type",)),
+    ],
+)
+def test_a_row_that_fits_the_noise_is_privileged_whether_it_is_chosen_or_named(
+    dataset: str, noise: str, rate: float, member: str, privileged: tuple[str, ...]
+) -> None:
+    assert spec_of(dataset, noise, f"noise.rate={rate}", f"mitigations={member}").preset_privileged == privileged
 
 
 def test_a_copy_of_cifar_in_another_format_is_recognized_by_its_class_names() -> None:
