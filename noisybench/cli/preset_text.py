@@ -58,7 +58,7 @@ def print_published(name: str, overrides: Iterable[str] = ()) -> None:
 
 
 def print_notes(console: Console, specs: Iterable[RunSpec]) -> None:
-    """Print how runs differ from the published settings of their mitigations, each line once."""
+    """Print what the user should know about the settings of runs, each line once."""
     for note in dict.fromkeys(note for spec in specs for note in spec.notes):
         console.print(Text(f"Note: {note}.", style="yellow"))
 

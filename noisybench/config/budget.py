@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Annotated, Any, Literal
 
 import pydantic
 
+from noisybench.config.budget_checks import find_conflicts
 from noisybench.config.validation import strict_config
 
 
@@ -28,7 +28,7 @@ class Budget(pydantic.BaseModel):
     """Number of examples in a batch, over all devices."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     """Optimizer."""
-    learning_rate: float = pydantic.Field(0.1, gt=0)
+    learning_rate: float = pydantic.Field(0.1, ge=1e-12)
     """Initial learning rate, after the warm-up."""
     momentum: float = pydantic.Field(0.9, ge=0, lt=1)
     """Momentum of SGD."""
@@ -40,7 +40,7 @@ class Budget(pydantic.BaseModel):
     """Momentum of Adam and AdamW from `lr_constant_epochs` on; by default it stays."""
     weight_decay: float = pydantic.Field(5e-4, ge=0)
     """Weight decay."""
-    gradient_clipping: float | None = pydantic.Field(None, gt=0)
+    gradient_clipping: float | None = pydantic.Field(None, ge=1e-6)
     """Largest L2 norm of the gradient of each network; by default gradients are not clipped."""
     lr_schedule: Literal[
         "constant",
@@ -83,27 +83,9 @@ class Budget(pydantic.BaseModel):
 
     @pydantic.model_validator(mode="after")
     def _check_consistency(self) -> Budget:
-        # PyTorch's SGD would refuse this only when training starts.
-        if self.nesterov and (self.optimizer != "sgd" or not self.momentum):
-            raise ValueError("nesterov requires the optimizer sgd with momentum")
-        if (self.lr_schedule == "multistep") != bool(self.lr_milestones):
-            raise ValueError("lr_milestones and lr_schedule=multistep require each other")
-        if any(later <= earlier for earlier, later in itertools.pairwise(self.lr_milestones)):
-            raise ValueError("lr_milestones must increase")
-        if (self.lr_schedule == "cosine_warm_restarts") != (self.lr_restart_period is not None):
-            raise ValueError("lr_restart_period and lr_schedule=cosine_warm_restarts require each other")
-        if self.lr_restart_factor is not None and self.lr_restart_period is None:
-            raise ValueError("lr_restart_factor requires lr_schedule=cosine_warm_restarts")
-        if self.lr_schedule.startswith("constant_then") != (self.lr_constant_epochs is not None):
-            raise ValueError("lr_constant_epochs and lr_schedule=constant_then_... require each other")
-        if self.lr_min is not None and ("cosine" not in self.lr_schedule and self.lr_constant_epochs is None):
-            raise ValueError("lr_min requires a lr_schedule that decays to it: cosine... or constant_then_...")
-        if self.lr_min is not None and self.lr_min > self.learning_rate:
-            raise ValueError("lr_min must be at most learning_rate")
-        if self.optimizer == "sgd" and (self.adam_beta1 is not None or self.adam_beta1_in_decay is not None):
-            raise ValueError("adam_beta1 and adam_beta1_in_decay require the optimizer adam or adamw")
-        if self.adam_beta1_in_decay is not None and self.lr_constant_epochs is None:
-            raise ValueError("adam_beta1_in_decay requires lr_constant_epochs, which is when it begins")
+        problems = find_conflicts(self)
+        if problems:
+            raise ValueError("; and ".join(problems))
         return self
 
     def identity(self) -> dict[str, Any]:

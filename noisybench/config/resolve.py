@@ -9,6 +9,7 @@ from typing import Any
 import pydantic
 
 from noisybench.config.budget import Budget, Execution
+from noisybench.config.budget_checks import find_inactive
 from noisybench.config.data_files import data_digests
 from noisybench.config.overrides import DEFAULT_COMPONENTS, expand, parse_stack
 from noisybench.config.preset_choice import Choices
@@ -77,7 +78,7 @@ def resolve(raw: Mapping[str, Any], tree: SourceTree | None = None) -> RunSpec:
         raise UserError(*problems)
     stack = tuple(choices.complete(member) for member in members if member)
     code = (tree or SourceTree()).code(modules_of_run(task, dataset, noise, stack, budget))
-    notes = choices.notes(stack, budget)
+    notes = (*choices.notes(stack, budget), *(f"budget.{line}" for line in find_inactive(budget)))
     spec = RunSpec(task, dataset, noise, stack, budget, seed, execution, code, provenance, notes=notes)
     return replace(spec, data=data_digests(spec.components, budget.network))
 

@@ -131,7 +131,8 @@ class RunSpec:
         provenance: search that trained the run as a trial or selected its parameters, if any.
         data: digests of the files that components read when the run was resolved, by the location of the component.
         replaces: id of the finished run in the store that this run trains again; empty if it is trained for the first time.
-        notes: differences between the run and the published settings of its mitigations, one line each.
+        notes: what the user should know about the settings, one line each: differences from the published settings of the
+            mitigations, and parts of the budget's schedule that have no effect.
 
     Example:
         >>> from noisybench.config.resolve import resolve

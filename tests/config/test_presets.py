@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +154,10 @@ def test_budget_paper_takes_the_published_budget_and_explicit_fields_replace_it(
         "cifar100", "symmetric_inclusive", "mitigations=elr(preset=paper)", "budget=paper", "budget.epochs=2"
     )
     assert (spec.budget.epochs, spec.budget.learning_rate) == (2, 0.02)
-    assert spec.notes == ("elr: the published budget of preset=paper differs: epochs=150 (budget=paper sets it)",)
+    assert spec.notes == (
+        "elr: the published budget of preset=paper differs: epochs=150 (budget=paper sets it)",
+        "budget.lr_milestones: training ends after 2 epochs, so the learning rate does not change at 80 and 120",
+    )
 
 
 def test_members_with_different_published_budgets_are_refused_unless_the_fields_are_given() -> None:
@@ -299,3 +303,45 @@ def test_the_record_of_a_run_keeps_its_notes_and_what_selected_its_preset(tmp_pa
     again = resolve(record.spec)
     assert (again.stack, list(again.preset_privileged), again.notes) == (record.stack, record.privileged, (note,))
     assert not [line for line in check_specification(record, again) if "is claimed to be" in line]
+
+
+ALONE: dict[str, list[str]] = {
+    "lr_schedule": ["constant", "cosine", "polynomial", "multistep", "cosine_warm_restarts", "constant_then_linear"],
+    "optimizer": ["sgd", "adam"], "learning_rate": ["0.05", "1e-6"], "epochs": ["2"], "momentum": ["0.0"],
+    "lr_milestones": ["[1]"], "nesterov": ["true"], "lr_constant_epochs": ["1"], "lr_min": ["1e-4"], "adam_beta1": ["0.5"],
+}  # fmt: skip
+"""Fields of a budget that a user may change alone."""
+
+
+def advice(*overrides: str) -> list[str]:
+    """Return the overrides that the messages recommend; empty if the run is valid."""
+    try:
+        read_recipe("digits", overrides)
+    except UserError as error:
+        return re.findall(r"set (?:for example )?(budget\.\w+=[^;]*?)(?=;|$)", str(error)) or [str(error)]
+    return []
+
+
+@pytest.mark.parametrize(
+    "member", ["co_teaching(preset=cifar100)", "elr(preset=cifar10-symmetric)", "aum(preset=cifar)"]
+)
+def test_a_message_on_fields_of_a_published_budget_says_what_to_write(member: str) -> None:
+    helped = 0
+    for field, value in ((field, value) for field, values in ALONE.items() for value in values):
+        overrides = [f"mitigations={member}", "budget=paper", f"budget.{field}={value}"]
+        recommended = advice(*overrides)
+        # Advice on the field itself says that it has no meaning in this budget.
+        if not any(text.startswith(f"budget.{field}=") for text in recommended):
+            assert advice(*overrides, *recommended) == []
+            helped += bool(recommended)
+    assert helped
+
+
+def test_a_schedule_beyond_the_end_of_training_is_noted() -> None:
+    spec = spec_of(
+        "cifar100", "symmetric_inclusive", "mitigations=elr(preset=cifar100)", "budget=paper", "budget.epochs=100"
+    )
+    assert spec.notes == (
+        "elr: the published budget of preset=cifar100 differs: epochs=150 (budget=paper sets it)",
+        "budget.lr_milestones: training ends after 100 epochs, so the learning rate does not change at 120",
+    )

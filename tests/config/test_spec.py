@@ -118,7 +118,7 @@ def test_all_problems_are_reported_at_once() -> None:
     [
         ({"budget": {"network": "resnet"}}, "budget.network: unknown network `resnet`"),
         ({"budget": {"nesterov": True, "optimizer": "adam"}}, "nesterov requires the optimizer sgd"),
-        ({"budget": {"lr_schedule": "multistep"}}, "lr_milestones and lr_schedule=multistep require each other"),
+        ({"budget": {"lr_schedule": "multistep"}}, "lr_schedule=multistep requires lr_milestones; set"),
         ({"mitigations": "elr+elr"}, "`elr` appears twice in the stack"),
         ({"noise": {"rate": 0.3}}, "noise: expected a name, or a mapping with `name`"),
     ],

@@ -10,6 +10,7 @@ import torch
 from torch.optim import lr_scheduler
 
 from noisybench.config.budget import Budget
+from noisybench.config.budget_checks import find_inactive
 from noisybench.training.schedule import adam_beta1_at, learning_rate_at
 from tests.helpers import prepared_toy, train_toy
 
@@ -90,15 +91,15 @@ def test_co_teaching_switches_the_momentum_of_adam_where_its_decay_begins() -> N
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"lr_schedule": "cosine_warm_restarts"}, "require each other"),
-        ({"lr_restart_period": 3}, "require each other"),
+        ({"lr_schedule": "cosine_warm_restarts"}, "requires lr_restart_period"),
+        ({"lr_restart_period": 3}, "requires lr_schedule=cosine_warm_restarts"),
         ({"lr_restart_factor": 3}, "requires lr_schedule=cosine_warm_restarts"),
-        ({"lr_schedule": "constant_then_cosine"}, "require each other"),
-        ({"lr_constant_epochs": 3}, "require each other"),
-        ({"lr_schedule": "constant", "lr_min": 0.001}, "lr_min requires"),
-        ({"lr_min": 1.0}, "at most learning_rate"),
-        ({"adam_beta1": 0.5}, "require the optimizer adam"),
-        ({"optimizer": "adam", "adam_beta1_in_decay": 0.5}, "requires lr_constant_epochs"),
+        ({"lr_schedule": "constant_then_cosine"}, "requires lr_constant_epochs"),
+        ({"lr_constant_epochs": 3}, "requires lr_schedule=constant_then_cosine"),
+        ({"lr_schedule": "constant", "lr_min": 0.001}, "lr_min=0.001 requires"),
+        ({"lr_min": 1.0}, "at most learning_rate=0.1"),
+        ({"adam_beta1": 0.5}, "requires the optimizer adam"),
+        ({"optimizer": "adam", "adam_beta1_in_decay": 0.5}, "requires lr_schedule=constant_then_cosine"),
     ],
 )
 def test_fields_that_have_no_effect_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -131,3 +132,24 @@ def test_a_warm_up_rises_with_every_step_even_if_the_schedule_changes_by_epochs(
     assert [learning_rate_at(budget, epoch) for epoch in (0.25, 0.5, 0.99)] == pytest.approx([0.025, 0.05, 0.099])
     assert learning_rate_at(budget, 1.0) == learning_rate_at(budget, 1.9) == pytest.approx(0.1)
     assert learning_rate_at(budget, 2.0) == learning_rate_at(budget, 2.9) == pytest.approx(0.075)
+
+
+@pytest.mark.parametrize(
+    ("settings", "last"),
+    [
+        ({"lr_schedule": "multistep", "lr_milestones": (4, 9)}, 10),
+        ({"warmup_epochs": 6}, 7),
+        ({"lr_schedule": "constant_then_cosine", "lr_constant_epochs": 6}, 7),
+        ({"lr_schedule": "cosine_warm_restarts", "lr_restart_period": 5}, 6),
+    ],
+)
+def test_only_schedules_that_end_too_late_are_noted(settings: dict[str, Any], last: int) -> None:
+    assert find_inactive(Budget(epochs=last, **settings)) == []
+    (note,) = find_inactive(Budget(epochs=last - 1, **settings))
+    assert f"training ends after {last - 1} epochs" in note
+
+
+@pytest.mark.parametrize("field", ["learning_rate", "gradient_clipping"])
+def test_steps_that_round_to_nothing_are_refused(field: str) -> None:
+    with pytest.raises(ValueError, match="greater than or equal to"):
+        Budget(**{field: 1e-300})
