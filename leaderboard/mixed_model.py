@@ -24,6 +24,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from noisybench.leaderboard.pair_model import check_finite
+
 Scope = Literal["label_sets", "draws", "settings"]
 Array = NDArray[np.float64]
 
@@ -142,6 +144,9 @@ def compare_stacks(label_sets: Sequence[LabelSetScores], stacks: Sequence[str], 
         stacks: stacks to compare.
         scope: what varies from replicate to replicate, see the module.
 
+    Raises:
+        ValueError: a score is infinite or NaN.
+
     Example:
         >>> scores = {"a": {0: 0.90, 1: 0.91, 2: 0.92}, "b": {0: 0.70, 1: 0.72, 2: 0.71}}
         >>> comparison = compare_stacks([LabelSetScores("digits", scores)], ["a", "b"], "label_sets")
@@ -151,6 +156,7 @@ def compare_stacks(label_sets: Sequence[LabelSetScores], stacks: Sequence[str], 
     """
     settings: dict[str, list[LabelSetScores]] = {}
     for label_set in label_sets:
+        check_finite(label_set.scores)
         settings.setdefault(label_set.setting, []).append(label_set)
     # Each group of replicates: its mean, their variance and number, its weight, and the variance of rounding of its mean.
     groups: list[tuple[Array, Array, Array, float]] = []

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -164,6 +165,25 @@ def comparable_stacks(values: Mapping[str, Mapping[int, float]]) -> tuple[str, .
     return tuple(names[index] for index in kept)
 
 
+def check_finite(values: Mapping[str, Mapping[int, float]]) -> None:
+    """Check that all values are finite: a missing run has no entry, and NaN would be taken for one.
+
+    Raises:
+        ValueError: a value is infinite or NaN.
+
+    Example:
+        >>> check_finite({"a": {0: 0.5, 1: float("nan")}})
+        Traceback (most recent call last):
+        ValueError: the value of `a` for seed 1 must be finite, but is nan; leave out runs without a value
+    """
+    for stack, by_seed in values.items():
+        for seed, value in by_seed.items():
+            if not math.isfinite(value):
+                raise ValueError(
+                    f"the value of `{stack}` for seed {seed} must be finite, but is {value}; leave out runs without a value"
+                )
+
+
 def fit_pairs(
     values: Mapping[str, Mapping[int, float]], test: Test = "moderated_t", resolution: float = 0.0
 ) -> PairModel | None:
@@ -174,11 +194,15 @@ def fit_pairs(
         test: see `statistics.rank`.
         resolution: step of the values; the variance of a difference is at least that of two roundings.
 
+    Raises:
+        ValueError: a value is infinite or NaN.
+
     Example:
         >>> model = fit_pairs({"a": {0: 1.0, 1: 2.0, 2: 3.0}, "b": {0: 2.0, 1: 3.0, 2: 5.0}, "c": {0: 4.0}}, "anova")
         >>> model.stacks, model.differences.round(4), model.standard_errors.round(4), model.df
         (('a', 'b'), array([-1.3333]), array([[0.3333]]), array([[2.]]))
     """
+    check_finite(values)
     stacks = comparable_stacks(values)
     if len(stacks) < 2:
         return None

@@ -144,6 +144,9 @@ def rank(
             all seeds are not taken as certain: their deviation is at least that of rounding.
         alpha: family-wise error rate.
 
+    Raises:
+        ValueError: a value is infinite or NaN.
+
     Example:
         >>> values = {"a": {0: 0.90, 1: 0.91, 2: 0.92}, "b": {0: 0.70, 1: 0.72, 2: 0.71}, "c": {0: 0.5}}
         >>> ranking = rank(values)

@@ -12,6 +12,7 @@ from noisybench.leaderboard.code_selection import select_code
 from noisybench.leaderboard.measurements import Measurement
 from noisybench.leaderboard.pair_model import Test
 from noisybench.leaderboard.published import PublishedResult, find_published
+from noisybench.leaderboard.seed_warnings import differing_seeds, seeds_without_score
 from noisybench.leaderboard.setting_description import SettingDescription
 from noisybench.leaderboard.statistics import Ranking, Summary, rank, summarize, unstable_stacks
 from noisybench.records.codes import Code
@@ -280,15 +281,8 @@ def _warnings(rows: Sequence[StackRow], ranking: Ranking, rule: str) -> tuple[st
         # A warning begins with the mitigation that reported it, which may be the whole stack.
         prefix = f"{row.stack}: "
         warnings += [warning if warning.startswith(prefix) else prefix + warning for warning in row.warnings]
-    seeds = {row.stack: {measurement.seed for measurement in row.measurements} for row in rows}
-    all_seeds = set().union(*seeds.values())
-    incomplete = [
-        f"{stack} lacks {', '.join(map(str, sorted(all_seeds - present)))}"
-        for stack, present in seeds.items()
-        if all_seeds - present
-    ]
-    if incomplete:
-        warnings.append(f"missing seeds: {'; '.join(incomplete)}")
+    present = {row.stack: {measurement.seed for measurement in row.measurements} for row in rows}
+    warnings += [*seeds_without_score(present, seed_scores(rows, rule), rule), *differing_seeds(present)]
     return tuple(warnings)
 
 

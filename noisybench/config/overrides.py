@@ -99,7 +99,7 @@ class Override:
             raw: specification that the override changes; it decides which component the parameter belongs to.
 
         Raises:
-            UserError: the value is malformed.
+            UserError: the value is malformed, or given several times.
 
         Example:
             >>> Override(("seed",), "0,1").values({}), Override(("dataset", "class_names"), "[no, yes]").values({})
@@ -115,6 +115,10 @@ class Override:
         parts = _split(self.text, ",", self.key, *(("([{", ")]}") if is_stack else ()))
         if len(parts) > 1 and "" in parts:
             raise UserError(f"{self.key}: an empty value stands beside a comma in {show(self.text, quotes=False)}")
+        if repeated := sorted({part for part in parts if parts.count(part) > 1}):
+            raise UserError(
+                f"{self.key}: {show(repeated[0], quotes=False)} is given {parts.count(repeated[0])} times; give it once"
+            )
         return [_parse_value(part, self.key, is_text) for part in parts]
 
     def value(self, raw: Mapping[str, Any], reason: str) -> Any:

@@ -40,6 +40,16 @@ Seed = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 """Seed of a run."""
 
 
+def _check_distinct(seeds: list[int]) -> list[int]:
+    if len(set(seeds)) < len(seeds):
+        raise ValueError("each seed may be given once, because a second run would be the same")
+    return seeds
+
+
+Seeds = Annotated[list[Seed], pydantic.AfterValidator(_check_distinct)]
+"""Different seeds."""
+
+
 class Setting(pydantic.BaseModel):
     """One item of `settings`: task, dataset and noise, of which the missing ones come from the base."""
 
@@ -73,9 +83,9 @@ class Suite(pydantic.BaseModel):
     settings: Annotated[list[Any] | None, KEEP_TEXT] = None
     datasets: Annotated[list[Any] | None, KEEP_TEXT] = None
     noise: Annotated[list[Any] | None, KEEP_TEXT] = None
-    noise_seeds: list[Seed] | None = None
+    noise_seeds: Seeds | None = None
     stacks: Annotated[list[Any] | None, KEEP_TEXT] = None
-    seeds: list[Seed] | None = None
+    seeds: Seeds | None = None
     figures: Annotated[list[Any], KEEP_TEXT] = []
     metric: Literal["default", "balanced_accuracy"] = "default"
     """Metric by which its stacks are ranked: that of the task, or balanced accuracy."""

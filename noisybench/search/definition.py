@@ -13,7 +13,7 @@ from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
 from noisybench.config.source_code import SourceTree
 from noisybench.config.spec import RunSpec
-from noisybench.config.suite import Seed
+from noisybench.config.suite import Seeds
 from noisybench.config.validation import check_model, refuse, strict_config
 from noisybench.errors import UserError, nearest, show
 from noisybench.search.ranges import ParameterRange, is_integer, parse_range
@@ -49,8 +49,8 @@ class SearchSettings(pydantic.BaseModel):
     model_config = strict_config()
 
     trials: int = pydantic.Field(20, ge=1, le=10**6)
-    seeds: list[Seed] = pydantic.Field([1000], min_length=1)
-    evaluation_seeds: list[Seed] = pydantic.Field([0, 1, 2], min_length=1)
+    seeds: Seeds = pydantic.Field([1000], min_length=1)
+    evaluation_seeds: Seeds = pydantic.Field([0, 1, 2], min_length=1)
     sampler: str = "tpe"
     pruner: str = "median"
     objective: list[str] = ["noisy_val"]
@@ -186,9 +186,6 @@ def make_search(name: str, base: dict[str, Any], space: dict[str, Any], settings
         if getattr(checked, key) not in classes:
             value = getattr(checked, key)
             problems.append(f"{key}: unknown {key} {show(value, quotes=False)}; {nearest(value, classes)}")
-    for key in ("seeds", "evaluation_seeds"):
-        if len(set(getattr(checked, key))) < len(getattr(checked, key)):
-            problems.append(f"{key}: {getattr(checked, key)} contains a seed twice")
     objective, pruner = tuple(checked.objective), checked.pruner
     if not objective or objective[0] not in OBJECTIVE_LABELS or objective[1:] not in ((), (COST,)):
         problems.append(

@@ -274,3 +274,22 @@ def test_negative_seeds_are_refused(kind: str, name: str, parameter: str) -> Non
     assert problems == [
         f"{name}.{parameter}: input should be greater than or equal to 0, but got -1 (allowed: [0, inf))"
     ]
+
+
+@pytest.mark.parametrize("axis", ["seeds", "noise_seeds"])
+def test_a_seed_that_is_given_twice_is_refused(axis: str) -> None:
+    with pytest.raises(UserError) as error:
+        read_suite("quickstart", [f"{axis}=[0,1,0]"])
+    assert error.value.problems == [
+        f"{axis}: each seed may be given once, because a second run would be the same, but got [0, 1, 0]"
+    ]
+
+
+def test_a_value_of_a_sweep_that_is_given_twice_is_refused() -> None:
+    for argument, message in (
+        ("seed=0,1,0", "seed: `0` is given 2 times; give it once"),
+        ("mitigations=elr,gce,gce", "mitigations: `gce` is given 2 times; give it once"),
+    ):
+        with pytest.raises(UserError) as error:
+            read_recipe("digits", [argument])
+        assert error.value.problems == [message]

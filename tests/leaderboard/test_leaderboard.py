@@ -135,6 +135,24 @@ def test_what_differs_between_runs_is_warned_about() -> None:
     assert all((count == 2) == ("elr" in pair) for pair, count in seeds.items())
 
 
+def test_a_newcomer_on_other_seeds_is_named_and_not_the_established_stacks() -> None:
+    newcomer = [record("mixup", seed) for seed in (10, 11)]
+    (setting,) = settings_of([*example_records(), *newcomer])
+    assert [each for each in setting.warnings if "seeds" in each] == [
+        "not ranked, fewer than two seeds in common: mixup",
+        "missing seeds: mixup lacks 0, 1, 2",
+        "seeds that most stacks lack: mixup 10, 11",
+    ]
+
+
+def test_seeds_without_a_score_are_named() -> None:
+    measurements = [measure(each) for each in example_records()]
+    first = measurements[0]
+    measurements[0] = dataclasses.replace(first, last10=None)
+    (setting,) = build_settings(measurements, "last10")
+    assert f"seeds without a score by last10, left out: {first.stack} {first.seed}" in setting.warnings
+
+
 def test_every_format_has_every_stack() -> None:
     settings = settings_of(example_records())
     rows = list(csv.DictReader(io.StringIO(to_csv(settings))))

@@ -11,6 +11,7 @@ import statsmodels.formula.api as smf
 from scipy import stats
 
 from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.mixed_model import LabelSetScores, compare_stacks
 from noisybench.leaderboard.pair_model import Test, comparable_stacks, fit_pairs, fit_table
 from noisybench.leaderboard.statistics import rank
 
@@ -113,3 +114,12 @@ def test_tables_are_fitted_together_as_each_alone(test: Test) -> None:
         alone = fit_table(table, test)
         np.testing.assert_allclose(together.pooled_variance[number], alone.pooled_variance, rtol=1e-12)
         np.testing.assert_allclose(together.p_values[number], alone.p_values, rtol=1e-12)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(value: float) -> None:
+    values = {"a": {0: 0.5, 1: 0.6, 2: value}, "b": {0: 0.4, 1: 0.5, 2: 0.6}}
+    with pytest.raises(ValueError, match="the value of `a` for seed 2 must be finite, but is"):
+        rank(values)
+    with pytest.raises(ValueError, match="the value of `a` for seed 2 must be finite, but is"):
+        compare_stacks([LabelSetScores("digits", values)], ["a", "b"], "label_sets")

@@ -43,7 +43,7 @@ from noisybench.search.config import read_searches
         ("objective={a: 1}", "objective.0: expected text"),
         ("objective=[]", "objective: must be one of"),
         ("seeds=a", "seeds.0: expected an integer, but got 'a'"),
-        ("seeds=[5,5]", "contains a seed twice"),
+        ("seeds=[5,5]", "seeds: each seed may be given once"),
         ("evaluation_seeds=[]", "evaluation_seeds: "),
         ("heartbeat_interval=0", "heartbeat_interval: input should be greater"),
         ("trails=3", "unknown field `trails`; did you mean `trials`"),

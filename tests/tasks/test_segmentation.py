@@ -231,6 +231,12 @@ def test_corrected_masks_take_a_byte_per_pixel(tmp_path: Path) -> None:
     assert sum(each.nbytes for each in state.values()) <= 1.05 * pixels
 
 
+def test_the_onset_of_a_class_is_recorded_once_and_from_then_on(tmp_path: Path) -> None:
+    run = prepared_toy({"name": "adele", "fixed_onset": 2, "correction_interval": 1}, budget={"epochs": 3})
+    recorder = train_toy(run, tmp_path)
+    assert [row.diagnostics.get("adele.onset.disc") for row in recorder.rows] == [None, 2.0, 2.0]
+
+
 def test_a_class_without_a_fit_is_left_alone_and_the_row_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
