@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ from noisybench.training.learner import Outputs
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 from noisybench.training.training_set import DiskTensor, TrainingSet
+
+REPLAYED_VIEWS = frozenset({"weak", "weak_2"})
+"""Views that draw all their random numbers on the training device, so that a CUDA graph can draw them."""
 
 STRONG_MAGNITUDE = 4
 """Magnitude of the operations of the strong view, from 0 to 30."""
@@ -79,26 +83,21 @@ class ImageTask(NormalizedTask):
 
     def logits(self, inputs: Tensor, network: int | None = None) -> Tensor:
         """Return the (B, C) scores of one network for (B, channels, H, W) normalized inputs."""
-        scores: Tensor = self.forwards[self.active_network if network is None else network](inputs)
+        number = self.active_network if network is None else network
+        scores: Tensor = self.captured(("logits", number), self.forwards[number], self.networks[number], inputs)
         return scores
 
     def features_and_logits(self, inputs: Tensor, network: int) -> tuple[Tensor, Tensor]:
         """Return the (B, F) inputs of the last linear layer and the (B, C) scores of one network, from one forward pass."""
         # The network itself rather than its compiled form, because the hook must run inside the forward pass.
         module = self.networks[network]
-        last = last_linear(module)
-        assert last is not None  # checked before training
-        with capture_activations(last[1], inputs=True) as seen:
-            scores: Tensor = module(inputs)
-        return seen[-1].flatten(1), scores
+        function = functools.partial(_features_and_scores, module)
+        outputs: tuple[Tensor, Tensor] = self.captured(("features", network), function, module, inputs)
+        return outputs
 
     def features_of(self, network: nn.Module, inputs: Tensor) -> Tensor:
         """Return the (B, F) inputs of the last linear layer of any network."""
-        last = last_linear(network)
-        assert last is not None
-        with capture_activations(last[1], inputs=True) as seen:
-            network(inputs)
-        return seen[-1].flatten(1)
+        return _features_and_scores(network, inputs)[0]
 
     def default_loss(self, batch: Batch) -> Tensor:
         """Return the (B,) cross-entropy of the active network."""
@@ -112,9 +111,19 @@ class ImageTask(NormalizedTask):
             # Indexed where the inputs are: images in device memory never leave it, and images on disk are read on the
             # host.
             images = inputs[index.to(inputs.device)].to(device, non_blocking=True)
-            # The views are an ordered tuple, which fixes the order in which they draw from the generator.
-            views = {name: self.normalize(self.view(images, name)) for name in self.stack.requirements.views}
-            yield Batch(views, data.targets[index], index, data.num_classes, phase=step.phase)
+            yield Batch(self._views(images), data.targets[index], index, data.num_classes, phase=step.phase)
+
+    @torch.no_grad()
+    def _views(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the normalized views that the stack reads."""
+        if REPLAYED_VIEWS.issuperset(self.stack.requirements.views):
+            views: dict[str, Tensor] = self.captured("views", self._draw_views, self.networks, images, self.generator)
+            return views
+        return self._draw_views(images)
+
+    def _draw_views(self, images: Tensor) -> dict[str, Tensor]:
+        # The views are an ordered tuple, which fixes the order in which they draw from the generator.
+        return {name: self.normalize(self.view(images, name)) for name in self.stack.requirements.views}
 
     def view(self, images: Tensor, name: str) -> Tensor:
         """Return an augmented view of (B, C, H, W) uint8 images, by its name in `VIEWS`."""
@@ -136,22 +145,37 @@ class ImageTask(NormalizedTask):
         training = self.networks.training
         self.networks.eval()
         logits, features = [], []
-        module, forward = self.networks[network], self.forwards[network]
+        module = self.networks[network]
+        forward = self.forwards[network] if stage is None else functools.partial(_scores_and_stage, module, stage)
         size = self.eval_batch_size(inputs)
         for start in range(0, len(inputs), size):
             images = self.normalize(inputs[start : start + size])
             with self.autocast():
-                if stage is None:
-                    scores = forward(images)
-                else:
-                    with capture_activations(stages(module)[stage], inputs=False) as seen:
-                        scores = module(images)
-                    # Pooled batch by batch, because the (B, C, H, W) maps of a whole split may not fit in memory.
-                    features.append(global_pool(seen[-1].float()))
+                scores = self.captured(("evaluation", network, stage), forward, module, images)
+            if stage is not None:
+                scores, pooled = scores
+                features.append(pooled)
             logits.append(scores.float())
         self.networks.train(training)
         empty = torch.empty(0, self.training_set.num_classes, device=self.device)
         return Outputs(torch.cat(logits) if logits else empty, torch.cat(features) if features else None)
+
+
+def _features_and_scores(network: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the (B, F) inputs of the last linear layer, and the (B, C) scores."""
+    last = last_linear(network)
+    assert last is not None  # checked before training
+    with capture_activations(last[1], inputs=True) as seen:
+        scores: Tensor = network(inputs)
+    return seen[-1].flatten(1), scores
+
+
+def _scores_and_stage(network: nn.Module, stage: int, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the (B, C) scores, and the (B, F) float32 pooled outputs of a stage."""
+    with capture_activations(stages(network)[stage], inputs=False) as seen:
+        scores: Tensor = network(inputs)
+    # Pooled batch by batch, because the (B, C, H, W) maps of a whole split may not fit in memory.
+    return scores, global_pool(seen[-1].float())
 
 
 def channel_statistics(images: Tensor | DiskTensor) -> tuple[Tensor, Tensor]:

@@ -141,6 +141,7 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
         stack = Stack([*([collector] if collector else []), *builders])
         worker = type(self.task)(self.budget, seed, self.training_set(number), stack, **self.task.settings)
         worker.to(self.device)
+        worker.captured.enabled = self.task.captured.enabled
         # Weights are matched by name, so they are loaded before a builder renames modules. The optimizer is created
         # last, because it needs the parameters of the built model.
         worker.load_pretrained(self.task.pretrained)

@@ -55,6 +55,7 @@ class Recorder:
         self.probes: list[ProbeRow] = []
         self.auxiliary_costs: list[AuxiliaryCost] = []
         self.complete = False
+        self._num_sent = 0
         self._cost = {"wall": 0.0, "train": 0.0, "device": 0.0, "examples": 0.0}
         self._final: dict[str, Any] = {}
 
@@ -90,21 +91,23 @@ class Recorder:
         if task.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         if self.rows:
-            self._send(self.rows)
+            self.send_rows()
             self._report("epoch", progress_event(self.rows, task.budget.epochs))
 
     def end_epoch(self, task: Task, epoch: int) -> None:
-        """Evaluate an epoch and add its row."""
+        """Evaluate an epoch, add its row, and report it."""
         self._add_row(task, "train", epoch)
         # The probe after the last epoch belongs to `finish`, which marks it as the last.
         if epoch + 1 < task.budget.epochs:
             self.add_probes(task, epoch + 1)
         self._tick(task)
-
-    def publish_row(self) -> None:
-        """Send and report the latest row."""
-        self._send(self.rows[-1:])
         self._report("epoch", progress_event(self.rows, self.prepared.spec.budget.epochs))
+
+    def send_rows(self) -> None:
+        """Send the rows that were not sent yet."""
+        if self._num_sent < len(self.rows):
+            self._send(self.rows[self._num_sent :])
+            self._num_sent = len(self.rows)
 
     def finish(self, task: Task) -> None:
         """Run post-processors, and keep the final predictions and weights."""

@@ -1,4 +1,4 @@
-"""Train one prepared run, or resume it from its checkpoint, with evaluation after every epoch."""
+"""Train one prepared run, or resume it from its checkpoint, with evaluation after every epoch and checkpoints by time."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ from noisybench.runs.distributed import launch_distributed
 from noisybench.runs.preparation import prepare_run, training_set_of
 from noisybench.runs.recorder import ProgressCallback, Recorder
 from noisybench.runs.run_folder import DamagedCheckpoint, RunFolder
-from noisybench.training.auxiliary import AuxiliaryCache, OnTrained
+from noisybench.training.auxiliary import CHECKPOINT_SHARE, AuxiliaryCache, OnTrained
 from noisybench.training.loop import attach, train_epoch
 from noisybench.training.prepared import PreparedRun
 from noisybench.training.task import Task
 from noisybench.utils.files import first_line
+from noisybench.utils.pauses import Pause
 from noisybench.utils.processes import exit_with_parent, parent_has_ended
 from noisybench.utils.seeds import use_deterministic_kernels
 
@@ -64,6 +65,7 @@ def train(
     task_class = get_entry("tasks", spec.task.name).load_class()
     task: Task = task_class(spec.budget, spec.seed, training_set_of(prepared), prepared.stack, **spec.task.parameters)
     task.num_workers = spec.execution.num_workers
+    task.captured.enabled = spec.execution.cuda_graphs
     task.auxiliary_cache = AuxiliaryCache(
         auxiliary_folder or folder / "auxiliary", report, stop, on_auxiliary, code.code_of
     )
@@ -118,16 +120,20 @@ def _fit(task: Task, recorder: Recorder, folder: RunFolder, fabric: Fabric, stop
     # A run that is resumed after an epoch has scored this probe before.
     if not recorder.rows:
         recorder.add_probes(task, epochs=0)
+    pause = Pause(CHECKPOINT_SHARE)
     for epoch in range(trained_epochs, epochs):
         train_epoch(task, optimizer, epoch)
         recorder.end_epoch(task, epoch)
-        # All processes hold the same state, so that one of them writes it. The checkpoint precedes the row:
-        # if the process dies in between, `Recorder.start` sends the row when the run is resumed.
-        if fabric.is_global_zero:
-            folder.save_checkpoint(_checkpoint(task, optimizer, recorder, epoch + 1))
-        recorder.publish_row()
         # The main process alone is asked to stop, and all processes follow.
-        if fabric.broadcast(stop()) and epoch + 1 < epochs:
+        stopping = bool(fabric.broadcast(stop())) and epoch + 1 < epochs
+        # All processes hold the same state, so that one of them writes it.
+        if fabric.is_global_zero and (stopping or pause.is_over()):
+            with pause.measured():
+                folder.save_checkpoint(_checkpoint(task, optimizer, recorder, epoch + 1))
+            # Rows follow the checkpoint that holds them: no row is sent twice with different times, and if the process
+            # dies in between, `Recorder.start` sends them when the run is resumed.
+            recorder.send_rows()
+        if stopping:
             return
     recorder.finish(task)
 

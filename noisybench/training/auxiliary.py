@@ -23,9 +23,13 @@ from noisybench.config.spec import WORKSPACE
 from noisybench.errors import Interrupted, TrainingError
 from noisybench.utils.files import first_line, load_saved, saved_bytes, set_aside_with_note, write_atomically
 from noisybench.utils.locks import exclusive
+from noisybench.utils.pauses import Pause
 
 FORMAT = 2
 """Raise this number when the layout of the results changes."""
+
+CHECKPOINT_SHARE = 0.05
+"""Largest share of the training time that checkpoints take; a killed process repeats at most what follows the last one."""
 
 AUXILIARY_DIR = WORKSPACE / "auxiliary"
 """Folder that all runs of a working directory share."""
@@ -187,6 +191,7 @@ class AuxiliaryCache:
                 run.load_state_dict(initial)
                 set_aside_with_note(checkpoint, first_line(error))
         wall, process = time.perf_counter(), time.process_time()
+        pause = Pause(CHECKPOINT_SHARE)
         for epoch in range(first_epoch, run.epochs):
             cost.loss = run.train_epoch(epoch)
             wall_seconds, process_seconds = time.perf_counter() - wall, time.process_time() - process
@@ -196,12 +201,15 @@ class AuxiliaryCache:
             cost.examples += run.examples
             # The checkpoint below is part of the next epoch's cost.
             wall, process = time.perf_counter(), time.process_time()
-            content = {"state": run.state_dict(), "epoch": epoch + 1, "cost": dataclasses.asdict(cost)}
-            write_atomically(checkpoint, saved_bytes(content))
+            # After the last epoch only the result is left to write, so that stopping would save nothing.
+            stopping = self._stop() and epoch + 1 < run.epochs
+            if stopping or pause.is_over():
+                with pause.measured():
+                    content = {"state": run.state_dict(), "epoch": epoch + 1, "cost": dataclasses.asdict(cost)}
+                    write_atomically(checkpoint, saved_bytes(content))
             event = {"epoch": epoch, "epochs": run.epochs, "title": run.title, "train_loss": cost.loss}
             self._report("auxiliary", event)
-            # After the last epoch only the result is left to write, so that stopping would save nothing.
-            if self._stop() and epoch + 1 < run.epochs:
+            if stopping:
                 raise Interrupted
         result = {name: tensor.detach().cpu() for name, tensor in run.result().items()}
         write_atomically(file, saved_bytes({"result": result, "cost": dataclasses.asdict(cost)}))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.config.budget import Budget
+from noisybench.nn.cuda_graphs import CapturedCalls
 from noisybench.training.auxiliary import AuxiliaryRun
 from noisybench.training.batch import Batch
 from noisybench.training.sampler import EpochSampler
@@ -52,6 +53,7 @@ class Learner(Protocol):
         heads: further modules in training, by name; see `add_head`.
         active_network: number of the network that `logits` uses by default.
         pretrained: weights that all networks start from, by name; empty if they start from scratch.
+        captured: calls of networks that are replayed as CUDA graphs on a GPU.
         generator: random numbers on the training device, seeded anew in every epoch.
         rng: random numbers on the host, seeded anew in every epoch. Use them for scalars, since reading a scalar from the
             device would make the host wait for it.
@@ -65,6 +67,7 @@ class Learner(Protocol):
     heads: nn.ModuleDict
     active_network: int
     pretrained: dict[str, Tensor]
+    captured: CapturedCalls
     generator: torch.Generator
     rng: np.random.Generator
 

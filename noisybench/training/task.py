@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from noisybench.config.budget import Budget
 from noisybench.config.parameters import schema_of, set_parameters
 from noisybench.errors import TrainingError, UserError
+from noisybench.nn.cuda_graphs import CapturedCalls
 from noisybench.training.auxiliary import AuxiliaryCache, AuxiliaryRun
 from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.distributed import GradientSync
@@ -56,6 +57,7 @@ class Task(TaskContract):
         train_seconds: seconds of training steps since this number was last reset.
         examples_seen: examples trained on since this number was last reset.
         num_workers: processes that augment examples, in tasks that support them.
+        captured: calls of networks that are replayed as CUDA graphs on a GPU.
         auxiliary_cache: results of auxiliary runs, and their cost.
         cache: predictions of the current weights.
 
@@ -95,12 +97,14 @@ class Task(TaskContract):
         self.pretrained: dict[str, Tensor] = {}
         self.auxiliary_cache = AuxiliaryCache()
         self.num_workers = 0
+        self.captured = CapturedCalls()
         self.plan: list[BatchPlan] = []
         self.train_loss, self.train_seconds, self.examples_seen = float("nan"), 0.0, 0
         self.cache: dict[Any, Any] = {}
         self._is_set_up = self._epoch_has_started = False
         self._batch_loss: BatchLoss
         self._gradient_sync: GradientSync | None = None
+        self._generator: torch.Generator | None = None
 
     def _compile(self) -> None:
         self.forwards: list[Any] = [
@@ -158,6 +162,9 @@ class Task(TaskContract):
         """Return the budget's optimizer of all networks and heads; it is elementwise, so that they do not interact."""
         budget, parameters = self.budget, [*self.networks.parameters(), *self.heads.parameters()]
         common: dict[str, Any] = {"lr": budget.learning_rate, "weight_decay": budget.weight_decay}
+        if self.device.type == "cuda":
+            # One kernel for many parameters.
+            common["fused"] = True
         if budget.optimizer == "sgd":
             return torch.optim.SGD(parameters, momentum=budget.momentum, nesterov=budget.nesterov, **common)
         kind = torch.optim.Adam if budget.optimizer == "adam" else torch.optim.AdamW
@@ -190,7 +197,10 @@ class Task(TaskContract):
         self.networks.train()
         self.heads.train()
         names = (self.seed, self.current_epoch)
-        self.generator = torch.Generator(self.device).manual_seed(torch_seed("augmentation", *names))
+        # One object for all epochs, since captured calls keep drawing from the object that they were captured with.
+        if self._generator is None or self._generator.device != self.device:
+            self._generator = torch.Generator(self.device)
+        self.generator = self._generator.manual_seed(torch_seed("augmentation", *names))
         self.rng = np.random.default_rng(stable_hash("mitigation", *names))
         self._batch_loss = self.stack.loss_function(self)
         # After the streams have been seeded, because a planner may draw from them.
@@ -199,7 +209,10 @@ class Task(TaskContract):
         self._loss_sum = torch.zeros((), device=self.device)
         self._epoch_has_started, self._step = True, 0
         rank, world_size = self.global_rank, self.trainer.world_size
+        self.captured.start_epoch(self.networks)
         if world_size > 1:
+            # Graphs of several processes would have to contain their communication.
+            self.captured.enabled = False
             self._gradient_sync = GradientSync(self, self.stack.mitigations, rank, world_size)
 
     def on_train_epoch_start(self) -> None:
@@ -213,7 +226,7 @@ class Task(TaskContract):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the mean loss of one optimizer step, under the stack of mitigations."""
         self._step = batch_idx
-        with self.autocast():
+        with self.captured.step(), self.autocast():
             if self._gradient_sync is None:
                 loss = self.sampler.mean_loss(self._batch_loss(batch), batch)
             else:
