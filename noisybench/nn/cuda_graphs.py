@@ -186,7 +186,8 @@ def _capture_with_gradients(function: Function, module: nn.Module, inputs: Tenso
 
 
 def _capture_without_gradients(function: Function, inputs: Tensor, generator: torch.Generator | None) -> Function:
-    static, stream = inputs.detach().clone(), torch.cuda.Stream(inputs.device)
+    static = inputs.detach().clone()
+    stream = torch.cuda.Stream(inputs.device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.no_grad(), torch.cuda.stream(stream):
         for _ in range(WARMUP_CALLS):

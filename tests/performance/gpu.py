@@ -1,0 +1,387 @@
+"""Speed on a GPU: ratios to loops written by hand, measured in turn in one process, and absolute numbers.
+
+    python -m tests.performance.gpu [steps] [methods] [evaluation] [scoring] [processes] [--output FILE]
+
+Without names, all groups are measured, which takes about four minutes on an H100. Nothing is asserted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from noisybench.config.budget import Budget
+from noisybench.config.registry import get_entry
+from noisybench.networks import build_network
+from noisybench.tasks.classification import Classification
+from noisybench.training.augmentation import crop_and_flip
+from noisybench.training.loop import attach, train_epoch
+from noisybench.training.stack import Stack
+from noisybench.training.training_set import TrainingSet
+from noisybench.utils.seeds import use_deterministic_kernels
+
+DEVICE = torch.device("cuda")
+ROUNDS = 5
+NETWORKS = {"resnet8": "resnet8_cifar_stem", "resnet18": "resnet18_cifar_stem", "resnet34": "resnet34_cifar_stem"}
+
+Step = Callable[[int], None]
+"""Trains a number of steps; called with a multiple of its period."""
+
+
+def images(count: int, shape: tuple[int, ...] = (3, 32, 32)) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return (
+        torch.randint(0, 256, (count, *shape), generator=generator, dtype=torch.uint8),
+        torch.randint(0, 10, (count,), generator=generator),
+    )
+
+
+def budget_of(network: str, batch: int, **changes: Any) -> Budget:
+    settings = {"augmentation": "crop_flip", "precision": "bfloat16", "channels_last": True, "learning_rate": 0.02}
+    return Budget(network=network, epochs=1000, batch_size=batch, **(settings | changes))
+
+
+def own_steps(budget: Budget, steps: int, *names: str, shape: tuple[int, ...] = (3, 32, 32), epoch: int = 0) -> Step:
+    """Training through noisybench: the task, a stack, and its loop, in epochs of some steps."""
+    parameters = {"co_teaching": {"forget_rate": 0.2}, "dividemix": {"warmup_epochs": 1}, "forward_correction": {}}
+    warmup = {"lsa": {"warmup_epochs": 1}, "pls": {"warmup_epochs": 1}}
+    classes: list[Any] = [get_entry("mitigations", name).load_class() for name in names or ("cross_entropy",)]
+    mitigations = [kind(**(parameters | warmup).get(name, {})) for kind, name in zip(classes, names, strict=False)]
+    inputs, targets = images(steps * budget.batch_size, shape)
+    task = Classification(budget, 0, TrainingSet(inputs, targets, 10), Stack(mitigations or [classes[0]()]))
+    attach(task, Fabric(accelerator="cuda", devices=1))
+    optimizer = task.configure_optimizers()
+    task.on_fit_start()
+    epochs = iter(range(epoch, 10**6))
+
+    def train(count: int) -> None:
+        for _ in range(max(1, count // steps)):
+            train_epoch(task, optimizer, next(epochs))
+
+    train.task = task  # type: ignore[attr-defined]
+    return train
+
+
+class HandWritten:
+    """A loop of some lines with the same network, optimizer, batch and augmentation."""
+
+    def __init__(self, budget: Budget, steps: int, *, compiled: bool = False) -> None:
+        inputs, targets = images(steps * budget.batch_size)
+        self.inputs, self.targets = inputs.to(DEVICE), targets.to(DEVICE)
+        torch.manual_seed(0)
+        self.network = build_network(budget.network, 10, 3).to(DEVICE, memory_format=torch.channels_last).train()
+        self.forward: Any = torch.compile(self.network, dynamic=False) if compiled else self.network
+        self.generator, self.size, self.steps = torch.Generator(DEVICE).manual_seed(0), budget.batch_size, steps
+        self.order = torch.randperm(len(targets)).to(DEVICE)
+        self.total = torch.zeros((), device=DEVICE)
+        self.rate = torch.tensor(budget.learning_rate, device=DEVICE)
+        self.optimizer = torch.optim.SGD(
+            self.network.parameters(), lr=self.rate, momentum=budget.momentum, weight_decay=budget.weight_decay,
+            fused=True,
+        )  # fmt: skip
+
+    def step(self, index: Tensor, cache: bool = True) -> None:
+        batch = crop_and_flip(self.inputs[index], self.generator, flip=True).float().sub_(125.0).mul_(1 / 63.0)
+        batch = batch.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cuda", dtype=torch.bfloat16, cache_enabled=cache):
+            loss = functional.cross_entropy(self.forward(batch), self.targets[index])
+        self.total += loss.detach()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+
+    def batch(self, number: int) -> Tensor:
+        start = number % self.steps * self.size
+        return self.order[start : start + self.size]
+
+    def eager(self) -> Step:
+        def train(count: int) -> None:
+            for number in range(count):
+                self.step(self.batch(number))
+
+        return train
+
+    def captured(self) -> Step:
+        """The whole step as one CUDA graph."""
+        index, stream = self.batch(0).clone(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(3):
+                self.step(index, cache=False)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        graph.register_generator_state(self.generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.cuda.graph(graph):
+            self.step(index, cache=False)
+
+        def train(count: int) -> None:
+            for number in range(count):
+                index.copy_(self.batch(number))
+                graph.replay()
+
+        return train
+
+
+def milliseconds(train: Step, steps: int) -> float:
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    train(steps)
+    torch.cuda.synchronize()
+    return (time.perf_counter() - start) / steps * 1e3
+
+
+def in_turn(contestants: dict[str, Step], steps: int) -> dict[str, float]:
+    """Median milliseconds per step of each contestant, measured in turn."""
+    for train in contestants.values():
+        train(steps)
+        train(steps)
+    times: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(ROUNDS):
+        for name, train in contestants.items():
+            times[name].append(milliseconds(train, steps))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def measure_steps() -> list[dict[str, Any]]:
+    """A training step through noisybench against the best loop written by hand."""
+    rows = []
+    for name, batch, steps, compiled in (
+        ("resnet18", 256, 100, True),
+        ("resnet34", 128, 100, False),
+        ("resnet8", 128, 100, False),
+        ("resnet18", 512, 60, False),
+        ("resnet34", 256, 60, True),
+    ):
+        budget = budget_of(NETWORKS[name], batch)
+        contestants = {"noisybench": own_steps(budget, steps), "eager": HandWritten(budget, steps).eager()}
+        contestants["captured"] = HandWritten(budget, steps).captured()
+        if compiled:
+            contestants["noisybench, compiled"] = own_steps(budget.model_copy(update={"compile": True}), steps)
+            contestants["compiled, captured"] = HandWritten(budget, steps, compiled=True).captured()
+        times = in_turn(contestants, steps)
+        ordinary = own_steps(budget, steps)
+        ordinary.task.captured.enabled = False  # type: ignore[attr-defined]
+        times |= in_turn({"noisybench, without graphs": ordinary}, steps)
+        rows.append(
+            {
+                "measure": f"{name}, batch {batch}",
+                "milliseconds": times,
+                "images per second": batch / times["noisybench"] * 1e3,
+                "ratio to captured by hand": times["noisybench"] / times["captured"],
+            }
+        )
+        if "compiled, captured" in times:
+            rows[-1]["ratio, both compiled"] = times["noisybench, compiled"] / times["compiled, captured"]
+        report(rows[-1])
+    return rows
+
+
+def operations(train: Step, steps: int) -> float:
+    """Floating-point operations of a step, counted while nothing is replayed."""
+    task = train.task  # type: ignore[attr-defined]
+    task.captured.enabled = False
+    with FlopCounterMode(display=False) as counter:
+        train(steps)
+    task.captured.enabled = True
+    return counter.get_total_flops() / steps
+
+
+def measure_methods() -> list[dict[str, Any]]:
+    """Training steps of methods against those of cross-entropy, beside the ratio of their counted operations."""
+    budget, steps = budget_of(NETWORKS["resnet18"], 256), 40
+    reference = own_steps(budget, steps)
+    flops = operations(reference, steps)
+    rows = []
+    for name in ("elr", "mixup", "co_teaching", "dividemix", "pls", "lsa"):
+        train = own_steps(budget, steps, name, epoch=2)
+        task = train.task  # type: ignore[attr-defined]
+        train(steps)
+        counted = operations(train, steps) / flops
+        ratios = []
+        for _ in range(ROUNDS):
+            values = []
+            for contestant in (train, reference):
+                contestant(steps)
+                owner = contestant.task  # type: ignore[attr-defined]
+                values.append(owner.train_seconds)
+                owner.train_seconds = 0.0
+                contestant(steps)
+                values[-1] = owner.train_seconds
+                owner.train_seconds = 0.0
+            ratios.append(values[0] / values[1])
+        row = {"measure": f"{name} against cross-entropy", "ratio": statistics.median(ratios), "operations": counted}
+        row["ratio to operations"] = row["ratio"] / counted
+        row["graphs"] = task.captured.num_graphs
+        rows.append(row)
+        report(row)
+        del train, task
+        torch.cuda.empty_cache()
+    return rows
+
+
+def measure_evaluation() -> list[dict[str, Any]]:
+    """Images per second of an evaluation of 50,000 images, beside those of training."""
+    rows = []
+    inputs = images(50_000)[0].to(DEVICE)
+    for name in ("resnet18", "resnet34"):
+        for compiled in (False, True):
+            task = own_steps(budget_of(NETWORKS[name], 256, compile=compiled), 4).task  # type: ignore[attr-defined]
+            task.start_epoch()
+            task.evaluate(inputs, 0)
+            torch.cuda.synchronize()
+            start = time.perf_counter()
+            for _ in range(3):
+                task.evaluate(inputs, 0)
+            torch.cuda.synchronize()
+            rows.append(
+                {
+                    "measure": f"evaluation of {name}" + (", compiled" if compiled else ""),
+                    "images per second": 3 * len(inputs) / (time.perf_counter() - start),
+                }
+            )
+            report(rows[-1])
+    return rows
+
+
+def stacked_steps(budget: Budget, count: int) -> Step:
+    """Several networks that are trained as one, with `torch.func`."""
+    inputs, targets = (tensor.to(DEVICE) for tensor in images(budget.batch_size))
+    batch = inputs.float().sub_(125.0).mul_(1 / 63.0)
+    networks = [build_network(budget.network, 10, 3).to(DEVICE).train() for _ in range(count)]
+    weights, buffers = torch.func.stack_module_state(networks)
+    skeleton = build_network(budget.network, 10, 3).to("meta").train()
+
+    def loss_of(weights: Any, buffers: Any) -> Tensor:
+        scores = torch.func.functional_call(skeleton, (weights, buffers), (batch,))
+        return functional.cross_entropy(scores, targets)
+
+    gradient = torch.func.vmap(torch.func.grad(loss_of), randomness="different")
+    values, moments = list(weights.values()), [torch.zeros_like(value) for value in weights.values()]
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            with torch.autocast("cuda", dtype=torch.bfloat16):
+                gradients = gradient(weights, buffers)
+            with torch.no_grad():
+                torch._foreach_mul_(moments, budget.momentum)
+                torch._foreach_add_(moments, [gradients[name] for name in weights])
+                torch._foreach_add_(values, moments, alpha=-budget.learning_rate)
+
+    return train
+
+
+def measure_scoring() -> list[dict[str, Any]]:
+    """Ten scoring networks: stacked with `torch.func` against one after the other."""
+    budget = budget_of(NETWORKS["resnet8"], 128)
+    times = in_turn({"one of ten in turn": own_steps(budget, 30), "ten stacked": stacked_steps(budget, 10)}, 30)
+    row = {
+        "measure": "ten scoring networks, resnet8, batch 128",
+        "milliseconds": times,
+        "stacked against in turn": times["ten stacked"] / (10 * times["one of ten in turn"]),
+    }
+    report(row)
+    return [row]
+
+
+def worker(network: str, batch: int, size: int, channels: int, start: float, seconds: float) -> None:
+    """Train in this process from a moment on, and print the steps per second."""
+    budget = budget_of(network, batch, channels_last=channels == 3)
+    train = own_steps(budget, 50, shape=(channels, size, size))
+    train(100)
+    torch.cuda.synchronize()
+    while time.time() < start:
+        time.sleep(0.001)
+    begin, count = time.perf_counter(), 0
+    while time.perf_counter() - begin < seconds:
+        train(50)
+        count += 50
+    print(json.dumps(count / (time.perf_counter() - begin)))
+
+
+def measure_processes() -> list[dict[str, Any]]:
+    """Small networks: several processes on one GPU against one."""
+    rows = []
+    for network, batch, size, channels in (("small_cnn", 64, 8, 1), (NETWORKS["resnet8"], 128, 32, 3)):
+        rates = {}
+        for count in (1, 8):
+            arguments = [network, str(batch), str(size), str(channels), str(time.time() + 12 + count / 2), "2"]
+            command = [sys.executable, "-m", "tests.performance.gpu", "--worker", *arguments]
+            processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+            rates[count] = sum(float(process.communicate()[0].strip().splitlines()[-1]) for process in processes)
+        rows.append(
+            {
+                "measure": f"processes, {network}, batch {batch}",
+                "steps per second": rates,
+                "eight against one": rates[8] / rates[1],
+            }
+        )
+        report(rows[-1])
+    return rows
+
+
+def report(row: dict[str, Any]) -> None:
+    def shown(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: shown(each) for name, each in value.items()}
+        return float(f"{value:.4g}") if isinstance(value, float) else value
+
+    print(" | ".join(f"{name}: {shown(value)}" for name, value in row.items()), flush=True)
+
+
+GROUPS = {
+    "steps": measure_steps,
+    "methods": measure_methods,
+    "evaluation": measure_evaluation,
+    "scoring": measure_scoring,
+    "processes": measure_processes,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Measure the speed on a GPU.")
+    parser.add_argument("groups", nargs="*", default=list(GROUPS))
+    parser.add_argument("--output", type=Path, help="JSON file for all numbers")
+    parser.add_argument("--worker", nargs=6, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if not torch.cuda.is_available():
+        sys.exit("no GPU is available; these measurements need one")
+    warnings.filterwarnings("ignore")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", "/tmp/noisybench_inductor")
+    use_deterministic_kernels(DEVICE)
+    if arguments.worker:
+        network, *numbers = arguments.worker
+        batch, size, channels = map(int, numbers[:3])
+        worker(network, batch, size, channels, float(numbers[3]), float(numbers[4]))
+        return
+    print(torch.cuda.get_device_name(), "torch", torch.__version__)
+    rows: list[dict[str, Any]] = []
+    for name in arguments.groups:
+        start = time.perf_counter()
+        try:
+            rows += GROUPS[name]()
+        except Exception as error:
+            rows.append({"measure": name, "failed": f"{type(error).__name__}: {error}"[:500]})
+            report(rows[-1])
+        print(f"-- {name}: {time.perf_counter() - start:.0f} s", flush=True)
+        if arguments.output:
+            arguments.output.write_text(json.dumps(rows, indent=1))
+
+
+if __name__ == "__main__":
+    main()

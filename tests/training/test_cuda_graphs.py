@@ -1,0 +1,118 @@
+"""Calls that a GPU replays as CUDA graphs give the numbers of ordinary calls. These tests need a GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from noisybench.config.budget import Budget
+from noisybench.config.registry import get_entry
+from noisybench.nn.cuda_graphs import CapturedCalls
+from noisybench.tasks.classification import Classification
+from noisybench.training.loop import attach, train_epoch
+from noisybench.training.stack import Stack
+from noisybench.training.training_set import TrainingSet
+from noisybench.utils.seeds import use_deterministic_kernels
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is available")
+
+STACKS = {
+    "cross_entropy": {},
+    "elr": {},
+    "co_teaching": {"forget_rate": 0.2, "ramp_epochs": 1},
+    "mixup": {},
+    "dividemix": {"warmup_epochs": 1},
+    "lsa": {"warmup_epochs": 1},
+    "pls": {"warmup_epochs": 1},
+    "spectral_truncation": {},
+}
+
+
+def training_set(examples: int = 150) -> TrainingSet:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (examples, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    return TrainingSet(images, torch.randint(0, 4, (examples,), generator=generator), 4)
+
+
+def trained(name: str, *, graphs: bool, epochs: int = 3) -> tuple[Classification, list[float]]:
+    """A network trained for some epochs, with the last batch of each epoch smaller than the others."""
+    use_deterministic_kernels(torch.device("cuda"))
+    entry: Any = get_entry("mitigations", name).load_class()
+    budget = Budget(
+        network="resnet8_cifar_stem", epochs=epochs, batch_size=32, augmentation="crop_flip", precision="bfloat16",
+        channels_last=True, gradient_clipping=5.0,
+    )  # fmt: skip
+    task = Classification(budget, 0, training_set(), Stack([entry(**STACKS[name])]))
+    task.captured.enabled = graphs
+    attach(task, Fabric(accelerator="cuda", devices=1))
+    optimizer = task.configure_optimizers()
+    task.on_fit_start()
+    losses = []
+    for epoch in range(epochs):
+        losses.append(train_epoch(task, optimizer, epoch))
+        task.training_outputs(0)
+    return task, losses
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", STACKS)
+def test_replayed_training_is_ordinary_training_to_the_bit(name: str) -> None:
+    replayed, losses = trained(name, graphs=True)
+    ordinary, expected = trained(name, graphs=False)
+    assert replayed.captured.num_graphs >= 2
+    assert ordinary.captured.num_graphs == 0
+    assert losses == expected
+    for key, value in ordinary.networks.state_dict().items():
+        assert torch.equal(replayed.networks.state_dict()[key], value), key
+    assert torch.equal(replayed.training_outputs(0).logits, ordinary.training_outputs(0).logits)
+
+
+@needs_gpu
+def test_two_calls_before_one_backward_pass_keep_activations_of_their_own() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 2)).cuda()
+    inputs = torch.randn(2, 5, 4, device="cuda")
+
+    def gradients(captured: CapturedCalls) -> list[Tensor]:
+        captured.start_epoch(network)
+        for _ in range(4):
+            torch.manual_seed(1)
+            network.zero_grad(set_to_none=True)
+            with captured.step():
+                first, second = (captured("logits", network, network, each) for each in inputs)
+                (first.square().sum() + second.sum()).backward()
+        return [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
+
+    captured = CapturedCalls()
+    for found, expected in zip(gradients(captured), gradients(CapturedCalls(enabled=False)), strict=True):
+        assert torch.allclose(found, expected, atol=1e-6)
+    assert captured.num_graphs == 2
+
+
+@needs_gpu
+def test_a_network_that_waits_for_the_device_runs_without_a_graph(caplog: pytest.LogCaptureFixture) -> None:
+    class Waiting(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return inputs * float(inputs.sum().item())
+
+    network, captured = Waiting(), CapturedCalls()
+    captured.start_epoch(network)
+    inputs = torch.ones(3, device="cuda")
+    for _ in range(3):
+        assert captured("scores", network, network, inputs).tolist() == [3.0, 3.0, 3.0]
+    assert captured.num_graphs == 0
+    assert "cannot be captured" in caplog.text
+
+
+def test_on_a_cpu_every_call_is_an_ordinary_one() -> None:
+    network, captured = nn.Linear(2, 1), CapturedCalls()
+    captured.start_epoch(network)
+    with captured.step():
+        for _ in range(3):
+            scores = captured("scores", network, network, torch.zeros(3, 2))
+    assert scores.requires_grad
+    assert captured.num_graphs == 0
