@@ -20,6 +20,7 @@ from typing import Any
 
 from noisybench.errors import UserError
 from noisybench.leaderboard.installed_code import InstalledCode
+from noisybench.leaderboard.protocol import run_differences
 from noisybench.leaderboard.published import literature_method
 from noisybench.leaderboard.setting_description import SettingDescription, describe_setting
 from noisybench.records.codes import Code, as_code
@@ -60,6 +61,7 @@ class Measurement:
         finished: end of the run in milliseconds since 1970; 0 if unknown.
         status: verification of the submission it comes from; ``local`` for runs of the user's own store.
         entry: name of that submission; empty for local runs.
+        protocol_differences: differences from the usual protocol of a published benchmark, see `protocol.run_differences`.
         run_id: identifier of the tracked run; empty for submitted runs.
         today: code that a run of the same settings has with the installed sources; empty if unknown.
         record: complete record, if it is available; it has curves and detectors.
@@ -97,6 +99,7 @@ class Measurement:
     finished: int = 0
     status: str = "local"
     entry: str = ""
+    protocol_differences: tuple[str, ...] = ()
     run_id: str = ""
     # Not compared, as the record below: what is installed is no property of the measurement.
     today: Code = dataclasses.field(default=(), compare=False)
@@ -151,6 +154,7 @@ def measure(
         finished=final.time,
         status=status,
         entry=entry,
+        protocol_differences=run_differences(record),
         run_id=record.run_id,
         today=installed.of(record) if installed else (),
         record=record,

@@ -10,6 +10,7 @@ import numpy as np
 
 from noisybench.leaderboard.code_selection import select_code
 from noisybench.leaderboard.measurements import Measurement
+from noisybench.leaderboard.protocol import result_differences
 from noisybench.leaderboard.published import METHODS, PublishedResult, all_published, find_published
 from noisybench.records.codes import Code
 from noisybench.records.equivalence import Equivalence
@@ -30,8 +31,12 @@ RULES = {"last": "last", "best": "oracle", "val": "noisy_val", "unstated": "last
 TOLERANCE = 2.0
 """Number of standard deviations within which two results match."""
 
+NOT_RUN = "not run"
+"""Status of a published result without a measurement."""
+
 COLUMNS = (
-    "data", "noise", "method", "our stack", "network", "protocol", "published", "ours", "difference (σ)", "status",
+    "data", "noise", "method", "our stack", "network", "protocol", "published", "ours", "difference (σ)",
+    "protocol differences", "status",
 )  # fmt: skip
 """Titles of the columns of the table."""
 
@@ -48,6 +53,7 @@ class Reproduction:
         deviation: standard deviation over seeds.
         seeds: number of seeds.
         difference: our mean minus the published value, in standard deviations of the two together; None below two seeds.
+        protocol_differences: known differences of our runs from the published protocol.
     """
 
     published: PublishedResult
@@ -57,12 +63,14 @@ class Reproduction:
     deviation: float | None = None
     seeds: int = 0
     difference: float | None = None
+    protocol_differences: tuple[str, ...] = ()
 
 
 def reproduce(measurements: Iterable[Measurement], equivalences: Sequence[Equivalence] = ()) -> list[Reproduction]:
-    """Compare the published results of implemented methods with measurements, in the order of `published.csv`.
+    """Compare the published results of implemented methods with measurements.
 
-    Each result is compared with runs of one code: that of the installed sources, else that of the latest run.
+    Measured results come first; both parts are in the order of `published.csv`. Each result is compared with runs of one
+    code: that of the installed sources, else that of the latest run.
 
     Args:
         measurements: finished runs.
@@ -87,15 +95,16 @@ def reproduce(measurements: Iterable[Measurement], equivalences: Sequence[Equiva
                     if run.score(RULES[result.protocol]) is not None and run.setting.network in networks:
                         found.setdefault(result, {}).setdefault(code, []).append(run)
     stacks = {method: stack for stack, methods in METHODS.items() for method in methods}
-    return [
-        _compare(result, stacks[result.method], _scores(result, found.get(result, {})))
+    rows = [
+        _compare(result, stacks[result.method], _latest_code(found.get(result, {})))
         for result in all_published()
         if result.method in stacks
     ]
+    return sorted(rows, key=lambda row: row.status == NOT_RUN)
 
 
-def _scores(result: PublishedResult, runs_by_code: dict[Code, list[Measurement]]) -> list[float]:
-    """Return our scores in percent, one per seed and all of one code."""
+def _latest_code(runs_by_code: dict[Code, list[Measurement]]) -> list[Measurement]:
+    """Return the runs of one code."""
     if not runs_by_code:
         return []
 
@@ -103,26 +112,31 @@ def _scores(result: PublishedResult, runs_by_code: dict[Code, list[Measurement]]
         runs = runs_by_code[code]
         return any(run.today == code for run in runs), *max((not run.entry, run.finished) for run in runs)
 
-    runs = runs_by_code[max(runs_by_code, key=recency)]
+    return runs_by_code[max(runs_by_code, key=recency)]
+
+
+def _compare(result: PublishedResult, stack: str, runs: list[Measurement]) -> Reproduction:
     # By seed, so that a repeated run does not count as further evidence.
     by_seed = {run.seed: run.score(RULES[result.protocol]) for run in runs}
-    return [100 * score for score in by_seed.values() if score is not None]
-
-
-def _compare(result: PublishedResult, stack: str, values: list[float]) -> Reproduction:
+    values = [100 * score for score in by_seed.values() if score is not None]
     if not values:
-        return Reproduction(result, stack, "not run")
+        return Reproduction(result, stack, NOT_RUN)
+    differences = tuple(
+        dict.fromkeys(
+            text for run in runs for text in (*result_differences(result, run.setting), *run.protocol_differences)
+        )
+    )
     mean = float(np.mean(values))
     # One run has no deviation, and without one no difference can be called large.
     if len(values) < 2:
-        return Reproduction(result, stack, "run once", mean, None, 1)
+        return Reproduction(result, stack, "run once", mean, None, 1, None, differences)
     deviation = float(np.std(values, ddof=1))
     # Variances of independent results add. Some publications report no deviation, which makes the comparison stricter.
     spread = float(np.hypot(deviation, result.deviation or 0.0))
     # Seeds with equal scores have no deviation; the lower bound avoids a division by zero.
     difference = (mean - result.value) / max(spread, 1e-9)
     status = "matches" if abs(difference) <= TOLERANCE else "above" if difference > 0 else "below"
-    return Reproduction(result, stack, status, mean, deviation, len(values), difference)
+    return Reproduction(result, stack, status, mean, deviation, len(values), difference, differences)
 
 
 def text_rows(reproductions: Iterable[Reproduction]) -> list[list[str]]:
@@ -143,6 +157,7 @@ def text_rows(reproductions: Iterable[Reproduction]) -> list[list[str]]:
             _published_text(reproduction.published),
             _measured_text(reproduction),
             "–" if reproduction.difference is None else f"{reproduction.difference:+.1f}",
+            "; ".join(reproduction.protocol_differences) or ("–" if reproduction.ours is None else "none known"),
             reproduction.status,
         ]
         for reproduction in reproductions
@@ -174,7 +189,8 @@ def to_markdown(reproductions: list[Reproduction]) -> str:
         "Generated by `noisybench leaderboard reproduction`; do not edit. Every published result of a method that",
         "noisybench implements, beside what was measured on the same data, noise, network and protocol. Another network is",
         "another budget and counts as not run. Ours: mean ± standard deviation (seeds). Difference: ours minus published,",
-        f"in standard deviations of the two together; results within {TOLERANCE:g} match. Sources are in",
+        f"in standard deviations of the two together; results within {TOLERANCE:g} match. Measured results come first, with the",
+        "known differences of our runs from the published protocol, such as copies of the images. Sources are in",
         f"`leaderboard/published.csv`, with {num_others} further results of methods that are not implemented.",
         "",
         ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) + ".",

@@ -60,6 +60,7 @@ def leaderboard(
     from noisybench.cli import leaderboard_tables as tables
     from noisybench.leaderboard import board, page, text_tables
     from noisybench.leaderboard.ranking_metric import with_metric
+    from noisybench.leaderboard.reproduction import reproduce
     from noisybench.leaderboard.table import build_settings
     from noisybench.records.selection import SELECTION_RULES
     from noisybench.tracking.equivalences import recorded_equivalences
@@ -85,6 +86,7 @@ def leaderboard(
     settings = build_settings(measurements, rule, paired_test, equivalences)
     if format == "terminal" and output is None:
         tables.print_settings(console, settings, ci)
+        tables.print_reproductions(console, reproduce(measurements, equivalences))
         tables.print_excluded(console, excluded)
         return
     writers: dict[str, Callable[[], str]] = {

@@ -12,6 +12,7 @@ from rich.text import Text
 from noisybench.cli.console import count_runs
 
 if TYPE_CHECKING:
+    from noisybench.leaderboard.reproduction import Reproduction
     from noisybench.leaderboard.table import Setting
 
 MAX_EXCLUDED = 5
@@ -132,6 +133,38 @@ def print_excluded(console: Console, excluded: Sequence[Mapping[str, str]]) -> N
         console.print(Text(f"  {each['what']}: {each['why']}", style="yellow"))
     if len(excluded) > MAX_EXCLUDED:
         console.print(Text(f"  and {len(excluded) - MAX_EXCLUDED} more; `noisybench doctor` lists all", style="yellow"))
+
+
+def print_reproductions(console: Console, reproductions: Sequence[Reproduction]) -> None:
+    """Print the published results that were measured; nothing if there are none.
+
+    Args:
+        console: where they are printed.
+        reproductions: all published results, from `reproduction.reproduce`.
+    """
+    from noisybench.leaderboard.reproduction import COLUMNS, NOT_RUN, text_rows
+
+    measured = [entry for entry in reproductions if entry.status != NOT_RUN]
+    if not measured:
+        return
+    table = Table(
+        title="Reproduction of published results",
+        title_style="bold",
+        title_justify="left",
+        box=None,
+        header_style="bold",
+        pad_edge=False,
+    )
+    shown = [index for index, name in enumerate(COLUMNS) if name not in ("our stack", "network")]
+    for index in shown:
+        table.add_column(COLUMNS[index], overflow="fold")
+    for row in text_rows(measured):
+        table.add_row(*(row[index] for index in shown))
+    console.print(table)
+    rest = len(reproductions) - len(measured)
+    text = f"Mean ± standard deviation (seeds). {rest} others are not run: `noisybench leaderboard reproduction` lists all."
+    console.print(Text(text, style="bright_black"))
+    console.print()
 
 
 def _print_detectors(console: Console, rows: Sequence[Sequence[str]]) -> None:

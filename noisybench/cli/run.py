@@ -284,6 +284,7 @@ def _show(
     from noisybench.leaderboard.measurements import measure_valid
     from noisybench.leaderboard.page import to_html
     from noisybench.leaderboard.ranking_metric import with_metric
+    from noisybench.leaderboard.reproduction import reproduce
     from noisybench.leaderboard.table import build_settings
 
     console = view.make_console()
@@ -294,6 +295,7 @@ def _show(
     if settings and html is not None:
         write(html, to_html(build_board(measurements, equivalences=equivalences, excluded=excluded)))
     tables.print_settings(console, settings)
+    tables.print_reproductions(console, reproduce(measurements, equivalences))
     tables.print_excluded(console, excluded)
     if not settings or html is None:
         return

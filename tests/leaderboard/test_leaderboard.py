@@ -214,8 +214,10 @@ CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "hors
 def cifar(noise: dict[str, Any], stack: str = "elr", train: int = 45_000) -> RunRecord:
     plain = record(stack)
     sizes = {"train": train, "validation": 5_000, "test": 10_000}
-    manifest = {**plain.manifest, "dataset": {"name": "parquet", "classes": CIFAR10, "sizes": sizes}}
-    return dataclasses.replace(plain, manifest=manifest, spec={**plain.spec, "noise": noise})
+    entry = {"name": "parquet", "sha256": "5" * 64, "classes": CIFAR10, "sizes": sizes}
+    budget = {**plain.spec["budget"], "precision": "float32"}
+    spec = {**plain.spec, "dataset": {"name": "parquet"}, "noise": noise, "budget": budget}
+    return dataclasses.replace(plain, manifest={**plain.manifest, "dataset": entry}, spec=spec)
 
 
 def test_published_values_stand_beside_the_same_cell_only() -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
+from noisybench.cli.leaderboard_tables import print_reproductions
 from noisybench.leaderboard.measurements import builtin_measurements, measure
+from noisybench.leaderboard.protocol import KNOWN_COPIES, run_differences
 from noisybench.leaderboard.published import all_published
 from noisybench.leaderboard.reproduction import NETWORKS, Reproduction, reproduce, to_markdown
 from noisybench.records.schema import RunRecord
@@ -79,6 +83,45 @@ def test_status_is_the_difference_in_standard_deviations(shift: float, status: s
 def test_one_seed_is_no_verdict() -> None:
     assert {entry.status for entry in measured(runs([0.8]))} == {"run once"}
     assert measured([record("elr")]) == []
+
+
+def test_measured_results_come_first_with_the_differences_of_the_protocol() -> None:
+    entries = reproduce(map(measure, runs([0.8])))
+    ours = [entry for entry in entries if entry.status != "not run"]
+    assert entries[: len(ours)] == ours
+    rerun = next(entry for entry in ours if "120 epochs, all 50k noisy labels" in entry.published.source)
+    assert rerun.protocol_differences == (
+        "12 epochs instead of 120",
+        "45,000 training images instead of 50,000",
+        "images of `parquet` files, not compared with the original ones",
+    )
+    assert "; images of `parquet` files, not compared with the original ones | run once |" in to_markdown(entries)
+
+
+def test_copies_of_the_images_and_the_precision_are_named() -> None:
+    plain = cifar(ELR)
+
+    def differences(dataset: dict[str, Any], sha256: str = "5" * 64, precision: str = "float32") -> tuple[str, ...]:
+        entry = {**plain.manifest["dataset"], "sha256": sha256}
+        spec = {**plain.spec, "dataset": dataset, "budget": {**plain.spec["budget"], "precision": precision}}
+        return run_differences(dataclasses.replace(plain, manifest={**plain.manifest, "dataset": entry}, spec=spec))
+
+    assert differences({"name": "cifar10"}) == (), "its files are compared with the published checksums"
+    assert differences({"name": "cifar10", "checksum": False}) != ()
+    assert differences({"name": "parquet"}, next(iter(KNOWN_COPIES))) == ("JPEG copies of the images",)
+    assert differences({"name": "cifar10"}, precision="bfloat16") == ("bfloat16",)
+    assert run_differences(record("elr")) == (), "other data has no published protocol"
+
+
+def test_the_terminal_shows_results_that_were_reproduced() -> None:
+    console = Console(width=160, record=True, file=io.StringIO())
+    print_reproductions(console, reproduce([]))
+    assert console.export_text() == ""
+    print_reproductions(console, reproduce(map(measure, runs([0.80, 0.81]))))
+    text = console.export_text()
+    assert "Reproduction of published results" in text
+    assert "80.5 ± 0.7 (2)" in text
+    assert "not run: `noisybench leaderboard reproduction` lists all" in text
 
 
 def test_networks_of_the_reproduction_exist() -> None:
