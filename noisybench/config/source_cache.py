@@ -21,6 +21,11 @@ MAX_ENTRIES = 5000
 Status = tuple[int, int, int, int]
 """Size, time of modification, time of change and inode of a file."""
 
+Entries = dict[str, tuple[Status, ModuleSource]]
+
+_parsed: dict[Path, tuple[Status, Entries]] = {}
+"""Content of a cache file by its path and status; forked processes inherit it, and do not parse the file again."""
+
 
 class SourceCache:
     """Digests and imports of source files by path and status, in the user's cache folder.
@@ -69,18 +74,27 @@ class SourceCache:
         self._changed = False
 
 
-def _load(path: Path) -> dict[str, tuple[Status, ModuleSource]]:
+def _load(path: Path) -> Entries:
     """Return the entries of a cache file; none if it is missing, damaged or of another format."""
     try:
-        content = json.loads(path.read_bytes())
-        if content["format"] != SYNTAX_FORMAT:
-            return {}
-        return {
-            key: ((int(size), int(modified), int(changed), int(inode)), ModuleSource(str(digest), tuple(imports)))
-            for key, (size, modified, changed, inode, digest, *imports) in content["files"].items()
-        }
+        status = _status(path)
+        if path not in _parsed or _parsed[path][0] != status:
+            # The file is only ever replaced, never changed. If that happens here, the status is the old one, and the
+            # next call reads the file again.
+            _parsed[path] = (status, _parse(path.read_bytes()))
+        return dict(_parsed[path][1])  # a copy, because a cache adds to its entries
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}
+
+
+def _parse(content: bytes) -> Entries:
+    cache = json.loads(content)
+    if cache["format"] != SYNTAX_FORMAT:
+        return {}
+    return {
+        key: ((int(size), int(modified), int(changed), int(inode)), ModuleSource(str(digest), tuple(imports)))
+        for key, (size, modified, changed, inode, digest, *imports) in cache["files"].items()
+    }
 
 
 def _status(path: Path) -> Status:

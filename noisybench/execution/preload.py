@@ -21,15 +21,20 @@ for name in (
     "matplotlib.backends.backend_agg",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.system_metrics.system_metrics_monitor",
-    "pandas",
+    "pandas.core.arrays.arrow.extension_types",
+    "pyarrow.parquet",
     "scipy.special",
     "sklearn.datasets",
     "sklearn.metrics",
     "sklearn.mixture",
     "sqlalchemy.dialects.sqlite",
+    "torch.utils.serialization.config",
     "torchvision",
 ):
     importlib.import_module(name)
+# What MLflow computes on its first use in a process.
+importlib.import_module("sqlalchemy.orm").configure_mappers()
+importlib.import_module("noisybench.tracking.database").latest_schema()
 environment = importlib.import_module("noisybench.runs.environment")
 for name in environment.PACKAGES:
     environment.package_version(name)  # every run records the versions

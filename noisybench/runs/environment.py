@@ -80,9 +80,10 @@ def _versions(spec: RunSpec) -> dict[str, str]:
     plugin_modules = {module for module in modules.values() if not module.startswith("noisybench.")}
     plugins = {
         point.dist.name: point.dist.version
-        for kind in KINDS
+        # Without plug-ins, the entry points of all installed distributions need not be read.
+        for kind in (KINDS if plugin_modules else ())
         for point in importlib.metadata.entry_points(group=f"noisybench.{kind}")
-        if plugin_modules and point.dist and point.value in plugin_modules
+        if point.dist and point.value in plugin_modules
     }
     return {name: version for name, version in {**versions, **plugins}.items() if version}
 

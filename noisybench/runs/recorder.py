@@ -165,13 +165,10 @@ class Recorder:
 
     def write(self, record: RunRecord, folder: Path) -> None:
         """Write all files of a finished run; `record.json` is the last one and marks the folder as complete."""
-        from noisybench.plots.runs import plot_learning_curves
-
         folder.mkdir(exist_ok=True)
         self.evaluator.save(record, folder)
         (folder / "manifest.json").write_text(json.dumps(self.prepared.labels.manifest))
         (folder / "spec.json").write_text(json.dumps(record.spec, indent=2))
-        plot_learning_curves(record, folder / "curves.png")
         if self.prepared.spec.execution.save_weights:
             torch.save(self._final["weights"], folder / "weights.pt")
         write_atomically(folder / "record.json", json.dumps(record.as_dict()).encode())

@@ -7,6 +7,7 @@ version of MLflow can open. The database is therefore made in a temporary folder
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import sqlite3
@@ -179,13 +180,13 @@ def check_schema(found: str | None, address: str) -> None:
     Raises:
         UserError: the versions differ; the message says what to do.
     """
+    if found is None or found == latest_schema():
+        return
     import mlflow
     from alembic.script import ScriptDirectory
     from mlflow.store.db import utils
 
     database: Any = utils
-    if found is None or found == database._get_latest_schema_revision():
-        return
     scripts = ScriptDirectory.from_config(database._get_alembic_config(""))
     known = {script.revision for script in scripts.walk_revisions()}
     if found in known:
@@ -198,6 +199,15 @@ def check_schema(found: str | None, address: str) -> None:
         f"{mlflow.__version__}, or of another program; install the MLflow that wrote it, or select another store with "
         "MLFLOW_TRACKING_URI"
     )
+
+
+@functools.cache
+def latest_schema() -> str:
+    """Return the schema version of the installed MLflow, which executes all of its migration scripts."""
+    from mlflow.store.db import utils
+
+    database: Any = utils
+    return str(database._get_latest_schema_revision())
 
 
 def schema_version(path: Path) -> str | None:

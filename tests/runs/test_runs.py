@@ -71,11 +71,10 @@ def test_a_run_leaves_all_its_facts(store: Store) -> None:
     assert folder is not None
     assert {path.name for path in folder.iterdir()} == {
         "record.json", "spec.json", "manifest.json", "samples.parquet", "predictions.parquet", "validation.parquet",
-        "curves.png", "weights.pt",
+        "weights.pt",
     }  # fmt: skip
     assert json.loads((folder / "manifest.json").read_text())["sha256"] == record.label_set
     assert json.loads((folder / "spec.json").read_text()) == spec.as_dict()
-    assert (folder / "curves.png").read_bytes().startswith(b"\x89PNG")
     samples = pandas.read_parquet(folder / "samples.parquet")
     assert list(samples.columns) == ["index", "observed", "clean", "label_quality", "prediction", "corrected_labels"]
     again = score_detection(samples["label_quality"].to_numpy(), (samples["observed"] != samples["clean"]).to_numpy())

@@ -169,7 +169,7 @@ def test_every_score_follows_from_the_evidence(tmp_path: Path) -> None:
         "learned.disc",
         "adele.onset.disc",
     } <= set(last)
-    for picture in ("classes.png", "masks.png", "curves.png"):
+    for picture in ("classes.png", "masks.png"):
         assert (tmp_path / "diagnostics" / picture).stat().st_size > 10_000
     with np.load(tmp_path / "diagnostics" / "samples.npz") as archive:
         corrected = archive["corrected_labels"]
