@@ -40,12 +40,12 @@ def print_plan(
     from noisybench.execution.durations import Device, DurationEstimator
     from noisybench.execution.local import LocalExecutor
     from noisybench.execution.preflight import find_device
-    from noisybench.execution.scheduler import checkpoint_of
+    from noisybench.execution.scheduler import checkpoint_time
     from noisybench.utils.processes import process_context
 
     finished, to_resume = (
         len(plan.specs) - len(plan.pending),
-        sum(checkpoint_of(spec).is_file() for spec in plan.pending),
+        sum(bool(checkpoint_time(spec)) for spec in plan.pending),
     )
     to_start = len(plan.pending) - to_resume
     summary = f"{count_runs(len(plan.specs))}: {finished} finished, {to_resume} to resume, {to_start} to start."

@@ -103,9 +103,8 @@ def _training_seconds(record: RunRecord) -> float:
 def epoch_seconds(record: RunRecord) -> list[float]:
     """Return the seconds of each epoch of a finished run, with its evaluation and records."""
     rows = [row for row in record.rows if row.stage == "train"]
-    # The median, because the time between two rows may include an interruption of days.
-    others = [(row.time - before.time) / 1000 - row.seconds for before, row in itertools.pairwise(rows)] or [
-        record.cost.wall_seconds - record.cost.train_seconds
-    ]
-    beyond_training = max(0.0, statistics.median(others))
-    return [row.seconds + beyond_training for row in rows]
+    between = [(row.time - before.time) / 1000 - row.seconds for before, row in itertools.pairwise(rows)]
+    usual = max(0.0, statistics.median(between or [record.cost.wall_seconds - record.cost.train_seconds]))
+    # Bounded, because the time between two rows may include an interruption of days.
+    beyond_training = [usual, *(min(gap, 3 * usual + row.seconds) for gap, row in zip(between, rows[1:], strict=True))]
+    return [row.seconds + max(0.0, gap) for row, gap in zip(rows, beyond_training, strict=True)]

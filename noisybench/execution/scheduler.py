@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, MutableSequence
-from pathlib import Path
 
 from noisybench.config.spec import RunSpec
 from noisybench.execution.durations import DurationEstimator
@@ -37,11 +36,11 @@ class Scheduler:
         self.limit, self._estimator, self._clock = limit, estimator, clock
         self.shortest: tuple[float, str] | None = None
         self._first_start = limit.elapsed() if limit is not None else 0.0
-        self._titles: list[str] = []
+        self._titles: dict[str, None] = {}  # of the runs that have started
         self._updated_at: dict[str, float] = {}
-        self._is_at_start: dict[str, bool] = {}
-        self._is_resumed: dict[str, bool] = {}
-        self._first_seconds: dict[str, float] = {}  # to the first checkpoint, by stack
+        self._checkpoint_times: dict[str, int] = {}  # at the start of each run
+        self._at_start: set[str] = set()  # runs without an event since their start
+        self._first_seconds: dict[str, float] = {}  # from the start to the first epoch, by stack
         self._epoch_seconds: dict[str, float] = {}
         self._start_seconds, self._finish_seconds = START_SECONDS, FINISH_SECONDS
 
@@ -86,16 +85,15 @@ class Scheduler:
     def seconds_to_checkpoint(self, spec: RunSpec) -> float | None:
         """Return the estimated seconds until a run that starts now has its next checkpoint; None if it is unknown."""
         recorded, stack = self._estimator.epochs(spec), _stack(spec)
-        if checkpoint_of(spec).is_file():
-            # The number of trained epochs is in the checkpoint, which only the run itself loads.
-            epoch = max(recorded) if recorded else self._epoch_seconds.get(stack)
-        elif recorded:
-            epoch = recorded[0]
+        observed = self._epoch_seconds.get(stack)
+        if checkpoint_time(spec):
+            # Only the run itself loads its checkpoint, which has the number of its epochs.
+            epoch = max((*recorded, observed or 0.0), default=0.0)
         elif stack in self._first_seconds:
-            return self._first_seconds[stack] * VARIATION + STOP_SECONDS
+            return VARIATION * self._first_seconds[stack] + STOP_SECONDS
         else:
-            epoch = self._epoch_seconds.get(stack)
-        return None if epoch is None else self._start_seconds + epoch * VARIATION + STOP_SECONDS
+            epoch = recorded[0] if recorded else observed or 0.0
+        return self._start_seconds + VARIATION * epoch + STOP_SECONDS if epoch else None
 
     def estimate(self, spec: RunSpec) -> float | None:
         """Return the estimated seconds of a complete run, from records or from the epochs of this command; None if unknown."""
@@ -114,9 +112,8 @@ class Scheduler:
         if limit is None or limit.has_progressed or not limit.is_repeatable:
             return
         training = limit.seconds - limit.reserve - self._first_start
-        if self._updated_at:
-            titles = "; ".join(dict.fromkeys(self._titles))
-            reason = f"in {training:.0f} s of it, no run has trained an epoch ({titles})"
+        if self._titles:
+            reason = f"in {training:.0f} s of it, no run has trained an epoch ({'; '.join(self._titles)})"
             raise limit.too_short(reason, 2 * limit.seconds)
         if self.shortest is None:
             reason = f"the command needs {self._first_start:.0f} s until its first run starts"
@@ -130,45 +127,42 @@ class Scheduler:
 
     def update(self, event: Event) -> None:
         """Observe an event of a run."""
-        identity, stack, now = event.spec.identity, _stack(event.spec), self._clock()
+        spec, now = event.spec, self._clock()
+        identity = spec.identity
         if event.kind == "start":
-            self._updated_at[identity], self._is_at_start[identity] = now, True
-            self._titles.append(event.spec.title)
-            self._is_resumed[identity] = checkpoint_of(event.spec).is_file()
+            self._updated_at[identity], self._checkpoint_times[identity] = now, checkpoint_time(spec)
+            self._at_start.add(identity)
+            self._titles[spec.title] = None
             return
-        seconds = now - self._updated_at.get(identity, now)
-        self._updated_at[identity] = now
+        seconds, self._updated_at[identity] = now - self._updated_at[identity], now
         if event.kind == "epoch":
-            self._update_epoch(identity, stack, seconds)
-        elif event.kind == "auxiliary":
-            self._is_at_start[identity] = False
-            self._record_progress()
+            self._update_epoch(spec, seconds)
         elif event.kind == "finished":
-            self._record_progress()
             self._finish_seconds = max(self._finish_seconds, seconds)
-
-    def _update_epoch(self, identity: str, stack: str, seconds: float) -> None:
-        is_first, self._is_at_start[identity] = self._is_at_start.get(identity, False), False
-        if is_first and self._is_resumed[identity]:
-            # A resumed run first reports the epoch of its checkpoint.
-            self._start_seconds = seconds
-            return
-        self._record_progress()
-        if is_first:
-            self._first_seconds[stack] = seconds
-            return
-        self._epoch_seconds[stack] = seconds
-        if stack in self._first_seconds:
-            self._start_seconds = max(0.0, self._first_seconds[stack] - seconds)
-
-    def _record_progress(self) -> None:
-        if self.limit is not None:
+        self._at_start.discard(identity)
+        has_new_checkpoint = checkpoint_time(spec) > self._checkpoint_times[identity]
+        if self.limit is not None and (event.kind in ("auxiliary", "finished") or has_new_checkpoint):
             self.limit.has_progressed = True
 
+    def _update_epoch(self, spec: RunSpec, seconds: float) -> None:
+        stack = _stack(spec)
+        if spec.identity not in self._at_start:
+            self._epoch_seconds[stack] = seconds
+            if stack in self._first_seconds:
+                self._start_seconds = max(0.0, self._first_seconds[stack] - seconds)
+        elif self._checkpoint_times[spec.identity]:
+            # A resumed run first reports the epoch of its checkpoint.
+            self._start_seconds = seconds
+        else:
+            self._first_seconds[stack] = seconds
 
-def checkpoint_of(spec: RunSpec) -> Path:
-    """Return the file of a run's checkpoint, which exists if the run is unfinished and has trained an epoch."""
-    return spec.run_dir() / "checkpoint.ckpt"
+
+def checkpoint_time(spec: RunSpec) -> int:
+    """Return when the checkpoint of an unfinished run was written, in nanoseconds; 0 if it has none."""
+    try:
+        return (spec.run_dir() / "checkpoint.ckpt").stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _stack(spec: RunSpec) -> str:

@@ -15,7 +15,7 @@ from noisybench.execution.engine import Event, Executor, run_all
 from noisybench.execution.equivalence import equivalent_runs
 from noisybench.execution.local import LocalExecutor
 from noisybench.execution.preflight import preflight
-from noisybench.execution.scheduler import Scheduler, checkpoint_of
+from noisybench.execution.scheduler import Scheduler, checkpoint_time
 from noisybench.execution.time_limit import TimeLimit
 from noisybench.records.equivalence import Equivalence
 from noisybench.records.schema import RunRecord
@@ -240,7 +240,7 @@ def _remaining_work(
     left = [spec for spec in plan.pending if spec.identity not in ended]
     estimates = [(scheduler.estimate(spec), progress.fraction(spec)) for spec in left]
     seconds = sum(known * (1 - fraction) for known, fraction in estimates if known is not None)
-    to_resume = sum(checkpoint_of(spec).is_file() for spec in left)
+    to_resume = sum(bool(checkpoint_time(spec)) for spec in left)
     return RemainingWork(
         finished=len(plan.specs) - len(left) - len(result.failed),
         to_resume=to_resume,
@@ -280,7 +280,7 @@ class Progress:
         if event.kind == "start":
             self._start_times[identity], self._fractions[identity] = time.monotonic(), 0.0
             self._active.add(identity)
-            if checkpoint_of(event.spec).is_file():
+            if checkpoint_time(event.spec):
                 self._resumed.add(identity)
         elif event.kind == "epoch":
             self._fractions[identity] = (event.data["epoch"] + 1) / event.data["epochs"]
