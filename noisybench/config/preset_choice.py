@@ -16,6 +16,7 @@ from noisybench.config.presets import (
     load_presets,
     mitigations_with_presets,
 )
+from noisybench.config.registry import list_entries
 from noisybench.config.scalars import PlainScalar, is_null
 from noisybench.config.spec import Component
 from noisybench.errors import UserError, nearest, show
@@ -71,8 +72,8 @@ class Choices:
         if not isinstance(member, Mapping) or is_null(member.get("preset")):
             return member
         preset, name = str(member["preset"]), str(member.get("name"))
-        # Problems of the dataset or the noise are reported already.
-        if self.dataset is None or self.noise is None:
+        # Problems of the dataset or the noise are reported already, and an unknown mitigation where it is resolved.
+        if self.dataset is None or self.noise is None or name not in list_entries("mitigations"):
             return member
         try:
             choice = choose(name, preset, self.dataset, self.noise)

@@ -345,3 +345,10 @@ def test_a_schedule_beyond_the_end_of_training_is_noted() -> None:
         "elr: the published budget of preset=cifar100 differs: epochs=150 (budget=paper sets it)",
         "budget.lr_milestones: training ends after 100 epochs, so the learning rate does not change at 120",
     )
+
+
+def test_a_misspelled_mitigation_with_a_preset_has_one_message_with_the_nearest_name() -> None:
+    assert problem("mitigations=elrr(preset=paper)").startswith(
+        "mitigations: unknown mitigation `elrr`; did you mean `elr`"
+    )
+    assert len(problem("mitigations=elrr(preset=paper)", "budget=paper").splitlines()) == 1
