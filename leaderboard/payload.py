@@ -13,7 +13,7 @@ import numpy as np
 
 from noisybench.leaderboard.measurements import Measurement, without_record
 from noisybench.leaderboard.pairwise import compare
-from noisybench.leaderboard.setting_description import SettingDescription, without_parameters
+from noisybench.leaderboard.setting_description import BUDGET_FIELDS, SettingDescription, without_parameters
 from noisybench.leaderboard.statistics import Summary
 from noisybench.leaderboard.table import Setting, StackRow, seed_scores
 from noisybench.leaderboard.text_tables import footnote
@@ -92,10 +92,7 @@ def setting_payload(setting: Setting) -> SettingPayload:
     }
     detail = {
         "metric": description.metric,
-        "budget": {
-            name: getattr(description, name)
-            for name in ("network", "epochs", "batch_size", "optimizer", "learning_rate", "lr_schedule", "augmentation")
-        },
+        "budget": {name: getattr(description, name) for name in BUDGET_FIELDS},
         "convention": description.convention,
         "warnings": list(setting.warnings),
         "notes": list(setting.notes),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from noisybench.leaderboard.published import LiteratureSetting, literature_settings
@@ -72,6 +72,37 @@ class SettingDescription:
     def budget_text(self) -> str:
         """Network and epochs in a few words."""
         return f"{self.network}, {self.epochs} epochs"
+
+
+BUDGET_FIELDS = ("network", "epochs", "batch_size", "optimizer", "learning_rate", "lr_schedule", "augmentation")
+"""Fields of a budget by which settings of the same title are distinguished."""
+
+
+def distinct_titles(settings: Sequence[SettingDescription]) -> list[str]:
+    """Return the titles of settings, those that several of them share with what distinguishes them.
+
+    Example:
+        >>> from dataclasses import replace
+        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> setting = builtin_measurements()[0].setting
+        >>> longer, other = replace(setting, epochs=99, budget="b"), replace(setting, task="t")
+        >>> distinct_titles([setting, longer, other])[1] == f"{setting.title} · epochs=99"
+        True
+    """
+    titles = []
+    for setting in settings:
+        same = [other for other in settings if other.title == setting.title]
+        differing = [name for name in BUDGET_FIELDS if len({getattr(other, name) for other in same}) > 1]
+        parts = [f"{name}={getattr(setting, name)}" for name in differing]
+        for name, attribute in (("budget", "budget"), ("label set", "label_set")):
+            # Fields that are not listed here may differ as well.
+            alike = [
+                other for other in same if all(getattr(other, each) == getattr(setting, each) for each in differing)
+            ]
+            if len({getattr(other, attribute) for other in alike}) > 1:
+                parts.append(f"{name} {getattr(setting, attribute)[:8]}")
+        titles.append(" · ".join([setting.title, *([", ".join(parts)] if parts else [])]))
+    return titles
 
 
 def without_parameters(component: str, names: Iterable[str]) -> str:

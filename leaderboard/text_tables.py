@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 
 from noisybench.leaderboard.published import PublishedResult
+from noisybench.leaderboard.setting_description import distinct_titles
 from noisybench.leaderboard.statistics import Ranking, Summary
 from noisybench.leaderboard.table import DETECTOR_METRICS, Setting, detector_values
 from noisybench.leaderboard.verdict_text import verdict_paragraphs
@@ -226,6 +228,10 @@ def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> li
     return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
+def _titles(settings: Sequence[Setting]) -> list[str]:
+    return distinct_titles([setting.description for setting in settings])
+
+
 def to_markdown(settings: Sequence[Setting], intervals: bool = False) -> str:
     """Return all settings as Markdown tables, followed by the verdicts over them.
 
@@ -234,8 +240,8 @@ def to_markdown(settings: Sequence[Setting], intervals: bool = False) -> str:
         intervals: show 95 % intervals in place of standard deviations.
     """
     parts = []
-    for setting in settings:
-        lines = [f"### {setting.title}", "", *_markdown_table(COLUMNS, text_rows(setting, intervals))]
+    for title, setting in zip(_titles(settings), settings, strict=True):
+        lines = [f"### {title}", "", *_markdown_table(COLUMNS, text_rows(setting, intervals))]
         lines += ["", footnote(setting), *(f"Note: {note}." for note in (*setting.notes, *setting.warnings)), ""]
         detectors = detector_rows(setting)
         if detectors:
@@ -255,14 +261,15 @@ LATEX_SPECIAL = {
 
 
 def latex_text(text: str) -> str:
-    r"""Return text with LaTeX's special characters escaped.
+    r"""Return text with LaTeX's special characters escaped, and names between backticks as code.
 
     Example:
-        >>> latex_text("noisy_val 95 %")
-        'noisy\\_val 95 \\%'
+        >>> latex_text("noisy_val 95 %, by `last`")
+        'noisy\\_val 95 \\%, by \\texttt{last}'
     """
     # One pass over the characters: successive replacements would escape the braces of earlier ones again.
-    return "".join(LATEX_SPECIAL.get(character, character) for character in text)
+    escaped = "".join(LATEX_SPECIAL.get(character, character) for character in text)
+    return re.sub("`([^`]+)`", r"\\texttt{\1}", escaped)
 
 
 def to_latex(settings: Sequence[Setting], intervals: bool = False) -> str:
@@ -274,11 +281,11 @@ def to_latex(settings: Sequence[Setting], intervals: bool = False) -> str:
     """
     columns = [index for index, name in enumerate(COLUMNS) if name != "published"]
     parts = []
-    for setting in settings:
+    for title, setting in zip(_titles(settings), settings, strict=True):
         rows = [COLUMNS, *text_rows(setting, intervals)]
         header, *body = [" & ".join(latex_text(row[index]) for index in columns) + r" \\" for row in rows]
         notes = "".join(f" Note: {note}." for note in setting.notes)
-        caption = f"{latex_text(setting.title)}. {latex_text(footnote(setting) + notes)}"
+        caption = f"{latex_text(title)}. {latex_text(footnote(setting) + notes)}"
         parts.append(
             "\n".join([
                 r"\begin{table}", r"\centering", rf"\caption{{{caption}}}",

@@ -7,8 +7,8 @@ const extent = values => {
   return [low, high];
 };
 // The step between the ticks of an axis is 1, 2 or 5 times a power of ten.
-const stepOf = ([low, high]) => {
-  const rough = (high - low) / 5, power = 10 ** Math.floor(Math.log10(rough));
+const stepOf = ([low, high], count = 5) => {
+  const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
   return power * ([1, 2, 5].find(factor => factor * power >= rough) ?? 10);
 };
 const ticks = ([low, high], step) => {
@@ -108,7 +108,7 @@ function drawIntervals(parent) {
     const s = row[state.rule];
     return [s[0], s[2] ?? s[0], s[3] ?? s[0], ...row.published.map(result => result[0] / 100)];
   });
-  const range = extent(ends.map(v => Math.min(1, Math.max(0, v)))), step = 2 * stepOf(range), [low, high] = widened(range, step);
+  const range = extent(ends.map(v => Math.min(1, Math.max(0, v)))), step = stepOf(range, 2.5), [low, high] = widened(range, step);
   const names = shortened(rows.map(row => row.stack), 22);
   const figure = element("figure", parent), height = 22 * rows.length + 40;
   const title = `${setting.metric} (${state.rule}): means with 95 % intervals; published results as diamonds`;

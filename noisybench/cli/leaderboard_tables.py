@@ -68,10 +68,12 @@ def column_width(title: str, cells: Sequence[str]) -> int:
 
 def print_settings(console: Console, settings: Sequence[Setting], intervals: bool = False) -> None:
     """Print the leaderboard, one table per setting, and the verdicts over the settings."""
+    from noisybench.leaderboard.setting_description import distinct_titles
     from noisybench.leaderboard.text_tables import COLUMNS, detector_rows, footnote, text_rows
     from noisybench.leaderboard.verdict_text import verdict_paragraphs
 
-    for setting in settings:
+    titles = distinct_titles([setting.description for setting in settings])
+    for title, setting in zip(titles, settings, strict=True):
         rows = text_rows(setting, intervals)
         # Columns without a value in this setting are left out.
         measured = [index for index in range(len(COLUMNS)) if any(row[index] not in ("", "–") for row in rows)]
@@ -79,7 +81,7 @@ def print_settings(console: Console, settings: Sequence[Setting], intervals: boo
         shown = fitting_columns(widths, console.width, setting.rule)
         hidden = [COLUMNS[index] for index in measured if COLUMNS[index] not in shown]
         table = Table(
-            title=setting.title,
+            title=title,
             title_style="bold",
             title_justify="left",
             box=None,

@@ -281,3 +281,14 @@ def test_the_page_beside_mlflow(browser: Browser, store: Store) -> None:
     finally:
         server.terminate()
         server.communicate(timeout=30)
+
+
+def test_no_axis_of_a_fraction_goes_beyond_one(browser: Browser, tmp_path: Path) -> None:
+    wide = [record(stack, seed, level) for stack, level in (("gce", 0.97), ("elr", 0.18)) for seed in range(3)]
+    (tmp_path / "index.html").write_text(to_html(board_of(wide)), encoding="utf-8")
+    with watched(browser) as page:
+        page.goto((tmp_path / "index.html").as_uri())
+        labels = page.locator("#plots svg text").all_text_contents()
+    percents = [float(label.removesuffix(" %")) for label in labels if label.endswith(" %")]
+    assert len(percents) > 10
+    assert 0 <= min(percents) <= max(percents) <= 100

@@ -153,6 +153,28 @@ def test_seeds_without_a_score_are_named() -> None:
     assert f"seeds without a score by last10, left out: {first.stack} {first.seed}" in setting.warnings
 
 
+def test_settings_that_differ_in_their_budgets_alone_have_titles_of_their_own() -> None:
+    first = record()
+    longer, other = (
+        dataclasses.replace(
+            first, spec={**first.spec, "budget": {**first.spec["budget"], "epochs": epochs}}, budget=key
+        )
+        for epochs, key in ((24, "c" * 12), (24, "d" * 12))
+    )
+    titles = re.findall("^### (.*)", to_markdown(settings_of([first, longer])), re.MULTILINE)
+    assert titles == ["digits · pair_flip(rate=0.4) · epochs=12", "digits · pair_flip(rate=0.4) · epochs=24"]
+    titles = re.findall(r"caption{(.*?)\.[ ]", to_latex(settings_of([first, longer, other])))
+    assert [title.rpartition(" ")[2] for title in titles] == ["epochs=12", "cccccccc", "dddddddd"]
+    (only,) = re.findall("^### (.*)", to_markdown(settings_of([first])), re.MULTILINE)
+    assert only == "digits · pair_flip(rate=0.4)"
+
+
+def test_names_in_captions_are_code_and_no_quotation_marks() -> None:
+    latex = to_latex(settings_of(example_records()))
+    assert r"stacks by \texttt{last}:" in latex
+    assert "`" not in latex
+
+
 def test_every_format_has_every_stack() -> None:
     settings = settings_of(example_records())
     rows = list(csv.DictReader(io.StringIO(to_csv(settings))))
