@@ -44,7 +44,7 @@ def matches_code(tags: Mapping[str, str], digits: str) -> bool:
     """Return True if the code in the tags of a run, or one of its components, has a digest that begins with some digits.
 
     Example:
-        >>> matches_code({"code": '{"engine": "1a"}'}, "1"), matches_code({"code": '{"engine": "1a"}'}, "2")
+        >>> matches_code({"code": '{"engine": "1a"}'}, "1"), matches_code({"code": '{"engine": "1a"}'}, "b")
         (True, False)
     """
     code = tagged_code(tags)
