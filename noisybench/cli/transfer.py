@@ -77,7 +77,8 @@ def import_runs(
     with Bundle(files) as bundle:
         result = Importer(Store(), bundle, WORKSPACE).add()
     if result.added:
-        present = f"; {result.present} items were here already" if result.present else ""
+        verb = "item was" if result.present == 1 else "items were"
+        present = f"; {result.present} {verb} here already" if result.present else ""
         typer.echo(f"Imported {_counts(item.kind for item in result.added)}{present}")
     elif result.present:
         typer.echo(f"Nothing to import: all {result.present} items are here already")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from noisybench.config.resolve import resolve
+from noisybench.runs import runner
 from noisybench.tracking.store import Store
 from tests.conftest import copy_database
 from tests.leaderboard.test_board import keep
@@ -121,3 +124,53 @@ def test_each_part_can_be_imported_by_itself(
     assert {name: sorted(map(str, values)) for name, values in rows(folder).items()} == {
         name: sorted(map(str, values)) for name, values in rows(workspace).items()
     }
+
+
+SHORT = {
+    "dataset": {"name": "digits", "train_size": 100, "test_size": 40},
+    "mitigations": {"name": "simclr", "epochs": 1},
+    "budget": {"network": "small_cnn", "epochs": 3, "batch_size": 50},
+    "execution": {"system_metrics": False},
+}
+
+
+def train(stop_after: int | None = None) -> tuple[str, list[str]]:
+    """Train a short run in the store of the working folder, and return its outcome and the kinds of its events."""
+    events: list[str] = []
+    outcome = runner.execute(
+        resolve(SHORT),
+        Store(),
+        lambda kind, data: events.append(kind),
+        lambda: stop_after is not None and events.count("epoch") >= stop_after,
+    )
+    return outcome, events
+
+
+def test_an_interrupted_run_is_resumed_in_another_store_to_the_same_weights(
+    store: Store, workspace: Path, other: Callable[..., Path], noisybench: Command
+) -> None:
+    assert train(stop_after=2) == ("stopped", ["auxiliary", "epoch", "epoch"])
+    status, output = noisybench("runs", "export", "-o", "records.zip", "--checkpoints")
+    assert "Exported 2 runs, 1 checkpoint, 1 result of an auxiliary run" in output
+    folder = other("second")
+    status, output = noisybench("runs", "import", "../records.zip")
+    assert (status, output) == (0, "Imported 2 runs, 1 checkpoint, 1 result of an auxiliary run\n")
+    assert noisybench("runs", "import", "../records.zip")[1] == "Nothing to import: all 4 items are here already\n"
+    assert train() == ("finished", ["epoch", "epoch"]), "the second epoch is reported again, and the third is trained"
+    (resumed,) = Store().runs.records()
+    assert noisybench("runs", "export", "-o", "finished.zip")[0] == 0
+    other("third")
+    train()
+    (alone,) = Store().runs.records()
+    assert resumed.weights_sha256 == alone.weights_sha256
+    status, output = noisybench("runs", "import", str(folder / "finished.zip"))
+    assert (status, "is here with another record, which stays" in output) == (2, True), output
+    assert Store().runs.records() == [alone]
+    # The first machine has the interrupted run, which the record of the second completes.
+    os.chdir(workspace)
+    status, output = noisybench("runs", "import", str(folder / "finished.zip"))
+    assert (status, output) == (0, "Imported 1 run; 1 item was here already\n")
+    assert Store().runs.records() == [resumed]
+    assert noisybench("runs", "list")[1].count(resumed.identity) == 1
+    status, output = noisybench("runs", "import", "records.zip")
+    assert (status, output) == (0, "Nothing to import: all 4 items are here already\n")
