@@ -150,11 +150,14 @@ def execute_specs(
     from noisybench.execution.suite_runner import make_plan
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
-    from noisybench.utils.processes import usable_cores
+    from noisybench.utils.processes import start_server, usable_cores
 
     console, store = view.make_console(), Store()
     # The check creates the store, which a dry run must not do.
     if not dry_run:
+        if again or not store.connection.may_have_finished(spec.identity for spec in specs):
+            # Its imports take longer than everything before the first run, and there is more than one core.
+            start_server()
         store.connection.check()
         require_writable(WORKSPACE)
         specs = download_missing(specs)

@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -24,6 +24,7 @@ from noisybench.tracking.database import (
     check_writable,
     create_database,
     database_state,
+    finished_identities,
     is_writable,
     quiet_mlflow,
     schema_version,
@@ -127,6 +128,10 @@ class Connection:
     def exists(self) -> bool:
         """Return False if this is an embedded store that has not been created yet."""
         return not self.embedded or database_state(self.database) == "complete"
+
+    def may_have_finished(self, identities: Iterable[str]) -> bool:
+        """Return False if this is an embedded store without all of these runs, which is known without importing MLflow."""
+        return not self.embedded or set(identities) <= finished_identities(self.database)
 
     def check(self) -> None:
         """Create the store if needed and check that it can be written, before any training starts.

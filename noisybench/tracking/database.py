@@ -218,6 +218,20 @@ def schema_version(path: Path) -> str | None:
     return None
 
 
+def finished_identities(path: Path) -> set[str]:
+    """Return the identities of the finished runs of an SQLite database, without MLflow; empty if it cannot be read.
+
+    Only an estimate of what a command has left to train: the records of these runs are not read.
+    """
+    query = (
+        "SELECT tags.value FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid "
+        "WHERE tags.key = 'noisybench.identity' AND runs.status = 'FINISHED' AND runs.lifecycle_stage = 'active'"
+    )
+    with contextlib.suppress(sqlite3.Error), opened(path, timeout=0) as connection:
+        return {str(identity) for (identity,) in connection.execute(query)}
+    return set()
+
+
 def check_writable(path: Path) -> None:
     """Check that a complete database can be written.
 

@@ -9,7 +9,7 @@ import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from multiprocessing import connection, resource_tracker
+from multiprocessing import connection, forkserver, resource_tracker
 from typing import Any
 
 from noisybench.utils.interrupts import SIGNALS
@@ -51,9 +51,22 @@ def process_context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     # Not `fork`: a copy of this process would inherit locks held by its threads, and a CUDA context that it cannot use.
-    forkserver = multiprocessing.get_context("forkserver")
-    forkserver.set_forkserver_preload(["noisybench.execution.preload"])
-    return forkserver
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["noisybench.execution.preload"])
+    return context
+
+
+def start_server() -> None:
+    """Start the server process of `process_context` now: it imports the heavy libraries while this process does other work.
+
+    It ends with this process, at the latest when it has imported them.
+    """
+    process_context()
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return
+    resource_tracker.ensure_running()
+    with _signals_blocked():
+        forkserver.ensure_running()
 
 
 def start_process(context: Any, target: Callable[..., None], arguments: Sequence[Any], daemon: bool = True) -> Any:

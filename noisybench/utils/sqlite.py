@@ -20,8 +20,12 @@ LOCK_TIMEOUT = 30
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[sqlite3.Connection]:
+def opened(path: Path, timeout: float = LOCK_TIMEOUT) -> Iterator[sqlite3.Connection]:
     """Open an existing database and close it at the end.
+
+    Args:
+        path: the database.
+        timeout: seconds to wait for the lock of another process.
 
     Raises:
         sqlite3.Error: the file does not exist or is no database.
@@ -30,7 +34,7 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
     # cannot be written, SQLite cannot create the files that it needs beside the database even for a reader.
     mode = "mode=rw" if os.access(path.parent, os.W_OK) else "immutable=1"
     uri = f"{path.absolute().as_uri()}?{mode}"
-    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=LOCK_TIMEOUT)) as connection:
+    with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=timeout)) as connection:
         yield connection
 
 
