@@ -24,16 +24,17 @@ MAX_GRAPHS = 32
 WARMUP_CALLS = 3
 """Ordinary calls before a capture, in which libraries select their algorithms."""
 
+CAPTURE_ATTEMPTS = 2
+"""Attempts to capture a call. The first one of a process may fail because a library initializes itself during it."""
+
 Function = Callable[[Tensor], Any]
 """Maps a tensor to a tensor or a tuple of tensors, with kernels and shapes that depend on the shape of the tensor alone."""
 
 
 class CapturedCalls:
-    """Capture the calls of an epoch that repeat, and replay them.
+    """Capture the calls that repeat, and replay them.
 
-    The first call of each kind in an epoch is an ordinary one, and the others are replayed. Which calls are replayed is
-    thus a function of the epoch alone, and a resumed run does what an uninterrupted one does. On a CPU, all calls are
-    ordinary ones.
+    The first call of each kind is an ordinary one, and the others are replayed. On a CPU, all calls are ordinary ones.
 
     Args:
         enabled: False for ordinary calls alone.
@@ -62,7 +63,7 @@ class CapturedCalls:
         return sum(graph is not None for graph in self._graphs.values())
 
     def start_epoch(self, module: nn.Module) -> None:
-        """Start to count calls, and discard all graphs if parameters or modes of the module have changed."""
+        """Discard all graphs if tensors or modes of the module have changed."""
         tensors = [*module.parameters(), *module.buffers()]
         structure = (
             tuple((tensor.requires_grad, tensor.data_ptr()) for tensor in tensors),
@@ -70,7 +71,7 @@ class CapturedCalls:
         )
         if structure != self._structure:
             self._graphs, self._structure = {}, structure
-        self._counts.clear()
+            self._counts.clear()
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
@@ -139,21 +140,21 @@ class CapturedCalls:
         # A graph that is deleted during a capture would make it fail, and cycles of references delay deletions.
         gc.collect()
         try:
-            with _without_autocast_cache():
-                return (
-                    _capture_with_gradients(function, module, inputs)
-                    if with_gradients
-                    else _capture_without_gradients(function, inputs, generator)
-                )
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            reason = (str(error).splitlines() or [""])[0][:200]
-            logger.warning(
-                "a network cannot be captured as a CUDA graph and runs without, which may be slower (%s); "
-                "execution.cuda_graphs=false avoids this message",
-                reason,
-            )
+            for attempt in range(CAPTURE_ATTEMPTS):
+                try:
+                    with _without_autocast_cache():
+                        if with_gradients:
+                            return _capture_with_gradients(function, module, inputs)
+                        return _capture_without_gradients(function, inputs, generator)
+                except torch.OutOfMemoryError:
+                    raise
+                except RuntimeError as error:
+                    if attempt + 1 == CAPTURE_ATTEMPTS:
+                        logger.warning(
+                            "a network cannot be captured as a CUDA graph and runs without, which may be slower (%s); "
+                            "execution.cuda_graphs=false avoids this message",
+                            _cause(error),
+                        )
             return None
         finally:
             with torch.no_grad():
@@ -205,6 +206,13 @@ def _capture_without_gradients(function: Function, inputs: Tensor, generator: to
         return _map(outputs, Tensor.clone)
 
     return replay
+
+
+def _cause(error: BaseException) -> str:
+    """Return the first line of the first error: the end of a capture that has failed raises an error of its own."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _without_autocast_cache() -> contextlib.AbstractContextManager[Any]:

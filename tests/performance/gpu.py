@@ -59,7 +59,7 @@ def budget_of(network: str, batch: int, **changes: Any) -> Budget:
 def own_steps(budget: Budget, steps: int, *names: str, shape: tuple[int, ...] = (3, 32, 32), epoch: int = 0) -> Step:
     """Training through noisybench: the task, a stack, and its loop, in epochs of some steps."""
     parameters = {"co_teaching": {"forget_rate": 0.2}, "dividemix": {"warmup_epochs": 1}, "forward_correction": {}}
-    warmup = {"lsa": {"warmup_epochs": 1}, "pls": {"warmup_epochs": 1}}
+    warmup = {"lsa": {"warmup_epochs": 1, "warmup_steps": 1}, "pls": {"warmup_epochs": 1, "warmup_steps": 1}}
     classes: list[Any] = [get_entry("mitigations", name).load_class() for name in names or ("cross_entropy",)]
     mitigations = [kind(**(parameters | warmup).get(name, {})) for kind, name in zip(classes, names, strict=False)]
     inputs, targets = images(steps * budget.batch_size, shape)

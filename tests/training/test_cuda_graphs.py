@@ -26,8 +26,8 @@ STACKS = {
     "co_teaching": {"forget_rate": 0.2, "ramp_epochs": 1},
     "mixup": {},
     "dividemix": {"warmup_epochs": 1},
-    "lsa": {"warmup_epochs": 1},
-    "pls": {"warmup_epochs": 1},
+    "lsa": {"warmup_epochs": 1, "warmup_steps": 1},
+    "pls": {"warmup_epochs": 1, "warmup_steps": 1},
     "spectral_truncation": {},
 }
 
