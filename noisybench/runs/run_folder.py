@@ -34,7 +34,7 @@ class RunFolder:
         path: the folder; it is created when something is written.
 
     Attributes:
-        checkpoint: file with everything that resuming needs, written after every epoch.
+        checkpoint: file with everything that resuming needs.
         pending: folder with the files of a finished run, until the tracking store has them.
 
     Example:

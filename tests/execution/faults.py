@@ -75,7 +75,7 @@ FAULTS = (
     ),
     Fault(
         "kill-run", "`kill -9` of the process of a run, as when memory runs out", "`bench`",
-        "The run is reported as failed, the others continue. Rerun to resume from its last epoch.", 6, (0,), 3,
+        "The run is reported as failed, the others continue. Rerun to resume from its last checkpoint.", 6, (0,), 3,
     ),
     Fault(
         "kill-command", "`kill -9` of the command", "`bench`",
@@ -83,7 +83,7 @@ FAULTS = (
     ),
     Fault(
         "kill-group", "`kill -9` of the command and all its processes", "`bench`",
-        "Rerun to resume each run from its last epoch.", 6, (), 6,
+        "Rerun to resume each run from its last checkpoint.", 6, (), 6,
     ),
     Fault(
         "kill-search", "`kill -9` of the command, a trial or all processes", "`search`",
@@ -100,7 +100,7 @@ FAULTS = (
     ),
     Fault(
         "memory", "No more memory for the process of a run (`RLIMIT_AS`)", "`bench`",
-        "The run is reported as failed, the others continue. Rerun to resume from its last epoch.", 2, (), 2,
+        "The run is reported as failed, the others continue. Rerun to resume from its last checkpoint.", 2, (), 2,
     ),
     Fault(
         "read-only", "Read-only folder", "`bench`, `search`, `audit`, `labels create`",
@@ -116,7 +116,7 @@ FAULTS = (
     ),
     Fault(
         "ctrl-c-twice", "`Ctrl-C` twice", ", ".join(f"`{name}`" for name in BUSY),
-        "The second stops active runs at once; their last epoch is kept.", 5,
+        "The second stops active runs at once; their last checkpoint is kept.", 5,
     ),
     Fault(
         "sigterm", "`SIGTERM` to all processes, as Slurm sends it", "the same",
@@ -151,7 +151,7 @@ ELSEWHERE = (
     ),
     (
         "A Ray worker dies",
-        "The run is reported as failed, the others continue. Rerun to resume from its last epoch.",
+        "The run is reported as failed, the others continue. Rerun to resume from its last checkpoint.",
         "`tests/execution/test_ray.py`",
     ),
     (
