@@ -36,11 +36,15 @@ def export(
     checkpoints: Annotated[
         bool, typer.Option("--checkpoints", help="Add checkpoints of unfinished runs and results of auxiliary runs")
     ] = False,
+    without: Annotated[
+        list[Path] | None, typer.Option("--without", help="Leave out what this earlier export has; may be repeated")
+    ] = None,
 ) -> None:
     """Export finished runs to a file, with their metrics, files, child runs and times, for `runs import`."""
     from noisybench.config.spec import WORKSPACE
     from noisybench.records.codes import matches_code
     from noisybench.tracking.bundle import write_parts
+    from noisybench.tracking.known_items import without_known
     from noisybench.tracking.run_export import Exporter
     from noisybench.tracking.store import Store
 
@@ -52,12 +56,17 @@ def export(
         drafts = exporter.finished()
         if checkpoints:
             with exporter.unfinished(WORKSPACE) as unfinished:
-                drafts += unfinished
+                found = [*drafts, *unfinished]
+                drafts = without_known(found, without or [])
                 files = write_parts(drafts, output, limit) if drafts else []
         else:
+            found, drafts = drafts, without_known(drafts, without or [])
             files = write_parts(drafts, output, limit) if drafts else []
     for note in exporter.notes:
         typer.echo(f"left out: {note}")
+    if found and not drafts:
+        typer.echo("Nothing to export: the earlier exports have everything")
+        return
     if not drafts:
         raise UserError("the store has no runs that match; nothing was written")
     for file in files:

@@ -103,6 +103,27 @@ def test_an_imported_store_is_the_exported_one(
     assert rows(folder) == before
 
 
+def test_an_export_leaves_out_what_earlier_ones_have(
+    store: Store, other: Callable[[], Path], noisybench: Command
+) -> None:
+    *first, last = example_records()[:3]
+    for made in first:
+        add(store, made)
+    assert noisybench("runs", "export", "-o", "first.zip")[0] == 0
+    other()
+    assert noisybench("runs", "import", "../first.zip")[0] == 0
+    nothing = "Nothing to export: the earlier exports have everything\n"
+    assert noisybench("runs", "export", "-o", "again.zip", "--without", "../first.zip") == (0, nothing)
+    assert not Path("again.zip").exists()
+    add(Store(), last)
+    status, output = noisybench("runs", "export", "-o", "second.zip", "--without", "../first.zip")
+    assert (status, "Exported 2 runs" in output) == (0, True), output
+    status, output = noisybench(
+        "runs", "export", "-o", "third.zip", "--without", "../first.zip", "--without", "second.zip"
+    )
+    assert (status, output) == (0, nothing)
+
+
 def test_each_part_can_be_imported_by_itself(
     store: Store, workspace: Path, other: Callable[[], Path], noisybench: Command
 ) -> None:
