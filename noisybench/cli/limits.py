@@ -1,4 +1,4 @@
-"""The option `--time-limit`, and what a command with a time limit prints."""
+"""The option `--time-limit`, and the lines of a command with a time limit."""
 
 from __future__ import annotations
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, MutableSequence
 
-from noisybench.config.spec import RunSpec
+from noisybench.config.spec import WORKSPACE, RunSpec
 from noisybench.execution.durations import DurationEstimator
 from noisybench.execution.engine import Event
 from noisybench.execution.time_limit import (
@@ -39,6 +40,7 @@ class Scheduler:
         self._titles: dict[str, None] = {}  # of the runs that have started
         self._updated_at: dict[str, float] = {}
         self._checkpoint_times: dict[str, int] = {}  # at the start of each run
+        self._auxiliary_time = _auxiliary_time() if limit is not None else 0
         self._at_start: set[str] = set()  # runs without an event since their start
         self._first_seconds: dict[str, float] = {}  # from the start to the first epoch, by stack
         self._epoch_seconds: dict[str, float] = {}
@@ -140,9 +142,10 @@ class Scheduler:
         elif event.kind == "finished":
             self._finish_seconds = max(self._finish_seconds, seconds)
         self._at_start.discard(identity)
-        has_new_checkpoint = checkpoint_time(spec) > self._checkpoint_times[identity]
-        if self.limit is not None and (event.kind in ("auxiliary", "finished") or has_new_checkpoint):
-            self.limit.has_progressed = True
+        if self.limit is not None and not self.limit.has_progressed:
+            has_checkpoint = checkpoint_time(spec) > self._checkpoint_times[identity]
+            has_auxiliary = event.kind != "epoch" and _auxiliary_time() > self._auxiliary_time
+            self.limit.has_progressed = event.kind == "finished" or has_checkpoint or has_auxiliary
 
     def _update_epoch(self, spec: RunSpec, seconds: float) -> None:
         stack = _stack(spec)
@@ -163,6 +166,15 @@ def checkpoint_time(spec: RunSpec) -> int:
         return (spec.run_dir() / "checkpoint.ckpt").stat().st_mtime_ns
     except OSError:
         return 0
+
+
+def _auxiliary_time() -> int:
+    """Return when the latest file of an auxiliary run was written, in nanoseconds; 0 if there is none."""
+    times = [0]
+    for file in (WORKSPACE / "auxiliary").glob("*"):
+        with contextlib.suppress(OSError):
+            times.append(file.stat().st_mtime_ns if file.suffix in (".ckpt", ".pt") else 0)
+    return max(times)
 
 
 def _stack(spec: RunSpec) -> str:

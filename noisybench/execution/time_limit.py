@@ -27,7 +27,7 @@ START_SECONDS = 2.0
 FINISH_SECONDS = 2.0
 """Time from the last epoch of a run to its end, until a run of the command has been observed."""
 
-STOP_SECONDS = 1.0
+STOP_SECONDS = 2.0
 """Time in which a stopped run writes its checkpoint and its process ends."""
 
 VARIATION = 1.1
@@ -83,7 +83,7 @@ class EpochTimer:
         self._updated_at = clock()
         # Converted once: a system clock that is adjusted later does not move the deadline.
         self._end = self._updated_at + deadline.at - time.time() if deadline else 0.0
-        self._needed = 0.0
+        self._needed, self._is_at_start = 0.0, True
 
     def record(self, kind: str, data: Mapping[str, Any]) -> None:
         """Record the end of an epoch of the run, or of an auxiliary run, and estimate the next one."""
@@ -97,8 +97,10 @@ class EpochTimer:
         else:
             # After its last epoch, the first epoch of the run follows.
             expected = self._deadline.epochs[:1] if epoch == epochs else ()
-        # An epoch may take longer than those before, such as the first one after a warm-up; finished runs show that.
-        self._needed = VARIATION * max(seconds, *expected) if expected else VARIATION * seconds
+        # The first time includes the start of the run, which an epoch of finished runs does not. Later, an epoch may take
+        # longer than those before, such as the first one after a warm-up; finished runs show that.
+        known = expected if self._is_at_start and expected else (seconds, *expected)
+        self._needed, self._is_at_start = VARIATION * max(known), False
         if kind == "epoch" and epoch >= epochs:
             self._needed = 0.0
         if kind == "epoch" and epoch + 1 >= epochs:

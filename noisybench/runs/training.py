@@ -125,15 +125,16 @@ def _fit(task: Task, recorder: Recorder, folder: RunFolder, fabric: Fabric, stop
         train_epoch(task, optimizer, epoch)
         recorder.end_epoch(task, epoch)
         # The main process alone is asked to stop, and all processes follow.
-        stopping = bool(fabric.broadcast(stop())) and epoch + 1 < epochs
-        # All processes hold the same state, so that one of them writes it.
-        if fabric.is_global_zero and (stopping or pause.is_over()):
+        must_stop = bool(fabric.broadcast(stop()))
+        # All processes hold the same state, so that one of them writes it. After the last epoch as well: there may be too
+        # little time for the record.
+        if fabric.is_global_zero and (must_stop or pause.is_over()):
             with pause.measured():
                 folder.save_checkpoint(_checkpoint(task, optimizer, recorder, epoch + 1))
             # Rows follow the checkpoint that holds them: no row is sent twice with different times, and if the process
             # dies in between, `Recorder.start` sends them when the run is resumed.
             recorder.send_rows()
-        if stopping:
+        if must_stop and epoch + 1 < epochs:
             return
     recorder.finish(task)
 

@@ -201,14 +201,15 @@ class AuxiliaryCache:
             cost.examples += run.examples
             # The checkpoint below is part of the next epoch's cost.
             wall, process = time.perf_counter(), time.process_time()
+            event = {"epoch": epoch, "epochs": run.epochs, "title": run.title, "train_loss": cost.loss}
+            # Before `stop`, which knows from the reports how long the next epoch may take.
+            self._report("auxiliary", event)
             # After the last epoch only the result is left to write, so that stopping would save nothing.
             stopping = self._stop() and epoch + 1 < run.epochs
             if stopping or pause.is_over():
                 with pause.measured():
                     content = {"state": run.state_dict(), "epoch": epoch + 1, "cost": dataclasses.asdict(cost)}
                     write_atomically(checkpoint, saved_bytes(content))
-            event = {"epoch": epoch, "epochs": run.epochs, "title": run.title, "train_loss": cost.loss}
-            self._report("auxiliary", event)
             if stopping:
                 raise Interrupted
         result = {name: tensor.detach().cpu() for name, tensor in run.result().items()}

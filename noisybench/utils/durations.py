@@ -80,7 +80,7 @@ def _parse_units(value: str) -> float | None:
 
 
 def write_duration(seconds: float) -> str:
-    """Return a duration in the form that `parse_duration` reads, rounded up to what a person would write.
+    """Return a duration in the form that `parse_duration` reads, rounded up to a limit that people would choose.
 
     Example:
         >>> write_duration(41.2), write_duration(95), write_duration(4000)

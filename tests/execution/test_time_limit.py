@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import random
 import signal
 import subprocess
@@ -246,7 +247,7 @@ def test_a_limit_shorter_than_an_epoch_ends_with_what_would_do(clock: Clock) -> 
     estimator = DurationEstimator([record_of(spec, [60.0] * 10)], GPU)
     events, scheduler = simulate([spec], limit_of(40, clock), pool, estimator)
     assert events == [], "known before a second is lost"
-    with pytest.raises(UserError, match=r"to its next checkpoint is 69 s .*Nothing is lost; a limit of 2m would do"):
+    with pytest.raises(UserError, match=r"to its next checkpoint is 70 s .*Nothing is lost; a limit of 2m would do"):
         scheduler.check_progress()
 
 
@@ -386,6 +387,34 @@ def test_a_suite_that_stops_for_its_limit_resumes_to_the_same_weights(
     assert set(records) == {spec.identity for spec in specs}
     undisturbed = train_toy(prepare_run(specs[0]), tmp_path / "undisturbed").record({})
     assert records[specs[0].identity].weights_sha256 == undisturbed.weights_sha256
+
+
+@pytest.mark.parametrize(("number", "status"), [(None, 3), (signal.SIGUSR1, 75), (signal.SIGTERM, 143)])
+def test_the_documented_slurm_script_queues_a_job_again_that_is_out_of_time(
+    tmp_path: Path, number: signal.Signals | None, status: int
+) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "scaling-up.md").read_text()
+    script = next(part for part in document.split("```") if "#SBATCH" in part).removeprefix("bash\n")
+    stand_ins = {
+        "noisybench": (
+            "trap 'sleep 0.2; exit 75' USR1; trap 'sleep 0.2; exit 143' TERM; echo \"$@\" > arguments; "
+            f"for i in $(seq {3 if number is None else 300}); do sleep 0.1; done; exit 3"
+        ),
+        "scontrol": 'echo "$@" > requeued',
+    }
+    for name, body in stand_ins.items():
+        (tmp_path / name).write_text(f"#!/bin/bash\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    job = {"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_JOB_ID": "77", "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    process = subprocess.Popen(["bash", "-c", script], cwd=tmp_path, env=job)
+    while not (tmp_path / "arguments").is_file() or not (tmp_path / "arguments").read_text():
+        time.sleep(0.05)
+    if number is not None:
+        process.send_signal(number)
+    assert process.wait(60) == status
+    assert (tmp_path / "arguments").read_text() == "bench quickstart --shard 3/16\n"
+    requeued = tmp_path / "requeued"
+    assert (requeued.read_text() if requeued.is_file() else "") == ("requeue 77_3\n" if status == 75 else "")
 
 
 SIGNALED = """
