@@ -40,7 +40,7 @@ case "$*" in
         ;;
 esac
 """
-"""Stands for Python: logs its calls, and does what a test says in BENCH."""
+"""Stands for Python: logs its calls, and runs the commands in BENCH for `bench`."""
 
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="the script needs bash")
 
