@@ -27,7 +27,7 @@ from noisybench.tasks._images import ImageTask
 from noisybench.training.auxiliary import AuxiliaryRun
 from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.learner import Outputs
-from noisybench.training.loop import train_epoch
+from noisybench.training.loop import load_optimizer, train_epoch
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import DiskTensor, TrainingSet
 from noisybench.utils.places import expand_user
@@ -314,7 +314,7 @@ class _Pretraining(AuxiliaryRun):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the state of the network and the optimizer."""
         self.worker.networks.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_optimizer(self.optimizer, state["optimizer"])
 
     def result(self) -> dict[str, Tensor]:
         """Return the weights of the backbone, and the accuracy of the complete network on the observed labels."""

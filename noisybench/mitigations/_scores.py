@@ -16,7 +16,7 @@ from noisybench.nn.weights import weights_digest
 from noisybench.training.auxiliary import AuxiliaryRun
 from noisybench.training.batch import Batch, cross_entropy, probabilities_in_float32
 from noisybench.training.learner import Learner
-from noisybench.training.loop import train_epoch
+from noisybench.training.loop import load_optimizer, train_epoch
 from noisybench.training.mitigation import Mitigation, public_name
 from noisybench.training.roles import LossFunction, ModelBuilder
 from noisybench.training.stack import Stack
@@ -152,7 +152,7 @@ class ScoringNetworks(AuxiliaryRun, abc.ABC):
         optimizer: Any = worker.configure_optimizers()
         if self._restored is not None:
             worker.networks.load_state_dict(self._restored["networks"])
-            optimizer.load_state_dict(self._restored["optimizer"])
+            load_optimizer(optimizer, self._restored["optimizer"])
             for mitigation, state in zip(stack.mitigations, self._restored["mitigations"], strict=True):
                 mitigation.load_state_dict(state)
             self._restored = None

@@ -7,11 +7,12 @@ graph are those of the ordinary call, so that both give the same numbers.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import logging
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +53,8 @@ class CapturedCalls:
     def __init__(self, enabled: bool = True) -> None:
         self.enabled = enabled
         self._graphs: dict[Hashable, Function | None] = {}
+        self._gradients: dict[int, Tensor] = {}  # by their Python ids, which are unique while they are kept here
+        self._optimizer_graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self._counts: Counter[Hashable] = Counter()
         self._slots: Counter[Hashable] = Counter()
         self._structure: Hashable = None
@@ -70,8 +73,36 @@ class CapturedCalls:
             tuple(part.training for part in module.modules()),
         )
         if structure != self._structure:
-            self._graphs, self._structure = {}, structure
+            self._graphs, self._gradients, self._optimizer_graphs = {}, {}, {}
+            self._structure = structure
             self._counts.clear()
+
+    def step_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take a step of an optimizer, whose settings may change in tensors on the GPU only.
+
+        It is replayed if all gradients are those of replayed backward passes, which have fixed addresses.
+        """
+        if not self._gradients:
+            optimizer.step()
+            return
+        gradients = [parameter.grad for group in optimizer.param_groups for parameter in group["params"]]
+        present = [id(gradient) for gradient in gradients if gradient is not None]
+        if not present or not self._gradients.keys() >= set(present):
+            optimizer.step()
+            return
+        key = ("optimizer", *map(id, gradients))
+        graph = self._optimizer_graphs.get(key)
+        if graph is not None:
+            graph.replay()
+            return
+        self._counts[key] += 1
+        # The first step creates the state of the optimizer.
+        if self._counts[key] > 1 and len(self._optimizer_graphs) < MAX_GRAPHS:
+            # A capture executes nothing.
+            graph = self._optimizer_graphs[key] = self._capture_optimizer(optimizer)
+            graph.replay()
+        else:
+            optimizer.step()
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
@@ -144,7 +175,7 @@ class CapturedCalls:
                 try:
                     with _without_autocast_cache():
                         if with_gradients:
-                            return _capture_with_gradients(function, module, inputs)
+                            return self._capture_pass(function, module, inputs)
                         return _capture_without_gradients(function, inputs, generator)
                 except torch.OutOfMemoryError:
                     raise
@@ -164,48 +195,146 @@ class CapturedCalls:
             if generator is not None and generator_state is not None:
                 generator.set_state(generator_state)
 
+    def _capture_pass(self, function: Function, module: nn.Module, inputs: Tensor) -> Function:
+        graphs = _Pass(function, module, inputs)
+        self._gradients |= {id(gradient): gradient for gradient in graphs.gradients if gradient is not None}
+        return graphs
 
-class _FunctionOfModule(nn.Module):
-    """A function of the inputs with the parameters of a module, in the form in which PyTorch captures functions."""
-
-    def __init__(self, function: Function, module: nn.Module) -> None:
-        super().__init__()
-        self.module, self._function = module, function
-
-    def forward(self, inputs: Tensor) -> Any:
-        """Return the value of the function."""
-        return self._function(inputs)
+    def _capture_optimizer(self, optimizer: torch.optim.Optimizer) -> torch.cuda.CUDAGraph:
+        gc.collect()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=_capture_stream(next(iter(self._gradients.values())).device)):
+            optimizer.step()
+        return graph
 
 
-def _capture_with_gradients(function: Function, module: nn.Module, inputs: Tensor) -> Function:
-    # Unused parameters, such as those of a stage that the loss does not read, have no gradient.
-    graphed = torch.cuda.make_graphed_callables(
-        _FunctionOfModule(function, module), (inputs.detach().clone(),), WARMUP_CALLS, allow_unused_input=True
-    )
-    # Copied, since the next replay overwrites the outputs.
-    return lambda inputs: _map(cast(Function, graphed)(inputs), Tensor.clone)
+class _Pass:
+    """A forward pass and its backward pass as two graphs.
+
+    Attributes:
+        gradients: gradients of the parameters, which every replay of the backward pass overwrites; None for unused ones.
+    """
+
+    def __init__(self, function: Function, module: nn.Module, inputs: Tensor) -> None:
+        self.inputs = inputs.detach().clone()
+        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.forward_graph, self.backward_graph = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
+
+        stream = _capture_stream(inputs.device)
+        with _in_stream(stream):
+            for _ in range(WARMUP_CALLS):
+                outputs = [output for output in self._run(function) if output.requires_grad]
+                self._gradients_of(outputs, [torch.empty_like(output) for output in outputs])
+            del outputs
+        # Both passes share their memory, since the second one reads the activations of the first.
+        pool = torch.cuda.graph_pool_handle()
+        with torch.cuda.graph(self.forward_graph, pool=pool, stream=stream):
+            outputs = self._run(function)
+        differentiable = [output for output in outputs if output.requires_grad]
+        self.received = [torch.empty_like(output) for output in differentiable]
+        with torch.cuda.graph(self.backward_graph, pool=pool, stream=stream):
+            self.gradients = self._gradients_of(differentiable, self.received)
+        self.differentiable = [output.requires_grad for output in outputs]
+        # Detached, so that the graph of the capture can be freed; its memory is kept by the pool.
+        self.outputs = [output.detach() for output in outputs]
+        # A tensor without elements makes the outputs differentiable; parameters receive their gradients directly.
+        self.anchor = torch.empty(0, device=inputs.device, requires_grad=True)
+
+    def __call__(self, inputs: Tensor) -> Any:
+        """Replay the forward pass."""
+        outputs = _Replay.apply(self.anchor, self, inputs)
+        return torch.utils._pytree.tree_unflatten(outputs, self.form)
+
+    def accumulate(self) -> None:
+        """Add the gradients of the latest backward pass to those of the parameters."""
+        earlier, added = [], []
+        for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
+            if gradient is None:
+                continue
+            if parameter.grad is None:
+                parameter.grad = gradient
+            else:
+                earlier.append(parameter.grad)
+                added.append(gradient)
+        if earlier:
+            torch._foreach_add_(earlier, added)
+
+    def _run(self, function: Function) -> list[Tensor]:
+        outputs, self.form = torch.utils._pytree.tree_flatten(function(self.inputs))
+        return outputs
+
+    def _gradients_of(self, outputs: list[Tensor], received: list[Tensor]) -> tuple[Tensor | None, ...]:
+        # Unused parameters, such as those of a stage that the loss does not read, have no gradient.
+        gradients = torch.autograd.grad(outputs, self.parameters, received, allow_unused=True)
+        # Fused optimizers read gradients in the memory layout of the parameters, as autograd would store them.
+        return tuple(
+            gradient
+            if gradient is None or gradient.stride() == parameter.stride()
+            else torch.empty_like(parameter).copy_(gradient)
+            for gradient, parameter in zip(gradients, self.parameters, strict=True)
+        )
+
+
+class _Replay(torch.autograd.Function):
+    """Replay the graphs of a pass where autograd runs forward and backward passes."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, graphs: _Pass, inputs: Tensor) -> tuple[Tensor, ...]:
+        graphs.inputs.copy_(inputs)
+        graphs.forward_graph.replay()
+        ctx.graphs = graphs
+        # Copied, since the next replay overwrites the outputs.
+        outputs = tuple(output.clone() for output in graphs.outputs)
+        ctx.mark_non_differentiable(
+            *(output for output, has_gradient in zip(outputs, graphs.differentiable, strict=True) if not has_gradient)
+        )
+        return outputs
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
+        graphs: _Pass = ctx.graphs
+        received = [each for each, is_used in zip(gradients, graphs.differentiable, strict=True) if is_used]
+        for static, gradient in zip(graphs.received, received, strict=True):
+            static.copy_(gradient)
+        graphs.backward_graph.replay()
+        graphs.accumulate()
+        return None, None, None
 
 
 def _capture_without_gradients(function: Function, inputs: Tensor, generator: torch.Generator | None) -> Function:
-    static = inputs.detach().clone()
-    stream = torch.cuda.Stream(inputs.device)  # type: ignore[no-untyped-call]
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.no_grad(), torch.cuda.stream(stream):
+    static, stream = inputs.detach().clone(), _capture_stream(inputs.device)
+    with torch.no_grad(), _in_stream(stream):
         for _ in range(WARMUP_CALLS):
             function(static)
-    torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     if generator is not None:
         graph.register_generator_state(generator)
-    with torch.no_grad(), torch.cuda.graph(graph):
+    with torch.no_grad(), torch.cuda.graph(graph, stream=stream):
         outputs = function(static)
 
     def replay(inputs: Tensor) -> Any:
         static.copy_(inputs)
         graph.replay()
-        return _map(outputs, Tensor.clone)
+        # Copied, since the next replay overwrites the outputs.
+        return torch.utils._pytree.tree_map(Tensor.clone, outputs)
 
     return replay
+
+
+@functools.cache
+def _capture_stream(device: torch.device) -> torch.cuda.Stream:
+    """Return the stream of all warm-ups and captures: libraries initialize themselves once per stream."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def _in_stream(stream: torch.cuda.Stream) -> Iterator[None]:
+    """Run a block in another stream, after everything before it and before everything after it."""
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        yield
+    torch.cuda.current_stream().wait_stream(stream)
 
 
 def _cause(error: BaseException) -> str:
@@ -220,8 +349,3 @@ def _without_autocast_cache() -> contextlib.AbstractContextManager[Any]:
     if not torch.is_autocast_enabled("cuda"):
         return contextlib.nullcontext()
     return torch.autocast("cuda", dtype=torch.get_autocast_dtype("cuda"), cache_enabled=False)
-
-
-def _map(outputs: Any, function: Callable[[Tensor], Tensor]) -> Any:
-    """Return the function of each tensor of a tensor, a tuple or a dictionary."""
-    return torch.utils._pytree.tree_map(function, outputs)

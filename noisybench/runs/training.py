@@ -21,7 +21,7 @@ from noisybench.runs.preparation import prepare_run, training_set_of
 from noisybench.runs.recorder import ProgressCallback, Recorder
 from noisybench.runs.run_folder import DamagedCheckpoint, RunFolder
 from noisybench.training.auxiliary import CHECKPOINT_SHARE, AuxiliaryCache, OnTrained
-from noisybench.training.loop import attach, train_epoch
+from noisybench.training.loop import attach, load_optimizer, train_epoch
 from noisybench.training.prepared import PreparedRun
 from noisybench.training.task import Task
 from noisybench.utils.files import first_line
@@ -157,7 +157,7 @@ def _restore(task: Task, optimizer: torch.optim.Optimizer, recorder: Recorder, f
         return 0
     try:
         task.load_state_dict(content["task"])
-        optimizer.load_state_dict(content["optimizer"])
+        load_optimizer(optimizer, content["optimizer"])
         recorder.load_state_dict(content["recorder"])
         task.on_load_checkpoint(content)
         return int(content["trained_epochs"])

@@ -41,6 +41,16 @@ def attach(task: Task, fabric: Fabric) -> None:
     task.setup("fit")
 
 
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Restore the state that an optimizer has collected; its settings are those of the budget and of the device.
+
+    Args:
+        optimizer: optimizer from `task.configure_optimizers`.
+        state: its ``state_dict()``, of any device.
+    """
+    optimizer.load_state_dict({"state": state["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+
+
 def train_epoch(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> float:
     """Train one epoch, and return the mean training loss.
 
@@ -77,6 +87,6 @@ def train_epoch(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> flo
         torch.autograd.backward(loss)
         task.on_after_backward()
         task.on_before_optimizer_step(optimizer)
-        optimizer.step()
+        task.step_optimizer(optimizer)
     task.on_train_epoch_end()
     return task.train_loss

@@ -163,8 +163,10 @@ class Task(TaskContract):
         budget, parameters = self.budget, [*self.networks.parameters(), *self.heads.parameters()]
         common: dict[str, Any] = {"lr": budget.learning_rate, "weight_decay": budget.weight_decay}
         if self.device.type == "cuda":
-            # One kernel for many parameters.
-            common["fused"] = True
+            # One kernel for many parameters, which reads the learning rate on the GPU, so that it can be captured.
+            common |= {"fused": True, "lr": torch.tensor(budget.learning_rate, device=self.device)}
+            if budget.optimizer != "sgd":
+                common["capturable"] = True
         if budget.optimizer == "sgd":
             return torch.optim.SGD(parameters, momentum=budget.momentum, nesterov=budget.nesterov, **common)
         kind = torch.optim.Adam if budget.optimizer == "adam" else torch.optim.AdamW
@@ -250,9 +252,21 @@ class Task(TaskContract):
         # A fraction of the planned epoch, so that plans of different length follow the same schedule.
         epoch = self.current_epoch + self._step / len(self.plan)
         for group in optimizer.param_groups:
-            group["lr"] = self.stack.requirements.lr_multiplier * learning_rate_at(self.budget, epoch)
+            learning_rate = self.stack.requirements.lr_multiplier * learning_rate_at(self.budget, epoch)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(learning_rate)
+            else:
+                group["lr"] = learning_rate
             if self.budget.adam_beta1_in_decay is not None:
                 group["betas"] = (adam_beta1_at(self.budget, epoch), group["betas"][1])
+
+    def step_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take the optimizer step of noisybench's own loop."""
+        # The momentum of Adam is a number on the host, which a graph would keep.
+        if self.captured.enabled and self.budget.adam_beta1_in_decay is None:
+            self.captured.step_optimizer(optimizer)
+        else:
+            optimizer.step()
 
     def on_train_epoch_end(self) -> None:
         """Compute the mean loss, and let mitigations end the epoch.
