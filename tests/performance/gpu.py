@@ -1,6 +1,6 @@
 """Speed on a GPU: ratios to loops written by hand, measured in turn in one process, and absolute numbers.
 
-    python -m tests.performance.gpu [steps] [methods] [evaluation] [scoring] [processes] [--output FILE]
+    python -m tests.performance.gpu [steps] [methods] [evaluation] [scoring] [processes] [--cases NAME ...] [--output FILE]
 
 Without names, all groups are measured, which takes about four minutes on an H100. Nothing is asserted.
 """
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,15 @@ from noisybench.utils.seeds import use_deterministic_kernels
 DEVICE = torch.device("cuda")
 ROUNDS = 5
 NETWORKS = {"resnet8": "resnet8_cifar_stem", "resnet18": "resnet18_cifar_stem", "resnet34": "resnet34_cifar_stem"}
+
+STEPS = (
+    ("resnet18", 256, 100, True),
+    ("resnet34", 128, 100, False),
+    ("resnet8", 128, 100, False),
+    ("resnet18", 512, 60, False),
+    ("resnet34", 256, 60, True),
+)
+"""Network, batch size, steps of an epoch, and whether it is compiled as well."""
 
 Step = Callable[[int], None]
 """Trains a number of steps; called with a multiple of its period."""
@@ -158,16 +167,12 @@ def in_turn(contestants: dict[str, Step], steps: int) -> dict[str, float]:
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def measure_steps() -> list[dict[str, Any]]:
+def measure_steps(cases: Collection[str]) -> list[dict[str, Any]]:
     """A training step through noisybench against the best loop written by hand."""
     rows = []
-    for name, batch, steps, compiled in (
-        ("resnet18", 256, 100, True),
-        ("resnet34", 128, 100, False),
-        ("resnet8", 128, 100, False),
-        ("resnet18", 512, 60, False),
-        ("resnet34", 256, 60, True),
-    ):
+    for name, batch, steps, compiled in STEPS:
+        if cases and f"{name}/{batch}" not in cases:
+            continue
         budget = budget_of(NETWORKS[name], batch)
         contestants = {"noisybench": own_steps(budget, steps), "eager": HandWritten(budget, steps).eager()}
         contestants["captured"] = HandWritten(budget, steps).captured()
@@ -202,13 +207,13 @@ def operations(train: Step, steps: int) -> float:
     return counter.get_total_flops() / steps
 
 
-def measure_methods() -> list[dict[str, Any]]:
+def measure_methods(cases: Collection[str]) -> list[dict[str, Any]]:
     """Training steps of methods against those of cross-entropy, beside the ratio of their counted operations."""
     budget, steps = budget_of(NETWORKS["resnet18"], 256), 40
     reference = own_steps(budget, steps)
     flops = operations(reference, steps)
     rows = []
-    for name in ("elr", "mixup", "co_teaching", "dividemix", "pls", "lsa"):
+    for name in cases or ("elr", "mixup", "co_teaching", "dividemix", "pls", "lsa"):
         train = own_steps(budget, steps, name, epoch=2)
         task = train.task  # type: ignore[attr-defined]
         train(steps)
@@ -235,11 +240,11 @@ def measure_methods() -> list[dict[str, Any]]:
     return rows
 
 
-def measure_evaluation() -> list[dict[str, Any]]:
+def measure_evaluation(cases: Collection[str]) -> list[dict[str, Any]]:
     """Images per second of an evaluation of 50,000 images, beside those of training."""
     rows = []
     inputs = images(50_000)[0].to(DEVICE)
-    for name in ("resnet18", "resnet34"):
+    for name in cases or ("resnet18", "resnet34"):
         for compiled in (False, True):
             task = own_steps(budget_of(NETWORKS[name], 256, compile=compiled), 4).task  # type: ignore[attr-defined]
             task.start_epoch()
@@ -286,12 +291,12 @@ def stacked_steps(budget: Budget, count: int) -> Step:
     return train
 
 
-def measure_scoring() -> list[dict[str, Any]]:
+def measure_scoring(cases: Collection[str]) -> list[dict[str, Any]]:
     """Ten scoring networks: stacked with `torch.func` against one after the other."""
-    budget = budget_of(NETWORKS["resnet8"], 128)
+    budget = budget_of(NETWORKS[next(iter(cases), "resnet8")], 128)
     times = in_turn({"one of ten in turn": own_steps(budget, 30), "ten stacked": stacked_steps(budget, 10)}, 30)
     row = {
-        "measure": "ten scoring networks, resnet8, batch 128",
+        "measure": f"ten scoring networks, {budget.network}, batch 128",
         "milliseconds": times,
         "stacked against in turn": times["ten stacked"] / (10 * times["one of ten in turn"]),
     }
@@ -314,10 +319,12 @@ def worker(network: str, batch: int, size: int, channels: int, start: float, sec
     print(json.dumps(count / (time.perf_counter() - begin)))
 
 
-def measure_processes() -> list[dict[str, Any]]:
+def measure_processes(cases: Collection[str]) -> list[dict[str, Any]]:
     """Small networks: several processes on one GPU against one."""
     rows = []
     for network, batch, size, channels in (("small_cnn", 64, 8, 1), (NETWORKS["resnet8"], 128, 32, 3)):
+        if cases and network not in cases:
+            continue
         rates = {}
         for count in (1, 8):
             arguments = [network, str(batch), str(size), str(channels), str(time.time() + 12 + count / 2), "2"]
@@ -356,6 +363,7 @@ GROUPS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the speed on a GPU.")
     parser.add_argument("groups", nargs="*", default=list(GROUPS))
+    parser.add_argument("--cases", nargs="+", default=[], help="Cases of the groups, such as resnet18/256 or elr")
     parser.add_argument("--output", type=Path, help="JSON file for all numbers")
     parser.add_argument("--worker", nargs=6, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -374,7 +382,7 @@ def main() -> None:
     for name in arguments.groups:
         start = time.perf_counter()
         try:
-            rows += GROUPS[name]()
+            rows += GROUPS[name](arguments.cases)
         except Exception as error:
             rows.append({"measure": name, "failed": f"{type(error).__name__}: {error}"[:500]})
             report(rows[-1])
