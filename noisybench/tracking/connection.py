@@ -155,6 +155,8 @@ class Connection:
         # With MLflow's own defaults a run would wait for minutes when its server is unavailable.
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+        # Lines of progress for every file would hide the messages of a command.
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         quiet_mlflow()
         from mlflow import MlflowClient
 

@@ -290,11 +290,15 @@ class RunReader:
         if local is None:
             import mlflow.artifacts
 
-            local = folder / run.run_id
-            local.mkdir()
+            target = folder / run.run_id
+            target.mkdir()
+            uri = self.connection.client.tracking_uri
             try:
-                mlflow.artifacts.download_artifacts(
-                    artifact_uri=run.artifact_uri, dst_path=str(local), tracking_uri=self.connection.client.tracking_uri
+                # A folder below the target, with the last name of the URI.
+                local = Path(
+                    mlflow.artifacts.download_artifacts(
+                        artifact_uri=run.artifact_uri, dst_path=str(target), tracking_uri=uri
+                    )
                 )
             except Exception as error:
                 self.connection.probe()

@@ -120,9 +120,11 @@ class Importer:
             try:
                 added = self._add(checked)
             except OSError as error:
+                count = len(self._result.added)
+                before = "1 item before it was" if count == 1 else f"{count} items before it were"
                 raise UserError(
-                    f"{checked.item.title} cannot be imported: {error.strerror or error}; {len(self._result.added)} items "
-                    "before it were imported, and the same command continues"
+                    f"{checked.item.title} cannot be imported: {error.strerror or error}; {before} imported, and the same "
+                    "command continues"
                 ) from None
             except MlflowException as error:
                 if error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"):

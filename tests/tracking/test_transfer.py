@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sqlite3
@@ -15,10 +16,14 @@ import pytest
 
 from noisybench.config.resolve import resolve
 from noisybench.runs import runner
+from noisybench.tracking.bundle_reader import Bundle
+from noisybench.tracking.equivalences import EquivalenceStore
 from noisybench.tracking.store import Store
 from tests.conftest import copy_database
 from tests.leaderboard.test_board import keep
-from tests.leaderboard.test_leaderboard import example_records
+from tests.leaderboard.test_codes import coded, equivalence
+from tests.leaderboard.test_leaderboard import example_records, record
+from tests.tracking_server import Server
 
 Command = Callable[..., tuple[int, str]]
 
@@ -195,3 +200,92 @@ def test_an_interrupted_run_is_resumed_in_another_store_to_the_same_weights(
     assert noisybench("runs", "list")[1].count(resumed.identity) == 1
     status, output = noisybench("runs", "import", "records.zip")
     assert (status, output) == (0, "Nothing to import: all 4 items are here already\n")
+
+
+def test_an_interrupted_import_is_completed_by_the_next(
+    store: Store, workspace: Path, other: Callable[..., Path], noisybench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for made in example_records()[:2]:
+        add(store, made)
+    assert noisybench("runs", "export", "-o", "records.zip")[0] == 0
+    folder = other()
+    written = Bundle.write
+    calls = []
+
+    def fill_the_disk(bundle: Bundle, sha256: str, path: Path) -> None:
+        calls.append(path)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written(bundle, sha256, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bundle, "write", fill_the_disk)
+        status, output = noisybench("runs", "import", "../records.zip")
+    assert (status, "cannot be imported: No space left on device; 1 item before it was" in output) == (2, True), output
+    assert len(Store().runs.records()) == len(Store().runs.list_runs("FINISHED")) == 1
+    status, output = noisybench("runs", "import", "../records.zip")
+    assert "Imported 3 runs; 1 item was here already" in output
+    assert rows(folder) == rows(workspace)
+
+
+def test_studies_trials_and_equivalences_come_along(
+    store: Store, workspace: Path, other: Callable[..., Path], noisybench: Command
+) -> None:
+    from mlflow.entities import RunTag
+
+    (workspace / "study").mkdir()
+    (workspace / "study" / "importances.json").write_text("{}")
+    study = store.start_study("digits-elr", {"trials": 2})
+    trials = [add(store, record("elr", seed)) for seed in range(2)]
+    for trial in trials:
+        tags = [RunTag("mlflow.parentRunId", study), RunTag("noisybench.trial_of", study)]
+        store.connection.client.log_batch(trial, tags=tags)
+    store.finish_study(study, {"best": 0.9}, workspace / "study")
+    runs = [coded("a", "elr"), coded("b", "elr")]
+    for made in runs:
+        add(store, made)
+    EquivalenceStore(store).write(equivalence((runs[0], runs[1])), "equivalence")
+    # A study that is still searching has one finished trial.
+    searching = store.start_study("another", {"trials": 2})
+    trial = add(store, record("gce", 5))
+    store.connection.client.log_batch(trial, tags=[RunTag("noisybench.trial_of", searching)])
+    status, output = noisybench("runs", "export", "-o", "records.zip")
+    assert status == 0, output
+    folder = other()
+    assert noisybench("runs", "import", "../records.zip")[0] == 0
+    here, there = rows(folder), rows(workspace)
+    assert [run for run in here["runs"] if run[0] != searching] == [run for run in there["runs"] if run[0] != searching]
+    assert {**here, "runs": []} == {**there, "runs": []}
+    assert Store().connection.client.get_run(searching).info.status == "KILLED"
+    assert EquivalenceStore(Store()).read() == EquivalenceStore(store).read()
+    assert noisybench("runs", "import", "../records.zip")[1].startswith("Nothing to import: all ")
+
+
+@pytest.mark.skipif(not os.environ.get("NOISYBENCH_SLOW"), reason="NOISYBENCH_SLOW is not set")
+def test_a_tracking_server_takes_and_gives_runs(
+    store: Store,
+    workspace: Path,
+    server: Server,
+    other: Callable[..., Path],
+    noisybench: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for made in example_records()[:2]:
+        add(store, made)
+    assert noisybench("runs", "export", "-o", "records.zip")[0] == 0
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri)
+    assert "Imported 4 runs" in noisybench("runs", "import", "records.zip")[1]
+    assert noisybench("runs", "import", "records.zip")[1] == "Nothing to import: all 4 items are here already\n"
+    assert noisybench("runs", "export", "-o", "back.zip")[0] == 0
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    folder = other()
+    assert "Imported 4 runs" in noisybench("runs", "import", "../back.zip")[1]
+
+    def without_ids(content: dict[str, Any]) -> list[Any]:
+        skipped = ("noisybench.imported", "mlflow.parentRunId")
+        values = [value[1:] for value in content["metrics"]] + [value[1:6] for value in content["runs"]]
+        return sorted(map(str, values + [tag[1:] for tag in content["tags"] if tag[1] not in skipped]))
+
+    assert without_ids(rows(folder)) == without_ids(rows(workspace))
+    parents = {tag[0]: tag[2] for tag in rows(folder)["tags"] if tag[1] == "mlflow.parentRunId"}
+    assert set(parents.values()) == {run.run_id for run in Store().runs.list_runs("FINISHED")}
