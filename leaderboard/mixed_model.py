@@ -64,6 +64,7 @@ class Comparison:
         difference: mean differences; NaN for pairs that share no block in one of the settings.
         variance: variances of these; NaN without replicates.
         df: their degrees of freedom.
+        shares: their variances if that of the difference of one replicate is 1: 1 / n for the mean of n replicates.
     """
 
     stacks: tuple[str, ...]
@@ -71,6 +72,7 @@ class Comparison:
     difference: Array
     variance: Array
     df: Array
+    shares: Array
 
     def intervals(self) -> tuple[Array, Array]:
         """Return the lower and upper ends of the 95 % intervals of the differences; each holds for its pair alone."""
@@ -87,7 +89,9 @@ class Comparison:
         """Return the comparison of some of the stacks, by index."""
         part = np.ix_(indices, indices)
         stacks = tuple(self.stacks[index] for index in indices)
-        return Comparison(stacks, self.scope, self.difference[part], self.variance[part], self.df[part])
+        return Comparison(
+            stacks, self.scope, self.difference[part], self.variance[part], self.df[part], self.shares[part]
+        )
 
     def probability_best(self) -> Array:
         """Return the probability of each stack of being the best of them.
@@ -101,15 +105,22 @@ class Comparison:
             >>> compare_stacks([LabelSetScores("digits", scores)], ["a", "b", "c"], "label_sets").probability_best().round(2)
             array([1., 0., 0.])
         """
-        center = self.difference.mean(1)
-        variance = stack_variances(self.variance)
-        count = len(center)
+        count = len(self.stacks)
         # A fixed seed: the same runs always give the same page.
         rng = np.random.default_rng(0)
         pairs = ~np.eye(count, dtype=bool)
+        # Least squares, weighted by replicates: with complete runs the mean difference from all stacks. Equal weights would
+        # compare two stacks on the few seeds of a third one.
+        replicates = np.where(pairs, 1 / np.where(pairs, self.shares, 1.0), 0.0)
+        sums = (replicates * self.difference).sum(1)
+        center = np.linalg.pinv(np.diag(replicates.sum(1)) - replicates, hermitian=True) @ sums
         df = np.array([np.median(self.df[index, pairs[index]]) for index in range(count)])
+        # Variances of one replicate: those of means also differ by the number of replicates, and must not be pooled.
+        single = stack_variances(self.variance * replicates, self.df)
         # A variance from few replicates that happens to be small would make its stack look certain.
-        variance, df = (df * variance + PRIOR_DF * variance.mean()) / (df + PRIOR_DF), df + PRIOR_DF
+        single, df = (df * single + PRIOR_DF * np.average(single, weights=df)) / (df + PRIOR_DF), df + PRIOR_DF
+        # The mean of a stack is as certain as its best known difference.
+        variance = single / replicates.max(1)
         # (draws, stacks) variances given their estimates.
         drawn = variance * df / rng.chisquare(df, (NUM_VARIANCE_DRAWS, count))
         # The shrinkage of a score of typical variance toward the common mean is uniform between 0 and 1 (Daniels, 1999).
@@ -179,8 +190,8 @@ def compare_stacks(label_sets: Sequence[LabelSetScores], stacks: Sequence[str], 
         # A setting that one of the two stacks lacks would change the sample of settings from pair to pair.
         groups[0][0][np.isnan(np.stack(setting_means)).any(0)] = np.nan
     difference = np.sum([weight * mean for mean, _, _, weight in groups], axis=0)
-    variance, df = _combined_variance(groups)
-    return Comparison(tuple(stacks), scope, difference, np.maximum(variance, max(floor, 1e-24)), df)
+    variance, df, shares = _combined_variance(groups)
+    return Comparison(tuple(stacks), scope, difference, np.maximum(variance, max(floor, 1e-24)), df, shares)
 
 
 def _differences(scores: Mapping[str, Mapping[int, float]], stacks: Sequence[str]) -> Array:
@@ -201,8 +212,8 @@ def _moments(replicates: Array) -> tuple[Array, Array, Array]:
         return mean, np.where(count > 1, squares / (count - 1), np.nan), count.astype(float)
 
 
-def _combined_variance(groups: Sequence[tuple[Array, Array, Array, float]]) -> tuple[Array, Array]:
-    """Return the variance of the weighted sum of the groups' means, and its degrees of freedom.
+def _combined_variance(groups: Sequence[tuple[Array, Array, Array, float]]) -> tuple[Array, Array, Array]:
+    """Return the variance of the weighted sum of the groups' means, its degrees of freedom, and its `Comparison.shares`.
 
     A group with a single replicate takes the pooled variance of the others.
     """
@@ -223,26 +234,27 @@ def _combined_variance(groups: Sequence[tuple[Array, Array, Array, float]]) -> t
         df = terms.sum(0) ** 2 / (terms**2 / (dfs + 2)).sum(0) - 2
     fewest = np.where(has_replicates, dfs, np.inf).min(0)
     # Pairs without any variation are left to the variance of rounding.
-    return variance, np.where(
-        total_df > 0, np.clip(np.nan_to_num(df, nan=np.inf), np.minimum(fewest, total_df), total_df), 0.0
-    )
+    df = np.where(total_df > 0, np.clip(np.nan_to_num(df, nan=np.inf), np.minimum(fewest, total_df), total_df), 0.0)
+    return variance, df, shares.sum(0)
 
 
-def stack_variances(pair_variances: Array) -> Array:
-    """Return the variance of each stack's mean from those of the differences of pairs, which are sums of two of them.
+def stack_variances(pair_variances: Array, df: Array) -> Array:
+    """Return the variance of each stack from those of the differences of pairs, which are sums of two of them.
 
     Args:
         pair_variances: (stacks, stacks) variances of differences.
+        df: (stacks, stacks) their degrees of freedom, the weights of a least-squares fit.
 
     Example:
-        >>> stack_variances(np.array([[0.0, 3.0, 4.0], [3.0, 0.0, 5.0], [4.0, 5.0, 0.0]]))
+        >>> stack_variances(np.array([[0.0, 3.0, 4.0], [3.0, 0.0, 5.0], [4.0, 5.0, 0.0]]), np.ones((3, 3))).round(6)
         array([1., 2., 3.])
     """
     count = len(pair_variances)
-    pairs = np.where(np.eye(count, dtype=bool), 0.0, pair_variances)
     if count == 2:
         # One difference cannot be divided between its stacks.
-        return np.full(2, pairs[0, 1] / 2)
-    estimates = (pairs.sum(1) - pairs.sum() / (2 * (count - 1))) / (count - 2)
+        return np.full(2, pair_variances[0, 1] / 2)
+    weights = np.where(np.eye(count, dtype=bool), 0.0, df)
+    sums = (weights * pair_variances).sum(1)
+    estimates = np.linalg.solve(weights + np.diag(weights.sum(1)), sums)
     # An estimate by subtraction may be negative.
-    return np.asarray(np.maximum(estimates, pairs.sum() / (count * (count - 1)) / 20))
+    return np.asarray(np.maximum(estimates, sums.sum() / weights.sum() / 20))

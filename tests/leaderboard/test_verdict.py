@@ -181,6 +181,24 @@ def test_stacks_that_agree_in_all_runs_differ_by_no_less_than_rounding() -> None
     assert comparison.variance[0, 1] == pytest.approx(0.01**2 / 6 / 2)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_newcomer_on_two_seeds_changes_little_about_the_established_stacks(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    errors = rng.normal(0, 0.01, (5, 10))
+    means = np.array([0.9, 0.895, 0.89, 0.885, 0.6])[:, None]
+    table = means + errors - errors.mean(1, keepdims=True) + rng.normal(0, 0.01, 10)
+    established = {stack: dict(enumerate(row)) for stack, row in zip("abcd", table.tolist(), strict=False)}
+    probabilities = [
+        compare_stacks(
+            [LabelSetScores("s", {**established, "new": dict(enumerate(table[4, :seeds].tolist()))}, 1e-4)],
+            ["a", "b", "c", "d", "new"],
+            "label_sets",
+        ).probability_best()[0]
+        for seeds in (10, 2)
+    ]
+    assert probabilities[1] == pytest.approx(probabilities[0], abs=0.06)
+
+
 def test_ties_share_the_probability_of_being_best() -> None:
     rng = np.random.default_rng(0)
     scores = {name: dict(enumerate((0.9 + 0.01 * rng.normal(size=3)).tolist())) for name in "abc"}
@@ -393,5 +411,5 @@ def test_shipped_measurements_have_one_verdict_per_suite() -> None:
 def test_one_degree_of_freedom_gives_an_interval_and_none_gives_no_interval() -> None:
     ones = np.ones((2, 2))
     for df, half_width in ((1.0, 12.706), (2.0, 4.303), (0.0, np.nan)):
-        low, high = Comparison(("a", "b"), "label_sets", ones, ones, np.full((2, 2), df)).intervals()
+        low, high = Comparison(("a", "b"), "label_sets", ones, ones, np.full((2, 2), df), ones).intervals()
         np.testing.assert_allclose([low[0, 1], high[0, 1]], [1 - half_width, 1 + half_width], atol=1e-3)
