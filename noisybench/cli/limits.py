@@ -83,7 +83,7 @@ def describe_remaining(remaining: RemainingWork) -> str:
     )
 
 
-def exit_after(result: SuiteResult, console: Console, limit: TimeLimit | None = None) -> None:
+def exit_after(result: SuiteResult, console: Console) -> None:
     """End the command if it was interrupted, has stopped because its time was over, or a run failed.
 
     Raises:
@@ -91,13 +91,13 @@ def exit_after(result: SuiteResult, console: Console, limit: TimeLimit | None = 
             if the time limit has left runs, else with status 1 if a run failed.
     """
     remaining = result.remaining
-    has_work = remaining is not None and remaining.to_resume + remaining.to_start > 0
     if INTERRUPTS.level():
+        has_work = remaining is not None and remaining.to_resume + remaining.to_start > 0
         if remaining is not None and has_work and INTERRUPTS.signal_name in ("SIGTERM", "SIGUSR1"):
             console.print(f"{INTERRUPTS.signal_name}: {describe_remaining(remaining)}.")
         console.print(f"Interrupted. {RESUME}")
         raise typer.Exit(INTERRUPTS.exit_status)
-    if limit is not None and remaining is not None and has_work:
+    if remaining is not None and result.out_of_time:
         console.print(f"Out of time: {describe_remaining(remaining)}. {RESUME}")
         raise typer.Exit(OUT_OF_TIME_STATUS)
     if result.failed:

@@ -188,7 +188,7 @@ def execute_specs(
     if records and html is not None:
         for figure in figures:
             _draw(records, equivalences, figure, _figure_path(html, figure), console)
-    limits.exit_after(result, console, limit)
+    limits.exit_after(result, console)
 
 
 def _print_repeated(console: Console, plan: RunPlan) -> None:

@@ -82,7 +82,8 @@ class SuiteResult:
         stopped: runs that were interrupted.
         failed: runs that failed, with reason and traceback.
         not_started: number of runs that were not started.
-        remaining: what is left to do; None if the command had nothing to do.
+        remaining: work that is left; None if the command had nothing to do.
+        out_of_time: True if the time limit has left it.
     """
 
     completed: list[RunSpec] = field(default_factory=list)
@@ -90,6 +91,7 @@ class SuiteResult:
     failed: list[tuple[RunSpec, str, str]] = field(default_factory=list)
     not_started: int = 0
     remaining: RemainingWork | None = None
+    out_of_time: bool = False
 
 
 def make_plan(
@@ -213,6 +215,7 @@ def run_plan(
     estimator = DurationEstimator(records, device if executor is None else Device(""))
     executor = executor or local
     count = min(jobs or executor.capacity(plan.pending, device.is_gpu), len(plan.pending))
+    is_blocked = False  # without a store, or with other code, no further runs start
     progress, scheduler = Progress(plan.pending, estimator, count), Scheduler(limit, estimator)
     for event in run_all(executor, plan.pending, count, store.connection.uri, stop_level, scheduler):
         progress.update(event)
@@ -222,12 +225,15 @@ def run_plan(
             result.stopped.append(event.spec)
         elif event.kind == "failed":
             result.failed.append((event.spec, event.data["reason"], event.data["traceback"]))
+            is_blocked |= bool(event.data.get("store_unavailable") or event.data.get("code_changed"))
             if event.data.get("killed"):
                 _mark_killed(store, event)
         on_event(event, progress.seconds_left())
     result.not_started = len(plan.pending) - len(result.completed) - len(result.stopped) - len(result.failed)
     result.remaining = _remaining_work(plan, result, progress, scheduler, count)
-    if (result.stopped or result.not_started) and not stop_level():
+    has_work = bool(result.stopped or result.not_started)
+    result.out_of_time = limit is not None and has_work and not is_blocked and not stop_level()
+    if result.out_of_time:
         scheduler.check_progress()
     return result
 

@@ -125,6 +125,7 @@ class TimeLimit:
         is_repeatable: True if the same command will have as much time again.
         has_progressed: True once a run has finished, or has trained an epoch or one of an auxiliary run. The same command
             would stop for ever at the same place otherwise.
+        is_reserve_set: True once `set_reserve` was called.
     """
 
     name: str
@@ -133,6 +134,7 @@ class TimeLimit:
     reserve: float = RESERVE_SECONDS
     is_repeatable: bool = True
     has_progressed: bool = False
+    is_reserve_set: bool = False
 
     @property
     def end(self) -> float:
@@ -144,11 +146,12 @@ class TimeLimit:
         return self.end - self.reserve - time.monotonic()
 
     def set_reserve(self) -> None:
-        """Set the reserve for this machine, when the command has read its store, but has not validated its runs.
+        """Set the reserve for this machine, when the command has opened its store; only the first call counts.
 
         Where the start was slow, because the machine is busy or its disk is slow, the end will be as well.
         """
-        self.reserve = max(RESERVE_SECONDS, self.elapsed() / 2)
+        if not self.is_reserve_set:
+            self.reserve, self.is_reserve_set = max(RESERVE_SECONDS, self.elapsed() / 2), True
 
     def elapsed(self) -> float:
         """Return the seconds since the start of the command."""

@@ -14,7 +14,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
+from noisybench.cli.console import make_console
+from noisybench.cli.limits import exit_after
 from noisybench.cli.plan_text import print_plan
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
@@ -24,7 +27,7 @@ from noisybench.execution import time_limit
 from noisybench.execution.durations import Device, DurationEstimator
 from noisybench.execution.engine import Event, run_all
 from noisybench.execution.scheduler import Scheduler
-from noisybench.execution.suite_runner import make_plan
+from noisybench.execution.suite_runner import RemainingWork, SuiteResult, make_plan
 from noisybench.execution.time_limit import RESERVE_SECONDS, EpochTimer, RunDeadline, TimeLimit, read_time_limit
 from noisybench.records.schema import Cost, Detection, EpochRow, RunRecord
 from noisybench.runs.preparation import prepare_run
@@ -329,7 +332,6 @@ def test_cached_auxiliary_runs_and_interruptions_are_no_time_of_a_run() -> None:
 def test_a_dry_run_gives_gpu_minutes_per_stack_and_says_what_is_not_recorded(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from noisybench.cli.console import make_console
 
     known, unknown = spec_of("elr"), spec_of("gce")
     specs = [known, spec_of("elr", 1), unknown]
@@ -468,3 +470,22 @@ def test_a_command_that_is_late_ends_at_its_limit() -> None:
     assert status == 2
     assert output.startswith("error: --time-limit 1s is too short: it ended before a run had trained an epoch")
     assert run(False, "pass") == (0, "in order\n")
+
+
+def test_the_reserve_follows_the_start_of_the_command_once(clock: Clock) -> None:
+    limit = limit_of(600, clock)
+    clock.now += 40
+    limit.set_reserve()
+    clock.now += 300  # a search, before the final runs
+    limit.set_reserve()
+    assert (limit.reserve, limit.left()) == (20, 240)
+
+
+def test_an_unavailable_store_is_not_the_end_of_the_time(clock: Clock) -> None:
+
+    work = RemainingWork(0, 1, 1, 60.0, 0)
+    failed = SuiteResult(failed=[(spec_of(), "the store is unavailable", "")], not_started=1, remaining=work)
+    for result, status in ((failed, 1), (dataclasses.replace(failed, out_of_time=True), OUT_OF_TIME_STATUS)):
+        with pytest.raises(typer.Exit) as end:
+            exit_after(result, make_console())
+        assert end.value.exit_code == status
