@@ -180,6 +180,7 @@ class CapturedCalls:
                 except torch.OutOfMemoryError:
                     raise
                 except RuntimeError as error:
+                    logger.debug("attempt %d to capture a call has failed: %s", attempt + 1, _cause(error))
                     if attempt + 1 == CAPTURE_ATTEMPTS:
                         logger.warning(
                             "a network cannot be captured as a CUDA graph and runs without, which may be slower (%s); "
