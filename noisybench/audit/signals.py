@@ -30,6 +30,7 @@ from noisybench.training.roles import LossFunction
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 from noisybench.training.training_set import DiskTensor, TrainingSet
+from noisybench.utils.allocator import keep_freed_memory
 from noisybench.utils.files import load_saved, saved_bytes, write_atomically
 from noisybench.utils.seeds import Stream, torch_seed, use_deterministic_kernels
 
@@ -108,6 +109,7 @@ def collect_signals(
     execution = audit_input.spec.execution
     device = torch.device("cuda" if torch.cuda.is_available() and execution.device != "cpu" else "cpu")
     torch.set_num_threads(audit_input.spec.num_threads)
+    keep_freed_memory()
     use_deterministic_kernels(device)
     return cross_fit(training_set, audit_input.spec.budget, folds, seed, device, WORKSPACE / "audits", on_epoch)
 

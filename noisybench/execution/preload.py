@@ -11,9 +11,11 @@ import sys
 
 from noisybench.config.loaded_code import remember_modules
 from noisybench.config.source_code import ENGINE, SourceTree
+from noisybench.utils.allocator import keep_freed_memory
 
 before = SourceTree()
 before.closure(ENGINE)
+keep_freed_memory()
 gc.disable()  # garbage collection during the imports takes a fifth of their time
 for name in (
     "noisybench.runs.runner",

@@ -221,7 +221,7 @@ def schema_version(path: Path) -> str | None:
 def finished_identities(path: Path) -> set[str]:
     """Return the identities of the finished runs of an SQLite database, without MLflow; empty if it cannot be read.
 
-    Only an estimate of what a command has left to train: the records of these runs are not read.
+    Only an estimate of the runs that are left to train: their records are not read.
     """
     query = (
         "SELECT tags.value FROM runs JOIN tags ON tags.run_uuid = runs.run_uuid "

@@ -1,4 +1,4 @@
-"""The number of threads of a run: its default, what is recorded, and what a resumed run uses."""
+"""The number of threads of a run: its default, its record, and resumed runs."""
 
 from __future__ import annotations
 
