@@ -230,11 +230,11 @@ def choose(mitigation: str, preset: str, dataset: Component, noise: Component) -
         name, row = preset, presets.rows[preset]
         return Choice(mitigation, preset, name, row, _privileged(presets, row, row.when.dataset, dataset, noise))
     family = family_of(dataset)
-    fitting = (name for name, row in presets.rows.items() if _fits(row, dataset, noise))
-    if (name := next(fitting, None)) is None:
+    fitting = [name for name, row in presets.rows.items() if _fits(row, dataset, noise)]
+    if not fitting:
         raise UserError(_refusal(location, presets, dataset, noise))
-    row = presets.rows[name]
-    return Choice(mitigation, preset, name, row, _privileged(presets, row, family, dataset, noise))
+    row = presets.rows[fitting[0]]
+    return Choice(mitigation, preset, fitting[0], row, _privileged(presets, row, family, dataset, noise))
 
 
 def _privileged(
