@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -18,8 +18,11 @@ from noisybench.utils.interrupts import INTERRUPTS, OUT_OF_TIME_STATUS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from rich.console import Console
+
     from noisybench.execution.time_limit import TimeLimit
     from noisybench.search.definition import Search
+    from noisybench.search.search import UnfinishedSearch
 
 
 def search(
@@ -52,7 +55,7 @@ def _search(searches: Sequence[Search], storage: str | None, jobs: int | None, l
     from noisybench.config.data_files import download_missing
     from noisybench.config.spec import WORKSPACE
     from noisybench.execution.preflight import preflight
-    from noisybench.search.search import final_runs, run_search
+    from noisybench.search.search import UnfinishedSearch, final_runs, run_search
     from noisybench.tracking.store import Store
     from noisybench.utils.processes import process_context
 
@@ -77,18 +80,30 @@ def _search(searches: Sequence[Search], storage: str | None, jobs: int | None, l
         total = definition.trials * len(definition.seeds)
         with INTERRUPTS.graceful(console.print), view.ProgressDisplay(console, total) as display:
             result = run_search(definition, storage, store, jobs, display.update, INTERRUPTS.level, limit)
-        if result is None and not INTERRUPTS.level():
-            console.print(f"Out of time: trials of the study `{definition.name}` are left. {limits.RESUME}")
-            raise typer.Exit(OUT_OF_TIME_STATUS)
-        if result is None:
-            console.print(f"Interrupted. {limits.RESUME}")
-            raise typer.Exit(INTERRUPTS.exit_status)
+        if isinstance(result, UnfinishedSearch):
+            _exit_unfinished(result, console)
         view.print_search_result(console, result)
         results.append(result)
     # The scores of selected trials are biased upward by the selection; new seeds compare them fairly with the defaults.
     console.print("Retraining the selected configurations with fresh seeds:")
     without_space = [definition for definition in searches if not definition.space]
     execute_specs(final_runs(results, without_space), jobs, limit=limit)
+
+
+def _exit_unfinished(unfinished: UnfinishedSearch, console: Console) -> NoReturn:
+    """End the command, and say how many trials are left.
+
+    Raises:
+        typer.Exit: with `OUT_OF_TIME_STATUS`, or 128 plus the number of the signal.
+    """
+    definition = unfinished.search
+    left = f"{unfinished.finished} of {definition.trials} trials of the study `{definition.name}` are finished"
+    if not INTERRUPTS.level():
+        console.print(f"Out of time: {left}. {limits.RESUME}", markup=False)
+        raise typer.Exit(OUT_OF_TIME_STATUS)
+    console.print(f"{INTERRUPTS.signal_name}: {left}.", markup=False)
+    console.print(f"Interrupted. {limits.RESUME}")
+    raise typer.Exit(INTERRUPTS.exit_status)
 
 
 def _read(name: str, overrides: Sequence[str], study: str | None, storage: str | None) -> list[Search]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from noisybench.config.spec import RunSpec
 from noisybench.records.schema import RunRecord
 
-PROCESS_START_SECONDS = 1.0
-"""Time that a run's process takes beyond the training time in its record."""
+PROCESS_START_SECONDS, GPU_START_SECONDS = 1.0, 5.0
+"""Time that a run's process takes beyond the training time in its record; on a GPU also to load kernels and copy the data."""
 
 Key = tuple[str, ...]
 """Threads on a CPU, dataset, budget, and stack of a run."""
@@ -57,13 +57,14 @@ class DurationEstimator:
 
     def __init__(self, records: Iterable[RunRecord], device: Device) -> None:
         self.device = device
+        start_seconds = GPU_START_SECONDS if device.is_gpu else PROCESS_START_SECONDS
         self._seconds: dict[Key, list[float]] = {}
         self._epochs: dict[Key, list[list[float]]] = {}
         for record in records:
             environment = record.environment
             if device.name and environment.get("device") == device.name:
                 key = (device.key(environment.get("threads", "")), record.dataset, record.budget, record.stack)
-                self._add(key, _training_seconds(record) + PROCESS_START_SECONDS)
+                self._add(key, _training_seconds(record) + start_seconds)
                 self._epochs.setdefault(key, []).append(epoch_seconds(record))
 
     def add(self, spec: RunSpec, seconds: float) -> None:

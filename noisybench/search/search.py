@@ -38,6 +38,19 @@ class SearchResult:
     changed_code: list[str]
 
 
+@dataclass(frozen=True)
+class UnfinishedSearch:
+    """Search that was interrupted.
+
+    Attributes:
+        search: definition of the search.
+        finished: number of finished trials.
+    """
+
+    search: Search
+    finished: int
+
+
 def run_search(
     search: Search,
     storage: str | None,
@@ -46,7 +59,7 @@ def run_search(
     on_event: Callable[[Event, float | None], None],
     stop_level: Callable[[], int],
     limit: TimeLimit | None = None,
-) -> SearchResult | None:
+) -> SearchResult | UnfinishedSearch:
     """Train the remaining trials of a study and track its result.
 
     Args:
@@ -59,7 +72,7 @@ def run_search(
         limit: time limit of the command.
 
     Returns:
-        The result, or None if the search was interrupted or its time is over.
+        The result, or an unfinished search if it was interrupted or its time is over.
 
     Raises:
         UserError: the storage or the tracking store is unavailable, the study was created with a different definition, or no
@@ -75,7 +88,7 @@ def run_search(
             study.set_user_attr("epochs", runner.epochs)
         # A request to stop that arrives after the last trial does not discard the result.
         if (stop_level() or limit is not None) and len(finished_trials(study)) < search.trials:
-            return None
+            return UnfinishedSearch(search, len(finished_trials(study)))
         result = study_result(study)
         metrics: dict[str, float] = {"epochs": runner.epochs}
         metrics |= {f"{name}/best": value for name, value in zip(search.objective, result.scores[0], strict=True)}

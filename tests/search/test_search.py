@@ -12,6 +12,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,12 +24,15 @@ import pytest
 from noisybench.config.resolve import resolve
 from noisybench.data.privileged import PRIVILEGED
 from noisybench.errors import UserError
+from noisybench.execution.scheduler import Scheduler
+from noisybench.execution.time_limit import RunDeadline, TimeLimit
 from noisybench.runs.preparation import prepare_run
 from noisybench.search.config import read_searches
 from noisybench.search.definition import Search
 from noisybench.search.figures import plot_study
 from noisybench.search.study import DIRECTIONS, finished_trials, load_searches, open_study
 from noisybench.tracking.store import Store
+from noisybench.utils.interrupts import OUT_OF_TIME_STATUS
 from tests import postgres
 from tests.conftest import copy_database
 
@@ -305,3 +309,21 @@ def test_every_study_of_a_suite_is_validated_before_the_first_trains(
     assert status == 2
     assert "mitigations.mahalanobis: rank: class 0 has " in output
     assert "Study `" not in output
+
+
+def test_a_search_that_is_out_of_time_says_what_is_left_and_resumes(
+    noisybench: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("search", "digits-elr", "trials=2", "pruner=none", "evaluation_seeds=[0]", *SMALL, "--jobs", "1")
+    with monkeypatch.context() as patch:
+        # The trial sees the end of the limit after its first epoch, and no other one fits.
+        patch.setattr(TimeLimit, "deadline", lambda self, epochs, finish: RunDeadline(time.time()))
+        admitted = iter([True])
+        patch.setattr(Scheduler, "fits", lambda self, spec: next(admitted, False))
+        status, output = noisybench(*arguments, "--time-limit", "1h")
+    assert status == OUT_OF_TIME_STATUS, output
+    assert "Out of time: 0 of 2 trials of the study" in output
+    assert output.strip().endswith("Run the same command to resume.")
+    status, output = noisybench(*arguments, "--time-limit", "1h")
+    assert status == 0, output
+    assert "2 complete" in output
