@@ -67,7 +67,7 @@ def _check_path(path: str) -> str:
         not path
         or len(path) > 1000
         or any(part in ("", ".", "..") for part in parts)
-        or re.search(r"[\\:\0-\x1f]", path)
+        or re.search(r"[\\\0-\x1f]|^[A-Za-z]:", path)
     ):
         raise ValueError(f"unsafe path {path[:80]!r}")
     return path
@@ -273,7 +273,11 @@ class _Planner:
             self.sizes[sha256] = size
             sources[sha256] = (name, source)
             costs[sha256] = packed + _cost(name)
-        item = Item(kind=draft.kind, id=draft.id, title=draft.title, files=files)
+        try:
+            item = Item(kind=draft.kind, id=draft.id, title=draft.title, files=files)
+        except pydantic.ValidationError as error:
+            reason = error.errors(include_url=False)[0]["msg"]
+            raise UserError(f"{draft.title} ({draft.id}) cannot be exported: {reason}; rename this file") from None
         entry = len(item.model_dump_json(indent=1).encode()) + 8 * (len(files) + 5)
         needed = entry + sum(costs.values())
         if needed > self._capacity:

@@ -96,11 +96,9 @@ class Exporter:
         return True
 
     def _studies(self, ids: set[str]) -> list[TrackedRun]:
-        """Return the finished studies, and the unfinished ones with these ids."""
-        studies = [run for run in self._runs.list_all("FINISHED") if "study" in run.tags]
-        for status in ("FINISHED", "RUNNING", "KILLED", "FAILED"):
-            studies += [run for run in self._runs.list_all(status) if run.run_id in ids]
-        return list({run.run_id: run for run in studies}.values())
+        """Return the studies with these ids, also those that are still searching."""
+        statuses = ("FINISHED", "RUNNING", "KILLED", "FAILED")
+        return [run for status in statuses for run in self._runs.list_all(status) if run.run_id in ids]
 
     def _auxiliary(self, parents: set[str]) -> list[Draft]:
         """Return the finished auxiliary runs of these runs."""

@@ -179,6 +179,14 @@ def test_parts_are_at_most_as_large_as_asked_and_hold_everything_once(workspace:
     assert set(contents) == wanted
 
 
+def test_a_file_with_an_unsafe_name_is_named(workspace: Path) -> None:
+    draft = run_draft()
+    draft.files["artifacts/a\\b"] = b""
+    with pytest.raises(UserError, match=r"title \(.*\) cannot be exported: .*unsafe path"):
+        write_parts([draft], workspace / "records.zip")
+    assert not list(workspace.iterdir())
+
+
 def test_equal_stores_give_equal_files(workspace: Path) -> None:
     for name in ("a.zip", "b.zip"):
         write_parts([run_draft()], workspace / name)
