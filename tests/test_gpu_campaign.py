@@ -26,7 +26,7 @@ base:
   noise: pair_flip
   budget: {epochs: 1, batch_size: 32}
   execution: {system_metrics: false}
-stacks: [cross_entropy, gce]
+stacks: [gce]
 seeds: [0]
 """
 
@@ -97,16 +97,16 @@ def test_a_part_of_a_campaign_comes_home(
     assert (workspace / "work" / "site" / "carried_module.py").is_file(), "the wheel is installed"
     parts = sorted(Path("out").glob("*.zip"))
     assert len(parts) == 1, output
-    assert "Exported 2 runs" in Path("out/log.txt").read_text()
+    assert "Exported 1 run" in Path("out/log.txt").read_text()
 
     (workspace / "home").mkdir()
     copy_database(empty_database, workspace / "home" / "mlflow.db")
     monkeypatch.chdir(workspace / "home")
     status, output = noisybench("runs", "import", f"../{parts[0]}")
-    assert (status, "Imported 2 runs" in output) == (0, True), output
-    assert {record.stack for record in Store().runs.records()} == {"cross_entropy", "gce"}
+    assert (status, "Imported 1 run" in output) == (0, True), output
+    assert {record.stack for record in Store().runs.records()} == {"gce"}
     status, output = noisybench("leaderboard")
-    assert (status, "cross_entropy" in output) == (0, True), output
+    assert (status, "gce" in output) == (0, True), output
 
 
 def test_parts_are_imported_before_and_exported_after_the_bench(stub: dict[str, str]) -> None:
@@ -128,6 +128,7 @@ def test_parts_are_imported_before_and_exported_after_the_bench(stub: dict[str, 
     assert "--checkpoints" in calls()[-1]
 
 
+@pytest.mark.skipif(not os.environ.get("NOISYBENCH_SLOW"), reason="it waits 16 s; NOISYBENCH_SLOW is not set")
 def test_a_bench_that_ignores_its_limit_is_ended_and_exported(stub: dict[str, str]) -> None:
     status, output = script("--device", "cpu", "--limit", "36s", "bench", "quickstart", **stub, BENCH="exec sleep 60")
     assert "bench ended with status 124" in output
