@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.text import Text
 
-from noisybench.config.preset_choice import describe_condition
+from noisybench.config.preset_conditions import describe_condition
 from noisybench.config.presets import Presets, format_settings
 
 if TYPE_CHECKING:

@@ -7,6 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from noisybench.config.budget import Budget
+from noisybench.config.preset_conditions import (
+    describe_condition,
+    describe_setting,
+    family_of,
+    fits,
+    fits_noise,
+    fits_rate,
+    num_classes,
+)
 from noisybench.config.presets import (
     CLASSES,
     PAPER,
@@ -20,18 +29,6 @@ from noisybench.config.registry import list_entries
 from noisybench.config.scalars import PlainScalar, is_null
 from noisybench.config.spec import Component
 from noisybench.errors import UserError, nearest, show
-
-CIFAR_NAMES = {
-    "cifar10": (10, ("airplane", "automobile", "bird")),
-    "cifar100": (100, ("apple", "aquarium_fish", "baby")),
-}
-"""Number and first names of the classes of CIFAR, by which its copies in other file formats are recognized."""
-
-SYMMETRIC = ("symmetric_inclusive", "symmetric_exclusive")
-"""Noise models that differ in the convention of their rate alone: with C classes, inclusive = exclusive * C / (C - 1)."""
-
-TOLERANCE = 1e-6
-"""Difference of noise rates that counts as rounding."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +144,7 @@ class Choices:
 
     def _preset_note(self, choice: Choice) -> str:
         """Return a line if a named row was published for another dataset or noise than those of the run."""
-        if self.dataset is None or self.noise is None or _fits(choice.row, self.dataset, self.noise):
+        if self.dataset is None or self.noise is None or fits(choice.row, self.dataset, self.noise):
             return ""
         return (
             f"preset={choice.preset} was published for {describe_condition(choice.row)}, and this run has "
@@ -230,7 +227,7 @@ def choose(mitigation: str, preset: str, dataset: Component, noise: Component) -
         name, row = preset, presets.rows[preset]
         return Choice(mitigation, preset, name, row, _privileged(presets, row, row.when.dataset, dataset, noise))
     family = family_of(dataset)
-    fitting = [name for name, row in presets.rows.items() if _fits(row, dataset, noise)]
+    fitting = [name for name, row in presets.rows.items() if fits(row, dataset, noise)]
     if not fitting:
         raise UserError(_refusal(location, presets, dataset, noise))
     row = presets.rows[fitting[0]]
@@ -244,14 +241,14 @@ def _privileged(
 
     A row that is named although the run has another noise cannot have been chosen by it.
     """
-    if not _fits_noise(row, noise):
+    if not fits_noise(row, noise):
         return ()
     rows = [other for other in presets.rows.values() if other.when.dataset in (None, family)]
-    of_noise = [other for other in rows if _fits_noise(other, noise)]
-    by_rate = _fits_rate(row, dataset, noise) and any(
+    of_noise = [other for other in rows if fits_noise(other, noise)]
+    by_rate = fits_rate(row, dataset, noise) and any(
         other.settings != row.settings for other in of_noise if other.when.rates
     )
-    by_type = any(other.settings != row.settings for other in rows if not _fits_noise(other, noise))
+    by_type = any(other.settings != row.settings for other in rows if not fits_noise(other, noise))
     return (*(("noise_rate",) if by_rate else ()), *(("noise_type",) if by_type else ()))
 
 
@@ -263,87 +260,6 @@ def _refusal(location: str, presets: Presets, dataset: Component, noise: Compone
     return (
         f"{location}: no settings were published for {setting}; name one, such as preset={example}. Published: {rows}"
     )
-
-
-def describe_condition(row: Row) -> str:
-    """Return the settings for which a row was published, in a few words.
-
-    Example:
-        >>> describe_condition(load_presets("elr").rows["cifar10-asymmetric"])
-        'cifar10, asymmetric'
-    """
-    parts = [row.when.dataset or "all datasets", " or ".join(row.when.noise) or "all noise"]
-    if row.when.rates:
-        low, high = row.when.rates
-        parts.append(f"rate {low:g}" if low == high else f"rate {low:g} to {high:g}")
-    return ", ".join(parts)
-
-
-def describe_setting(dataset: Component, noise: Component) -> str:
-    """Return dataset and noise of a run in a few words.
-
-    Example:
-        >>> describe_setting(Component("datasets", "cifar10", {}), Component("noise_models", "pair_flip", {"rate": 0.2}))
-        'cifar10 with pair_flip noise at 0.2'
-    """
-    rate = noise.parameters.get("rate")
-    return f"{family_of(dataset)} with {noise.name} noise" + ("" if rate is None else f" at {rate:g}")
-
-
-def _fits(row: Row, dataset: Component, noise: Component) -> bool:
-    """Return True if a row was published for the dataset, the noise and its rate."""
-    return (
-        row.when.dataset in (None, family_of(dataset)) and _fits_noise(row, noise) and _fits_rate(row, dataset, noise)
-    )
-
-
-def _fits_noise(row: Row, noise: Component) -> bool:
-    """Return True if a row was published for the noise model, at whatever rate."""
-    return not row.when.noise or noise.name in row.when.noise
-
-
-def _fits_rate(row: Row, dataset: Component, noise: Component) -> bool:
-    """Return True if the nominal rate of the noise, in the convention of the row, is one of the row's rates."""
-    if row.when.rates is None:
-        return True
-    rate = 0.0 if noise.name == "clean" else noise.parameters.get("rate")
-    if rate is None:
-        return False
-    published = row.when.noise[0] if row.when.noise else noise.name
-    if published != noise.name and {published, noise.name} == set(SYMMETRIC):
-        classes = num_classes(dataset)
-        if classes is None:
-            return False
-        factor = classes / (classes - 1)
-        rate = rate * factor if published == "symmetric_inclusive" else rate / factor
-    low, high = row.when.rates
-    return bool(low - TOLERANCE <= rate <= high + TOLERANCE)
-
-
-def family_of(dataset: Component) -> str:
-    """Return the name of the dataset: that of CIFAR for its copies in other file formats that name the classes.
-
-    Example:
-        >>> family_of(Component("datasets", "cifar100", {}))
-        'cifar100'
-        >>> family_of(Component("datasets", "parquet", {"class_names": None}))
-        'parquet'
-    """
-    names = dataset.parameters.get("class_names") or ()
-    copies = (name for name, (count, first) in CIFAR_NAMES.items() if len(names) == count and tuple(names[:3]) == first)
-    return next(copies, dataset.name)
-
-
-def num_classes(dataset: Component) -> int | None:
-    """Return the number of classes of a dataset before it is read; None if it is unknown.
-
-    Example:
-        >>> num_classes(Component("datasets", "cifar100", {"ood_classes": [3, 4]}))
-        98
-    """
-    names = dataset.parameters.get("class_names")
-    total = CLASSES.get(dataset.name, len(names) if names else None)
-    return None if total is None else total - len(dataset.parameters.get("ood_classes") or ())
 
 
 def _budget_note(choice: Choice, budget: Budget) -> str:
