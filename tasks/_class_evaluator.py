@@ -49,6 +49,7 @@ class ClassificationEvaluator(Evaluator):
         self.test_by_epoch: list[Tensor] = []
         self.validation_by_epoch: list[Tensor] = []
         self._train_prediction: Tensor | None = None  # of the last epoch, to count the changes of the next one
+        self._test_probabilities: NDArray[np.float32] | None = None  # of the latest row of this process
         self._final: dict[str, Any] = {}
 
     def move_to(self, device: torch.device) -> None:
@@ -85,6 +86,7 @@ class ClassificationEvaluator(Evaluator):
             changes = self._count_changes(train_prediction)
             detectors = score_detectors(self.detectors(task), self.label_status, self.roc_curves)
         test_probabilities, test_prediction = _predict(task, self.test)
+        self._test_probabilities = test_probabilities
         # One entry per epoch, kept until the end and in every checkpoint: 2 bytes per prediction instead of 8.
         self.test_by_epoch.append(test_prediction.to(torch.int16))
         return {
@@ -178,11 +180,13 @@ class ClassificationEvaluator(Evaluator):
         """Keep label quality, corrected labels, detectors and predictions of the trained stack."""
         stack, training_set = self.prepared.stack, task.training_set
         corrected = stack.corrected_labels(task, training_set)
+        # The weights are those of the latest row, unless a resumed run had trained all epochs before.
+        test = self._test_probabilities if self._test_probabilities is not None else _predict(task, self.test)[0]
         self._final = {
             "label_quality": stack.label_quality(task, training_set).float().cpu().numpy(),
             "corrected_labels": (training_set.targets if corrected is None else corrected).cpu().numpy(),
             "prediction": task.training_predictions().cpu().numpy(),
-            "test": task.predict(self.test).cpu().numpy(),
+            "test": test,
             "detectors": self.detectors(task),
         }
 

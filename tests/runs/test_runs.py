@@ -7,7 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas
 import pytest
@@ -16,6 +16,8 @@ from noisybench.errors import StoreUnavailable, TrainingError, UserError
 from noisybench.evaluation.detectors import score_detection
 from noisybench.records.schema import RunRecord
 from noisybench.runs import runner
+from noisybench.tasks._class_evaluator import ClassificationEvaluator
+from noisybench.tasks._images import ImageTask
 from noisybench.tracking.store import ActiveRun, Store
 from noisybench.utils.locks import exclusive
 from tests.helpers import comparable_rows, prepared_toy, toy_spec, train_toy
@@ -113,6 +115,21 @@ def test_a_run_killed_after_its_last_checkpoint_is_recorded_without_training_aga
     assert comparable_rows(again.rows) == comparable_rows(first.rows)
     assert again.record({}).weights_sha256 == first.record({}).weights_sha256
     again.write(again.record({}), tmp_path / "pending")
+
+
+def test_held_out_splits_are_predicted_once_per_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    predict, calls = ImageTask.predict, list[int]()
+
+    def counted(self: ImageTask, inputs: Any) -> Any:
+        calls.append(len(inputs))
+        return predict(self, inputs)
+
+    monkeypatch.setattr(ImageTask, "predict", counted)
+    first = train_toy(prepared_toy("cross_entropy"), tmp_path)
+    assert len(calls) == 2 * len(first.rows), "validation and test"
+    again = train_toy(prepared_toy("cross_entropy"), tmp_path)
+    final = [vars(cast(ClassificationEvaluator, recorder.evaluator).predictions()) for recorder in (first, again)]
+    assert all((final[0][name] == final[1][name]).all() for name in final[0])
 
 
 def test_a_failing_run_is_recorded_as_failed(store: Store) -> None:
