@@ -7,29 +7,21 @@ graph are those of the ordinary call, so that both give the same numbers.
 from __future__ import annotations
 
 import contextlib
-import functools
 import gc
 import logging
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from noisybench.nn.captures import CapturedPass, Function, capture_stream, captured_inference, without_autocast_cache
+
 logger = logging.getLogger("noisybench")
 
 MAX_GRAPHS = 32
 """Largest number of graphs that are kept; further calls are ordinary ones. Each graph keeps the memory of its call."""
-
-WARMUP_CALLS = 3
-"""Ordinary calls before a capture, in which libraries select their algorithms."""
-
-CAPTURE_ATTEMPTS = 2
-"""Attempts to capture a call. The first one of a process may fail because a library initializes itself during it."""
-
-Function = Callable[[Tensor], Any]
-"""Maps a tensor to a tensor or a tuple of tensors, with kernels and shapes that depend on the shape of the tensor alone."""
 
 
 class CapturedCalls:
@@ -78,9 +70,10 @@ class CapturedCalls:
             self._counts.clear()
 
     def step_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Take a step of an optimizer, whose settings may change in tensors on the GPU only.
+        """Take a step of an optimizer.
 
-        It is replayed if all gradients are those of replayed backward passes, which have fixed addresses.
+        It is replayed if all gradients are those of replayed backward passes, which have fixed addresses, and if its
+        settings are those of the capture, except for settings in tensors on the GPU.
         """
         if not self._gradients:
             optimizer.step()
@@ -90,7 +83,13 @@ class CapturedCalls:
         if not present or not self._gradients.keys() >= set(present):
             optimizer.step()
             return
-        key = ("optimizer", *map(id, gradients))
+        settings = (
+            (name, value)
+            for group in optimizer.param_groups
+            for name, value in group.items()
+            if name != "params" and not isinstance(value, Tensor)
+        )
+        key = (*map(id, gradients), *settings)
         graph = self._optimizer_graphs.get(key)
         if graph is not None:
             graph.replay()
@@ -171,22 +170,19 @@ class CapturedCalls:
         # A graph that is deleted during a capture would make it fail, and cycles of references delay deletions.
         gc.collect()
         try:
-            for attempt in range(CAPTURE_ATTEMPTS):
-                try:
-                    with _without_autocast_cache():
-                        if with_gradients:
-                            return self._capture_pass(function, module, inputs)
-                        return _capture_without_gradients(function, inputs, generator)
-                except torch.OutOfMemoryError:
-                    raise
-                except RuntimeError as error:
-                    logger.debug("attempt %d to capture a call has failed: %s", attempt + 1, _cause(error))
-                    if attempt + 1 == CAPTURE_ATTEMPTS:
-                        logger.warning(
-                            "a network cannot be captured as a CUDA graph and runs without, which may be slower (%s); "
-                            "execution.cuda_graphs=false avoids this message",
-                            _cause(error),
-                        )
+            # The outer context restores the stream after an error, which `torch.cuda.graph` does not.
+            with torch.cuda.stream(torch.cuda.current_stream()), without_autocast_cache():
+                if with_gradients:
+                    return self._capture_pass(function, module, inputs)
+                return captured_inference(function, inputs, generator)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            logger.warning(
+                "a network cannot be captured as a CUDA graph and runs without, which may be slower (%s); "
+                "execution.cuda_graphs=false avoids this message",
+                _cause(error),
+            )
             return None
         finally:
             with torch.no_grad():
@@ -197,145 +193,16 @@ class CapturedCalls:
                 generator.set_state(generator_state)
 
     def _capture_pass(self, function: Function, module: nn.Module, inputs: Tensor) -> Function:
-        graphs = _Pass(function, module, inputs)
+        graphs = CapturedPass(function, module, inputs)
         self._gradients |= {id(gradient): gradient for gradient in graphs.gradients if gradient is not None}
         return graphs
 
     def _capture_optimizer(self, optimizer: torch.optim.Optimizer) -> torch.cuda.CUDAGraph:
         gc.collect()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=_capture_stream(next(iter(self._gradients.values())).device)):
+        with torch.cuda.graph(graph, stream=capture_stream(next(iter(self._gradients.values())).device)):
             optimizer.step()
         return graph
-
-
-class _Pass:
-    """A forward pass and its backward pass as two graphs.
-
-    Attributes:
-        gradients: gradients of the parameters, which every replay of the backward pass overwrites; None for unused ones.
-    """
-
-    def __init__(self, function: Function, module: nn.Module, inputs: Tensor) -> None:
-        self.inputs = inputs.detach().clone()
-        self.parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.forward_graph, self.backward_graph = torch.cuda.CUDAGraph(), torch.cuda.CUDAGraph()
-
-        stream = _capture_stream(inputs.device)
-        with _in_stream(stream):
-            for _ in range(WARMUP_CALLS):
-                outputs = [output for output in self._run(function) if output.requires_grad]
-                self._gradients_of(outputs, [torch.empty_like(output) for output in outputs])
-            del outputs
-        # Both passes share their memory, since the second one reads the activations of the first.
-        pool = torch.cuda.graph_pool_handle()
-        with torch.cuda.graph(self.forward_graph, pool=pool, stream=stream):
-            outputs = self._run(function)
-        differentiable = [output for output in outputs if output.requires_grad]
-        self.received = [torch.empty_like(output) for output in differentiable]
-        with torch.cuda.graph(self.backward_graph, pool=pool, stream=stream):
-            self.gradients = self._gradients_of(differentiable, self.received)
-        self.differentiable = [output.requires_grad for output in outputs]
-        # Detached, so that the graph of the capture can be freed; its memory is kept by the pool.
-        self.outputs = [output.detach() for output in outputs]
-        # A tensor without elements makes the outputs differentiable; parameters receive their gradients directly.
-        self.anchor = torch.empty(0, device=inputs.device, requires_grad=True)
-
-    def __call__(self, inputs: Tensor) -> Any:
-        """Replay the forward pass."""
-        outputs = _Replay.apply(self.anchor, self, inputs)
-        return torch.utils._pytree.tree_unflatten(outputs, self.form)
-
-    def accumulate(self) -> None:
-        """Add the gradients of the latest backward pass to those of the parameters."""
-        earlier, added = [], []
-        for parameter, gradient in zip(self.parameters, self.gradients, strict=True):
-            if gradient is None:
-                continue
-            if parameter.grad is None:
-                parameter.grad = gradient
-            else:
-                earlier.append(parameter.grad)
-                added.append(gradient)
-        if earlier:
-            torch._foreach_add_(earlier, added)
-
-    def _run(self, function: Function) -> list[Tensor]:
-        outputs, self.form = torch.utils._pytree.tree_flatten(function(self.inputs))
-        return outputs
-
-    def _gradients_of(self, outputs: list[Tensor], received: list[Tensor]) -> tuple[Tensor | None, ...]:
-        # Unused parameters, such as those of a stage that the loss does not read, have no gradient.
-        gradients = torch.autograd.grad(outputs, self.parameters, received, allow_unused=True)
-        # Fused optimizers read gradients in the memory layout of the parameters, as autograd would store them.
-        return tuple(
-            gradient
-            if gradient is None or gradient.stride() == parameter.stride()
-            else torch.empty_like(parameter).copy_(gradient)
-            for gradient, parameter in zip(gradients, self.parameters, strict=True)
-        )
-
-
-class _Replay(torch.autograd.Function):
-    """Replay the graphs of a pass where autograd runs forward and backward passes."""
-
-    @staticmethod
-    def forward(ctx: Any, anchor: Tensor, graphs: _Pass, inputs: Tensor) -> tuple[Tensor, ...]:
-        graphs.inputs.copy_(inputs)
-        graphs.forward_graph.replay()
-        ctx.graphs = graphs
-        # Copied, since the next replay overwrites the outputs.
-        outputs = tuple(output.clone() for output in graphs.outputs)
-        ctx.mark_non_differentiable(
-            *(output for output, has_gradient in zip(outputs, graphs.differentiable, strict=True) if not has_gradient)
-        )
-        return outputs
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, ...]:
-        graphs: _Pass = ctx.graphs
-        received = [each for each, is_used in zip(gradients, graphs.differentiable, strict=True) if is_used]
-        for static, gradient in zip(graphs.received, received, strict=True):
-            static.copy_(gradient)
-        graphs.backward_graph.replay()
-        graphs.accumulate()
-        return None, None, None
-
-
-def _capture_without_gradients(function: Function, inputs: Tensor, generator: torch.Generator | None) -> Function:
-    static, stream = inputs.detach().clone(), _capture_stream(inputs.device)
-    with torch.no_grad(), _in_stream(stream):
-        for _ in range(WARMUP_CALLS):
-            function(static)
-    graph = torch.cuda.CUDAGraph()
-    if generator is not None:
-        graph.register_generator_state(generator)
-    with torch.no_grad(), torch.cuda.graph(graph, stream=stream):
-        outputs = function(static)
-
-    def replay(inputs: Tensor) -> Any:
-        static.copy_(inputs)
-        graph.replay()
-        # Copied, since the next replay overwrites the outputs.
-        return torch.utils._pytree.tree_map(Tensor.clone, outputs)
-
-    return replay
-
-
-@functools.cache
-def _capture_stream(device: torch.device) -> torch.cuda.Stream:
-    """Return the stream of all warm-ups and captures: libraries initialize themselves once per stream."""
-    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-
-@contextlib.contextmanager
-def _in_stream(stream: torch.cuda.Stream) -> Iterator[None]:
-    """Run a block in another stream, after everything before it and before everything after it."""
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        yield
-    torch.cuda.current_stream().wait_stream(stream)
 
 
 def _cause(error: BaseException) -> str:
@@ -343,10 +210,3 @@ def _cause(error: BaseException) -> str:
     while error.__context__ is not None:
         error = error.__context__
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
-
-
-def _without_autocast_cache() -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which autocast converts weights in every call, as a graph must do at every replay."""
-    if not torch.is_autocast_enabled("cuda"):
-        return contextlib.nullcontext()
-    return torch.autocast("cuda", dtype=torch.get_autocast_dtype("cuda"), cache_enabled=False)

@@ -87,6 +87,6 @@ def train_epoch(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> flo
         torch.autograd.backward(loss)
         task.on_after_backward()
         task.on_before_optimizer_step(optimizer)
-        task.step_optimizer(optimizer)
+        task.captured.step_optimizer(optimizer)
     task.on_train_epoch_end()
     return task.train_loss

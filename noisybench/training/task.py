@@ -168,7 +168,13 @@ class Task(TaskContract):
             if budget.optimizer != "sgd":
                 common["capturable"] = True
         if budget.optimizer == "sgd":
-            return torch.optim.SGD(parameters, momentum=budget.momentum, nesterov=budget.nesterov, **common)
+            optimizer = torch.optim.SGD(parameters, momentum=budget.momentum, nesterov=budget.nesterov, **common)
+            if "fused" in common and budget.momentum:
+                # The fused kernel fails if some parameters have momentum and others do not yet, such as a head that is
+                # first trained in a later epoch. Momentum zero gives the same first step as none.
+                for parameter in parameters:
+                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+            return optimizer
         kind = torch.optim.Adam if budget.optimizer == "adam" else torch.optim.AdamW
         return kind(parameters, betas=(adam_beta1_at(budget, 0.0), 0.999), **common)
 
@@ -259,14 +265,6 @@ class Task(TaskContract):
                 group["lr"] = learning_rate
             if self.budget.adam_beta1_in_decay is not None:
                 group["betas"] = (adam_beta1_at(self.budget, epoch), group["betas"][1])
-
-    def step_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
-        """Take the optimizer step of noisybench's own loop."""
-        # The momentum of Adam is a number on the host, which a graph would keep.
-        if self.captured.enabled and self.budget.adam_beta1_in_decay is None:
-            self.captured.step_optimizer(optimizer)
-        else:
-            optimizer.step()
 
     def on_train_epoch_end(self) -> None:
         """Compute the mean loss, and let mitigations end the epoch.
