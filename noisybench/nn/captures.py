@@ -131,6 +131,10 @@ class _Replay(torch.autograd.Function):
         received = [each for each, is_used in zip(gradients, graphs.differentiable, strict=True) if is_used]
         for static, gradient in zip(graphs.received, received, strict=True):
             static.copy_(gradient)
+        for parameter, fixed in zip(graphs.parameters, graphs.gradients, strict=True):
+            # Gradients of an earlier step that accumulate would be overwritten by the replay, and counted twice.
+            if fixed is not None and parameter.grad is fixed:
+                parameter.grad = fixed.clone()
         graphs.backward_graph.replay()
         graphs.accumulate()
         return None, None, None

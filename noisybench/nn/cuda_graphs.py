@@ -138,6 +138,8 @@ class CapturedCalls:
             or inputs.requires_grad
             # Without an end of the step, it is unknown when the activations of a call are no longer needed.
             or (with_gradients and not self._in_step)
+            # A replay calls no Python code, so that hooks would silently see nothing.
+            or has_hooks(module)
         ):
             return function(inputs)
         kind = (name, inputs.shape, inputs.dtype, module.training, with_gradients, torch.is_autocast_enabled("cuda"))
@@ -203,6 +205,21 @@ class CapturedCalls:
         with torch.cuda.graph(graph, stream=capture_stream(next(iter(self._gradients.values())).device)):
             optimizer.step()
         return graph
+
+
+def has_hooks(module: nn.Module) -> bool:
+    """Return whether a call or a backward pass of a module runs hooks.
+
+    >>> has_hooks(nn.Linear(2, 1))
+    False
+    """
+    return any(
+        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
+        for part in module.modules()
+    ) or any(
+        parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None)
+        for parameter in module.parameters()
+    )
 
 
 def _cause(error: BaseException) -> str:
