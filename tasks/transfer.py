@@ -300,6 +300,7 @@ class _Pretraining(AuxiliaryRun):
         # run.
         seed = torch_seed("pre-training", spec.seed)
         self.worker = ImageTask(spec.budget, seed, self.data, Stack([])).to(self.device)
+        self.worker.captured.enabled = spec.execution.cuda_graphs
         self.data.move_to(self.device)
         self.optimizer: Any = self.worker.configure_optimizers()
 

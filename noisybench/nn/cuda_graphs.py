@@ -30,11 +30,11 @@ class CapturedCalls:
     The first call of each kind is an ordinary one, and the others are replayed. On a CPU, all calls are ordinary ones.
 
     Args:
-        enabled: False for ordinary calls alone.
+        enabled: True to capture and replay calls on a GPU.
 
     Example:
         >>> network = nn.Linear(2, 1)
-        >>> captured = CapturedCalls()
+        >>> captured = CapturedCalls(enabled=True)
         >>> captured.start_epoch(network)
         >>> with captured.step():
         ...     scores = captured("scores", network, network, torch.zeros(3, 2))
@@ -42,11 +42,11 @@ class CapturedCalls:
         (torch.Size([3, 1]), 0)
     """
 
-    def __init__(self, enabled: bool = True) -> None:
+    def __init__(self, enabled: bool = False) -> None:
         self.enabled = enabled
         self._graphs: dict[Hashable, Function | None] = {}
         self._gradients: dict[int, Tensor] = {}  # by their Python ids, which are unique while they are kept here
-        self._optimizer_graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
+        self._optimizer_graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, torch.optim.Optimizer, Any]] = {}
         self._counts: Counter[Hashable] = Counter()
         self._slots: Counter[Hashable] = Counter()
         self._structure: Hashable = None
@@ -75,7 +75,14 @@ class CapturedCalls:
         It is replayed if all gradients are those of replayed backward passes, which have fixed addresses, and if its
         settings are those of the capture, except for settings in tensors on the GPU.
         """
-        if not self._gradients:
+        # Other optimizers, and hooks of their steps, may keep state on the host.
+        is_known = type(optimizer) in (torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+        if (
+            not self._gradients
+            or not is_known
+            or optimizer._optimizer_step_pre_hooks
+            or optimizer._optimizer_step_post_hooks
+        ):
             optimizer.step()
             return
         gradients = [parameter.grad for group in optimizer.param_groups for parameter in group["params"]]
@@ -89,16 +96,18 @@ class CapturedCalls:
             for name, value in group.items()
             if name != "params" and not isinstance(value, Tensor)
         )
-        key = (*map(id, gradients), *settings)
-        graph = self._optimizer_graphs.get(key)
-        if graph is not None:
-            graph.replay()
+        # The state of an optimizer that restores a checkpoint is another object.
+        key = (id(optimizer), id(optimizer.state), *map(id, gradients), *settings)
+        if key in self._optimizer_graphs:
+            self._optimizer_graphs[key][0].replay()
             return
         self._counts[key] += 1
         # The first step creates the state of the optimizer.
         if self._counts[key] > 1 and len(self._optimizer_graphs) < MAX_GRAPHS:
             # A capture executes nothing.
-            graph = self._optimizer_graphs[key] = self._capture_optimizer(optimizer)
+            graph = self._capture_optimizer(optimizer)
+            # Kept, so that no other object can have their ids.
+            self._optimizer_graphs[key] = (graph, optimizer, optimizer.state)
             graph.replay()
         else:
             optimizer.step()

@@ -48,7 +48,9 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
         optimizer: optimizer from `task.configure_optimizers`.
         state: its ``state_dict()``, of any device.
     """
-    optimizer.load_state_dict({"state": state["state"], "param_groups": optimizer.state_dict()["param_groups"]})
+    own = optimizer.state_dict()
+    # Its own state stays where the other device had none, such as the momentum that fused kernels need from the start.
+    optimizer.load_state_dict({"state": {**own["state"], **state["state"]}, "param_groups": own["param_groups"]})
 
 
 def train_epoch(task: Task, optimizer: torch.optim.Optimizer, epoch: int) -> float:

@@ -73,6 +73,7 @@ def own_steps(budget: Budget, steps: int, *names: str, shape: tuple[int, ...] = 
     mitigations = [kind(**(parameters | warmup).get(name, {})) for kind, name in zip(classes, names, strict=False)]
     inputs, targets = images(steps * budget.batch_size, shape)
     task = Classification(budget, 0, TrainingSet(inputs, targets, 10), Stack(mitigations or [classes[0]()]))
+    task.captured.enabled = True
     attach(task, Fabric(accelerator="cuda", devices=1))
     optimizer = task.configure_optimizers()
     task.on_fit_start()

@@ -88,7 +88,7 @@ def test_two_calls_before_one_backward_pass_keep_activations_of_their_own() -> N
                 (first.square().sum() + second.sum()).backward()
         return [parameter.grad.clone() for parameter in network.parameters() if parameter.grad is not None]
 
-    captured = CapturedCalls()
+    captured = CapturedCalls(enabled=True)
     for found, expected in zip(gradients(captured), gradients(CapturedCalls(enabled=False)), strict=True):
         assert torch.allclose(found, expected, atol=1e-6)
     assert captured.num_graphs == 2
@@ -100,7 +100,7 @@ def test_a_network_that_waits_for_the_device_runs_without_a_graph(caplog: pytest
         def forward(self, inputs: Tensor) -> Tensor:
             return inputs * float(inputs.sum().item())
 
-    network, captured = Waiting(), CapturedCalls()
+    network, captured = Waiting(), CapturedCalls(enabled=True)
     captured.start_epoch(network)
     inputs = torch.ones(3, device="cuda")
     for _ in range(3):
@@ -110,7 +110,7 @@ def test_a_network_that_waits_for_the_device_runs_without_a_graph(caplog: pytest
 
 
 def test_on_a_cpu_every_call_is_an_ordinary_one() -> None:
-    network, captured = nn.Linear(2, 1), CapturedCalls()
+    network, captured = nn.Linear(2, 1), CapturedCalls(enabled=True)
     captured.start_epoch(network)
     with captured.step():
         for _ in range(3):
