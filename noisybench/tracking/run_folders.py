@@ -18,7 +18,7 @@ from noisybench.utils.locks import exclusive
 RUNS, AUXILIARY = "runs", "auxiliary"
 """Folders of the workspace."""
 
-CHECKPOINT, RUN_ID, RECORD = "checkpoint.ckpt", "run_id", "pending/record.json"
+CHECKPOINT, RUN_ID, NUM_THREADS, RECORD = "checkpoint.ckpt", "run_id", "num_threads", "pending/record.json"
 """Files of the folder of a run."""
 
 AUXILIARY_NAME = re.compile(r"[0-9a-f]{8,64}\.(pt|ckpt)")
@@ -50,7 +50,8 @@ def held_folders(workspace: Path, notes: list[str]) -> Iterator[list[Path]]:
 
 def folder_draft(folder: Path, title: str) -> Draft:
     """Return the item of the folder of a run."""
-    files: dict[str, Path | bytes] = {name: folder / name for name in (CHECKPOINT, RUN_ID) if (folder / name).is_file()}
+    names = (CHECKPOINT, RUN_ID, NUM_THREADS)
+    files: dict[str, Path | bytes] = {name: folder / name for name in names if (folder / name).is_file()}
     if (folder / RECORD).is_file():
         pending = (folder / RECORD).parent
         files |= {path.relative_to(folder).as_posix(): path for path in sorted(pending.rglob("*")) if path.is_file()}
@@ -78,10 +79,12 @@ def check_folder(item: Item, read: Read) -> int:
         ValueError: a file is not what its name says.
     """
     for path in item.files:
-        if path not in (CHECKPOINT, RUN_ID) and not path.startswith("pending/"):
+        if path not in (CHECKPOINT, RUN_ID, NUM_THREADS) and not path.startswith("pending/"):
             raise ValueError(f"unexpected file {path}")
     if RUN_ID in item.files and not re.fullmatch(r"[\w-]{1,64}", read(RUN_ID).decode("ascii", "replace").strip()):
         raise ValueError(f"{RUN_ID} holds no id")
+    if NUM_THREADS in item.files and not re.fullmatch(rb"[1-9]\d{0,3}", read(NUM_THREADS).strip()):
+        raise ValueError(f"{NUM_THREADS} holds no number of threads")
     if RECORD in item.files and parse_record(read(RECORD)).identity != item.id:
         raise ValueError(f"{RECORD} belongs to another run")
     return _epochs(read(CHECKPOINT), "trained_epochs") if CHECKPOINT in item.files else 0
@@ -126,8 +129,9 @@ def add_folder(item: Item, read: Read, workspace: Path, run_id: str | None, epoc
             return False
         if run_id is not None:
             write_atomically(folder / RUN_ID, run_id.encode())
-        # The record comes last, because it marks its folder as complete.
-        for path in sorted(item.files, key=lambda path: (path == RECORD, path)):
+        # The number of threads precedes the checkpoint, which is resumed with it. The record comes last, because it marks its
+        # folder as complete.
+        for path in sorted(item.files, key=lambda path: (path == RECORD, path != NUM_THREADS, path)):
             if path != RUN_ID:
                 write_atomically(folder / path, read(path))
     return True

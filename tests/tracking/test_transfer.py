@@ -182,6 +182,8 @@ def test_an_interrupted_run_is_resumed_in_another_store_to_the_same_weights(
     status, output = noisybench("runs", "import", "../records.zip")
     assert (status, output) == (0, "Imported 2 runs, 1 checkpoint, 1 result of an auxiliary run\n")
     assert noisybench("runs", "import", "../records.zip")[1] == "Nothing to import: all 4 items are here already\n"
+    (threads,) = Path(".noisybench/runs").glob("*/num_threads")
+    assert threads.read_text() == (workspace / threads).read_text(), "sums in another order give other weights"
     assert train() == ("finished", ["epoch", "epoch"]), "the second epoch is reported again, and the third is trained"
     (resumed,) = Store().runs.records()
     assert noisybench("runs", "export", "-o", "finished.zip")[0] == 0
