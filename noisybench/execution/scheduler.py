@@ -75,7 +75,7 @@ class Scheduler:
         if self.limit is None:
             return True
         seconds = self.seconds_to_checkpoint(spec)
-        # An unknown run loses nothing: it stops at the end of an epoch, or begins again.
+        # An unknown run is tried: it stops at the end of an epoch, or loses what it has trained since its last checkpoint.
         if seconds is None:
             return self.limit.left() > self._start_seconds + STOP_SECONDS
         if self.limit.left() > seconds:

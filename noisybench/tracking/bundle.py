@@ -8,6 +8,7 @@ pieces of its contents are there.
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import re
@@ -22,7 +23,7 @@ import pydantic
 
 from noisybench import __version__
 from noisybench.errors import UserError
-from noisybench.utils.files import replacing
+from noisybench.utils.files import remove_partial_files, replacing
 from noisybench.utils.places import shown
 
 FORMAT: Literal[1] = 1
@@ -184,6 +185,9 @@ def write_parts(drafts: Sequence[Draft], output: Path, max_size: int | None = No
         for number in range(1, len(parts) + 1)
     ]
     try:
+        # Parts have other names if there were more or fewer of them.
+        for ending in ("", "-part*of*"):
+            remove_partial_files(output.parent, glob.escape(output.stem) + ending + output.suffix)
         with contextlib.ExitStack() as stack:
             for number, (part, name) in enumerate(zip(parts, names, strict=True), 1):
                 manifest = Manifest(

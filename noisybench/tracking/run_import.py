@@ -13,6 +13,7 @@ from typing import Any
 
 import pydantic
 
+from noisybench.config.spec import run_identity
 from noisybench.errors import StoreUnavailable, UserError
 from noisybench.records.equivalence import Equivalence
 from noisybench.records.schema import RunRecord
@@ -179,6 +180,9 @@ class Importer:
         for name, value in TAGS_OF_RECORD.items():
             if (content.tag(name) or "") != value(record):
                 raise ValueError(f"its tag {name} is not that of its record")
+        # A made-up identity could take the place of a run that is not trained yet, which would then be skipped.
+        if record.identity != run_identity(record.settings, record.code):
+            raise ValueError("its identity is not that of its settings and code")
         return _Checked(item, content, record)
 
     def _read(self, item: Item, path: str, limit: int = MAX_CHECKPOINT_BYTES) -> bytes:

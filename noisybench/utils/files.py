@@ -121,6 +121,31 @@ def replacing(path: Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
+def remove_partial_files(folder: Path, pattern: str) -> None:
+    """Delete what killed processes of this machine have left of files that they were writing with `replacing`.
+
+    Args:
+        folder: folder of the files.
+        pattern: pattern of the names of the files, such as ``*.zip``.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> partial = folder / f"{PARTIAL}{2**22 + 1}.records.zip"  # above the largest process id
+        >>> partial.touch()
+        >>> remove_partial_files(folder, "*.zip")
+        >>> partial.exists()
+        False
+    """
+    import psutil
+
+    for partial in folder.glob(f"{PARTIAL}*.{pattern}"):
+        process = partial.name.removeprefix(PARTIAL).partition(".")[0]
+        # Process ids have at most seven digits; other names are none of ours.
+        if process.isdecimal() and len(process) < 8 and not psutil.pid_exists(int(process)):
+            partial.unlink(missing_ok=True)
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Write a file so that a crash leaves either the old content or the new, never a part of it."""
     with replacing(path) as partial:

@@ -41,9 +41,7 @@ def code(engine: str, mitigation: str = "gce", digest: str = "m") -> dict[str, s
 
 def coded(engine: str, stack: str = "gce", seed: int = 0, level: float = 0.8, **fields: Any) -> RunRecord:
     """A run of an engine; a letter later in the alphabet was trained later."""
-    made = record(
-        stack, seed, level, code=code(engine, stack), settings=f"{stack}{seed}", identity=engine + stack + str(seed)
-    )
+    made = record(stack, seed, level, code=code(engine, stack), settings=f"{stack}{seed}")
     rows = [dataclasses.replace(row, time=row.time + 1000 * ord(engine)) for row in made.rows]
     return dataclasses.replace(made, rows=rows, **fields)
 

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from noisybench.config.registry import list_entries
+from noisybench.config.spec import run_identity
 from noisybench.errors import UserError
 from noisybench.leaderboard import measurements as measurement_tables
 from noisybench.leaderboard.board import Board, build_board
@@ -65,7 +66,9 @@ def record(stack: str = "gce", seed: int = 0, level: float = 0.8, **fields: Any)
         rows, 0.05, 0.9, Detection(0.95, 0.9, 0.8, 0.4), Cost(3.0, 2.0, 3.0, 10**9, 5000, 1e4), "f" * 64,
         {"device": "cpu", "torch": "2", "noisybench": "0"}, f"{stack}{seed}", {"engine": "e" * 16},
     )  # fmt: skip
-    return dataclasses.replace(base, **fields)
+    made = dataclasses.replace(base, **fields)
+    identity = fields.get("identity", run_identity(made.settings, made.code))
+    return dataclasses.replace(made, identity=identity)
 
 
 def example_records() -> list[RunRecord]:

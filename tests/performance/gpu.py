@@ -13,6 +13,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Collection
@@ -371,7 +372,7 @@ def main() -> None:
     if not torch.cuda.is_available():
         sys.exit("no GPU is available; these measurements need one")
     warnings.filterwarnings("ignore")
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", "/tmp/noisybench_inductor")
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(tempfile.gettempdir()) / "noisybench_inductor"))
     use_deterministic_kernels(DEVICE)
     if arguments.worker:
         network, *numbers = arguments.worker

@@ -66,6 +66,18 @@ def with_record(**fields: Any) -> Callable[[dict[str, Any], Archive], None]:
     return lambda manifest, members: replace_content(manifest, members, RECORD, json.dumps(made.as_dict()).encode())
 
 
+def forge_identity(path: Path) -> None:
+    """Give a run, in its record and its tags alike, an identity that its settings and code do not have."""
+
+    def change(manifest: dict[str, Any], members: Archive) -> None:
+        content = json.loads(members[f"run/{RUN}/run.json"])
+        content["tags"]["noisybench.identity"] = "f" * 20
+        replace_content(manifest, members, f"run/{RUN}/run.json", json.dumps(content).encode())
+        with_record(identity="f" * 20)(manifest, members)
+
+    changed(path, change)
+
+
 def flip_last_byte_of_content(path: Path) -> None:
     """Damage the stored content of a member."""
     with zipfile.ZipFile(path) as archive:
@@ -134,7 +146,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "other manifest": (lambda path: changed(path, lambda m, _: m.pop("export")), "manifest.json: export: Field required"),
     "leaves its folder": (lambda path: changed(path, rename), "unsafe path"),
     "member above": (lambda path: changed(path, rename_member("../../x")), "unsafe path"),
-    "absolute member": (lambda path: changed(path, rename_member("/tmp/x")), "unsafe path"),
+    "absolute member": (lambda path: changed(path, rename_member("/x")), "unsafe path"),
     "drive": (lambda path: changed(path, rename_member("C:x")), "unsafe path"),
     "unlisted member": (lambda path: changed(path, lambda _, files: files.update(x=b"")), "x is not in the manifest"),
     "missing member": (lambda path: changed(path, lambda _, files: files.pop(RECORD) and None), "is missing"),
@@ -146,6 +158,10 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda path: changed(path, lambda _, files: files.update({RECORD: bytes(2**25)})), "more than 100 times as large"
     ),
     "impossible record": (lambda path: changed(path, with_record(rows=[])), "is refused: it has no rows"),
+    "forged identity": (
+        forge_identity,
+        "is refused: its identity is not that of its settings and code",
+    ),
     "other record": (lambda path: changed(path, with_record(identity="x")), "its tag identity is not that of its record"),
     "malicious checkpoint": (checkpoint(pickle.dumps(Malicious())), "a run (cdcdcdcdcdcdcdcdcdcd) is refused"),
 }  # fmt: skip
@@ -239,3 +255,12 @@ def test_a_part_that_needs_another_one_says_so(workspace: Path, noisybench: Comm
     with Bundle(parts) as bundle:
         assert bundle.missing_parts(item) is None
         assert bundle.read(item.files["checkpoint.ckpt"], 2**30) == content.getvalue()
+
+
+def test_an_export_removes_what_a_killed_one_has_left(tmp_path: Path) -> None:
+    left = [tmp_path / f".partial-{2**22 + 1}.{name}" for name in ("records.zip", "records-part1of3.zip")]
+    kept = [tmp_path / f".partial-{os.getppid()}.records.zip", tmp_path / f".partial-{2**22 + 1}.others.zip"]
+    for path in (*left, *kept):
+        path.touch()
+    write_parts([run_draft()], tmp_path / "records.zip")
+    assert sorted(tmp_path.iterdir()) == sorted([*kept, tmp_path / "records.zip"])
