@@ -262,7 +262,7 @@ def _check_class_names(class_names: tuple[str, ...]) -> None:
 
 
 def stratified(targets: NDArray[np.int64], count: int, stream: Stream) -> NDArray[np.bool_]:
-    """Choose examples so that class proportions are preserved to within one example per class.
+    """Choose examples so that the number of each class differs from its share by less than one.
 
     Args:
         targets: (N,) class indices.
@@ -293,7 +293,17 @@ def stratified(targets: NDArray[np.int64], count: int, stream: Stream) -> NDArra
     chosen = np.zeros(len(targets), dtype=bool)
     # The last key of `lexsort` is the primary one.
     chosen[np.lexsort((tie_break, quantile))[:count]] = True
-    return chosen
+    taken = np.bincount(targets[chosen], minlength=len(sizes))
+    # In units of 1 / N examples, so that all numbers are whole. This pace (Webster's method) can leave a class of one
+    # example out for too long, if there are many of them beside a large one.
+    if (np.abs(taken * len(targets) - count * sizes) < len(targets)).all():
+        return chosen
+    # The method of largest remainders never differs by a whole example; equal remainders are taken in random order.
+    taken, remainders = np.divmod(count * sizes, len(targets))
+    first = np.full(len(sizes), len(targets))
+    np.minimum.at(first, targets, tie_break)
+    taken[np.lexsort((first, -remainders))[: count - taken.sum()]] += 1
+    return np.asarray(rank < taken[targets])
 
 
 def _stratify_by(split: RawSplit) -> NDArray[np.int64]:
