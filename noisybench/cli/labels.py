@@ -55,6 +55,8 @@ def labels_create(
     dataset = spec.dataset.build().load()
     labels = spec.noise.build().apply(dataset)
     label_files.save(labels, dataset, output, cast("Literal['parquet', 'csv']", format))
+    for note in dataset.notes:
+        typer.echo(f"note: {note}")
     typer.echo(describe_labels(labels.manifest))
     typer.echo(f"Label set written to {output}. Use it with noise=from_file noise.path={output}")
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.lazy import Images, MemmapImages
+from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import OOD_TARGET, TargetKind, Targets, target_kind
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class RawSplit:
         skipped_files: files that were excluded because they could not be read.
         validation_mask: (N,) mask of the examples that the source reserves for validation.
         names: file name of each example without suffix, if it comes from a file.
+        notes: facts about the reading that a user should know.
+        groups: (N,) group of each example as text, such as its patient; examples of a group never cross splits.
     """
 
     inputs: NDArray[Any]
@@ -42,6 +45,8 @@ class RawSplit:
     skipped_files: tuple[str, ...] = ()
     validation_mask: NDArray[np.bool_] | None = None
     names: tuple[str, ...] = ()
+    notes: tuple[ReadingNote, ...] = ()
+    groups: NDArray[np.str_] | None = None
 
     @property
     def labels(self) -> Targets:
@@ -122,6 +127,8 @@ class Dataset:
     """Images of the classes in `ood_classes`, which can serve as out-of-distribution images."""
     skipped_files: tuple[str, ...] = ()
     """Files that were excluded because they could not be read (`on_error=skip`)."""
+    notes: tuple[ReadingNote, ...] = ()
+    """Facts about the reading that a user should know."""
     shifted_tests: Mapping[str, Split] = field(default_factory=dict)
     """Further test splits of the same classes from other distributions, by name."""
     source_names: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from noisybench.config.parameters import Configurable, parameter
 from noisybench.data.arrays import MAX_CLASSES
 from noisybench.data.dataset import Dataset, RawSplit, Split
 from noisybench.data.lazy import take_rows
+from noisybench.data.notes import merge_notes
 from noisybench.data.shifts import apply_shift
 from noisybench.data.targets import target_kind
 from noisybench.errors import UserError
@@ -154,6 +155,7 @@ class DatasetSource(Configurable, abc.ABC):
             source_size=len(source.targets),
             ood_images=take_rows(source.inputs, ood_rows) if len(ood_rows) else None,
             skipped_files=source.skipped_files + (source_test.skipped_files if source_test else ()),
+            notes=merge_notes(source.notes + (source_test.notes if source_test else ())),
             source_names=source.names,
             trace_format=self.trace_format(),
         )
