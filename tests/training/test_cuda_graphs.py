@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from noisybench.config.budget import Budget
-from noisybench.config.registry import get_entry
+from noisybench.config.registry import get_entry, list_entries
 from noisybench.nn.cuda_graphs import CapturedCalls, has_hooks
 from noisybench.nn.features import capture_activations
 from noisybench.tasks.classification import Classification
@@ -18,6 +19,7 @@ from noisybench.training.loop import attach, train_epoch
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import use_deterministic_kernels
+from tests.helpers import TRANSFER, comparable_rows, prepared_toy, train_toy
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU is available")
 
@@ -61,7 +63,7 @@ def trained(name: str, *, graphs: bool, epochs: int = 3) -> tuple[Classification
 
 @needs_gpu
 @pytest.mark.parametrize("name", STACKS)
-def test_replayed_training_is_ordinary_training_to_the_bit(name: str) -> None:
+def test_replayed_training_is_bit_identical_to_ordinary_training(name: str) -> None:
     replayed, losses = trained(name, graphs=True)
     ordinary, expected = trained(name, graphs=False)
     assert replayed.captured.num_graphs >= 2
@@ -70,6 +72,61 @@ def test_replayed_training_is_ordinary_training_to_the_bit(name: str) -> None:
     for key, value in ordinary.networks.state_dict().items():
         assert torch.equal(replayed.networks.state_dict()[key], value), key
     assert torch.equal(replayed.training_outputs(0).logits, ordinary.training_outputs(0).logits)
+
+
+ON_GPU = {"device": "cuda", "cuda_graphs": True}
+"""Execution whose runs are compared with ordinary ones."""
+
+CASES = {
+    **{
+        f"{name} {number}": {"mitigations": {"name": name, **parameters}}
+        for name, entry in list_entries("mitigations").items()
+        if {"classification", "transfer"} & set(entry.load_class().tasks)
+        for number, parameters in enumerate(entry.load_class().test_cases())
+    },
+    "adam": {"mitigations": "cross_entropy", "budget": {"optimizer": "adam", "learning_rate": 0.01}},
+    "adamw of several networks": {
+        "mitigations": "co_teaching",
+        "budget": {"optimizer": "adamw", "learning_rate": 0.01},
+    },
+    "bfloat16": {"mitigations": "mixup", "budget": {"precision": "bfloat16", "channels_last": True}},
+    "batch normalization": {
+        "mitigations": {"name": "dividemix", "warmup_epochs": 1},
+        "budget": {"network": "resnet8_cifar_stem", "batch_size": 16},
+    },
+    "two regularizers": {"mitigations": ["elr", "nmtune"], "task": TRANSFER},
+    "scores of frozen features": {
+        "mitigations": [{"name": "el2n", "num_networks": 2, "epochs": 1, "allow_empty_classes": True}, "linear_probe"],
+        "task": TRANSFER,
+    },
+    "compiled": {"mitigations": "cross_entropy", "budget": {"compile": True, "epochs": 2}},
+}
+"""Runs that read other parts of the engine."""
+
+
+@needs_gpu
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_with_graphs_has_the_record_of_one_without(case: str, tmp_path: Path) -> None:
+    runs = [
+        train_toy(prepared_toy(**CASES[case], execution={**ON_GPU, "cuda_graphs": graphs}), tmp_path / str(graphs))
+        for graphs in (True, False)
+    ]
+    replayed, ordinary = runs
+    assert comparable_rows(replayed.rows) == comparable_rows(ordinary.rows)
+    assert replayed._final is not None
+    assert ordinary._final is not None
+    for key, value in ordinary._final["weights"].items():
+        assert torch.equal(replayed._final["weights"][key], value), key
+
+
+@needs_gpu
+@pytest.mark.parametrize("name", ["cross_entropy", "t_loss", "lsa", "co_teaching"])
+def test_a_resumed_run_with_graphs_has_the_record_of_an_uninterrupted_one(name: str, tmp_path: Path) -> None:
+    stack = {"name": name, **({"warmup_steps": 1, "flag_threshold": 0.6} if name == "lsa" else {})}
+    whole = train_toy(prepared_toy(stack, execution=ON_GPU), tmp_path / "whole")
+    assert not train_toy(prepared_toy(stack, execution=ON_GPU), tmp_path / "parts", stop_after=1).complete
+    parts = train_toy(prepared_toy(stack, execution=ON_GPU), tmp_path / "parts")
+    assert comparable_rows(whole.rows) == comparable_rows(parts.rows)
 
 
 @needs_gpu
