@@ -176,28 +176,3 @@ def class_labels(values: NDArray[Any], location: str) -> NDArray[np.int64]:
             f"{location} must be class indices from 0 to {MAX_CLASSES - 1}, but entry {invalid[0]} is {labels[invalid[0]]}"
         )
     return labels
-
-
-def read_class_names(values: NDArray[Any], location: str) -> tuple[str, ...]:
-    """Return class names from an array of text or numbers of shape (C,).
-
-    Args:
-        values: the array.
-        location: name of the array for messages.
-
-    Raises:
-        UserError: the shape differs, or a name occurs twice.
-
-    Example:
-        >>> read_class_names(np.array(["cat", "dog"]), "class_names")
-        ('cat', 'dog')
-    """
-    if values.ndim != 1 or values.dtype.kind not in "USiu":
-        raise UserError(f"{location} must be a list of names, but is {values.dtype} of shape {values.shape}")
-    names = tuple(
-        value.decode(errors="replace") if isinstance(value, bytes) else str(value) for value in values.tolist()
-    )
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise UserError(f"{location} contains {twice!r} twice; each class needs a name of its own")
-    return names

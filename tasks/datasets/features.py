@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
-from noisybench.data.arrays import class_labels, read_class_names
+from noisybench.data.arrays import class_labels
+from noisybench.data.class_names import read_class_names
 from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError, nearest

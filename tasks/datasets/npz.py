@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.data.arrays import class_labels, read_class_names
+from noisybench.data.arrays import class_labels
+from noisybench.data.class_names import read_class_names
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images import to_channels_first
 from noisybench.data.source import DatasetSource
