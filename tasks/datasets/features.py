@@ -32,6 +32,7 @@ class Features(DatasetSource):
     distribution. The backbone itself is not needed. For the task `transfer` with the network `features`.
     """
 
+    own_files = True
     tasks = ("transfer",)
 
     path: Path | None = parameter(None, help="The .npz file, or a folder of .npy files")

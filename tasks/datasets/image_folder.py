@@ -25,6 +25,7 @@ class ImageFolder(DatasetSource):
     `test_fraction`. Classes and files are sorted by name.
     """
 
+    own_files = True
     root: Path | None = parameter(None, help="Folder with the images")
     size: int | None = parameter(
         None, ge=4, help="Side in pixels to which images are resized and cropped at the center"

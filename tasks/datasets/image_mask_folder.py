@@ -34,6 +34,7 @@ class ImageMaskFolder(MaskSource):
     `classes.txt`; without it the largest mask value decides the number of classes.
     """
 
+    own_files = True
     root: Path | None = parameter(None, help="Folder with the images and masks")
     values: dict[int, int] | None = parameter(None, help="Class of each mask value, such as {255: 1}")
     mask_suffix: str = parameter(

@@ -32,6 +32,7 @@ class NiftiSlices(DatasetSource):
     patients, or fractions drawn by `split_seed`. Needs nibabel: `pip install nibabel`.
     """
 
+    own_files = True
     tasks = ("segmentation",)
 
     root: Path | None = parameter(None, help="Folder of patients, or the folder that contains it as `train`")

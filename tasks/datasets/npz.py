@@ -35,6 +35,7 @@ class Npz(DatasetSource):
     (N, C, H, W) with 1 or 3 channels.
     """
 
+    own_files = True
     path: Path | None = parameter(None, help="The .npz file")
 
     def data_files(self) -> Mapping[str, Source]:

@@ -25,6 +25,7 @@ class Parquet(DatasetSource):
     `class_names`, from the metadata of the file, or are the label numbers.
     """
 
+    own_files = True
     train: Path | None = parameter(None, help="File with the training images")
     test: Path | None = parameter(None, help="File with the test images (default: held out by `test_fraction`)")
     label: str = parameter("label", help="Name of the label column", access="value")

@@ -15,7 +15,7 @@ from noisybench.config.registry import get_entry
 from noisybench.data import images
 from noisybench.data import lazy as dataset_module
 from noisybench.data.lazy import MemmapImages
-from noisybench.data.source import stratified
+from noisybench.data.splits import stratified
 from noisybench.data.targets import OOD_TARGET, UNKNOWN_TARGET
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
@@ -110,7 +110,7 @@ def test_class_names_come_from_the_hub_metadata(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(40, 6, 5), (40, 6, 5, 1), (40, 6, 5, 3), (40, 3, 6, 5)])
 def test_npz_brings_every_layout_to_channels_first(shape: tuple[int, ...], tmp_path: Path) -> None:
     images = np.arange(np.prod(shape)).astype(np.uint8).reshape(shape)
-    np.savez(tmp_path / "x.npz", x_train=images, y_train=np.arange(40) % 2, x_test=images, y_test=np.arange(40) % 2)
+    np.savez(tmp_path / "x.npz", x_train=images, y_train=np.arange(40) % 2, x_test=~images, y_test=np.arange(40) % 2)
     found = build("npz", path=str(tmp_path / "x.npz"), validation_fraction=0).load()
     assert found.train.inputs.shape[1:] == (3 if 3 in (shape[1], shape[-1]) and len(shape) == 4 else 1, 6, 5)
 

@@ -54,8 +54,8 @@ def refusal(name: str, **parameters: Any) -> str:
         ({"labels": LABELS - 1}, "labels must be class indices from 0 to 9999, but entry 0 is -1"),
         ({"labels": np.array(3)}, r"labels must have the shape \(N,\)"),
         ({"labels": LABELS[:-1]}, "12 training inputs but 11 targets"),
-        ({"labels": LABELS[:0], "images": IMAGES[:0]}, "0 training inputs"),
-        ({"labels": LABELS * 0}, "must have 2 to 10000 classes, but has 1"),
+        ({"labels": LABELS[:0], "images": IMAGES[:0]}, "the training split has no examples"),
+        ({"labels": LABELS * 0}, "has the one class `0`, but at least two are needed"),
         ({"class_names": np.array("cat")}, "class_names must be a list of names"),
         ({"class_names": np.array(["a", "a", "b"])}, "contains 'a' twice"),
         ({"class_names": np.array(["a", "b"])}, "targets range from 0 to 2, but 2 classes"),
@@ -82,13 +82,13 @@ def test_whole_floating_point_labels_are_integers(tmp_path: Path) -> None:
     [
         (
             {"x_test": IMAGES[:3], "y_test": np.array([5, 6, 7])},
-            "the test split has the labels 5, 6, 7, which the training",
+            r"the test split has the classes `5` \(1 example\), `6` \(1 example\), `7` \(1 example\), which the training",
         ),
         (
             {"x_test": np.zeros((3, 9, 9), np.uint8), "y_test": LABELS[:3]},
             "inputs have the shape 1x8x8 .* but test inputs 1x9x9",
         ),
-        ({"x_test": IMAGES[:0], "y_test": LABELS[:0]}, "0 test inputs but 0 targets"),
+        ({"x_test": IMAGES[:0], "y_test": LABELS[:0]}, "the test split has no examples"),
     ],
 )
 def test_a_test_split_of_other_data_is_refused(test: dict[str, Any], message: str, tmp_path: Path) -> None:
