@@ -37,6 +37,7 @@ class RawSplit:
         names: file name of each example without suffix, if it comes from a file.
         notes: facts about the reading that a user should know.
         groups: (N,) group of each example as text, such as its patient; examples of a group never cross splits.
+        fields: fields of a text example by name that its reader does not use, which exports keep; empty without any.
     """
 
     inputs: NDArray[Any]
@@ -47,6 +48,7 @@ class RawSplit:
     names: tuple[str, ...] = ()
     notes: tuple[ReadingNote, ...] = ()
     groups: NDArray[np.str_] | None = None
+    fields: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def labels(self) -> Targets:
@@ -64,6 +66,7 @@ class Split:
             `OOD_TARGET` or `UNKNOWN_TARGET`, but not in a test split.
         index: (N,) int64 row of each example in its source; label files refer to it.
         noisy_targets: labels that come with the data, if they differ from the targets.
+        fields: fields of a text example by name that its reader does not use, which exports keep; empty without any.
 
     Examples:
         >>> images = np.zeros((3, 1, 8, 8), dtype=np.uint8)
@@ -78,6 +81,7 @@ class Split:
     targets: Targets
     index: NDArray[np.int64]
     noisy_targets: Targets | None = None
+    fields: tuple[Mapping[str, Any], ...] = ()
 
     def __len__(self) -> int:
         return len(self.targets)

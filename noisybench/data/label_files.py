@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -210,10 +210,13 @@ def _write_traces(labels: LabelSet, dataset: Dataset, path: Path) -> None:
             # The last axis of the inputs holds the prompt; `[:]` reads it into memory first.
             prompts, responses = form.decode(np.asarray(split.inputs[:][:, 0, 0])), form.decode(split.targets)
             texts = [None] * len(split) if observed is None else form.decode(observed)
-            for prompt, response, text in zip(prompts, responses, texts, strict=True):
+            fields: Sequence[Mapping[str, Any]] = split.fields or [{}] * len(split)
+            for prompt, response, text, others in zip(prompts, responses, texts, fields, strict=True):
                 row = {"split": name, "prompt": prompt, "response": response.removesuffix(form.end)}
                 if text is not None:
                     row["observed"] = text.removesuffix(form.end)
+                # Fields of the source never replace those above, which a reader of this file uses.
+                row |= {f"original_{field}" if field in row else field: value for field, value in others.items()}
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 

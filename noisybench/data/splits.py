@@ -283,4 +283,6 @@ def take(split: RawSplit, rows: Rows) -> Split:
     """Return the examples in some rows."""
     dtype = target_kind(split.targets).dtype
     noisy_targets = None if split.noisy_targets is None else split.noisy_targets[rows].astype(dtype)
-    return Split(take_rows(split.inputs, rows), split.targets[rows].astype(dtype), rows.astype(np.int64), noisy_targets)
+    fields = tuple(split.fields[row] for row in rows.tolist()) if split.fields else ()
+    inputs, targets = take_rows(split.inputs, rows), split.targets[rows].astype(dtype)
+    return Split(inputs, targets, rows.astype(np.int64), noisy_targets, fields)

@@ -1,20 +1,14 @@
-"""Shared parts of the datasets of traces: conversion of texts to tokens of one length, and JSON lines."""
+"""Shared parts of the datasets of traces: conversion of texts to tokens of one length."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import RawSplit
 from noisybench.data.traces.formats import TraceFormat
-from noisybench.errors import UserError
-from noisybench.utils.files import first_line
-from noisybench.utils.places import read_text
 
 
 def encode_split(
@@ -40,34 +34,6 @@ def encode_split(
     noisy_targets = None if noisy_responses is None else trace_format.encode(noisy_responses, lengths[1])
     targets = trace_format.encode(responses, lengths[1])
     return RawSplit(inputs, targets, noisy_targets=noisy_targets, validation_mask=validation_mask)
-
-
-def read_json_lines(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield the objects of a file of JSON lines with their line numbers from 1; empty lines are skipped.
-
-    Args:
-        path: file in UTF-8.
-        fields: names of the fields that every object must have as strings.
-
-    Raises:
-        UserError: the file does not exist, or a line is not an object with these fields.
-    """
-    text = read_text(path)
-    # Not `splitlines`, which would also break lines at U+2028 and similar characters, which JSON allows within
-    # strings.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(
-                f"{path}: line {number} is not JSON ({first_line(error)}); each line must hold one object"
-            ) from None
-        missing = [field for field in fields if not (isinstance(row, dict) and isinstance(row.get(field), str))]
-        if missing:
-            raise UserError(f"{path}: line {number} lacks the text `{missing[0]}`; each line needs {', '.join(fields)}")
-        yield number, row
 
 
 def max_length(texts: Sequence[str]) -> int:

@@ -15,8 +15,9 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
 from noisybench.data.traces.formats import TraceFormat
 from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
+from noisybench.data.traces.rows import Row, read_rows
 from noisybench.errors import UserError
-from noisybench.tasks.datasets._traces import encode_split, max_length, read_json_lines
+from noisybench.tasks.datasets._traces import encode_split, max_length
 from noisybench.utils.file_listing import Source
 from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
@@ -27,7 +28,7 @@ MODEL_SOLUTIONS_FILE = "example_model_solutions.jsonl"
 LENGTH_FACTOR = 1.2
 """Columns of a response as a multiple of the longest one, because noise can lengthen a solution."""
 
-Row = tuple[str, str, str]
+Solution = tuple[str, str, str]
 """Question, clean solution and observed solution."""
 
 
@@ -70,10 +71,7 @@ class GSM8K(DatasetSource):
                 "dataset.root: give the folder with train.jsonl and test.jsonl of GSM8K, e.g. dataset.root=gsm8k"
             )
         folder = expand_user(self.root)
-        train, test = (
-            [_question_and_solution(row) for _, row in read_json_lines(folder / file, ("question", "answer"))]
-            for file in FILES
-        )
+        train, test = ([_question_and_solution(row) for row in read_rows(folder / file)] for file in FILES)
         if self.solutions == "human":
             rows = [(question, solution, solution) for question, solution in train]
             test_rows = test
@@ -91,7 +89,7 @@ class GSM8K(DatasetSource):
         return self._encode(rows, test_rows, num_skipped)
 
     def _encode(
-        self, rows: list[Row], test_rows: list[tuple[str, str]], num_skipped: int
+        self, rows: list[Solution], test_rows: list[tuple[str, str]], num_skipped: int
     ) -> tuple[RawSplit, RawSplit, tuple[str, ...]]:
         # From both splits, because a test problem may have characters that no training problem has.
         characters = {character for row in [*rows, *test_rows] for text in row for character in text}
@@ -121,23 +119,23 @@ class GSM8K(DatasetSource):
             tuple(self._trace_format.vocabulary),
         )
 
-    def _read_model_solutions(self, path: Path) -> list[Row]:
+    def _read_model_solutions(self, path: Path) -> list[Solution]:
         """Return one row per problem and model."""
         unknown = sorted(set(self.models or ()) - set(MODELS))
         if unknown:
             raise UserError(f"dataset.models: unknown model `{unknown[0]}`; available are {', '.join(MODELS)}")
         rows = []
-        for number, row in read_json_lines(path, ("question", "ground_truth")):
+        for row in read_rows(path):
             for model in self.models or MODELS:
-                entry = row.get(model)
+                entry = row.fields.get(model)
                 if not (
                     isinstance(entry, dict)
                     and isinstance(entry.get("solution"), str)
                     and isinstance(entry.get("is_correct"), bool)
                 ):
-                    raise UserError(f"{path}: line {number} lacks `solution` and `is_correct` of {model}")
-                question, solution = _normalize(row["question"]) + "\n", _normalize(entry["solution"])
-                clean = solution if entry["is_correct"] else _normalize(row["ground_truth"])
+                    raise UserError(f"{row.location} lacks `solution` and `is_correct` of {model}")
+                question, solution = _normalize(row.text("question")) + "\n", _normalize(entry["solution"])
+                clean = solution if entry["is_correct"] else _normalize(row.text("ground_truth"))
                 rows.append((question, clean, solution))
         return rows
 
@@ -185,8 +183,8 @@ class GSM8K(DatasetSource):
         return {"root": str(folder), "solutions": "model"}
 
 
-def _question_and_solution(row: dict[str, Any]) -> tuple[str, str]:
-    return _normalize(row["question"]) + "\n", _normalize(row["answer"])
+def _question_and_solution(row: Row) -> tuple[str, str]:
+    return _normalize(row.text("question")) + "\n", _normalize(row.text("answer"))
 
 
 def _normalize(text: str) -> str:

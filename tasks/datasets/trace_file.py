@@ -1,40 +1,62 @@
-"""Traces from a file of JSON lines."""
+"""Traces from a file of JSON lines, a JSON array, or parquet."""
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
+from noisybench.data.notes import ReadingNote
 from noisybench.data.source import DatasetSource
+from noisybench.data.split_names import ROLES, Role, split_role
 from noisybench.data.traces.builtin_programs import get_program_class, program_files
 from noisybench.data.traces.formats import TraceFormat
 from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
 from noisybench.data.traces.program_format import CHARACTERS, ProgramTraceFormat
 from noisybench.data.traces.recorder import TraceRecorder
-from noisybench.errors import UserError
-from noisybench.tasks.datasets._traces import encode_split, max_length, read_json_lines
+from noisybench.data.traces.rows import Row, read_rows
+from noisybench.data.traces.schemas import (
+    Exchange,
+    Schema,
+    exchange_notes,
+    find_schema,
+    named_fields,
+    response_text,
+)
+from noisybench.errors import UserError, show
+from noisybench.tasks.datasets._traces import encode_split, max_length
 from noisybench.utils.file_listing import Source
 from noisybench.utils.places import expand_user
 
-SPLITS = ("train", "validation", "test")
 LENGTH_FACTOR = 1.3
 """Columns of a response as a multiple of the longest one, because noise can lengthen a trace."""
 
+MAX_CELLS = 2**30
+"""Largest number of characters of all traces when each is as long as the longest one, as in memory."""
+
+DIGITS = "0123456789"
+
 
 @dataclass(frozen=True)
-class _Row:
-    """One line of the file."""
+class _Trace:
+    """One trace of the file."""
 
+    location: str
+    name: str
+    split: Role | None
     prompt: str
     response: str
     observed: str | None
+    fields: Mapping[str, Any]
 
     @property
     def texts(self) -> list[str]:
@@ -46,19 +68,43 @@ class _Row:
         """Clean response, and the observed one if given."""
         return [self.response] if self.observed is None else [self.response, self.observed]
 
+    @property
+    def key(self) -> str:
+        """Prompt without differences in spacing and in the composition of characters."""
+        return " ".join(unicodedata.normalize("NFC", self.prompt).split())
+
 
 class TraceFile(DatasetSource):
-    """Traces from a file of JSON lines, as `noisybench labels create` writes them beside a label set of traces.
+    """Traces from a file of JSON lines, a JSON array or parquet, in one of the usual schemas of fine-tuning.
 
-    Every line has `prompt` and `response`, without an end mark, and optionally `split` (train, validation or test) and
-    `observed`, the noisy response that noise=real_world trains on. With a `program`, responses are its traces
-    (``7+5+0=12;4+0+1=05#052``); otherwise, they are solutions with annotated calculations and a last line ``#### 72``.
-    Lines without a split are split at random. No prompt may occur in two splits.
+    Rows have `messages` (role and content), `conversations` (ShareGPT), `instruction`, `input` and `output` (Alpaca), or
+    two fields such as `prompt` and `response`, each a text or a list of messages; `dataset.prompt_field` and
+    `dataset.response_field` name others. Of several messages, the last one of the assistant is the response. Responses
+    have no end mark. The optional fields `split` and `observed` give the split (train, validation or test), and the noisy
+    response that noise=real_world trains on; all other fields are kept in label sets and their exports. With a `program`,
+    responses are its traces (``7+5+0=12;4+0+1=05#052``); otherwise, they are texts whose annotated calculations are
+    checked. Rows without a split are split at random. No prompt may occur in two splits.
     """
 
     tasks = ("chain_of_thought",)
 
-    path: Path | None = parameter(None, help="Path of the .jsonl file")
+    path: Path | None = parameter(None, help="Path of the .jsonl, .json or .parquet file")
+    row_schema: (
+        Literal[
+            "messages",
+            "sharegpt",
+            "alpaca",
+            "prompt_response",
+            "prompt_completion",
+            "question_answer",
+            "problem_solution",
+        ]
+        | None
+    ) = parameter(None, help="Fields of prompt and response (default: found from the rows)")
+    prompt_field: str | None = parameter(
+        None, help="Field of the prompt, for fields that no schema has", access="value"
+    )
+    response_field: str | None = parameter(None, help="Field of the response, beside prompt_field", access="value")
     program: str | None = parameter(
         None,
         help="Program of the traces: a name, or file.py:Class (default: text with annotated calculations)",
@@ -70,77 +116,80 @@ class TraceFile(DatasetSource):
         return {**super().data_files(), **program_files(self.program or "")}
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
-        """Read all lines; responses of a program are checked by re-execution.
+        """Read all rows; responses of a program are checked by re-execution.
 
         Raises:
-            UserError: a line is invalid; the message gives its number and the reason.
+            UserError: a row is invalid; the message gives its number and the reason.
         """
         if self.path is None:
             raise UserError("dataset.path: give the file of traces, e.g. dataset.path=traces.jsonl")
         path = expand_user(self.path)
-        rows_by_split: dict[str | None, list[_Row]] = {}
-        split_of_prompt: dict[str, str | None] = {}
-        for number, line in read_json_lines(path, ("prompt", "response")):
-            split, observed, location = line.get("split"), line.get("observed"), f"{path}: line {number}"
-            if split is not None and split not in SPLITS:
-                raise UserError(f"{location} has the split {split!r}; allowed are {', '.join(SPLITS)}, or no split")
-            if observed is not None and not isinstance(observed, str):
-                raise UserError(f"{location}: `observed` must be a string")
-            if split_of_prompt.setdefault(line["prompt"], split) != split:
-                raise UserError(
-                    f"{location}: its prompt occurs in the splits {split_of_prompt[line['prompt']]} and {split}; a prompt may "
-                    "occur in one split only"
-                )
-            rows_by_split.setdefault(split, []).append(_Row(line["prompt"], line["response"], observed))
-        if not rows_by_split:
+        rows = read_rows(path)
+        if not rows:
             raise UserError(f"{path}: the file has no traces")
-        if None in rows_by_split and len(rows_by_split) > 1:
-            raise UserError(f"{path}: only some lines have a split; give one to all lines or to none")
-        return self._encode(path, rows_by_split)
+        schema = self._schema(rows)
+        exchanges = [schema.read(row) for row in rows]
+        traces = [_trace(row, exchange) for row, exchange in zip(rows, exchanges, strict=True)]
+        _check_splits(path, traces)
+        _check_size(traces)
+        exchanges = [replace(each, fields=trace.fields) for each, trace in zip(exchanges, traces, strict=True)]
+        notes = exchange_notes(exchanges, [row.name for row in rows])
+        return self._encode(path, traces, notes)
+
+    def _schema(self, rows: Sequence[Row]) -> Schema:
+        if (self.prompt_field is None) != (self.response_field is None):
+            raise UserError("dataset: prompt_field and response_field belong together; give both")
+        if self.prompt_field is None or self.response_field is None:
+            return find_schema(rows, self.row_schema)
+        if self.row_schema is not None:
+            raise UserError("dataset.row_schema: give either a schema, or prompt_field and response_field")
+        return named_fields(rows, self.prompt_field, self.response_field)
 
     def _encode(
-        self, path: Path, rows_by_split: dict[str | None, list[_Row]]
+        self, path: Path, traces: list[_Trace], notes: tuple[ReadingNote, ...]
     ) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
-        rows = [row for split_rows in rows_by_split.values() for row in split_rows]
-        self._trace_format = self._build_format(rows)
+        self._trace_format = self._build_format(traces)
         end = self._trace_format.end
-        responses = [response + end for row in rows for response in row.responses]
-        lengths = max_length([row.prompt for row in rows]), int(LENGTH_FACTOR * max_length(responses)) + 1
+        responses = [response + end for trace in traces for response in trace.responses]
+        lengths = max_length([trace.prompt for trace in traces]), int(LENGTH_FACTOR * max_length(responses)) + 1
 
-        def encode(*splits: str | None) -> RawSplit:
-            selected = [row for split in splits for row in rows_by_split.get(split, ())]
+        def encode(*splits: Role | None) -> RawSplit:
+            selected = [trace for split in splits for trace in traces if trace.split == split]
             if not selected:
-                raise UserError(f"{path}: no line of the split {splits[0]}")
-            is_validation = np.array([split == "validation" for split in splits for _ in rows_by_split.get(split, ())])
-            return encode_split(
+                raise UserError(f"{path}: no row of the split {splits[0]}")
+            is_validation = np.array([trace.split == "validation" for trace in selected])
+            encoded = encode_split(
                 self._trace_format,
-                [row.prompt for row in selected],
-                [row.response + end for row in selected],
+                [trace.prompt for trace in selected],
+                [trace.response + end for trace in selected],
                 lengths,
                 # Without a mask, the validation rows are drawn by `validation_fraction`.
-                is_validation if "validation" in splits and "validation" in rows_by_split else None,
-                # Lines without `observed` are observed as they are: their only response is the clean one.
-                [row.responses[-1] + end for row in selected]
-                if any(row.observed is not None for row in selected)
+                is_validation if is_validation.any() else None,
+                # Rows without `observed` are observed as they are: their only response is the clean one.
+                [trace.responses[-1] + end for trace in selected]
+                if any(trace.observed is not None for trace in selected)
                 else None,
             )
+            return replace(encoded, fields=tuple(trace.fields for trace in selected), groups=_groups(selected))
 
         characters = tuple(self._trace_format.vocabulary)
-        if None in rows_by_split:
-            return encode(None), None, characters
-        test = encode("test")
+        if traces[0].split is None:
+            return replace(encode(None), notes=notes), None, characters
         # Noisy responses of test problems are dropped, because tests are scored by the clean ones.
-        return encode("train", "validation"), RawSplit(test.inputs, test.targets), characters
+        test = replace(encode("test"), noisy_targets=None)
+        return replace(encode("train", "validation"), notes=notes), test, characters
 
-    def _build_format(self, rows: list[_Row]) -> TraceFormat:
+    def _build_format(self, traces: Sequence[_Trace]) -> TraceFormat:
         if self.program is None:
             # Sorted, because tokens are numbered by position and the order of a set of strings differs between
-            # processes.
-            characters = sorted({character for row in rows for text in row.texts for character in text})
+            # processes. All digits, because noise can write any of them.
+            characters = sorted(
+                {*DIGITS, *(character for trace in traces for text in trace.texts for character in text)}
+            )
             return CalculationTraceFormat("".join(characters) + CalculationTraceFormat.end)
         # The prompts decide the width and the number of operands; any values will do here.
         trace_format = ProgramTraceFormat(get_program_class(self.program)(2, 2))
-        _check_traces(trace_format, rows, str(self.path))
+        _check_traces(trace_format, traces)
         return trace_format
 
     def trace_format(self) -> TraceFormat:
@@ -161,32 +210,87 @@ class TraceFile(DatasetSource):
         return {"path": str(folder / "traces.jsonl")}
 
 
-def _check_traces(trace_format: ProgramTraceFormat, rows: list[_Row], path: str) -> None:
+def _trace(row: Row, exchange: Exchange) -> _Trace:
+    """Return a trace with its split and its observed response.
+
+    Raises:
+        UserError: the row has another value in one of these fields.
+    """
+    fields = dict(exchange.fields)
+    split, observed = fields.pop("split", None), fields.pop("observed", None)
+    role = split_role(split) if isinstance(split, str) else None
+    if split is not None and role is None:
+        raise UserError(f"{row.location} has the split {show(split)}; allowed are {', '.join(ROLES)}, or no split")
+    text = None if observed is None else response_text(observed, row, "observed")
+    return _Trace(row.location, row.name, role, exchange.prompt, exchange.response, text, fields)
+
+
+def _check_splits(path: Path, traces: Sequence[_Trace]) -> None:
+    """Refuse splits of some rows only, and prompts that occur in two splits, whatever their spacing.
+
+    Raises:
+        UserError: the splits are not distinct.
+    """
+    first_of: dict[str, _Trace] = {}
+    for trace in traces:
+        first = first_of.setdefault(trace.key, trace)
+        if trace.split != first.split and None not in (trace.split, first.split):
+            raise UserError(
+                f"{trace.location}: its prompt occurs in the splits {first.split} ({first.name}) and {trace.split}; a "
+                "prompt may occur in one split only"
+            )
+    if len({trace.split is None for trace in traces}) > 1:
+        raise UserError(f"{path}: only some rows have a split; give one to all rows or to none")
+
+
+def _check_size(traces: Sequence[_Trace]) -> None:
+    """Refuse a single long trace that would make all others too large for the memory.
+
+    Raises:
+        UserError: the traces are too large together; the message names the longest one.
+    """
+    longest = max(traces, key=lambda trace: sum(map(len, trace.texts)))
+    length = sum(map(len, longest.texts))
+    if length * len(traces) > MAX_CELLS:
+        raise UserError(
+            f"{longest.location} has {length:,} characters, and {len(traces):,} traces of this length do not fit in "
+            f"memory; remove or shorten the traces of more than {MAX_CELLS // len(traces):,} characters"
+        )
+
+
+def _groups(traces: Sequence[_Trace]) -> NDArray[np.str_] | None:
+    """Return the prompt of each trace, shortened, if several traces have the same one."""
+    keys = [trace.key for trace in traces]
+    if len(set(keys)) == len(keys):
+        return None
+    # The digest separates prompts with the same beginning.
+    return np.array([f"{key[:40]} ({hashlib.sha256(key.encode()).hexdigest()[:12]})" for key in keys])
+
+
+def _check_traces(trace_format: ProgramTraceFormat, traces: Sequence[_Trace]) -> None:
     """Refuse rows that are not traces of the program.
 
     Raises:
         UserError: a prompt does not belong to the program, or a clean response has an incorrect step.
     """
-    for number, row in enumerate(rows, 1):
-        unknown = sorted(set(row.prompt + row.response) - set(CHARACTERS))
+    for trace in traces:
+        unknown = sorted(set(trace.prompt + trace.response) - set(CHARACTERS))
         if unknown:
-            raise UserError(
-                f"{path}: trace {number} has the character {unknown[0]!r}, which traces of programs cannot have"
-            )
+            raise UserError(f"{trace.location} has the character {unknown[0]!r}, which traces of programs cannot have")
         try:
-            program, operands = trace_format.program.parse_prompt(row.prompt)
+            program, operands = trace_format.program.parse_prompt(trace.prompt)
             expected = program.prompt(operands)
         except (IndexError, ValueError):
             expected = ""
-        if expected != row.prompt:
+        if expected != trace.prompt:
             example = trace_format.program.prompt([1] * trace_format.program.count)
             raise UserError(
-                f"{path}: trace {number}: {row.prompt!r} is not a prompt of the program, whose prompts look like {example!r}"
+                f"{trace.location}: {trace.prompt!r} is not a prompt of the program, whose prompts look like {example!r}"
             )
-        check = trace_format.check(row.prompt, row.response + trace_format.end)
+        check = trace_format.check(trace.prompt, trace.response + trace_format.end)
         if not check.is_valid:
-            correct = trace_format.rerun(row.prompt, "", TraceRecorder()).removesuffix(trace_format.end)
+            correct = trace_format.rerun(trace.prompt, "", TraceRecorder()).removesuffix(trace_format.end)
             raise UserError(
-                f"{path}: trace {number}: step {check.first_error} of {row.response!r} does not follow from the steps before "
+                f"{trace.location}: step {check.first_error} of {trace.response!r} does not follow from the steps before "
                 f"it; the program writes {correct!r}. Put noisy responses into `observed`"
             )

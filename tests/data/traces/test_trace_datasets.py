@@ -78,23 +78,23 @@ def test_saved_traces_load_unchanged(tmp_path: Path) -> None:
     ("lines", "program", "message"),
     [
         (['{"prompt": "47+05:", "response": "7+5+0=12;4+0+1=05#052"}', "{"], "add", "line 2 is not JSON"),
-        (['{"prompt": "47+05:"}'], "add", "line 1 lacks the text `response`"),
-        (['{"prompt": "47+05:", "response": "7+5+0=13;4+0+1=05#052"}'], "add", "trace 1: step 1 of .* does not follow"),
+        (['{"prompt": "47+05:"}'], "add", "line 1 fits no known schema; it has the fields `prompt`"),
+        (['{"prompt": "47+05:", "response": "7+5+0=13;4+0+1=05#052"}'], "add", "line 1: step 1 of .* does not follow"),
         (['{"prompt": "47-05:", "response": "#1"}'], "add", "'47-05:' is not a prompt of the program"),
         (['{"prompt": "a", "response": "ä#1"}'], "add", "character 'ä'"),
-        (['{"prompt": "a", "response": "#### 1", "split": "dev"}'], None, "has the split 'dev'"),
+        (['{"prompt": "a", "response": "#### 1", "split": "other"}'], None, "has the split 'other'"),
         (
             [
                 '{"prompt": "a", "response": "#### 1", "split": "train"}',
                 '{"prompt": "a", "response": "#### 1", "split": "test"}',
             ],
             None,
-            "occurs in the splits train and test",
+            r"occurs in the splits train \(line 1\) and test",
         ),
         (
             ['{"prompt": "a", "response": "#### 1", "split": "train"}', '{"prompt": "b", "response": "#### 1"}'],
             None,
-            "only some lines have a split",
+            "only some rows have a split",
         ),
         ([], None, "the file has no traces"),
     ],
@@ -103,6 +103,46 @@ def test_invalid_trace_files_are_refused(tmp_path: Path, lines: list[str], progr
     (tmp_path / "traces.jsonl").write_text("\n".join(lines))
     with pytest.raises(UserError, match=message):
         get_entry("datasets", "trace_file").load_class()(path=str(tmp_path / "traces.jsonl"), program=program).load()
+
+
+def test_fields_of_the_user_come_out_as_they_went_in(tmp_path: Path) -> None:
+    fields = {"id": "a-1", "meta": {"source": ["x", None, 0.5]}, "prompt": "unused"}
+    rows = [
+        {
+            "messages": [{"role": "user", "content": f"{n}+1"}, {"role": "assistant", "content": f"#### {n + 1}"}],
+            **fields,
+            "number": n,
+        }
+        for n in range(20)
+    ]
+    (tmp_path / "traces.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    dataset = get_entry("datasets", "trace_file").load_class()(path=str(tmp_path / "traces.jsonl")).load()
+    assert [str(note) for note in dataset.notes] == [
+        "Fields kept beside the traces, which are not trained on (4: id, meta, number, prompt)"
+    ]
+    label_sets.save(build_noise("cot_static").apply(dataset), dataset, tmp_path / "labels")
+    written = [json.loads(line) for line in (tmp_path / "labels" / "traces.jsonl").read_text().splitlines()]
+    assert sorted(row["number"] for row in written) == list(range(20))
+    for row in written:
+        assert row["prompt"] == f"{row['number']}+1", "the fields of an example stay beside it"
+        assert (row["id"], row["meta"], row["original_prompt"]) == (fields["id"], fields["meta"], "unused")
+
+
+def test_prompts_that_differ_in_spacing_and_composition_are_one(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "caf\u00e9 1", "response": "#### 1", "split": "Train"},
+        {"prompt": "cafe\u0301\n1 ", "response": "#### 1", "split": "test"},
+    ]
+    (tmp_path / "traces.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    source = get_entry("datasets", "trace_file").load_class()(path=str(tmp_path / "traces.jsonl"))
+    with pytest.raises(UserError, match=r"line 2: its prompt occurs in the splits train \(line 1\) and test"):
+        source.load()
+    for row in rows:
+        del row["split"]
+    (tmp_path / "traces.jsonl").write_text("\n".join(json.dumps(row) for row in [*rows, {**rows[0], "prompt": "b"}]))
+    train, _, _ = source.read()
+    assert train.groups is not None
+    assert train.groups[0] == train.groups[1] != train.groups[2]
 
 
 def test_gsm8k_reads_human_and_model_solutions(tmp_path: Path) -> None:
