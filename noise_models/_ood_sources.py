@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset
-from noisybench.data.images import IMAGE_SUFFIXES, image_files, read_files, read_parquet, to_size
+from noisybench.data.image_decoding import IMAGE_SUFFIXES
+from noisybench.data.images import image_files, read_files, read_parquet, to_size
 from noisybench.errors import UserError
 from noisybench.utils.file_listing import FileTree, Source
 from noisybench.utils.places import expand_user

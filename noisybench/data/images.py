@@ -7,7 +7,6 @@ works too, at the speed of the disk.
 from __future__ import annotations
 
 import hashlib
-import io
 import itertools
 import json
 import os
@@ -21,6 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.source_code import module_code
+from noisybench.data.image_decoding import (
+    DEFAULT_RULES,
+    IMAGE_SUFFIXES,
+    DecodedImage,
+    DecodingRules,
+    EncodedImage,
+    decode,
+)
+from noisybench.data.image_facts import ImageFacts
+from noisybench.data.notes import ReadingNote
 from noisybench.errors import UserError
 from noisybench.utils.digests import digest_files
 from noisybench.utils.file_listing import FileList, list_files
@@ -40,12 +49,6 @@ CHUNK_SIZE = 1024
 TASK_SIZE = 64
 """Number of images that a thread decodes at a time; one small image takes less time than to hand it over."""
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-"""Suffixes of image files."""
-
-EncodedImage = tuple[str, bytes]
-"""Origin of an image, for error messages, and its encoded bytes."""
-
 OnError = Literal["raise", "skip"]
 """Treatment of images that cannot be decoded: refuse the whole dataset, or skip and record them."""
 
@@ -61,54 +64,31 @@ class DecodedImages:
         images: (N, 3, H, W) uint8, memory-mapped.
         kept: (N,) positions in the stream.
         skipped_files: reason for each image that was skipped.
+        notes: facts about the decoding that a user should know, the same from the cache.
     """
 
     images: NDArray[np.uint8]
     kept: NDArray[np.int64]
     skipped_files: tuple[str, ...]
+    notes: tuple[ReadingNote, ...] = ()
 
 
-def decode(image: EncodedImage, size: int | None) -> NDArray[np.uint8]:
-    """Decode one image to (3, H, W) uint8 RGB.
+@dataclass
+class _Decoding:
+    """Cached result beside the pixels: rows that cannot be decoded with the reasons, and facts about the others."""
 
-    Args:
-        image: origin, and bytes in any format that Pillow reads.
-        size: shorter side after resizing, then cropped at the center to (size, size); None keeps the image as it is.
-
-    Raises:
-        UserError: the bytes are damaged or not an image.
-    """
-    from PIL import Image, ImageOps
-
-    origin, data = image
-    # Pillow would report an empty file as an unknown format, which hides the actual reason.
-    if not data:
-        raise UserError(f"{origin}: missing or empty; replace it, or remove it from the dataset")
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            picture = opened.convert("RGB")
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{origin}: {bomb_reason(error)}; replace or remove it") from None
-    except Exception as error:  # decoders raise anything on damaged files
-        raise UserError(f"{origin}: damaged or not an image ({first_line(error)}); replace or remove it") from None
-    if size is not None and picture.size != (size, size):
-        picture = ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
-    return np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)
-
-
-def bomb_reason(error: Exception) -> str:
-    """Return the reason why Pillow refuses a picture whose pixels would fill the memory.
-
-    Example:
-        >>> bomb_reason(Exception("Image size (1600000000 pixels) exceeds limit of 178956970 pixels, could be ..."))
-        'too large to decode (1600000000 pixels, the limit is 178956970)'
-    """
-    numbers = [word.strip("(") for word in str(error).split() if word.strip("(").isdigit()]
-    return f"too large to decode ({numbers[0]} pixels, the limit is {numbers[1]})" if len(numbers) > 1 else str(error)
+    skipped: list[tuple[int, str]]
+    facts: ImageFacts
 
 
 def decode_cached(
-    count: int, images: Callable[[], Iterator[EncodedImage]], size: int | None, key: str, on_error: OnError = "raise"
+    count: int,
+    images: Callable[[], Iterator[EncodedImage]],
+    size: int | None,
+    key: str,
+    on_error: OnError = "raise",
+    rules: DecodingRules = DEFAULT_RULES,
+    name_of: Callable[[int], str] = "row {}".format,
 ) -> DecodedImages:
     """Decode a stream of images, or map the result of an earlier call.
 
@@ -118,84 +98,93 @@ def decode_cached(
         size: see `decode`; if None, all images must have the size of the first.
         key: identifies the content and its version; different content needs a different key.
         on_error: treatment of images that cannot be decoded.
+        rules: choices that the files do not make.
+        name_of: returns the name of an image in notes by its position in the stream.
 
     Raises:
         UserError: images cannot be decoded and ``on_error`` is ``raise``, or their sizes differ; lists them.
     """
     # All that changes the decoded bytes is part of the name, so no cached file is ever out of date.
-    name = hashlib.sha256(f"{key}|{size}|{count}|{on_error}|{decoder_version(__name__)}".encode()).hexdigest()[:32]
+    settings = f"{size}|{count}|{on_error}|{rules}|{decoder_version(__name__)}"
+    name = hashlib.sha256(f"{key}|{settings}".encode()).hexdigest()[:32]
     path = cache_folder() / "decoded" / f"{name}.npy"
-    skipped_path = path.with_suffix(".json")
-    cached = _read_cached(path, skipped_path)
+    decoding_path = path.with_suffix(".json")
+    cached = _read_cached(path, decoding_path)
     if cached is None:
         with wrap_cache_errors(), replacing(path) as partial:
-            problems = _decode_into(partial, count, images(), size, on_error)
+            decoding = _decode_into(partial, count, images(), size, on_error, rules)
             # Before the rename: the array marks the entry as complete, so a crash in between only repeats the decoding.
-            write_atomically(skipped_path, json.dumps(problems).encode())
-        cached = _read_cached(path, skipped_path)
+            content = {"skipped": decoding.skipped, "facts": decoding.facts.to_json()}
+            write_atomically(decoding_path, json.dumps(content).encode())
+        cached = _read_cached(path, decoding_path)
     if cached is None:
         raise UserError(f"{path} cannot be read after it was written; check the disk of the cache folder")
-    mapped, skipped = cached
+    mapped, decoding = cached
     # The file has `count` rows, allocated before it was known that some are skipped; the last ones are unused.
-    kept = np.setdiff1d(np.arange(count), np.array([row for row, _ in skipped], dtype=np.int64))
-    return DecodedImages(mapped[: len(kept)], kept, tuple(reason for _, reason in skipped))
+    kept = np.setdiff1d(np.arange(count), np.array([row for row, _ in decoding.skipped], dtype=np.int64))
+    reasons = tuple(reason for _, reason in decoding.skipped)
+    return DecodedImages(mapped[: len(kept)], kept, reasons, decoding.facts.notes(rules, name_of))
 
 
-def _read_cached(path: Path, skipped_path: Path) -> tuple[NDArray[np.uint8], list[tuple[int, str]]] | None:
-    """Return the images and the skipped rows of an earlier call; None if there are none or their files are damaged."""
+def _read_cached(path: Path, decoding_path: Path) -> tuple[NDArray[np.uint8], _Decoding] | None:
+    """Return the result of an earlier call; None if there is none or its files are damaged."""
     if not path.exists():
         return None
     try:
         # Copy-on-write, because torch warns of read-only arrays; nothing writes.
         mapped: NDArray[np.uint8] = np.load(path, mmap_mode="c")
-        skipped: list[tuple[int, str]] = [
-            (int(row), str(reason)) for row, reason in json.loads(skipped_path.read_text())
-        ]
-    except (OSError, EOFError, TypeError, ValueError) as error:
+        content = json.loads(decoding_path.read_text())
+        skipped = [(int(row), str(reason)) for row, reason in content["skipped"]]
+        return mapped, _Decoding(skipped, ImageFacts.from_json(content["facts"]))
+    except (OSError, EOFError, TypeError, ValueError, LookupError, AttributeError) as error:
         set_aside_with_note(path, first_line(error))
         return None
-    return mapped, skipped
 
 
 def _decode_into(
-    path: Path, count: int, images: Iterator[EncodedImage], size: int | None, on_error: OnError
-) -> list[tuple[int, str]]:
-    """Write the decoded images one after the other, and return row and reason of those that cannot be decoded."""
+    path: Path, count: int, images: Iterator[EncodedImage], size: int | None, on_error: OnError, rules: DecodingRules
+) -> _Decoding:
+    """Write the decoded images one after the other, and return what is known about them."""
     array: np.memmap[Any, np.dtype[np.uint8]] | None = None
     rows = np.empty(0, np.uint8)
-    seen, row, problems = 0, 0, list[tuple[int, str]]()
+    seen, row, decoding = 0, 0, _Decoding([], ImageFacts())
+    first_deep = ""
     # Threads suffice, because Pillow releases the interpreter lock while it decodes.
     with ThreadPoolExecutor() as pool:
         # In chunks, because `map` alone would read the whole stream ahead.
         while chunk := list(itertools.islice(images, CHUNK_SIZE)):
             parts = [chunk[start : start + TASK_SIZE] for start in range(0, len(chunk), TASK_SIZE)]
-            decoded = pool.map(lambda part: [_try_decode(image, size) for image in part], parts)
-            for image, pixels in zip(chunk, itertools.chain.from_iterable(decoded), strict=True):
+            decoded = pool.map(lambda part: [_try_decode(image, size, rules) for image in part], parts)
+            for (origin, _), image in zip(chunk, itertools.chain.from_iterable(decoded), strict=True):
                 seen += 1
-                if isinstance(pixels, str):
-                    problems.append((seen - 1, pixels))
+                if isinstance(image, str):
+                    decoding.skipped.append((seen - 1, image))
                     continue
+                decoding.facts.add(seen - 1, image)
+                first_deep = first_deep or (origin if image.intensities else "")
                 # Allocated at the first image that can be decoded, whose size is that of all others if none is
                 # requested.
                 if array is None:
-                    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, *pixels.shape))
+                    shape = (count, *image.pixels.shape)
+                    array = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=shape)
                     _reserve(path)
                     # A plain view: indexing a memory map makes an object of its own for each row.
                     rows = np.asarray(array)
-                if pixels.shape != array.shape[1:]:
+                if image.pixels.shape != array.shape[1:]:
                     raise UserError(
-                        f"{image[0]}: has {pixels.shape[2]}x{pixels.shape[1]} pixels, but others have "
+                        f"{origin}: has {image.pixels.shape[2]}x{image.pixels.shape[1]} pixels, but others have "
                         f"{array.shape[3]}x{array.shape[2]}; set dataset.size to resize all images"
                     )
-                rows[row] = pixels
+                rows[row] = image.pixels
                 row += 1
     # After the last image, so that one error lists all damaged files.
-    if problems and (on_error == "raise" or array is None):
-        raise problem_list([reason for _, reason in problems])
+    if decoding.skipped and (on_error == "raise" or array is None):
+        raise problem_list([reason for _, reason in decoding.skipped])
     if array is None or seen != count:
         raise UserError(f"dataset: expected {count} images, but found {seen}; the file is truncated, download it again")
+    decoding.facts.check(rules, first_deep)
     array.flush()
-    return problems
+    return decoding
 
 
 def _reserve(path: Path) -> None:
@@ -211,17 +200,33 @@ def problem_list(problems: Sequence[str], limit: int = MAX_LISTED) -> UserError:
     return UserError(*problems[:limit], *more)
 
 
-def _try_decode(image: EncodedImage, size: int | None) -> NDArray[np.uint8] | str:
+def _try_decode(image: EncodedImage, size: int | None, rules: DecodingRules) -> DecodedImage | str:
     """Return the pixels, or the reason why there are none."""
     try:
-        return decode(image, size)
+        return decode(image, size, rules)
     except UserError as error:
         return str(error)
 
 
-def read_files(files: Sequence[Path], size: int | None, on_error: OnError = "raise") -> DecodedImages:
-    """Decode image files; later calls map the decoded images."""
+def read_files(
+    files: Sequence[Path],
+    size: int | None,
+    on_error: OnError = "raise",
+    rules: DecodingRules = DEFAULT_RULES,
+    names: Sequence[str] = (),
+) -> DecodedImages:
+    """Decode image files; later calls map the decoded images.
 
+    Args:
+        files: the images.
+        size: see `decode`.
+        on_error: treatment of images that cannot be decoded.
+        rules: choices that the files do not make.
+        names: name of each file in notes; by default its own.
+
+    Raises:
+        UserError: see `decode_cached`.
+    """
     key = fingerprint(files)
 
     def images() -> Iterator[EncodedImage]:
@@ -229,7 +234,10 @@ def read_files(files: Sequence[Path], size: int | None, on_error: OnError = "rai
             yield str(file), file.read_bytes() if file.is_file() else b""
         check_unchanged(files, key)
 
-    return decode_cached(len(files), images, size, key, on_error)
+    def name_of(row: int) -> str:
+        return names[row] if names else files[row].name
+
+    return decode_cached(len(files), images, size, key, on_error, rules, name_of)
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -291,10 +299,12 @@ def read_parquet(path: Path, location: str, size: int | None, label: str | None 
 
 
 def decoder_version(module: str) -> str:
-    """Return the digest of the code that decodes files, and the version of the library that it uses."""
+    """Return the digest of the code that decodes files, and the versions of the libraries that it uses."""
     import PIL
+    from PIL import features
 
-    return f"{module_code(module)} pillow {PIL.__version__}"
+    codecs = [str(features.version(name)) for name in ("jpg", "libjpeg_turbo", "webp", "jpg_2000", "libtiff")]
+    return f"{module_code(module)} pillow {PIL.__version__} {' '.join(codecs)}"
 
 
 def fingerprint(files: Iterable[Path]) -> str:

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.data.image_decoding import bomb_reason, decode
 from noisybench.data.images import (
     OnError,
-    bomb_reason,
     check_unchanged,
-    decode,
     decoder_version,
     fingerprint,
     problem_list,
@@ -203,7 +202,7 @@ def _try_decode(
     try:
         data = image_file.read_bytes() if image_file.is_file() else b""
         # At the original size first: after resizing, a mask of another size could not be recognized.
-        image = decode((str(image_file), data), None)
+        image = decode((str(image_file), data), None).pixels
         masks = []
         for file in files[1:]:
             mask = read_mask(file, values=values)
@@ -211,7 +210,7 @@ def _try_decode(
                 return f"{file}: {problem}"
             masks.append(mask if size is None else resize_mask(mask, (size, size)))
         if size is not None:
-            image = decode((str(image_file), data), size)
+            image = decode((str(image_file), data), size).pixels
     except UserError as error:
         return str(error)
     return [image, *masks]

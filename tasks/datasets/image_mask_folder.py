@@ -10,7 +10,8 @@ import numpy as np
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.images import IMAGE_SUFFIXES, image_files
+from noisybench.data.image_decoding import IMAGE_SUFFIXES
+from noisybench.data.images import image_files
 from noisybench.data.masks import read_mask
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError

@@ -8,7 +8,8 @@ from typing import Any
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.images import IMAGE_SUFFIXES, image_files
+from noisybench.data.image_decoding import IMAGE_SUFFIXES
+from noisybench.data.images import image_files
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import LabeledFile, WebImages, read_list, write_images, write_list
 from noisybench.utils.file_listing import FileList, FileTree, Source
