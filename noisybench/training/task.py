@@ -292,12 +292,12 @@ class Task(TaskContract):
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Return a context manager for forward passes in the budget's precision.
 
-        Enter it anew in every step: within one context torch caches converted weights, and would keep using them after
-        the optimizer has changed the originals.
+        Every call converts the weights. A cache of converted weights would add the gradients of several calls in
+        bfloat16, and a replayed call could not use it.
         """
         if self.budget.precision == "float32":
             return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False)
 
     def invalidate_cache(self) -> None:
         """Discard predictions that were computed with earlier weights."""

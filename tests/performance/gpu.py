@@ -275,15 +275,16 @@ def measure_evaluation(cases: Collection[str]) -> list[dict[str, Any]]:
 def stacked_steps(budget: Budget, count: int) -> Step:
     """Several networks that are trained as one, with `torch.func`."""
     inputs, targets = (tensor.to(DEVICE) for tensor in images(budget.batch_size))
-    batch = inputs.float().sub_(125.0).mul_(1 / 63.0)
+    batch = inputs.float().sub_(125.0).mul_(1 / 63.0).bfloat16()
     networks = [build_network(budget.network, 10, 3).to(DEVICE).train() for _ in range(count)]
     weights, buffers = torch.func.stack_module_state(networks)
+    buffers = {name: each.bfloat16() if each.is_floating_point() else each for name, each in buffers.items()}
     skeleton = build_network(budget.network, 10, 3).to("meta").train()
 
     def loss_of(weights: Any, buffers: Any) -> Tensor:
-        # Inside of the differentiated function, which would otherwise receive gradients of another type.
-        with torch.autocast("cuda", dtype=torch.bfloat16):
-            scores = torch.func.functional_call(skeleton, (weights, buffers), (batch,))
+        # By hand, because differentiation by `torch.func` does not know the types that autocast has converted.
+        lower = {name: value.bfloat16() for name, value in weights.items()}
+        scores = torch.func.functional_call(skeleton, (lower, buffers), (batch,))
         return functional.cross_entropy(scores.float(), targets)
 
     gradient = torch.func.vmap(torch.func.grad(loss_of), randomness="different")

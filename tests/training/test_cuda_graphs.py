@@ -166,6 +166,21 @@ def test_a_network_that_waits_for_the_device_runs_without_a_graph(caplog: pytest
     assert "cannot be captured" in caplog.text
 
 
+def test_gradients_of_several_calls_in_bfloat16_add_in_float32() -> None:
+    """Replayed calls add them so, and ordinary calls must give the same numbers."""
+    budget = Budget(network="resnet8_cifar_stem", epochs=1, batch_size=8, precision="bfloat16")
+    task = Classification(budget, 0, training_set(8), Stack([get_entry("mitigations", "cross_entropy").load_class()()]))
+    weight = next(task.networks.parameters())
+    batches = torch.randn(2, 8, 3, 32, 32)
+
+    def gradient(*inputs: Tensor) -> Tensor:
+        with task.autocast():
+            loss = torch.stack([task.logits(images, 0).float().square().sum() for images in inputs]).sum()
+        return torch.autograd.grad(loss, weight)[0]
+
+    assert torch.equal(gradient(*batches), gradient(batches[0]) + gradient(batches[1]))
+
+
 def test_on_a_cpu_every_call_is_an_ordinary_one() -> None:
     network, captured = nn.Linear(2, 1), CapturedCalls(enabled=True)
     captured.start_epoch(network)
