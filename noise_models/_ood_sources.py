@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset
 from noisybench.data.image_decoding import IMAGE_SUFFIXES
-from noisybench.data.images import image_files, read_files, read_parquet, to_size
+from noisybench.data.images import image_files, read_files, to_size
+from noisybench.data.parquet_files import find_parquet
+from noisybench.data.parquet_images import open_parquet_images
 from noisybench.errors import UserError
 from noisybench.utils.file_listing import FileTree, Source
 from noisybench.utils.places import expand_user
@@ -95,7 +97,7 @@ def from_files(kind: str, path: Path, dataset: Dataset, resize: bool) -> Any:
     if kind == "imagenet32":
         images = to_size(read_imagenet32(path), size)
     elif kind == "parquet":
-        images = read_parquet(path, "noise.path", size)[0].images
+        images = open_parquet_images(find_parquet(path, "noise.path"), "noise.path").decode(size).images
     else:
         if not path.is_dir():
             raise UserError(f"noise.path: {path}: folder not found")

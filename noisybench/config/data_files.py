@@ -120,7 +120,12 @@ def _nested_components(components: Mapping[str, Component]) -> dict[str, Compone
 
 def _digest(location: str, component: Component) -> str | None:
     entry = get_entry(component.kind, component.name)
-    paths = {name: Path(component.parameters[name]) for name in entry.schema.paths() if component.parameters[name]}
+    given = {name: component.parameters[name] for name in entry.schema.paths() if component.parameters[name]}
+    paths = {
+        name if len(values) == 1 else f"{name}.{number}": Path(value)
+        for name, values in ((name, value if isinstance(value, list) else [value]) for name, value in given.items())
+        for number, value in enumerate(values)
+    }
     for name, path in paths.items():
         if any("\ud800" <= character <= "\udfff" for character in str(path)):
             raise UserError(

@@ -10,7 +10,7 @@ from typing import Any
 
 from noisybench.config.registry import get_entry, list_entries
 from noisybench.config.scalars import PlainScalar, is_null, read_scalar
-from noisybench.config.validation import accepts_text
+from noisybench.config.validation import accepts_list, accepts_text
 from noisybench.config.yaml_files import parse_yaml
 from noisybench.errors import UserError, nearest, show
 
@@ -107,9 +107,12 @@ class Override:
             >>> Override(("dataset", "root"), '"cats, dogs"').values({"dataset": "image_folder"})
             ['cats, dogs']
         """
-        is_text = accepts_text(_declared_type(raw, self.path))
+        kind = _declared_type(raw, self.path)
+        is_text = accepts_text(kind)
         if is_text and _exists(self.text):
             return [self.text]
+        # Where a list of paths is allowed as well, brackets are one.
+        is_text = is_text and not (accepts_list(kind) and self.text.startswith("["))
         # In a stack, parentheses hold the parameters of a member.
         is_stack = self.path in (("mitigations",), ("stacks",))
         parts = _split(self.text, ",", self.key, *(("([{", ")]}") if is_stack else ()))

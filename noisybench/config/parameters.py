@@ -250,8 +250,9 @@ def set_parameters(target: object, schema: Schema, complete: dict[str, Any]) -> 
     """Set complete and valid values as attributes, and paths as `Path` objects."""
     for name, value in complete.items():
         kind = schema.fields[name][0]
-        is_path = value is not None and Path in alternatives(kind)
-        setattr(target, name, Path(value) if is_path else value)
+        if value is not None and Path in alternatives(kind):
+            value = [Path(each) for each in value] if isinstance(value, list) else Path(value)
+        setattr(target, name, value)
 
 
 @functools.cache

@@ -30,7 +30,7 @@ PATHS_AND_SEED = ("path", "seed")
 """Parameters of noise models that titles leave out."""
 
 UNLABELED_DATASET_PARAMETERS = (
-    "root", "path", "train", "test", "class_names", "download", "checksum", "test_shifts",
+    "root", "path", "train", "validation", "test", "image", "class_names", "download", "checksum", "test_shifts",
 )  # fmt: skip
 """Parameters of datasets that do not change the training data, or are too long for a label."""
 

@@ -60,6 +60,16 @@ def accepts_text(annotation: Any) -> bool:
     return bool({str, Path} & {kind for kind in alternatives(annotation) if isinstance(kind, type)})
 
 
+def accepts_list(annotation: Any) -> bool:
+    """Return True if a list is allowed.
+
+    Example:
+        >>> accepts_list(Path | list[Path] | None), accepts_list(Path | None)
+        (True, False)
+    """
+    return any(typing.get_origin(kind) is list for kind in alternatives(annotation))
+
+
 def interpret(value: Any, annotation: Any) -> Any:
     """Return a value in which text without quotes has the type that is declared for it.
 

@@ -41,7 +41,6 @@ from noisybench.utils.files import (
     wrap_cache_errors,
     write_atomically,
 )
-from noisybench.utils.places import check_file
 
 CHUNK_SIZE = 1024
 """Number of images that are decoded at a time."""
@@ -247,55 +246,6 @@ def image_files(folder: Path) -> list[Path]:
         UserError: a folder cannot be read.
     """
     return list_files(folder, IMAGE_SUFFIXES)
-
-
-def read_parquet(path: Path, location: str, size: int | None, label: str | None = None) -> tuple[DecodedImages, Any]:
-    """Decode the images of a parquet file in the usual Hugging Face schema, one row group at a time.
-
-    Args:
-        path: a file with a column `img` or `image` of structs {bytes, path}.
-        location: name of the parameter that holds the path, for error messages.
-        size: see `decode`.
-        label: name of an integer column.
-
-    Returns:
-        The images, and a table with the label column and the metadata of the file.
-
-    Raises:
-        UserError: the file is missing, damaged, or has a different schema.
-    """
-    import pyarrow.parquet
-
-    check_file(path, location)
-    key = fingerprint([path])
-    try:
-        file = pyarrow.parquet.ParquetFile(path)
-        columns = file.schema_arrow.names
-        image_column = next((name for name in ("img", "image") if name in columns), None)
-        if image_column is None or (label is not None and label not in columns):
-            required = f" and a column `{label}`" if label else ""
-            raise UserError(
-                f"{location}: {path} needs a column `img` or `image`{required}, but has {', '.join(columns)}"
-            )
-        # Only the label column is read whole; the images may exceed the memory.
-        table = file.read(columns=[label] if label else [])
-
-        def images() -> Iterator[EncodedImage]:
-            row = 0
-            for batch in file.iter_batches(batch_size=CHUNK_SIZE, columns=[image_column]):
-                for data in batch.column(0).field("bytes"):
-                    encoded = data.as_py() or b""
-                    yield f"{path}, row {row}", encoded if isinstance(encoded, bytes) else b""
-                    row += 1
-            check_unchanged([path], key)
-
-        return decode_cached(file.metadata.num_rows, images, size, key), table
-    except (UserError, MemoryError):
-        raise
-    except Exception as error:  # readers of columns raise anything on damaged or unusual files
-        raise UserError(
-            f"{location}: {path} is damaged or not a parquet file of images ({first_line(error)}); download it again"
-        ) from None
 
 
 def decoder_version(module: str) -> str:

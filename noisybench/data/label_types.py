@@ -123,11 +123,11 @@ def _from_arrow(values: Any, location: str) -> tuple[NDArray[Any], NDArray[np.bo
     import pyarrow
     import pyarrow.types as types
 
-    column = values.combine_chunks() if isinstance(values, pyarrow.ChunkedArray) else values
-    if isinstance(column, pyarrow.ChunkedArray):  # of several chunks that cannot be combined
-        column = pyarrow.concat_arrays(column.chunks)
-    if types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+    chunks = values.chunks if isinstance(values, pyarrow.ChunkedArray) else [values]
+    if types.is_dictionary(values.type):
+        # Chunk by chunk, because each can number the same values in another order.
+        chunks = [chunk.dictionary_decode() for chunk in chunks]
+    column = pyarrow.concat_arrays(chunks) if chunks else pyarrow.array([], values.type)
     missing = np.asarray(column.is_null(), dtype=bool)
     kind = column.type
     if types.is_null(kind):

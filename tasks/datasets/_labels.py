@@ -1,0 +1,62 @@
+"""Base class of datasets whose files hold a column of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from noisybench.config.parameters import parameter
+from noisybench.data.class_labels import ClassLabels, match_classes
+from noisybench.data.label_columns import LabelColumn, read_label_column
+from noisybench.data.source import DatasetSource
+
+
+class LabeledSource(DatasetSource):
+    """Examples with one class each, whose labels are matched by name."""
+
+    class_names: list[str] | None = parameter(
+        None, help="Names of the classes in the order of their indices", access="value"
+    )
+    unlabeled: str | int | None = parameter(
+        None, help="Label of examples without a class, such as -1, which are left out of training", access="value"
+    )
+    integer_labels: Literal["indices", "names"] | None = parameter(
+        None,
+        help="Meaning of integer labels: class `indices` that count from 0, or `names`, each different integer being a class "
+        "(default: indices without gaps, unless `class_names` contains them)",
+    )
+    soft_labels: Literal["argmax"] | None = parameter(
+        None, help="Treatment of class probabilities: `argmax` takes the most probable class (default: an error)"
+    )
+    allow_empty_classes: bool = parameter(False, help="Permission for classes without training examples")
+
+    def label_column(self, values: Any, location: str, names: Sequence[str] | None = None) -> LabelColumn:
+        """Read one column of labels.
+
+        Args:
+            values: labels as an array, or as a column of pandas or pyarrow.
+            location: name of the column for messages.
+            names: class names that the file gives for integers.
+
+        Raises:
+            UserError: a label has no single meaning.
+        """
+        return read_label_column(values, location, names, self.unlabeled, self.soft_labels or "refuse")
+
+    def match_labels(self, columns: Mapping[str, LabelColumn], names: Sequence[str] | None = None) -> ClassLabels:
+        """Return the class indices of all splits.
+
+        Args:
+            columns: labels of each split; ``train`` is required.
+            names: class names that the source declares, unless the user does.
+
+        Raises:
+            UserError: labels have no single meaning, or splits do not have the same classes.
+        """
+        return match_classes(
+            columns,
+            self.class_names or names,
+            self.allow_empty_classes,
+            self.integer_labels or "auto",
+            self.unlabeled,
+        )
