@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,24 +13,35 @@ from numpy.typing import NDArray
 from noisybench.config.fidelity import Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data import label_files
-from noisybench.data.arrays import exact_integers
 from noisybench.data.dataset import Dataset, Split
+from noisybench.data.label_import import ABSENT, ImportedLabels, ImportOptions, import_labels, own_labels
+from noisybench.data.label_rows import names_of
 from noisybench.data.label_set import LabelSet, ReplacedImages
 from noisybench.data.noise_model import NoiseModel
-from noisybench.data.targets import Targets
-from noisybench.errors import UserError, show
+from noisybench.data.notes import ReadingNote
+from noisybench.data.targets import UNKNOWN_TARGET, Targets
+from noisybench.data.votes import Votes
+from noisybench.errors import UserError
 from noisybench.utils.file_listing import Source
-from noisybench.utils.places import expand_user
+from noisybench.utils.places import expand_user, shown
 from noisybench.utils.seeds import Stream
+
+MAJORITY, DRAW = "majority", "draw"
 
 
 class FromFile(NoiseModel):
     """Read observed labels from a table, or a frozen label set from its folder.
 
-    A `.csv` or `.parquet` file has a column `observed` with a class index or name per row, and either a column
-    `index` with the row of the example in the dataset's source, or exactly one row per training example of the source
-    in its order. A folder written by `noisybench labels create` is checked against its manifest and must belong to the
-    same dataset. The dataset's own targets are the clean labels.
+    A table (`.csv`, `.tsv` or `.parquet`) has a column `observed`, `label`, `class` or the like with a class name or index
+    in each row. A column `index` has rows of the dataset's source, or a column `file` its file names in any order;
+    without either there is one row for each training example of the source in its order. Examples whose cell is empty
+    have no label and are not trained on. Corrections in a column `new_label`, which `noisybench audit` writes, replace the
+    dataset's labels. Labels of several people in a column `annotator` or in columns such as `annotator_1`, and numbers of
+    votes in one column for each class, give one label by `annotators`. A `.npy` file has one label, or one number for
+    each class, for each training example in the order of the source.
+
+    A folder written by `noisybench labels create` is checked against its manifest and must belong to the same dataset.
+    The dataset's own targets are the clean labels.
     """
 
     stream_name = "FromFile"
@@ -44,7 +55,38 @@ class FromFile(NoiseModel):
         "that tables with missing, repeated or unknown entries are refused",
     )
 
-    path: Path | None = parameter(None, help="Table of labels (.csv or .parquet), or the folder of a label set")
+    path: Path | None = parameter(
+        None, help="Table of labels (.csv, .tsv, .parquet or .npy), or the folder of a label set"
+    )
+    column: str | None = parameter(
+        None,
+        help="Column with the labels (default: `observed`, or the only one with another usual name)",
+        access="value",
+    )
+    key: str | None = parameter(
+        None, help="Column with source rows or file names (default: `index`, or one with a usual name)", access="value"
+    )
+    integer_labels: Literal["auto", "indices", "names"] = parameter(
+        "auto", help="Meaning of integers: class indices, names of classes, or the only one that is possible"
+    )
+    unlabeled: int | str | list[str] | None = parameter(
+        None, help="Values that stand for no label, beside empty cells, such as -1 or unknown", access="value"
+    )
+    soft_labels: Literal["refuse", "argmax"] = parameter(
+        "refuse", help="Treatment of class probabilities: refuse them, or use the most probable class"
+    )
+    annotators: str | None = parameter(
+        None,
+        help="Observed label of several annotators: `majority` (default), `draw` of one vote, or the name of one annotator",
+        access="value",
+    )
+    ties: Literal["draw", "unlabeled", "refuse"] = parameter(
+        "draw", help="Treatment of equally frequent labels in a majority: draw one of them, use no label, or refuse"
+    )
+    partial: bool = parameter(False, help="Whether examples that the table does not have keep the dataset's labels")
+    allow_unknown_files: bool = parameter(
+        False, help="Whether rows of files that the dataset does not have are left out"
+    )
 
     @classmethod
     def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
@@ -74,11 +116,11 @@ class FromFile(NoiseModel):
                 "noise.path: masks and traces are read from a folder that `noisybench labels create` has written; provide "
                 "other masks with noise=from_folder, and other traces with dataset=trace_file"
             )
-        return self._read_table(path, dataset, split)
+        return self._select(self._imported(dataset), dataset, split, stream)
 
     def replace_images(self, dataset: Dataset, split: Split) -> ReplacedImages | None:
         """Return the replaced images of a frozen label set."""
-        if self.path is None or not expand_user(self.path).is_dir():
+        if not self._is_label_set:
             return None
         return self._label_set.replaced.get("train" if split is dataset.train else "validation")
 
@@ -87,6 +129,45 @@ class FromFile(NoiseModel):
         if dataset.trace_format is None:
             return None
         return self._label_set.error_spans.get("train" if split is dataset.train else "validation")
+
+    def votes(self, dataset: Dataset) -> Votes | None:
+        """Return the votes on the training and validation examples, if several annotators labeled them."""
+        if self._is_label_set:
+            return self._label_set.votes
+        votes = self._imported(dataset).votes
+        return None if votes is None else votes.of_examples(_used_rows(dataset))
+
+    def source_info(self, dataset: Dataset) -> dict[str, Any]:
+        """Return the agreement of the annotators, if there are several."""
+        if self._is_label_set:
+            details: dict[str, Any] = self._label_set.manifest["noise"]["details"]
+            return {"agreement": details["agreement"]} if "agreement" in details else {}
+        votes = self.votes(dataset)
+        return {} if votes is None else {"agreement": votes.agreement(dataset.num_classes)}
+
+    def notes(self, dataset: Dataset) -> tuple[ReadingNote, ...]:
+        """Return what was converted, left out or kept."""
+        if self._is_label_set:
+            return ()
+        imported, used = self._imported(dataset), _used_rows(dataset)
+        notes = list(imported.notes)
+        if imported.votes is not None:
+            notes += self._vote_notes(imported.votes.of_examples(used), dataset)
+        observed = imported.observed
+        unlabeled = used[imported.listed[used] & ~_has_label(imported, used)]
+        if len(unlabeled) and not (
+            imported.corrects and observed is not None and not (observed == UNKNOWN_TARGET).any()
+        ):
+            text = "Examples without a label are not trained on"
+            notes.append(_note("unlabeled", text, unlabeled, dataset))
+        kept = used[~imported.listed[used]]
+        if len(kept) and imported.corrects and self.partial:
+            notes.append(_note("kept_labels", "Examples that the table does not have keep their labels", kept, dataset))
+        return tuple(notes)
+
+    @property
+    def _is_label_set(self) -> bool:
+        return self.path is not None and expand_user(self.path).is_dir()
 
     @functools.cached_property
     def _label_set(self) -> LabelSet:
@@ -103,66 +184,93 @@ class FromFile(NoiseModel):
                 f"noise.path: the label set in {folder} belongs to the dataset {expected[:12]}…, but this one is "
                 f"{dataset.hash[:12]}… (different files or splits); check the dataset's parameters"
             )
-        return labels.train if split is dataset.train else labels.validation
+        return labels.observed("train" if split is dataset.train else "validation")
 
-    def _read_table(self, path: Path, dataset: Dataset, split: Split) -> NDArray[np.int64]:
-        table = label_files.read_table(path)
-        if "observed" not in table:
-            columns = ", ".join(map(str, table.columns))
-            raise UserError(f"noise.path: {path} needs a column `observed`, but has {columns}")
-        observed = _class_indices(table["observed"].to_numpy(), dataset, path)
-        if "index" in table:
-            index = exact_integers(table["index"].to_numpy(), f"noise.path: the column `index` of {path}")
-            return _select_rows(observed, index, split, dataset.source_size, path)
-        if len(observed) != dataset.source_size:
+    def _imported(self, dataset: Dataset) -> ImportedLabels:
+        """Return the labels of the table, which is read once for a dataset."""
+        if self._read is None or self._read[0] is not dataset:
+            assert self.path is not None
+            self._read = dataset, import_labels(expand_user(self.path), dataset, self._options())
+        return self._read[1]
+
+    _read: tuple[Dataset, ImportedLabels] | None = None
+
+    def _options(self) -> ImportOptions:
+        values = self.unlabeled if isinstance(self.unlabeled, list) else [self.unlabeled]
+        return ImportOptions(
+            column=self.column,
+            key=self.key,
+            integer_labels=self.integer_labels,
+            unlabeled=tuple(str(value) for value in values if value is not None),
+            soft_labels=self.soft_labels,
+            annotators=self.annotators,
+            partial=self.partial,
+            allow_unknown_files=self.allow_unknown_files,
+        )
+
+    def _select(self, imported: ImportedLabels, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
+        """Return the labels of a split; every example needs a row, or keeps its own label."""
+        if imported.votes is not None:
+            labels = self._choose(imported.votes, dataset, split, stream)
+            labels[~imported.listed[split.index]] = ABSENT
+        else:
+            assert imported.observed is not None
+            labels = imported.observed[split.index]
+        absent = np.flatnonzero(labels == ABSENT)
+        if len(absent) and not imported.corrects:
+            assert self.path is not None
+            first = names_of(split.index[absent[:1]], dataset.source_names)[0]
             raise UserError(
-                f"noise.path: {path} has {len(observed)} labels, but the dataset's source has {dataset.source_size} training "
-                "examples; provide one label for each in the order of the source, or add a column `index` with source rows"
+                f"noise.path: {shown(self.path)} has labels of {int(imported.listed.sum())} examples, but none for {first} "
+                f"({len(absent)} of {len(split)} examples of the split are missing); every training and validation example "
+                "needs one, or set noise.partial=true to keep the dataset's own labels where there is none"
             )
-        labels: NDArray[np.int64] = observed[split.index]
+        labels[absent] = own_labels(dataset)[split.index[absent]]
         return labels
 
+    def _choose(self, votes: Votes, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
+        if self.annotators not in (None, MAJORITY, DRAW):
+            return votes.by_annotator(split.index, self.annotators)
+        uniform = stream.uniform(len(split))
+        if self.annotators == DRAW:
+            return votes.draw(split.index, uniform)
+        labels, tied = votes.majority(split.index, dataset.num_classes, uniform)
+        if self.ties == "refuse" and tied.any():
+            first = names_of(split.index[tied], dataset.source_names)[0]
+            raise UserError(
+                f"noise.ties: {int(tied.sum())} examples of {len(split)} have several most frequent labels, the first is "
+                f"{first}; add votes, or set noise.ties=draw or noise.ties=unlabeled"
+            )
+        if self.ties == "unlabeled":
+            labels[tied] = UNKNOWN_TARGET
+        return labels
 
-def _class_indices(values: NDArray[np.generic], dataset: Dataset, path: Path) -> NDArray[np.int64]:
-    """Return class indices from indices or class names."""
-    if np.issubdtype(values.dtype, np.integer):
-        indices = values.astype(np.int64)
-        invalid = (indices < 0) | (indices >= dataset.num_classes)
-    else:
-        index_of = {name: index for index, name in enumerate(dataset.class_names)}
-        indices = np.array([index_of.get(str(name), -1) for name in values], dtype=np.int64)
-        invalid = indices < 0
-    if invalid.any():
-        row = int(np.flatnonzero(invalid)[0])
-        raise UserError(
-            f"noise.path: row {row} of {path} has the label {show(values[row])}; allowed are 0 to {dataset.num_classes - 1} "
-            f"or the class names ({', '.join(dataset.class_names[:5])}{' …' if dataset.num_classes > 5 else ''})"
-        )
-    return indices
+    def _vote_notes(self, votes: Votes, dataset: Dataset) -> list[ReadingNote]:
+        who = f"{len(votes.annotators)} annotators" if votes.annotators else "several annotators"
+        if self.annotators not in (None, MAJORITY):
+            what = "one vote that is drawn" if self.annotators == DRAW else f"that of annotator `{self.annotators}`"
+            return [ReadingNote("votes", f"The label is {what} of {who}", len(votes.label))]
+        rows = np.unique(votes.index)
+        notes = [ReadingNote("votes", f"The label is the majority of the votes of {who}", len(votes.label))]
+        tied = rows[votes.majority(rows, dataset.num_classes, np.zeros(len(rows)))[1]]
+        if len(tied):
+            treatment = "have no label" if self.ties == "unlabeled" else "got one of them at random"
+            text = f"Examples with several most frequent labels {treatment} (noise.ties={self.ties})"
+            notes.append(_note("tied_votes", text, tied, dataset))
+        return notes
 
 
-def _select_rows(
-    observed: NDArray[np.int64], index: NDArray[np.int64], split: Split, source_size: int, path: Path
-) -> NDArray[np.int64]:
-    """Return the labels of a split by source row; every example needs exactly one label."""
-    if len(np.unique(index)) != len(index):
-        raise UserError(f"noise.path: {path} contains an index twice; each example needs one label")
-    # Negative rows would count from the end of the table below and label other examples.
-    if (index < 0).any():
-        raise UserError(f"noise.path: {path} contains the index {index.min()}, but source rows start at 0")
-    if (index >= source_size).any():
-        raise UserError(
-            f"noise.path: {path} contains the index {index.max()}, but the dataset's source has {source_size} training "
-            f"examples, numbered from 0 to {source_size - 1}"
-        )
-    # A row without a label reads -1.
-    position = np.full(source_size, -1)
-    position[index] = np.arange(len(index))
-    selected = position[split.index]
-    if (selected < 0).any():
-        raise UserError(
-            f"noise.path: {path} has {len(index)} labels, but none for row {split.index[selected < 0][0]} of the dataset's "
-            "source; every training and validation example needs a label"
-        )
-    labels: NDArray[np.int64] = observed[selected]
-    return labels
+def _note(kind: str, text: str, rows: NDArray[np.int64], dataset: Dataset) -> ReadingNote:
+    return ReadingNote(kind, text, len(rows), tuple(names_of(rows, dataset.source_names)))
+
+
+def _used_rows(dataset: Dataset) -> NDArray[np.int64]:
+    """Return the source rows of the training and validation examples, ascending."""
+    return np.sort(np.concatenate([dataset.train.index, dataset.validation.index]))
+
+
+def _has_label(imported: ImportedLabels, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    if imported.votes is not None:
+        return np.isin(rows, imported.votes.index)
+    assert imported.observed is not None
+    return np.asarray(imported.observed[rows] >= 0)

@@ -41,6 +41,11 @@ def describe_labels(manifest: dict[str, Any]) -> str:
     if "traces" in details:
         fractions = ", ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in details["traces"].items())
         lines.append(("traces", fractions))
+    if "unlabeled" in manifest:
+        counts = ", ".join(f"{number} {name}" for name, number in manifest["unlabeled"].items())
+        lines.append(("unlabeled", f"{counts} examples, which are not trained on"))
+    if "agreement" in details:
+        lines.append(("annotators", _describe_agreement(details["agreement"])))
     if "source" in details:
         lines.append(("OOD images", f"{details['source']['name']}, {details['source']['sha256'][:16]}…"))
     if skipped := dataset.get("skipped_files"):
@@ -94,6 +99,13 @@ def _describe_rate(manifest: dict[str, Any]) -> str:
     validation = manifest["actual_noise_rate_validation"]
     suffix = "" if validation is None else f", validation {validation:.4f}"
     return f"{manifest['actual_noise_rate']:.4f}{suffix}"
+
+
+def _describe_agreement(agreement: dict[str, Any]) -> str:
+    number = f"{agreement['annotators']} annotators, " if agreement["annotators"] else ""
+    values = {"pairwise agreement": "pairwise_agreement", "Krippendorff's alpha": "krippendorff_alpha"}
+    measured = [f", {title} {agreement[key]:.4f}" for title, key in values.items() if agreement[key] is not None]
+    return f"{number}{agreement['votes']} votes{''.join(measured)}"
 
 
 def _describe_status(counts: dict[str, int]) -> str:

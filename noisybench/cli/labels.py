@@ -55,7 +55,7 @@ def labels_create(
     dataset = spec.dataset.build().load()
     labels = spec.noise.build().apply(dataset)
     label_files.save(labels, dataset, output, cast("Literal['parquet', 'csv']", format))
-    for note in dataset.notes:
+    for note in (*dataset.notes, *labels.notes):
         typer.echo(f"note: {note}")
     typer.echo(describe_labels(labels.manifest))
     typer.echo(f"Label set written to {output}. Use it with noise=from_file noise.path={output}")
@@ -118,7 +118,9 @@ def labels_export(
             f"{folder / label_files.MASKS}"
         )
     check_output_file(file, (".csv", ".parquet"))
-    table = label_files.read_table(next(folder / name for name in label_files.TABLES if (folder / name).exists()))
+    table = label_files.read_stored_table(
+        next(folder / name for name in label_files.TABLES if (folder / name).exists())
+    )
     with wrap_write_errors(file):
         if file.suffix.lower() == ".csv":
             # A fixed line end gives the same bytes on every operating system.
@@ -135,7 +137,8 @@ def labels_import(
     file: Annotated[
         Path,
         typer.Argument(
-            help="Table (.csv or .parquet) with a column `observed`, and a column `index` unless it covers every row"
+            help="Table (.csv, .tsv or .parquet) with a column of labels, and a column `file` or `index` unless it has a row "
+            "for each training example in order; or suspects.csv of an audit with `new_label` filled in"
         ),
     ],
     recipe: Recipe,

@@ -9,7 +9,7 @@ from typing import Any
 from noisybench.errors import UserError
 
 FIXED_NOISE = ("clean", "from_file", "from_folder", "human", "real_world")
-"""Noise models whose labels do not depend on their seed."""
+"""Noise models whose labels do not depend on their seed; `from_file` draws votes of annotators only if it is asked to."""
 
 
 def with_noise_seeds(settings: Iterable[Mapping[str, Any]], seeds: Sequence[int]) -> list[dict[str, Any]]:
@@ -31,7 +31,7 @@ def with_noise_seeds(settings: Iterable[Mapping[str, Any]], seeds: Sequence[int]
         noise = setting.get("noise", "clean")
         fields = {"name": noise} if isinstance(noise, str) else noise
         # Anything but a name or a mapping is refused where the specification is resolved.
-        if not seeds or not isinstance(fields, Mapping) or fields.get("name") in FIXED_NOISE:
+        if not seeds or not isinstance(fields, Mapping) or _is_fixed(fields):
             draws.append([dict(setting)])
             continue
         if "seed" in fields:
@@ -42,3 +42,7 @@ def with_noise_seeds(settings: Iterable[Mapping[str, Any]], seeds: Sequence[int]
         draws.append([{**setting, "noise": {**fields, "seed": seed}} for seed in seeds])
     # An interrupted suite has all settings of the first draw.
     return [setting for drawn in itertools.zip_longest(*draws) for setting in drawn if setting is not None]
+
+
+def _is_fixed(noise: Mapping[str, Any]) -> bool:
+    return noise.get("name") in FIXED_NOISE and noise.get("annotators") != "draw"

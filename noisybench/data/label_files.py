@@ -2,7 +2,8 @@
 
 A folder holds `manifest.json` and the labels: classes as a table with the columns split, index, clean and observed
 (`labels.parquet` or `labels.csv`), masks and tokens as arrays of these names (`masks.npz`). Replaced images are in
-`images.npz`, and traces are repeated as text in `traces.jsonl`.
+`images.npz`, and traces are repeated as text in `traces.jsonl`. Votes of several annotators are in `votes.parquet`. The
+observed label -2 means that an example has none.
 """
 
 from __future__ import annotations
@@ -23,12 +24,15 @@ from noisybench.data.label_set import (
     LabelSet,
     ReplacedImages,
     error_spans_hash,
+    label_set_of,
     label_statistics,
     observed_hash,
     rows_hash,
+    with_replaced,
 )
 from noisybench.data.manifest import DIGEST, MANIFEST, TRACES_DIGEST, manifest_digest, read_manifest
 from noisybench.data.targets import IGNORED, UNKNOWN_TARGET, Targets
+from noisybench.data.vote_files import read_votes, write_votes
 from noisybench.errors import UserError
 from noisybench.utils.files import first_line, write_atomically
 from noisybench.utils.places import check_file, check_output_folder, shown
@@ -39,11 +43,12 @@ if TYPE_CHECKING:
 COLUMNS = ("index", "clean", "observed")
 """Columns of a label table, beside `split`."""
 
-MASKS, TRACES, IMAGES = "masks.npz", "traces.jsonl", "images.npz"
+MASKS, TRACES, IMAGES, VOTES = "masks.npz", "traces.jsonl", "images.npz", "votes.parquet"
 TABLES = ("labels.parquet", "labels.csv")
 
 STATISTICS = (
     "actual_noise_rate", "actual_noise_rate_validation", "transition_counts", "label_status", "ood_counts", "masks",
+    "unlabeled",
 )  # fmt: skip
 """Entries of the manifest that follow from the labels; see `label_statistics`."""
 
@@ -83,8 +88,8 @@ def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parq
         raise UserError(f"{shown(folder)} already contains a different label set; choose another folder")
     check_output_folder(folder)
     # The clean targets of replaced images are `OOD_TARGET`, which the stored column must show.
-    applied = labels.apply_to(dataset)
-    splits = {"train": (applied.train, labels.train), "validation": (applied.validation, labels.validation)}
+    applied = with_replaced(dataset, labels.replaced)
+    splits = {name: (getattr(applied, name), labels.observed(name)) for name in SPLITS}
     columns: Columns = {
         (name, column): values
         for name, (split, observed) in splits.items()
@@ -105,6 +110,8 @@ def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parq
             f"{name}_{part}": getattr(replaced, part) for name, replaced in labels.replaced.items() for part in REPLACED
         }
         np.savez_compressed(folder / IMAGES, **images)
+    if labels.votes is not None:
+        write_votes(labels.votes, folder / VOTES)
     # Last: a folder without a manifest is not a label set, so a crash before this line leaves nothing that can be
     # loaded.
     manifest[DIGEST] = manifest_digest(manifest)
@@ -145,6 +152,9 @@ def load(folder: Path) -> LabelSet:
         raise UserError(f"{folder}: the error spans do not match the manifest; create or copy the label set again")
     if (_file_digest(folder / TRACES) if (folder / TRACES).exists() else None) != manifest.get(TRACES_DIGEST):
         raise UserError(f"{folder / TRACES}: does not match the manifest; create or copy the label set again")
+    votes = read_votes(folder / VOTES, len(manifest["dataset"]["classes"])) if (folder / VOTES).exists() else None
+    if (None if votes is None else votes.hash) != manifest.get("votes_sha256"):
+        raise UserError(f"{folder / VOTES}: does not match the manifest; create or copy the label set again")
     # The hashes do not cover the other entries of the manifest, so those are computed again and compared.
     statistics = label_statistics(clean, (train, validation), len(manifest["dataset"]["classes"]))
     # Entries that these labels do not have, such as the IoU of masks, are not allowed either.
@@ -155,32 +165,28 @@ def load(folder: Path) -> LabelSet:
             "again"
         )
     manifest = {name: entry for name, entry in manifest.items() if name not in (DIGEST, TRACES_DIGEST)}
-    return LabelSet(train, validation, manifest, replaced, error_spans)
+    return label_set_of(train, validation, manifest, replaced, error_spans, votes)
 
 
 def stored_files(folder: Path) -> dict[str, Path]:
     """Return the files of a label set that `load` reads, by their names; the manifest even if it is missing."""
-    names = (MANIFEST, MASKS, IMAGES, *TABLES)
+    names = (MANIFEST, MASKS, IMAGES, VOTES, *TABLES)
     return {name: folder / name for name in names if name == MANIFEST or (folder / name).exists()}
 
 
-def read_table(path: Path) -> pandas.DataFrame:
-    """Read a table of labels (`.csv` or `.parquet`).
+def read_stored_table(path: Path) -> pandas.DataFrame:
+    """Read the table of a label set (`labels.csv` or `labels.parquet`).
 
     Raises:
-        UserError: the file does not exist, is damaged, or has another format.
+        UserError: the file does not exist or is damaged.
     """
     import pandas
 
     check_file(path)
     try:
-        if path.suffix == ".parquet":
-            return pandas.read_parquet(path)
-        if path.suffix == ".csv":
-            return pandas.read_csv(path, encoding="utf-8")
+        return pandas.read_parquet(path) if path.suffix == ".parquet" else pandas.read_csv(path, encoding="utf-8")
     except Exception as error:  # parsers of tables raise anything on damaged files
         raise UserError(f"{shown(path)}: cannot be read ({first_line(error)}); export it again") from None
-    raise UserError(f"{path}: labels must be a .csv or .parquet file, but got `{path.suffix}`")
 
 
 def _write_table(columns: Columns, path: Path) -> None:
@@ -242,14 +248,16 @@ def _check_arrays(folder: Path, columns: Columns, dataset: Mapping[str, Any]) ->
             problem = "index, clean and observed labels have different sizes"
         elif {clean.dtype, observed.dtype, spans.dtype} != {np.dtype(dtype)} or observed.ndim not in dimensions:
             problem = f"labels are {observed.dtype} of shape {observed.shape}, which no label set has"
-        elif _out_of_range(observed, 0, num_classes) or _out_of_range(clean, UNKNOWN_TARGET, num_classes):
+        elif _out_of_range(observed, 0, num_classes, UNKNOWN_TARGET) or _out_of_range(
+            clean, UNKNOWN_TARGET, num_classes
+        ):
             problem = f"has labels outside of 0 to {num_classes - 1}"
         if problem:
             raise UserError(f"{shown(folder)}: the {name} split {problem}; create or copy the label set again")
 
 
-def _out_of_range(labels: Targets, lowest: int, num_classes: int) -> bool:
-    is_label = labels != IGNORED if labels.dtype == np.uint8 else np.ones(labels.shape, dtype=bool)
+def _out_of_range(labels: Targets, lowest: int, num_classes: int, ignored: int = IGNORED) -> bool:
+    is_label = labels != (IGNORED if labels.dtype == np.uint8 else ignored)
     return bool(((labels < lowest) | (labels >= num_classes))[is_label].any())
 
 
@@ -263,7 +271,7 @@ def _read_classes(folder: Path) -> Columns:
     path = next((folder / name for name in TABLES if (folder / name).exists()), None)
     if path is None:
         raise UserError(f"{folder}: {' or '.join(TABLES)} is missing; create or copy the label set again")
-    table = read_table(path)
+    table = read_stored_table(path)
     missing = [column for column in ("split", *COLUMNS) if column not in table]
     if missing:
         raise UserError(f"{path}: missing column {', '.join(missing)}; expected split, {', '.join(COLUMNS)}")

@@ -15,18 +15,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.dataset import Dataset
+from noisybench.data.dataset import Dataset, Split
+from noisybench.data.lazy import MemmapImages
 from noisybench.data.manifest import FORMAT
+from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import (
     CLEAN,
     IN_DISTRIBUTION,
     TOKEN_CORRECT,
     TOKEN_UNKNOWN,
     UNKNOWN_STATUS,
+    UNKNOWN_TARGET,
     TargetKind,
     Targets,
     target_kind,
 )
+from noisybench.data.votes import Votes
+from noisybench.errors import UserError
 
 SPLITS = ("train", "validation")
 """Splits whose labels a label set holds."""
@@ -49,6 +54,9 @@ class ReplacedImages:
 class LabelSet:
     """Observed targets of the training and validation split, and their manifest.
 
+    Examples whose observed class is unknown are not trained on: `apply_to` leaves them out, and the arrays here hold the
+    others only.
+
     Attributes:
         train: (N,) int64 observed classes, (N, H, W) uint8 masks or (N, T) uint8 tokens.
         validation: observed targets of the validation split.
@@ -57,6 +65,9 @@ class LabelSet:
             their IoU (`masks`).
         replaced: replaced images by split, for noise that also changes images.
         error_spans: for traces, by split, the position in `TOKEN_STATUS` of each character of the observed response.
+        unlabeled: by split, (K,) int64 positions of its examples without an observed class, ascending.
+        votes: labels of several annotators, if the observed ones were chosen from them.
+        notes: facts about the reading of labels that a user should know.
 
     Examples:
         >>> from noisybench.data.dataset import Split
@@ -77,6 +88,9 @@ class LabelSet:
     manifest: dict[str, Any]
     replaced: Mapping[str, ReplacedImages] = field(default_factory=dict)
     error_spans: Mapping[str, NDArray[np.uint8]] = field(default_factory=dict)
+    unlabeled: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
+    votes: Votes | None = None
+    notes: tuple[ReadingNote, ...] = ()
 
     @functools.cached_property
     def target_kind(self) -> TargetKind:
@@ -103,8 +117,52 @@ class LabelSet:
         return str(self.manifest["sha256"])
 
     def apply_to(self, dataset: Dataset) -> Dataset:
-        """Return the dataset as it is trained on: with the replaced images, whose targets are `OOD_TARGET`."""
-        return with_replaced(dataset, self.replaced)
+        """Return the dataset as it is trained on.
+
+        Replaced images are in it, with targets `OOD_TARGET`; examples without an observed class are not.
+        """
+        applied = with_replaced(dataset, self.replaced)
+        for name, rows in self.unlabeled.items():
+            labeled: dict[str, Any] = {name: _without(getattr(applied, name), rows)}
+            applied = replace(applied, **labeled)
+        return applied
+
+    def observed(self, name: str) -> Targets:
+        """Return the observed targets of all examples of a split, `UNKNOWN_TARGET` for those without a class."""
+        labels: Targets = getattr(self, name)
+        if name not in self.unlabeled:
+            return labels
+        rows = self.unlabeled[name]
+        everything = np.full(len(labels) + len(rows), UNKNOWN_TARGET, dtype=np.int64)
+        everything[np.delete(np.arange(len(everything)), rows)] = labels
+        return everything
+
+
+def _without(split: Split, rows: NDArray[np.int64]) -> Split:
+    """Return a split without some of its rows."""
+    kept = np.delete(np.arange(len(split)), rows)
+    noisy_targets = None if split.noisy_targets is None else split.noisy_targets[kept]
+    return replace(
+        split,
+        inputs=split.inputs.subset(kept) if isinstance(split.inputs, MemmapImages) else split.inputs[kept],
+        targets=split.targets[kept],
+        index=split.index[kept],
+        noisy_targets=noisy_targets,
+    )
+
+
+def unlabeled_rows(observed: Mapping[str, Targets]) -> dict[str, NDArray[np.int64]]:
+    """Return the positions of examples without an observed class, for each split that has some.
+
+    Example:
+        >>> unlabeled_rows({"train": np.array([0, -2, 1]), "validation": np.array([1])})
+        {'train': array([1])}
+    """
+    return {
+        name: np.flatnonzero(labels == UNKNOWN_TARGET)
+        for name, labels in observed.items()
+        if labels.ndim == 1 and (labels == UNKNOWN_TARGET).any()
+    }
 
 
 def with_replaced(dataset: Dataset, replaced: Mapping[str, ReplacedImages]) -> Dataset:
@@ -162,17 +220,24 @@ def make_label_set(
     matrix: NDArray[np.float64] | None,
     replaced: Mapping[str, ReplacedImages] | None = None,
     error_spans: Mapping[str, NDArray[np.uint8]] | None = None,
+    votes: Votes | None = None,
+    notes: tuple[ReadingNote, ...] = (),
 ) -> LabelSet:
     """Return a label set of observed targets, with their manifest.
 
     Args:
         dataset: the dataset they belong to.
-        train: observed training targets.
-        validation: observed validation targets.
+        train: observed training targets; `UNKNOWN_TARGET` for examples without an observed class.
+        validation: observed validation targets, likewise.
         noise: description of the noise model, from `manifest.noise_entry`.
         matrix: (C, C) transition probabilities, if the noise depends on the class alone.
         replaced: replaced images by split.
         error_spans: for traces, error spans by split.
+        votes: labels of several annotators, if the observed ones were chosen from them.
+        notes: facts about the reading of labels.
+
+    Raises:
+        UserError: no training example has an observed class.
 
     Examples:
         See `LabelSet`.
@@ -193,7 +258,42 @@ def make_label_set(
     }
     if error_spans:
         manifest["error_spans_sha256"] = error_spans_hash(error_spans)
-    return LabelSet(train, validation, manifest, replaced, error_spans)
+    if votes is not None:
+        manifest["votes_sha256"] = votes.hash
+    return label_set_of(train, validation, manifest, replaced, error_spans, votes, notes)
+
+
+def label_set_of(
+    train: Targets,
+    validation: Targets,
+    manifest: dict[str, Any],
+    replaced: Mapping[str, ReplacedImages],
+    error_spans: Mapping[str, NDArray[np.uint8]],
+    votes: Votes | None,
+    notes: tuple[ReadingNote, ...] = (),
+) -> LabelSet:
+    """Return the label set of a manifest; examples without an observed class are set apart.
+
+    Args:
+        train: observed training targets; `UNKNOWN_TARGET` for examples without an observed class.
+        validation: observed validation targets, likewise.
+        manifest: manifest of these targets.
+        replaced: replaced images by split.
+        error_spans: for traces, error spans by split.
+        votes: labels of several annotators.
+        notes: facts about the reading of labels.
+
+    Raises:
+        UserError: no training example has an observed class.
+    """
+    unlabeled = unlabeled_rows({"train": train, "validation": validation})
+    if len(unlabeled.get("train", ())) == len(train):
+        raise UserError("noise: no training example has a label; provide labels for some of them")
+    train, validation = (
+        np.delete(observed, unlabeled[name]) if name in unlabeled else observed
+        for name, observed in (("train", train), ("validation", validation))
+    )
+    return LabelSet(train, validation, manifest, replaced, error_spans, unlabeled, votes, notes)
 
 
 def dataset_entry(dataset: Dataset) -> dict[str, Any]:
@@ -220,10 +320,18 @@ def label_statistics(
         num_classes: number of classes C.
     """
     kind = target_kind(clean[0])
+    unlabeled = unlabeled_rows(dict(zip(SPLITS, observed, strict=True)))
+    entry = {"unlabeled": {name: len(unlabeled.get(name, ())) for name in SPLITS}} if unlabeled else {}
+    rows = [unlabeled.get(name, np.empty(0, np.int64)) for name in SPLITS]
+    clean, observed = (
+        (np.delete(first, rows[0], axis=0), np.delete(second, rows[1], axis=0)) if unlabeled else (first, second)
+        for first, second in (clean, observed)
+    )
     counts = kind.transition_counts(clean[0], observed[0], num_classes)
     return {
         "actual_noise_rate": kind.actual_noise_rate(clean[0], observed[0]),
         "actual_noise_rate_validation": kind.actual_noise_rate(clean[1], observed[1]),
         "transition_counts": counts.tolist(),
+        **entry,
         **kind.extra_statistics(clean[0], observed[0], counts),
     }

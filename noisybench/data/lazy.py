@@ -31,6 +31,12 @@ class MemmapImages:
             images[position >= 0] = self._replacements[position[position >= 0]]
         return images
 
+    def subset(self, rows: NDArray[np.int64]) -> MemmapImages:
+        """Return some of the rows, which stay on disk."""
+        subset = MemmapImages(self._images, self._rows[rows])
+        subset._position, subset._replacements = self._position[rows], self._replacements
+        return subset
+
     def with_images(self, rows: NDArray[np.int64], images: NDArray[Any]) -> MemmapImages:
         """Return a copy with other images, held in memory, in some rows."""
         # The copy shares the mapped file; only the table of positions is new.

@@ -109,6 +109,8 @@ class Manifest(_Entry):
     transition_matrix: list[list[Fraction]] | None
     label_status: dict[str, Count] | None = None
     ood_counts: list[Count] | None = None
+    unlabeled: dict[Literal["train", "validation"], Count] | None = None
+    votes_sha256: Sha256 | None = None
     masks: MaskStatistics | None = None
     error_spans_sha256: Sha256 | None = None
     traces_sha256: Sha256 | None = None

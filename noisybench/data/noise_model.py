@@ -13,7 +13,9 @@ from noisybench.config.parameters import Configurable, parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_set import SPLITS, LabelSet, ReplacedImages, make_label_set
 from noisybench.data.manifest import noise_entry
+from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import Targets
+from noisybench.data.votes import Votes
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
@@ -66,7 +68,8 @@ class NoiseModel(Configurable, abc.ABC):
             stream: the only source of randomness.
 
         Returns:
-            Targets with the shape and type of ``split.targets``; classes are in [0, C).
+            Targets with the shape and type of ``split.targets``; classes are in [0, C). `UNKNOWN_TARGET` stands for an
+            example without a label, which is not trained on.
 
         Raises:
             UserError: the parameters do not fit the dataset.
@@ -79,6 +82,14 @@ class NoiseModel(Configurable, abc.ABC):
     def replace_images(self, dataset: Dataset, split: Split) -> ReplacedImages | None:
         """Return out-of-distribution images that replace images of the split; `corrupt_labels` gives their labels."""
         return None
+
+    def votes(self, dataset: Dataset) -> Votes | None:
+        """Return the labels of several annotators from which `corrupt_labels` chooses; None if there are none."""
+        return None
+
+    def notes(self, dataset: Dataset) -> tuple[ReadingNote, ...]:
+        """Return facts about the reading of labels that a user should know; called after `corrupt_labels`."""
+        return ()
 
     def source_info(self, dataset: Dataset) -> dict[str, Any]:
         """Return the details of the noise for the manifest, such as the origin of replacing images."""
@@ -148,6 +159,8 @@ class NoiseModel(Configurable, abc.ABC):
             self.matrix(dataset),
             {name: images for name, images in replaced.items() if images is not None},
             {name: status for name, status in spans.items() if status is not None},
+            self.votes(dataset),
+            self.notes(dataset),
         )
 
     @property

@@ -163,13 +163,13 @@ def test_a_folder_without_test_examples_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("index,observed\n0.5,1\n", "the column `index` of .* must be integers, but entry 0 is 0.5"),
-        ("index,observed\n0,1\n,1\n", "the column `index` of .* must be integers, but entry 1 is nan"),
+        ("index,observed\n0.5,1\n", "line 2: the index must be an integer, but is '0.5'"),
+        ("index,observed\n0,1\n,1\n", "line 3: the index must be an integer, but is ''"),
         ("index,observed\n999999999999,1\n", "contains the index 999999999999, but the dataset's source has 1797"),
-        ("index,observed\n-1,1\n", "source rows start at 0"),
-        ("observed\n0.5\n", "has the label"),
-        ("observed\n99999999999\n", "has the label"),
-        ("", "cannot be read"),
+        ("index,observed\n-1,1\n", "the index -1, .* numbered from 0 to 1796"),
+        ("index,observed\n0,0.5\n", "but entry 0 is '0.5'"),
+        ("index,observed\n0,99999999999\n", "but entry 0 is 99999999999"),
+        ("", "contains no rows"),
     ],
 )
 def test_label_tables_with_unusual_cells_are_refused(table: str, message: str, tmp_path: Path) -> None:
