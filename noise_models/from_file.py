@@ -153,13 +153,14 @@ class FromFile(NoiseModel):
         notes = list(imported.notes)
         if imported.votes is not None:
             notes += self._vote_notes(imported.votes.of_examples(used), dataset)
-        observed = imported.observed
-        unlabeled = used[imported.listed[used] & ~_has_label(imported, used)]
-        if len(unlabeled) and not (
-            imported.corrects and observed is not None and not (observed == UNKNOWN_TARGET).any()
-        ):
+        splits = (dataset.train, dataset.validation)
+        labels = [self.corrupt_labels(dataset, split, self.stream(dataset, split)) for split in splits]
+        unlabeled = np.concatenate(
+            [split.index[observed == UNKNOWN_TARGET] for split, observed in zip(splits, labels, strict=True)]
+        )
+        if len(unlabeled):
             text = "Examples without a label are not trained on"
-            notes.append(_note("unlabeled", text, unlabeled, dataset))
+            notes.append(_note("unlabeled", text, np.sort(unlabeled), dataset))
         kept = used[~imported.listed[used]]
         if len(kept) and imported.corrects and self.partial:
             notes.append(_note("kept_labels", "Examples that the table does not have keep their labels", kept, dataset))
@@ -267,10 +268,3 @@ def _note(kind: str, text: str, rows: NDArray[np.int64], dataset: Dataset) -> Re
 def _used_rows(dataset: Dataset) -> NDArray[np.int64]:
     """Return the source rows of the training and validation examples, ascending."""
     return np.sort(np.concatenate([dataset.train.index, dataset.validation.index]))
-
-
-def _has_label(imported: ImportedLabels, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    if imported.votes is not None:
-        return np.isin(rows, imported.votes.index)
-    assert imported.observed is not None
-    return np.asarray(imported.observed[rows] >= 0)
