@@ -26,7 +26,7 @@ def shown(path: Path | str) -> str:
 
 
 def expand_user(path: Path) -> Path:
-    """Return a path in which ``~`` is replaced by the home folder.
+    """Return a path in which ``~`` is replaced by the home folder; names such as ``~archive`` stay if there is no such user.
 
     Raises:
         UserError: the home folder is unknown.
@@ -34,6 +34,8 @@ def expand_user(path: Path) -> Path:
     try:
         return path.expanduser()
     except RuntimeError:
+        if path.parts[0] != "~" and os.path.lexists(path.parts[0]):  # a name in the working folder, as in shells
+            return path
         raise UserError(f"{shown(path)}: the home folder of this user is unknown; write the path without ~") from None
 
 

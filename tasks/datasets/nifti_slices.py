@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.masks import resize_mask
+from noisybench.data.images import problem_list
+from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.source import DatasetSource
+from noisybench.data.targets import IGNORED
+from noisybench.data.volume_layouts import LAYOUTS, PatientFiles, VolumeFolder, find_patients, is_nnunet
+from noisybench.data.volume_slices import (
+    PatientSlices,
+    count_labels,
+    cut_slices,
+    describe_slices,
+    patient_copies,
+    to_classes,
+)
+from noisybench.data.volumes import VOLUME_SUFFIXES, read_labeled_volume
 from noisybench.errors import UserError
 from noisybench.utils.file_listing import FileTree, Source
 from noisybench.utils.places import expand_user
@@ -20,16 +32,18 @@ from noisybench.utils.seeds import Stream
 
 SEGTHOR = ("background", "oesophagus", "heart", "trachea", "aorta")
 
-Slices = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-"""(N, 1, H, W) images and (N, H, W) masks of one patient."""
+MAX_PROPOSED = 12
+"""Largest number of values for which a message proposes a mapping."""
 
 
 class NiftiSlices(DatasetSource):
-    """Slices of NIfTI volumes with masks in the layout of SegTHOR: `root/PATIENT/PATIENT.nii.gz`, `root/PATIENT/GT.nii.gz`.
+    """Slices of NIfTI volumes with masks: SegTHOR, nnU-Net, Medical Segmentation Decathlon, or your own.
 
-    Slices along the last axis that show an object (or all slices) are clipped to an intensity window and resized to `size`
-    (images bilinear, masks nearest neighbor). Splits are by patient, so no patient is in two of them: either named
-    patients, or fractions drawn by `split_seed`. Needs nibabel: `pip install nibabel`.
+    `root` contains one folder per patient, `PATIENT/PATIENT.nii.gz` and `PATIENT/GT.nii.gz`, or `imagesTr` and `labelsTr`,
+    with `dataset.json` for the names of the classes. Volumes and masks are turned to the canonical axes by their affines,
+    and must have the same geometry. Slices that show an object (or all slices) are clipped to an intensity window and
+    resized to `size` (images bilinear, masks nearest neighbor). No patient is in two splits: splits are the folder's own
+    (`labelsTs`, `test`), named patients, or fractions drawn by `split_seed`. Needs nibabel: `pip install nibabel`.
     """
 
     own_files = True
@@ -40,6 +54,18 @@ class NiftiSlices(DatasetSource):
     window: list[float] = parameter(
         [-200.0, 300.0], help="Lowest and highest intensity of the window (Hounsfield units for CT)"
     )
+    plane: Literal["axial", "coronal", "sagittal"] = parameter(
+        "axial", help="Plane of the slices, after volumes are turned to the canonical axes"
+    )
+    channel: int | None = parameter(
+        None, ge=0, help="Channel to read, if volumes have several (`CASE_0001.nii.gz` or a fourth axis), from 0"
+    )
+    values: dict[int, int] | None = parameter(
+        None, help="Class of each value in the masks, such as {0: 0, 4: 1}; 255 as a class means no label"
+    )
+    allow_unequal_geometry: bool = parameter(
+        False, help="Match voxels by position where the affines of volume and mask differ"
+    )
     every_slice: bool = parameter(False, help="Use slices without objects as well")
     test_patients: list[str] | None = parameter(
         None, help="Names of the test patients (default: drawn by `test_fraction`)", access="value"
@@ -48,19 +74,16 @@ class NiftiSlices(DatasetSource):
         None, help="Names of the validation patients (default: drawn by `validation_fraction`)", access="value"
     )
     class_names: list[str] | None = parameter(
-        None, help="Names of the classes, background first (default: those of SegTHOR)", access="value"
+        None, help="Names of the classes, background first (default: of `dataset.json`, or of SegTHOR)", access="value"
     )
 
     def data_files(self) -> Mapping[str, Source]:
-        """Return the volumes and masks of all patients."""
-        return {} if self.root is None else {"patients": FileTree(self._folder, (".nii.gz",))}
-
-    @property
-    def _folder(self) -> Path:
-        """Folder of patients."""
-        assert self.root is not None
-        root = expand_user(self.root)
-        return root / "train" if (root / "train").is_dir() else root
+        """Return the volumes, masks and descriptions of all patients."""
+        return (
+            {}
+            if self.root is None
+            else {"patients": FileTree(expand_user(self.root), (*VOLUME_SUFFIXES, "dataset.json"))}
+        )
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read every volume."""
@@ -68,64 +91,157 @@ class NiftiSlices(DatasetSource):
             raise UserError(
                 f"dataset.root: must be the folder of patients, e.g. dataset.root=SegTHOR, but got {self.root}"
             )
-        if len(self.window) != 2 or self.window[0] >= self.window[1]:
+        if len(self.window) != 2 or not self.window[0] < self.window[1]:
             raise UserError(f"dataset.window: needs a lower and a higher intensity, but got {self.window}")
-        root = self._folder
-        # Sorted, because the order of a folder depends on the file system, and splits are drawn by position.
-        patients = sorted(folder.name for folder in root.iterdir() if _is_patient(folder))
-        if len(patients) < 3:
-            raise UserError(f"dataset.root: {root} has {len(patients)} patients with a GT.nii.gz, but needs three")
-        test, validation = self._split_patients(patients)
-        names = tuple(self.class_names or SEGTHOR)
-        slices = {patient: self._read_slices(root / patient, len(names)) for patient in patients}
-        train = [patient for patient in patients if patient not in test]
+        root = expand_user(self.root)
+        folder = find_patients(root, self.channel)
+        files = {**folder.train, **folder.validation, **folder.test}
+        if len(files) < 3:
+            raise UserError(
+                f"dataset.root: {root} has {len(files)} patients with a mask (GT.nii.gz), but needs three; {LAYOUTS}"
+            )
+        self._check_named_patients(folder)
+        table, names = self._class_table(folder, root)
+        patients, counts = self._read_patients(files, table, root)
+        names = names or _numbered_names(counts, root)
+        copies = patient_copies(patients)
+        test, validation = self._split_patients(folder, copies)
+        notes = folder.notes + describe_slices(patients, copies) + self._unused_classes(counts, table, names)
+        train = [patient for patient in sorted(files) if patient not in test]
+        is_validation = [name in validation for name in train]
         return (
-            _concatenate({patient: slices[patient] for patient in train}, [name in validation for name in train]),
-            _concatenate({patient: slices[patient] for patient in sorted(test)}, None),
+            self._join({patient: patients[patient] for patient in train}, is_validation, notes),
+            self._join({patient: patients[patient] for patient in sorted(test)}, None, ()),
             names,
         )
 
-    def _split_patients(self, patients: list[str]) -> tuple[set[str], set[str]]:
-        """Return the patients of the test and the validation split."""
-        order = [patients[number] for number in Stream("patients", self.split_seed).permutation(len(patients))]
-        test = set(self.test_patients or order[: max(1, round(self.test_fraction * len(patients)))])
-        others = [patient for patient in order if patient not in test]
-        validation = set(self.validation_patients or others[: round(self.validation_fraction * len(others))])
-        unknown = sorted((test | validation) - set(patients))
+    def _check_named_patients(self, folder: VolumeFolder) -> None:
+        """Refuse named patients that do not exist, are in two splits, or in splits that the folder has itself.
+
+        Raises:
+            UserError: describes the problem.
+        """
+        for split, own, named in (
+            ("test", folder.test, self.test_patients), ("validation", folder.validation, self.validation_patients),
+        ):  # fmt: skip
+            if own and named:
+                raise UserError(
+                    f"dataset.{split}_patients: the folder has a {split} split of its own; remove the parameter"
+                )
+        test, validation = set(self.test_patients or ()), set(self.validation_patients or ())
+        unknown = sorted((test | validation) - set(folder.train))
         if unknown:
-            raise UserError(f"dataset: unknown patients {', '.join(unknown)}; known: {', '.join(patients[:6])} …")
+            known = sorted(folder.train)
+            raise UserError(f"dataset: unknown patients {', '.join(unknown)}; known: {', '.join(known[:6])} …")
         both = sorted(test & validation)
         if both:
             raise UserError(f"dataset: {', '.join(both)} cannot be in the test and in the validation split")
-        if not set(patients) - test - validation:
-            raise UserError("dataset: no patient is left for training; name fewer test or validation patients")
+
+    def _split_patients(self, folder: VolumeFolder, copies: Mapping[str, set[str]]) -> tuple[set[str], set[str]]:
+        """Return the patients of the test and the validation split; drawn splits do not separate copies."""
+        # Sorted, because the order of a folder depends on the file system, and splits are drawn by position.
+        drawn = sorted(folder.train)
+        order = [drawn[number] for number in Stream("patients", self.split_seed).permutation(len(drawn))]
+        test = set(folder.test or self.test_patients or ())
+        reserved = set(folder.validation or self.validation_patients or ())
+        if not test:
+            free = [patient for patient in order if patient not in reserved]
+            test = _with_copies(free[: max(1, round(self.test_fraction * len(drawn)))], copies) - reserved
+        others = [patient for patient in order if patient not in test]
+        validation = reserved
+        for patient in others[: 0 if reserved else round(self.validation_fraction * len(others))]:
+            further = validation | (copies[patient] & set(others))
+            validation = further if further < set(others) else validation
+        if not set(drawn) - test - validation:
+            raise UserError(
+                "dataset: no patient is left for training; add patients with other volumes, or name fewer test or validation "
+                "patients"
+            )
         return test, validation
 
-    def _read_slices(self, folder: Path, num_classes: int) -> Slices:
-        volume, labels = (_read_volume(folder / name) for name in (f"{folder.name}.nii.gz", "GT.nii.gz"))
-        if volume.shape != labels.shape:
-            raise UserError(f"{folder}: the volume has the shape {volume.shape}, but its mask {labels.shape}")
-        # Checked before the conversion to uint8, which would wrap such values around to valid ones.
-        invalid = labels[(labels < 0) | (labels >= num_classes)]
-        if invalid.size:
-            raise UserError(
-                f"{folder / 'GT.nii.gz'}: contains the value {invalid[0]:g}, but classes range from 0 to {num_classes - 1}"
-            )
-        numbers = [number for number in range(labels.shape[2]) if self.every_slice or (labels[:, :, number] > 0).any()]
-        if not numbers:
-            raise UserError(f"{folder / 'GT.nii.gz'}: no slice contains an object; remove the patient")
-        images = np.stack([self._to_image(volume[:, :, number]) for number in numbers])
-        shape = (self.size, self.size)
-        masks = np.stack([resize_mask(labels[:, :, number].astype(np.uint8), shape) for number in numbers])
-        return images[:, None], masks
+    def _class_table(self, folder: VolumeFolder, root: Path) -> tuple[dict[int, int], tuple[str, ...] | None]:
+        """Return the class of each value, and the names of the classes (None if only the masks show their number)."""
+        given = None if self.class_names is None else tuple(self.class_names)
+        if self.values is not None:
+            table = {0: 0} | {int(value): int(target) for value, target in self.values.items()}
+            targets = {target for target in table.values() if target != IGNORED}
+            if min(targets) < 0 or max(targets) > IGNORED:
+                raise UserError(
+                    f"dataset.values: classes range from 0 to 254, and 255 means no label, but got {self.values}"
+                )
+            return table, given or _numbers(max(targets) + 1)
+        if folder.class_names is not None:
+            table = {value: number for number, value in enumerate(folder.class_names)}
+            names = given or tuple(folder.class_names.values())
+            if len(names) != len(table):
+                raise UserError(
+                    f"dataset.class_names: has {len(names)} names, but dataset.json declares {len(table)} classes"
+                )
+            return table | ({} if folder.ignored is None else {folder.ignored: IGNORED}), names
+        names_or_none = given or (None if is_nnunet(root) else SEGTHOR)
+        return {value: value for value in range(len(names_or_none or range(IGNORED)))}, names_or_none
 
-    def _to_image(self, intensities: NDArray[Any]) -> NDArray[np.uint8]:
-        """Return one slice, clipped to the window and resized."""
+    def _read_patients(
+        self, files: Mapping[str, PatientFiles], table: Mapping[int, int], root: Path
+    ) -> tuple[dict[str, PatientSlices], dict[int, int]]:
+        """Return the slices of each patient, and the number of voxels of each value in the masks.
+
+        Raises:
+            UserError: lists all files that cannot be used.
+        """
+        patients: dict[str, PatientSlices] = {}
+        counts: dict[int, int] = {}
+        problems, undeclared = [], []
+        for name, each in files.items():
+            try:
+                volume = read_labeled_volume(each.volume, each.labels, each.channel, self.allow_unequal_geometry)
+                found = count_labels(volume.labels)
+                counts = {value: counts.get(value, 0) + found.get(value, 0) for value in sorted({*counts, *found})}
+                if not set(found) <= set(table):
+                    undeclared.append(each.labels)
+                    continue
+                low, high = self.window
+                slices = cut_slices(volume, to_classes(volume.labels, table), self.plane, self.every_slice, (low, high))
+                patients[name] = _check_slices(slices, each, self.window)
+            except UserError as error:
+                problems.append(str(error))
+        if undeclared:
+            problems.append(_undeclared_values(undeclared, counts, table))
+        if problems:
+            raise problem_list(problems)
+        if all(table[value] in (0, IGNORED) for value in counts):
+            raise UserError(f"dataset.root: the masks of {root} contain nothing but background; check their values")
+        return patients, counts
+
+    def _unused_classes(
+        self, counts: Mapping[int, int], table: Mapping[int, int], names: tuple[str, ...]
+    ) -> tuple[ReadingNote, ...]:
+        used = {table[value] for value in counts}
+        unused = [name for number, name in enumerate(names) if number not in used]
+        return reading_note("unused_classes", "Classes do not occur in any mask", unused)
+
+    def _join(
+        self, patients: Mapping[str, PatientSlices], is_validation: list[bool] | None, notes: tuple[ReadingNote, ...]
+    ) -> RawSplit:
+        """Return the resized slices of patients, named by patient and number."""
+        sizes = [len(slices.masks) for slices in patients.values()]
+        images = np.stack([self._resize(image, "image") for slices in patients.values() for image in slices.images])
+        masks = np.stack([self._resize(mask, "mask") for slices in patients.values() for mask in slices.masks])
+        return RawSplit(
+            images[:, None],
+            masks,
+            validation_mask=None if is_validation is None else np.repeat(is_validation, sizes),
+            names=tuple(f"{name}_{row:04}" for name, size in zip(patients, sizes, strict=True) for row in range(size)),
+            notes=notes,
+            groups=np.repeat(np.array(list(patients), dtype=np.str_), sizes),
+        )
+
+    def _resize(self, pixels: NDArray[np.uint8], kind: Literal["image", "mask"]) -> NDArray[np.uint8]:
+        """Return a slice or its mask in the size of the dataset; both methods map positions alike."""
         from PIL import Image
 
-        low, high = self.window
-        scaled = np.rint(255 * (np.clip(intensities, low, high) - low) / (high - low)).astype(np.uint8)
-        return np.asarray(Image.fromarray(scaled).resize((self.size, self.size), Image.Resampling.BILINEAR))
+        method = Image.Resampling.BILINEAR if kind == "image" else Image.Resampling.NEAREST
+        return np.asarray(Image.fromarray(pixels).resize((self.size, self.size), method))
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
@@ -143,29 +259,60 @@ class NiftiSlices(DatasetSource):
         return {"root": str(folder), "size": 16, "validation_fraction": 0.4}
 
 
-def _is_patient(folder: Path) -> bool:
-    # Hidden folders are left behind by tools.
-    return folder.name[0] != "." and (folder / "GT.nii.gz").is_file()
+def _with_copies(patients: list[str], copies: Mapping[str, set[str]]) -> set[str]:
+    return {copy for patient in patients for copy in copies[patient]}
 
 
-def _read_volume(file: Path) -> NDArray[Any]:
-    """Return the (X, Y, Z) values of a NIfTI file."""
-    try:
-        import nibabel
-    except ImportError:
-        raise UserError("dataset: nibabel is not installed; run `python -m pip install nibabel`") from None
-    try:
-        # `dataobj` keeps the stored type where it can; `get_fdata` would convert every volume to float64.
-        return np.asarray(nibabel.load(file).dataobj)  # type: ignore[attr-defined]
-    except Exception as error:  # nibabel raises many types for damaged files
-        reason = str(error).splitlines()[0][:160] if str(error) else type(error).__name__
-        raise UserError(f"{file}: missing, damaged or not a NIfTI volume ({reason}); replace it") from None
+def _check_slices(slices: PatientSlices, files: PatientFiles, window: list[float]) -> PatientSlices:
+    """Refuse a patient whose slices show nothing.
+
+    Raises:
+        UserError: there are no slices, or all pixels have one value.
+    """
+    if not len(slices.masks):
+        raise UserError(f"{files.labels}: no slice contains an object; remove the patient")
+    value = int(slices.images.flat[0])
+    if value in (0, 255) and (slices.images == value).all():
+        side = "below" if value == 0 else "above"
+        raise UserError(
+            f"{files.volume}: every intensity is {side} dataset.window={window}; set the window to the range of these volumes"
+        )
+    return slices
 
 
-def _concatenate(slices: dict[str, Slices], is_validation: list[bool] | None) -> RawSplit:
-    """Return the slices of all patients, named by patient and number."""
-    images, masks = (np.concatenate(arrays) for arrays in zip(*slices.values(), strict=True))
-    sizes = [len(patient_masks) for _, patient_masks in slices.values()]
-    names = tuple(f"{patient}_{row:04}" for patient, size in zip(slices, sizes, strict=True) for row in range(size))
-    validation_mask = None if is_validation is None else np.repeat(is_validation, sizes)
-    return RawSplit(images, masks, validation_mask=validation_mask, names=names)
+def _undeclared_values(files: list[Path], counts: Mapping[int, int], table: Mapping[int, int]) -> str:
+    """Return the message about values that stand for no class."""
+    unknown = [value for value in counts if value not in table]
+    listed = ", ".join(f"{value} ({counts[value]} voxels)" for value in unknown[:5]) + (
+        " …" if len(unknown) > 5 else ""
+    )
+    known = sorted(value for value in table)
+    allowed = f"from 0 to {known[-1]}" if known == list(range(len(known))) else ", ".join(map(str, known))
+    proposal = ""
+    if len(counts) <= MAX_PROPOSED and min(counts) >= 0:
+        mapping = ", ".join(f"{value}: {number}" for number, value in enumerate(sorted({0, *counts})))
+        proposal = f", such as dataset.values='{{{mapping}}}'"
+    return (
+        f"{files[0]}: contains undeclared values; {len(files)} masks contain {listed}, but values are {allowed}; declare the "
+        f"class of each value{proposal}"
+    )
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return ("background", *(f"class {number}" for number in range(1, count)))
+
+
+def _numbered_names(counts: Mapping[int, int], root: Path) -> tuple[str, ...]:
+    """Return names for the values from 0 to the largest one.
+
+    Raises:
+        UserError: most of these values do not occur, so they are no class indices.
+    """
+    count = max(counts) + 1
+    if count - len(counts) > max(4, len(counts)):
+        mapping = ", ".join(f"{value}: {number}" for number, value in enumerate(sorted({0, *counts})))
+        raise UserError(
+            f"dataset.root: the masks of {root} have {len(counts)} values up to {max(counts)}, and no dataset.json names them; "
+            f"declare the class of each value, such as dataset.values='{{{mapping}}}'"
+        )
+    return _numbers(count)
