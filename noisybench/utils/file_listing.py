@@ -20,7 +20,8 @@ class FileTree:
 
     Attributes:
         path: the folder.
-        suffixes: lower-case suffixes of the files that count; hidden files and folders do not. Empty for all files.
+        suffixes: lower-case suffixes of the files that count, ("",) for any; hidden files and folders do not, see
+            `is_hidden`. Empty for all files, hidden ones included.
     """
 
     path: Path
@@ -42,6 +43,25 @@ class FileList:
 
 Source = Path | FileTree | FileList
 """A file, a folder with everything in it, the files of some suffixes below a folder, or listed files."""
+
+
+HIDDEN_NAMES = frozenset(
+    (
+        "__macosx", "icon\r", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin", "lost+found",
+        "system volume information", "__pycache__",
+    )
+)  # fmt: skip
+"""Lower-case names of files and folders that operating systems and tools leave beside data."""
+
+
+def is_hidden(name: str) -> bool:
+    """Return True for names of files and folders that no person has made: hidden ones, and those in `HIDDEN_NAMES`.
+
+    Example:
+        >>> [is_hidden(name) for name in (".ipynb_checkpoints", "._cat.png", "__MACOSX", "Thumbs.db", "cat")]
+        [True, True, True, True, False]
+    """
+    return name.startswith(".") or name.lower() in HIDDEN_NAMES
 
 
 Status = tuple[int, int, int, int]
@@ -143,7 +163,7 @@ def _tree(name: bytes, tree: FileTree) -> list[ListedFile]:
             folders = []
             with os.scandir(folder) as entries:
                 for entry in entries:
-                    if suffixes and entry.name.startswith(b"."):
+                    if suffixes and is_hidden(os.fsdecode(entry.name)):
                         continue
                     entry_name = folder_name + b"/" + entry.name
                     status_key = _entry_status(entry)

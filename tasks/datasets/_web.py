@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images import read_files
-from noisybench.data.source import DatasetSource
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError
+from noisybench.tasks.datasets._images import ImageSource
 from noisybench.utils.places import expand_user, read_text
 from noisybench.utils.seeds import Stream
 
@@ -21,14 +21,11 @@ LabeledFile = tuple[Path, int]
 """Image file and class index."""
 
 
-class WebImages(DatasetSource):
+class WebImages(ImageSource):
     """A folder of crawled images with real-world label noise."""
 
     root: Path | None = parameter(None, help="Folder with the images")
     size: int = parameter(224, ge=4, help="Side in pixels to which images are resized and cropped at the center")
-    on_error: Literal["raise", "skip"] = parameter(
-        "raise", help="Treatment of damaged or missing images: `raise` an error, or `skip` and record them"
-    )
 
     @property
     def folder(self) -> Path:
@@ -54,10 +51,16 @@ class WebImages(DatasetSource):
             targets: best known classes, `OOD_TARGET` or `UNKNOWN_TARGET`.
             noisy_labels: labels that come with the images, for a training split.
         """
-        decoded = read_files(files, self.size, self.on_error)
+        decoded = read_files(files, self.size, self.on_error, self.decoding_rules)
         kept = decoded.kept
         noisy_targets = None if noisy_labels is None else np.array(noisy_labels, dtype=np.int64)[kept]
-        return RawSplit(decoded.images, np.array(targets, dtype=np.int64)[kept], noisy_targets, decoded.skipped_files)
+        return RawSplit(
+            decoded.images,
+            np.array(targets, dtype=np.int64)[kept],
+            noisy_targets,
+            decoded.skipped_files,
+            notes=decoded.notes,
+        )
 
     def read_clean(self, rows: Sequence[LabeledFile]) -> RawSplit:
         """Return a split whose labels are correct."""

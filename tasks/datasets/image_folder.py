@@ -4,45 +4,65 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.image_decoding import IMAGE_SUFFIXES
-from noisybench.data.images import image_files, read_files
-from noisybench.data.source import DatasetSource
+from noisybench.data.image_folders import (
+    ClassFolders,
+    SplitFolders,
+    check_classes_of_split,
+    class_folder_notes,
+    find_class_folders,
+    find_split_folders,
+)
+from noisybench.data.images import read_files
+from noisybench.data.notes import ReadingNote
+from noisybench.data.split_names import ROLES, Role
+from noisybench.data.unread_files import relative_name
 from noisybench.errors import UserError
+from noisybench.tasks.datasets._images import ImageSource
 from noisybench.utils.file_listing import FileTree, Source
 from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
+from noisybench.utils.text import printable
+
+Notes = tuple[ReadingNote, ...]
 
 
-class ImageFolder(DatasetSource):
-    """Image files in torchvision's ImageFolder layout: `root/CLASS/IMAGE`, or `root/train/…` and `root/test/…`.
+class ImageFolder(ImageSource):
+    """Image files in torchvision's ImageFolder layout: `root/CLASS/IMAGE`, or `root/train/CLASS/IMAGE`.
 
-    If `root` has a folder `train`, the test split is `test`, or else `val`; without either it is held out by
-    `test_fraction`. Classes and files are sorted by name.
+    Folders of splits have any usual name, such as `Training`, `valid`, `validation` or `test2017`. `validation` is the
+    test split if there is no `test`, which is reported; without either, the test split is held out by `test_fraction`.
+    Classes are matched by name, and sorted as numbers if all are integers. Images in folders below a class folder are of
+    this class.
     """
 
     own_files = True
+
     root: Path | None = parameter(None, help="Folder with the images")
     size: int | None = parameter(
         None, ge=4, help="Side in pixels to which images are resized and cropped at the center"
     )
-    on_error: Literal["raise", "skip"] = parameter(
-        "raise", help="Treatment of damaged images: `raise` an error, or `skip` and record them"
+    split_folders: bool = parameter(
+        True, help="Whether folders with names such as train, val or test are splits; if not, every folder is a class"
+    )
+    ignored_folders: list[str] | None = parameter(
+        None, help="Names of folders that are neither splits nor classes, and are not read", access="value"
     )
 
     def data_files(self) -> Mapping[str, Source]:
         """Return the images of the splits that are read."""
         if self.root is None:
             return {}
-        train, test = self._split_folders()
-        name = "images" if train == expand_user(self.root) else "train"
-        folders = {name: train, **({} if test is None else {"test": test})}
-        return {name: FileTree(folder, IMAGE_SUFFIXES) for name, folder in folders.items()}
+        folders = self._find_splits(expand_user(self.root)).folders
+        if folders.get("train") == expand_user(self.root):
+            return {"images": FileTree(folders["train"], IMAGE_SUFFIXES)}
+        return {role: FileTree(folder, IMAGE_SUFFIXES) for role, folder in folders.items()}
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Decode every image once; later runs map the decoded images."""
@@ -51,43 +71,71 @@ class ImageFolder(DatasetSource):
         root = expand_user(self.root)
         if not root.is_dir():
             raise UserError(f"dataset.root: {root}: folder not found")
-        train, test = self._split_folders()
-        # Hidden folders, such as those that tools leave behind, are not classes.
-        class_names = tuple(sorted(path.name for path in train.iterdir() if path.is_dir() and path.name[0] != "."))
-        if len(class_names) < 2:
-            raise UserError(f"dataset.root: {train} has {len(class_names)} class folders, but at least two are needed")
-        return (
-            self._read_split(train, class_names),
-            None if test is None else self._read_split(test, class_names),
-            class_names,
-        )
+        found = self._find_splits(root)
+        splits = {
+            role: find_class_folders(folder, self.ignored_folders or ()) for role, folder in found.folders.items()
+        }
+        train = splits["train"]
+        self._check_classes(train)
+        for split in splits.values():
+            check_classes_of_split(train, split)
+        class_names = tuple(train.files)
+        notes = found.notes + class_folder_notes(list(splits.values()), root)
+        return (*self._read_splits(splits, class_names, root, notes), class_names)
 
-    def _split_folders(self) -> tuple[Path, Path | None]:
-        """Return the folders of the training and the test split."""
-        assert self.root is not None
-        root = expand_user(self.root)
-        if not (root / "train").is_dir():
-            return root, None
-        return root / "train", next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
+    def _find_splits(self, root: Path) -> SplitFolders:
+        if not self.split_folders or not root.is_dir():
+            return SplitFolders({"train": root})
+        return find_split_folders(root, self.ignored_folders or ())
 
-    def _read_split(self, folder: Path, class_names: tuple[str, ...]) -> RawSplit:
-        files: list[Path] = []
-        targets: list[int] = []
-        # The test split uses the class names of the training split, so that an index means the same class in both.
-        for target, name in enumerate(class_names):
-            class_files = image_files(folder / name)
-            if not class_files:
-                raise UserError(f"dataset.root: {folder / name} contains no images ({', '.join(IMAGE_SUFFIXES)})")
-            files += class_files
-            targets += [target] * len(class_files)
-        decoded = read_files(files, self.size, self.on_error)
-        names = np.array([file.relative_to(folder).as_posix() for file in files])[decoded.kept]
-        return RawSplit(
-            decoded.images,
-            np.array(targets)[decoded.kept],
+    def _check_classes(self, train: ClassFolders) -> None:
+        if len(train.files) < 2:
+            number = f"the one class folder `{printable(*train.files)}`" if train.files else "no class folders"
+            raise UserError(f"dataset.root: {train.folder} has {number}, but at least two are needed")
+        for name, files in train.files.items():
+            if not files:
+                unread = [file for file in train.unread if name in file.relative_to(train.folder).parts]
+                found = f", but {len(unread)} other files ({unread[0].name} …)" if unread else ""
+                raise UserError(
+                    f"dataset.root: {train.folder / name} contains no images ({', '.join(IMAGE_SUFFIXES)}){found}; remove it, "
+                    f"or set dataset.ignored_folders=[{name}]"
+                )
+
+    def _read_splits(
+        self, splits: Mapping[Role, ClassFolders], class_names: tuple[str, ...], root: Path, notes: Notes
+    ) -> tuple[RawSplit, RawSplit | None]:
+        """Decode the images of all splits in one stream, and return training with validation examples, and test examples."""
+        indices = {name: index for index, name in enumerate(class_names)}
+        rows = [
+            (role, file, indices[name])
+            for role in ROLES
+            if role in splits
+            for name, files in splits[role].files.items()
+            for file in files
+        ]
+        files = [file for _, file, _ in rows]
+        shown = [relative_name(file, root) for file in files]
+        decoded = read_files(files, self.size, self.on_error, self.decoding_rules, shown)
+        roles, targets = (np.array([row[column] for row in rows])[decoded.kept] for column in (0, 2))
+        # Names of validation examples begin with their folder: a name identifies one example of both splits.
+        names = [
+            file.relative_to(root if role == "validation" else splits[role].folder).as_posix() for role, file, _ in rows
+        ]
+        kept_names = [names[row] for row in decoded.kept]
+        # The splits follow each other, so slices do, which leave the images on disk.
+        start = int((roles != "test").sum())
+        is_validation = roles[:start] == "validation"
+        train = RawSplit(
+            decoded.images[:start],
+            targets[:start],
             skipped_files=decoded.skipped_files,
-            names=tuple(names.tolist()),
+            validation_mask=is_validation if "validation" in splits else None,
+            names=tuple(kept_names[:start]),
+            notes=notes + decoded.notes,
         )
+        if "test" not in splits:
+            return train, None
+        return train, RawSplit(decoded.images[start:], targets[start:], names=tuple(kept_names[start:]))
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
