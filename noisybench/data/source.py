@@ -20,6 +20,7 @@ from noisybench.data.split_checks import check_class_names, check_classes, check
 from noisybench.data.splits import (
     Groups,
     Rows,
+    can_divide,
     check_groups,
     group_numbers,
     groups_in_names,
@@ -153,6 +154,10 @@ class DatasetSource(Configurable, abc.ABC):
         in_task, ood_rows = rows_by_class(source, classes)
         train = remap_classes(source, classes)
         contents = self._contents(source, source_test)
+        if self._has_only_copies(source, source_test, contents):
+            text = "Every class has copies of one example only, so that test examples are copies of training examples"
+            notes += (ReadingNote("only_copies", text, len(source.targets)),)
+            contents = None
         groups = self._undivided(source, contents)
         # A stream of its own, so that the later draws stay the same.
         part_stream = Stream("part", self.split_seed)
@@ -230,6 +235,14 @@ class DatasetSource(Configurable, abc.ABC):
         if duplicates == "keep":
             return None
         return content_ids(source.inputs, *(() if test is None else (test.inputs,)))
+
+    def _has_only_copies(
+        self, source: RawSplit, test: RawSplit | None, contents: list[NDArray[np.int64]] | None
+    ) -> bool:
+        """Return True if a test split has to be drawn, and can only have copies of training examples."""
+        if contents is None or test is not None or source.groups is not None or self.duplicates is not None:
+            return False
+        return not can_divide(target_kind(source.targets).strata(source.targets), contents[0])
 
     def _undivided(self, source: RawSplit, contents: list[NDArray[np.int64]] | None) -> Groups:
         """Return the groups that drawn splits do not divide: those of the source, or else copies of one image."""

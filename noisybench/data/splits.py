@@ -99,8 +99,7 @@ def stratified_groups(
     _, targets = np.unique(targets, return_inverse=True)
     _, groups = np.unique(groups, return_inverse=True)
     sizes, num_groups = np.bincount(targets), int(groups.max(initial=-1)) + 1
-    pairs, counts = np.unique(groups * len(sizes) + targets, return_counts=True)
-    owners, classes = np.divmod(pairs, len(sizes))
+    owners, classes, counts = _group_sizes(targets, groups)
     whole = np.zeros(num_groups, dtype=bool)
     whole[owners[counts == sizes[classes]]] = True
     starts = np.searchsorted(owners, np.arange(num_groups + 1)).tolist()
@@ -132,6 +131,32 @@ def stratified_groups(
         if distance < best_distance:
             best, best_distance = chosen, distance
     return np.isin(groups, best)
+
+
+def _group_sizes(
+    targets: NDArray[np.int64], groups: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return group, class and number of examples of each class in each group, sorted by group."""
+    num_classes = int(targets.max(initial=-1)) + 1
+    pairs, counts = np.unique(groups * num_classes + targets, return_counts=True)
+    return (*np.divmod(pairs, max(1, num_classes)), counts)
+
+
+def can_divide(targets: NDArray[np.int64], groups: NDArray[np.int64]) -> bool:
+    """Return True if a group can be held out such that every class remains.
+
+    Args:
+        targets: (N,) class indices.
+        groups: (N,) number of the group of each example.
+
+    Example:
+        >>> can_divide(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]))
+        False
+    """
+    _, targets = np.unique(targets, return_inverse=True)
+    _, groups = np.unique(groups, return_inverse=True)
+    owners, classes, counts = _group_sizes(targets, groups)
+    return len(np.unique(owners[counts == np.bincount(targets)[classes]])) <= int(groups.max(initial=-1))
 
 
 def hold_out(

@@ -95,10 +95,11 @@ class ImageFolder(ImageSource):
         for name, files in train.files.items():
             if not files:
                 unread = [file for file in train.unread if name in file.relative_to(train.folder).parts]
-                found = f", but {len(unread)} other files ({unread[0].name} …)" if unread else ""
+                count = f"{len(unread)} other file{'s' if len(unread) > 1 else ''}"
+                found = f", but {count} ({unread[0].name}{' …' if len(unread) > 1 else ''})" if unread else ""
                 raise UserError(
-                    f"dataset.root: {train.folder / name} contains no images ({', '.join(IMAGE_SUFFIXES)}){found}; remove it, "
-                    f"or set dataset.ignored_folders=[{name}]"
+                    f"dataset.root: {train.folder / name} contains no images ({', '.join(IMAGE_SUFFIXES[:5])} …){found}; "
+                    f"remove it, or set dataset.ignored_folders=[{name}]"
                 )
 
     def _read_splits(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from noisybench.config.overrides import Override, parse_overrides
 from noisybench.config.registry import KINDS, list_entries
@@ -17,7 +18,7 @@ from noisybench.errors import UserError
 
 FOLDERS = [
     "2024", "no", "1e3", "cats, dogs", "a,b", "a #b", "a: b", "true", "010", "1_000", "1:30", "it's", "[old] photos",
-    "{new}", "photos (2)", "50%", "a=b", "Bücher", "- dash", ".5", "0x10", "yes",
+    "{new}", "photos (2)", "50%", "a=b", "Bücher", "- dash", ".5", "0x10", "yes", "2024-11-26", "12:30",
 ]  # fmt: skip
 """Ordinary names of folders."""
 
@@ -28,11 +29,16 @@ def problem(arguments: list[str], recipe: str = "digits") -> str:
     return str(refused.value)
 
 
-@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("name", [*FOLDERS, "~archive", "null"])
 def test_a_folder_may_have_any_ordinary_name(name: str, workspace: Path) -> None:
-    (workspace / name).mkdir()
-    (spec,) = read_recipe("digits", ["dataset=image_folder", f"dataset.root={name}"])
-    assert spec.dataset.build().root == Path(name)
+    for label in ("cat", "dog"):
+        (workspace / name / label).mkdir(parents=True)
+        for number in range(2):
+            Image.new("L", (4, 4), number).save(workspace / name / label / f"{label}{number}.png")
+    (spec,) = read_recipe("digits", ["dataset=image_folder", f"dataset.root={name}", "dataset.test_fraction=0.5"])
+    dataset = spec.dataset.build()
+    assert dataset.root == Path(name)
+    assert dataset.load().class_names == ("cat", "dog")
 
 
 @pytest.mark.parametrize("name", [name for name in FOLDERS if "," not in name])

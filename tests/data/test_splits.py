@@ -140,6 +140,15 @@ def test_a_test_split_of_copies_alone_is_refused() -> None:
         load(split, split)
 
 
+def test_classes_of_copies_of_one_image_are_divided_and_reported() -> None:
+    labels = np.arange(20) % 2
+    found = load(RawSplit(IMAGES[labels], labels))
+    assert len(found.train) + len(found.validation) + len(found.test) == 20
+    assert "only_copies" in {note.kind for note in found.notes}
+    with pytest.raises(UserError, match="without dividing a group"):
+        load(RawSplit(IMAGES[labels], labels), duplicates="drop_from_test")
+
+
 def test_published_sets_keep_their_test_splits() -> None:
     digits = get_entry("datasets", "digits").load_class()
     assert not digits.own_files
