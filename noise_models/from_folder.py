@@ -13,11 +13,13 @@ from noisybench.config.fidelity import Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.images import problem_list
-from noisybench.data.masks import read_mask
+from noisybench.data.mask_pairs import match_masks
+from noisybench.data.mask_values import MASK_SUFFIXES
+from noisybench.data.masks import MaskReader
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
-from noisybench.utils.file_listing import FileTree, Source
+from noisybench.utils.file_listing import FileTree, Source, list_files
 from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
@@ -26,9 +28,10 @@ MAX_LISTED = 10
 
 
 class FromFolder(NoiseModel):
-    """Read observed masks from a folder of PNG files with the names of the images, such as pseudo-labels.
+    """Read observed masks from a folder of files with the names of the images, such as pseudo-labels.
 
-    Pixels of value 255 have no label. A mask whose size differs is resized like the dataset's own masks.
+    Values or colors, names and sizes are read as those of the dataset's own masks. Without declared values, pixels of value
+    255 have no label.
     """
 
     stream_name = "FromFolder"
@@ -42,7 +45,7 @@ class FromFolder(NoiseModel):
     convention = "masks provided by the user; the actual noise rate is measured against the dataset's own masks"
     requires_clean_labels = False
 
-    path: Path | None = parameter(None, help="Folder with a mask STEM.png for each training image")
+    path: Path | None = parameter(None, help="Folder with a mask NAME.png for each training and validation image")
 
     example_classes = ("background", "disc", "square", "ring")
 
@@ -62,7 +65,7 @@ class FromFolder(NoiseModel):
 
     def data_files(self) -> Mapping[str, Source]:
         """Return the masks."""
-        return {} if self.path is None else {"path": FileTree(self.path, (".png",))}
+        return {} if self.path is None else {"path": FileTree(self.path, MASK_SUFFIXES)}
 
     def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
         """Return the masks of the split from the folder."""
@@ -75,13 +78,19 @@ class FromFolder(NoiseModel):
                 f"noise: masks are found by the names of images, but the images of {dataset.name} have none"
             )
         folder = expand_user(self.path)
+        reader = dataset.mask_reader or MaskReader()
+        files = list_files(folder, MASK_SUFFIXES)
+        has_suffix = any(file.stem.endswith(reader.suffix) for file in files)
+        suffix = reader.suffix if has_suffix else ""
+        # Among the names of all images, so that an image never takes the mask of another one in a different folder.
+        masks = match_masks(dataset.source_names, folder, suffix, "noise.path").files
         problems: list[str] = []
         # Masks that cannot be read stay unlabeled and pass the check of classes, so that each file is listed once.
         observed = np.full_like(split.targets, IGNORED)
         for row, source_row in enumerate(split.index):
-            file = folder / f"{dataset.source_names[source_row]}.png"
+            file = masks[source_row] or folder / f"{dataset.source_names[source_row]}{suffix}.png"
             try:
-                observed[row] = read_mask(file, split.targets.shape[1:])
+                observed[row] = reader.read(file, split.targets.shape[1:])
             except UserError as error:
                 problems += error.problems
             invalid = observed[row][(observed[row] != IGNORED) & (observed[row] >= dataset.num_classes)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -82,6 +83,8 @@ def interpret(value: Any, annotation: Any) -> Any:
         ('2024', 2024)
         >>> interpret([PlainScalar("1e3"), "no"], list[str])
         ['1e3', 'no']
+        >>> interpret({"255": 1}, dict[int, int])
+        {255: 1}
     """
     kinds = alternatives(annotation)
     if isinstance(value, PlainScalar):
@@ -91,8 +94,15 @@ def interpret(value: Any, annotation: Any) -> Any:
         return [interpret(each, item) for each in value]
     if isinstance(value, dict):
         key, item = next((typing.get_args(kind) for kind in kinds if typing.get_origin(kind) is dict), (Any, Any))
-        return {interpret(name, key): interpret(each, item) for name, each in value.items()}
+        return {_interpret_key(name, key): interpret(each, item) for name, each in value.items()}
     return value
+
+
+def _interpret_key(name: Any, annotation: Any) -> Any:
+    # Keys are text in JSON, in which specifications are stored, whatever their type.
+    if annotation is int and type(name) is str and re.fullmatch(r"-?[0-9]{1,18}", name):
+        return int(name)
+    return interpret(name, annotation)
 
 
 def _interpret_scalar(value: PlainScalar, kinds: tuple[Any, ...]) -> Any:

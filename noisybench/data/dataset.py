@@ -16,6 +16,7 @@ from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import OOD_TARGET, TargetKind, Targets, target_kind
 
 if TYPE_CHECKING:
+    from noisybench.data.masks import MaskReader
     from noisybench.data.traces.formats import TraceFormat
 
 HASH_CHUNK = 4096
@@ -137,6 +138,8 @@ class Dataset:
     """Further test splits of the same classes from other distributions, by name."""
     source_names: tuple[str, ...] = ()
     """File name of each source row without suffix, if examples come from files."""
+    mask_reader: MaskReader | None = None
+    """Reading of mask files in the way of the source, for other masks of the same images."""
     trace_format: TraceFormat | None = None
     """Format of chain-of-thought traces, if targets are traces; classes are then the characters of its vocabulary."""
 

@@ -133,7 +133,7 @@ def decode_image(image: EncodedImage, rules: DecodingRules = DEFAULT_RULES) -> D
     if not data:
         raise UserError(f"{origin}: missing or empty; replace it, or remove it from the dataset")
     try:
-        with Image.open(io.BytesIO(data), formats=_formats()) as opened:
+        with Image.open(io.BytesIO(data), formats=available_formats()) as opened:
             return _decode(opened, origin, rules)
     except (UserError, MemoryError):
         raise
@@ -164,8 +164,8 @@ def decode(image: EncodedImage, size: int | None, rules: DecodingRules = DEFAULT
     return replace(decoded, pixels=resized.transpose(2, 0, 1))
 
 
-def _formats() -> list[str]:
-    """Return the formats that this Pillow can decode."""
+def available_formats() -> list[str]:
+    """Return the names in `FORMATS` that this Pillow can decode."""
     from PIL import Image
 
     Image.init()

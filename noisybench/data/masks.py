@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.image_decoding import bomb_reason, decode
+from noisybench.config.source_code import module_code
+from noisybench.data.image_decoding import decode
 from noisybench.data.images import (
     OnError,
     check_unchanged,
@@ -20,6 +22,7 @@ from noisybench.data.images import (
     fingerprint,
     problem_list,
 )
+from noisybench.data.mask_values import MaskValues, read_values
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.utils.files import (
@@ -31,8 +34,53 @@ from noisybench.utils.files import (
     write_atomically,
 )
 
-ClassValues = Mapping[int, int]
-"""Class of each value in mask files, for values that are not class indices themselves."""
+CLASS_INDICES = MaskValues()
+"""Values that are class indices, and 255 for no label."""
+
+
+class DrawnMask(Protocol):
+    """Mask that annotations such as polygons describe instead of a file."""
+
+    @property
+    def key(self) -> str:
+        """Text that identifies the content."""
+
+    def draw(self) -> NDArray[np.uint8]:
+        """Return (H, W) uint8 classes and `IGNORED`.
+
+        Raises:
+            UserError: the annotations are invalid; the message begins with their origin.
+        """
+
+    def __str__(self) -> str: ...
+
+
+MaskInput = Path | DrawnMask
+"""File of a mask, or annotations from which it is drawn."""
+
+MaskedImage = tuple[Path, *tuple[MaskInput, ...]]
+"""Image, its mask and, if there is one, its noisy mask."""
+
+
+@dataclass(frozen=True)
+class MaskReader:
+    """Reading of mask files in the way of a dataset, for other masks of its images.
+
+    Attributes:
+        values: class of each value or color.
+        suffix: end of the names of masks that the names of images do not have.
+    """
+
+    values: MaskValues = CLASS_INDICES
+    suffix: str = ""
+
+    def read(self, file: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        """Return the (H, W) classes of a mask file in the shape of the dataset's masks.
+
+        Raises:
+            UserError: the file is missing or damaged, or contains values without a class.
+        """
+        return resize_mask(read_mask(file, self.values), shape)
 
 
 @dataclass(frozen=True)
@@ -54,49 +102,24 @@ class ImageMaskPairs:
     skipped_files: tuple[str, ...]
 
 
-def read_mask(file: Path, shape: tuple[int, ...] | None = None, values: ClassValues | None = None) -> NDArray[np.uint8]:
-    """Read a mask from a grayscale or palette image; the colors of a palette are ignored.
+def read_mask(file: Path, values: MaskValues = CLASS_INDICES) -> NDArray[np.uint8]:
+    """Read the classes of a mask file.
 
     Args:
-        file: the image.
-        shape: height and width to resize to (nearest neighbor, cropped at the center); None keeps the size.
-        values: class of each value in the file, for values that are not class indices.
+        file: the image; see `read_values`.
+        values: class of each value or color in the file.
 
     Returns:
         (H, W) uint8 classes and `IGNORED`.
 
     Raises:
-        UserError: the file is missing, damaged, or an RGB image.
+        UserError: the file is missing or damaged, or contains values without a class.
     """
-    from PIL import Image
-
-    if not file.is_file():
-        raise UserError(f"{file}: mask not found")
+    pixels = read_values(file, as_colors=values.colors is not None)
     try:
-        with Image.open(file) as opened:
-            # Pillow decodes lazily; damage must show up here, where it is turned into a message.
-            opened.load()
-            if opened.mode not in ("P", "L", "1", "I", "I;16"):
-                raise UserError(
-                    f"{file}: a mask has one value per pixel (palette or grayscale), but this image has mode {opened.mode}; "
-                    "convert its colors to class indices"
-                )
-            pixels = np.asarray(opened)
-    except UserError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise UserError(f"{file}: {bomb_reason(error)}; replace or remove it") from None
-    except Exception as error:  # decoders raise anything on damaged files
-        raise UserError(f"{file}: damaged or not an image ({first_line(error)}); replace or remove it") from None
-    if values:
-        pixels = np.select([pixels == value for value in values], list(values.values()), pixels.astype(np.int64))
-    # Before the cast, in which greater values would wrap around to valid classes.
-    if pixels.max(initial=0) > IGNORED:
-        raise UserError(
-            f"{file}: contains the value {pixels.max()}, but classes range from 0 to 254, and 255 means no label"
-        )
-    mask = pixels.astype(np.uint8)
-    return resize_mask(mask, shape or mask.shape)
+        return values.to_classes(pixels)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from None
 
 
 def resize_mask(mask: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
@@ -110,29 +133,30 @@ def resize_mask(mask: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.u
 
 
 def read_pairs(
-    files: Sequence[tuple[Path, ...]],
+    files: Sequence[MaskedImage],
     size: int | None,
     on_error: OnError,
-    values: ClassValues | None = None,
+    values: MaskValues = CLASS_INDICES,
     num_classes: int = IGNORED,
 ) -> ImageMaskPairs:
     """Decode images and masks; later calls map the decoded arrays.
 
     Args:
-        files: image and mask of each example, and its noisy mask if all examples have one.
+        files: image and mask of each example, and its noisy mask if all examples have one; masks may be drawn.
         size: shorter side after resizing, then cropped at the center to (size, size); None keeps the images as they
             are, which must then all have one size.
         on_error: treatment of pairs that cannot be used.
-        values: class of each value in the mask files, for values that are not class indices.
+        values: class of each value or color in mask files.
         num_classes: number of classes C; other values except `IGNORED` are refused.
 
     Raises:
         UserError: pairs cannot be used and ``on_error`` is ``raise``; lists them.
     """
     width = len(files[0]) if files else 2
-    mapping = sorted(values.items()) if values else None
-    settings = f"{size}|{on_error}|{mapping}|{num_classes}|{width}|{decoder_version(__name__)}"
-    all_files = [file for group in files for file in group]
+    code = f"{decoder_version(__name__)} {module_code('noisybench.data.mask_values')}"
+    drawn = "|".join(mask.key for group in files for mask in group[1:] if not isinstance(mask, Path))
+    settings = f"{size}|{on_error}|{values.key}|{num_classes}|{width}|{code}|{drawn}"
+    all_files = [file for group in files for file in group if isinstance(file, Path)]
     key = fingerprint(all_files)
     folder = cache_folder() / "pairs" / hashlib.sha256(f"{key}|{settings}".encode()).hexdigest()[:32]
     arrays = [folder / f"{name}.npy" for name in ("images", "masks", "noisy_masks")[:width]]
@@ -168,10 +192,10 @@ def _read_cached(arrays: Sequence[Path], done: Path) -> tuple[list[NDArray[np.ui
 
 def _decode_into(
     arrays: Sequence[Path],
-    files: Sequence[tuple[Path, ...]],
+    files: Sequence[MaskedImage],
     size: int | None,
     on_error: OnError,
-    values: ClassValues | None,
+    values: MaskValues,
     num_classes: int,
 ) -> list[tuple[int, str]]:
     """Write the decoded arrays, and return row and reason of the pairs that cannot be used."""
@@ -195,7 +219,7 @@ def _decode_into(
 
 
 def _try_decode(
-    files: tuple[Path, ...], size: int | None, values: ClassValues | None, num_classes: int
+    files: MaskedImage, size: int | None, values: MaskValues, num_classes: int
 ) -> list[NDArray[np.uint8]] | str:
     """Return an image and its masks, or the reason why they cannot be used."""
     image_file = files[0]
@@ -204,10 +228,10 @@ def _try_decode(
         # At the original size first: after resizing, a mask of another size could not be recognized.
         image = decode((str(image_file), data), None).pixels
         masks = []
-        for file in files[1:]:
-            mask = read_mask(file, values=values)
+        for source in files[1:]:
+            mask = read_mask(source, values) if isinstance(source, Path) else source.draw()
             if problem := _mask_problem(mask, image.shape[1:], image_file.name, num_classes):
-                return f"{file}: {problem}"
+                return f"{source}: {problem}"
             masks.append(mask if size is None else resize_mask(mask, (size, size)))
         if size is not None:
             image = decode((str(image_file), data), size).pixels

@@ -37,6 +37,7 @@ from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
 if TYPE_CHECKING:
+    from noisybench.data.masks import MaskReader
     from noisybench.data.traces.formats import TraceFormat
 
 
@@ -135,6 +136,10 @@ class DatasetSource(Configurable, abc.ABC):
         """Return the format of chain-of-thought traces, if targets are traces; called after `read`."""
         return None
 
+    def mask_reader(self) -> MaskReader | None:
+        """Return the reading of mask files, if targets are masks from files; called after `read`."""
+        return None
+
     def read_shifted_tests(self) -> dict[str, RawSplit]:
         """Return test examples of the same classes from other distributions by name, if the source has any."""
         return {}
@@ -202,6 +207,7 @@ class DatasetSource(Configurable, abc.ABC):
             skipped_files=source.skipped_files + (source_test.skipped_files if source_test else ()),
             notes=merge_notes(source.notes + (source_test.notes if source_test else ()) + notes),
             source_names=source.names,
+            mask_reader=self.mask_reader(),
             trace_format=self.trace_format(),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,16 +11,21 @@ import numpy as np
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.masks import read_pairs
+from noisybench.data.mask_pairs import read_names
+from noisybench.data.mask_values import MaskValues
+from noisybench.data.masks import CLASS_INDICES, MaskedImage, MaskReader, read_pairs
+from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.source import DatasetSource
+from noisybench.data.split_names import Role
+from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
-from noisybench.utils.places import read_text
 
 
 class MaskSource(DatasetSource):
     """Images with masks, from files."""
 
     tasks = ("segmentation",)
+    _values = CLASS_INDICES
 
     size: int | None = parameter(
         None,
@@ -32,23 +38,93 @@ class MaskSource(DatasetSource):
     )
 
     def read_examples(
-        self, files: Sequence[tuple[Path, ...]], num_classes: int, values: Mapping[int, int] | None = None
+        self,
+        files: Sequence[MaskedImage],
+        num_classes: int,
+        values: MaskValues = CLASS_INDICES,
+        names: Sequence[str] | None = None,
     ) -> RawSplit:
         """Return the examples of image files with their masks.
 
         Args:
             files: image, mask and, if there is one, noisy mask of each example.
             num_classes: number of classes.
-            values: class of each value in the mask files, for values that are not class indices.
+            values: class of each value or color in mask files.
+            names: name of each example; None for the names of the images without folder and suffix.
 
         Raises:
             UserError: there are no files, or some cannot be used.
         """
         if not files:
             raise UserError("dataset: there are no images with masks")
+        self._values = values
         pairs = read_pairs(files, self.size, self.on_error, values, num_classes)
-        names = tuple(files[row][0].stem for row in pairs.kept)
-        return RawSplit(pairs.images, pairs.masks, pairs.noisy_masks, pairs.skipped_files, names=names)
+        kept = tuple(files[row][0].stem if names is None else names[row] for row in pairs.kept)
+        return RawSplit(pairs.images, pairs.masks, pairs.noisy_masks, pairs.skipped_files, names=kept)
+
+    def read_splits(
+        self, parts: Mapping[Role, MaskedImages], class_names: tuple[str, ...], values: MaskValues = CLASS_INDICES
+    ) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
+        """Return training and test examples, and class names, as `read` does.
+
+        Args:
+            parts: examples of each split.
+            class_names: names of the classes.
+            values: class of each value or color in mask files.
+
+        Raises:
+            UserError: there are no training images, some files cannot be used, or the training masks have one class.
+        """
+        splits = {
+            role: replace(self.read_examples(part.files, len(class_names), values, part.names), notes=part.notes)
+            for role, part in parts.items()
+            if part.files
+        }
+        if "train" not in splits:
+            raise UserError("dataset.root: there are no training images with masks")
+        train = append_validation(splits["train"], splits.get("validation"))
+        return replace(train, notes=train.notes + _class_notes(train, class_names)), splits.get("test"), class_names
+
+    def mask_reader(self) -> MaskReader:
+        """Return the reader of further masks of the same images."""
+        return MaskReader(self._values, self.mask_name_suffix)
+
+    @property
+    def mask_name_suffix(self) -> str:
+        """End of the names of masks that the names of images do not have."""
+        return ""
+
+
+@dataclass(frozen=True)
+class MaskedImages:
+    """Images of one split with their masks.
+
+    Attributes:
+        files: image, mask and, if there is one, noisy mask of each example.
+        names: name of each example.
+        notes: facts about the files.
+    """
+
+    files: Sequence[MaskedImage]
+    names: Sequence[str]
+    notes: tuple[ReadingNote, ...] = ()
+
+
+def _class_notes(train: RawSplit, class_names: tuple[str, ...]) -> tuple[ReadingNote, ...]:
+    """Return a note about classes without a pixel.
+
+    Raises:
+        UserError: all pixels have one class.
+    """
+    counts = np.bincount(train.targets.ravel(), minlength=IGNORED + 1)[: len(class_names)]
+    present = np.flatnonzero(counts)
+    if len(present) < 2:
+        raise UserError(
+            f"dataset: every labeled pixel of the training masks is `{class_names[int(present[0])]}`, so there is nothing to "
+            "learn; check the masks and the classes of their values (dataset.values or dataset.colors)"
+        )
+    absent = [class_names[index] for index in np.flatnonzero(counts == 0)]
+    return reading_note("absent_class", "Classes have no pixel in the training masks", absent)
 
 
 def download_with_torchvision(name: str, folder: Path, allowed: bool, download: Callable[[], object]) -> None:
@@ -78,14 +154,9 @@ def read_stems(path: Path) -> list[str]:
     """Return the file stems from a list with one image per line; only the first column counts.
 
     Raises:
-        UserError: the list is missing or empty.
+        UserError: the list is missing or empty, or names an image twice.
     """
-    if not path.is_file():
-        raise UserError(f"dataset: the list {path} is missing")
-    stems = [Path(line.split()[0]).stem for line in read_text(path, "dataset").splitlines() if line.strip()]
-    if not stems:
-        raise UserError(f"dataset: the list {path} is empty")
-    return stems
+    return [Path(line.split()[0]).stem for line in read_names(path)]
 
 
 def append_validation(train: RawSplit, validation: RawSplit | None) -> RawSplit:
@@ -109,6 +180,9 @@ def append_validation(train: RawSplit, validation: RawSplit | None) -> RawSplit:
         if train.noisy_targets is None or validation.noisy_targets is None
         else np.concatenate([train.noisy_targets, validation.noisy_targets])
     )
+    groups = None
+    if train.groups is not None and validation.groups is not None:
+        groups = np.concatenate([train.groups, validation.groups])
     return RawSplit(
         np.concatenate([train.inputs, validation.inputs]),
         np.concatenate([train.targets, validation.targets]),
@@ -116,4 +190,6 @@ def append_validation(train: RawSplit, validation: RawSplit | None) -> RawSplit:
         train.skipped_files + validation.skipped_files,
         np.repeat([False, True], sizes),
         train.names + names,
+        train.notes + validation.notes,
+        groups,
     )

@@ -3,41 +3,73 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from noisybench.config.parameters import parameter
+from noisybench.data.color_tables import COLOR_FILES, find_color_file, read_color_file
 from noisybench.data.dataset import RawSplit
 from noisybench.data.image_decoding import IMAGE_SUFFIXES
 from noisybench.data.images import image_files
-from noisybench.data.masks import read_mask
-from noisybench.data.targets import IGNORED
+from noisybench.data.mask_pairs import NameLists, match_masks, name_files, read_names
+from noisybench.data.mask_scan import check_declared, count_classes, scan_masks
+from noisybench.data.mask_values import MASK_SUFFIXES, MaskValues, parse_color
+from noisybench.data.masks import MaskedImage
+from noisybench.data.notes import ReadingNote, reading_note
+from noisybench.data.split_names import Role, find_splits
 from noisybench.errors import UserError
-from noisybench.tasks.datasets._masks import MaskSource, append_validation, read_stems
+from noisybench.tasks.datasets._masks import MaskedImages, MaskSource
 from noisybench.utils.file_listing import FileTree, Source
-from noisybench.utils.places import expand_user, read_text
+from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
-PARTS = ("train", "val", "test")
 FOLDERS = ("images", "masks", "noisy_masks")
 CLASS_LIST = "classes.txt"
 
 
-class ImageMaskFolder(MaskSource):
-    """Images and PNG masks of the same names: `root/images/NAME.jpg` with `root/masks/NAME.png`, or `root/train/images/…`.
+@dataclass(frozen=True)
+class _Layout:
+    """Folders of one split, or of all.
 
-    Splits are folders (`train`, `val`, `test` with `images` and `masks` in each), or lists of names (`train.txt`, `val.txt`,
-    `test.txt`), or drawn by `test_fraction`; `val` is optional. A mask is a palette or grayscale image whose values are the
-    classes, with 0 for the background and 255 for no label; `values` maps other values, such as {255: 1} if 255 is the
-    object. A folder `noisy_masks` beside `masks` contains noisy labels for noise=real_world. Class names are the lines of
-    `classes.txt`; without it the largest mask value decides the number of classes.
+    Attributes:
+        folders: folders of the images, masks and noisy masks; the last one may be missing.
+        lists: list of names of each split, if lists decide the splits.
+    """
+
+    folders: tuple[Path, Path, Path]
+    lists: Mapping[Role, Path] = field(default_factory=dict)
+
+
+class ImageMaskFolder(MaskSource):
+    """Images and masks with the same paths: `root/images/a/NAME.jpg` with `root/masks/a/NAME.png`, or `root/train/images/…`.
+
+    Splits are folders (`train`, `val`, `test` in any usual spelling, with `images` and `masks` in each, or within both), or
+    lists of names (`train.txt`, `val.txt`, `test.txt`), or drawn by `test_fraction`; `val` is optional. A mask has one value
+    per pixel, which is the class: 0 for the background and 255 for no label. `values` declares other values, and `colors` (or
+    a file `colors.txt`, `label_colors.txt`, `class_dict.csv` or `labelmap.txt` in `root`) the classes of color masks; values
+    without a class are refused. A folder `noisy_masks` beside `masks` contains noisy labels for noise=real_world. Class
+    names are the lines of `classes.txt`.
     """
 
     own_files = True
     root: Path | None = parameter(None, help="Folder with the images and masks")
-    values: dict[int, int] | None = parameter(None, help="Class of each mask value, such as {255: 1}")
+    values: dict[int, int] | None = parameter(
+        None, help="Class of each mask value, such as {0: 0, 255: 1} (255: no label); other values are refused"
+    )
+    colors: dict[str, int] | None = parameter(
+        None,
+        help='Class of each color of color masks, such as {"0,0,0": 0, "128,0,0": 1} (255: no label)',
+        access="value",
+    )
+    value_tolerance: int = parameter(
+        0,
+        ge=0,
+        le=127,
+        help="Largest difference at which a mask value counts as the nearest declared one, for masks that were JPEG files",
+    )
     mask_suffix: str = parameter(
         "", help="Suffix of mask names that image names do not have, such as _segmentation", access="place"
     )
@@ -47,12 +79,19 @@ class ImageMaskFolder(MaskSource):
         if self.root is None:
             return {}
         root = expand_user(self.root)
-        folders = [f"{part}{name}" for part in ("", *(f"{part}/" for part in PARTS)) for name in FOLDERS]
-        sources: dict[str, Source] = {
-            name: FileTree(root / name, IMAGE_SUFFIXES) for name in folders if (root / name).is_dir()
-        }
-        lists = [name for name in (CLASS_LIST, *(f"{part}.txt" for part in PARTS)) if (root / name).is_file()]
-        return {**sources, **{name: root / name for name in lists}} or {"root": root}
+        sources: dict[str, Source] = {}
+        for layout in self._layouts(root).values() if root.is_dir() else ():
+            for folder, suffixes in zip(layout.folders, (IMAGE_SUFFIXES, MASK_SUFFIXES, MASK_SUFFIXES), strict=True):
+                if folder.is_dir():
+                    sources[folder.relative_to(root).as_posix()] = FileTree(folder, suffixes)
+            sources.update({path.name: path for path in layout.lists.values()})
+        sources.update({name: root / name for name in (CLASS_LIST, *COLOR_FILES) if (root / name).is_file()})
+        return sources or {"root": root}
+
+    @property
+    def mask_name_suffix(self) -> str:
+        """End of the names of masks that the names of images do not have."""
+        return self.mask_suffix
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Decode all pairs once; later runs map the decoded arrays."""
@@ -63,59 +102,115 @@ class ImageMaskFolder(MaskSource):
         root = expand_user(self.root)
         if not root.is_dir():
             raise UserError(f"dataset.root: {root}: folder not found")
-        files = self._find_files(root)
-        names = self._class_names(root, files)
-        splits = {
-            part: self.read_examples(pairs, len(names), self._int_values) for part, pairs in files.items() if pairs
-        }
-        if "train" not in splits:
+        parts: dict[Role, MaskedImages] = {}
+        for role, layout in self._layouts(root).items():
+            parts.update(self._find_pairs(role, layout))
+        if not parts.get("train", MaskedImages((), ())).files:
             raise UserError(
                 f"dataset.root: {root} has no training images; expected images/ and masks/, or train/images/"
             )
-        return append_validation(splits["train"], splits.get("val")), splits.get("test"), names
+        values, names, notes = self._meaning(root, parts)
+        if self.value_tolerance and not values.declared:
+            MaskValues(tolerance=self.value_tolerance)  # refuses it
+        train, test, names = self.read_splits(parts, names, values)
+        return replace(train, notes=train.notes + notes), test, names
 
-    @property
-    def _int_values(self) -> dict[int, int] | None:
-        """Class of each mask value; the keys of a specification may be text."""
-        return None if self.values is None else {int(key): value for key, value in self.values.items()}
+    def _layouts(self, root: Path) -> dict[Role, _Layout]:
+        """Return the folders by split; those under `train` alone if lists or a draw decide the splits.
 
-    def _find_files(self, root: Path) -> dict[str, list[tuple[Path, ...]]]:
-        """Return image, mask and, if there is one, noisy mask of each example, by split."""
-        folders = [part for part in PARTS if (root / part / "images").is_dir()]
-        if folders:
-            return {part: self._find_pairs(root / part, None) for part in folders}
-        lists = [part for part in PARTS if (root / f"{part}.txt").is_file()]
-        if lists:
-            return {part: self._find_pairs(root, read_stems(root / f"{part}.txt")) for part in lists}
-        return {"train": self._find_pairs(root, None)}
+        Raises:
+            UserError: the folders name splits in two ways.
+        """
+        location = f"dataset.root: {root}"
+        folders = [path.name for path in root.iterdir() if (path / FOLDERS[0]).is_dir()]
+        splits = find_splits(folders, location)
+        if splits and (root / FOLDERS[0]).is_dir():
+            other = next(iter(splits.names.values()))[0]
+            raise UserError(f"{location} contains both images/ and {other}/images/; move one of them elsewhere")
+        if splits:
+            return {role: _layout(root / name) for role, (name, *_) in splits.names.items()}
+        images = root / FOLDERS[0]
+        inner = (
+            find_splits((path.name for path in images.iterdir() if path.is_dir()), location)
+            if images.is_dir()
+            else None
+        )
+        if inner and not inner.others and not any(path.suffix.lower() in IMAGE_SUFFIXES for path in images.iterdir()):
+            return {
+                role: _Layout((images / name, root / FOLDERS[1] / name, root / FOLDERS[2] / name))
+                for role, (name, *_) in inner.names.items()
+            }
+        lists = find_splits(
+            (path.stem for path in root.glob("*.txt") if path.name not in (CLASS_LIST, *COLOR_FILES)), location
+        )
+        files: dict[Role, Path] = {role: root / f"{name}.txt" for role, (name, *_) in lists.names.items()}
+        return {"train": replace(_layout(root), lists=files)}
 
-    def _find_pairs(self, folder: Path, stems: list[str] | None) -> list[tuple[Path, ...]]:
-        images, masks, noisy_masks = (folder / name for name in FOLDERS)
+    def _find_pairs(self, role: Role, layout: _Layout) -> dict[Role, MaskedImages]:
+        """Return the examples of each split of a layout."""
+        images, masks, noisy_masks = layout.folders
         missing = [path for path in (images, masks) if not path.is_dir()]
         if missing:
             raise UserError(f"dataset.root: {missing[0]} is missing; expected the folders images and masks")
-        by_stem = {file.stem: file for file in image_files(images)}
-        unknown = [stem for stem in stems or () if stem not in by_stem]
-        if unknown:
-            raise UserError(f"dataset.root: {len(unknown)} listed images are not in {images}, the first: {unknown[0]}")
-        mask_folders = [masks, noisy_masks] if noisy_masks.is_dir() else [masks]
-        return [
-            (by_stem[stem], *(path / f"{stem}{self.mask_suffix}.png" for path in mask_folders))
-            for stem in (by_stem if stems is None else stems)
-        ]
-
-    def _class_names(self, root: Path, files: dict[str, list[tuple[Path, ...]]]) -> tuple[str, ...]:
-        class_list = root / CLASS_LIST
-        if class_list.is_file():
-            return tuple(line.strip() for line in read_text(class_list, "dataset.root").splitlines() if line.strip())
-        # Background and at least one object class, even if all masks are empty.
-        highest = 1
-        for _, mask_file, *_ in files.get("train", []):
+        by_name = name_files(image_files(images), images, "dataset.root")
+        folders = [masks, noisy_masks] if noisy_masks.is_dir() else [masks]
+        names = list(by_name)
+        matched = [match_masks(names, folder, self.mask_suffix, "dataset.root") for folder in folders]
+        rows: dict[str, MaskedImage] = {}
+        for row, name in enumerate(names):
             # A missing mask is reported when the pairs are read, with the treatment that `on_error` names.
-            if mask_file.is_file():
-                mask = read_mask(mask_file, values=self._int_values)
-                highest = max(highest, int(mask.max(where=mask != IGNORED, initial=0)))
-        return ("background", *(f"class {index}" for index in range(1, highest + 1)))
+            expected = f"{name}{self.mask_suffix}.png"
+            inputs = [match.files[row] or folder / expected for folder, match in zip(folders, matched, strict=True)]
+            rows[name] = (by_name[name], *inputs)
+        unused = [file.name for match in matched for file in match.unused]
+        notes = reading_note("mask_without_image", "Masks without an image were not read", unused)
+        if not layout.lists:
+            return {role: MaskedImages(list(rows.values()), names, notes)}
+        lists = NameLists(names, images)
+        chosen = {part: lists.resolve(read_names(path), path.name) for part, path in layout.lists.items()}
+        notes += reading_note("unlisted_image", "Images on none of the lists were not read", lists.unlisted())
+        return {
+            part: MaskedImages([rows[name] for name in listed], listed, notes if part == "train" else ())
+            for part, listed in chosen.items()
+        }
+
+    def _meaning(
+        self, root: Path, parts: Mapping[Role, MaskedImages]
+    ) -> tuple[MaskValues, tuple[str, ...], tuple[ReadingNote, ...]]:
+        """Return the class of each value, and the class names."""
+        listed = root / CLASS_LIST
+        names = tuple(read_names(listed, "dataset.root")) if listed.is_file() else ()
+        values, notes = self._declared_values(), tuple[ReadingNote, ...]()
+        masks = [
+            file for part in parts.values() for _, *inputs in part.files for file in inputs if isinstance(file, Path)
+        ]
+        scan = scan_masks([file for file in masks if file.is_file()], as_colors=values.colors is not None)
+        table_file = find_color_file(root)
+        if not values.declared and scan.colors and table_file is not None and not scan.mixed:
+            table = read_color_file(table_file)
+            values = MaskValues(colors=table.classes, tolerance=self.value_tolerance)
+            names = names or table.names
+            text = f"The classes of colors were read from {table_file.name}"
+            if table.unlabeled:
+                text += f"; pixels with the color of {', '.join(table.unlabeled)} have no label"
+            notes = (ReadingNote("color_table", text, scan.files),)
+            scan = scan_masks([file for file in masks if file.is_file()], as_colors=True)
+        if scan.lossy and values.tolerance:
+            text = f"Values of JPEG masks within {values.tolerance} of a declared one were read as it"
+            notes += reading_note("value_tolerance", text, scan.lossy)
+        count = count_classes(scan, values, len(names) or None, self.on_error == "skip")
+        if self.on_error == "raise":
+            check_declared(scan, values, count)
+        return values, names or ("background", *(f"class {index}" for index in range(1, count))), notes
+
+    def _declared_values(self) -> MaskValues:
+        """Return what the parameters declare; the keys of a specification are text."""
+        values = None if self.values is None else {int(key): target for key, target in self.values.items()}
+        if self.colors is None:
+            # Without a table, the tolerance may be meant for that of a file.
+            return MaskValues(values, tolerance=self.value_tolerance if values else 0)
+        colors = {parse_color(key): target for key, target in self.colors.items()}
+        return MaskValues(values, colors, self.value_tolerance)
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
@@ -139,3 +234,8 @@ class ImageMaskFolder(MaskSource):
                 picture.save(folder / part / "masks" / f"{number:03}.png")
         (folder / "classes.txt").write_text("background\nsmall\nlarge\n")
         return {"root": str(folder), "size": 16}
+
+
+def _layout(folder: Path) -> _Layout:
+    images, masks, noisy_masks = (folder / name for name in FOLDERS)
+    return _Layout((images, masks, noisy_masks))

@@ -10,13 +10,14 @@ import numpy as np
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
+from noisybench.data.mask_values import MaskValues
 from noisybench.data.targets import IGNORED
 from noisybench.tasks.datasets._masks import MaskSource, download_with_torchvision, read_stems
 from noisybench.utils.file_listing import FileList, Source
 from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
-TRIMAP = {1: 1, 2: 0, 3: IGNORED}
+TRIMAP = MaskValues({1: 1, 2: 0, 3: IGNORED})
 """Class of each trimap value: pet, background, and the outline, which has no label."""
 
 

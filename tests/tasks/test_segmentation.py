@@ -403,7 +403,7 @@ def test_palette_and_gray_masks_and_other_numbers(photographs: Path) -> None:
         mask = numbers(each).copy()
         mask[mask == 2] = 77
         Image.fromarray(mask).save(each)
-    assert load(photographs, values={77: 2}).hash == whole.hash
+    assert load(photographs, values={0: 0, 1: 1, 2: 2, 77: 2, 255: 255}).hash == whole.hash
 
 
 def test_lists_of_names_and_random_splits(photographs: Path, tmp_path: Path) -> None:
@@ -432,10 +432,13 @@ def save(array: Any, mode: str | None = None) -> Callable[[Path], None]:
         (save(np.ones((16, 18), np.uint8)), r"003\.png: has 18x16 pixels, but its image 003\.png has 20x16"),
         (
             save(np.full((16, 20), 9, np.uint8)),
-            r"contains the value 9, but classes range from 0 to 2 \(255: no label\)",
+            r"1 of 36 masks contain.*: 9 \(.*003\.png; classes range from 0 to 2 .* set dataset.values='\{0: 0, 1: 1",
         ),
-        (save(np.ones((16, 20), np.uint8), "RGB"), "a mask has one value per pixel"),
-        (save(np.full((16, 20), 300, np.uint16)), "contains the value 300, but classes range from 0 to 254"),
+        (
+            save(np.full((16, 20, 3), (128, 0, 1), np.uint8)),
+            r"1 of 36 masks have colors, but the others have one value per pixel: 003\.png",
+        ),
+        (save(np.full((16, 20), 300, np.uint16)), r"contain values that are not declared: 300 \("),
         (save(np.full((16, 20), 255, np.uint8)), r"003\.png: has no labeled pixel"),
         (lambda file: file.unlink(), r"003\.png: mask not found"),
         (lambda file: file.write_bytes(b"\x89PNG cut"), r"003\.png: damaged or not an image"),
