@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -180,6 +182,33 @@ def _in_stream(stream: torch.cuda.Stream) -> Iterator[None]:
     with torch.cuda.stream(stream):
         yield
     torch.cuda.current_stream().wait_stream(stream)
+
+
+HostRandomState = tuple[Any, ...]
+"""States of the random numbers of Python, NumPy and PyTorch on the host."""
+
+
+def host_random_state() -> HostRandomState:
+    """Return the states of the global random numbers on the host, which a graph would draw once and repeat.
+
+    Example:
+        >>> state = host_random_state()
+        >>> number = random.random()
+        >>> host_random_state() == state
+        False
+        >>> restore_host_random_state(state)
+        >>> random.random() == number
+        True
+    """
+    name, keys, *position = np.random.get_state()  # noqa: NPY002 -- networks may use the global state
+    return random.getstate(), (name, tuple(keys), *position), torch.get_rng_state().numpy().tobytes()
+
+
+def restore_host_random_state(state: HostRandomState) -> None:
+    """Set the global random numbers on the host to earlier states."""
+    random.setstate(state[0])
+    np.random.set_state(state[1])  # noqa: NPY002 -- as above
+    torch.set_rng_state(torch.frombuffer(bytearray(state[2]), dtype=torch.uint8))
 
 
 def without_autocast_cache() -> contextlib.AbstractContextManager[Any]:

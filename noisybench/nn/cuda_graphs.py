@@ -16,7 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from noisybench.nn.captures import CapturedPass, Function, capture_stream, captured_inference, without_autocast_cache
+from noisybench.nn.captures import (
+    CapturedPass,
+    Function,
+    capture_stream,
+    captured_inference,
+    host_random_state,
+    restore_host_random_state,
+    without_autocast_cache,
+)
 
 logger = logging.getLogger("noisybench")
 
@@ -46,7 +54,7 @@ class CapturedCalls:
         self.enabled = enabled
         self._graphs: dict[Hashable, Function | None] = {}
         self._gradients: dict[int, Tensor] = {}  # by their Python ids, which are unique while they are kept here
-        self._optimizer_graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph, torch.optim.Optimizer, Any]] = {}
+        self._optimizer_graphs: dict[Hashable, tuple[torch.cuda.CUDAGraph | None, torch.optim.Optimizer, Any]] = {}
         self._counts: Counter[Hashable] = Counter()
         self._slots: Counter[Hashable] = Counter()
         self._structure: Hashable = None
@@ -98,19 +106,16 @@ class CapturedCalls:
         )
         # The state of an optimizer that restores a checkpoint is another object.
         key = (id(optimizer), id(optimizer.state), *map(id, gradients), *settings)
-        if key in self._optimizer_graphs:
-            self._optimizer_graphs[key][0].replay()
-            return
         self._counts[key] += 1
         # The first step creates the state of the optimizer.
-        if self._counts[key] > 1 and len(self._optimizer_graphs) < MAX_GRAPHS:
-            # A capture executes nothing.
-            graph = self._capture_optimizer(optimizer)
-            # Kept, so that no other object can have their ids.
-            self._optimizer_graphs[key] = (graph, optimizer, optimizer.state)
-            graph.replay()
-        else:
+        if key not in self._optimizer_graphs and self._counts[key] > 1 and len(self._optimizer_graphs) < MAX_GRAPHS:
+            # Kept with their owners, so that no other object can have their ids. A capture executes nothing.
+            self._optimizer_graphs[key] = (self._capture_optimizer(optimizer), optimizer, optimizer.state)
+        graph = self._optimizer_graphs[key][0] if key in self._optimizer_graphs else None
+        if graph is None:
             optimizer.step()
+        else:
+            graph.replay()
 
     @contextlib.contextmanager
     def step(self) -> Iterator[None]:
@@ -151,7 +156,7 @@ class CapturedCalls:
             or has_hooks(module)
         ):
             return function(inputs)
-        kind = (name, inputs.shape, inputs.dtype, module.training, with_gradients, torch.is_autocast_enabled("cuda"))
+        kind = (name, inputs.shape, inputs.stride(), inputs.dtype, with_gradients, _modes(module))
         # Two calls before one backward pass need activations of their own.
         key = (*kind, self._slots[kind])
         self._slots[kind] += with_gradients
@@ -178,24 +183,27 @@ class CapturedCalls:
         buffers = [buffer.clone() for buffer in module.buffers()]
         random_state = torch.cuda.get_rng_state(inputs.device)
         generator_state = None if generator is None else generator.get_state()
+        host_state = host_random_state()
         # A graph that is deleted during a capture would make it fail, and cycles of references delay deletions.
         gc.collect()
         try:
             # The outer context restores the stream after an error, which `torch.cuda.graph` does not.
             with torch.cuda.stream(torch.cuda.current_stream()), without_autocast_cache():
-                if with_gradients:
-                    return self._capture_pass(function, module, inputs)
-                return captured_inference(function, inputs, generator)
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:
-            logger.warning(
-                "a network cannot be captured as a CUDA graph and runs without, which may be slower (%s); "
-                "execution.cuda_graphs=false avoids this message",
-                _cause(error),
-            )
+                captured = (
+                    CapturedPass(function, module, inputs)
+                    if with_gradients
+                    else captured_inference(function, inputs, generator)
+                )
+            if host_random_state() != host_state:
+                raise RuntimeError("it draws random numbers on the host")
+            if isinstance(captured, CapturedPass):
+                self._gradients |= {id(gradient): gradient for gradient in captured.gradients if gradient is not None}
+            return captured
+        except RuntimeError as error:  # out of memory as well: a graph keeps memory that ordinary calls share
+            _warn("a network", error)
             return None
         finally:
+            restore_host_random_state(host_state)
             with torch.no_grad():
                 for buffer, value in zip(module.buffers(), buffers, strict=True):
                     buffer.copy_(value)
@@ -203,17 +211,30 @@ class CapturedCalls:
             if generator is not None and generator_state is not None:
                 generator.set_state(generator_state)
 
-    def _capture_pass(self, function: Function, module: nn.Module, inputs: Tensor) -> Function:
-        graphs = CapturedPass(function, module, inputs)
-        self._gradients |= {id(gradient): gradient for gradient in graphs.gradients if gradient is not None}
-        return graphs
-
-    def _capture_optimizer(self, optimizer: torch.optim.Optimizer) -> torch.cuda.CUDAGraph:
+    def _capture_optimizer(self, optimizer: torch.optim.Optimizer) -> torch.cuda.CUDAGraph | None:
+        """Return a step as a graph, or None if it cannot be captured."""
         gc.collect()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=capture_stream(next(iter(self._gradients.values())).device)):
-            optimizer.step()
+        try:
+            with (
+                torch.cuda.stream(torch.cuda.current_stream()),
+                torch.cuda.graph(graph, stream=capture_stream(next(iter(self._gradients.values())).device)),
+            ):
+                optimizer.step()
+        except RuntimeError as error:
+            _warn("an optimizer", error)
+            return None
         return graph
+
+
+def _modes(module: nn.Module) -> tuple[Hashable, ...]:
+    """Return what else decides the kernels of a call: modes of layers, frozen parameters, and modes of PyTorch."""
+    return (
+        bytes(part.training for part in module.modules()),
+        bytes(parameter.requires_grad for parameter in module.parameters()),
+        torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None,
+        torch.is_inference_mode_enabled(),
+    )
 
 
 def has_hooks(module: nn.Module) -> bool:
@@ -228,6 +249,15 @@ def has_hooks(module: nn.Module) -> bool:
     ) or any(
         parameter._backward_hooks or getattr(parameter, "_post_accumulate_grad_hooks", None)
         for parameter in module.parameters()
+    )
+
+
+def _warn(captured: str, error: BaseException) -> None:
+    logger.warning(
+        "%s cannot be captured as a CUDA graph and runs without, which may be slower (%s); execution.cuda_graphs=false "
+        "avoids this message",
+        captured,
+        _cause(error),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,34 @@ def test_two_calls_before_one_backward_pass_keep_activations_of_their_own() -> N
     captured = CapturedCalls(enabled=True)
     for found, expected in zip(gradients(captured), gradients(CapturedCalls(enabled=False)), strict=True):
         assert torch.allclose(found, expected, atol=1e-6)
+    assert captured.num_graphs == 2
+
+
+@needs_gpu
+def test_a_network_that_draws_on_the_host_runs_without_a_graph(caplog: pytest.LogCaptureFixture) -> None:
+    class Drawing(nn.Module):
+        def forward(self, inputs: Tensor) -> Tensor:
+            return inputs * random.random()
+
+    network, inputs, captured = Drawing(), torch.ones(3, device="cuda"), CapturedCalls(enabled=True)
+    captured.start_epoch(network)
+    random.seed(0)
+    found = [captured("scores", network, network, inputs)[0].item() for _ in range(4)]
+    random.seed(0)
+    assert found == pytest.approx([random.random() for _ in range(4)])
+    assert "draws random numbers on the host" in caplog.text
+
+
+@needs_gpu
+def test_layers_that_are_frozen_within_an_epoch_receive_no_gradient() -> None:
+    network, captured = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).cuda(), CapturedCalls(enabled=True)
+    captured.start_epoch(network)
+    for step in range(6):
+        network[0].requires_grad_(step < 3)
+        network.zero_grad()
+        with captured.step():
+            captured("scores", network, network, torch.ones(5, 3, device="cuda")).sum().backward()
+        assert (network[0].weight.grad is not None) == (step < 3)
     assert captured.num_graphs == 2
 
 
