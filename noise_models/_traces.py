@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.noise_model import NoiseModel
-from noisybench.data.targets import IGNORED, TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_PROPAGATED, TOKEN_UNKNOWN
+from noisybench.data.targets import IGNORED, TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_PROPAGATED, TOKEN_UNKNOWN, Tokens
 from noisybench.data.traces.formats import TraceFormat
 from noisybench.utils.seeds import Stream
 
-NoisyResponses = tuple[NDArray[np.uint8], NDArray[np.uint8] | None]
+NoisyResponses = tuple[Tokens, NDArray[np.uint8] | None]
 """Tokens of observed responses and the status of each, or None if re-execution determines the status."""
 
 
@@ -60,7 +60,7 @@ class TraceNoise(NoiseModel):
     def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
         """Return the (N, T) tokens of the observed responses."""
         rows, (noisy, _) = self._corrupted_rows(dataset, split, stream)
-        observed: NDArray[np.uint8] = split.targets.copy()
+        observed: Tokens = split.targets.copy()
         observed[rows] = noisy
         return observed
 
@@ -121,13 +121,13 @@ class TraceNoise(NoiseModel):
         }
 
 
-def encode_or_cut(trace_format: TraceFormat, texts: list[str | None], length: int) -> NDArray[np.uint8]:
+def encode_or_cut(trace_format: TraceFormat, texts: list[str | None], length: int) -> Tokens:
     """Return (N, length) tokens; those of missing or too long texts are all `IGNORED`."""
     return trace_format.encode([text if text is not None and len(text) <= length else "" for text in texts], length)
 
 
 def status_by_execution(
-    trace_format: TraceFormat, split: Split, rows: NDArray[np.int64], observed: NDArray[np.uint8]
+    trace_format: TraceFormat, split: Split, rows: NDArray[np.int64], observed: Tokens
 ) -> NDArray[np.uint8]:
     """Return the (N, T) token status of noisy runs.
 

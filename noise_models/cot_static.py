@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Split
-from noisybench.data.targets import IGNORED, TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_UNKNOWN
+from noisybench.data.targets import IGNORED, TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_UNKNOWN, Tokens
 from noisybench.data.traces.formats import TraceFormat
 from noisybench.noise_models._traces import NoisyResponses, TraceNoise, encode_or_cut
 from noisybench.utils.seeds import Stream
@@ -88,7 +88,7 @@ class CotStatic(TraceNoise):
         # Numbers are drawn for all rows of the split, so that the edits of a row do not depend on the contamination.
         is_edited = (stream.uniform(*split.targets.shape) < self.intensity)[rows]
         uniform = stream.uniform(*split.targets.shape)[rows]
-        observed: NDArray[np.uint8] = targets
+        observed: Tokens = targets
         token_status: NDArray[np.uint8] = np.full(targets.shape, TOKEN_CORRECT, dtype=np.uint8)
         if self.edit in ("digit", "character", "both"):
             observed = self._replace_characters(trace_format, targets, is_edited, uniform)
@@ -111,16 +111,16 @@ class CotStatic(TraceNoise):
     def _replace_characters(
         self,
         trace_format: TraceFormat,
-        targets: NDArray[np.uint8],
+        targets: Tokens,
         is_edited: NDArray[np.bool_],
         uniform: NDArray[np.float64],
-    ) -> NDArray[np.uint8]:
+    ) -> Tokens:
         """Return the tokens with the selected ones replaced by others of their kind."""
         if self.edit == "character":
             # The end mark stays out: in the middle of a trace it would cut off the rest.
             candidates = np.setdiff1d(np.unique(targets), [IGNORED, trace_format.vocabulary.index(trace_format.end)])
         else:
-            candidates = np.array([trace_format.vocabulary.index(digit) for digit in "0123456789"], dtype=np.uint8)
+            candidates = np.array([trace_format.vocabulary.index(digit) for digit in "0123456789"], dtype=targets.dtype)
         selected = is_edited & np.isin(targets, candidates)
         if self.answer != "corrupted":
             answer_starts = np.array([trace_format.step_spans(text)[-1][0] for text in trace_format.decode(targets)])
@@ -138,11 +138,11 @@ class CotStatic(TraceNoise):
     def _edit_texts(
         self,
         trace_format: TraceFormat,
-        observed: NDArray[np.uint8],
+        observed: Tokens,
         is_edited: NDArray[np.bool_],
         uniform: NDArray[np.float64],
         token_status: NDArray[np.uint8],
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    ) -> tuple[Tokens, NDArray[np.uint8]]:
         """Return the tokens with words replaced, or lines deleted or repeated; the status moves along with its token."""
         length = observed.shape[1]
         texts: list[str | None] = []
@@ -169,20 +169,20 @@ class CotStatic(TraceNoise):
         """Return the pieces of a text with the selected numbers and words replaced."""
         stop = len(text) if self.answer == "corrupted" else trace_format.step_spans(text)[-1][0]
         # Sorted, because the order of a set of strings differs between Python processes.
-        words = sorted({word for word in WORD.findall(text) if not word.isdigit()})
+        words = sorted({word for word in WORD.findall(text) if not word.isdecimal()})
         pieces: list[Piece] = []
         position = 0
         for match in WORD.finditer(text, 0, stop):
             if not is_edited[match.start()]:
                 continue
             old, number = match.group(), uniform[match.start()]
-            num_choices = 10 ** len(old) if old.isdigit() else len(words)
-            original = int(old) if old.isdigit() else words.index(old)
+            num_choices = 10 ** len(old) if old.isdecimal() else len(words)
+            original = int(old) if old.isdecimal() else words.index(old)
             if self.exclude_self:
                 new = (original + 1 + int(number * (num_choices - 1))) % num_choices
             else:
                 new = int(number * num_choices)
-            word = f"{new:0{len(old)}d}" if old.isdigit() else words[new]
+            word = f"{new:0{len(old)}d}" if old.isdecimal() else words[new]
             before = text[position : match.start()]
             pieces.append((before, CORRECT_BYTE * len(before)))
             pieces.append((word, (CORRECT_BYTE if word == old else CORRUPTED_BYTE) * len(word)))

@@ -17,7 +17,7 @@ class DenseTask(Task):
 
     @abc.abstractmethod
     def predict_training_set(self) -> tuple[Tensor, Tensor]:
-        """Return the uint8 predictions and the float16 label quality of the training set, in the shape of the targets."""
+        """Return the predictions and the float16 label quality of the training set, in the shape of the targets."""
 
     def _cached_training_pass(self) -> tuple[Tensor, Tensor]:
         # The task empties this cache when an epoch starts and when it ends, so no prediction outlives the weights
@@ -28,7 +28,7 @@ class DenseTask(Task):
         return training_pass
 
     def training_predictions(self) -> Tensor:
-        """Return the uint8 predictions for the training set, in the shape of the targets."""
+        """Return the predictions for the training set, in the shape of the targets."""
         return self._cached_training_pass()[0]
 
     def training_label_quality(self) -> Tensor:

@@ -42,7 +42,7 @@ class TokenProbabilities:
 
     Attributes:
         rows: rows of the responses.
-        characters: (B, C) uint8 characters.
+        characters: (B, C) characters.
         labels: (B, T) tokens, `IGNORE_INDEX` after their end.
         starts: (B, T) positions of the first character of each token, ascending; after their end, the number of
             characters or more.
@@ -73,7 +73,7 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def encode_prompts(self, prompts: Tensor) -> tuple[Tensor, int]:
-        """Return (B, P) int64 tokens of (B, C) uint8 characters, padded on the left, and the position of the first column."""
+        """Return (B, P) int64 tokens of (B, C) characters, padded on the left, and the position of the first column."""
 
     @abc.abstractmethod
     def max_length(self, dataset: Dataset) -> int:
@@ -92,7 +92,7 @@ class Tokenizer(abc.ABC):
 
     @abc.abstractmethod
     def encode_responses(self, responses: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the labels and the starts of (B, C) uint8 responses, as in `TokenProbabilities`."""
+        """Return the labels and the starts of (B, C) responses, as in `TokenProbabilities`."""
 
     @abc.abstractmethod
     def decode(self, tokens: Tensor) -> list[str]:
@@ -143,7 +143,7 @@ class CharacterTokenizer(Tokenizer):
 
     def decode(self, tokens: Tensor) -> list[str]:
         """Return the characters as texts."""
-        characters = tokens.masked_fill(tokens == IGNORE_INDEX, IGNORED).to(torch.uint8)
+        characters = tokens.masked_fill(tokens == IGNORE_INDEX, IGNORED)
         return self._trace_format.decode(characters.cpu().numpy())
 
     def expand_to_characters(self, values: Tensor, responses: Tensor, starts: Tensor) -> Tensor:
@@ -152,7 +152,7 @@ class CharacterTokenizer(Tokenizer):
 
     def predicted_characters(self, output: TokenProbabilities) -> Tensor:
         """Return the most likely tokens, including those that are not the label."""
-        return output.predicted.to(torch.uint8)
+        return output.predicted.to(output.characters.dtype)
 
 
 class PretrainedTokenizer(Tokenizer):

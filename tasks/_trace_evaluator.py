@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Split
-from noisybench.data.targets import CLEAN, IN_DISTRIBUTION, UNKNOWN_STATUS
+from noisybench.data.targets import CLEAN, IN_DISTRIBUTION, UNKNOWN_STATUS, Tokens
 from noisybench.data.traces.formats import TraceCheck
 from noisybench.evaluation import metrics
 from noisybench.evaluation import traces as scores
@@ -106,7 +106,7 @@ class TraceEvaluator(Evaluator):
         self._final = {
             "label_quality": self.prepared.stack.label_quality(task, task.training_set).half().cpu().numpy(),
             "prediction": task.training_predictions().cpu().numpy(),
-            "corrected_labels": labels.to(torch.uint8).cpu().numpy(),
+            "corrected_labels": labels.to(task.training_set.targets.dtype).cpu().numpy(),
             "written": self._respond(task, self.dataset.test),
             "sampled": self._sample(task),
         }
@@ -198,7 +198,7 @@ class TraceEvaluator(Evaluator):
             accuracies[name] = float(np.mean(scores.match_answers(self._format, answers, references)))
         return accuracies
 
-    def _loss(self, task: Any, prompts: Any, responses: NDArray[np.uint8]) -> float:
+    def _loss(self, task: Any, prompts: Any, responses: Tokens) -> float:
         """Return the mean cross-entropy of responses in nats per token."""
         total, count = 0.0, 0
         # The mean is over all tokens rather than over the means of responses, so that each token counts the same.

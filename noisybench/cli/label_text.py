@@ -56,9 +56,9 @@ def describe_labels(manifest: dict[str, Any]) -> str:
 def describe_transitions(labels: LabelSet) -> str:
     """Return the transition counts of few classes as a table, and of many classes the most frequent confusions.
 
-    The classes of traces are characters, whose confusions say nothing, so their text is empty.
+    The text of traces is empty, because their classes are characters, whose transitions are not counted.
     """
-    if labels.target_kind.name == "tokens":
+    if labels.manifest["transition_counts"] is None:
         return ""
     names = [printable(name) for name in labels.manifest["dataset"]["classes"]]
     counts = np.array(labels.manifest["transition_counts"])

@@ -30,7 +30,7 @@ class RawSplit:
     Attributes:
         inputs: (N, C, H, W) uint8 images, or (N, D, 1, 1) float32 features; in memory, or memory-mapped if they would
             not fit.
-        targets: (N,) int64 classes, (N, H, W) uint8 masks or (N, T) uint8 tokens. Classes may be `OOD_TARGET` or
+        targets: (N,) int64 classes, (N, H, W) uint8 masks or (N, T) tokens. Classes may be `OOD_TARGET` or
             `UNKNOWN_TARGET` in a training split that has `noisy_targets`.
         noisy_targets: labels that come with the data, if they differ from the targets.
         skipped_files: files that were excluded because they could not be read.
@@ -63,7 +63,7 @@ class Split:
 
     Attributes:
         inputs: (N, C, H, W) uint8 images, on disk if a copy would not fit in memory.
-        targets: best known targets: (N,) int64 classes, (N, H, W) uint8 masks or (N, T) uint8 tokens. Classes may be
+        targets: best known targets: (N,) int64 classes, (N, H, W) uint8 masks or (N, T) tokens. Classes may be
             `OOD_TARGET` or `UNKNOWN_TARGET`, but not in a test split.
         index: (N,) int64 row of each example in its source; label files refer to it.
         noisy_targets: labels that come with the data, if they differ from the targets.

@@ -32,6 +32,7 @@ from noisybench.data.label_set import (
 )
 from noisybench.data.manifest import DIGEST, MANIFEST, TRACES_DIGEST, manifest_digest, read_manifest
 from noisybench.data.targets import IGNORED, UNKNOWN_TARGET, Targets
+from noisybench.data.traces.formats import token_dtype
 from noisybench.data.vote_files import read_votes, write_votes
 from noisybench.errors import UserError
 from noisybench.utils.files import first_line, write_atomically
@@ -238,7 +239,10 @@ def _check_arrays(folder: Path, columns: Columns, dataset: Mapping[str, Any]) ->
         spans = columns.get((name, "error_spans"), observed)
         is_dense = (folder / MASKS).exists()
         # The size of a split without examples shows no number of dimensions.
-        dtype, dimensions = (np.uint8, (2, 3)) if is_dense else (np.int64, (1,))
+        dtype, dimensions = (_dense_dtype(observed, num_classes), (2, 3)) if is_dense else (np.dtype(np.int64), (1,))
+        span_dtype = np.dtype(np.uint8) if (name, "error_spans") in columns else dtype
+        dtypes = [values.dtype for values in (clean, observed, spans)]
+        no_label, lowest = (IGNORED, 0) if is_dense else (UNKNOWN_TARGET, UNKNOWN_TARGET)
         problem = None
         if index.dtype != np.int64 or index.ndim != 1 or (index < 0).any() or len(np.unique(index)) < len(index):
             problem = "index must be distinct integers from 0"
@@ -246,18 +250,21 @@ def _check_arrays(folder: Path, columns: Columns, dataset: Mapping[str, Any]) ->
             problem = f"has {len(index)} labels, but the manifest has {dataset['sizes'][name]}"
         elif not clean.shape == observed.shape == spans.shape or len(clean) != len(index):
             problem = "index, clean and observed labels have different sizes"
-        elif {clean.dtype, observed.dtype, spans.dtype} != {np.dtype(dtype)} or observed.ndim not in dimensions:
+        elif dtypes != [dtype, dtype, span_dtype] or observed.ndim not in dimensions:
             problem = f"labels are {observed.dtype} of shape {observed.shape}, which no label set has"
-        elif _out_of_range(observed, 0, num_classes, UNKNOWN_TARGET) or _out_of_range(
-            clean, UNKNOWN_TARGET, num_classes
-        ):
+        elif _out_of_range(observed, 0, num_classes, no_label) or _out_of_range(clean, lowest, num_classes, no_label):
             problem = f"has labels outside of 0 to {num_classes - 1}"
         if problem:
             raise UserError(f"{shown(folder)}: the {name} split {problem}; create or copy the label set again")
 
 
-def _out_of_range(labels: Targets, lowest: int, num_classes: int, ignored: int = IGNORED) -> bool:
-    is_label = labels != (IGNORED if labels.dtype == np.uint8 else ignored)
+def _dense_dtype(labels: Targets, num_classes: int) -> np.dtype[Any]:
+    """Return the type that masks, or tokens of a vocabulary of this size, must have."""
+    return np.dtype(token_dtype(num_classes) if labels.ndim == 2 else np.uint8)
+
+
+def _out_of_range(labels: Targets, lowest: int, num_classes: int, no_label: int) -> bool:
+    is_label = labels != no_label
     return bool(((labels < lowest) | (labels >= num_classes))[is_label].any())
 
 

@@ -58,11 +58,11 @@ class LabelSet:
     others only.
 
     Attributes:
-        train: (N,) int64 observed classes, (N, H, W) uint8 masks or (N, T) uint8 tokens.
+        train: (N,) int64 observed classes, (N, H, W) uint8 masks or (N, T) tokens.
         validation: observed targets of the validation split.
         manifest: `sha256` over the observed targets, the dataset, the noise model with its parameters, convention and
-            seed, nominal and actual noise rate, transition counts, the transition matrix if there is one, and for masks
-            their IoU (`masks`).
+            seed, nominal and actual noise rate, transition counts (None for traces),
+            the transition matrix if there is one, and for masks their IoU (`masks`).
         replaced: replaced images by split, for noise that also changes images.
         error_spans: for traces, by split, the position in `TOKEN_STATUS` of each character of the observed response.
         unlabeled: by split, (K,) int64 positions of its examples without an observed class, ascending.
@@ -327,11 +327,11 @@ def label_statistics(
         (np.delete(first, rows[0], axis=0), np.delete(second, rows[1], axis=0)) if unlabeled else (first, second)
         for first, second in (clean, observed)
     )
-    counts = kind.transition_counts(clean[0], observed[0], num_classes)
+    counts = kind.transition_counts(clean[0], observed[0], num_classes) if kind.counts_transitions else None
     return {
         "actual_noise_rate": kind.actual_noise_rate(clean[0], observed[0]),
         "actual_noise_rate_validation": kind.actual_noise_rate(clean[1], observed[1]),
-        "transition_counts": counts.tolist(),
+        "transition_counts": None if counts is None else counts.tolist(),
         **entry,
-        **kind.extra_statistics(clean[0], observed[0], counts),
+        **({} if counts is None else kind.extra_statistics(clean[0], observed[0], counts)),
     }

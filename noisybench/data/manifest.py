@@ -105,7 +105,7 @@ class Manifest(_Entry):
     noise: NoiseEntry
     actual_noise_rate: Fraction | None
     actual_noise_rate_validation: Fraction | None
-    transition_counts: list[list[Count]]
+    transition_counts: list[list[Count]] | None
     transition_matrix: list[list[Fraction]] | None
     label_status: dict[str, Count] | None = None
     ood_counts: list[Count] | None = None

@@ -28,8 +28,8 @@ def check_class_names(class_names: tuple[str, ...]) -> None:
         raise UserError(
             f"dataset: has the one class `{printable(class_names[0])}`, but at least two are needed; add examples of another"
         )
-    if not 2 <= len(class_names) <= MAX_CLASSES:
-        raise UserError(f"dataset: must have 2 to {MAX_CLASSES} classes, but has {len(class_names)}")
+    if not class_names:
+        raise UserError("dataset: has no classes, but at least two are needed")
 
 
 def check_sizes(split: RawSplit, name: str, num_classes: int) -> None:
@@ -48,6 +48,9 @@ def check_sizes(split: RawSplit, name: str, num_classes: int) -> None:
     if split.groups is not None and len(split.groups) != len(split.targets):
         raise UserError(f"dataset: {len(split.targets)} {name} targets but {len(split.groups)} groups")
     kind = target_kind(split.targets)
+    # The classes of traces are characters, of which there are more.
+    if kind.name != "tokens" and num_classes > MAX_CLASSES:
+        raise UserError(f"dataset: must have 2 to {MAX_CLASSES} classes, but has {num_classes}")
     kind.check(split.targets, split.noisy_targets, split.inputs.shape, num_classes, name)
 
 

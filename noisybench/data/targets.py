@@ -42,7 +42,10 @@ CHUNK_SIZE = 1024
 """Number of masks that are counted at a time."""
 
 Targets = NDArray[Any]
-"""(N,) int64 classes of examples, (N, H, W) uint8 classes of pixels, or (N, T) uint8 tokens of sequences."""
+"""(N,) int64 classes of examples, (N, H, W) uint8 classes of pixels, or (N, T) tokens of sequences."""
+
+Tokens = NDArray[Any]
+"""(N, T) tokens, uint8 if their vocabulary is small, and `IGNORED` after the end of a sequence in any type."""
 
 
 class TargetKind(abc.ABC):
@@ -59,6 +62,8 @@ class TargetKind(abc.ABC):
     dtype: ClassVar[type[np.generic]]
     dense: ClassVar[bool]
     """True if one example has many labels, as masks and token sequences have."""
+    counts_transitions: ClassVar[bool] = True
+    """False if the classes are so many, and so alike, that counts of their confusions say nothing."""
 
     @abc.abstractmethod
     def is_labeled(self, targets: Targets) -> NDArray[np.bool_]:
@@ -67,6 +72,10 @@ class TargetKind(abc.ABC):
     @abc.abstractmethod
     def to_canonical_bytes(self, targets: Targets) -> bytes:
         """Return the targets as bytes that are the same on every machine, for hashes."""
+
+    def to_stored_type(self, targets: Targets) -> Targets:
+        """Return the targets in the type that label sets and training use."""
+        return targets.astype(self.dtype)
 
     @abc.abstractmethod
     def strata(self, targets: Targets) -> NDArray[np.int64]:
@@ -224,7 +233,7 @@ class ClassTargets(TargetKind):
 
 
 class _DenseTargets(TargetKind):
-    """Several uint8 labels for each example, with `IGNORED` where there is none."""
+    """Several labels for each example, with `IGNORED` where there is none."""
 
     dtype = np.uint8
     dense = True
@@ -312,14 +321,25 @@ class MaskTargets(_DenseTargets):
 
 
 class TokenTargets(_DenseTargets):
-    """(N, T) uint8 tokens of sequences, `IGNORED` after the end.
+    """(N, T) tokens of sequences, `IGNORED` after the end.
+
+    Tokens are uint8 if their vocabulary has few entries, and wider otherwise; `IGNORED` is the same in all types.
 
     Examples:
-        >>> TokenTargets().is_labeled(np.array([[7, 3, 255]], dtype=np.uint8))
+        >>> TokenTargets().is_labeled(np.array([[7, 300, 255]], dtype=np.int16))
         array([[ True,  True, False]])
     """
 
     name = "tokens"
+    counts_transitions = False
+
+    def to_canonical_bytes(self, targets: Targets) -> bytes:
+        """Return uint8 as it is, and any wider type as little-endian int32."""
+        return targets.tobytes() if targets.dtype == np.uint8 else targets.astype("<i4").tobytes()
+
+    def to_stored_type(self, targets: Targets) -> Targets:
+        """Return the tokens as they are: their vocabulary has decided the type."""
+        return targets
 
 
 _KINDS: dict[int, TargetKind] = {1: ClassTargets(), 2: TokenTargets(), 3: MaskTargets()}

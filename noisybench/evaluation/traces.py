@@ -15,13 +15,13 @@ from noisybench.data.targets import (
     TOKEN_PROPAGATED,
     TOKEN_UNKNOWN,
     UNKNOWN_STATUS,
+    Tokens,
 )
 from noisybench.data.traces.formats import TraceCheck, TraceFormat
 from noisybench.evaluation import metrics
 from noisybench.evaluation.detectors import score_detector
 from noisybench.evaluation.metrics import fraction
 
-Tokens = NDArray[np.uint8]
 Spans = NDArray[np.int64]
 """(S, 3) trace, first character and end of each step."""
 

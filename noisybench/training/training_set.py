@@ -50,7 +50,7 @@ class TrainingSet:
 
     Attributes:
         inputs: (N, C, H, W) uint8 images or float32 features: a tensor, or a `DiskTensor` if they do not fit in memory.
-        targets: (N,) int64 observed targets, (N, H, W) uint8 masks, or (N, T) uint8 traces.
+        targets: (N,) int64 observed targets, (N, H, W) uint8 masks, or (N, T) tokens of traces.
         num_classes: number of classes.
         validation: noisy validation split, or None.
         class_names: names of the classes, or an empty tuple if they are unknown.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
-from noisybench.data.traces.formats import TraceFormat
+from noisybench.data.traces.formats import TraceFormat, make_vocabulary
 from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
 from noisybench.data.traces.rows import Row, read_rows
 from noisybench.errors import UserError
@@ -94,8 +94,7 @@ class GSM8K(DatasetSource):
         # From both splits, because a test problem may have characters that no training problem has.
         characters = {character for row in [*rows, *test_rows] for text in row for character in text}
         end = CalculationTraceFormat.end
-        # Sorted, because tokens are numbered by position and the order of a set of strings differs between processes.
-        self._trace_format = CalculationTraceFormat("".join(sorted(characters)) + end)
+        self._trace_format = CalculationTraceFormat(make_vocabulary(characters, end))
         questions = [question for question, _, _ in rows]
         clean, observed = ([row[column] + end for row in rows] for column in (1, 2))
         test_questions = [question for question, _ in test_rows]

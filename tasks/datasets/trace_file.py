@@ -19,7 +19,7 @@ from noisybench.data.notes import ReadingNote
 from noisybench.data.source import DatasetSource
 from noisybench.data.split_names import ROLES, Role, split_role
 from noisybench.data.traces.builtin_programs import get_program_class, program_files
-from noisybench.data.traces.formats import TraceFormat
+from noisybench.data.traces.formats import PLACEHOLDER, TraceFormat, make_vocabulary
 from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
 from noisybench.data.traces.program_format import CHARACTERS, ProgramTraceFormat
 from noisybench.data.traces.recorder import TraceRecorder
@@ -181,12 +181,7 @@ class TraceFile(DatasetSource):
 
     def _build_format(self, traces: Sequence[_Trace]) -> TraceFormat:
         if self.program is None:
-            # Sorted, because tokens are numbered by position and the order of a set of strings differs between
-            # processes. All digits, because noise can write any of them.
-            characters = sorted(
-                {*DIGITS, *(character for trace in traces for text in trace.texts for character in text)}
-            )
-            return CalculationTraceFormat("".join(characters) + CalculationTraceFormat.end)
+            return CalculationTraceFormat(_vocabulary(traces))
         # The prompts decide the width and the number of operands; any values will do here.
         trace_format = ProgramTraceFormat(get_program_class(self.program)(2, 2))
         _check_traces(trace_format, traces)
@@ -265,6 +260,24 @@ def _groups(traces: Sequence[_Trace]) -> NDArray[np.str_] | None:
         return None
     # The digest separates prompts with the same beginning.
     return np.array([f"{key[:40]} ({hashlib.sha256(key.encode()).hexdigest()[:12]})" for key in keys])
+
+
+def _vocabulary(traces: Sequence[_Trace]) -> str:
+    """Return the characters of all texts.
+
+    Raises:
+        UserError: a text has a character that stands for something else in tokens.
+    """
+    reserved = {CalculationTraceFormat.end: "marks the end of a response", PLACEHOLDER: "Unicode reserves"}
+    # All digits, because noise can write any of them.
+    characters = set(DIGITS)
+    for trace in traces:
+        of_trace = set().union(*trace.texts)
+        if found := of_trace & reserved.keys():
+            character = min(found)
+            raise UserError(f"{trace.location} has the character {character!r}, which {reserved[character]}; remove it")
+        characters |= of_trace
+    return make_vocabulary(characters, CalculationTraceFormat.end)
 
 
 def _check_traces(trace_format: ProgramTraceFormat, traces: Sequence[_Trace]) -> None:

@@ -10,6 +10,8 @@ import torch
 
 from noisybench.config.resolve import resolve
 from noisybench.data.targets import IGNORED
+from noisybench.data.traces.formats import make_vocabulary
+from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
 from noisybench.data.traces.recorder import TraceRecorder
 from noisybench.errors import UserError
 from noisybench.networks import build_network
@@ -79,6 +81,28 @@ def test_a_character_of_several_tokens_shifts_no_other(folder: Path, starts: lis
     reader = PretrainedTokenizer(dataset.trace_format, build_network(f"huggingface:{folder}", 1, 1))
     numbers = reader.expand_to_characters(torch.arange(4)[None], torch.zeros(1, 4), torch.tensor([starts]))
     assert numbers.tolist() == [owners]
+
+
+def test_a_tokenizer_of_bytes_reads_any_alphabet(tmp_path: Path) -> None:
+    tokenizers, transformers = pytest.importorskip("tokenizers"), pytest.importorskip("transformers")
+    signs = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    model = tokenizers.Tokenizer(tokenizers.models.BPE({each: n for n, each in enumerate(["<end>", *signs])}, []))
+    model.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    model.decoder = tokenizers.decoders.ByteLevel()
+    transformers.PreTrainedTokenizerFast(tokenizer_object=model, eos_token="<end>").save_pretrained(tmp_path)
+    config = transformers.GPT2Config(
+        vocab_size=257, n_positions=256, n_embd=8, n_layer=1, n_head=1, bos_token_id=0, eos_token_id=0
+    )
+    transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
+    characters = [*map(chr, range(0x4E00, 0x4E00 + 400)), "😀", "\u0301", "ش"]
+    trace_format = CalculationTraceFormat(make_vocabulary(characters, CalculationTraceFormat.end))
+    reader = PretrainedTokenizer(trace_format, build_network(f"huggingface:{tmp_path}", 1, 1))
+    text = "丁七😀ش\u0301\u4f00" + CalculationTraceFormat.end
+    labels, starts = reader.encode_responses(torch.from_numpy(trace_format.encode([text], 12)))
+    assert reader.decode(labels) == [text]
+    assert labels.shape[1] == len(text.encode()), "each byte is a token, and the end is one"
+    characters_of_tokens = reader.expand_to_characters(starts, torch.zeros(1, 12), starts)[0, : len(text)]
+    assert characters_of_tokens.tolist() == list(range(len(text))), "each character has tokens that start at it"
 
 
 def test_padding_and_a_cache_change_nothing(folder: Path) -> None:

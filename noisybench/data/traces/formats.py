@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.targets import IGNORED
+from noisybench.data.targets import IGNORED, Tokens
 from noisybench.data.traces.recorder import DIGITS, TraceRecorder, parse_integers, parse_matching_integers
-from noisybench.errors import UserError
+from noisybench.errors import UserError, shorten
 
-MAX_VOCABULARY = 250
-"""Largest number of characters in a vocabulary; tokens are uint8, and the values above mark missing ones."""
+PLACEHOLDER = "\uffff"
+"""Entry of a vocabulary at the position `IGNORED`, so that no character has the number of a missing one. It is a code point
+that Unicode reserves for uses such as this one."""
+
+
+TOKEN_DTYPES: tuple[type[np.integer[Any]], ...] = (np.uint8, np.int16, np.int32)
+"""Types of tokens; the first one that holds all numbers of a vocabulary is used. `IGNORED` is no token in any of them."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +74,38 @@ class TraceCheck:
         return next((number for number, step in enumerate(self.steps, 1) if not step.is_correct), None)
 
 
+def token_dtype(size: int) -> type[np.integer[Any]]:
+    """Return the type of the tokens of a vocabulary with this number of entries.
+
+    Examples:
+        >>> [token_dtype(size).__name__ for size in (255, 256, 40_000)]
+        ['uint8', 'int16', 'int32']
+    """
+    return next(dtype for dtype in TOKEN_DTYPES if size <= np.iinfo(dtype).max)
+
+
+def make_vocabulary(characters: Iterable[str], end: str) -> str:
+    """Return distinct characters in a fixed order, with the end mark last and `PLACEHOLDER` at the position `IGNORED`.
+
+    Example:
+        >>> make_vocabulary("abba", "$")
+        'ab$'
+        >>> make_vocabulary(map(chr, range(1000, 1400)), "$").index(PLACEHOLDER)
+        255
+    """
+    # Sorted, because tokens are numbered by position and the order of a set differs between processes.
+    vocabulary = "".join(sorted(set(characters) - {end})) + end
+    return vocabulary if len(vocabulary) <= IGNORED else vocabulary[:IGNORED] + PLACEHOLDER + vocabulary[IGNORED:]
+
+
 class TraceFormat(abc.ABC):
     """Contract of a trace format: its tokens, its lines, its answer, and their re-execution.
 
     Args:
-        vocabulary: all characters, including `end`; each is one token.
+        vocabulary: all characters, including `end`; each is one token, and of many, `PLACEHOLDER` is the token `IGNORED`.
 
     Attributes:
+        dtype: type of the tokens.
         end: character that ends a response.
         separator: text between two lines.
         answer_marks: texts of which the last occurrence precedes the answer.
@@ -96,14 +127,14 @@ class TraceFormat(abc.ABC):
     answer_marks: tuple[str, ...] = ("#",)
 
     def __init__(self, vocabulary: str) -> None:
-        if len(vocabulary) > MAX_VOCABULARY:
-            raise UserError(
-                f"dataset: the traces have {len(vocabulary)} different characters, but at most {MAX_VOCABULARY} are "
-                "supported; replace the rare ones"
-            )
         if self.end not in vocabulary:
             raise UserError(f"dataset: the vocabulary lacks {self.end!r}, which ends a trace")
+        if vocabulary[IGNORED : IGNORED + 1] not in ("", PLACEHOLDER):
+            raise UserError(
+                f"dataset: the entry {IGNORED} of a vocabulary must be {PLACEHOLDER!r}; use `make_vocabulary`"
+            )
         self.vocabulary = vocabulary
+        self.dtype = token_dtype(len(vocabulary))
 
     @abc.abstractmethod
     def check_steps(self, prompt: str, response: str) -> list[bool]:
@@ -175,9 +206,9 @@ class TraceFormat(abc.ABC):
         return [*spans, (tail_start, tail_start + len(tail))]
 
     @functools.cached_property
-    def _token_of_code_point(self) -> NDArray[np.uint8]:
+    def _token_of_code_point(self) -> Tokens:
         # `IGNORED` marks code points without a token, since no token has this value.
-        tokens = np.full(max(map(ord, self.vocabulary)) + 1, IGNORED, dtype=np.uint8)
+        tokens = np.full(max(map(ord, self.vocabulary)) + 1, IGNORED, dtype=self.dtype)
         tokens[[ord(character) for character in self.vocabulary]] = np.arange(len(self.vocabulary))
         return tokens
 
@@ -185,7 +216,7 @@ class TraceFormat(abc.ABC):
     def _code_point_of_token(self) -> NDArray[np.uint32]:
         return np.array([ord(character) for character in self.vocabulary], dtype="<u4")
 
-    def encode(self, texts: Sequence[str], length: int, left: bool = False) -> NDArray[np.uint8]:
+    def encode(self, texts: Sequence[str], length: int, left: bool = False) -> Tokens:
         """Return (N, length) tokens of texts, padded with `IGNORED` on the right, or on the left.
 
         Raises:
@@ -206,16 +237,16 @@ class TraceFormat(abc.ABC):
             row = int(np.searchsorted(np.cumsum(sizes), unknown[0], side="right"))
             raise UserError(
                 f"traces: trace {row} has the character {chr(points[unknown[0]])!r}, which is not in the vocabulary "
-                f"{self.vocabulary!r}"
+                f"{shorten(self.vocabulary, 120)!r}"
             )
-        padded = np.full((len(texts), length), IGNORED, dtype=np.uint8)
+        padded = np.full((len(texts), length), IGNORED, dtype=self.dtype)
         columns = np.arange(length)
         in_text = columns >= (length - sizes)[:, None] if left else columns < sizes[:, None]
         # A mask is filled row by row, which is the order of the joined texts.
         padded[in_text] = tokens
         return padded
 
-    def decode(self, tokens: NDArray[np.uint8]) -> list[str]:
+    def decode(self, tokens: Tokens) -> list[str]:
         """Return the texts of (N, T) tokens up to and including the first end; `IGNORED` tokens are skipped."""
         if not len(tokens):
             return []
