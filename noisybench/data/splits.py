@@ -306,8 +306,8 @@ def sample(strata: NDArray[np.int64], rows: Rows, size: int | None, stream: Stre
 
 def take(split: RawSplit, rows: Rows) -> Split:
     """Return the examples in some rows."""
-    kind = target_kind(split.targets)
-    noisy_targets = None if split.noisy_targets is None else kind.to_stored_type(split.noisy_targets[rows])
+    dtype = target_kind(split.targets).dtype or split.targets.dtype
+    noisy_targets = None if split.noisy_targets is None else split.noisy_targets[rows].astype(dtype)
     fields = tuple(split.fields[row] for row in rows.tolist()) if split.fields else ()
-    inputs, targets = take_rows(split.inputs, rows), kind.to_stored_type(split.targets[rows])
+    inputs, targets = take_rows(split.inputs, rows), split.targets[rows].astype(dtype)
     return Split(inputs, targets, rows.astype(np.int64), noisy_targets, fields)

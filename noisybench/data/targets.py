@@ -59,7 +59,8 @@ class TargetKind(abc.ABC):
     """
 
     name: ClassVar[str]
-    dtype: ClassVar[type[np.generic]]
+    dtype: ClassVar[type[np.generic] | None]
+    """Type in label sets and training; None if each dataset has its own."""
     dense: ClassVar[bool]
     """True if one example has many labels, as masks and token sequences have."""
     counts_transitions: ClassVar[bool] = True
@@ -72,10 +73,6 @@ class TargetKind(abc.ABC):
     @abc.abstractmethod
     def to_canonical_bytes(self, targets: Targets) -> bytes:
         """Return the targets as bytes that are the same on every machine, for hashes."""
-
-    def to_stored_type(self, targets: Targets) -> Targets:
-        """Return the targets in the type that label sets and training use."""
-        return targets.astype(self.dtype)
 
     @abc.abstractmethod
     def strata(self, targets: Targets) -> NDArray[np.int64]:
@@ -331,16 +328,12 @@ class TokenTargets(_DenseTargets):
     """
 
     name = "tokens"
+    dtype = None
     counts_transitions = False
 
     def to_canonical_bytes(self, targets: Targets) -> bytes:
         """Return uint8 as it is, and any wider type as little-endian int32."""
         return targets.tobytes() if targets.dtype == np.uint8 else targets.astype("<i4").tobytes()
-
-    def to_stored_type(self, targets: Targets) -> Targets:
-        """Return the tokens as they are: their vocabulary has decided the type."""
-        return targets
-
 
 _KINDS: dict[int, TargetKind] = {1: ClassTargets(), 2: TokenTargets(), 3: MaskTargets()}
 """Kind of targets by number of dimensions."""
