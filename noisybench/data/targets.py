@@ -232,7 +232,7 @@ class ClassTargets(TargetKind):
 class _DenseTargets(TargetKind):
     """Several labels for each example, with `IGNORED` where there is none."""
 
-    dtype = np.uint8
+    dtype: ClassVar[type[np.generic] | None] = np.uint8
     dense = True
 
     def is_labeled(self, targets: Targets) -> NDArray[np.bool_]:
