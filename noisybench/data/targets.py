@@ -335,6 +335,7 @@ class TokenTargets(_DenseTargets):
         """Return uint8 as it is, and any wider type as little-endian int32."""
         return targets.tobytes() if targets.dtype == np.uint8 else targets.astype("<i4").tobytes()
 
+
 _KINDS: dict[int, TargetKind] = {1: ClassTargets(), 2: TokenTargets(), 3: MaskTargets()}
 """Kind of targets by number of dimensions."""
 
