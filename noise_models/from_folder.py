@@ -31,7 +31,8 @@ class FromFolder(NoiseModel):
     """Read observed masks from a folder of files with the names of the images, such as pseudo-labels.
 
     Values or colors, names and sizes are read as those of the dataset's own masks. Without declared values, pixels of value
-    255 have no label.
+    255 have no label. A mask has the size of its image, and takes the same geometric path as the dataset's own masks; or it
+    has the size of the examples already (`dataset.size`), unless images are cut into tiles.
     """
 
     stream_name = "FromFolder"
@@ -60,7 +61,9 @@ class FromFolder(NoiseModel):
             for row, mask in zip(split.index, split.targets, strict=True):
                 changed = mask.copy()
                 changed[0][changed[0] != IGNORED] = 0
-                Image.fromarray(changed).save(masks / f"{dataset.source_names[row]}.png")
+                file = masks / f"{dataset.source_names[row]}.png"
+                file.parent.mkdir(exist_ok=True)
+                Image.fromarray(changed).save(file)
         return {"path": str(masks)}
 
     def data_files(self) -> Mapping[str, Source]:
@@ -83,14 +86,19 @@ class FromFolder(NoiseModel):
         has_suffix = any(file.stem.endswith(reader.suffix) for file in files)
         suffix = reader.suffix if has_suffix else ""
         # Among the names of all images, so that an image never takes the mask of another one in a different folder.
-        masks = match_masks(dataset.source_names, folder, suffix, "noise.path").files
+        layout = dataset.mask_layout
+        names = dataset.source_names if layout is None else layout.names
+        distinct = list(dict.fromkeys(names))
+        masks = dict(zip(distinct, match_masks(distinct, folder, suffix, "noise.path").files, strict=True))
         problems: list[str] = []
         # Masks that cannot be read stay unlabeled and pass the check of classes, so that each file is listed once.
         observed = np.full_like(split.targets, IGNORED)
         for row, source_row in enumerate(split.index):
-            file = masks[source_row] or folder / f"{dataset.source_names[source_row]}{suffix}.png"
+            name = names[source_row]
+            file = masks[name] or folder / f"{name}{suffix}.png"
             try:
-                observed[row] = reader.read(file, split.targets.shape[1:])
+                placement = None if layout is None else layout.placements[source_row]
+                observed[row] = reader.read(file, split.targets.shape[1:], placement)
             except UserError as error:
                 problems += error.problems
             invalid = observed[row][(observed[row] != IGNORED) & (observed[row] >= dataset.num_classes)]

@@ -85,8 +85,16 @@ def interpret(value: Any, annotation: Any) -> Any:
         ['1e3', 'no']
         >>> interpret({"255": 1}, dict[int, int])
         {255: 1}
+        >>> interpret("256x512", int | list[int] | None)
+        [256, 512]
     """
     kinds = alternatives(annotation)
+    if (
+        list[int] in kinds
+        and isinstance(value, str)
+        and (sides := re.fullmatch(r"\s*(\d{1,9})\s*x\s*(\d{1,9})\s*", value))
+    ):
+        return [int(side) for side in sides.groups()]
     if isinstance(value, PlainScalar):
         return _interpret_scalar(value, kinds)
     if isinstance(value, list | tuple):

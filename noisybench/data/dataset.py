@@ -16,6 +16,7 @@ from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import OOD_TARGET, TargetKind, Targets, target_kind
 
 if TYPE_CHECKING:
+    from noisybench.data.mask_layout import MaskLayout
     from noisybench.data.masks import MaskReader
     from noisybench.data.traces.formats import TraceFormat
 
@@ -39,6 +40,7 @@ class RawSplit:
         notes: facts about the reading that a user should know.
         groups: (N,) group of each example as text, such as its patient; examples of a group never cross splits.
         fields: fields of a text example by name that its reader does not use, which exports keep; empty without any.
+        mask_layout: source image of each mask and its place there, if masks come from files.
     """
 
     inputs: NDArray[Any]
@@ -50,6 +52,7 @@ class RawSplit:
     notes: tuple[ReadingNote, ...] = ()
     groups: NDArray[np.str_] | None = None
     fields: tuple[Mapping[str, Any], ...] = ()
+    mask_layout: MaskLayout | None = None
 
     @property
     def labels(self) -> Targets:
@@ -140,6 +143,8 @@ class Dataset:
     """File name of each source row without suffix, if examples come from files."""
     mask_reader: MaskReader | None = None
     """Reading of mask files in the way of the source, for other masks of the same images."""
+    mask_layout: MaskLayout | None = None
+    """Source image of the mask of each source row and its place there, if masks come from files."""
     trace_format: TraceFormat | None = None
     """Format of chain-of-thought traces, if targets are traces; classes are then the characters of its vocabulary."""
 

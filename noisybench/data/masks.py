@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.source_code import module_code
+from noisybench.data.geometry import Geometry, Placement, geometry_notes
 from noisybench.data.image_decoding import decode
 from noisybench.data.images import (
     OnError,
@@ -23,6 +24,7 @@ from noisybench.data.images import (
     problem_list,
 )
 from noisybench.data.mask_values import MaskValues, read_values
+from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.utils.files import (
@@ -74,32 +76,65 @@ class MaskReader:
     values: MaskValues = CLASS_INDICES
     suffix: str = ""
 
-    def read(self, file: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        """Return the (H, W) classes of a mask file in the shape of the dataset's masks.
+    def read(self, file: Path, shape: tuple[int, ...], placement: Placement | None = None) -> NDArray[np.uint8]:
+        """Return the (H, W) classes of a mask file, as they lie in an example of the dataset.
+
+        Args:
+            file: mask of the size of its source image, or of the example's unless the example is a tile.
+            shape: height and width of the example.
+            placement: place of the example in its source image; None if the example is the image.
 
         Raises:
-            UserError: the file is missing or damaged, or contains values without a class.
+            UserError: the file is missing or damaged, has another size, or contains values without a class.
         """
-        return resize_mask(read_mask(file, self.values), shape)
+        mask = read_mask(file, self.values)
+        if placement is not None and mask.shape == placement.source:
+            return placement.mask(mask)
+        if mask.shape == tuple(shape) and (placement is None or not placement.is_tile):
+            return mask
+        height, width = shape if placement is None else placement.source
+        raise UserError(
+            f"{file}: has {mask.shape[1]}x{mask.shape[0]} pixels, but its image {width}x{height}; resize it with nearest "
+            "neighbor"
+        )
 
 
 @dataclass(frozen=True)
 class ImageMaskPairs:
-    """Images and their masks.
+    """Images and their masks, several examples of a file if it is cut into tiles.
 
     Attributes:
         images: (N, 3, H, W) uint8.
         masks: (N, H, W) uint8 classes and `IGNORED`.
         noisy_masks: noisy masks of the same images, if there are any.
-        kept: (N,) positions among the files.
+        kept: (N,) position of each example's file among the files.
+        placements: place of each example in its source image.
         skipped_files: reason for each pair that was skipped.
+        notes: facts about the reading that a user should know.
     """
 
     images: NDArray[np.uint8]
     masks: NDArray[np.uint8]
     noisy_masks: NDArray[np.uint8] | None
     kept: NDArray[np.int64]
+    placements: tuple[Placement, ...]
     skipped_files: tuple[str, ...]
+    notes: tuple[ReadingNote, ...]
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """Facts about decoded pairs, stored beside their arrays.
+
+    Attributes:
+        skipped: row and reason of each pair that cannot be used.
+        examples: row among the files, height and width of the source image, and number of the tile of each example.
+        unlabeled_tiles: rows of the files of tiles without a labeled pixel, which are left out.
+    """
+
+    skipped: list[tuple[int, str]]
+    examples: list[tuple[int, int, int, int]]
+    unlabeled_tiles: list[int]
 
 
 def read_mask(file: Path, values: MaskValues = CLASS_INDICES) -> NDArray[np.uint8]:
@@ -122,19 +157,9 @@ def read_mask(file: Path, values: MaskValues = CLASS_INDICES) -> NDArray[np.uint
         raise UserError(f"{file}: {error}") from None
 
 
-def resize_mask(mask: NDArray[np.uint8], shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Return an (H, W) mask in another size: nearest neighbor, cropped at the center like its image."""
-    from PIL import Image, ImageOps
-
-    # Interpolation would blend class indices into classes that occur nowhere near, so only nearest neighbor is valid.
-    if mask.shape != tuple(shape):
-        mask = np.asarray(ImageOps.fit(Image.fromarray(mask), (shape[1], shape[0]), Image.Resampling.NEAREST))
-    return np.ascontiguousarray(mask, dtype=np.uint8)
-
-
 def read_pairs(
     files: Sequence[MaskedImage],
-    size: int | None,
+    geometry: Geometry,
     on_error: OnError,
     values: MaskValues = CLASS_INDICES,
     num_classes: int = IGNORED,
@@ -143,8 +168,7 @@ def read_pairs(
 
     Args:
         files: image and mask of each example, and its noisy mask if all examples have one; masks may be drawn.
-        size: shorter side after resizing, then cropped at the center to (size, size); None keeps the images as they
-            are, which must then all have one size.
+        geometry: size of all examples and treatment of other shapes; without a size, the images must all have one.
         on_error: treatment of pairs that cannot be used.
         values: class of each value or color in mask files.
         num_classes: number of classes C; other values except `IGNORED` are refused.
@@ -153,9 +177,10 @@ def read_pairs(
         UserError: pairs cannot be used and ``on_error`` is ``raise``; lists them.
     """
     width = len(files[0]) if files else 2
-    code = f"{decoder_version(__name__)} {module_code('noisybench.data.mask_values')}"
+    modules = " ".join(map(module_code, (MaskValues.__module__, Geometry.__module__)))
+    code = f"{decoder_version(__name__)} {modules}"
     drawn = "|".join(mask.key for group in files for mask in group[1:] if not isinstance(mask, Path))
-    settings = f"{size}|{on_error}|{values.key}|{num_classes}|{width}|{code}|{drawn}"
+    settings = f"{geometry}|{on_error}|{values.key}|{num_classes}|{width}|{code}|{drawn}"
     all_files = [file for group in files for file in group if isinstance(file, Path)]
     key = fingerprint(all_files)
     folder = cache_folder() / "pairs" / hashlib.sha256(f"{key}|{settings}".encode()).hexdigest()[:32]
@@ -165,27 +190,41 @@ def read_pairs(
     cached = _read_cached(arrays, done)
     if cached is None:
         with wrap_cache_errors():
-            problems = _decode_into(arrays, files, size, on_error, values, num_classes)
+            decoded = _decode_into(arrays, files, geometry, on_error, values, num_classes)
             check_unchanged(all_files, key)
-            write_atomically(done, json.dumps(problems).encode())
+            write_atomically(done, json.dumps(vars(decoded)).encode())
         cached = _read_cached(arrays, done)
     if cached is None:
         raise UserError(f"{folder} cannot be read after it was written; check the disk of the cache folder")
-    (images, *masks), skipped = cached
-    kept = np.setdiff1d(np.arange(len(files)), np.array([row for row, _ in skipped], dtype=np.int64))
-    noisy_masks = np.array(masks[1]) if len(masks) > 1 else None
-    return ImageMaskPairs(images, np.array(masks[0]), noisy_masks, kept, tuple(reason for _, reason in skipped))
+    (images, *masks), decoded = cached
+    placements = tuple(geometry.placements((height, width))[part] for _, height, width, part in decoded.examples)
+    tiles = [files[row][0].name for row in decoded.unlabeled_tiles]
+    return ImageMaskPairs(
+        images,
+        np.array(masks[0]),
+        np.array(masks[1]) if len(masks) > 1 else None,
+        np.array([row for row, *_ in decoded.examples], dtype=np.int64),
+        placements,
+        tuple(reason for _, reason in decoded.skipped),
+        geometry_notes(geometry, placements, [files[row][0].name for row, *_ in decoded.examples])
+        + reading_note("unlabeled_tiles", "Tiles without a labeled pixel were left out", tiles),
+    )
 
 
-def _read_cached(arrays: Sequence[Path], done: Path) -> tuple[list[NDArray[np.uint8]], list[tuple[int, str]]] | None:
-    """Return the arrays and the skipped rows of an earlier call; None if there are none or their files are damaged."""
+def _read_cached(arrays: Sequence[Path], done: Path) -> tuple[list[NDArray[np.uint8]], _Decoded] | None:
+    """Return the arrays and the facts of an earlier call; None if there are none or their files are damaged."""
     if not done.exists():
         return None
     try:
-        skipped = [(int(row), str(reason)) for row, reason in json.loads(done.read_text())]
+        facts = json.loads(done.read_text())
+        decoded = _Decoded(
+            [(int(row), str(reason)) for row, reason in facts["skipped"]],
+            [(int(row), int(height), int(width), int(part)) for row, height, width, part in facts["examples"]],
+            [int(row) for row in facts["unlabeled_tiles"]],
+        )
         # Copy-on-write, because torch warns of read-only arrays; nothing writes. Masks always fit in memory.
-        return [np.load(path, mmap_mode="c") for path in arrays], skipped
-    except (OSError, EOFError, TypeError, ValueError) as error:
+        return [np.load(path, mmap_mode="c") for path in arrays], decoded
+    except (OSError, EOFError, KeyError, TypeError, ValueError) as error:
         set_aside_with_note(done.parent, first_line(error))
         return None
 
@@ -193,35 +232,46 @@ def _read_cached(arrays: Sequence[Path], done: Path) -> tuple[list[NDArray[np.ui
 def _decode_into(
     arrays: Sequence[Path],
     files: Sequence[MaskedImage],
-    size: int | None,
+    geometry: Geometry,
     on_error: OnError,
     values: MaskValues,
     num_classes: int,
-) -> list[tuple[int, str]]:
-    """Write the decoded arrays, and return row and reason of the pairs that cannot be used."""
+) -> _Decoded:
+    """Write the decoded arrays, and return facts about them."""
     with ThreadPoolExecutor() as pool:
-        decoded = list(pool.map(lambda group: _try_decode(group, size, values, num_classes), files))
+        decoded = list(pool.map(lambda group: _try_decode(group, geometry, values, num_classes), files))
     # All files are decoded before any problem is raised, so that one error lists all of them.
     problems = [(row, reason) for row, reason in enumerate(decoded) if isinstance(reason, str)]
-    usable = [group for group in decoded if not isinstance(group, str)]
+    usable = [(row, *tile) for row, tiles in enumerate(decoded) if not isinstance(tiles, str) for tile in tiles]
     if problems and (on_error == "raise" or not usable):
         raise problem_list([reason for _, reason in problems])
-    shapes = {group[0].shape[1:] for group in usable}
+    labeled = [(row, place, group) for row, place, group in usable if _is_labeled(group)]
+    shapes = {group[0].shape[1:] for _, _, group in labeled}
     if len(shapes) > 1:
         listed = ", ".join(f"{width}x{height}" for height, width in sorted(shapes)[:4])
         raise UserError(
-            f"dataset.size: the images have {len(shapes)} sizes ({listed} …); set one, such as dataset.size=256"
+            f"dataset.size: the images have {len(shapes)} sizes ({listed} …, as width x height); set one, such as "
+            "dataset.size=256 (a square) or dataset.size=256x512 (height x width)"
         )
-    for path, array in zip(arrays, zip(*usable, strict=True), strict=True):
+    for path, array in zip(arrays, zip(*(group for _, _, group in labeled), strict=True), strict=True):
         with replacing(path) as partial:
             np.save(partial, np.stack(array))
-    return problems
+    return _Decoded(
+        problems,
+        [(row, *place.source, place.part) for row, place, _ in labeled],
+        [row for row, _, group in usable if not _is_labeled(group)],
+    )
+
+
+def _is_labeled(arrays: Sequence[NDArray[np.uint8]]) -> bool:
+    """Return True if every mask beside an image has a labeled pixel."""
+    return all(bool((mask != IGNORED).any()) for mask in arrays[1:])
 
 
 def _try_decode(
-    files: MaskedImage, size: int | None, values: MaskValues, num_classes: int
-) -> list[NDArray[np.uint8]] | str:
-    """Return an image and its masks, or the reason why they cannot be used."""
+    files: MaskedImage, geometry: Geometry, values: MaskValues, num_classes: int
+) -> list[tuple[Placement, list[NDArray[np.uint8]]]] | str:
+    """Return the placements of an image with its pixels and masks there, or the reason why they cannot be used."""
     image_file = files[0]
     try:
         data = image_file.read_bytes() if image_file.is_file() else b""
@@ -232,12 +282,14 @@ def _try_decode(
             mask = read_mask(source, values) if isinstance(source, Path) else source.draw()
             if problem := _mask_problem(mask, image.shape[1:], image_file.name, num_classes):
                 return f"{source}: {problem}"
-            masks.append(mask if size is None else resize_mask(mask, (size, size)))
-        if size is not None:
-            image = decode((str(image_file), data), size).pixels
+            masks.append(mask)
     except UserError as error:
         return str(error)
-    return [image, *masks]
+    placements = geometry.placements((image.shape[1], image.shape[2]))
+    tiles = [(place, [place.image(image), *map(place.mask, masks)]) for place in placements]
+    if not any(_is_labeled(arrays) for _, arrays in tiles):
+        return f"{files[1]}: has no labeled pixel in the part that dataset.resize_mode={geometry.mode} shows"
+    return tiles
 
 
 def _mask_problem(

@@ -208,6 +208,7 @@ class DatasetSource(Configurable, abc.ABC):
             notes=merge_notes(source.notes + (source_test.notes if source_test else ()) + notes),
             source_names=source.names,
             mask_reader=self.mask_reader(),
+            mask_layout=source.mask_layout,
             trace_format=self.trace_format(),
         )
 

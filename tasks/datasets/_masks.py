@@ -11,6 +11,8 @@ import numpy as np
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
+from noisybench.data.geometry import parse_geometry
+from noisybench.data.mask_layout import MaskLayout
 from noisybench.data.mask_pairs import read_names
 from noisybench.data.mask_values import MaskValues
 from noisybench.data.masks import CLASS_INDICES, MaskedImage, MaskReader, read_pairs
@@ -27,11 +29,15 @@ class MaskSource(DatasetSource):
     tasks = ("segmentation",)
     _values = CLASS_INDICES
 
-    size: int | None = parameter(
+    size: int | list[int] | None = parameter(
         None,
-        ge=8,
-        help="Side in pixels to which images are resized and cropped at the center (masks: nearest neighbor)",
+        help="Side of square examples, or height and width such as 256x512, in pixels (default: the size of the images)",
         always_in_label=True,
+    )
+    resize_mode: Literal["resize", "letterbox", "crop", "tile"] = parameter(
+        "resize",
+        help="Treatment of images of another shape: stretch them, pad them (without labels), crop them at the center, or cut "
+        "them into padded tiles",
     )
     on_error: Literal["raise", "skip"] = parameter(
         "raise", help="Treatment of images or masks that cannot be used: `raise` an error, or `skip` and record them"
@@ -58,9 +64,21 @@ class MaskSource(DatasetSource):
         if not files:
             raise UserError("dataset: there are no images with masks")
         self._values = values
-        pairs = read_pairs(files, self.size, self.on_error, values, num_classes)
-        kept = tuple(files[row][0].stem if names is None else names[row] for row in pairs.kept)
-        return RawSplit(pairs.images, pairs.masks, pairs.noisy_masks, pairs.skipped_files, names=kept)
+        geometry = parse_geometry(self.size, self.resize_mode)
+        pairs = read_pairs(files, geometry, self.on_error, values, num_classes)
+        sources = tuple(files[row][0].stem if names is None else names[row] for row in pairs.kept)
+        layout, is_tiled = MaskLayout(sources, pairs.placements), geometry.mode == "tile"
+        return RawSplit(
+            pairs.images,
+            pairs.masks,
+            pairs.noisy_masks,
+            pairs.skipped_files,
+            names=layout.example_names,
+            notes=pairs.notes,
+            # Tiles of one image are alike, so they belong to one split.
+            groups=np.array(sources) if is_tiled else None,
+            mask_layout=layout,
+        )
 
     def read_splits(
         self, parts: Mapping[Role, MaskedImages], class_names: tuple[str, ...], values: MaskValues = CLASS_INDICES
@@ -76,10 +94,11 @@ class MaskSource(DatasetSource):
             UserError: there are no training images, some files cannot be used, or the training masks have one class.
         """
         splits = {
-            role: replace(self.read_examples(part.files, len(class_names), values, part.names), notes=part.notes)
+            role: self.read_examples(part.files, len(class_names), values, part.names)
             for role, part in parts.items()
             if part.files
         }
+        splits = {role: replace(split, notes=parts[role].notes + split.notes) for role, split in splits.items()}
         if "train" not in splits:
             raise UserError("dataset.root: there are no training images with masks")
         train = append_validation(splits["train"], splits.get("validation"))
@@ -173,23 +192,43 @@ def append_validation(train: RawSplit, validation: RawSplit | None) -> RawSplit:
         raise UserError("dataset: only one of the training and validation splits has noisy masks; add the others")
     sizes = (len(train.targets), len(validation.targets))
     # Names identify examples, for instance as names of files, so they must not occur twice.
-    has_duplicates = bool(set(train.names) & set(validation.names))
-    names = tuple(f"val/{name}" for name in validation.names) if has_duplicates else validation.names
+    if set(_source_names(train)) & set(_source_names(validation)):
+        validation = _prefix_names(validation, "val/")
     noisy_targets = (
         None
         if train.noisy_targets is None or validation.noisy_targets is None
         else np.concatenate([train.noisy_targets, validation.noisy_targets])
     )
-    groups = None
+    groups = layout = None
     if train.groups is not None and validation.groups is not None:
         groups = np.concatenate([train.groups, validation.groups])
+    if train.mask_layout is not None and validation.mask_layout is not None:
+        layout = train.mask_layout.append(validation.mask_layout)
     return RawSplit(
         np.concatenate([train.inputs, validation.inputs]),
         np.concatenate([train.targets, validation.targets]),
         noisy_targets,
         train.skipped_files + validation.skipped_files,
         np.repeat([False, True], sizes),
-        train.names + names,
+        train.names + validation.names,
         train.notes + validation.notes,
         groups,
+        mask_layout=layout,
+    )
+
+
+def _source_names(split: RawSplit) -> tuple[str, ...]:
+    return split.names if split.mask_layout is None else split.mask_layout.names
+
+
+def _prefix_names(split: RawSplit, prefix: str) -> RawSplit:
+    """Return a split in which the names of examples and of their source images have a prefix."""
+    layout = split.mask_layout
+    return replace(
+        split,
+        names=tuple(f"{prefix}{name}" for name in split.names),
+        groups=None if split.groups is None else np.char.add(prefix, split.groups),
+        mask_layout=None
+        if layout is None
+        else replace(layout, names=tuple(f"{prefix}{name}" for name in layout.names)),
     )

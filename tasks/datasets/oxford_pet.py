@@ -29,8 +29,8 @@ class OxfordPet(MaskSource):
 
     root: Path = parameter("data", help="Folder that contains oxford-iiit-pet")
     download: bool = parameter(True, help="Download missing files", in_identity=False, access="download")
-    size: int | None = parameter(
-        128, ge=8, help="Side in pixels to which images are resized and cropped at the center", always_in_label=True
+    size: int | list[int] | None = parameter(
+        128, help="Side of square examples, or height and width such as 256x512, in pixels", always_in_label=True
     )
 
     def data_files(self) -> Mapping[str, Source]:

@@ -38,8 +38,8 @@ class VOC2012(MaskSource):
     mask_set: Literal["auto", "official", "augmented"] = parameter(
         "auto", help="Set of training masks; `auto` uses the augmented one if it is present", always_in_label=True
     )
-    size: int | None = parameter(
-        256, ge=8, help="Side in pixels to which images are resized and cropped at the center", always_in_label=True
+    size: int | list[int] | None = parameter(
+        256, help="Side of square examples, or height and width such as 256x512, in pixels", always_in_label=True
     )
 
     def data_files(self) -> Mapping[str, Source]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from noisybench.data.geometry import Geometry
 from noisybench.data.images import DecodedImages, read_files
 from noisybench.data.masks import read_pairs
 from noisybench.errors import UserError
@@ -49,9 +50,9 @@ def test_damaged_arrays_of_masks_are_decoded_again(name: str, files: list[Path],
     for number, path in enumerate(masks):
         Image.fromarray(np.full((4, 4), number, dtype=np.uint8)).save(path)
     groups = list(zip(files, masks, strict=True))
-    first = read_pairs(groups, None, "raise")
+    first = read_pairs(groups, Geometry(None), "raise")
     next((tmp_path / "cache" / "pairs").rglob(name)).write_bytes(b"{")
-    assert np.array_equal(read_pairs(groups, None, "raise").masks, first.masks)
+    assert np.array_equal(read_pairs(groups, Geometry(None), "raise").masks, first.masks)
 
 
 def test_a_cache_folder_that_cannot_be_written_is_named(
