@@ -65,7 +65,7 @@ class ImportedLabels:
     Attributes:
         observed: (N,) int64 class of each source row, `UNKNOWN_TARGET` without a label and `ABSENT` if the table does not
             have the example; None if votes decide.
-        votes: votes of several annotators; examples without votes are those of the table that nobody labeled.
+        votes: votes of several annotators; an example of the table may have none.
         listed: (N,) mask of the source rows that the table has.
         corrects: True if examples that are absent keep their own label.
         notes: facts about the reading.

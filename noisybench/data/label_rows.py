@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 import numpy as np
@@ -136,32 +136,40 @@ def _read_index(table: LabelTable, column: str, source_size: int, location: str)
     return numbers
 
 
-@dataclass
-class _Names:
-    """Positions of source names by their last part, with and without suffix."""
+class FileNames:
+    """Names of files, which are found by a part of their path in any usual spelling.
 
-    parts: list[tuple[str, ...]] = field(default_factory=list)
-    by_base: dict[str, list[int]] = field(default_factory=dict)
-    by_stem: dict[str, list[int]] = field(default_factory=dict)
+    Args:
+        names: the names, such as paths relative to a folder.
+        only_train: paths into a folder of test files do not stand for a name without that folder.
 
-    def add(self, name: str) -> None:
-        parts = split_path(name)
-        self.by_base.setdefault(parts[-1], []).append(len(self.parts))
-        self.by_stem.setdefault(file_stem(parts[-1]), []).append(len(self.parts))
-        self.parts.append(parts)
+    Example:
+        >>> names = FileNames(["cat/1.png", "dog/1.png", "dog/2.png"])
+        >>> names.find("2"), names.find("1.png"), names.find("images/dog/1.png"), names.find("1.jpg")
+        ([2], [0, 1], [1], [])
+    """
+
+    def __init__(self, names: Sequence[str], only_train: bool = False) -> None:
+        self._only_train = only_train
+        self._parts = [split_path(name) for name in names]
+        self._by_base: dict[str, list[int]] = {}
+        self._by_stem: dict[str, list[int]] = {}
+        for position, parts in enumerate(self._parts):
+            self._by_base.setdefault(parts[-1], []).append(position)
+            self._by_stem.setdefault(file_stem(parts[-1]), []).append(position)
 
     def find(self, key: str) -> list[int]:
         """Return the positions of the names that a key may stand for: several if it is not clear."""
         parts = split_path(key)
         stem = file_stem(parts[-1])
-        candidates = self.by_base.get(parts[-1]) or self.by_stem.get(parts[-1]) or self.by_base.get(stem) or []
+        candidates = self._by_base.get(parts[-1]) or self._by_stem.get(parts[-1]) or self._by_base.get(stem) or []
         # The folders of the shorter path must be the last ones of the longer.
         overlaps = {
             position: overlap
             for position in candidates
-            if (overlap := min(len(parts), len(self.parts[position])))
-            and parts[len(parts) - overlap : -1] == self.parts[position][len(self.parts[position]) - overlap : -1]
-            and not _is_other_split(parts[: len(parts) - overlap])
+            if (overlap := min(len(parts), len(self._parts[position])))
+            and parts[len(parts) - overlap : -1] == self._parts[position][len(self._parts[position]) - overlap : -1]
+            and not (self._only_train and _is_other_split(parts[: len(parts) - overlap]))
         }
         longest = max(overlaps.values(), default=0)
         return [position for position, overlap in overlaps.items() if overlap == longest]
@@ -198,9 +206,7 @@ def _is_other_split(folders: tuple[str, ...]) -> bool:
 def _match_files(
     table: LabelTable, column: str, source_names: Sequence[str], allow_unknown: bool, location: str
 ) -> RowMatch:
-    names = _Names()
-    for name in source_names:
-        names.add(name)
+    names = FileNames(source_names, only_train=True)
     rows = np.full(len(table), NOWHERE, dtype=np.int64)
     unknown: dict[str, int] = {}
     other_splits: list[str] = []
