@@ -123,7 +123,8 @@ class Interrupts:
 
         def wait() -> None:
             if not is_over.wait(max(0.0, moment - time.monotonic())):
-                self.exit(message(), status())
+                # The user who has pressed Ctrl-C waits for the end of an interrupted command, not of one out of time.
+                self.exit(message(), self.exit_status if self._count else status())
 
         threading.Thread(target=wait, name="time limit", daemon=True).start()
         try:
