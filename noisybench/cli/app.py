@@ -10,6 +10,7 @@ import typer
 from noisybench import __version__
 from noisybench.cli import catalog, output, run, search, submissions, validate
 from noisybench.cli.audit import audit
+from noisybench.cli.data import data_app
 from noisybench.cli.hints import HintingCommand
 from noisybench.cli.labels import labels_app
 from noisybench.cli.leaderboard import leaderboard_app
@@ -74,6 +75,11 @@ for command, example in (
     (doctor, "doctor"),
 ):
     app.command(example.split()[0], cls=HintingCommand, epilog=f"Example: noisybench {example}")(command)
+app.add_typer(
+    data_app,
+    name="data",
+    epilog="Example: noisybench data check my-images/ -o report.html",
+)
 app.add_typer(
     labels_app,
     name="labels",

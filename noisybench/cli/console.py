@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -136,6 +137,32 @@ class ProgressDisplay:
         # Events may be minutes apart, so the latest estimate is counted down between them.
         seconds = self._seconds_left - (time.monotonic() - self._updated_at)
         return f"{format_duration(max(0.0, seconds))} left"
+
+
+@contextlib.contextmanager
+def step_progress(console: Console) -> Iterator[None]:
+    """Show a bar for each long step inside of the block; nothing without a terminal."""
+    from noisybench.utils.progress import listening
+
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        refresh_per_second=4,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def update(step: str, done: int, total: int) -> None:
+        if step not in tasks:
+            tasks[step] = progress.add_task(step, total=total)
+        progress.update(tasks[step], completed=done, total=total)
+
+    with progress, listening(update):
+        yield
 
 
 def print_search_result(console: Console, result: SearchResult) -> None:

@@ -1,0 +1,41 @@
+"""Progress of long steps, for whichever command shows it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+
+ProgressListener = Callable[[str, int, int], None]
+"""Function that receives a step, the number of finished parts and their total number."""
+
+_listener: ContextVar[ProgressListener | None] = ContextVar("progress listener", default=None)
+
+
+@contextlib.contextmanager
+def listening(listener: ProgressListener) -> Iterator[None]:
+    """Send the progress of all steps inside of the block to a function.
+
+    Example:
+        >>> with listening(lambda step, done, total: print(f"{step}: {done} of {total}")):
+        ...     report_progress("decode images", 3, 8)
+        decode images: 3 of 8
+    """
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def report_progress(step: str, done: int, total: int) -> None:
+    """Report the progress of a step; without a listener, nothing happens.
+
+    Args:
+        step: what is done, such as ``decode images``.
+        done: number of finished parts.
+        total: number of all parts.
+    """
+    listener = _listener.get()
+    if listener is not None:
+        listener(step, done, total)

@@ -1,0 +1,121 @@
+"""Checks of data: facts, their report in a terminal and on a page, and the layouts that are found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from noisybench.config.registry import get_entry, list_entries
+from noisybench.data.check.detection import dataset_of
+from noisybench.data.check.facts import check_dataset
+from noisybench.data.check.pictures import outlined
+from noisybench.data.check.report import to_html, to_text
+from noisybench.utils.progress import listening
+from noisybench.utils.seeds import Stream
+
+Command = Callable[..., tuple[int, str]]
+
+OWN = [name for name, entry in list_entries("datasets").items() if entry.load_class().own_files]
+
+
+def write_images(folder: Path, sizes: dict[str, int], test: dict[str, int] | None = None) -> None:
+    """Write random images of some classes, into `train` and `test` if there is a test split."""
+    for split, counts in (("train" if test else "", sizes), ("test", test or {})):
+        for name, count in counts.items():
+            (folder / split / name).mkdir(parents=True)
+            for row in range(count):
+                pixels = (Stream("check", split, name, row).uniform(9, 8, 3) * 256).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / split / name / f"{row:03}.png")
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_own_files_are_found_by_their_layout_and_reported(name: str, tmp_path: Path) -> None:
+    parameters = get_entry("datasets", name).load_class().example(tmp_path)
+    files = [path for path in tmp_path.iterdir() if path.is_file()]
+    folder_or_file = next(iter(files)) if len(files) == 1 else tmp_path
+    found = dataset_of(folder_or_file)
+    assert found.pop("name") == name
+    source = get_entry("datasets", name).load_class()(**(parameters | found))
+    report = check_dataset(source)
+    assert report.files is not None
+    assert report.files.count > 0
+    assert all(count > 0 for split, count in report.splits.items() if split != "validation")
+    text = "\n".join(to_text(report))
+    assert f"train {report.splits['train']:,}" in text
+    page = to_html(report, "a <b>")
+    assert "<h1>Check of a &lt;b&gt;</h1>" in page
+    assert page.count("<img") == len(report.pictures)
+
+
+def test_a_folder_of_images_is_reported_in_the_terminal_and_on_a_page(tmp_path: Path, noisybench: Command) -> None:
+    write_images(tmp_path / "d", {"cat": 30, "dog": 30, "horse": 2}, {"cat": 6, "dog": 6})
+    (tmp_path / "d" / "test" / "cat" / "000.png").write_bytes((tmp_path / "d/train/cat/003.png").read_bytes())
+    (tmp_path / "d" / "train" / "dog" / "copy.png").write_bytes((tmp_path / "d/train/cat/004.png").read_bytes())
+    (tmp_path / "d" / "test" / "horse").mkdir()
+    Image.fromarray(np.full((9, 8, 3), 7, np.uint8)).save(tmp_path / "d" / "test" / "horse" / "x.png")
+    status, text = noisybench("data", "check", tmp_path / "d", "-o", tmp_path / "r.html")
+    assert status == 0, text
+    for line in (
+        "files          76 (", ".png 76", "image sizes    8x9 76", "image modes    RGB 76", "splits         train 57",
+        "exact copies   1 in train, 2 with other labels", "note: Test examples were left out", "1: cat/000",
+        "note: Classes have few training examples (1: horse (2))",
+    ):  # fmt: skip
+        assert line in text
+    page = (tmp_path / "r.html").read_text()
+    assert page.count("<img") == 4 + 4 + 2
+    assert "http" not in page
+    assert "<script" not in page
+
+
+def test_outlines_lie_on_the_border_of_their_object() -> None:
+    image, mask = np.zeros((40, 40, 3), np.uint8), np.zeros((40, 40), np.uint8)
+    mask[10:20, 5:25] = 2
+    picture = outlined(image, mask)
+    rows, columns = np.nonzero(picture.any(axis=2))
+    assert picture.shape == (160, 160, 3)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (40, 79, 20, 99)
+    assert not picture[45:75, 25:95].any()
+
+
+def test_masks_are_reported_with_their_shares(tmp_path: Path, noisybench: Command) -> None:
+    parameters = get_entry("datasets", "image_mask_folder").load_class().example(tmp_path)
+    status, text = noisybench("data", "check", tmp_path, f"dataset.size={parameters['size']}", "-o", tmp_path / "m.html")
+    assert status == 0, text
+    assert "of the training pixels; masks: train" in text
+    assert "no label" in text
+    assert (tmp_path / "m.html").read_text().count("<img") == 12
+
+
+def test_labels_of_a_noise_model_are_compared_with_the_clean_ones(noisybench: Command) -> None:
+    status, text = noisybench("data", "check", "digits", "noise=pair_flip", "noise.rate=0.3")
+    assert status == 0
+    assert "noise model pair_flip: noise rate 3" in text
+
+
+def test_what_is_no_data_is_refused(tmp_path: Path, noisybench: Command) -> None:
+    (tmp_path / "empty").mkdir()
+    for path, message in (
+        (tmp_path / "empty", "no dataset reads this folder"),
+        (tmp_path / "nothing", "there is no such file, folder or recipe"),
+    ):
+        status, text = noisybench("data", "check", path)
+        assert status == 2
+        assert message in text
+    status, text = noisybench("data", "check", tmp_path / "empty", "dataset=digits")
+    assert (status, "digits reads no files of a path" in text) == (2, True)
+    write_images(tmp_path / "one", {"cat": 12})
+    status, text = noisybench("data", "check", tmp_path / "one")
+    assert (status, "cat" in text) == (2, True)
+
+
+def test_progress_is_reported_up_to_the_end(tmp_path: Path) -> None:
+    write_images(tmp_path, {"cat": 20, "dog": 20})
+    seen: dict[str, tuple[int, int]] = {}
+    with listening(lambda step, done, total: seen.update({step: (done, total)})):
+        check_dataset(get_entry("datasets", "image_folder").load_class()(root=tmp_path))
+    assert seen["read headers"] == (40, 40)
+    assert seen["compare contents"] == (1, 1)
