@@ -114,7 +114,7 @@ def stratified_groups(
         def change(group: int, missing: list[float] = missing) -> float:
             """Return the change of the squared distance from the shares if a group is chosen."""
             parts = members[starts[group] : starts[group + 1]]
-            return sum(weight[label] * size * (size - 2 * missing[label]) for label, size in parts)
+            return float(sum(weight[label] * size * (size - 2 * missing[label]) for label, size in parts))
 
         def choose(group: int, missing: list[float] = missing, chosen: list[int] = chosen) -> None:
             chosen.append(group)

@@ -234,6 +234,16 @@ class ArgumentGenerator:
             mutate_file(copied, self._rng)
         return {"image_folder": str(copied), "npz": f"{copied}/images.npz", "parquet": f"{copied}/train.parquet"}[name]
 
+    def make_data(self, words: tuple[str, ...]) -> str:
+        """Return the data of a check: a recipe, or the folder or file of any dataset."""
+        if self._rng.random() < 0.3:
+            return self._configuration("recipe")
+        copied = self._template.copy(f"datasets/{self._rng.choice(sorted(self._template.datasets))}", self._folder)
+        if self._damaged(2):
+            mutate_file(copied, self._rng)
+        files = [path for path in copied.iterdir() if path.is_file()] if copied.is_dir() else []
+        return str(files[0] if len(files) == 1 else copied)
+
     def make_folder(self, words: tuple[str, ...]) -> str:
         if words == ("leaderboard", "package") or words == ("leaderboard", "export"):
             return self.make_output(words)
@@ -264,7 +274,8 @@ class ArgumentGenerator:
 
     def make_output(self, words: tuple[str, ...]) -> str:
         """Return a place to write to."""
-        suffixes = SUFFIXES if words != ("runs", "export") or self._damaged() else (".zip",)
+        valid = {("runs", "export"): (".zip",), ("data", "check"): (".html",)}
+        suffixes = SUFFIXES if self._damaged() else valid.get(words, SUFFIXES)
         if not self._damaged(2):
             return f"result{self._rng.choice(suffixes)}"
         for name, prepare in PLACES.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -148,11 +149,27 @@ def _has_image_folders(path: Path) -> bool:
     )
 
 
+def _has_array(name: str) -> Callable[[Path], bool]:
+    """Return a test for archives and folders with an array of a name."""
+
+    def fits(path: Path) -> bool:
+        if path.is_dir():
+            return (path / f"{name}.npy").is_file()
+        try:
+            with zipfile.ZipFile(path) as archive:
+                return f"{name}.npy" in archive.namelist()
+        except (OSError, ValueError, zipfile.BadZipFile):  # other files, and damaged archives
+            return False
+
+    return fits
+
+
 def _is_file(*suffixes: str) -> Callable[[Path], bool]:
     return lambda path: path.is_file() and path.name.lower().endswith(suffixes)
 
 
 KINDS: tuple[tuple[str, Callable[[Path], bool]], ...] = (
+    ("features", _has_array("train_x")),
     ("npz", _is_file(".npz")),
     ("parquet", _is_file(".parquet")),
     ("trace_file", _is_file(".jsonl")),

@@ -15,7 +15,7 @@ from noisybench.data.duplicates import conflicting, content_ids, repeated
 from noisybench.data.label_set import LabelSet
 from noisybench.data.notes import MAX_NAMES, ReadingNote, merge_notes, reading_note
 from noisybench.data.source import DatasetSource
-from noisybench.data.targets import IGNORED
+from noisybench.data.targets import IGNORED, Targets
 from noisybench.utils.progress import report_progress
 
 RARE_EXAMPLES = 10
@@ -125,9 +125,10 @@ def check_dataset(source: DatasetSource, noisy: LabelSet | None = None) -> DataR
         >>> report.splits["test"], report.classes[3].name, report.copies
         (449, '3', ())
     """
+    # Before anything is listed, because readers say best which files are missing.
+    dataset = source.load()
     sources = source.data_files()
     files = file_facts(sources.values()) if sources else None
-    dataset = source.load()
     report_progress("compare contents", 0, 1)
     copies = copy_facts(dataset)
     report_progress("compare contents", 1, 1)
@@ -232,9 +233,7 @@ def label_facts(dataset: Dataset, noisy: LabelSet | None) -> tuple[LabelFacts, .
     return tuple(found)
 
 
-def _compare(
-    dataset: Dataset, observed: NDArray[np.generic], origin: str, agreement: Mapping[str, float]
-) -> LabelFacts:
+def _compare(dataset: Dataset, observed: Targets, origin: str, agreement: Mapping[str, float]) -> LabelFacts:
     kind, clean = dataset.target_kind, dataset.train.targets
     counts = kind.transition_counts(clean, observed, dataset.num_classes) if kind.name != "tokens" else None
     by_class = {}
@@ -252,17 +251,17 @@ def _splits(dataset: Dataset) -> dict[str, Split]:
     return {name: getattr(dataset, name) for name in SPLITS}
 
 
-def _labels(split: Split) -> NDArray[np.generic]:
+def _labels(split: Split) -> Targets:
     """Return the labels that training sees."""
     return split.targets if split.noisy_targets is None else split.noisy_targets
 
 
-def _class_counts(targets: NDArray[np.generic], num_classes: int) -> NDArray[np.int64]:
+def _class_counts(targets: Targets, num_classes: int) -> NDArray[np.int64]:
     """Count the entries of each class; others, such as pixels without a label, do not count."""
     if targets.dtype == np.uint8:
-        return np.bincount(targets.ravel(), minlength=IGNORED + 1)[:num_classes]
-    integers = targets.astype(np.int64)
-    return np.bincount(integers[integers >= 0], minlength=num_classes)
+        counts: NDArray[np.int64] = np.bincount(targets.ravel(), minlength=IGNORED + 1)
+        return counts[:num_classes]
+    return np.bincount(targets[targets >= 0].astype(np.int64), minlength=num_classes)
 
 
 def _images_with(split: Split, num_classes: int) -> NDArray[np.int64]:

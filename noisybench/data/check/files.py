@@ -121,8 +121,8 @@ def _volume_geometry(path: str) -> tuple[str, str]:
     try:
         import nibabel
 
-        image: Any = nibabel.load(Path(path))  # type: ignore[attr-defined]
-        axes = "".join(axis or "?" for axis in nibabel.aff2axcodes(image.affine))  # type: ignore[attr-defined, no-untyped-call]
+        image: Any = nibabel.load(Path(path))
+        axes = "".join(axis or "?" for axis in nibabel.aff2axcodes(image.affine))  # type: ignore[no-untyped-call]
         return axes, " x ".join(f"{float(distance):.3g}" for distance in image.header.get_zooms()[:3])
     except Exception:  # nibabel raises many types for damaged files, or is not installed
         return UNREADABLE, UNREADABLE

@@ -45,7 +45,11 @@ class Picture:
 def example_pictures(dataset: Dataset) -> tuple[Picture, ...]:
     """Return examples of each class, or training images with the outlines of their masks; none for features and traces."""
     inputs = dataset.train.inputs
-    if dataset.target_kind.name == "tokens" or inputs.dtype != np.uint8 or inputs.shape[1] not in (1, 3):
+    if (
+        dataset.target_kind.name == "tokens"
+        or np.asarray(inputs[:1]).dtype != np.uint8
+        or inputs.shape[1] not in (1, 3)
+    ):
         return ()
     if dataset.target_kind.name == "masks":
         # Evenly over the split, because neighbors, such as slices of a volume, look alike.
