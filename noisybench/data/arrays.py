@@ -150,7 +150,7 @@ def exact_integers(values: NDArray[Any], location: str) -> NDArray[np.int64]:
     return values.astype(np.int64)
 
 
-def class_labels(values: NDArray[Any], location: str) -> NDArray[np.int64]:
+def class_indices(values: NDArray[Any], location: str) -> NDArray[np.int64]:
     """Return (N,) class indices from an array of shape (N,) or (N, 1).
 
     Args:
@@ -161,9 +161,9 @@ def class_labels(values: NDArray[Any], location: str) -> NDArray[np.int64]:
         UserError: the shape differs, or a value is not an integer from 0 to `MAX_CLASSES` - 1.
 
     Examples:
-        >>> class_labels(np.array([[0], [2]]), "labels")
+        >>> class_indices(np.array([[0], [2]]), "labels")
         array([0, 2])
-        >>> class_labels(np.array([0, 10**10]), "labels")
+        >>> class_indices(np.array([0, 10**10]), "labels")
         Traceback (most recent call last):
         noisybench.errors.UserError: labels must be class indices from 0 to 9999, but entry 1 is 10000000000
     """

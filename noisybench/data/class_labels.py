@@ -94,7 +94,8 @@ def match_classes(
         )
     for split, column in columns.items():
         if not len(column.codes):
-            raise UserError(f"{column.location}: the {split} split has no examples; provide some, or leave it out")
+            name = "training" if split == "train" else split
+            raise UserError(f"{column.location}: the {name} split has no examples; provide some, or leave it out")
     names = _class_names(columns, class_names, integer_labels)
     check_class_names(names, "dataset.class_names" if class_names else train.location)
     notes = [note for column in columns.values() for note in column.notes]
@@ -237,8 +238,8 @@ def _check_train_classes(
         if unseen:
             raise UserError(
                 f"{columns[split].location}: the {split} split has the class{'es' if len(unseen) > 1 else ''} "
-                f"{_listed([names[number] for number in unseen])}, which the training split does not have; remove these "
-                "examples, or correct the labels"
+                f"{_counted(unseen, targets[split], names)}, which the training split does not have; remove these examples, or "
+                "correct the labels"
             )
     empty = [number for number in range(len(names)) if number not in used["train"]]
     if empty and not allow_empty_classes:
@@ -302,6 +303,16 @@ def _unlabeled_notes(split: str, column: LabelColumn) -> list[ReadingNote]:
             "remove them from the test split, or use another one"
         )
     return [ReadingNote("unlabeled", f"{column.location}: examples without a label were left out", len(rows))]
+
+
+def _counted(classes: Sequence[int], targets: NDArray[np.int64], names: Sequence[str]) -> str:
+    """Return the names of the first classes with their numbers of examples."""
+    counts = [int((targets == number).sum()) for number in classes[:MAX_LISTED]]
+    shown = [
+        f"{show(names[number], quotes=False)} ({count} example{'s' if count != 1 else ''})"
+        for number, count in zip(classes, counts, strict=False)
+    ]
+    return ", ".join(shown) + (" …" if len(classes) > MAX_LISTED else "")
 
 
 def _listed(names: Sequence[str], quotes: bool = True) -> str:

@@ -82,7 +82,8 @@ def read_label_column(
             pyarrow, nullable and dictionary-encoded ones included.
         location: name of the column for messages, such as ``"dataset.path: images.npz: labels"``.
         names: class names that the file gives for the integers, such as those of the feature ``ClassLabel``.
-        unlabeled: label of examples without a class; None, NaN and empty text always mean this.
+        unlabeled: label of examples without a class; None, empty text and missing values of pandas and pyarrow always mean
+            this.
         soft_labels: treatment of rows of class probabilities.
 
     Raises:
@@ -185,8 +186,16 @@ def _read_numbers(
     names: Sequence[str] | None,
     unlabeled: str | int | None,
 ) -> LabelColumn:
+    not_numbers = np.zeros(len(array), dtype=bool)
     if array.dtype.kind == "f":
-        missing = missing | np.isnan(array)
+        not_numbers = ~missing & np.isnan(array)
+        # A calculation can fail with NaN, so that it means no label only if the user says so.
+        if not_numbers.any() and str(unlabeled).lower() != "nan":
+            raise UserError(
+                f"{location} must be integers, but entry {np.flatnonzero(not_numbers)[0]} is nan ({not_numbers.sum()} in all); "
+                "if it means no label, set dataset.unlabeled=nan"
+            )
+        missing = missing | not_numbers
         _check_fractions(array[~missing], location)
     integers = exact_integers(np.where(missing, array.dtype.type(0), array) if missing.any() else array, location)
     none = _unlabeled_number(unlabeled)
@@ -196,7 +205,7 @@ def _read_numbers(
     missing = missing | declared
     distinct = np.unique(integers[~missing])
     _check_count(len(distinct), location)
-    has_value = bool(declared.any())
+    has_value = bool((declared | not_numbers).any())
     if not names:
         codes = np.where(missing, NO_LABEL, np.searchsorted(distinct, integers))
         return LabelColumn(
@@ -245,7 +254,6 @@ def _read_rows(array: NDArray[Any], missing: NDArray[np.bool_], location: str, s
     if array.dtype.kind not in "biuf":
         raise UserError(f"{location} must be one label for each example, but has the shape {array.shape}; choose one")
     numbers = array.astype(np.float64)
-    missing = missing | np.isnan(numbers).all(axis=1)
     numbers = np.where(missing[:, None], 0.0, numbers)
     if width > MAX_CLASSES:
         raise UserError(f"{location} has {width:,} columns, but at most {MAX_CLASSES:,} classes are possible")

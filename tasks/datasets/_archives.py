@@ -29,4 +29,8 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
         return {file.stem: read_array(file, "dataset.path") for file in sorted(path.glob("*.npy"))}
     if problem == "file not found":
         raise UserError(f"dataset.path: {shown(path)}: file or folder not found")
+    if problem is None and path.suffix == ".npy":
+        raise UserError(
+            f"dataset.path: {shown(path)} is one array; name the folder with the arrays of images and labels, or a .npz file"
+        )
     return read_archive(path, "dataset.path")

@@ -43,7 +43,7 @@ class LabeledSource(DatasetSource):
         """
         return read_label_column(values, location, names, self.unlabeled, self.soft_labels or "refuse")
 
-    def match_labels(self, columns: Mapping[str, LabelColumn], names: Sequence[str] | None = None) -> ClassLabels:
+    def match_labels(self, columns: Mapping[Any, LabelColumn], names: Sequence[str] | None = None) -> ClassLabels:
         """Return the class indices of all splits.
 
         Args:

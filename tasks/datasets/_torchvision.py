@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.data.arrays import class_labels
+from noisybench.data.arrays import class_indices
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images import to_channels_first
 from noisybench.data.source import DatasetSource
@@ -91,6 +91,6 @@ class TorchvisionSource(DatasetSource):
         """
         try:
             pixels = to_channels_first(np.asarray(images, dtype=np.uint8))
-            return RawSplit(pixels, class_labels(np.asarray(targets), "dataset: the labels"))
+            return RawSplit(pixels, class_indices(np.asarray(targets), "dataset: the labels"))
         except (ValueError, TypeError) as error:
             raise self.damaged(type(error).__name__, first_line(error)) from None

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
-from noisybench.data.arrays import class_labels
 from noisybench.data.class_names import read_class_names
 from noisybench.data.dataset import RawSplit
-from noisybench.data.source import DatasetSource
+from noisybench.data.label_columns import LabelColumn
 from noisybench.errors import UserError, nearest
 from noisybench.tasks.datasets._archives import array_files, read_arrays
+from noisybench.tasks.datasets._labels import LabeledSource
 from noisybench.utils.file_listing import Source
 from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
@@ -24,7 +24,7 @@ REQUIRED = ("train_x", "train_y", "id_x", "id_y")
 """Arrays of the training and the test split."""
 
 
-class Features(DatasetSource):
+class Features(LabeledSource):
     """Precomputed features of a frozen backbone: `train_x`, `train_y`, `id_x`, `id_y`, and `ood_NAME_x`, `ood_NAME_y`.
 
     The arrays are in one `.npz` file, or in a folder with a `.npy` file for each name. Features are (N, D) numbers, labels
@@ -43,30 +43,13 @@ class Features(DatasetSource):
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read and check all arrays; pickled objects are rejected."""
-        arrays = self._read_arrays()
-        splits = {prefix: _to_split(arrays, prefix) for prefix in ["train", "id", *_ood_prefixes(arrays)]}
-        train = splits["train"]
-        width, train_classes = train.inputs.shape[1], set(np.unique(train.targets).tolist())
-        for prefix, split in splits.items():
-            if split.inputs.shape[1] != width:
-                raise UserError(
-                    f"dataset.path: {prefix}_x has {split.inputs.shape[1]} features, but train_x has {width}; compute all "
-                    "features with the same backbone"
-                )
-            unseen = sorted(set(np.unique(split.targets).tolist()) - train_classes)
-            if unseen:
-                raise UserError(
-                    f"dataset.path: {prefix}_y contains the labels {unseen[:5]}, but train_y does not; remove these examples"
-                )
-        # The largest label decides, because labels may have gaps.
-        num_classes = max(train_classes, default=0) + 1
-        names = arrays.get("class_names", np.arange(num_classes))
-        return train, splits["id"], read_class_names(names, "dataset.path: class_names")
+        splits, class_names = self._read_splits()
+        return splits["train"], splits["id"], class_names
 
     def read_shifted_tests(self) -> dict[str, RawSplit]:
         """Return the `ood_` pairs by name."""
-        arrays = self._read_arrays()
-        return {prefix.removeprefix("ood_"): _to_split(arrays, prefix) for prefix in _ood_prefixes(arrays)}
+        splits, _ = self._read_splits()
+        return {name.removeprefix("ood_"): split for name, split in splits.items() if name.startswith("ood_")}
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
@@ -78,6 +61,40 @@ class Features(DatasetSource):
             arrays[f"{prefix}_x"] = stream.normal(count, 5) + 3 * np.eye(3, 5)[arrays[f"{prefix}_y"]]
         np.savez(folder / "features.npz", **arrays)
         return {"path": str(folder / "features.npz")}
+
+    def _read_splits(self) -> tuple[dict[str, RawSplit], tuple[str, ...]]:
+        """Return all splits by their prefix, and the class names."""
+        arrays = self._read_arrays()
+        points = {prefix: _to_inputs(arrays, prefix) for prefix in ["train", "id", *_ood_prefixes(arrays)]}
+        width = points["train"].shape[1]
+        for prefix, inputs in points.items():
+            if inputs.shape[1] != width:
+                raise UserError(
+                    f"dataset.path: {prefix}_x has {inputs.shape[1]} features, but train_x has {width}; compute all features "
+                    "with the same backbone"
+                )
+        columns = {prefix: self._read_labels(arrays, prefix) for prefix in points}
+        names = arrays.get("class_names")
+        declared = None if names is None else read_class_names(names, "dataset.path: class_names")
+        labels = self.match_labels(columns, declared)
+        splits = {}
+        for prefix, inputs in points.items():
+            rows = np.flatnonzero(labels.targets[prefix] >= 0)
+            notes = labels.notes if prefix == "train" else ()
+            splits[prefix] = RawSplit(inputs[rows], labels.targets[prefix][rows], notes=notes)
+        return splits, labels.class_names
+
+    def _read_labels(self, arrays: Mapping[str, NDArray[Any]], prefix: str) -> LabelColumn:
+        """Return the labels of one split."""
+        name, count = f"{prefix}_y", len(arrays[f"{prefix}_x"])
+        if name not in arrays:
+            raise UserError(f"dataset.path: {prefix}_x has no labels; add {name}")
+        column = self.label_column(arrays[name], f"dataset.path: {name}")
+        if len(column.codes) != count:
+            raise UserError(
+                f"dataset.path: {name} has {len(column.codes)} labels, but {prefix}_x {count} rows; each row needs one label"
+            )
+        return column
 
     def _read_arrays(self) -> dict[str, NDArray[Any]]:
         if self.path is None:
@@ -98,20 +115,12 @@ def _ood_prefixes(arrays: dict[str, NDArray[Any]]) -> list[str]:
     return [name.removesuffix("_x") for name in arrays if name.startswith("ood_") and name.endswith("_x")]
 
 
-def _to_split(arrays: dict[str, NDArray[Any]], prefix: str) -> RawSplit:
-    """Return one pair of arrays as (N, D, 1, 1) float32 inputs and (N,) targets."""
+def _to_inputs(arrays: Mapping[str, NDArray[Any]], prefix: str) -> NDArray[np.float32]:
+    """Return the features of one split as (N, D, 1, 1) float32 inputs."""
     name = f"{prefix}_x"
-    points, labels = arrays[name], arrays.get(f"{prefix}_y")
-    if labels is None:
-        raise UserError(f"dataset.path: {name} has no labels; add {prefix}_y")
+    points = arrays[name]
     if points.ndim != 2 or points.dtype.kind not in "iuf":
         raise UserError(f"dataset.path: {name} must be (N, D) numbers, but is {points.dtype} of shape {points.shape}")
-    if labels.shape != (len(points),) or not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(
-            f"dataset.path: {prefix}_y must be {len(points)} integers, one for each row of {name}, but is {labels.dtype} of "
-            f"shape {labels.shape}"
-        )
-    targets = class_labels(labels, f"dataset.path: {prefix}_y")
     # A single NaN would turn all weights of the classifier into NaN in one step.
     not_finite = int((~np.isfinite(points)).any(1).sum())
     if not_finite:
@@ -119,4 +128,4 @@ def _to_split(arrays: dict[str, NDArray[Any]], prefix: str) -> RawSplit:
             f"dataset.path: {not_finite} of {len(points)} rows of {name} contain values that are not finite"
         )
     # As images of one pixel with D channels, so that everything that handles inputs works for both.
-    return RawSplit(np.ascontiguousarray(points, dtype=np.float32)[:, :, None, None], targets)
+    return np.ascontiguousarray(points, dtype=np.float32)[:, :, None, None]

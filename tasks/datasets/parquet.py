@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.image_decoding import DecodingRules, intensity_range
 from noisybench.data.label_columns import LabelColumn
 from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.parquet_columns import class_names_of, label_column
@@ -20,6 +19,7 @@ from noisybench.data.parquet_files import find_parquet, missing_shards, split_fo
 from noisybench.data.parquet_images import ParquetImages, join_parquet_images, open_parquet_images
 from noisybench.data.split_names import ROLES, Role
 from noisybench.errors import UserError, nearest
+from noisybench.tasks.datasets._images import ImageSource
 from noisybench.tasks.datasets._labels import LabeledSource
 from noisybench.utils.file_listing import Source
 from noisybench.utils.places import expand_user, shown
@@ -29,7 +29,7 @@ Files = dict[Role, tuple[Path, ...]]
 """Files of each split."""
 
 
-class Parquet(LabeledSource):
+class Parquet(LabeledSource, ImageSource):
     """Images in parquet files: a column of structs {bytes, path}, of binary values, or of paths, and a column of labels.
 
     `root` is a folder with files of several splits, such as a dataset of the Hugging Face Hub; `train`, `validation` and
@@ -60,17 +60,6 @@ class Parquet(LabeledSource):
     size: int | None = parameter(
         None, ge=4, help="Side in pixels to which images are resized and cropped at the center"
     )
-    on_error: Literal["raise", "skip"] = parameter(
-        "raise", help="Treatment of damaged or missing images: `raise` an error, or `skip` and record them"
-    )
-    intensity_range: list[float] | None = parameter(
-        None,
-        help="Values of gray images of more than 8 bits that become black and white, such as [0, 4095] for 12 bits (default: "
-        "the whole range of 16 bits; an error for 32 bits)",
-    )
-    transparent_color: Literal["white", "black", "gray"] = parameter(
-        "white", help="Color on which transparent images are composed"
-    )
 
     def data_files(self) -> Mapping[str, Source]:
         """Return the parquet files of all splits, and the image files to which they refer."""
@@ -97,7 +86,7 @@ class Parquet(LabeledSource):
             )
         if "test" not in files and "validation" in files:
             files["test"] = files.pop("validation")
-            text = "The validation split is used for testing, because there is no test split"
+            text = "The validation split is the test split, because there is no other"
             notes += (ReadingNote("validation_as_test", text, len(files["test"])),)
         opened = {role: self._open(role, files[role]) for role in ROLES if role in files}
         tables = {role: self._read_table(images) for role, images in opened.items()}
@@ -147,12 +136,11 @@ class Parquet(LabeledSource):
         groups: Mapping[Role, NDArray[np.str_] | None],
     ) -> RawSplit:
         """Decode the images of the examples with a label; those of the validation split are marked."""
-        rules = DecodingRules(intensity_range(self.intensity_range), self.transparent_color)
         # Decoded together, so that they are one array on disk.
         images = join_parquet_images([opened[role] for role in roles])
         classes = np.concatenate([targets[role] for role in roles])
         labeled = np.flatnonzero(classes >= 0)
-        decoded = images.decode(self.size, self.on_error, labeled, rules)
+        decoded = images.decode(self.size, self.on_error, labeled, self.decoding_rules)
         rows = labeled[decoded.kept]
         names = images.names()
         members = [values for role in roles if (values := groups[role]) is not None]
