@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from noisybench.config.fidelity import Fidelity
 from noisybench.config.parameters import parameter
+from noisybench.data.arrays import exact_integers
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.noise_model import NoiseModel
+from noisybench.data.pickled_arrays import MAGIC, read_pickled_arrays
 from noisybench.errors import UserError, nearest
 from noisybench.utils.file_listing import Source
 from noisybench.utils.files import cache_folder, download
-from noisybench.utils.places import expand_user
+from noisybench.utils.places import check_file, expand_user
 from noisybench.utils.seeds import Stream
 
 SOURCE = "https://github.com/UCSC-REAL/cifar-10-100n/raw/main/data/"
@@ -118,18 +120,30 @@ def _location(num_classes: int) -> Path:
 
 
 def read_annotations(path: Path) -> dict[str, NDArray[np.int64]]:
-    """Read a CIFAR-N file with a restricted unpickler that can only build NumPy arrays.
+    """Read a CIFAR-N file, `.pt` or `.npy`, without running any code in it.
+
+    Returns:
+        (N,) labels of each set of annotations.
 
     Raises:
-        UserError: the file is missing, damaged, or contains other objects.
+        UserError: the file is missing, damaged, or contains other objects or labels that are no integers.
     """
+    check_file(path, "noise.path")
+    with path.open("rb") as file:
+        is_npy = file.read(len(MAGIC)) == MAGIC
+    content = read_pickled_arrays(path, "noise.path") if is_npy else _read_torch(path)
+    # The authors' file of CIFAR-100 for TensorFlow has another spelling.
+    content = {"noisy_label" if name == "noise_label" else name: values for name, values in content.items()}
+    return {name: exact_integers(values, f"noise.path: {path}: `{name}`") for name, values in content.items()}
+
+
+def _read_torch(path: Path) -> dict[str, NDArray[Any]]:
+    """Read a `.pt` file with a restricted unpickler that can only build NumPy arrays."""
     import codecs
 
     import torch
     from numpy._core import multiarray
 
-    if not path.is_file():
-        raise UserError(f"noise.path: {path}: file not found")
     # Pickles name the module under which their NumPy knew the function: `numpy.core` before version 2.
     allowed: list[Any] = [
         (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
@@ -143,7 +157,7 @@ def read_annotations(path: Path) -> dict[str, NDArray[np.int64]]:
     try:
         with torch.serialization.safe_globals(allowed):
             content = torch.load(path, map_location="cpu", weights_only=True)
-        return {str(name): np.asarray(values, dtype=np.int64) for name, values in content.items()}
+        return {str(name): np.asarray(values) for name, values in content.items()}
     except Exception as error:  # unpicklers raise anything on damaged files
         reason = str(error).splitlines()[0][:160]
         raise UserError(
