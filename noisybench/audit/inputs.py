@@ -14,8 +14,10 @@ from noisybench.config.overrides import expand
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
 from noisybench.config.yaml_files import builtin_configs, load_config
+from noisybench.data.check.notes import dataset_notes
 from noisybench.data.dataset import Dataset
 from noisybench.data.lazy import Images
+from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError, nearest
 from noisybench.runs.preparation import prepare_run
@@ -42,6 +44,7 @@ class AuditInput:
         files: (N,) file names of the examples; empty if they have none.
         clean: (N,) clean labels, with -1 for out-of-distribution images and -2 for unknown; None if none is known.
         class_names: (C,) names of the classes.
+        notes: facts about the data that a user should know.
     """
 
     title: str
@@ -52,6 +55,7 @@ class AuditInput:
     files: tuple[str, ...]
     clean: NDArray[np.int64] | None
     class_names: tuple[str, ...]
+    notes: tuple[ReadingNote, ...] = ()
 
 
 def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
@@ -92,7 +96,8 @@ def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
     # Names of files need not be Unicode text, but reports and tables must be.
     files = tuple(printable(dataset.source_names[row]) for row in index) if dataset.source_names else ()
     title = path.name if from_user_data else f"{spec.dataset_label} · {spec.noise.display_name(hide=('path',))}"
-    return AuditInput(title, spec, images, observed, index, files, clean, dataset.class_names)
+    notes = dataset_notes(dataset)
+    return AuditInput(title, spec, images, observed, index, files, clean, dataset.class_names, notes)
 
 
 def _user_dataset(path: Path) -> dict[str, Any]:

@@ -39,6 +39,8 @@ def audit(
     # Before hours of training: the folder may not be writable.
     check_output_folder(output)
     console, start = view.make_console(), time.monotonic()
+    for note in audit_input.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
     networks = describe_networks(audit_input, folds)
     console.print(f"{audit_input.title}: {len(audit_input.observed)} labels; {networks} ...", markup=False)
 

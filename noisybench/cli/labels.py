@@ -11,6 +11,7 @@ from noisybench.cli.hints import HintingCommand
 from noisybench.errors import UserError
 from noisybench.utils.files import wrap_write_errors
 from noisybench.utils.places import check_file, check_output_file, check_output_folder, read_text, shown
+from noisybench.utils.text import printable_lines
 
 if TYPE_CHECKING:
     from noisybench.config.spec import RunSpec
@@ -47,6 +48,7 @@ def labels_create(
     """Freeze the labels of a recipe in a folder, with their manifest."""
     from noisybench.cli.label_text import describe_labels
     from noisybench.data import label_files
+    from noisybench.data.check.notes import dataset_notes
 
     if format not in FORMATS:
         raise UserError(f"--format: must be {' or '.join(FORMATS)}, but got `{format}`")
@@ -55,8 +57,8 @@ def labels_create(
     dataset = spec.dataset.build().load()
     labels = spec.noise.build().apply(dataset)
     label_files.save(labels, dataset, output, cast("Literal['parquet', 'csv']", format))
-    for note in (*dataset.notes, *labels.notes):
-        typer.echo(f"note: {note}")
+    for note in (*dataset_notes(dataset), *labels.notes):
+        typer.echo(f"note: {printable_lines(str(note))}")
     typer.echo(describe_labels(labels.manifest))
     typer.echo(f"Label set written to {output}. Use it with noise=from_file noise.path={output}")
 

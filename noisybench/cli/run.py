@@ -242,7 +242,17 @@ def train_plan(
         view.ProgressDisplay(console, len(plan.pending)) as display,
         _executor(ray, store) as executor,
     ):
-        result = run_plan(plan, store, records, jobs, display.update, INTERRUPTS.level, executor, limit)
+        result = run_plan(
+            plan,
+            store,
+            records,
+            jobs,
+            display.update,
+            INTERRUPTS.level,
+            executor,
+            limit,
+            lambda note: console.print(f"note: {note}", markup=False, soft_wrap=True),
+        )
     view.print_result(console, result, plan, time.monotonic() - start)
     # `main` removes this option before Typer parses the arguments.
     if "--debug" in sys.argv:

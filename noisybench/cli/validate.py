@@ -9,6 +9,7 @@ import typer
 from noisybench.cli.labels import Overrides
 from noisybench.cli.run import checked_figures
 from noisybench.errors import UserError, nearest, show
+from noisybench.utils.text import printable_lines
 
 
 def validate(
@@ -25,15 +26,20 @@ def validate(
     from noisybench.utils.processes import process_context
 
     kind, arguments = _kind_of(name), overrides or []
+
+    def print_note(note: str) -> None:
+        typer.echo(f"note: {printable_lines(note)}")
+
     if kind == "searches":
         searches = read_searches(name, arguments)
-        preflight(process_context(), [definition.first_spec() for definition in searches])
+        first = [definition.first_spec() for definition in searches]
+        preflight(process_context(), first, on_note=print_note, repeat_notes=True)
         typer.echo(f"{name} is valid: {len(searches)} search{'es' if len(searches) != 1 else ''}")
         return
     specs = (read_suite if kind == "suites" else read_recipe)(name, arguments)
     if kind == "suites":
         checked_figures(name, specs)
-    preflight(process_context(), specs)
+    preflight(process_context(), specs, on_note=print_note, repeat_notes=True)
     print_notes(make_console(), specs)
     typer.echo(f"{name} is valid: {len(specs)} run{'s' if len(specs) != 1 else ''}")
 

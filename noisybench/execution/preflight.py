@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from noisybench.config.spec import RunSpec
 from noisybench.errors import UserError
@@ -19,15 +19,32 @@ from noisybench.utils.processes import cpu_name, start_process
 if TYPE_CHECKING:
     from noisybench.data.dataset import Dataset
     from noisybench.data.label_set import LabelSet
+    from noisybench.data.notes import ReadingNote
 
 
-def preflight(context: Any, specs: Sequence[RunSpec], needs_local_gpu: bool = True) -> Device:
+WantedNotes = Literal["none", "new", "all"]
+"""Notes about data that a validation returns: none, those that no earlier command has shown, or all."""
+
+
+def ignore_note(note: str) -> None:
+    """Do nothing with a note about data."""
+
+
+def preflight(
+    context: Any,
+    specs: Sequence[RunSpec],
+    needs_local_gpu: bool = True,
+    on_note: Callable[[str], None] = ignore_note,
+    repeat_notes: bool = False,
+) -> Device:
     """Validate runs with their data, labels and stacks in a separate process.
 
     Args:
         context: multiprocessing context, from `process_context`.
         specs: runs.
         needs_local_gpu: False if the runs are trained on other machines.
+        on_note: function that receives notes about the data of the runs; without one, they are not searched for.
+        repeat_notes: pass on notes that an earlier command has shown as well.
 
     Returns:
         The device of this machine that the runs will use.
@@ -37,24 +54,32 @@ def preflight(context: Any, specs: Sequence[RunSpec], needs_local_gpu: bool = Tr
     """
     # In a separate process, a crash of native code ends only the validation, and its exit frees the memory of the data.
     receiver, sender = context.Pipe(duplex=False)
-    process = start_process(context, _validate, (sender, list(specs), needs_local_gpu))
+    wanted: WantedNotes = "none" if on_note is ignore_note else "all" if repeat_notes else "new"
+    process = start_process(context, _validate, (sender, list(specs), needs_local_gpu, wanted))
     sender.close()
     try:
         # Received before `join`: a message larger than the buffer of the pipe blocks its sender until it is read.
-        problems, device = receiver.recv()
+        problems, device, notes = receiver.recv()
     except EOFError:
         process.join()
         raise UserError(f"validation failed: its process ended with {exit_reason(process.exitcode)}") from None
     finally:
         process.kill()  # it has ended, unless an exception interrupts the wait
     process.join()
+    for note in notes:
+        on_note(note)
     if problems:
         raise UserError(*problems)
     return Device(*device)
 
 
-def _validate(sender: Connection, specs: list[RunSpec], needs_local_gpu: bool) -> None:
-    """Validate runs and send their problems and the device that they use."""
+def _validate(
+    sender: Connection,
+    specs: list[RunSpec],
+    needs_local_gpu: bool,
+    wanted: WantedNotes,
+) -> None:
+    """Validate runs and send their problems, the device that they use, and notes about their data."""
     import torch
 
     from noisybench.runs.environment import device_name
@@ -62,6 +87,7 @@ def _validate(sender: Connection, specs: list[RunSpec], needs_local_gpu: bool) -
 
     # A dictionary keeps the order and drops repetitions, since runs of one setting share their problems.
     problems: dict[str, None] = {}
+    notes: dict[str, None] = {}
     setting = ""
     data: tuple[Dataset | None, LabelSet | None] = (None, None)
     for spec in specs:
@@ -69,6 +95,9 @@ def _validate(sender: Connection, specs: list[RunSpec], needs_local_gpu: bool) -
         if repr((spec.dataset, spec.noise)) != setting:
             setting, data = repr((spec.dataset, spec.noise)), (None, None)
         try:
+            if data[0] is None:
+                data = (spec.dataset.build().load(), None)
+                notes |= dict.fromkeys(f"{spec.dataset.name}: {note}" for note in _notes(data[0], wanted))
             prepared = prepare_run(spec, *data, trains_here=needs_local_gpu)
             data = (prepared.dataset, prepared.labels)
         except UserError as error:
@@ -81,9 +110,16 @@ def _validate(sender: Connection, specs: list[RunSpec], needs_local_gpu: bool) -
         problems[problem] = None
     has_gpu = torch.cuda.is_available()
     try:
-        sender.send((list(problems), (device_name(device), device == "cuda" or (device == "auto" and has_gpu))))
+        is_gpu = device == "cuda" or (device == "auto" and has_gpu)
+        sender.send((list(problems), (device_name(device), is_gpu), list(notes)))
     except (BrokenPipeError, ConnectionResetError):
         os._exit(1)  # the command has ended
+
+
+def _notes(dataset: Dataset, wanted: WantedNotes) -> tuple[ReadingNote, ...]:
+    from noisybench.data.check.notes import dataset_notes, new_notes
+
+    return () if wanted == "none" else dataset_notes(dataset) if wanted == "all" else new_notes(dataset)
 
 
 def device_problem(device: str) -> str | None:

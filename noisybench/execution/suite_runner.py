@@ -14,7 +14,7 @@ from noisybench.execution.durations import Device, DurationEstimator
 from noisybench.execution.engine import Event, Executor, run_all
 from noisybench.execution.equivalence import equivalent_runs
 from noisybench.execution.local import LocalExecutor
-from noisybench.execution.preflight import preflight
+from noisybench.execution.preflight import ignore_note, preflight
 from noisybench.execution.scheduler import Scheduler, checkpoint_time
 from noisybench.execution.time_limit import TimeLimit
 from noisybench.records.equivalence import Equivalence
@@ -190,6 +190,7 @@ def run_plan(
     stop_level: Callable[[], int],
     executor: Executor | None = None,
     limit: TimeLimit | None = None,
+    on_note: Callable[[str], None] = ignore_note,
 ) -> SuiteResult:
     """Validate and execute the pending runs of a plan.
 
@@ -202,6 +203,7 @@ def run_plan(
         stop_level: 0 to continue, 1 to stop after the current epochs, 2 to stop immediately.
         executor: executor of the runs; by default processes on this machine.
         limit: time limit of the command.
+        on_note: called with each note about the data that no earlier command has shown.
 
     Raises:
         UserError: a run is invalid, and no run is trained; or the time limit is too short for any of them to come further.
@@ -210,7 +212,7 @@ def run_plan(
     if not plan.pending:
         return result
     local = LocalExecutor()
-    device = preflight(local.context, plan.pending, needs_local_gpu=executor is None)
+    device = preflight(local.context, plan.pending, needs_local_gpu=executor is None, on_note=on_note)
     # The machines of a cluster may have any device.
     estimator = DurationEstimator(records, device if executor is None else Device(""))
     executor = executor or local

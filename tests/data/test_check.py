@@ -12,6 +12,7 @@ from PIL import Image
 from noisybench.config.registry import get_entry, list_entries
 from noisybench.data.check.detection import dataset_of
 from noisybench.data.check.facts import check_dataset
+from noisybench.data.check.notes import dataset_notes, new_notes
 from noisybench.data.check.pictures import outlined
 from noisybench.data.check.report import to_html, to_text
 from noisybench.utils.progress import listening
@@ -122,3 +123,24 @@ def test_progress_is_reported_up_to_the_end(tmp_path: Path) -> None:
         check_dataset(get_entry("datasets", "image_folder").load_class()(root=tmp_path))
     assert seen["read headers"] == (40, 40)
     assert seen["compare contents"] == (1, 1)
+
+
+def test_notes_about_a_set_are_new_once_and_stay_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOISYBENCH_CACHE", str(tmp_path / "cache"))
+    write_images(tmp_path / "d", {"cat": 60, "dog": 60, "horse": 3})
+    dataset = get_entry("datasets", "image_folder").load_class()(root=tmp_path / "d").load()
+    notes = dataset_notes(dataset)
+    assert [note.kind for note in notes] == ["rare_classes"]
+    assert (new_notes(dataset), new_notes(dataset), dataset_notes(dataset)) == (notes, (), notes)
+    (file,) = (tmp_path / "cache" / "checks").iterdir()
+    file.write_text("{")
+    assert new_notes(dataset) == notes
+
+
+def test_commands_show_notes_about_the_data(tmp_path: Path, noisybench: Command) -> None:
+    write_images(tmp_path / "d", {"cat": 60, "dog": 60, "horse": 3})
+    overrides = ["dataset=image_folder", f"dataset.root={tmp_path / 'd'}", "budget.network=mlp:4", "noise.rate=0.2"]
+    for command in (["validate"], ["labels", "create"]):
+        status, text = noisybench(*command, "digits", *overrides)
+        assert status == 0, text
+        assert "Classes have few training examples (1: horse (2))" in text
