@@ -6,14 +6,21 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from noisybench.data.image_decoding import IMAGE_SUFFIXES
-from noisybench.errors import UserError, nearest
+from noisybench.data.split_names import ROLES, Role, find_splits, split_role
+from noisybench.errors import UserError, nearest, show
 
 IMAGE_NAMES = ("image", "img")
 """Columns that hold the images if several could."""
 
 LABEL_NAMES = ("label", "labels")
 """Columns that hold the labels if several could."""
+
+SPLIT_COLUMNS = ("split", "subset", "partition", "data_split", "dataset_split")
+"""Columns that hold the splits if their values are names of splits."""
 
 
 def class_names_of(schema: Any, column: str) -> list[str] | None:
@@ -75,6 +82,45 @@ def label_column(schema: Any, where: str, name: str | None, others: Sequence[str
     raise UserError(
         f"{where} has {problem}; set dataset.label to the name of a column of integers or text ({', '.join(schema.names)})"
     )
+
+
+def split_rows(column: Any, where: str, required: bool) -> dict[Role, NDArray[np.int64]]:
+    """Return the rows of each split by a column of their names.
+
+    Args:
+        column: Arrow column.
+        where: beginning of messages, with the name of the column.
+        required: refuse values that stand for no split; otherwise such a column holds something else.
+
+    Returns:
+        Sorted rows of each split; nothing if the column holds something else.
+
+    Raises:
+        UserError: a value stands for no split, there is no training split, or two spellings stand for one.
+
+    Example:
+        >>> import pyarrow
+        >>> rows = split_rows(pyarrow.array(["train", "test", "train"]), "a.parquet", required=True)
+        >>> {role: found.tolist() for role, found in rows.items()}
+        {'train': [0, 2], 'test': [1]}
+    """
+    values = column.to_pylist()
+    distinct = dict.fromkeys(values)
+    others = [value for value in distinct if not isinstance(value, str) or split_role(value) is None]
+    if others and required:
+        raise UserError(
+            f"{where}: row {values.index(others[0])} has {show(others[0])}, which stands for no split; write train, "
+            "validation or test"
+        )
+    if others:
+        return {}
+    roles = {name: role for role, names in find_splits(distinct, where).names.items() for name in names}
+    if "train" not in roles.values():
+        if not required:
+            return {}
+        raise UserError(f"{where}: there is no training split, but {', '.join(distinct)}; write train for its rows")
+    of_row = np.array([roles[value] for value in values])
+    return {role: np.flatnonzero(of_row == role) for role in ROLES if role in roles.values()}
 
 
 def image_column(schema: Any, where: str, image: str | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.label_columns import LabelColumn
 from noisybench.data.notes import ReadingNote, reading_note
-from noisybench.data.parquet_columns import class_names_of, label_column
+from noisybench.data.parquet_columns import SPLIT_COLUMNS, class_names_of, label_column, split_rows
 from noisybench.data.parquet_files import find_parquet, missing_shards, split_folder
 from noisybench.data.parquet_images import ParquetImages, join_parquet_images, open_parquet_images
 from noisybench.data.split_names import ROLES, Role
@@ -27,6 +27,16 @@ from noisybench.utils.seeds import Stream
 
 Files = dict[Role, tuple[Path, ...]]
 """Files of each split."""
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Examples of one split: rows of files, with their labels and groups."""
+
+    images: ParquetImages
+    rows: NDArray[np.int64]
+    labels: LabelColumn
+    groups: NDArray[np.str_] | None
 
 
 class Parquet(LabeledSource, ImageSource):
@@ -57,6 +67,11 @@ class Parquet(LabeledSource, ImageSource):
     group: str | None = parameter(
         None, help="Name of a column, such as the patient, whose examples stay in one split", access="value"
     )
+    split: str | None = parameter(
+        None,
+        help="Name of the column with the split of each row, if files do not (default: `split`, if there is one)",
+        access="value",
+    )
     size: int | None = parameter(
         None, ge=4, help="Side in pixels to which images are resized and cropped at the center"
     )
@@ -84,16 +99,16 @@ class Parquet(LabeledSource, ImageSource):
             raise UserError(
                 f"dataset.train: set the training images as well; there are only those for {', '.join(files)}"
             )
-        if "test" not in files and "validation" in files:
-            files["test"] = files.pop("validation")
+        parts: dict[Role, _Part] = {}
+        for role, paths in files.items():
+            parts |= self._parts(role, paths, divide=len(files) == 1)
+        if "test" not in parts and "validation" in parts:
+            parts["test"] = parts.pop("validation")
             text = "The validation split is the test split, because there is no other"
-            notes += (ReadingNote("validation_as_test", text, len(files["test"])),)
-        opened = {role: self._open(role, files[role]) for role in ROLES if role in files}
-        tables = {role: self._read_table(images) for role, images in opened.items()}
-        labels = self.match_labels({role: column for role, (column, _) in tables.items()})
-        groups = {role: rows for role, (_, rows) in tables.items()}
-        train = self._split([role for role in opened if role != "test"], opened, labels.targets, groups)
-        test = self._split(["test"], opened, labels.targets, groups) if "test" in opened else None
+            notes += (ReadingNote("validation_as_test", text, len(parts["test"].rows)),)
+        labels = self.match_labels({role: parts[role].labels for role in ROLES if role in parts})
+        train = self._split([role for role in ("train", "validation") if role in parts], parts, labels.targets)
+        test = self._split(["test"], parts, labels.targets) if "test" in parts else None
         return replace(train, notes=notes + labels.notes + train.notes), test, labels.class_names
 
     def _files(self) -> tuple[Files, tuple[ReadingNote, ...]]:
@@ -116,42 +131,61 @@ class Parquet(LabeledSource, ImageSource):
         location = "dataset.root" if self.root is not None else f"dataset.{role}"
         return open_parquet_images(files, location, self.image)
 
-    def _read_table(self, images: ParquetImages) -> tuple[LabelColumn, NDArray[np.str_] | None]:
-        """Return the labels and the groups of one split."""
-        where = f"{images.location}: {shown(images.files[0])}"
-        if self.group is not None and self.group not in images.schema.names:
-            raise UserError(f"{where} has no column `{self.group}`; {nearest(self.group, images.schema.names)}")
-        others = [images.image] if self.group is None else [images.image, self.group]
-        name = label_column(images.schema, where, self.label, others)
-        table = images.read_columns([name] if self.group in (None, name) else [name, self.group])
-        location = f"{images.location}: the column `{name}` of {shown(images.files[0])}"
-        column = self.label_column(table[name], location, class_names_of(images.schema, name))
-        return column, None if self.group is None else _groups(table[self.group], f"{where}: the column `{self.group}`")
+    def _parts(self, role: Role, files: tuple[Path, ...], divide: bool) -> dict[Role, _Part]:
+        """Return the examples of some files by split: those of a column of splits, if the files have no splits."""
+        images = self._open(role, files)
+        where, columns = f"{images.location}: {shown(images.files[0])}", images.schema.names
+        for column in (self.group, self.split):
+            if column is not None and column not in columns:
+                raise UserError(f"{where} has no column `{column}`; {nearest(column, columns)}")
+        splits: dict[Role, NDArray[np.int64]] = {role: np.arange(len(images))}
+        split_column = self.split or next((name for name in SPLIT_COLUMNS if name in columns), None)
+        used = [] if split_column is None else [split_column]
+        if split_column is not None and (divide or self.split is None):
+            values = images.read_columns([split_column])[split_column]
+            found = split_rows(values, f"{where}: the column `{split_column}`", required=self.split is not None)
+            used = used if found else []
+            splits = found if found and divide and len(found) > 1 else splits
+        label = label_column(images.schema, where, self.label, [images.image, *used, *filter(None, [self.group])])
+        table = images.read_columns(list(dict.fromkeys([label, *filter(None, [self.group])])))
+        groups = None if self.group is None else _groups(table[self.group], f"{where}: the column `{self.group}`")
+        location = f"{images.location}: the column `{label}` of {shown(images.files[0])}"
+        names = class_names_of(images.schema, label)
+        return {
+            name: _Part(
+                images,
+                rows,
+                self.label_column(table[label].take(rows), location, names),
+                None if groups is None else groups[rows],
+            )
+            for name, rows in splits.items()
+        }
 
     def _split(
-        self,
-        roles: Sequence[Role],
-        opened: Mapping[Role, ParquetImages],
-        targets: Mapping[str, NDArray[np.int64]],
-        groups: Mapping[Role, NDArray[np.str_] | None],
+        self, roles: Sequence[Role], parts: Mapping[Role, _Part], targets: Mapping[str, NDArray[np.int64]]
     ) -> RawSplit:
-        """Decode the images of the examples with a label; those of the validation split are marked."""
+        """Decode the images of the examples with a label, in the order of the files; those for validation are marked."""
+        sources = list({id(parts[role].images): parts[role].images for role in roles}.values())
         # Decoded together, so that they are one array on disk.
-        images = join_parquet_images([opened[role] for role in roles])
+        images = join_parquet_images(sources)
+        starts = dict(zip(map(id, sources), np.cumsum([0, *map(len, sources)]), strict=False))
+        rows = np.concatenate([starts[id(parts[role].images)] + parts[role].rows for role in roles])
         classes = np.concatenate([targets[role] for role in roles])
-        labeled = np.flatnonzero(classes >= 0)
-        decoded = images.decode(self.size, self.on_error, labeled, self.decoding_rules)
-        rows = labeled[decoded.kept]
+        validation = np.concatenate([np.full(len(parts[role].rows), role == "validation") for role in roles])
+        labeled = np.argsort(rows)
+        labeled = labeled[classes[labeled] >= 0]
+        decoded = images.decode(self.size, self.on_error, rows[labeled], self.decoding_rules)
+        kept = labeled[decoded.kept]
         names = images.names()
-        members = [values for role in roles if (values := groups[role]) is not None]
+        groups = [values for role in roles if (values := parts[role].groups) is not None]
         return RawSplit(
             decoded.images,
-            classes[rows],
+            classes[kept],
             skipped_files=decoded.skipped_files,
             notes=decoded.notes,
-            names=tuple(names[row] for row in rows) if names else (),
-            groups=np.concatenate(members)[rows] if members else None,
-            validation_mask=rows >= len(opened["train"]) if "validation" in roles else None,
+            names=tuple(names[row] for row in rows[kept]) if names else (),
+            groups=np.concatenate(groups)[kept] if groups else None,
+            validation_mask=validation[kept] if "validation" in roles else None,
         )
 
     @classmethod

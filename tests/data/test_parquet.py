@@ -294,3 +294,22 @@ def test_the_cache_holds_the_chosen_rows_and_columns(tmp_path: Path) -> None:
     whole = load(train="t.parquet", image="image", label="mark")
     part = load(train="t.parquet", image="image", label="mark", soft_labels=None)
     assert whole.hash == part.hash != first.hash
+
+
+def test_a_column_gives_the_splits(tmp_path: Path) -> None:
+    splits = [("train", "Validation", "test")[value % 3] for value in range(60)]
+    labels = [value // 3 % 2 for value in range(60)]
+    write(tmp_path / "t.parquet", range(60), labels, split=pyarrow.array(splits).dictionary_encode())
+    for given in ({"train": "t.parquet"}, {"root": "."}, {"train": "t.parquet", "split": "split"}):
+        data = load(**given)
+        for part, split in enumerate((data.train, data.validation, data.test)):
+            assert content(split) == {value: value // 3 % 2 for value in range(part, 60, 3)}
+    write(tmp_path / "t.parquet", range(60), labels, fold=[value.replace("test", "extra") for value in splits])
+    assert "row 2 has 'extra', which stands for no split" in refusal(train="t.parquet", split="fold")
+    # A column that only looks like one is no split, and a file for each split has precedence.
+    write(tmp_path / "t.parquet", range(60), labels, split=["train"] * 60)
+    write(tmp_path / "u.parquet", range(100, 110), split=["test"] * 10)
+    assert len(load(train="t.parquet").train) == 45
+    assert len(load(train="t.parquet", test="u.parquet").test) == 10
+    write(tmp_path / "t.parquet", range(60), None, label=None, split=[f"set {value % 2}" for value in range(60)])
+    assert load(train="t.parquet").class_names == ("set 0", "set 1")
