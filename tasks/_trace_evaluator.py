@@ -52,12 +52,16 @@ class TraceEvaluator(Evaluator):
         self._spans = np.array([span for span in spans if span[2] > span[1]], dtype=np.int64).reshape(-1, 3)
         self._step_status = scores.step_status(self._token_status, self._spans)
         self._answers = {
-            name: self._extract_answers(self._format.decode(split.targets))
+            name: self._reference_answers(split)
             for name, split in {"test": self.dataset.test, **self.dataset.shifted_tests}.items()
         }
 
     def _prompts(self, split: Split) -> list[str]:
         return self._format.decode(np.asarray(split.inputs[:][:, 0, 0]))
+
+    def _reference_answers(self, split: Split) -> list[str | None]:
+        pairs = zip(self._prompts(split), self._format.decode(split.targets), strict=True)
+        return [self._format.reference_answer(prompt, response) for prompt, response in pairs]
 
     def _extract_answers(self, responses: list[str]) -> list[str | None]:
         return [self._format.extract_answer(response) for response in responses]
@@ -193,8 +197,11 @@ class TraceEvaluator(Evaluator):
         # Written once for both comparisons, because generation costs far more than matching.
         answers = self._extract_answers(self._respond(task, validation))
         accuracies: dict[str, float | None] = {}
-        for name, targets in (("noisy_val_score", observed), ("clean_val_score", validation.targets)):
-            references = self._extract_answers(self._format.decode(targets))
+        references_by_score = {
+            "noisy_val_score": self._extract_answers(self._format.decode(observed)),
+            "clean_val_score": self._reference_answers(validation),
+        }
+        for name, references in references_by_score.items():
             accuracies[name] = float(np.mean(scores.match_answers(self._format, answers, references)))
         return accuracies
 

@@ -160,7 +160,7 @@ class Dataset:
 
     @functools.cached_property
     def hash(self) -> str:
-        """SHA-256 over class names, inputs, targets and source rows of all splits."""
+        """SHA-256 over class names, inputs, targets and source rows of all splits, and answers beside traces."""
         # The separator cannot occur in ordinary names, so ("ab", "c") and ("a", "bc") have different hashes.
         digest = hashlib.sha256("\x1f".join(self.class_names).encode())
         for split in (self.train, self.validation, self.test, *self.shifted_tests.values()):
@@ -173,4 +173,6 @@ class Dataset:
             digest.update(split.index.astype("<i8").tobytes())
             if split.noisy_targets is not None:
                 digest.update(self.target_kind.to_canonical_bytes(split.noisy_targets))
+        if self.trace_format is not None and self.trace_format.gold_answers:
+            digest.update(repr(sorted(self.trace_format.gold_answers.items())).encode())
         return digest.hexdigest()

@@ -26,9 +26,10 @@ class TraceFilter(SampleSelector, DetectorProvider):
     """Train only on traces that pass a filter, such as the execution of their steps.
 
     `execution` drops traces with a step that does not follow from the prompt and the previous steps; `answer` drops
-    those with an incorrect answer, if the program can check answers; `oracle` drops all that differ from the clean
-    traces, which is privileged information; `random` keeps as many traces as `execution`, but a random subset: the
-    effect of data loss alone. Truncated traces are never kept. An epoch keeps its number of steps.
+    those with an incorrect answer, if a program computes the correct one or a field of the data has it; `oracle` drops
+    all that differ from the clean traces, which is privileged information; `random` keeps as many traces as
+    `execution`, but a random subset: the effect of data loss alone. Truncated traces are never kept. An epoch keeps its
+    number of steps.
     """
 
     tasks = ("chain_of_thought",)
@@ -68,8 +69,8 @@ class TraceFilter(SampleSelector, DetectorProvider):
         checks = self._check_traces(training_set)
         if self.by == "answer" and any(check.answer_is_correct is None for check in checks):
             return [
-                "by=answer needs a program that computes the correct answer, which word problems do not have; use "
-                "by=execution"
+                "by=answer needs a program that computes the correct answer, or a field of the data that has it "
+                "(dataset.answer_field); use by=execution"
             ]
         self._set_state(checks)
         if bool((self._kept(seed) & (training_set.targets != IGNORED).any(1)).any()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,8 +16,9 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
 from noisybench.data.traces.formats import TraceFormat, make_vocabulary
 from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
+from noisybench.data.traces.references import Example, find_references
 from noisybench.data.traces.rows import Row, read_rows
-from noisybench.errors import UserError
+from noisybench.errors import UserError, show
 from noisybench.tasks.datasets._traces import encode_split, max_length
 from noisybench.utils.file_listing import Source
 from noisybench.utils.places import expand_user
@@ -112,8 +114,10 @@ class GSM8K(DatasetSource):
             observed if self.solutions == "model" else None,
         )
         skipped = (f"{num_skipped} problems of {self.max_characters} or more characters",) if num_skipped else ()
+        references = [(question, solution) for question, solution, _ in rows] + test_rows
+        examples = [Example(*pair, show(pair[0], limit=60), show(pair[0], limit=30)) for pair in references]
         return (
-            RawSplit(train.inputs, train.targets, train.noisy_targets, skipped, train.validation_mask),
+            replace(train, skipped_files=skipped, notes=find_references(examples, "hashes").notes),
             encode_split(self._trace_format, test_questions, test_responses, lengths),
             tuple(self._trace_format.vocabulary),
         )

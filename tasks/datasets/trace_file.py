@@ -23,6 +23,7 @@ from noisybench.data.traces.formats import PLACEHOLDER, TraceFormat, make_vocabu
 from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
 from noisybench.data.traces.program_format import CHARACTERS, ProgramTraceFormat
 from noisybench.data.traces.recorder import TraceRecorder
+from noisybench.data.traces.references import Example, find_references
 from noisybench.data.traces.rows import Row, read_rows
 from noisybench.data.traces.schemas import (
     Exchange,
@@ -57,6 +58,7 @@ class _Trace:
     response: str
     observed: str | None
     fields: Mapping[str, Any]
+    gold: Any
 
     @property
     def texts(self) -> list[str]:
@@ -105,6 +107,14 @@ class TraceFile(DatasetSource):
         None, help="Field of the prompt, for fields that no schema has", access="value"
     )
     response_field: str | None = parameter(None, help="Field of the response, beside prompt_field", access="value")
+    answer_format: Literal["hashes", "boxed", "answer_is", "choice", "response"] | None = parameter(
+        None,
+        help="Place of the answer in responses: after `#### `, in a LaTeX box, after `The answer is`, as the letter of a choice, "
+        "or the whole response (default: found from the responses)",
+    )
+    answer_field: str | None = parameter(
+        None, help="Field of the correct answer (default: the answer of the clean response)", access="value"
+    )
     program: str | None = parameter(
         None,
         help="Program of the traces: a name, or file.py:Class (default: text with annotated calculations)",
@@ -129,7 +139,7 @@ class TraceFile(DatasetSource):
             raise UserError(f"{path}: the file has no traces")
         schema = self._schema(rows)
         exchanges = [schema.read(row) for row in rows]
-        traces = [_trace(row, exchange) for row, exchange in zip(rows, exchanges, strict=True)]
+        traces = [_trace(row, exchange, self.answer_field) for row, exchange in zip(rows, exchanges, strict=True)]
         _check_splits(path, traces)
         _check_size(traces)
         exchanges = [replace(each, fields=trace.fields) for each, trace in zip(exchanges, traces, strict=True)]
@@ -148,7 +158,8 @@ class TraceFile(DatasetSource):
     def _encode(
         self, path: Path, traces: list[_Trace], notes: tuple[ReadingNote, ...]
     ) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
-        self._trace_format = self._build_format(traces)
+        self._trace_format, answer_notes = self._build_format(traces)
+        notes += answer_notes
         end = self._trace_format.end
         responses = [response + end for trace in traces for response in trace.responses]
         lengths = max_length([trace.prompt for trace in traces]), int(LENGTH_FACTOR * max_length(responses)) + 1
@@ -179,13 +190,18 @@ class TraceFile(DatasetSource):
         test = replace(encode("test"), noisy_targets=None)
         return replace(encode("train", "validation"), notes=notes), test, characters
 
-    def _build_format(self, traces: Sequence[_Trace]) -> TraceFormat:
+    def _build_format(self, traces: Sequence[_Trace]) -> tuple[TraceFormat, tuple[ReadingNote, ...]]:
         if self.program is None:
-            return CalculationTraceFormat(_vocabulary(traces))
+            vocabulary = _vocabulary(traces)
+            examples = [Example(each.prompt, each.response, each.location, each.name, each.gold) for each in traces]
+            found = find_references(examples, self.answer_format, self.answer_field)
+            return CalculationTraceFormat(vocabulary, found.answers, found.gold_answers), found.notes
+        if self.answer_format or self.answer_field:
+            raise UserError("dataset: a program computes the answers; remove answer_format and answer_field")
         # The prompts decide the width and the number of operands; any values will do here.
         trace_format = ProgramTraceFormat(get_program_class(self.program)(2, 2))
         _check_traces(trace_format, traces)
-        return trace_format
+        return trace_format, ()
 
     def trace_format(self) -> TraceFormat:
         """Return the format of the program's traces, or of annotated calculations."""
@@ -205,7 +221,7 @@ class TraceFile(DatasetSource):
         return {"path": str(folder / "traces.jsonl")}
 
 
-def _trace(row: Row, exchange: Exchange) -> _Trace:
+def _trace(row: Row, exchange: Exchange, answer_field: str | None) -> _Trace:
     """Return a trace with its split and its observed response.
 
     Raises:
@@ -217,7 +233,8 @@ def _trace(row: Row, exchange: Exchange) -> _Trace:
     if split is not None and role is None:
         raise UserError(f"{row.location} has the split {show(split)}; allowed are {', '.join(ROLES)}, or no split")
     text = None if observed is None else response_text(observed, row, "observed")
-    return _Trace(row.location, row.name, role, exchange.prompt, exchange.response, text, fields)
+    gold = None if answer_field is None else row.fields.get(answer_field)
+    return _Trace(row.location, row.name, role, exchange.prompt, exchange.response, text, fields, gold)
 
 
 def _check_splits(path: Path, traces: Sequence[_Trace]) -> None:

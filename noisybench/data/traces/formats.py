@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import abc
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,7 @@ class TraceFormat(abc.ABC):
         dtype: type of the tokens.
         end: character that ends a response.
         separator: text between two lines.
+        gold_answers: correct answers by prompt that the data have beside the responses; empty if they have none.
         answer_marks: texts of which the last occurrence precedes the answer.
 
     Example:
@@ -125,6 +127,7 @@ class TraceFormat(abc.ABC):
     end = "$"
     separator = ";"
     answer_marks: tuple[str, ...] = ("#",)
+    gold_answers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, vocabulary: str) -> None:
         if self.end not in vocabulary:
@@ -150,6 +153,10 @@ class TraceFormat(abc.ABC):
         step_checks = self.check_steps(prompt, response)
         steps = tuple(Step(*span, is_correct) for span, is_correct in zip(spans, step_checks, strict=True))
         return TraceCheck(steps, answer, self.check_answer(prompt, answer))
+
+    def reference_answer(self, prompt: str, response: str) -> str | None:
+        """Return the correct answer of a problem, given its clean response."""
+        return self.extract_answer(response)
 
     @abc.abstractmethod
     def rerun(self, prompt: str, response: str, recorder: TraceRecorder) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 
+from noisybench.data.traces.answers import AnswerFormat, parse_number
 from noisybench.data.traces.formats import TraceFormat
 from noisybench.data.traces.recorder import TraceRecorder
 
@@ -19,24 +20,9 @@ OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] =
     # The quotient of fractions rounded down is an integer of Python, whose own quotients would be floats.
     ast.FloorDiv: lambda dividend, divisor: Fraction(dividend // divisor),
 }  # fmt: skip
+DEFAULT_ANSWERS = AnswerFormat()
 MAX_EXPRESSION_LENGTH = 200
 """Number of characters above which an expression is not evaluated."""
-
-
-def parse_number(text: str) -> Fraction | None:
-    """Return the value of a number with thousands separators, dollar or percent sign, or None if it is not a number.
-
-    Example:
-        >>> parse_number("$1,250"), parse_number("50%"), parse_number("ten")
-        (Fraction(1250, 1), Fraction(1, 2), None)
-    """
-    cleaned = text.strip().replace(",", "").replace("$", "")
-    is_percentage = cleaned.endswith("%")
-    try:
-        value = Fraction(cleaned.removesuffix("%"))
-    except (ValueError, ZeroDivisionError):
-        return None
-    return value / 100 if is_percentage else value
 
 
 def evaluate_expression(expression: str) -> Fraction | None:
@@ -88,11 +74,17 @@ def equals_rounded(exact: Fraction, written: str) -> bool:
 
 
 class CalculationTraceFormat(TraceFormat):
-    r"""Solutions with annotated calculations in their lines, and the answer after ``####`` or ``A:``.
+    r"""Solutions with annotated calculations in their lines, and an answer.
 
     A step is a calculation; it is correct if its expression has the written result and the text after it repeats this
-    result. The last step is the answer; it is correct if it occurs in the lines. Re-execution cannot detect a correct
-    calculation with the wrong numbers, nor decide whether the answer of the problem is correct.
+    result. The last step is the answer; a number after ``####`` or ``A:`` is correct if it occurs in the lines, and any
+    other answer if it can be read. Re-execution cannot detect a correct calculation with the wrong numbers, nor decide
+    whether the answer of the problem is correct; for that, the data must have answers beside the responses.
+
+    Args:
+        vocabulary: all characters, including `end`.
+        answers: place and kind of the answers in responses.
+        gold_answers: correct answers by prompt, as `answers` normalizes them, if the data have them.
 
     Example:
         >>> solution = "He has 48/2 = <<48/2=24>>24 pens.\n#### 24\x03"
@@ -105,16 +97,32 @@ class CalculationTraceFormat(TraceFormat):
 
     end = "\x03"
     separator = "\n"
-    answer_marks = ("\n#### ", "\nA: ")
+
+    def __init__(
+        self,
+        vocabulary: str,
+        answers: AnswerFormat = DEFAULT_ANSWERS,
+        gold_answers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(vocabulary)
+        self.answers, self.gold_answers = answers, gold_answers or {}
 
     def extract_answer(self, response: str) -> str | None:
-        """Return the answer as a number without separators and currency signs, or None if it is missing or unparsable."""
-        value = parse_number(self._unmarked_answer(response))
-        return None if value is None else str(value)
+        """Return the answer in the same form for equal answers, or None if it is missing or unreadable."""
+        return self.answers.read(response.removesuffix(self.end))
 
     def answers_match(self, answer: str | None, expected: str) -> bool:
-        """Return whether two answers are the same number."""
-        return answer is not None and parse_number(answer) == parse_number(expected)
+        """Return whether two answers are the same number, or the same text."""
+        if answer is None or not self.answers.numeric:
+            return answer is not None and answer == expected
+        return parse_number(answer) == parse_number(expected)
+
+    def split_response(self, response: str) -> tuple[list[str], str]:
+        """Return the lines before the answer with its mark, and the rest."""
+        located = self.answers.locate(response.removesuffix(self.end))
+        start = len(response) if located is None else located.start
+        body, tail = response[:start], response[start:]
+        return body.split(self.separator) if body else [], tail
 
     def check_steps(self, prompt: str, response: str) -> list[bool]:
         """Evaluate every annotated calculation, and look the answer up among the numbers of the lines."""
@@ -128,13 +136,25 @@ class CalculationTraceFormat(TraceFormat):
             step_checks.append(is_correct)
         lines, tail = self.split_response(response)
         answer, answer_start = self.extract_answer(response), self.line_spans(lines, tail)[-1][0]
+        # Only an answer that is written once more is one of the numbers of the lines.
+        is_repeated = self.answers == DEFAULT_ANSWERS
         answer_follows = (
-            answer is not None and tail.endswith(self.end) and self._occurs_in(answer, response[:answer_start])
+            answer is not None
+            and tail.endswith(self.end)
+            and (not is_repeated or self._occurs_in(answer, response[:answer_start]))
         )
         return [*step_checks, answer_follows]
 
-    def check_answer(self, prompt: str, answer: str | None) -> None:
-        """Return None: execution cannot decide it."""
+    def check_answer(self, prompt: str, answer: str | None) -> bool | None:
+        """Return whether the answer is that of the data; None if they have no answers, since execution cannot decide it."""
+        if not self.gold_answers:
+            return None
+        gold = self.gold_answers.get(prompt)
+        return gold is not None and self.answers_match(answer, gold)
+
+    def reference_answer(self, prompt: str, response: str) -> str | None:
+        """Return the answer of the data, or that of a clean response if they have none."""
+        return self.gold_answers.get(prompt) if self.gold_answers else self.extract_answer(response)
 
     def _occurs_in(self, answer: str, body: str) -> bool:
         """Return whether the answer is one of the numbers of the lines; lines without numbers do not contradict it."""
@@ -150,11 +170,11 @@ class CalculationTraceFormat(TraceFormat):
     def recompute_answer(self, prompt: str, response: str) -> str:
         """Return the response with the result of the last calculation as its answer, if that is a number."""
         results = [annotation.group(2) for annotation in ANNOTATION.finditer(response)]
-        answer_start = self.step_spans(response)[-1][0]
-        mark = next((mark for mark in self.answer_marks if response.startswith(mark, answer_start)), None)
-        if not results or mark is None or parse_number(results[-1]) is None:
+        text = response.removesuffix(self.end)
+        located = self.answers.locate(text)
+        if not results or located is None or not self.answers.numeric or parse_number(results[-1]) is None:
             return response
-        return f"{response[:answer_start]}{mark}{results[-1].strip()}{self.end}"
+        return f"{text[: located.content]}{results[-1].strip()}{text[located.stop :]}{self.end}"
 
     def rerun(self, prompt: str, response: str, recorder: TraceRecorder) -> str:
         """Return the solution with the recorder's result of each calculation, and later mentions changed accordingly."""
