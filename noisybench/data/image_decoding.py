@@ -12,9 +12,11 @@ Rules, in this order:
 
 from __future__ import annotations
 
+import contextlib
 import io
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -105,6 +107,18 @@ def intensity_range(value: Sequence[float] | None) -> tuple[float, float] | None
             f"[0, 4095] for 12 bits, but got {list(value)}"
         )
     return float(value[0]), float(value[1])
+
+
+@contextlib.contextmanager
+def quiet_decoding() -> Iterator[None]:
+    """Silence the warnings of Pillow, such as those of damaged EXIF data, for a block in which threads decode images.
+
+    Facts and errors say the same with the names of the files.
+    """
+    # Around all threads, because they share the filters.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
 
 
 def decode_image(image: EncodedImage, rules: DecodingRules = DEFAULT_RULES) -> DecodedImage:
@@ -199,11 +213,11 @@ def _decode(opened: Picture, origin: str, rules: DecodingRules) -> DecodedImage:
         facts.append("transparency")
     if orientation in TRANSPOSITIONS:
         facts.append("exif_orientation")
+        remaining = _orientation(opened)
+        if remaining in TRANSPOSITIONS:
+            picture = picture.transpose(Transpose[TRANSPOSITIONS[remaining]])
     elif orientation is None:
         facts.append("exif_damaged")
-    remaining = _orientation(opened)
-    if remaining in TRANSPOSITIONS:
-        picture = picture.transpose(Transpose[TRANSPOSITIONS[remaining]])
     # Photographs of phones contain a preview as a second frame (MPO).
     if opened.format != "MPO" and _has_frames(opened):
         facts.append("first_frame")

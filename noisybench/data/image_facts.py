@@ -18,10 +18,15 @@ FACTS: Mapping[str, str] = {
     "intensity_range": "Gray values were scaled from {from_low:g} … {from_high:g} to 0 … 255 (found: {low:g} to {high:g})",
     "intensity_clipped": "Gray values outside of dataset.intensity_range were clipped",
     "color_16_bits": "Colors of 16 bits were reduced to their upper 8 bits",
+    "mixed_depths": "Some images have more than 8 bits and others have not, so their gray values may not be comparable",
+    "unused_range": "dataset.intensity_range has no effect, because no image is gray with more than 8 bits",
     "first_frame": "Only the first frame or page was read",
     "blank": "Images have the same color everywhere",
 }
 """Text of the note for each kind of conversion."""
+
+DEEP_FACTS = ("intensity_16_bits", "intensity_range", "color_16_bits")
+"""Kinds of facts about images of more than 8 bits."""
 
 SMALLEST_SHARE = 1 / 16
 """Share of the range of 16 bits that the values of a dataset must reach; fewer than 16 gray levels would be left below."""
@@ -32,6 +37,7 @@ class ImageFacts:
     """Facts about the images of one stream.
 
     Attributes:
+        count: number of images.
         rows: number of images of each kind of fact, and the rows of the first of them.
         intensities: lowest and highest value of images with more than 8 bits; None if there are none.
 
@@ -43,11 +49,13 @@ class ImageFacts:
         ['Transparent pixels were composed on white (1: row 7)']
     """
 
+    count: int = 0
     rows: dict[str, tuple[int, list[int]]] = field(default_factory=dict)
     intensities: tuple[float, float] | None = None
 
     def add(self, row: int, image: DecodedImage) -> None:
         """Add what is known about the image in a row."""
+        self.count += 1
         for kind in image.facts:
             count, first = self.rows.get(kind, (0, []))
             self.rows[kind] = (count + 1, [*first, row] if len(first) < MAX_NAMES else first)
@@ -90,6 +98,12 @@ class ImageFacts:
             rules: rules by which the images were decoded.
             name_of: returns the name of the image in a row.
         """
+        rows = dict(self.rows)
+        deep = sum(rows[kind][0] for kind in DEEP_FACTS if kind in rows)
+        if 0 < deep < self.count:
+            rows["mixed_depths"] = (self.count - deep, [])
+        if rules.intensity_range is not None and "intensity_range" not in rows and self.count:
+            rows["unused_range"] = (self.count, [])
         low, high = self.intensities or (0, 0)
         from_low, from_high = rules.intensity_range or UINT16_RANGE
         values = {"low": low, "high": high, "from_low": from_low, "from_high": from_high}
@@ -97,16 +111,16 @@ class ImageFacts:
             ReadingNote(
                 kind,
                 text.format(transparent_color=rules.transparent_color, **values),
-                self.rows[kind][0],
-                tuple(name_of(row) for row in self.rows[kind][1]),
+                rows[kind][0],
+                tuple(name_of(row) for row in rows[kind][1]),
             )
             for kind, text in FACTS.items()
-            if kind in self.rows
+            if kind in rows
         )
 
     def to_json(self) -> dict[str, Any]:
         """Return the facts as JSON-like data."""
-        return {"rows": self.rows, "intensities": self.intensities}
+        return {"count": self.count, "rows": self.rows, "intensities": self.intensities}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ImageFacts:
@@ -117,4 +131,4 @@ class ImageFacts:
         """
         rows = {str(kind): (int(count), [int(row) for row in first]) for kind, (count, first) in data["rows"].items()}
         pair = data["intensities"]
-        return cls(rows, None if pair is None else (float(pair[0]), float(pair[1])))
+        return cls(int(data["count"]), rows, None if pair is None else (float(pair[0]), float(pair[1])))

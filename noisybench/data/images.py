@@ -27,6 +27,7 @@ from noisybench.data.image_decoding import (
     DecodingRules,
     EncodedImage,
     decode,
+    quiet_decoding,
 )
 from noisybench.data.image_facts import ImageFacts
 from noisybench.data.notes import ReadingNote
@@ -149,7 +150,7 @@ def _decode_into(
     seen, row, decoding = 0, 0, _Decoding([], ImageFacts())
     first_deep = ""
     # Threads suffice, because Pillow releases the interpreter lock while it decodes.
-    with ThreadPoolExecutor() as pool:
+    with quiet_decoding(), ThreadPoolExecutor() as pool:
         # In chunks, because `map` alone would read the whole stream ahead.
         while chunk := list(itertools.islice(images, CHUNK_SIZE)):
             parts = [chunk[start : start + TASK_SIZE] for start in range(0, len(chunk), TASK_SIZE)]
@@ -212,7 +213,7 @@ def read_files(
     size: int | None,
     on_error: OnError = "raise",
     rules: DecodingRules = DEFAULT_RULES,
-    names: Sequence[str] = (),
+    root: Path | None = None,
 ) -> DecodedImages:
     """Decode image files; later calls map the decoded images.
 
@@ -221,7 +222,7 @@ def read_files(
         size: see `decode`.
         on_error: treatment of images that cannot be decoded.
         rules: choices that the files do not make.
-        names: name of each file in notes; by default its own.
+        root: folder to which the names of files in notes are relative; without it they have no folders.
 
     Raises:
         UserError: see `decode_cached`.
@@ -234,7 +235,7 @@ def read_files(
         check_unchanged(files, key)
 
     def name_of(row: int) -> str:
-        return names[row] if names else files[row].name
+        return files[row].name if root is None else files[row].relative_to(root).as_posix()
 
     return decode_cached(len(files), images, size, key, on_error, rules, name_of)
 

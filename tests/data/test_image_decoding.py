@@ -176,12 +176,11 @@ def test_12_bits_in_16_are_refused_until_the_range_is_given(tmp_path: Path) -> N
 
 def test_notes_are_the_same_from_the_cache(tmp_path: Path) -> None:
     files = write_deep(tmp_path, 50000)
-    first, second = (read_files(files, None, names=["a/0.png", "a/1.png", "b/2.png"]).notes for _ in range(2))
+    first, second = (read_files(files, None, root=tmp_path.parent).notes for _ in range(2))
     assert first == second
     (note,) = first
-    assert str(note) == (
-        "16-bit gray values were scaled from 0 … 65535 to 0 … 255 (found: 0 to 50000) (3: a/0.png, a/1.png, b/2.png)"
-    )
+    assert note.text == "16-bit gray values were scaled from 0 … 65535 to 0 … 255 (found: 0 to 50000)"
+    assert (note.count, note.names) == (3, tuple(f"{tmp_path.name}/{number}.png" for number in range(3)))
 
 
 def test_facts_survive_their_way_through_a_file() -> None:
@@ -192,6 +191,20 @@ def test_facts_survive_their_way_through_a_file() -> None:
     assert restored.notes(DecodingRules(), str) == facts.notes(DecodingRules(), str)
     assert restored.notes(DecodingRules(), str)[0].count == 30
     assert restored.intensities == (0, 129)
+
+
+def test_images_of_different_depths_and_a_range_without_use_are_reported() -> None:
+    shallow, deep = read(encode(GRAY)), read(encode(GRAY.astype(np.uint16)), intensity_range=(0, 255))
+    mixed, plain = ImageFacts(), ImageFacts()
+    for row, image in enumerate((shallow, shallow, deep)):
+        mixed.add(row, image)
+    plain.add(0, shallow)
+    rules = DecodingRules((0, 255))
+    assert [(note.kind, note.count) for note in mixed.notes(rules, str)] == [
+        ("intensity_range", 1),
+        ("mixed_depths", 2),
+    ]
+    assert [(note.kind, note.count) for note in plain.notes(rules, str)] == [("unused_range", 1)]
 
 
 def test_other_modes_are_read_as_colors() -> None:
@@ -229,6 +242,16 @@ def test_images_of_one_color_are_declared() -> None:
 def test_what_is_no_image_is_refused_by_name(data: bytes, message: str) -> None:
     with pytest.raises(UserError, match=rf"x\.png: {message}"):
         read(data)
+
+
+def test_warnings_of_the_library_are_no_noise(tmp_path: Path) -> None:
+    import warnings
+
+    Image.fromarray(GRAY).save(tmp_path / "x.png", exif=b"Exif\0\0II*\0\x08\0\0\0\xff\xff\1\2")
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        read_files([tmp_path / "x.png"], None)
+    assert not found
 
 
 def test_the_content_decides_about_the_format(tmp_path: Path) -> None:
