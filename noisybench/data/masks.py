@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from noisybench.config.source_code import module_code
 from noisybench.data.geometry import Geometry, Placement, geometry_notes
-from noisybench.data.image_decoding import decode
+from noisybench.data.image_decoding import DEFAULT_RULES, DecodedImage, DecodingRules, decode_image, quiet_decoding
+from noisybench.data.image_facts import ImageFacts
 from noisybench.data.images import (
     OnError,
     check_unchanged,
@@ -130,11 +131,13 @@ class _Decoded:
         skipped: row and reason of each pair that cannot be used.
         examples: row among the files, height and width of the source image, and number of the tile of each example.
         unlabeled_tiles: rows of the files of tiles without a labeled pixel, which are left out.
+        facts: conversions of the images.
     """
 
     skipped: list[tuple[int, str]]
     examples: list[tuple[int, int, int, int]]
     unlabeled_tiles: list[int]
+    facts: ImageFacts
 
 
 def read_mask(file: Path, values: MaskValues = CLASS_INDICES) -> NDArray[np.uint8]:
@@ -163,6 +166,7 @@ def read_pairs(
     on_error: OnError,
     values: MaskValues = CLASS_INDICES,
     num_classes: int = IGNORED,
+    rules: DecodingRules = DEFAULT_RULES,
 ) -> ImageMaskPairs:
     """Decode images and masks; later calls map the decoded arrays.
 
@@ -172,6 +176,7 @@ def read_pairs(
         on_error: treatment of pairs that cannot be used.
         values: class of each value or color in mask files.
         num_classes: number of classes C; other values except `IGNORED` are refused.
+        rules: choices about images that their files do not make.
 
     Raises:
         UserError: pairs cannot be used and ``on_error`` is ``raise``; lists them.
@@ -180,7 +185,7 @@ def read_pairs(
     modules = " ".join(map(module_code, (MaskValues.__module__, Geometry.__module__)))
     code = f"{decoder_version(__name__)} {modules}"
     drawn = "|".join(mask.key for group in files for mask in group[1:] if not isinstance(mask, Path))
-    settings = f"{geometry}|{on_error}|{values.key}|{num_classes}|{width}|{code}|{drawn}"
+    settings = f"{geometry}|{on_error}|{values.key}|{num_classes}|{rules}|{width}|{code}|{drawn}"
     all_files = [file for group in files for file in group if isinstance(file, Path)]
     key = fingerprint(all_files)
     folder = cache_folder() / "pairs" / hashlib.sha256(f"{key}|{settings}".encode()).hexdigest()[:32]
@@ -190,9 +195,9 @@ def read_pairs(
     cached = _read_cached(arrays, done)
     if cached is None:
         with wrap_cache_errors():
-            decoded = _decode_into(arrays, files, geometry, on_error, values, num_classes)
+            decoded = _decode_into(arrays, files, geometry, on_error, values, num_classes, rules)
             check_unchanged(all_files, key)
-            write_atomically(done, json.dumps(vars(decoded)).encode())
+            write_atomically(done, json.dumps({**vars(decoded), "facts": decoded.facts.to_json()}).encode())
         cached = _read_cached(arrays, done)
     if cached is None:
         raise UserError(f"{folder} cannot be read after it was written; check the disk of the cache folder")
@@ -206,7 +211,8 @@ def read_pairs(
         np.array([row for row, *_ in decoded.examples], dtype=np.int64),
         placements,
         tuple(reason for _, reason in decoded.skipped),
-        geometry_notes(geometry, placements, [files[row][0].name for row, *_ in decoded.examples])
+        decoded.facts.notes(rules, lambda row: files[row][0].name)
+        + geometry_notes(geometry, placements, [files[row][0].name for row, *_ in decoded.examples])
         + reading_note("unlabeled_tiles", "Tiles without a labeled pixel were left out", tiles),
     )
 
@@ -221,6 +227,7 @@ def _read_cached(arrays: Sequence[Path], done: Path) -> tuple[list[NDArray[np.ui
             [(int(row), str(reason)) for row, reason in facts["skipped"]],
             [(int(row), int(height), int(width), int(part)) for row, height, width, part in facts["examples"]],
             [int(row) for row in facts["unlabeled_tiles"]],
+            ImageFacts.from_json(facts["facts"]),
         )
         # Copy-on-write, because torch warns of read-only arrays; nothing writes. Masks always fit in memory.
         return [np.load(path, mmap_mode="c") for path in arrays], decoded
@@ -236,15 +243,22 @@ def _decode_into(
     on_error: OnError,
     values: MaskValues,
     num_classes: int,
+    rules: DecodingRules,
 ) -> _Decoded:
     """Write the decoded arrays, and return facts about them."""
-    with ThreadPoolExecutor() as pool:
-        decoded = list(pool.map(lambda group: _try_decode(group, geometry, values, num_classes), files))
+    with quiet_decoding(), ThreadPoolExecutor() as pool:
+        results = list(pool.map(lambda group: _try_decode(group, geometry, values, num_classes, rules), files))
+    decoded = [result if isinstance(result, str) else result[1] for result in results]
+    facts = ImageFacts()
+    for row, result in enumerate(results):
+        if not isinstance(result, str):
+            facts.add(row, result[0])
     # All files are decoded before any problem is raised, so that one error lists all of them.
     problems = [(row, reason) for row, reason in enumerate(decoded) if isinstance(reason, str)]
     usable = [(row, *tile) for row, tiles in enumerate(decoded) if not isinstance(tiles, str) for tile in tiles]
     if problems and (on_error == "raise" or not usable):
         raise problem_list([reason for _, reason in problems])
+    facts.check(rules, "dataset.root")
     labeled = [(row, place, group) for row, place, group in usable if _is_labeled(group)]
     shapes = {group[0].shape[1:] for _, _, group in labeled}
     if len(shapes) > 1:
@@ -260,6 +274,7 @@ def _decode_into(
         problems,
         [(row, *place.source, place.part) for row, place, _ in labeled],
         [row for row, _, group in usable if not _is_labeled(group)],
+        facts,
     )
 
 
@@ -269,14 +284,15 @@ def _is_labeled(arrays: Sequence[NDArray[np.uint8]]) -> bool:
 
 
 def _try_decode(
-    files: MaskedImage, geometry: Geometry, values: MaskValues, num_classes: int
-) -> list[tuple[Placement, list[NDArray[np.uint8]]]] | str:
-    """Return the placements of an image with its pixels and masks there, or the reason why they cannot be used."""
+    files: MaskedImage, geometry: Geometry, values: MaskValues, num_classes: int, rules: DecodingRules
+) -> tuple[DecodedImage, list[tuple[Placement, list[NDArray[np.uint8]]]]] | str:
+    """Return facts about an image, and its placements with its pixels and masks there, or the reason why it is unusable."""
     image_file = files[0]
     try:
         data = image_file.read_bytes() if image_file.is_file() else b""
         # At the original size first: after resizing, a mask of another size could not be recognized.
-        image = decode((str(image_file), data), None).pixels
+        decoded = decode_image((str(image_file), data), rules)
+        image = decoded.pixels
         masks = []
         for source in files[1:]:
             mask = read_mask(source, values) if isinstance(source, Path) else source.draw()
@@ -289,7 +305,7 @@ def _try_decode(
     tiles = [(place, [place.image(image), *map(place.mask, masks)]) for place in placements]
     if not any(_is_labeled(arrays) for _, arrays in tiles):
         return f"{files[1]}: has no labeled pixel in the part that dataset.resize_mode={geometry.mode} shows"
-    return tiles
+    return replace(decoded, pixels=image[:, :0]), tiles
 
 
 def _mask_problem(

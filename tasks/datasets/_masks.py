@@ -21,9 +21,10 @@ from noisybench.data.source import DatasetSource
 from noisybench.data.split_names import Role
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
+from noisybench.tasks.datasets._images import ImageParameters
 
 
-class MaskSource(DatasetSource):
+class MaskSource(ImageParameters, DatasetSource):
     """Images with masks, from files."""
 
     tasks = ("segmentation",)
@@ -65,7 +66,7 @@ class MaskSource(DatasetSource):
             raise UserError("dataset: there are no images with masks")
         self._values = values
         geometry = parse_geometry(self.size, self.resize_mode)
-        pairs = read_pairs(files, geometry, self.on_error, values, num_classes)
+        pairs = read_pairs(files, geometry, self.on_error, values, num_classes, self.decoding_rules)
         sources = tuple(files[row][0].stem if names is None else names[row] for row in pairs.kept)
         layout, is_tiled = MaskLayout(sources, pairs.placements), geometry.mode == "tile"
         return RawSplit(

@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from noisybench.config.registry import get_entry
 from noisybench.data.image_decoding import FORMATS, TRANSPOSITIONS, DecodedImage, DecodingRules, decode, decode_image
 from noisybench.data.image_facts import FACTS, ImageFacts
 from noisybench.data.images import read_files
@@ -268,3 +269,26 @@ def test_a_size_applies_after_the_orientation() -> None:
     image = decode(("x.png", encode(wide, exif=exif)), 4)
     assert image.pixels.shape == (3, 4, 4)
     assert image.pixels[0, :, 3].min() > image.pixels[0, :, 0].max()
+
+
+def test_images_beside_masks_are_decoded_by_the_same_rules(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    mask = np.zeros((12, 8), dtype=np.uint8)
+    mask[:6] = 1
+    for number in range(8):
+        for name in ("images", "masks"):
+            (tmp_path / name).mkdir(exist_ok=True)
+        stored = np.rot90(np.where(mask, 50000 + number, 1000).astype(np.uint16))
+        Image.fromarray(np.ascontiguousarray(stored)).save(tmp_path / "images" / f"{number}.png", exif=exif)
+        Image.fromarray(mask).save(tmp_path / "masks" / f"{number}.png")
+    load = get_entry("datasets", "image_mask_folder").load_class()(root=str(tmp_path), duplicates="keep").load
+    for data in (load(), load()):
+        bright = data.train.inputs[:][:, 0] > 128
+        np.testing.assert_array_equal(bright, data.train.targets == 1)
+        counts = {note.kind: note.count for note in data.notes}
+        assert counts["exif_orientation"] == counts["intensity_16_bits"] == 8
+    for file in (tmp_path / "images").iterdir():
+        Image.fromarray(np.full((12, 8), 900, dtype=np.uint16)).save(file)
+    with pytest.raises(UserError, match="intensity_range"):
+        load()
