@@ -1,16 +1,16 @@
-"""Parameters of datasets of image files, and their common base class."""
+"""Base class of datasets of image files."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from noisybench.config.parameters import Configurable, parameter
+from noisybench.config.parameters import parameter
 from noisybench.data.image_decoding import DecodingRules, intensity_range
 from noisybench.data.source import DatasetSource
 
 
-class ImageParameters(Configurable):
-    """Treatment of encoded images, decoded by the rules of `noisybench.data.image_decoding`."""
+class ImageSource(DatasetSource):
+    """Images in files, decoded by the rules of `noisybench.data.image_decoding`."""
 
     on_error: Literal["raise", "skip"] = parameter(
         "raise", help="Treatment of damaged or missing images: `raise` an error, or `skip` and record them"
@@ -32,7 +32,3 @@ class ImageParameters(Configurable):
             UserError: `intensity_range` is no range.
         """
         return DecodingRules(intensity_range(self.intensity_range), self.transparent_color)
-
-
-class ImageSource(ImageParameters, DatasetSource):
-    """Images in files."""

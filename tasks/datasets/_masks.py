@@ -17,14 +17,13 @@ from noisybench.data.mask_pairs import read_names
 from noisybench.data.mask_values import MaskValues
 from noisybench.data.masks import CLASS_INDICES, MaskedImage, MaskReader, read_pairs
 from noisybench.data.notes import ReadingNote, reading_note
-from noisybench.data.source import DatasetSource
 from noisybench.data.split_names import Role
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
-from noisybench.tasks.datasets._images import ImageParameters
+from noisybench.tasks.datasets._images import ImageSource
 
 
-class MaskSource(ImageParameters, DatasetSource):
+class MaskSource(ImageSource):
     """Images with masks, from files."""
 
     tasks = ("segmentation",)

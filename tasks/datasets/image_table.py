@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,14 @@ from noisybench.config.parameters import parameter
 from noisybench.data.class_labels import ClassLabels, match_classes
 from noisybench.data.class_names import INTEGER
 from noisybench.data.dataset import RawSplit
-from noisybench.data.image_decoding import IMAGE_SUFFIXES, DecodingRules, intensity_range
+from noisybench.data.image_decoding import IMAGE_SUFFIXES
 from noisybench.data.image_table import FileTable, find_table, read_file_table
 from noisybench.data.images import image_files, read_files
 from noisybench.data.label_columns import LabelColumn
 from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.split_names import Role
 from noisybench.errors import UserError
+from noisybench.tasks.datasets._images import ImageSource
 from noisybench.tasks.datasets._labels import LabeledSource
 from noisybench.utils.file_listing import FileTree, Source
 from noisybench.utils.places import expand_user, shown
@@ -35,7 +36,7 @@ class _Examples:
     column: LabelColumn
 
 
-class ImageTable(LabeledSource):
+class ImageTable(LabeledSource, ImageSource):
     """Image files in a folder, flat or nested, and a table with the class of each.
 
     The table (`.csv`, `.tsv` or `.parquet`) has a column of file names, such as `file`, `image` or `id`, with or without
@@ -60,17 +61,6 @@ class ImageTable(LabeledSource):
     )  # fmt: skip
     size: int | None = parameter(
         None, ge=4, help="Side in pixels to which images are resized and cropped at the center"
-    )
-    on_error: Literal["raise", "skip"] = parameter(
-        "raise", help="Treatment of damaged or missing images: `raise` an error, or `skip` and record them"
-    )
-    intensity_range: list[float] | None = parameter(
-        None,
-        help="Values of gray images of more than 8 bits that become black and white, such as [0, 4095] for 12 bits (default: "
-        "the whole range of 16 bits; an error for 32 bits)",
-    )
-    transparent_color: Literal["white", "black", "gray"] = parameter(
-        "white", help="Color on which transparent images are composed"
     )
 
     def data_files(self) -> Mapping[str, Source]:
@@ -160,8 +150,7 @@ class ImageTable(LabeledSource):
         # In the order of the file names, which does not depend on that of the table.
         labeled = labeled[np.argsort(table.files[rows[labeled]], kind="stable")]
         listed = [files[row] for row in table.files[rows[labeled]]]
-        rules = DecodingRules(intensity_range(self.intensity_range), self.transparent_color)
-        decoded = read_files(listed, self.size, self.on_error, rules)
+        decoded = read_files(listed, self.size, self.on_error, self.decoding_rules)
         kept = labeled[decoded.kept]
         is_validation = np.repeat(
             [role == "validation" for role in roles], [len(examples[role].rows) for role in roles]
