@@ -167,7 +167,9 @@ class TraceFile(DatasetSource):
         def encode(*splits: Role | None) -> RawSplit:
             selected = [trace for split in splits for trace in traces if trace.split == split]
             if not selected:
-                raise UserError(f"{path}: no row of the split {splits[0]}")
+                raise UserError(
+                    f"{path}: no row of the split {splits[0]}; add some, or remove the field `split` so that splits are drawn"
+                )
             is_validation = np.array([trace.split == "validation" for trace in selected])
             encoded = encode_split(
                 self._trace_format,

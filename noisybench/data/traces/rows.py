@@ -14,6 +14,9 @@ from noisybench.errors import UserError, show
 from noisybench.utils.files import first_line
 from noisybench.utils.places import check_file, read_text, shown
 
+MAX_DEPTH = 100
+"""Largest number of levels of a row; Python cannot write all that it can read."""
+
 BYTE_ORDER_MARK = "\ufeff"
 ESCAPED_SURROGATE = re.compile(r"\\u[dD][89abAB]|\\u[dD][c-fC-F]")
 """An escape of half a character outside of the basic plane; two of them make one character."""
@@ -72,6 +75,8 @@ def read_rows(path: Path) -> list[Row]:
             raise UserError(
                 f"{path}: {name} must be an object with named fields, but is of the type {type(fields).__name__}"
             )
+        if _is_deeper(fields, MAX_DEPTH):
+            raise UserError(f"{path}: {name} is nested more than {MAX_DEPTH} levels deep; remove the field")
         rows.append(Row(f"{path}: {name}", name, fields))
     return rows
 
@@ -109,9 +114,26 @@ def _parse(text: str, location: str, expected: str) -> Any:
         raise UserError(
             f"{location} has {half}, half of a character without the other half; write the whole character"
         ) from None
-    except (ValueError, RecursionError) as error:
+    except RecursionError:
+        raise UserError(f"{location} is nested too deeply; {expected}") from None
+    except ValueError as error:
         raise UserError(f"{location} is not JSON ({first_line(error)}); {expected}") from None
     return value
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    """Return whether a value has more than a number of levels; level by level, since recursion would have a limit too."""
+    level = [value]
+    for _ in range(depth + 1):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _distinct_fields(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from noisybench.cli.label_text import describe_transitions
 from noisybench.config.registry import get_entry
 from noisybench.data import label_files as label_sets
 from noisybench.errors import UserError
@@ -143,6 +144,37 @@ def test_prompts_that_differ_in_spacing_and_composition_are_one(tmp_path: Path) 
     train, _, _ = source.read()
     assert train.groups is not None
     assert train.groups[0] == train.groups[1] != train.groups[2]
+
+
+def test_all_solutions_of_a_prompt_are_in_one_drawn_split(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{n // 4}?{' ' * (n % 2)}", "response": f"{n}\n#### {n // 4}"} for n in range(120)]
+    (tmp_path / "traces.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    dataset = get_entry("datasets", "trace_file").load_class()(path=str(tmp_path / "traces.jsonl")).load()
+    splits = [
+        {prompt.strip() for prompt in trace_format_of(dataset).decode(split.inputs[:][:, 0, 0])}
+        for split in (dataset.train, dataset.validation, dataset.test)
+    ]
+    assert all(splits)
+    assert sum(map(len, splits)) == len(set.union(*splits)) == 30
+    assert len(dataset.train) + len(dataset.validation) + len(dataset.test) == 120
+
+
+def test_a_trace_too_long_for_the_memory_of_all_is_refused_by_its_line(tmp_path: Path) -> None:
+    rows = [{"prompt": "a" * (2_000_000 if n == 700 else 1) + str(n), "response": "#### 1"} for n in range(1000)]
+    (tmp_path / "traces.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    with pytest.raises(
+        UserError, match=r"line 701 has 2,000,009 characters, and 1,000 traces of this length do not fit"
+    ):
+        get_entry("datasets", "trace_file").load_class()(path=str(tmp_path / "traces.jsonl")).load()
+
+
+def test_no_table_of_characters_is_printed(tmp_path: Path) -> None:
+    dataset = load_traces(train_problems=20)
+    labels = build_noise("cot_static").apply(dataset)
+    assert describe_transitions(labels) == ""
+    label_sets.save(labels, dataset, tmp_path / "labels")
+    assert "transition_counts" in (tmp_path / "labels" / "manifest.json").read_text()
+    assert label_sets.load(tmp_path / "labels").manifest["transition_counts"] is None
 
 
 def test_gsm8k_reads_human_and_model_solutions(tmp_path: Path) -> None:
