@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from noisybench.data.mask_files import write_masks
 from noisybench.data.targets import IGNORED, IN_DISTRIBUTION, UNKNOWN_STATUS
 from noisybench.evaluation import metrics
 from noisybench.evaluation.detectors import score_detection, score_detectors
@@ -44,6 +45,7 @@ class SegmentationEvaluator(Evaluator):
     def __init__(self, prepared: PreparedRun) -> None:
         super().__init__(prepared)
         self._counts: list[list[list[int]]] = []
+        self._corrects = False
         self._final: dict[str, Any] = {}
         self._first_class = 0 if prepared.spec.task.parameters["background"] else 1
         labeled = np.flatnonzero(self.label_status != UNKNOWN_STATUS)
@@ -88,12 +90,14 @@ class SegmentationEvaluator(Evaluator):
             "diagnostics": mask_diagnostics(test["counts"], test["boundary"], names, self._first_class)
             | early_learning(prediction, clean, observed, status, names)
             | self._score_corrections(task),
+            "warnings": self._correction_warnings(task),
         }
 
     def finalize(self, task: Learner) -> None:
         """Keep label quality, corrected labels and predictions of the trained stack."""
         corrected = self.prepared.stack.corrected_labels(task, task.training_set)
         labels = task.training_set.targets if corrected is None else corrected
+        self._corrects = corrected is not None and bool((corrected != task.training_set.targets).any())
         test = self._predict(task, self.test, self.dataset.test.targets, final=True)
         self._final = {
             # Half precision, because there is one value for every pixel of the training set.
@@ -138,18 +142,13 @@ class SegmentationEvaluator(Evaluator):
             predicted=self._final["predicted"],
             counts_by_epoch=np.array(self._counts),
         )
-        if self.prepared.spec.execution.save_corrected_masks:
-            self._save_corrected(folder / "corrected")
+        # The noisy masks of a stack that corrects nothing are not corrected ones.
+        if self.prepared.spec.execution.save_corrected_masks and self._corrects:
+            # No stack corrects the validation split; with its observed masks, the folder covers all that training sees.
+            masks = {"train": self._final["corrected_labels"], "validation": self.labels.validation}
+            write_masks(self.dataset, masks, folder / "corrected")
         plot_class_curves(record, self.dataset.class_names, folder / "classes.png")
         plot_masks(self.dataset, self.samples(), record.title, folder / "masks.png")
-
-    def _save_corrected(self, folder: Path) -> None:
-        from PIL import Image
-
-        folder.mkdir()
-        names, train = self.dataset.source_names, self.dataset.train
-        for row, mask in zip(train.index, self._final["corrected_labels"], strict=True):
-            Image.fromarray(mask).save(folder / f"{names[row] if names else row}.png")
 
     def detectors(self, task: Learner) -> dict[str, DetectorScores]:
         """Return scores and flags of the stack's detectors for the sampled pixels."""
@@ -173,6 +172,21 @@ class SegmentationEvaluator(Evaluator):
         corrected = labels.to(torch.uint8).cpu().numpy()
         clean, num_classes = self.dataset.train.targets, self.dataset.num_classes
         return score_corrected_masks(corrected, clean, self.label_status, num_classes, self._first_class)
+
+    def _correction_warnings(self, task: Learner) -> list[str]:
+        """Return warnings about the masks that `execution.save_corrected_masks` asks for, after the last epoch."""
+        if not self.prepared.spec.execution.save_corrected_masks or task.current_epoch + 1 < task.budget.epochs:
+            return []
+        labels = self.prepared.stack.corrected_labels(task, task.training_set)
+        if labels is None or not bool((labels != task.training_set.targets).any()):
+            return ["execution.save_corrected_masks: the stack corrected no pixel, so no masks are written"]
+        layout = self.dataset.mask_layout
+        if layout is not None and any(placement.enlarges for placement in layout.placements):
+            return [
+                "execution.save_corrected_masks: images were enlarged, so that corrected masks in the size of the source hold "
+                "fewer pixels than those in samples.npz"
+            ]
+        return []
 
     def _label_quality(self, task: Learner) -> NDArray[np.float32]:
         """Return the (K,) label quality of the sampled pixels."""

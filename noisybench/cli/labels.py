@@ -15,6 +15,8 @@ from noisybench.utils.text import printable_lines
 
 if TYPE_CHECKING:
     from noisybench.config.spec import RunSpec
+    from noisybench.data.dataset import Dataset
+    from noisybench.data.label_set import LabelSet
 
 labels_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Create, inspect, verify, export and import label sets."
@@ -98,16 +100,22 @@ def labels_verify(
     typer.echo(f"{shown(folder)}: the labels match their manifest ({labels.hash})\n{describe_check(check)}")
 
 
-@labels_app.command("export", epilog="Example: noisybench labels export labels/pair labels.csv")
+@labels_app.command("export", cls=HintingCommand, epilog="Example: noisybench labels export labels/pair labels.csv")
 def labels_export(
     folder: LabelSetFolder,
-    file: Annotated[Path, typer.Argument(help="Table to write (.csv or .parquet), or .jsonl file for traces")],
+    file: Annotated[
+        Path, typer.Argument(help="Table to write (.csv or .parquet), .jsonl file for traces, or folder for masks")
+    ],
+    recipe: Annotated[
+        str | None, typer.Argument(help="Recipe of the dataset; masks get the names and sizes of its images")
+    ] = None,
+    overrides: Overrides = None,
 ) -> None:
-    """Export a label set as one table with the columns split, index, clean, observed; traces as JSON lines."""
+    """Export a label set as one table with the columns split, index, clean, observed; traces as JSON lines; masks as PNG."""
     from noisybench.data import label_files
 
     # Loaded for its verification: a damaged label set is not exported.
-    label_files.load(folder)
+    labels = label_files.load(folder)
     if (folder / label_files.TRACES).exists():
         check_output_file(file, (".jsonl",))
         with wrap_write_errors(file):
@@ -115,10 +123,14 @@ def labels_export(
         typer.echo(f"Traces written to {file}")
         return
     if (folder / label_files.MASKS).exists():
-        raise UserError(
-            f"{folder} contains masks, which cannot be exported as a table; read the NumPy arrays in "
-            f"{folder / label_files.MASKS}"
-        )
+        if recipe is None:
+            raise UserError(
+                f"{shown(folder)} contains masks, which get the names and sizes of the images of its dataset; name its recipe: "
+                f"noisybench labels export {shown(folder)} {shown(file)} {labels.manifest['dataset']['name']} …"
+            )
+        count = export_masks(labels, one_spec(recipe, overrides).dataset.build().load(), file)
+        typer.echo(f"{count} masks written to {shown(file)}. Read them with noise=from_folder noise.path={shown(file)}")
+        return
     check_output_file(file, (".csv", ".parquet"))
     table = label_files.read_stored_table(
         next(folder / name for name in label_files.TABLES if (folder / name).exists())
@@ -151,6 +163,26 @@ def labels_import(
     check_file(file)
     # Through the noise model `from_file`, so that imported labels pass the checks of a run that reads them.
     labels_create(recipe, [*(overrides or []), "noise=from_file", f"noise.path={file}"], output)
+
+
+def export_masks(labels: LabelSet, dataset: Dataset, folder: Path) -> int:
+    """Write the observed masks of a label set into an empty folder, and return their number.
+
+    Raises:
+        UserError: the label set belongs to another dataset, or the folder has files.
+    """
+    from noisybench.data.mask_files import check_writable, write_masks
+
+    if labels.manifest["dataset"]["sha256"] != dataset.hash:
+        raise UserError("the label set belongs to another dataset; give the recipe and overrides that created it")
+    check_writable(dataset, "labels export")
+    check_output_folder(folder)
+    if any(folder.iterdir()):
+        raise UserError(
+            f"{shown(folder)} has files already, which would be mixed with the masks; choose another folder"
+        )
+    with wrap_write_errors(folder):
+        return write_masks(dataset, {"train": labels.train, "validation": labels.validation}, folder)
 
 
 def one_spec(recipe: str, overrides: list[str] | None) -> RunSpec:

@@ -62,7 +62,8 @@ class MaskValues:
         if self.classes is not None and self.colors is not None:
             raise UserError("dataset: `values` and `colors` exclude each other; remove one of them")
         if self.classes is not None and 0 not in self.classes:
-            object.__setattr__(self, "classes", {0: 0, **self.classes})
+            # Last, because `to_values` writes the first value of a class.
+            object.__setattr__(self, "classes", {**self.classes, 0: 0})
         name, table = ("colors", self.colors) if self.colors is not None else ("values", self.classes)
         if table is None:
             if self.tolerance:

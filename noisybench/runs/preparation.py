@@ -12,6 +12,7 @@ from noisybench.config.spec import RunSpec
 from noisybench.config.validation import refuse
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_set import LabelSet
+from noisybench.data.mask_files import writing_problem
 from noisybench.data.privileged import PrivilegedInfo, available_privileged_info
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError, shorten, show
@@ -64,6 +65,8 @@ def prepare_run(
     )
     if spec.execution.save_corrected_masks and applied.target_kind.name != "masks":
         problems.append(f"execution.save_corrected_masks: the task {spec.task.name} has no masks; set it to false")
+    elif spec.execution.save_corrected_masks and (problem := writing_problem(applied)):
+        problems.append(f"execution.save_corrected_masks: {problem}")
     refuse(problems)
     network = _check_network(spec, applied, task_class)
     problems = task_class.check_network(spec, network, applied)

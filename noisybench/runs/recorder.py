@@ -183,7 +183,7 @@ class Recorder:
     def _add_row(self, task: Task, stage: str, epoch: int) -> None:
         scores = self.evaluator.evaluate_epoch(task, stage)
         is_trained, mitigations = stage == "train", self.prepared.stack.mitigations
-        diagnostics = dict(scores["diagnostics"])
+        diagnostics, warnings = dict(scores["diagnostics"]), scores.get("warnings", [])
         if epoch + 1 == task.budget.epochs:
             diagnostics |= task.final_diagnostics(self.evaluator.test)
         for mitigation in mitigations:
@@ -192,7 +192,8 @@ class Recorder:
         learning_rate = task.stack.requirements.lr_multiplier * learning_rate_at(task.budget, epoch + 1)
         self.rows.append(
             EpochRow(
-                **{**scores, "diagnostics": diagnostics},
+                **{name: value for name, value in scores.items() if name not in ("diagnostics", "warnings")},
+                diagnostics=diagnostics,
                 epoch=epoch,
                 stage=stage,
                 metric=self.evaluator.metric,
@@ -207,6 +208,7 @@ class Recorder:
                         for mitigation in mitigations
                         for warning in mitigation.warnings
                     ),
+                    *warnings,
                 ],
             )
         )

@@ -44,7 +44,7 @@ class Evaluator(abc.ABC):
 
     @abc.abstractmethod
     def evaluate_epoch(self, task: Learner, stage: str) -> dict[str, Any]:
-        """Return the fields of the epoch's `EpochRow` that need clean labels.
+        """Return the fields of the epoch's `EpochRow` that need clean labels, and ``warnings`` if there are any.
 
         Args:
             task: networks after the epoch.

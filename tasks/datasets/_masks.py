@@ -76,7 +76,7 @@ class MaskSource(ImageSource):
             names=layout.example_names,
             notes=pairs.notes,
             # Tiles of one image are alike, so they belong to one split.
-            groups=np.array(sources) if is_tiled else None,
+            groups=np.array([str(files[row][0]) for row in pairs.kept]) if is_tiled else None,
             mask_layout=layout,
         )
 

@@ -176,6 +176,19 @@ def test_every_score_follows_from_the_evidence(tmp_path: Path) -> None:
     assert (corrected != run.labels.train).any(), "something was corrected"
     file = tmp_path / "diagnostics" / "corrected" / "scene_00003.png"
     np.testing.assert_array_equal(numbers(file), corrected[3])
+    # With the observed masks of the validation split, the folder has a mask for every image that training sees.
+    again = get_entry("noise_models", "from_folder").load_class()(path=str(file.parent)).apply(run.dataset)
+    np.testing.assert_array_equal(again.train, corrected)
+    np.testing.assert_array_equal(again.validation, run.labels.validation)
+
+
+def test_a_stack_that_corrects_nothing_writes_no_corrected_masks(tmp_path: Path) -> None:
+    run = prepared_toy("cross_entropy", **MASKS, budget={"epochs": 1}, execution={"save_corrected_masks": True})
+    recorder = train_toy(run, tmp_path / "run")
+    record = recorder.record({})
+    recorder.write(record, tmp_path / "diagnostics")
+    assert not (tmp_path / "diagnostics" / "corrected").exists()
+    assert any("the stack corrected no pixel" in warning for warning in record.rows[-1].warnings)
 
 
 def test_what_becomes_of_wrong_pixels_by_hand(tmp_path: Path) -> None:
