@@ -163,7 +163,8 @@ class FromFile(NoiseModel):
             notes.append(_note("unlabeled", text, np.sort(unlabeled), dataset))
         kept = used[~imported.listed[used]]
         if len(kept) and imported.corrects and self.partial:
-            notes.append(_note("kept_labels", "Examples that the table does not have keep their labels", kept, dataset))
+            text = "Examples that the table does not have keep their labels"
+            notes.append(ReadingNote("kept_labels", text, len(kept)))
         return tuple(notes)
 
     @property

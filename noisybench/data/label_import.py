@@ -214,6 +214,8 @@ class _TableReader:
             self._location(column),
             self.options.unlabeled,
             self.options.integer_labels,
+            # Several columns are read one after the other.
+            lambda position: self.table.describe_row(position % len(self.table)).rpartition(", ")[2],
         )
 
     def _single(self, column: str) -> ImportedLabels:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.class_labels import COMMON_UNLABELED, IntegerLabels, match_labels
+from noisybench.data.arrays import MAX_EXACT
+from noisybench.data.class_labels import COMMON_UNLABELED, MISSING_WORDS, IntegerLabels, match_labels
 from noisybench.data.class_names import INTEGER, normalize_name, sort_names
 from noisybench.data.label_columns import NO_LABEL, LabelColumn, read_label_column
 from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError, nearest, show
+from noisybench.utils.text import printable
+
+_DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 
 def class_indices(
@@ -22,6 +28,7 @@ def class_indices(
     location: str,
     unlabeled: Sequence[str] = (),
     integer_labels: IntegerLabels = "auto",
+    describe: Callable[[int], str] = "entry {}".format,
 ) -> tuple[NDArray[np.int64], tuple[ReadingNote, ...]]:
     """Return the class of each label of a table.
 
@@ -34,6 +41,7 @@ def class_indices(
         location: name of the column for messages.
         unlabeled: declared values for no label.
         integer_labels: meaning of integers.
+        describe: returns the location of a label by its position, for messages.
 
     Returns:
         (N,) class indices, with `UNKNOWN_TARGET` where there is no label, and the conversions.
@@ -48,13 +56,13 @@ def class_indices(
         array([2, 1])
         >>> class_indices(["Cat"], ("cat", "dog"), "labels.csv")
         Traceback (most recent call last):
-        noisybench.errors.UserError: labels.csv: the label `Cat` of entry 0 is none of the 2 classes; did you mean `cat`?
+        noisybench.errors.UserError: labels.csv: entry 0: the label `Cat` is none of the 2 classes; did you mean `cat`?
     """
     names = tuple(map(normalize_name, class_names))
     texts = np.array([_without_apostrophe(normalize_name(value), names) for value in values], dtype=str)
     missing = (texts == "") | _declared(texts, unlabeled, names, location)
     used = sort_names(np.unique(texts[~missing]).tolist())
-    _refuse_common_unlabeled(used, names, location)
+    _check_used(texts, missing, used, names, location, describe)
     if set(used) <= set(names) and not all(_is_canonical(text) for text in used):
         position = {name: index for index, name in enumerate(names)}
         table = np.array([position.get(text, UNKNOWN_TARGET) for text in texts.tolist()], dtype=np.int64)
@@ -110,11 +118,41 @@ def _declared(
     return mask
 
 
-def _refuse_common_unlabeled(used: Sequence[str], names: Sequence[str], location: str) -> None:
-    for number in COMMON_UNLABELED:
-        for text in (str(number), f"{number}.0"):
-            if text in used and str(number) not in names and not 0 <= number < len(names):
-                raise UserError(
-                    f"{location}: the label {text} is none of the {len(names)} classes ({', '.join(names[:5])}"
-                    f"{' …' if len(names) > 5 else ''}); if it means that there is no label, set noise.unlabeled={number}"
-                )
+def _check_used(
+    texts: NDArray[np.str_],
+    missing: NDArray[np.bool_],
+    used: Sequence[str],
+    names: Sequence[str],
+    location: str,
+    describe: Callable[[int], str],
+) -> None:
+    """Refuse the first label that is neither a name nor a number with a possible meaning."""
+    known = {*names, *(str(int(name)) for name in names if INTEGER.fullmatch(name))}
+    # Numbers among names are no indices.
+    has_names = any(text in known and not INTEGER.fullmatch(text) for text in used)
+    problems = {text: reason for text in used if (reason := _problem(text, known, names, has_names))}
+    rows = np.flatnonzero(np.isin(texts, list(problems)) & ~missing)
+    if len(rows):
+        text = str(texts[rows[0]])
+        others = f" ({len(problems) - 1} more labels likewise)" if len(problems) > 1 else ""
+        raise UserError(f"{location}: {describe(int(rows[0]))}: {problems[text]}{others}")
+
+
+def _problem(text: str, known: Collection[str], names: Sequence[str], has_names: bool) -> str:
+    """Return the reason why a label has no meaning; empty text if it has one."""
+    if text in known:
+        return ""
+    if not _DECIMAL.fullmatch(text) or has_names:
+        hint = "; declare it with noise.unlabeled if it means that there is no label" if text in MISSING_WORDS else ""
+        nearby = nearest(text, map(printable, names))
+        return f"the label {show(text, quotes=False)} is none of the {len(names)} classes; {nearby}{hint}"
+    number = float(text)
+    if not math.isfinite(number) or number % 1 or abs(number) > MAX_EXACT:
+        return f"the label is {show(text)}, but must be the name of a class or a whole number"
+    if str(int(number)) in known or 0 <= number < len(names):
+        return ""
+    hint = ""
+    if int(number) in COMMON_UNLABELED:
+        hint = f"; if it means that there is no label, set noise.unlabeled={int(number)}"
+    listed = ", ".join(map(printable, names[:5])) + (" …" if len(names) > 5 else "")
+    return f"the label {text} is none of the {len(names)} classes ({listed}) nor of their indices, 0 to {len(names) - 1}{hint}"

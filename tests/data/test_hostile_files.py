@@ -168,8 +168,8 @@ def test_a_folder_without_test_examples_is_refused(tmp_path: Path) -> None:
         ("index,observed\n0,1\n,1\n", "line 3: the index must be an integer, but is ''"),
         ("index,observed\n999999999999,1\n", "contains the index 999999999999, but the dataset's source has 1797"),
         ("index,observed\n-1,1\n", "the index -1, .* numbered from 0 to 1796"),
-        ("index,observed\n0,0.5\n", "but entry 0 is '0.5'"),
-        ("index,observed\n0,99999999999\n", "but entry 0 is 99999999999"),
+        ("index,observed\n0,0.5\n", "line 2: the label is '0.5'"),
+        ("index,observed\n0,99999999999\n", "line 2: the label 99999999999 is none of"),
         ("", "contains no rows"),
     ],
 )

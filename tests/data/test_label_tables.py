@@ -162,13 +162,13 @@ def test_labels_are_class_names_first(values: list[str], names: tuple[str, ...],
 @pytest.mark.parametrize(
     ("values", "names", "message"),
     [
-        (["0.9", "1"], ("cat", "dog"), "entry 0 is '0.9'"),
-        (["0.99999994"], ("cat", "dog"), "entry 0 is '0.99999994'"),
-        (["1e30"], ("cat", "dog"), "entry 0 is '1e30'"),
-        (["2"], ("cat", "dog"), "class indices, 0 to 1, .* entry 0 is 2"),
+        (["0.9", "1"], ("cat", "dog"), "entry 0: the label is '0.9'"),
+        (["0.99999994"], ("cat", "dog"), "the label is '0.99999994'"),
+        (["1e30"], ("cat", "dog"), "the label is '1e30'"),
+        (["2"], ("cat", "dog"), "the label 2 is none of the 2 classes .cat, dog. nor of their indices, 0 to 1"),
         (["-1"], ("cat", "dog"), "set noise.unlabeled=-1"),
         (["Cat"], ("cat", "dog"), "`Cat` .* did you mean `cat`"),
-        (["cat", "1"], ("cat", "dog"), "the label `1`"),
+        (["cat", "1"], ("cat", "dog"), "entry 1: the label `1` is none"),
         (
             ["1", "2"],
             ("1", "2", "3"),

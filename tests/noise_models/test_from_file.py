@@ -317,3 +317,9 @@ def test_file_names_need_a_dataset_of_files(tmp_path: Path) -> None:
     bare = dataclasses.replace(DATA, source_names=())
     with pytest.raises(UserError, match="examples of this dataset are no files; add a column `index`"):
         get_entry("noise_models", "from_file").load_class()(path=str(tmp_path / "x.csv")).apply(bare)
+
+
+def test_a_label_of_no_class_is_shown_with_its_line(tmp_path: Path) -> None:
+    table = wide_table()
+    table[4] = table[4].rpartition(",")[0] + ",cats"
+    assert "line 5: the label `cats` is none of the 3 classes; did you mean `cat`" in refusal(tmp_path, table)

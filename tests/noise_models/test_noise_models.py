@@ -371,8 +371,8 @@ def test_own_labels_by_index_or_by_name(tmp_path: Path) -> None:
         ([0] * 161, None, "has 161 labels"),
         ([0] * 100, list(range(100)), "has labels of 100 examples, but none for 100 .* noise.partial=true"),
         ([0] * 160, [0] * 160, "line 3: labels the same example as line 2"),
-        ([7] * 160, None, "must be class indices, 0 to 1, .* but entry 0 is 7"),
-        (["cow"] * 160, None, "the label `cow` of entry 0 is none of the 2 classes; known: cat, dog"),
+        ([7] * 160, None, "line 2: the label 7 is none of the 2 classes .cat, dog. nor of their indices, 0 to 1"),
+        (["cow"] * 160, None, "line 2: the label `cow` is none of the 2 classes; known: cat, dog"),
     ],
 )
 def test_bad_label_files_are_refused(
