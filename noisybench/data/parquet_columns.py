@@ -73,7 +73,8 @@ def label_column(schema: Any, where: str, name: str | None, others: Sequence[str
         for field in schema
         if field.name not in others and not field.name.startswith("__") and _may_be_label(field.type)
     ]
-    usual = [column for column in candidates if column in LABEL_NAMES]
+    # Whatever its type, so that the reader of labels says why it cannot be used.
+    usual = [name for name in schema.names if name in LABEL_NAMES]
     declared = [column for column in candidates if class_names_of(schema, column)]
     for chosen in (usual, declared, candidates):
         if len(chosen) == 1:
@@ -182,7 +183,9 @@ def _may_be_image(kind: Any) -> bool:
 
     if types.is_struct(kind):
         fields = fields_of(kind)
-        return ("bytes" in fields and _is_binary(fields["bytes"])) or set(fields) == {"path"}
+        # A writer that has only seen missing bytes gives them no type.
+        has_bytes = "bytes" in fields and _is_binary(fields["bytes"])
+        return has_bytes or ("path" in fields and set(fields) <= {"bytes", "path"} and is_text(fields["path"]))
     return _is_binary(kind)
 
 

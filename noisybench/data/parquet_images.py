@@ -15,6 +15,7 @@ from noisybench.data.image_decoding import DEFAULT_RULES, DecodingRules, Encoded
 from noisybench.data.images import CHUNK_SIZE, DecodedImages, OnError, check_unchanged, decode_cached, fingerprint
 from noisybench.data.parquet_columns import fields_of, image_column, is_text, schema_difference
 from noisybench.errors import UserError
+from noisybench.utils.file_listing import FileList
 from noisybench.utils.files import first_line
 from noisybench.utils.places import check_file, shown
 from noisybench.utils.text import printable
@@ -52,16 +53,13 @@ class ParquetImages:
         tables = [_guarded(self.location, file, lambda opened: opened.read(columns=list(names))) for file in self.files]
         return pyarrow.concat_tables(tables, promote_options="default")
 
-    def referenced_files(self) -> tuple[Path, ...]:
-        """Return the image files to which rows without embedded bytes refer, each once.
+    def references(self) -> tuple[FileList, ...]:
+        """Return the image files to which rows without embedded bytes refer, those of each file that has such rows.
 
         Relative paths are relative to the folder of the parquet file.
         """
-        found: dict[Path, None] = {}
-        for file in self.files:
-            for path in _guarded(self.location, file, self._references):
-                found[_resolved(file, path)] = None
-        return tuple(found)
+        found = [(file, _guarded(self.location, file, self._references)) for file in self.files]
+        return tuple(FileList(file.parent, tuple(dict.fromkeys(paths))) for file, paths in found if paths)
 
     def names(self) -> tuple[str, ...]:
         """Return the file name that each row gives for its image; nothing unless all of them differ."""
@@ -92,7 +90,7 @@ class ParquetImages:
         Raises:
             UserError: images cannot be decoded, or a file is damaged.
         """
-        sources = (*self.files, *self.referenced_files())
+        sources = [*self.files, *(files.path / name for files in self.references() for name in files.names)]
         key = fingerprint(sources)
         wanted = np.ones(len(self), dtype=bool)
         if rows is not None:
@@ -206,6 +204,9 @@ def open_parquet_images(files: Sequence[Path], location: str, image: str | None 
         schema, count = _guarded(location, file, lambda opened: (opened.schema_arrow, opened.metadata.num_rows))
         schemas.append(schema)
         counts.append(count)
+        repeated = [name for name in schema.names if schema.names.count(name) > 1]
+        if repeated:
+            raise UserError(f"{location}: {shown(file)} has several columns `{repeated[0]}`; rename all but one")
         if difference := schema_difference(schemas[0], schema):
             raise UserError(
                 f"{location}: {shown(file)} has other columns than {shown(files[0])}: {difference}; all files of a split need "
@@ -231,12 +232,8 @@ def _encoded_image(file: Path, row: int, data: bytes | None, path: str | None) -
     origin = f"{file}, row {row}"
     if data is not None or not path:
         return origin, data or b""
-    source = _resolved(file, path)
+    source = file.parent / path
     return f"{origin}: {source}", source.read_bytes() if source.is_file() else b""
-
-
-def _resolved(file: Path, path: str) -> Path:
-    return file.parent / path
 
 
 def _nulls(opened: Any, leaf: str) -> int | None:

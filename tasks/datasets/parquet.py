@@ -82,9 +82,9 @@ class Parquet(LabeledSource, ImageSource):
         named: dict[str, Source] = {}
         for role, paths in files.items():
             missing = [path for path in paths if not path.is_file()]
-            referenced = () if missing else self._open(role, paths).referenced_files()
+            referenced = () if missing else self._open(role, paths).references()
             named |= {role if len(paths) == 1 else f"{role}.{number}": path for number, path in enumerate(paths)}
-            named |= {f"{role}.images.{number}": path for number, path in enumerate(referenced)}
+            named |= {f"{role}.images.{number}": files for number, files in enumerate(referenced)}
         return named
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
@@ -150,16 +150,12 @@ class Parquet(LabeledSource, ImageSource):
         table = images.read_columns(list(dict.fromkeys([label, *filter(None, [self.group])])))
         groups = None if self.group is None else _groups(table[self.group], f"{where}: the column `{self.group}`")
         location = f"{images.location}: the column `{label}` of {shown(images.files[0])}"
-        names = class_names_of(images.schema, label)
-        return {
-            name: _Part(
-                images,
-                rows,
-                self.label_column(table[label].take(rows), location, names),
-                None if groups is None else groups[rows],
-            )
-            for name, rows in splits.items()
-        }
+        labels = self.label_column(table[label], location, class_names_of(images.schema, label))
+        parts: dict[Role, _Part] = {}
+        for name, rows in splits.items():
+            part = replace(labels, codes=labels.codes[rows], notes=() if parts else labels.notes)
+            parts[name] = _Part(images, rows, part, None if groups is None else groups[rows])
+        return parts
 
     def _split(
         self, roles: Sequence[Role], parts: Mapping[Role, _Part], targets: Mapping[str, NDArray[np.int64]]

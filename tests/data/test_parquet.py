@@ -175,7 +175,9 @@ def test_shards_with_other_columns_or_class_names_are_refused(tmp_path: Path) ->
     assert "it also has `id`" in refusal(train=[str(first), str(other)])
 
 
-@pytest.mark.parametrize("kind", ["binary", "large", "relative", "absolute", "text", "mixed", "missing bytes"])
+@pytest.mark.parametrize(
+    "kind", ["binary", "large", "relative", "absolute", "text", "mixed", "missing bytes", "untyped"]
+)
 def test_images_are_found_by_the_type_of_their_column(kind: str, tmp_path: Path) -> None:
     values = range(30)
     for value in values:
@@ -187,6 +189,7 @@ def test_images_are_found_by_the_type_of_their_column(kind: str, tmp_path: Path)
     columns: dict[str, Any] = {
         "binary": pyarrow.array([png(value) for value in values], pyarrow.binary()),
         "large": pyarrow.array([png(value) for value in values], pyarrow.large_binary()),
+        "untyped": pyarrow.array(rows),
         "text": pyarrow.array(paths),
         "missing bytes": pyarrow.array([{"path": path} for path in paths]),
         "mixed": pyarrow.array([{**row, "bytes": png(n) if n % 3 else None} for n, row in enumerate(rows)], STRUCT),
@@ -204,6 +207,8 @@ def test_images_are_found_by_the_type_of_their_column(kind: str, tmp_path: Path)
         assert resolve(raw).data != before
         (tmp_path / "files" / "3.png").unlink()
         assert "t.parquet, row 3: " in refusal(**parameters)
+        assert load(**parameters, on_error="skip").source_size == 29
+        assert resolve(raw).data["dataset"].isalnum()
 
 
 @pytest.mark.parametrize(
@@ -220,6 +225,8 @@ def test_images_are_found_by_the_type_of_their_column(kind: str, tmp_path: Path)
         ({"label": None, "fine": [0] * 8, "coarse": [0] * 8}, {}, "labels: fine, coarse; set dataset.label"),
         ({}, {"group": "patient"}, "has no column `patient`"),
         ({"patient": ["a"] * 7 + [None]}, {"group": "patient"}, "1 rows without a group"),
+        ({"label": [0.5, 1.0] * 4}, {}, "the column `label` of t.parquet must be integers, but entry 0 is 0.5"),
+        ({"label": [[0, 1], [1, 1]] * 4}, {}, r"\(multi-label\)"),
         ({}, {"test": "nosuch/*.parquet"}, "no file has a name like nosuch"),
         ({}, {"test": "nosuch.parquet"}, "dataset.test: nosuch.parquet: file not found"),
         ({}, {"root": "."}, "root and train are given"),
