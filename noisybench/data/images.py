@@ -42,6 +42,7 @@ from noisybench.utils.files import (
     wrap_cache_errors,
     write_atomically,
 )
+from noisybench.utils.progress import report_progress
 
 CHUNK_SIZE = 1024
 """Number of images that are decoded at a time."""
@@ -177,6 +178,7 @@ def _decode_into(
                     )
                 rows[row] = image.pixels
                 row += 1
+            report_progress("decode images", seen, count)
     # After the last image, so that one error lists all damaged files.
     if decoding.skipped and (on_error == "raise" or array is None):
         raise problem_list([reason for _, reason in decoding.skipped])

@@ -164,6 +164,9 @@ class DatasetSource(Configurable, abc.ABC):
             notes += (ReadingNote("only_copies", text, len(source.targets)),)
             contents = None
         groups = self._undivided(source, contents)
+        if source.groups is not None and (source_test is None or source.validation_mask is None):
+            text = "Splits were drawn by groups, which they do not divide"
+            notes += (ReadingNote("groups", text, len(np.unique(source.groups))),)
         # A stream of its own, so that the later draws stay the same.
         part_stream = Stream("part", self.split_seed)
         rows = rows_in_range(in_task, groups, self.subset_range, part_stream)
@@ -246,9 +249,12 @@ class DatasetSource(Configurable, abc.ABC):
     def _has_only_copies(
         self, source: RawSplit, test: RawSplit | None, contents: list[NDArray[np.int64]] | None
     ) -> bool:
-        """Return True if a test split has to be drawn, and can only have copies of training examples."""
-        if contents is None or test is not None or source.groups is not None or self.duplicates is not None:
+        """Return True if every class has one content only, so that a test split can only have copies."""
+        if contents is None or source.groups is not None or self.duplicates is not None:
             return False
+        if test is not None:
+            strata = target_kind(source.targets).strata(source.labels)
+            return len(np.unique(np.concatenate(contents))) <= len(np.unique(strata))
         return not can_divide(target_kind(source.targets).strata(source.targets), contents[0])
 
     def _undivided(self, source: RawSplit, contents: list[NDArray[np.int64]] | None) -> Groups:

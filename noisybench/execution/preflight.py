@@ -96,8 +96,9 @@ def _validate(
             setting, data = repr((spec.dataset, spec.noise)), (None, None)
         try:
             if data[0] is None:
-                data = (spec.dataset.build().load(), None)
-                notes |= dict.fromkeys(f"{spec.dataset.name}: {note}" for note in _notes(data[0], wanted))
+                dataset = spec.dataset.build().load()
+                data = (dataset, None)
+                notes |= dict.fromkeys(f"{spec.dataset.name}: {note}" for note in _notes(dataset, wanted))
             prepared = prepare_run(spec, *data, trains_here=needs_local_gpu)
             data = (prepared.dataset, prepared.labels)
         except UserError as error:

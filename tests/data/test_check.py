@@ -122,6 +122,7 @@ def test_progress_is_reported_up_to_the_end(tmp_path: Path) -> None:
     with listening(lambda step, done, total: seen.update({step: (done, total)})):
         check_dataset(get_entry("datasets", "image_folder").load_class()(root=tmp_path))
     assert seen["read headers"] == (40, 40)
+    assert seen["decode images"] == (40, 40)
     assert seen["compare contents"] == (1, 1)
 
 

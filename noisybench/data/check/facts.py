@@ -259,9 +259,10 @@ def _labels(split: Split) -> Targets:
 def _class_counts(targets: Targets, num_classes: int) -> NDArray[np.int64]:
     """Count the entries of each class; others, such as pixels without a label, do not count."""
     if targets.dtype == np.uint8:
-        counts: NDArray[np.int64] = np.bincount(targets.ravel(), minlength=IGNORED + 1)
-        return counts[:num_classes]
-    return np.bincount(targets[targets >= 0].astype(np.int64), minlength=num_classes)
+        values: NDArray[np.int64] = np.bincount(targets.ravel(), minlength=IGNORED + 1)[:num_classes]
+        return values
+    classes: NDArray[np.int64] = np.bincount(targets[targets >= 0].astype(np.int64), minlength=num_classes)
+    return classes
 
 
 def _images_with(split: Split, num_classes: int) -> NDArray[np.int64]:
