@@ -114,7 +114,8 @@ def _scale(
     images: NDArray[Any], location: str, rules: DecodingRules
 ) -> tuple[NDArray[np.uint8], tuple[ReadingNote, ...]]:
     """Return (N, C, H, W) images with values from 0 to 255."""
-    count, dtype, given = len(images), images.dtype, rules.intensity_range
+    # In the byte order of this machine: files of others may have another.
+    count, dtype, given = len(images), images.dtype.newbyteorder("="), rules.intensity_range
     if dtype.kind == "b":
         note = ReadingNote("truth_values", f"{location}: truth values were read as black and white", count)
         return images.astype(np.uint8) * np.uint8(255), (note,)

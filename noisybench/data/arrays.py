@@ -140,7 +140,8 @@ def exact_integers(values: NDArray[Any], location: str) -> NDArray[np.int64]:
         kinds = {"U": "text", "S": "text", "b": "truth values", "O": "objects", "c": "complex numbers", "M": "dates"}
         raise UserError(f"{location} must be integers, but are {kinds.get(values.dtype.kind, str(values.dtype))}")
     if values.dtype.kind == "f":
-        invalid = ~np.isfinite(values) | (np.abs(np.nan_to_num(values)) > MAX_EXACT)
+        # In double precision, because half precision cannot hold the limit.
+        invalid = ~np.isfinite(values) | (np.abs(np.nan_to_num(values).astype(np.float64)) > MAX_EXACT)
         invalid |= np.where(invalid, 0, values) % 1 != 0
     else:
         invalid = values > np.iinfo(np.int64).max if values.dtype == np.uint64 else np.zeros(values.shape, dtype=bool)

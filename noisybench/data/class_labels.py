@@ -101,6 +101,7 @@ def match_classes(
     notes = [note for column in columns.values() for note in column.notes]
     targets = {}
     for split, column in columns.items():
+        _check_order(split, column, train, names, bool(class_names), integer_labels)
         targets[split], note = match_labels(column, names, integer_labels, declared=bool(class_names))
         notes += note
     _check_train_classes(columns, targets, names, allow_empty_classes)
@@ -207,7 +208,7 @@ def _class_names(
     if integer_labels == "names":
         return tuple(sort_names(list(used)))
     if not used:
-        return ()
+        return tuple(str(column) for column in range(train.width or 0))
     highest = 0
     # Other splits count as well, so that a class that training does not have is refused by its name.
     for column in columns.values():
@@ -217,6 +218,23 @@ def _class_names(
             raise _outside_classes(column, outside, [])
         highest = max([highest, *numbers])
     return tuple(str(number) for number in range(train.width or highest + 1))
+
+
+def _check_order(
+    split: str,
+    column: LabelColumn,
+    train: LabelColumn,
+    names: tuple[str, ...],
+    declared: bool,
+    integer_labels: IntegerLabels,
+) -> None:
+    """Refuse integers in one split if training has names of which nothing declares the order."""
+    indices = column.kind == "integers" and not set(column.used) <= set(names)
+    if train.kind == "text" and indices and not declared and integer_labels == "auto":
+        raise UserError(
+            f"{column.location}: the {split} labels are integers, but those of training are names such as "
+            f"{show(names[0], quotes=False)}; set dataset.class_names to the names in the order of the integers"
+        )
 
 
 def _check_train_classes(

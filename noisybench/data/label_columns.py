@@ -251,6 +251,11 @@ def _check_count(count: int, location: str) -> None:
 def _read_rows(array: NDArray[Any], missing: NDArray[np.bool_], location: str, soft_labels: SoftLabels) -> LabelColumn:
     """Read (N, C) rows: one-hot, or probabilities."""
     width = array.shape[1]
+    if len(array) == 1:
+        raise UserError(
+            f"{location} must have the shape (N,), one label for each example, but has {array.shape}; transpose it, or add "
+            "examples"
+        )
     if array.dtype.kind not in "biuf":
         raise UserError(f"{location} must be one label for each example, but has the shape {array.shape}; choose one")
     numbers = array.astype(np.float64)
@@ -260,8 +265,13 @@ def _read_rows(array: NDArray[Any], missing: NDArray[np.bool_], location: str, s
     sums = numbers.sum(axis=1)
     if ((numbers == 0) | (numbers == 1)).all():
         several = np.flatnonzero(~missing & (sums != 1))
+        if len(several) and sums[several].max() == 0:
+            raise UserError(
+                f"{location} has the shape {array.shape}, but no class in row {several[0]} ({len(several)} such rows in all); "
+                "one-hot rows have one 1; remove these examples"
+            )
         if len(several):
-            row = int(several[0])
+            row = int(several[sums[several] > 0][0])
             raise UserError(
                 f"{location} has the shape {array.shape} with {int(sums[row])} classes in row {row}: several labels for one "
                 "example (multi-label) are not supported; choose one class for each example, or one of the columns"

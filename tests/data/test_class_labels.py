@@ -79,6 +79,8 @@ def test_each_kind_of_label_is_read_by_name(values: Any, names: tuple[str, ...],
         (N[:0], "has no examples"),
         ((N[:, None] + np.arange(3)) % 2, r"2 classes in row 1: several labels for one example \(multi-label\)"),
         (np.array([[0.2, 0.8], [0.6, 0.4]]), r"probabilities of 2 classes .* set dataset.soft_labels=argmax"),
+        (np.array([[0, 1], [0, 0]]), "no class in row 1"),
+        ((N % 2)[None], r"must have the shape \(N,\), .* but has \(1, 12\); transpose it"),
         (np.array([[2, 1], [0, 3]]), "row 0 is neither one-hot nor probabilities"),
         (N + 1j, "but are complex numbers"),
         (N.astype("datetime64[D]"), "but are dates"),
@@ -183,8 +185,13 @@ def test_other_splits_must_have_classes_of_training(columns: Any, message: str) 
         split(**columns)
 
 
-def test_integers_beside_names_are_indices() -> None:
-    assert split(train=["b", "a"], test=[0, 1]).targets["test"].tolist() == [0, 1]
+def test_integers_beside_names_need_a_declared_order() -> None:
+    columns = {"train": read_label_column(["b", "a"], "train"), "test": read_label_column([0, 1], "test")}
+    with pytest.raises(UserError, match=r"the test labels are integers, but .* such as `a`; set dataset\.class_names"):
+        match_classes(columns)
+    assert match_classes(columns, ["b", "a"]).targets["test"].tolist() == [0, 1]
+    columns["train"] = read_label_column([1, 0], "train", names=["b", "a"])
+    assert match_classes(columns).targets["test"].tolist() == [0, 1]
 
 
 def test_empty_classes_of_the_file_are_named() -> None:

@@ -213,6 +213,8 @@ def test_sixteen_bits_and_truth_values_use_their_whole_range() -> None:
     images, notes = array_images(np.array([[[0, 65535, 32896, 257]] * 4]).astype(np.uint16), "images", DecodingRules())
     assert images[0, 0, 0].tolist() == [0, 255, 128, 1]
     assert [note.kind for note in notes] == ["intensity_16_bits"]
+    swapped = np.array([[[0, 65535, 32896, 257]] * 4]).astype(">u2")
+    assert np.array_equal(array_images(swapped, "images", DecodingRules())[0], images)
     images, notes = array_images(np.eye(5, dtype=bool)[None], "images", DecodingRules())
     assert np.array_equal(images[0, 0], 255 * np.eye(5))
     assert [note.kind for note in notes] == ["truth_values"]
