@@ -1,7 +1,7 @@
 r"""Final answers in responses: where they stand, and how they are compared.
 
 An `AnswerFormat` finds the answer of a response: after ``#### ``, in ``\boxed{}``, after "The answer is", as the letter of a
-choice, or as the whole response. `find_answer_format` chooses the one that fits the reference responses of a file.
+choice, or as the whole response. `find_answers` chooses the one that fits the reference responses of a file.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ MIN_READABLE = 0.5
 
 TAIL_LENGTH = 60
 """Number of characters that a message shows of the end of a response."""
+
+MAX_SAMPLE = 2000
+"""Number of responses, about, by which the format is chosen."""
 
 MAX_PROSE = 200
 """Largest number of characters among which a number is searched."""
@@ -132,12 +135,12 @@ def normalize_text(text: str) -> str:
     return cleaned.upper() if len(cleaned) == 1 else " ".join(cleaned.casefold().split())
 
 
-def find_answer_format(
+def find_answers(
     responses: Sequence[str], locations: Sequence[str], name: str | None = None, is_numeric: bool | None = None
-) -> AnswerFormat:
-    r"""Return the named format, or the one that fits the responses.
+) -> tuple[AnswerFormat, list[str | None]]:
+    r"""Return the named format, or the one that fits the responses, and the answers that it reads.
 
-    Several formats may fit nearly all of them; then explicit marks count first, in the order of `FINDERS`.
+    Several formats may fit nearly all responses; then explicit marks count first, in the order of `FINDERS`.
 
     Args:
         responses: reference responses without end marks.
@@ -149,8 +152,25 @@ def find_answer_format(
         UserError: fewer than half of the answers can be read, or the marks ``####`` and ``\boxed{}`` disagree.
 
     Example:
-        >>> find_answer_format(["1+1=2, so the answer is 2."], ["x.jsonl: line 1"])
-        AnswerFormat(name='answer_is', numeric=True)
+        >>> find_answers(["1+1=2, so the answer is 2."], ["x.jsonl: line 1"])
+        (AnswerFormat(name='answer_is', numeric=True), ['2'])
+    """
+    # Evenly spaced, because files may be sorted by their source.
+    sample = slice(None, None, max(1, len(responses) // MAX_SAMPLE))
+    answer_format = _choose(responses[sample], locations[sample], name, is_numeric)
+    answers = [answer_format.read(response) for response in responses]
+    if sum(answer is not None for answer in answers) < MIN_READABLE * len(responses):
+        _refuse(responses, locations, answers, name)
+    return answer_format, answers
+
+
+def _choose(
+    responses: Sequence[str], locations: Sequence[str], name: str | None, is_numeric: bool | None
+) -> AnswerFormat:
+    """Return the format that reads nearly all answers, or else most of them.
+
+    Raises:
+        UserError: two explicit marks disagree.
     """
     names = [name] if name else list(FINDERS)
     contents = {each: [_content(each, response, is_named=name is not None) for response in responses] for each in names}
@@ -161,9 +181,6 @@ def find_answer_format(
     }
     counts = {each: sum(answer is not None for answer in found) for each, found in answers.items()}
     fitting = [each for each in names if counts[each] >= NEARLY_ALL * len(responses)]
-    best = fitting[0] if fitting else max(names, key=counts.__getitem__)
-    if counts[best] < MIN_READABLE * len(responses):
-        _refuse(responses, locations, answers[best], name)
     if fitting[:2] == ["hashes", "boxed"]:
         for location, hashed, boxed in zip(locations, answers["hashes"], answers["boxed"], strict=True):
             if None not in (hashed, boxed) and hashed != boxed:
@@ -171,7 +188,7 @@ def find_answer_format(
                     f"{location}: its answer is {show(hashed)} after `####` and {show(boxed)} in \\boxed{{}}; set "
                     "dataset.answer_format=hashes or dataset.answer_format=boxed"
                 )
-    return formats[best]
+    return formats[fitting[0] if fitting else max(names, key=counts.__getitem__)]
 
 
 def _content(name: str, response: str, is_named: bool) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from noisybench.data.notes import ReadingNote, reading_note
-from noisybench.data.traces.answers import FINDERS, MIN_READABLE, NEARLY_ALL, AnswerFormat, find_answer_format
+from noisybench.data.traces.answers import FINDERS, MIN_READABLE, NEARLY_ALL, AnswerFormat, find_answers
 from noisybench.errors import UserError, show
 
 PLACES = {
@@ -78,8 +78,7 @@ def find_references(
     numbers = [gold for gold in given if AnswerFormat("response").normalize(gold) is not None]
     is_numeric = len(numbers) >= max(1, NEARLY_ALL * len(given)) if given else None
     responses, locations = [each.response for each in examples], [each.location for each in examples]
-    answers = find_answer_format(responses, locations, format_name, is_numeric)
-    written = [answers.read(response) for response in responses]
+    answers, written = find_answers(responses, locations, format_name, is_numeric)
     notes: tuple[ReadingNote, ...] = ()
     if format_name is None and answers != AnswerFormat():
         kind = "numbers" if answers.numeric else "texts"

@@ -13,7 +13,7 @@ import pytest
 
 from noisybench.config.registry import get_entry
 from noisybench.data.dataset import Dataset
-from noisybench.data.traces.answers import AnswerFormat, find_answer_format
+from noisybench.data.traces.answers import AnswerFormat, find_answers
 from noisybench.errors import UserError
 from tests.data.traces.helpers import build_noise, kept_traces, trace_format_of
 from tests.helpers import toy_labels
@@ -89,20 +89,31 @@ def test_texts_and_choices_are_read_where_they_stand(name: str, response: str, a
 def test_the_format_is_found_from_the_responses(response: str, expected: AnswerFormat) -> None:
     responses = [response.format(n=n) for n in range(20)]
     locations = [f"line {n}" for n in range(20)]
-    assert find_answer_format(responses, locations) == expected
-    assert find_answer_format([*responses[1:], "I do not know"], locations) == expected, "a few may be unreadable"
+    assert find_answers(responses, locations)[0] == expected
+    assert find_answers([*responses[1:], "I do not know"], locations)[0] == expected, "a few may be unreadable"
     with pytest.raises(
         UserError, match=r"line 0: 9 of 20 reference answers can be read, .*'I do not know'.*answer_format="
     ):
-        find_answer_format(["I do not know"] * 11 + responses[:9], locations)
+        find_answers(["I do not know"] * 11 + responses[:9], locations)
+
+
+def test_a_few_thousand_responses_decide_but_all_are_read() -> None:
+    responses, locations = [f"#### {n}" for n in range(9000)], [f"line {n}" for n in range(9000)]
+    answer_format, answers = find_answers(responses, locations)
+    assert answer_format == AnswerFormat("hashes", True)
+    assert answers == [str(n) for n in range(9000)]
+    # Every fourth response is in the sample, and only those can be read.
+    responses = [response if n % 4 == 0 else "nothing" for n, response in enumerate(responses)]
+    with pytest.raises(UserError, match="line 1: 2250 of 9000 reference answers can be read"):
+        find_answers(responses, locations)
 
 
 def test_marks_that_disagree_are_refused() -> None:
     responses, locations = ["\\boxed{4}\n#### 5"], ["line 1"]
     with pytest.raises(UserError, match=r"line 1: its answer is '5' after `####` and '4'"):
-        find_answer_format(responses, locations)
-    assert find_answer_format(responses, locations, "boxed").read(responses[0]) == "4"
-    assert find_answer_format(["\\boxed{5}\n#### 5.0"], locations).name == "hashes"
+        find_answers(responses, locations)
+    assert find_answers(responses, locations, "boxed") == (AnswerFormat("boxed", True), ["4"])
+    assert find_answers(["\\boxed{5}\n#### 5.0"], locations)[0].name == "hashes"
 
 
 def load(folder: Path, response: Callable[[int], str], count: int = 40, **settings: Any) -> Dataset:
