@@ -27,7 +27,9 @@ from noisybench.utils.text import printable
 DEFAULT_IMAGE_SIZE = 64
 """Pixels per side to which images of a folder are resized unless `dataset.size` is given."""
 
-DATASET_OF_SUFFIX = {".parquet": ("parquet", "train"), ".npz": ("npz", "path")}
+DATASET_OF_SUFFIX = {
+    ".parquet": ("parquet", "train"), ".npz": ("npz", "path"), ".csv": ("image_table", "table"), ".tsv": ("image_table", "table"),
+}  # fmt: skip
 """Dataset that reads files with a suffix, and its parameter for the path."""
 
 
@@ -62,8 +64,8 @@ def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
     """Load the images and labels to audit, and check that networks can be trained on them.
 
     Args:
-        labels: a folder of images with one sub-folder for each class, a .parquet or .npz file, or a recipe, whose noise is
-            then audited.
+        labels: a folder of images with one sub-folder for each class, a .parquet or .npz file, a table of image files and
+            classes, or a recipe, whose noise is then audited.
         overrides: overrides of the specification such as ``budget.epochs=30``.
 
     Raises:
@@ -73,7 +75,7 @@ def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
     from_user_data = path.is_dir() or path.suffix in DATASET_OF_SUFFIX
     if not from_user_data and labels not in builtin_configs("recipes") and path.suffix not in (".yaml", ".yml"):
         raise UserError(
-            f"{labels}: not a folder of images (one sub-folder for each class), a .parquet or .npz file, or a recipe; "
+            f"{labels}: not a folder of images (one sub-folder for each class), a .parquet, .npz or .csv file, or a recipe; "
             f"{nearest(labels, builtin_configs('recipes'))}"
         )
     raw = load_config("recipes", "audit" if from_user_data else labels)
@@ -106,7 +108,8 @@ def _user_dataset(path: Path) -> dict[str, Any]:
     if path.is_dir():
         return {"name": "image_folder", "root": str(path), "size": DEFAULT_IMAGE_SIZE, "validation_fraction": 0.0}
     name, parameter = DATASET_OF_SUFFIX[path.suffix]
-    return {"name": name, parameter: str(path), "validation_fraction": 0.0}
+    size = {"size": DEFAULT_IMAGE_SIZE} if name == "image_table" else {}
+    return {"name": name, parameter: str(path), **size, "validation_fraction": 0.0}
 
 
 def _join_splits(dataset: Dataset, observed: NDArray[np.int64]) -> tuple[Images, NDArray[np.int64], NDArray[np.int64]]:

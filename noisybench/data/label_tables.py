@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from noisybench.data.parquet_columns import class_names_of
 from noisybench.errors import UserError, nearest, show
 from noisybench.utils.files import first_line
 from noisybench.utils.places import check_file, shown
@@ -229,14 +230,25 @@ def _read_parquet(path: Path, prefix: str) -> dict[str, list[str]]:
         table = pyarrow.parquet.read_table(path)
         columns = {name: table[name] for name in table.column_names}
         return {
-            unicodedata.normalize("NFC", name.strip()): [plain_text(value) for value in column.to_pylist()]
+            unicodedata.normalize("NFC", name.strip()): _cells(column.to_pylist(), class_names_of(table.schema, name))
             for name, column in columns.items()
             if not _has_fields(column.type)
         }
-    except UserError:
-        raise
+    except UserError as error:
+        raise UserError(f"{prefix}: {error}") from None
     except Exception as error:  # readers of columns raise anything on damaged files
         raise UserError(f"{prefix}: cannot be read ({first_line(error)}); export it again") from None
+
+
+def _cells(values: Sequence[object], class_names: Sequence[str] | None) -> list[str]:
+    """Return values as text; integers for which the file has names become these."""
+    if class_names is None:
+        return [plain_text(value) for value in values]
+    unknown = [value for value in values if isinstance(value, int) and not 0 <= value < len(class_names)]
+    # The library `datasets` writes -1 for no label.
+    if set(unknown) - {-1}:
+        raise UserError(f"the label {next(value for value in unknown if value != -1)} has no name in the file")
+    return [class_names[value] if isinstance(value, int) and value >= 0 else "" for value in values]
 
 
 def _has_fields(kind: object) -> bool:

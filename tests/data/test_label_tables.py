@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas
+import pyarrow
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,6 +78,13 @@ def test_parquet_columns_keep_integers_and_missing_values(tmp_path: Path) -> Non
         "label": ["1", ""],
         "kind": ["a", ""],
     }
+
+
+def test_class_names_of_a_parquet_file_replace_its_integers(tmp_path: Path) -> None:
+    metadata = {"huggingface": '{"info": {"features": {"label": {"names": ["dog", "cat"]}}}}'}
+    table = pyarrow.table({"label": [0, 1, -1, None]}).replace_schema_metadata(metadata)
+    pyarrow.parquet.write_table(table, tmp_path / "x.parquet")
+    assert read_table(tmp_path / "x.parquet").columns["label"] == ["dog", "cat", "", ""]
 
 
 NAMES = ("cat/1.png", "cat/2.png", "dog/2.png", "dog/caf\u00e9.png")
