@@ -170,6 +170,7 @@ def _packages_beside(package: str) -> frozenset[str]:
     return frozenset(packages)
 
 
+@functools.cache  # imported code does not change while a process runs
 def module_code(module: str) -> str:
     """Return the digest of a module with all modules that it imports, for the key of a cache of its results.
 
@@ -178,7 +179,9 @@ def module_code(module: str) -> str:
         16
     """
     tree = SourceTree()
-    return tree.digest(tree.closure(module))
+    digest = tree.digest(tree.closure(module))
+    tree._cache.save()
+    return digest
 
 
 def _is_neutral(module: str) -> bool:

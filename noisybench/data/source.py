@@ -125,6 +125,9 @@ class DatasetSource(Configurable, abc.ABC):
     def example(cls, folder: Path) -> dict[str, Any]:
         """Write a tiny dataset in the source's own file format for the contract test.
 
+        Images are brighter the higher their class, and objects of masks are brighter than the background, as
+        `noisybench.data.example_images` draws them. The test then changes the files, and compares what is read.
+
         Args:
             folder: an empty folder.
 

@@ -14,6 +14,7 @@ from noisybench.data.split_names import find_splits
 from noisybench.data.targets import IGNORED
 from noisybench.data.volumes import VOLUME_SUFFIXES
 from noisybench.errors import UserError
+from noisybench.utils.file_listing import is_hidden
 from noisybench.utils.places import read_text
 
 LAYOUTS = (
@@ -75,7 +76,7 @@ def find_patients(root: Path, channel: int | None) -> VolumeFolder:
     """
     if is_nnunet(root):
         return _read_nnunet(root, channel)
-    folders = [folder.name for folder in root.iterdir() if folder.is_dir() and not _is_hidden(folder)]
+    folders = [folder.name for folder in root.iterdir() if folder.is_dir() and not is_hidden(folder.name)]
     # A patient called `test` is a patient.
     splits = find_splits((name for name in folders if not _volumes(root / name)), f"dataset.root: {root}")
     if not splits:
@@ -99,7 +100,7 @@ def _merge(folders: Mapping[str, Path], channel: int | None) -> VolumeFolder:
     read = {file for files in patients.values() for each in files.values() for file in (each.volume, each.labels)}
     unread, unlabeled = [], []
     for folder in folders.values():
-        for patient in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not _is_hidden(entry)):
+        for patient in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not is_hidden(entry.name)):
             files = _volumes(patient).values()
             if read.isdisjoint(files) and files:
                 unlabeled.append(patient.name)
@@ -119,7 +120,7 @@ def _merge(folders: Mapping[str, Path], channel: int | None) -> VolumeFolder:
 def _read_folders(root: Path, channel: int | None) -> dict[str, PatientFiles]:
     """Return the patients that have a mask, from one folder for each."""
     patients = {}
-    for folder in sorted(entry for entry in root.iterdir() if entry.is_dir() and not _is_hidden(entry)):
+    for folder in sorted(entry for entry in root.iterdir() if entry.is_dir() and not is_hidden(entry.name)):
         volumes = _volumes(folder)
         if "GT" not in volumes:
             continue
@@ -190,7 +191,7 @@ def _volumes(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for file in sorted(folder.iterdir()) if folder.is_dir() else ():
         suffix = next((suffix for suffix in VOLUME_SUFFIXES if file.name.lower().endswith(suffix)), None)
-        if suffix is None or _is_hidden(file):
+        if suffix is None or is_hidden(file.name):
             continue
         name = file.name[: -len(suffix)]
         if name in found:
@@ -201,10 +202,6 @@ def _volumes(folder: Path) -> dict[str, Path]:
 
 def _refuse_both(first: Path, second: Path) -> NoReturn:
     raise UserError(f"{first} and {second.name} stand for the same volume; remove one of them")
-
-
-def _is_hidden(path: Path) -> bool:
-    return path.name.startswith(".") or path.name == "__MACOSX"
 
 
 def _read_description(file: Path) -> tuple[dict[int, str] | None, int | None]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.data.dataset import RawSplit
+from noisybench.data.example_images import class_images
 from noisybench.tasks.datasets._torchvision import TorchvisionSource
 from noisybench.utils.seeds import Stream
 
@@ -38,7 +39,7 @@ def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[RawSplit, 
 def write_example(
     folder: Path, batches: list[str], test: str, label_key: str, meta: tuple[str, str, list[str]]
 ) -> None:
-    """Write random 32x32 images in the pickled-batch format, 60 per file.
+    """Write 32x32 images in the pickled-batch format, 60 per file.
 
     Args:
         folder: folder to create.
@@ -50,7 +51,8 @@ def write_example(
     folder.mkdir(parents=True)
     meta_file, names_key, class_names = meta
     for name in [*batches, test]:
-        pixels = (Stream("cifar example", name).uniform(60, 3072) * 256).astype(np.uint8)
-        batch = {"data": pixels, label_key: [row % len(class_names) for row in range(60)]}
+        labels = np.arange(60) % len(class_names)
+        pixels = class_images(Stream("cifar example", name), labels, len(class_names), (3072,))
+        batch = {"data": pixels, label_key: labels.tolist()}
         (folder / name).write_bytes(pickle.dumps(batch))
     (folder / meta_file).write_bytes(pickle.dumps({names_key: class_names}))

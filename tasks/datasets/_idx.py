@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.data.dataset import RawSplit
+from noisybench.data.example_images import class_images
 from noisybench.tasks.datasets._torchvision import TorchvisionSource
 from noisybench.utils.file_listing import Source
 from noisybench.utils.places import expand_user
@@ -48,13 +49,15 @@ def read_splits(source: TorchvisionSource, constructor: Any) -> tuple[RawSplit, 
 
 
 def write_example(raw: Path) -> dict[str, Any]:
-    """Write 120 + 40 random 28x28 images of ten classes as IDX files, and return the parameters that load them."""
+    """Write 160 28x28 images of ten classes as IDX files, and return the parameters that load them."""
     raw.mkdir(parents=True)
     for part, count in (("train", 120), ("t10k", 40)):
-        pixels = (Stream("idx example", part).uniform(count, 28, 28) * 256).astype(np.uint8)
-        labels = (np.arange(count) % 10).astype(np.uint8)
+        labels = np.arange(count) % 10
+        pixels = class_images(Stream("idx example", part), labels, 10, (28, 28))
         # Numbers in IDX headers are big-endian.
         header = struct.pack(">IIII", IMAGES_MAGIC, count, 28, 28)
         (raw / f"{part}-images-idx3-ubyte").write_bytes(header + pixels.tobytes())
-        (raw / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", LABELS_MAGIC, count) + labels.tobytes())
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(
+            struct.pack(">II", LABELS_MAGIC, count) + labels.astype(np.uint8).tobytes()
+        )
     return {"root": str(raw.parents[1]), "download": False}

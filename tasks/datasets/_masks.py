@@ -98,7 +98,15 @@ class MaskSource(ImageSource):
             for role, part in parts.items()
             if part.files
         }
-        splits = {role: replace(split, notes=parts[role].notes + split.notes) for role, split in splits.items()}
+        splits = {
+            role: replace(
+                split,
+                notes=parts[role].notes + split.notes,
+                # Files of one name in two splits are different images.
+                groups=None if split.groups is None else np.array([f"{role}/{group}" for group in split.groups]),
+            )
+            for role, split in splits.items()
+        }
         if "train" not in splits:
             raise UserError("dataset.root: there are no training images with masks")
         train = append_validation(splits["train"], splits.get("validation"))

@@ -10,6 +10,7 @@ import numpy as np
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
+from noisybench.data.example_images import class_images
 from noisybench.data.images import read_files
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError
@@ -104,12 +105,12 @@ def relative_names(files: Sequence[LabeledFile], folder: Path) -> tuple[str, ...
     return tuple(str(file)[start:] for file, _ in files)
 
 
-def write_images(folder: Path, names: Sequence[str], size: int = 8) -> None:
-    """Write small random JPEG images for contract tests."""
+def write_images(folder: Path, labels: Sequence[tuple[str, int]], num_classes: int, size: int = 8) -> None:
+    """Write small JPEG images for contract tests, brighter for higher labels."""
     from PIL import Image
 
-    for name in names:
-        pixels = (Stream("web example", name).uniform(size, size, 3) * 256).astype(np.uint8)
+    for name, label in labels:
+        pixels = class_images(Stream("web example", name), np.array([label]), num_classes, (size, size, 3))[0]
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / name, format="jpeg")
 

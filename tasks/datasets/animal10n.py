@@ -63,6 +63,6 @@ class Animal10N(WebImages):
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
         """Write six training images and two test images of each animal."""
-        write_images(folder / "training", [f"{row % 10}_{row:05}.jpg" for row in range(60)])
-        write_images(folder / "testing", [f"{row % 10}_{row:05}.jpg" for row in range(20)])
+        write_images(folder / "training", [(f"{row % 10}_{row:05}.jpg", row % 10) for row in range(60)], 10)
+        write_images(folder / "testing", [(f"{row % 10}_{row:05}.jpg", row % 10) for row in range(20)], 10)
         return {"root": str(folder), "size": 8}

@@ -55,13 +55,15 @@ class Clothing1M(WebImages):
 
     def _class_names(self, num_classes: int) -> tuple[str, ...]:
         file = self.folder / NAME_LIST
-        names = (
-            [line.strip() for line in read_text(file, "dataset.root").splitlines() if line.strip()]
-            if file.is_file()
-            else []
-        )
-        # An incomplete list of names might assign them to other classes, so that numbers replace all of them.
-        return tuple(names if len(names) >= num_classes else [str(index) for index in range(num_classes)])
+        if not file.is_file():
+            return tuple(str(index) for index in range(num_classes))
+        names = [line.strip() for line in read_text(file, "dataset.root").splitlines() if line.strip()]
+        # An incomplete list of names might assign them to other classes.
+        if len(names) < num_classes:
+            raise UserError(
+                f"{file}: has {len(names)} names, but there are {num_classes} classes; complete or remove it"
+            )
+        return tuple(names)
 
     def _read_keys(self, name: str, labels: dict[str, int], label_file: str) -> list[str]:
         """Return the files of a list, each of which has a label."""
@@ -85,7 +87,7 @@ class Clothing1M(WebImages):
         train = [(f"images/{row % 10}/{row:04}.jpg", row % 3) for row in range(60)]
         test = [(f"images/9/t{row:04}.jpg", row % 3) for row in range(15)]
         checked = [(name, (label + row % 2) % 3) for row, (name, label) in enumerate(train[::4])]
-        write_images(folder, [name for name, _ in train + test])
+        write_images(folder, train + test, 3)
         write_list(folder / "noisy_label_kv.txt", train)
         write_list(folder / "clean_label_kv.txt", test + checked)
         (folder / "noisy_train_key_list.txt").write_text("".join(f"{name}\n" for name, _ in train))

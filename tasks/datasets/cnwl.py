@@ -130,13 +130,13 @@ def write_example(folder: Path, layout: str) -> None:
     train = [(f"n{row:016}.jpg" if row % 3 else f"web{row:04}.jpg", row % 4) for row in range(60)]
     test = [(f"n{row:016}.jpg", row % 4) for row in range(100, 120)]
     if layout == "B":
-        write_images(folder / "training" / "red_noise_nl_0.4", [f"{label}/{name}" for name, label in train])
-        write_images(folder / "validation", [f"{label}/{name}" for name, label in test])
+        write_images(folder / "training" / "red_noise_nl_0.4", [(f"{label}/{name}", label) for name, label in train], 4)
+        write_images(folder / "validation", [(f"{label}/{name}", label) for name, label in test], 4)
         return
     write_list(folder / "split" / "red_noise_nl_0.4", train)
     write_list(folder / "split" / ("validation" if layout == "A" else "clean_validation"), test)
     if layout == "A":
-        write_images(folder / "all_images_resampled_84", [name for name, _ in train])
-        write_images(folder / "validation", [f"{label}/{name}" for name, label in test])
+        write_images(folder / "all_images_resampled_84", train, 4)
+        write_images(folder / "validation", [(f"{label}/{name}", label) for name, label in test], 4)
     else:
-        write_images(folder, [f"{label}/{name}" for name, label in train + test])
+        write_images(folder, [(f"{label}/{name}", label) for name, label in train + test], 4)

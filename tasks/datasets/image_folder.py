@@ -10,6 +10,7 @@ import numpy as np
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
+from noisybench.data.example_images import class_images
 from noisybench.data.image_decoding import IMAGE_SUFFIXES
 from noisybench.data.image_folders import (
     ClassFolders,
@@ -142,9 +143,9 @@ class ImageFolder(ImageSource):
         from PIL import Image
 
         for split, count in (("train", 30), ("test", 12)):
-            for name in ("circle", "square"):
+            for label, name in enumerate(("circle", "square")):
                 (folder / split / name).mkdir(parents=True)
-                for number in range(count):
-                    pixels = (Stream("folder example", split, name, number).uniform(9, 12, 3) * 256).astype(np.uint8)
+                images = class_images(Stream("folder example", split, name), np.full(count, label), 2, (9, 12, 3))
+                for number, pixels in enumerate(images):
                     Image.fromarray(pixels).save(folder / split / name / f"{number:03}.png")
         return {"root": str(folder), "size": 8}

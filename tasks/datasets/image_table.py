@@ -14,6 +14,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.class_labels import ClassLabels, match_classes
 from noisybench.data.class_names import INTEGER
 from noisybench.data.dataset import RawSplit
+from noisybench.data.example_images import class_images
 from noisybench.data.image_decoding import IMAGE_SUFFIXES
 from noisybench.data.image_table import FileTable, find_table, read_file_table
 from noisybench.data.images import image_files, read_files
@@ -171,8 +172,7 @@ class ImageTable(LabeledSource, ImageSource):
         from PIL import Image
 
         lines = ["id,label"]
-        for number in range(120):
-            pixels = (Stream("table example", number).uniform(9, 12, 3) * 256).astype(np.uint8)
+        for number, pixels in enumerate(class_images(Stream("table example"), np.arange(120) % 3, 3, (9, 12, 3))):
             Image.fromarray(pixels).save(folder / f"{number:03}.png")
             lines.append(f"{number:03},{('circle', 'square', 'star')[number % 3]}")
         (folder / "labels.csv").write_text("\n".join([*lines, ""]))

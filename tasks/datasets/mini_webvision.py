@@ -68,7 +68,11 @@ class MiniWebVision(WebImages):
                 raise UserError(f"dataset.root: {source} has no image of the first {self.classes} classes")
         num_classes = 1 + max(label for _, label in train + test)
         names = [name for _, name in self._synsets(required=False)][: self.classes]
-        class_names = names if len(names) >= num_classes else [str(index) for index in range(num_classes)]
+        if (info / SYNSETS).is_file() and len(names) < num_classes:
+            raise UserError(
+                f"{info / SYNSETS}: has {len(names)} names, but there are {num_classes} classes; complete or remove it"
+            )
+        class_names = names or [str(index) for index in range(num_classes)]
         return self.read_noisy(train), self.read_clean(test), tuple(class_names)
 
     def _train_files(self, info: Path) -> list[LabeledFile]:
@@ -119,8 +123,8 @@ class MiniWebVision(WebImages):
         write_list(folder / "info" / "train_filelist_google.txt", train)
         write_list(folder / "info" / "val_filelist.txt", test)
         write_list(folder / "info" / "synsets.txt", [(f"n{number:08}", f"kind {number}") for number in range(4)])
-        write_images(folder, [name for name, _ in train])
-        write_images(folder / "val_images_256", [name for name, _ in test])
-        names = [f"n{number:08}/ILSVRC2012_val_{row:08}.JPEG" for number in range(4) for row in range(5)]
-        write_images(folder / "ilsvrc", names)
+        write_images(folder, train, 4)
+        write_images(folder / "val_images_256", test, 4)
+        names = [(f"n{number:08}/ILSVRC2012_val_{row:08}.JPEG", number) for number in range(4) for row in range(5)]
+        write_images(folder / "ilsvrc", names, 4)
         return {"root": str(folder), "size": 8, "classes": 3}

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
+from noisybench.data.geometry import geometry_notes, parse_geometry
 from noisybench.data.images import problem_list
+from noisybench.data.mask_layout import MaskLayout
 from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.source import DatasetSource
 from noisybench.data.targets import IGNORED
@@ -42,15 +43,23 @@ class NiftiSlices(DatasetSource):
     `root` contains one folder per patient, `PATIENT/PATIENT.nii.gz` and `PATIENT/GT.nii.gz`, or `imagesTr` and `labelsTr`,
     with `dataset.json` for the names of the classes. Volumes and masks are turned to the canonical axes by their affines,
     and must have the same geometry. Slices that show an object (or all slices) are clipped to an intensity window and
-    resized to `size` (images bilinear, masks nearest neighbor). No patient is in two splits: splits are the folder's own
-    (`labelsTs`, `test`), named patients, or fractions drawn by `split_seed`. Needs nibabel: `pip install nibabel`.
+    resized to `size` by `resize_mode` (images bilinear, masks nearest neighbor). No patient is in two splits: splits are
+    the folder's own (`labelsTs`, `test`), named patients, or fractions drawn by `split_seed`. Needs nibabel:
+    `pip install nibabel`.
     """
 
     own_files = True
     tasks = ("segmentation",)
 
     root: Path | None = parameter(None, help="Folder of patients, or the folder that contains it as `train`")
-    size: int = parameter(256, ge=16, help="Side of the slices in pixels", always_in_label=True)
+    size: int | list[int] = parameter(
+        256, help="Side of square slices, or height and width such as 256x512, in pixels", always_in_label=True
+    )
+    resize_mode: Literal["resize", "letterbox", "crop", "tile"] = parameter(
+        "resize",
+        help="Treatment of slices of another shape: stretch them, pad them (without labels), crop them at the center, or cut "
+        "them into padded tiles",
+    )
     window: list[float] = parameter(
         [-200.0, 300.0], help="Lowest and highest intensity of the window (Hounsfield units for CT)"
     )
@@ -224,24 +233,32 @@ class NiftiSlices(DatasetSource):
         self, patients: Mapping[str, PatientSlices], is_validation: list[bool] | None, notes: tuple[ReadingNote, ...]
     ) -> RawSplit:
         """Return the resized slices of patients, named by patient and number."""
-        sizes = [len(slices.masks) for slices in patients.values()]
-        images = np.stack([self._resize(image, "image") for slices in patients.values() for image in slices.images])
-        masks = np.stack([self._resize(mask, "mask") for slices in patients.values() for mask in slices.masks])
+        geometry = parse_geometry(self.size, self.resize_mode)
+        slices = [
+            (number, f"{name}_{row:04}", image, mask)
+            for number, (name, each) in enumerate(patients.items())
+            for row, (image, mask) in enumerate(zip(each.images, each.masks, strict=True))
+        ]
+        placed = [
+            (number, name, place, place.image(image[None]), place.mask(mask))
+            for number, name, image, mask in slices
+            for place in geometry.placements((mask.shape[0], mask.shape[1]))
+        ]
+        # The part that a crop or a tile shows may have no label.
+        placed = [example for example in placed if (example[4] != IGNORED).any()]
+        if not placed:
+            raise UserError(f"dataset.resize_mode: {self.resize_mode} leaves no labeled pixel; choose another mode")
+        numbers, names, placements, images, masks = zip(*placed, strict=True)
+        layout = MaskLayout(names, placements)
         return RawSplit(
-            images[:, None],
-            masks,
-            validation_mask=None if is_validation is None else np.repeat(is_validation, sizes),
-            names=tuple(f"{name}_{row:04}" for name, size in zip(patients, sizes, strict=True) for row in range(size)),
-            notes=notes,
-            groups=np.repeat(np.array(list(patients), dtype=np.str_), sizes),
+            np.stack(images),
+            np.stack(masks),
+            validation_mask=None if is_validation is None else np.array(is_validation)[list(numbers)],
+            names=layout.example_names,
+            notes=notes + geometry_notes(geometry, placements, names),
+            groups=np.array(list(patients), dtype=np.str_)[list(numbers)],
+            mask_layout=layout,
         )
-
-    def _resize(self, pixels: NDArray[np.uint8], kind: Literal["image", "mask"]) -> NDArray[np.uint8]:
-        """Return a slice or its mask in the size of the dataset; both methods map positions alike."""
-        from PIL import Image
-
-        method = Image.Resampling.BILINEAR if kind == "image" else Image.Resampling.NEAREST
-        return np.asarray(Image.fromarray(pixels).resize((self.size, self.size), method))
 
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
@@ -250,7 +267,7 @@ class NiftiSlices(DatasetSource):
 
         for number in range(4):
             stream = Stream("nifti example", number)
-            volume, labels = stream.uniform(20, 20, 12) * 300 - 150, np.zeros((20, 20, 12), dtype=np.uint8)
+            volume, labels = stream.uniform(20, 20, 12) * 150 - 150, np.zeros((20, 20, 12), dtype=np.uint8)
             labels[5:15, 5:15, 1:], volume[5:15, 5:15, 1:] = 1 + number % 4, 200
             patient = folder / f"Patient_{number:02}"
             patient.mkdir()

@@ -15,6 +15,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.array_images import array_images
 from noisybench.data.class_names import read_class_names
 from noisybench.data.dataset import RawSplit
+from noisybench.data.example_images import class_images
 from noisybench.data.image_decoding import DecodingRules, intensity_range
 from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.split_names import ROLES, Role, split_role
@@ -122,8 +123,9 @@ class Npz(LabeledSource):
     @classmethod
     def example(cls, folder: Path) -> dict[str, Any]:
         """Write random grayscale images of three classes, without a test split."""
-        images = (Stream("npz example").uniform(120, 8, 8) * 256).astype(np.uint8)
-        np.savez(folder / "images.npz", images=images, labels=np.arange(120) % 3)
+        labels = np.arange(120) % 3
+        images = class_images(Stream("npz example"), labels, 3, (8, 8))
+        np.savez(folder / "images.npz", images=images, labels=labels)
         return {"path": str(folder / "images.npz")}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
+from noisybench.data.example_images import object_image
 from noisybench.data.mask_values import MaskValues
 from noisybench.data.targets import IGNORED
 from noisybench.tasks.datasets._masks import MaskSource, download_with_torchvision, read_stems
@@ -83,9 +84,9 @@ class OxfordPet(MaskSource):
             stems = [f"{part}_{number}" for number in range(count)]
             (base / "annotations" / f"{part}.txt").write_text("".join(f"{stem} 1 1 1\n" for stem in stems))
             for stem in stems:
-                pixels = (Stream("pet example", stem).uniform(20, 24, 3) * 255).astype(np.uint8)
                 trimap = np.full((20, 24), 2, dtype=np.uint8)
                 trimap[5:15, 6:18], trimap[8:12, 9:15] = 3, 1
+                pixels = object_image(Stream("pet example", stem), np.array([1, 0, 1], dtype=np.uint8)[trimap - 1])
                 Image.fromarray(pixels).save(base / "images" / f"{stem}.jpg")
                 Image.fromarray(trimap).save(base / "annotations" / "trimaps" / f"{stem}.png")
         return {"root": str(folder), "size": 16}

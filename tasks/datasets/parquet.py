@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
+from noisybench.data.example_images import class_images
 from noisybench.data.label_columns import LabelColumn
 from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.parquet_columns import SPLIT_COLUMNS, class_names_of, label_column, split_rows
@@ -195,9 +196,9 @@ class Parquet(LabeledSource, ImageSource):
 
         for split, count in (("train", 80), ("test", 24)):
             rows = []
-            for number in range(count):
+            images = class_images(Stream("parquet example", split), np.arange(count) % 4, 4, (8, 8, 3))
+            for number, pixels in enumerate(images):
                 data = io.BytesIO()
-                pixels = (Stream("parquet example", split, number).uniform(8, 8, 3) * 256).astype(np.uint8)
                 Image.fromarray(pixels).save(data, format="png")
                 rows.append({"bytes": data.getvalue(), "path": f"{number}.png"})
             table = pyarrow.table({"img": rows, "label": [number % 4 for number in range(count)]})

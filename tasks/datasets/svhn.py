@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.data.dataset import RawSplit
+from noisybench.data.example_images import class_images
 from noisybench.tasks.datasets._torchvision import TorchvisionSource
 from noisybench.utils.seeds import Stream
 
@@ -39,7 +40,8 @@ class Svhn(TorchvisionSource):
         from scipy.io import savemat
 
         for name, count in (("train_32x32.mat", 120), ("test_32x32.mat", 40)):
-            pixels = (Stream("svhn example", name).uniform(32, 32, 3, count) * 256).astype(np.uint8)
-            # The format counts digits from 1 and writes zero as 10.
-            savemat(folder / name, {"X": pixels, "y": (np.arange(count) % 10 + 1).astype(np.uint8)[:, None]})
+            digits = np.arange(count) % 10
+            pixels = class_images(Stream("svhn example", name), digits, 10, (32, 32, 3)).transpose(1, 2, 3, 0)
+            # The format writes the digit zero as 10.
+            savemat(folder / name, {"X": pixels, "y": np.where(digits == 0, 10, digits).astype(np.uint8)[:, None]})
         return {"root": str(folder), "download": False, "checksum": False}

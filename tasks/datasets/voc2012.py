@@ -10,6 +10,7 @@ import numpy as np
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
+from noisybench.data.example_images import object_image
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._masks import MaskSource, download_with_torchvision, read_stems
 from noisybench.utils.file_listing import FileList, Source
@@ -108,10 +109,10 @@ class VOC2012(MaskSource):
             (base / "ImageSets" / "Segmentation" / f"{part}.txt").write_text("\n".join(stems) + "\n")
             for stem in stems:
                 stream = Stream("voc example", stem)
-                pixels, mask = (stream.uniform(20, 24, 3) * 255).astype(np.uint8), np.zeros((20, 24), dtype=np.uint8)
+                mask = np.zeros((20, 24), dtype=np.uint8)
                 mask[4:14, 5:18] = 1 + int(20 * stream.uniform(1)[0])
                 mask[3] = 255
-                Image.fromarray(pixels).save(base / "JPEGImages" / f"{stem}.jpg")
+                Image.fromarray(object_image(stream, mask)).save(base / "JPEGImages" / f"{stem}.jpg")
                 picture = Image.fromarray(mask)
                 picture.putpalette([value for color in range(256) for value in (color, 0, 255 - color)])
                 picture.save(base / "SegmentationClass" / f"{stem}.png")

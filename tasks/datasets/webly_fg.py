@@ -65,7 +65,7 @@ class WeblyFG(WebImages):
     def example(cls, folder: Path) -> dict[str, Any]:
         """Write three classes of birds, with a list for the training split only."""
         train = [(f"train/{row % 3:03}.Bird/{row:03}.jpg", row % 3) for row in range(45)]
-        write_images(folder, [name for name, _ in train])
-        write_images(folder, [f"val/{row % 3:03}.Bird/{row:03}.jpg" for row in range(15)])
+        write_images(folder, train, 3)
+        write_images(folder, [(f"val/{row % 3:03}.Bird/{row:03}.jpg", row % 3) for row in range(15)], 3)
         write_list(folder / "train-list.txt", train, ":")
         return {"root": str(folder), "size": 8}
