@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ class DrawnMask(Protocol):
 MaskInput = Path | DrawnMask
 """File of a mask, or annotations from which it is drawn."""
 
-MaskedImage = tuple[Path, *tuple[MaskInput, ...]]
+MaskedImage = tuple[Path, MaskInput, *tuple[MaskInput, ...]]
 """Image, its mask and, if there is one, its noisy mask."""
 
 
@@ -182,10 +183,8 @@ def read_pairs(
         UserError: pairs cannot be used and ``on_error`` is ``raise``; lists them.
     """
     width = len(files[0]) if files else 2
-    modules = " ".join(map(module_code, (MaskValues.__module__, Geometry.__module__)))
-    code = f"{decoder_version(__name__)} {modules}"
     drawn = "|".join(mask.key for group in files for mask in group[1:] if not isinstance(mask, Path))
-    settings = f"{geometry}|{on_error}|{values.key}|{num_classes}|{rules}|{width}|{code}|{drawn}"
+    settings = f"{geometry}|{on_error}|{values.key}|{num_classes}|{rules}|{width}|{_code_version()}|{drawn}"
     all_files = [file for group in files for file in group if isinstance(file, Path)]
     key = fingerprint(all_files)
     folder = cache_folder() / "pairs" / hashlib.sha256(f"{key}|{settings}".encode()).hexdigest()[:32]
@@ -215,6 +214,13 @@ def read_pairs(
         + geometry_notes(geometry, placements, [files[row][0].name for row, *_ in decoded.examples])
         + reading_note("unlabeled_tiles", "Tiles without a labeled pixel were left out", tiles),
     )
+
+
+@functools.cache
+def _code_version() -> str:
+    """Return the digest of the code that decides the arrays, which a process has loaded once."""
+    modules = " ".join(map(module_code, (MaskValues.__module__, Geometry.__module__)))
+    return f"{decoder_version(__name__)} {modules}"
 
 
 def _read_cached(arrays: Sequence[Path], done: Path) -> tuple[list[NDArray[np.uint8]], _Decoded] | None:

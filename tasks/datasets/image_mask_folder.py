@@ -14,8 +14,9 @@ from noisybench.data.color_tables import COLOR_FILES, find_color_file, read_colo
 from noisybench.data.dataset import RawSplit
 from noisybench.data.image_decoding import IMAGE_SUFFIXES
 from noisybench.data.images import image_files
+from noisybench.data.mask_meaning import check_declared, count_classes
 from noisybench.data.mask_pairs import NameLists, match_masks, name_files, read_names
-from noisybench.data.mask_scan import check_declared, count_classes, scan_masks
+from noisybench.data.mask_scan import scan_masks
 from noisybench.data.mask_values import MASK_SUFFIXES, MaskValues, parse_color
 from noisybench.data.masks import MaskedImage
 from noisybench.data.notes import ReadingNote, reading_note
@@ -160,8 +161,10 @@ class ImageMaskFolder(MaskSource):
         for row, name in enumerate(names):
             # A missing mask is reported when the pairs are read, with the treatment that `on_error` names.
             expected = f"{name}{self.mask_suffix}.png"
-            inputs = [match.files[row] or folder / expected for folder, match in zip(folders, matched, strict=True)]
-            rows[name] = (by_name[name], *inputs)
+            mask, *others = [
+                match.files[row] or folder / expected for folder, match in zip(folders, matched, strict=True)
+            ]
+            rows[name] = (by_name[name], mask, *others)
         unused = [file.name for match in matched for file in match.unused]
         notes = reading_note("mask_without_image", "Masks without an image were not read", unused)
         if not layout.lists:
