@@ -5,7 +5,8 @@ Rules, in this order:
 - The first frame counts of animations and of files with several pages.
 - The EXIF orientation is applied, as viewers and annotation tools do.
 - 16-bit gray values are scaled from `DecodingRules.intensity_range`, by default all that 16 bits can hold, to 0 … 255.
-  Gray values of 32 bits need the range to be given. Colors of 16 bits keep their upper 8 bits.
+  Gray values of 32 bits need the range to be given. Where 0 is white (TIFF), they are inverted. Colors of 16 bits keep
+  their upper 8 bits.
 - Palettes, CMYK, gray and 1-bit images become RGB. Color profiles (ICC) are ignored.
 - Transparent pixels are composed on `DecodingRules.transparent_color`.
 """
@@ -49,6 +50,15 @@ UINT16_RANGE = (0.0, 65535.0)
 
 ORIENTATION_TAG = 0x0112
 """EXIF tag of the orientation, from 1 (as stored) to 8."""
+
+PHOTOMETRIC_TAG = 262
+"""TIFF tag of the meaning of gray values."""
+
+MIN_IS_WHITE = 0
+"""Meaning of gray values in TIFF files, as of many X-ray images, in which 0 is white."""
+
+INVERTED = range(255, -1, -1)
+"""Inverted value of each value of 8 bits."""
 
 TRANSPOSITIONS = {
     2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270", 7: "TRANSVERSE",
@@ -188,7 +198,7 @@ def available_formats() -> list[str]:
 
 def _decode(opened: Picture, origin: str, rules: DecodingRules) -> DecodedImage:
     """Return the pixels and facts of an opened image."""
-    from PIL.Image import Transpose
+    from PIL import Image
 
     facts = []
     # Both before the pixels are loaded: Pillow then forgets the depth, and applies the orientation of TIFF files.
@@ -200,6 +210,10 @@ def _decode(opened: Picture, origin: str, rules: DecodingRules) -> DecodedImage:
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
         picture, intensities, conversions = _scale_intensities(picture, opened.format, origin, rules)
         facts += conversions
+        # Pillow inverts such values in 8 bits only.
+        if getattr(opened, "tag_v2", {}).get(PHOTOMETRIC_TAG) == MIN_IS_WHITE:
+            picture = Image.eval(picture, INVERTED.__getitem__)
+            facts.append("min_is_white")
     elif is_deep_color:
         if rules.intensity_range not in (None, UINT16_RANGE):
             raise UserError(
@@ -215,7 +229,7 @@ def _decode(opened: Picture, origin: str, rules: DecodingRules) -> DecodedImage:
         facts.append("exif_orientation")
         remaining = _orientation(opened)
         if remaining in TRANSPOSITIONS:
-            picture = picture.transpose(Transpose[TRANSPOSITIONS[remaining]])
+            picture = picture.transpose(Image.Transpose[TRANSPOSITIONS[remaining]])
     elif orientation is None:
         facts.append("exif_damaged")
     # Photographs of phones contain a preview as a second frame (MPO).

@@ -17,6 +17,7 @@ FACTS: Mapping[str, str] = {
     "intensity_16_bits": "16-bit gray values were scaled from 0 … 65535 to 0 … 255 (found: {low:g} to {high:g})",
     "intensity_range": "Gray values were scaled from {from_low:g} … {from_high:g} to 0 … 255 (found: {low:g} to {high:g})",
     "intensity_clipped": "Gray values outside of dataset.intensity_range were clipped",
+    "min_is_white": "Gray values were inverted, because the files declare that 0 is white",
     "color_16_bits": "Colors of 16 bits were reduced to their upper 8 bits",
     "mixed_depths": "Some images have more than 8 bits and others have not, so their gray values may not be comparable",
     "unused_range": "dataset.intensity_range has no effect, because no image is gray with more than 8 bits",

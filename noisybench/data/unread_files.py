@@ -18,7 +18,7 @@ DOCUMENT_SUFFIXES = frozenset(
         ".db", ".bak",
     )
 )  # fmt: skip
-"""Suffixes of documents and programs, which nobody takes for data."""
+"""Suffixes of documents and programs, which are no data."""
 
 DOCUMENT_NAMES = ("readme", "license", "licence", "copying", "authors", "changelog", "notice", "makefile", "dockerfile")
 """Lower-case beginnings of names of documents."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ import numpy as np
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.example_images import class_images
+from noisybench.data.image_decoding import IMAGE_SUFFIXES
 from noisybench.data.images import read_files
+from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import UNKNOWN_TARGET
+from noisybench.data.unread_files import data_files_below, unread_files
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._images import ImageSource
 from noisybench.utils.places import expand_user, read_text
@@ -63,14 +67,20 @@ class WebImages(ImageSource):
             notes=decoded.notes,
         )
 
+    def unread_notes(self, *folders: Path) -> tuple[ReadingNote, ...]:
+        """Return the note about files below folders that look like data and are no images."""
+        files = [file for folder in folders for file in data_files_below(folder)]
+        return unread_files((file for file in files if not file.name.lower().endswith(IMAGE_SUFFIXES)), self.folder)
+
     def read_clean(self, rows: Sequence[LabeledFile]) -> RawSplit:
         """Return a split whose labels are correct."""
         return self.read_examples([file for file, _ in rows], [label for _, label in rows])
 
-    def read_noisy(self, rows: Sequence[LabeledFile]) -> RawSplit:
-        """Return a training split with noisy labels and unknown classes."""
+    def read_noisy(self, rows: Sequence[LabeledFile], notes: tuple[ReadingNote, ...] = ()) -> RawSplit:
+        """Return a training split with noisy labels and unknown classes, and with further notes."""
         labels = [label for _, label in rows]
-        return self.read_examples([file for file, _ in rows], [UNKNOWN_TARGET] * len(rows), labels)
+        split = self.read_examples([file for file, _ in rows], [UNKNOWN_TARGET] * len(rows), labels)
+        return replace(split, notes=notes + split.notes)
 
 
 def read_list(path: Path, separator: str | None = None) -> list[tuple[str, int]]:

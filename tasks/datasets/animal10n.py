@@ -37,8 +37,10 @@ class Animal10N(WebImages):
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read the labels from the file names, and decode every image once."""
-        train, test = (self._labeled_files(part) for part in ("training", "testing"))
-        return self.read_noisy(train), self.read_clean(test), CLASSES
+        parts = ("training", "testing")
+        train, test = (self._labeled_files(part) for part in parts)
+        notes = self.unread_notes(*map(self._part_folder, parts))
+        return self.read_noisy(train, notes), self.read_clean(test), CLASSES
 
     def _part_folder(self, part: str) -> Path:
         candidates = [self.folder / part, self.folder / "raw_image" / part]

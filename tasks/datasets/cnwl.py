@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.image_decoding import IMAGE_SUFFIXES
 from noisybench.data.images import image_files
+from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import OOD_TARGET
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import (
@@ -61,12 +63,18 @@ class CNWL(WebImages):
                 f"dataset.noise_level: must be one of {', '.join(map(str, NOISE_LEVELS))}, but got {self.noise_level}"
             )
         name = f"red_noise_nl_{self.noise_level}"
-        train, test = self._read_folders(name) if (self.folder / "training").is_dir() else self._read_lists(name)
+        notes: tuple[ReadingNote, ...] = ()
+        if (self.folder / "training").is_dir():
+            train, test = self._read_folders(name)
+            notes = self.unread_notes(self.folder / "training" / name, self.folder / "validation")
+        else:
+            train, test = self._read_lists(name)
         num_classes = 1 + max(label for _, label in train + test)
         targets = [label if is_imagenet(file.name) else OOD_TARGET for file, label in train]
         noisy_labels = [label for _, label in train]
+        split = self.read_examples([file for file, _ in train], targets, noisy_labels)
         return (
-            self.read_examples([file for file, _ in train], targets, noisy_labels),
+            replace(split, notes=notes + split.notes),
             self.read_clean(test),
             tuple(map(str, range(num_classes))),
         )

@@ -19,6 +19,7 @@ from noisybench.data.image_folders import (
     class_folder_notes,
     find_class_folders,
     find_split_folders,
+    is_image,
 )
 from noisybench.data.images import read_files
 from noisybench.data.notes import ReadingNote
@@ -90,8 +91,15 @@ class ImageFolder(ImageSource):
 
     def _check_classes(self, train: ClassFolders) -> None:
         if len(train.files) < 2:
-            number = f"the one class folder `{printable(*train.files)}`" if train.files else "no class folders"
-            raise UserError(f"dataset.root: {train.folder} has {number}, but at least two are needed")
+            number, hint = "no class folders", ""
+            if train.files:
+                (name,) = train.files
+                number = f"the one class folder `{printable(name)}`"
+                if any(file.parent.parent.name == name for file in train.nested):
+                    hint = f"; set dataset.root={train.folder / name} if the class folders are in it"
+            elif any(map(is_image, train.unread)):
+                hint = "; dataset=image_table reads images with a table of their classes"
+            raise UserError(f"dataset.root: {train.folder} has {number}, but at least two are needed{hint}")
         for name, files in train.files.items():
             if not files:
                 unread = [file for file in train.unread if name in file.relative_to(train.folder).parts]

@@ -47,7 +47,8 @@ class WeblyFG(WebImages):
         train, test = (self._labeled_files(part, names) for part in ("train", "val"))
         num_classes = 1 + max(label for _, label in train + test)
         class_names = names if len(names) == num_classes else [str(index) for index in range(num_classes)]
-        return self.read_noisy(train), self.read_clean(test), tuple(class_names)
+        folders = [self.folder / part for part in ("train", "val") if not (self.folder / f"{part}-list.txt").is_file()]
+        return self.read_noisy(train, self.unread_notes(*folders)), self.read_clean(test), tuple(class_names)
 
     def _labeled_files(self, part: str, names: list[str]) -> list[LabeledFile]:
         file_list = self.folder / f"{part}-list.txt"

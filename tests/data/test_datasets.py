@@ -292,6 +292,19 @@ def test_damaged_images_are_refused_all_together_or_left_out_and_recorded(name: 
     assert made.manifest["dataset"]["skipped_files"] == list(found.skipped_files)
 
 
+@pytest.mark.parametrize(("name", "folder"), [("webly_fg", "val/000.Bird"), ("animal10n", "training")])
+def test_crawled_folders_name_what_is_not_read(name: str, folder: str, tmp_path: Path) -> None:
+    parameters = get_entry("datasets", name).load_class().example(tmp_path)
+    for hidden in ("__MACOSX", f"{folder}/.ipynb_checkpoints", "train/__MACOSX"):
+        (tmp_path / hidden).mkdir(parents=True)
+    (tmp_path / folder / "._x.jpg").write_bytes(b"\0")
+    (tmp_path / folder / "x.heic").write_bytes(b"\0")
+    found = build(name, **parameters).load()
+    assert [str(note) for note in found.notes if note.kind == "unread_files"] == [
+        f"Files were not read (1: {folder}/x.heic)"
+    ]
+
+
 @pytest.mark.parametrize(
     ("name", "missing", "message"),
     [

@@ -124,6 +124,17 @@ def test_big_endian_values_are_the_same() -> None:
     np.testing.assert_array_equal(read(encode(picture, "tiff")).pixels[0], GRAY)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_gray_values_of_which_zero_is_white_are_inverted(dtype: Any) -> None:
+    data = encode(GRAY.astype(dtype) * dtype(257 if dtype is np.uint16 else 1), "tiff")
+    # The entry of the photometric interpretation: tag 262, type 3, one value, 1 for black.
+    entry = struct.pack("<HHII", 262, 3, 1, 1)
+    assert entry in data
+    image = read(data.replace(entry, struct.pack("<HHII", 262, 3, 1, 0)))
+    np.testing.assert_array_equal(image.pixels[0], 255 - GRAY)
+    assert ("min_is_white" in image.facts) == (dtype is np.uint16)
+
+
 def test_a_range_scales_and_clips() -> None:
     data = encode(np.array([[0, 1000, 3000, 5000, 60000]], dtype=np.uint16))
     image = read(data, intensity_range=(1000, 5000))
