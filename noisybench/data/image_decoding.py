@@ -150,7 +150,7 @@ def decode_image(image: EncodedImage, rules: DecodingRules = DEFAULT_RULES) -> D
         >>> decoded.pixels[0], decoded.facts
         (array([[255,   0]], dtype=uint8), ('transparency',))
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     origin, data = image
     # Pillow would report an empty file as an unknown format, which hides the actual reason.
@@ -163,6 +163,8 @@ def decode_image(image: EncodedImage, rules: DecodingRules = DEFAULT_RULES) -> D
         raise
     except Image.DecompressionBombError as error:
         raise UserError(f"{origin}: {bomb_reason(error)}; replace or remove it") from None
+    except UnidentifiedImageError:
+        raise UserError(f"{origin}: damaged or not an image (its format is unknown); replace or remove it") from None
     except Exception as error:  # decoders raise anything on damaged files
         raise UserError(f"{origin}: damaged or not an image ({first_line(error)}); replace or remove it") from None
 
