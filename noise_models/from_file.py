@@ -58,9 +58,9 @@ class FromFile(NoiseModel):
     path: Path | None = parameter(
         None, help="Table of labels (.csv, .tsv, .parquet or .npy), or the folder of a label set"
     )
-    column: str | None = parameter(
+    column: str | list[str] | None = parameter(
         None,
-        help="Column with the labels (default: `observed`, or the only one with another usual name)",
+        help="Column with the labels, or one for each annotator (default: `observed`, or the only ones with usual names)",
         access="value",
     )
     key: str | None = parameter(
@@ -200,7 +200,8 @@ class FromFile(NoiseModel):
     def _options(self) -> ImportOptions:
         values = self.unlabeled if isinstance(self.unlabeled, list) else [self.unlabeled]
         return ImportOptions(
-            column=self.column,
+            column=self.column if isinstance(self.column, str) else None,
+            annotator_columns=tuple(self.column) if isinstance(self.column, list) else (),
             key=self.key,
             integer_labels=self.integer_labels,
             unlabeled=tuple(str(value) for value in values if value is not None),

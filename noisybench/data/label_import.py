@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -49,6 +50,7 @@ class ImportOptions:
     """Decisions of the user about a table of labels; see the parameters of the noise model `from_file`."""
 
     column: str | None = None
+    annotator_columns: tuple[str, ...] = ()
     key: str | None = None
     integer_labels: IntegerLabels = "auto"
     unlabeled: tuple[str, ...] = ()
@@ -103,10 +105,7 @@ def import_labels(path: Path, dataset: Dataset, options: ImportOptions) -> Impor
     if path.suffix.lower() == ".npy":
         return _read_array(path, dataset, options)
     table = read_table(path, "noise.path")
-    match = match_rows(
-        table, dataset.source_size, dataset.source_names, options.key, options.allow_unknown_files, "noise"
-    )
-    return _TableReader(table, match, dataset, options).read()
+    return _TableReader(table, dataset, options).read()
 
 
 def _read_array(path: Path, dataset: Dataset, options: ImportOptions) -> ImportedLabels:
@@ -144,9 +143,16 @@ class _TableReader:
     """Reader of one table; `read` chooses by the columns."""
 
     table: LabelTable
-    match: RowMatch
     dataset: Dataset
     options: ImportOptions
+
+    @functools.cached_property
+    def match(self) -> RowMatch:
+        """Examples of the rows; computed when it is known what the columns hold."""
+        options, dataset = self.options, self.dataset
+        return match_rows(
+            self.table, dataset.source_size, dataset.source_names, options.key, options.allow_unknown_files, "noise"
+        )
 
     def read(self) -> ImportedLabels:
         """Return the labels of the kind that the columns hold."""
@@ -166,7 +172,8 @@ class _TableReader:
         if label is None:
             raise UserError(
                 f"noise.path: {shown(self.table.path)} needs a column `{OBSERVED}`, but has "
-                f"{', '.join(map(str, self.table.columns))}; rename the column with the labels, or set noise.column"
+                f"{', '.join(map(str, self.table.columns))}; set noise.column to the column with the labels, "
+                "or to a list of columns if each has those of one annotator"
             )
         if annotator is not None and self._several(annotator):
             return self._with_votes(*self._long_votes(label, annotator))
@@ -178,6 +185,8 @@ class _TableReader:
         return self._single(label)
 
     def _label_column(self) -> str | None:
+        if self.options.annotator_columns:
+            return None
         if self.options.column is not None:
             return self.table.column(self.options.column, "noise.column")
         if observed := self.table.find([OBSERVED]):
@@ -200,6 +209,8 @@ class _TableReader:
         return len(set(self.table.columns[annotator])) > 1 or self.options.annotators is not None
 
     def _wide_columns(self) -> list[str]:
+        if self.options.annotator_columns:
+            return [self.table.column(name, "noise.column") for name in self.options.annotator_columns]
         names = [name for name in self.table.columns if plain_column(name) not in ANNOTATOR_COLUMNS]
         wide = [name for name in names if _WIDE.fullmatch(plain_column(name))]
         return wide if len(wide) > 1 else []

@@ -31,6 +31,9 @@ FILE_COLUMNS = (
 NOWHERE = -1
 """Source row of a table row whose example is not in the source."""
 
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+"""Prefix that Label Studio gives to uploaded files."""
+
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.0*)?", re.ASCII)
 
 
@@ -207,6 +210,9 @@ def _match_files(
     table: LabelTable, column: str, source_names: Sequence[str], allow_unknown: bool, location: str
 ) -> RowMatch:
     names = FileNames(source_names, only_train=True)
+    if (by_base := _match_base_names(table.columns[column], names)) is not None:
+        text = "Files were matched by their names alone, because their folders in the table are others"
+        return RowMatch(by_base, (ReadingNote("other_folders", text, len(by_base)),))
     rows = np.full(len(table), NOWHERE, dtype=np.int64)
     unknown: dict[str, int] = {}
     other_splits: list[str] = []
@@ -237,6 +243,23 @@ def _match_files(
     notes = reading_note("unknown_files", "Rows of files that the dataset does not have were left out", unknown)
     notes += reading_note("test_files", "Rows of test files were left out; test labels are the dataset's", other_splits)
     return RowMatch(rows, notes)
+
+
+def _match_base_names(cells: Sequence[str], names: FileNames) -> NDArray[np.int64] | None:
+    """Return the rows of files in one folder that the dataset does not have, as after an upload; None if not clear."""
+    # Files of several folders may have the same names as others in the dataset.
+    if len(cells) < 2 or len({split_path(cell)[:-1] for cell in cells}) > 1:
+        return None
+    rows = []
+    for cell in cells:
+        parts = split_path(cell)
+        if len(parts) == 1 or _is_other_split(parts[:-1]) or names.find(cell):
+            return None
+        found = names.find(parts[-1]) or names.find(_UPLOADED.sub("", parts[-1]))
+        if len(found) != 1:
+            return None
+        rows += found
+    return np.array(rows, dtype=np.int64)
 
 
 def _compare(

@@ -323,3 +323,21 @@ def test_a_label_of_no_class_is_shown_with_its_line(tmp_path: Path) -> None:
     table = wide_table()
     table[4] = table[4].rpartition(",")[0] + ",cats"
     assert "line 5: the label `cats` is none of the 3 classes; did you mean `cat`" in refusal(tmp_path, table)
+
+
+def test_columns_of_annotators_may_have_any_name(tmp_path: Path) -> None:
+    table = ["index,alice,bob,carol", *wide_table()[1:]]
+    assert "needs a column `observed`, but has index, alice, bob, carol" in refusal(tmp_path, table)
+    made = make(tmp_path, table, column=["alice", "bob", "carol"])
+    np.testing.assert_array_equal(by_row(made)[USED], TRUTH[USED])
+    assert made.votes is not None
+    assert made.votes.annotators == ("alice", "bob", "carol")
+
+
+def test_uploaded_files_are_found_by_their_names_alone(tmp_path: Path) -> None:
+    lines = ["image,choice", *(f"/data/upload/1/0a1b2c3d-{row:02}.png,{name(row)}" for row in range(SIZE))]
+    made = make(tmp_path, lines)
+    np.testing.assert_array_equal(by_row(made)[USED], TRUTH[USED])
+    assert notes(made)["other_folders"] == SIZE
+    mixed = [*lines[:-1], f"{DATA.source_names[SIZE - 1]},owl"]
+    assert "have no file `/data/upload/1/0a1b2c3d-00.png`" in refusal(tmp_path, mixed)
