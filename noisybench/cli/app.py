@@ -11,6 +11,7 @@ from noisybench import __version__
 from noisybench.cli import catalog, output, run, search, submissions, validate
 from noisybench.cli.audit import audit
 from noisybench.cli.data import data_app
+from noisybench.cli.embed import embed
 from noisybench.cli.hints import HintingCommand
 from noisybench.cli.labels import labels_app
 from noisybench.cli.leaderboard import leaderboard_app
@@ -67,6 +68,7 @@ for command, example in (
     (run.bench, "bench quickstart seeds=[0,1,2,3,4] --jobs 2"),
     (search.search, "search digits mitigations=elr trials=30 --jobs 2"),
     (audit, "audit my-images/ dataset.size=32 --output audit"),
+    (embed, "embed my-images/ --backbone efficientnet_lite0 -o features.npz"),
     (catalog.list_names, "list mitigations"),
     (catalog.describe, "describe elr"),
     (catalog.fidelity, "fidelity -o fidelity.md"),

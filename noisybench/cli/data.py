@@ -42,7 +42,7 @@ def data_check(
 
     if output is not None:
         check_output_file(output, (".html",))
-    spec = _spec(data, overrides or [])
+    spec = data_spec(data, overrides or [])
     source, console = spec.dataset.build(), view.make_console()
     with view.step_progress(console):
         # Labels of a noise model are made from the dataset that it reads, which is cached by then.
@@ -56,7 +56,7 @@ def data_check(
         console.print(f"Report with pictures: {output.resolve()}", markup=False, soft_wrap=True)
 
 
-def _spec(data: str, overrides: list[str]) -> RunSpec:
+def data_spec(data: str, overrides: list[str]) -> RunSpec:
     """Return the specification of a recipe, or of the dataset that reads a path.
 
     Raises:

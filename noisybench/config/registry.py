@@ -1,6 +1,7 @@
-"""Registry of noise models, mitigations, datasets, tasks and networks. The folder is the registry.
+"""Registry of noise models, mitigations, datasets, tasks, networks and backbones. The folder is the registry.
 
-A file `NAME.py` in the folder of a kind, with one public class (for a network: a function `build`), registers NAME.
+A file `NAME.py` in the folder of a kind, with one public class (for a network: a function `build`, for a
+backbone: `load`), registers NAME.
 Names, summaries and parameters are read from the source text, so that listing, describing and validating import neither
 the file nor torch. Other packages register names through entry points:
 
@@ -31,8 +32,12 @@ KINDS: dict[str, str] = {
     "datasets": "noisybench.tasks.datasets",
     "tasks": "noisybench.tasks",
     "networks": "noisybench.networks",
+    "backbones": "noisybench.backbones",
 }
 """Package of each kind."""
+
+FUNCTIONS = {"networks": "build", "backbones": "load"}
+"""Function of kinds whose files have no class."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +63,21 @@ class Entry:
     def documentation(self) -> str:
         """Docstring of the public class, or of the module if the class has none."""
         tree = _parse(self.module)
-        if self.kind == "networks":
+        if self.kind in FUNCTIONS:
             return ast.get_docstring(tree) or ""
         return ast.get_docstring(_public_class(tree, self.module)) or ast.get_docstring(tree) or ""
 
     @property
     def schema(self) -> Schema:
         """Parameters with their declarations, read without importing the module."""
-        if self.kind == "networks":
+        if self.kind in FUNCTIONS:
             return Schema({})
         return _static_schema(self.module, _public_class(_parse(self.module), self.module).name)
 
     @property
     def fidelity(self) -> Fidelity | None:
         """Fidelity card that the public class declares, read without importing the module; None without one."""
-        if self.kind == "networks":
+        if self.kind in FUNCTIONS:
             return None
         return _static_fidelity(self.module)
 
@@ -90,10 +95,10 @@ class Entry:
         return getattr(importlib.import_module(self.module), function)
 
     def load_class(self) -> Any:
-        """Import and return the public class (for a network: its `build` function)."""
+        """Import and return the public class (for a network and a backbone: its function)."""
         module = importlib.import_module(self.module)
-        if self.kind == "networks":
-            return module.build
+        if self.kind in FUNCTIONS:
+            return getattr(module, FUNCTIONS[self.kind])
         return getattr(module, _public_class(_parse(self.module), self.module).name)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
+from noisybench.data.arrays import exact_integers
 from noisybench.data.class_names import read_class_names
 from noisybench.data.dataset import RawSplit
 from noisybench.data.label_columns import LabelColumn
+from noisybench.data.targets import OOD_TARGET, UNKNOWN_TARGET
 from noisybench.errors import UserError, nearest
 from noisybench.tasks.datasets._archives import array_files, read_arrays
 from noisybench.tasks.datasets._labels import LabeledSource
@@ -20,16 +23,18 @@ from noisybench.utils.file_listing import Source
 from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import Stream
 
-REQUIRED = ("train_x", "train_y", "id_x", "id_y")
-"""Arrays of the training and the test split."""
+REQUIRED = ("train_x", "train_y")
+"""Arrays of the training split."""
 
 
 class Features(LabeledSource):
     """Precomputed features of a frozen backbone: `train_x`, `train_y`, `id_x`, `id_y`, and `ood_NAME_x`, `ood_NAME_y`.
 
-    The arrays are in one `.npz` file, or in a folder with a `.npy` file for each name. Features are (N, D) numbers, labels
-    (N,) class indices. `id_` is the test split, and every `ood_` pair is a test set of the same classes from another
-    distribution. The backbone itself is not needed. For the task `transfer` with the network `features`.
+    The arrays are in one `.npz` file, as `noisybench embed` writes it, or in a folder with a `.npy` file for each name.
+    Features are (N, D) numbers, labels (N,) class indices. `id_` is the test split (default: held out by `test_fraction`),
+    and every `ood_` pair is a test set of the same classes from another distribution. `train_noisy_y`, `train_names`,
+    `train_groups` and `train_is_validation` are the noisy labels, file names, groups and validation examples of the source.
+    The backbone itself is not needed. For the task `transfer` with the network `features`.
     """
 
     own_files = True
@@ -44,7 +49,7 @@ class Features(LabeledSource):
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read and check all arrays; pickled objects are rejected."""
         splits, class_names = self._read_splits()
-        return splits["train"], splits["id"], class_names
+        return splits["train"], splits.get("id"), class_names
 
     def read_shifted_tests(self) -> dict[str, RawSplit]:
         """Return the `ood_` pairs by name."""
@@ -65,7 +70,8 @@ class Features(LabeledSource):
     def _read_splits(self) -> tuple[dict[str, RawSplit], tuple[str, ...]]:
         """Return all splits by their prefix, and the class names."""
         arrays = self._read_arrays()
-        points = {prefix: _to_inputs(arrays, prefix) for prefix in ["train", "id", *_ood_prefixes(arrays)]}
+        prefixes = ["train", *(["id"] if "id_x" in arrays else []), *_ood_prefixes(arrays)]
+        points = {prefix: _to_inputs(arrays, prefix) for prefix in prefixes}
         width = points["train"].shape[1]
         for prefix, inputs in points.items():
             if inputs.shape[1] != width:
@@ -80,13 +86,17 @@ class Features(LabeledSource):
         splits = {}
         for prefix, inputs in points.items():
             rows = np.flatnonzero(labels.targets[prefix] >= 0)
-            notes = labels.notes if prefix == "train" else ()
-            splits[prefix] = RawSplit(inputs[rows], labels.targets[prefix][rows], notes=notes)
+            splits[prefix] = RawSplit(inputs[rows], labels.targets[prefix][rows])
+            if prefix == "train":
+                further = _further_arrays(arrays, labels.targets[prefix], rows, len(labels.class_names))
+                splits[prefix] = replace(splits[prefix], notes=labels.notes, **further)
         return splits, labels.class_names
 
     def _read_labels(self, arrays: Mapping[str, NDArray[Any]], prefix: str) -> LabelColumn:
         """Return the labels of one split."""
-        name, count = f"{prefix}_y", len(arrays[f"{prefix}_x"])
+        # Labels that training sees decide the classes; the best known ones may be unknown.
+        name = "train_noisy_y" if prefix == "train" and "train_noisy_y" in arrays else f"{prefix}_y"
+        count = len(arrays[f"{prefix}_x"])
         if name not in arrays:
             raise UserError(f"dataset.path: {prefix}_x has no labels; add {name}")
         column = self.label_column(arrays[name], f"dataset.path: {name}")
@@ -113,6 +123,50 @@ class Features(LabeledSource):
 def _ood_prefixes(arrays: dict[str, NDArray[Any]]) -> list[str]:
     """Return the prefixes of the shifted test sets."""
     return [name.removesuffix("_x") for name in arrays if name.startswith("ood_") and name.endswith("_x")]
+
+
+def _further_arrays(
+    arrays: Mapping[str, NDArray[Any]], labels: NDArray[np.int64], rows: NDArray[np.int64], num_classes: int
+) -> dict[str, Any]:
+    """Return what else is known about the training examples.
+
+    Args:
+        arrays: all arrays.
+        labels: (N,) class indices that training sees.
+        rows: (K,) rows with a label.
+        num_classes: number of classes.
+
+    Raises:
+        UserError: an array has another type, size or value than its name says.
+    """
+    further: dict[str, Any] = {}
+    for name, kinds, expected in (
+        ("names", "U", "text"),
+        ("groups", "U", "text"),
+        ("is_validation", "b", "truth values"),
+    ):
+        values = arrays.get(f"train_{name}")
+        if values is None:
+            continue
+        if values.shape != labels.shape or values.dtype.kind not in kinds:
+            raise UserError(
+                f"dataset.path: train_{name} must be {expected} of shape {labels.shape}, one for each row of train_x, but is "
+                f"{values.dtype} of shape {values.shape}"
+            )
+        further[name] = values[rows]
+    if "names" in further:
+        further["names"] = tuple(further["names"].tolist())
+    if "is_validation" in further:
+        further["validation_mask"] = further.pop("is_validation")
+    if "train_noisy_y" in arrays:
+        clean = exact_integers(arrays["train_y"], "dataset.path: train_y")
+        if clean.shape != labels.shape or not ((clean >= UNKNOWN_TARGET) & (clean < num_classes)).all():
+            raise UserError(
+                f"dataset.path: train_y must be {len(labels)} class indices below {num_classes}, or {OOD_TARGET} for "
+                f"out-of-distribution and {UNKNOWN_TARGET} for unknown examples, beside train_noisy_y"
+            )
+        further |= {"targets": clean[rows], "noisy_targets": labels[rows]}
+    return further
 
 
 def _to_inputs(arrays: Mapping[str, NDArray[Any]], prefix: str) -> NDArray[np.float32]:

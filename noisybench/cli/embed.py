@@ -1,0 +1,54 @@
+"""The `noisybench embed` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def embed(
+    data: Annotated[
+        str,
+        typer.Argument(help="Folder or file of images, whose dataset is found by its layout; or a recipe"),
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Overrides such as dataset.size=112 dataset.on_error=skip")
+    ] = None,
+    backbone: Annotated[
+        str, typer.Option("--backbone", "-b", help="Pre-trained backbone (`noisybench list backbones`)")
+    ] = "efficientnet_lite0",
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size", min=8, max=4096, help="Side in pixels of the images for the backbone (default: its own)"
+        ),
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Device that computes the features")
+    ] = "auto",
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .npz file to write")] = Path("features.npz"),
+) -> None:
+    """Compute features of all images with a pre-trained backbone, for dataset=features."""
+    # Imported here because the help of the command line must not import torch.
+    from noisybench.backbones import load_backbone
+    from noisybench.cli import console as view
+    from noisybench.cli.data import data_spec
+    from noisybench.embedding.embed import choose_device, embed_dataset, save_features
+    from noisybench.utils.places import check_output_file
+
+    check_output_file(output, (".npz",))
+    chosen = choose_device(device)
+    network = load_backbone(backbone, size)
+    source, console = data_spec(data, overrides or []).dataset.build(), view.make_console()
+    with view.step_progress(console):
+        arrays = embed_dataset(source, network, chosen)
+        save_features(arrays, output)
+    count = sum(len(arrays[name]) for name in ("train_x", "id_x") if name in arrays)
+    console.print(
+        f"{count} images, {arrays['train_x'].shape[1]} features of {backbone} at {network.size} pixels: {output.resolve()}\n"
+        f"Use them with: noisybench run features dataset.path={output}",
+        markup=False,
+        soft_wrap=True,
+    )

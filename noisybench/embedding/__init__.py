@@ -1,0 +1,1 @@
+"""Features of datasets from pre-trained backbones."""
