@@ -36,6 +36,7 @@ class _Part:
 
     images: ParquetImages
     rows: NDArray[np.int64]
+    label: str
     labels: LabelColumn
     groups: NDArray[np.str_] | None
 
@@ -101,8 +102,11 @@ class Parquet(LabeledSource, ImageSource):
                 f"dataset.train: set the training images as well; there are only those for {', '.join(files)}"
             )
         parts: dict[Role, _Part] = {}
+        label = self.label
         for role, paths in files.items():
-            parts |= self._parts(role, paths, divide=len(files) == 1)
+            parts |= self._parts(role, paths, label, divide=len(files) == 1)
+            # A test file without labels must not offer another of its columns.
+            label = parts["train"].label
         if "test" not in parts and "validation" in parts:
             parts["test"] = parts.pop("validation")
             text = "The validation split is the test split, because there is no other"
@@ -132,7 +136,7 @@ class Parquet(LabeledSource, ImageSource):
         location = "dataset.root" if self.root is not None else f"dataset.{role}"
         return open_parquet_images(files, location, self.image)
 
-    def _parts(self, role: Role, files: tuple[Path, ...], divide: bool) -> dict[Role, _Part]:
+    def _parts(self, role: Role, files: tuple[Path, ...], label: str | None, divide: bool) -> dict[Role, _Part]:
         """Return the examples of some files by split: those of a column of splits, if the files have no splits."""
         images = self._open(role, files)
         where, columns = f"{images.location}: {shown(images.files[0])}", images.schema.names
@@ -147,7 +151,7 @@ class Parquet(LabeledSource, ImageSource):
             found = split_rows(values, f"{where}: the column `{split_column}`", required=self.split is not None)
             used = used if found else []
             splits = found if found and divide and len(found) > 1 else splits
-        label = label_column(images.schema, where, self.label, [images.image, *used, *filter(None, [self.group])])
+        label = label_column(images.schema, where, label, [images.image, *used, *filter(None, [self.group])])
         table = images.read_columns(list(dict.fromkeys([label, *filter(None, [self.group])])))
         groups = None if self.group is None else _groups(table[self.group], f"{where}: the column `{self.group}`")
         location = f"{images.location}: the column `{label}` of {shown(images.files[0])}"
@@ -155,7 +159,7 @@ class Parquet(LabeledSource, ImageSource):
         parts: dict[Role, _Part] = {}
         for name, rows in splits.items():
             part = replace(labels, codes=labels.codes[rows], notes=() if parts else labels.notes)
-            parts[name] = _Part(images, rows, part, None if groups is None else groups[rows])
+            parts[name] = _Part(images, rows, label, part, None if groups is None else groups[rows])
         return parts
 
     def _split(

@@ -165,6 +165,12 @@ def test_class_orders_of_two_files_are_matched_by_name(tmp_path: Path) -> None:
     assert content(declared.test) == {value: 1 - value % 2 for value in range(20)}
 
 
+def test_a_test_file_without_the_column_of_labels_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", range(20), label=None, breed=[value % 2 for value in range(20)])
+    write(tmp_path / "test.parquet", range(20), label=None, age=[value % 2 for value in range(20)])
+    assert "dataset.test: test.parquet has no column `breed`" in refusal(train="train.parquet", test="test.parquet")
+
+
 def test_shards_with_other_columns_or_class_names_are_refused(tmp_path: Path) -> None:
     first = write(tmp_path / "a.parquet", range(20), names=["even", "odd"])
     other = write(tmp_path / "b.parquet", range(20), names=["odd", "even"])
