@@ -22,9 +22,10 @@ from noisybench.leaderboard.trust import Refused, TrustPolicy
 from tests.leaderboard.changes import changed_record, verdict
 
 FLAGS = {
-    "allow_empty_classes", "background", "center", "confidence_penalty", "correct", "cumulative", "download", "drop",
-    "ensemble", "every_slice", "exclude_self", "flip", "literal", "per_class", "protect_small_objects", "residual", "resize",
-    "checksum", "published", "strong_on_flagged", "uniform_prior",
+    "allow_empty_classes", "allow_shared_groups", "allow_unequal_geometry", "allow_unknown_files", "background", "center",
+    "confidence_penalty", "correct", "cumulative", "download", "drop", "ensemble", "every_slice", "exclude_self", "flip",
+    "literal", "partial", "per_class", "protect_small_objects", "residual", "resize", "checksum", "published",
+    "split_folders", "strong_on_flagged", "uniform_prior",
 }  # fmt: skip
 """Flags of built-in components. Before a name is added here, its flag must be harmless, or declared with access=..."""
 
@@ -64,6 +65,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a folder": (spec(dataset={"name": "image_folder", "root": "/"}), "dataset.root: .* a file or folder"),
     "a default folder": (spec(dataset={"name": "mnist", "root": "data"}), "dataset.root: .* a file or folder"),
     "a file": (spec(noise={"name": "from_file", "path": "/etc/passwd"}), "noise.path: .* a file or folder"),
+    "a list of files": (spec(dataset={"name": "parquet", "train": ["/etc/passwd"]}), "dataset.train: .* a file or folder"),
     "an address": (spec(dataset={"name": "npz", "path": "http://example.org/x.npz"}), "dataset.path: .* a file or folder"),
     "a program": (spec(dataset={"name": "traced_integers", "program": "x.py:Evil"}), "dataset.program: .* program in a file"),
     "a program of traces": (spec(dataset={"name": "trace_file", "program": "x.py:Evil"}), "dataset.program: .* program in a"),
