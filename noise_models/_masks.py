@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 
 from noisybench.config.parameters import parameter, schema_of
 from noisybench.data.dataset import Dataset, Split
@@ -45,12 +46,25 @@ class MaskContext:
         severity: factor of the strength; 0 changes nothing.
         num_classes: number of classes, including the background.
         masks: (N, H, W) clean masks of the same split, from which false objects may be taken.
+        has_background: False if class 0 is none. Class c of the dataset is then c + 1, and 0 is no class at all.
     """
 
     stream: Stream
     severity: float
     num_classes: int
     masks: NDArray[np.uint8]
+    has_background: bool = True
+
+    @property
+    def class_offset(self) -> int:
+        """Difference between the classes of a corrupted mask and those of the dataset."""
+        return 0 if self.has_background else 1
+
+    def donor(self, row: int) -> Mask:
+        """Return a clean mask of the split in the classes of the corrupted mask; pixels without a label are 0."""
+        mask = self.masks[row]
+        # `IGNORED` is greater than any class and would otherwise count as an object.
+        return np.where(mask == IGNORED, np.uint8(0), mask + np.uint8(self.class_offset))
 
     def random(self) -> float:
         """Return a random number in [0, 1)."""
@@ -75,9 +89,14 @@ class MaskNoise(NoiseModel):
     The result for an image depends on its row in the source and on the seed alone. Pixels without a label stay
     unlabeled and never belong to an object. An object is a connected component (8 neighbors) of one class. Severity 0
     changes nothing.
+
+    In datasets without a background, every class has objects, and noise acts between neighbors: what a class loses goes to
+    the nearest other class, and it grows onto its neighbors. Between two classes the smaller one moves the boundary.
     """
 
     tasks = ("segmentation",)
+    moves_regions: ClassVar[bool] = True
+    """False for noise of single pixels, for which it makes no difference whether class 0 is the background."""
     convention: ClassVar[str] = (
         "fraction of pixels with an incorrect class; `masks` in the manifest has IoU and area bias"
     )
@@ -90,7 +109,7 @@ class MaskNoise(NoiseModel):
         None,
         gt=0,
         lt=1,
-        help="Foreground mIoU of clean and noisy training masks to reach (within 0.01) by choosing the severity",
+        help="MIoU of clean and noisy training masks, without the background, to reach (within 0.01) by choosing the severity",
     )
 
     example_classes = ("background", "disc", "square", "ring")
@@ -110,25 +129,36 @@ class MaskNoise(NoiseModel):
         Raises:
             UserError: no severity reaches the target mIoU.
         """
-        return self.corrupt_masks(split, dataset.num_classes, self._chosen_severity(dataset))
+        return self.corrupt_masks(split, dataset.num_classes, self._chosen_severity(dataset), dataset.has_background)
 
     def source_info(self, dataset: Dataset) -> dict[str, Any]:
         """Return the severity that was used."""
         return {"severity": self._chosen_severity(dataset)}
 
-    def corrupt_masks(self, split: Split, num_classes: int, severity: float) -> NDArray[np.uint8]:
+    def corrupt_masks(
+        self, split: Split, num_classes: int, severity: float, has_background: bool = True
+    ) -> NDArray[np.uint8]:
         """Return the (N, H, W) corrupted masks of a split."""
+        as_regions = self.moves_regions and not has_background
         observed = split.targets.copy()
         for row, source_row in enumerate(split.index):
             stream = Stream("mask", self.stream_name, self.seed, source_row)
-            context = MaskContext(stream, severity, num_classes, split.targets)
+            context = MaskContext(stream, severity, num_classes + as_regions, split.targets, not as_regions)
             # Drawn before the test for severity 0, so that the stream does not depend on the severity.
             corrupted = context.random() < self.corrupted_fraction
             if not corrupted or not severity:
                 continue
             clean = split.targets[row]
             ignored = clean == IGNORED
-            noisy = self.corrupt_mask(np.where(ignored, np.uint8(0), clean), context)
+            if as_regions:
+                # As if regions continued below pixels without a label, which are no boundaries.
+                regions = fill_nearest(clean, ignored) + np.uint8(1)
+                corrupted_regions = self.corrupt_mask(regions, context)
+                vacated = corrupted_regions == 0
+                # Without any region left, no class could take their place.
+                noisy = clean if vacated.all() else fill_nearest(corrupted_regions, vacated) - np.uint8(1)
+            else:
+                noisy = self.corrupt_mask(np.where(ignored, np.uint8(0), clean), context)
             observed[row] = np.where(ignored, np.uint8(IGNORED), noisy)
         return observed
 
@@ -169,11 +199,11 @@ class MaskNoise(NoiseModel):
         return best[1]
 
     def _measure_miou(self, dataset: Dataset, severity: float) -> float:
-        """Return the foreground mIoU of clean and noisy training masks."""
-        noisy = self.corrupt_masks(dataset.train, dataset.num_classes, severity)
+        """Return the mIoU of clean and noisy training masks, without that of the background."""
+        noisy = self.corrupt_masks(dataset.train, dataset.num_classes, severity, dataset.has_background)
         # Pooled over all pixels like the manifest; a mean of the IoU of each image would be another quantity.
         counts = dataset.target_kind.transition_counts(dataset.train.targets, noisy, dataset.num_classes)
-        return float(np.nanmean(intersection_over_union(counts)[1:]))
+        return float(np.nanmean(intersection_over_union(counts)[1 if dataset.has_background else 0 :]))
 
     @classmethod
     def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
@@ -250,6 +280,58 @@ def paste(mask: Mask, item: MaskObject) -> None:
     region[(pixels > 0) & (region == 0)] = item.label
 
 
+def draw_objects(noisy: Mask, mask: Mask, items: Sequence[MaskObject], context: MaskContext) -> None:
+    """Draw changed objects, in place: on the background only, or without one as painters do, small objects last.
+
+    Args:
+        noisy: mask in which the former places of the objects are 0.
+        mask: the clean mask.
+        items: changed objects.
+        context: context of the image.
+    """
+    if context.has_background:
+        for item in items:
+            paste(noisy, item)
+        return
+    # An object never covers a smaller one, changed or not.
+    areas = np.zeros(mask.shape, dtype=np.int64)
+    for item in find_objects(mask):
+        paint(areas, item, int(item.pixels.sum()), areas == 0)
+    areas[noisy == 0] = mask.size + 1
+    for item in sorted(items, key=lambda item: -int(item.pixels.sum())):
+        area = int(item.pixels.sum())
+        larger = areas > area
+        paint(noisy, item, item.label, larger)
+        paint(areas, item, area, larger)
+
+
+def paint(canvas: NDArray[Any], item: MaskObject, value: int, allowed: NDArray[np.bool_]) -> None:
+    """Set the pixels of an object to a value where it is allowed, in place; parts outside of the image are cut off."""
+    # Negative positions would count from the end of the array.
+    top, left = max(0, item.top), max(0, item.left)
+    pixels = item.pixels[top - item.top :, left - item.left :]
+    window = slice(top, top + pixels.shape[0]), slice(left, left + pixels.shape[1])
+    region = canvas[window]
+    region[(pixels[: region.shape[0], : region.shape[1]] > 0) & allowed[window]] = value
+
+
+def fill_nearest(mask: Mask, missing: NDArray[np.bool_]) -> Mask:
+    """Return a mask in which missing pixels have the class of the nearest other pixel; unchanged if there is none.
+
+    Args:
+        mask: (H, W) classes.
+        missing: (H, W) truth values.
+
+    Examples:
+        >>> fill_nearest(np.array([[1, 9, 9, 9, 2]], dtype=np.uint8), np.array([[False, True, True, True, False]]))[0, 1:4:2]
+        array([1, 2], dtype=uint8)
+    """
+    if missing.all() or not missing.any():
+        return mask
+    rows, columns = distance_transform_edt(missing, return_distances=False, return_indices=True)
+    return np.asarray(mask[rows, columns])
+
+
 def grow(pixels: NDArray[np.uint8], amount: int) -> NDArray[np.uint8]:
     """Return a binary mask dilated ``amount`` times by a 3x3 square, or eroded if negative.
 
@@ -296,10 +378,49 @@ def bounding_box(pixels: NDArray[np.uint8], margin: int) -> tuple[slice, slice]:
     return slice(max(0, top - margin), top + height + margin), slice(max(0, left - margin), left + width + margin)
 
 
-def replace_class(mask: Mask, label: int, before: NDArray[np.uint8], after: NDArray[np.uint8]) -> None:
-    """Change the region of a class, in place: lost pixels become background, and only background is gained."""
-    mask[(before > 0) & (after == 0) & (mask == label)] = 0
-    mask[(after > 0) & (mask == 0)] = label
+def in_turn(mask: Mask, order: Sequence[int], context: MaskContext) -> Iterator[tuple[int, NDArray[np.bool_] | None]]:
+    """Yield classes one after the other, each with the rivals at whose boundaries it moves.
+
+    Args:
+        mask: mask that changes meanwhile.
+        order: classes.
+        context: context of the image.
+
+    Yields:
+        A class, and (256,) truth values by class; None for the background alone. Every boundary between two classes
+        moves once, by the class whose turn is first, since both would otherwise undo each other's changes.
+    """
+    rivals = np.ones(256, dtype=np.bool_)
+    for label in order:
+        rivals[label] = False
+        if context.has_background:
+            yield label, None
+        elif (mask == label).any():  # no earlier class has covered it
+            yield label, rivals
+
+
+def replace_class(
+    mask: Mask,
+    label: int,
+    before: NDArray[np.uint8] | NDArray[np.bool_],
+    after: NDArray[np.uint8] | NDArray[np.bool_],
+    rivals: NDArray[np.bool_] | None = None,
+) -> None:
+    """Change the region of a class, in place.
+
+    Lost pixels become background, and only background is gained. If there are rivals, lost pixels take the class of the
+    nearest other pixel, and only pixels of rivals are lost to them or gained from them.
+    """
+    lost = (before > 0) & (after == 0) & (mask == label)
+    if rivals is None:
+        mask[lost] = 0
+        mask[(after > 0) & (mask == 0)] = label
+        return
+    gained = (after > 0) & rivals[mask]
+    nearest = fill_nearest(mask, mask == label)
+    lost &= rivals[nearest]
+    mask[lost] = nearest[lost]
+    mask[gained] = label
 
 
 def transform(item: MaskObject, degrees: float, factor: float, down: float, right: float) -> MaskObject:

@@ -13,9 +13,9 @@ from noisybench.noise_models._masks import (
     MaskContext,
     MaskNoise,
     MaskObject,
+    draw_objects,
     erase,
     find_objects,
-    paste,
     transform,
 )
 
@@ -85,8 +85,7 @@ class AffineShift(MaskNoise):
                 erase(noisy, item)
                 misplaced.append(self._misplace(item, draws, context.severity))
         # After all objects are erased, so that one can move to the former place of another.
-        for item in misplaced:
-            paste(noisy, item)
+        draw_objects(noisy, mask, misplaced, context)
         return noisy
 
     def _misplace(self, item: MaskObject, draws: np.ndarray, severity: float) -> MaskObject:

@@ -40,12 +40,14 @@ class ClassSwap(MaskNoise):
 
     def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
         """Return the mask with redrawn classes of some objects."""
-        groups = self.groups or [list(range(1, context.num_classes))]
+        offset = context.class_offset
+        groups = [[label + offset for label in group] for group in self.groups or ()]
+        groups = groups or [list(range(1, context.num_classes))]
         members = [label for group in groups for label in group]
         if len(set(members)) != len(members) or not all(0 < label < context.num_classes for label in members):
             raise UserError(
-                f"noise.groups: each class from 1 to {context.num_classes - 1} may be in one group only, but got "
-                f"{self.groups}"
+                f"noise.groups: each class from {1 - offset} to {context.num_classes - 1 - offset} may be in one group only, "
+                f"but got {self.groups}"
             )
         noisy = mask.copy()
         for item in find_objects(mask):

@@ -9,7 +9,16 @@ import numpy as np
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.noise_models._contours import jitter_contours, simplify_contours
-from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, MaskObject, erase, find_objects, grow, paste
+from noisybench.noise_models._masks import (
+    Mask,
+    MaskContext,
+    MaskNoise,
+    MaskObject,
+    draw_objects,
+    erase,
+    find_objects,
+    grow,
+)
 
 
 class _Mixture(NamedTuple):
@@ -118,8 +127,7 @@ class CocoN(MaskNoise):
             erase(noisy, item)
             changed.append(MaskObject(label, distorted.pixels, distorted.top, distorted.left))
         # After all objects are erased, so that growing objects can cover what others have left.
-        for item in changed:
-            paste(noisy, item)
+        draw_objects(noisy, mask, changed, context)
         return noisy
 
 

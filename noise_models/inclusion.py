@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
-from noisybench.data.targets import IGNORED
-from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, MaskObject, find_objects, paste, transform
+from noisybench.noise_models._masks import (
+    Mask,
+    MaskContext,
+    MaskNoise,
+    MaskObject,
+    draw_objects,
+    find_objects,
+    transform,
+)
 
 
 class Inclusion(MaskNoise):
@@ -54,9 +59,7 @@ class Inclusion(MaskNoise):
         noisy = mask.copy()
         height, width = mask.shape
         for _ in range(context.stochastic_round(context.severity * self.count)):
-            donor = context.masks[context.randint(len(context.masks))]
-            # `IGNORED` is greater than any class and would otherwise count as an object.
-            donor = np.where(donor == IGNORED, np.uint8(0), donor)
+            donor = context.donor(context.randint(len(context.masks)))
             candidates = [item for item in find_objects(donor) if 2 * item.pixels.sum() < mask.size]
             # Drawn even without candidates, so that later objects do not depend on what this donor contains.
             draws = context.stream.uniform(4)
@@ -65,5 +68,5 @@ class Inclusion(MaskNoise):
                 row, column = int(draws[1] * height), int(draws[2] * width)
                 item_height, item_width = source.pixels.shape
                 centered = MaskObject(source.label, source.pixels, row - item_height // 2, column - item_width // 2)
-                paste(noisy, transform(centered, 360 * float(draws[3]), 1.0, 0, 0))
+                draw_objects(noisy, mask, [transform(centered, 360 * float(draws[3]), 1.0, 0, 0)], context)
         return noisy

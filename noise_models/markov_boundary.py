@@ -15,6 +15,7 @@ from noisybench.noise_models._masks import (
     MaskContext,
     MaskNoise,
     bounding_box,
+    in_turn,
     present_classes,
     replace_class,
     with_preset,
@@ -95,7 +96,7 @@ class MarkovBoundary(MaskNoise):
         noisy = mask.copy()
         steps = context.stochastic_round(context.severity * settings["steps"])
         speckle = settings["speckle"] * min(1.0, context.severity)
-        for label in present_classes(mask):
+        for label, rivals in in_turn(noisy, present_classes(mask), context):
             region = np.asarray(noisy == label, dtype=np.uint8)
             outwards = context.stream.uniform(steps) < settings["expand"]
             moved = move_boundary(region, outwards, settings["flip"], context.stream)
@@ -103,7 +104,7 @@ class MarkovBoundary(MaskNoise):
                 moved ^= np.asarray(context.stream.uniform(*region.shape) < speckle, dtype=np.uint8)
             # In integers, whose result is the same on every machine.
             blurred = cv2.GaussianBlur(moved * np.uint8(255), (5, 5), 2.0)
-            replace_class(noisy, label, region, np.asarray(blurred > 127, dtype=np.uint8))
+            replace_class(noisy, label, region, np.asarray(blurred > 127, dtype=np.uint8), rivals)
         return noisy
 
 

@@ -9,7 +9,15 @@ from scipy.ndimage import distance_transform_edt
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, present_classes, with_preset
+from noisybench.noise_models._masks import (
+    Mask,
+    MaskContext,
+    MaskNoise,
+    in_turn,
+    present_classes,
+    replace_class,
+    with_preset,
+)
 
 PRESETS = {
     "jsrt": {"range": [7.0, 9.0]},
@@ -61,14 +69,14 @@ class MorphDistance(MaskNoise):
         if len(limits) != 2 or not 0 <= limits[0] <= limits[1]:
             raise UserError(f"noise.range: needs two distances from 0 in increasing order, but got {limits}")
         noisy = mask.copy()
-        for label in present_classes(mask):
+        for label, rivals in in_turn(noisy, present_classes(mask), context):
             grows, distance = context.random() < self.over, context.severity * context.uniform(*limits)
             region = noisy == label
             if grows:
                 # The distance is measured to the nearest zero, so the region is inverted to measure outside of it.
-                noisy[(distance_transform_edt(~region) <= distance) & (noisy == 0)] = label
+                replace_class(noisy, label, region, distance_transform_edt(~region) <= distance, rivals)
             elif not region.all():
                 # An object may continue beyond the edge of the image, so that edge is not a boundary. Without a boundary
                 # SciPy has nothing to measure to.
-                noisy[(distance_transform_edt(region) <= distance) & region] = 0
+                replace_class(noisy, label, region, distance_transform_edt(region) > distance, rivals)
         return noisy

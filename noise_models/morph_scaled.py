@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, grow, present_classes, replace_class
+from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, grow, in_turn, present_classes, replace_class
 
 
 class MorphScaled(MaskNoise):
@@ -64,17 +64,21 @@ class MorphScaled(MaskNoise):
         iterations = self.iterations[context.randint(len(self.iterations))]
         amount = sign * context.stochastic_round(context.severity * iterations)
         noisy, present = mask.copy(), present_classes(mask)
-        order = present if self.class_order is None else [label for label in self.class_order if label in present]
-        for label in order:
+        if self.literal and not context.has_background:
+            raise UserError(
+                "noise.literal: clears pixels to the background, which this dataset does not have; set it to false"
+            )
+        listed = present if self.class_order is None else [label + context.class_offset for label in self.class_order]
+        for label, rivals in in_turn(noisy, [label for label in listed if label in present], context):
             region = np.asarray(noisy == label, dtype=np.uint8)
             changed = self._grow_scaled(region, amount)
             if sign > 0:
-                noisy[(changed > 0) & (noisy == 0)] = label
+                replace_class(noisy, label, region, region | changed, rivals)
             elif self.literal:
                 noisy[changed != region] = 0
             else:
                 # Cubic resizing can also add pixels, which shrinking must not.
-                replace_class(noisy, label, region, region & changed)
+                replace_class(noisy, label, region, region & changed, rivals)
         return noisy
 
     def _grow_scaled(self, region: NDArray[np.uint8], amount: int) -> NDArray[np.uint8]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
-from noisybench.data.dataset import Dataset
+from noisybench.data.dataset import Dataset, Split
 from noisybench.data.noise_model import sample_transitions
+from noisybench.errors import UserError
 from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise
+from noisybench.utils.seeds import Stream
 
 
 class PixelFlip(MaskNoise):
@@ -36,6 +38,7 @@ class PixelFlip(MaskNoise):
             ),
         ),
     )
+    moves_regions = False
     convention = "the rate is the expected fraction of changed pixels in corrupted images at severity 1"
 
     rate: float = parameter(
@@ -48,6 +51,18 @@ class PixelFlip(MaskNoise):
     def nominal_rate(self, dataset: Dataset) -> float | None:
         """Return the rate, if no other parameter changes the fraction of corrupted pixels."""
         return self.rate if self.severity == self.corrupted_fraction == 1 and self.target_miou is None else None
+
+    def corrupt_labels(self, dataset: Dataset, split: Split, stream: Stream) -> NDArray[Any]:
+        """Return the corrupted masks of one split.
+
+        Raises:
+            UserError: `foreground` is asked for, but the dataset has no background.
+        """
+        if self.kind == "foreground" and not dataset.has_background:
+            raise UserError(
+                "noise.kind: foreground needs a background (dataset.background=none); use symmetric or pair"
+            )
+        return super().corrupt_labels(dataset, split, stream)
 
     def corrupt_mask(self, mask: Mask, context: MaskContext) -> Mask:
         """Return the mask with changed pixels."""

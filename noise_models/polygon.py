@@ -9,7 +9,7 @@ from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset
 from noisybench.noise_models._contours import simplify_contours
-from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, erase, find_objects, paste, with_preset
+from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, draw_objects, erase, find_objects, with_preset
 
 PRESETS = {"easy": {"tolerance": 5.0}, "medium": {"tolerance": 10.0}, "hard": {"tolerance": 15.0}}
 
@@ -84,6 +84,5 @@ class Polygon(MaskNoise):
                 erase(noisy, item)
                 simplified.append(simplify_contours(item, tolerance, published=self.preset != "default"))
         # After all objects are erased, so that a polygon can cover what its neighbors have left.
-        for item in simplified:
-            paste(noisy, item)
+        draw_objects(noisy, mask, simplified, context)
         return noisy

@@ -7,7 +7,7 @@ from typing import Literal
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.noise_models._contours import jitter_contours
-from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, erase, find_objects, paste, with_preset
+from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, draw_objects, erase, find_objects, with_preset
 
 PRESETS = {"easy": {"deviation": 2.0}, "medium": {"deviation": 3.0}, "hard": {"deviation": 4.0}}
 
@@ -81,6 +81,5 @@ class VertexJitter(MaskNoise):
                 published = self.preset != "default"
                 jittered.append(jitter_contours(item, deviation, context, self.spacing, published))
         # After all objects are erased, so that a contour can move to what its neighbors have left.
-        for item in jittered:
-            paste(noisy, item)
+        draw_objects(noisy, mask, jittered, context)
         return noisy

@@ -47,7 +47,8 @@ class SegmentationEvaluator(Evaluator):
         self._counts: list[list[list[int]]] = []
         self._corrects = False
         self._final: dict[str, Any] = {}
-        self._first_class = 0 if prepared.spec.task.parameters["background"] else 1
+        includes_all = prepared.spec.task.parameters["background"] or not prepared.dataset.has_background
+        self._first_class = 0 if includes_all else 1
         labeled = np.flatnonzero(self.label_status != UNKNOWN_STATUS)
         # Named by the labels and not by the run, so that all runs on the same labels are measured on the same pixels.
         drawn = Stream("sampled pixels", self.labels.hash).permutation(len(labeled))[:MAX_SAMPLED_PIXELS]

@@ -143,6 +143,8 @@ class Dataset:
     """File name of each source row without suffix, if examples come from files."""
     mask_reader: MaskReader | None = None
     """Reading of mask files in the way of the source, for other masks of the same images."""
+    has_background: bool = True
+    """Whether class 0 of masks is the background; without one, noise, methods and scores treat all classes alike."""
     mask_layout: MaskLayout | None = None
     """Source image of the mask of each source row and its place there, if masks come from files."""
     trace_format: TraceFormat | None = None

@@ -145,7 +145,7 @@ def _positions(length: int, box: tuple[float, ...], area: tuple[int, ...]) -> ND
     """Return the position in the target of each of ``length`` pixels of the source; -1 outside of the box."""
     (start, stop), (first, last) = box, area
     count = last - first
-    positions = np.floor((np.arange(length) + 0.5 - start) * count / (stop - start)).astype(np.int64)
+    positions: NDArray[np.int64] = np.floor((np.arange(length) + 0.5 - start) * count / (stop - start)).astype(np.int64)
     outside = (positions < 0) | (positions >= count)
     positions += first
     positions[outside] = -1

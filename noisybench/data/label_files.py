@@ -157,7 +157,8 @@ def load(folder: Path) -> LabelSet:
     if (None if votes is None else votes.hash) != manifest.get("votes_sha256"):
         raise UserError(f"{folder / VOTES}: does not match the manifest; create or copy the label set again")
     # The hashes do not cover the other entries of the manifest, so those are computed again and compared.
-    statistics = label_statistics(clean, (train, validation), len(manifest["dataset"]["classes"]))
+    has_background = manifest["dataset"].get("background") is not False
+    statistics = label_statistics(clean, (train, validation), len(manifest["dataset"]["classes"]), has_background)
     # Entries that these labels do not have, such as the IoU of masks, are not allowed either.
     differing = [key for key in STATISTICS if manifest.get(key) != statistics.get(key)]
     if differing:

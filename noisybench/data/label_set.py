@@ -253,7 +253,7 @@ def make_label_set(
         "rows_sha256": rows_hash(zip(index, clean, strict=True)),
         "dataset": dataset_entry(dataset),
         "noise": noise,
-        **label_statistics(clean, (train, validation), dataset.num_classes),
+        **label_statistics(clean, (train, validation), dataset.num_classes, dataset.has_background),
         "transition_matrix": None if matrix is None else matrix.tolist(),
     }
     if error_spans:
@@ -306,11 +306,13 @@ def dataset_entry(dataset: Dataset) -> dict[str, Any]:
     }
     if dataset.skipped_files:
         entry["skipped_files"] = list(dataset.skipped_files)
+    if not dataset.has_background:
+        entry["background"] = False
     return entry
 
 
 def label_statistics(
-    clean: tuple[Targets, Targets], observed: tuple[Targets, Targets], num_classes: int
+    clean: tuple[Targets, Targets], observed: tuple[Targets, Targets], num_classes: int, has_background: bool = True
 ) -> dict[str, Any]:
     """Return the manifest entries that follow from clean and observed targets.
 
@@ -318,6 +320,7 @@ def label_statistics(
         clean: clean targets of the training and the validation split.
         observed: observed targets of both.
         num_classes: number of classes C.
+        has_background: class 0 of masks is the background.
     """
     kind = target_kind(clean[0])
     unlabeled = unlabeled_rows(dict(zip(SPLITS, observed, strict=True)))
@@ -333,5 +336,5 @@ def label_statistics(
         "actual_noise_rate_validation": kind.actual_noise_rate(clean[1], observed[1]),
         "transition_counts": None if counts is None else counts.tolist(),
         **entry,
-        **({} if counts is None else kind.extra_statistics(clean[0], observed[0], counts)),
+        **({} if counts is None else kind.extra_statistics(clean[0], observed[0], counts, has_background)),
     }

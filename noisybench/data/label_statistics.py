@@ -27,15 +27,16 @@ def intersection_over_union(counts: NDArray[np.int64]) -> NDArray[np.float64]:
     return np.asarray(np.divide(both, union, out=np.full(len(both), np.nan), where=union > 0))
 
 
-def mask_statistics(counts: NDArray[np.int64]) -> dict[str, Any]:
-    """Return how far noisy masks differ from the clean ones; class 0 is the background.
+def mask_statistics(counts: NDArray[np.int64], has_background: bool = True) -> dict[str, Any]:
+    """Return how far noisy masks differ from the clean ones.
 
     Args:
         counts: (C, C) transition counts of clean and observed classes.
+        has_background: class 0 is the background.
 
     Returns:
-        `iou` of each class (None where it does not occur), their mean over the foreground classes (`miou`), and the
-        relative change of the foreground area (`area_bias`).
+        `iou` of each class (None where it does not occur), their mean over the foreground classes, or all classes without
+        a background (`miou`), and the relative change of the foreground area (`area_bias`, None without a background).
 
     Examples:
         >>> mask_statistics(np.array([[3, 1], [0, 4]]))
@@ -43,9 +44,10 @@ def mask_statistics(counts: NDArray[np.int64]) -> dict[str, Any]:
     """
     # The manifest is JSON, which has no NaN, so absent classes become None below.
     iou = intersection_over_union(counts)
+    averaged = iou[1:] if has_background else iou
     clean, observed = int(counts[1:].sum()), int(counts[:, 1:].sum())
     return {
-        "miou": None if np.isnan(iou[1:]).all() else float(np.nanmean(iou[1:])),
+        "miou": None if np.isnan(averaged).all() else float(np.nanmean(averaged)),
         "iou": [None if np.isnan(value) else float(value) for value in iou],
-        "area_bias": observed / clean - 1 if clean else None,
+        "area_bias": observed / clean - 1 if clean and has_background else None,
     }

@@ -55,6 +55,8 @@ class DatasetEntry(_Entry):
     classes: Annotated[list[str], pydantic.Field(min_length=2)]
     sizes: Sizes
     skipped_files: list[str] | None = None
+    background: Literal[False] | None = None
+    """False for masks without a background; absent otherwise."""
 
 
 class ImageSource(_Entry):

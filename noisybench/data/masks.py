@@ -310,7 +310,7 @@ def _try_decode(
     placements = geometry.placements((image.shape[1], image.shape[2]))
     tiles = [(place, [place.image(image), *map(place.mask, masks)]) for place in placements]
     if not any(_is_labeled(arrays) for _, arrays in tiles):
-        return f"{files[1]}: has no labeled pixel in the part that dataset.resize_mode={geometry.mode} shows"
+        return f"{image_file}: has no labeled pixel in the part that dataset.resize_mode={geometry.mode} shows"
     return replace(decoded, pixels=image[:, :0]), tiles
 
 

@@ -135,6 +135,11 @@ class DatasetSource(Configurable, abc.ABC):
             Parameters that load it.
         """
 
+    @property
+    def has_background(self) -> bool:
+        """Whether class 0 of masks is the background."""
+        return True
+
     def trace_format(self) -> TraceFormat | None:
         """Return the format of chain-of-thought traces, if targets are traces; called after `read`."""
         return None
@@ -215,6 +220,7 @@ class DatasetSource(Configurable, abc.ABC):
             source_names=source.names,
             mask_reader=self.mask_reader(),
             mask_layout=source.mask_layout,
+            has_background=self.has_background,
             trace_format=self.trace_format(),
         )
 

@@ -116,6 +116,7 @@ def correct_masks(
     match: str,
     allowed: Tensor | None = None,
     protect_small_objects: bool = True,
+    has_background: bool = True,
 ) -> Tensor:
     """Return (B, H, W) uint8 corrected labels; no argument is changed.
 
@@ -130,15 +131,17 @@ def correct_masks(
         allowed: (B, H, W) labels whose classes may occur in the result of an image, by default ``labels``.
         protect_small_objects: keep the labels of an image whose objects would shrink below a half while the background
             exceeds 95 %.
+        has_background: class 0 is the background, which may occur anywhere and is no object.
     """
-    if not bool(memorized[1:].any()):
+    first = 1 if has_background else 0
+    if not bool(memorized[first:].any()):
         return labels
     classes = len(memorized)
     present = _classes_present(labels if allowed is None else allowed)
     if match == "prediction":
         # An image without any object gives no evidence of which classes it contains, so all are allowed.
-        present |= ~present[:, 1:classes].any(1, keepdim=True)
-    else:
+        present |= ~present[:, first:classes].any(1, keepdim=True)
+    elif has_background:
         present[:, 0] = True
     change = (confidence > threshold) & (predicted != labels) & memorized[predicted.long()]
     change &= present.gather(1, predicted.flatten(1).long()).view_as(labels)
@@ -148,11 +151,11 @@ def correct_masks(
         change &= has_label & memorized[labels.long().masked_fill(~has_label, 0)]
     # An image without a memorized class is left alone, unless all of its labels are background.
     labeled_classes = _classes_present(labels)
-    concerned = (labeled_classes[:, 1:classes] & memorized[1:]).any(1)
+    concerned = (labeled_classes[:, first:classes] & memorized[first:]).any(1)
     if match == "prediction":
-        concerned |= ~labeled_classes[:, 1:classes].any(1)
+        concerned |= ~labeled_classes[:, first:classes].any(1)
     corrected = torch.where(change & concerned[:, None, None], predicted, labels)
-    if protect_small_objects:
+    if protect_small_objects and has_background:
         before, after = (((mask != 0) & (mask != IGNORED)).flatten(1).sum(1) for mask in (labels, corrected))
         background = (corrected == 0).flatten(1).float().mean(1)
         lost = (after < MIN_REMAINING_AREA * before) & (background > MAX_BACKGROUND)

@@ -241,7 +241,7 @@ class ADELE(LossWrapper):
         names, new_onset = task.training_set.class_names, False
         curves, onsets = self.state["curves"].cpu().numpy(), self.state["onsets"]
         # The background has no onset of its own: it always counts as memorized.
-        for label in range(1, curves.shape[1]):
+        for label in range(1 if task.training_set.has_background else 0, curves.shape[1]):
             name = names[label]
             self.diagnostics[f"training_iou.{name}"] = float(curves[-1, label])
             curve = None if self.fixed_onset is not None else fit_curve(curves[:, label])
@@ -263,8 +263,9 @@ class ADELE(LossWrapper):
     def _correct(self, task: Learner) -> None:
         """Correct the labels of memorized classes, some images at a time."""
         data, labels = task.training_set, self.state["labels"]
-        background = torch.ones_like(self.state["onsets"][:1], dtype=torch.bool)
-        memorized = torch.cat([background, self.state["onsets"][1:] >= 0])
+        memorized = self.state["onsets"] >= 0
+        if data.has_background:
+            memorized[0] = True
         # Starting from the observed labels instead lets a later prediction withdraw an earlier correction.
         base = labels if self.cumulative else data.targets
         before = torch.bincount(labels[labels != IGNORED].long(), minlength=data.num_classes)
@@ -284,6 +285,7 @@ class ADELE(LossWrapper):
                 self.match,
                 data.targets[rows],
                 self.protect_small_objects,
+                data.has_background,
             )
             num_changed += int((corrected != labels[rows]).sum())
             labels[rows] = corrected

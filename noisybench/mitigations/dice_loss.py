@@ -52,7 +52,8 @@ class DiceLoss(LossFunction):
     def loss(self, task: Learner, batch: Batch) -> Tensor:
         """Return nats per pixel, with the same Dice loss for all pixels."""
         logits = task.logits(batch.inputs)
-        return cross_entropy(logits, batch) + self.dice_weight * soft_dice_loss(logits, batch, self.background)
+        includes_all = self.background or not task.training_set.has_background
+        return cross_entropy(logits, batch) + self.dice_weight * soft_dice_loss(logits, batch, includes_all)
 
 
 def soft_dice_loss(logits: Tensor, batch: Batch, background: bool) -> Tensor:

@@ -108,6 +108,7 @@ def training_set_of(prepared: PreparedRun) -> TrainingSet:
         validation,
         dataset.class_names,
         dataset.trace_format,
+        dataset.has_background,
     )
 
 

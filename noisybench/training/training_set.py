@@ -55,6 +55,7 @@ class TrainingSet:
         validation: noisy validation split, or None.
         class_names: names of the classes, or an empty tuple if they are unknown.
         traces: format of the traces, if targets are traces.
+        has_background: class 0 of masks is the background.
 
     Example:
         >>> data = TrainingSet(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.tensor([0, 1, 1]), num_classes=2)
@@ -71,6 +72,7 @@ class TrainingSet:
     validation: ValidationSet | None = None
     class_names: tuple[str, ...] = ()
     traces: TraceFormat | None = None
+    has_background: bool = True
 
     def __len__(self) -> int:
         return len(self.targets)

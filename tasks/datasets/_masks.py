@@ -39,9 +39,19 @@ class MaskSource(ImageSource):
         help="Treatment of images of another shape: stretch them, pad them (without labels), crop them at the center, or cut "
         "them into padded tiles",
     )
+    background: Literal["first", "none"] = parameter(
+        "first",
+        help="Background of the masks: the first class, or none, as in scenes of streets or land cover; then noise acts between "
+        "neighboring classes, and methods and scores treat all classes alike",
+    )
     on_error: Literal["raise", "skip"] = parameter(
         "raise", help="Treatment of images or masks that cannot be used: `raise` an error, or `skip` and record them"
     )
+
+    @property
+    def has_background(self) -> bool:
+        """Whether class 0 is the background."""
+        return self.background == "first"
 
     def read_examples(
         self,
