@@ -13,6 +13,9 @@ from noisybench.utils.places import check_output_file, expand_user
 if TYPE_CHECKING:
     from noisybench.config.spec import RunSpec
 
+DEFAULT_SIZE = 64
+"""Side in pixels to which images of different sizes are resized unless `dataset.size` is given."""
+
 data_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Check data before anything is trained on them."
 )
@@ -47,7 +50,7 @@ def data_check(
     with view.step_progress(console):
         # Labels of a noise model are made from the dataset that it reads, which is cached by then.
         noisy = None if spec.noise.name == "clean" else spec.noise.build().apply(spec.dataset.build().load())
-        report = check_dataset(source, noisy)
+        report = check_dataset(source, noisy, None if _is_recipe(data) else DEFAULT_SIZE)
     for line in to_text(report):
         console.print(line, markup=False, soft_wrap=True)
     if output is not None:
@@ -64,14 +67,13 @@ def data_spec(data: str, overrides: list[str]) -> RunSpec:
     """
     from noisybench.cli.labels import one_spec
     from noisybench.config.overrides import expand
-    from noisybench.config.published_recipes import recipe_names
     from noisybench.config.registry import get_entry
     from noisybench.config.resolve import resolve
     from noisybench.data.check.detection import dataset_of
     from noisybench.errors import UserError
 
     path = expand_user(Path(data))
-    if path.suffix in (".yaml", ".yml") or (data in recipe_names() and not path.exists()):
+    if _is_recipe(data):
         return one_spec(data, overrides)
     said = [argument.partition("=")[2] for argument in overrides if argument.startswith(("dataset=", "dataset.name="))]
     dataset = dataset_of(path, said[-1] if said else None)
@@ -82,3 +84,11 @@ def data_spec(data: str, overrides: list[str]) -> RunSpec:
     if len(specs) > 1:
         raise UserError("a check takes one value per override, not a comma-separated list")
     return specs[0]
+
+
+def _is_recipe(data: str) -> bool:
+    """Return True for the name of a recipe that is no path as well, and for the path of a recipe."""
+    from noisybench.config.published_recipes import recipe_names
+
+    path = expand_user(Path(data))
+    return path.suffix in (".yaml", ".yml") or (data in recipe_names() and not path.exists())

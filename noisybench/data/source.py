@@ -22,6 +22,7 @@ from noisybench.data.splits import (
     Rows,
     can_divide,
     check_groups,
+    group_notes,
     group_numbers,
     groups_in_names,
     hold_out,
@@ -172,9 +173,6 @@ class DatasetSource(Configurable, abc.ABC):
             notes += (ReadingNote("only_copies", text, len(source.targets)),)
             contents = None
         groups = self._undivided(source, contents)
-        if source.groups is not None and (source_test is None or source.validation_mask is None):
-            text = "Splits were drawn by groups, which they do not divide"
-            notes += (ReadingNote("groups", text, len(np.unique(source.groups))),)
         # A stream of its own, so that the later draws stay the same.
         part_stream = Stream("part", self.split_seed)
         rows = rows_in_range(in_task, groups, self.subset_range, part_stream)
@@ -194,6 +192,14 @@ class DatasetSource(Configurable, abc.ABC):
             notes += dropped
             notes += copy_notes(test, test_ids, test_rows, "test") if source_test else ()
         train_rows, validation_rows = self._hold_out_validation(train, groups, rows, stream)
+        if (
+            groups is not None
+            and source.validation_mask is None
+            and self.validation_fraction
+            and not len(validation_rows)
+        ):
+            text = "No validation split was drawn, because each group is larger than dataset.validation_fraction"
+            notes += (ReadingNote("no_validation", text, len(np.unique(groups))),)
         # After the validation split, which therefore does not depend on `train_size`.
         train_rows = sample(stratify_by(train), train_rows, self.train_size, stream, "train_size")
         test_rows = sample(
@@ -240,7 +246,7 @@ class DatasetSource(Configurable, abc.ABC):
             check_same_kind(source, test)
         if not self.allow_shared_groups:
             check_groups(source, test)
-        return () if dense else check_classes(source, test, class_names)
+        return group_notes(source, test) + (() if dense else check_classes(source, test, class_names))
 
     def _with_groups(self, split: RawSplit) -> RawSplit:
         """Return a split with the groups that `group_pattern` finds in the names of its files."""

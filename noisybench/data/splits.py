@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from noisybench.data.dataset import RawSplit, Split
 from noisybench.data.lazy import take_rows
+from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import target_kind
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
@@ -234,6 +235,14 @@ def check_groups(train: RawSplit, test: RawSplit | None) -> None:
                     f"dataset: {len(shared)} groups occur in the {name} and in the {other} split ({listed}), which makes "
                     "scores too high; put each group into one split, or set dataset.allow_shared_groups=true"
                 )
+
+
+def group_notes(train: RawSplit, test: RawSplit | None) -> tuple[ReadingNote, ...]:
+    """Return a note about groups by which splits are drawn, unless the reader has reported them."""
+    drawn = test is None or train.validation_mask is None
+    if train.groups is None or not drawn or any(note.kind.startswith("group") for note in train.notes):
+        return ()
+    return (ReadingNote("groups", "Splits are drawn without dividing groups", len(np.unique(train.groups))),)
 
 
 def group_numbers(groups: NDArray[np.str_] | None) -> Groups:

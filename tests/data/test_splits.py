@@ -200,3 +200,10 @@ def test_a_class_without_test_examples_is_a_note() -> None:
 def test_a_single_class_name_is_named() -> None:
     with pytest.raises(UserError, match="has the one class `cat`, but at least two"):
         load(RawSplit(IMAGES, np.zeros(60, dtype=np.int64)), None, ("cat",))
+
+
+def test_groups_too_large_for_a_validation_split_are_a_note() -> None:
+    groups = np.repeat(np.arange(4), 15).astype(str)
+    found = load(RawSplit(IMAGES, np.arange(60) % 2, groups=groups))
+    assert len(found.validation) == 0
+    assert [note.kind for note in found.notes] == ["groups", "no_validation"]

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.data.check.copies import CopyFacts, copy_facts, example_names, splits_of, training_labels
 from noisybench.data.check.files import FileFacts, file_facts
 from noisybench.data.check.pictures import Picture, example_pictures
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.duplicates import conflicting, content_ids, repeated
 from noisybench.data.label_set import LabelSet
-from noisybench.data.notes import MAX_NAMES, ReadingNote, merge_notes, reading_note
+from noisybench.data.notes import ReadingNote, merge_notes, reading_note
 from noisybench.data.source import DatasetSource
 from noisybench.data.targets import IGNORED, Targets
 from noisybench.utils.progress import report_progress
@@ -23,8 +23,6 @@ RARE_EXAMPLES = 10
 
 RARE_SHARE = 0.05
 """Classes with a smaller number of training examples than this share of an average class are rare."""
-
-SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -40,23 +38,6 @@ class ClassFacts:
     name: str
     counts: Mapping[str, int]
     pixel_share: float | None = None
-
-
-@dataclass(frozen=True)
-class CopyFacts:
-    """Exact copies of inputs within a split, or across two splits.
-
-    Attributes:
-        where: ``train``, or ``train and test``.
-        count: number of examples that are copies of an earlier one, or of one in the first of both splits.
-        names: the first of them.
-        other_labels: number of examples of which a copy has another label.
-    """
-
-    where: str
-    count: int
-    names: tuple[str, ...]
-    other_labels: int
 
 
 @dataclass(frozen=True)
@@ -109,12 +90,14 @@ class DataReport:
     pictures: tuple[Picture, ...]
 
 
-def check_dataset(source: DatasetSource, noisy: LabelSet | None = None) -> DataReport:
+def check_dataset(source: DatasetSource, noisy: LabelSet | None = None, default_size: int | None = None) -> DataReport:
     """Read a dataset and return facts about it.
 
     Args:
         source: the dataset with its parameters.
         noisy: labels of a noise model for it, whose quality is reported as well.
+        default_size: side in pixels to which images of different sizes are resized if the dataset has no size; by default
+            they are refused, as in a run.
 
     Raises:
         UserError: results on these data would be meaningless, or the data cannot be read.
@@ -125,10 +108,16 @@ def check_dataset(source: DatasetSource, noisy: LabelSet | None = None) -> DataR
         >>> report.splits["test"], report.classes[3].name, report.copies
         (449, '3', ())
     """
-    # Before anything is listed, because readers say best which files are missing.
+    files = _files(source)
+    notes = _file_notes(files)
+    if default_size and files and len(files.sizes) > 1 and source.parameters.get("size", default_size) is None:
+        source = type(source)(**{**source.parameters, "size": default_size})
+        text = (
+            f"Images have several sizes and were resized to {default_size}x{default_size} pixels for this check; a run needs "
+            "dataset.size"
+        )
+        notes += (ReadingNote("several_sizes", text, sum(files.sizes.values())),)
     dataset = source.load()
-    sources = source.data_files()
-    files = file_facts(sources.values()) if sources else None
     report_progress("compare contents", 0, 1)
     copies = copy_facts(dataset)
     report_progress("compare contents", 1, 1)
@@ -138,14 +127,23 @@ def check_dataset(source: DatasetSource, noisy: LabelSet | None = None) -> DataR
         dataset.skipped_files,
         tuple(dataset.train.inputs.shape[1:]),
         dataset.target_kind.name,
-        {name: len(split) for name, split in _splits(dataset).items()},
+        {name: len(split) for name, split in splits_of(dataset).items()},
         class_facts(dataset),
         _unlabeled_share(dataset),
         copies,
         label_facts(dataset, noisy),
-        merge_notes((*dataset.notes, *check_notes(dataset, copies), *_file_notes(files))),
+        merge_notes((*dataset.notes, *check_notes(dataset, copies), *notes)),
         example_pictures(dataset),
     )
+
+
+def _files(source: DatasetSource) -> FileFacts | None:
+    """Return facts about the files of a dataset; None if it has none, or lacks some, which its reader reports."""
+    try:
+        sources = source.data_files()
+        return file_facts(sources.values()) if sources else None
+    except FileNotFoundError:
+        return None
 
 
 def check_notes(dataset: Dataset, copies: tuple[CopyFacts, ...] | None = None) -> tuple[ReadingNote, ...]:
@@ -176,9 +174,9 @@ def class_facts(dataset: Dataset) -> tuple[ClassFacts, ...]:
     """Count the examples of each class, or the images that show it; tokens have no classes."""
     if dataset.target_kind.name == "tokens":
         return ()
-    splits = _splits(dataset)
+    splits = splits_of(dataset)
     if dataset.target_kind.name == "classes":
-        counts = {name: _class_counts(_labels(split), dataset.num_classes) for name, split in splits.items()}
+        counts = {name: _class_counts(training_labels(split), dataset.num_classes) for name, split in splits.items()}
         return tuple(
             ClassFacts(class_name, {name: int(counts[name][index]) for name in splits})
             for index, class_name in enumerate(dataset.class_names)
@@ -190,31 +188,6 @@ def class_facts(dataset: Dataset) -> tuple[ClassFacts, ...]:
         ClassFacts(class_name, {name: int(shown[name][index]) for name in splits}, float(shares[index]))
         for index, class_name in enumerate(dataset.class_names)
     )
-
-
-def copy_facts(dataset: Dataset) -> tuple[CopyFacts, ...]:
-    """Find exact copies within and across splits; of texts, equal prompts with equal responses."""
-    splits = _splits(dataset)
-    ids = dict(zip(splits, content_ids(*(split.inputs for split in splits.values())), strict=True))
-    if dataset.target_kind.name == "tokens":
-        responses = content_ids(*(split.targets[:, None, None, :] for split in splits.values()))
-        ids = {name: _pairs(ids[name], part) for name, part in zip(splits, responses, strict=True)}
-    found = []
-    for name, split in splits.items():
-        copies = np.flatnonzero(repeated(ids[name]))
-        if len(copies):
-            names = _names(dataset, name, copies)
-            found.append(CopyFacts(name, len(copies), names, int(conflicting(ids[name], _labels(split)).sum())))
-    for first, second in (("train", "validation"), ("train", "test"), ("validation", "test")):
-        rows = np.flatnonzero(np.isin(ids[second], ids[first]))
-        if len(rows):
-            both = np.concatenate([ids[first], ids[second][rows]])
-            labels = np.concatenate([_labels(splits[first]), _labels(splits[second])[rows]])
-            others = conflicting(both, labels)[len(ids[first]) :]
-            found.append(
-                CopyFacts(f"{first} and {second}", len(rows), _names(dataset, second, rows), int(others.sum()))
-            )
-    return tuple(found)
 
 
 def label_facts(dataset: Dataset, noisy: LabelSet | None) -> tuple[LabelFacts, ...]:
@@ -247,15 +220,6 @@ def _compare(dataset: Dataset, observed: Targets, origin: str, agreement: Mappin
     return LabelFacts(origin, kind.actual_noise_rate(clean, observed), by_class, agreement)
 
 
-def _splits(dataset: Dataset) -> dict[str, Split]:
-    return {name: getattr(dataset, name) for name in SPLITS}
-
-
-def _labels(split: Split) -> Targets:
-    """Return the labels that training sees."""
-    return split.targets if split.noisy_targets is None else split.noisy_targets
-
-
 def _class_counts(targets: Targets, num_classes: int) -> NDArray[np.int64]:
     """Count the entries of each class; others, such as pixels without a label, do not count."""
     if targets.dtype == np.uint8:
@@ -279,21 +243,6 @@ def _unlabeled_share(dataset: Dataset) -> float | None:
     return float(1 - dataset.target_kind.is_labeled(dataset.train.targets).mean())
 
 
-def _pairs(first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return numbers of pairs of numbers."""
-    return first * (max(first.max(initial=0), second.max(initial=0)) + 1) + second
-
-
-def _names(dataset: Dataset, split: str, rows: NDArray[np.int64]) -> tuple[str, ...]:
-    """Return file names of training and validation examples, and row numbers of others."""
-    index = getattr(dataset, split).index[rows[:MAX_NAMES]].tolist()
-    # A test split of the source has names of its own, which a dataset does not hold.
-    is_drawn = len(dataset.train) + len(dataset.validation) + len(dataset.test) <= dataset.source_size
-    if dataset.source_names and (split != "test" or is_drawn):
-        return tuple(dataset.source_names[row] for row in index)
-    return tuple(f"row {row}" for row in index)
-
-
 def _class_notes(dataset: Dataset) -> tuple[ReadingNote, ...]:
     """Return notes about rare classes, and about masks that show nothing or lack a class."""
     facts = class_facts(dataset)
@@ -315,7 +264,7 @@ def _class_notes(dataset: Dataset) -> tuple[ReadingNote, ...]:
     blank = _blank_rows(dataset.train)
     if len(blank):
         text = "Training images have a single color"
-        notes += (ReadingNote("blank_images", text, len(blank), _names(dataset, "train", blank)),)
+        notes += (ReadingNote("blank_images", text, len(blank), example_names(dataset, "train", blank)),)
     return notes
 
 
