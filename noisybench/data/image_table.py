@@ -165,7 +165,8 @@ def _match(
         if len(found) > 1:
             listed = " and ".join(show(names[position], quotes=False) for position in found[:3])
             raise UserError(
-                f"dataset.table: {table.describe_row(row)}: {show(cell, quotes=False)} may be {listed}; write the folder as well"
+                f"dataset.table: {table.describe_row(row)}: {show(cell, quotes=False)} may be {listed}; write the folder "
+                "as well, or set dataset.root to the folder with these images"
             )
         if not found:
             missing.setdefault(cell, row)

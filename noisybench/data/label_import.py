@@ -236,6 +236,8 @@ class _TableReader:
         corrects = plain_column(column) == NEW_LABEL
         if corrects:
             filled = labels != UNKNOWN_TARGET
+            if not filled.any():
+                raise UserError(f"{self._location(column)} is empty; fill in the labels that you correct")
             self._check_earlier_labels()
             text = f"Labels of the column `{column}` replace the dataset's; examples without one keep theirs"
             notes += (ReadingNote("corrected_labels", text, int(filled.sum())),)

@@ -18,6 +18,7 @@ from noisybench.config.resolve import resolve
 from noisybench.data import label_files
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_set import LabelSet
+from noisybench.data.lazy import MemmapImages
 from noisybench.data.votes import make_votes
 from noisybench.errors import UserError
 from noisybench.runs.preparation import prepare_run
@@ -341,3 +342,17 @@ def test_uploaded_files_are_found_by_their_names_alone(tmp_path: Path) -> None:
     assert notes(made)["other_folders"] == SIZE
     mixed = [*lines[:-1], f"{DATA.source_names[SIZE - 1]},owl"]
     assert "have no file `/data/upload/1/0a1b2c3d-00.png`" in refusal(tmp_path, mixed)
+
+
+def test_corrections_without_any_label_are_refused(tmp_path: Path) -> None:
+    assert "the column `new_label` is empty; fill in" in refusal(tmp_path, suspects([int(USED[0])], {}))
+
+
+def test_images_on_disk_stay_there_without_unlabeled_examples(tmp_path: Path) -> None:
+    on_disk = MemmapImages(DATA.train.inputs[:], np.arange(len(DATA.train)))
+    data = dataclasses.replace(DATA, train=dataclasses.replace(DATA.train, inputs=on_disk))
+    empty = int(data.train.index[2])
+    labels = make(tmp_path, ["index,observed", *(f"{row},{'' if row == empty else name(row)}" for row in range(SIZE))])
+    images = labels.apply_to(data).train.inputs
+    assert isinstance(images, MemmapImages)
+    np.testing.assert_array_equal(images[:], np.delete(DATA.train.inputs[:], 2, axis=0))
