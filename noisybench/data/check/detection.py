@@ -23,8 +23,8 @@ MAX_ENTRIES = 2000
 MAX_DEPTH = 4
 """Largest depth of the folders that are looked at."""
 
-HEAD_BYTES = 65536
-"""Number of bytes of a JSON file that are looked at."""
+END_BYTES = 65536
+"""Number of bytes at each end of a JSON file that are looked at."""
 
 
 def dataset_of(path: Path, name: str | None = None) -> dict[str, Any]:
@@ -62,7 +62,8 @@ def dataset_of(path: Path, name: str | None = None) -> dict[str, Any]:
     # Of several parameters, a single file is the one for files, such as the training file beside a folder of shards.
     if place.is_file() and parameter == "root":
         parameter = next((each for each in PATH_PARAMETERS[1:] if each in schema.fields), parameter)
-    return {"name": name, parameter: str(path)}
+    is_inside = place.is_file() and parameter == "root"
+    return {"name": name, parameter: str(path.parent if is_inside else path)}
 
 
 def _entries(folder: Path) -> Iterator[tuple[Path, bool]]:
@@ -73,16 +74,21 @@ def _entries(folder: Path) -> Iterator[tuple[Path, bool]]:
         for parent in level:
             try:
                 with os.scandir(parent) as listed:
-                    found = sorted((entry.name, entry.is_dir()) for entry in listed)
+                    found = [(entry.name, entry.is_dir()) for entry in listed]
             except OSError:  # reported by the reader of the dataset
                 continue
-            for entry_name, is_folder in found:
+            # Images last, because there may be more of them than are looked at.
+            for entry_name, is_folder in sorted(found, key=lambda each: (_is_image(each[0]), each)):
                 if entry_name.startswith((".", "__")):
                     continue
                 yield parent / entry_name, is_folder
                 if is_folder:
                     following.append(parent / entry_name)
         level = following
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def _looked_at(folder: Path) -> list[tuple[Path, bool]]:
@@ -113,22 +119,25 @@ def _has_files(*suffixes: str) -> Callable[[Path], bool]:
 
 
 def _has_json_with(*keys: str) -> Callable[[Path], bool]:
-    """Return a test for JSON files that have some keys near their beginning, and for folders that contain one."""
+    """Return a test for JSON files that have some keys near their ends, and for folders that contain one."""
 
     def fits(path: Path) -> bool:
         files = [path] if path.is_file() else [entry for entry, is_folder in _looked_at(path) if not is_folder]
         return any(
-            all(f'"{key}"'.encode() in _head(file) for key in keys)
+            all(f'"{key}"'.encode() in _ends(file) for key in keys)
             for file in [file for file in files if file.suffix.lower() == ".json"][:3]
         )
 
     return fits
 
 
-def _head(file: Path) -> bytes:
+def _ends(file: Path) -> bytes:
+    """Return the first and the last bytes of a file; the arrays between them may be long."""
     try:
         with file.open("rb") as opened:
-            return opened.read(HEAD_BYTES)
+            head = opened.read(END_BYTES)
+            opened.seek(max(0, file.stat().st_size - END_BYTES))
+            return head + opened.read(END_BYTES)
     except OSError:  # reported by the reader of the dataset
         return b""
 
@@ -176,10 +185,10 @@ KINDS: tuple[tuple[str, Callable[[Path], bool]], ...] = (
     ("cityscapes", _has_folders("leftimg8bit")),
     ("camvid", _has_folders("701_stillsraw_full")),
     ("camvid", _has_folders("train", "trainannot")),
-    ("coco_masks", _has_json_with("images", "annotations", "categories")),
+    ("coco", _has_json_with("images", "categories")),
     ("labelme", _has_json_with("shapes", "imagePath")),
     ("trace_file", _is_file(".json")),
-    ("yolo_polygons", _has_folders("images", "labels")),
+    ("yolo", lambda path: _has_folders("images", "labels")(path) and _has_files(".txt")(path)),
     ("image_mask_folder", _has_folders("images", "masks")),
     ("nifti_slices", _has_files(".nii", ".nii.gz")),
     ("parquet", _has_files(".parquet")),
