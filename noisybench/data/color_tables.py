@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from noisybench.data.mask_values import Color
+from noisybench.data.mask_values import Color, unpack
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError, show
 from noisybench.utils.places import read_text
@@ -14,7 +14,7 @@ from noisybench.utils.places import read_text
 COLOR_FILES = ("colors.txt", "label_colors.txt", "class_dict.csv", "labelmap.txt")
 """Names of files with a table: our own, CamVid's, Kaggle's and CVAT's."""
 
-UNLABELED_NAMES = ("void", "unlabeled", "unlabelled", "ignore", "ignored")
+UNLABELED_NAMES = ("void", "unlabeled", "ignore", "ignored")
 """Names of classes that mean no label, whatever their case."""
 
 
@@ -82,7 +82,8 @@ def read_color_file(path: Path) -> ColorTable:
         name = name or f"class {len(names)}"
         if name in names:
             raise UserError(f"dataset.root: {path}, line {number}: the class {show(name)} occurs twice")
-        if name.lower() in UNLABELED_NAMES:
+        # In both spellings of "unlabeled".
+        if name.lower().replace("ll", "l") in UNLABELED_NAMES:
             classes[color] = IGNORED
             unlabeled.append(name)
         else:
@@ -102,3 +103,24 @@ def _parse_line(line: str) -> tuple[Color | None, str]:
                 red, green, blue = map(int, numbers)
                 return ((red, green, blue), " ".join(words)) if max(red, green, blue) < 256 else (None, "")
     return None, ""
+
+
+def parse_color(text: str) -> Color:
+    """Return a color written as `128,0,0`, `128 0 0` or `#800000`.
+
+    Raises:
+        UserError: it is none.
+
+    Example:
+        >>> parse_color("#800000"), parse_color("0, 64,128")
+        ((128, 0, 0), (0, 64, 128))
+    """
+    stripped = text.strip().strip("()[]")
+    if match := re.fullmatch(r"#([0-9a-fA-F]{6})", stripped):
+        return unpack(int(match[1], 16))
+    parts = re.split(r"[\s,;]+", stripped)
+    if len(parts) == 3 and all(re.fullmatch(r"\d{1,3}", part, re.ASCII) and int(part) < 256 for part in parts):
+        return int(parts[0]), int(parts[1]), int(parts[2])
+    raise UserError(
+        f"dataset.colors: {show(text)} is not a color; write red, green and blue from 0 to 255, such as 128,0,0"
+    )

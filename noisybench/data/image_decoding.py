@@ -204,7 +204,7 @@ def _decode(opened: Picture, origin: str, rules: DecodingRules) -> DecodedImage:
 
     facts = []
     # Both before the pixels are loaded: Pillow then forgets the depth, and applies the orientation of TIFF files.
-    is_deep_color = opened.mode in ("RGB", "RGBA", "LA") and _has_16_bits(opened)
+    is_deep_color = opened.mode in ("RGB", "RGBA", "LA") and has_16_bits(opened)
     orientation = _orientation(opened)
     opened.load()
     picture: Picture = opened
@@ -251,7 +251,7 @@ def _orientation(opened: Picture) -> int | None:
         return None
 
 
-def _has_16_bits(opened: Picture) -> bool:
+def has_16_bits(opened: Picture) -> bool:
     """Return True for colors that Pillow reduces from 16 to 8 bits; asked before the pixels are loaded."""
     return any(";16" in str(tile[-1]) for tile in getattr(opened, "tile", ()))
 

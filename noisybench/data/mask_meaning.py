@@ -169,8 +169,11 @@ def _color_error(scan: MaskScan, location: str) -> UserError:
     grays = [(value, value, value) for value in scan.values if 0 <= value < 256]
     table = sorted({*colors, *grays})
     if len(table) > MAX_PROPOSED:
+        frequent = [color for color in colors if scan.share([color]) >= 1] or colors[:2]
+        table = sorted({*frequent, *(color for color in grays if scan.share([color[0]]) >= 1)})
         advice = (
-            "save the masks without lossy compression and without smooth edges, or declare the true colors in a table"
+            "they have smooth edges or lossy compression: save them without, or set "
+            f"{location}.colors='{_table({color: index for index, color in enumerate(table)})}' {location}.value_tolerance=32"
         )
     else:
         advice = f"set {location}.colors='{_table({color: index for index, color in enumerate(table)})}'"

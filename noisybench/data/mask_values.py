@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.image_decoding import available_formats, bomb_reason
+from noisybench.data.image_decoding import available_formats, bomb_reason, has_16_bits
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError, show
 from noisybench.utils.files import first_line
@@ -222,6 +221,10 @@ def read_values(file: Path, as_colors: bool = False) -> NDArray[Any]:
         with Image.open(file, formats=available_formats()) as opened:
             if getattr(opened, "n_frames", 1) > 1:
                 raise UserError(f"{file}: has {getattr(opened, 'n_frames', 1)} pages or frames, but a mask has one")
+            if opened.mode in ("RGB", "RGBA", "LA") and has_16_bits(opened):
+                raise UserError(
+                    f"{file}: has colors of 16 bits, but a mask has 8; save it as a gray image or with 8 bits"
+                )
             # Pillow decodes lazily; damage must show up here, where it is turned into a message.
             opened.load()
             is_gif = opened.format == "GIF"
@@ -318,27 +321,6 @@ def show_value(value: int | Color) -> str:
         ('(128,0,0)', '7')
     """
     return str(value) if isinstance(value, int) else f"({','.join(map(str, value))})"
-
-
-def parse_color(text: str) -> Color:
-    """Return a color written as `128,0,0`, `128 0 0` or `#800000`.
-
-    Raises:
-        UserError: it is none.
-
-    Example:
-        >>> parse_color("#800000"), parse_color("0, 64,128")
-        ((128, 0, 0), (0, 64, 128))
-    """
-    stripped = text.strip().strip("()[]")
-    if match := re.fullmatch(r"#([0-9a-fA-F]{6})", stripped):
-        return unpack(int(match[1], 16))
-    parts = re.split(r"[\s,;]+", stripped)
-    if len(parts) == 3 and all(re.fullmatch(r"\d{1,3}", part, re.ASCII) and int(part) < 256 for part in parts):
-        return int(parts[0]), int(parts[1]), int(parts[2])
-    raise UserError(
-        f"dataset.colors: {show(text)} is not a color; write red, green and blue from 0 to 255, such as 128,0,0"
-    )
 
 
 def _smallest_distance(keys: NDArray[np.int64]) -> int:

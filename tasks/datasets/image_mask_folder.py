@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,18 @@ from typing import Any
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.data.color_tables import COLOR_FILES, find_color_file, read_color_file
+from noisybench.data.color_tables import COLOR_FILES, find_color_file, parse_color, read_color_file
 from noisybench.data.dataset import RawSplit
 from noisybench.data.image_decoding import IMAGE_SUFFIXES
 from noisybench.data.images import image_files
 from noisybench.data.mask_meaning import check_declared, count_classes
 from noisybench.data.mask_pairs import NameLists, match_masks, name_files, read_names
 from noisybench.data.mask_scan import scan_masks
-from noisybench.data.mask_values import MASK_SUFFIXES, MaskValues, parse_color
+from noisybench.data.mask_values import MASK_SUFFIXES, MaskValues
 from noisybench.data.masks import MaskedImage
 from noisybench.data.notes import ReadingNote, reading_note
-from noisybench.data.split_names import Role, find_splits
+from noisybench.data.split_names import NamedSplits, Role, find_splits
+from noisybench.data.unread_files import data_files_below, unread_files
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._masks import MaskedImages, MaskSource
 from noisybench.utils.file_listing import FileTree, Source
@@ -128,7 +129,11 @@ class ImageMaskFolder(MaskSource):
         if splits and (root / FOLDERS[0]).is_dir():
             other = next(iter(splits.names.values()))[0]
             raise UserError(f"{location} contains both images/ and {other}/images/; move one of them elsewhere")
+        lists = find_splits(
+            (path.stem for path in root.glob("*.txt") if path.name not in (CLASS_LIST, *COLOR_FILES)), location
+        )
         if splits:
+            self._check_unambiguous(location, splits.others, lists)
             return {role: _layout(root / name) for role, (name, *_) in splits.names.items()}
         images = root / FOLDERS[0]
         inner = (
@@ -137,15 +142,24 @@ class ImageMaskFolder(MaskSource):
             else None
         )
         if inner and not inner.others and not any(path.suffix.lower() in IMAGE_SUFFIXES for path in images.iterdir()):
+            self._check_unambiguous(location, (), lists)
             return {
                 role: _Layout((images / name, root / FOLDERS[1] / name, root / FOLDERS[2] / name))
                 for role, (name, *_) in inner.names.items()
             }
-        lists = find_splits(
-            (path.stem for path in root.glob("*.txt") if path.name not in (CLASS_LIST, *COLOR_FILES)), location
-        )
         files: dict[Role, Path] = {role: root / f"{name}.txt" for role, (name, *_) in lists.names.items()}
         return {"train": replace(_layout(root), lists=files)}
+
+    @staticmethod
+    def _check_unambiguous(location: str, others: Sequence[str], lists: NamedSplits) -> None:
+        """Refuse folders and lists that would be ignored beside folders of splits."""
+        if others:
+            raise UserError(
+                f"{location} contains images in {', '.join(others)} beside the folders of splits; move or rename them"
+            )
+        if lists:
+            name = next(iter(lists.names.values()))[0]
+            raise UserError(f"{location} has folders of splits and the list {name}.txt; remove one of them")
 
     def _find_pairs(self, role: Role, layout: _Layout) -> dict[Role, MaskedImages]:
         """Return the examples of each split of a layout."""
@@ -167,6 +181,9 @@ class ImageMaskFolder(MaskSource):
             rows[name] = (by_name[name], mask, *others)
         unused = [file.name for match in matched for file in match.unused]
         notes = reading_note("mask_without_image", "Masks without an image were not read", unused)
+        for folder, suffixes in ((images, IMAGE_SUFFIXES), *((folder, MASK_SUFFIXES) for folder in folders)):
+            unread = (file for file in data_files_below(folder) if file.suffix.lower() not in suffixes)
+            notes += unread_files(unread, folder.parent)
         if not layout.lists:
             return {role: MaskedImages(list(rows.values()), names, notes)}
         lists = NameLists(names, images)

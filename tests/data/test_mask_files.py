@@ -365,3 +365,31 @@ def test_splits_within_the_folders_of_images_and_masks_are_used(tmp_path: Path) 
     }
     dataset = load(write(tmp_path, masks), duplicates="keep")
     assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [5, 2, 3]
+
+
+def test_color_masks_from_jpeg_files_are_read_with_a_tolerance(tmp_path: Path) -> None:
+    for number in range(8):
+        save(tmp_path / "images" / f"{number}.png", picture(number))
+        save(tmp_path / "masks" / f"{number}.jpg", colored(number), quality=95)
+    with pytest.raises(UserError, match=r"smooth edges or lossy compression.*dataset\.value_tolerance=32"):
+        load(tmp_path)
+    table = {"0,0,0": 0, "128,0,0": 1, "0,128,0": 2}
+    with pytest.raises(UserError, match="colors that are not declared"):
+        load(tmp_path, colors=table)
+    assert load(tmp_path, colors=table, value_tolerance=63, on_error="skip").num_classes == 3
+
+
+def test_layouts_that_name_splits_in_two_ways_are_refused(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        write(tmp_path / part, numbered(4))
+    (tmp_path / "train" / "masks" / "volume.npy").write_bytes(b"")
+    assert {note.kind: note.names for note in load(tmp_path, duplicates="keep").notes}["unread_files"] == (
+        "masks/volume.npy",
+    )
+    (tmp_path / "train.txt").write_text("000")
+    with pytest.raises(UserError, match=r"folders of splits and the list train\.txt"):
+        load(tmp_path)
+    (tmp_path / "train.txt").unlink()
+    write(tmp_path / "extra", numbered(1))
+    with pytest.raises(UserError, match="contains images in extra beside"):
+        load(tmp_path)
