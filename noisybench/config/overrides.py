@@ -112,7 +112,7 @@ class Override:
         if is_text and _exists(self.text):
             return [self.text]
         # Where a list of paths is allowed as well, brackets are one.
-        is_text = is_text and not (accepts_list(kind) and self.text.startswith("["))
+        is_text = is_text and not (accepts_list(kind) and self.text.startswith("[") and self.text.endswith("]"))
         # In a stack, parentheses hold the parameters of a member.
         is_stack = self.path in (("mitigations",), ("stacks",))
         parts = _split(self.text, ",", self.key, *(("([{", ")]}") if is_stack else ()))
