@@ -9,7 +9,8 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from noisybench.noise_models._masks import MaskContext, MaskObject
+from noisybench.noise_models._masks import MaskContext
+from noisybench.noise_models._regions import MaskObject
 
 FEWEST_VERTICES = 4
 """Vertices of the smallest contour that can be simplified; the published script drops smaller ones."""

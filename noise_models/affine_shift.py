@@ -8,16 +8,8 @@ import numpy as np
 
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
-from noisybench.noise_models._masks import (
-    Mask,
-    MaskContext,
-    MaskNoise,
-    MaskObject,
-    draw_objects,
-    erase,
-    find_objects,
-    transform,
-)
+from noisybench.noise_models._masks import MaskContext, MaskNoise, draw_objects
+from noisybench.noise_models._regions import Mask, MaskObject, erase, find_objects, transform
 
 
 class AffineShift(MaskNoise):

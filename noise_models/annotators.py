@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, grow, in_turn, present_classes, replace_class
+from noisybench.noise_models._masks import MaskContext, MaskNoise, in_turn
+from noisybench.noise_models._regions import Mask, grow, present_classes, replace_class
 
 HABITS = ("faithful", "over", "under", "wrong", "blank")
 
@@ -78,12 +79,12 @@ class Annotators(MaskNoise):
             # Without a background, the class of the largest area takes its place.
             blank = 0 if context.has_background else present_classes(mask)[-1]
             return np.full_like(noisy, blank) if context.random() < context.severity else noisy
-        for label, rivals in in_turn(noisy, present_classes(mask), context):
+        for label, neighbors in in_turn(noisy, present_classes(mask), context):
             region = np.asarray(noisy == label, dtype=np.uint8)
             changed = grow(region, -amount if habit == "under" else amount)
             if habit == "wrong":
                 changed = self._crack(changed, context)
-            replace_class(noisy, label, region, changed, rivals)
+            replace_class(noisy, label, region, changed, neighbors)
         return noisy
 
     def _crack(self, region: NDArray[np.uint8], context: MaskContext) -> NDArray[np.uint8]:

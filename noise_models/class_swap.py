@@ -7,7 +7,8 @@ import numpy as np
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, find_objects
+from noisybench.noise_models._masks import MaskContext, MaskNoise
+from noisybench.noise_models._regions import Mask, find_objects
 
 
 class ClassSwap(MaskNoise):

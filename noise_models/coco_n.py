@@ -9,16 +9,8 @@ import numpy as np
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.noise_models._contours import jitter_contours, simplify_contours
-from noisybench.noise_models._masks import (
-    Mask,
-    MaskContext,
-    MaskNoise,
-    MaskObject,
-    draw_objects,
-    erase,
-    find_objects,
-    grow,
-)
+from noisybench.noise_models._masks import MaskContext, MaskNoise, draw_objects
+from noisybench.noise_models._regions import Mask, MaskObject, erase, find_objects, grow
 
 
 class _Mixture(NamedTuple):

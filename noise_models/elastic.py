@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
-from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise
+from noisybench.noise_models._masks import MaskContext, MaskNoise
+from noisybench.noise_models._regions import Mask
 
 
 class Elastic(MaskNoise):

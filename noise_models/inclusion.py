@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
-from noisybench.noise_models._masks import (
-    Mask,
-    MaskContext,
-    MaskNoise,
-    MaskObject,
-    draw_objects,
-    find_objects,
-    transform,
-)
+from noisybench.noise_models._masks import MaskContext, MaskNoise, draw_objects
+from noisybench.noise_models._regions import Mask, MaskObject, find_objects, transform
 
 
 class Inclusion(MaskNoise):

@@ -10,16 +10,8 @@ from numpy.typing import NDArray
 
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
-from noisybench.noise_models._masks import (
-    Mask,
-    MaskContext,
-    MaskNoise,
-    bounding_box,
-    in_turn,
-    present_classes,
-    replace_class,
-    with_preset,
-)
+from noisybench.noise_models._masks import MaskContext, MaskNoise, in_turn, with_preset
+from noisybench.noise_models._regions import Mask, bounding_box, present_classes, replace_class
 from noisybench.utils.seeds import Stream
 
 CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
@@ -96,7 +88,7 @@ class MarkovBoundary(MaskNoise):
         noisy = mask.copy()
         steps = context.stochastic_round(context.severity * settings["steps"])
         speckle = settings["speckle"] * min(1.0, context.severity)
-        for label, rivals in in_turn(noisy, present_classes(mask), context):
+        for label, neighbors in in_turn(noisy, present_classes(mask), context):
             region = np.asarray(noisy == label, dtype=np.uint8)
             outwards = context.stream.uniform(steps) < settings["expand"]
             moved = move_boundary(region, outwards, settings["flip"], context.stream)
@@ -104,7 +96,7 @@ class MarkovBoundary(MaskNoise):
                 moved ^= np.asarray(context.stream.uniform(*region.shape) < speckle, dtype=np.uint8)
             # In integers, whose result is the same on every machine.
             blurred = cv2.GaussianBlur(moved * np.uint8(255), (5, 5), 2.0)
-            replace_class(noisy, label, region, np.asarray(blurred > 127, dtype=np.uint8), rivals)
+            replace_class(noisy, label, region, np.asarray(blurred > 127, dtype=np.uint8), neighbors)
         return noisy
 
 

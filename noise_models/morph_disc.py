@@ -11,15 +11,8 @@ from numpy.typing import NDArray
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.noise_models._masks import (
-    Mask,
-    MaskContext,
-    MaskNoise,
-    in_turn,
-    present_classes,
-    replace_class,
-    with_preset,
-)
+from noisybench.noise_models._masks import MaskContext, MaskNoise, in_turn, with_preset
+from noisybench.noise_models._regions import Mask, present_classes, replace_class
 
 DILATE, ERODE, RAGGED = range(3)
 
@@ -86,7 +79,7 @@ class MorphDisc(MaskNoise):
                 f"noise.radius: needs two radii above 0 in increasing order, in whole pixels, but got {radii}"
             )
         noisy = mask.copy()
-        for label, rivals in in_turn(noisy, present_classes(mask), context):
+        for label, neighbors in in_turn(noisy, present_classes(mask), context):
             region = np.asarray(noisy == label, dtype=np.uint8)
             kind, radius = context.randint(3), radii[0] + context.randint(int(radii[1] - radii[0]) + 1)
             if kind == RAGGED:
@@ -95,7 +88,7 @@ class MorphDisc(MaskNoise):
                 disc = make_disc(context.stochastic_round(context.severity * radius))
                 # OpenCV never erodes from the edge of the image, beyond which an object may continue.
                 changed = np.asarray(cv2.dilate(region, disc) if kind == DILATE else cv2.erode(region, disc))
-            replace_class(noisy, label, region, changed, rivals)
+            replace_class(noisy, label, region, changed, neighbors)
         return noisy
 
 

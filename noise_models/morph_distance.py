@@ -9,15 +9,8 @@ from scipy.ndimage import distance_transform_edt
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.noise_models._masks import (
-    Mask,
-    MaskContext,
-    MaskNoise,
-    in_turn,
-    present_classes,
-    replace_class,
-    with_preset,
-)
+from noisybench.noise_models._masks import MaskContext, MaskNoise, in_turn, with_preset
+from noisybench.noise_models._regions import Mask, present_classes, replace_class
 
 PRESETS = {
     "jsrt": {"range": [7.0, 9.0]},
@@ -69,14 +62,14 @@ class MorphDistance(MaskNoise):
         if len(limits) != 2 or not 0 <= limits[0] <= limits[1]:
             raise UserError(f"noise.range: needs two distances from 0 in increasing order, but got {limits}")
         noisy = mask.copy()
-        for label, rivals in in_turn(noisy, present_classes(mask), context):
+        for label, neighbors in in_turn(noisy, present_classes(mask), context):
             grows, distance = context.random() < self.over, context.severity * context.uniform(*limits)
             region = noisy == label
             if grows:
                 # The distance is measured to the nearest zero, so the region is inverted to measure outside of it.
-                replace_class(noisy, label, region, distance_transform_edt(~region) <= distance, rivals)
+                replace_class(noisy, label, region, distance_transform_edt(~region) <= distance, neighbors)
             elif not region.all():
                 # An object may continue beyond the edge of the image, so that edge is not a boundary. Without a boundary
                 # SciPy has nothing to measure to.
-                replace_class(noisy, label, region, distance_transform_edt(region) > distance, rivals)
+                replace_class(noisy, label, region, distance_transform_edt(region) > distance, neighbors)
         return noisy

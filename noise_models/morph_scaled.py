@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.errors import UserError
-from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, grow, in_turn, present_classes, replace_class
+from noisybench.noise_models._masks import MaskContext, MaskNoise, in_turn
+from noisybench.noise_models._regions import Mask, grow, present_classes, replace_class
 
 
 class MorphScaled(MaskNoise):
@@ -69,16 +70,16 @@ class MorphScaled(MaskNoise):
                 "noise.literal: clears pixels to the background, which this dataset does not have; set it to false"
             )
         listed = present if self.class_order is None else [label + context.class_offset for label in self.class_order]
-        for label, rivals in in_turn(noisy, [label for label in listed if label in present], context):
+        for label, neighbors in in_turn(noisy, [label for label in listed if label in present], context):
             region = np.asarray(noisy == label, dtype=np.uint8)
             changed = self._grow_scaled(region, amount)
             if sign > 0:
-                replace_class(noisy, label, region, region | changed, rivals)
+                replace_class(noisy, label, region, region | changed, neighbors)
             elif self.literal:
                 noisy[changed != region] = 0
             else:
                 # Cubic resizing can also add pixels, which shrinking must not.
-                replace_class(noisy, label, region, region & changed, rivals)
+                replace_class(noisy, label, region, region & changed, neighbors)
         return noisy
 
     def _grow_scaled(self, region: NDArray[np.uint8], amount: int) -> NDArray[np.uint8]:

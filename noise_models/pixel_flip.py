@@ -12,7 +12,8 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.noise_model import sample_transitions
 from noisybench.errors import UserError
-from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise
+from noisybench.noise_models._masks import MaskContext, MaskNoise
+from noisybench.noise_models._regions import Mask
 from noisybench.utils.seeds import Stream
 
 

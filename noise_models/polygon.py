@@ -9,7 +9,8 @@ from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset
 from noisybench.noise_models._contours import simplify_contours
-from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, draw_objects, erase, find_objects, with_preset
+from noisybench.noise_models._masks import MaskContext, MaskNoise, draw_objects, with_preset
+from noisybench.noise_models._regions import Mask, erase, find_objects
 
 PRESETS = {"easy": {"tolerance": 5.0}, "medium": {"tolerance": 10.0}, "hard": {"tolerance": 15.0}}
 

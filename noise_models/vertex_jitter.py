@@ -7,7 +7,8 @@ from typing import Literal
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.noise_models._contours import jitter_contours
-from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise, draw_objects, erase, find_objects, with_preset
+from noisybench.noise_models._masks import MaskContext, MaskNoise, draw_objects, with_preset
+from noisybench.noise_models._regions import Mask, erase, find_objects
 
 PRESETS = {"easy": {"deviation": 2.0}, "medium": {"deviation": 3.0}, "hard": {"deviation": 4.0}}
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset, Split
+from noisybench.data.label_statistics import mask_statistics
 from noisybench.data.lazy import MemmapImages
 from noisybench.data.manifest import FORMAT
 from noisybench.data.notes import ReadingNote
@@ -324,17 +325,20 @@ def label_statistics(
     """
     kind = target_kind(clean[0])
     unlabeled = unlabeled_rows(dict(zip(SPLITS, observed, strict=True)))
-    entry = {"unlabeled": {name: len(unlabeled.get(name, ())) for name in SPLITS}} if unlabeled else {}
+    entry: dict[str, Any] = {"unlabeled": {name: len(unlabeled.get(name, ())) for name in SPLITS}} if unlabeled else {}
     rows = [unlabeled.get(name, np.empty(0, np.int64)) for name in SPLITS]
     clean, observed = (
         (np.delete(first, rows[0], axis=0), np.delete(second, rows[1], axis=0)) if unlabeled else (first, second)
         for first, second in (clean, observed)
     )
     counts = kind.transition_counts(clean[0], observed[0], num_classes) if kind.counts_transitions else None
+    if counts is not None:
+        entry |= kind.extra_statistics(clean[0], observed[0], counts)
+    if counts is not None and not has_background:
+        entry["masks"] = mask_statistics(counts, has_background=False)
     return {
         "actual_noise_rate": kind.actual_noise_rate(clean[0], observed[0]),
         "actual_noise_rate_validation": kind.actual_noise_rate(clean[1], observed[1]),
         "transition_counts": None if counts is None else counts.tolist(),
         **entry,
-        **({} if counts is None else kind.extra_statistics(clean[0], observed[0], counts, has_background)),
     }

@@ -112,9 +112,7 @@ class TargetKind(abc.ABC):
     def label_status(self, clean: Targets, observed: Targets) -> NDArray[np.int8]:
         """Return positions in `LABEL_STATUS`, in the shape of the targets."""
 
-    def extra_statistics(
-        self, clean: Targets, observed: Targets, counts: NDArray[np.int64], has_background: bool = True
-    ) -> dict[str, Any]:
+    def extra_statistics(self, clean: Targets, observed: Targets, counts: NDArray[np.int64]) -> dict[str, Any]:
         """Return manifest entries that exist for this kind of targets only.
 
         Args:
@@ -218,9 +216,7 @@ class ClassTargets(TargetKind):
         status = np.where(clean == OOD_TARGET, OUT_OF_DISTRIBUTION, status)
         return np.where(clean == UNKNOWN_TARGET, UNKNOWN_STATUS, status).astype(np.int8)
 
-    def extra_statistics(
-        self, clean: Targets, observed: Targets, counts: NDArray[np.int64], has_background: bool = True
-    ) -> dict[str, Any]:
+    def extra_statistics(self, clean: Targets, observed: Targets, counts: NDArray[np.int64]) -> dict[str, Any]:
         """Return label counts by status and OOD counts by observed class, if not all examples have a known class."""
         # Only for data with unknown or OOD examples; elsewhere the transition counts say the same.
         if (clean >= 0).all():
@@ -316,11 +312,9 @@ class MaskTargets(_DenseTargets):
             )
         super()._check_labels(labels, input_shape, num_classes, split)
 
-    def extra_statistics(
-        self, clean: Targets, observed: Targets, counts: NDArray[np.int64], has_background: bool = True
-    ) -> dict[str, Any]:
+    def extra_statistics(self, clean: Targets, observed: Targets, counts: NDArray[np.int64]) -> dict[str, Any]:
         """Return the IoU and the area bias of the noisy masks."""
-        return {"masks": mask_statistics(counts, has_background)}
+        return {"masks": mask_statistics(counts)}
 
 
 class TokenTargets(_DenseTargets):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from noisybench.noise_models._masks import Mask, MaskContext, MaskNoise
+from noisybench.noise_models._masks import MaskContext, MaskNoise
+from noisybench.noise_models._regions import Mask
 from noisybench.noise_models.class_swap import ClassSwap
 from noisybench.noise_models.coco_n import LEVELS, CocoN
 from noisybench.noise_models.polygon import Polygon

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from noisybench.noise_models._masks import MaskContext, find_objects, paste, transform
+from noisybench.noise_models._masks import MaskContext
+from noisybench.noise_models._regions import find_objects, paste, transform
 from noisybench.noise_models.affine_shift import AffineShift
 from noisybench.noise_models.annotators import Annotators
 from noisybench.noise_models.elastic import Elastic

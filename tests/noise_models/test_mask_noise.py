@@ -22,7 +22,8 @@ from noisybench.data.label_statistics import mask_statistics
 from noisybench.data.targets import IGNORED, MaskTargets
 from noisybench.errors import UserError
 from noisybench.noise_models._contours import simplify_contours
-from noisybench.noise_models._masks import MaskNoise, MaskObject, find_objects
+from noisybench.noise_models._masks import MaskNoise
+from noisybench.noise_models._regions import MaskObject, find_objects
 from noisybench.noise_models.class_swap import ClassSwap
 from noisybench.noise_models.morph_scaled import MorphScaled
 from noisybench.runs.preparation import prepare_run

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.registry import get_entry
-from noisybench.noise_models._masks import find_objects
+from noisybench.noise_models._regions import find_objects
 
 REFERENCE = "https://github.com/eden500/Noisy-Labels-Instance-Segmentation"
 COMMIT = "66ec5f59076344051c3ccb08a035d15c879d6a6f"
