@@ -24,7 +24,7 @@ from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
 from noisybench.data.traces.program_format import CHARACTERS, ProgramTraceFormat
 from noisybench.data.traces.recorder import TraceRecorder
 from noisybench.data.traces.references import Example, find_references
-from noisybench.data.traces.rows import Row, read_rows
+from noisybench.data.traces.rows import Row, read_folder, read_rows
 from noisybench.data.traces.schemas import (
     Exchange,
     Schema,
@@ -79,18 +79,21 @@ class _Trace:
 class TraceFile(DatasetSource):
     """Traces from a file of JSON lines, a JSON array or parquet, in one of the usual schemas of fine-tuning.
 
-    Rows have `messages` (role and content), `conversations` (ShareGPT), `instruction`, `input` and `output` (Alpaca), or
-    two fields such as `prompt` and `response`, each a text or a list of messages; `dataset.prompt_field` and
-    `dataset.response_field` name others. Of several messages, the last one of the assistant is the response. Responses
-    have no end mark. The optional fields `split` and `observed` give the split (train, validation or test), and the noisy
-    response that noise=real_world trains on; all other fields are kept in label sets and their exports. With a `program`,
-    responses are its traces (``7+5+0=12;4+0+1=05#052``); otherwise, they are texts whose annotated calculations are
-    checked. Rows without a split are split at random. No prompt may occur in two splits.
+    A folder is read by its files, such as `train.jsonl` and `test.jsonl`. Rows have `messages` (role and content),
+    `conversations` (ShareGPT), `instruction`, `input` and `output` (Alpaca), or two fields such as `prompt` and `response`,
+    each a text or a list of messages; `dataset.prompt_field` and `dataset.response_field` name others. Of several messages,
+    the last one of the assistant is the response. Responses have no end mark. The optional fields `split` and `observed`
+    give the split (train, validation or test), and the noisy response that noise=real_world trains on; all other fields
+    are kept in label sets and their exports. With a `program`, responses are its traces (``7+5+0=12;4+0+1=05#052``);
+    otherwise, they are texts whose annotated calculations are checked. Rows without a split are split at random. No
+    prompt may occur in two splits.
     """
 
     tasks = ("chain_of_thought",)
 
-    path: Path | None = parameter(None, help="Path of the .jsonl, .json or .parquet file")
+    path: Path | None = parameter(
+        None, help="Path of the .jsonl, .json or .parquet file, or of a folder with files of the splits"
+    )
     row_schema: (
         Literal[
             "messages",
@@ -134,7 +137,7 @@ class TraceFile(DatasetSource):
         if self.path is None:
             raise UserError("dataset.path: give the file of traces, e.g. dataset.path=traces.jsonl")
         path = expand_user(self.path)
-        rows = read_rows(path)
+        rows, unread = read_folder(path) if path.is_dir() else (read_rows(path), ())
         if not rows:
             raise UserError(f"{path}: the file has no traces")
         schema = self._schema(rows)
@@ -143,7 +146,7 @@ class TraceFile(DatasetSource):
         _check_splits(path, traces)
         _check_size(traces)
         exchanges = [replace(each, fields=trace.fields) for each, trace in zip(exchanges, traces, strict=True)]
-        notes = exchange_notes(exchanges, [row.name for row in rows])
+        notes = unread + exchange_notes(exchanges, [row.name for row in rows])
         return self._encode(path, traces, notes)
 
     def _schema(self, rows: Sequence[Row]) -> Schema:

@@ -10,6 +10,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.image_decoding import IMAGE_SUFFIXES
 from noisybench.data.images import image_files
+from noisybench.data.unread_files import subfolders
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import LabeledFile, WebImages, read_list, write_images, write_list
 from noisybench.utils.file_listing import FileList, FileTree, Source
@@ -41,7 +42,8 @@ class WeblyFG(WebImages):
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read the lists or folders, and decode every image once."""
-        names = sorted(path.name for path in (self.folder / "train").glob("*") if path.is_dir())
+        folder = self.folder / "train"
+        names = [path.name for path in subfolders(folder)] if folder.is_dir() else []
         train, test = (self._labeled_files(part, names) for part in ("train", "val"))
         num_classes = 1 + max(label for _, label in train + test)
         class_names = names if len(names) == num_classes else [str(index) for index in range(num_classes)]

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from noisybench.data.geometry import Geometry
+from noisybench.data.image_decoding import DecodedImage, DecodingRules, EncodedImage, decode
 from noisybench.data.images import DecodedImages, read_files
 from noisybench.data.masks import read_pairs
 from noisybench.errors import UserError
@@ -100,3 +101,22 @@ def test_a_full_disk_refuses_an_array_and_kills_no_process(files: list[Path], tm
         subprocess.run(["umount", "-l", str(tmp_path / "small")], check=True)
     assert done.returncode == 0, done.stderr
     assert "No space left on device" in done.stdout
+
+
+def test_another_decoder_or_other_rules_decode_again(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    read = []
+
+    def count(image: EncodedImage, size: int | None, rules: DecodingRules) -> DecodedImage:
+        read.append(rules)
+        return decode(image, size, rules)
+
+    monkeypatch.setattr("noisybench.data.images.decode", count)
+    for _ in range(2):
+        read_files(files, None)
+    assert len(read) == 3
+    read_files(files, None, rules=DecodingRules(transparent_color="black"))
+    read_files(files, None, rules=DecodingRules((0, 4095)))
+    assert len(read) == 9
+    monkeypatch.setattr("PIL.__version__", "9999.0")
+    read_files(files, None)
+    assert len(read) == 12

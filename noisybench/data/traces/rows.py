@@ -10,9 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from noisybench.data.notes import ReadingNote
+from noisybench.data.split_names import find_splits
+from noisybench.data.unread_files import data_files_below, unread_files, visible_entries
 from noisybench.errors import UserError, show
 from noisybench.utils.files import first_line
 from noisybench.utils.places import check_file, read_text, shown
+
+SUFFIXES = (".jsonl", ".parquet", ".json")
+"""Suffixes of the files that are read from a folder; `.json` only if its name is that of a split."""
 
 MAX_DEPTH = 100
 """Largest number of levels of a row; Python cannot write all that it can read."""
@@ -79,6 +85,35 @@ def read_rows(path: Path) -> list[Row]:
             raise UserError(f"{path}: {name} is nested more than {MAX_DEPTH} levels deep; remove the field")
         rows.append(Row(f"{path}: {name}", name, fields))
     return rows
+
+
+def read_folder(folder: Path) -> tuple[list[Row], tuple[ReadingNote, ...]]:
+    """Read the files of a folder: those named after splits, such as `train.jsonl` and `test.jsonl`, or else all.
+
+    Rows without a field `split` get that of their file. Returns the rows, and a note about files that were not read.
+
+    Raises:
+        UserError: there is no such file, two files stand for the same rows, or a file is damaged.
+    """
+    files = [file for file in visible_entries(folder) if file.suffix.lower() in SUFFIXES and not file.is_dir()]
+    stems = [file.stem for file in files]
+    for file in files:
+        if stems.count(file.stem) > 1:
+            raise UserError(
+                f"{shown(folder)}: there are several files `{file.stem}`; remove all but one, or name one file"
+            )
+    named = find_splits(stems, shown(folder))
+    roles = {name: role for role, names in named.names.items() for name in names}
+    read = [file for file in files if (file.stem in roles if roles else file.suffix.lower() != ".json")]
+    if not read:
+        raise UserError(
+            f"{shown(folder)}: has no file of traces ({', '.join(SUFFIXES[:2])}); name a file with dataset.path"
+        )
+    rows = []
+    for file in read:
+        split = {"split": roles[file.stem]} if roles else {}
+        rows += [Row(row.location, f"{file.name}: {row.name}", {**split, **row.fields}) for row in read_rows(file)]
+    return rows, unread_files([file for file in data_files_below(folder) if file not in read], folder)
 
 
 def _lines(path: Path, text: str) -> Iterator[tuple[str, Any]]:

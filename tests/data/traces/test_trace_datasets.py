@@ -159,6 +159,30 @@ def test_all_solutions_of_a_prompt_are_in_one_drawn_split(tmp_path: Path) -> Non
     assert len(dataset.train) + len(dataset.validation) + len(dataset.test) == 120
 
 
+def test_files_of_a_folder_are_its_splits(tmp_path: Path) -> None:
+    def write(name: str, numbers: range) -> None:
+        rows = [{"prompt": f"{n}?", "response": f"#### {n}"} for n in numbers]
+        (tmp_path / name).write_text("\n".join(json.dumps(row) for row in rows))
+
+    source = get_entry("datasets", "trace_file").load_class()
+    with pytest.raises(UserError, match="has no file of traces"):
+        source(path=str(tmp_path)).load()
+    write("a.jsonl", range(30))
+    assert len(source(path=str(tmp_path), test_fraction=0.5).load().test) == 15
+    write("Training.jsonl", range(100, 110))
+    write("test.jsonl", range(200, 205))
+    write("val.json", range(300, 303))
+    dataset = source(path=str(tmp_path)).load()
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (10, 3, 5)
+    assert [str(note) for note in dataset.notes] == ["Files were not read (1: a.jsonl)"]
+    write("test.jsonl", range(109, 115))
+    with pytest.raises(UserError, match=r"its prompt occurs in the splits train \(Training.jsonl: line 10\) and test"):
+        source(path=str(tmp_path)).load()
+    write("test.parquet", range(1))
+    with pytest.raises(UserError, match="there are several files `test`"):
+        source(path=str(tmp_path)).load()
+
+
 def test_a_trace_too_long_for_the_memory_of_all_is_refused_by_its_line(tmp_path: Path) -> None:
     rows = [{"prompt": "a" * (2_000_000 if n == 700 else 1) + str(n), "response": "#### 1"} for n in range(1000)]
     (tmp_path / "traces.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
