@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from noisybench.data.label_import import LABEL_COLUMNS, OBSERVED
 from noisybench.data.label_rows import FILE_COLUMNS, INDEX, FileNames, split_path
-from noisybench.data.label_tables import SUFFIXES, LabelTable, read_table
+from noisybench.data.label_tables import SUFFIXES, LabelTable, plain_column, read_table
 from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.split_names import Role, find_splits
 from noisybench.errors import UserError, nearest, show
@@ -20,6 +20,13 @@ from noisybench.utils.places import shown
 from noisybench.utils.text import printable
 
 SPLIT_COLUMNS = ("split", "set", "subset", "partition", "data_split", "dataset_split")
+FLAG_COLUMNS: Mapping[str, Role] = {
+    "is_test": "test", "is_valid": "validation", "is_val": "validation", "is_validation": "validation", "is_train": "train",
+}  # fmt: skip
+"""Columns with true for the examples of one split."""
+
+FLAGS = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
+
 GROUP_COLUMNS = ("group", "group_id", "patient", "patient_id", "subject", "subject_id")
 
 MAX_PROBLEMS = 5
@@ -112,20 +119,22 @@ def read_file_table(
         )
     split_column = _find(table, split, SPLIT_COLUMNS, "split")
     group_column = _find(table, group, GROUP_COLUMNS, "group")
-    others = [
-        name for name in table.columns if name not in (key, split_column, group_column) and name.casefold() != INDEX
-    ]
+    flags = table.find(list(FLAG_COLUMNS)) if split_column is None else []
+    known = (key, split_column, group_column, *flags)
+    others = [name for name in table.columns if name not in known and name.casefold() != INDEX]
     kept, files, missing = _match(table, key, names, on_error)
-    labels, class_names, location, notes = _labels(table, label, others, kept)
+    labels, columns, location, notes = _labels(table, label, others, kept)
     if group_column is not None and group is None:
         text = f"Examples with the same `{group_column}` stay in one split"
         notes.append(ReadingNote("group_column", text, len(set(table.columns[group_column]))))
-    splits, split_notes = _splits(table, split_column, kept, [names[row] for row in files])
+    unread = [show(name, quotes=False) for name in others if name not in columns]
+    notes += reading_note("unread_columns", f"Columns of {path.name} were not read", unread)
+    splits, split_notes = _splits(table, split_column, flags, kept, [names[row] for row in files])
     notes += [*split_notes, *reading_note("missing_files", "Files that the table lists do not exist", missing)]
     return FileTable(
         files=np.array(files, dtype=np.int64),
         labels=labels,
-        class_names=class_names,
+        class_names=None if isinstance(labels, list) else columns,
         splits=splits,
         groups=None if group_column is None else _groups(table, group_column, kept),
         missing=tuple(f"{name}: file not found" for name in missing),
@@ -192,8 +201,8 @@ def _match(
 
 def _labels(
     table: LabelTable, given: str | None, others: Sequence[str], kept: Sequence[int]
-) -> tuple[Sequence[str] | NDArray[np.float64], tuple[str, ...] | None, str, list[ReadingNote]]:
-    """Return the labels, the class names if each has a column, their location, and notes."""
+) -> tuple[list[str] | NDArray[np.float64], tuple[str, ...], str, list[ReadingNote]]:
+    """Return the labels, the columns that hold them, their location, and notes."""
     column, notes = given, list[ReadingNote]()
     if column is not None:
         table.column(column, "dataset.label")
@@ -211,7 +220,7 @@ def _labels(
         if not found:
             notes.append(ReadingNote("label_column", f"Classes were read from the column `{column}`", len(kept)))
     location = f"dataset.table: {shown(table.path)}: the column {show(column, quotes=False)}"
-    return [table.columns[column][row] for row in kept], None, location, notes
+    return [table.columns[column][row] for row in kept], (column,), location, notes
 
 
 def _one_hot(table: LabelTable, columns: Sequence[str], kept: Sequence[int]) -> NDArray[np.float64] | None:
@@ -234,13 +243,16 @@ def _groups(table: LabelTable, column: str, kept: Sequence[int]) -> NDArray[np.s
 
 
 def _splits(
-    table: LabelTable, column: str | None, kept: Sequence[int], names: Sequence[str]
+    table: LabelTable, column: str | None, flags: Sequence[str], kept: Sequence[int], names: Sequence[str]
 ) -> tuple[dict[Role, NDArray[np.int64]], list[ReadingNote]]:
-    """Return the rows of each split by a column, or else by the first folder of the files."""
+    """Return the rows of each split by a column, by flags such as `is_valid`, or else by the first folder of the files."""
     notes = list[ReadingNote]()
     if column is not None:
         values = [table.columns[column][row] for row in kept]
         where = f"dataset.split: {shown(table.path)}: the column {show(column, quotes=False)}"
+    elif flags:
+        values = [_flagged(table, flags, row) for row in kept]
+        where = f"dataset.split: {shown(table.path)}: the columns {', '.join(flags)}"
     else:
         folders = [name.partition("/")[0] if "/" in name else "" for name in names]
         found = find_splits(set(folders) - {""}, "dataset.root")
@@ -263,3 +275,20 @@ def _splits(
     roles = {name: role for role, members in found.names.items() for name in members}
     of_row = np.array([roles[value] for value in values])
     return {role: np.flatnonzero(of_row == role) for role in found.names}, notes
+
+
+def _flagged(table: LabelTable, columns: Sequence[str], row: int) -> Role:
+    """Return the split of a row by columns that are true for one split each; by default training."""
+    role: Role = "train"
+    for column in reversed(columns):
+        cell = table.columns[column][row]
+        if cell.casefold() not in FLAGS:
+            raise UserError(
+                f"dataset.split: {table.describe_row(row)}: `{column}` is {show(cell)}, but must be true or false"
+            )
+        of_column = FLAG_COLUMNS[plain_column(column)]
+        if of_column == "train":
+            role = "train" if FLAGS[cell.casefold()] else "test"
+        elif FLAGS[cell.casefold()]:
+            role = of_column
+    return role

@@ -6,7 +6,6 @@ import re
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,8 +163,12 @@ class FileNames:
     def find(self, key: str) -> list[int]:
         """Return the positions of the names that a key may stand for: several if it is not clear."""
         parts = split_path(key)
-        stem = file_stem(parts[-1])
-        candidates = self._by_base.get(parts[-1]) or self._by_stem.get(parts[-1]) or self._by_base.get(stem) or []
+        candidates = (
+            self._by_base.get(parts[-1])
+            or self._by_stem.get(parts[-1])
+            or self._by_base.get(file_stem(parts[-1]))
+            or []
+        )
         # The folders of the shorter path must be the last ones of the longer.
         overlaps = {
             position: overlap
@@ -185,7 +188,9 @@ def split_path(name: str) -> tuple[str, ...]:
         >>> split_path(".\\\\train\\\\cat\\\\1.png")
         ('train', 'cat', '1.png')
     """
-    text = unicodedata.normalize("NFC", name.strip()).replace("\\", "/")
+    text = name.strip().replace("\\", "/")
+    if not text.isascii():
+        text = unicodedata.normalize("NFC", text)
     return tuple(part for part in text.split("/") if part not in ("", ".")) or ("",)
 
 
@@ -196,9 +201,11 @@ def file_stem(name: str) -> str:
         >>> file_stem("scan.v2.nii.gz"), file_stem("12")
         ('scan.v2', '12')
     """
-    path = PurePosixPath(name)
-    stem = path.stem if re.fullmatch(r"\.[A-Za-z][A-Za-z0-9]{1,4}", path.suffix) else name
-    return stem.removesuffix(".nii") if path.suffix.lower() == ".gz" else stem
+    base, dot, suffix = name.rpartition(".")
+    # `img.v2` beside `img.v3` are names without suffixes; suffixes begin with a letter and are short.
+    if not dot or not base or not 1 < len(suffix) <= 5 or not suffix.isalnum() or not suffix[0].isalpha():
+        return name
+    return base.removesuffix(".nii") if suffix.lower() == "gz" else base
 
 
 def _is_other_split(folders: tuple[str, ...]) -> bool:

@@ -177,3 +177,13 @@ def test_a_folder_without_or_with_several_tables_is_refused(tmp_path: Path) -> N
     (root / "labels.csv").unlink()
     assert "contains no table" in refusal(root=root)
     assert "set the folder with the images" in refusal()
+
+
+def test_flags_decide_the_split_and_other_columns_are_named(tmp_path: Path) -> None:
+    lines = ["file,label,is_valid,fold", *(f"{n},{TRUTH[n]},{n >= 20},{n % 5}" for n in NUMBERS)]
+    data = load(root=write(tmp_path, lines, FILES))
+    assert set(data.test.inputs[:][:, 0, 0, 0]) == set(NUMBERS[20:])
+    kinds = {note.kind: note.names for note in data.notes}
+    assert kinds == {"unread_columns": ("`fold`",), "validation_as_test": ()}
+    lines[5] = lines[5].replace("False", "maybe")
+    assert "line 6: `is_valid` is 'maybe', but must be true or false" in refusal(root=write(tmp_path, lines, FILES))
