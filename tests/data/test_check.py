@@ -97,10 +97,24 @@ def test_masks_are_reported_with_their_shares(tmp_path: Path, noisybench: Comman
     assert (tmp_path / "m.html").read_text().count("<img") == 12
 
 
-def test_labels_of_a_noise_model_are_compared_with_the_clean_ones(noisybench: Command) -> None:
-    status, text = noisybench("data", "check", "digits", "noise=pair_flip", "noise.rate=0.3")
-    assert status == 0
-    assert "noise model pair_flip: noise rate 2" in text or "noise rate 3" in text
+def test_votes_of_annotators_are_compared_with_each_other_and_with_the_clean_labels(
+    tmp_path: Path, noisybench: Command
+) -> None:
+    write_images(tmp_path / "d", {"cat": 20, "dog": 20})
+    # Two annotators are right, and the third one is wrong about every second cat.
+    lines = [
+        f"{name}/{row:03}.png,{name},{name},{'dog' if name == 'cat' and row % 2 else name}"
+        for name in ("cat", "dog")
+        for row in range(20)
+    ]
+    (tmp_path / "votes.csv").write_text("\n".join(["file,annotator_1,annotator_2,annotator_3", *lines]))
+    overrides = ["noise=from_file", f"noise.path={tmp_path / 'votes.csv'}", "dataset.validation_fraction=0"]
+    status, text = noisybench("data", "check", str(tmp_path / "d"), *overrides)
+    assert status == 0, text
+    assert "noise model from_file: noise rate 0.0%" in text
+    assert "annotators 3" in text
+    agreement = float(text.split("pairwise agreement ")[1].split(",")[0])
+    assert agreement == pytest.approx(1 - 10 / 40 * 2 / 3, abs=0.03)  # of the training examples
 
 
 def test_what_is_no_data_is_refused(tmp_path: Path, noisybench: Command) -> None:

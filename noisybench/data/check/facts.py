@@ -196,12 +196,8 @@ def label_facts(dataset: Dataset, noisy: LabelSet | None) -> tuple[LabelFacts, .
     if dataset.train.noisy_targets is not None:
         found.append(_compare(dataset, dataset.train.noisy_targets, "labels of the source", {}))
     if noisy is not None:
-        details = noisy.manifest["noise"]["details"]
-        agreement = {
-            name: float(value)
-            for name, value in details.items()
-            if isinstance(value, int | float) and any(word in name for word in ("agreement", "kappa", "alpha"))
-        }
+        measured = noisy.manifest["noise"]["details"].get("agreement", {})
+        agreement = {name: float(value) for name, value in measured.items() if value is not None}
         found.append(_compare(dataset, noisy.train, f"noise model {noisy.manifest['noise']['name']}", agreement))
     return tuple(found)
 

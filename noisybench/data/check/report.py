@@ -31,7 +31,7 @@ def summary(report: DataReport) -> list[tuple[str, str]]:
     if report.skipped_files:
         lines.append(("left out", f"{len(report.skipped_files)} files, the first: {report.skipped_files[0]}"))
     lines += [
-        ("inputs", f"{'x'.join(map(str, report.shape))} (channels x height x width)"),
+        ("inputs", _shape(report)),
         ("splits", ", ".join(f"{name} {count:,}" for name, count in report.splits.items())),
     ]
     if report.unlabeled_share is not None and report.target_kind == "masks":
@@ -43,7 +43,7 @@ def summary(report: DataReport) -> list[tuple[str, str]]:
         lines.append(("exact copies", f"{copies.count:,} in {copies.where}{others}"))
     for labels in report.labels:
         rate = "unknown" if labels.noise_rate is None else f"{labels.noise_rate:.1%}"
-        agreement = "".join(f", {name.replace('_', ' ')} {value:.3f}" for name, value in labels.agreement.items())
+        agreement = "".join(f", {name.replace('_', ' ')} {value:.4g}" for name, value in labels.agreement.items())
         lines.append(("noisy labels", f"{labels.origin}: noise rate {rate}{agreement}"))
     return lines
 
@@ -79,6 +79,15 @@ def to_html(report: DataReport, title: str) -> str:
         masks=report.target_kind == "masks",
         pictures=report.pictures,
     )
+
+
+def _shape(report: DataReport) -> str:
+    channels, height, width = report.shape
+    if report.target_kind == "tokens":
+        return f"prompts of up to {width} characters"
+    if (height, width) == (1, 1):
+        return f"{channels} features"
+    return f"{channels}x{height}x{width} (channels x height x width)"
 
 
 def _class_line(facts: ClassFacts) -> str:
