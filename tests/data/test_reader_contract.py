@@ -108,10 +108,12 @@ def center(mask: NDArray[np.bool_]) -> tuple[float, float]:
 
 
 def check_masks(dataset: Dataset) -> None:
-    """Objects of masks lie on the bright pixels."""
+    """Objects of masks lie on the bright pixels; the surroundings have the most frequent class."""
+    frequent = int(np.bincount(dataset.train.targets.ravel())[: dataset.num_classes].argmax())
+    assert frequent == 0 or not dataset.has_background
     for split in splits(dataset):
         labeled = dataset.target_kind.is_labeled(split.targets)
-        bright, inside = (split.inputs[:].mean(axis=1) > BRIGHT) & labeled, (split.targets > 0) & labeled
+        bright, inside = (split.inputs[:].mean(axis=1) > BRIGHT) & labeled, (split.targets != frequent) & labeled
         assert inside.any()
         assert (bright & inside).sum() / (bright | inside).sum() > 0.7
         # Tiles may show just the edge of an object; the edges of others may round to either pixel.
@@ -290,8 +292,8 @@ def test_damaged_files_are_named(reader: Reader) -> None:
             damages["bomb"] = image_bomb(40_000)
         is_list = suffix not in RECORDS and content.isascii()
         for damage, damaged in damages.items():
-            if damage == "truncated" and is_list:
-                continue  # a shorter list is a list
+            if is_list and (damage == "truncated" or (damage == "empty" and expected.target_kind.name == "masks")):
+                continue  # a shorter list is a list, and an image may have no objects
             file.write_bytes(damaged)
             error = refusal(reader)
             if error is None:
