@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -61,6 +61,9 @@ class Camvid(MaskSource):
     root: Path = parameter("data/CamVid", help="Folder that contains train and trainannot, or 701_StillsRaw_full")
     size: int | list[int] | None = parameter(
         [360, 480], help="Height and width of the examples in pixels (null: those of the images)", always_in_label=True
+    )
+    background: Literal["first", "none"] = parameter(
+        "none", help="Background of the masks: the first class, or none, as in street scenes"
     )
 
     def data_files(self) -> Mapping[str, Source]:

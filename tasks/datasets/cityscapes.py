@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -50,6 +50,9 @@ class Cityscapes(MaskSource):
     root: Path = parameter("data/cityscapes", help="Folder that contains leftImg8bit and gtFine")
     size: int | list[int] | None = parameter(
         [512, 1024], help="Height and width of the examples in pixels (null: those of the images)", always_in_label=True
+    )
+    background: Literal["first", "none"] = parameter(
+        "none", help="Background of the masks: the first class, or none, as in street scenes"
     )
 
     def data_files(self) -> Mapping[str, Source]:
