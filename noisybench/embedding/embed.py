@@ -18,6 +18,9 @@ from noisybench.errors import UserError
 from noisybench.utils.files import cache_folder, replacing, wrap_cache_errors, wrap_write_errors
 from noisybench.utils.progress import report_progress
 
+DEVICES = ("auto", "cpu", "cuda")
+"""Names of devices."""
+
 CHUNK_SIZE = 1024
 """Number of images whose features are stored at once; an interrupted command repeats at most one chunk."""
 
@@ -62,8 +65,11 @@ def embed_images(images: NDArray[Any], backbone: ImageBackbone, device: torch.de
 
 @torch.inference_mode()
 def _encode(images: NDArray[Any], backbone: ImageBackbone, device: torch.device) -> NDArray[np.float32]:
-    batches = torch.from_numpy(images).split(BATCH_SIZE)
-    return torch.cat([backbone.encode(batch.to(device)).float().cpu() for batch in batches]).numpy()
+    batches = torch.split(torch.from_numpy(images), BATCH_SIZE)
+    features: NDArray[np.float32] = torch.cat(
+        [backbone.encode(each.to(device)).float().cpu() for each in batches]
+    ).numpy()
+    return features
 
 
 def _read_cached(path: Path, rows: int) -> NDArray[np.float32] | None:
@@ -112,12 +118,14 @@ def choose_device(name: str) -> torch.device:
     """Return the device of a name; ``auto`` is a GPU if there is one.
 
     Raises:
-        UserError: there is no GPU.
+        UserError: the name is none of ``auto``, ``cpu`` and ``cuda``, or there is no GPU.
 
     Example:
         >>> choose_device("cpu")
         device(type='cpu')
     """
+    if name not in DEVICES:
+        raise UserError(f"--device: must be {', '.join(DEVICES[:-1])} or {DEVICES[-1]}, but got `{name}`")
     has_gpu = torch.cuda.is_available()
     if name == "cuda" and not has_gpu:
         raise UserError("--device: no GPU is available; use --device auto or --device cpu")
@@ -131,4 +139,4 @@ def save_features(arrays: dict[str, NDArray[Any]], path: Path) -> None:
         UserError: the file cannot be written.
     """
     with wrap_write_errors(path), replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
