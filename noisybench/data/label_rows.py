@@ -154,15 +154,19 @@ class FileNames:
     def __init__(self, names: Sequence[str], only_train: bool = False) -> None:
         self._only_train = only_train
         self._parts = [split_path(name) for name in names]
+        self._by_path: dict[tuple[str, ...], list[int]] = {}
         self._by_base: dict[str, list[int]] = {}
         self._by_stem: dict[str, list[int]] = {}
         for position, parts in enumerate(self._parts):
+            self._by_path.setdefault(parts, []).append(position)
             self._by_base.setdefault(parts[-1], []).append(position)
             self._by_stem.setdefault(file_stem(parts[-1]), []).append(position)
 
     def find(self, key: str) -> list[int]:
         """Return the positions of the names that a key may stand for: several if it is not clear."""
         parts = split_path(key)
+        if parts in self._by_path:
+            return self._by_path[parts]
         candidates = (
             self._by_base.get(parts[-1])
             or self._by_stem.get(parts[-1])
