@@ -221,7 +221,8 @@ class ImageMaskFolder(MaskSource):
         count = count_classes(scan, values, len(names) or None, self.on_error == "skip")
         if self.on_error == "raise":
             check_declared(scan, values, count)
-        return values, names or ("background", *(f"class {index}" for index in range(1, count))), notes
+        first = "background" if self.has_background else "class 0"
+        return values, names or (first, *(f"class {index}" for index in range(1, count))), notes
 
     def _declared_values(self) -> MaskValues:
         """Return what the parameters declare; the keys of a specification are text."""
