@@ -123,4 +123,5 @@ def _describe_masks(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     shown = sorted(values)[:MAX_LISTED] if len(values) > MAX_LISTED else values
     more = f", … {len(values) - len(shown)} higher" if len(values) > len(shown) else ""
     iou = ", ".join(f"{name} {value:.3f}" for value, name in shown)
-    return [("masks", f"foreground mIoU {miou}{bias}{severity}"), ("IoU", iou + more)]
+    average = "mIoU" if manifest["dataset"].get("background") is False else "foreground mIoU"
+    return [("masks", f"{average} {miou}{bias}{severity}"), ("IoU", iou + more)]
