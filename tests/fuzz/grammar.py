@@ -184,19 +184,7 @@ class ArgumentGenerator:
         own = [
             n
             for n in known
-            if n
-            in (
-                "npz",
-                "features",
-                "image_folder",
-                "parquet",
-                "trace_file",
-                "image_mask_folder",
-                "from_file",
-                "coco",
-                "yolo",
-                "labelme",
-            )
+            if n in ("npz", "features", "image_folder", "parquet", "trace_file", "image_mask_folder", "from_file")
         ]
         name = self._rng.choice(own if self._rng.random() < 0.6 else sorted(known))
         task, _ = known[name]
