@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-TRAINING = ("42-relabelled", "90-moved-folder")
+TRAINING = ("42-relabeled", "90-moved-folder")
 """Cases that train for some seconds; they run where NOISYBENCH_SLOW is set."""
 
 CASES = [
