@@ -104,7 +104,7 @@ def match_classes(
         _check_order(split, column, train, names, bool(class_names), integer_labels)
         targets[split], note = match_labels(column, names, integer_labels, declared=bool(class_names))
         notes += note
-    _check_train_classes(columns, targets, names, allow_empty_classes)
+    _check_train_classes(columns, targets, names, allow_empty_classes, declared=bool(class_names))
     for split, column in columns.items():
         notes += _unlabeled_notes(split, column)
     return ClassLabels(targets, names, tuple(notes) + similar_names(names, train.location))
@@ -242,6 +242,7 @@ def _check_train_classes(
     targets: Mapping[str, NDArray[np.int64]],
     names: tuple[str, ...],
     allow_empty_classes: bool,
+    declared: bool,
 ) -> None:
     """Refuse splits with classes that training does not have, a single class, and classes without examples."""
     train = columns["train"]
@@ -261,7 +262,7 @@ def _check_train_classes(
             )
     empty = [number for number in range(len(names)) if number not in used["train"]]
     if empty and not allow_empty_classes:
-        if train.kind == "integers" and names == tuple(map(str, range(len(names)))) and train.width is None:
+        if train.kind == "integers" and not declared and train.width is None:
             raise _gaps(train, list(train.used))
         raise UserError(
             f"{train.location} has no example of the class{'es' if len(empty) > 1 else ''} "

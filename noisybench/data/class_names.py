@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from noisybench.data.arrays import MAX_CLASSES
 from noisybench.data.notes import MAX_NAMES, ReadingNote
 from noisybench.errors import UserError, show
 from noisybench.utils.text import printable
@@ -44,11 +45,13 @@ def sort_names(names: Sequence[str]) -> list[str]:
 
 
 def check_class_names(names: Sequence[str], location: str) -> None:
-    """Refuse class names that are empty or occur twice.
+    """Refuse class names that are empty or occur twice, and more than `MAX_CLASSES`.
 
     Raises:
         UserError: each class needs a name of its own.
     """
+    if len(names) > MAX_CLASSES:
+        raise UserError(f"{location} has {len(names):,} names, but at most {MAX_CLASSES:,} classes are possible")
     seen = set()
     for name in names:
         if not name:

@@ -192,9 +192,11 @@ def write_single_array(path: Path) -> None:
 
 
 NPZ: tuple[Callable[[Path], Any], ...] = (
-    write_arrays(labels=LABELS + 0.7), write_arrays(labels=LABELS.astype(str)), write_arrays(labels=LABELS.astype(object)),
+    write_arrays(labels=LABELS + 0.7), write_arrays(labels=(LABELS + 0.5).astype(str)),
+    write_arrays(labels=LABELS.astype(object)),
     write_arrays(labels=LABELS + 10**10), write_arrays(labels=LABELS * 10**6), write_arrays(class_names=np.array("cat")),
-    write_arrays(class_names=np.arange(2_000_000)), write_arrays(labels=np.array(1)), write_arrays(labels=LABELS * 0),
+    write_arrays(class_names=np.arange(2_000_000)), write_arrays(class_names=np.arange(50)), write_arrays(labels=np.array(1)),
+    write_arrays(labels=LABELS * 0),
     write_archive(images=b"text", labels=b""), write_archive(images=huge_array(), labels=huge_array()),
     write_archive(images=deep_header()), write_single_array, os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir,
 )  # fmt: skip
