@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from noisybench.config.source_code import DIGEST_LENGTH
 from noisybench.config.spec import Component, RunSpec, run_identity
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import LabelSet
+from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.data.privileged import available_privileged_info
 from noisybench.data.targets import IN_DISTRIBUTION
 from noisybench.errors import show

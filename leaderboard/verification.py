@@ -23,7 +23,7 @@ import numpy as np
 
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import LabelSet
+from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.errors import UserError
 from noisybench.leaderboard.checks import FLOAT_TOLERANCE, check_record, check_specification
 from noisybench.leaderboard.claims import check_claims, claims_of

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter, schema_of
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_statistics import intersection_over_union
+from noisybench.data.label_sets.statistics import intersection_over_union
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset
-from noisybench.data.image_decoding import IMAGE_SUFFIXES
-from noisybench.data.images import image_files, read_files, to_size
-from noisybench.data.parquet_files import find_parquet
-from noisybench.data.parquet_images import open_parquet_images
+from noisybench.data.images.cache import image_files, read_files, to_size
+from noisybench.data.images.decoding import IMAGE_SUFFIXES
+from noisybench.data.parquet.files import find_parquet
+from noisybench.data.parquet.images import open_parquet_images
 from noisybench.errors import UserError
 from noisybench.utils.file_listing import FileTree, Source
 from noisybench.utils.places import expand_user

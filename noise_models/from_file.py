@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 
 from noisybench.config.fidelity import Fidelity
 from noisybench.config.parameters import parameter
-from noisybench.data import label_files
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_import import ABSENT, ImportedLabels, ImportOptions, import_labels, own_labels
-from noisybench.data.label_rows import names_of
-from noisybench.data.label_set import LabelSet, ReplacedImages
+from noisybench.data.label_sets import label_files
+from noisybench.data.label_sets.label_set import LabelSet, ReplacedImages
+from noisybench.data.labels.label_import import ABSENT, ImportedLabels, ImportOptions, import_labels, own_labels
+from noisybench.data.labels.rows import names_of
+from noisybench.data.labels.votes import Votes
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import UNKNOWN_TARGET, Targets
-from noisybench.data.votes import Votes
 from noisybench.errors import UserError
 from noisybench.utils.file_listing import Source
 from noisybench.utils.places import expand_user, shown

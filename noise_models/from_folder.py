@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from noisybench.config.fidelity import Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.images import problem_list
-from noisybench.data.mask_pairs import match_masks
-from noisybench.data.mask_values import MASK_SUFFIXES
-from noisybench.data.masks import MaskReader
+from noisybench.data.images.cache import problem_list
+from noisybench.data.masks.masks import MaskReader
+from noisybench.data.masks.pairs import match_masks
+from noisybench.data.masks.values import MASK_SUFFIXES
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError

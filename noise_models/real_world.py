@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from noisybench.config.fidelity import Fidelity
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_set import SPLITS
+from noisybench.data.label_sets.label_set import SPLITS
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.targets import TOKEN_CORRECT, TOKEN_UNKNOWN, UNKNOWN_TARGET, Targets
 from noisybench.errors import UserError

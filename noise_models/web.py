@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_set import ReplacedImages
+from noisybench.data.label_sets.label_set import ReplacedImages
 from noisybench.data.noise_model import NoiseModel
 from noisybench.errors import UserError
 from noisybench.noise_models._ood_sources import from_files, ood_files, pixel_permuted, synthetic_patterns

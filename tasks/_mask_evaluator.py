@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from noisybench.data.mask_files import write_masks
+from noisybench.data.masks.files import write_masks
 from noisybench.data.targets import IGNORED, IN_DISTRIBUTION, UNKNOWN_STATUS
 from noisybench.evaluation import metrics
 from noisybench.evaluation.detectors import score_detection, score_detectors

@@ -15,7 +15,7 @@ from noisybench.config.parameters import parameter
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import LabelSet
+from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.data.lazy import MemmapImages
 from noisybench.errors import UserError
 from noisybench.networks import published_weights

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from noisybench.config.registry import Entry, get_entry, list_entries
-from noisybench.data.label_set import LabelSet
+from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.data.traces.builtin_programs import PROGRAMS
 from noisybench.networks import build_network
 from noisybench.runs.preparation import prepare_run

@@ -13,9 +13,9 @@ import numpy as np
 
 from noisybench.config.parameters import Parameter, schema_of
 from noisybench.config.registry import Entry, list_entries
-from noisybench.data import label_files as labels
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_set import LabelSet
+from noisybench.data.label_sets import label_files as labels
+from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.privileged import PRIVILEGED
 from noisybench.data.source import DatasetSource

@@ -17,8 +17,8 @@ from noisybench.config.registry import get_entry, list_entries
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_set import LabelSet, make_label_set
-from noisybench.data.manifest import noise_entry
+from noisybench.data.label_sets.label_set import LabelSet, make_label_set
+from noisybench.data.label_sets.manifest import noise_entry
 from noisybench.data.targets import IGNORED
 from noisybench.records.schema import EpochRow
 from noisybench.runs.preparation import prepare_run

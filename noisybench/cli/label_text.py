@@ -9,8 +9,8 @@ import numpy as np
 from noisybench.utils.text import printable
 
 if TYPE_CHECKING:
-    from noisybench.data.label_provenance import ProvenanceCheck
-    from noisybench.data.label_set import LabelSet
+    from noisybench.data.label_sets.label_set import LabelSet
+    from noisybench.data.label_sets.provenance import ProvenanceCheck
 
 MAX_TABLE = 12
 """Largest number of classes whose transition counts are shown as a table."""

@@ -16,7 +16,7 @@ from noisybench.utils.text import printable_lines
 if TYPE_CHECKING:
     from noisybench.config.spec import RunSpec
     from noisybench.data.dataset import Dataset
-    from noisybench.data.label_set import LabelSet
+    from noisybench.data.label_sets.label_set import LabelSet
 
 labels_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Create, inspect, verify, export and import label sets."
@@ -49,8 +49,8 @@ def labels_create(
 ) -> None:
     """Freeze the labels of a recipe in a folder, with their manifest."""
     from noisybench.cli.label_text import describe_labels
-    from noisybench.data import label_files
     from noisybench.data.check.notes import dataset_notes
+    from noisybench.data.label_sets import label_files
 
     if format not in FORMATS:
         raise UserError(f"--format: must be {' or '.join(FORMATS)}, but got `{format}`")
@@ -69,8 +69,8 @@ def labels_create(
 def labels_info(folder: LabelSetFolder) -> None:
     """Verify a label set, and print its manifest and transition counts."""
     from noisybench.cli.label_text import describe_check, describe_labels, describe_transitions
-    from noisybench.data import label_files
-    from noisybench.data.label_provenance import check_provenance
+    from noisybench.data.label_sets import label_files
+    from noisybench.data.label_sets.provenance import check_provenance
 
     labels = label_files.load(folder)
     check = check_provenance(labels)
@@ -88,8 +88,8 @@ def labels_verify(
 ) -> None:
     """Verify every entry of a label set; with a recipe also against its dataset and by making the labels again."""
     from noisybench.cli.label_text import describe_check
-    from noisybench.data import label_files
-    from noisybench.data.label_provenance import check_provenance
+    from noisybench.data.label_sets import label_files
+    from noisybench.data.label_sets.provenance import check_provenance
 
     labels = label_files.load(folder)
     dataset = None if recipe is None else one_spec(recipe, overrides).dataset.build().load()
@@ -112,7 +112,7 @@ def labels_export(
     overrides: Overrides = None,
 ) -> None:
     """Export a label set as one table with the columns split, index, clean, observed; traces as JSON lines; masks as PNG."""
-    from noisybench.data import label_files
+    from noisybench.data.label_sets import label_files
 
     # Loaded for its verification: a damaged label set is not exported.
     labels = label_files.load(folder)
@@ -171,7 +171,7 @@ def export_masks(labels: LabelSet, dataset: Dataset, folder: Path) -> int:
     Raises:
         UserError: the label set belongs to another dataset, or the folder has files.
     """
-    from noisybench.data.mask_files import check_writable, write_masks
+    from noisybench.data.masks.files import check_writable, write_masks
 
     if labels.manifest["dataset"]["sha256"] != dataset.hash:
         raise UserError("the label set belongs to another dataset; give the recipe and overrides that created it")

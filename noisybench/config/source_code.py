@@ -175,7 +175,7 @@ def module_code(module: str) -> str:
     """Return the digest of a module with all modules that it imports, for the key of a cache of its results.
 
     Example:
-        >>> len(module_code("noisybench.data.images"))
+        >>> len(module_code("noisybench.data.images.cache"))
         16
     """
     tree = SourceTree()

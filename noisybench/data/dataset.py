@@ -16,8 +16,8 @@ from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import OOD_TARGET, TargetKind, Targets, target_kind
 
 if TYPE_CHECKING:
-    from noisybench.data.mask_layout import MaskLayout
-    from noisybench.data.masks import MaskReader
+    from noisybench.data.masks.layout import MaskLayout
+    from noisybench.data.masks.masks import MaskReader
     from noisybench.data.traces.formats import TraceFormat
 
 HASH_CHUNK = 4096

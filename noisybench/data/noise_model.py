@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import Configurable, parameter
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_set import SPLITS, LabelSet, ReplacedImages, make_label_set
-from noisybench.data.manifest import noise_entry
+from noisybench.data.label_sets.label_set import SPLITS, LabelSet, ReplacedImages, make_label_set
+from noisybench.data.label_sets.manifest import noise_entry
+from noisybench.data.labels.votes import Votes
 from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import Targets
-from noisybench.data.votes import Votes
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import LabelSet
+from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.data.targets import UNKNOWN_STATUS
 from noisybench.errors import UserError
 

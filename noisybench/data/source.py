@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import Configurable, parameter
 from noisybench.data.dataset import Dataset, RawSplit, Split
-from noisybench.data.duplicates import content_ids, copy_notes, drop_copies, has_copies
 from noisybench.data.lazy import take_rows
 from noisybench.data.notes import ReadingNote, merge_notes
 from noisybench.data.shifts import apply_shift
-from noisybench.data.split_checks import check_class_names, check_classes, check_same_kind, check_sizes
-from noisybench.data.splits import (
+from noisybench.data.splits.checks import check_class_names, check_classes, check_same_kind, check_sizes
+from noisybench.data.splits.duplicates import content_ids, copy_notes, drop_copies, has_copies
+from noisybench.data.splits.splits import (
     Groups,
     Rows,
     can_divide,
@@ -38,7 +38,7 @@ from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
 if TYPE_CHECKING:
-    from noisybench.data.masks import MaskReader
+    from noisybench.data.masks.masks import MaskReader
     from noisybench.data.traces.formats import TraceFormat
 
 
@@ -127,7 +127,7 @@ class DatasetSource(Configurable, abc.ABC):
         """Write a tiny dataset in the source's own file format for the contract test.
 
         Images are brighter the higher their class, and objects of masks are brighter than the background, as
-        `noisybench.data.example_images` draws them. The test then changes the files, and compares what is read.
+        `noisybench.data.images.examples` draws them. The test then changes the files, and compares what is read.
 
         Args:
             folder: an empty folder.

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.label_statistics import mask_statistics
+from noisybench.data.label_sets.statistics import mask_statistics
 from noisybench.errors import UserError
 
 OOD_TARGET = -1

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from noisybench.data.label_statistics import intersection_over_union
+from noisybench.data.label_sets.statistics import intersection_over_union
 from noisybench.data.targets import IGNORED, IN_DISTRIBUTION, MaskTargets
 from noisybench.evaluation.metrics import fraction
 

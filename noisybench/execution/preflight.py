@@ -18,7 +18,7 @@ from noisybench.utils.processes import cpu_name, start_process
 
 if TYPE_CHECKING:
     from noisybench.data.dataset import Dataset
-    from noisybench.data.label_set import LabelSet
+    from noisybench.data.label_sets.label_set import LabelSet
     from noisybench.data.notes import ReadingNote
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
-from noisybench.data.label_statistics import intersection_over_union
+from noisybench.data.label_sets.statistics import intersection_over_union
 from noisybench.data.targets import IGNORED
 from noisybench.mitigations._mask_correction import (
     MIN_IOU,

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import LabelSet
+from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.data.targets import CLEAN, IGNORED, IN_DISTRIBUTION, UNKNOWN_STATUS, MaskTargets
 
 if TYPE_CHECKING:

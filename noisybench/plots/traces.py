@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import LabelSet
+from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.data.targets import IN_DISTRIBUTION, TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_STATUS
 from noisybench.utils.templates import render
 

@@ -11,8 +11,8 @@ from noisybench.config.registry import get_entry
 from noisybench.config.spec import RunSpec
 from noisybench.config.validation import refuse
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import LabelSet
-from noisybench.data.mask_files import writing_problem
+from noisybench.data.label_sets.label_set import LabelSet
+from noisybench.data.masks.files import writing_problem
 from noisybench.data.privileged import PrivilegedInfo, available_privileged_info
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError, shorten, show

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import LabelSet
+from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.training.stack import Stack
 
 

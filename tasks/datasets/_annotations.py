@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
-from noisybench.data.drawing import DrawnObjects, is_outside
-from noisybench.data.masks import MaskedImage
+from noisybench.data.masks.drawing import DrawnObjects, is_outside
+from noisybench.data.masks.masks import MaskedImage
 from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError, nearest, show

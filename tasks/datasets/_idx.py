@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.data.dataset import RawSplit
-from noisybench.data.example_images import class_images
+from noisybench.data.images.examples import class_images
 from noisybench.tasks.datasets._torchvision import TorchvisionSource
 from noisybench.utils.file_listing import Source
 from noisybench.utils.places import expand_user

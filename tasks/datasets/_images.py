@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 from noisybench.config.parameters import parameter
-from noisybench.data.image_decoding import DecodingRules, intensity_range
+from noisybench.data.images.decoding import DecodingRules, intensity_range
 from noisybench.data.source import DatasetSource
 
 
 class ImageSource(DatasetSource):
-    """Images in files, decoded by the rules of `noisybench.data.image_decoding`."""
+    """Images in files, decoded by the rules of `noisybench.data.images.decoding`."""
 
     on_error: Literal["raise", "skip"] = parameter(
         "raise", help="Treatment of damaged or missing images: `raise` an error, or `skip` and record them"

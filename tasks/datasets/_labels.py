@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from noisybench.config.parameters import parameter
-from noisybench.data.class_labels import ClassLabels, match_classes
-from noisybench.data.label_columns import LabelColumn, read_label_column
+from noisybench.data.labels.class_labels import ClassLabels, match_classes
+from noisybench.data.labels.columns import LabelColumn, read_label_column
 from noisybench.data.source import DatasetSource
 
 

@@ -12,12 +12,12 @@ import numpy as np
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.geometry import parse_geometry
-from noisybench.data.mask_layout import MaskLayout
-from noisybench.data.mask_pairs import read_names
-from noisybench.data.mask_values import MaskValues
-from noisybench.data.masks import CLASS_INDICES, MaskedImage, MaskReader, read_pairs
+from noisybench.data.masks.layout import MaskLayout
+from noisybench.data.masks.masks import CLASS_INDICES, MaskedImage, MaskReader, read_pairs
+from noisybench.data.masks.pairs import read_names
+from noisybench.data.masks.values import MaskValues
 from noisybench.data.notes import ReadingNote, reading_note
-from noisybench.data.split_names import Role
+from noisybench.data.splits.names import Role
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._images import ImageSource

@@ -11,7 +11,7 @@ import numpy as np
 from noisybench.config.parameters import parameter
 from noisybench.data.arrays import class_indices
 from noisybench.data.dataset import RawSplit
-from noisybench.data.images import to_channels_first
+from noisybench.data.images.cache import to_channels_first
 from noisybench.data.source import DatasetSource
 from noisybench.errors import UserError
 from noisybench.utils.file_listing import Source

@@ -11,12 +11,12 @@ import numpy as np
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.example_images import class_images
-from noisybench.data.image_decoding import IMAGE_SUFFIXES
-from noisybench.data.images import read_files
+from noisybench.data.images.cache import read_files
+from noisybench.data.images.decoding import IMAGE_SUFFIXES
+from noisybench.data.images.examples import class_images
+from noisybench.data.images.unread_files import data_files_below, unread_files
 from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import UNKNOWN_TARGET
-from noisybench.data.unread_files import data_files_below, unread_files
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._images import ImageSource
 from noisybench.utils.places import expand_user, read_text

@@ -9,8 +9,8 @@ from typing import Any
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.image_decoding import IMAGE_SUFFIXES
-from noisybench.data.images import image_files
+from noisybench.data.images.cache import image_files
+from noisybench.data.images.decoding import IMAGE_SUFFIXES
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import LabeledFile, WebImages, write_images
 from noisybench.utils.file_listing import FileTree, Source

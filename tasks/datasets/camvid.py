@@ -10,17 +10,17 @@ from typing import Any, Literal
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.data.color_tables import read_color_file
 from noisybench.data.dataset import RawSplit
-from noisybench.data.image_decoding import IMAGE_SUFFIXES
-from noisybench.data.images import image_files
-from noisybench.data.mask_meaning import check_declared
-from noisybench.data.mask_pairs import NameLists, match_masks, name_files, read_names
-from noisybench.data.mask_scan import scan_masks
-from noisybench.data.mask_values import MASK_SUFFIXES, MaskValues
-from noisybench.data.masks import MaskedImage
+from noisybench.data.images.cache import image_files
+from noisybench.data.images.decoding import IMAGE_SUFFIXES
+from noisybench.data.masks.color_tables import read_color_file
+from noisybench.data.masks.masks import MaskedImage
+from noisybench.data.masks.meaning import check_declared
+from noisybench.data.masks.pairs import NameLists, match_masks, name_files, read_names
+from noisybench.data.masks.scan import scan_masks
+from noisybench.data.masks.values import MASK_SUFFIXES, MaskValues
 from noisybench.data.notes import reading_note
-from noisybench.data.split_names import Role
+from noisybench.data.splits.names import Role
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._annotations import draw_example, save_image

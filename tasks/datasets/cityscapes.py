@@ -10,9 +10,9 @@ import numpy as np
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.mask_values import MaskValues
+from noisybench.data.masks.values import MaskValues
 from noisybench.data.notes import reading_note
-from noisybench.data.split_names import Role
+from noisybench.data.splits.names import Role
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._annotations import draw_example, save_image

@@ -9,8 +9,8 @@ from typing import Any
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.image_decoding import IMAGE_SUFFIXES
-from noisybench.data.images import image_files
+from noisybench.data.images.cache import image_files
+from noisybench.data.images.decoding import IMAGE_SUFFIXES
 from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import OOD_TARGET
 from noisybench.errors import UserError

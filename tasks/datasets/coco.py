@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.drawing import DrawnObjects, Outline, check_polygon, check_shape, parse_runs, read_json
-from noisybench.data.image_decoding import IMAGE_SUFFIXES
+from noisybench.data.images.decoding import IMAGE_SUFFIXES
+from noisybench.data.masks.drawing import DrawnObjects, Outline, check_polygon, check_shape, parse_runs, read_json
 from noisybench.data.notes import reading_note
-from noisybench.data.split_names import Role, find_splits
+from noisybench.data.splits.names import Role, find_splits
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError, nearest, show
 from noisybench.tasks.datasets._annotations import (

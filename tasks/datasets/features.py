@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.arrays import exact_integers
-from noisybench.data.class_names import read_class_names
 from noisybench.data.dataset import RawSplit
-from noisybench.data.label_columns import LabelColumn
+from noisybench.data.labels.class_names import read_class_names
+from noisybench.data.labels.columns import LabelColumn
 from noisybench.data.targets import OOD_TARGET, UNKNOWN_TARGET
 from noisybench.errors import UserError, nearest
 from noisybench.tasks.datasets._archives import array_files, read_arrays

@@ -10,9 +10,10 @@ import numpy as np
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.example_images import class_images
-from noisybench.data.image_decoding import IMAGE_SUFFIXES
-from noisybench.data.image_folders import (
+from noisybench.data.images.cache import read_files
+from noisybench.data.images.decoding import IMAGE_SUFFIXES
+from noisybench.data.images.examples import class_images
+from noisybench.data.images.folders import (
     ClassFolders,
     SplitFolders,
     check_classes_of_split,
@@ -21,9 +22,8 @@ from noisybench.data.image_folders import (
     find_split_folders,
     is_image,
 )
-from noisybench.data.images import read_files
 from noisybench.data.notes import ReadingNote
-from noisybench.data.split_names import ROLES, Role
+from noisybench.data.splits.names import ROLES, Role
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._images import ImageSource
 from noisybench.utils.file_listing import FileTree, Source

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 
 from noisybench.config.parameters import parameter
-from noisybench.data.color_tables import COLOR_FILES, find_color_file, parse_color, read_color_file
 from noisybench.data.dataset import RawSplit
-from noisybench.data.image_decoding import IMAGE_SUFFIXES
-from noisybench.data.images import image_files
-from noisybench.data.mask_meaning import check_declared, count_classes
-from noisybench.data.mask_pairs import NameLists, match_masks, name_files, read_names
-from noisybench.data.mask_scan import scan_masks
-from noisybench.data.mask_values import MASK_SUFFIXES, MaskValues
-from noisybench.data.masks import MaskedImage
+from noisybench.data.images.cache import image_files
+from noisybench.data.images.decoding import IMAGE_SUFFIXES
+from noisybench.data.images.unread_files import data_files_below, unread_files
+from noisybench.data.masks.color_tables import COLOR_FILES, find_color_file, parse_color, read_color_file
+from noisybench.data.masks.masks import MaskedImage
+from noisybench.data.masks.meaning import check_declared, count_classes
+from noisybench.data.masks.pairs import NameLists, match_masks, name_files, read_names
+from noisybench.data.masks.scan import scan_masks
+from noisybench.data.masks.values import MASK_SUFFIXES, MaskValues
 from noisybench.data.notes import ReadingNote, reading_note
-from noisybench.data.split_names import NamedSplits, Role, find_splits
-from noisybench.data.unread_files import data_files_below, unread_files
+from noisybench.data.splits.names import NamedSplits, Role, find_splits
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._masks import MaskedImages, MaskSource
 from noisybench.utils.file_listing import FileTree, Source

@@ -11,16 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
-from noisybench.data.class_labels import ClassLabels, match_classes
-from noisybench.data.class_names import INTEGER
 from noisybench.data.dataset import RawSplit
-from noisybench.data.example_images import class_images
-from noisybench.data.image_decoding import IMAGE_SUFFIXES
-from noisybench.data.image_table import FileTable, find_table, read_file_table
-from noisybench.data.images import image_files, read_files
-from noisybench.data.label_columns import LabelColumn
+from noisybench.data.images.cache import image_files, read_files
+from noisybench.data.images.decoding import IMAGE_SUFFIXES
+from noisybench.data.images.examples import class_images
+from noisybench.data.labels.class_labels import ClassLabels, match_classes
+from noisybench.data.labels.class_names import INTEGER
+from noisybench.data.labels.columns import LabelColumn
+from noisybench.data.labels.image_table import FileTable, find_table, read_file_table
 from noisybench.data.notes import ReadingNote, reading_note
-from noisybench.data.split_names import Role
+from noisybench.data.splits.names import Role
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._images import ImageSource
 from noisybench.tasks.datasets._labels import LabeledSource

@@ -10,12 +10,12 @@ from typing import Any
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.drawing import DrawnObjects, Outline, check_polygon, check_shape, read_json
-from noisybench.data.image_decoding import IMAGE_SUFFIXES
-from noisybench.data.images import image_files
-from noisybench.data.mask_pairs import example_name, name_files, read_names
+from noisybench.data.images.cache import image_files
+from noisybench.data.images.decoding import IMAGE_SUFFIXES
+from noisybench.data.masks.drawing import DrawnObjects, Outline, check_polygon, check_shape, read_json
+from noisybench.data.masks.pairs import example_name, name_files, read_names
 from noisybench.data.notes import reading_note
-from noisybench.data.split_names import Role, find_splits
+from noisybench.data.splits.names import Role, find_splits
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError, nearest, show
 from noisybench.tasks.datasets._annotations import (

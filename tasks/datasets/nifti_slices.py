@@ -11,13 +11,13 @@ import numpy as np
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.geometry import geometry_notes, parse_geometry
-from noisybench.data.images import problem_list
-from noisybench.data.mask_layout import MaskLayout
+from noisybench.data.images.cache import problem_list
+from noisybench.data.masks.layout import MaskLayout
 from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.source import DatasetSource
 from noisybench.data.targets import IGNORED
-from noisybench.data.volume_layouts import LAYOUTS, PatientFiles, VolumeFolder, find_patients, is_nnunet
-from noisybench.data.volume_slices import (
+from noisybench.data.volumes.layouts import LAYOUTS, PatientFiles, VolumeFolder, find_patients, is_nnunet
+from noisybench.data.volumes.slices import (
     PatientSlices,
     count_labels,
     cut_slices,
@@ -25,7 +25,7 @@ from noisybench.data.volume_slices import (
     patient_copies,
     to_classes,
 )
-from noisybench.data.volumes import VOLUME_SUFFIXES, read_labeled_volume
+from noisybench.data.volumes.volumes import VOLUME_SUFFIXES, read_labeled_volume
 from noisybench.errors import UserError
 from noisybench.utils.file_listing import FileTree, Source
 from noisybench.utils.places import expand_user

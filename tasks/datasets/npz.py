@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
-from noisybench.data.array_images import array_images
-from noisybench.data.class_names import read_class_names
 from noisybench.data.dataset import RawSplit
-from noisybench.data.example_images import class_images
-from noisybench.data.image_decoding import DecodingRules, intensity_range
+from noisybench.data.images.arrays import array_images
+from noisybench.data.images.decoding import DecodingRules, intensity_range
+from noisybench.data.images.examples import class_images
+from noisybench.data.labels.class_names import read_class_names
 from noisybench.data.notes import ReadingNote, reading_note
-from noisybench.data.split_names import ROLES, Role, split_role
+from noisybench.data.splits.names import ROLES, Role, split_role
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._archives import array_files, read_arrays
 from noisybench.tasks.datasets._labels import LabeledSource

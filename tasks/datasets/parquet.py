@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.example_images import class_images
-from noisybench.data.label_columns import LabelColumn
+from noisybench.data.images.examples import class_images
+from noisybench.data.labels.columns import LabelColumn
 from noisybench.data.notes import ReadingNote, reading_note
-from noisybench.data.parquet_columns import SPLIT_COLUMNS, class_names_of, label_column, split_rows
-from noisybench.data.parquet_files import find_parquet, missing_shards, split_folder
-from noisybench.data.parquet_images import ParquetImages, join_parquet_images, open_parquet_images
-from noisybench.data.split_names import ROLES, Role
+from noisybench.data.parquet.columns import SPLIT_COLUMNS, class_names_of, label_column, split_rows
+from noisybench.data.parquet.files import find_parquet, missing_shards, split_folder
+from noisybench.data.parquet.images import ParquetImages, join_parquet_images, open_parquet_images
+from noisybench.data.splits.names import ROLES, Role
 from noisybench.errors import UserError, nearest
 from noisybench.tasks.datasets._images import ImageSource
 from noisybench.tasks.datasets._labels import LabeledSource

@@ -17,7 +17,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.notes import ReadingNote
 from noisybench.data.source import DatasetSource
-from noisybench.data.split_names import ROLES, Role, split_role
+from noisybench.data.splits.names import ROLES, Role, split_role
 from noisybench.data.traces.builtin_programs import get_program_class, program_files
 from noisybench.data.traces.formats import PLACEHOLDER, TraceFormat, make_vocabulary
 from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat

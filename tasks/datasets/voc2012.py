@@ -10,7 +10,7 @@ import numpy as np
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.example_images import object_image
+from noisybench.data.images.examples import object_image
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._masks import MaskSource, download_with_torchvision, read_stems
 from noisybench.utils.file_listing import FileList, Source

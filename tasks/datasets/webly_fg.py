@@ -8,9 +8,9 @@ from typing import Any
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.image_decoding import IMAGE_SUFFIXES
-from noisybench.data.images import image_files
-from noisybench.data.unread_files import subfolders
+from noisybench.data.images.cache import image_files
+from noisybench.data.images.decoding import IMAGE_SUFFIXES
+from noisybench.data.images.unread_files import subfolders
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import LabeledFile, WebImages, read_list, write_images, write_list
 from noisybench.utils.file_listing import FileList, FileTree, Source

@@ -8,12 +8,12 @@ from typing import Any
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
-from noisybench.data.drawing import DrawnObjects, Outline, check_polygon
-from noisybench.data.image_decoding import IMAGE_SUFFIXES
-from noisybench.data.images import image_files
-from noisybench.data.mask_pairs import name_files
+from noisybench.data.images.cache import image_files
+from noisybench.data.images.decoding import IMAGE_SUFFIXES
+from noisybench.data.masks.drawing import DrawnObjects, Outline, check_polygon
+from noisybench.data.masks.pairs import name_files
 from noisybench.data.notes import reading_note
-from noisybench.data.split_names import ROLES, Role
+from noisybench.data.splits.names import ROLES, Role
 from noisybench.errors import UserError, show
 from noisybench.tasks.datasets._annotations import (
     Annotated,

@@ -14,7 +14,7 @@ import torch
 from noisybench.config.budget import Budget
 from noisybench.config.registry import get_entry
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_set import LabelSet
+from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.evaluation.metrics import noise_auroc
 from noisybench.mitigations._feature_classifiers import extract_features, predict_linear
 from noisybench.mitigations._pruning import select_by_score

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from noisybench.data.manifest import DIGEST, manifest_digest
+from noisybench.data.label_sets.manifest import DIGEST, manifest_digest
 
 Change = Callable[[dict[str, Any]], Any]
 

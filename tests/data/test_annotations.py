@@ -14,7 +14,7 @@ from PIL import Image
 
 from noisybench.config.registry import get_entry
 from noisybench.data.dataset import Dataset
-from noisybench.data.drawing import DrawnObjects, Outline, Overlap, decode_runs, fill_polygon, parse_runs
+from noisybench.data.masks.drawing import DrawnObjects, Outline, Overlap, decode_runs, fill_polygon, parse_runs
 from noisybench.errors import UserError
 
 SOURCES = ("coco", "yolo", "labelme", "cityscapes", "camvid")

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noisybench.data.class_labels import ClassLabels, match_classes, match_labels
-from noisybench.data.label_columns import read_label_column
+from noisybench.data.labels.class_labels import ClassLabels, match_classes, match_labels
+from noisybench.data.labels.columns import read_label_column
 from noisybench.errors import UserError
 
 N = np.arange(12)

@@ -12,10 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from noisybench.config.registry import get_entry
-from noisybench.data import images
 from noisybench.data import lazy as dataset_module
+from noisybench.data.images.cache import cache as images
 from noisybench.data.lazy import MemmapImages
-from noisybench.data.splits import stratified
+from noisybench.data.splits.splits import stratified
 from noisybench.data.targets import OOD_TARGET, UNKNOWN_TARGET
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from noisybench.data.geometry import Geometry
-from noisybench.data.image_decoding import DecodedImage, DecodingRules, EncodedImage, decode
-from noisybench.data.images import DecodedImages, read_files
-from noisybench.data.masks import read_pairs
+from noisybench.data.images.cache import DecodedImages, read_files
+from noisybench.data.images.decoding import DecodedImage, DecodingRules, EncodedImage, decode
+from noisybench.data.masks.masks import read_pairs
 from noisybench.errors import UserError
 from noisybench.utils.files import NoHomeFolder, cache_folder
 
@@ -87,7 +87,7 @@ def test_a_full_disk_refuses_an_array_and_kills_no_process(files: list[Path], tm
     if subprocess.run(mount, check=False).returncode:
         pytest.skip("mounting needs root")
     code = (
-        "import sys\nfrom pathlib import Path\nfrom noisybench.data.images import read_files\n"
+        "import sys\nfrom pathlib import Path\nfrom noisybench.data.images.cache import read_files\n"
         "from noisybench.errors import UserError\n"
         "try:\n    read_files([Path(name) for name in sys.argv[1:]], 256)\n"
         "except UserError as error:\n    print(error)\n"
@@ -110,7 +110,7 @@ def test_another_decoder_or_other_rules_decode_again(files: list[Path], monkeypa
         read.append(rules)
         return decode(image, size, rules)
 
-    monkeypatch.setattr("noisybench.data.images.decode", count)
+    monkeypatch.setattr("noisybench.data.images.cache.decode", count)
     for _ in range(2):
         read_files(files, None)
     assert len(read) == 3

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from noisybench.config.registry import get_entry
-from noisybench.data.image_decoding import FORMATS, TRANSPOSITIONS, DecodedImage, DecodingRules, decode, decode_image
-from noisybench.data.image_facts import FACTS, ImageFacts
-from noisybench.data.images import read_files
+from noisybench.data.images.cache import read_files
+from noisybench.data.images.decoding import FORMATS, TRANSPOSITIONS, DecodedImage, DecodingRules, decode, decode_image
+from noisybench.data.images.facts import FACTS, ImageFacts
 from noisybench.errors import UserError
 
 GRAY = np.array([[0, 50, 100], [150, 200, 255]], dtype=np.uint8)

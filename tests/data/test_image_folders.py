@@ -14,7 +14,7 @@ from PIL import Image
 
 from noisybench.config.registry import get_entry
 from noisybench.data.dataset import Dataset
-from noisybench.data.unread_files import looks_like_data
+from noisybench.data.images.unread_files import looks_like_data
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 

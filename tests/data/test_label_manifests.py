@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from noisybench.config.registry import get_entry
-from noisybench.data import label_files as labels
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_provenance import check_provenance
-from noisybench.data.label_set import LabelSet, make_label_set
-from noisybench.data.manifest import noise_entry, read_manifest
+from noisybench.data.label_sets import label_files as labels
+from noisybench.data.label_sets.label_set import LabelSet, make_label_set
+from noisybench.data.label_sets.manifest import noise_entry, read_manifest
+from noisybench.data.label_sets.provenance import check_provenance
 from noisybench.errors import UserError
 from tests.data.manifests import Change, change_manifest, sign_manifest
 from tests.helpers import toy_dataset, toy_labels, toy_masks, toy_traces

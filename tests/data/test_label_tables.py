@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noisybench.data.label_rows import match_rows
-from noisybench.data.label_tables import LabelTable, parse_table, read_table
-from noisybench.data.label_values import class_indices
+from noisybench.data.labels.rows import match_rows
+from noisybench.data.labels.tables import LabelTable, parse_table, read_table
+from noisybench.data.labels.values import class_indices
 from noisybench.errors import UserError
 
 LABELS = ["cat", "dog", "cat"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from noisybench.config.registry import get_entry
-from noisybench.data import label_files as labels
+from noisybench.data.label_sets import label_files as labels
 from noisybench.data.targets import ClassTargets
 from noisybench.errors import UserError
 from tests.data.manifests import sign_manifest

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from noisybench.config.registry import get_entry
-from noisybench.data.color_tables import read_color_file
 from noisybench.data.dataset import Dataset
-from noisybench.data.mask_pairs import NameLists
-from noisybench.data.mask_values import MaskValues, read_values
+from noisybench.data.masks.color_tables import read_color_file
+from noisybench.data.masks.pairs import NameLists
+from noisybench.data.masks.values import MaskValues, read_values
 from noisybench.errors import UserError
 
 SHAPE = (16, 20)

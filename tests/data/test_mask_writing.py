@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from noisybench.config.registry import get_entry
-from noisybench.data import label_files
 from noisybench.data.dataset import Dataset
-from noisybench.data.mask_files import write_masks, writing_problem
+from noisybench.data.label_sets import label_files
+from noisybench.data.masks.files import write_masks, writing_problem
 from noisybench.data.targets import IGNORED
 
 VALUES = {10: 0, 40: 1, 70: 2, 200: IGNORED}

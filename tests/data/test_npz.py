@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from noisybench.config.registry import get_entry
-from noisybench.data.array_images import array_images
 from noisybench.data.dataset import Dataset
-from noisybench.data.image_decoding import DecodingRules
+from noisybench.data.images.arrays import array_images
+from noisybench.data.images.decoding import DecodingRules
 from noisybench.errors import UserError
 
 N = np.arange(60)

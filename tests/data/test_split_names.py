@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from noisybench.data.split_names import find_splits, split_role
+from noisybench.data.splits.names import find_splits, split_role
 from noisybench.errors import UserError
 
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from noisybench.config.registry import get_entry
 from noisybench.data.dataset import Dataset, RawSplit
-from noisybench.data.duplicates import conflicting, content_ids
 from noisybench.data.source import DatasetSource
-from noisybench.data.splits import stratified_groups
+from noisybench.data.splits.duplicates import conflicting, content_ids
+from noisybench.data.splits.splits import stratified_groups
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from noisybench.config.registry import get_entry
 from noisybench.data.dataset import Dataset
-from noisybench.data.volume_layouts import find_patients
+from noisybench.data.volumes.layouts import find_patients
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 

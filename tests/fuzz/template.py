@@ -13,7 +13,7 @@ from typing import Any
 from noisybench.config.parameters import schema_of
 from noisybench.config.registry import list_entries
 from noisybench.config.resolve import resolve
-from noisybench.data import label_files
+from noisybench.data.label_sets import label_files
 from noisybench.leaderboard import submission, verification
 from noisybench.runs import runner
 from noisybench.tracking.bundle import write_parts

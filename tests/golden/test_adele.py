@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from noisybench.data.label_statistics import intersection_over_union
+from noisybench.data.label_sets.statistics import intersection_over_union
 from noisybench.data.targets import MaskTargets
 from noisybench.mitigations._mask_correction import correct_masks, fit_curve, multi_scale_divergence
 from tests.golden.vectors import load_golden

@@ -15,11 +15,11 @@ from noisybench.audit.report import COLUMNS
 from noisybench.config.noise_seeds import with_noise_seeds
 from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
-from noisybench.data import label_files
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_set import LabelSet
+from noisybench.data.label_sets import label_files
+from noisybench.data.label_sets.label_set import LabelSet
+from noisybench.data.labels.votes import make_votes
 from noisybench.data.lazy import MemmapImages
-from noisybench.data.votes import make_votes
 from noisybench.errors import UserError
 from noisybench.runs.preparation import prepare_run
 

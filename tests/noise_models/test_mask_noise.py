@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from noisybench.config.registry import get_entry, list_entries
 from noisybench.config.resolve import resolve
-from noisybench.data import label_files as labels
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_statistics import mask_statistics
+from noisybench.data.label_sets import label_files as labels
+from noisybench.data.label_sets.statistics import mask_statistics
 from noisybench.data.targets import IGNORED, MaskTargets
 from noisybench.errors import UserError
 from noisybench.noise_models._contours import simplify_contours

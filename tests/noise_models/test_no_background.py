@@ -13,7 +13,7 @@ from scipy.ndimage import distance_transform_edt
 
 from noisybench.config.registry import get_entry, list_entries
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_set import LabelSet
+from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.mitigations._mask_correction import correct_masks

@@ -14,8 +14,8 @@ from PIL import Image
 from scipy import stats
 
 from noisybench.config.registry import get_entry
-from noisybench.data import label_files as labels
 from noisybench.data.dataset import Dataset
+from noisybench.data.label_sets import label_files as labels
 from noisybench.data.targets import (
     CLEAN,
     IN_DISTRIBUTION,

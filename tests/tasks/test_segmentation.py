@@ -17,7 +17,7 @@ from torch.nn import functional
 from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
 from noisybench.data.dataset import Dataset
-from noisybench.data.label_statistics import intersection_over_union
+from noisybench.data.label_sets.statistics import intersection_over_union
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 from noisybench.evaluation.segmentation import boundary_counts, boundary_width

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.duplicates import conflicting, content_ids, repeated
 from noisybench.data.notes import MAX_NAMES
+from noisybench.data.splits.duplicates import conflicting, content_ids, repeated
 from noisybench.data.targets import Targets
 
 SPLITS = ("train", "validation", "test")

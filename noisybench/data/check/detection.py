@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from noisybench.config.registry import get_entry, list_entries
-from noisybench.data.image_decoding import IMAGE_SUFFIXES
+from noisybench.data.images.decoding import IMAGE_SUFFIXES
 from noisybench.errors import UserError
 from noisybench.utils.places import expand_user, shown
 

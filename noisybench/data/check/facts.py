@@ -12,7 +12,7 @@ from noisybench.data.check.copies import CopyFacts, copy_facts, example_names, s
 from noisybench.data.check.files import FileFacts, file_facts
 from noisybench.data.check.pictures import Picture, example_pictures
 from noisybench.data.dataset import Dataset, Split
-from noisybench.data.label_set import LabelSet
+from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.data.notes import ReadingNote, merge_notes, reading_note
 from noisybench.data.source import DatasetSource
 from noisybench.data.targets import IGNORED, Targets

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from noisybench.data.image_decoding import IMAGE_SUFFIXES
+from noisybench.data.images.decoding import IMAGE_SUFFIXES
 from noisybench.utils.file_listing import list_source
 from noisybench.utils.progress import report_progress
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from noisybench.data.images.unread_files import data_files_below, unread_files, visible_entries
 from noisybench.data.notes import ReadingNote
-from noisybench.data.split_names import find_splits
-from noisybench.data.unread_files import data_files_below, unread_files, visible_entries
+from noisybench.data.splits.names import find_splits
 from noisybench.errors import UserError, show
 from noisybench.utils.files import first_line
 from noisybench.utils.places import check_file, read_text, shown

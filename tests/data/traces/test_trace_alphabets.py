@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from noisybench.config.registry import get_entry
-from noisybench.data import label_files
 from noisybench.data.dataset import Dataset
+from noisybench.data.label_sets import label_files
 from noisybench.data.targets import IGNORED
 from noisybench.data.traces.formats import PLACEHOLDER, make_vocabulary
 from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat

@@ -10,7 +10,7 @@ import pytest
 
 from noisybench.cli.label_text import describe_transitions
 from noisybench.config.registry import get_entry
-from noisybench.data import label_files as label_sets
+from noisybench.data.label_sets import label_files as label_sets
 from noisybench.errors import UserError
 from tests.data.traces.helpers import (
     build_noise,

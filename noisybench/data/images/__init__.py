@@ -1,0 +1,1 @@
+"""Images: decoding by one set of rules, the cache of decoded arrays, folders, and what is noticed about them."""

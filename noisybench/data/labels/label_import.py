@@ -1,0 +1,344 @@
+"""Labels of a dataset from a table or an array of the user: one column, corrections, votes of annotators, or soft labels."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisybench.data.arrays import read_array
+from noisybench.data.dataset import Dataset
+from noisybench.data.labels.class_labels import IntegerLabels
+from noisybench.data.labels.class_names import normalize_name
+from noisybench.data.labels.columns import SoftLabels
+from noisybench.data.labels.matrices import Matrix, column_matrix
+from noisybench.data.labels.rows import NOWHERE, RowMatch, check_distinct, match_rows, names_of
+from noisybench.data.labels.tables import LabelTable, plain_column, plain_text, read_table
+from noisybench.data.labels.values import class_indices
+from noisybench.data.labels.votes import Votes, make_votes
+from noisybench.data.notes import ReadingNote, reading_note
+from noisybench.data.targets import UNKNOWN_TARGET
+from noisybench.errors import UserError, show
+from noisybench.utils.places import shown
+
+OBSERVED, NEW_LABEL = "observed", "new_label"
+LABEL_COLUMNS = (
+    "label", "labels", "class", "class_name", "class_label", "category", "choice", "target", "annotation", NEW_LABEL,
+)  # fmt: skip
+"""Names of columns with labels, as annotation tools call them."""
+
+ANNOTATOR_COLUMNS = (
+    "annotator", "annotator_id", "annotator_name", "worker", "worker_id", "workerid", "rater", "rater_id", "labeler",
+    "labeler_id", "user", "user_id", "completed_by",
+)  # fmt: skip
+"""Names of columns with the annotator of each row."""
+
+_WIDE = re.compile(r"(annotator|worker|rater|labell?er|coder|expert|reader|grader|user)_?[a-z]*_*[0-9a-z]+")
+"""Columns with the labels of one annotator each, such as `annotator_1`."""
+
+ABSENT = -3
+"""Observed label of an example that the table does not have; its own label stays."""
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """Decisions of the user about a table of labels; see the parameters of the noise model `from_file`."""
+
+    column: str | None = None
+    annotator_columns: tuple[str, ...] = ()
+    key: str | None = None
+    integer_labels: IntegerLabels = "auto"
+    unlabeled: tuple[str, ...] = ()
+    soft_labels: SoftLabels = "refuse"
+    annotators: str | None = None
+    partial: bool = False
+    allow_unknown_files: bool = False
+
+
+@dataclass(frozen=True)
+class ImportedLabels:
+    """Labels by source row.
+
+    Attributes:
+        observed: (N,) int64 class of each source row, `UNKNOWN_TARGET` without a label and `ABSENT` if the table does not
+            have the example; None if votes decide.
+        votes: votes of several annotators; an example of the table may have none.
+        listed: (N,) mask of the source rows that the table has.
+        corrects: True if examples that are absent keep their own label.
+        notes: facts about the reading.
+    """
+
+    observed: NDArray[np.int64] | None
+    votes: Votes | None
+    listed: NDArray[np.bool_]
+    corrects: bool
+    notes: tuple[ReadingNote, ...]
+
+
+def import_labels(path: Path, dataset: Dataset, options: ImportOptions) -> ImportedLabels:
+    """Read the labels of a dataset from a table.
+
+    Args:
+        path: a table, see `label_tables.read_table`.
+        dataset: the dataset whose examples they belong to.
+        options: decisions of the user.
+
+    Raises:
+        UserError: the table cannot be read, a row belongs to no example or to several, or a label is no class.
+
+    Example:
+        >>> import tempfile
+        >>> from noisybench.data.dataset import Split
+        >>> split = Split(np.zeros((2, 1, 8, 8), np.uint8), targets=np.array([0, 1]), index=np.arange(2))
+        >>> dataset = Dataset("toy", split, split, split, ("cat", "dog"), 2, source_names=("cat/1.png", "dog/2.png"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "labels.csv"
+        ...     _ = path.write_text("file,observed\\n2.png,dog\\n1.png,dog\\n")
+        ...     import_labels(path, dataset, ImportOptions()).observed
+        array([1, 1])
+    """
+    if path.suffix.lower() == ".npy":
+        return _read_array(path, dataset, options)
+    table = read_table(path, "noise.path")
+    return _TableReader(table, dataset, options).read()
+
+
+def _read_array(path: Path, dataset: Dataset, options: ImportOptions) -> ImportedLabels:
+    """Read one label, or one number for each class, for each example in the order of the source."""
+    array = read_array(path, "noise.path")
+    location = f"noise.path: {shown(path)}"
+    if array.ndim not in (1, 2) or array.dtype.kind not in "biufUS":
+        raise UserError(
+            f"{location} must have one label or one row for each example, but is {array.dtype} of {array.shape}"
+        )
+    if len(array) != dataset.source_size:
+        raise UserError(
+            f"{location} has {len(array)} labels, but the dataset's source has {dataset.source_size} training examples; "
+            "provide one label for each in the order of the source"
+        )
+    listed, rows = np.ones(len(array), dtype=bool), np.arange(len(array))
+    if array.ndim == 1 or array.shape[1] == 1:
+        texts = list(map(plain_text, array.reshape(-1).tolist()))
+        labels, notes = class_indices(texts, dataset.class_names, location, options.unlabeled, options.integer_labels)
+        return ImportedLabels(labels, None, listed, options.partial, notes)
+    if array.shape[1] != dataset.num_classes or array.dtype.kind in "US":
+        raise UserError(
+            f"{location} has {array.shape[1]} columns, but there are {dataset.num_classes} classes; it needs a column of "
+            "numbers for each class, in their order"
+        )
+    matrix = Matrix(array.astype(np.float64), location)
+    if matrix.has_counts or options.annotators is not None:
+        return ImportedLabels(None, matrix.votes(rows), listed, options.partial, ())
+    labels, notes = matrix.classes(options.soft_labels)
+    return ImportedLabels(labels, None, listed, options.partial, notes)
+
+
+@dataclass
+class _TableReader:
+    """Reader of one table; `read` chooses by the columns."""
+
+    table: LabelTable
+    dataset: Dataset
+    options: ImportOptions
+
+    @functools.cached_property
+    def match(self) -> RowMatch:
+        """Examples of the rows; computed when it is known what the columns hold."""
+        options, dataset = self.options, self.dataset
+        return match_rows(
+            self.table, dataset.source_size, dataset.source_names, options.key, options.allow_unknown_files, "noise"
+        )
+
+    def read(self) -> ImportedLabels:
+        """Return the labels of the kind that the columns hold."""
+        label, annotator, wide = self._label_column(), self._annotator_column(), self._wide_columns()
+        location = f"noise.path: {shown(self.table.path)}"
+        matrix = None if label or wide else column_matrix(self.table, self.dataset.class_names, location)
+        if label and wide and not self.options.column and self.options.annotators is None:
+            raise UserError(
+                f"noise.column: {shown(self.table.path)} has the column {show(label, quotes=False)} and the labels of "
+                f"{len(wide)} annotators; set noise.column={label} or noise.annotators=majority"
+            )
+        if self.options.annotators is not None or not (label or self.options.column):
+            if wide:
+                return self._with_votes(*self._wide_votes(wide))
+            if matrix is not None:
+                return self._from_matrix(matrix)
+        if label is None:
+            raise UserError(
+                f"noise.path: {shown(self.table.path)} needs a column `{OBSERVED}`, but has "
+                f"{', '.join(map(str, self.table.columns))}; set noise.column to the column with the labels, "
+                "or to a list of columns if each has those of one annotator"
+            )
+        if annotator is not None and self._several(annotator):
+            return self._with_votes(*self._long_votes(label, annotator))
+        if self.options.annotators is not None:
+            raise UserError(
+                f"noise.annotators: {shown(self.table.path)} has no labels of several annotators; it needs a column "
+                "`annotator`, or one column for each, such as `annotator_1`"
+            )
+        return self._single(label)
+
+    def _label_column(self) -> str | None:
+        if self.options.annotator_columns:
+            return None
+        if self.options.column is not None:
+            return self.table.column(self.options.column, "noise.column")
+        if observed := self.table.find([OBSERVED]):
+            return observed[0]
+        if corrected := self.table.find([NEW_LABEL]):
+            return corrected[0]
+        found = self.table.find(LABEL_COLUMNS)
+        if len(found) > 1:
+            columns = " and ".join(show(column, quotes=False) for column in found)
+            raise UserError(
+                f"noise.column: {shown(self.table.path)} has the columns {columns}; set noise.column={found[0]} or another "
+                "one to say which of them is the observed label"
+            )
+        return found[0] if found else None
+
+    def _annotator_column(self) -> str | None:
+        return next(iter(self.table.find(ANNOTATOR_COLUMNS)), None)
+
+    def _several(self, annotator: str) -> bool:
+        return len(set(self.table.columns[annotator])) > 1 or self.options.annotators is not None
+
+    def _wide_columns(self) -> list[str]:
+        if self.options.annotator_columns:
+            return [self.table.column(name, "noise.column") for name in self.options.annotator_columns]
+        names = [name for name in self.table.columns if plain_column(name) not in ANNOTATOR_COLUMNS]
+        wide = [name for name in names if _WIDE.fullmatch(plain_column(name))]
+        return wide if len(wide) > 1 else []
+
+    def _location(self, column: str) -> str:
+        return f"noise.path: {shown(self.table.path)}: the column {show(column, quotes=False)}"
+
+    def _classes(self, values: Sequence[str], column: str) -> tuple[NDArray[np.int64], tuple[ReadingNote, ...]]:
+        return class_indices(
+            values,
+            self.dataset.class_names,
+            self._location(column),
+            self.options.unlabeled,
+            self.options.integer_labels,
+            # Several columns are read one after the other.
+            lambda position: self.table.describe_row(position % len(self.table)).rpartition(", ")[2],
+        )
+
+    def _single(self, column: str) -> ImportedLabels:
+        """Return the labels of one column, or corrections of the dataset's own."""
+        check_distinct(self.table, self.match.rows, "noise")
+        labels, notes = self._classes(self.table.columns[column], column)
+        corrects = plain_column(column) == NEW_LABEL
+        if corrects:
+            filled = labels != UNKNOWN_TARGET
+            if not filled.any():
+                raise UserError(f"{self._location(column)} is empty; fill in the labels that you correct")
+            self._check_earlier_labels()
+            text = f"Labels of the column `{column}` replace the dataset's; examples without one keep theirs"
+            notes += (ReadingNote("corrected_labels", text, int(filled.sum())),)
+            labels = np.where(filled, labels, ABSENT)
+        elif plain_column(column) != OBSERVED and self.options.column is None:
+            notes += (ReadingNote("label_column", f"Labels were read from the column `{column}`", len(labels)),)
+        observed, listed = self._by_source_row(labels)
+        if corrects:
+            notes += self._corrections_of_test(observed)
+        return ImportedLabels(observed, None, listed, corrects or self.options.partial, self.match.notes + notes)
+
+    def _by_source_row(self, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        observed = np.full(self.dataset.source_size, ABSENT, dtype=np.int64)
+        known = self.match.rows != NOWHERE
+        observed[self.match.rows[known]] = labels[known]
+        return observed, self._listed()
+
+    def _listed(self) -> NDArray[np.bool_]:
+        listed = np.zeros(self.dataset.source_size, dtype=bool)
+        listed[self.match.rows[self.match.rows != NOWHERE]] = True
+        return listed
+
+    def _corrections_of_test(self, observed: NDArray[np.int64]) -> tuple[ReadingNote, ...]:
+        used = np.concatenate([self.dataset.train.index, self.dataset.validation.index])
+        rows = np.setdiff1d(np.flatnonzero(observed >= 0), used)
+        text = "Corrections of examples that are neither training nor validation examples have no effect"
+        notes = reading_note("unused_corrections", text, names_of(rows, self.dataset.source_names))
+        return tuple(ReadingNote(note.kind, note.text, len(rows), note.names) for note in notes)
+
+    def _check_earlier_labels(self) -> None:
+        """Refuse corrections of other labels than those of the dataset, which the column `label` of an audit shows."""
+        column = next(iter(self.table.find(["label"])), None)
+        if column is None:
+            return
+        labels = class_indices(
+            self.table.columns[column],
+            self.dataset.class_names,
+            self._location(column),
+            (),
+            self.options.integer_labels,
+        )[0]
+        own = own_labels(self.dataset)
+        rows = self.match.rows
+        known = (rows != NOWHERE) & (labels != UNKNOWN_TARGET)
+        differing = np.flatnonzero(known & (np.where(known, own[rows], ABSENT) >= 0) & (own[rows] != labels))
+        if len(differing):
+            row = int(differing[0])
+            name = show(self.dataset.class_names[own[rows[row]]], quotes=False)
+            raise UserError(
+                f"noise.path: {self.table.describe_row(row)}: corrects the label "
+                f"{show(self.table.columns[column][row], quotes=False)}, but the dataset has {name} ({len(differing)} of "
+                f"{len(rows)} rows differ); it belongs to an audit of other labels, so that the labels to keep are not "
+                f"known: fill in the column `{OBSERVED}` for all examples instead"
+            )
+
+    def _long_votes(self, column: str, annotator: str) -> tuple[Votes, tuple[ReadingNote, ...]]:
+        labels, notes = self._classes(self.table.columns[column], column)
+        names = [normalize_name(name) for name in self.table.columns[annotator]]
+        for row, name in enumerate(names):
+            if not name:
+                raise UserError(f"noise.path: {self.table.describe_row(row)}: has no annotator; fill in `{annotator}`")
+        annotators = sorted(set(names))
+        position = {name: number for number, name in enumerate(annotators)}
+        numbers = np.array([position[name] for name in names], dtype=np.int64)
+        first: dict[tuple[int, int], int] = {}
+        for row, pair in enumerate(zip(self.match.rows.tolist(), numbers.tolist(), strict=True)):
+            if pair[0] != NOWHERE and pair in first:
+                raise UserError(
+                    f"noise.path: {self.table.describe_row(row)}: annotator {show(names[row], quotes=False)} labels the same "
+                    f"example as in {self.table.describe_row(first[pair]).rpartition(', ')[2]}; keep one of the rows"
+                )
+            first[pair] = row
+        kept = (self.match.rows != NOWHERE) & (labels != UNKNOWN_TARGET)
+        return make_votes(annotators, self.match.rows[kept], numbers[kept], labels[kept]), notes
+
+    def _wide_votes(self, columns: Sequence[str]) -> tuple[Votes, tuple[ReadingNote, ...]]:
+        check_distinct(self.table, self.match.rows, "noise")
+        # All columns at once, so that numbers mean the same in each of them.
+        values = [value for column in columns for value in self.table.columns[column]]
+        labels, notes = self._classes(values, columns[0])
+        rows = np.tile(self.match.rows, len(columns))
+        numbers = np.repeat(np.arange(len(columns)), len(self.table))
+        kept = (rows != NOWHERE) & (labels != UNKNOWN_TARGET)
+        return make_votes([name.strip() for name in columns], rows[kept], numbers[kept], labels[kept]), notes
+
+    def _with_votes(self, votes: Votes, notes: tuple[ReadingNote, ...]) -> ImportedLabels:
+        return ImportedLabels(None, votes, self._listed(), self.options.partial, self.match.notes + notes)
+
+    def _from_matrix(self, matrix: Matrix) -> ImportedLabels:
+        """Return the labels of one column for each class: votes, or soft labels."""
+        check_distinct(self.table, self.match.rows, "noise")
+        if matrix.has_counts or self.options.annotators is not None:
+            return self._with_votes(matrix.votes(self.match.rows), ())
+        labels, notes = matrix.classes(self.options.soft_labels)
+        observed, listed = self._by_source_row(labels)
+        return ImportedLabels(observed, None, listed, self.options.partial, self.match.notes + notes)
+
+
+def own_labels(dataset: Dataset) -> NDArray[np.int64]:
+    """Return the labels of a dataset by source row, `ABSENT` for rows that are in no training or validation split."""
+    labels = np.full(dataset.source_size, ABSENT, dtype=np.int64)
+    for split in (dataset.train, dataset.validation):
+        labels[split.index] = split.targets if split.noisy_targets is None else split.noisy_targets
+    return labels

@@ -1,0 +1,1 @@
+"""Segmentation masks: their files, values and colors, and the images that they belong to."""

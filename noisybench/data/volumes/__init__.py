@@ -1,0 +1,1 @@
+"""Medical volumes: their layouts, orientation and slices."""
