@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from noisybench.config.registry import get_entry
 from noisybench.data import lazy as dataset_module
-from noisybench.data.images.cache import cache as images
+from noisybench.data.images import cache as images
 from noisybench.data.lazy import MemmapImages
 from noisybench.data.splits.splits import stratified
 from noisybench.data.targets import OOD_TARGET, UNKNOWN_TARGET
