@@ -41,7 +41,7 @@ def data_check(
     from noisybench.cli import console as view
     from noisybench.data.check.facts import check_dataset
     from noisybench.data.check.report import to_html, to_text
-    from noisybench.utils.files import wrap_write_errors
+    from noisybench.utils.files import wrap_write_errors, write_atomically
 
     if output is not None:
         check_output_file(output, (".html",))
@@ -55,7 +55,7 @@ def data_check(
         console.print(line, markup=False, soft_wrap=True)
     if output is not None:
         with wrap_write_errors(output):
-            output.write_text(to_html(report, data), encoding="utf-8")
+            write_atomically(output, to_html(report, data).encode())
         console.print(f"Report with pictures: {output.resolve()}", markup=False, soft_wrap=True)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from noisybench.data.arrays import exact_integers
 from noisybench.data.dataset import RawSplit
 from noisybench.data.labels.class_names import read_class_names
 from noisybench.data.labels.columns import LabelColumn
+from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.targets import OOD_TARGET, UNKNOWN_TARGET
 from noisybench.errors import UserError, nearest
 from noisybench.tasks.datasets._archives import array_files, read_arrays
@@ -25,6 +27,9 @@ from noisybench.utils.seeds import Stream
 
 REQUIRED = ("train_x", "train_y")
 """Arrays of the training split."""
+
+FURTHER = ("train_noisy_y", "train_names", "train_groups", "train_is_validation")
+"""Arrays of what else is known about the training split."""
 
 
 class Features(LabeledSource):
@@ -89,7 +94,7 @@ class Features(LabeledSource):
             splits[prefix] = RawSplit(inputs[rows], labels.targets[prefix][rows])
             if prefix == "train":
                 further = _further_arrays(arrays, labels.targets[prefix], rows, len(labels.class_names))
-                splits[prefix] = replace(splits[prefix], notes=labels.notes, **further)
+                splits[prefix] = replace(splits[prefix], notes=(*labels.notes, *_unread(arrays, prefixes)), **further)
         return splits, labels.class_names
 
     def _read_labels(self, arrays: Mapping[str, NDArray[Any]], prefix: str) -> LabelColumn:
@@ -117,7 +122,18 @@ class Features(LabeledSource):
                 f"dataset.path: {path} has no {', '.join(missing)}; it contains {', '.join(arrays) or 'nothing'}"
                 f"{'; ' + nearest(missing[0], arrays) if arrays else ''}"
             )
+        for name in arrays:
+            features = f"{name.removesuffix('_y')}_x"
+            if re.fullmatch("id_y|ood_.*_y", name) and features not in arrays:
+                raise UserError(f"dataset.path: {path} has no {features}, to which the labels {name} belong; add it")
         return arrays
+
+
+def _unread(arrays: Collection[str], prefixes: Collection[str]) -> tuple[ReadingNote, ...]:
+    """Return a note about arrays that have none of the names that are read."""
+    known = {f"{prefix}_{kind}" for prefix in prefixes for kind in "xy"} | {"class_names", *FURTHER}
+    unread = [name for name in arrays if name not in known]
+    return reading_note("unread_arrays", "dataset.path: arrays were not read", unread)
 
 
 def _ood_prefixes(arrays: dict[str, NDArray[Any]]) -> list[str]:

@@ -246,7 +246,8 @@ def arrays(**changes: Any) -> dict[str, Any]:
             "ood_far_y: the ood_far split has the class `7`",
         ),
         ({"ood_far_x": np.zeros((2, 6))}, "ood_far_x has no labels; add ood_far_y"),
-        ({"id_x": None}, "has no id_x"),
+        ({"id_x": None}, "has no id_x, to which the labels id_y belong"),
+        ({"ood_far_y": np.zeros(2)}, "has no ood_far_x, to which the labels ood_far_y belong"),
         ({"train_y": np.zeros(6)}, "train_y has the one class `0`"),
     ],
 )
@@ -254,6 +255,12 @@ def test_features_that_do_not_fit_are_refused(changes: dict[str, Any], message: 
     np.savez(tmp_path / "f.npz", **arrays(**changes))
     with pytest.raises(UserError, match=message):
         get_entry("datasets", "features").load_class()(path=str(tmp_path / "f.npz")).load()
+
+
+def test_arrays_of_other_names_are_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "f.npz", **arrays(id_x=np.eye(6)[:3] + 1, test_x=np.eye(6), test_y=np.arange(6) % 3))
+    data = get_entry("datasets", "features").load_class()(path=str(tmp_path / "f.npz")).load()
+    assert [(note.kind, note.count, note.names) for note in data.notes] == [("unread_arrays", 2, ("test_x", "test_y"))]
 
 
 def test_features_from_a_file_and_from_a_folder_are_the_same(tmp_path: Path) -> None:
