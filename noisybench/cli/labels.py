@@ -58,7 +58,8 @@ def labels_create(
     check_output_folder(output)
     dataset = spec.dataset.build().load()
     labels = spec.noise.build().apply(dataset)
-    label_files.save(labels, dataset, output, cast("Literal['parquet', 'csv']", format))
+    with wrap_write_errors(output):
+        label_files.save(labels, dataset, output, cast("Literal['parquet', 'csv']", format))
     for note in (*dataset_notes(dataset), *labels.notes):
         typer.echo(f"note: {printable_lines(str(note))}")
     typer.echo(describe_labels(labels.manifest))

@@ -232,11 +232,20 @@ def wrap_write_errors(path: Path) -> Iterator[None]:
 
     Raises:
         UserError: the path cannot be written.
+
+    Example:
+        >>> import errno
+        >>> with wrap_write_errors(Path("labels")):
+        ...     raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28]")
+        Traceback (most recent call last):
+        noisybench.errors.UserError: labels cannot be written: No space left on device
     """
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from None
+        # Libraries put sentences of their own around the reason.
+        reason = os.strerror(error.errno) if error.errno else first_line(error)
+        raise UserError(f"{path} cannot be written: {reason}") from None
 
 
 def require_writable(folder: Path) -> None:
