@@ -14,6 +14,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.images.cache import problem_list
 from noisybench.data.masks.masks import MaskReader
+from noisybench.data.masks.meaning import check_objects
 from noisybench.data.masks.pairs import match_masks
 from noisybench.data.masks.values import MASK_SUFFIXES
 from noisybench.data.noise_model import NoiseModel
@@ -106,4 +107,5 @@ class FromFolder(NoiseModel):
                 problems.append(f"{file}: contains the value {invalid[0]}, but there are {dataset.num_classes} classes")
         if problems:
             raise problem_list([f"noise.path: {problem}" for problem in problems], MAX_LISTED)
+        check_objects(observed, split.targets, f"noise.path: {folder}")
         return observed

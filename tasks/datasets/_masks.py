@@ -14,6 +14,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.geometry import parse_geometry
 from noisybench.data.masks.layout import MaskLayout
 from noisybench.data.masks.masks import CLASS_INDICES, MaskedImage, MaskReader, read_pairs
+from noisybench.data.masks.meaning import check_objects
 from noisybench.data.masks.pairs import read_names
 from noisybench.data.masks.values import MaskValues
 from noisybench.data.notes import ReadingNote, reading_note
@@ -120,6 +121,8 @@ class MaskSource(ImageSource):
         if "train" not in splits:
             raise UserError("dataset.root: there are no training images with masks")
         train = append_validation(splits["train"], splits.get("validation"))
+        if train.noisy_targets is not None:
+            check_objects(train.noisy_targets, train.targets, "dataset.root: noisy_masks")
         return replace(train, notes=train.notes + _class_notes(train, class_names)), splits.get("test"), class_names
 
     def mask_reader(self) -> MaskReader:
@@ -158,7 +161,7 @@ def _class_notes(train: RawSplit, class_names: tuple[str, ...]) -> tuple[Reading
     if len(present) < 2:
         raise UserError(
             f"dataset: every labeled pixel of the training masks is `{class_names[int(present[0])]}`, so there is nothing to "
-            "learn; check the masks and the classes of their values (dataset.values or dataset.colors)"
+            "learn; check the masks or annotations, and what their values stand for"
         )
     absent = [class_names[index] for index in np.flatnonzero(counts == 0)]
     return reading_note("absent_class", "Classes have no pixel in the training masks", absent)

@@ -16,7 +16,7 @@ from noisybench.data.images.decoding import IMAGE_SUFFIXES
 from noisybench.data.images.unread_files import data_files_below, unread_files
 from noisybench.data.masks.color_tables import COLOR_FILES, find_color_file, parse_color, read_color_file
 from noisybench.data.masks.masks import MaskedImage
-from noisybench.data.masks.meaning import check_declared, count_classes
+from noisybench.data.masks.meaning import check_declared, count_classes, describe_unlabeled
 from noisybench.data.masks.pairs import NameLists, match_masks, name_files, read_names
 from noisybench.data.masks.scan import scan_masks
 from noisybench.data.masks.values import MASK_SUFFIXES, MaskValues
@@ -204,23 +204,29 @@ class ImageMaskFolder(MaskSource):
         masks = [
             file for part in parts.values() for _, *inputs in part.files for file in inputs if isinstance(file, Path)
         ]
-        scan = scan_masks([file for file in masks if file.is_file()], as_colors=values.colors is not None)
+        masks = [file for file in masks if file.is_file()]
+        scan = scan_masks(masks, as_colors=values.colors is not None)
         table_file = find_color_file(root)
-        if not values.declared and scan.colors and table_file is not None and not scan.mixed:
-            table = read_color_file(table_file)
-            values = MaskValues(colors=table.classes, tolerance=self.value_tolerance)
-            names = names or table.names
-            text = f"The classes of colors were read from {table_file.name}"
-            if table.unlabeled:
-                text += f"; pixels with the color of {', '.join(table.unlabeled)} have no label"
-            notes = (ReadingNote("color_table", text, scan.files),)
-            scan = scan_masks([file for file in masks if file.is_file()], as_colors=True)
+        if not values.declared and table_file is not None and not scan.mixed:
+            table, in_colors = read_color_file(table_file), scan_masks(masks, as_colors=True)
+            # The indices of a palette may have another order than the table.
+            if scan.colors or set(in_colors.counts) <= set(table.classes):
+                values = MaskValues(colors=table.classes, tolerance=self.value_tolerance)
+                names, scan = names or table.names, in_colors
+                text = f"The classes of colors were read from {table_file.name}"
+                if table.unlabeled:
+                    text += f"; pixels with the color of {', '.join(table.unlabeled)} have no label"
+                notes = (ReadingNote("color_table", text, scan.files),)
+            else:
+                text = f"Masks contain class indices instead of the colors of {table_file.name}, which was not used"
+                notes = (ReadingNote("unused_color_table", text, scan.files),)
         if scan.lossy and values.tolerance:
             text = f"Values of JPEG masks within {values.tolerance} of a declared one were read as it"
             notes += reading_note("value_tolerance", text, scan.lossy)
         count = count_classes(scan, values, len(names) or None, self.on_error == "skip")
         if self.on_error == "raise":
             check_declared(scan, values, count)
+        notes += describe_unlabeled(scan, values)
         first = "background" if self.has_background else "class 0"
         return values, names or (first, *(f"class {index}" for index in range(1, count))), notes
 

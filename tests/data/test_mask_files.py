@@ -393,3 +393,54 @@ def test_layouts_that_name_splits_in_two_ways_are_refused(tmp_path: Path) -> Non
     write(tmp_path / "extra", numbered(1))
     with pytest.raises(UserError, match="contains images in extra beside"):
         load(tmp_path)
+
+
+def test_objects_of_255_in_noisy_masks_are_not_taken_for_no_label(tmp_path: Path) -> None:
+    names = [f"{number:03}" for number in range(10)]
+    root = write(tmp_path, {name: disc(number) for number, name in enumerate(names)})
+    for number, name in enumerate(names):
+        save(root / "predicted" / f"{name}.png", disc(number, 255))
+    model = get_entry("noise_models", "from_folder").load_class()(path=str(root / "predicted"))
+    dataset = load(root)
+    with pytest.raises(UserError, match="no object is left; if 255 is the object"):
+        model.corrupt_labels(dataset, dataset.train, None)
+    (root / "predicted").rename(root / "noisy_masks")
+    with pytest.raises(UserError, match=r"noisy_masks.* no object is left"):
+        load(root)
+
+
+def test_pixels_of_255_without_a_declared_value_are_told(tmp_path: Path) -> None:
+    masks = {f"{number:03}": disc(number, 255 if number < 3 else 1) for number in range(10)}
+    dataset = load(write(tmp_path, masks))
+    notes = {note.kind: note for note in dataset.notes}
+    assert notes["unlabeled_value"].count == 3
+    assert notes["doubtful_255"].names == ("000.png", "001.png", "002.png")
+    declared = load(tmp_path, values={0: 0, 1: 1, 255: 1})
+    assert not {"unlabeled_value", "doubtful_255"} & {note.kind for note in declared.notes}
+
+
+def test_the_colors_of_a_palette_count_where_a_table_names_them(tmp_path: Path) -> None:
+    for number in range(10):
+        picture_of_mask = Image.fromarray(disc(number, 1 + number % 2))
+        picture_of_mask.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0])
+        write(tmp_path, {f"{number:03}": disc(number)})
+        picture_of_mask.save(tmp_path / "masks" / f"{number:03}.png")
+        save(tmp_path / "images" / f"{number:03}.png", picture(number))
+    (tmp_path / "class_dict.csv").write_text("name,r,g,b\nground,0,0,0\ngreen,0,128,0\nred,128,0,0\n")
+    dataset = load(tmp_path)
+    assert dataset.class_names == ("ground", "green", "red")
+    assert all(mask.max() == 2 - int(name) % 2 for name, mask in by_name(dataset).items())
+    # Gray masks of class indices have none of these colors.
+    for number in range(10):
+        save(tmp_path / "masks" / f"{number:03}.png", disc(number, 1 + number % 2))
+    dataset = load(tmp_path)
+    assert [note.kind for note in dataset.notes] == ["unused_color_table"]
+    assert all(mask.max() == 1 + int(name) % 2 for name, mask in by_name(dataset).items())
+
+
+def test_rounding_of_floating_point_masks_is_undone(tmp_path: Path) -> None:
+    save(tmp_path / "000.tif", disc(0).astype(np.float32) * np.float32(0.9999999))
+    np.testing.assert_array_equal(read_values(tmp_path / "000.tif"), disc(0))
+    save(tmp_path / "000.tif", disc(0).astype(np.float32) * np.float32(0.5))
+    with pytest.raises(UserError, match=r"000.tif: \d+ of 320 values are not integers, such as 0.5"):
+        read_values(tmp_path / "000.tif")

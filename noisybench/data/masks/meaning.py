@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from noisybench.data.masks.scan import MAX_SHOWN, MaskScan, Value, count_text
 from noisybench.data.masks.values import MAX_TOLERANCE, Color, MaskValues
+from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 
@@ -28,7 +32,7 @@ def check_declared(scan: MaskScan, values: MaskValues, num_classes: int, locatio
     Raises:
         UserError: lists the values with shares and numbers of masks, and proposes a mapping.
     """
-    classes = {value: values.class_of(value) for value in scan.counts}
+    classes = dict(zip(scan.counts, values.classes_of(list(scan.counts)), strict=True))
     unknown = [
         value for value, target in classes.items() if target is None or (target >= num_classes and target != IGNORED)
     ]
@@ -128,6 +132,44 @@ def _infer_classes(scan: MaskScan, named: int | None, skip: bool, location: str)
     return max(2, len(labels))
 
 
+def check_objects(observed: NDArray[np.uint8], clean: NDArray[np.uint8], location: str) -> None:
+    """Refuse observed masks whose objects have the value that means no label.
+
+    Args:
+        observed: (N, H, W) classes and `IGNORED`.
+        clean: those of the dataset.
+        location: where the observed masks come from.
+
+    Raises:
+        UserError: the observed masks contain nothing but class 0 and pixels without a label where the dataset has labels,
+            unlike the dataset.
+
+    Example:
+        >>> clean = np.array([[[0, 1, 255]]], dtype=np.uint8)
+        >>> check_objects(np.array([[[0, 255, 0]]], dtype=np.uint8), clean, "noise.path")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        noisybench.errors.UserError: noise.path: the masks have class 0 and pixels without a label alone ...
+    """
+    found = set(np.unique(observed[clean != IGNORED]).tolist())
+    if IGNORED in found and found <= {0, IGNORED} and ((clean != 0) & (clean != IGNORED)).any():
+        raise UserError(
+            f"{location}: the masks have class 0 and pixels without a label alone ({IGNORED} means no label unless "
+            f"dataset.values declares it), so no object is left; if {IGNORED} is the object, write the number of its class"
+        )
+
+
+def describe_unlabeled(scan: MaskScan, values: MaskValues) -> tuple[ReadingNote, ...]:
+    """Return notes about pixels that have no label because nothing declares their value."""
+    if values.declared or IGNORED not in scan.counts:
+        return ()
+    text = f"Pixels of the value {IGNORED} have no label, as dataset.values does not declare it"
+    doubtful = f"Masks have no other value than {IGNORED} (no label) beside 0; if it is an object there, declare dataset.values"
+    return (
+        ReadingNote("unlabeled_value", text, scan.counts[IGNORED].files),
+        *reading_note("doubtful_255", doubtful, scan.unlabeled_only),
+    )
+
+
 def _propose_values(scan: MaskScan, mapping: Mapping[int, int], location: str) -> str:
     """Return advice to declare a mapping, with the tolerance that it needs."""
     if len(scan.values) > MAX_PROPOSED and len(mapping) > MAX_PROPOSED:
@@ -149,7 +191,7 @@ def _propose_colors(scan: MaskScan, values: MaskValues, unknown: Sequence[Value]
             wider = MaskValues(colors=table, tolerance=tolerance)
         except UserError:
             break
-        if tolerance > values.tolerance and all(wider.class_of(color) is not None for color in unknown):
+        if tolerance > values.tolerance and None not in wider.classes_of(unknown):
             return f"if a lossy compression has changed them, set {location}.value_tolerance={tolerance}"
     if len(table) + len(unknown) > MAX_PROPOSED:
         return "save the masks without lossy compression and without smooth edges"

@@ -32,6 +32,8 @@ MAX_SHOWN = 12
 
 Value = int | Color
 
+_LISTS = ("lossy", "colored", "unlabeled_only")
+
 
 @dataclass
 class ValueCount:
@@ -57,18 +59,21 @@ class MaskScan:
         files: number of files that were read.
         lossy: names of the files in a format that changes values.
         colored: names of the files with colors.
+        unlabeled_only: names of the files with the value `IGNORED` and no other but 0.
     """
 
     counts: dict[Value, ValueCount] = field(default_factory=dict)
     files: int = 0
     lossy: list[str] = field(default_factory=list)
     colored: list[str] = field(default_factory=list)
+    unlabeled_only: list[str] = field(default_factory=list)
 
     def add(self, other: MaskScan) -> None:
         """Add the counts of further files."""
         self.files += other.files
         self.lossy += other.lossy
         self.colored += other.colored
+        self.unlabeled_only += other.unlabeled_only
         for value, count in other.counts.items():
             total = self.counts.setdefault(value, ValueCount(example=count.example))
             total.pixels += count.pixels
@@ -120,8 +125,8 @@ def scan_masks(files: Sequence[Path], as_colors: bool = False) -> MaskScan:
     try:
         saved = json.loads(path.read_text())
         counts = {_key(value): ValueCount(*count) for value, count in saved["counts"]}
-        lossy, colored = ([str(file) for file in saved[name]] for name in ("lossy", "colored"))
-        return MaskScan(counts, int(saved["files"]), lossy, colored)
+        lists = ([str(file) for file in saved[name]] for name in _LISTS)
+        return MaskScan(counts, int(saved["files"]), *lists)
     except (OSError, ValueError, TypeError, KeyError):
         pass  # absent or damaged: counted again
     scan = MaskScan()
@@ -131,8 +136,7 @@ def scan_masks(files: Sequence[Path], as_colors: bool = False) -> MaskScan:
     content = {
         "counts": [[value, [count.pixels, count.files, count.example]] for value, count in scan.counts.items()],
         "files": scan.files,
-        "lossy": scan.lossy,
-        "colored": scan.colored,
+        **{name: getattr(scan, name) for name in _LISTS},
     }
     with wrap_cache_errors():
         write_atomically(path, json.dumps(content).encode())
@@ -159,7 +163,9 @@ def _scan_file(file: Path, as_colors: bool) -> MaskScan:
         counts = dict(sorted(counts.items(), key=lambda item: -item[1])[:MAX_COLORS])
     lossy = [file.name] if file.suffix.lower() in LOSSY_SUFFIXES else []
     colored = [file.name] if pixels.ndim == 3 else []
-    return MaskScan({value: ValueCount(count, 1, str(file)) for value, count in counts.items()}, 1, lossy, colored)
+    unlabeled_only = [file.name] if IGNORED in counts and set(counts) <= {0, IGNORED} else []
+    found = {value: ValueCount(count, 1, str(file)) for value, count in counts.items()}
+    return MaskScan(found, 1, lossy, colored, unlabeled_only)
 
 
 def count_text(number: int) -> str:

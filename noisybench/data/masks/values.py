@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from noisybench.data.images.decoding import available_formats, bomb_reason, has_16_bits
 from noisybench.data.targets import IGNORED
+from noisybench.data.volumes.volumes import to_integers
 from noisybench.errors import UserError, show
 from noisybench.utils.files import first_line
 
@@ -102,18 +103,29 @@ class MaskValues:
 
     def class_of(self, value: int | Color) -> int | None:
         """Return the class of a value or a color; None if there is none."""
-        if isinstance(value, tuple):
-            table: dict[Any, int] = dict(self.colors or {})
-        elif self.classes is None:
-            return value if 0 <= value <= IGNORED and self.colors is None else None
-        else:
-            table = dict(self.classes)
-        if value in table or not self.tolerance:
-            return table.get(value)
-        keys = np.array(list(table), dtype=np.int64).reshape(len(table), -1)
-        distance = np.abs(keys - np.array(value)).max(axis=1)
-        nearest = int(distance.argmin())
-        return list(table.values())[nearest] if distance[nearest] <= self.tolerance else None
+        return self.classes_of([value])[0]
+
+    def classes_of(self, values: Sequence[int | Color]) -> list[int | None]:
+        """Return the class of each of some values or colors; None for those without.
+
+        Example:
+            >>> MaskValues({0: 0, 255: 1}, tolerance=20).classes_of([7, 100, 250])
+            [0, None, 1]
+        """
+        table: Mapping[Any, int] | None = self.classes if self.colors is None else self.colors
+        if table is None:
+            return [value if isinstance(value, int) and 0 <= value <= IGNORED else None for value in values]
+        if not self.tolerance or not values:
+            return [table.get(value) for value in values]
+        wanted = np.array(values, dtype=np.int64).reshape(len(values), -1)
+        targets = np.full(len(values), -1, dtype=np.int64)
+        nearest = np.full(len(values), self.tolerance + 1, dtype=np.int64)
+        # One declared value at a time, because a color photograph has 100,000 colors.
+        for key, target in table.items():
+            distance = np.abs(wanted - np.array(key, dtype=np.int64)).max(axis=1)
+            closer = distance < nearest
+            targets[closer], nearest[closer] = target, distance[closer]
+        return [None if target < 0 else target for target in targets.tolist()]
 
     def to_classes(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
         """Return the class of each pixel.
@@ -133,7 +145,7 @@ class MaskValues:
                 'as dataset.colors={"128,0,0": 1}'
             )
         counts = count_values(pixels)
-        classes = {value: self.class_of(value) for value in counts}
+        classes = dict(zip(counts, self.classes_of(list(counts)), strict=True))
         unknown = [value for value in counts if classes[value] is None]
         if unknown:
             raise UserError(self._describe(unknown, counts))
@@ -253,7 +265,7 @@ def read_values(file: Path, as_colors: bool = False) -> NDArray[Any]:
     if pixels.dtype == np.bool_:
         return pixels.astype(np.uint8)
     if pixels.dtype.kind == "f":
-        return _whole(pixels, file)
+        return to_integers(pixels, file)
     return pixels
 
 
@@ -268,16 +280,6 @@ def _check_alpha(picture: Any, file: Path) -> None:
             f"{file}: has pixels that are transparent but not black, so that their class is not certain; save it without "
             "transparency"
         )
-
-
-def _whole(pixels: NDArray[Any], file: Path) -> NDArray[np.int64]:
-    """Return floating-point values as integers."""
-    if not np.isfinite(pixels).all():
-        raise UserError(f"{file}: contains NaN or infinity, but the values of a mask are whole numbers")
-    invalid = pixels[np.rint(pixels) != pixels]
-    if invalid.size:
-        raise UserError(f"{file}: contains the value {invalid.flat[0]:g}, but the values of a mask are whole numbers")
-    return pixels.astype(np.int64)
 
 
 def count_values(pixels: NDArray[Any]) -> dict[int | Color, int]:

@@ -155,28 +155,28 @@ def to_integers(labels: NDArray[Any], file: Path) -> NDArray[Any]:
         file: where it comes from, for messages.
 
     Raises:
-        UserError: a label is NaN, infinite or a fraction; the message has the number of such voxels.
+        UserError: a label is NaN, infinite or a fraction; the message has the number of such values.
 
     Examples:
         >>> to_integers(np.array([0, 2.9999998]), Path("GT.nii"))
         array([0, 3])
         >>> to_integers(np.array([0, 2.6]), Path("GT.nii"))
         Traceback (most recent call last):
-        noisybench.errors.UserError: GT.nii: 1 of 2 voxels are not integers, such as 2.6; resample masks with nearest neighbor
+        noisybench.errors.UserError: GT.nii: 1 of 2 values are not integers, such as 2.6; resample masks with nearest neighbor
     """
     if labels.dtype.kind in "iub":
         return labels.astype(np.uint8) if labels.dtype.kind == "b" else labels
     finite = np.isfinite(labels)
     if not finite.all():
         raise UserError(
-            f"{file}: {int((~finite).sum())} of {labels.size} voxels are NaN or infinite, but labels are integers; replace "
+            f"{file}: {int((~finite).sum())} of {labels.size} values are NaN or infinite, but labels are integers; replace "
             "them by a class, such as 0 for the background"
         )
     rounded = np.rint(labels)
     fractions = np.abs(labels - rounded) > MAX_ROUNDING
     if fractions.any():
         raise UserError(
-            f"{file}: {int(fractions.sum())} of {labels.size} voxels are not integers, such as {labels[fractions][0]:.6g}; "
+            f"{file}: {int(fractions.sum())} of {labels.size} values are not integers, such as {labels[fractions][0]:.6g}; "
             "resample masks with nearest neighbor"
         )
     integers: NDArray[Any] = rounded.astype(np.int64)
