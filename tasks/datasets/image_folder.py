@@ -22,6 +22,7 @@ from noisybench.data.images.folders import (
     find_split_folders,
     is_image,
 )
+from noisybench.data.labels.class_names import similar_names
 from noisybench.data.notes import ReadingNote
 from noisybench.data.splits.names import ROLES, Role
 from noisybench.errors import UserError
@@ -82,6 +83,7 @@ class ImageFolder(ImageSource):
             check_classes_of_split(train, split)
         class_names = tuple(train.files)
         notes = found.notes + class_folder_notes(list(splits.values()), root)
+        notes += similar_names(class_names, f"dataset.root: {train.folder}")
         return (*self._read_splits(splits, class_names, root, notes), class_names)
 
     def _find_splits(self, root: Path) -> SplitFolders:

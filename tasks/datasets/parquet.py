@@ -25,6 +25,7 @@ from noisybench.tasks.datasets._labels import LabeledSource
 from noisybench.utils.file_listing import Source
 from noisybench.utils.places import expand_user, shown
 from noisybench.utils.seeds import Stream
+from noisybench.utils.text import printable
 
 Files = dict[Role, tuple[Path, ...]]
 """Files of each split."""
@@ -151,16 +152,34 @@ class Parquet(LabeledSource, ImageSource):
             found = split_rows(values, f"{where}: the column `{split_column}`", required=self.split is not None)
             used = used if found else []
             splits = found if found and divide and len(found) > 1 else splits
+        if role == "test" and label is not None and label not in columns:
+            raise self._without_labels(f"{where} has no column `{label}`")
         label = label_column(images.schema, where, label, [images.image, *used, *filter(None, [self.group])])
         table = images.read_columns(list(dict.fromkeys([label, *filter(None, [self.group])])))
+        unread = [name for name in columns if name not in (images.image, label, self.group, *used) and name[:2] != "__"]
         groups = None if self.group is None else _groups(table[self.group], f"{where}: the column `{self.group}`")
         location = f"{images.location}: the column `{label}` of {shown(images.files[0])}"
+        if role == "test" and _has_no_label(table[label]):
+            raise self._without_labels(f"{location} has no label in any of its {len(images)} rows")
         labels = self.label_column(table[label], location, class_names_of(images.schema, label))
+        text = f"Columns of {shown(images.files[0])} were not read"
+        labels = replace(labels, notes=(*labels.notes, *reading_note("unread_columns", text, map(printable, unread))))
         parts: dict[Role, _Part] = {}
         for name, rows in splits.items():
             part = replace(labels, codes=labels.codes[rows], notes=() if parts else labels.notes)
             parts[name] = _Part(images, rows, label, part, None if groups is None else groups[rows])
         return parts
+
+    def _without_labels(self, problem: str) -> UserError:
+        """Return an error about a test split whose labels are not published, as on the Hugging Face Hub."""
+        cure = (
+            "leave dataset.test out"
+            if self.root is None
+            else f"set dataset.train={shown(self.root)} instead of dataset.root"
+        )
+        return UserError(
+            f"{problem}, so nothing can be tested; {cure} to draw the test split from the training examples"
+        )
 
     def _split(
         self, roles: Sequence[Role], parts: Mapping[Role, _Part], targets: Mapping[str, NDArray[np.int64]]
@@ -208,6 +227,14 @@ class Parquet(LabeledSource, ImageSource):
             table = pyarrow.table({"img": rows, "label": [number % 4 for number in range(count)]})
             pyarrow.parquet.write_table(table, folder / f"{split}.parquet")
         return {"train": str(folder / "train.parquet"), "test": str(folder / "test.parquet")}
+
+
+def _has_no_label(column: Any) -> bool:
+    """Return True if all values are missing, or -1, which the library `datasets` writes for unpublished labels."""
+    import pyarrow.types as types
+
+    values = set(column.unique().to_pylist()) if types.is_integer(column.type) or types.is_null(column.type) else {0}
+    return values <= {None, -1}
 
 
 def _groups(column: Any, location: str) -> NDArray[np.str_]:

@@ -230,3 +230,8 @@ def test_documents_are_no_data() -> None:
     assert [looks_like_data(name) for name in ("notes.TXT", "LICENSE.md", "a.xml", "x", "a.tar.gz", "a.dcm")] == [
         False, False, False, True, True, True,
     ]  # fmt: skip
+
+
+def test_classes_that_differ_only_in_case_or_zeros_are_named(tmp_path: Path) -> None:
+    assert "`Cat` and `cat`" in notes(load(write(tmp_path / "a", ["Cat", "cat", "dog"])))["similar_classes"]
+    assert "`01` and `1`" in notes(load(write(tmp_path / "b", ["01", "1"])))["similar_classes"]

@@ -198,3 +198,21 @@ def test_declared_values_mean_no_label() -> None:
         class_indices(["unknown", "dog"], ("cat", "dog"), "x", ("unkown",))
     with pytest.raises(UserError, match="`cat` is a class"):
         class_indices(["cat"], ("cat", "dog"), "x", ("cat",))
+
+
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", "idx", "row"])
+def test_rows_in_another_order_than_their_numbers_are_refused(name: str, tmp_path: Path) -> None:
+    # As `frame.sort_values("label").to_csv("labels.csv")` writes them.
+    path = tmp_path / "labels.csv"
+    path.write_text(f"{name},label\n2,cat\n0,cat\n1,dog\n")
+    with pytest.raises(
+        UserError, match=r"line 2: the column .* numbers the rows in another order \(2 where 0 follows\)"
+    ):
+        match_rows(read_table(path), 3, ("a.png", "b.png", "c.png"))
+    path.write_text(f"{name},label\n1,cat\n2,cat\n3,dog\n")
+    assert match_rows(read_table(path), 3, ()).rows.tolist() == [0, 1, 2]
+
+
+def test_numbers_of_files_may_have_passed_through_floating_point() -> None:
+    table = LabelTable(Path("labels.csv"), {"id": ["12.0", "7.0"], "label": ["cat", "dog"]}, (2, 3))
+    assert match_rows(table, 2, ("cat/7.jpg", "dog/12.jpg")).rows.tolist() == [1, 0]

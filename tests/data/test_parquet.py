@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Sequence
@@ -171,6 +172,22 @@ def test_a_test_file_without_the_column_of_labels_is_refused(tmp_path: Path) -> 
     assert "dataset.test: test.parquet has no column `breed`" in refusal(train="train.parquet", test="test.parquet")
 
 
+@pytest.mark.parametrize("labels", [pyarrow.array([-1] * 20), pyarrow.array([None] * 20, pyarrow.int64())])
+def test_unpublished_test_labels_are_refused_with_the_way_to_train(labels: Any, tmp_path: Path) -> None:
+    write(tmp_path / "train.parquet", range(20), names=["even", "odd"])
+    write(tmp_path / "test.parquet", range(20, 40), labels, names=["even", "odd"])
+    message = refusal(root=str(tmp_path))
+    assert "has no label in any of its 20 rows" in message
+    assert f"set dataset.train={tmp_path} instead of dataset.root" in message
+    assert load(train=str(tmp_path)).source_size == 20
+    assert "leave dataset.test out" in refusal(train="train.parquet", test="test.parquet")
+
+
+def test_columns_that_are_not_read_are_named(tmp_path: Path) -> None:
+    write(tmp_path / "t.parquet", range(20), is_valid=[value % 3 == 0 for value in range(20)])
+    assert [note.names for note in load(train="t.parquet").notes if note.kind == "unread_columns"] == [("is_valid",)]
+
+
 def test_shards_with_other_columns_or_class_names_are_refused(tmp_path: Path) -> None:
     first = write(tmp_path / "a.parquet", range(20), names=["even", "odd"])
     other = write(tmp_path / "b.parquet", range(20), names=["odd", "even"])
@@ -182,7 +199,8 @@ def test_shards_with_other_columns_or_class_names_are_refused(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "kind", ["binary", "large", "relative", "absolute", "text", "mixed", "missing bytes", "untyped"]
+    "kind",
+    ["binary", "large", "base64", "data URL", "relative", "absolute", "text", "mixed", "missing bytes", "untyped"],
 )
 def test_images_are_found_by_the_type_of_their_column(kind: str, tmp_path: Path) -> None:
     values = range(30)
@@ -195,6 +213,8 @@ def test_images_are_found_by_the_type_of_their_column(kind: str, tmp_path: Path)
     columns: dict[str, Any] = {
         "binary": pyarrow.array([png(value) for value in values], pyarrow.binary()),
         "large": pyarrow.array([png(value) for value in values], pyarrow.large_binary()),
+        "base64": pyarrow.array([base64.b64encode(png(value)).decode() for value in values]),
+        "data URL": pyarrow.array([f"data:image/png;base64,{base64.b64encode(png(n)).decode()}" for n in values]),
         "untyped": pyarrow.array(rows),
         "text": pyarrow.array(paths),
         "missing bytes": pyarrow.array([{"path": path} for path in paths]),
@@ -202,11 +222,14 @@ def test_images_are_found_by_the_type_of_their_column(kind: str, tmp_path: Path)
     }
     column = columns.get(kind, pyarrow.array(rows, STRUCT))
     write(tmp_path / "t.parquet", values, image=None, scan=column)
-    parameters = {"train": str(tmp_path / "t.parquet"), **({"image": "scan"} if kind == "text" else {})}
+    parameters = {
+        "train": str(tmp_path / "t.parquet"),
+        **({"image": "scan"} if kind in ("text", "base64", "data URL") else {}),
+    }
     raw = {"dataset": {"name": "parquet", **parameters}}
     data = load(**parameters)
     assert content(data.train) | content(data.test) == {value: value % 2 for value in values}
-    if kind not in ("binary", "large"):
+    if kind not in ("binary", "large", "base64", "data URL"):
         assert data.source_names[3] in (paths[3], "3.png")
         before = resolve(raw).data
         (tmp_path / "files" / "3.png").write_bytes(png(99))

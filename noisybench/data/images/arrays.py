@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.images.decoding import UINT16_RANGE, DecodingRules
+from noisybench.data.images.decoding import UINT16_RANGE, DecodingRules, probable_range
 from noisybench.data.images.facts import SMALLEST_SHARE
 from noisybench.data.notes import ReadingNote
 from noisybench.errors import UserError
@@ -142,7 +142,7 @@ def _scale(
     if limits is None:
         raise UserError(
             f"{location} has values of the type {dtype} from {low:g} to {high:g}; set dataset.intensity_range to the values "
-            f"that become black and white, such as {_probable_range(low, high)}"
+            f"that become black and white, such as {probable_range(low, high)}"
         )
     from_low, from_high = limits
     kind = "16-bit values" if given is None else "values"
@@ -161,14 +161,6 @@ def _scale(
 
 def _starts(images: NDArray[Any]) -> range:
     return range(0, len(images), CHUNK_SIZE)
-
-
-def _probable_range(low: float, high: float) -> str:
-    """Return the range that values probably have, for a message."""
-    for start, end in ((0, 1), (-1, 1), (0, 255)):
-        if start <= low and high <= end:
-            return f"dataset.intensity_range=[{start}, {end}]"
-    return f"dataset.intensity_range=[{low:g}, {high:g}]"
 
 
 def _compose(images: NDArray[np.uint8], background: int) -> NDArray[np.uint8]:

@@ -119,6 +119,19 @@ def intensity_range(value: Sequence[float] | None) -> tuple[float, float] | None
     return float(value[0]), float(value[1])
 
 
+def probable_range(low: float, high: float) -> str:
+    """Return the setting of the range that values from ``low`` to ``high`` probably have, for a message.
+
+    Example:
+        >>> probable_range(0.2, 0.9), probable_range(-1000, 3000)
+        ('dataset.intensity_range=[0, 1]', 'dataset.intensity_range=[-1000, 3000]')
+    """
+    for start, end in ((0, 1), (-1, 1), (0, 255)):
+        if start <= low and high <= end:
+            return f"dataset.intensity_range=[{start}, {end}]"
+    return f"dataset.intensity_range=[{min(low, 0):g}, {high:g}]"
+
+
 @contextlib.contextmanager
 def quiet_decoding() -> Iterator[None]:
     """Silence the warnings of Pillow, such as those of damaged EXIF data, for a block in which threads decode images.
@@ -280,7 +293,7 @@ def _scale_intensities(
         kind = "floating-point" if picture.mode == "F" else "32-bit"
         raise UserError(
             f"{origin}: has {kind} gray values, from {low:g} to {high:g}; set dataset.intensity_range to the values of all "
-            f"images that become black and white, such as dataset.intensity_range=[{low:g}, {high:g}]"
+            f"images that become black and white, such as {probable_range(low, high)}"
         )
     facts = ["intensity_16_bits" if rules.intensity_range is None else "intensity_range"]
     if low < limits[0] or high > limits[1]:

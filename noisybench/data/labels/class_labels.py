@@ -28,8 +28,8 @@ from noisybench.utils.text import printable
 IntegerLabels = Literal["auto", "indices", "names"]
 """Meaning of integers: class indices, names of classes, or the only meaning that is possible."""
 
-MISSING_WORDS = ("nan", "NaN", "None", "<NA>", "NaT", "null", "NULL", "N/A")
-"""Text that tools write for missing values."""
+MISSING_WORDS = ("nan", "NaN", "None", "<NA>", "NaT", "null", "NULL", "NA", "N/A", "n/a", "#N/A")
+"""Text that tools write for missing values, such as R and spreadsheets."""
 
 COMMON_UNLABELED = (-1, 255, 65535)
 """Numbers that often stand for no label."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from noisybench.data.labels.label_import import LABEL_COLUMNS, OBSERVED
 from noisybench.data.labels.rows import FILE_COLUMNS, INDEX, FileNames, split_path
-from noisybench.data.labels.tables import SUFFIXES, LabelTable, plain_column, read_table
+from noisybench.data.labels.tables import ROW_NUMBERS, SUFFIXES, LabelTable, header_hint, plain_column, read_table
 from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.splits.names import Role, find_splits
 from noisybench.errors import UserError, nearest, show
@@ -26,6 +26,9 @@ FLAG_COLUMNS: Mapping[str, Role] = {
 """Columns with true for the examples of one split."""
 
 FLAGS = {"true": True, "1": True, "1.0": True, "yes": True, "false": False, "0": False, "0.0": False, "no": False}
+
+ROW_COLUMNS = (INDEX, plain_column(ROW_NUMBERS))
+"""Columns that number the rows."""
 
 GROUP_COLUMNS = ("group", "group_id", "patient", "patient_id", "subject", "subject_id")
 
@@ -115,13 +118,13 @@ def read_file_table(
     if key is None:
         raise UserError(
             f"dataset.file: {shown(path)} has no column of file names, but {', '.join(map(printable, table.columns))}; set "
-            "dataset.file to the column that names the images"
+            f"dataset.file to the column that names the images{header_hint(table)}"
         )
     split_column = _find(table, split, SPLIT_COLUMNS, "split")
     group_column = _find(table, group, GROUP_COLUMNS, "group")
     flags = table.find(list(FLAG_COLUMNS)) if split_column is None else []
     known = (key, split_column, group_column, *flags)
-    others = [name for name in table.columns if name not in known and name.casefold() != INDEX]
+    others = [name for name in table.columns if name not in known and plain_column(name) not in ROW_COLUMNS]
     kept, files, missing = _match(table, key, names, on_error)
     labels, columns, location, notes = _labels(table, label, others, kept)
     if group_column is not None and group is None:
@@ -265,9 +268,8 @@ def _splits(
     if found.others or "" in values:
         other = found.others[0] if found.others else ""
         row = kept[values.index(other)]
-        raise UserError(
-            f"{where}: {table.describe_row(row)}: {show(other)} stands for no split; write train, validation or test"
-        )
+        line = table.describe_row(row).rpartition(", ")[2]
+        raise UserError(f"{where}: {line}: {show(other)} stands for no split; write train, validation or test")
     if "train" not in found.names:
         raise UserError(
             f"{where}: there is no training split, but {', '.join(sorted(set(values)))}; mark images as train"

@@ -18,7 +18,7 @@ from noisybench.data.labels.class_names import normalize_name
 from noisybench.data.labels.columns import SoftLabels
 from noisybench.data.labels.matrices import Matrix, column_matrix
 from noisybench.data.labels.rows import NOWHERE, RowMatch, check_distinct, match_rows, names_of
-from noisybench.data.labels.tables import LabelTable, plain_column, plain_text, read_table
+from noisybench.data.labels.tables import LabelTable, header_hint, plain_column, plain_text, read_table
 from noisybench.data.labels.values import class_indices
 from noisybench.data.labels.votes import Votes, make_votes
 from noisybench.data.notes import ReadingNote, reading_note
@@ -173,7 +173,7 @@ class _TableReader:
             raise UserError(
                 f"noise.path: {shown(self.table.path)} needs a column `{OBSERVED}`, but has "
                 f"{', '.join(map(str, self.table.columns))}; set noise.column to the column with the labels, "
-                "or to a list of columns if each has those of one annotator"
+                f"or to a list of columns if each has those of one annotator{header_hint(self.table, self.dataset.class_names)}"
             )
         if annotator is not None and self._several(annotator):
             return self._with_votes(*self._long_votes(label, annotator))

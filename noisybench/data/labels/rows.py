@@ -34,6 +34,7 @@ _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 """Prefix that Label Studio gives to uploaded files."""
 
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.0*)?", re.ASCII)
+_DECIMAL = re.compile(r"[0-9]+\.0+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,25 @@ def match_rows(
             "training examples; provide one label for each in the order of the source, or add a column `index` with source "
             "rows or `file` with file names"
         )
+    _check_order(table, location)
     return RowMatch(np.arange(source_size))
+
+
+def _check_order(table: LabelTable, location: str) -> None:
+    """Refuse a table without a key if a column numbers its rows in another order, as after a sort or a shuffle."""
+    for name, cells in table.columns.items():
+        if not all(_NUMBER.fullmatch(cell) and len(cell) < 20 for cell in cells):
+            continue
+        numbers = np.array([int(cell.partition(".")[0]) for cell in cells], dtype=np.int64)
+        order = np.sort(numbers)
+        if (np.diff(order) == 1).all() and (order != numbers).any():
+            row = int(np.flatnonzero(order != numbers)[0])
+            raise UserError(
+                f"{location}.path: {table.describe_row(row)}: the column {show(name, quotes=False)} numbers the rows in another "
+                f"order ({numbers[row]} where {order[row]} follows), and nothing says which example a row belongs to; rename "
+                f"the column to `{INDEX}` if it holds the rows of the source, counted from 0, or remove it if the order of the "
+                "rows is that of the source"
+            )
 
 
 def _file_column(table: LabelTable, key: str | None, index_column: str | None, location: str) -> str | None:
@@ -149,6 +168,8 @@ class FileNames:
         >>> names = FileNames(["cat/1.png", "dog/1.png", "dog/2.png"])
         >>> names.find("2"), names.find("1.png"), names.find("images/dog/1.png"), names.find("1.jpg")
         ([2], [0, 1], [1], [])
+        >>> names.find("2.0")  # a column of numbers that passed through floating point
+        [2]
     """
 
     def __init__(self, names: Sequence[str], only_train: bool = False) -> None:
@@ -181,6 +202,8 @@ class FileNames:
             and parts[len(parts) - overlap : -1] == self._parts[position][len(self._parts[position]) - overlap : -1]
             and not (self._only_train and _is_other_split(parts[: len(parts) - overlap]))
         }
+        if not overlaps and _DECIMAL.fullmatch(parts[-1]):
+            return self.find(key.strip().rpartition(".")[0])
         longest = max(overlaps.values(), default=0)
         return [position for position, overlap in overlaps.items() if overlap == longest]
 

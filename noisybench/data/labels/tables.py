@@ -8,12 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from noisybench.data.images.decoding import IMAGE_SUFFIXES
 from noisybench.data.parquet.columns import class_names_of
 from noisybench.errors import UserError, nearest, show
 from noisybench.utils.files import first_line
@@ -25,6 +26,9 @@ DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
 """Suffixes of tables."""
+
+ROW_NUMBERS = "Unnamed: 0"
+"""Name that pandas gives to a first column without a name, which holds the numbers of its rows."""
 
 MAX_CELL = 2**20
 """Largest number of characters of a cell; a quotation mark that is never closed makes one cell of the rest of the file."""
@@ -162,12 +166,28 @@ def parse_table(text: str, prefix: str) -> tuple[dict[str, list[str]], tuple[int
         raise UserError(
             f"{prefix}: contains no rows; a table has a header such as `file,label`, and a line for each row"
         )
+    if not header[0] and len(header) > 1 and ROW_NUMBERS not in header:
+        header[0] = ROW_NUMBERS
     columns = {name: [row[position] for row in rows] for position, name in enumerate(header) if name}
     for position, name in enumerate(header):
         # Programs write an unnamed first column of row numbers, or a separator at the end of every line.
         if not name and position not in (0, len(header) - 1):
             raise UserError(f"{prefix}: column {position + 1} has no name in the header; name or remove it")
     return columns, tuple(lines)
+
+
+def header_hint(table: LabelTable, class_names: Collection[str] = ()) -> str:
+    """Return the end of a message about missing columns if the first line is a row of labels or files.
+
+    Example:
+        >>> header_hint(LabelTable(Path("labels.csv"), {"1.png": ["2.png"], "cat": ["dog"]}))
+        '; its first line is read as the names of the columns: add a line such as `file,label` before it'
+        >>> header_hint(LabelTable(Path("labels.csv"), {"picture": ["2.png"]}))
+        ''
+    """
+    if any(name in class_names or name.lower().endswith(IMAGE_SUFFIXES) for name in table.columns):
+        return "; its first line is read as the names of the columns: add a line such as `file,label` before it"
+    return ""
 
 
 def _decode(data: bytes, prefix: str) -> str:

@@ -19,6 +19,9 @@ IMAGE_NAMES = ("image", "img")
 LABEL_NAMES = ("label", "labels")
 """Columns that hold the labels if several could."""
 
+MAX_LISTED = 10
+"""Largest number of columns that a message lists."""
+
 SPLIT_COLUMNS = ("split", "subset", "partition", "data_split", "dataset_split")
 """Columns that hold the splits if their values are names of splits."""
 
@@ -161,7 +164,8 @@ def image_column(schema: Any, where: str, image: str | None) -> str:
             if is_text(field.type):
                 return str(field.name)
             raise UserError(f"{where}: the column `{field.name}` has the type {field.type}; {_unsupported(field.type)}")
-    listed = ", ".join(f"{field.name} ({field.type})" for field in schema)
+    listed = ", ".join(f"{field.name} ({field.type})" for field in list(schema)[:MAX_LISTED])
+    listed += f" … ({len(schema)} columns)" if len(schema) > MAX_LISTED else ""
     raise UserError(
         f"{where} has no column of images (structs of bytes or path, or binary values), but {listed or 'no columns'}; text "
         f"with names of image files ({', '.join(IMAGE_SUFFIXES[:3])} …) needs dataset.image=COLUMN"

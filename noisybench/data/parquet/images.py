@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,9 @@ from noisybench.utils.file_listing import FileList
 from noisybench.utils.files import first_line
 from noisybench.utils.places import check_file, shown
 from noisybench.utils.text import printable
+
+_BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "SUkqA", "TU0AK", "Qk0", "Qk1")
+"""Beginnings of PNG, JPEG, GIF, WebP, TIFF and BMP files in Base64."""
 
 
 @dataclass(frozen=True)
@@ -138,19 +142,24 @@ class ParquetImages:
     def _paths(self, opened: Any) -> list[str | None]:
         """Return the path in each row of a file."""
         kind = opened.schema_arrow.field(self.image).type
-        if is_text(kind):
+        if is_text(kind) and not self._is_base64(opened):
             return list(opened.read(columns=[self.image]).column(0).to_pylist())
         if "path" not in fields_of(kind):
             return [None]
         table = opened.read(columns=[f"{self.image}.path"])
         return [path for chunk in table.column(0).chunks for path in chunk.field("path").to_pylist()]
 
+    def _is_base64(self, opened: Any) -> bool:
+        """Return True if the first text of a column is an encoded image and no name of a file."""
+        first = next(opened.iter_batches(batch_size=1, columns=[self.image]), None)
+        return first is not None and _from_base64(first.column(0)[0].as_py()) is not None
+
     def _references(self, opened: Any) -> list[str]:
         """Return the paths in the rows of a file that hold no bytes."""
         import pyarrow.types as types
 
         kind = opened.schema_arrow.field(self.image).type
-        if is_text(kind):
+        if is_text(kind) and not self._is_base64(opened):
             return [path for path in opened.read(columns=[self.image]).column(0).to_pylist() if path]
         if not types.is_struct(kind) or "path" not in fields_of(kind):
             return []
@@ -188,7 +197,7 @@ def open_parquet_images(files: Sequence[Path], location: str, image: str | None 
     """Open parquet files and find the column of images by its type.
 
     Images are structs with ``bytes`` or ``path``, as the Hugging Face library ``datasets`` writes them, binary values, or
-    text with the names of image files.
+    text: names of image files, Base64 or data URLs.
 
     Args:
         files: files of one schema.
@@ -230,10 +239,27 @@ def _contents(column: Any) -> tuple[Any, Any]:
 
 def _encoded_image(file: Path, row: int, data: bytes | None, path: str | None) -> EncodedImage:
     origin = f"{file}, row {row}"
+    data = _from_base64(path) if data is None else data
     if data is not None or not path:
         return origin, data or b""
     source = file.parent / path
     return f"{origin}: {source}", source.read_bytes() if source.is_file() else b""
+
+
+def _from_base64(text: str | None) -> bytes | None:
+    """Return the bytes of an image that is text in Base64 or a data URL; None for names of files.
+
+    Example:
+        >>> _from_base64("data:image/gif;base64,R0lGODlh"), _from_base64("cats/R0lGODlh.gif")
+        (b'GIF89a', None)
+    """
+    head, comma, encoded = (text or "").rpartition(",")
+    if not (head.startswith("data:image/") if comma else encoded.startswith(_BASE64_STARTS) and "." not in encoded):
+        return None
+    try:
+        return base64.b64decode("".join(encoded.split()), validate=True)
+    except ValueError:
+        return None
 
 
 def _nulls(opened: Any, leaf: str) -> int | None:
