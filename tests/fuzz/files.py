@@ -39,7 +39,10 @@ def mutate_file(path: Path, rng: random.Random) -> str:
         specific = MUTATIONS.get(path.suffix, ())
         mutations = specific if specific and rng.random() < 0.75 else ANY_FILE
     chosen = rng.choice(mutations)
-    chosen(path, rng)
+    try:
+        chosen(path, rng)
+    except (ValueError, OSError):  # an earlier mutation has left no table or JSON document
+        flip(path, rng)
     return f"{chosen.__name__.strip('_')} {path.name}"
 
 
