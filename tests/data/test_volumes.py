@@ -168,7 +168,7 @@ def test_labels_are_integers_or_refused(tmp_path: Path) -> None:
     fractions = build(tmp_path / "fractions", masks(lambda labels: labels * np.float32(0.9)))
     assert "GT.nii.gz: 630 of 7680 values are not integers, such as 2.7" in refusal(fractions).split(";")[0]
     missing = build(tmp_path / "nan", masks(lambda labels: np.where(labels > 0, 3, np.nan)))
-    assert "GT.nii.gz: 7050 of 7680 voxels are NaN or infinite" in refusal(missing)
+    assert "GT.nii.gz: 7050 of 7680 values are NaN or infinite" in refusal(missing)
 
 
 def test_scaled_integers_are_what_they_mean(tmp_path: Path) -> None:
