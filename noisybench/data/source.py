@@ -187,10 +187,10 @@ class DatasetSource(Configurable, abc.ABC):
             test_rows, training_rows = rows_by_class(source_test, classes)[0], in_task
         if contents is not None:
             test_ids = contents[0] if source_test is None else contents[1]
-            notes += copy_notes(source, contents[0], in_task, "training" if source_test else "whole")
-            test_rows, dropped = drop_copies(test, test_ids, test_rows, contents[0][training_rows])
+            notes += copy_notes(source, contents[0], in_task, " of the training split" if source_test else "")
+            test_rows, dropped = drop_copies(test, test_ids, test_rows, train, contents[0], training_rows)
             notes += dropped
-            notes += copy_notes(test, test_ids, test_rows, "test") if source_test else ()
+            notes += copy_notes(test, test_ids, test_rows, " of the test split") if source_test else ()
         train_rows, validation_rows = self._hold_out_validation(train, groups, rows, stream)
         if (
             groups is not None

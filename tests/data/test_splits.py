@@ -117,7 +117,8 @@ def test_copies_of_training_examples_are_left_out_of_test_and_reported() -> None
     found = load(train, test)
     assert found.test.index.tolist() == list(range(20))
     assert [(note.kind, note.count, note.names) for note in found.notes] == [
-        ("copies_left_out_of_test", 2, ("20", "21"))
+        ("copies_left_out_of_test", 2, ("20", "21")),
+        ("copies_with_other_labels", 1, ("20",)),
     ]
     assert len(load(train, test, duplicates="keep").test) == 22
 

@@ -20,7 +20,7 @@ from noisybench.errors import UserError
 CHUNK_SIZE = 2048
 """Number of examples that are compared at a time."""
 
-MAX_SAMPLE_BYTES = 4096
+MAX_SAMPLE_BYTES = 1024
 """Largest number of bytes of an example that are compared first; only examples that agree in them are read whole."""
 
 
@@ -128,41 +128,48 @@ def conflicting(ids: NDArray[np.int64], labels: Targets) -> NDArray[np.bool_]:
     return mask
 
 
-def copy_notes(split: RawSplit, ids: NDArray[np.int64], rows: Rows, name: str) -> tuple[ReadingNote, ...]:
+def copy_notes(split: RawSplit, ids: NDArray[np.int64], rows: Rows, where: str) -> tuple[ReadingNote, ...]:
     """Return notes about copies within a split, and about copies with different labels.
 
     Args:
         split: the examples.
         ids: (N,) numbers of their contents.
         rows: positions of the examples that count.
-        name: name of the split.
+        where: which examples these are, such as ``" of the test split"``; empty for all.
     """
     copies, conflicts = repeated(ids[rows]), conflicting(ids[rows], split.labels[rows])
     notes = []
     if copies.any():
-        text = f"Examples of the {name} split are exact copies of others"
+        text = f"Examples{where} are exact copies of others"
         notes.append(named_note("copies", text, split.names, rows[copies]))
     if conflicts.any():
-        text = f"Exact copies in the {name} split have different labels"
+        text = f"Exact copies{where} have different labels"
         notes.append(named_note("copies_with_other_labels", text, split.names, rows[conflicts]))
     return tuple(notes)
 
 
 def drop_copies(
-    test: RawSplit, ids: NDArray[np.int64], rows: Rows, training_ids: NDArray[np.int64]
+    test: RawSplit,
+    ids: NDArray[np.int64],
+    rows: Rows,
+    train: RawSplit,
+    train_ids: NDArray[np.int64],
+    train_rows: Rows,
 ) -> tuple[Rows, tuple[ReadingNote, ...]]:
-    """Return the test rows without copies of training examples, and a note about those.
+    """Return the test rows without copies of training examples, and notes about those.
 
     Args:
         test: the test examples.
         ids: (N,) numbers of their contents.
         rows: positions of the examples that count.
-        training_ids: numbers of the contents of the training examples.
+        train: the training examples.
+        train_ids: numbers of their contents.
+        train_rows: positions of those that count.
 
     Raises:
         UserError: all of them are copies.
     """
-    copies = np.isin(ids[rows], training_ids)
+    copies = np.isin(ids[rows], train_ids[train_rows])
     if not copies.any():
         return rows, ()
     if copies.all():
@@ -171,7 +178,14 @@ def drop_copies(
             "meaningless; use other test examples, or set dataset.duplicates=keep"
         )
     text = "Test examples were left out because they are exact copies of training examples (dataset.duplicates=keep keeps them)"
-    return rows[~copies], (named_note("copies_left_out_of_test", text, test.names, rows[copies]),)
+    notes = [named_note("copies_left_out_of_test", text, test.names, rows[copies])]
+    copied = train_rows[np.isin(train_ids[train_rows], ids[rows[copies]])]
+    labels = np.concatenate([train.labels[copied], test.targets[rows[copies]]])
+    conflicts = conflicting(np.concatenate([train_ids[copied], ids[rows[copies]]]), labels)[len(copied) :]
+    if conflicts.any():
+        text = "Test examples are exact copies of training examples with other labels"
+        notes.append(named_note("copies_with_other_labels", text, test.names, rows[copies][conflicts]))
+    return rows[~copies], tuple(notes)
 
 
 def named_note(kind: str, text: str, names: tuple[str, ...], rows: Rows) -> ReadingNote:
