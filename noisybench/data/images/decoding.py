@@ -14,6 +14,7 @@ Rules, in this order:
 from __future__ import annotations
 
 import contextlib
+import functools
 import io
 import math
 import warnings
@@ -203,6 +204,7 @@ def decode(image: EncodedImage, size: int | None, rules: DecodingRules = DEFAULT
     return replace(decoded, pixels=resized.transpose(2, 0, 1))
 
 
+@functools.cache
 def available_formats() -> list[str]:
     """Return the names in `FORMATS` that this Pillow can decode."""
     from PIL import Image
@@ -250,10 +252,12 @@ def _decode(opened: Picture, origin: str, rules: DecodingRules) -> DecodedImage:
     # Photographs of phones contain a preview as a second frame (MPO).
     if opened.format != "MPO" and _has_frames(opened):
         facts.append("first_frame")
-    pixels = np.asarray(picture, dtype=np.uint8).transpose(2, 0, 1)
-    if pixels[0].size > 1 and (pixels == pixels[:, :1, :1]).all():
+    pixels = np.asarray(picture, dtype=np.uint8)
+    colors = pixels.reshape(-1, 3)
+    # The middle first, because few images are blank, and comparing all pixels takes long.
+    if len(colors) > 1 and (colors[len(colors) // 2] == colors[0]).all() and (colors == colors[0]).all():
         facts.append("blank")
-    return DecodedImage(pixels, tuple(facts), intensities)
+    return DecodedImage(pixels.transpose(2, 0, 1), tuple(facts), intensities)
 
 
 def _orientation(opened: Picture) -> int | None:
@@ -307,7 +311,7 @@ def _to_rgb(picture: Picture, background: TransparentColor) -> tuple[Picture, bo
     from PIL import Image
 
     if picture.mode not in ("RGBA", "LA", "PA", "La", "RGBa") and "transparency" not in picture.info:
-        return picture.convert("RGB"), False
+        return picture if picture.mode == "RGB" else picture.convert("RGB"), False
     if picture.mode == "La":
         picture = picture.convert("LA")
     transparent = picture.convert("RGBA")

@@ -128,8 +128,11 @@ def _from_arrow(values: Any, location: str) -> tuple[NDArray[Any], NDArray[np.bo
         # Chunk by chunk, because each can number the same values in another order.
         chunks = [chunk.dictionary_decode() for chunk in chunks]
     column = pyarrow.concat_arrays(chunks) if chunks else pyarrow.array([], values.type)
-    missing = np.asarray(column.is_null(), dtype=bool)
     kind = column.type
+    # Most columns are whole numbers without gaps. Other conversions to numpy import pandas, which takes half a second.
+    if types.is_integer(kind) and column.null_count == 0:
+        return np.from_dlpack(column), np.zeros(len(column), dtype=bool)
+    missing = np.asarray(column.is_null(), dtype=bool)
     if types.is_null(kind):
         return np.full(len(missing), ""), missing
     if types.is_integer(kind) or types.is_floating(kind):

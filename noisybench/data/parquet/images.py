@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,7 +74,7 @@ class ParquetImages:
         if not all(paths):
             return ()
         # Folders of the machine that wrote an absolute path say nothing about the image.
-        names = tuple(printable(Path(path).name if Path(path).is_absolute() else path) for path in paths if path)
+        names = tuple(printable(os.path.basename(path) if os.path.isabs(path) else path) for path in paths if path)
         return names if len(set(names)) == len(names) else ()
 
     def decode(
