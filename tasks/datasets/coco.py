@@ -261,6 +261,7 @@ def _known(annotation: Any, field: str, known: Mapping[Any, Any], origin: str) -
     if not isinstance(annotation, dict):
         raise UserError(f"{origin}: is {show(annotation)} instead of an object")
     value = annotation.get(field)
+    value = int(value) if isinstance(value, float) and value.is_integer() else value
     if type(value) not in (int, str) or value not in known:
         raise UserError(
             f"{origin}: has the {field} {show(value)}, which is not in the file; export the annotations again"

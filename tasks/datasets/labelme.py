@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path, PureWindowsPath
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images.cache import image_files
 from noisybench.data.images.decoding import IMAGE_SUFFIXES
-from noisybench.data.masks.drawing import DrawnObjects, Outline, check_polygon, check_shape, read_json
+from noisybench.data.masks.drawing import (
+    DrawnObjects,
+    Outline,
+    check_polygon,
+    check_shape,
+    encode_runs,
+    read_json,
+    shown_shape,
+)
 from noisybench.data.masks.pairs import example_name, name_files, read_names
 from noisybench.data.notes import reading_note
 from noisybench.data.splits.names import Role, find_splits
@@ -28,6 +42,7 @@ from noisybench.tasks.datasets._annotations import (
 )
 from noisybench.tasks.datasets._masks import MaskedImages
 from noisybench.utils.file_listing import FileTree, Source, list_files
+from noisybench.utils.files import first_line
 
 IGNORE = "__ignore__"
 """LabelMe's label of regions without a class."""
@@ -36,7 +51,7 @@ CIRCLE_CORNERS = 90
 
 
 class Labelme(DrawnSource):
-    """Polygons, rectangles and circles of LabelMe as masks: `root/NAME.json` beside `root/NAME.jpg`, or `root/train/…`.
+    """Polygons, rectangles, circles and masks of LabelMe as masks: `root/NAME.json` beside `root/NAME.jpg`, or `root/train/…`.
 
     Splits are folders (`train`, `val`, `test` in any usual spelling), or drawn by `test_fraction`. Class names are the
     lines of `labels.txt` in `root`, or else the labels that occur, sorted; they become 1, 2, …, `_background_` is 0, and
@@ -81,17 +96,15 @@ class Labelme(DrawnSource):
         left, used = dict(images), set[Path]()
         for file, content in contents.items():
             name = example_name(file, folder)
-            image = left.pop(name, None) or _named_image(file, content)
+            image = left.pop(name, None) or _named_image(file, content, folder)
             if image in used:
                 raise UserError(f"dataset.root: {file} and another file annotate the image {image}; remove one of them")
             try:
-                shape = (
-                    check_shape(content.get("imageHeight"), content.get("imageWidth"))
-                    if isinstance(content, dict)
-                    else None
-                )
-                outlines = [_outline(shape_content, indices) for shape_content in _shapes(content, required=True)]
-                drawn = DrawnObjects(str(file), image, shape, tuple(outlines), self.overlap)
+                shapes, size = _shapes(content, required=True), (content.get("imageHeight"), content.get("imageWidth"))
+                # Early versions of LabelMe did not store the size.
+                shape = shown_shape(image) if size == (None, None) else check_shape(*size)
+                outlines = tuple(_outline(each, indices, shape) for each in shapes)
+                drawn = DrawnObjects(str(file), image, shape, outlines, self.overlap)
             except UserError as error:
                 drawn = DrawnObjects(str(file), image, None, (), self.overlap, problem=str(error))
             used.add(image)
@@ -135,10 +148,13 @@ def _folders(root: Path) -> dict[Role, Path]:
     return {role: root / name for role, (name, *_) in named.names.items()}
 
 
-def _named_image(file: Path, content: Any) -> Path:
-    """Return the image that a JSON file names."""
+def _named_image(file: Path, content: Any, folder: Path) -> Path:
+    """Return the image that a JSON file names, relative to itself; one beside it if that is no file below the folder."""
     name = content.get("imagePath") if isinstance(content, dict) else None
-    return file.parent / PureWindowsPath(name if isinstance(name, str) else f"{file.stem}.jpg").name
+    # A path of Windows has both kinds of separators.
+    path = PureWindowsPath(name if isinstance(name, str) and "\0" not in name else f"{file.stem}.jpg")
+    named = Path(os.path.normpath(file.parent.joinpath(*path.parts)))
+    return named if named.is_relative_to(folder) and named.is_file() else file.parent / path.name
 
 
 def _shapes(content: Any, required: bool = False) -> list[Any]:
@@ -151,8 +167,26 @@ def _shapes(content: Any, required: bool = False) -> list[Any]:
     return []
 
 
-def _outline(shape: Any, indices: Mapping[str, int]) -> Outline:
-    """Return the region of one shape."""
+def _embedded_mask(text: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the mask that a shape contains as a PNG image, as LabelMe's tools for segmentation draw it."""
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text, validate=True)), formats=["PNG"]) as picture:
+            # Before any pixel is decoded.
+            if picture.size != size[::-1]:
+                raise UserError(
+                    f"has a mask of {picture.size[0]}x{picture.size[1]} pixels between corners of {size[1]}x{size[0]}"
+                )
+            return np.asarray(picture.convert("L")) > 0
+    except UserError:
+        raise
+    except Exception as error:  # decoders raise anything on damaged files
+        raise UserError(f"has a mask that is not a PNG image in base64 ({first_line(error)})") from None
+
+
+def _outline(shape: Any, indices: Mapping[str, int], size: tuple[int, int]) -> Outline:
+    """Return the region of one shape in an image of some height and width."""
     if not isinstance(shape, dict):
         raise UserError(f"has a shape that is {show(shape)}")
     label, kind, points = shape.get("label"), shape.get("shape_type") or "polygon", shape.get("points")
@@ -164,13 +198,22 @@ def _outline(shape: Any, indices: Mapping[str, int]) -> Outline:
     values = [value for point in points for value in point]
     if kind == "polygon":
         return Outline(target, (check_polygon(values),))
-    if kind not in ("rectangle", "circle") or len(points) != 2:
+    if kind not in ("rectangle", "circle", "mask") or len(points) != 2:
         raise UserError(
-            f"has a {show(kind)} of {len(points)} points with the label {show(label)}, but only polygons, rectangles and circles "
-            "have an area; remove it or draw a polygon"
+            f"has a {show(kind)} with the label {show(label)} (points: {len(points)}), but only polygons, rectangles, circles "
+            "and masks have an area; remove it or draw a polygon"
         )
     # A third pair, so that the check of polygons covers two points as well.
     x0, y0, x1, y1, *_ = check_polygon([*values, *values[:2]])
+    if kind == "mask":
+        region = np.zeros(size, dtype=np.bool_)
+        left, top, right, lower = (round(value) for value in (x0, y0, x1, y1))
+        if not (0 <= left <= right < size[1] and 0 <= top <= lower < size[0]):
+            raise UserError(f"has a mask with the label {show(label)} that lies outside of the image")
+        region[top : lower + 1, left : right + 1] = _embedded_mask(
+            shape.get("mask"), (lower + 1 - top, right + 1 - left)
+        )
+        return Outline(target, counts=encode_runs(region))
     if kind == "rectangle":
         return Outline(target, ((x0, y0, x1, y0, x1, y1, x0, y1),))
     radius = math.hypot(x1 - x0, y1 - y0)

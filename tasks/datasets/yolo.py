@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 from noisybench.config.parameters import parameter
@@ -11,7 +12,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.images.cache import image_files
 from noisybench.data.images.decoding import IMAGE_SUFFIXES
 from noisybench.data.masks.drawing import DrawnObjects, Outline, check_polygon
-from noisybench.data.masks.pairs import name_files
+from noisybench.data.masks.pairs import name_files, read_names
 from noisybench.data.notes import reading_note
 from noisybench.data.splits.names import ROLES, Role
 from noisybench.errors import UserError, show
@@ -33,11 +34,11 @@ SPLIT_KEYS: Mapping[Role, str] = {"train": "train", "validation": "val", "test":
 class Yolo(DrawnSource):
     """Polygons in YOLO's text files as masks: `root/data.yaml`, `root/images/train/NAME.jpg`, `root/labels/train/NAME.txt`.
 
-    `data.yaml` names the classes and the folders of images of each split (`train`, `val`, `test`), with `images` replaced
-    by `labels` for the text files; `root/train/images` with `root/train/labels` (Roboflow) is the same. A line has the number
-    of a class and the corners of one polygon in shares of width and height. An image without a text file, or with an empty
-    one, is background alone. Classes become 1, 2, … in the order of their numbers. Without a `test` entry the test split is
-    drawn by `test_fraction`.
+    `data.yaml` names the classes and the folders of images of each split (`train`, `val`, `test`), or lists of their paths
+    (`train.txt`), with `images` replaced by `labels` for the text files; `root/train/images` with `root/train/labels`
+    (Roboflow) is the same. A line has the number of a class and the corners of one polygon in shares of width and height. An
+    image without a text file, or with an empty one, is background alone. Classes become 1, 2, … in the order of their
+    numbers. Without a `test` entry the test split is drawn by `test_fraction`.
     """
 
     data_file: str = parameter("data.yaml", help="Name of the YAML file in `root`", access="place")
@@ -49,10 +50,15 @@ class Yolo(DrawnSource):
         root = self._root()
         sources: dict[str, Source] = {"data.yaml": root / self.data_file}
         if (root / self.data_file).is_file():
-            for role, images in self._folders(root, self._content(root)).items():
-                sources[role] = FileTree(images, IMAGE_SUFFIXES)
-                if _label_folder(images).is_dir():
-                    sources[f"{role} labels"] = FileTree(_label_folder(images), (".txt",))
+            for role, places in self._places(root, self._content(root)).items():
+                for number, place in enumerate(places):
+                    key = f"{role} {number}" if number else role
+                    if place.is_file():
+                        # A list may name images anywhere in `root`.
+                        sources[f"{key} list"], place = place, root
+                    sources[key] = FileTree(place, IMAGE_SUFFIXES)
+                    if (labels := root if place == root else _label_folder(place)).is_dir():
+                        sources[f"{key} labels"] = FileTree(labels, (".txt",))
         return sources
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
@@ -61,7 +67,17 @@ class Yolo(DrawnSource):
         content = self._content(root)
         names = _class_names(content.get("names"), root / self.data_file)
         indices = class_indices(names, f"dataset.root: {root / self.data_file}")
-        parts = {role: self._read_part(images, names, indices) for role, images in self._folders(root, content).items()}
+        parts = {
+            role: self._read_part(root, places, names, indices) for role, places in self._places(root, content).items()
+        }
+        used: dict[Path, Role] = {}
+        for role, part in parts.items():
+            for image, *_ in part.files:
+                if (other := used.setdefault(image, role)) != role:
+                    raise UserError(
+                        f"dataset.root: {self.data_file}: {image} is in {SPLIT_KEYS[other]} and in {SPLIT_KEYS[role]}; an image "
+                        "may be in one split only"
+                    )
         if "train" not in parts:
             raise UserError(f"dataset.root: {root / self.data_file} names no training images (`train`)")
         return self.read_splits(parts, names_of(indices))
@@ -74,41 +90,49 @@ class Yolo(DrawnSource):
             )
         return _load(path)
 
-    def _folders(self, root: Path, content: Mapping[str, Any]) -> dict[Role, Path]:
-        """Return the folder of images of each split."""
-        folders: dict[Role, Path] = {}
+    def _places(self, root: Path, content: Mapping[str, Any]) -> dict[Role, list[Path]]:
+        """Return the folders of images, or the lists of their paths, of each split."""
+        places: dict[Role, list[Path]] = {}
         for role in ROLES:
             value = content.get(SPLIT_KEYS[role])
             if value is None or value == "":
                 continue
-            if not isinstance(value, str):
+            values = value if isinstance(value, list) else [value]
+            if not values or not all(isinstance(part, str) and part for part in values):
                 raise UserError(
-                    f"dataset.root: {self.data_file}: `{SPLIT_KEYS[role]}` must be one folder, but is {show(value)}"
+                    f"dataset.root: {self.data_file}: `{SPLIT_KEYS[role]}` must be a folder, a list of image paths "
+                    f"(.txt), or several of them, but is {show(value)}"
                 )
-            folders[role] = _find_folder(root, str(content.get("path") or ""), value, self.data_file)
-        for first, second in ((a, b) for a in folders for b in folders if a < b and folders[a] == folders[b]):
-            raise UserError(
-                f"dataset.root: {self.data_file}: {SPLIT_KEYS[first]} and {SPLIT_KEYS[second]} are both {folders[first]}; an "
-                "image may be in one split only"
-            )
-        return folders
+            places[role] = [_find_place(root, str(content.get("path") or ""), part, self.data_file) for part in values]
+        return places
 
-    def _read_part(self, images: Path, names: list[str], indices: Mapping[str, int]) -> MaskedImages:
-        """Return the images of one folder with their masks."""
-        result, labels = Annotated(), _label_folder(images)
-        if not labels.is_dir():
-            raise UserError(
-                f"dataset.root: {labels} is missing; it should contain a text file for each image in {images}"
-            )
-        texts = name_files(list_files(labels, (".txt",)), labels, "dataset.root")
-        missing = []
-        for name, image in name_files(image_files(images), images, "dataset.root").items():
-            text = texts.pop(name, None)
+    def _read_part(self, root: Path, places: list[Path], names: list[str], indices: Mapping[str, int]) -> MaskedImages:
+        """Return the images of one split with their masks."""
+        result, missing, left = Annotated(), [], set[Path]()
+        base = places[0] if len(places) == 1 and places[0].is_dir() else root
+        images: list[Path] = []
+        for place in places:
+            if place.is_file():
+                images += _listed_images(root, place)
+                continue
+            labels = _label_folder(place)
+            if not labels.is_dir():
+                raise UserError(
+                    f"dataset.root: {labels} is missing; it should contain a text file for each image in {place}"
+                )
+            images += image_files(place)
+            texts = name_files(list_files(labels, (".txt",)), labels, "dataset.root")
+            left |= {text for name, text in texts.items() if name != "classes"}
+        for name, image in name_files(images, base, "dataset.root").items():
+            place = next((place for place in places if image.is_relative_to(place)), image.parent)
+            expected = _label_folder(place) / image.relative_to(place).with_suffix(".txt")
+            text = expected if expected.is_file() else None
             outlines: tuple[Outline, ...] = ()
             problem = ""
             if text is None:
                 missing.append(name)
             else:
+                left.discard(text)
                 try:
                     outlines = _read_lines(text, names, indices)
                 except UserError as error:
@@ -118,11 +142,11 @@ class Yolo(DrawnSource):
             )
             result.add(name, drawn)
         if not result.examples:
-            raise UserError(f"dataset.root: {images} contains no images")
-        texts.pop("classes", None)
+            raise UserError(f"dataset.root: {', '.join(map(str, places))} contains no images")
+        unread = sorted(text.relative_to(root).as_posix() for text in left)
         return result.finish(
             *reading_note("image_without_labels", "Images without a text file are background alone", missing),
-            *reading_note("mask_without_image", "Text files without an image were not read", texts),
+            *reading_note("mask_without_image", "Text files without an image were not read", unread),
         )
 
     @classmethod
@@ -155,19 +179,39 @@ def _load(path: Path) -> Mapping[str, Any]:
     return content
 
 
-def _find_folder(root: Path, base: str, value: str, data_file: str) -> Path:
-    """Return the folder of images that a YAML file names, on this machine or on the one where it was written."""
+def _find_place(root: Path, base: str, value: str, data_file: str) -> Path:
+    """Return the folder or list of images that a YAML file names, on this machine or on the one where it was written."""
     candidates = [Path(base) / value, Path(value)]
     # Roboflow writes ../train/images for a folder beside the YAML file.
     candidates.append(Path(*[part for part in PurePosixPath(value).parts if part not in ("..", ".", "/")]))
     for candidate in candidates:
-        folder = root / candidate
-        if folder.is_dir() and root.resolve() in (folder.resolve(), *folder.resolve().parents):
-            return folder
+        place = root / candidate
+        is_place = place.is_dir() or (place.suffix == ".txt" and place.is_file())
+        if is_place and root.resolve() in (place.resolve(), *place.resolve().parents):
+            return place
     # A split that is named but absent must not silently be replaced by a draw.
     raise UserError(
-        f"dataset.root: {data_file} names the folder {show(value)}, which is not in {root}; correct its entry"
+        f"dataset.root: {data_file} names {show(value)}, which is neither a folder nor a list of images (.txt) in {root}; "
+        "correct its entry"
     )
+
+
+def _listed_images(root: Path, path: Path) -> list[Path]:
+    """Return the images that a list names, relative to `root` or on the machine where it was written.
+
+    Raises:
+        UserError: an image is missing.
+    """
+    found = []
+    for line in read_names(path, "dataset.root"):
+        parts = [part for part in PureWindowsPath(line).parts if part not in (".", "..", "/", "\\")]
+        # The longest end of the path that is an image here; the beginning belongs to another machine.
+        ends = (root.joinpath(*parts[start:]) for start in range(len(parts)))
+        image = next((end for end in ends if end.suffix.lower() in IMAGE_SUFFIXES and end.is_file()), None)
+        if image is None:
+            raise UserError(f"dataset.root: {path} names {show(line)}, which is no image in {root}; correct the line")
+        found.append(image)
+    return found
 
 
 def _label_folder(images: Path) -> Path:
@@ -182,7 +226,8 @@ def _label_folder(images: Path) -> Path:
 
 def _class_names(names: Any, path: Path) -> list[str]:
     """Return the names of classes by their numbers."""
-    if isinstance(names, dict) and all(type(number) is int for number in names):
+    if isinstance(names, dict) and all(re.fullmatch(r"\d{1,3}", str(number), re.ASCII) for number in names):
+        names = {int(number): name for number, name in names.items()}
         if sorted(names) != list(range(len(names))):
             raise UserError(
                 f"dataset.root: {path}: the numbers of `names` must be 0, 1, 2, …, but are {sorted(names)[:8]}"

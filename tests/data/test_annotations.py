@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -239,8 +241,8 @@ def test_lines_that_are_no_polygons_are_refused(line: str, message: str, files: 
     ("text", "message"),
     [
         ("train: images/train\n", "`names` must list"),
-        ("names: [a, b]\ntrain: images/training\n", "names the folder 'images/training', which is not in"),
-        ("names: [a, b]\ntrain: images/train\nval: images/train\n", "are both"),
+        ("names: [a, b]\ntrain: images/training\n", "names 'images/training', which is neither a folder nor"),
+        ("names: [a, b]\ntrain: images/train\nval: images/train\n", "is in train and in val"),
         ("names: {0: a, 2: b}\ntrain: images/train\n", "must be 0, 1, 2"),
         ("names: [a, b]\nval: images/val\n", "names no training images"),
         ("a: [", "is not YAML"),
@@ -286,7 +288,7 @@ def test_labels_and_shapes_of_labelme(files: Files) -> None:
     assert (targets[0] == 255).all()
     assert (targets == 1).sum() == pytest.approx(np.pi * 16, abs=4)
     edit(path, lambda c: c["shapes"][0].update(shape_type="line"))
-    with pytest.raises(UserError, match=r"001\.json: has a 'line' of 2 points .*'large'"):
+    with pytest.raises(UserError, match=r"001\.json: has a 'line' with the label 'large'"):
         load("labelme", parameters)
     (folder / "labels.txt").write_text("_background_\nlarge\nsmal\n")
     edit(path, lambda c: c["shapes"].clear())
@@ -354,3 +356,79 @@ def test_sequences_of_camvid_are_never_divided(files: Files) -> None:
         {dataset.source_names[row].split("_")[0] for row in split.index} for split in (dataset.train, dataset.test)
     ]
     assert not sequences[0] & sequences[1]
+
+
+def test_lists_and_several_folders_of_yolo(files: Files) -> None:
+    folder, parameters = files("yolo")
+    wanted = load("yolo", parameters)
+    names = sorted(path.name for path in (folder / "images" / "train").iterdir())
+    (folder / "train.txt").write_text("".join(f"/home/someone/set/images/train/{name}\n" for name in names))
+    data = folder / "data.yaml"
+    text = data.read_text()
+    data.write_text(text.replace("train: images/train", "train: ./train.txt").replace("0: small", "'0': small"))
+    listed = load("yolo", parameters)
+    np.testing.assert_array_equal(listed.train.targets, wanted.train.targets)
+    data.write_text(
+        text.replace("train: images/train", "train: [images/train, images/val]").replace("val: images/val", "")
+    )
+    assert len(load("yolo", parameters, validation_fraction=0.0).train.targets) == len(names) + 6
+    data.write_text(text.replace("train: images/train", "train: images"))
+    with pytest.raises(UserError, match=r"images/val/000\.png is in train and in val"):
+        load("yolo", parameters)
+    (folder / "train.txt").write_text("images/train/absent.png\n")
+    data.write_text(text.replace("train: images/train", "train: train.txt"))
+    with pytest.raises(UserError, match=r"names 'images/train/absent\.png', which is no image"):
+        load("yolo", parameters)
+
+
+def test_labelme_files_in_a_folder_of_their_own_and_of_early_versions(files: Files) -> None:
+    folder, parameters = files("labelme")
+    wanted = load("labelme", parameters)
+    for part in ("train", "val", "test"):
+        for kind in ("images", "labels"):
+            (folder / part / kind).mkdir()
+        for image in (folder / part).glob("*.png"):
+            image.rename(folder / part / "images" / image.name)
+        for file in (folder / part).glob("*.json"):
+            moved = file.rename(folder / part / "labels" / file.name)
+            edit(moved, lambda content: content.update(imagePath="..\\images\\" + content["imagePath"]))
+            edit(moved, lambda content: [content.pop(field) for field in ("imageHeight", "imageWidth")])
+    np.testing.assert_array_equal(load("labelme", parameters).train.targets, wanted.train.targets)
+
+
+def test_masks_inside_of_labelme_files(files: Files) -> None:
+    folder, parameters = files("labelme")
+    wanted = load("labelme", parameters)
+
+    def as_mask(content: dict[str, Any]) -> None:
+        points = np.array(content["shapes"][0]["points"])
+        first, last = points.min(axis=0), points.max(axis=0) - 1
+        buffer = io.BytesIO()
+        Image.fromarray(np.ones(last[::-1].astype(int) - first[::-1].astype(int) + 1, dtype=bool)).save(buffer, "png")
+        mask = base64.b64encode(buffer.getvalue()).decode()
+        content["shapes"][0].update(shape_type="mask", points=[first.tolist(), last.tolist()], mask=mask)
+
+    for file in folder.rglob("*.json"):
+        edit(file, as_mask)
+    np.testing.assert_array_equal(load("labelme", parameters).train.targets, wanted.train.targets)
+    edit(folder / "train" / "000.json", lambda content: content["shapes"][0].update(points=[[0, 0], [1, 1]]))
+    edit(folder / "train" / "001.json", lambda content: content["shapes"][0].update(points=[[0, 0], [99, 1]]))
+    edit(folder / "train" / "002.json", lambda content: content["shapes"][0].update(mask="no mask"))
+    with pytest.raises(UserError) as caught:
+        load("labelme", parameters)
+    problems = "\n".join(caught.value.problems)
+    assert "000.json: has a mask of 6x6 pixels between corners of 2x2" in problems
+    assert "001.json: has a mask with the label 'large' that lies outside of the image" in problems
+    assert "002.json: has a mask that is not a PNG image in base64" in problems
+
+
+def test_whole_numbers_that_coco_files_write_as_fractions(files: Files) -> None:
+    folder, parameters = files("coco")
+    wanted = load("coco", parameters)
+
+    def as_floats(content: dict[str, Any]) -> None:
+        for entry in (*content["images"], *content["annotations"]):
+            entry.update({key: float(entry[key]) for key in ("width", "height", "category_id") if key in entry})
+
+    edit(folder / "annotations" / "instances_train.json", as_floats)
+    np.testing.assert_array_equal(load("coco", parameters).train.targets, wanted.train.targets)

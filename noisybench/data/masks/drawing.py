@@ -240,6 +240,19 @@ def decode_runs(counts: Sequence[int], shape: tuple[int, int]) -> NDArray[np.boo
     return np.ascontiguousarray(np.repeat(inside, counts).reshape(shape, order="F"))
 
 
+def encode_runs(region: NDArray[np.bool_]) -> tuple[int, ...]:
+    """Return the run lengths of an (H, W) region, from which `decode_runs` makes it again.
+
+    Example:
+        >>> encode_runs(np.array([[False, True], [True, False]]))
+        (1, 2, 1)
+    """
+    flat = region.ravel(order="F")
+    changes = np.flatnonzero(np.diff(flat)) + 1
+    counts = np.diff([0, *changes.tolist(), flat.size]).tolist()
+    return (0, *counts) if flat[0] else tuple(counts)
+
+
 def parse_runs(text: str) -> tuple[int, ...]:
     """Return the run lengths of COCO's compressed text.
 
@@ -309,14 +322,16 @@ def read_json(path: Path, location: str = "dataset.root") -> Any:
         raise UserError(f"{location}: {path} is not JSON ({first_line(error)}); export the annotations again") from None
 
 
-def check_shape(height: object, width: object) -> tuple[int, int]:
+def check_shape(height: Any, width: Any) -> tuple[int, int]:
     """Return the height and width that an annotation states.
 
     Raises:
         UserError: they are no integers from 1 to `MAX_SIDE`.
     """
-    if type(height) is int and type(width) is int and 1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE:
-        return height, width
+    # Tables of numbers may have made 640.0 of 640.
+    sides = [int(side) if isinstance(side, float) and side.is_integer() else side for side in (height, width)]
+    if all(type(side) is int and 1 <= side <= MAX_SIDE for side in sides):
+        return sides[0], sides[1]
     raise UserError(
         f"needs width and height as integers from 1 to {MAX_SIDE}, but has {show(width)} and {show(height)}"
     )

@@ -234,8 +234,8 @@ def _named_values(labels: Iterable[tuple[str, Any]], file: Path) -> Iterable[tup
     for key, entry in labels:
         if isinstance(entry, str) and re.fullmatch(r"\d{1,3}", key, re.ASCII):
             yield int(key), entry
-        elif isinstance(entry, int) and not isinstance(entry, bool):
-            yield entry, key
+        elif isinstance(entry, int | str) and re.fullmatch(r"\d{1,3}", str(entry), re.ASCII):
+            yield int(entry), key
         else:
             raise UserError(
                 f"dataset: {file}: the label `{key}` has no single value; overlapping regions cannot be classes, so write one "
