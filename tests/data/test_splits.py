@@ -208,3 +208,12 @@ def test_groups_too_large_for_a_validation_split_are_a_note() -> None:
     found = load(RawSplit(IMAGES, np.arange(60) % 2, groups=groups))
     assert len(found.validation) == 0
     assert [note.kind for note in found.notes] == ["groups", "no_validation"]
+
+
+@pytest.mark.parametrize(("num_classes", "size", "count"), [(300, 4, 120), (400, 2, 200), (3, 100, 2)])
+def test_one_copy_does_not_shrink_the_splits_of_many_small_classes(num_classes: int, size: int, count: int) -> None:
+    targets, groups = np.repeat(np.arange(num_classes), size), np.arange(num_classes * size)
+    groups[1] = 0
+    chosen = np.bincount(targets[stratified_groups(targets, groups, count, Stream("small"))], minlength=num_classes)
+    assert chosen.sum() == count
+    assert chosen.max() == 1

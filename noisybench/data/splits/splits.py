@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import re
 from dataclasses import replace
 
@@ -105,6 +106,7 @@ def stratified_groups(
     whole[owners[counts == sizes[classes]]] = True
     starts = np.searchsorted(owners, np.arange(num_groups + 1)).tolist()
     members = list(zip(classes.tolist(), counts.tolist(), strict=True))
+    num_members = np.bincount(groups, minlength=num_groups).tolist()
     # Squared distances are divided by the size of the class, so that rare classes count as much as others.
     weight = (1 / sizes).tolist()
     share = (count * sizes / max(1, len(targets))).tolist()
@@ -123,9 +125,24 @@ def stratified_groups(
                 missing[label] -= size
 
         candidates = [group for group in stream.permutation(num_groups).tolist() if not whole[group]]
+        gap = count
         for group in candidates:
-            if change(group) < 0 and len(chosen) < num_groups - 1:
+            parts = members[starts[group] : starts[group + 1]]
+            if all(size <= missing[label] for label, size in parts) and len(chosen) < num_groups - 1:
                 choose(group)
+                gap -= num_members[group]
+        # Then the group that is closest to the shares, so that classes with shares below one example take turns.
+        taken = set(chosen)
+        heap = [(change(group), place, group) for place, group in enumerate(candidates) if group not in taken]
+        heapq.heapify(heap)
+        while heap and gap >= 1 and len(chosen) < num_groups - 1:
+            cost, place, group = heapq.heappop(heap)
+            # Costs only grow, so the lowest one is right if it is up to date.
+            if cost < (current := change(group)):
+                heapq.heappush(heap, (current, place, group))
+            elif num_members[group] < 2 * gap:
+                choose(group)
+                gap -= num_members[group]
         if not chosen and required and count and candidates:
             choose(min(candidates, key=change))
         distance = sum(factor * gap**2 for factor, gap in zip(weight, missing, strict=True))
