@@ -27,7 +27,7 @@ class ImageBackbone:
         >>> import torch
         >>> from torch import nn
         >>> backbone = ImageBackbone(nn.Flatten(), 2, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-        >>> backbone.encode(torch.full((4, 3, 8, 8), 255, dtype=torch.uint8)).unique()
+        >>> backbone.encode(torch.full((4, 3, 8, 8), 255, dtype=torch.uint8)).round(decimals=4).unique()
         tensor([1.])
     """
 

@@ -8,6 +8,7 @@ import itertools
 import logging
 import os
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -121,12 +122,13 @@ def replacing(path: Path) -> Iterator[Path]:
     sync_folder(path.parent)
 
 
-def remove_partial_files(folder: Path, pattern: str) -> None:
+def remove_partial_files(folder: Path, pattern: str, idle_seconds: float = 0.0) -> None:
     """Delete what killed processes of this machine have left of files that they were writing with `replacing`.
 
     Args:
         folder: folder of the files.
         pattern: pattern of the names of the files, such as ``*.zip``.
+        idle_seconds: time without a change, for folders in which other machines may write as well.
 
     Example:
         >>> import tempfile
@@ -142,8 +144,11 @@ def remove_partial_files(folder: Path, pattern: str) -> None:
     for partial in folder.glob(f"{PARTIAL}*.{pattern}"):
         process = partial.name.removeprefix(PARTIAL).partition(".")[0]
         # Process ids have at most seven digits; other names are none of ours.
-        if process.isdecimal() and len(process) < 8 and not psutil.pid_exists(int(process)):
-            partial.unlink(missing_ok=True)
+        if not process.isdecimal() or len(process) >= 8 or psutil.pid_exists(int(process)):
+            continue
+        with contextlib.suppress(FileNotFoundError):  # another process deletes it as well
+            if time.time() - partial.stat().st_mtime >= idle_seconds:
+                partial.unlink()
 
 
 def write_atomically(path: Path, data: bytes) -> None:

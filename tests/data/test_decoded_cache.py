@@ -45,6 +45,21 @@ def test_a_damaged_array_of_images_is_decoded_again(
     assert list((tmp_path / "cache" / "decoded").glob("*.damaged-1"))
 
 
+def test_arrays_of_interrupted_commands_are_deleted_in_time(files: list[Path], tmp_path: Path) -> None:
+    folder = tmp_path / "cache" / "decoded"
+    folder.mkdir(parents=True)
+    no_process = 2**22 + 1  # above the largest process id
+    old, new, running = (
+        folder / f".partial-{name}.npy" for name in (f"{no_process}.a", f"{no_process}.b", f"{os.getpid()}.c")
+    )
+    for path in (old, new, running):
+        path.touch()
+    for path in (old, running):
+        os.utime(path, (0, 0))
+    read_files(files, None)
+    assert [path.exists() for path in (old, new, running)] == [False, True, True]
+
+
 @pytest.mark.parametrize("name", ["images.npy", "masks.npy", "done.json"])
 def test_damaged_arrays_of_masks_are_decoded_again(name: str, files: list[Path], tmp_path: Path) -> None:
     masks = [tmp_path / f"mask-{number}.png" for number in range(3)]

@@ -42,7 +42,8 @@ def mutate_file(path: Path, rng: random.Random) -> str:
     try:
         chosen(path, rng)
     except Exception:  # an earlier mutation has left no table, archive or JSON document
-        flip(path, rng)
+        if path.is_file():
+            flip(path, rng)
     return f"{chosen.__name__.strip('_')} {path.name}"
 
 

@@ -49,9 +49,9 @@ def array_images(
         UserError: the layout has two meanings or none, or the meaning of the values is not declared.
 
     Examples:
-        >>> images, notes = array_images(np.full((2, 4, 5, 3), 65535, np.uint16), "images", DecodingRules())
+        >>> images, notes = array_images(np.full((2, 5, 6, 3), 65535, np.uint16), "images", DecodingRules())
         >>> images.shape, int(images.max()), notes[0].text
-        ((2, 3, 4, 5), 255, 'images: 16-bit values were scaled from 0 … 65535 to 0 … 255')
+        ((2, 3, 5, 6), 255, 'images: 16-bit values were scaled from 0 … 65535 to 0 … 255')
         >>> array_images(np.zeros((2, 3, 5, 3), np.uint8), "images", DecodingRules())
         Traceback (most recent call last):
         noisybench.errors.UserError: images has the shape (2, 3, 5, 3), in which the channels could be first or last; set ...

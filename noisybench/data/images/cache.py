@@ -37,6 +37,7 @@ from noisybench.utils.file_listing import FileList, list_files
 from noisybench.utils.files import (
     cache_folder,
     first_line,
+    remove_partial_files,
     replacing,
     set_aside_with_note,
     wrap_cache_errors,
@@ -49,6 +50,9 @@ CHUNK_SIZE = 1024
 
 TASK_SIZE = 64
 """Number of images that a thread decodes at a time; one small image takes less time than to hand it over."""
+
+MAX_IDLE = 3600.0
+"""Seconds after which the unfinished array of a process that has ended is deleted; interrupted commands leave them."""
 
 OnError = Literal["raise", "skip"]
 """Treatment of images that cannot be decoded: refuse the whole dataset, or skip and record them."""
@@ -113,6 +117,7 @@ def decode_cached(
     cached = _read_cached(path, decoding_path)
     if cached is None:
         with wrap_cache_errors(), replacing(path) as partial:
+            remove_partial_files(path.parent, "*.npy", MAX_IDLE)
             decoding = _decode_into(partial, count, images(), size, on_error, rules)
             # Before the rename: the array marks the entry as complete, so a crash in between only repeats the decoding.
             content = {"skipped": decoding.skipped, "facts": decoding.facts.to_json()}

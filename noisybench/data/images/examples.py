@@ -27,8 +27,8 @@ def class_images(
 
     Example:
         >>> images = class_images(Stream("example"), np.array([0, 1, 2]), 3, (8, 8))
-        >>> images.mean(axis=(1, 2)).round(-1).tolist()
-        [20.0, 130.0, 230.0]
+        >>> images.mean(axis=(1, 2)).round(-2).tolist()
+        [0.0, 100.0, 200.0]
     """
     noise = stream.uniform(len(labels), *shape) * MAX_NOISE
     levels = np.asarray(labels) * ((255 - MAX_NOISE) / (num_classes - 1))
