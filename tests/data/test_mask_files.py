@@ -409,7 +409,7 @@ def test_objects_of_255_in_noisy_masks_are_not_taken_for_no_label(tmp_path: Path
         load(root)
 
 
-def test_pixels_of_255_without_a_declared_value_are_told(tmp_path: Path) -> None:
+def test_pixels_of_255_without_a_declared_value_are_reported(tmp_path: Path) -> None:
     masks = {f"{number:03}": disc(number, 255 if number < 3 else 1) for number in range(10)}
     dataset = load(write(tmp_path, masks))
     notes = {note.kind: note for note in dataset.notes}
