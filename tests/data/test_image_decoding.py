@@ -186,6 +186,15 @@ def test_12_bits_in_16_are_refused_until_the_range_is_given(tmp_path: Path) -> N
     assert read_files(files, None, rules=DecodingRules((0, 65535))).images.max() == 16
 
 
+def test_almost_black_images_beside_a_bright_one_are_reported(tmp_path: Path) -> None:
+    # A single hot pixel must not hide that all others have 12 bits.
+    files = write_deep(tmp_path, 4000)
+    Image.fromarray(np.array([[100, 65535]], np.uint16).repeat(4, 0).repeat(2, 1)).save(files[0])
+    notes = {note.kind: note for note in read_files(files, None).notes}
+    assert notes["almost_black"].names == ("1.png", "2.png")
+    assert "almost_black" not in {note.kind for note in read_files(files, None, rules=DecodingRules((0, 65535))).notes}
+
+
 def test_notes_are_the_same_from_the_cache(tmp_path: Path) -> None:
     files = write_deep(tmp_path, 50000)
     first, second = (read_files(files, None, root=tmp_path.parent).notes for _ in range(2))

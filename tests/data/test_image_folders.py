@@ -235,3 +235,15 @@ def test_documents_are_no_data() -> None:
 def test_classes_that_differ_only_in_case_or_zeros_are_named(tmp_path: Path) -> None:
     assert "`Cat` and `cat`" in notes(load(write(tmp_path / "a", ["Cat", "cat", "dog"])))["similar_classes"]
     assert "`01` and `1`" in notes(load(write(tmp_path / "b", ["01", "1"])))["similar_classes"]
+
+
+@pytest.mark.parametrize("splits", [("train1", "test1"), ("fold_0", "fold_1", "fold_2")])
+def test_numbered_folders_of_the_same_classes_are_no_classes(splits: tuple[str, ...], tmp_path: Path) -> None:
+    root = write(tmp_path, in_splits(*splits))
+    assert "contain the same folders, so they could be splits; rename them" in refusal(root)
+    assert load(root, split_folders=False).class_names == tuple(sorted(splits))
+
+
+def test_a_test_folder_without_classes_of_training_says_how_to_leave_it_out(tmp_path: Path) -> None:
+    root = write(tmp_path, [*in_splits("train"), "test/unknown"])
+    assert "set dataset.ignored_folders=[test] to leave it out" in refusal(root)

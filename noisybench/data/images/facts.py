@@ -16,6 +16,8 @@ FACTS: Mapping[str, str] = {
     "transparency": "Transparent pixels were composed on {transparent_color}",
     "intensity_16_bits": "16-bit gray values were scaled from 0 … 65535 to 0 … 255 (found: {low:g} to {high:g})",
     "intensity_range": "Gray values were scaled from {from_low:g} … {from_high:g} to 0 … 255 (found: {low:g} to {high:g})",
+    "almost_black": "16-bit gray values reach less than 1/16 of their range, so that these images are almost black; "
+    "dataset.intensity_range gives the values of all images that become black and white",
     "intensity_clipped": "Gray values outside of dataset.intensity_range were clipped",
     "min_is_white": "Gray values were inverted, because the files declare that 0 is white",
     "color_16_bits": "Colors of 16 bits were reduced to their upper 8 bits",
@@ -57,7 +59,14 @@ class ImageFacts:
     def add(self, row: int, image: DecodedImage) -> None:
         """Add what is known about the image in a row."""
         self.count += 1
-        for kind in image.facts:
+        kinds = image.facts
+        if (
+            "intensity_16_bits" in kinds
+            and image.intensities
+            and image.intensities[1] < SMALLEST_SHARE * UINT16_RANGE[1]
+        ):
+            kinds = (*kinds, "almost_black")
+        for kind in kinds:
             count, first = self.rows.get(kind, (0, []))
             self.rows[kind] = (count + 1, [*first, row] if len(first) < MAX_NAMES else first)
         if image.intensities is not None:

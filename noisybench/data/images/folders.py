@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,9 +19,11 @@ from noisybench.data.images.unread_files import (
 )
 from noisybench.data.labels.class_names import normalize_name, sort_names
 from noisybench.data.notes import ReadingNote, reading_note
-from noisybench.data.splits.names import NamedSplits, Role, find_splits
+from noisybench.data.splits.names import SPELLINGS, NamedSplits, Role, find_splits
 from noisybench.errors import UserError, nearest
 from noisybench.utils.text import printable
+
+_NUMBERED = re.compile(rf"({'|'.join([*itertools.chain(*SPELLINGS.values()), 'fold', 'split', 'part'])})[ _.-]?\d+")
 
 MAX_LISTED = 10
 """Largest number of folders that a message lists."""
@@ -77,6 +81,7 @@ def find_split_folders(root: Path, ignored: Collection[str] = ()) -> SplitFolder
     if not found:
         if len(folders) == 1 and find_splits([path.name for path in subfolders(folders[0], ignored)], ""):
             raise UserError(f"dataset.root: the splits are in {folders[0]}; set dataset.root={folders[0]}")
+        _check_numbered_splits(root, folders, ignored)
         return SplitFolders({"train": root})
     splits = {role: _without_repetition(root / _only(root, role, names)) for role, names in found.names.items()}
     others = [root / name for name in found.others]
@@ -89,6 +94,17 @@ def find_split_folders(root: Path, ignored: Collection[str] = ()) -> SplitFolder
         text = "The validation split is the test split, because there is no other"
         notes += reading_note("validation_as_test", text, [splits["test"].name])
     return SplitFolders(splits, notes)
+
+
+def _check_numbered_splits(root: Path, folders: Sequence[Path], ignored: Collection[str]) -> None:
+    """Refuse folders such as `train1` and `test1`, or `fold1` and `fold2`, that contain the same class folders."""
+    numbered = [path for path in folders if _NUMBERED.fullmatch(path.name.lower())]
+    classes = [{inner.name for inner in subfolders(path, ignored)} for path in numbered]
+    if len(numbered) > 1 and classes[0] and set.intersection(*classes):
+        raise UserError(
+            f"dataset.root: the folders {_listed(numbered)} in {root} contain the same folders, so they could be splits; "
+            "rename them to train, validation and test, or set dataset.split_folders=false if each is a class"
+        )
 
 
 def _only(root: Path, role: Role, names: Sequence[str]) -> str:
@@ -203,7 +219,9 @@ def check_classes_of_split(train: ClassFolders, split: ClassFolders) -> None:
     unknown = [name for name, files in split.files.items() if files and not train.files.get(name)]
     if unknown:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
+        all_unknown = len(unknown) == sum(map(bool, split.files.values()))
+        cure = f"; set dataset.ignored_folders=[{split.folder.name}] to leave it out" if all_unknown else ""
         raise UserError(
             f"dataset.root: {split.folder} has the class `{printable(unknown[0])}`{more}, which {train.folder} does not have; "
-            f"{nearest(unknown[0], [name for name, files in train.files.items() if files])}"
+            f"{nearest(unknown[0], [name for name, files in train.files.items() if files])}{cure}"
         )
