@@ -86,11 +86,24 @@ def find_references(
     if field is None:
         unreadable = [each.name for each, answer in zip(examples, written, strict=True) if answer is None]
         text = "Reference answers cannot be read, so that every answer to these problems counts as incorrect"
-        return References(answers, {}, notes + reading_note("unreadable_answers", text, unreadable))
+        notes += reading_note("unreadable_answers", text, unreadable) + _disagreeing(examples, written)
+        return References(answers, {}, notes)
     # The field has nothing but the answer; only letters of choices can have other text beside them.
     plain = answers if answers.name == "choice" else AnswerFormat("response", answers.numeric)
     normalized = [None if gold is None else plain.normalize(gold) for gold in golds]
     return _with_gold(examples, normalized, written, References(answers, {}, notes), field)
+
+
+def _disagreeing(examples: Sequence[Example], answers: Sequence[str | None]) -> tuple[ReadingNote, ...]:
+    """Return a note about clean responses that end in another answer than an earlier one to the same prompt."""
+    first: dict[str, str] = {}
+    others = [
+        example.name
+        for example, answer in zip(examples, answers, strict=True)
+        if answer is not None and first.setdefault(example.prompt, answer) != answer
+    ]
+    text = "Responses end in another answer than earlier ones to the same prompt, and each counts as the correct one"
+    return reading_note("several_answers", text, others)
 
 
 def _with_gold(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from noisybench.data.notes import ReadingNote, merge_notes, reading_note
+from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.traces.rows import Row
 from noisybench.errors import UserError, show
 
@@ -111,6 +111,7 @@ def find_schema(rows: Sequence[Row], name: str | None = None) -> Schema:
         return schema
     first, fitting = rows[0], _fitting(rows[0])
     if not fitting:
+        _refuse_null(first)
         known = "; ".join(f"{name} ({', '.join(schema.required)})" for name, schema in SCHEMAS.items())
         raise UserError(
             f"{first.location} fits no known schema; it has the fields {_listed(first)}. Known are {known}. Name other "
@@ -127,6 +128,8 @@ def find_schema(rows: Sequence[Row], name: str | None = None) -> Schema:
         )
     for row in rows[1:]:
         if (others := _fitting(row)) != fitting:
+            if not others:
+                _refuse_null(row)
             description = f"has the schema {' and '.join(others)}" if others else f"has the fields {_listed(row)}"
             raise UserError(
                 f"{row.location} {description}, but {first.name} has the schema {fitting[0]} "
@@ -157,13 +160,22 @@ def exchange_notes(exchanges: Sequence[Exchange], names: Sequence[str]) -> tuple
     """
     pairs = list(zip(exchanges, names, strict=True))
     others = sorted({field for exchange in exchanges for field in exchange.fields})
-    return merge_notes(
-        [
-            *reading_note("several_messages", TURNS_NOTE, [name for each, name in pairs if each.num_messages > 1]),
-            *reading_note("unanswered_messages", LEFT_NOTE, [name for each, name in pairs if each.num_left]),
-            *reading_note("kept_fields", "Fields kept beside the traces, which are not trained on", others),
-        ]
+    return (
+        *rows_note("several_messages", TURNS_NOTE, [name for each, name in pairs if each.num_messages > 1], len(pairs)),
+        *rows_note("unanswered_messages", LEFT_NOTE, [name for each, name in pairs if each.num_left], len(pairs)),
+        *reading_note("kept_fields", "Fields kept beside the traces, which are not trained on", others),
     )
+
+
+def rows_note(kind: str, text: str, names: Sequence[str], total: int) -> tuple[ReadingNote, ...]:
+    """Return a note about some rows, which are named unless they are all rows of the file.
+
+    Example:
+        >>> [str(note) for note in rows_note("dark", "Images are dark", ["line 1", "line 2"], 2)]
+        ['Images are dark (2)']
+    """
+    notes = reading_note(kind, text, names)
+    return tuple(replace(note, names=()) for note in notes) if len(names) == total > 1 else notes
 
 
 def response_text(value: Any, row: Row, field: str) -> str:
@@ -270,6 +282,14 @@ def _part(part: Any, location: str) -> str:
         return str(part["text"])
     kind = part.get("type") if isinstance(part, dict) else type(part).__name__
     raise UserError(f"{location} has a part of the type {show(kind, limit=40)}; only parts of text can be read")
+
+
+def _refuse_null(row: Row) -> None:
+    """Refuse a row that has the fields of a schema, but null in one of them."""
+    for schema in SCHEMAS.values():
+        empty = [field for field in schema.required if row.fields.get(field, "") is None]
+        if empty and row.fields.keys() >= set(schema.required):
+            raise UserError(f"{row.location}: `{empty[0]}` is null; write a text, or remove the row")
 
 
 def _fitting(row: Row) -> list[str]:

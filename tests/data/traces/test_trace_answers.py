@@ -153,6 +153,14 @@ def test_unreadable_answers_are_refused_or_reported(tmp_path: Path) -> None:
         load(tmp_path, lambda n: "#1", program="add", answer_field="gold")
 
 
+def test_responses_that_disagree_about_a_prompt_are_reported(tmp_path: Path) -> None:
+    rows = [{"prompt": f"p{n // 2}", "response": f"way {n}\n#### {n // 2 + (n == 9)}"} for n in range(40)]
+    source = get_entry("datasets", "trace_file").load_class()
+    (tmp_path / "traces.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    notes = {note.kind: note.names for note in source(path=tmp_path / "traces.jsonl").load().notes}
+    assert notes["several_answers"] == ("line 10",)
+
+
 def test_a_field_with_the_answer_decides(tmp_path: Path) -> None:
     dataset = load(
         tmp_path, lambda n: f"The answer is {n + (n % 4 == 0)}.", fields=lambda n: {"gold": n}, answer_field="gold"

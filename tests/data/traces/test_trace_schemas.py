@@ -73,6 +73,8 @@ def test_the_last_assistant_message_is_the_response_and_all_before_it_the_prompt
         ([{"prompt": "Q", "response": "A"}, {"prompt": "Q"}], "line 2 has the fields `prompt`, but line 1"),
         ([{"prompt": "Q", "response": "A", "completion": "B"}], "several ways; set dataset.row_schema=prompt_response or"),
         ([{"question": "Q", "solution": "A", "answer": "1"}], "dataset.response_field=solution"),
+        ([{"prompt": "Q", "response": None}], "line 1: `response` is null; write a text"),
+        ([{"prompt": "Q", "response": "A"}, {"prompt": None, "response": "A"}], "line 2: `prompt` is null"),
         ([{"text": "Q"}], "line 1 fits no known schema; it has the fields `text`"),
         ([{"messages": [USER]}], "line 1 has no message of the assistant"),
         ([{"messages": [ASSISTANT]}], "no message before that of the assistant"),
