@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -182,8 +183,13 @@ def export_masks(labels: LabelSet, dataset: Dataset, folder: Path) -> int:
         raise UserError(
             f"{shown(folder)} has files already, which would be mixed with the masks; choose another folder"
         )
-    with wrap_write_errors(folder):
-        return write_masks(dataset, {"train": labels.train, "validation": labels.validation}, folder)
+    try:
+        with wrap_write_errors(folder):
+            return write_masks(dataset, {"train": labels.train, "validation": labels.validation}, folder)
+    except BaseException:
+        # After a full disk or Ctrl-C, the same command can run again.
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def one_spec(recipe: str, overrides: list[str] | None) -> RunSpec:

@@ -166,7 +166,16 @@ class ImageMaskFolder(MaskSource):
         images, masks, noisy_masks = layout.folders
         missing = [path for path in (images, masks) if not path.is_dir()]
         if missing:
-            raise UserError(f"dataset.root: {missing[0]} is missing; expected the folders images and masks")
+            parent = missing[0].parent
+            found = (
+                ", ".join(sorted(path.name for path in parent.iterdir() if path.is_dir())[:8])
+                if parent.is_dir()
+                else ""
+            )
+            raise UserError(
+                f"dataset.root: {missing[0]} is missing; expected the folders images and masks, found {found or 'none'}; rename "
+                "the folders"
+            )
         by_name = name_files(image_files(images), images, "dataset.root")
         folders = [masks, noisy_masks] if noisy_masks.is_dir() else [masks]
         names = list(by_name)

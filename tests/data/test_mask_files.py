@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,9 @@ from PIL import Image
 
 from noisybench.config.registry import get_entry
 from noisybench.data.dataset import Dataset
-from noisybench.data.masks.color_tables import read_color_file
+from noisybench.data.masks.color_tables import parse_color, read_color_file
 from noisybench.data.masks.pairs import NameLists
-from noisybench.data.masks.values import MaskValues, read_values
+from noisybench.data.masks.values import Color, MaskValues, read_values
 from noisybench.errors import UserError
 
 SHAPE = (16, 20)
@@ -367,12 +368,20 @@ def test_splits_within_the_folders_of_images_and_masks_are_used(tmp_path: Path) 
     assert [len(split) for split in (dataset.train, dataset.validation, dataset.test)] == [5, 2, 3]
 
 
+def _parsed(proposal: str) -> dict[Color, int]:
+    return {parse_color(color): target for color, target in json.loads(proposal).items()}
+
+
 def test_color_masks_from_jpeg_files_are_read_with_a_tolerance(tmp_path: Path) -> None:
     for number in range(8):
         save(tmp_path / "images" / f"{number}.png", picture(number))
         save(tmp_path / "masks" / f"{number}.jpg", colored(number), quality=95)
-    with pytest.raises(UserError, match=r"smooth edges or lossy compression.*dataset\.value_tolerance=32"):
+    with pytest.raises(UserError, match="smooth edges or lossy compression") as caught:
         load(tmp_path)
+    proposal = re.search(r"dataset\.colors='(.*)' dataset\.value_tolerance=(\d+)", str(caught.value))
+    assert proposal is not None
+    # A tolerance that does not separate the colors would be refused.
+    assert len(MaskValues(colors=_parsed(proposal[1]), tolerance=int(proposal[2])).targets) >= 3
     table = {"0,0,0": 0, "128,0,0": 1, "0,128,0": 2}
     with pytest.raises(UserError, match="colors that are not declared"):
         load(tmp_path, colors=table)
@@ -444,3 +453,18 @@ def test_rounding_of_floating_point_masks_is_undone(tmp_path: Path) -> None:
     save(tmp_path / "000.tif", disc(0).astype(np.float32) * np.float32(0.5))
     with pytest.raises(UserError, match=r"000.tif: \d+ of 320 values are not integers, such as 0.5"):
         read_values(tmp_path / "000.tif")
+
+
+def test_the_proposal_for_smooth_edges_separates_its_colors(tmp_path: Path) -> None:
+    rows, columns = np.mgrid[:128, :160]
+    for number in range(4):
+        smooth = np.zeros((128, 160, 3), dtype=np.uint8)
+        smooth[np.hypot(rows - 60, columns - 60 - number) < 40] = (128, 64, 0)
+        smooth[:20] = (0, 64, 128)
+        write(tmp_path, {f"{number:03}": disc(number)})
+        small = Image.fromarray(smooth).resize(SHAPE[::-1], Image.Resampling.BILINEAR)
+        small.save(tmp_path / "masks" / f"{number:03}.png")
+    with pytest.raises(UserError) as caught:
+        load(tmp_path)
+    proposal = """dataset.colors='{"0,0,0": 0, "0,64,128": 1, "128,64,0": 2}' dataset.value_tolerance=63"""
+    assert proposal in str(caught.value)

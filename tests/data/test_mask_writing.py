@@ -78,7 +78,7 @@ def test_a_crop_needs_a_value_for_pixels_without_a_label(photographs):
     assert "dataset.values has no entry for pixels without a label" in problem
 
 
-def test_exported_masks_make_the_same_label_set(photographs, tmp_path, noisybench):
+def test_exported_masks_make_the_same_label_set(photographs, tmp_path, noisybench, monkeypatch):
     data = [
         "image_mask_folder", f"dataset.root={photographs}", "dataset.mask_suffix=_seg", "dataset.size=30x40",
         "dataset.resize_mode=letterbox", "dataset.values={10: 0, 40: 1, 70: 2, 200: 255}",
@@ -100,6 +100,19 @@ def test_exported_masks_make_the_same_label_set(photographs, tmp_path, noisybenc
         status, text = noisybench("labels", "export", first, *arguments)
         assert status == 2
         assert message in text
+    save, written = Image.Image.save, []
+
+    def fill_disk(picture: Image.Image, *arguments: Any) -> None:
+        written.append(arguments)
+        if len(written) > 3:
+            raise OSError(28, "No space left on device")
+        save(picture, *arguments)
+
+    monkeypatch.setattr(Image.Image, "save", fill_disk)
+    status, text = noisybench("labels", "export", first, str(tmp_path / "full"), *data)
+    assert status == 2
+    assert "No space left on device" in text
+    assert not (tmp_path / "full").exists()
 
 
 def test_a_crop_is_noted_with_its_loss_in_every_reading(photographs):

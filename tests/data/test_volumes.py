@@ -261,6 +261,8 @@ def test_names_and_ignored_voxels_of_nnunet(tmp_path: Path) -> None:
     assert "the label `whole` has no single value" in refusal(root)
     (root / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "core": 3}}))
     assert load(root).class_names == ("background", "core")
+    (root / "dataset.json").write_text(json.dumps({"labels": {"background": "0", "core": "3"}}))
+    assert load(root).class_names == ("background", "core")
     (root / "dataset.json").write_text("[" * 100_000)
     assert "not valid JSON" in refusal(root)
     (root / "dataset.json").unlink()
@@ -268,6 +270,9 @@ def test_names_and_ignored_voxels_of_nnunet(tmp_path: Path) -> None:
     for number in range(4):
         write(root / "labelsTr" / f"la_{number:03}.nii.gz", phantom(number)[1] // 3 * np.uint8(200))
     assert "dataset.values='{0: 0, 200: 1}'" in refusal(root)
+    for file in (root / "labelsTr").iterdir():
+        file.rename(file.with_name(file.name.replace(".nii.gz", ".png")))
+    assert "labelsTr contains no NIfTI files, but la_000.png; convert them" in refusal(root)
 
 
 def test_channels_are_chosen(tmp_path: Path) -> None:

@@ -320,7 +320,10 @@ def _mask_problem(
     """Return the reason why a mask cannot be used, if there is one."""
     if mask.shape != image_shape:
         (height, width), (mask_height, mask_width) = image_shape, mask.shape
-        return f"has {mask_width}x{mask_height} pixels, but its image {image_name} has {width}x{height}"
+        return (
+            f"has {mask_width}x{mask_height} pixels, but its image {image_name} has {width}x{height}; resize it with nearest "
+            "neighbor"
+        )
     invalid = mask[(mask != IGNORED) & (mask >= num_classes)]
     if len(invalid):
         return f"contains the value {invalid[0]}, but classes range from 0 to {num_classes - 1} (255: no label)"

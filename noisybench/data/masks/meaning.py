@@ -16,6 +16,9 @@ from noisybench.errors import UserError
 MAX_PROPOSED = 64
 """Largest number of values for which a message proposes classes."""
 
+MIN_SHARE = 0.02
+"""Smallest share of pixels of a color that a message proposes for masks with smooth edges."""
+
 NEAR = 16
 """Distance below which values belong to one peak of a mask that was compressed with loss."""
 
@@ -210,12 +213,13 @@ def _color_error(scan: MaskScan, location: str) -> UserError:
     # A gray value in a set of color masks is a file of a single color, mostly of black alone.
     grays = [(value, value, value) for value in scan.values if 0 <= value < 256]
     table = sorted({*colors, *grays})
-    if len(table) > MAX_PROPOSED:
-        frequent = [color for color in colors if scan.share([color]) >= 1] or colors[:2]
-        table = sorted({*frequent, *(color for color in grays if scan.share([color[0]]) >= 1)})
+    distinct, tolerance = _distinct_colors(scan)
+    if len(table) > min(MAX_PROPOSED, max(16, 4 * len(distinct))):
+        table = distinct
         advice = (
             "they have smooth edges or lossy compression: save them without, or set "
-            f"{location}.colors='{_table({color: index for index, color in enumerate(table)})}' {location}.value_tolerance=32"
+            f"{location}.colors='{_table({color: index for index, color in enumerate(table)})}' "
+            f"{location}.value_tolerance={tolerance}"
         )
     else:
         advice = f"set {location}.colors='{_table({color: index for index, color in enumerate(table)})}'"
@@ -225,6 +229,29 @@ def _color_error(scan: MaskScan, location: str) -> UserError:
         f"{advice} with the class of each (0: background, 255: no label), or put a file colors.txt with lines `R G B NAME` "
         "beside the masks"
     )
+
+
+def _distinct_colors(scan: MaskScan) -> tuple[list[Color], int]:
+    """Return frequent colors that differ clearly, and the largest tolerance that keeps them apart."""
+    pixels = {value if isinstance(value, tuple) else (value,) * 3: count.pixels for value, count in scan.counts.items()}
+    table = sorted(pixels, key=lambda color: -pixels[color])
+    colors, counts = np.array(table, dtype=np.int64), np.array([pixels[color] for color in table])
+    smallest = MIN_SHARE * counts.sum()
+    chosen: list[Color] = []
+    gap = 2 * MAX_TOLERANCE + 1
+    free = np.ones(len(colors), dtype=bool)
+    for color in table:
+        distances = np.abs(colors - np.array(color)).max(axis=1)
+        nearest = min((int(distances[table.index(other)]) for other in chosen), default=gap)
+        # With its neighbors, because a lossy compression spreads a color.
+        is_frequent = counts[free & (distances <= NEAR)].sum() >= smallest
+        if nearest > 2 * NEAR and (is_frequent or len(chosen) < 2):
+            chosen.append(color)
+            free &= distances > 2 * NEAR
+            gap = min(gap, nearest)
+        if len(chosen) == MAX_PROPOSED or counts[free].sum() < smallest:
+            break
+    return sorted(chosen), (gap - 1) // 2
 
 
 def _table(colors: Mapping[Color, int]) -> str:

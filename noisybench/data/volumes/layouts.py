@@ -133,6 +133,13 @@ def _read_folders(root: Path, channel: int | None) -> dict[str, PatientFiles]:
 def _read_nnunet(root: Path, channel: int | None) -> VolumeFolder:
     """Return the patients of imagesTr and labelsTr, and of imagesTs if there is a folder labelsTs."""
     names, ignored = _read_description(root / "dataset.json")
+    labels = root / "labelsTr"
+    others = sorted(file.name for file in labels.iterdir() if not is_hidden(file.name)) if labels.is_dir() else []
+    if others and not _volumes(labels):
+        raise UserError(
+            f"dataset.root: {labels} contains no NIfTI files, but {others[0]}; convert them, or for images of two dimensions use "
+            "the dataset image_mask_folder: images/NAME.png (without the channel _0000) and masks/NAME.png"
+        )
     train, notes = _pairs(root, "Tr", channel)
     test: dict[str, PatientFiles] = {}
     if (root / "labelsTs").is_dir() and _volumes(root / "labelsTs"):
