@@ -213,6 +213,11 @@ def test_rows_in_another_order_than_their_numbers_are_refused(name: str, tmp_pat
     assert match_rows(read_table(path), 3, ()).rows.tolist() == [0, 1, 2]
 
 
+def test_labels_of_few_rows_do_not_number_them() -> None:
+    table = LabelTable(Path("labels.csv"), {"observed": ["1", "0"]}, (2, 3))
+    assert match_rows(table, 2, (), label_columns=("observed",)).rows.tolist() == [0, 1]
+
+
 def test_numbers_of_files_may_have_passed_through_floating_point() -> None:
     table = LabelTable(Path("labels.csv"), {"id": ["12.0", "7.0"], "label": ["cat", "dog"]}, (2, 3))
     assert match_rows(table, 2, ("cat/7.jpg", "dog/12.jpg")).rows.tolist() == [1, 0]

@@ -150,9 +150,9 @@ class _TableReader:
     def match(self) -> RowMatch:
         """Examples of the rows; computed when it is known what the columns hold."""
         options, dataset = self.options, self.dataset
-        return match_rows(
-            self.table, dataset.source_size, dataset.source_names, options.key, options.allow_unknown_files, "noise"
-        )
+        labels = {self._label_column(), self._annotator_column(), *self._wide_columns(), *dataset.class_names}
+        size, names, skip = dataset.source_size, dataset.source_names, options.allow_unknown_files
+        return match_rows(self.table, size, names, options.key, skip, label_columns=labels)
 
     def read(self) -> ImportedLabels:
         """Return the labels of the kind that the columns hold."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,6 +57,7 @@ def match_rows(
     key: str | None = None,
     allow_unknown_files: bool = False,
     location: str = "noise",
+    label_columns: Collection[str | None] = (),
 ) -> RowMatch:
     """Return the source row of each row of a table.
 
@@ -69,6 +70,7 @@ def match_rows(
         key: column to use.
         allow_unknown_files: leave rows of unknown files out instead of refusing them.
         location: location of the parameters for messages.
+        label_columns: columns of labels, which number no rows.
 
     Raises:
         UserError: a row belongs to no example or to several, two columns disagree, or the number of rows is wrong.
@@ -104,14 +106,14 @@ def match_rows(
             "training examples; provide one label for each in the order of the source, or add a column `index` with source "
             "rows or `file` with file names"
         )
-    _check_order(table, location)
+    _check_order(table, location, label_columns)
     return RowMatch(np.arange(source_size))
 
 
-def _check_order(table: LabelTable, location: str) -> None:
+def _check_order(table: LabelTable, location: str, label_columns: Collection[str | None]) -> None:
     """Refuse a table without a key if a column numbers its rows in another order, as after a sort or a shuffle."""
     for name, cells in table.columns.items():
-        if not all(_NUMBER.fullmatch(cell) and len(cell) < 20 for cell in cells):
+        if name in label_columns or not all(_NUMBER.fullmatch(cell) and len(cell) < 20 for cell in cells):
             continue
         numbers = np.array([int(cell.partition(".")[0]) for cell in cells], dtype=np.int64)
         order = np.sort(numbers)
