@@ -100,14 +100,14 @@ def check_file(path: Path, location: str = "") -> Path:
 
 
 def read_text(path: Path, location: str = "") -> str:
-    """Return the text of a regular file in UTF-8.
+    """Return the text of a regular file in UTF-8, without a byte order mark.
 
     Raises:
         UserError: it is no such file, or not encoded in UTF-8.
     """
     prefix = f"{location}: " if location else ""
     try:
-        return check_file(path, location).read_text(encoding="utf-8")
+        return check_file(path, location).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{prefix}{shown(path)}: not encoded in UTF-8 ({error.reason} at byte {error.start}); save the file in UTF-8"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from noisybench.data.dataset import RawSplit
+from noisybench.data.labels.class_names import check_class_names
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError
 from noisybench.tasks.datasets._web import WebImages, read_list, write_images, write_list
@@ -38,7 +39,7 @@ class Clothing1M(WebImages):
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read the lists, and decode every image once."""
-        noisy, clean = (dict(read_list(self.folder / name)) for name in LABEL_LISTS)
+        noisy, clean = (_read_labels(self.folder / name) for name in LABEL_LISTS)
         train = self._read_keys(KEY_LISTS[0], noisy, LABEL_LISTS[0])
         test = self._read_keys(KEY_LISTS[1], clean, LABEL_LISTS[1])
         # Counted from the labels, because the file with the names is optional.
@@ -63,6 +64,7 @@ class Clothing1M(WebImages):
             raise UserError(
                 f"{file}: has {len(names)} names, but there are {num_classes} classes; complete or remove it"
             )
+        check_class_names(names, str(file))
         return tuple(names)
 
     def _read_keys(self, name: str, labels: dict[str, int], label_file: str) -> list[str]:
@@ -94,3 +96,16 @@ class Clothing1M(WebImages):
         (folder / "clean_test_key_list.txt").write_text("".join(f"{name}\n" for name, _ in test))
         (folder / "category_names_eng.txt").write_text("T-Shirt\nShirt\nKnitwear\n")
         return {"root": str(folder), "size": 8}
+
+
+def _read_labels(path: Path) -> dict[str, int]:
+    """Return the label of each file in a list.
+
+    Raises:
+        UserError: a file has two labels.
+    """
+    labels: dict[str, int] = {}
+    for name, label in read_list(path):
+        if labels.setdefault(name, label) != label:
+            raise UserError(f"{path}: {name} has the labels {labels[name]} and {label}; remove one of the lines")
+    return labels

@@ -169,7 +169,7 @@ def _load(path: Path) -> Mapping[str, Any]:
     import yaml
 
     try:
-        content = yaml.safe_load(read_text(path, "dataset.root").removeprefix("\ufeff"))
+        content = yaml.safe_load(read_text(path, "dataset.root"))
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UserError(f"dataset.root: {path} is not YAML ({str(error).splitlines()[0]})") from None
     if not isinstance(content, dict):
@@ -241,7 +241,7 @@ def _class_names(names: Any, path: Path) -> list[str]:
 def _read_lines(path: Path, names: list[str], indices: Mapping[str, int]) -> tuple[Outline, ...]:
     """Return the objects of one text file."""
     outlines = []
-    for number, line in enumerate(read_text(path).removeprefix("\ufeff").splitlines(), 1):
+    for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split()
         if not words:
             continue

@@ -261,6 +261,26 @@ def test_webly_fg_reads_lists_and_folders_alike(tmp_path: Path) -> None:
     assert pairs(found.train) == pairs(listed.train)
 
 
+@pytest.mark.parametrize(
+    ("name", "line", "message"),
+    [
+        ("noisy_label_kv.txt", "images/0/0000.jpg 2", "images/0/0000.jpg has the labels 0 and 2"),
+        ("category_names_eng.txt", "Shirt", "contains 'Shirt' twice"),
+    ],
+)
+def test_lists_of_clothing1m_that_contradict_themselves_are_refused(
+    name: str, line: str, message: str, tmp_path: Path
+) -> None:
+    parameters = get_entry("datasets", "clothing1m").load_class().example(tmp_path)
+    expected = build("clothing1m", **parameters).load().hash
+    text = (tmp_path / name).read_text()
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    assert build("clothing1m", **parameters).load().hash == expected
+    (tmp_path / name).write_text(text + line + "\n")
+    with pytest.raises(UserError, match=message):
+        build("clothing1m", **parameters).load()
+
+
 WEB = ("cnwl", "mini_webvision", "webly_fg", "clothing1m", "animal10n")
 
 

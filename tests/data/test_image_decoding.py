@@ -35,8 +35,8 @@ def read(data: bytes, **rules: Any) -> DecodedImage:
     return decode_image(("x.png", data), DecodingRules(**rules))
 
 
-def deep_png(values: NDArray[Any], color_type: int) -> bytes:
-    """Return a PNG file of 16 bits for each channel, which Pillow does not write in color."""
+def deep_png(values: NDArray[Any], color_type: int, transparent: int | None = None) -> bytes:
+    """Return a PNG file of 16 bits for each channel, which Pillow does not write in color or with a transparent gray."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -44,7 +44,14 @@ def deep_png(values: NDArray[Any], color_type: int) -> bytes:
     height, width = values.shape[:2]
     header = struct.pack(">IIBBBBB", width, height, 16, color_type, 0, 0, 0)
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    first = chunk(b"IHDR", header) + (b"" if transparent is None else chunk(b"tRNS", struct.pack(">H", transparent)))
+    return b"\x89PNG\r\n\x1a\n" + first + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def test_the_transparent_gray_of_16_bits_is_composed() -> None:
+    decoded = read(deep_png(np.array([[0, 257], [40000, 65535]]), 0, transparent=257))
+    assert decoded.pixels[1].tolist() == [[0, 255], [156, 255]]
+    assert decoded.facts == ("intensity_16_bits", "transparency")
 
 
 @pytest.mark.parametrize("kind", ["png", "tiff"])

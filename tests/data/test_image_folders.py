@@ -246,4 +246,4 @@ def test_numbered_folders_of_the_same_classes_are_no_classes(splits: tuple[str, 
 
 def test_a_test_folder_without_classes_of_training_says_how_to_leave_it_out(tmp_path: Path) -> None:
     root = write(tmp_path, [*in_splits("train"), "test/unknown"])
-    assert "set dataset.ignored_folders=[test] to leave it out" in refusal(root)
+    assert "set dataset.ignored_folders=[test] to leave the folder out" in refusal(root)

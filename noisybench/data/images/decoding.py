@@ -303,7 +303,11 @@ def _scale_intensities(
     if low < limits[0] or high > limits[1]:
         facts.append("intensity_clipped")
     scaled = (values.astype(np.float64) - limits[0]) * (255 / (limits[1] - limits[0]))
-    return Image.fromarray(np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)), (low, high), facts
+    gray = Image.fromarray(np.rint(np.clip(scaled, 0, 255)).astype(np.uint8))
+    # PNG files may declare one gray value to be transparent.
+    if isinstance(transparent := picture.info.get("transparency"), int):
+        gray.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return gray, (low, high), facts
 
 
 def _to_rgb(picture: Picture, background: TransparentColor) -> tuple[Picture, bool]:

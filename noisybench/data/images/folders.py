@@ -219,9 +219,10 @@ def check_classes_of_split(train: ClassFolders, split: ClassFolders) -> None:
     unknown = [name for name, files in split.files.items() if files and not train.files.get(name)]
     if unknown:
         more = f" (and {len(unknown) - 1} more)" if len(unknown) > 1 else ""
-        all_unknown = len(unknown) == sum(map(bool, split.files.values()))
-        cure = f"; set dataset.ignored_folders=[{split.folder.name}] to leave it out" if all_unknown else ""
+        hint = nearest(unknown[0], [name for name, files in train.files.items() if files])
+        if hint.startswith("known") and len(unknown) == sum(map(bool, split.files.values())):
+            hint += f"; set dataset.ignored_folders=[{split.folder.name}] to leave the folder out"
         raise UserError(
             f"dataset.root: {split.folder} has the class `{printable(unknown[0])}`{more}, which {train.folder} does not have; "
-            f"{nearest(unknown[0], [name for name, files in train.files.items() if files])}{cure}"
+            f"{hint}"
         )

@@ -66,7 +66,7 @@ def read_color_file(path: Path) -> ColorTable:
     classes: dict[Color, int] = {}
     names: list[str] = []
     unlabeled: list[str] = []
-    for number, line in enumerate(read_text(path, "dataset.root").removeprefix("\ufeff").splitlines(), 1):
+    for number, line in enumerate(read_text(path, "dataset.root").splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         color, name = _parse_line(line)

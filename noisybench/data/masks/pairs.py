@@ -128,7 +128,7 @@ def read_names(path: Path, location: str = "dataset") -> list[str]:
     """
     if not path.is_file():
         raise UserError(f"{location}: the list {path} is missing")
-    text = read_text(path, location).removeprefix("\ufeff")
+    text = read_text(path, location)
     lines = [unicodedata.normalize("NFC", line.strip()) for line in text.splitlines() if line.strip()]
     if not lines:
         raise UserError(f"{location}: the list {path} is empty")
