@@ -460,9 +460,9 @@ def test_the_proposal_for_smooth_edges_separates_its_colors(tmp_path: Path) -> N
     for number in range(4):
         smooth = np.zeros((128, 160, 3), dtype=np.uint8)
         smooth[np.hypot(rows - 60, columns - 60 - number) < 40] = (128, 64, 0)
-        smooth[:20] = (0, 64, 128)
+        smooth[:21] = (0, 64, 128)
         write(tmp_path, {f"{number:03}": disc(number)})
-        small = Image.fromarray(smooth).resize(SHAPE[::-1], Image.Resampling.BILINEAR)
+        small = Image.fromarray(smooth).resize((80, 64), Image.Resampling.BILINEAR)
         small.save(tmp_path / "masks" / f"{number:03}.png")
     with pytest.raises(UserError) as caught:
         load(tmp_path)
