@@ -158,7 +158,11 @@ def fill_polygon(points: NDArray[np.float64], shape: tuple[int, int]) -> NDArray
                [0, 0, 0]])
     """
     height, width = shape
-    toggles = np.zeros((height, width + 1), dtype=np.int32)
+    region = np.zeros(shape, dtype=bool)
+    # Objects are mostly much smaller than their images, so only the bounding box is filled.
+    bounds = np.ceil(np.array([points.min(axis=0), points.max(axis=0)]) - 0.5)
+    (left, top), (right, lower) = np.clip(bounds, 0, (width, height)).astype(np.int64).tolist()
+    toggles = np.zeros((lower - top, right - left + 1), dtype=np.int32)
     starts, ends = points, np.roll(points, -1, axis=0)
     for (x0, y0), (x1, y1) in zip(starts.tolist(), ends.tolist(), strict=True):
         if y0 == y1:
@@ -170,10 +174,11 @@ def fill_polygon(points: NDArray[np.float64], shape: tuple[int, int]) -> NDArray
             continue
         rows = np.arange(first, last)
         crossings = x0 + (rows + 0.5 - y0) * ((x1 - x0) / (y1 - y0))
-        columns = np.clip(np.ceil(crossings - 0.5), 0, width).astype(np.int64)
+        columns = np.clip(np.ceil(crossings - 0.5), left, right).astype(np.int64)
         # All rows differ, so that plain indexing adds each crossing.
-        toggles[rows, columns] += 1
-    return np.asarray(np.cumsum(toggles, axis=1)[:, :width] % 2 == 1)
+        toggles[rows - top, columns - left] += 1
+    region[top:lower, left:right] = np.cumsum(toggles, axis=1)[:, :-1] % 2 == 1
+    return region
 
 
 def check_polygon(polygon: object) -> tuple[float, ...]:
