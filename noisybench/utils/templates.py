@@ -39,4 +39,6 @@ def render(package: str, name: str, **context: Any) -> str:
         >>> "<title>a &lt; b</title>" in page
         True
     """
-    return _environment(package).get_template(name).render(context)
+    page = _environment(package).get_template(name).render(context)
+    # File names need not be Unicode text, but pages must be.
+    return page.encode(errors="backslashreplace").decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def test_a_folder_of_images_is_reported_in_the_terminal_and_on_a_page(tmp_path: 
     assert status == 0, text
     for line in (
         "files          76 (", ".png 76", "image sizes    8x9 76", "image modes    RGB 76", "splits         train 57",
-        "exact copies   1 in train, 2 with other labels", "note: Test examples were left out", "1: cat/000",
+        "exact copies   1 in validation, 2 with other labels", "note: Test examples were left out", "1: cat/000",
         "note: Classes have few training examples (1: horse (2))",
     ):  # fmt: skip
         assert line in text
@@ -74,6 +75,20 @@ def test_a_folder_of_images_is_reported_in_the_terminal_and_on_a_page(tmp_path: 
     assert page.count("<img") == 4 + 4 + 2
     assert "http:" not in page
     assert "<script" not in page
+
+
+def test_names_that_are_no_unicode_text_are_shown(tmp_path: Path, noisybench: Command) -> None:
+    write_images(tmp_path / "d", {"cat": 8, "dog": 8})
+    try:
+        for row in range(8):
+            os.rename(tmp_path / f"d/cat/00{row}.png", os.fsencode(tmp_path / f"d/cat/<i>{row}") + b"\xff.png")
+    except OSError:
+        pytest.skip("this file system has Unicode names only")
+    status, printed = noisybench("data", "check", str(tmp_path / "d"), "-o", str(tmp_path / "report.html"))
+    assert status == 0, printed
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "cat/&lt;i&gt;" in page
+    assert "\\udcff.png" in page
 
 
 def test_outlines_lie_on_the_border_of_their_object() -> None:

@@ -143,7 +143,7 @@ def copy_notes(split: RawSplit, ids: NDArray[np.int64], rows: Rows, where: str) 
         text = f"Examples{where} are exact copies of others"
         notes.append(named_note("copies", text, split.names, rows[copies]))
     if conflicts.any():
-        text = f"Exact copies{where} have different labels"
+        text = f"Exact copies among the examples{where} have different labels"
         notes.append(named_note("copies_with_other_labels", text, split.names, rows[conflicts]))
     return tuple(notes)
 
