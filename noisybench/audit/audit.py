@@ -31,7 +31,12 @@ def audit_labels(
     measurements, equivalences = with_builtin(store.runs.records()), recorded_equivalences(store)
     result = analyze(audit_input.observed, collect_signals(audit_input, folds, seed, on_epoch))
     num_examples, num_classes = len(audit_input.observed), len(audit_input.class_names)
-    similar = similar_settings(measurements, result.noise_rate, num_examples, num_classes, equivalences)
+    # Advice for another noise rate would be advice for other labels.
+    similar = (
+        []
+        if result.noise_rate is None
+        else similar_settings(measurements, result.noise_rate, num_examples, num_classes, equivalences)
+    )
     return AuditReport(audit_input, result, describe_networks(audit_input, folds), similar)
 
 

@@ -6,7 +6,9 @@ import base64
 import csv
 import io
 import json
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import numpy as np
 
 from noisybench.audit.findings import TOP_FRACTIONS, AuditResult, precision_at
 from noisybench.audit.inputs import AuditInput
+from noisybench.audit.reliability import Reliability
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.utils.files import plain_cell, wrap_write_errors
 from noisybench.utils.templates import render
@@ -26,6 +29,9 @@ MAX_MATRIX_CLASSES = 30
 
 MAX_MATRIX_ENTRIES = 50
 """Largest number of off-diagonal entries shown for more classes."""
+
+MAX_LISTED_CLASSES = 10
+"""Largest number of classes whose accuracies the summary lists completely."""
 
 MAX_CONFUSIONS = 5
 """Largest number of confused pairs of classes in the summary."""
@@ -68,15 +74,40 @@ def summary(report: AuditReport) -> list[str]:
     data, result, names = report.audit_input, report.result, report.audit_input.class_names
     lines = [
         f"{data.title}: {len(data.observed)} examples of {len(names)} classes, {report.networks}",
-        f"estimated noise rate: {result.noise_rate:.1%} ({result.num_suspects} examples)",
+        *describe_accuracy(result.reliability, names),
+        _describe_estimate(result),
     ]
     confusions = _largest_confusions(report, MAX_CONFUSIONS)
     lines += [f"  {share:.1%} of {true} labeled {observed}" for true, observed, share in confusions if share > 0]
     lines += [
-        f"agreement of {a} and {b}: rank correlation {correlation:.2f}, {overlap:.0%} of the suspects in common"
+        f"agreement of {a} and {b}: rank correlation {correlation:.2f}, {overlap:.0%} of the most suspicious labels in common"
         for (a, b), (correlation, overlap) in result.agreement.items()
     ]
     return lines + compare_with_clean_labels(report)
+
+
+def describe_accuracy(reliability: Reliability, class_names: Sequence[str]) -> list[str]:
+    """Return the accuracy of the out-of-sample predictions as lines of text."""
+    low, high = reliability.accuracy_interval
+    by_class = [row for row in np.argsort(reliability.class_accuracy).tolist() if reliability.class_accuracy[row] >= 0]
+    extremes = by_class if len(by_class) <= MAX_LISTED_CLASSES else [*by_class[:3], *by_class[-3:]]
+    listed = ", ".join(f"{class_names[row]} {reliability.class_accuracy[row]:.0%}" for row in extremes)
+    return [
+        f"out-of-fold accuracy: {reliability.accuracy:.1%} of the observed labels ({low:.1%} to {high:.1%}); "
+        f"chance: {reliability.chance:.1%}",
+        f"  by class{'' if extremes is by_class else ' (lowest and highest three)'}: {listed}",
+    ]
+
+
+def _describe_estimate(result: AuditResult) -> str:
+    reliability = result.reliability
+    if result.noise_rate is None:
+        return (
+            f"no estimate of the noise rate: {reliability.problem}. Use features of a pre-trained backbone, more epochs or more "
+            "data"
+        )
+    low, high = reliability.rate_interval
+    return f"estimated noise rate: {result.noise_rate:.0%} ({low:.0%} to {high:.0%}; {result.num_suspects} examples)"
 
 
 def compare_with_clean_labels(report: AuditReport) -> list[str]:
@@ -121,17 +152,25 @@ def to_json(report: AuditReport) -> str:
         "examples": len(data.observed),
         "classes": list(data.class_names),
         "noise_rate": result.noise_rate,
-        "transition_matrix": result.transition_matrix.tolist(),
+        "reliability": _reliability(result.reliability),
+        "transition_matrix": None if result.transition_matrix is None else result.transition_matrix.tolist(),
         "suspects": data.index[result.suspects].tolist(),
         "agreement": [[*pair, *values] for pair, values in result.agreement.items()],
     }
     return json.dumps(content, indent=1)
 
 
+def _reliability(reliability: Reliability) -> dict[str, Any]:
+    """Return the reliability for JSON, which has no NaN."""
+    content = asdict(reliability)
+    by_class = [None if math.isnan(value) else value for value in reliability.class_accuracy.tolist()]
+    return content | {"class_accuracy": by_class}
+
+
 def to_html(report: AuditReport) -> str:
     """Return a page that loads nothing from the network and runs no script."""
-    names = report.audit_input.class_names
-    whole = len(names) <= MAX_MATRIX_CLASSES
+    names, matrix = report.audit_input.class_names, report.result.transition_matrix
+    whole = matrix is not None and len(names) <= MAX_MATRIX_CLASSES
     return render(
         "noisybench.audit",
         "report.html",
@@ -140,7 +179,8 @@ def to_html(report: AuditReport) -> str:
         num_suspects=report.result.num_suspects,
         suspects=[_suspect(report, row) for row in report.result.suspects[:MAX_IMAGES].tolist()],
         class_names=names,
-        matrix=report.result.transition_matrix.tolist() if whole else None,
+        has_estimate=matrix is not None,
+        matrix=matrix.tolist() if matrix is not None and whole else None,
         confusions=[] if whole else _largest_confusions(report, MAX_MATRIX_ENTRIES),
         similar=report.similar,
     )
@@ -149,6 +189,8 @@ def to_html(report: AuditReport) -> str:
 def _largest_confusions(report: AuditReport, count: int) -> list[tuple[str, str, float]]:
     """Return true class, observed class and probability of the largest entries off the diagonal."""
     names, matrix = report.audit_input.class_names, report.result.transition_matrix
+    if matrix is None:
+        return []
     off_diagonal = matrix - np.diag(np.diag(matrix))
     largest = np.argsort(-off_diagonal, axis=None, kind="stable")[:count]
     rows, columns = np.unravel_index(largest, matrix.shape)

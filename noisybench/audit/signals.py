@@ -51,14 +51,16 @@ class AuditSignals:
     Attributes:
         probabilities: (N, C) predictions of a network that was not trained on the example.
         margins: (N,) logit of the observed class minus the largest other logit, averaged over the training steps of the
-            networks that were trained on the example (Pleiss et al. 2020).
+            networks that were trained on the example (Pleiss et al. 2020); None if no network was trained.
         neighbors: (N,) fraction of the `NUM_NEIGHBORS` nearest examples with another label, in the features of the network
-            that was not trained on the example; None if the network does not name its features.
+            that was not trained on the example; None without features.
+        fold_of: (N,) fold of each example; None if the folds are unknown.
     """
 
     probabilities: NDArray[np.float64]
-    margins: NDArray[np.float64]
+    margins: NDArray[np.float64] | None
     neighbors: NDArray[np.float64] | None
+    fold_of: NDArray[np.int64] | None = None
 
 
 class _MarginTracker(LossFunction):
@@ -100,8 +102,7 @@ def collect_signals(
     Raises:
         UserError: there are fewer examples than folds.
     """
-    if folds > len(audit_input.observed):
-        raise UserError(f"--folds: {len(audit_input.observed)} examples cannot be divided into {folds} folds")
+    draw_folds(len(audit_input.observed), folds, seed)  # before the images are read
     images: Any = audit_input.images
     inputs = DiskTensor(images) if isinstance(images, MemmapImages) else torch.from_numpy(images)
     observed, class_names = torch.from_numpy(audit_input.observed), audit_input.class_names
@@ -134,9 +135,7 @@ def cross_fit(
         cache_dir: folder of finished folds, which are not trained again.
         on_epoch: function that receives fold, epoch and mean training loss.
     """
-    fold_of = np.empty(len(training_set), dtype=np.int64)
-    # Fold sizes differ by at most one, and the named stream gives the same folds to a resumed audit.
-    fold_of[Stream("audit", seed).permutation(len(training_set))] = np.arange(len(training_set)) % folds
+    fold_of = draw_folds(len(training_set), folds, seed)
     # Data, settings and code are part of the key: an audit of changed labels never reuses folds of the old ones.
     network = get_entry("networks", budget.network.partition(":")[0])
     modules = {"audit": __name__, "task": get_entry("tasks", "classification").module, "network": network.module}
@@ -161,7 +160,25 @@ def cross_fit(
             neighbors[in_fold] = signals["neighbors"].numpy()
         else:
             neighbors = None
-    return AuditSignals(probabilities, margins / np.maximum(seen, 1), neighbors)
+    return AuditSignals(probabilities, margins / np.maximum(seen, 1), neighbors, fold_of)
+
+
+def draw_folds(size: int, folds: int, seed: int) -> NDArray[np.int64]:
+    """Return the (N,) fold of each example; the same call gives the same folds.
+
+    Raises:
+        UserError: there are fewer examples than folds.
+
+    Example:
+        >>> sorted(draw_folds(7, 3, 0).tolist())
+        [0, 0, 0, 1, 1, 2, 2]
+    """
+    if folds > size:
+        raise UserError(f"--folds: {size} examples cannot be divided into {folds} folds")
+    fold_of = np.empty(size, dtype=np.int64)
+    # Fold sizes differ by at most one, and the named stream gives the same folds to a resumed audit.
+    fold_of[Stream("audit", seed).permutation(size)] = np.arange(size) % folds
+    return fold_of
 
 
 def _train_fold(

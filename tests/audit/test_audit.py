@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from noisybench.audit.audit import audit_labels
-from noisybench.audit.findings import analyze, confident_joint, noise_rate_and_transition, precision_at
+from noisybench.audit.confident_joint import confident_joint, noise_rate_and_transition
+from noisybench.audit.findings import analyze, precision_at
 from noisybench.audit.inputs import AuditInput, load_audit_input
 from noisybench.audit.report import AuditReport, to_csv, to_html
 from noisybench.audit.signals import AuditSignals, neighbor_disagreement

@@ -17,6 +17,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from noisybench.audit.confident_joint import confident_joint, noise_rate_and_transition
 from noisybench.audit.findings import TOP_FRACTIONS, analyze, precision_at
 from noisybench.audit.inputs import load_audit_input
 from noisybench.audit.signals import collect_signals
@@ -46,6 +47,7 @@ def hold_against_cleanlab(labels: str, overrides: list[str], folds: int) -> None
     assert clean is not None
     signals = collect_signals(audit_input, folds, 0)
     result, seconds = analyze(observed, signals), time.perf_counter() - start
+    rate, matrix = noise_rate_and_transition(confident_joint(observed, signals.probabilities))
     incorrect = observed != clean
 
     joint = estimate_joint(
@@ -55,21 +57,20 @@ def hold_against_cleanlab(labels: str, overrides: list[str], folds: int) -> None
         f"cleanlab, {method}": -get_label_quality_scores(observed, signals.probabilities, method=method, **more)
         for method, more in (("self_confidence", {}), ("normalized_margin", {}), ("confidence_weighted_entropy", {}))
     }
+    print(result.reliability)
     print(f"\n{audit_input.title}, {audit_input.spec.budget.network}, {folds} folds, {seconds:.0f} s")
-    print(
-        f"noise rate {incorrect.mean():.4f}; estimated {result.noise_rate:.4f}, by cleanlab {1 - np.trace(joint):.4f}"
-    )
+    print(f"noise rate {incorrect.mean():.4f}; estimated {rate:.4f}, by cleanlab {1 - np.trace(joint):.4f}")
     rankings: dict[str, NDArray[np.float64]] = {**result.error_score, **theirs}
     for name, scores in rankings.items():
         precisions = ", ".join(
             f"{precision_at(scores, incorrect, fraction):.4f} in the first {fraction:.0%}"
-            for fraction in (*TOP_FRACTIONS, result.noise_rate)
+            for fraction in (*TOP_FRACTIONS, rate)
         )
         print(f"  {name}: {precisions}")
     transition = _transition(observed, clean, len(audit_input.class_names))
-    distance = np.abs(result.transition_matrix - transition).sum(1).mean() / 2
+    distance = np.abs(matrix - transition).sum(1).mean() / 2
     print(f"  transition matrix: {distance:.4f} of each row misplaced, mean over classes")
-    assert result.noise_rate == pytest.approx(1 - np.trace(joint), abs=0.01)
+    assert rate == pytest.approx(1 - np.trace(joint), abs=0.01)
     assert precision_at(result.error_score["combined"], incorrect, TOP_FRACTIONS[1]) > incorrect.mean(), (
         "no better than chance"
     )

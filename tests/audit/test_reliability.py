@@ -1,0 +1,68 @@
+"""Reliability of an audit: weak predictions never yield an estimate, good ones yield the noise rate."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from noisybench.audit.findings import analyze
+from noisybench.audit.reliability import measure_reliability
+from noisybench.audit.signals import AuditSignals
+
+
+def noisy_labels(size: int, classes: int, rate: float, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    rng = np.random.default_rng(seed)
+    clean = rng.integers(0, classes, size)
+    shift = rng.integers(1, classes, size)
+    return clean, np.where(rng.random(size) < rate, (clean + shift) % classes, clean)
+
+
+def predictions(clean: NDArray[np.int64], classes: int, strength: float, seed: int = 1) -> NDArray[np.float64]:
+    """Return softmax predictions whose logits favor the clean class by `strength` standard deviations."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(len(clean), classes)) + strength * np.eye(classes)[clean]
+    exponentials = np.exp(2 * logits)
+    return np.asarray(exponentials / exponentials.sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("size", [90, 3000])
+def test_random_predictions_yield_no_estimate(size: int, seed: int) -> None:
+    clean, observed = noisy_labels(size, 3, 0.1, seed)
+    reliability = measure_reliability(observed, predictions(clean, 3, 0.0, seed))
+    assert reliability.noise_rate is None
+    assert reliability.problem is not None
+    assert "chance" in reliability.problem
+
+
+def test_constant_predictions_yield_no_estimate() -> None:
+    _, observed = noisy_labels(200, 4, 0.2)
+    assert measure_reliability(observed, np.full((200, 4), 0.25)).noise_rate is None
+
+
+def test_predictions_above_chance_that_contradict_correct_labels_yield_no_estimate() -> None:
+    clean, observed = noisy_labels(3000, 10, 0.08)
+    reliability = measure_reliability(observed, predictions(clean, 10, 1.3))
+    assert reliability.accuracy_interval[0] > 2 * reliability.chance
+    assert reliability.joint_rate > 0.3, "the confident joint counts errors of the predictions as noise"
+    assert reliability.noise_rate is None
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.4])
+def test_good_predictions_yield_the_noise_rate_with_an_interval(rate: float) -> None:
+    clean, observed = noisy_labels(3000, 10, rate)
+    reliability = measure_reliability(observed, predictions(clean, 10, 5.0), np.arange(3000) % 3)
+    actual = float((clean != observed).mean())
+    assert reliability.noise_rate == pytest.approx(actual, abs=0.03)
+    low, high = reliability.rate_interval
+    assert low <= reliability.noise_rate <= high
+    assert reliability.class_accuracy.mean() == pytest.approx(reliability.accuracy, abs=0.02)
+
+
+def test_without_an_estimate_nothing_depends_on_a_rate() -> None:
+    _, observed = noisy_labels(100, 4, 0.2)
+    result = analyze(observed, AuditSignals(np.full((100, 4), 0.25), None, None))
+    assert result.noise_rate is None
+    assert result.transition_matrix is None
+    assert result.num_suspects == 5
