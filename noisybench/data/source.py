@@ -295,14 +295,22 @@ class DatasetSource(Configurable, abc.ABC):
         if train.noisy_targets is not None and not kind.dense:
             raise UserError("dataset: a source with noisy labels needs a clean test split; download it as well")
         strata, undivided = kind.strata(train.targets)[rows], None if groups is None else groups[rows]
-        held_out = hold_out(strata, undivided, self.test_fraction, stream, required=True)
+        held_out = hold_out(strata, undivided, self.test_fraction, stream, True, not kind.dense)
         return rows[~held_out], rows[held_out]
 
     def _hold_out_validation(self, train: RawSplit, groups: Groups, rows: Rows, stream: Stream) -> tuple[Rows, Rows]:
         """Return training and validation rows."""
         if train.validation_mask is None:
             undivided = None if groups is None else groups[rows]
-            held_out = hold_out(stratify_by(train)[rows], undivided, self.validation_fraction, stream, required=False)
+            is_class = not target_kind(train.targets).dense
+            held_out = hold_out(
+                stratify_by(train)[rows],
+                undivided,
+                self.validation_fraction,
+                stream,
+                required=False,
+                keep_classes=is_class,
+            )
         else:
             held_out = train.validation_mask[rows]
         return rows[~held_out], rows[held_out]

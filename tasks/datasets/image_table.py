@@ -15,7 +15,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.images.cache import image_files, read_files
 from noisybench.data.images.decoding import IMAGE_SUFFIXES
 from noisybench.data.images.examples import class_images
-from noisybench.data.labels.class_labels import ClassLabels, match_classes
+from noisybench.data.labels.class_labels import COMMON_UNLABELED, ClassLabels, match_classes
 from noisybench.data.labels.class_names import INTEGER
 from noisybench.data.labels.columns import LabelColumn
 from noisybench.data.labels.image_table import FileTable, find_table, read_file_table
@@ -129,7 +129,9 @@ class ImageTable(LabeledSource, ImageSource):
         used = sorted({value for column in columns.values() for value in column.used})
         integers = all(column.kind == "integers" and column.width is None for column in columns.values())
         meaning, notes = self.integer_labels or "auto", tuple[ReadingNote, ...]()
-        if integers and meaning == "auto" and not self.class_names and set(used) != set(map(str, range(len(used)))):
+        # -1 and 255 may stand for no label, which the user has to say.
+        is_clear = set(used) != set(map(str, range(len(used)))) and not set(used) & set(map(str, COMMON_UNLABELED))
+        if integers and meaning == "auto" and not self.class_names and is_clear:
             meaning = "names"
             text = f"{table.location}: labels are integers that do not count from 0, and each is the name of a class"
             notes = (ReadingNote("integer_names", text, len(used)),)

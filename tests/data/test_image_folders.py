@@ -247,3 +247,11 @@ def test_numbered_folders_of_the_same_classes_are_no_classes(splits: tuple[str, 
 def test_a_test_folder_without_classes_of_training_says_how_to_leave_it_out(tmp_path: Path) -> None:
     root = write(tmp_path, [*in_splits("train"), "test/unknown"])
     assert "set dataset.ignored_folders=[test] to leave the folder out" in refusal(root)
+
+
+def test_the_only_image_of_a_class_stays_in_training(tmp_path: Path) -> None:
+    write(tmp_path, [f"class{number:02}" for number in range(12)], count=1)
+    data = load(write(tmp_path, ["cat", "dog"], count=40), validation_fraction=0.2)
+    assert set(data.train.targets.tolist()) == set(range(14))
+    assert len(data.test) == 23
+    assert len(data.validation) == 14

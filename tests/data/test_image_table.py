@@ -187,3 +187,13 @@ def test_flags_decide_the_split_and_other_columns_are_named(tmp_path: Path) -> N
     assert kinds == {"unread_columns": ("`fold`",), "validation_as_test": ()}
     lines[5] = lines[5].replace("False", "maybe")
     assert "line 6: `is_valid` is 'maybe', but must be true or false" in refusal(root=write(tmp_path, lines, FILES))
+
+
+@pytest.mark.parametrize("number", [-1, 255])
+def test_numbers_that_may_mean_no_label_are_no_classes(number: int, tmp_path: Path) -> None:
+    lines = ["file,label", *(f"{row}.png,{number if row % 3 == 2 else row % 3}" for row in NUMBERS)]
+    root = write(tmp_path, lines, FILES)
+    assert f"if it means no label, set dataset.unlabeled={number}" in refusal(root=root).replace(
+        f"if {number} means", "if it means"
+    )
+    assert load(root=root, unlabeled=number).class_names == ("0", "1")

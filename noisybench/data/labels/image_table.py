@@ -78,7 +78,10 @@ def find_table(root: Path) -> Path:
             "classes of the images, or use dataset=image_folder if each class has a folder"
         )
     listed = ", ".join(printable(file.name) for file in tables[:MAX_PROBLEMS])
-    raise UserError(f"dataset.table: {shown(root)} contains {len(tables)} tables ({listed}); set dataset.table to one")
+    raise UserError(
+        f"dataset.table: {shown(root)} contains {len(tables)} tables ({listed}); set dataset.table to one, or "
+        "join them, with a column `split` if each has a split"
+    )
 
 
 def read_file_table(

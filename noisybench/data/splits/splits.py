@@ -178,7 +178,12 @@ def can_divide(targets: NDArray[np.int64], groups: NDArray[np.int64]) -> bool:
 
 
 def hold_out(
-    strata: NDArray[np.int64], groups: Groups, fraction: float, stream: Stream, required: bool
+    strata: NDArray[np.int64],
+    groups: Groups,
+    fraction: float,
+    stream: Stream,
+    required: bool,
+    keep_classes: bool = False,
 ) -> NDArray[np.bool_]:
     """Return an (N,) mask of the examples of a split that takes a fraction of all.
 
@@ -188,13 +193,20 @@ def hold_out(
         fraction: fraction to hold out.
         stream: source of randomness.
         required: True if the split must have examples.
+        keep_classes: leave classes of one example in training, unless there are no others; groups always do.
 
     Raises:
         UserError: a required split would divide a group.
     """
     count = round(fraction * len(strata))
     if groups is None:
-        return stratified(strata, count, stream)
+        rows = np.arange(len(strata))
+        if keep_classes:
+            rows = np.flatnonzero(np.bincount(strata)[strata] > 1)
+            rows = rows if len(rows) else np.arange(len(strata))
+        held_out = np.zeros(len(strata), dtype=bool)
+        held_out[rows[stratified(strata[rows], min(count, len(rows)), stream)]] = True
+        return held_out
     chosen = stratified_groups(strata, groups, count, stream, required)
     if required and count and not chosen.any():
         raise UserError(
