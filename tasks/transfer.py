@@ -23,7 +23,7 @@ from noisybench.nn.features import backbone_weights
 from noisybench.nn.frozen import BackboneWithHead, FrozenBackbone
 from noisybench.nn.spectrum import largest_singular_value_ratio, singular_value_entropy, singular_values
 from noisybench.nn.weights import load_backbone_weights
-from noisybench.tasks._images import ImageTask
+from noisybench.tasks._images import REPLAYED_VIEWS, ImageTask
 from noisybench.training.auxiliary import AuxiliaryRun
 from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.learner import Outputs
@@ -32,6 +32,9 @@ from noisybench.training.stack import Stack
 from noisybench.training.training_set import DiskTensor, TrainingSet
 from noisybench.utils.places import expand_user
 from noisybench.utils.seeds import torch_seed
+
+FEATURES_BATCH_SIZE = 4096
+"""Number of rows of features that are evaluated at a time."""
 
 PRETRAINING_FIELDS = ("dataset", "noise", "budget", "seed")
 
@@ -149,26 +152,28 @@ class Transfer(ImageTask):
 
     def normalize(self, images: Tensor) -> Tensor:
         """Return normalized images, or features unchanged."""
-        return images.to(self.device) if images.dim() == 2 else super().normalize(images)
+        return images.to(self.device) if images.is_floating_point() else super().normalize(images)
 
     def batches(self, steps: Sequence[BatchPlan]) -> Iterator[Batch]:
-        """Yield batches of cached features if they are constant, and of augmented images otherwise."""
-        data = self.training_set
-        # Other views than the weak one may augment images even if the budget does not.
-        if not self._has_constant_features or self.stack.requirements.views != ("weak",):
+        """Yield batches of constant features if there are some, and of augmented images otherwise."""
+        data, views = self.training_set, self.stack.requirements.views
+        # Other views may augment images even if the budget does not.
+        if not self._has_constant_features or not REPLAYED_VIEWS.issuperset(views):
             yield from super().batches(steps)
             return
-        features = self._cached_features(data.inputs)  # (N, D)
+        features = self._constant_features(data.inputs)  # (N, D)
         for step in steps:
+            # Unlike an index in brackets, this copies whole rows.
+            rows = features.index_select(0, step.index)
             yield Batch(
-                {"weak": features[step.index]}, data.targets[step.index], step.index, data.num_classes, phase=step.phase
+                dict.fromkeys(views, rows), data.targets[step.index], step.index, data.num_classes, phase=step.phase
             )
 
     def evaluate(self, inputs: Tensor | DiskTensor, network: int, stage: int | None = None) -> Outputs:
-        """Return the predictions of one network, from cached features if they are constant."""
-        # The output of an inner stage needs the images, so that cached features cannot give it.
+        """Return the predictions of one network, from constant features if there are some."""
+        # The output of an inner stage needs the images, so that features cannot give it.
         if stage is None and self._has_constant_features:
-            inputs = self._cached_features(inputs)
+            inputs = self._constant_features(inputs)
         return super().evaluate(inputs, network, stage)
 
     def final_diagnostics(self, inputs: Tensor | DiskTensor) -> dict[str, float]:
@@ -177,35 +182,54 @@ class Transfer(ImageTask):
         if self._pretraining_accuracy is not None:
             diagnostics["pretraining_accuracy"] = self._pretraining_accuracy
         network = self.networks[0]
+        entering = self._extract_features(inputs, network)
+        flatness = self._flatness(entering)
         if isinstance(network, BackboneWithHead) and isinstance(network.backbone, FrozenBackbone):
-            diagnostics |= self._flatness("backbone", self._cached_features(inputs))
-        return diagnostics | self._flatness("classifier_input", self._extract_features(inputs, network))
+            features = self._constant_features(inputs)
+            # A linear probe classifies the features themselves, whose singular values take longer than an epoch.
+            of_backbone = flatness if torch.equal(features, entering) else self._flatness(features)
+            diagnostics |= {f"backbone.{name}": value for name, value in of_backbone.items()}
+        return diagnostics | {f"classifier_input.{name}": value for name, value in flatness.items()}
 
-    def _flatness(self, name: str, features: Tensor) -> dict[str, float]:
+    def _flatness(self, features: Tensor) -> dict[str, float]:
         singular = singular_values(features.cpu(), self.spectrum)
         return {
-            f"{name}.singular_value_entropy": singular_value_entropy(singular),
-            f"{name}.largest_singular_value_ratio": largest_singular_value_ratio(singular),
+            "singular_value_entropy": singular_value_entropy(singular),
+            "largest_singular_value_ratio": largest_singular_value_ratio(singular),
         }
+
+    def eval_batch_size(self, inputs: Any) -> int:
+        """Return the number of inputs to evaluate at a time: of features many, since heads are small."""
+        return FEATURES_BATCH_SIZE if len(inputs.shape) == 2 else super().eval_batch_size(inputs)
 
     @property
     def _has_constant_features(self) -> bool:
-        """Whether the features of an example never change: all backbones are frozen, and nothing is augmented."""
+        """Whether the features of an example never change: precomputed, or of frozen backbones without augmentation."""
         is_frozen = [
             isinstance(network, BackboneWithHead) and isinstance(network.backbone, FrozenBackbone)
             for network in self.networks
         ]
-        return all(is_frozen) and self.budget.augmentation == "none"
+        return self._is_precomputed or (all(is_frozen) and self.budget.augmentation == "none")
 
-    def _cached_features(self, inputs: Tensor | DiskTensor) -> Tensor:
-        """Return the (N, D) features of the frozen backbone, computed once for the same inputs."""
+    @property
+    def _is_precomputed(self) -> bool:
+        """Whether the inputs are features themselves."""
+        return self.training_set.inputs[:1].is_floating_point()
+
+    def _constant_features(self, inputs: Tensor | DiskTensor) -> Tensor:
+        """Return the (N, D) features: the inputs themselves, or those of the frozen backbone, computed once."""
         if id(inputs) not in self._features_by_id:
-            network = self.networks[0]
-            # All networks start from the same pre-trained weights, so that one frozen backbone stands for all of
-            # them.
-            assert isinstance(network, BackboneWithHead)
+            if self._is_precomputed:
+                # A view: a copy would double the memory.
+                features = inputs[:].flatten(1).to(self.device)
+            else:
+                network = self.networks[0]
+                # All networks start from the same pre-trained weights, so that one frozen backbone stands for all of
+                # them.
+                assert isinstance(network, BackboneWithHead)
+                features = self._extract_features(inputs, network.backbone)
             # A reference to the inputs is kept, so that no other object can get their id.
-            self._features_by_id[id(inputs)] = (inputs, self._extract_features(inputs, network.backbone))
+            self._features_by_id[id(inputs)] = (inputs, features)
         return self._features_by_id[id(inputs)][1]
 
     @torch.no_grad()

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
+
+
+class Average(nn.AdaptiveAvgPool2d):
+    """Average over all positions; (B, D) features, and images of one pixel, pass through unchanged."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return (B, D, 1, 1) averages, or the inputs."""
+        return inputs if inputs.shape[2:].numel() == 1 else super().forward(inputs)
 
 
 def build(num_classes: int, channels: int) -> nn.Module:
@@ -10,6 +18,6 @@ def build(num_classes: int, channels: int) -> nn.Module:
 
     Args:
         num_classes: number of outputs.
-        channels: number of features D; inputs are (B, D, H, W).
+        channels: number of features D; inputs are (B, D), or (B, D, H, W).
     """
-    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(channels, num_classes))
+    return nn.Sequential(Average(1), nn.Flatten(), nn.Linear(channels, num_classes))
