@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,9 @@ class InstanceDependent(NoiseModel):
 
     Pixels are scaled to [0, 1]. The projections are rounded to 2**-16: then every product and sum is an exact integer
     in double precision, so the scores, and with them the labels, do not depend on a machine's order of summation.
+
+    Features of `dataset=features` take the place of pixels: each feature is rounded to 256 levels between its smallest and
+    its largest value in the training split.
     """
 
     stream_name = "InstanceDependent"
@@ -91,6 +95,7 @@ class InstanceDependent(NoiseModel):
         choice = stream.uniform(len(split))
         observed = split.targets.copy()
         pixels = int(np.prod(split.inputs.shape[1:]))
+        to_levels = _feature_levels(dataset) if dataset.train.inputs.dtype != np.uint8 else None
         for label in range(classes):
             rows = np.flatnonzero(flipped & (split.targets == label))
             # One projection per class, shared by both splits, because it belongs to the noise and not to the examples.
@@ -98,7 +103,8 @@ class InstanceDependent(NoiseModel):
             projection = np.rint(projection * WEIGHT_GRID)
             # In chunks of the order of 2**24 pixels, which bounds the memory of the copy in double precision.
             for chunk in np.array_split(rows, max(1, len(rows) * pixels // 2**24)):
-                cumulative = np.cumsum(wrong_class_probabilities(split.inputs[chunk], projection, label), axis=1)
+                inputs = split.inputs[chunk] if to_levels is None else to_levels(split.inputs[chunk])
+                cumulative = np.cumsum(wrong_class_probabilities(inputs, projection, label), axis=1)
                 # The number is scaled by the last sum, which rounding can leave below 1.
                 observed[chunk] = (choice[chunk, None] * cumulative[:, -1:] >= cumulative).sum(axis=1)
         return observed
@@ -119,6 +125,16 @@ class InstanceDependent(NoiseModel):
         if location > 0.5:
             return 1 - _quantile(1 - uniform, 1 - location, self.spread)
         return _quantile(uniform, location, self.spread)
+
+
+def _feature_levels(dataset: Dataset) -> Callable[[NDArray[Any]], NDArray[np.uint8]]:
+    """Return a function that maps each feature to the levels 0 to 255 of its range in the training split."""
+    train = dataset.train.inputs[:]
+    low, high = train.min(0).astype(np.float64), train.max(0).astype(np.float64)
+    # A constant feature has no range, and says nothing about an example.
+    width = np.where(high > low, high - low, 1.0)
+    # Values of the validation split may lie outside.
+    return lambda values: np.rint(255 * np.clip((values - low) / width, 0, 1)).astype(np.uint8)
 
 
 def wrong_class_probabilities(

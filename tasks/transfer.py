@@ -106,6 +106,13 @@ class Transfer(ImageTask):
             problems.append("budget.augmentation: features cannot be augmented; set it to none")
         if inputs.dtype != "uint8" and spec.budget.network != "features":
             problems.append("budget.network: the dataset holds features; set it to `features`")
+        if inputs.dtype != "uint8":
+            problems += [
+                f"mitigations.{component.name}: it trains on {' and '.join(views)} views of images, but the dataset holds "
+                "features; choose another mitigation, or parameters without these views"
+                for component in spec.mitigations
+                if (views := [view for view in component.build().requirements.views if view not in REPLAYED_VIEWS])
+            ]
         problems += [
             f"mitigations.{component.name}: it sets the initial weights of the networks, but the task sets those of the "
             "backbone; remove one of them"

@@ -296,6 +296,58 @@ def test_features_are_tuned_without_any_backbone(tmp_path: Path) -> None:
             prepare_run(toy_spec("nmtune", **wrong))
 
 
+@pytest.mark.parametrize("stack", ["cross_entropy", "elr+linear_probe", "co_teaching", "mixup", "mahalanobis"])
+def test_features_stay_as_they_are_read(stack: str, tmp_path: Path) -> None:
+    cls = get_entry("datasets", "features").load_class()
+    fields = {"task": "transfer", "dataset": {"name": "features", **cls.example(tmp_path)}}
+    prepared = prepare_run(toy_spec(stack, **fields, budget={"network": "features", "batch_size": 8}))
+    before = prepared.dataset.train.inputs.copy()
+    train_toy(prepared, tmp_path / "run")
+    assert np.array_equal(prepared.dataset.train.inputs, before)
+
+
+def test_views_of_images_are_refused_for_features(tmp_path: Path) -> None:
+    cls = get_entry("datasets", "features").load_class()
+    fields = {"task": "transfer", "dataset": {"name": "features", **cls.example(tmp_path)}}
+    with pytest.raises(UserError, match="it trains on contrastive views of images, but the dataset holds"):
+        prepare_run(toy_spec("pls", **fields, budget={"network": "features", "batch_size": 8}))
+
+
+def test_human_labels_belong_to_the_rows_of_features(tmp_path: Path) -> None:
+    images = toy_dataset()
+    human = get_entry("noise_models", "human").load_class()
+    order = np.argsort(np.concatenate([images.train.index, images.validation.index]))
+    clean = np.concatenate([images.train.targets, images.validation.targets])[order]
+    parameters = human.example(images, tmp_path)
+    np.savez(
+        tmp_path / "f.npz", train_x=np.eye(len(clean)), train_y=clean, id_x=np.eye(len(clean))[:2] + 1, id_y=clean[:2]
+    )
+    features = get_entry("datasets", "features").load_class()(path=str(tmp_path / "f.npz")).load()
+    rates = []
+    for dataset in (images, features):
+        labels = human(**parameters).apply(dataset)
+        observed = np.concatenate([labels.train, labels.validation])
+        targets = np.concatenate([dataset.train.targets, dataset.validation.targets])
+        rates.append((observed != targets).mean())
+    assert rates[0] == rates[1] > 0.2
+
+
+def test_features_decide_their_incorrect_labels(tmp_path: Path) -> None:
+    # Two groups with opposite features: the one projection of the class sends each to a class of its own.
+    group = np.arange(200) % 2
+    points = np.where(group[:, None] == np.arange(40) % 2, 1e-3, 0.0)
+    labels = np.where(np.arange(200) < 160, 0, 1 + np.arange(200) % 4)
+    np.savez(tmp_path / "f.npz", train_x=points, train_y=labels, id_x=points[:2] + 1, id_y=labels[:2])
+    cls = get_entry("datasets", "features").load_class()
+    dataset = cls(path=str(tmp_path / "f.npz"), validation_fraction=0).load()
+    noise = get_entry("noise_models", "instance_dependent").load_class()(rate=0.5)
+    observed, split = noise.apply(dataset).train, dataset.train
+    wrong = (split.targets == 0) & (observed != 0)
+    for number in range(2):
+        counts = np.bincount(observed[wrong & (group[split.index] == number)], minlength=5)
+        assert counts.max() > 0.7 * counts.sum() > 10
+
+
 def test_pretraining_is_shared_by_heads_and_charged_to_each(tmp_path: Path) -> None:
     from noisybench.runs.training import train
 
