@@ -468,3 +468,18 @@ def test_the_proposal_for_smooth_edges_separates_its_colors(tmp_path: Path) -> N
         load(tmp_path)
     proposal = """dataset.colors='{"0,0,0": 0, "0,64,128": 1, "128,64,0": 2}' dataset.value_tolerance=63"""
     assert proposal in str(caught.value)
+
+
+def test_a_list_of_classes_without_the_background_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, {f"{number:03}": disc(number) for number in range(4)})
+    (tmp_path / "classes.txt").write_text("object\n")
+    with pytest.raises(UserError, match=r"values from 0 to 1, but the number .* is 1; .* background"):
+        load(tmp_path)
+
+
+def test_the_header_of_a_color_file_names_its_columns(tmp_path: Path) -> None:
+    path = tmp_path / "class_dict.csv"
+    path.write_text("class_name,R,G,B\n7,0,0,0\n1,128,0,0\n2,0,128,0\n")
+    table = read_color_file(path)
+    assert table.names == ("7", "1", "2")
+    assert table.classes == {(0, 0, 0): 0, (128, 0, 0): 1, (0, 128, 0): 2}

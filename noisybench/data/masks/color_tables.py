@@ -63,16 +63,20 @@ def read_color_file(path: Path) -> ColorTable:
         >>> read_color_file(path)
         ColorTable(classes={(128, 0, 0): 0, (128, 128, 128): 1, (0, 0, 0): 255}, names=('Building', 'Sky'), unlabeled=('Void',))
     """
+    red_column: int | None = None
     classes: dict[Color, int] = {}
     names: list[str] = []
     unlabeled: list[str] = []
     for number, line in enumerate(read_text(path, "dataset.root").splitlines(), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        color, name = _parse_line(line)
+        color, name = _parse_line(line, red_column)
         if color is None:
             if not classes and number == 1:
-                continue  # a header
+                words = [word.lower() for word in re.split(r"[\s,;]+", line.strip())]
+                # Where names of classes are numbers, only the header tells them from the colors.
+                red_column = next((column for column, word in enumerate(words) if word in ("r", "red")), None)
+                continue
             raise UserError(
                 f"dataset.root: {path}, line {number}: needs red, green and blue from 0 to 255 and a name, but contains "
                 f"{show(line)}"
@@ -94,11 +98,14 @@ def read_color_file(path: Path) -> ColorTable:
     return ColorTable(classes, tuple(names), tuple(unlabeled))
 
 
-def _parse_line(line: str) -> tuple[Color | None, str]:
-    """Return the color and the name in a line; no color if it has none."""
+def _parse_line(line: str, red_column: int | None) -> tuple[Color | None, str]:
+    """Return the color, which begins in a column if a header says so, and the name in a line; no color if it has none."""
     for separator in (r"\s*[,;:\t]\s*", r"[\s,;:]+"):
         parts = [part for part in re.split(separator, line.strip()) if part]
-        for numbers, words in ((parts[:3], parts[3:]), (parts[-3:], parts[:-3]), (parts[1:4], parts[:1])):
+        orders = [(parts[:3], parts[3:]), (parts[-3:], parts[:-3]), (parts[1:4], parts[:1])]
+        if red_column is not None and len(parts) == 4:
+            orders = [(parts[red_column : red_column + 3], parts[:red_column] + parts[red_column + 3 :])]
+        for numbers, words in orders:
             if len(numbers) == 3 and all(re.fullmatch(r"\d{1,3}", part, re.ASCII) for part in numbers):
                 red, green, blue = map(int, numbers)
                 return ((red, green, blue), " ".join(words)) if max(red, green, blue) < 256 else (None, "")

@@ -87,6 +87,15 @@ def count_classes(scan: MaskScan, values: MaskValues, named: int | None, skip: b
                 f"{location}: the values or colors of masks declare the class {max(values.targets)}, but there are {named} names "
                 "of classes; correct one of them"
             )
+        if (
+            not values.declared
+            and not skip
+            and [value for value in scan.values if value != IGNORED] == list(range(named + 1))
+        ):
+            raise UserError(
+                f"{location}: masks contain the values from 0 to {named}, but the number of names of classes is {named}; add the "
+                "name of class 0 (the background) as the first line"
+            )
         return named
     return max(2, max(values.targets, default=0) + 1) if values.declared else inferred
 
