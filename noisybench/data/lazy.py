@@ -19,6 +19,7 @@ class MemmapImages:
         # Position of each row's replacement image, -1 where the image is the original.
         self._replacements, self._position = images[:0], np.full(len(rows), -1)
         self.shape = (len(rows), *images.shape[1:])
+        self.dtype = images.dtype
 
     def __len__(self) -> int:
         return len(self._rows)

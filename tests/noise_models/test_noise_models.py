@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from scipy import stats
 
 from noisybench.config.registry import get_entry
 from noisybench.data.dataset import Dataset
+from noisybench.data.lazy import MemmapImages
 from noisybench.data.noise_model import sample_transitions
 from noisybench.errors import UserError
 from noisybench.noise_models.asymmetric_superclass_uniform import SUPERCLASSES
@@ -201,6 +203,14 @@ def test_one_in_ten_instance_dependent_labels_is_incorrect_at_the_rate_one_in_te
 def test_one_class_has_no_other_class_to_confuse_it_with(name: str) -> None:
     with pytest.raises(UserError, match="incorrect labels need another class, but the dataset has one class"):
         model(name, rate=0.3).apply(toy_dataset(names(1)))
+
+
+def test_images_on_disk_get_the_same_instance_dependent_labels() -> None:
+    dataset = toy_dataset(size=200)
+    on_disk = MemmapImages(dataset.train.inputs[:], np.arange(200))
+    lazy = replace(dataset, train=replace(dataset.train, inputs=on_disk))
+    noise = model("instance_dependent", rate=0.3)
+    assert np.array_equal(noise.apply(lazy).train, noise.apply(dataset).train)
 
 
 def test_instance_dependent_against_a_slow_reference() -> None:
