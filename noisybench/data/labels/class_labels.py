@@ -10,7 +10,6 @@ Integers are class indices, or the names of classes; where both readings are pos
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.arrays import MAX_CLASSES
-from noisybench.data.labels.class_names import check_class_names, normalize_name, similar_names, sort_names
+from noisybench.data.labels.class_names import (
+    check_class_names,
+    check_single_names,
+    normalize_name,
+    similar_names,
+    sort_names,
+)
 from noisybench.data.labels.columns import LabelColumn
 from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import UNKNOWN_TARGET
@@ -34,9 +39,6 @@ MISSING_WORDS = ("nan", "NaN", "None", "<NA>", "NaT", "null", "NULL", "NA", "N/A
 
 COMMON_UNLABELED = (-1, 255, 65535)
 """Numbers that often stand for no label."""
-
-_JOINTS = re.compile(r"[|;,/+ ]")
-"""Characters between several labels of one example."""
 
 MAX_LISTED = 10
 """Largest number of classes that a message lists."""
@@ -208,7 +210,7 @@ def _class_names(
                     f"{train.location}: the label {show(value)} may stand for a missing value (entry {train.first_row(value)}); "
                     f"set dataset.unlabeled={value}, or list all classes in dataset.class_names if it is one"
                 )
-        _check_single_labels(train)
+        check_single_names(train.used, train.location)
         return train.used
     if integer_labels == "names":
         return tuple(sort_names(list(used)))
@@ -223,19 +225,6 @@ def _class_names(
             raise _outside_classes(column, outside, [])
         highest = max([highest, *numbers])
     return tuple(str(number) for number in range(train.width or highest + 1))
-
-
-def _check_single_labels(train: LabelColumn) -> None:
-    """Refuse names such as `rust|scab` beside `rust` and `scab`, which are several labels of one example."""
-    known = set(train.used)
-    for value in train.used:
-        parts = [part.strip() for part in _JOINTS.split(value)]
-        if len(parts) > 1 and known.issuperset(parts):
-            raise UserError(
-                f"{train.location}: the label {show(value, quotes=False)} of entry {train.first_row(value)} joins other "
-                "classes: several labels for one example (multi-label) are not supported; choose one class for each example, "
-                "or list all classes in dataset.class_names if it is a class of its own"
-            )
 
 
 def _check_order(

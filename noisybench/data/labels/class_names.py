@@ -17,6 +17,9 @@ from noisybench.utils.text import printable
 INTEGER = re.compile(r"[+-]?[0-9]+")
 """Text of an integer."""
 
+_JOINTS = re.compile(r"[|;,/+ ]")
+"""Characters between several labels of one example."""
+
 
 def normalize_name(name: str) -> str:
     """Return a class name in the normal form NFC, without blanks around it.
@@ -84,6 +87,23 @@ def read_class_names(values: Any, location: str) -> tuple[str, ...]:
     )
     check_class_names(names, location)
     return names
+
+
+def check_single_names(names: Sequence[str], location: str) -> None:
+    """Refuse names such as `rust|scab` beside `rust` and `scab`, which are several labels of one example.
+
+    Raises:
+        UserError: with the first such name.
+    """
+    known = set(names)
+    for name in names:
+        parts = [part.strip() for part in _JOINTS.split(name)]
+        if len(parts) > 1 and known.issuperset(parts):
+            raise UserError(
+                f"{location}: the label {show(name, quotes=False)} joins other classes: several labels for one example "
+                "(multi-label) are not supported; choose one class for each example, or list all classes in "
+                "dataset.class_names if it is a class of its own"
+            )
 
 
 def similar_names(names: Sequence[str], location: str) -> tuple[ReadingNote, ...]:

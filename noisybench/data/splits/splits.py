@@ -200,10 +200,8 @@ def hold_out(
     """
     count = round(fraction * len(strata))
     if groups is None:
-        rows = np.arange(len(strata))
-        if keep_classes:
-            rows = np.flatnonzero(np.bincount(strata)[strata] > 1)
-            rows = rows if len(rows) else np.arange(len(strata))
+        several = np.bincount(strata)[strata] > 1
+        rows = np.flatnonzero(several) if keep_classes and several.any() else np.arange(len(strata))
         held_out = np.zeros(len(strata), dtype=bool)
         held_out[rows[stratified(strata[rows], min(count, len(rows)), stream)]] = True
         return held_out
