@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from noisybench.audit.findings import analyze
 from noisybench.audit.inputs import AuditInput
+from noisybench.audit.probe import probe_features
 from noisybench.audit.report import AuditReport
 from noisybench.audit.signals import EpochCallback, collect_signals
 from noisybench.leaderboard.measurements import with_builtin
@@ -29,8 +30,13 @@ def audit_labels(
     # Read before hours of training: the tracking server may be unavailable.
     store = Store()
     measurements, equivalences = with_builtin(store.runs.records()), recorded_equivalences(store)
-    result = analyze(audit_input.observed, collect_signals(audit_input, folds, seed, on_epoch))
-    num_examples, num_classes = len(audit_input.observed), len(audit_input.class_names)
+    num_classes, features = len(audit_input.class_names), audit_input.features
+    if features is None:
+        signals = collect_signals(audit_input, folds, seed, on_epoch)
+    else:
+        signals = probe_features(features, audit_input.observed, num_classes, folds, seed)
+    result = analyze(audit_input.observed, signals)
+    num_examples = len(audit_input.observed)
     # Advice for another noise rate would be advice for other labels.
     similar = (
         []
@@ -42,6 +48,8 @@ def audit_labels(
 
 def describe_networks(audit_input: AuditInput, folds: int) -> str:
     """Describe the networks of an audit in one line."""
+    if audit_input.features is not None:
+        return f"{folds} logistic regressions on the given features, each fitted to {folds - 1} of {folds} folds"
     budget = audit_input.spec.budget
     return (
         f"{folds} networks ({budget.network}), each trained on {folds - 1} of {folds} folds for {budget.epochs} epochs"

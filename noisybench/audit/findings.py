@@ -76,24 +76,22 @@ def unit_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 def analyze(observed: NDArray[np.int64], signals: AuditSignals) -> AuditResult:
     """Estimate the noise of observed labels and rank them by how likely they are incorrect.
 
-        Three detectors score each label: `confident`, the normalized margin of a network that was not trained on the example
-        (Northcutt, Jiang and Chuang 2021); `training`, the mean margin while training on it (Pleiss et al. 2020); `neighbors`,
-        the fraction of nearest examples with another label, where the network names its features.
+    Three detectors score each label: `confident`, the normalized margin of a network that was not trained on the example
+    (Northcutt, Jiang and Chuang 2021); `training`, the mean margin while training on it (Pleiss et al. 2020); `neighbors`,
+    the fraction of nearest examples with another label, where the network names its features.
 
-        Args:
-            observed: (N,) observed labels.
-            signals: signals of the same examples.
+    Args:
+    observed: (N,) observed labels.
+    signals: signals of the same examples.
 
-        Examples:
-            >>> import numpy as np
-            >>> from noisybench.audit.confident_joint import confident_joint, noise_rate_and_transition
-    from noisybench.audit.reliability import Reliability, contradiction, measure_reliability
-    from noisybench.audit.signals import AuditSignals
-            >>> true_class = np.arange(100) % 2
-            >>> observed = np.where(np.arange(100) < 10, 1 - true_class, true_class)
-            >>> result = analyze(observed, AuditSignals(0.8 * np.eye(2)[true_class] + 0.1, None, None))
-            >>> round(result.noise_rate, 3), sorted(result.suspects.tolist())
-            (0.1, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
+    Examples:
+    >>> import numpy as np
+    >>> from noisybench.audit.signals import AuditSignals
+    >>> true_class = np.arange(100) % 2
+    >>> observed = np.where(np.arange(100) < 10, 1 - true_class, true_class)
+    >>> result = analyze(observed, AuditSignals(0.8 * np.eye(2)[true_class] + 0.1, None, None))
+    >>> round(result.noise_rate, 3), sorted(result.suspects.tolist())
+    (0.1, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9])
     """
     rows, predicted = np.arange(len(observed)), signals.probabilities
     scores = {"confident": contradiction(observed, predicted)}

@@ -14,6 +14,7 @@ from noisybench.config.overrides import expand
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
 from noisybench.config.yaml_files import builtin_configs, load_config
+from noisybench.data.check.detection import dataset_of
 from noisybench.data.check.notes import dataset_notes
 from noisybench.data.dataset import Dataset
 from noisybench.data.lazy import Images
@@ -40,7 +41,7 @@ class AuditInput:
     Attributes:
         title: name of the data in messages and reports.
         spec: dataset, noise and budget; its stack is not used.
-        images: (N, C, H, W) uint8.
+        images: (N, C, H, W) uint8 images, or (N, D, 1, 1) float32 features.
         observed: (N,) labels to audit.
         index: (N,) rows in the source of the dataset.
         files: (N,) file names of the examples; empty if they have none.
@@ -58,6 +59,13 @@ class AuditInput:
     clean: NDArray[np.int64] | None
     class_names: tuple[str, ...]
     notes: tuple[ReadingNote, ...] = ()
+
+    @property
+    def features(self) -> NDArray[np.float32] | None:
+        """(N, D) features of a backbone; None for images."""
+        if self.spec.dataset.name != "features":
+            return None
+        return np.asarray(self.images[:]).reshape(len(self.observed), -1)
 
 
 def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
@@ -81,11 +89,13 @@ def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
     raw = load_config("recipes", "audit" if from_user_data else labels)
     if from_user_data:
         raw["dataset"] = _user_dataset(path)
+        if raw["dataset"]["name"] == "features":
+            raw |= {"task": "transfer", "budget": {"network": "features"}}
     specs = [resolve(expanded) for expanded in expand(raw, overrides)]
     if len(specs) > 1:
         raise UserError("an audit takes one value per override, not a comma-separated list")
     (spec,) = specs
-    if spec.task.name != "classification":
+    if spec.dataset.name != "features" and spec.task.name != "classification":
         raise UserError(f"an audit needs images with one class each, but the task is {spec.task.name}")
     prepared = prepare_run(spec)
     dataset, train_labels = prepared.dataset, prepared.labels.train
@@ -108,6 +118,8 @@ def _user_dataset(path: Path) -> dict[str, Any]:
     if path.is_dir():
         return {"name": "image_folder", "root": str(path), "size": DEFAULT_IMAGE_SIZE, "validation_fraction": 0.0}
     name, parameter = DATASET_OF_SUFFIX[path.suffix]
+    if name == "npz" and dataset_of(path)["name"] == "features":
+        name = "features"
     size = {"size": DEFAULT_IMAGE_SIZE} if name == "image_table" else {}
     return {"name": name, parameter: str(path), **size, "validation_fraction": 0.0}
 

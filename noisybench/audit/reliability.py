@@ -155,8 +155,9 @@ def _compare_with_planted(
     """
     size, num_classes = probabilities.shape
     own = contradiction(observed, probabilities)
-    thresholds = np.quantile(own, [1 - tail for tail in TAILS])
-    planted = np.zeros((size, len(TAILS)))
+    # At zero as well: confident predictions of correct labels tie, and a quantile among ties would include them all.
+    thresholds = np.array([*np.quantile(own, [1 - tail for tail in TAILS]), 0.0])
+    planted = np.zeros((size, len(thresholds)))
     for shift in range(1, num_classes):
         scores = contradiction((observed + shift) % num_classes, probabilities)
         planted += scores[:, None] >= thresholds

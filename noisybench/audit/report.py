@@ -203,7 +203,7 @@ def _suspect(report: AuditReport, row: int) -> dict[str, Any]:
     data, result = report.audit_input, report.result
     return {
         # Images on disk are indexed by arrays or slices only.
-        "image": _png_base64(np.asarray(data.images[np.array([row])])[0]),
+        "image": None if data.features is not None else _png_base64(np.asarray(data.images[np.array([row])])[0]),
         "label": data.class_names[data.observed[row]],
         "suggested": data.class_names[result.suggested[row]],
         "confidence": float(result.confidence[row]),

@@ -12,7 +12,9 @@ import typer
 def audit(
     labels: Annotated[
         str,
-        typer.Argument(help="Folder of images with one sub-folder per class, .parquet, .npz or .csv file, or recipe"),
+        typer.Argument(
+            help="Folder of images with one sub-folder per class, .parquet, .npz, .csv or features file, or recipe"
+        ),
     ],
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Overrides such as dataset.size=32 budget.epochs=30")

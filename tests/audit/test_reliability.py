@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,6 +13,7 @@ from numpy.typing import NDArray
 from noisybench.audit.findings import analyze
 from noisybench.audit.reliability import measure_reliability
 from noisybench.audit.signals import AuditSignals
+from noisybench.cli.app import main
 
 
 def noisy_labels(size: int, classes: int, rate: float, seed: int = 0) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -66,3 +71,18 @@ def test_without_an_estimate_nothing_depends_on_a_rate() -> None:
     assert result.noise_rate is None
     assert result.transition_matrix is None
     assert result.num_suspects == 5
+
+
+def test_features_are_audited_without_training(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clean, observed = noisy_labels(300, 3, 0.15)
+    features = np.random.default_rng(2).normal(size=(300, 6)) + 5 * np.eye(3, 6)[clean]
+    names = np.array([f"image{row}.png" for row in range(300)])
+    np.savez(workspace / "features.npz", train_x=features.astype(np.float32), train_y=observed, train_names=names)
+    monkeypatch.setattr(sys, "argv", ["noisybench", "audit", "features.npz"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    findings = json.loads((workspace / "audit" / "findings.json").read_text())
+    assert findings["noise_rate"] == pytest.approx(float((clean != observed).mean()), abs=0.03)
+    assert np.mean((clean != observed)[findings["suspects"]]) > 0.9
+    assert "image" in (workspace / "audit" / "suspects.csv").read_text().splitlines()[1]

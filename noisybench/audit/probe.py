@@ -1,0 +1,64 @@
+"""Signals of an audit from given features or given predictions, without the training of networks."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from noisybench.audit.signals import AuditSignals, draw_folds, neighbor_disagreement
+from noisybench.errors import UserError
+
+MAX_STEPS = 200
+"""Largest number of optimization steps of the logistic regression."""
+
+
+def probe_features(
+    features: NDArray[np.float32], observed: NDArray[np.int64], num_classes: int, folds: int = 3, seed: int = 0
+) -> AuditSignals:
+    """Predict each fold with a logistic regression on the features of all others, and compare nearest neighbors.
+
+    Args:
+        features: (N, D) features of a model that was not trained on the labels.
+        observed: (N,) labels to audit.
+        num_classes: number of classes.
+        folds: number of folds, from 2.
+        seed: random seed of the folds.
+
+    Raises:
+        UserError: there are fewer examples than folds, or all other folds have one class only.
+
+    Example:
+        >>> import numpy as np
+        >>> observed = np.arange(60) % 2
+        >>> signals = probe_features(np.eye(2, dtype=np.float32)[observed], observed, 2)
+        >>> bool((signals.probabilities.argmax(1) == observed).all()), float(signals.neighbors.max())
+        (True, 0.0)
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
+    fold_of = draw_folds(len(observed), folds, seed)
+    probabilities, neighbors = np.zeros((len(observed), num_classes)), np.zeros(len(observed))
+    points, labels = torch.from_numpy(features), torch.from_numpy(observed)
+    for fold in range(folds):
+        inside = fold_of == fold
+        mean, deviation = features[~inside].mean(0), features[~inside].std(0)
+        scaled = (features - mean) / np.where(deviation > 0, deviation, 1)
+        if len(np.unique(observed[~inside])) < 2:
+            raise UserError(
+                "--folds: the examples outside of a fold have one class only; use fewer folds or more labels"
+            )
+        # The sum over D standardized features grows with D, and the penalty with it.
+        regression = LogisticRegression(C=1 / features.shape[1], max_iter=MAX_STEPS)
+        with warnings.catch_warnings():
+            # Ranks and accuracies do not depend on the last digits of the weights.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            regression.fit(scaled[~inside], observed[~inside])
+        probabilities[np.ix_(inside, regression.classes_)] = regression.predict_proba(scaled[inside])
+        others = torch.from_numpy(~inside)
+        disagreement = neighbor_disagreement(points[~others], labels[~others], points[others], labels[others])
+        neighbors[inside] = disagreement.double().numpy()
+    return AuditSignals(probabilities, None, neighbors, fold_of)
