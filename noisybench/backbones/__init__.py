@@ -53,14 +53,19 @@ class ImageBackbone:
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the (B, D) features of (B, 1 or 3, H, W) uint8 images."""
-        features: Tensor = self.module(self.preprocess(images))
+        import torch
+
+        # The layout of the weights, in which convolutions on a CPU take half the time.
+        inputs = self.preprocess(images).contiguous(memory_format=torch.channels_last)
+        features: Tensor = self.module(inputs)
         return features.mean((2, 3)) if features.dim() == 4 else features.flatten(1)
 
     def digest(self) -> str:
         """Return the SHA-256 of the weights and of the preprocessing, which decide the features."""
         import hashlib
 
-        settings = (self.size, self.mean, self.deviation, self.interpolation)
+        # With the layout, which decides the last bits of the features.
+        settings = (self.size, self.mean, self.deviation, self.interpolation, "channels_last")
         digest = hashlib.sha256(repr(settings).encode())
         for name, tensor in self.module.state_dict().items():
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -82,6 +87,8 @@ def load_backbone(name: str, size: int | None = None) -> ImageBackbone:
     import dataclasses
     import inspect
 
+    import torch
+
     from noisybench.config.registry import get_entry
     from noisybench.errors import UserError
 
@@ -94,5 +101,5 @@ def load_backbone(name: str, size: int | None = None) -> ImageBackbone:
     if colon and not takes_argument:
         raise UserError(f"--backbone: `{family}` takes no argument after a colon, but got `{name}`")
     backbone: ImageBackbone = load(argument) if takes_argument else load()
-    backbone.module.requires_grad_(False).eval()
+    backbone.module.requires_grad_(False).eval().to(memory_format=torch.channels_last)
     return backbone if size is None else dataclasses.replace(backbone, size=size)
