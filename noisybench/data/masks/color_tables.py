@@ -74,7 +74,7 @@ def read_color_file(path: Path) -> ColorTable:
         if color is None:
             if not classes and number == 1:
                 words = [word.lower() for word in re.split(r"[\s,;]+", line.strip())]
-                # Where names of classes are numbers, only the header tells them from the colors.
+                # Where names of classes are numbers, only the header distinguishes them from the colors.
                 red_column = next((column for column, word in enumerate(words) if word in ("r", "red")), None)
                 continue
             raise UserError(
