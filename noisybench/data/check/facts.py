@@ -257,9 +257,11 @@ def _class_notes(dataset: Dataset) -> tuple[ReadingNote, ...]:
     if masks:
         absent = [each.name for each in facts if each.counts["train"] == 0]
         notes += reading_note("classes_without_examples", "Classes occur in no training mask", absent)
-    blank = _blank_rows(dataset.train)
+    # Readers of image files report this themselves, of all splits.
+    is_reported = any(note.kind == "blank" for note in dataset.notes)
+    blank = np.empty(0, dtype=np.int64) if is_reported else _blank_rows(dataset.train)
     if len(blank):
-        text = "Training images have a single color"
+        text = "Training images have the same value everywhere"
         notes += (ReadingNote("blank_images", text, len(blank), example_names(dataset, "train", blank)),)
     return notes
 
