@@ -12,7 +12,7 @@ from typing import Any
 from noisybench.config.registry import get_entry, list_entries
 from noisybench.data.images.decoding import IMAGE_SUFFIXES
 from noisybench.errors import UserError
-from noisybench.utils.places import expand_user, shown
+from noisybench.utils.places import check_file, expand_user, shown
 
 PATH_PARAMETERS = ("root", "path", "table", "annotations", "train")
 """Parameters that hold the path of a dataset, the most usual first."""
@@ -45,6 +45,9 @@ def dataset_of(path: Path, name: str | None = None) -> dict[str, Any]:
         'image_mask_folder'
     """
     place = expand_user(path)
+    # Opening a named pipe would wait for its writer.
+    if place.exists() and not place.is_dir():
+        check_file(place)
     if not place.exists():
         raise UserError(f"{shown(path)}: there is no such file, folder or recipe (`noisybench list recipes`)")
     if name is None:
