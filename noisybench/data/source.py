@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -192,25 +193,13 @@ class DatasetSource(Configurable, abc.ABC):
             notes += dropped
             notes += copy_notes(test, test_ids, test_rows, " of the test split") if source_test else ()
         train_rows, validation_rows = self._hold_out_validation(train, groups, rows, stream)
-        if (
-            groups is not None
-            and source.validation_mask is None
-            and self.validation_fraction
-            and not len(validation_rows)
-        ):
-            text = "No validation split was drawn, because each group is larger than dataset.validation_fraction"
-            notes += (ReadingNote("no_validation", text, len(np.unique(groups))),)
+        notes += self._validation_notes(source, groups, validation_rows)
         # After the validation split, which therefore does not depend on `train_size`.
         train_rows = sample(stratify_by(train), train_rows, self.train_size, stream, "train_size")
         test_rows = sample(
             stratify_by(replace(test, noisy_targets=None)), test_rows, self.test_size, stream, "test_size"
         )
-        for name, part in (("training", train_rows), ("test", test_rows)):
-            if not len(part):
-                raise UserError(
-                    f"dataset: no {name} example is left of {len(source.targets)} examples; provide more, or change "
-                    "test_fraction, validation_fraction, subset_range or ood_classes"
-                )
+        self._check_not_empty({"training": train_rows, "test": test_rows}, len(source.targets))
         test_split = take(test, test_rows)
         return Dataset(
             name=type(self).__module__.rsplit(".", 1)[-1],
@@ -314,6 +303,26 @@ class DatasetSource(Configurable, abc.ABC):
         else:
             held_out = train.validation_mask[rows]
         return rows[~held_out], rows[held_out]
+
+    def _validation_notes(self, source: RawSplit, groups: Groups, rows: Rows) -> tuple[ReadingNote, ...]:
+        """Return a note if a validation split was wanted, and every group is too large for it."""
+        if groups is None or source.validation_mask is not None or not self.validation_fraction or len(rows):
+            return ()
+        text = "No validation split was drawn, because each group is larger than dataset.validation_fraction"
+        return (ReadingNote("no_validation", text, len(np.unique(groups))),)
+
+    def _check_not_empty(self, splits: Mapping[str, Rows], count: int) -> None:
+        """Refuse splits without examples.
+
+        Raises:
+            UserError: a split has none of the ``count`` examples of the source.
+        """
+        for name, rows in splits.items():
+            if not len(rows):
+                raise UserError(
+                    f"dataset: no {name} example is left of {count} examples; provide more, or change test_fraction, "
+                    "validation_fraction, subset_range or ood_classes"
+                )
 
     def _shifted_tests(self, test: Split, classes: list[int]) -> dict[str, Split]:
         splits = {}
