@@ -79,6 +79,41 @@ def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
     Raises:
         UserError: every problem of the specification or the data.
     """
+    spec, from_user_data = audit_spec(labels, overrides)
+    prepared = prepare_run(spec)
+    dataset, train_labels = prepared.dataset, prepared.labels.train
+    images, observed, index = dataset.train.inputs, train_labels, dataset.train.index
+    if from_user_data and len(dataset.train) + len(dataset.test) == dataset.source_size:
+        # The test split was held out of the same unverified labels, so it is audited as well.
+        images, observed, index = _join_splits(dataset, train_labels)
+    # The targets of a user's own data are the labels under audit, not clean ones.
+    clean = None if from_user_data or (dataset.train.targets <= UNKNOWN_TARGET).all() else dataset.train.targets
+    # Names of files need not be Unicode text, but reports and tables must be.
+    files = tuple(printable(dataset.source_names[row]) for row in index) if dataset.source_names else ()
+    title = (
+        expand_user(Path(labels)).name
+        if from_user_data
+        else f"{spec.dataset_label} · {spec.noise.display_name(hide=('path',))}"
+    )
+    notes = dataset_notes(dataset)
+    return AuditInput(title, spec, images, observed, index, files, clean, dataset.class_names, notes)
+
+
+def audit_spec(labels: str, overrides: Iterable[str] = ()) -> tuple[RunSpec, bool]:
+    """Return the specification of the labels to audit, and True for a user's own folder or file.
+
+    Args:
+        labels: see `load_audit_input`.
+        overrides: see `load_audit_input`.
+
+    Raises:
+        UserError: every problem of the specification.
+
+    Example:
+        >>> spec, from_user_data = audit_spec("digits", ["noise=pair_flip", "noise.rate=0.2"])
+        >>> spec.noise.name, from_user_data
+        ('pair_flip', False)
+    """
     path = expand_user(Path(labels))
     from_user_data = path.is_dir() or path.suffix in DATASET_OF_SUFFIX
     if not from_user_data and labels not in builtin_configs("recipes") and path.suffix not in (".yaml", ".yml"):
@@ -97,19 +132,7 @@ def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
     (spec,) = specs
     if spec.dataset.name != "features" and spec.task.name != "classification":
         raise UserError(f"an audit needs images with one class each, but the task is {spec.task.name}")
-    prepared = prepare_run(spec)
-    dataset, train_labels = prepared.dataset, prepared.labels.train
-    images, observed, index = dataset.train.inputs, train_labels, dataset.train.index
-    if from_user_data and len(dataset.train) + len(dataset.test) == dataset.source_size:
-        # The test split was held out of the same unverified labels, so it is audited as well.
-        images, observed, index = _join_splits(dataset, train_labels)
-    # The targets of a user's own data are the labels under audit, not clean ones.
-    clean = None if from_user_data or (dataset.train.targets <= UNKNOWN_TARGET).all() else dataset.train.targets
-    # Names of files need not be Unicode text, but reports and tables must be.
-    files = tuple(printable(dataset.source_names[row]) for row in index) if dataset.source_names else ()
-    title = path.name if from_user_data else f"{spec.dataset_label} · {spec.noise.display_name(hide=('path',))}"
-    notes = dataset_notes(dataset)
-    return AuditInput(title, spec, images, observed, index, files, clean, dataset.class_names, notes)
+    return spec, from_user_data
 
 
 def _user_dataset(path: Path) -> dict[str, Any]:

@@ -9,13 +9,14 @@ import typer
 
 from noisybench import __version__
 from noisybench.cli import catalog, output, run, search, submissions, validate
-from noisybench.cli.audit import audit
+from noisybench.cli.audit import audit, audit_app
 from noisybench.cli.data import data_app
 from noisybench.cli.embed import embed
 from noisybench.cli.hints import HintingCommand
 from noisybench.cli.labels import labels_app
 from noisybench.cli.leaderboard import leaderboard_app
 from noisybench.cli.runs import runs_app
+from noisybench.cli.subcommands import with_subcommands
 from noisybench.errors import UserError
 from noisybench.utils.text import printable_lines
 
@@ -76,7 +77,8 @@ for command, example in (
     (validate.validate, "validate my-suite.yaml seeds=[0,1]"),
     (doctor, "doctor"),
 ):
-    app.command(example.split()[0], cls=HintingCommand, epilog=f"Example: noisybench {example}")(command)
+    command_class = with_subcommands(audit_app) if command is audit else HintingCommand
+    app.command(example.split()[0], cls=command_class, epilog=f"Example: noisybench {example}")(command)
 app.add_typer(
     data_app,
     name="data",

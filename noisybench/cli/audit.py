@@ -1,4 +1,4 @@
-"""The `audit` command."""
+"""The `audit` command and its subcommand."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from typing import Annotated
 
 import typer
 
+from noisybench.cli.hints import HintingCommand
+from noisybench.utils.places import check_file, check_output_folder
+
+audit_app = typer.Typer(rich_markup_mode=None)
+
+LABELS_HELP = "Folder of images with one sub-folder per class, .parquet, .npz, .csv or features file, or recipe"
+OVERRIDES_HELP = "Overrides such as dataset.size=32 budget.epochs=30"
+
 
 def audit(
-    labels: Annotated[
-        str,
-        typer.Argument(
-            help="Folder of images with one sub-folder per class, .parquet, .npz, .csv or features file, or recipe"
-        ),
-    ],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(help="Overrides such as dataset.size=32 budget.epochs=30")
-    ] = None,
+    labels: Annotated[str, typer.Argument(help=LABELS_HELP)],
+    overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES_HELP)] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report")] = Path("audit"),
     folds: Annotated[
         int, typer.Option(min=2, max=20, help="Number of folds; each is predicted by a network trained on the others")
@@ -31,7 +32,6 @@ def audit(
     from noisybench.audit.inputs import load_audit_input
     from noisybench.audit.report import summary
     from noisybench.cli import console as view
-    from noisybench.utils.places import check_output_folder
     from noisybench.utils.processes import usable_cores
 
     arguments = list(overrides or [])
@@ -58,3 +58,25 @@ def audit(
         console.print(line, markup=False)
     console.print(f"Report with images:   {(output / 'report.html').resolve()}", markup=False)
     console.print(f"Table for relabeling: {(output / 'suspects.csv').resolve()}", markup=False)
+
+
+@audit_app.command(
+    "apply",
+    cls=HintingCommand,
+    epilog="Example: noisybench audit apply decisions.csv my-images/ dataset.size=32 -o labels/verified",
+)
+def apply(
+    decisions: Annotated[
+        Path, typer.Argument(help="Table of decisions (.csv, .tsv or .parquet) of an audit's page, or its scores.csv")
+    ],
+    labels: Annotated[str, typer.Argument(help=f"{LABELS_HELP}, as for the audit")],
+    overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES_HELP)] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write")] = Path("labels"),
+) -> None:
+    """Create a label set from the decisions of people who looked at the suspicious labels of an audit."""
+    from noisybench.audit.inputs import audit_spec
+    from noisybench.cli.labels import create_label_set
+
+    check_file(decisions)
+    spec, _ = audit_spec(labels, [*(overrides or []), "noise=from_file", f"noise.path={decisions}"])
+    create_label_set(spec, output)

@@ -49,18 +49,26 @@ def labels_create(
     ] = "parquet",
 ) -> None:
     """Freeze the labels of a recipe in a folder, with their manifest."""
+    if format not in FORMATS:
+        raise UserError(f"--format: must be {' or '.join(FORMATS)}, but got `{format}`")
+    create_label_set(one_spec(recipe, overrides), output, cast("Literal['parquet', 'csv']", format))
+
+
+def create_label_set(spec: RunSpec, output: Path, format: Literal["parquet", "csv"] = "parquet") -> None:
+    """Freeze the labels of a specification in a folder, and print their statistics.
+
+    Raises:
+        UserError: the labels cannot be made, or the folder cannot be written.
+    """
     from noisybench.cli.label_text import describe_labels
     from noisybench.data.check.notes import dataset_notes
     from noisybench.data.label_sets import label_files
 
-    if format not in FORMATS:
-        raise UserError(f"--format: must be {' or '.join(FORMATS)}, but got `{format}`")
-    spec = one_spec(recipe, overrides)
     check_output_folder(output)
     dataset = spec.dataset.build().load()
     labels = spec.noise.build().apply(dataset)
     with wrap_write_errors(output):
-        label_files.save(labels, dataset, output, cast("Literal['parquet', 'csv']", format))
+        label_files.save(labels, dataset, output, format)
     for note in (*dataset_notes(dataset), *labels.notes):
         typer.echo(f"note: {printable_lines(str(note))}")
     typer.echo(describe_labels(labels.manifest))

@@ -193,7 +193,8 @@ def test_inspect_draws_a_page(
 @pytest.mark.parametrize(
     "command",
     ["run", "bench", "leaderboard", "list", "describe", "inspect", "labels", "validate", "doctor",
-     "labels create", "labels info", "labels verify", "labels export", "labels import", "audit", "search", "leaderboard serve",
+     "labels create", "labels info", "labels verify", "labels export", "labels import", "audit", "audit apply", "search",
+     "leaderboard serve",
      "leaderboard export", "leaderboard reproduction", "leaderboard package", "leaderboard verify"],
 )  # fmt: skip
 def test_every_help_has_an_example(
