@@ -1,34 +1,7 @@
-"use strict";
-// Text that comes from runs is only set through textContent or text attributes; it is never parsed as HTML.
-
 const board = JSON.parse(document.getElementById("board").textContent);
-const byId = id => document.getElementById(id);
 const rules = ["last", "last10", "noisy_val", "label_wave"];
 const palette = ["#4477aa", "#ee6677", "#228833", "#b8a020", "#33a0c8", "#aa3377", "#bb7733", "#777777", "#44aa99", "#882255"];
 const dashes = ["", "6 3", "2 3"];
-
-function element(name, parent, content = "", attributes = {}) {
-  const inSvg = name === "svg" || parent instanceof SVGElement;
-  const node = inSvg ? document.createElementNS("http://www.w3.org/2000/svg", name) : document.createElement(name);
-  node.textContent = content;
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  parent.append(node);
-  return node;
-}
-function fill(select, options, value) {
-  select.replaceChildren();
-  for (const [key, name] of options) element("option", select, name, { value: key });
-  select.value = value;
-}
-function tableOf(view, head, rows) {
-  const table = element("table", element("div", view, "", { class: "scroll" })), top = element("tr", element("thead", table));
-  for (const title of head) element("th", top, title, { class: "text", scope: "col" });
-  const body = element("tbody", table);
-  for (const row of rows) {
-    const tr = element("tr", body);
-    for (const cell of row) element("td", tr, cell, { class: "text wrap" });
-  }
-}
 
 // ---- state, stored in the address so that a view can be linked to
 
@@ -54,7 +27,6 @@ function detailOf(key) {
   return details.get(key);
 }
 const settingName = summary => `${summary.title}  (${summary.network}, ${summary.epochs} epochs)`;
-const words = input => input.value.toLowerCase().split(/\s+/).filter(Boolean);
 
 // ---- numbers: a summary is [mean, standard deviation, low, high] or null
 

@@ -116,11 +116,7 @@ byId("rule").onchange = () => navigate({ rule: byId("rule").value });
 byId("find").oninput = listSettings;
 for (const id of ["stack", "privileged", "seeds", "cost"]) byId(id).oninput = () => { drawTable(); drawPlots(); };
 byId("first").onchange = byId("second").onchange = drawPair;
-byId("theme").onclick = () => {
-  const root = document.documentElement, prefersDark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const theme = root.dataset.theme ?? (prefersDark ? "dark" : "light");
-  root.dataset.theme = theme === "dark" ? "light" : "dark";
-};
+byId("theme").onclick = switchTheme;
 document.querySelector(".skip").onclick = event => { event.preventDefault(); byId("table").querySelector("button")?.focus(); };
 addEventListener("hashchange", draw);
 // The data of the settings follow this script, so the first drawing waits for them.

@@ -19,7 +19,7 @@ from noisybench.audit.inputs import AuditInput
 from noisybench.audit.reliability import Reliability
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.utils.files import plain_cell, wrap_write_errors
-from noisybench.utils.templates import render
+from noisybench.utils.pages.rendering import render
 
 MAX_IMAGES = 120
 """Largest number of suspects on the page; the table lists all of them."""

@@ -47,7 +47,7 @@ NEUTRAL_ROOMS = {
     "noisybench.utils.interrupts": "ends commands and their processes",
     "noisybench.utils.locks": "keeps processes apart",
     "noisybench.utils.processes": "starts processes",
-    "noisybench.utils.templates": "fills in HTML pages",
+    "noisybench.utils.pages": "fills in HTML pages",
 }
 """Packages and modules that cannot change the result of a run, with the reason; their code is part of no digest."""
 

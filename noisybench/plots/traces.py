@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.data.targets import IN_DISTRIBUTION, TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_STATUS
-from noisybench.utils.templates import render
+from noisybench.utils.pages.rendering import render
 
 MAX_TRACES = 60
 """Number of traces on a page."""

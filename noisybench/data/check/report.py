@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from noisybench.data.check.facts import ClassFacts, DataReport
-from noisybench.utils.templates import render
+from noisybench.utils.pages.rendering import render_page
 from noisybench.utils.text import printable
 
 MAX_LISTED = 6
@@ -67,9 +67,11 @@ def to_html(report: DataReport, title: str) -> str:
         report: the facts.
         title: name of the data, as the user gave it.
     """
-    return render(
+    return render_page(
         "noisybench.data.check",
         "report.html",
+        styles=("report.css",),
+        images=True,
         title=title,
         summary=summary(report),
         notes=[str(note) for note in report.notes],
