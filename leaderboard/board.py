@@ -20,6 +20,8 @@ from noisybench.leaderboard.payload import SettingPayload, setting_payload, shor
 from noisybench.leaderboard.reproduction import COLUMNS as REPRODUCTION_COLUMNS
 from noisybench.leaderboard.reproduction import reproduce, text_rows
 from noisybench.leaderboard.statistics import FriedmanResult, compare_across_settings, rank, summarize
+from noisybench.leaderboard.stress import StressPoint, stress_tables
+from noisybench.leaderboard.stress_text import payload as stress_payload
 from noisybench.leaderboard.table import build_settings
 from noisybench.leaderboard.text_tables import describe_detectable
 from noisybench.leaderboard.verdict import RANKING_RULES, SettingScores, reach_verdicts
@@ -40,6 +42,7 @@ class Board:
         verdicts: verdict over the settings of each group, by ranking rule.
         across_settings: comparisons of stacks over several settings.
         noise_draws: comparisons of stacks over several draws of one noise.
+        stress: stress cards of each dataset, budget and noise model, by ranking rule.
         excluded: runs and stacks that are in no table or not ranked there, with the reason.
         reproduction: published results beside ours, as rows of text below their header.
         cards: fidelity card of each mitigation, noise model and metric that the board shows, as rows of text: kind, name,
@@ -52,6 +55,7 @@ class Board:
     verdicts: list[dict[str, Any]]
     across_settings: list[dict[str, Any]]
     noise_draws: list[dict[str, Any]]
+    stress: list[dict[str, Any]]
     excluded: list[dict[str, str]]
     reproduction: list[list[str]]
     cards: list[list[str]]
@@ -200,11 +204,22 @@ def _build_board(
         _verdicts([payload.seed_scores for payload in ordered]),
         _across_settings(ordered),
         _noise_draws(ordered),
+        _stress([payload.stress for payload in ordered if payload.stress is not None]),
         excluded + [reason for payload in ordered for reason in payload.excluded],
         [list(REPRODUCTION_COLUMNS), *text_rows(reproduce(published, equivalences))],
         card_rows([payload.summary for payload in ordered]),
         runs_url,
     )
+
+
+def _stress(points: Sequence[StressPoint]) -> list[dict[str, Any]]:
+    """Return the stress cards under each noise model, by each ranking rule that has some."""
+    groups: dict[str, dict[str, Any]] = {}
+    for rule in RANKING_RULES:
+        for table in stress_tables(points, rule):
+            group = groups.setdefault(f"{table.title} {table.budget}", {"title": table.title, "rules": {}})
+            group["rules"][rule] = stress_payload(table)
+    return list(groups.values())
 
 
 def _verdicts(label_sets: Sequence[SettingScores]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from noisybench.leaderboard.board import Board
 from noisybench.utils.pages.rendering import json_in_script, render_page
 
 PACKAGE = "noisybench.leaderboard"
-SCRIPTS = ("base.js", "charts.js", "setting.js", "views.js")
+SCRIPTS = ("base.js", "charts.js", "setting.js", "stress.js", "views.js")
 """Scripts of the page in the order in which they are joined."""
 STYLES = ("page.css",)
 

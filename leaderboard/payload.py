@@ -15,6 +15,7 @@ from noisybench.leaderboard.measurements import Measurement, without_record
 from noisybench.leaderboard.pairwise import compare
 from noisybench.leaderboard.setting_description import BUDGET_FIELDS, SettingDescription, without_parameters
 from noisybench.leaderboard.statistics import Summary
+from noisybench.leaderboard.stress import StressPoint, stress_point
 from noisybench.leaderboard.table import Setting, StackRow, seed_scores
 from noisybench.leaderboard.text_tables import footnote
 from noisybench.leaderboard.verdict import RANKING_RULES, SettingScores, setting_scores
@@ -38,6 +39,7 @@ class SettingPayload:
         detail: JSON text of its table, curves and pairs.
         scores: mean score by stack and ranking rule, for comparisons across settings.
         seed_scores: scores by stack and seed, for verdicts over settings.
+        stress: point of stress cards; None if it is in none.
         sort_key: order of the settings, see `SettingDescription.sort_key`.
         excluded: stacks that are not ranked and runs that are in no row, with the reason.
         published: measurements for which there are published results.
@@ -48,6 +50,7 @@ class SettingPayload:
     detail: str
     scores: dict[str, dict[str, float]]
     seed_scores: SettingScores
+    stress: StressPoint | None
     sort_key: tuple[str, str, int, str]
     excluded: list[dict[str, str]]
     published: list[Measurement]
@@ -117,7 +120,15 @@ def setting_payload(setting: Setting) -> SettingPayload:
     # As text: a page joins the unchanged settings without writing their JSON again. Browsers refuse NaN in JSON.
     text = json.dumps(detail, allow_nan=False)
     return SettingPayload(
-        summary, text, scores, setting_scores(setting, key), description.sort_key, excluded, published, is_submitted
+        summary,
+        text,
+        scores,
+        setting_scores(setting, key),
+        stress_point(setting),
+        description.sort_key,
+        excluded,
+        published,
+        is_submitted,
     )
 
 

@@ -222,7 +222,13 @@ def to_csv(settings: Sequence[Setting]) -> str:
     return text.getvalue()
 
 
-def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the lines of a Markdown table.
+
+    Example:
+        >>> markdown_table(["a"], [["1|2"]])
+        ['| a |', '| --- |', '| 1\\\\|2 |']
+    """
     lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
     # Names of stacks may hold the character that separates cells.
     return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
@@ -241,11 +247,11 @@ def to_markdown(settings: Sequence[Setting], intervals: bool = False) -> str:
     """
     parts = []
     for title, setting in zip(_titles(settings), settings, strict=True):
-        lines = [f"### {title}", "", *_markdown_table(COLUMNS, text_rows(setting, intervals))]
+        lines = [f"### {title}", "", *markdown_table(COLUMNS, text_rows(setting, intervals))]
         lines += ["", footnote(setting), *(f"Note: {note}." for note in (*setting.notes, *setting.warnings)), ""]
         detectors = detector_rows(setting)
         if detectors:
-            lines += [*_markdown_table(DETECTOR_COLUMNS, detectors), "", DETECTOR_NOTE, ""]
+            lines += [*markdown_table(DETECTOR_COLUMNS, detectors), "", DETECTOR_NOTE, ""]
         description = setting.description
         lines += [f"Label set `{description.label_set[:16]}`, budget `{description.budget}`, {code_text(setting)}."]
         parts.append("\n".join(lines))

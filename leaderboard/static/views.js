@@ -105,7 +105,7 @@ function draw() {
     link.href = addressOf({ view });
     if (view === state.view) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
-  ({ setting: drawSetting, across: drawAcross, published: drawPublished, excluded: drawExcluded, fidelity: drawFidelity, guide: () => {} })[state.view]();
+  ({ setting: drawSetting, across: drawAcross, stress: drawStress, published: drawPublished, excluded: drawExcluded, fidelity: drawFidelity, guide: () => {} })[state.view]();
 }
 
 // ---- events

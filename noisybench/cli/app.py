@@ -16,6 +16,7 @@ from noisybench.cli.hints import HintingCommand
 from noisybench.cli.labels import labels_app
 from noisybench.cli.leaderboard import leaderboard_app
 from noisybench.cli.runs import runs_app
+from noisybench.cli.stress import stress
 from noisybench.cli.subcommands import with_subcommands
 from noisybench.errors import UserError
 from noisybench.utils.text import printable_lines
@@ -90,6 +91,7 @@ app.add_typer(
     epilog="Example: noisybench labels create digits noise=pair_flip --output labels/pair",
 )
 for submission_command, example in (
+    (stress, "stress --suite stress-digits --format csv -o stress.csv"),
     (submissions.package, "package my-entry --suite quickstart --description 'ELR wins at 40 %'"),
     (submissions.verify, "verify my-entry dataset.root=data/cifar10 --rerun 3"),
     (submissions.summarize, "summarize entries/* -o leaderboard/measured.csv"),

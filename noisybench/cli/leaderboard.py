@@ -66,10 +66,10 @@ def leaderboard(
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
 
-    _check_choice("rule", rule, list(SELECTION_RULES))
-    _check_choice("metric", metric or "default", METRICS)
-    _check_choice("format", format, FORMATS)
-    _check_choice("test", test, TESTS)
+    check_choice("rule", rule, list(SELECTION_RULES))
+    check_choice("metric", metric or "default", METRICS)
+    check_choice("format", format, FORMATS)
+    check_choice("test", test, TESTS)
     # Narrows the type from `str` to the literals that `build_settings` takes.
     paired_test = next(name for name in TESTS if name == test)
     if format == "html" and output is None:
@@ -77,7 +77,7 @@ def leaderboard(
     if output is not None:
         check_output_file(output)
     store = Store()
-    measurements, excluded = _stored_measurements(store, suite, label_set)
+    measurements, excluded = stored_measurements(store, suite, label_set)
     measurements, unscored = with_metric(measurements, metric or suite_metric(suite))
     excluded += unscored
     equivalences = recorded_equivalences(store)
@@ -106,7 +106,12 @@ def leaderboard(
     tables.print_excluded(console, excluded)
 
 
-def _check_choice(option: str, value: str, allowed: list[str] | tuple[str, ...]) -> None:
+def check_choice(option: str, value: str, allowed: list[str] | tuple[str, ...]) -> None:
+    """Check the value of an option.
+
+    Raises:
+        UserError: it is not one of those allowed.
+    """
     if value not in allowed:
         raise UserError(f"--{option}: unknown {option} `{value}`; {nearest(value, allowed)}")
 
@@ -143,7 +148,7 @@ def _suite_settings(suite: str | None) -> set[str] | None:
     return {spec.settings_hash for spec in read_suite(suite)}
 
 
-def _stored_measurements(
+def stored_measurements(
     store: Store, suite: str | None, label_set: str | None = None
 ) -> tuple[list[Measurement], list[dict[str, str]]]:
     """Return the finished runs of the store, and those that no table can show, as ``what`` and ``why``.
@@ -236,10 +241,12 @@ def export(
         str | None, typer.Option(help="Address of an MLflow server with the same store, to link runs to")
     ] = None,
 ) -> None:
-    """Write the leaderboard as a static site: one self-contained page, and its tables as CSV."""
+    """Write the leaderboard as a static site: one self-contained page, and its tables and stress cards as CSV."""
     from noisybench.leaderboard.board import BoardCache
     from noisybench.leaderboard.measurements import builtin_measurements, with_builtin
     from noisybench.leaderboard.page import to_html
+    from noisybench.leaderboard.stress import stress_point, stress_tables
+    from noisybench.leaderboard.stress_text import to_csv as stress_to_csv
     from noisybench.leaderboard.table import build_settings
     from noisybench.leaderboard.text_tables import to_csv
     from noisybench.tracking.equivalences import recorded_equivalences
@@ -253,10 +260,16 @@ def export(
     # Everything is computed before the first write, so that an unreadable record leaves no incomplete site.
     board = BoardCache(store, runs_url, measured=builtin_measurements()).board()
     equivalences = recorded_equivalences(store)
-    tables = to_csv(build_settings(with_builtin(store.runs.records()), equivalences=equivalences))
+    settings = build_settings(with_builtin(store.runs.records()), equivalences=equivalences)
+    points = [point for setting in settings if (point := stress_point(setting)) is not None]
+    texts = {"leaderboard.csv": to_csv(settings), "stress.csv": stress_to_csv(stress_tables(points, "last"))}
     write(folder / "index.html", to_html(board))
-    write(folder / "leaderboard.csv", tables)
-    typer.echo(f"{len(board.settings)} settings written to {folder / 'index.html'}, their tables to leaderboard.csv")
+    for name, text in texts.items():
+        write(folder / name, text)
+    typer.echo(
+        f"{len(board.settings)} settings written to {folder / 'index.html'}, their tables to leaderboard.csv, stress cards to "
+        "stress.csv"
+    )
 
 
 @leaderboard_app.command(epilog="Example: noisybench leaderboard reproduction -o reproduction.md")

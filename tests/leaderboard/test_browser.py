@@ -127,6 +127,9 @@ def test_everything_is_drawn(browser: Browser, site: str) -> None:
         page.get_by_role("link", name="Across settings").click()
         assert "3 settings, by last" in page.locator("#view-across").inner_text()
         assert page.locator("#view-across svg").count() == 1
+        page.get_by_role("link", name="Stress cards").click()
+        assert page.locator("#view-stress tbody tr").count() == 5
+        assert page.locator("#view-stress svg").count() == 4, "one for each stack but cross-entropy"
         page.get_by_role("link", name="Fidelity").click()
         assert "github.com/shengliu66/ELR @ 934af53434a3" in page.locator("#view-fidelity").inner_text()
         page.get_by_role("link", name="Guide").click()

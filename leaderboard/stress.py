@@ -1,0 +1,363 @@
+"""Stress cards: how the score of each stack falls as the noise rate of one noise model rises.
+
+A card is computed from the settings of a store that share dataset, task, budget and code, and whose noise models differ in their
+rate alone; clean labels are rate 0 of every noise model. Rates are measured fractions of mislabeled training examples. Between
+measured rates scores are interpolated linearly, which says too little of a score that falls ever faster.
+
+The *breakdown point* compares a stack at rate r with cross-entropy at r / 2: as long as the stack is not below, using it is worth
+as much as correcting half of the incorrect labels. It is the last rate at which this holds, not the first at which it fails: near
+rate 0 both curves meet, so that any cost on clean data, however small, would put the first failure of every stack at 0.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from noisybench.leaderboard.setting_description import without_parameters
+from noisybench.leaderboard.statistics import Summary, rank, summarize
+from noisybench.leaderboard.table import Setting
+from noisybench.leaderboard.verdict import BASELINE, setting_scores
+
+RATE_PARAMETERS = ("rate", "seed", "labels")
+"""Parameters of noise models in which the settings of one card may differ."""
+UNRELATED_NOISE = ("from_file", "from_folder", "real_world")
+"""Noise models whose label sets need not have anything in common but their name."""
+GRID_SIZE = 600
+"""Number of rates at which the ends of the interval of a breakdown point are looked for."""
+
+Scores = Mapping[str, Mapping[int, float]]
+"""Score by stack and seed."""
+
+
+@dataclass(frozen=True)
+class StressPoint:
+    """One setting as a point of stress cards.
+
+    Attributes:
+        group: what the settings of a card share besides the noise model.
+        title: the same in a few words.
+        dataset: dataset with its parameters.
+        budget: hash of task and budget.
+        noise: noise model without rate and seed; empty for clean labels.
+        variant: noise model with its rate; settings of the same variant are draws of one noise.
+        rate: fraction of mislabeled training examples.
+        resolution: step of the scores.
+        scores: score by ranking rule, stack and seed.
+        worst_class: lowest recall of a class by stack and seed.
+        codes: digest of the code by stack, without dataset and noise model.
+        privileged: stacks that use privileged information.
+    """
+
+    group: str
+    title: str
+    dataset: str
+    budget: str
+    noise: str
+    variant: str
+    rate: float
+    resolution: float
+    scores: Mapping[str, Scores]
+    worst_class: Scores
+    codes: Mapping[str, str]
+    privileged: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Rate up to which a stack is not below cross-entropy at half that rate.
+
+    Attributes:
+        rate: the rate; the largest measured one if `state` is ``above``, the smallest possible one if it is ``below``.
+        state: ``inside``, ``above`` if the stack is not below at the largest rate, or ``below`` if it is below at every rate.
+        low: largest rate at which the stack is significantly above; None if there is none, or with one seed.
+        high: largest rate at which it is not significantly below; None with one seed.
+        largest: largest measured rate, at which `low` and `high` are censored.
+    """
+
+    rate: float
+    state: Literal["inside", "above", "below"]
+    low: float | None
+    high: float | None
+    largest: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Score of cross-entropy minus that of a stack on clean data, with its 95 % interval; None without a test."""
+
+    difference: float
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class StressCard:
+    """How one stack bears one noise model. Scores are in [0, 1]; None where nothing was measured.
+
+    Attributes:
+        stack: stack of mitigations.
+        is_privileged: whether it uses privileged information.
+        curve: score at each rate of the table.
+        area: area under the curve divided by the range of rates, which is the mean score over the range.
+        breakdown: breakdown point; None for cross-entropy, and without cross-entropy at half of a measured rate.
+        clean_cost: what the stack costs on clean data; None for cross-entropy, and without clean labels.
+        worst_class: lowest recall of a class at each rate.
+        seeds: number of seeds that all its rates share.
+    """
+
+    stack: str
+    is_privileged: bool
+    curve: tuple[Summary | None, ...]
+    area: Summary | None
+    breakdown: Breakdown | None
+    clean_cost: Cost | None
+    worst_class: tuple[Summary | None, ...]
+    seeds: int
+
+
+@dataclass(frozen=True)
+class StressTable:
+    """Cards of all stacks under one noise model, by area.
+
+    Attributes:
+        title: dataset, task, budget and noise model.
+        dataset: dataset with its parameters.
+        budget: hash of task and budget.
+        noise: noise model without its rate.
+        rule: selection rule of the scores.
+        rates: measured noise rates in rising order.
+        cards: one card for each stack.
+        left_out: stacks that have no card, with the reason.
+    """
+
+    title: str
+    dataset: str
+    budget: str
+    noise: str
+    rule: str
+    rates: tuple[float, ...]
+    cards: tuple[StressCard, ...]
+    left_out: tuple[str, ...]
+
+
+def stress_point(setting: Setting) -> StressPoint | None:
+    """Return a setting as a point of stress cards; None if its noise rate is unknown or belongs to no series.
+
+    Example:
+        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.table import build_settings
+        >>> points = map(stress_point, build_settings(builtin_measurements()))
+        >>> sorted({point.noise for point in points if point and "mlp:256-128" in point.title})
+        ['', 'pair_flip', 'symmetric_exclusive']
+    """
+    description = setting.description
+    name = description.noise.partition("(")[0]
+    rate = 0.0 if name == "clean" else description.actual_noise_rate
+    if rate is None or name in UNRELATED_NOISE:
+        return None
+    scores = setting_scores(setting)
+    worst_class = {
+        row.stack: {
+            each.seed: each.worst_class_recall for each in row.measurements if each.worst_class_recall is not None
+        }
+        for row in setting.rows
+    }
+    return StressPoint(
+        group=json.dumps([description.metric, description.dataset, description.task, description.budget]),
+        title=" · ".join(part for part in (description.dataset, description.task, description.budget_text) if part),
+        dataset=description.dataset,
+        budget=description.budget,
+        noise="" if name == "clean" else without_parameters(description.noise, RATE_PARAMETERS),
+        variant=without_parameters(description.noise, ["seed"]),
+        rate=rate,
+        resolution=scores.resolution,
+        scores=scores.scores,
+        worst_class=worst_class,
+        codes=scores.codes,
+        privileged=scores.privileged,
+    )
+
+
+def stress_tables(points: Iterable[StressPoint], rule: str) -> list[StressTable]:
+    """Return one table of stress cards for each noise model with at least two different rates, clean labels included.
+
+    Args:
+        points: settings.
+        rule: selection rule, one of `verdict.RANKING_RULES`.
+
+    Example:
+        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.table import build_settings
+        >>> points = [point for each in build_settings(builtin_measurements()) if (point := stress_point(each))]
+        >>> [(table.noise, len(table.rates)) for table in stress_tables(points, "last") if "mlp" in table.title][0]
+        ('pair_flip', 2)
+    """
+    groups: dict[str, list[StressPoint]] = {}
+    for point in points:
+        groups.setdefault(point.group, []).append(point)
+    tables = []
+    for group in groups.values():
+        clean = [point for point in group if not point.noise]
+        for noise in sorted({point.noise for point in group if point.noise}):
+            table = _table([*clean, *(point for point in group if point.noise == noise)], noise, rule)
+            if table is not None:
+                tables.append(table)
+    return sorted(tables, key=lambda table: table.title)
+
+
+def _table(points: Sequence[StressPoint], noise: str, rule: str) -> StressTable | None:
+    variants: dict[str, list[StressPoint]] = {}
+    for point in points:
+        variants.setdefault(point.variant, []).append(point)
+    # Draws of one noise have slightly different rates.
+    series = sorted(variants.values(), key=_mean_rate)
+    rates = tuple(map(_mean_rate, series))
+    if len(set(rates)) < 2:
+        return None
+    codes: dict[str, set[str]] = {}
+    for point in points:
+        for stack in point.scores[rule]:
+            codes.setdefault(stack, set()).add(point.codes[stack])
+    left_out = [f"{stack}: its code differs between rates" for stack in sorted(codes) if len(codes[stack]) > 1]
+    stacks = [stack for stack in sorted(codes) if len(codes[stack]) == 1]
+    privileged = frozenset().union(*(point.privileged for point in points))
+    tables = {
+        stack: [_over_draws([each.scores[rule] for each in draws], stack) for draws in series] for stack in stacks
+    }
+    costs = _clean_costs([point for point in points if not point.noise], stacks, rule)
+    cards = []
+    for stack, values in tables.items():
+        if sum(map(bool, values)) < 2:
+            left_out.append(f"{stack}: has runs at one rate only")
+            continue
+        recalls = [_over_draws([each.worst_class for each in draws], stack) for draws in series]
+        cards.append(
+            StressCard(
+                stack=stack,
+                is_privileged=stack in privileged,
+                curve=tuple(summarize(list(each.values()), is_fraction=True) for each in values),
+                area=_area(rates, values),
+                breakdown=_breakdown(rates, values, tables.get(BASELINE, []), points[0].resolution)
+                if stack != BASELINE
+                else None,
+                clean_cost=costs.get(stack),
+                worst_class=tuple(summarize(list(each.values()), is_fraction=True) for each in recalls),
+                seeds=len(_shared_seeds(values)),
+            )
+        )
+    if not cards:
+        return None
+    cards.sort(key=lambda card: (card.area is None, -card.area.mean if card.area else 0.0, card.stack))
+    first = points[0]
+    title = f"{first.title} · {noise}"
+    return StressTable(title, first.dataset, first.budget, noise, rule, rates, tuple(cards), tuple(left_out))
+
+
+def _mean_rate(draws: Sequence[StressPoint]) -> float:
+    return math.fsum(point.rate for point in draws) / len(draws)
+
+
+def _over_draws(scores: Sequence[Scores], stack: str) -> dict[int, float]:
+    """Return the mean over draws of the noise by seed, for the seeds that all draws have."""
+    of_draws = [draw.get(stack, {}) for draw in scores]
+    seeds = set.intersection(*(set(each) for each in of_draws))
+    return {seed: math.fsum(each[seed] for each in of_draws) / len(of_draws) for seed in sorted(seeds)}
+
+
+def _shared_seeds(values: Sequence[Mapping[int, float]]) -> list[int]:
+    return sorted(set.intersection(*(set(each) for each in values))) if values else []
+
+
+def _matrix(values: Sequence[Mapping[int, float]], seeds: Sequence[int]) -> NDArray[np.float64]:
+    """Return (seeds, rates) scores."""
+    return np.array([[each[seed] for each in values] for seed in seeds])
+
+
+def _area(rates: Sequence[float], values: Sequence[Mapping[int, float]]) -> Summary | None:
+    seeds = _shared_seeds(values)
+    if not seeds:
+        return None
+    # One area for each seed: its runs at different rates share what the seed decides.
+    areas = np.asarray(np.trapezoid(_matrix(values, seeds), rates, axis=1)) / (rates[-1] - rates[0])
+    return summarize([float(area) for area in areas], is_fraction=True)
+
+
+def _clean_costs(clean: Sequence[StressPoint], stacks: Sequence[str], rule: str) -> dict[str, Cost]:
+    """Return the difference of cross-entropy to each stack on clean labels, with the interval of the setting's ranking."""
+    if not clean:
+        return {}
+    scores = {stack: clean[0].scores[rule][stack] for stack in stacks if stack in clean[0].scores[rule]}
+    baseline, costs = scores.get(BASELINE, {}), dict[str, Cost]()
+    for stack, own in scores.items():
+        shared = sorted(own.keys() & baseline.keys())
+        if stack != BASELINE and shared:
+            mean = math.fsum(baseline[seed] - own[seed] for seed in shared) / len(shared)
+            costs[stack] = Cost(mean, None, None)
+    model = rank(scores, resolution=clean[0].resolution).model
+    if model is None:
+        return costs
+    half_widths = model.critical_differences(0.05)
+    for (first, second), difference, half in zip(model.pairs, model.differences, half_widths, strict=True):
+        names = model.stacks[first], model.stacks[second]
+        if BASELINE in names:
+            cost = float(difference) if names[0] == BASELINE else -float(difference)
+            other = names[1] if names[0] == BASELINE else names[0]
+            costs[other] = Cost(cost, cost - float(half), cost + float(half))
+    return costs
+
+
+def _breakdown(
+    rates: Sequence[float],
+    values: Sequence[Mapping[int, float]],
+    baseline: Sequence[Mapping[int, float]],
+    resolution: float,
+) -> Breakdown | None:
+    """Return the breakdown point; its interval holds the rates at which a paired t-test separates the stacks neither way."""
+    seeds = _shared_seeds([*values, *baseline]) if baseline else []
+    # Cross-entropy must have been measured at half of the rate, or on both sides of it.
+    smallest, largest = 2 * rates[0], rates[-1]
+    if not seeds or smallest >= largest:
+        return None
+    knots = [rate for rate in (*rates, *(2 * rate for rate in rates)) if smallest <= rate <= largest]
+    grid = np.unique([*knots, *np.linspace(smallest, largest, GRID_SIZE)])
+    own, other = _matrix(values, seeds), _matrix(baseline, seeds)
+    # (seeds, grid) scores of the stack minus those of cross-entropy at half the rate.
+    gaps = np.array(
+        [np.interp(grid, rates, a) - np.interp(grid / 2, rates, b) for a, b in zip(own, other, strict=True)]
+    )
+    mean = gaps.mean(0)
+    found = _last_crossing(grid, mean)
+    state: Literal["inside", "above", "below"] = "inside"
+    if found is None:
+        state = "below"
+    elif found >= largest:
+        state = "above"
+    rate = smallest if found is None else found
+    if len(seeds) < 2:
+        return Breakdown(rate, state, None, None, largest)
+    # Scores have a step, of which a difference contains two.
+    deviation = np.maximum(gaps.std(0, ddof=1), resolution / math.sqrt(6))
+    half = special.stdtrit(len(seeds) - 1, 0.975) * deviation / math.sqrt(len(seeds))
+    high = _last_crossing(grid, mean + half)
+    return Breakdown(rate, state, _last_crossing(grid, mean - half), smallest if high is None else high, largest)
+
+
+def _last_crossing(grid: NDArray[np.float64], gaps: NDArray[np.float64]) -> float | None:
+    """Return the last rate at which a gap is not negative, interpolated; None if all are negative."""
+    # Differences that are equal but for rounding are not below.
+    above = np.flatnonzero(gaps >= -1e-12)
+    if not above.size:
+        return None
+    last = int(above[-1])
+    if last + 1 == len(grid):
+        return float(grid[-1])
+    share = max(gaps[last], 0.0) / (max(gaps[last], 0.0) - gaps[last + 1])
+    return float(grid[last] + share * (grid[last + 1] - grid[last]))

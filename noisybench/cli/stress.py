@@ -1,0 +1,83 @@
+"""The `leaderboard stress` command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from noisybench.cli.leaderboard import check_choice, stored_measurements, suite_metric, write
+from noisybench.errors import UserError
+from noisybench.utils.places import check_output_file
+
+FORMATS = ("terminal", "csv", "json", "markdown")
+
+
+def stress(
+    suite: Annotated[str | None, typer.Option(help="Filter by suite")] = None,
+    rule: Annotated[
+        str, typer.Option(help="Selection rule of the scores: last, last10, noisy_val, label_wave")
+    ] = "last",
+    format: Annotated[str, typer.Option("--format", "-f", help=f"Output format: {', '.join(FORMATS)}")] = "terminal",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write")] = None,
+) -> None:
+    """Show the stress card of each stack: its score over the noise rate, area, breakdown point and cost on clean data."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from noisybench.cli import console as view
+    from noisybench.cli.leaderboard_tables import print_excluded
+    from noisybench.leaderboard import stress_text
+    from noisybench.leaderboard.ranking_metric import with_metric
+    from noisybench.leaderboard.stress import stress_point, stress_tables
+    from noisybench.leaderboard.table import build_settings
+    from noisybench.leaderboard.verdict import RANKING_RULES
+    from noisybench.tracking.equivalences import recorded_equivalences
+    from noisybench.tracking.store import Store
+
+    check_choice("rule", rule, RANKING_RULES)
+    check_choice("format", format, FORMATS)
+    if output is not None:
+        check_output_file(output)
+        if format == "terminal":
+            raise UserError("--output: select the format of the file with --format csv, json or markdown")
+    store = Store()
+    measurements, excluded = stored_measurements(store, suite)
+    measurements, unscored = with_metric(measurements, suite_metric(suite))
+    settings = build_settings(measurements, rule, equivalences=recorded_equivalences(store))
+    points = [point for setting in settings if (point := stress_point(setting)) is not None]
+    tables = stress_tables(points, rule)
+    if not tables:
+        raise UserError(
+            "no stress cards: they need runs of two settings that differ in the noise rate alone, such as those of "
+            "`noisybench bench stress-digits`"
+        )
+    console = view.make_console(stderr=format != "terminal")
+    if format == "terminal":
+        for each in tables:
+            table = Table(
+                title=f"{each.title}, by {rule}", title_justify="left", title_style="bold", box=None, pad_edge=False
+            )
+            for number, name in enumerate(stress_text.columns(each)):
+                table.add_column(name, justify="right" if number else "left", overflow="fold")
+            for row in stress_text.text_rows(each):
+                table.add_row(*row)
+            console.print(table)
+            for reason in each.left_out:
+                console.print(Text(f"Not shown: {reason}.", style="yellow"))
+            console.print()
+        console.print(Text(stress_text.NOTE, style="bright_black"))
+    else:
+        text = {
+            "csv": lambda: stress_text.to_csv(tables),
+            "json": lambda: json.dumps([stress_text.payload(each) for each in tables], indent=1) + "\n",
+            "markdown": lambda: stress_text.to_markdown(tables),
+        }[format]()
+        if output is None:
+            typer.echo(text, nl=False)
+        else:
+            write(output, text)
+            typer.echo(f"{len(tables)} tables written to {output}")
+    print_excluded(console, excluded + unscored)
