@@ -1,4 +1,4 @@
-"""Defaults, bounds and choices of mitigations and noise models.
+"""Defaults, bounds, choices and roles of the parameters of mitigations and noise models.
 
 They are part of a method as much as its formula: a change of a default changes what the name of the method stands for.
 """
