@@ -177,6 +177,8 @@ def execute_specs(
     if limit is not None:
         limit.set_reserve()
     result = train_plan(plan, store, records, jobs, console, ray, limit)
+    if limit is not None:
+        limit.activity = "ranking its runs"
     # Without new runs, the records from above are still complete: a rerun of a finished suite reads the store once.
     records = store.runs.records() if plan.pending else records
     _print_other_weights(console, plan, records)

@@ -36,7 +36,9 @@ class Scheduler:
     ) -> None:
         self.limit, self._estimator, self._clock = limit, estimator, clock
         self.shortest: tuple[float, str] | None = None
-        self._first_start = limit.elapsed() if limit is not None else 0.0
+        self._first_start = 0.0
+        if limit is not None:
+            self._first_start, limit.activity = limit.elapsed(), "training its runs"
         self._titles: dict[str, None] = {}  # of the runs that have started
         self._updated_at: dict[str, float] = {}
         self._checkpoint_times: dict[str, int] = {}  # at the start of each run

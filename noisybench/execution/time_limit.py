@@ -126,6 +126,7 @@ class TimeLimit:
         has_progressed: True once a run has finished, or has trained an epoch or one of an auxiliary run. The same command
             would stop for ever at the same place otherwise.
         is_reserve_set: True once `set_reserve` was called.
+        activity: what the command is doing, for the message of a command that is late.
     """
 
     name: str
@@ -135,6 +136,7 @@ class TimeLimit:
     is_repeatable: bool = True
     has_progressed: bool = False
     is_reserve_set: bool = False
+    activity: str = "starting"
 
     @property
     def end(self) -> float:
@@ -146,10 +148,11 @@ class TimeLimit:
         return self.end - self.reserve - time.monotonic()
 
     def set_reserve(self) -> None:
-        """Set the reserve for this machine, when the command has opened its store; only the first call counts.
+        """Set the reserve for this machine, when the command has opened its store and validates; only the first call counts.
 
         Where the start was slow, because the machine is busy or its disk is slow, the end will be as well.
         """
+        self.activity = "validating its runs"
         if not self.is_reserve_set:
             self.reserve, self.is_reserve_set = max(RESERVE_SECONDS, self.elapsed() / 2), True
 
@@ -174,9 +177,11 @@ class TimeLimit:
 
         def describe() -> str:
             if status() == USER_ERROR:
-                reason = "it ended before a run had trained an epoch"
+                reason = f"it ended while the command was {self.activity}, before a run had trained an epoch"
                 return f"error: {self.too_short(reason, 2 * self.seconds)}"
-            return f"Out of time: {self.name} ended before the command. Run the same command to resume."
+            return (
+                f"Out of time: {self.name} ended while the command was {self.activity}. Run the same command to resume."
+            )
 
         def status() -> int:
             return OUT_OF_TIME_STATUS if self.has_progressed or not self.is_repeatable else USER_ERROR

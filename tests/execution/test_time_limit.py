@@ -464,12 +464,24 @@ def test_a_command_that_is_late_ends_at_its_limit() -> None:
         return done.returncode, done.stdout + done.stderr
 
     assert run(True, "time.sleep(50)") == (
-        OUT_OF_TIME_STATUS, "Out of time: --time-limit 1s ended before the command. Run the same command to resume.\n",
+        OUT_OF_TIME_STATUS,
+        "Out of time: --time-limit 1s ended while the command was starting. Run the same command to resume.\n",
     )  # fmt: skip
     status, output = run(False, "time.sleep(50)")
     assert status == 2
-    assert output.startswith("error: --time-limit 1s is too short: it ended before a run had trained an epoch")
+    assert output.startswith(
+        "error: --time-limit 1s is too short: it ended while the command was starting, before a run had trained an epoch"
+    )
     assert run(False, "pass") == (0, "in order\n")
+
+
+def test_a_late_command_says_what_it_was_doing(clock: Clock) -> None:
+    limit = limit_of(60, clock)
+    assert limit.activity == "starting"
+    limit.set_reserve()
+    assert limit.activity == "validating its runs"
+    Scheduler(limit, DurationEstimator([], GPU))
+    assert limit.activity == "training its runs"
 
 
 def test_the_reserve_follows_the_start_of_the_command_once(clock: Clock) -> None:
