@@ -48,6 +48,7 @@ class AuditInput:
         clean: (N,) clean labels, with -1 for out-of-distribution images and -2 for unknown; None if none is known.
         class_names: (C,) names of the classes.
         notes: facts about the data that a user should know.
+        in_test: (N,) True for examples of the test split; None if all are training examples.
     """
 
     title: str
@@ -59,6 +60,14 @@ class AuditInput:
     clean: NDArray[np.int64] | None
     class_names: tuple[str, ...]
     notes: tuple[ReadingNote, ...] = ()
+    in_test: NDArray[np.bool_] | None = None
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Split of each example, ``train`` or ``test``."""
+        if self.in_test is None:
+            return ("train",) * len(self.observed)
+        return tuple("test" if test else "train" for test in self.in_test.tolist())
 
     @property
     def features(self) -> NDArray[np.float32] | None:
@@ -82,10 +91,14 @@ def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
     spec, from_user_data = audit_spec(labels, overrides)
     prepared = prepare_run(spec)
     dataset, train_labels = prepared.dataset, prepared.labels.train
-    images, observed, index = dataset.train.inputs, train_labels, dataset.train.index
+    images, observed, index, in_test = dataset.train.inputs, train_labels, dataset.train.index, None
+    notes = dataset_notes(dataset)
     if from_user_data and len(dataset.train) + len(dataset.test) == dataset.source_size:
         # The test split was held out of the same unverified labels, so it is audited as well.
-        images, observed, index = _join_splits(dataset, train_labels)
+        images, observed, index, in_test = _join_splits(dataset, train_labels)
+    elif len(dataset.test):
+        text = "Examples of the test split come from a source of their own and were not audited; audit that source to check them"
+        notes = (*notes, ReadingNote("test_not_audited", text, len(dataset.test)))
     # The targets of a user's own data are the labels under audit, not clean ones.
     clean = None if from_user_data or (dataset.train.targets <= UNKNOWN_TARGET).all() else dataset.train.targets
     # Names of files need not be Unicode text, but reports and tables must be.
@@ -95,8 +108,7 @@ def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
         if from_user_data
         else f"{spec.dataset_label} · {spec.noise.display_name(hide=('path',))}"
     )
-    notes = dataset_notes(dataset)
-    return AuditInput(title, spec, images, observed, index, files, clean, dataset.class_names, notes)
+    return AuditInput(title, spec, images, observed, index, files, clean, dataset.class_names, notes, in_test)
 
 
 def audit_spec(labels: str, overrides: Iterable[str] = ()) -> tuple[RunSpec, bool]:
@@ -147,7 +159,9 @@ def _user_dataset(path: Path) -> dict[str, Any]:
     return {"name": name, parameter: str(path), **size, "validation_fraction": 0.0}
 
 
-def _join_splits(dataset: Dataset, observed: NDArray[np.int64]) -> tuple[Images, NDArray[np.int64], NDArray[np.int64]]:
+def _join_splits(
+    dataset: Dataset, observed: NDArray[np.int64]
+) -> tuple[Images, NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Join the training and test splits in the order of their source."""
     test = dataset.test
     index = np.concatenate([dataset.train.index, test.index])
@@ -155,4 +169,5 @@ def _join_splits(dataset: Dataset, observed: NDArray[np.int64]) -> tuple[Images,
     order = np.argsort(index)
     # The slice reads images that are mapped from disk, which `concatenate` cannot join.
     images = np.concatenate([dataset.train.inputs[:], test.inputs[:]])[order]
-    return images, np.concatenate([observed, test.targets])[order], index[order]
+    in_test = (np.arange(len(index)) >= len(dataset.train))[order]
+    return images, np.concatenate([observed, test.targets])[order], index[order], in_test

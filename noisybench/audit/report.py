@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import io
 import json
 import math
@@ -17,8 +16,9 @@ import numpy as np
 from noisybench.audit.findings import TOP_FRACTIONS, AuditResult, precision_at
 from noisybench.audit.inputs import AuditInput
 from noisybench.audit.reliability import Reliability
+from noisybench.audit.scores import to_csv, to_parquet
 from noisybench.data.targets import UNKNOWN_TARGET
-from noisybench.utils.files import plain_cell, wrap_write_errors
+from noisybench.utils.files import wrap_write_errors
 from noisybench.utils.pages.rendering import render
 
 MAX_IMAGES = 120
@@ -35,8 +35,6 @@ MAX_LISTED_CLASSES = 10
 
 MAX_CONFUSIONS = 5
 """Largest number of confused pairs of classes in the summary."""
-
-COLUMNS = ("rank", "index", "file", "label", "suggested", "confidence", "error_score")
 
 
 @dataclass(frozen=True)
@@ -56,17 +54,23 @@ class AuditReport:
     similar: list[tuple[str, list[str]]]
 
     def save(self, folder: Path) -> None:
-        """Write `report.html`, `suspects.csv` and `findings.json` into a folder.
+        """Write `report.html`, `scores.csv`, `scores.parquet` and `findings.json` into a folder.
 
         Raises:
             UserError: the folder cannot be written.
         """
         # All texts are complete before the first write, so that an error in one of them leaves no partial report.
-        contents = {"suspects.csv": to_csv(self), "findings.json": to_json(self), "report.html": to_html(self)}
+        texts = {
+            "scores.csv": to_csv(self.audit_input, self.result),
+            "findings.json": to_json(self),
+            "report.html": to_html(self),
+        }
+        contents = {name: text.encode() for name, text in texts.items()}
+        contents["scores.parquet"] = to_parquet(self.audit_input, self.result)
         with wrap_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            for name, text in contents.items():
-                (folder / name).write_text(text, encoding="utf-8")
+            for name, content in contents.items():
+                (folder / name).write_bytes(content)
 
 
 def summary(report: AuditReport) -> list[str]:
@@ -126,23 +130,6 @@ def compare_with_clean_labels(report: AuditReport) -> list[str]:
         )
         lines.append(f"  {name}: {precisions}")
     return lines
-
-
-def to_csv(report: AuditReport) -> str:
-    """Return a table of all suspects, the most suspicious first, with an empty column `new_label` for relabeling."""
-    data, result, text = report.audit_input, report.result, io.StringIO()
-    detectors = [name for name in result.error_score if name != "combined"]
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*COLUMNS, *detectors, "new_label"])
-    for rank, row in enumerate(result.suspects.tolist(), 1):
-        # File and class names come from the data, and a spreadsheet could read them as formulas.
-        writer.writerow([
-            rank, int(data.index[row]), plain_cell(data.files[row]) if data.files else "",
-            plain_cell(data.class_names[data.observed[row]]), plain_cell(data.class_names[result.suggested[row]]),
-            f"{result.confidence[row]:.4f}", f"{result.error_score['combined'][row]:.4f}",
-            *(f"{result.error_score[name][row]:.4f}" for name in detectors), "",
-        ])  # fmt: skip
-    return text.getvalue()
 
 
 def to_json(report: AuditReport) -> str:

@@ -57,7 +57,7 @@ def audit(
     for line in summary(report):
         console.print(line, markup=False)
     console.print(f"Report with images:   {(output / 'report.html').resolve()}", markup=False)
-    console.print(f"Table for relabeling: {(output / 'suspects.csv').resolve()}", markup=False)
+    console.print(f"Table for relabeling: {(output / 'scores.csv').resolve()}", markup=False)
 
 
 @audit_app.command(

@@ -162,7 +162,7 @@ def labels_import(
         Path,
         typer.Argument(
             help="Table (.csv, .tsv or .parquet) with a column of labels, and a column `file` or `index` unless it has a row "
-            "for each training example in order; or suspects.csv of an audit with `new_label` filled in"
+            "for each training example in order; or scores.csv of an audit with `new_label` filled in"
         ),
     ],
     recipe: Recipe,

@@ -15,12 +15,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pyarrow import parquet
 
 from noisybench.audit.audit import audit_labels
 from noisybench.audit.confident_joint import confident_joint, noise_rate_and_transition
 from noisybench.audit.findings import analyze, precision_at
 from noisybench.audit.inputs import AuditInput, load_audit_input
-from noisybench.audit.report import AuditReport, to_csv, to_html
+from noisybench.audit.report import AuditReport, to_html
+from noisybench.audit.scores import DECISION_COLUMNS, to_csv
 from noisybench.audit.signals import AuditSignals, neighbor_disagreement
 from noisybench.cli.app import main
 from noisybench.config.resolve import resolve
@@ -140,7 +142,15 @@ def test_an_audit_of_a_folder(
     assert "clean labels" not in output, "they are unknown"
     findings = json.loads((workspace / "audit" / "findings.json").read_text())
     assert findings["examples"] == 80, "the test split is audited as well"
-    rows = list(csv.DictReader(io.StringIO((workspace / "audit" / "suspects.csv").read_text())))
+    table = list(csv.DictReader(io.StringIO((workspace / "audit" / "scores.csv").read_text())))
+    assert len(table) == 80, "every example has a score"
+    assert list(table[0])[:8] == ["rank", *DECISION_COLUMNS]
+    assert [row["split"] for row in table].count("test") == 20, "the fraction held out by default"
+    stored = parquet.read_table(workspace / "audit" / "scores.parquet").to_pydict()
+    assert list(stored) == list(table[0])
+    assert stored["index"] == [int(row["index"]) for row in table]
+    assert set(stored["label"]) == {"=bright", "dark"}, "names as they are"
+    rows = [row for row in table if row["is_suspect"] == "true"]
     assert len(rows) == len(findings["suspects"])
     assert abs(findings["noise_rate"] - 0.2) < 0.1
     incorrect = [int(Path(row["file"].lstrip("'")).stem) % 5 == 0 for row in rows]
@@ -219,7 +229,7 @@ def test_names_are_escaped_on_the_page() -> None:
     page = to_html(report)
     assert hostile not in page
     assert "&lt;img src=x" in page
-    assert "neighbors" not in to_csv(report).splitlines()[0], "a detector without scores has no column"
+    assert "neighbors" not in to_csv(audit_input, result).splitlines()[0], "a detector without scores has no column"
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\tx", "\rx"])

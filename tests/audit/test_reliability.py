@@ -85,4 +85,4 @@ def test_features_are_audited_without_training(workspace: Path, monkeypatch: pyt
     findings = json.loads((workspace / "audit" / "findings.json").read_text())
     assert findings["noise_rate"] == pytest.approx(float((clean != observed).mean()), abs=0.03)
     assert np.mean((clean != observed)[findings["suspects"]]) > 0.9
-    assert "image" in (workspace / "audit" / "suspects.csv").read_text().splitlines()[1]
+    assert "image" in (workspace / "audit" / "scores.csv").read_text().splitlines()[1]

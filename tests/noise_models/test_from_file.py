@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from noisybench.audit.report import COLUMNS
+from noisybench.audit.scores import COLUMNS
 from noisybench.config.noise_seeds import with_noise_seeds
 from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
@@ -127,10 +127,10 @@ def test_a_table_without_any_training_label_is_refused(tmp_path: Path) -> None:
 
 
 def suspects(rows: list[int], new: dict[int, str], label: dict[int, str] | None = None) -> list[str]:
-    lines = [",".join([*COLUMNS, "new_label"])]
+    lines = [",".join(COLUMNS)]
     for rank, row in enumerate(rows, 1):
         earlier = (label or {}).get(row, name(row))
-        lines.append(f"{rank},{row},{DATA.source_names[row]},{earlier},owl,0.9,0.8,{new.get(row, '')}")
+        lines.append(f"{rank},{row},{DATA.source_names[row]},train,{earlier},owl,,{new.get(row, '')},0.9,0.8")
     return lines
 
 

@@ -1,4 +1,4 @@
-"""The audit's own suspects.csv with `new_label` filled in by a person.
+"""The audit's own scores.csv with `new_label` filled in by a person.
 
 The way back into training labels. cleanlab Studio, fiftyone and Label Studio round trips.
 """
@@ -21,7 +21,7 @@ def main() -> None:
             (rng.integers(0, 60, (12, 12, 3)) + 150 * bright).astype(np.uint8),
         )
     nb("audit", root / "d", "dataset.size=12", *SHORT, "--folds", "2", "--output", root / "a")
-    with (root / "a/suspects.csv").open() as file:
+    with (root / "a/scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     for each in rows[:4]:
         each["new_label"] = each["suggested"]
