@@ -14,9 +14,11 @@ from noisybench.config.fidelity import Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_sets import label_files
-from noisybench.data.label_sets.label_set import LabelSet, ReplacedImages
-from noisybench.data.labels.label_import import ABSENT, ImportedLabels, ImportOptions, import_labels, own_labels
+from noisybench.data.label_sets.label_set import SPLITS, LabelSet, ReplacedImages
+from noisybench.data.labels.decisions import ABSENT
+from noisybench.data.labels.label_import import ImportedLabels, ImportOptions, import_labels, own_labels
 from noisybench.data.labels.rows import names_of
+from noisybench.data.labels.verification import Verification, merge
 from noisybench.data.labels.votes import Votes
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.notes import ReadingNote
@@ -35,8 +37,9 @@ class FromFile(NoiseModel):
     A table (`.csv`, `.tsv` or `.parquet`) has a column `observed`, `label`, `class` or the like with a class name or index
     in each row. A column `index` has rows of the dataset's source, or a column `file` its file names in any order;
     without either there is one row for each training example of the source in its order. Examples whose cell is empty
-    have no label and are not trained on. Corrections in a column `new_label`, which `noisybench audit` writes, replace the
-    dataset's labels. Labels of several people in a column `annotator` or in columns such as `annotator_1`, and numbers of
+    have no label and are not trained on. Decisions in the columns `decision` and `new_label`, which `noisybench audit`
+    writes, change the dataset's labels: verified classes replace them and count as clean, and excluded examples are not
+    trained on. Labels of several people in a column `annotator` or in columns such as `annotator_1`, and numbers of
     votes in one column for each class, give one label by `annotators`. A `.npy` file has one label, or one number for
     each class, for each training example in the order of the source.
 
@@ -87,6 +90,12 @@ class FromFile(NoiseModel):
     allow_unknown_files: bool = parameter(
         False, help="Whether rows of files that the dataset does not have are left out"
     )
+    use: Literal["verified", "given"] = parameter(
+        "verified",
+        help="Observed labels where people have verified some: the verified ones, or those that were given before",
+    )
+    base: LabelSet | None = None
+    """Label set that a table of decisions is about; None for the dataset's own labels."""
 
     @classmethod
     def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
@@ -110,13 +119,22 @@ class FromFile(NoiseModel):
             raise UserError("noise.path: set the file or folder with the labels, e.g. noise.path=labels.csv")
         path = expand_user(self.path)
         if path.is_dir():
-            return self._read_label_set(path, dataset, split)
+            labels = self._read_label_set(path, dataset, split)
+            return self._as_given(labels, self._label_set.verification, dataset, split)
         if dataset.target_kind.dense:
             raise UserError(
                 "noise.path: masks and traces are read from a folder that `noisybench labels create` has written; provide "
                 "other masks with noise=from_folder, and other traces with dataset=trace_file"
             )
-        return self._select(self._imported(dataset), dataset, split, stream)
+        imported = self._imported(dataset)
+        labels = self._select(imported, dataset, split, stream)
+        return self._as_given(labels, self.verification(dataset), dataset, split)
+
+    def _as_given(self, labels: Targets, verification: Verification | None, dataset: Dataset, split: Split) -> Targets:
+        """Return labels before they were verified, if the user asks for them."""
+        if self.use == "verified" or verification is None:
+            return labels
+        return verification.given("train" if split is dataset.train else "validation", split, labels)
 
     def replace_images(self, dataset: Dataset, split: Split) -> ReplacedImages | None:
         """Return the replaced images of a frozen label set."""
@@ -137,13 +155,23 @@ class FromFile(NoiseModel):
         votes = self._imported(dataset).votes
         return None if votes is None else votes.of_examples(_used_rows(dataset))
 
+    def verification(self, dataset: Dataset) -> Verification | None:
+        """Return the decisions of a table, with earlier ones of the label set that it is about, or of a label set."""
+        if self._is_label_set:
+            return self._label_set.verification
+        decided, earlier = self._imported(dataset).verification, self.base and self.base.verification
+        return decided if decided is None else merge(earlier, decided)
+
     def source_info(self, dataset: Dataset) -> dict[str, Any]:
         """Return the agreement of the annotators, if there are several."""
         if self._is_label_set:
             details: dict[str, Any] = self._label_set.manifest["noise"]["details"]
-            return {"agreement": details["agreement"]} if "agreement" in details else {}
+            return {name: details[name] for name in ("agreement", "given") if name in details}
         votes = self.votes(dataset)
-        return {} if votes is None else {"agreement": votes.agreement(dataset.num_classes)}
+        details = {} if votes is None else {"agreement": votes.agreement(dataset.num_classes)}
+        if self.base is not None:
+            details["given"] = {"sha256": self.base.hash, "noise": self.base.manifest["noise"]}
+        return details
 
     def notes(self, dataset: Dataset) -> tuple[ReadingNote, ...]:
         """Return what was converted, left out or kept."""
@@ -159,10 +187,11 @@ class FromFile(NoiseModel):
             [split.index[observed == UNKNOWN_TARGET] for split, observed in zip(splits, labels, strict=True)]
         )
         if len(unlabeled):
-            text = "Examples without a label are not trained on"
+            excluded = imported.verification is not None
+            text = f"Examples {'that were excluded' if excluded else 'without a label'} are not trained on"
             notes.append(_note("unlabeled", text, np.sort(unlabeled), dataset))
         kept = used[~imported.listed[used]]
-        if len(kept) and imported.corrects and self.partial:
+        if len(kept) and self.partial:
             text = "Examples that the table does not have keep their labels"
             notes.append(ReadingNote("kept_labels", text, len(kept)))
         return tuple(notes)
@@ -192,7 +221,8 @@ class FromFile(NoiseModel):
         """Return the labels of the table, which is read once for a dataset."""
         if self._read is None or self._read[0] is not dataset:
             assert self.path is not None
-            self._read = dataset, import_labels(expand_user(self.path), dataset, self._options())
+            given = None if self.base is None else _labels_of(self.base, dataset)
+            self._read = dataset, import_labels(expand_user(self.path), dataset, self._options(), given)
         return self._read[1]
 
     _read: tuple[Dataset, ImportedLabels] | None = None
@@ -220,7 +250,7 @@ class FromFile(NoiseModel):
             assert imported.observed is not None
             labels = imported.observed[split.index]
         absent = np.flatnonzero(labels == ABSENT)
-        if len(absent) and not imported.corrects:
+        if len(absent) and not self.partial:
             assert self.path is not None
             first = names_of(split.index[absent[:1]], dataset.source_names)[0]
             raise UserError(
@@ -265,6 +295,14 @@ class FromFile(NoiseModel):
 
 def _note(kind: str, text: str, rows: NDArray[np.int64], dataset: Dataset) -> ReadingNote:
     return ReadingNote(kind, text, len(rows), tuple(names_of(rows, dataset.source_names)))
+
+
+def _labels_of(base: LabelSet, dataset: Dataset) -> dict[str, Targets]:
+    """Return the observed labels of a label set, and those of the test split that it has verified."""
+    labels: dict[str, Targets] = {name: base.observed(name) for name in SPLITS}
+    if base.verification is not None:
+        labels["test"] = base.verification.observed("test", dataset.test, dataset.test.targets)
+    return labels
 
 
 def _used_rows(dataset: Dataset) -> NDArray[np.int64]:

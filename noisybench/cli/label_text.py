@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from noisybench.data.labels.verification import ACCEPT, EXCLUDE, KEEP, RELABEL
+from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.utils.text import printable
 
 if TYPE_CHECKING:
     from noisybench.data.label_sets.label_set import LabelSet
     from noisybench.data.label_sets.provenance import ProvenanceCheck
+    from noisybench.data.labels.verification import Verification
 
 MAX_TABLE = 12
 """Largest number of classes whose transition counts are shown as a table."""
@@ -22,8 +26,8 @@ MAX_LISTED = 12
 """Largest number of classes whose IoU is listed."""
 
 
-def describe_labels(manifest: dict[str, Any]) -> str:
-    """Return the manifest of a label set as text for the terminal; names are `printable`."""
+def describe_labels(manifest: dict[str, Any], verification: Verification | None = None) -> str:
+    """Return the manifest of a label set as text for the terminal, with its verified labels; names are `printable`."""
     noise, dataset = manifest["noise"], manifest["dataset"]
     details, nominal = noise["details"], noise["nominal_rate"]
     lines = [
@@ -44,6 +48,8 @@ def describe_labels(manifest: dict[str, Any]) -> str:
     if "unlabeled" in manifest:
         counts = ", ".join(f"{number} {name}" for name, number in manifest["unlabeled"].items())
         lines.append(("unlabeled", f"{counts} examples, which are not trained on"))
+    if verification is not None:
+        lines += _describe_verification(verification, dataset["classes"])
     if "agreement" in details:
         lines.append(("annotators", _describe_agreement(details["agreement"])))
     if "source" in details:
@@ -99,6 +105,29 @@ def _describe_rate(manifest: dict[str, Any]) -> str:
     validation = manifest["actual_noise_rate_validation"]
     suffix = "" if validation is None else f", validation {validation:.4f}"
     return f"{manifest['actual_noise_rate']:.4f}{suffix}"
+
+
+def _describe_verification(verification: Verification, class_names: list[str]) -> list[tuple[str, str]]:
+    """Return the number of each decision, the noise rate of what was verified, and the changed labels by pair of classes."""
+    rows = list(verification.rows.values())
+    given, verified, decision = (
+        np.concatenate([getattr(part, name) for part in rows]) if rows else np.empty(0, np.int64)
+        for name in ("given", "verified", "decision")
+    )
+    words = {ACCEPT: "accepted", RELABEL: "relabeled", KEEP: "kept", EXCLUDE: "excluded"}
+    counts = {word: int((decision == number).sum()) for number, word in enumerate(words.values())}
+    lines = [("decisions", ", ".join(f"{count} {word}" for word, count in counts.items()))]
+    known = verified >= 0
+    if known.any():
+        wrong = int((given != verified)[known].sum())
+        text = f"{int(known.sum())} labels, of which {wrong} were incorrect ({wrong / known.sum():.1%})"
+        lines.append(("verified", text))
+    changed = Counter(zip(given[known].tolist(), verified[known].tolist(), strict=True))
+    pairs = [(pair, count) for pair, count in changed.most_common() if pair[0] != pair[1]]
+    names = dict(enumerate(class_names)) | {UNKNOWN_TARGET: "no label"}
+    listed = [f"{names[old]} -> {names[new]} {count}" for (old, new), count in pairs[:MAX_CONFUSIONS]]
+    more = [f"{len(pairs) - MAX_CONFUSIONS} more pairs"] if len(pairs) > MAX_CONFUSIONS else []
+    return [*lines, ("changed", ", ".join(listed + more))] if pairs else lines
 
 
 def _describe_agreement(agreement: dict[str, Any]) -> str:

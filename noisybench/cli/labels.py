@@ -51,27 +51,30 @@ def labels_create(
     """Freeze the labels of a recipe in a folder, with their manifest."""
     if format not in FORMATS:
         raise UserError(f"--format: must be {' or '.join(FORMATS)}, but got `{format}`")
-    create_label_set(one_spec(recipe, overrides), output, cast("Literal['parquet', 'csv']", format))
+    spec = one_spec(recipe, overrides)
+    check_output_folder(output)
+    dataset = spec.dataset.build().load()
+    labels = spec.noise.build().apply(dataset)
+    write_label_set(labels, dataset, output, cast("Literal['parquet', 'csv']", format))
 
 
-def create_label_set(spec: RunSpec, output: Path, format: Literal["parquet", "csv"] = "parquet") -> None:
-    """Freeze the labels of a specification in a folder, and print their statistics.
+def write_label_set(
+    labels: LabelSet, dataset: Dataset, output: Path, format: Literal["parquet", "csv"] = "parquet"
+) -> None:
+    """Freeze labels in a folder, and print their statistics.
 
     Raises:
-        UserError: the labels cannot be made, or the folder cannot be written.
+        UserError: the folder cannot be written, or has another label set.
     """
     from noisybench.cli.label_text import describe_labels
     from noisybench.data.check.notes import dataset_notes
     from noisybench.data.label_sets import label_files
 
-    check_output_folder(output)
-    dataset = spec.dataset.build().load()
-    labels = spec.noise.build().apply(dataset)
     with wrap_write_errors(output):
         label_files.save(labels, dataset, output, format)
     for note in (*dataset_notes(dataset), *labels.notes):
         typer.echo(f"note: {printable_lines(str(note))}")
-    typer.echo(describe_labels(labels.manifest))
+    typer.echo(describe_labels(labels.manifest, labels.verification))
     typer.echo(f"Label set written to {output}. Use it with noise=from_file noise.path={output}")
 
 
@@ -84,7 +87,7 @@ def labels_info(folder: LabelSetFolder) -> None:
 
     labels = label_files.load(folder)
     check = check_provenance(labels)
-    typer.echo(describe_labels(labels.manifest))
+    typer.echo(describe_labels(labels.manifest, labels.verification))
     if transitions := describe_transitions(labels):
         typer.echo(transitions)
     typer.echo(f"checked\n{describe_check(check)}")
@@ -145,6 +148,10 @@ def labels_export(
     table = label_files.read_stored_table(
         next(folder / name for name in label_files.TABLES if (folder / name).exists())
     )
+    if labels.verification is not None:
+        decided = label_files.read_stored_table(folder / label_files.VERIFIED)
+        table = table.merge(decided, how="outer", on=["split", "index"], sort=False)
+        table = table.astype(dict.fromkeys(("clean", "observed", "given", "verified"), "Int64"))
     with wrap_write_errors(file):
         if file.suffix.lower() == ".csv":
             # A fixed line end gives the same bytes on every operating system.
@@ -162,7 +169,7 @@ def labels_import(
         Path,
         typer.Argument(
             help="Table (.csv, .tsv or .parquet) with a column of labels, and a column `file` or `index` unless it has a row "
-            "for each training example in order; or scores.csv of an audit with `new_label` filled in"
+            "for each training example in order; or decisions about an audit"
         ),
     ],
     recipe: Recipe,

@@ -141,6 +141,10 @@ class Dataset:
     """Further test splits of the same classes from other distributions, by name."""
     source_names: tuple[str, ...] = ()
     """File name of each source row without suffix, if examples come from files."""
+    test_source_size: int | None = None
+    """Number of examples of the source's own test split, whose rows `test.index` counts; None if the test split was drawn."""
+    test_names: tuple[str, ...] = ()
+    """File name of each row of the source's own test split, if examples come from files."""
     mask_reader: MaskReader | None = None
     """Reading of mask files in the way of the source, for other masks of the same images."""
     has_background: bool = True

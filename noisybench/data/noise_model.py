@@ -13,6 +13,7 @@ from noisybench.config.parameters import Configurable, parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_sets.label_set import SPLITS, LabelSet, ReplacedImages, make_label_set
 from noisybench.data.label_sets.manifest import noise_entry
+from noisybench.data.labels.verification import Verification
 from noisybench.data.labels.votes import Votes
 from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import Targets
@@ -85,6 +86,10 @@ class NoiseModel(Configurable, abc.ABC):
 
     def votes(self, dataset: Dataset) -> Votes | None:
         """Return the labels of several annotators from which `corrupt_labels` chooses; None if there are none."""
+        return None
+
+    def verification(self, dataset: Dataset) -> Verification | None:
+        """Return the labels that people have verified, which `corrupt_labels` uses; None if there are none."""
         return None
 
     def notes(self, dataset: Dataset) -> tuple[ReadingNote, ...]:
@@ -161,6 +166,7 @@ class NoiseModel(Configurable, abc.ABC):
             {name: status for name, status in spans.items() if status is not None},
             self.votes(dataset),
             self.notes(dataset),
+            self.verification(dataset),
         )
 
     @property

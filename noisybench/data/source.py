@@ -213,6 +213,8 @@ class DatasetSource(Configurable, abc.ABC):
             skipped_files=source.skipped_files + (source_test.skipped_files if source_test else ()),
             notes=merge_notes(source.notes + (source_test.notes if source_test else ()) + notes),
             source_names=source.names,
+            test_source_size=len(source_test.targets) if source_test else None,
+            test_names=source_test.names if source_test else (),
             mask_reader=self.mask_reader(),
             mask_layout=source.mask_layout,
             has_background=self.has_background,

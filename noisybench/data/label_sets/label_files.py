@@ -2,7 +2,8 @@
 
 A folder holds `manifest.json` and the labels: classes as a table with the columns split, index, clean and observed
 (`labels.parquet` or `labels.csv`), masks and tokens as arrays of these names (`masks.npz`). Replaced images are in
-`images.npz`, and traces are repeated as text in `traces.jsonl`. Votes of several annotators are in `votes.parquet`. The
+`images.npz`, and traces are repeated as text in `traces.jsonl`. Votes of several annotators are in `votes.parquet`, and
+given and verified labels in `verified.parquet`. The
 observed label -2 means that an example has none.
 """
 
@@ -28,9 +29,10 @@ from noisybench.data.label_sets.label_set import (
     label_statistics,
     observed_hash,
     rows_hash,
-    with_replaced,
+    with_clean_targets,
 )
 from noisybench.data.label_sets.manifest import DIGEST, MANIFEST, TRACES_DIGEST, manifest_digest, read_manifest
+from noisybench.data.labels.verification_files import read_verification, write_verification
 from noisybench.data.labels.vote_files import read_votes, write_votes
 from noisybench.data.targets import IGNORED, UNKNOWN_TARGET, Targets
 from noisybench.data.traces.formats import token_dtype
@@ -45,6 +47,7 @@ COLUMNS = ("index", "clean", "observed")
 """Columns of a label table, beside `split`."""
 
 MASKS, TRACES, IMAGES, VOTES = "masks.npz", "traces.jsonl", "images.npz", "votes.parquet"
+VERIFIED = "verified.parquet"
 TABLES = ("labels.parquet", "labels.csv")
 
 STATISTICS = (
@@ -88,8 +91,8 @@ def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parq
     if os.path.lexists(manifest_file) and read_manifest(folder)["sha256"] != labels.hash:
         raise UserError(f"{shown(folder)} already contains a different label set; choose another folder")
     check_output_folder(folder)
-    # The clean targets of replaced images are `OOD_TARGET`, which the stored column must show.
-    applied = with_replaced(dataset, labels.replaced)
+    # The clean targets of replaced images are `OOD_TARGET`, and those of verified examples their verified class.
+    applied = with_clean_targets(dataset, labels.replaced, labels.verification)
     splits = {name: (getattr(applied, name), labels.observed(name)) for name in SPLITS}
     columns: Columns = {
         (name, column): values
@@ -113,6 +116,8 @@ def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parq
         np.savez_compressed(folder / IMAGES, **images)
     if labels.votes is not None:
         write_votes(labels.votes, folder / VOTES)
+    if labels.verification is not None:
+        write_verification(labels.verification, folder / VERIFIED)
     # Last: a folder without a manifest is not a label set, so a crash before this line leaves nothing that can be
     # loaded.
     manifest[DIGEST] = manifest_digest(manifest)
@@ -141,7 +146,12 @@ def load(folder: Path) -> LabelSet:
     replaced = _read_replaced(folder / IMAGES)
     _check_arrays(folder, columns, manifest["dataset"])
     error_spans = {name: columns[name, "error_spans"] for name in SPLITS if (name, "error_spans") in columns}
-    sha256 = observed_hash(train, validation, manifest["dataset"]["sha256"], replaced)
+    verification = (
+        read_verification(folder / VERIFIED, len(manifest["dataset"]["classes"]))
+        if (folder / VERIFIED).exists()
+        else None
+    )
+    sha256 = observed_hash(train, validation, manifest["dataset"]["sha256"], replaced, verification)
     rows = rows_hash((columns[name, "index"], columns[name, "clean"]) for name in SPLITS)
     if sha256 != manifest["sha256"] or rows != manifest.get("rows_sha256"):
         raise UserError(
@@ -156,6 +166,8 @@ def load(folder: Path) -> LabelSet:
     votes = read_votes(folder / VOTES, len(manifest["dataset"]["classes"])) if (folder / VOTES).exists() else None
     if (None if votes is None else votes.hash) != manifest.get("votes_sha256"):
         raise UserError(f"{folder / VOTES}: does not match the manifest; create or copy the label set again")
+    if (None if verification is None else verification.statistics) != manifest.get("verification"):
+        raise UserError(f"{folder / VERIFIED}: does not match the manifest; create or copy the label set again")
     # The hashes do not cover the other entries of the manifest, so those are computed again and compared.
     has_background = manifest["dataset"].get("background") is not False
     statistics = label_statistics(clean, (train, validation), len(manifest["dataset"]["classes"]), has_background)
@@ -167,12 +179,12 @@ def load(folder: Path) -> LabelSet:
             "again"
         )
     manifest = {name: entry for name, entry in manifest.items() if name not in (DIGEST, TRACES_DIGEST)}
-    return label_set_of(train, validation, manifest, replaced, error_spans, votes)
+    return label_set_of(train, validation, manifest, replaced, error_spans, votes, verification=verification)
 
 
 def stored_files(folder: Path) -> dict[str, Path]:
     """Return the files of a label set that `load` reads, by their names; the manifest even if it is missing."""
-    names = (MANIFEST, MASKS, IMAGES, VOTES, *TABLES)
+    names = (MANIFEST, MASKS, IMAGES, VOTES, VERIFIED, *TABLES)
     return {name: folder / name for name in names if name == MANIFEST or (folder / name).exists()}
 
 

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.data.dataset import Dataset, Split
+from noisybench.data.dataset import Dataset
 from noisybench.data.label_sets.manifest import FORMAT
 from noisybench.data.label_sets.statistics import mask_statistics
+from noisybench.data.labels.verification import Verification, without
 from noisybench.data.labels.votes import Votes
-from noisybench.data.lazy import MemmapImages
 from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import (
     CLEAN,
@@ -69,6 +69,7 @@ class LabelSet:
         unlabeled: by split, (K,) int64 positions of its examples without an observed class, ascending.
         votes: labels of several annotators, if the observed ones were chosen from them.
         notes: facts about the reading of labels that a user should know.
+        verification: labels that people have verified, which then are the clean ones.
 
     Examples:
         >>> from noisybench.data.dataset import Split
@@ -92,6 +93,7 @@ class LabelSet:
     unlabeled: Mapping[str, NDArray[np.int64]] = field(default_factory=dict)
     votes: Votes | None = None
     notes: tuple[ReadingNote, ...] = ()
+    verification: Verification | None = None
 
     @functools.cached_property
     def target_kind(self) -> TargetKind:
@@ -120,11 +122,11 @@ class LabelSet:
     def apply_to(self, dataset: Dataset) -> Dataset:
         """Return the dataset as it is trained on.
 
-        Replaced images are in it, with targets `OOD_TARGET`; examples without an observed class are not.
+        Replaced images have targets `OOD_TARGET` and verified examples their verified class; unlabeled examples are left out.
         """
-        applied = with_replaced(dataset, self.replaced)
+        applied = with_clean_targets(dataset, self.replaced, self.verification)
         for name, rows in self.unlabeled.items():
-            labeled: dict[str, Any] = {name: _without(getattr(applied, name), rows)}
+            labeled: dict[str, Any] = {name: without(getattr(applied, name), rows)}
             applied = replace(applied, **labeled)
         return applied
 
@@ -137,19 +139,6 @@ class LabelSet:
         everything = np.full(len(labels) + len(rows), UNKNOWN_TARGET, dtype=np.int64)
         everything[np.delete(np.arange(len(everything)), rows)] = labels
         return everything
-
-
-def _without(split: Split, rows: NDArray[np.int64]) -> Split:
-    """Return a split without some of its rows."""
-    kept = np.delete(np.arange(len(split)), rows)
-    noisy_targets = None if split.noisy_targets is None else split.noisy_targets[kept]
-    return replace(
-        split,
-        inputs=split.inputs.subset(kept) if isinstance(split.inputs, MemmapImages) else split.inputs[kept],
-        targets=split.targets[kept],
-        index=split.index[kept],
-        noisy_targets=noisy_targets,
-    )
 
 
 def unlabeled_rows(observed: Mapping[str, Targets]) -> dict[str, NDArray[np.int64]]:
@@ -174,13 +163,22 @@ def with_replaced(dataset: Dataset, replaced: Mapping[str, ReplacedImages]) -> D
     return replace(dataset, **splits) if splits else dataset
 
 
+def with_clean_targets(
+    dataset: Dataset, replaced: Mapping[str, ReplacedImages], verification: Verification | None
+) -> Dataset:
+    """Return the dataset with the targets by which a label set is evaluated, and its replaced images."""
+    applied = with_replaced(dataset, replaced)
+    return applied if verification is None else verification.apply_to(applied)
+
+
 def observed_hash(
     train: Targets,
     validation: Targets,
     dataset_hash: str,
     replaced: Mapping[str, ReplacedImages] | None = None,
+    verification: Verification | None = None,
 ) -> str:
-    """Return the SHA-256 over the dataset hash, the observed targets and the replaced images.
+    """Return the SHA-256 over the dataset hash, the observed targets, the replaced images and the verified labels.
 
     Classes are hashed as little-endian int64, masks and tokens as bytes; the training split precedes the validation
     split.
@@ -196,6 +194,8 @@ def observed_hash(
         if replaced and name in replaced:
             digest.update(replaced[name].rows.astype("<i8").tobytes())
             digest.update(replaced[name].images.tobytes())
+    if verification is not None:
+        digest.update(verification.hash.encode())
     return digest.hexdigest()
 
 
@@ -223,6 +223,7 @@ def make_label_set(
     error_spans: Mapping[str, NDArray[np.uint8]] | None = None,
     votes: Votes | None = None,
     notes: tuple[ReadingNote, ...] = (),
+    verification: Verification | None = None,
 ) -> LabelSet:
     """Return a label set of observed targets, with their manifest.
 
@@ -236,6 +237,7 @@ def make_label_set(
         error_spans: for traces, error spans by split.
         votes: labels of several annotators, if the observed ones were chosen from them.
         notes: facts about the reading of labels.
+        verification: labels that people have verified.
 
     Raises:
         UserError: no training example has an observed class.
@@ -245,12 +247,12 @@ def make_label_set(
     """
     replaced, error_spans = replaced or {}, error_spans or {}
     # Statistics are relative to the data that is trained on, but `dataset.hash` stays that of the original data.
-    applied = with_replaced(dataset, replaced)
+    applied = with_clean_targets(dataset, replaced, verification)
     clean = (applied.train.targets, applied.validation.targets)
     index = (dataset.train.index, dataset.validation.index)
     manifest = {
         "format": FORMAT,
-        "sha256": observed_hash(train, validation, dataset.hash, replaced),
+        "sha256": observed_hash(train, validation, dataset.hash, replaced, verification),
         "rows_sha256": rows_hash(zip(index, clean, strict=True)),
         "dataset": dataset_entry(dataset),
         "noise": noise,
@@ -261,7 +263,9 @@ def make_label_set(
         manifest["error_spans_sha256"] = error_spans_hash(error_spans)
     if votes is not None:
         manifest["votes_sha256"] = votes.hash
-    return label_set_of(train, validation, manifest, replaced, error_spans, votes, notes)
+    if verification is not None:
+        manifest["verification"] = verification.statistics
+    return label_set_of(train, validation, manifest, replaced, error_spans, votes, notes, verification)
 
 
 def label_set_of(
@@ -272,6 +276,7 @@ def label_set_of(
     error_spans: Mapping[str, NDArray[np.uint8]],
     votes: Votes | None,
     notes: tuple[ReadingNote, ...] = (),
+    verification: Verification | None = None,
 ) -> LabelSet:
     """Return the label set of a manifest; examples without an observed class are set apart.
 
@@ -283,6 +288,7 @@ def label_set_of(
         error_spans: for traces, error spans by split.
         votes: labels of several annotators.
         notes: facts about the reading of labels.
+        verification: labels that people have verified.
 
     Raises:
         UserError: no training example has an observed class.
@@ -294,7 +300,7 @@ def label_set_of(
         np.delete(observed, unlabeled[name]) if name in unlabeled else observed
         for name, observed in (("train", train), ("validation", validation))
     )
-    return LabelSet(train, validation, manifest, replaced, error_spans, unlabeled, votes, notes)
+    return LabelSet(train, validation, manifest, replaced, error_spans, unlabeled, votes, notes, verification)
 
 
 def dataset_entry(dataset: Dataset) -> dict[str, Any]:

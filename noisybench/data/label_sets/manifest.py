@@ -97,6 +97,24 @@ class MaskStatistics(_Entry):
     area_bias: float | None
 
 
+class VerificationCounts(_Entry):
+    """Number of verified labels, of incorrect ones among them, and of excluded examples of one split."""
+
+    verified: Count
+    incorrect: Count
+    excluded: Count
+
+
+class VerificationEntry(_Entry):
+    """Labels that people have verified; see `labels.verification.Verification`."""
+
+    sha256: Sha256
+    of_dataset: bool
+    train: VerificationCounts | None = None
+    validation: VerificationCounts | None = None
+    test: VerificationCounts | None = None
+
+
 class Manifest(_Entry):
     """All entries of a stored manifest."""
 
@@ -113,6 +131,7 @@ class Manifest(_Entry):
     ood_counts: list[Count] | None = None
     unlabeled: dict[Literal["train", "validation"], Count] | None = None
     votes_sha256: Sha256 | None = None
+    verification: VerificationEntry | None = None
     masks: MaskStatistics | None = None
     error_spans_sha256: Sha256 | None = None
     traces_sha256: Sha256 | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,23 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.arrays import read_array
-from noisybench.data.dataset import Dataset
+from noisybench.data.dataset import Dataset, Split
 from noisybench.data.labels.class_labels import IntegerLabels
 from noisybench.data.labels.class_names import normalize_name
 from noisybench.data.labels.columns import SoftLabels
+from noisybench.data.labels.decisions import ABSENT, has_decisions, read_decisions
 from noisybench.data.labels.matrices import Matrix, column_matrix
-from noisybench.data.labels.rows import NOWHERE, RowMatch, check_distinct, match_rows, names_of
+from noisybench.data.labels.rows import NOWHERE, RowMatch, check_distinct, match_rows
 from noisybench.data.labels.tables import LabelTable, header_hint, plain_column, plain_text, read_table
 from noisybench.data.labels.values import class_indices
+from noisybench.data.labels.verification import Verification
 from noisybench.data.labels.votes import Votes, make_votes
-from noisybench.data.notes import ReadingNote, reading_note
-from noisybench.data.targets import UNKNOWN_TARGET
+from noisybench.data.notes import ReadingNote
+from noisybench.data.targets import UNKNOWN_TARGET, Targets
 from noisybench.errors import UserError, show
 from noisybench.utils.places import shown
 
-OBSERVED, NEW_LABEL = "observed", "new_label"
+OBSERVED = "observed"
 LABEL_COLUMNS = (
-    "label", "labels", "class", "class_name", "class_label", "category", "choice", "target", "annotation", NEW_LABEL,
+    "label", "labels", "class", "class_name", "class_label", "category", "choice", "target", "annotation",
 )  # fmt: skip
 """Names of columns with labels, as annotation tools call them."""
 
@@ -40,9 +42,6 @@ ANNOTATOR_COLUMNS = (
 
 _WIDE = re.compile(r"(annotator|worker|rater|labell?er|coder|expert|reader|grader|user)_?[a-z]*_*[0-9a-z]+")
 """Columns with the labels of one annotator each, such as `annotator_1`."""
-
-ABSENT = -3
-"""Observed label of an example that the table does not have; its own label stays."""
 
 
 @dataclass(frozen=True)
@@ -69,24 +68,27 @@ class ImportedLabels:
             have the example; None if votes decide.
         votes: votes of several annotators; an example of the table may have none.
         listed: (N,) mask of the source rows that the table has.
-        corrects: True if examples that are absent keep their own label.
+        verification: decisions of people about the labels; None if the table has labels.
         notes: facts about the reading.
     """
 
     observed: NDArray[np.int64] | None
     votes: Votes | None
     listed: NDArray[np.bool_]
-    corrects: bool
     notes: tuple[ReadingNote, ...]
+    verification: Verification | None = None
 
 
-def import_labels(path: Path, dataset: Dataset, options: ImportOptions) -> ImportedLabels:
+def import_labels(
+    path: Path, dataset: Dataset, options: ImportOptions, given: Mapping[str, NDArray[np.int64]] | None = None
+) -> ImportedLabels:
     """Read the labels of a dataset from a table.
 
     Args:
         path: a table, see `label_tables.read_table`.
         dataset: the dataset whose examples they belong to.
         options: decisions of the user.
+        given: labels of the splits that a table of decisions is about (default: the dataset's own).
 
     Raises:
         UserError: the table cannot be read, a row belongs to no example or to several, or a label is no class.
@@ -105,7 +107,27 @@ def import_labels(path: Path, dataset: Dataset, options: ImportOptions) -> Impor
     if path.suffix.lower() == ".npy":
         return _read_array(path, dataset, options)
     table = read_table(path, "noise.path")
+    chosen = options.column is not None or options.annotator_columns or options.annotators is not None
+    if has_decisions(table) and not chosen and not table.find([OBSERVED]):
+        return _read_decisions(table, dataset, options, given)
     return _TableReader(table, dataset, options).read()
+
+
+def _read_decisions(
+    table: LabelTable, dataset: Dataset, options: ImportOptions, given: Mapping[str, NDArray[np.int64]] | None
+) -> ImportedLabels:
+    """Apply the decisions of a table to given labels, or to the dataset's own."""
+    splits = {"train": dataset.train, "validation": dataset.validation}
+    labels = {name: own_targets(split) for name, split in splits.items()} if given is None else given
+    of_dataset = given is None and dataset.train.noisy_targets is None
+    verification, notes = read_decisions(
+        table, dataset, labels, of_dataset, options.key, options.allow_unknown_files, options.integer_labels
+    )
+    observed, listed = np.full(dataset.source_size, ABSENT, np.int64), np.zeros(dataset.source_size, dtype=bool)
+    for name, split in splits.items():
+        observed[split.index] = verification.observed(name, split, labels[name])
+        listed[split.index] = True
+    return ImportedLabels(observed, None, listed, notes, verification)
 
 
 def _read_array(path: Path, dataset: Dataset, options: ImportOptions) -> ImportedLabels:
@@ -125,7 +147,7 @@ def _read_array(path: Path, dataset: Dataset, options: ImportOptions) -> Importe
     if array.ndim == 1 or array.shape[1] == 1:
         texts = list(map(plain_text, array.reshape(-1).tolist()))
         labels, notes = class_indices(texts, dataset.class_names, location, options.unlabeled, options.integer_labels)
-        return ImportedLabels(labels, None, listed, options.partial, notes)
+        return ImportedLabels(labels, None, listed, notes)
     if array.shape[1] != dataset.num_classes or array.dtype.kind in "US":
         raise UserError(
             f"{location} has {array.shape[1]} columns, but there are {dataset.num_classes} classes; it needs a column of "
@@ -133,9 +155,9 @@ def _read_array(path: Path, dataset: Dataset, options: ImportOptions) -> Importe
         )
     matrix = Matrix(array.astype(np.float64), location)
     if matrix.has_counts or options.annotators is not None:
-        return ImportedLabels(None, matrix.votes(rows), listed, options.partial, ())
+        return ImportedLabels(None, matrix.votes(rows), listed, ())
     labels, notes = matrix.classes(options.soft_labels)
-    return ImportedLabels(labels, None, listed, options.partial, notes)
+    return ImportedLabels(labels, None, listed, notes)
 
 
 @dataclass
@@ -191,8 +213,6 @@ class _TableReader:
             return self.table.column(self.options.column, "noise.column")
         if observed := self.table.find([OBSERVED]):
             return observed[0]
-        if corrected := self.table.find([NEW_LABEL]):
-            return corrected[0]
         found = self.table.find(LABEL_COLUMNS)
         if len(found) > 1:
             columns = " and ".join(show(column, quotes=False) for column in found)
@@ -230,24 +250,13 @@ class _TableReader:
         )
 
     def _single(self, column: str) -> ImportedLabels:
-        """Return the labels of one column, or corrections of the dataset's own."""
+        """Return the labels of one column."""
         check_distinct(self.table, self.match.rows, "noise")
         labels, notes = self._classes(self.table.columns[column], column)
-        corrects = plain_column(column) == NEW_LABEL
-        if corrects:
-            filled = labels != UNKNOWN_TARGET
-            if not filled.any():
-                raise UserError(f"{self._location(column)} is empty; fill in the labels that you correct")
-            self._check_earlier_labels()
-            text = f"Labels of the column `{column}` replace the dataset's; examples without one keep theirs"
-            notes += (ReadingNote("corrected_labels", text, int(filled.sum())),)
-            labels = np.where(filled, labels, ABSENT)
-        elif plain_column(column) != OBSERVED and self.options.column is None:
+        if plain_column(column) != OBSERVED and self.options.column is None:
             notes += (ReadingNote("label_column", f"Labels were read from the column `{column}`", len(labels)),)
         observed, listed = self._by_source_row(labels)
-        if corrects:
-            notes += self._corrections_of_test(observed)
-        return ImportedLabels(observed, None, listed, corrects or self.options.partial, self.match.notes + notes)
+        return ImportedLabels(observed, None, listed, self.match.notes + notes)
 
     def _by_source_row(self, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         observed = np.full(self.dataset.source_size, ABSENT, dtype=np.int64)
@@ -259,39 +268,6 @@ class _TableReader:
         listed = np.zeros(self.dataset.source_size, dtype=bool)
         listed[self.match.rows[self.match.rows != NOWHERE]] = True
         return listed
-
-    def _corrections_of_test(self, observed: NDArray[np.int64]) -> tuple[ReadingNote, ...]:
-        used = np.concatenate([self.dataset.train.index, self.dataset.validation.index])
-        rows = np.setdiff1d(np.flatnonzero(observed >= 0), used)
-        text = "Corrections of examples that are neither training nor validation examples have no effect"
-        notes = reading_note("unused_corrections", text, names_of(rows, self.dataset.source_names))
-        return tuple(ReadingNote(note.kind, note.text, len(rows), note.names) for note in notes)
-
-    def _check_earlier_labels(self) -> None:
-        """Refuse corrections of other labels than those of the dataset, which the column `label` of an audit shows."""
-        column = next(iter(self.table.find(["label"])), None)
-        if column is None:
-            return
-        labels = class_indices(
-            self.table.columns[column],
-            self.dataset.class_names,
-            self._location(column),
-            (),
-            self.options.integer_labels,
-        )[0]
-        own = own_labels(self.dataset)
-        rows = self.match.rows
-        known = (rows != NOWHERE) & (labels != UNKNOWN_TARGET)
-        differing = np.flatnonzero(known & (np.where(known, own[rows], ABSENT) >= 0) & (own[rows] != labels))
-        if len(differing):
-            row = int(differing[0])
-            name = show(self.dataset.class_names[own[rows[row]]], quotes=False)
-            raise UserError(
-                f"noise.path: {self.table.describe_row(row)}: corrects the label "
-                f"{show(self.table.columns[column][row], quotes=False)}, but the dataset has {name} ({len(differing)} of "
-                f"{len(rows)} rows differ); it belongs to an audit of other labels, so that the labels to keep are not "
-                f"known: fill in the column `{OBSERVED}` for all examples instead"
-            )
 
     def _long_votes(self, column: str, annotator: str) -> tuple[Votes, tuple[ReadingNote, ...]]:
         labels, notes = self._classes(self.table.columns[column], column)
@@ -324,7 +300,7 @@ class _TableReader:
         return make_votes([name.strip() for name in columns], rows[kept], numbers[kept], labels[kept]), notes
 
     def _with_votes(self, votes: Votes, notes: tuple[ReadingNote, ...]) -> ImportedLabels:
-        return ImportedLabels(None, votes, self._listed(), self.options.partial, self.match.notes + notes)
+        return ImportedLabels(None, votes, self._listed(), self.match.notes + notes)
 
     def _from_matrix(self, matrix: Matrix) -> ImportedLabels:
         """Return the labels of one column for each class: votes, or soft labels."""
@@ -333,12 +309,17 @@ class _TableReader:
             return self._with_votes(matrix.votes(self.match.rows), ())
         labels, notes = matrix.classes(self.options.soft_labels)
         observed, listed = self._by_source_row(labels)
-        return ImportedLabels(observed, None, listed, self.options.partial, self.match.notes + notes)
+        return ImportedLabels(observed, None, listed, self.match.notes + notes)
 
 
 def own_labels(dataset: Dataset) -> NDArray[np.int64]:
     """Return the labels of a dataset by source row, `ABSENT` for rows that are in no training or validation split."""
     labels = np.full(dataset.source_size, ABSENT, dtype=np.int64)
     for split in (dataset.train, dataset.validation):
-        labels[split.index] = split.targets if split.noisy_targets is None else split.noisy_targets
+        labels[split.index] = own_targets(split)
     return labels
+
+
+def own_targets(split: Split) -> Targets:
+    """Return the labels that come with the data of a split: noisy ones, if it has them beside its targets."""
+    return split.targets if split.noisy_targets is None else split.noisy_targets
