@@ -44,12 +44,15 @@ class FromFile(NoiseModel):
     each class, for each training example in the order of the source.
 
     A folder written by `noisybench labels create` is checked against its manifest and must belong to the same dataset.
-    The dataset's own targets are the clean labels.
+    The dataset's own targets are the clean labels, unless people have verified labels.
     """
 
     stream_name = "FromFile"
     tasks = ("classification", "segmentation", "chain_of_thought")
-    convention = "labels provided by the user; the actual noise rate is measured against the dataset's own targets"
+    convention = (
+        "labels provided by the user; the actual noise rate is measured against verified labels if there are some, and "
+        "against the dataset's own targets otherwise"
+    )
     requires_clean_labels = False
     fidelity = Fidelity(
         reference="",

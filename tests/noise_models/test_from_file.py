@@ -140,19 +140,24 @@ def test_filled_rows_of_an_audit_change_and_all_others_keep_their_label(tmp_path
     expected = np.where(np.isin(np.arange(SIZE), USED), TRUTH, -9)
     expected[rows[0]], expected[rows[2]] = 2, 0
     np.testing.assert_array_equal(by_row(labels), expected)
-    assert notes(labels) == {"corrected_labels": 2}
+    assert (
+        labels.manifest["verification"]["train"]["incorrect"]
+        + labels.manifest["verification"]["validation"]["incorrect"]
+        == 2
+    )
 
 
-def test_corrections_of_test_examples_are_counted(tmp_path: Path) -> None:
+def test_corrections_of_test_examples_are_kept(tmp_path: Path) -> None:
     row = int(DATA.test.index[0])
-    assert notes(make(tmp_path, suspects([row], {row: "owl"})))["unused_corrections"] == 1
+    labels = make(tmp_path, suspects([row], {row: "owl"}))
+    assert labels.apply_to(DATA).test.targets[0] == 2
 
 
 def test_corrections_of_other_labels_are_refused(tmp_path: Path) -> None:
     row = int(USED[4])
     other = CLASSES[(row + 1) % 3]
     message = refusal(tmp_path, suspects([row], {row: "owl"}, {row: other}))
-    assert f"line 2: corrects the label `{other}`, but the dataset has `{name(row)}`" in message
+    assert f"line 2: decides about the label `{other}`, but the dataset has `{name(row)}`" in message
 
 
 def test_a_table_of_some_examples_needs_the_word(tmp_path: Path) -> None:
@@ -344,8 +349,8 @@ def test_uploaded_files_are_found_by_their_names_alone(tmp_path: Path) -> None:
     assert "have no file `/data/upload/1/0a1b2c3d-00.png`" in refusal(tmp_path, mixed)
 
 
-def test_corrections_without_any_label_are_refused(tmp_path: Path) -> None:
-    assert "the column `new_label` is empty; fill in" in refusal(tmp_path, suspects([int(USED[0])], {}))
+def test_a_table_without_decisions_is_refused(tmp_path: Path) -> None:
+    assert "has no decision; fill in `decision`" in refusal(tmp_path, suspects([int(USED[0])], {}))
 
 
 def test_images_on_disk_stay_there_without_unlabeled_examples(tmp_path: Path) -> None:
