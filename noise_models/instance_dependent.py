@@ -14,6 +14,8 @@ from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.noise_model import NoiseModel, check_exclusive_rate
+from noisybench.data.texts import is_text
+from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
 WEIGHT_GRID = 2.0**16
@@ -94,6 +96,11 @@ class InstanceDependent(NoiseModel):
         # Drawn for every example, so that the numbers of an example do not depend on which others flip.
         choice = stream.uniform(len(split))
         observed = split.targets.copy()
+        if is_text(split.inputs):
+            raise UserError(
+                "noise: instance-dependent noise is drawn from numbers, but the dataset holds texts; use it on their features "
+                "(`noisybench embed`, then dataset=features)"
+            )
         pixels = int(np.prod(split.inputs.shape[1:]))
         to_levels = _feature_levels(dataset) if dataset.train.inputs.dtype != np.uint8 else None
         for label in range(classes):

@@ -15,6 +15,7 @@ from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_sets.label_set import ReplacedImages
 from noisybench.data.noise_model import NoiseModel
+from noisybench.data.texts import is_text
 from noisybench.errors import UserError
 from noisybench.noise_models._ood_sources import from_files, ood_files, pixel_permuted, synthetic_patterns
 from noisybench.utils.file_listing import Source
@@ -199,6 +200,8 @@ class Web(NoiseModel):
 
     def _images(self, dataset: Dataset, needed: int) -> Any:
         """Return the images of the source in its order; read once."""
+        if is_text(dataset.train.inputs):
+            raise UserError("noise: `web` puts images into the training set, but the dataset holds texts")
         if (self.path is None) == (self.source in ON_DISK):
             requirement = "needs noise.path" if self.path is None else "does not use noise.path; remove it"
             raise UserError(f"noise.source: `{self.source}` {requirement}")

@@ -13,6 +13,7 @@ from noisybench.config.budget import Budget
 from noisybench.config.parameters import parameter
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
+from noisybench.data.texts import is_text
 from noisybench.errors import UserError
 from noisybench.networks import published_weights
 from noisybench.nn.features import backbone_weights
@@ -94,6 +95,12 @@ class Transfer(ImageTask):
                 f"{'are ' + ', '.join(sources) if sources else 'is none'}"
             )
         inputs = dataset.train.inputs[:1]
+        if is_text(inputs):
+            return [
+                f"dataset: {spec.dataset.name} holds texts, and networks train on their features; compute them with "
+                "`noisybench embed`, --backbone minilm and -o features.npz, and train with dataset=features "
+                "dataset.path=features.npz"
+            ]
         if inputs.dtype != "uint8" and spec.budget.augmentation != "none":
             problems.append("budget.augmentation: features cannot be augmented; set it to none")
         if inputs.dtype != "uint8" and spec.budget.network != "features":

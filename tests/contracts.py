@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from noisybench.config.parameters import Parameter, schema_of
 from noisybench.config.registry import Entry, list_entries
@@ -20,6 +21,7 @@ from noisybench.data.noise_model import NoiseModel
 from noisybench.data.privileged import PRIVILEGED
 from noisybench.data.source import DatasetSource
 from noisybench.data.targets import OOD_TARGET, UNKNOWN_STATUS, UNKNOWN_TARGET, TargetKind
+from noisybench.data.texts import is_text, texts_of
 from noisybench.errors import UserError
 from noisybench.runs.preparation import prepare_run
 from noisybench.runs.recorder import Recorder
@@ -287,7 +289,10 @@ def check_dataset(entry: Entry, folder: Path) -> None:
         if dataset.target_kind.dense:
             check_dense_split(split, dataset.target_kind, dataset.num_classes)
             continue
-        if "classification" in cls.tasks:
+        if is_text(split.inputs):
+            assert split.inputs.shape[1:] == (1, 1, 1)
+            assert all(texts_of(split.inputs[:]))
+        elif "classification" in cls.tasks:
             assert split.inputs[:].dtype == np.uint8
             assert split.inputs.shape[1] in (1, 3)
         else:
@@ -307,6 +312,11 @@ def check_dataset(entry: Entry, folder: Path) -> None:
     small = cls(**{**parameters, "train_size": 20}).load()
     assert len(small.train) == 20
     assert set(small.train.index) <= set(range(dataset.source_size))
+    if is_text(dataset.train.inputs):  # networks train on their features
+        spec = toy_spec(task="transfer", dataset="features", budget={"epochs": 1, "network": "features"})
+        with pytest.raises(UserError, match="noisybench embed"):
+            prepare_run(spec, dataset, toy_labels(dataset))
+        return
     run = prepare_on(dataset)
     assert train_toy(run, folder / "run").complete
 

@@ -9,10 +9,13 @@ SIZE = 224
 """Side in pixels of the images of its pre-training."""
 
 
-def load() -> ImageBackbone:
+def load(size: int | None = None) -> ImageBackbone:
     """Return the backbone; its features are the 1,280 averages before the classifier.
 
     Source: Tan and Le, EfficientNet, 2019; the Lite models of its repository have no squeeze-and-excitation and ReLU6.
+
+    Args:
+        size: side in pixels to which images are resized (default: that of its pre-training).
 
     Raises:
         UserError: the packages are not installed.
@@ -33,4 +36,4 @@ def load() -> ImageBackbone:
     network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     network._dropout, network._fc = nn.Identity(), nn.Identity()
     # The mean and the deviation of the Lite models of its repository: 127 and 128 of 255.
-    return ImageBackbone(network, SIZE, (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255))
+    return ImageBackbone(network, size or SIZE, (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from noisybench.data.lazy import Images, MemmapImages
 from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import OOD_TARGET, TargetKind, Targets, target_kind
+from noisybench.data.texts import content_bytes
 
 if TYPE_CHECKING:
     from noisybench.data.masks.layout import MaskLayout
@@ -29,8 +30,8 @@ class RawSplit:
     """Inputs and targets as a dataset source reads them.
 
     Attributes:
-        inputs: (N, C, H, W) uint8 images, or (N, D, 1, 1) float32 features; in memory, or memory-mapped if they would
-            not fit.
+        inputs: (N, C, H, W) uint8 images, (N, D, 1, 1) float32 features or (N, 1, 1, 1) texts; in memory, or
+            memory-mapped if they would not fit.
         targets: (N,) int64 classes, (N, H, W) uint8 masks or (N, T) tokens. Classes may be `OOD_TARGET` or
             `UNKNOWN_TARGET` in a training split that has `noisy_targets`.
         noisy_targets: labels that come with the data, if they differ from the targets.
@@ -65,7 +66,7 @@ class Split:
     """One split of a dataset.
 
     Attributes:
-        inputs: (N, C, H, W) uint8 images, on disk if a copy would not fit in memory.
+        inputs: (N, C, H, W) uint8 images, on disk if a copy would not fit in memory; or features or texts.
         targets: best known targets: (N,) int64 classes, (N, H, W) uint8 masks or (N, T) tokens. Classes may be
             `OOD_TARGET` or `UNKNOWN_TARGET`, but not in a test split.
         index: (N,) int64 row of each example in its source; label files refer to it.
@@ -174,7 +175,7 @@ class Dataset:
             digest.update(repr(split.inputs.shape).encode())
             # In chunks, so that images on disk are never in memory at once.
             for start in range(0, len(split), HASH_CHUNK):
-                digest.update(split.inputs[start : start + HASH_CHUNK].tobytes())
+                digest.update(content_bytes(split.inputs[start : start + HASH_CHUNK]))
             digest.update(self.target_kind.to_canonical_bytes(split.targets))
             digest.update(split.index.astype("<i8").tobytes())
             if split.noisy_targets is not None:

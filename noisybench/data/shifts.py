@@ -39,7 +39,7 @@ def apply_shift(name: str, images: NDArray[Any]) -> NDArray[np.uint8]:
     """
     kind, amount = _parse(name)
     if images.dtype != np.uint8:
-        raise UserError(f"dataset.test_shifts: `{name}` applies to images, not to features; remove it")
+        raise UserError(f"dataset.test_shifts: `{name}` applies to images, not to features or texts; remove it")
     # The name alone seeds the stream: all runs are evaluated on the same shifted images, whatever their seed.
     stream = Stream("shift", name)
     if kind == "inversion":

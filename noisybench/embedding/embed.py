@@ -4,36 +4,44 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from noisybench.backbones import ImageBackbone
+from noisybench.backbones import BATCH_SIZE, Backbone
 from noisybench.data.dataset import RawSplit
+from noisybench.data.parquet.features import write_feature_table
 from noisybench.data.source import DatasetSource
 from noisybench.data.targets import target_kind
+from noisybench.data.texts import content_bytes, is_text
 from noisybench.errors import UserError
 from noisybench.utils.files import cache_folder, replacing, wrap_cache_errors, wrap_write_errors
 from noisybench.utils.progress import report_progress
+
+HINTS = {
+    "images": "name one for images, such as efficientnet_lite0 (`noisybench list backbones`)",
+    "texts": "name one for texts, such as minilm (`noisybench list backbones`)",
+}
+"""Ends of messages about a backbone for other inputs."""
 
 DEVICES = ("auto", "cpu", "cuda")
 """Names of devices."""
 
 CHUNK_SIZE = 1024
-"""Number of images whose features are stored at once; an interrupted command repeats at most one chunk."""
+"""Number of examples whose features are stored at once; an interrupted command repeats at most one chunk."""
 
-BATCH_SIZE = 64
-"""Number of images of a forward pass. Fixed, because features of other batches may differ in their last bits."""
+SUFFIXES = (".npz", ".parquet")
+"""Suffixes of files of features."""
 
 
-def embed_images(images: NDArray[Any], backbone: ImageBackbone, device: torch.device, step: str) -> NDArray[np.float32]:
-    """Return the (N, D) features of (N, C, H, W) uint8 images; those of an earlier call are read from the cache.
+def embed_inputs(inputs: NDArray[Any], backbone: Backbone, device: torch.device, step: str) -> NDArray[np.float32]:
+    """Return the (N, D) features of inputs; those of an earlier call are read from the cache.
 
     Args:
-        images: images with one or three channels, in memory or memory-mapped.
-        backbone: backbone on the device.
+        inputs: (N, C, H, W) uint8 images with one or three channels, in memory or memory-mapped, or (N, 1, 1, 1) texts.
+        backbone: backbone on the device, for inputs of this kind.
         device: device of the computation.
         step: name of the step for the progress.
 
@@ -41,35 +49,39 @@ def embed_images(images: NDArray[Any], backbone: ImageBackbone, device: torch.de
         UserError: the features are not finite, or the cache cannot be written.
     """
     digest, chunks = backbone.digest(), []
-    for start in range(0, len(images), CHUNK_SIZE):
-        report_progress(step, start, len(images))
-        chunk = np.ascontiguousarray(images[start : start + CHUNK_SIZE])
-        # By content, so that features of unchanged images are found wherever they are read.
+    for start in range(0, len(inputs), CHUNK_SIZE):
+        report_progress(step, start, len(inputs))
+        chunk = np.ascontiguousarray(inputs[start : start + CHUNK_SIZE])
+        # By content, so that features of unchanged inputs are found wherever they are read.
         key = hashlib.sha256(
-            f"{digest} {chunk.shape} {BATCH_SIZE} {device.type}".encode() + chunk.tobytes()
+            f"{digest} {chunk.shape} {BATCH_SIZE} {device.type}".encode() + content_bytes(chunk)
         ).hexdigest()
         path = cache_folder() / "features" / f"{key[:32]}.npy"
         features = _read_cached(path, len(chunk))
         if features is None:
             features = _encode(chunk, backbone, device)
-            if not np.isfinite(features).all():
-                raise UserError(
-                    f"--backbone: features of the images {start} to {start + len(chunk) - 1} are not finite"
-                )
+            _check_finite(features, start)
             with wrap_cache_errors(), replacing(path) as partial, partial.open("wb") as file:
                 np.save(file, features)
         chunks.append(features)
-    report_progress(step, len(images), len(images))
+    report_progress(step, len(inputs), len(inputs))
     return np.concatenate(chunks)
 
 
 @torch.inference_mode()
-def _encode(images: NDArray[Any], backbone: ImageBackbone, device: torch.device) -> NDArray[np.float32]:
-    batches = torch.split(torch.from_numpy(images), BATCH_SIZE)
-    features: NDArray[np.float32] = torch.cat(
-        [backbone.encode(each.to(device)).float().cpu() for each in batches]
-    ).numpy()
+def _encode(inputs: NDArray[Any], backbone: Backbone, device: torch.device) -> NDArray[np.float32]:
+    features: NDArray[np.float32] = backbone.encode_all(inputs, device).numpy()
     return features
+
+
+def _check_finite(features: NDArray[np.float32], start: int) -> None:
+    """Refuse features that are not finite, which would turn all weights of a classifier into NaN."""
+    rows = np.flatnonzero(~np.isfinite(features).all(1))
+    if len(rows):
+        raise UserError(
+            f"--backbone: features of {len(rows)} examples are not finite, the first one that of example {start + rows[0]}; "
+            "its weights may be damaged"
+        )
 
 
 def _read_cached(path: Path, rows: int) -> NDArray[np.float32] | None:
@@ -81,25 +93,44 @@ def _read_cached(path: Path, rows: int) -> NDArray[np.float32] | None:
     return features if features.dtype == np.float32 and features.ndim == 2 and len(features) == rows else None
 
 
-def embed_dataset(source: DatasetSource, backbone: ImageBackbone, device: torch.device) -> dict[str, NDArray[Any]]:
+def embed_dataset(source: DatasetSource, backbone: Backbone, device: torch.device) -> dict[str, NDArray[Any]]:
     """Return the arrays of a dataset of features: all examples of a source in its order, with their labels and names.
 
     Splits that the source draws are not part of it: the dataset of features draws them, so that ``index`` columns of label
     tables refer to the same examples.
 
     Raises:
-        UserError: the source has other inputs than images with one class each.
+        UserError: the source has other inputs than the backbone reads, or more than one class for an example.
     """
     train, test, class_names = source.read()
-    if target_kind(train.targets).dense or train.inputs.dtype != np.uint8:
-        raise UserError("embed: features are computed of images with one class each; this dataset has other examples")
-    backbone.module.to(device)
+    kind = _input_kind(train)
+    if kind != backbone.reads:
+        raise UserError(f"--backbone: it reads {backbone.reads}, but the dataset holds {kind}; {HINTS[kind]}")
+    adapted = backbone.adapted(train.inputs)
+    adapted.module.to(device)
     arrays: dict[str, NDArray[Any]] = {"class_names": np.array(class_names, dtype=np.str_)}
     for prefix, title, split in (("train", "training", train), ("id", "test", test)):
         if split is not None:
             arrays |= _split_arrays(prefix, split)
-            arrays[f"{prefix}_x"] = embed_images(split.inputs, backbone, device, f"embed the {title} images")
+            arrays[f"{prefix}_x"] = embed_inputs(split.inputs, adapted, device, f"embed the {title} {kind}")
     return arrays
+
+
+def _input_kind(split: RawSplit) -> Literal["images", "texts"]:
+    """Return the kind of the inputs.
+
+    Raises:
+        UserError: they have no features, or have them already.
+    """
+    if target_kind(split.targets).dense:
+        raise UserError(
+            "embed: features are computed of images or texts with one class each; this dataset has other examples"
+        )
+    if is_text(split.inputs):
+        return "texts"
+    if split.inputs.dtype != np.uint8:
+        raise UserError("embed: the dataset holds features already; train on them with dataset=features")
+    return "images"
 
 
 def _split_arrays(prefix: str, split: RawSplit) -> dict[str, NDArray[Any]]:
@@ -133,10 +164,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def save_features(arrays: dict[str, NDArray[Any]], path: Path) -> None:
-    """Write the arrays of a dataset of features to a `.npz` file.
+    """Write the arrays of a dataset of features to a `.npz` or `.parquet` file.
 
     Raises:
         UserError: the file cannot be written.
     """
+    if path.suffix == ".parquet":
+        write_feature_table(arrays, path)
+        return
     with wrap_write_errors(path), replacing(path) as partial, partial.open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)

@@ -10,17 +10,30 @@ from torch import Tensor
 
 from noisybench.errors import UserError
 
-PREFIXES = ("", "module.", "backbone.", "encoder.", "model.", "module.backbone.", "module.encoder.", "model.backbone.")
-"""Prefixes of the names of a backbone's weights in checkpoints."""
+PREFIXES = (
+    "",
+    "0.",
+    "module.",
+    "backbone.",
+    "encoder.",
+    "model.",
+    "module.backbone.",
+    "module.encoder.",
+    "model.backbone.",
+)
+"""Prefixes of the names of a backbone's weights in checkpoints; `0.` is the first network of a run of ours."""
 
 
-def load_backbone_weights(path: Path, expected: dict[str, Tensor], parameter: str) -> dict[str, Tensor]:
+def load_backbone_weights(
+    path: Path, expected: dict[str, Tensor], parameter: str, network: str = "budget.network"
+) -> dict[str, Tensor]:
     """Return all weights of a backbone from a checkpoint file.
 
     Args:
         path: file of a state dict, plain or under the key `state_dict` or `model`, with or without a usual prefix.
         expected: weights of the backbone by name; only their shapes are used.
         parameter: name of the parameter that holds the path, for messages.
+        network: name of the parameter that holds the network, for messages.
 
     Raises:
         UserError: the file does not exist or cannot be read, or a weight is missing or has another shape.
@@ -58,7 +71,7 @@ def load_backbone_weights(path: Path, expected: dict[str, Tensor], parameter: st
         raise UserError(
             f"{parameter}: {path} does not fit the network: {len(missing)} of {len(needed)} weights are missing"
             f"{_preview(missing)}, {len(differing)} have another shape{_preview(differing)}; the file has {len(weights)}"
-            f"{_preview(list(weights))}. Choose the network that it was trained with (`budget.network`)"
+            f"{_preview(list(weights))}. Choose the network that it was trained with (`{network}`)"
         )
     return {name: weights[prefix + name] for name in expected if prefix + name in weights}
 

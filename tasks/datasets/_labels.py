@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from noisybench.config.parameters import parameter
 from noisybench.data.labels.class_labels import ClassLabels, match_classes
+from noisybench.data.labels.class_names import INTEGER
 from noisybench.data.labels.columns import LabelColumn, read_label_column
 from noisybench.data.source import DatasetSource
 
@@ -42,6 +44,21 @@ class LabeledSource(DatasetSource):
             UserError: a label has no single meaning.
         """
         return read_label_column(values, location, names, self.unlabeled, self.soft_labels or "refuse")
+
+    def table_column(self, values: Any, location: str) -> LabelColumn:
+        """Read one column of labels of a table that is read as text, whose whole numbers are integers.
+
+        Args:
+            values: labels as text, or an (N, C) array of numbers for each class.
+            location: name of the column for messages.
+
+        Raises:
+            UserError: a label has no single meaning.
+        """
+        column = self.label_column(values, location)
+        if column.kind == "text" and all(INTEGER.fullmatch(text) and str(int(text)) == text for text in column.used):
+            return replace(column, kind="integers")
+        return column
 
     def match_labels(self, columns: Mapping[Any, LabelColumn], names: Sequence[str] | None = None) -> ClassLabels:
         """Return the class indices of all splits.

@@ -17,6 +17,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.labels.class_names import read_class_names
 from noisybench.data.labels.columns import LabelColumn
 from noisybench.data.notes import ReadingNote, reading_note
+from noisybench.data.parquet.features import read_feature_table
 from noisybench.data.targets import OOD_TARGET, UNKNOWN_TARGET
 from noisybench.errors import UserError, nearest
 from noisybench.tasks.datasets._archives import array_files, read_arrays
@@ -35,7 +36,9 @@ FURTHER = ("train_noisy_y", "train_names", "train_groups", "train_is_validation"
 class Features(LabeledSource):
     """Precomputed features of a frozen backbone: `train_x`, `train_y`, `id_x`, `id_y`, and `ood_NAME_x`, `ood_NAME_y`.
 
-    The arrays are in one `.npz` file, as `noisybench embed` writes it, or in a folder with a `.npy` file for each name.
+    The arrays are in one `.npz` file, as `noisybench embed` writes it, or in a folder with a `.npy` file for each name. A
+    `.parquet` file has them as columns: `features`, `label` and, as far as there are, `split` (train, validation, test,
+    ood_NAME), `noisy_label`, `name`, `group` and `is_validation`.
     Features are (N, D) numbers, labels (N,) class indices. `id_` is the test split (default: held out by `test_fraction`),
     and every `ood_` pair is a test set of the same classes from another distribution. `train_noisy_y`, `train_names`,
     `train_groups` and `train_is_validation` are the noisy labels, file names, groups and validation examples of the source.
@@ -45,7 +48,7 @@ class Features(LabeledSource):
     own_files = True
     tasks = ("transfer",)
 
-    path: Path | None = parameter(None, help="The .npz file, or a folder of .npy files")
+    path: Path | None = parameter(None, help="The .npz or .parquet file, or a folder of .npy files")
 
     def data_files(self) -> Mapping[str, Source]:
         """Return the archive, or the arrays of the folder."""
@@ -115,7 +118,7 @@ class Features(LabeledSource):
         if self.path is None:
             raise UserError("dataset.path: set the .npz file or the folder, e.g. dataset.path=features.npz")
         path = expand_user(self.path)
-        arrays = read_arrays(path)
+        arrays = read_feature_table(path) if path.suffix == ".parquet" and path.is_file() else read_arrays(path)
         missing = [name for name in REQUIRED if name not in arrays]
         if missing:
             raise UserError(

@@ -16,7 +16,6 @@ from noisybench.data.images.cache import image_files, read_files
 from noisybench.data.images.decoding import IMAGE_SUFFIXES
 from noisybench.data.images.examples import class_images
 from noisybench.data.labels.class_labels import COMMON_UNLABELED, ClassLabels, match_classes
-from noisybench.data.labels.class_names import INTEGER
 from noisybench.data.labels.columns import LabelColumn
 from noisybench.data.labels.image_table import FileTable, find_table, read_file_table
 from noisybench.data.notes import ReadingNote, reading_note
@@ -116,10 +115,7 @@ class ImageTable(LabeledSource, ImageSource):
 
     def _examples(self, table: FileTable, rows: NDArray[np.int64]) -> _Examples:
         values = table.labels[rows] if isinstance(table.labels, np.ndarray) else [table.labels[row] for row in rows]
-        column = self.label_column(values, table.location)
-        if column.kind == "text" and all(INTEGER.fullmatch(text) and str(int(text)) == text for text in column.used):
-            column = replace(column, kind="integers")
-        return _Examples(rows, column)
+        return _Examples(rows, self.table_column(values, table.location))
 
     def _match(
         self, table: FileTable, examples: Mapping[Role, _Examples]

@@ -17,6 +17,7 @@ from PIL import Image
 
 from noisybench.config.registry import Entry, list_entries
 from noisybench.data.dataset import Dataset, Split
+from noisybench.data.texts import is_text, texts_of
 from noisybench.errors import UserError
 from tests.fuzz.files import image_bomb
 
@@ -142,6 +143,11 @@ def test_labels_and_masks_agree_with_inputs(reader: Reader) -> None:
     dataset = reader.load()
     if not reader.files() or dataset.target_kind.name == "tokens":
         pytest.skip("draws its data, or reads text")
+    if is_text(dataset.train.inputs):
+        for split in splits(dataset):
+            shown = [dataset.class_names[target] for target in split.targets]
+            assert all(name in text for name, text in zip(shown, texts_of(split.inputs[:]), strict=True))
+        return
     if dataset.target_kind.name == "classes":
         check_classes(dataset)
         return

@@ -16,7 +16,7 @@ from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.embedding import embed as embedding
-from noisybench.embedding.embed import choose_device, embed_dataset, embed_images, save_features
+from noisybench.embedding.embed import choose_device, embed_dataset, embed_inputs, save_features
 from noisybench.errors import UserError
 from noisybench.utils.seeds import Stream
 
@@ -59,7 +59,7 @@ class Pictures(DatasetSource):
 def test_features_are_those_of_the_resized_and_normalized_images() -> None:
     images = pictures(5)
     images[0] = 200
-    features = embed_images(images, means(), CPU, "embed")
+    features = embed_inputs(images, means(), CPU, "embed")
     assert features.shape == (5, 3)
     assert features[0] == pytest.approx([200, 200, 200], abs=1e-3)
     # Averages of 2 x 2 blocks under antialiasing keep the mean of an image but for its edges.
@@ -67,7 +67,7 @@ def test_features_are_those_of_the_resized_and_normalized_images() -> None:
 
 
 def test_gray_images_are_gray_to_a_backbone_of_color_images() -> None:
-    features = embed_images(pictures(4, channels=1), means(), CPU, "embed")
+    features = embed_inputs(pictures(4, channels=1), means(), CPU, "embed")
     assert (features[:, :1] == features).all()
 
 
@@ -87,9 +87,9 @@ def test_an_interrupted_command_continues_with_the_chunks_that_it_has_stored(
     images = pictures(10)
     monkeypatch.setattr(embedding, "_encode", stopping)
     with pytest.raises(KeyboardInterrupt):
-        embed_images(images, means(), CPU, "embed")
+        embed_inputs(images, means(), CPU, "embed")
     encoded.clear()
-    features = embed_images(images, means(), CPU, "embed")
+    features = embed_inputs(images, means(), CPU, "embed")
     assert encoded == [2]
     assert features.shape == (10, 3)
     # A changed image recomputes its own chunk; a damaged file does as well.
@@ -99,15 +99,15 @@ def test_an_interrupted_command_continues_with_the_chunks_that_it_has_stored(
     files = (cache / "features").glob("*.npy")
     first = next(path for path in files if np.array_equal(np.load(path), features[:4]))
     first.write_bytes(b"damaged")
-    assert embed_images(images, means(), CPU, "embed")[9].tolist() == [0, 0, 0]
+    assert embed_inputs(images, means(), CPU, "embed")[9].tolist() == [0, 0, 0]
     assert len(encoded) == 2
 
 
 def test_other_weights_or_preprocessing_have_other_features_in_the_cache() -> None:
     images = pictures(3)
-    first = embed_images(images, means(), CPU, "embed")
+    first = embed_inputs(images, means(), CPU, "embed")
     other = ImageBackbone(nn.Identity(), 4, (0.5, 0.5, 0.5), (1 / 255,) * 3)
-    np.testing.assert_allclose(embed_images(images, other, CPU, "embed"), first - 127.5, atol=1e-3)
+    np.testing.assert_allclose(embed_inputs(images, other, CPU, "embed"), first - 127.5, atol=1e-3)
     torch.manual_seed(0)
     digests = {ImageBackbone(nn.Linear(2, 2), 4, (0.0,) * 3, (1.0,) * 3).digest() for _ in range(3)}
     assert len(digests) == 3
@@ -150,7 +150,7 @@ def test_arrays_that_do_not_fit_are_refused(name: str, values: np.ndarray, messa
 
 
 def test_masks_have_no_features() -> None:
-    with pytest.raises(UserError, match="images with one class each"):
+    with pytest.raises(UserError, match="images or texts with one class each"):
         embed_dataset(get_entry("datasets", "scenes").load_class()(train_size=8, test_size=4), means(), CPU)
 
 
@@ -183,7 +183,7 @@ def test_the_classifier_of_the_backbone_recognizes_what_photographs_show() -> No
     backbone = load_backbone("efficientnet_lite0")
     found = []
     for photograph in load_sample_images().images:
-        features = embed_images(photograph.transpose(2, 0, 1)[None], backbone, CPU, "embed")
+        features = embed_inputs(photograph.transpose(2, 0, 1)[None], backbone, CPU, "embed")
         scores = torch.from_numpy(features) @ state["_fc.weight"].T + state["_fc.bias"]
         found.append(scores.argmax().item())
     assert found == [BELL_COTE, DAISY]

@@ -11,6 +11,8 @@ from typing import Any
 
 from noisybench.config.registry import get_entry, list_entries
 from noisybench.data.images.decoding import IMAGE_SUFFIXES
+from noisybench.data.labels.text_table import text_columns
+from noisybench.data.parquet.features import has_features
 from noisybench.errors import UserError
 from noisybench.utils.places import check_file, expand_user, shown
 
@@ -55,8 +57,8 @@ def dataset_of(path: Path, name: str | None = None) -> dict[str, Any]:
     if name is None:
         raise UserError(
             f"{shown(path)}: no dataset reads this {'folder' if place.is_dir() else 'file'}; expected one folder of images for "
-            "each class, the folders images and masks, .npz, .parquet, .jsonl or .nii.gz files, or a table beside images. Name "
-            "the dataset with dataset=NAME (`noisybench list datasets`)"
+            "each class, the folders images and masks, .npz, .parquet, .jsonl or .nii.gz files, a table of texts and labels, "
+            "or one beside images. Name the dataset with dataset=NAME (`noisybench list datasets`)"
         )
     schema = get_entry("datasets", name, "dataset").schema
     parameter = next((each for each in PATH_PARAMETERS if each in schema.fields), None)
@@ -183,6 +185,8 @@ def _is_file(*suffixes: str) -> Callable[[Path], bool]:
 KINDS: tuple[tuple[str, Callable[[Path], bool]], ...] = (
     ("features", _has_array("train_x")),
     ("npz", _is_file(".npz")),
+    ("features", lambda path: path.suffix.lower() == ".parquet" and has_features(path)),
+    ("text_table", lambda path: path.is_file() and text_columns(path)),
     ("parquet", _is_file(".parquet")),
     ("trace_file", _is_file(".jsonl")),
     ("cityscapes", _has_folders("leftimg8bit")),

@@ -16,6 +16,7 @@ from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.data.notes import ReadingNote, merge_notes, reading_note
 from noisybench.data.source import DatasetSource
 from noisybench.data.targets import IGNORED, Targets
+from noisybench.data.texts import is_text
 from noisybench.utils.progress import report_progress
 
 RARE_EXAMPLES = 10
@@ -65,7 +66,7 @@ class DataReport:
         dataset: name of the dataset.
         files: files that are read; None if the data come from no files.
         skipped_files: reasons for files that were left out.
-        shape: channels, height and width of the inputs.
+        shape: channels, height and width of the inputs; empty for texts.
         target_kind: ``classes``, ``masks`` or ``tokens``.
         splits: number of examples by split.
         classes: all classes in their order; empty for tokens.
@@ -125,7 +126,7 @@ def check_dataset(source: DatasetSource, noisy: LabelSet | None = None, default_
         dataset.name,
         files,
         dataset.skipped_files,
-        tuple(dataset.train.inputs.shape[1:]),
+        () if is_text(dataset.train.inputs) else tuple(dataset.train.inputs.shape[1:]),
         dataset.target_kind.name,
         {name: len(split) for name, split in splits_of(dataset).items()},
         class_facts(dataset),

@@ -84,6 +84,8 @@ def to_html(report: DataReport, title: str) -> str:
 
 
 def _shape(report: DataReport) -> str:
+    if not report.shape:
+        return "texts"
     channels, height, width = report.shape
     if report.target_kind == "tokens":
         return f"prompts of up to {width} characters"

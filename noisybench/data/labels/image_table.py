@@ -117,14 +117,14 @@ def read_file_table(
         (array([1, 0]), ['pug', 'basset'], {'train': array([0]), 'validation': array([1])})
     """
     table = read_table(path, "dataset.table")
-    key = _find(table, file, FILE_COLUMNS, "file")
+    key = find_column(table, file, FILE_COLUMNS, "file")
     if key is None:
         raise UserError(
             f"dataset.file: {shown(path)} has no column of file names, but {', '.join(map(printable, table.columns))}; set "
             f"dataset.file to the column that names the images{header_hint(table)}"
         )
-    split_column = _find(table, split, SPLIT_COLUMNS, "split")
-    group_column = _find(table, group, GROUP_COLUMNS, "group")
+    split_column = find_column(table, split, SPLIT_COLUMNS, "split")
+    group_column = find_column(table, group, GROUP_COLUMNS, "group")
     flags = table.find(list(FLAG_COLUMNS)) if split_column is None else []
     known = (key, split_column, group_column, *flags)
     others = [name for name in table.columns if name not in known and plain_column(name) not in ROW_COLUMNS]
@@ -135,22 +135,32 @@ def read_file_table(
         notes.append(ReadingNote("group_column", text, len(set(table.columns[group_column]))))
     unread = [show(name, quotes=False) for name in others if name not in columns]
     notes += reading_note("unread_columns", f"Columns of {path.name} were not read", unread)
-    splits, split_notes = _splits(table, split_column, flags, kept, [names[row] for row in files])
+    splits, split_notes = read_splits(table, split_column, flags, kept, [names[row] for row in files])
     notes += [*split_notes, *reading_note("missing_files", "Files that the table lists do not exist", missing)]
     return FileTable(
         files=np.array(files, dtype=np.int64),
         labels=labels,
         class_names=None if isinstance(labels, list) else columns,
         splits=splits,
-        groups=None if group_column is None else _groups(table, group_column, kept),
+        groups=None if group_column is None else read_groups(table, group_column, kept),
         missing=tuple(f"{name}: file not found" for name in missing),
         location=location,
         notes=tuple(notes),
     )
 
 
-def _find(table: LabelTable, given: str | None, usual: Sequence[str], parameter: str) -> str | None:
-    """Return the column that the user names, or the one with a usual name."""
+def find_column(table: LabelTable, given: str | None, usual: Sequence[str], parameter: str) -> str | None:
+    """Return the column that the user names, or the one with a usual name; None without one.
+
+    Args:
+        table: the table.
+        given: name that the user gives.
+        usual: usual names in plain form.
+        parameter: name of the parameter of the dataset, for messages.
+
+    Raises:
+        UserError: the table does not have the given column, or several with a usual name.
+    """
     if given is not None:
         return table.column(given, f"dataset.{parameter}")
     found = table.find(usual)
@@ -239,19 +249,35 @@ def _one_hot(table: LabelTable, columns: Sequence[str], kept: Sequence[int]) -> 
     return values if is_one_hot else None
 
 
-def _groups(table: LabelTable, column: str, kept: Sequence[int]) -> NDArray[np.str_]:
+def read_groups(table: LabelTable, column: str, kept: Sequence[int]) -> NDArray[np.str_]:
+    """Return the group of each of the given rows.
+
+    Raises:
+        UserError: a row has none.
+    """
     for row in kept:
         if not table.columns[column][row]:
             raise UserError(
-                f"dataset.group: {table.describe_row(row)}: has no {show(column, quotes=False)}; give every image one"
+                f"dataset.group: {table.describe_row(row)}: has no {show(column, quotes=False)}; give every example one"
             )
     return np.array([table.columns[column][row] for row in kept])
 
 
-def _splits(
+def read_splits(
     table: LabelTable, column: str | None, flags: Sequence[str], kept: Sequence[int], names: Sequence[str]
 ) -> tuple[dict[Role, NDArray[np.int64]], list[ReadingNote]]:
-    """Return the rows of each split by a column, by flags such as `is_valid`, or else by the first folder of the files."""
+    """Return the rows of each split by a column, by flags such as `is_valid`, or else by the first folder of the files.
+
+    Args:
+        table: the table.
+        column: column with the names of the splits.
+        flags: columns that are true for the examples of one split.
+        kept: rows that are read.
+        names: file name of each of these rows.
+
+    Raises:
+        UserError: a value stands for no split, or there is no training split.
+    """
     notes = list[ReadingNote]()
     if column is not None:
         values = [table.columns[column][row] for row in kept]

@@ -15,6 +15,7 @@ from noisybench.data.lazy import Images
 from noisybench.data.notes import MAX_NAMES, ReadingNote
 from noisybench.data.splits.splits import Rows
 from noisybench.data.targets import Targets
+from noisybench.data.texts import is_text, texts_of
 from noisybench.errors import UserError
 
 CHUNK_SIZE = 2048
@@ -30,7 +31,7 @@ def content_ids(*splits: Images) -> list[NDArray[np.int64]]:
     Inputs of a single value, such as black images, show nothing and never count as copies.
 
     Args:
-        splits: arrays of inputs, each of shape (N, C, H, W); memory-mapped ones are read in chunks.
+        splits: arrays of inputs, each of shape (N, C, H, W), or texts; memory-mapped ones are read in chunks.
 
     Returns:
         For each split, the (N,) position of the first equal example among all examples.
@@ -40,6 +41,8 @@ def content_ids(*splits: Images) -> list[NDArray[np.int64]]:
         >>> content_ids(first, first[::-1])
         [array([0, 1]), array([1, 0])]
     """
+    if any(is_text(split) for split in splits):
+        return _text_ids([texts_of(np.asarray(split[:])) for split in splits])
     samples = [_sample_digests(split) for split in splits]
     starts = np.cumsum([0, *(len(split) for split in splits)])
     ids = np.arange(starts[-1])
@@ -55,6 +58,13 @@ def content_ids(*splits: Images) -> list[NDArray[np.int64]]:
                 digest = hashlib.blake2b(example.tobytes(), digest_size=16, salt=b"content").digest()
                 ids[start + row] = first_with.setdefault(digest + repr(example.shape).encode(), int(start + row))
     return [ids[start:end] for start, end in itertools.pairwise(starts)]
+
+
+def _text_ids(splits: list[list[str]]) -> list[NDArray[np.int64]]:
+    """Return the position of the first equal text for the texts of each split."""
+    first: dict[str, int] = {}
+    positions = itertools.count()
+    return [np.array([first.setdefault(text, next(positions)) for text in split], np.int64) for split in splits]
 
 
 def _examples(split: Images, rows: Rows) -> Iterator[tuple[int, NDArray[Any]]]:

@@ -1,0 +1,55 @@
+"""Texts as inputs: arrays of strings of any length, of shape (N, 1, 1, 1) as inputs of one value."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def text_inputs(texts: Sequence[str]) -> NDArray[Any]:
+    """Return texts as (N, 1, 1, 1) inputs.
+
+    Example:
+        >>> text_inputs(["a cat", "a dog"]).shape
+        (2, 1, 1, 1)
+    """
+    # Arrays of a fixed width would give every text the memory of the longest one.
+    return np.array(texts, dtype=np.dtypes.StringDType()).reshape(-1, 1, 1, 1)
+
+
+def is_text(inputs: Any) -> bool:
+    """Return True for inputs that are texts, and False for images and features.
+
+    Example:
+        >>> is_text(text_inputs(["a cat"])), is_text(np.zeros((1, 1, 2, 2)))
+        (True, False)
+    """
+    return bool(inputs.dtype.kind == "T")
+
+
+def texts_of(inputs: NDArray[Any]) -> list[str]:
+    """Return the texts of (N, 1, 1, 1) inputs.
+
+    Example:
+        >>> texts_of(text_inputs(["a cat", "a dog"]))
+        ['a cat', 'a dog']
+    """
+    texts: list[str] = inputs.reshape(-1).tolist()
+    return texts
+
+
+def content_bytes(inputs: NDArray[Any]) -> bytes:
+    """Return the bytes that are the content of inputs, for digests.
+
+    Example:
+        >>> content_bytes(text_inputs(["é"])), content_bytes(np.array([1], dtype=np.uint8))
+        (b'\\x02\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\xc3\\xa9', b'\\x01')
+    """
+    if not is_text(inputs):
+        return inputs.tobytes()
+    # With lengths, because "ab" and "c" are other texts than "a" and "bc".
+    encoded = [text.encode() for text in texts_of(inputs)]
+    return b"".join(len(text).to_bytes(8, "little") + text for text in encoded)
