@@ -223,9 +223,14 @@ def _check_scores(record: RunRecord, dataset: Dataset, labels: LabelSet, evidenc
 
 
 def _check_changes(record: RunRecord, num_examples: int) -> list[str]:
-    """Return which prediction changes contradict the training scores of their epochs."""
+    """Return which prediction changes contradict the training scores of their epochs, or the scored examples."""
     problems = []
+    size = record.spec["budget"].get("train_eval_size")
+    is_sampled = size is not None and size < num_examples
     for number, (before, row) in enumerate(itertools.pairwise(record.rows), 1):
+        if row.stage == "train" and is_sampled == (row.prediction_changes is not None):
+            state = "measured, but a sample is" if is_sampled else "missing, but all training examples are"
+            problems.append(f"row {number}: prediction_changes is {state} scored")
         if row.stage != "train" or row.prediction_changes is None:
             continue
         changed = row.prediction_changes * num_examples

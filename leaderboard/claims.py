@@ -115,7 +115,9 @@ def _check_row(row: EpochRow, spec: RunSpec, members: list[str]) -> Iterator[str
     trained = (row.train_loss, row.learning_rate, row.prediction_changes)
     if row.stage == "refine" and (any(value is not None for value in trained) or row.seconds):
         yield "a refined network has no training loss, learning rate, prediction changes or seconds"
-    if row.stage == "train" and (row.prediction_changes is None) != (row.epoch == 0):
+    # Whether a sample of the training set was scored also depends on its size, see `checks`.
+    scores_all = row.stage == "train" and spec.budget.train_eval_size is None
+    if scores_all and (row.prediction_changes is None) != (row.epoch == 0):
         yield "prediction changes must be measured in every epoch but the first"
     for name, scores in row.detectors.items():
         allowed = {"correlation"} if "_with_" in name else DETECTOR_METRICS

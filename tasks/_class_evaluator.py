@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from noisybench.data.splits.splits import stratified
 from noisybench.data.targets import IN_DISTRIBUTION
 from noisybench.evaluation import metrics
 from noisybench.evaluation.classification import (
@@ -32,6 +33,7 @@ from noisybench.training.mitigation import public_name
 from noisybench.training.prepared import PreparedRun
 from noisybench.training.roles import ProbeProvider
 from noisybench.training.training_set import DiskTensor
+from noisybench.utils.seeds import Stream
 
 
 class ClassificationEvaluator(Evaluator):
@@ -40,12 +42,15 @@ class ClassificationEvaluator(Evaluator):
     Attributes:
         test_by_epoch: (M,) predicted classes of the test examples at each row.
         validation_by_epoch: (V,) predicted classes of the validation examples at each row; empty without a validation split.
+        sample: positions of the training examples that are scored after every epoch but the last; None for all.
     """
 
     metric = "accuracy"
+    supports_sample = True
 
     def __init__(self, prepared: PreparedRun) -> None:
         super().__init__(prepared)
+        self.sample = draw_sample(self.labels.train, prepared.spec.budget.train_eval_size, self.labels.hash)
         self.test_by_epoch: list[Tensor] = []
         self.validation_by_epoch: list[Tensor] = []
         self._train_prediction: Tensor | None = None  # of the last epoch, to count the changes of the next one
@@ -76,21 +81,25 @@ class ClassificationEvaluator(Evaluator):
     def evaluate_epoch(self, task: Learner, stage: str) -> dict[str, Any]:
         """Return accuracies, losses, memorization and detection of the current epoch."""
         train, test, labels = self.dataset.train, self.dataset.test, self.labels
-        train_prediction = task.training_predictions().cpu()
-        prediction = train_prediction.numpy()
-        label_quality = self.prepared.stack.label_quality(task, task.training_set).float().cpu().numpy()
+        # What is reported of a finished run is measured on all examples.
+        is_final = stage == "refine" or task.current_epoch + 1 == task.budget.epochs
+        sample = None if is_final else self.sample
+        prediction, label_quality = self._predict_training_set(task, sample)
+        scored: NDArray[np.int64] | slice = slice(None) if sample is None else sample
+        status = self.label_status[scored]
         detectors: dict[str, Scores] = {}
         # There is one ROC curve per trained epoch; a network refined afterward would add a second one.
         changes: float | None = None
         if stage == "train":
-            changes = self._count_changes(train_prediction)
+            # The selection rule `label_wave` reads the changes; those of a sample could lead it to another epoch.
+            changes = self._count_changes(prediction) if self.sample is None else None
             detectors = score_detectors(self.detectors(task), self.label_status, self.roc_curves)
         test_probabilities, test_prediction = _predict(task, self.test)
         self._test_probabilities = test_probabilities
         # One entry per epoch, kept until the end and in every checkpoint: 2 bytes per prediction instead of 8.
         self.test_by_epoch.append(test_prediction.to(torch.int16))
         return {
-            **score_predictions(prediction, train.targets, labels.train, self.label_status),
+            **score_predictions(prediction.numpy(), train.targets[scored], labels.train[scored], status),
             **self._validate(task),
             **score_test(
                 test_prediction.numpy(),
@@ -102,10 +111,28 @@ class ClassificationEvaluator(Evaluator):
             ),
             "test_loss": metrics.cross_entropy(test_probabilities, test.targets),
             "prediction_changes": changes,
-            **score_label_quality(label_quality, self.label_status),
+            **score_label_quality(label_quality, status),
             "detectors": detectors,
             "diagnostics": self._correction(task) | self._selection(task) | self._shift_accuracy(task),
         }
+
+    def _predict_training_set(
+        self, task: Learner, sample: NDArray[np.int64] | None
+    ) -> tuple[Tensor, NDArray[np.float32]]:
+        """Return predicted classes and label quality of all training examples, or of a sample, on the host."""
+        stack, data = self.prepared.stack, task.training_set
+        if sample is None:
+            prediction = task.training_predictions().cpu()
+            return prediction, stack.label_quality(task, data).float().cpu().numpy()
+        rows = torch.from_numpy(sample)
+        probabilities = task.predict(data.inputs[rows.to(data.inputs.device)])
+        rows = rows.to(probabilities.device)
+        quality = stack.estimated_label_quality(task, data)
+        # Without an estimate by a mitigation, the probability of the observed target.
+        of_sample = (
+            probabilities.gather(1, data.targets[rows][:, None]).squeeze(1) if quality is None else quality[rows]
+        )
+        return probabilities.argmax(1).cpu(), of_sample.float().cpu().numpy()
 
     def _count_changes(self, prediction: Tensor) -> float | None:
         """Return the fraction of training examples whose prediction differs from the last epoch; None in the first."""
@@ -289,6 +316,27 @@ class ClassificationEvaluator(Evaluator):
         if not accuracies:
             return {}
         return accuracies | {"mean_shift_accuracy": float(np.mean(list(accuracies.values())))}
+
+
+def draw_sample(observed: NDArray[np.int64], size: int | None, label_set: str) -> NDArray[np.int64] | None:
+    """Return the positions of a sample with the proportions of the observed classes; the same for all runs of a label set.
+
+    Args:
+        observed: (N,) observed targets.
+        size: number of examples; None for all.
+        label_set: hash of the label set.
+
+    Returns:
+        (size,) positions in increasing order; None if there are no more than ``size`` examples.
+
+    Example:
+        >>> observed = np.arange(100) % 4
+        >>> np.bincount(observed[draw_sample(observed, 20, "0" * 64)]).tolist(), draw_sample(observed, 100, "0" * 64)
+        ([5, 5, 5, 5], None)
+    """
+    if size is None or size >= len(observed):
+        return None
+    return np.flatnonzero(stratified(observed, size, Stream("train_eval", label_set)))
 
 
 def _predict(task: Learner, inputs: Tensor | DiskTensor) -> tuple[NDArray[np.float32], Tensor]:

@@ -76,6 +76,9 @@ class Budget(pydantic.BaseModel):
     """Store images with channels last, which is faster for convolutions on most devices."""
     compile: bool = False
     """Compile the network with `torch.compile`."""
+    train_eval_size: int | None = pydantic.Field(None, ge=1)
+    """Number of training examples on which the training scores of all epochs but the last are measured: a stratified sample
+    of a larger training set; by default all. The selection rule `label_wave` needs all, and is empty otherwise."""
     devices: int = pydantic.Field(1, ge=1, le=4096)
     """Number of GPUs (or of CPU processes) that share every batch."""
     strategy: Literal["ddp"] = "ddp"

@@ -15,7 +15,8 @@ RECORD_FORMAT = 4
 class EpochRow:
     """One epoch of one run.
 
-    Scores and fractions are in [0, 1], losses in nats, and values that were not measured are None.
+    Scores and fractions are in [0, 1], losses in nats, and values that were not measured are None. Under
+    `Budget.train_eval_size`, scores of the training set before the last epoch are those of a sample.
 
     Attributes:
         epoch: epoch number, from 0.
@@ -51,7 +52,7 @@ class EpochRow:
         memorized_chance: expected `memorized_fraction` of a network that predicts each mislabeled example like a test
             example of the same clean class, see `evaluation.classification.memorized_by_chance`.
         prediction_changes: fraction of training examples whose predicted class differs from that of the epoch before, which
-            the selection rule `label_wave` reads; None in the first epoch and after a refinement.
+            the selection rule `label_wave` reads; None in the first epoch, after a refinement, and where a sample is scored.
 
     Example:
         >>> row = EpochRow(0, "train", 1.2, 0.5, 0.4, 1.3, 0.6, 1.1, None, None, None, 0.1, 2.0, 0)

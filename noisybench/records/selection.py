@@ -99,7 +99,7 @@ RULE_NEEDS: dict[str, str] = {
     "last": "the metric was not measured",
     "last10": "it needs ten epochs",
     "noisy_val": "it needs a validation split",
-    "label_wave": f"it needs {LABEL_WAVE_WINDOW + 1} epochs and the training predictions of each",
+    "label_wave": f"it needs {LABEL_WAVE_WINDOW + 1} epochs and the predictions for all training examples in each",
     "oracle": "the metric was not measured",
 }
 """Requirement of each selection rule, without which a run has no score by it."""

@@ -63,6 +63,10 @@ def prepare_run(
     problems = (
         stack.check(tasks, sorted(info)) + task_class.check(spec, applied) + _check_devices(spec, stack, task_class)
     )
+    if spec.budget.train_eval_size is not None and not task_class.evaluator.supports_sample:
+        problems.append(
+            f"budget.train_eval_size: the task {spec.task.name} scores all training examples; set it to null"
+        )
     if spec.execution.save_corrected_masks and applied.target_kind.name != "masks":
         problems.append(f"execution.save_corrected_masks: the task {spec.task.name} has no masks; set it to false")
     elif spec.execution.save_corrected_masks and (problem := writing_problem(applied)):

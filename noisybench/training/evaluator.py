@@ -26,11 +26,13 @@ class Evaluator(abc.ABC):
 
     Attributes:
         metric: name of the score, in [0, 1], by which runs are ranked.
+        supports_sample: True if the training scores of an epoch can be measured on a sample, see `Budget.train_eval_size`.
         label_status: positions in `LABEL_STATUS`, in the shape of the observed targets.
         roc_curves: (51,) ROC curves of the stack's detectors by name, one per epoch.
     """
 
     metric: ClassVar[str]
+    supports_sample: ClassVar[bool] = False
 
     def __init__(self, prepared: PreparedRun) -> None:
         self.prepared, self.dataset, self.labels = prepared, prepared.dataset, prepared.labels

@@ -198,11 +198,16 @@ class Stack:
 
     def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """Return the (N,) label quality of the last mitigation that estimates it, else the networks' own."""
+        quality = self.estimated_label_quality(task, training_set)
+        return task.training_label_quality() if quality is None else quality
+
+    def estimated_label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
+        """Return the (N,) label quality of the last mitigation that estimates it, else None."""
         for mitigation in reversed(self.mitigations):
             quality = mitigation.label_quality(task, training_set)
             if quality is not None:
                 return quality
-        return task.training_label_quality()
+        return None
 
     def corrected_labels(self, task: Learner, training_set: TrainingSet) -> Tensor | None:
         """Return the (N,) corrected labels of the last mitigation that has some, else None."""

@@ -47,7 +47,7 @@ def test_runs_without_a_score_by_a_rule_are_said_to_have_none() -> None:
     lines = printed([setting.ranked_by("label_wave") for setting in quickstart()], 200)
     found = {line for line in lines if line.startswith("No ranks")}
     assert found == {
-        "No ranks: no run has a score by `label_wave`; it needs 4 epochs and the training predictions of each."
+        "No ranks: no run has a score by `label_wave`; it needs 4 epochs and the predictions for all training examples in each."
     }
 
 
