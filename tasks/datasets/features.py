@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -56,12 +57,12 @@ class Features(LabeledSource):
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read and check all arrays; pickled objects are rejected."""
-        splits, class_names = self._read_splits()
+        splits, class_names = self._splits
         return splits["train"], splits.get("id"), class_names
 
     def read_shifted_tests(self) -> dict[str, RawSplit]:
         """Return the `ood_` pairs by name."""
-        splits, _ = self._read_splits()
+        splits, _ = self._splits
         return {name.removeprefix("ood_"): split for name, split in splits.items() if name.startswith("ood_")}
 
     @classmethod
@@ -75,8 +76,9 @@ class Features(LabeledSource):
         np.savez(folder / "features.npz", **arrays)
         return {"path": str(folder / "features.npz")}
 
-    def _read_splits(self) -> tuple[dict[str, RawSplit], tuple[str, ...]]:
-        """Return all splits by their prefix, and the class names."""
+    @functools.cached_property
+    def _splits(self) -> tuple[dict[str, RawSplit], tuple[str, ...]]:
+        """All splits by their prefix, and the class names."""
         arrays = self._read_arrays()
         prefixes = ["train", *(["id"] if "id_x" in arrays else []), *_ood_prefixes(arrays)]
         points = {prefix: _to_inputs(arrays, prefix) for prefix in prefixes}
@@ -94,7 +96,9 @@ class Features(LabeledSource):
         splits = {}
         for prefix, inputs in points.items():
             rows = np.flatnonzero(labels.targets[prefix] >= 0)
-            splits[prefix] = RawSplit(inputs[rows], labels.targets[prefix][rows])
+            # Features take hundreds of megabytes, which are copied only where a row is left out.
+            kept = inputs if len(rows) == len(inputs) else inputs[rows]
+            splits[prefix] = RawSplit(kept, labels.targets[prefix][rows])
             if prefix == "train":
                 further = _further_arrays(arrays, labels.targets[prefix], rows, len(labels.class_names))
                 splits[prefix] = replace(splits[prefix], notes=(*labels.notes, *_unread(arrays, prefixes)), **further)
