@@ -155,16 +155,31 @@ def _line_of(path: str, text: str) -> int:
     return (ROOT / path).read_text(encoding="utf-8").partition(text)[0].count("\n") + 1
 
 
-def traced(files: list[str], modules: list[str], processes: int) -> Trace:
-    """Run test files without a mutation, and return what each test executes."""
-    trace = Trace()
-    # Without a change the tests must pass, or every mutant would count as killed.
-    for file, status, output, text in run(partial(_trace, tuple(modules)), files, processes):
-        print(f"unchanged {file}", flush=True)
-        if status not in (0, NO_TESTS):
-            sys.exit(f"{output}\nThese tests fail without a mutation; mend them first.")
-        trace.merge(Trace.load(text))
-    return trace
+def traced(
+    files: list[str], modules: list[str], processes: int, known: dict[str, Trace]
+) -> Iterator[tuple[str, Trace]]:
+    """Run test files without a mutation, and yield what the tests of each execute.
+
+    Args:
+        files: test files.
+        modules: modules whose lines are recorded.
+        processes: number of processes.
+        known: traces of files that need not run again.
+    """
+    yield from known.items()
+    failed = []
+    for file, status, output, text in run(
+        partial(_trace, tuple(modules)), [file for file in files if file not in known], processes
+    ):
+        # Without a change the tests must pass, or every mutant would count as killed.
+        passed = status in (0, NO_TESTS)
+        print(f"unchanged {'passed' if passed else 'FAILED'} {file}", flush=True)
+        if passed:
+            yield file, Trace.load(text)
+        else:
+            failed.append(f"{file}\n{output}")
+    if failed:
+        sys.exit("\n\n".join([*failed, "These tests fail without a mutation; mend them first."]))
 
 
 def run(work: Callable[[Any], Any], jobs: list[Any], processes: int) -> Iterator[Any]:
@@ -329,14 +344,17 @@ def main() -> None:
 
 
 def _trace_of(file: Path | None, areas: list[str], processes: int) -> Trace:
-    """Return the trace of a file, or of the tests of some areas, which the file then contains."""
-    if file is not None and file.exists():
-        return Trace.load(file.read_text(encoding="utf-8"))
+    """Return the trace of the tests of some areas; a file keeps those of each test file for the next campaign."""
     files = list(dict.fromkeys(test for area in areas for test in test_files(AREAS[area].tests)))
-    trace = traced(files, [path for area in areas for path in AREAS[area].files()], processes)
-    if file is not None:
-        file.write_text(trace.dump(), encoding="utf-8")
-    return trace
+    modules = [path for area in areas for path in AREAS[area].files()]
+    stored = json.loads(file.read_text(encoding="utf-8")) if file is not None and file.exists() else {}
+    whole = Trace()
+    for name, trace in traced(files, modules, processes, {name: Trace.load(text) for name, text in stored.items()}):
+        whole.merge(trace)
+        stored[name] = trace.dump()
+        if file is not None:
+            file.write_text(json.dumps(stored), encoding="utf-8")
+    return whole
 
 
 if __name__ == "__main__":
