@@ -39,6 +39,7 @@ AREAS = {
         (
             "tests/golden",
             "tests/nn",
+            "tests/training/test_cuda_graphs.py",
             "tests/mitigations",
             "tests/test_doctests.py",
             "tests/tasks/test_segmentation.py",

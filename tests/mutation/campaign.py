@@ -27,6 +27,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -258,6 +259,8 @@ def _in_fork(work: Callable[[], int], limit: float) -> tuple[int | None, str]:
         status = 1
         try:
             status = work()
+        except BaseException:
+            traceback.print_exc()
         finally:
             # Not `sys.exit`: the fork must not return into the pool of its parent.
             os._exit(status)

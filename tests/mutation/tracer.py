@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,9 @@ class Tracer:
     def pytest_sessionfinish(self) -> None:
         """Collect what was recorded."""
         self._coverage.stop()
-        data = self._coverage.get_data()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that no line was executed
+            data = self._coverage.get_data()
         for file in data.measured_files():
             contexts = {line: [name for name in names if name] for line, names in data.contexts_by_lineno(file).items()}
             lines = {line: names for line, names in contexts.items() if names}
