@@ -7,6 +7,7 @@ a corrected label, a running average) can then be looked up wherever the pixel h
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -101,8 +102,8 @@ class _AugmentedImages(Dataset[Any]):
         # int32, because OpenCV 4 has no images of 64-bit integers.
         positions = np.arange(height * width, dtype=np.int32).reshape(height, width)
         # Seeded for each image: the result depends neither on the number of workers nor on which of them loads the
-        # image.
-        self._pipeline.set_random_seed(seed)
+        # image. `set_random_seed` would start every step with the same number, and mirror exactly what is shrunk.
+        self._pipeline.set_random_state(np.random.default_rng(seed), random.Random(seed))
         augmented = self._pipeline(image=np.ascontiguousarray(image), mask=positions)
         # int64 before the offset of the row is added, because positions in the whole training set may exceed 2**31.
         moved = torch.from_numpy(augmented["mask"]).long()

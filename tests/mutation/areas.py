@@ -52,6 +52,11 @@ AREAS = {
     ),
     "masks": Area(
         ("tasks/_mask_evaluator.py", "tasks/_mask_augmentation.py", "tasks/segmentation.py"),
-        ("tests/golden", "tests/evaluation", "tests/tasks/test_segmentation.py"),
+        (
+            "tests/golden",
+            "tests/evaluation",
+            "tests/tasks/test_mask_augmentation.py",
+            "tests/tasks/test_segmentation.py",
+        ),
     ),
 }

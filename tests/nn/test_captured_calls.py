@@ -132,12 +132,15 @@ def test_a_capture_converts_weights_in_every_call() -> None:
         assert torch.is_autocast_cache_enabled(), "nothing to turn off"
 
 
-def test_causes_of_a_failed_capture_are_told_in_one_line() -> None:
+def failed_capture() -> None:
     try:
-        try:
-            raise ValueError("first\nsecond")
-        except ValueError:
-            raise RuntimeError("the end of the capture")  # noqa: B904 -- as PyTorch raises it
-    except RuntimeError as error:
-        assert cuda_graphs._cause(error) == "first"
+        raise ValueError("first\nsecond")
+    except ValueError:
+        raise RuntimeError("the end of the capture")  # noqa: B904 -- as PyTorch raises it
+
+
+def test_causes_of_a_failed_capture_are_told_in_one_line() -> None:
+    with pytest.raises(RuntimeError) as raised:
+        failed_capture()
+    assert cuda_graphs._cause(raised.value) == "first"
     assert cuda_graphs._cause(KeyError()) == "KeyError"
