@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 import math
 from collections.abc import Sequence
@@ -15,20 +13,11 @@ import numpy as np
 
 from noisybench.audit.findings import TOP_FRACTIONS, AuditResult, precision_at
 from noisybench.audit.inputs import AuditInput
+from noisybench.audit.page import largest_confusions, to_html
 from noisybench.audit.reliability import Reliability
 from noisybench.audit.scores import to_csv, to_parquet
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.utils.files import wrap_write_errors
-from noisybench.utils.pages.rendering import render
-
-MAX_IMAGES = 120
-"""Largest number of suspects on the page; the table lists all of them."""
-
-MAX_MATRIX_CLASSES = 30
-"""Largest number of classes for which the page shows the whole transition matrix."""
-
-MAX_MATRIX_ENTRIES = 50
-"""Largest number of off-diagonal entries shown for more classes."""
 
 MAX_LISTED_CLASSES = 10
 """Largest number of classes whose accuracies the summary lists completely."""
@@ -63,7 +52,7 @@ class AuditReport:
         texts = {
             "scores.csv": to_csv(self.audit_input, self.result),
             "findings.json": to_json(self),
-            "report.html": to_html(self),
+            "report.html": to_html(self.audit_input, self.result, summary(self), self.similar),
         }
         contents = {name: text.encode() for name, text in texts.items()}
         contents["scores.parquet"] = to_parquet(self.audit_input, self.result)
@@ -81,7 +70,7 @@ def summary(report: AuditReport) -> list[str]:
         *describe_accuracy(result.reliability, names),
         _describe_estimate(result),
     ]
-    confusions = _largest_confusions(report, MAX_CONFUSIONS)
+    confusions = largest_confusions(names, result.transition_matrix, MAX_CONFUSIONS)
     lines += [f"  {share:.1%} of {true} labeled {observed}" for true, observed, share in confusions if share > 0]
     lines += [
         f"agreement of {a} and {b}: rank correlation {correlation:.2f}, {overlap:.0%} of the most suspicious labels in common"
@@ -152,57 +141,3 @@ def _reliability(reliability: Reliability) -> dict[str, Any]:
     content = asdict(reliability)
     by_class = [None if math.isnan(value) else value for value in reliability.class_accuracy.tolist()]
     return content | {"class_accuracy": by_class}
-
-
-def to_html(report: AuditReport) -> str:
-    """Return a page that loads nothing from the network and runs no script."""
-    names, matrix = report.audit_input.class_names, report.result.transition_matrix
-    whole = matrix is not None and len(names) <= MAX_MATRIX_CLASSES
-    return render(
-        "noisybench.audit",
-        "report.html",
-        title=report.audit_input.title,
-        summary=summary(report),
-        num_suspects=report.result.num_suspects,
-        suspects=[_suspect(report, row) for row in report.result.suspects[:MAX_IMAGES].tolist()],
-        class_names=names,
-        has_estimate=matrix is not None,
-        matrix=matrix.tolist() if matrix is not None and whole else None,
-        confusions=[] if whole else _largest_confusions(report, MAX_MATRIX_ENTRIES),
-        similar=report.similar,
-    )
-
-
-def _largest_confusions(report: AuditReport, count: int) -> list[tuple[str, str, float]]:
-    """Return true class, observed class and probability of the largest entries off the diagonal."""
-    names, matrix = report.audit_input.class_names, report.result.transition_matrix
-    if matrix is None:
-        return []
-    off_diagonal = matrix - np.diag(np.diag(matrix))
-    largest = np.argsort(-off_diagonal, axis=None, kind="stable")[:count]
-    rows, columns = np.unravel_index(largest, matrix.shape)
-    return [
-        (names[row], names[column], float(off_diagonal[row, column])) for row, column in zip(rows, columns, strict=True)
-    ]
-
-
-def _suspect(report: AuditReport, row: int) -> dict[str, Any]:
-    data, result = report.audit_input, report.result
-    return {
-        # Images on disk are indexed by arrays or slices only.
-        "image": None if data.features is not None else _png_base64(np.asarray(data.images[np.array([row])])[0]),
-        "label": data.class_names[data.observed[row]],
-        "suggested": data.class_names[result.suggested[row]],
-        "confidence": float(result.confidence[row]),
-        "name": data.files[row] if data.files else f"row {data.index[row]}",
-    }
-
-
-def _png_base64(image: Any) -> str:
-    """Encode a (C, H, W) uint8 image as PNG in base64."""
-    from PIL import Image
-
-    pixels, buffer = image.transpose(1, 2, 0), io.BytesIO()
-    # Pillow takes grayscale images as (H, W) and refuses (H, W, 1).
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
-    return base64.b64encode(buffer.getvalue()).decode()

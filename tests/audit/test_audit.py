@@ -21,7 +21,7 @@ from noisybench.audit.audit import audit_labels
 from noisybench.audit.confident_joint import confident_joint, noise_rate_and_transition
 from noisybench.audit.findings import analyze, precision_at
 from noisybench.audit.inputs import AuditInput, load_audit_input
-from noisybench.audit.report import AuditReport, to_html
+from noisybench.audit.page import to_html
 from noisybench.audit.scores import DECISION_COLUMNS, to_csv
 from noisybench.audit.signals import AuditSignals, neighbor_disagreement
 from noisybench.cli.app import main
@@ -30,6 +30,7 @@ from noisybench.errors import UserError
 from noisybench.leaderboard.measurements import measure
 from noisybench.leaderboard.similar import setting_distance, similar_settings
 from noisybench.utils.files import plain_cell
+from tests.audit.test_page import embedded
 from tests.leaderboard.test_leaderboard import example_records, record, settings_of
 
 
@@ -159,8 +160,8 @@ def test_an_audit_of_a_folder(
     assert {row["label"] for row in rows} <= {"'=bright", "dark"}, "no cell is a formula"
     assert all(row["new_label"] == "" for row in rows)
     page = (workspace / "audit" / "report.html").read_text()
-    assert page.count("<figure>") == len(rows)
-    assert "<script" not in page
+    assert [shown[0] for shown in embedded(page)["rows"]] == findings["suspects"]
+    assert len(embedded(page)["pictures"]) == len(rows)
 
 
 def test_an_interrupted_audit_resumes_with_the_next_fold(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,8 +226,7 @@ def test_names_are_escaped_on_the_page() -> None:
         (hostile, "b", "c"),
     )
     result = analyze(observed, AuditSignals(predicted, np.zeros(len(observed)), None))
-    report = AuditReport(audit_input, result, "x", [(hostile, [hostile])])
-    page = to_html(report)
+    page = to_html(audit_input, result, [hostile], [(hostile, [hostile])])
     assert hostile not in page
     assert "&lt;img src=x" in page
     assert "neighbors" not in to_csv(audit_input, result).splitlines()[0], "a detector without scores has no column"

@@ -1,0 +1,106 @@
+
+// ---- tables of decisions: written and read
+
+// A leading apostrophe makes spreadsheets read a cell as text and not as a formula.
+const plainCell = text => /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+const quoted = cell => /[",\n\r]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
+const splitOf = row => audit.splits[row.split] ?? "";
+
+function decisionTable() {
+  const lines = [...decisions].sort(([first], [second]) => first - second).map(([position, { kind, label }]) => {
+    const row = rows[position], cells = {
+      index: row.index, file: row.file, split: splitOf(row), label: classOf(row.label), suggested: classOf(row.suggested),
+      decision: kind, new_label: label === null ? "" : classOf(label),
+    };
+    return audit.columns.map(column => plainCell(String(cells[column])));
+  });
+  return [audit.columns, ...lines, ...others].map(line => line.map(quoted).join(",") + "\n").join("");
+}
+function download() {
+  const address = URL.createObjectURL(new Blob([decisionTable()], { type: "text/csv" }));
+  const link = element("a", document.body, "", { href: address, download: "decisions.csv", hidden: "" });
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(address), 60000);
+  say(`decisions.csv has ${countText(decisions.size + others.length, "decision")}.`);
+}
+
+function parseTable(text) {
+  const content = text.replace(/^\ufeff/, ""), head = content.split(/[\r\n]/, 1)[0];
+  // Spreadsheets of some languages write semicolons.
+  const separator = [",", ";", "\t"].reduce((best, mark) => head.split(mark).length > head.split(best).length ? mark : best);
+  const table = [];
+  let line = [], cell = "", isQuoted = false;
+  const endLine = () => { table.push([...line, cell]); line = []; cell = ""; };
+  for (let i = 0; i < content.length; i++) {
+    const mark = content[i];
+    if (isQuoted) {
+      if (mark !== '"') cell += mark;
+      else if (content[i + 1] === '"') { cell += '"'; i++; }
+      else isQuoted = false;
+    } else if (mark === '"' && cell === "") isQuoted = true;
+    else if (mark === separator) { line.push(cell); cell = ""; }
+    else if (mark === "\r" || mark === "\n") { if (mark === "\n" || content[i + 1] !== "\n") endLine(); }
+    else cell += mark;
+  }
+  if (isQuoted) throw new Error("a quotation mark is not closed");
+  if (cell || line.length) endLine();
+  return table;
+}
+
+const classNumbers = new Map(audit.classes.flatMap((name, number) => [[plainCell(name), number], [name, number]]));
+function readDecision(cells, row) {
+  const { decision: written, new_label: named } = cells, label = named ? classNumbers.get(named) : null;
+  if (written && !kinds.includes(written)) throw new Error(`decision “${written}” is none of ${kinds.join(", ")}`);
+  if (label === undefined) throw new Error(`new_label “${named}” is not a class of this audit`);
+  if (!row) return null;
+  const kind = written || kindFor(row, label), wanted = labelFor(row, kind, label);
+  if (kind === "relabel" && label === null) throw new Error("relabel needs a new_label");
+  if (label !== null && label !== wanted) throw new Error(`${kind} contradicts new_label “${named}”`);
+  return { kind, label: wanted };
+}
+function checkRow(cells, row) {
+  for (const [column, text] of [["file", row.file], ["label", classOf(row.label)]])
+    if (cells[column] && cells[column] !== text && cells[column] !== plainCell(text))
+      throw new Error(`${column} is “${cells[column]}”, but “${text}” in this audit, so the table belongs to other data`);
+}
+function readDecisions(text) {
+  const [head, ...lines] = parseTable(text), names = head ? head.map(name => name.trim().toLowerCase()) : [];
+  if (!names.includes("index") || !(names.includes("decision") || names.includes("new_label")))
+    throw new Error("its first line must name the columns index, and decision or new_label");
+  const byIndex = new Map(rows.map(row => [String(row.index), row])), seen = new Map(), changes = [], foreign = [];
+  lines.forEach((line, number) => {
+    const cells = Object.fromEntries(audit.columns.map(column => [column, line[names.indexOf(column)] ?? ""]));
+    for (const column of ["index", "decision"]) cells[column] = cells[column].trim();
+    if (!cells.decision && !cells.new_label) return;
+    const { index } = cells, row = byIndex.get(index), answer = `${cells.decision} ${cells.new_label}`;
+    try {
+      if (!/^\d+$/.test(index)) throw new Error(`index “${index}” is not a number`);
+      if (seen.has(index) && seen.get(index) !== answer) throw new Error(`index ${index} has two different decisions`);
+      if (row) checkRow(cells, row);
+      const decision = readDecision(cells, row);
+      if (seen.has(index)) return;
+      seen.set(index, answer);
+      if (row) changes.push([row.position, decision]); else foreign.push(audit.columns.map(column => cells[column]));
+    } catch (error) {
+      throw new Error(`row ${number + 2}: ${error.message}`);
+    }
+  });
+  return { changes, foreign };
+}
+async function load(file) {
+  try {
+    const { changes, foreign } = readDecisions(await file.text());
+    const isReplaced = ([position, { kind, label }]) => {
+      const old = decisions.get(position);
+      return old && (old.kind !== kind || old.label !== label);
+    };
+    const numReplaced = changes.filter(isReplaced).length, indices = new Set(foreign.map(line => line[0]));
+    change(changes, [...others.filter(line => !indices.has(line[0])), ...foreign]);
+    drawAll();
+    say(`${file.name}: ${countText(changes.length, "decision")} loaded${numReplaced ? `, ${numReplaced} in place of earlier ones` : ""}` +
+      (foreign.length ? `; ${foreign.length} more about labels that are not on this page are kept for the download.` : "."));
+  } catch (error) {
+    say(`${file.name} was not loaded, and nothing has changed: ${error.message}.`);
+  }
+}
