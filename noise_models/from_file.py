@@ -162,8 +162,8 @@ class FromFile(NoiseModel):
         """Return the decisions of a table, with earlier ones of the label set that it is about, or of a label set."""
         if self._is_label_set:
             return self._label_set.verification
-        decided, earlier = self._imported(dataset).verification, self.base and self.base.verification
-        return decided if decided is None else merge(earlier, decided)
+        decided = self._imported(dataset).verification
+        return decided if decided is None or self.base is None else merge(self.base.verification, decided)
 
     def source_info(self, dataset: Dataset) -> dict[str, Any]:
         """Return the agreement of the annotators, if there are several."""

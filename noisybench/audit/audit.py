@@ -35,7 +35,7 @@ def audit_labels(
         signals = collect_signals(audit_input, folds, seed, on_epoch)
     else:
         signals = probe_features(features, audit_input.observed, num_classes, folds, seed)
-    result = analyze(audit_input.observed, signals)
+    result = analyze(audit_input.observed, signals, audit_input.verified)
     num_examples = len(audit_input.observed)
     # Advice for another noise rate would be advice for other labels.
     similar = (

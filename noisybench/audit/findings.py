@@ -34,6 +34,7 @@ class AuditResult:
         confidence: (N,) predicted probability of the suggested class.
         agreement: Spearman's rank correlation of two detectors, and the overlap of their `num_suspects` highest scores as a
             fraction.
+        num_verified: number of labels that people have verified, which are last in the ranking.
     """
 
     reliability: Reliability
@@ -43,6 +44,7 @@ class AuditResult:
     suggested: NDArray[np.int64]
     confidence: NDArray[np.float64]
     agreement: dict[tuple[str, str], tuple[float, float]]
+    num_verified: int = 0
 
     @property
     def noise_rate(self) -> float | None:
@@ -52,7 +54,8 @@ class AuditResult:
     @property
     def num_suspects(self) -> int:
         """Number of labels to review: the estimated noise rate times N, or `REVIEW_FRACTION` of N without an estimate."""
-        return _num_suspects(self.noise_rate, len(self.ranking))
+        count = _num_suspects(self.noise_rate, len(self.ranking))
+        return min(count, len(self.ranking) - self.num_verified)
 
     @property
     def suspects(self) -> NDArray[np.int64]:
@@ -73,7 +76,9 @@ def unit_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray((rankdata(values) - 1) / max(len(values) - 1, 1))
 
 
-def analyze(observed: NDArray[np.int64], signals: AuditSignals) -> AuditResult:
+def analyze(
+    observed: NDArray[np.int64], signals: AuditSignals, verified: NDArray[np.bool_] | None = None
+) -> AuditResult:
     """Estimate the noise of observed labels and rank them by how likely they are incorrect.
 
     Three detectors score each label: `confident`, the normalized margin of a network that was not trained on the example
@@ -83,6 +88,7 @@ def analyze(observed: NDArray[np.int64], signals: AuditSignals) -> AuditResult:
     Args:
     observed: (N,) observed labels.
     signals: signals of the same examples.
+    verified: (N,) True where people have verified the label, which is then no suspect; None if they have verified none.
 
     Examples:
     >>> import numpy as np
@@ -105,15 +111,17 @@ def analyze(observed: NDArray[np.int64], signals: AuditSignals) -> AuditResult:
     reliability = measure_reliability(observed, predicted, signals.fold_of)
     _, transition = noise_rate_and_transition(confident_joint(observed, predicted))
     suggested = predicted.argmax(1)
+    is_verified = np.zeros(len(observed), dtype=bool) if verified is None else verified
     return AuditResult(
         reliability,
         None if reliability.problem else transition,
         error_score,
         # Ties are broken by the margin of the networks that were not trained on the example.
-        np.lexsort((-scores["confident"], -error_score["combined"])),
+        np.lexsort((-scores["confident"], -error_score["combined"], is_verified)),
         suggested,
         predicted[rows, suggested],
         _agreement(error_score, max(1, _num_suspects(reliability.noise_rate, len(observed)))),
+        int(is_verified.sum()),
     )
 
 

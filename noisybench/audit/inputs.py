@@ -22,6 +22,7 @@ from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError, nearest
 from noisybench.runs.preparation import prepare_run
+from noisybench.training.prepared import PreparedRun
 from noisybench.utils.places import expand_user
 from noisybench.utils.text import printable
 
@@ -49,6 +50,7 @@ class AuditInput:
         class_names: (C,) names of the classes.
         notes: facts about the data that a user should know.
         in_test: (N,) True for examples of the test split; None if all are training examples.
+        verified: (N,) True where people have verified the label; None if they have verified none.
     """
 
     title: str
@@ -61,6 +63,7 @@ class AuditInput:
     class_names: tuple[str, ...]
     notes: tuple[ReadingNote, ...] = ()
     in_test: NDArray[np.bool_] | None = None
+    verified: NDArray[np.bool_] | None = None
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -93,14 +96,13 @@ def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
     dataset, train_labels = prepared.dataset, prepared.labels.train
     images, observed, index, in_test = dataset.train.inputs, train_labels, dataset.train.index, None
     notes = dataset_notes(dataset)
-    if from_user_data and len(dataset.train) + len(dataset.test) == dataset.source_size:
+    if from_user_data and not len(dataset.validation) and dataset.test_source_size is None:
         # The test split was held out of the same unverified labels, so it is audited as well.
         images, observed, index, in_test = _join_splits(dataset, train_labels)
     elif len(dataset.test):
         text = "Examples of the test split come from a source of their own and were not audited; audit that source to check them"
         notes = (*notes, ReadingNote("test_not_audited", text, len(dataset.test)))
-    # The targets of a user's own data are the labels under audit, not clean ones.
-    clean = None if from_user_data or (dataset.train.targets <= UNKNOWN_TARGET).all() else dataset.train.targets
+    clean, verified = _known_labels(prepared, from_user_data, observed, in_test is not None)
     # Names of files need not be Unicode text, but reports and tables must be.
     files = tuple(printable(dataset.source_names[row]) for row in index) if dataset.source_names else ()
     title = (
@@ -108,7 +110,35 @@ def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
         if from_user_data
         else f"{spec.dataset_label} · {spec.noise.display_name(hide=('path',))}"
     )
-    return AuditInput(title, spec, images, observed, index, files, clean, dataset.class_names, notes, in_test)
+    return AuditInput(title, spec, images, observed, index, files, clean, dataset.class_names, notes, in_test, verified)
+
+
+def _known_labels(
+    prepared: PreparedRun, from_user_data: bool, observed: NDArray[np.int64], with_test: bool
+) -> tuple[NDArray[np.int64] | None, NDArray[np.bool_] | None]:
+    """Return the clean labels of the audited examples, and a mask of the labels that people have verified; None without any.
+
+    Args:
+        prepared: dataset and label set.
+        from_user_data: the targets of the dataset are the labels under audit, not clean ones.
+        observed: (N,) labels under audit.
+        with_test: the test split is audited as well, in the order of `_join_splits`.
+    """
+    dataset, verification = prepared.dataset, prepared.labels.verification
+    splits = {"train": dataset.train} | ({"test": dataset.test} if with_test else {})
+    order = np.argsort(np.concatenate([split.index for split in splits.values()])) if with_test else slice(None)
+    targets = np.concatenate([split.targets for split in splits.values()])[order]
+    if verification is None:
+        return None if from_user_data or (targets <= UNKNOWN_TARGET).all() else targets, None
+    by_people = np.concatenate([verification.is_verified(name, split) for name, split in splits.items()])[order]
+    if from_user_data:
+        targets = np.where(by_people, targets, UNKNOWN_TARGET)
+    # Given labels that people have found incorrect are under audit as all others.
+    verified = by_people & (targets == observed)
+    # Nothing can be compared where every known label is correct.
+    return None if (
+        targets[targets > UNKNOWN_TARGET] == observed[targets > UNKNOWN_TARGET]
+    ).all() else targets, verified
 
 
 def audit_spec(labels: str, overrides: Iterable[str] = ()) -> tuple[RunSpec, bool]:

@@ -70,6 +70,8 @@ def summary(report: AuditReport) -> list[str]:
         *describe_accuracy(result.reliability, names),
         _describe_estimate(result),
     ]
+    if result.num_verified:
+        lines.append(f"verified by people: {result.num_verified} labels, which are no suspects")
     confusions = largest_confusions(names, result.transition_matrix, MAX_CONFUSIONS)
     lines += [f"  {share:.1%} of {true} labeled {observed}" for true, observed, share in confusions if share > 0]
     lines += [

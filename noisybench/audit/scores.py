@@ -33,8 +33,8 @@ def score_columns(data: AuditInput, result: AuditResult) -> dict[str, list[Any]]
         result: scores and suggestions.
 
     Returns:
-        Columns by name: those of `COLUMNS`, one for each detector, and the flags, which are True for suspects, outliers
-        and duplicates. `decision` and `new_label` are empty.
+        Columns by name: those of `COLUMNS`, one for each detector, and the flags, which are True for suspects, verified
+        labels, outliers and duplicates. `decision` and `new_label` are empty.
     """
     rows, names, splits = result.ranking.tolist(), data.class_names, data.splits
     columns: dict[str, list[Any]] = {
@@ -51,7 +51,9 @@ def score_columns(data: AuditInput, result: AuditResult) -> dict[str, list[Any]]
     }
     detectors = {name: scores for name, scores in result.error_score.items() if name != "combined"}
     columns |= {name: scores[result.ranking].tolist() for name, scores in detectors.items()}
-    return columns | {"is_suspect": (np.arange(len(rows)) < result.num_suspects).tolist()}
+    verified = np.zeros(len(rows), dtype=bool) if data.verified is None else data.verified[result.ranking]
+    is_suspect = np.arange(len(rows)) < result.num_suspects
+    return columns | {"is_suspect": is_suspect.tolist(), "is_verified": verified.tolist()}
 
 
 def to_csv(data: AuditInput, result: AuditResult) -> str:

@@ -106,13 +106,18 @@ class Verification:
         Excluded examples leave the test split; in the others they have no known target, and their label set has no
         observed class for them. Test examples that are not verified keep their targets.
         """
-        splits = {name: self._verify(name, getattr(dataset, name)) for name in SPLITS}
         # Shifted copies have the examples of the test split.
         shifted = {
             name: self._verify("test", split) if np.array_equal(split.index, dataset.test.index) else split
             for name, split in dataset.shifted_tests.items()
         }
-        return replace(dataset, **splits, shifted_tests=shifted)
+        return replace(
+            dataset,
+            train=self._verify("train", dataset.train),
+            validation=self._verify("validation", dataset.validation),
+            test=self._verify("test", dataset.test),
+            shifted_tests=shifted,
+        )
 
     def observed(self, name: str, split: Split, given: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the given classes of a split with the verified ones in their place, `UNKNOWN_TARGET` where excluded."""
