@@ -15,6 +15,7 @@ from noisybench.cli.embed import embed
 from noisybench.cli.hints import HintingCommand
 from noisybench.cli.labels import labels_app
 from noisybench.cli.leaderboard import leaderboard_app
+from noisybench.cli.relabel_curve import relabel_curve
 from noisybench.cli.runs import runs_app
 from noisybench.cli.stress import stress
 from noisybench.cli.subcommands import with_subcommands
@@ -70,6 +71,7 @@ for command, example in (
     (run.bench, "bench quickstart seeds=[0,1,2,3,4] --jobs 2"),
     (search.search, "search digits mitigations=elr trials=30 --jobs 2"),
     (audit, "audit my-images/ dataset.size=32 --output audit"),
+    (relabel_curve, "relabel-curve cifar10n-features --examples 5000 -o relabeling"),
     (embed, "embed my-images/ --backbone efficientnet_lite0 -o features.npz"),
     (catalog.list_names, "list mitigations"),
     (catalog.describe, "describe elr"),
