@@ -23,6 +23,7 @@ from noisybench.leaderboard.pairwise import (
 )
 from noisybench.leaderboard.statistics import (
     NEMENYI,
+    Ranking,
     compare_across_settings,
     holm,
     rank,
@@ -181,6 +182,12 @@ def test_no_difference_below_the_resolution_is_called_detectable() -> None:
     table = np.full((3, 400), 0.8) + 0.01 * np.arange(3)[:, None]
     found = rank(as_values(table), resolution=0.01).minimum_detectable_difference
     assert found == 0.01
+
+
+def test_values_without_a_step_have_no_smallest_observable_difference() -> None:
+    model = fit_pairs({"a": {0: 1e-6, 1: 3e-6, 2: 2e-6}, "b": {0: 4e-6, 1: 5e-6, 2: 7e-6}})
+    found = Ranking({"a": 1, "b": 1}, {("a", "b"): 1.0}, (), model).minimum_detectable_difference
+    assert found == model.detectable_differences(0.05).item() < 1e-4
 
 
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=20))

@@ -31,13 +31,16 @@ class Trace:
     def tests_of(self, path: str, source: str, line: int) -> list[str]:
         """Return the tests that execute the statement at a line, the quickest first.
 
-        A statement of a module or class runs when it is imported, so all tests that execute any line of the file count.
+        A statement of a module or class runs when it is imported, so all tests that execute any line of the file count, and
+        those that execute no line of any: they may read what an import defines.
         """
         lines = self.lines.get(path, {})
-        span = statement_lines(source, line)
-        tests = {test for each in span for test in lines.get(each, ())} or {
-            test for each in lines.values() for test in each
-        }
+        tests = {test for each in statement_lines(source, line) for test in lines.get(each, ())}
+        if not tests:
+            tests = {test for each in lines.values() for test in each} | (
+                self.seconds.keys()
+                - {test for each in self.lines.values() for found in each.values() for test in found}
+            )
         return sorted(tests, key=lambda test: (self.seconds[test], test))
 
     def dump(self) -> str:
