@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import psutil
 import torch
@@ -13,6 +16,7 @@ from noisybench.config.validation import refuse
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_sets.label_set import LabelSet
 from noisybench.data.masks.files import writing_problem
+from noisybench.data.noise_model import NoiseModel
 from noisybench.data.privileged import PrivilegedInfo, available_privileged_info
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError, shorten, show
@@ -49,20 +53,36 @@ def prepare_run(
     noise = spec.noise.build()
     task_class: type[Task] = get_entry("tasks", spec.task.name).load_class()
     tasks = [name for name in (spec.task.name, task_class.compatible_with) if name]
-    components = {"noise": noise, "dataset": get_entry("datasets", spec.dataset.name).load_class()}
-    problems = [
-        f"{location}: supports the tasks {', '.join(component.tasks)}, but the task is {spec.task.name}"
-        for location, component in components.items()
-        if not set(tasks) & set(component.tasks)
-    ]
-    refuse(problems)  # data of another kind could not be corrupted
+    refuse(_check_tasks(spec, noise, tasks))  # data of another kind could not be corrupted
     labels = labels or noise.apply(dataset)
     applied = labels.apply_to(dataset)
     stack = Stack([component.build() for component in spec.mitigations])
     info = available_privileged_info(labels, applied)
-    problems = (
-        stack.check(tasks, sorted(info)) + task_class.check(spec, applied) + _check_devices(spec, stack, task_class)
-    )
+    refuse(stack.check(tasks, sorted(info)) + _check_setting(spec, stack, task_class, applied))
+    network = _check_network(spec, applied, task_class)
+    problems = task_class.check_network(spec, network, applied) + _check_stack(spec, stack, network, len(applied.train))
+    if trains_here:
+        problems += _check_local_devices(spec, network)
+    refuse(problems)
+    _hand_over_privileged_info(stack, info)
+    prepared = PreparedRun(spec, applied, labels, stack)
+    refuse(_check_data(prepared, network) + _check_objective(prepared))
+    return prepared
+
+
+def _check_tasks(spec: RunSpec, noise: NoiseModel, tasks: Sequence[str]) -> list[str]:
+    """Return which of noise model and dataset support neither the task nor the one with which it is compatible."""
+    components = {"noise": noise, "dataset": get_entry("datasets", spec.dataset.name).load_class()}
+    return [
+        f"{location}: supports the tasks {', '.join(component.tasks)}, but the task is {spec.task.name}"
+        for location, component in components.items()
+        if not set(tasks) & set(component.tasks)
+    ]
+
+
+def _check_setting(spec: RunSpec, stack: Stack, task_class: type[Task], applied: Dataset) -> list[str]:
+    """Return the problems of task, devices, evaluation and saved files with the corrupted dataset."""
+    problems = task_class.check(spec, applied) + _check_devices(spec, stack, task_class)
     if spec.budget.train_eval_size is not None and not task_class.evaluator.supports_sample:
         problems.append(
             f"budget.train_eval_size: the task {spec.task.name} scores all training examples; set it to null"
@@ -71,32 +91,36 @@ def prepare_run(
         problems.append(f"execution.save_corrected_masks: the task {spec.task.name} has no masks; set it to false")
     elif spec.execution.save_corrected_masks and (problem := writing_problem(applied)):
         problems.append(f"execution.save_corrected_masks: {problem}")
-    refuse(problems)
-    network = _check_network(spec, applied, task_class)
-    problems = task_class.check_network(spec, network, applied)
-    problems += [
+    return problems
+
+
+def _check_stack(spec: RunSpec, stack: Stack, network: nn.Module, num_examples: int) -> list[str]:
+    """Return the problems of mitigations with the network, the budget and the number of training examples."""
+    return [
         f"mitigations.{public_name(mitigation)}: {problem}"
         for mitigation in stack.mitigations
-        for problem in mitigation.check(network, spec.budget, len(applied.train))
+        for problem in mitigation.check(network, spec.budget, num_examples)
     ]
-    if trains_here:
-        problems += _check_local_devices(spec, network)
-    refuse(problems)
+
+
+def _hand_over_privileged_info(stack: Stack, info: Mapping[str, Any]) -> None:
+    """Give each mitigation the privileged information that it declares."""
     tensors = {
         name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value for name, value in info.items()
     }
     for mitigation in stack.mitigations:
         # Each mitigation can read only what it declares, so that the leaderboard shows all that was used.
         mitigation.privileged = PrivilegedInfo(tensors, mitigation.requirements.privileged)
-    prepared = PreparedRun(spec, applied, labels, stack)
+
+
+def _check_data(prepared: PreparedRun, network: nn.Module) -> list[str]:
+    """Return the problems of mitigations with the training set."""
     training_set = training_set_of(prepared)
-    problems = [
+    return [
         f"mitigations.{public_name(mitigation)}: {problem}"
-        for mitigation in stack.mitigations
-        for problem in mitigation.check_data(training_set, network, spec.seed)
+        for mitigation in prepared.stack.mitigations
+        for problem in mitigation.check_data(training_set, network, prepared.spec.seed)
     ]
-    refuse(problems + _check_objective(prepared))
-    return prepared
 
 
 def training_set_of(prepared: PreparedRun) -> TrainingSet:
