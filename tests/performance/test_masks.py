@@ -5,6 +5,7 @@ python -m pytest tests/performance/test_masks.py -n 0 --benchmark-enable --bench
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import cv2
@@ -41,9 +42,16 @@ def test_masks_corrupted_in_a_second(name: str, large: Dataset, benchmark: Any) 
     cv2.setNumThreads(1)
     noise = get_entry("noise_models", name).load_class()(corrupted_fraction=1.0)
     split = large.train if benchmark.enabled else large.validation
-    benchmark.pedantic(lambda: noise.corrupt_masks(split, 5, 1.0), rounds=5 if benchmark.enabled else 1)
+    spent: list[float] = []
+
+    def corrupt() -> None:
+        start = time.process_time()
+        noise.corrupt_masks(split, 5, 1.0)
+        spent.append(time.process_time() - start)
+
+    benchmark.pedantic(corrupt, rounds=5 if benchmark.enabled else 1)
     if benchmark.enabled:
-        print(f"\n{name}: {len(split) / benchmark.stats.stats.min:.0f} masks of 256x256 in a second")
+        print(f"\n{name}: {len(split) / min(spent):.0f} masks of 256x256 per second of CPU time")
 
 
 def task_of(stack: dict[str, Any], size: int, network: str = "unet:8") -> Task:
