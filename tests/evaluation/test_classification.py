@@ -112,6 +112,14 @@ def test_missed_at_the_true_rate_ignores_labels_of_unknown_status_and_the_flags(
     assert score_detection(1 - score, status).missed_at_true_rate == 1.0
 
 
+def test_the_auroc_of_each_kind_is_given_where_images_of_no_class_are() -> None:
+    quality = np.array([0.9, 0.8, 0.2, 0.85, 0.1])
+    one_kind = score_detection(quality, np.array([0, 0, 1, 1, 1], np.int8))
+    assert (one_kind.auroc, one_kind.id_auroc, one_kind.ood_auroc) == (pytest.approx(5 / 6), None, None)
+    both = score_detection(quality, np.array([0, 0, 1, 1, 2], np.int8))
+    assert (both.auroc, both.id_auroc, both.ood_auroc) == (pytest.approx(5 / 6), 0.75, 1.0)
+
+
 def test_precision_is_of_the_flags_and_recall_of_the_incorrect_labels() -> None:
     status, flagged = np.array([1, 1, 1, 1, 0, 0], np.int8), np.array([1, 0, 0, 0, 0, 0], bool)
     found = score_detector(np.arange(6.0), flagged, status)

@@ -21,6 +21,9 @@ from noisybench.mitigations.grand import input_norms
 from noisybench.mitigations.lora import LoRA
 from noisybench.mitigations.t_loss import TLoss, _DegreesOfFreedom
 from noisybench.nn.weights import load_backbone_weights
+from noisybench.noise_models import human
+from noisybench.noise_models._ood_sources import ood_files
+from noisybench.tasks.segmentation import Segmentation
 from noisybench.training.batch import Batch
 from noisybench.training.training_set import TrainingSet
 
@@ -119,3 +122,24 @@ def test_units_that_are_never_active_do_not_separate_flags() -> None:
     expected = linear_separation(features, flags)
     assert 0.5 < float(((expected > 0.5) == flags).float().mean()) < 1
     torch.testing.assert_close(linear_separation(dead, flags), expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize(("device", "images"), [("cpu", 128), ("mps", 1024), ("cuda", 8192), ("xpu", 128)])
+def test_masks_are_evaluated_in_portions_that_fit_the_device(device: str, images: int) -> None:
+    task: Any = SimpleNamespace(device=torch.device(device))
+    assert Segmentation.eval_batch_size(task, torch.empty(0, 3, 16, 64)) == images
+    assert Segmentation.eval_batch_size(task, torch.empty(0, 3, 2**12, 2**12)) == 1
+
+
+def test_published_human_labels_are_those_of_ten_and_of_a_hundred_classes() -> None:
+    assert [human._location(classes).name for classes in (10, 100)] == ["CIFAR-10_human.pt", "CIFAR-100_human.pt"]
+    assert human.PUBLISHED.keys() == {10, 100}
+
+
+@pytest.mark.parametrize("kind", ["synthetic", "pixel_permuted", "image_folder", "places365", "imagenet32", "parquet"])
+def test_a_source_of_images_reads_its_files(kind: str, tmp_path: Path) -> None:
+    (tmp_path / "train_data_batch_2").touch()
+    names = {"synthetic": [], "pixel_permuted": [], "imagenet32": ["train_data_batch_2"]}.get(kind, ["path"])
+    assert list(ood_files(kind, tmp_path)) == names
+    (tmp_path / "train_data_batch_2").unlink()
+    assert list(ood_files(kind, tmp_path)) == (["path"] if names else [])
