@@ -294,7 +294,7 @@ def test_a_table_of_decisions_is_loaded_again(browser: Browser, report: str) -> 
             {"index": first, "decision": "", "new_label": CLASSES[result.suggested[result.suspects[0]]]},
             {"index": second, "decision": "unsure", "new_label": ""},
             {"index": third, "decision": "", "new_label": ""},
-            {"index": 999, "decision": "relabel", "new_label": plain_cell(CLASSES[2])},
+            {"index": 999, "decision": "relabel", "new_label": CLASSES[2]},
         ]
         text = io.StringIO()
         writer = csv.DictWriter(text, ["new_label", "index", "decision"], delimiter=";", lineterminator="\r\n")
@@ -309,6 +309,7 @@ def test_a_table_of_decisions_is_loaded_again(browser: Browser, report: str) -> 
         assert [(line["index"], line["decision"]) for line in saved] == [
             (str(first), "accept"), (str(second), "unsure"), ("999", "relabel"),
         ]  # fmt: skip
+        assert saved[-1]["new_label"] == plain_cell(CLASSES[2]), "no cell is a formula"
         page.get_by_role("button", name="Undo").click()
         assert [line["decision"] for line in downloaded(page)] == ["exclude"], "a loaded table is undone as a whole"
     again = io.StringIO()
@@ -356,6 +357,22 @@ def test_a_table_of_another_audit_is_refused(browser: Browser, report: str) -> N
         page.goto(report)
         assert "the table belongs to other data" in load(page, f"index,file,decision\n{index},other.png,exclude\n")
         assert "must name the columns" in load(page, "name,label\na,b\n")
+
+
+def test_rows_of_two_splits_are_distinguished(browser: Browser, tmp_path: Path) -> None:
+    """Training and test examples of sources of their own are both counted from zero."""
+    data, result = audited(index=np.arange(SIZE) % 120)
+    twice = next(row for row in result.suspects.tolist() if row >= 120 and row - 120 in result.suspects) - 120
+    indices = data.index[result.suspects].tolist()
+    first = next(row for row in result.suspects.tolist() if indices.count(data.index[row]) == 1)
+    other = data.index[first]
+    with watched(browser) as page:
+        page.goto(written(tmp_path, data, result))
+        load(page, f"index,split,decision\n{twice},test,exclude\n{twice},train,unsure\n")
+        assert {line["split"]: line["decision"] for line in downloaded(page)} == {"train": "unsure", "test": "exclude"}
+        twofold = f"index,split,decision\n{other},,keep\n{other},{data.splits[first]},exclude\n"
+        assert "two different decisions" in load(page, twofold), "a row with and without its split is the same one"
+        assert "is in several splits" in load(page, f"index,decision\n{twice},exclude\n")
 
 
 def test_names_are_shown_and_never_executed(browser: Browser, tmp_path: Path) -> None:
@@ -431,14 +448,16 @@ def test_an_audit_without_suspects_says_so(browser: Browser, tmp_path: Path) -> 
 def test_paper_shows_the_labels_and_no_tools(browser: Browser, report: str) -> None:
     with watched(browser) as page:
         page.goto(report)
-        page.emulate_media(media="print")
+        page.emulate_media(media="print", color_scheme="dark")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)", (
+            "paper is white"
+        )
         assert page.locator(".card").first.is_visible()
         for hidden in ("nav", "#dock", "#download", ".keys"):
             assert page.locator(hidden).is_hidden(), hidden
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1024, 1440])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1024, "dark"), (1440, "light")])
 def test_the_page_has_no_accessibility_violation(browser: Browser, report: str, width: int, scheme: Any) -> None:
     axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
     source = (importlib.resources.files(axe) / "axe.min.js").read_text(encoding="utf-8")

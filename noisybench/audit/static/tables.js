@@ -68,20 +68,25 @@ function readDecisions(text) {
   const [head, ...lines] = parseTable(text), names = head ? head.map(name => name.trim().toLowerCase()) : [];
   if (!names.includes("index") || !(names.includes("decision") || names.includes("new_label")))
     throw new Error("its first line must name the columns index, and decision or new_label");
-  const byIndex = new Map(rows.map(row => [String(row.index), row])), seen = new Map(), changes = [], foreign = [];
+  const byIndex = new Map(), seen = new Map(), changes = [], foreign = [];
+  for (const row of rows) byIndex.set(String(row.index), [...byIndex.get(String(row.index)) ?? [], row]);
   lines.forEach((line, number) => {
     const cells = Object.fromEntries(audit.columns.map(column => [column, line[names.indexOf(column)] ?? ""]));
     for (const column of ["index", "decision"]) cells[column] = cells[column].trim();
     if (!cells.decision && !cells.new_label) return;
-    const { index } = cells, row = byIndex.get(index), answer = `${cells.decision} ${cells.new_label}`;
+    const { index, split } = cells, answer = `${cells.decision} ${cells.new_label}`;
+    // Each split can have rows of its own.
+    const [row, second] = (byIndex.get(index) ?? []).filter(row => !split || split === splitOf(row));
+    const key = row ? row.position : `${split} ${index}`;
     try {
       if (!/^\d+$/.test(index)) throw new Error(`index “${index}” is not a number`);
-      if (seen.has(index) && seen.get(index) !== answer) throw new Error(`index ${index} has two different decisions`);
+      if (second) throw new Error(`index ${index} is in several splits; name one in a column split`);
+      if (seen.has(key) && seen.get(key) !== answer) throw new Error(`index ${index} has two different decisions`);
       if (row) checkRow(cells, row);
       const decision = readDecision(cells, row);
-      if (seen.has(index)) return;
-      seen.set(index, answer);
-      if (row) changes.push([row.position, decision]); else foreign.push(audit.columns.map(column => cells[column]));
+      if (seen.has(key)) return;
+      seen.set(key, answer);
+      if (row) changes.push([row.position, decision]); else foreign.push(audit.columns.map(column => plainCell(cells[column])));
     } catch (error) {
       throw new Error(`row ${number + 2}: ${error.message}`);
     }
@@ -95,8 +100,9 @@ async function load(file) {
       const old = decisions.get(position);
       return old && (old.kind !== kind || old.label !== label);
     };
-    const numReplaced = changes.filter(isReplaced).length, indices = new Set(foreign.map(line => line[0]));
-    change(changes, [...others.filter(line => !indices.has(line[0])), ...foreign]);
+    const numReplaced = changes.filter(isReplaced).length;
+    const keyOf = line => ["split", "index"].map(column => line[audit.columns.indexOf(column)]).join(" "), keys = new Set(foreign.map(keyOf));
+    change(changes, [...others.filter(line => !keys.has(keyOf(line))), ...foreign]);
     drawAll();
     say(`${file.name}: ${countText(changes.length, "decision")} loaded${numReplaced ? `, ${numReplaced} in place of earlier ones` : ""}` +
       (foreign.length ? `; ${foreign.length} more about labels that are not on this page are kept for the download.` : "."));
