@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ DASHED = ("random", "oracle")
 
 
 def plot_relabeling(
-    curves: dict[str, tuple[Sequence[int], Sequence[Sequence[float]], Sequence[Sequence[float]]]],
+    curves: Mapping[str, tuple[Sequence[int], Sequence[Sequence[float]], Sequence[Sequence[float]]]],
     title: str,
     paths: Sequence[Path],
 ) -> None:

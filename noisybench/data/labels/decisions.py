@@ -39,7 +39,7 @@ ABSENT = -3
 """Label of an example that no split or no table has."""
 
 UNDECIDED = -1
-"""Decision about a row without one, or about which somebody was unsure."""
+"""Position of rows without a decision, and of those that change nothing."""
 
 
 def has_decisions(table: LabelTable) -> bool:
