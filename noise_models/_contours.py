@@ -31,7 +31,7 @@ def simplify_contours(item: MaskObject, tolerance: float, published: bool = Fals
 
 
 def jitter_contours(
-    item: MaskObject, deviation: float, context: MaskContext, spacing: float = 1.0, published: bool = False
+    item: MaskObject, deviation: float, context: MaskContext, spacing: float = 1.0, *, published: bool
 ) -> MaskObject:
     """Return an object whose contour vertices are displaced by normal noise.
 

@@ -80,7 +80,7 @@ class VertexJitter(MaskNoise):
             if context.random() < self.probability:
                 erase(noisy, item)
                 published = self.preset != "default"
-                jittered.append(jitter_contours(item, deviation, context, self.spacing, published))
+                jittered.append(jitter_contours(item, deviation, context, self.spacing, published=published))
         # After all objects are erased, so that a contour can move to what its neighbors have left.
         draw_objects(noisy, mask, jittered, context)
         return noisy
