@@ -122,6 +122,8 @@ def _tiles(data: AuditInput, result: AuditResult) -> list[tuple[str, str, str]]:
     else:
         estimate = ("Noise rate", _percent(rate), f"95\u00a0% interval {_percent(least)} to {_percent(most)}")
         origin = "estimated noise rate times examples"
+    if result.num_verified:
+        origin += f", without {result.num_verified:,} verified ones"
     return [
         ("Examples", f"{len(data.observed):,}", f"{len(data.class_names):,} classes"),
         ("Out-of-fold accuracy", _percent(reliability.accuracy),

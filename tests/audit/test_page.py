@@ -426,6 +426,14 @@ def embedded(text: str) -> dict[str, Any]:
     return json.loads(found[1])
 
 
+def test_verified_labels_are_counted_apart() -> None:
+    data, result = audited()
+    verified = dataclasses.replace(result, num_verified=140)
+    text = to_html(data, verified, [], [])
+    assert "without 140 verified ones" in text
+    assert len(embedded(text)["rows"]) == 20, "fewer than the estimate gives"
+
+
 def test_large_pictures_are_reduced() -> None:
     images: Any = np.zeros((SIZE, 1, 400, 300), np.uint8)
     data, result = audited(images=images)
