@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from noisybench.audit.findings import analyze
 from noisybench.audit.inputs import AuditInput
-from noisybench.audit.probe import probe_features
+from noisybench.audit.probe import probe_features, signals_of_predictions
 from noisybench.audit.report import AuditReport
 from noisybench.audit.signals import EpochCallback, collect_signals
 from noisybench.leaderboard.measurements import with_builtin
@@ -31,10 +31,12 @@ def audit_labels(
     store = Store()
     measurements, equivalences = with_builtin(store.runs.records()), recorded_equivalences(store)
     num_classes, features = len(audit_input.class_names), audit_input.features
-    if features is None:
-        signals = collect_signals(audit_input, folds, seed, on_epoch)
-    else:
+    if audit_input.predictions is not None:
+        signals = signals_of_predictions(audit_input.predictions, audit_input.observed, features, folds, seed)
+    elif features is not None:
         signals = probe_features(features, audit_input.observed, num_classes, folds, seed)
+    else:
+        signals = collect_signals(audit_input, folds, seed, on_epoch)
     result = analyze(audit_input.observed, signals, audit_input.verified)
     num_examples = len(audit_input.observed)
     # Advice for another noise rate would be advice for other labels.
@@ -47,9 +49,13 @@ def audit_labels(
 
 
 def describe_networks(audit_input: AuditInput, folds: int) -> str:
-    """Describe the networks of an audit in one line."""
+    """Describe the models of an audit in one line."""
+    if audit_input.predictions is not None:
+        return "the given out-of-sample predictions"
     if audit_input.features is not None:
-        return f"{folds} logistic regressions on the given features, each fitted to {folds - 1} of {folds} folds"
+        return (
+            f"{folds} logistic regressions on {audit_input.feature_origin}, each fitted to {folds - 1} of {folds} folds"
+        )
     budget = audit_input.spec.budget
     return (
         f"{folds} networks ({budget.network}), each trained on {folds - 1} of {folds} folds for {budget.epochs} epochs"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.audit.confident_joint import confident_joint, noise_rate_and_transition
+from noisybench.audit.forward import SMALLEST, ForwardFit, fit_forward, posterior_transition
 from noisybench.audit.reliability import Reliability, contradiction, measure_reliability
 from noisybench.audit.signals import AuditSignals
 
@@ -27,8 +27,8 @@ class AuditResult:
         reliability: accuracy of the predictions, and interval or absence of the estimate.
         transition_matrix: (C, C) estimated probability of the observed class (column) given the true class (row); None
             without an estimate.
-        error_score: (N,) ranks in [0, 1] by detector, higher where the label is more likely incorrect; `combined` is their
-            mean.
+        error_score: (N,) ranks in [0, 1] by detector, higher where the label is more likely incorrect; `combined` is
+            `posterior` for given features or predictions, and the mean of all others for trained networks.
         ranking: (N,) positions from the most to the least suspicious label, by `combined`.
         suggested: (N,) class predicted by a network that was not trained on the example.
         confidence: (N,) predicted probability of the suggested class.
@@ -81,9 +81,10 @@ def analyze(
 ) -> AuditResult:
     """Estimate the noise of observed labels and rank them by how likely they are incorrect.
 
-    Three detectors score each label: `confident`, the normalized margin of a network that was not trained on the example
-    (Northcutt, Jiang and Chuang 2021); `training`, the mean margin while training on it (Pleiss et al. 2020); `neighbors`,
-    the fraction of nearest examples with another label, where the network names its features.
+    Four detectors score each label: `posterior`, the probability that the label is incorrect by the fit of predictions and
+    transition matrix (`fit_forward`), with half the weight of the prediction itself; `confident`, the normalized margin of a
+    network that was not trained on the example (Northcutt, Jiang and Chuang 2021); `training`, the mean margin while
+    training on it (Pleiss et al. 2020); `neighbors`, the fraction of nearest examples with another label, in features.
 
     Args:
     observed: (N,) observed labels.
@@ -101,20 +102,23 @@ def analyze(
     """
     rows, predicted = np.arange(len(observed)), signals.probabilities
     scores = {"confident": contradiction(observed, predicted)}
+    fit = fit_forward(observed, predicted)
+    scores["posterior"] = _posterior_score(observed, predicted, fit)
     if signals.margins is not None:
         scores["training"] = -signals.margins
     if signals.neighbors is not None:
         scores["neighbors"] = signals.neighbors
     # Margins of probabilities, margins of logits and fractions have different scales; only their ranks can be averaged.
     error_score = {name: unit_ranks(values) for name, values in scores.items()}
-    error_score["combined"] = np.mean(list(error_score.values()), axis=0)
-    reliability = measure_reliability(observed, predicted, signals.fold_of)
-    _, transition = noise_rate_and_transition(confident_joint(observed, predicted))
+    # Measured on features, no mean is better than `posterior`; networks that were trained on the label know more.
+    averaged = ["posterior"] if signals.margins is None else [name for name in error_score if name != "posterior"]
+    error_score["combined"] = np.mean([error_score[name] for name in averaged], axis=0)
+    reliability = measure_reliability(observed, predicted, signals.fold_of, signals.problem, fit)
     suggested = predicted.argmax(1)
     is_verified = np.zeros(len(observed), dtype=bool) if verified is None else verified
     return AuditResult(
         reliability,
-        None if reliability.problem else transition,
+        None if reliability.problem else posterior_transition(observed, fit.posterior),
         error_score,
         # Ties are broken by the margin of the networks that were not trained on the example.
         np.lexsort((-scores["confident"], -error_score["combined"], is_verified)),
@@ -123,6 +127,18 @@ def analyze(
         _agreement(error_score, max(1, _num_suspects(reliability.noise_rate, len(observed)))),
         int(is_verified.sum()),
     )
+
+
+def _posterior_score(
+    observed: NDArray[np.int64], predicted: NDArray[np.float64], fit: ForwardFit
+) -> NDArray[np.float64]:
+    """Return the negative logarithm of the probability that the label is correct, and half that of its prediction.
+
+    The prediction orders labels that the fit takes for certainly incorrect, of which there are many under heavy noise.
+    """
+    rows = np.arange(len(observed))
+    posterior, prediction = fit.posterior[rows, observed], predicted[rows, observed]
+    return np.asarray(-np.log(np.maximum(posterior, 1e-300)) - 0.5 * np.log(np.maximum(prediction, SMALLEST)))
 
 
 def _num_suspects(noise_rate: float | None, size: int) -> int:

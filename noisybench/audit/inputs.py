@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.audit.predictions import read_predictions
+from noisybench.backbones import load_backbone
 from noisybench.config.overrides import expand
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
@@ -20,6 +22,8 @@ from noisybench.data.dataset import Dataset
 from noisybench.data.lazy import Images
 from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import UNKNOWN_TARGET
+from noisybench.data.texts import is_text
+from noisybench.embedding.embed import choose_device, embed_inputs
 from noisybench.errors import UserError, nearest
 from noisybench.runs.preparation import prepare_run
 from noisybench.training.prepared import PreparedRun
@@ -51,6 +55,9 @@ class AuditInput:
         notes: facts about the data that a user should know.
         in_test: (N,) True for examples of the test split; None if all are training examples.
         verified: (N,) True where people have verified the label; None if they have verified none.
+        features: (N, D) float32 features of a model that was not trained on the labels; None without such a model.
+        feature_origin: where the features come from, for messages.
+        predictions: (N, C) given out-of-sample probabilities; None without them.
     """
 
     title: str
@@ -64,6 +71,9 @@ class AuditInput:
     notes: tuple[ReadingNote, ...] = ()
     in_test: NDArray[np.bool_] | None = None
     verified: NDArray[np.bool_] | None = None
+    features: NDArray[np.float32] | None = None
+    feature_origin: str = "the given features"
+    predictions: NDArray[np.float64] | None = None
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -73,23 +83,49 @@ class AuditInput:
         return tuple("test" if test else "train" for test in self.in_test.tolist())
 
     @property
-    def features(self) -> NDArray[np.float32] | None:
-        """(N, D) features of a backbone; None for images."""
-        if self.spec.dataset.name != "features":
-            return None
-        return np.asarray(self.images[:]).reshape(len(self.observed), -1)
+    def has_pictures(self) -> bool:
+        """True for images, False for texts and features."""
+        return self.images.dtype == np.uint8
+
+    def with_backbone(self, name: str, size: int | None = None, device: str = "auto") -> AuditInput:
+        """Return the input with the features of a pre-trained backbone, which replace the training of networks.
+
+        Args:
+            name: backbone, see `noisybench list backbones`.
+            size: side in pixels of the images for the backbone (default: its own).
+            device: ``auto``, ``cpu`` or ``cuda``.
+
+        Raises:
+            UserError: the backbone is unknown or not installed, or the examples are features already.
+        """
+        if self.features is not None:
+            raise UserError(f"--backbone: {self.title} has features already, from which no other features are computed")
+        kind: Literal["images", "texts"] = "images" if self.has_pictures else "texts"
+        target, inputs = choose_device(device), np.asarray(self.images[:])
+        backbone = load_backbone(name, size)
+        if backbone.reads != kind:
+            raise UserError(f"--backbone: it reads {backbone.reads}, but {self.title} holds {kind}")
+        adapted = backbone.adapted(inputs)
+        adapted.module.to(target)
+        features = embed_inputs(inputs, adapted, target, f"embed the {kind}")
+        where = f" at {adapted.size} pixels" if kind == "images" and adapted.size else ""
+        return replace(self, features=features, feature_origin=f"features of {name}{where}")
 
 
-def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
+def load_audit_input(
+    labels: str, overrides: Iterable[str] = (), predictions: Path | None = None, with_backbone: bool = False
+) -> AuditInput:
     """Load the images and labels to audit, and check that networks can be trained on them.
 
     Args:
         labels: a folder of images with one sub-folder for each class, a .parquet or .npz file, a table of image files and
             classes, or a recipe, whose noise is then audited.
         overrides: overrides of the specification such as ``budget.epochs=30``.
+        predictions: file of out-of-sample class probabilities, see `read_predictions`.
+        with_backbone: the features of a backbone follow, without which texts cannot be audited.
 
     Raises:
-        UserError: every problem of the specification or the data.
+        UserError: every problem of the specification, the data or the predictions.
     """
     spec, from_user_data = audit_spec(labels, overrides)
     prepared = prepare_run(spec)
@@ -110,7 +146,15 @@ def load_audit_input(labels: str, overrides: Iterable[str] = ()) -> AuditInput:
         if from_user_data
         else f"{spec.dataset_label} · {spec.noise.display_name(hide=('path',))}"
     )
-    return AuditInput(title, spec, images, observed, index, files, clean, dataset.class_names, notes, in_test, verified)
+    names = dataset.class_names
+    given = None if predictions is None else read_predictions(predictions, names, index, dataset.source_size)
+    # Features are stored as images of one pixel with D channels.
+    features = np.asarray(images[:]).reshape(len(observed), -1) if spec.dataset.name == "features" else None
+    if is_text(images) and given is None and not with_backbone:
+        raise UserError(f"{labels}: texts are audited by the features of a backbone; add --backbone minilm")
+    return AuditInput(
+        title, spec, images, observed, index, files, clean, names, notes, in_test, verified, features, predictions=given
+    )
 
 
 def _known_labels(
@@ -166,13 +210,13 @@ def audit_spec(labels: str, overrides: Iterable[str] = ()) -> tuple[RunSpec, boo
     raw = load_config("recipes", "audit" if from_user_data else labels)
     if from_user_data:
         raw["dataset"] = _user_dataset(path)
-        if raw["dataset"]["name"] == "features":
+        if raw["dataset"]["name"] in ("features", "text_table"):
             raw |= {"task": "transfer", "budget": {"network": "features"}}
     specs = [resolve(expanded) for expanded in expand(raw, overrides)]
     if len(specs) > 1:
         raise UserError("an audit takes one value per override, not a comma-separated list")
     (spec,) = specs
-    if spec.dataset.name != "features" and spec.task.name != "classification":
+    if spec.dataset.name not in ("features", "text_table") and spec.task.name != "classification":
         raise UserError(f"an audit needs images with one class each, but the task is {spec.task.name}")
     return spec, from_user_data
 
@@ -183,8 +227,9 @@ def _user_dataset(path: Path) -> dict[str, Any]:
     if path.is_dir():
         return {"name": "image_folder", "root": str(path), "size": DEFAULT_IMAGE_SIZE, "validation_fraction": 0.0}
     name, parameter = DATASET_OF_SUFFIX[path.suffix]
-    if name == "npz" and dataset_of(path)["name"] == "features":
-        name = "features"
+    found = dataset_of(path)["name"]
+    if found in ("features", "text_table"):
+        name, parameter = found, "path"
     size = {"size": DEFAULT_IMAGE_SIZE} if name == "image_table" else {}
     return {"name": name, parameter: str(path), **size, "validation_fraction": 0.0}
 

@@ -77,7 +77,7 @@ def to_html(
         rows=len(rows),
         pictures=len(pictures),
         num_suspects=result.num_suspects,
-        has_pictures=audit_input.features is None,
+        has_pictures=audit_input.has_pictures,
         problem=result.reliability.problem,
         classes=_classes(audit_input, result),
         class_names=names,
@@ -166,7 +166,7 @@ def _digest(content: object) -> str:
 def _pictures(data: AuditInput, positions: NDArray[np.int64]) -> list[str]:
     """Return the pictures of the first suspects as WebP in base64, as many as `MAX_PICTURE_BYTES` allow."""
     pictures: list[str] = []
-    if data.features is not None:
+    if not data.has_pictures:
         return pictures
     left = MAX_PICTURE_BYTES
     for row in positions.tolist():

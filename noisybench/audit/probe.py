@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from noisybench.audit.predictions import in_sample_problem
 from noisybench.audit.signals import AuditSignals, draw_folds, neighbor_disagreement
 from noisybench.errors import UserError
 
@@ -41,8 +42,7 @@ def probe_features(
     from sklearn.linear_model import LogisticRegression
 
     fold_of = draw_folds(len(observed), folds, seed)
-    probabilities, neighbors = np.zeros((len(observed), num_classes)), np.zeros(len(observed))
-    points, labels = torch.from_numpy(features), torch.from_numpy(observed)
+    probabilities = np.zeros((len(observed), num_classes))
     for fold in range(folds):
         inside = fold_of == fold
         mean, deviation = features[~inside].mean(0), features[~inside].std(0)
@@ -58,7 +58,43 @@ def probe_features(
             warnings.simplefilter("ignore", ConvergenceWarning)
             regression.fit(scaled[~inside], observed[~inside])
         probabilities[np.ix_(inside, regression.classes_)] = regression.predict_proba(scaled[inside])
-        others = torch.from_numpy(~inside)
-        disagreement = neighbor_disagreement(points[~others], labels[~others], points[others], labels[others])
-        neighbors[inside] = disagreement.double().numpy()
-    return AuditSignals(probabilities, None, neighbors, fold_of)
+    return AuditSignals(probabilities, None, neighbors_across_folds(features, observed, fold_of), fold_of)
+
+
+def signals_of_predictions(
+    probabilities: NDArray[np.float64],
+    observed: NDArray[np.int64],
+    features: NDArray[np.float32] | None = None,
+    folds: int = 3,
+    seed: int = 0,
+) -> AuditSignals:
+    """Return the signals of given out-of-sample predictions, with nearest neighbors if there are features.
+
+    Args:
+        probabilities: (N, C) predictions of models that were not trained on the example.
+        observed: (N,) labels to audit.
+        features: (N, D) features of a model that was not trained on the labels.
+        folds: number of folds of the neighbors, from 2.
+        seed: random seed of the folds.
+
+    Example:
+        >>> signals = signals_of_predictions(np.full((4, 2), 0.5), np.array([0, 1, 0, 1]))
+        >>> signals.neighbors is None, signals.problem is None
+        (True, True)
+    """
+    neighbors = None
+    if features is not None:
+        neighbors = neighbors_across_folds(features, observed, draw_folds(len(observed), folds, seed))
+    return AuditSignals(probabilities, None, neighbors, None, in_sample_problem(observed, probabilities))
+
+
+def neighbors_across_folds(
+    features: NDArray[np.float32], observed: NDArray[np.int64], fold_of: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the (N,) fractions of the nearest examples of all other folds with another label."""
+    points, labels, fractions = torch.from_numpy(features), torch.from_numpy(observed), np.zeros(len(observed))
+    for fold in np.unique(fold_of):
+        inside = torch.from_numpy(fold_of == fold)
+        disagreement = neighbor_disagreement(points[inside], labels[inside], points[~inside], labels[~inside])
+        fractions[inside.numpy()] = disagreement.double().numpy()
+    return fractions

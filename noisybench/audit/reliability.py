@@ -3,28 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.audit.confident_joint import confident_joint, noise_rate_and_transition
+from noisybench.audit.forward import ForwardFit, fit_forward
 from noisybench.utils.seeds import Stream
 
 MIN_GAIN = 0.05
 """Accuracy by which predictions must exceed chance, lower end of the interval included, for an estimate."""
 
 NUM_RESAMPLES = 100
-"""Number of bootstrap samples."""
+"""Number of bootstrap samples of the accuracy."""
+
+NUM_REFITS = 20
+"""Number of bootstrap samples of the noise rate."""
 
 LEVELS = (0.025, 0.975)
 """Quantiles of 95 % intervals."""
 
-TAILS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
-"""Fractions of the most contradicted labels at which observed and planted labels are compared."""
+MAX_MODEL_ERROR = 0.05
+"""Largest half of the 95 % interval of the noise rate beyond that of counting examples, for an estimate."""
 
-MAX_GAP = 0.1
-"""Largest difference of the two rates, by the confident joint and by planted labels, for an estimate."""
+NORMAL_QUANTILE = 1.96
+"""Half of a 95 % interval in standard errors."""
+
+PLANTED_SHARE = 0.1
+"""Fraction of the labels that are changed to calibrate the estimate."""
+
+RESPONSE_LIMITS = (0.6, 1.6)
+"""Smallest and largest part of the planted labels by which the estimate may rise, for an estimate."""
+
+MIN_AMBIGUOUS_RESPONSE = 0.25
+"""Smallest part, of labels planted where predictions hesitate, by which the estimate may rise, for an estimate."""
+
+REFIT_ROUNDS = 5
+"""Number of rounds of a fit that starts with that of all examples."""
+
+MAX_RESAMPLED = 4000
+"""Largest number of examples of a bootstrap sample; intervals are scaled to the number of all examples."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +55,13 @@ class Reliability:
         accuracy_interval: 95 % interval of the accuracy, over examples and folds.
         class_accuracy: (C,) accuracy by observed class; NaN for a class without examples.
         chance: accuracy of always predicting the most frequent observed class.
-        joint_rate: noise rate by the confident joint.
-        planted_rate: noise rate if incorrect labels are contradicted as strongly as labels that are planted at random.
-        rate_interval: from the lower end of the 95 % interval of the smaller rate to the upper end of the larger one, over
-            examples and folds.
+        joint_rate: noise rate by the confident joint, which counts errors of the predictions as noise.
+        forward_rate: noise rate by the fit of `fit_forward`.
+        rate_interval: 95 % interval of the forward rate, over examples and folds.
+        response: rise of the forward rate after labels were planted with the confusions of the classes, per planted label.
+        ambiguous_response: the same for labels that were planted where the predictions of the example hesitate. Where it is
+            far below 1, errors of people on ambiguous examples are not counted.
+        ceiling: accuracy on the observed labels that perfect predictions would reach, if the forward rate is correct.
         problem: reason for which there is no estimate; None if there is one.
     """
 
@@ -48,18 +70,25 @@ class Reliability:
     class_accuracy: NDArray[np.float64]
     chance: float
     joint_rate: float
-    planted_rate: float
+    forward_rate: float
     rate_interval: tuple[float, float]
+    response: float
+    ambiguous_response: float
+    ceiling: float
     problem: str | None
 
     @property
     def noise_rate(self) -> float | None:
         """Estimated noise rate; None if the predictions do not suffice for an estimate."""
-        return None if self.problem else self.joint_rate
+        return None if self.problem else self.forward_rate
 
 
 def measure_reliability(
-    observed: NDArray[np.int64], probabilities: NDArray[np.float64], fold_of: NDArray[np.int64] | None = None
+    observed: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    fold_of: NDArray[np.int64] | None = None,
+    problem: str | None = None,
+    fit: ForwardFit | None = None,
 ) -> Reliability:
     """Measure how far estimates from out-of-sample predictions can be trusted.
 
@@ -67,47 +96,103 @@ def measure_reliability(
         observed: (N,) observed classes.
         probabilities: (N, C) predictions of models that were not trained on the example.
         fold_of: (N,) fold of each example; None if the folds are unknown.
+        problem: reason for which the predictions are not out-of-sample; there is no estimate then.
+        fit: result of `fit_forward` for the same labels and predictions; computed by default.
 
     Example:
         >>> import numpy as np
         >>> observed = np.arange(300) % 3
         >>> measure_reliability(observed, np.full((300, 3), 1 / 3)).noise_rate is None
         True
-        >>> measure_reliability(observed, 0.7 * np.eye(3)[observed] + 0.1).noise_rate
+        >>> round(measure_reliability(observed, 0.7 * np.eye(3)[observed] + 0.1).noise_rate, 2)
         0.0
     """
     size, num_classes = probabilities.shape
+    fit = fit or fit_forward(observed, probabilities)
     correct = (probabilities.argmax(1) == observed).astype(np.float64)
     class_sizes = np.bincount(observed, minlength=num_classes)
-    above, planted = _compare_with_planted(observed, probabilities)
-    accuracies, smaller, larger = [], [], []
+    accuracies, rates = [], []
     for rows in _resamples(size, fold_of):
         accuracies.append(correct[rows].mean())
-        joint_rate, _ = noise_rate_and_transition(confident_joint(observed[rows], probabilities[rows]))
-        rates = (joint_rate, _planted_rate(above[rows], planted[rows], num_classes))
-        smaller.append(min(rates))
-        larger.append(max(rates))
+        if len(rates) < NUM_REFITS:
+            part = rows[:: max(1, -(-len(rows) // MAX_RESAMPLED))]
+            refit = fit_forward(observed[part], probabilities[part], fit, REFIT_ROUNDS)
+            rates.append(fit.noise_rate + (refit.noise_rate - fit.noise_rate) * (len(part) / size) ** 0.5)
     with np.errstate(invalid="ignore"):  # classes without examples
         class_accuracy = np.bincount(observed, weights=correct, minlength=num_classes) / class_sizes
-    accuracy, chance = float(correct.mean()), float(class_sizes.max() / size)
-    accuracy_interval = _interval(accuracies)
     joint_rate, _ = noise_rate_and_transition(confident_joint(observed, probabilities))
-    planted_rate = _planted_rate(above, planted, num_classes)
-    rate_interval = (_interval(smaller)[0], _interval(larger)[1])
-    problem = None
-    if accuracy_interval[0] < chance + MIN_GAIN:
-        problem = (
-            f"the predictions are correct for {accuracy:.1%} of the labels ({accuracy_interval[0]:.1%} to "
-            f"{accuracy_interval[1]:.1%}), and chance is {chance:.1%}: the models have not learned the classes"
-        )
-    elif abs(planted_rate - joint_rate) > MAX_GAP:
-        problem = (
-            f"confident contradictions give {joint_rate:.0%}, and the comparison with planted incorrect labels "
-            f"{planted_rate:.0%}: the predictions are too weak to separate errors of the labels from their own errors"
-        )
-    return Reliability(
-        accuracy, accuracy_interval, class_accuracy, chance, joint_rate, planted_rate, rate_interval, problem
+    confusions = np.zeros((num_classes, num_classes))
+    np.add.at(confusions, probabilities.argmax(1), probabilities)
+    # Refits of few rounds move less than complete ones, so the interval is centered on the estimate.
+    deviation = NORMAL_QUANTILE * float(np.std(rates))
+    measured = Reliability(
+        float(correct.mean()),
+        _interval(accuracies),
+        class_accuracy,
+        float(class_sizes.max() / size),
+        joint_rate,
+        fit.noise_rate,
+        (max(0.0, fit.noise_rate - deviation), min(1.0, fit.noise_rate + deviation)),
+        _response(observed, probabilities, confusions[observed], fit),
+        _response(observed, probabilities, probabilities, fit),
+        1 - fit.noise_rate,
+        problem,
     )
+    return replace(measured, problem=problem or _problem(measured, size))
+
+
+def _problem(measured: Reliability, size: int) -> str | None:
+    """Return the reason for which there is no estimate; None if there is one."""
+    low, high = measured.accuracy_interval
+    if low < measured.chance + MIN_GAIN:
+        return (
+            f"the predictions are correct for {measured.accuracy:.1%} of the labels ({low:.1%} to {high:.1%}), and chance is "
+            f"{measured.chance:.1%}: the models have not learned the classes"
+        )
+    rate, (lowest, highest) = measured.forward_rate, measured.rate_interval
+    counting = NORMAL_QUANTILE * float(np.sqrt(rate * (1 - rate) / size))
+    if (highest - lowest) / 2 > counting + MAX_MODEL_ERROR:
+        return (
+            f"the labels and predictions are compatible with {lowest:.0%} to {highest:.0%} of incorrect labels: there are too "
+            "few examples, or the predictions are too weak to separate errors of the labels from their own errors"
+        )
+    responses = (measured.response, measured.ambiguous_response)
+    if not (RESPONSE_LIMITS[0] <= responses[0] <= RESPONSE_LIMITS[1] and responses[1] >= MIN_AMBIGUOUS_RESPONSE):
+        return (
+            f"of labels that were changed on purpose, the estimate counts {max(responses[0], 0):.0%}, and "
+            f"{max(responses[1], 0):.0%} where the predictions hesitate: the predictions are too weak "
+            "to separate errors of the labels from their own errors"
+        )
+    return None
+
+
+def _response(
+    observed: NDArray[np.int64], probabilities: NDArray[np.float64], weights: NDArray[np.float64], fit: ForwardFit
+) -> float:
+    """Return the rise of the estimate per label that is planted, without training again.
+
+    The label of an example has no part in its prediction, so that another class can be planted in its place.
+
+    Args:
+        observed: (N,) observed classes.
+        probabilities: (N, C) predictions.
+        weights: (N, C) weights of the classes to plant; that of the observed class does not count.
+        fit: fit of the observed labels.
+    """
+    size, num_classes = probabilities.shape
+    rows, stream = np.arange(size), Stream("audit", "planted", size)
+    others = np.maximum(weights, np.finfo(np.float64).tiny)
+    others[rows, observed] = 0
+    cumulative = (others / others.sum(1, keepdims=True)).cumsum(1)
+    classes = (cumulative < stream.uniform(size)[:, None]).sum(1).clip(0, num_classes - 1)
+    planted = stream.permutation(size)[: max(1, round(PLANTED_SHARE * size))]
+    labels = observed.copy()
+    labels[planted] = classes[planted]
+    # A planted label is an error where the given one was correct, and may be correct where it was not.
+    expected = (fit.posterior[planted, observed[planted]] - fit.posterior[planted, labels[planted]]).sum() / size
+    if expected <= 0:
+        return 0.0
+    return float((fit_forward(labels, probabilities, fit).noise_rate - fit.noise_rate) / expected)
 
 
 def _resamples(size: int, fold_of: NDArray[np.int64] | None) -> Iterator[NDArray[np.int64]]:
@@ -140,37 +225,3 @@ def contradiction(observed: NDArray[np.int64], probabilities: NDArray[np.float64
     # Below every probability, so that the maximum is over the other classes.
     others[rows, observed] = -1.0
     return np.asarray(others.max(1) - probabilities[rows, observed])
-
-
-def _compare_with_planted(
-    observed: NDArray[np.int64], probabilities: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return which labels are contradicted beyond each threshold, and the fraction of planted labels that would be.
-
-    The label of an example has no part in the prediction of the example, so that every other class can be planted without
-    training again.
-
-    Returns:
-        (N, T) zeros and ones for the observed label, and (N, T) fractions of the C - 1 other classes.
-    """
-    size, num_classes = probabilities.shape
-    own = contradiction(observed, probabilities)
-    # At zero as well: confident predictions of correct labels tie, and a quantile among ties would include them all.
-    thresholds = np.array([*np.quantile(own, [1 - tail for tail in TAILS]), 0.0])
-    planted = np.zeros((size, len(thresholds)))
-    for shift in range(1, num_classes):
-        scores = contradiction((observed + shift) % num_classes, probabilities)
-        planted += scores[:, None] >= thresholds
-    return (own[:, None] >= thresholds).astype(np.float64), planted / max(num_classes - 1, 1)
-
-
-def _planted_rate(above: NDArray[np.float64], planted: NDArray[np.float64], num_classes: int) -> float:
-    """Return the noise rate at which the most contradicted labels would all be incorrect.
-
-    Incorrect labels are assumed to be contradicted as strongly as planted ones; correct labels can only add to the tail, so
-    that the smallest ratio of the tails bounds the noise rate.
-    """
-    shares = planted.mean(0)
-    ratio = float(np.min(np.divide(above.mean(0), shares, out=np.ones_like(shares), where=shares > 0)))
-    # Of the labels planted on mislabeled examples, one class in C - 1 is the correct one.
-    return min(1.0, ratio / (1 + ratio / max(num_classes - 1, 1)))

@@ -89,9 +89,14 @@ def describe_accuracy(reliability: Reliability, class_names: Sequence[str]) -> l
     listed = ", ".join(f"{class_names[row]} {reliability.class_accuracy[row]:.0%}" for row in extremes)
     return [
         f"out-of-fold accuracy: {reliability.accuracy:.1%} of the observed labels ({low:.1%} to {high:.1%}); "
-        f"chance: {reliability.chance:.1%}",
+        f"chance: {reliability.chance:.1%}{_ceiling(reliability)}",
         f"  by class{'' if extremes is by_class else ' (lowest and highest three)'}: {listed}",
     ]
+
+
+def _ceiling(reliability: Reliability) -> str:
+    """Return the accuracy that perfect predictions would reach, if there is an estimate."""
+    return "" if reliability.problem else f"; perfect predictions would reach about {reliability.ceiling:.0%}"
 
 
 def _describe_estimate(result: AuditResult) -> str:
@@ -102,7 +107,15 @@ def _describe_estimate(result: AuditResult) -> str:
             "data"
         )
     low, high = reliability.rate_interval
-    return f"estimated noise rate: {result.noise_rate:.0%} ({low:.0%} to {high:.0%}; {result.num_suspects} examples)"
+    blind = reliability.ambiguous_response
+    seen = (
+        f"; of labels changed where the predictions hesitate it counts {min(max(blind, 0), 1):.0%}"
+        if blind < 0.8
+        else ""
+    )
+    return (
+        f"estimated noise rate: {result.noise_rate:.0%} ({low:.0%} to {high:.0%}; {result.num_suspects} examples){seen}"
+    )
 
 
 def compare_with_clean_labels(report: AuditReport) -> list[str]:

@@ -55,12 +55,14 @@ class AuditSignals:
         neighbors: (N,) fraction of the `NUM_NEIGHBORS` nearest examples with another label, in the features of the network
             that was not trained on the example; None without features.
         fold_of: (N,) fold of each example; None if the folds are unknown.
+        problem: reason for which the predictions are not out-of-sample; None if they are, as far as is known.
     """
 
     probabilities: NDArray[np.float64]
     margins: NDArray[np.float64] | None
     neighbors: NDArray[np.float64] | None
     fold_of: NDArray[np.int64] | None = None
+    problem: str | None = None
 
 
 class _MarginTracker(LossFunction):

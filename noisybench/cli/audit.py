@@ -9,11 +9,14 @@ from typing import Annotated
 import typer
 
 from noisybench.cli.hints import HintingCommand
+from noisybench.errors import UserError
 from noisybench.utils.places import check_file, check_output_folder
 
 audit_app = typer.Typer(rich_markup_mode=None)
 
-LABELS_HELP = "Folder of images with one sub-folder per class, .parquet, .npz, .csv or features file, or recipe"
+LABELS_HELP = (
+    "Folder of images with one sub-folder per class, .parquet, .npz, .csv or features file, table of texts, or recipe"
+)
 OVERRIDES_HELP = "Overrides such as dataset.size=32 budget.epochs=30"
 
 
@@ -25,6 +28,27 @@ def audit(
         int, typer.Option(min=2, max=20, help="Number of folds; each is predicted by a network trained on the others")
     ] = 3,
     seed: Annotated[int, typer.Option(min=0, help="Random seed for folds and networks")] = 0,
+    backbone: Annotated[
+        str | None,
+        typer.Option(
+            "--backbone",
+            "-b",
+            help="Pre-trained backbone whose features replace the training of networks (`noisybench list backbones`)",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size", min=8, max=4096, help="Side in pixels of the images for the backbone (default: its own)"
+        ),
+    ] = None,
+    pred_probs: Annotated[
+        Path | None,
+        typer.Option(
+            "--pred-probs",
+            help="Out-of-sample class probabilities of any model (.npy, .npz, .csv or .parquet), a row for each example",
+        ),
+    ] = None,
 ) -> None:
     """Estimate the noise rate of labels, rank suspicious labels, and list the best methods in similar settings."""
     # Imported here because the help of the command line must not import torch.
@@ -38,10 +62,16 @@ def audit(
     # The networks are trained one after the other, so each may use all cores.
     if not any(argument.startswith("execution.num_threads=") for argument in arguments):
         arguments.append(f"execution.num_threads={usable_cores()}")
-    audit_input = load_audit_input(labels, arguments)
+    if size is not None and backbone is None:
+        raise UserError("--size: only a backbone has a size; name it with --backbone, or set dataset.size")
+    audit_input = load_audit_input(labels, arguments, pred_probs, backbone is not None)
     # Before hours of training: the folder may not be writable.
     check_output_folder(output)
     console, start = view.make_console(), time.monotonic()
+    if backbone is not None:
+        with view.step_progress(console):
+            device = "cpu" if audit_input.spec.execution.device == "cpu" else "auto"
+            audit_input = audit_input.with_backbone(backbone, size, device)
     for note in audit_input.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     networks = describe_networks(audit_input, folds)
