@@ -111,9 +111,10 @@ def measure_reliability(
     fit = fit or fit_forward(observed, probabilities)
     correct = (probabilities.argmax(1) == observed).astype(np.float64)
     class_sizes = np.bincount(observed, minlength=num_classes)
-    accuracies, rates = [], []
+    accuracies: list[float] = []
+    rates: list[float] = []
     for rows in _resamples(size, fold_of):
-        accuracies.append(correct[rows].mean())
+        accuracies.append(float(correct[rows].mean()))
         if len(rates) < NUM_REFITS:
             part = rows[:: max(1, -(-len(rows) // MAX_RESAMPLED))]
             refit = fit_forward(observed[part], probabilities[part], fit, REFIT_ROUNDS)
