@@ -15,12 +15,10 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import special
 
+from noisybench.leaderboard.breakdown import Breakdown, find_breakdown, score_matrix, shared_seeds
 from noisybench.leaderboard.setting_description import without_parameters
 from noisybench.leaderboard.statistics import Summary, rank, summarize
 from noisybench.leaderboard.table import Setting
@@ -30,8 +28,6 @@ RATE_PARAMETERS = ("rate", "seed", "labels")
 """Parameters of noise models in which the settings of one card may differ."""
 UNRELATED_NOISE = ("from_file", "from_folder", "real_world")
 """Noise models whose label sets need not have anything in common but their name."""
-GRID_SIZE = 600
-"""Number of rates at which the ends of the interval of a breakdown point are looked for."""
 
 Scores = Mapping[str, Mapping[int, float]]
 """Score by stack and seed."""
@@ -71,25 +67,6 @@ class StressPoint:
 
 
 @dataclass(frozen=True)
-class Breakdown:
-    """Rate up to which a stack is not below cross-entropy at half that rate.
-
-    Attributes:
-        rate: the rate; the largest measured one if `state` is ``above``, the smallest possible one if it is ``below``.
-        state: ``inside``, ``above`` if the stack is not below at the largest rate, or ``below`` if it is below at every rate.
-        low: largest rate at which the stack is significantly above; None if there is none, or with one seed.
-        high: largest rate at which it is not significantly below; None with one seed.
-        largest: largest measured rate, at which `low` and `high` are censored.
-    """
-
-    rate: float
-    state: Literal["inside", "above", "below"]
-    low: float | None
-    high: float | None
-    largest: float
-
-
-@dataclass(frozen=True)
 class Cost:
     """Score of cross-entropy minus that of a stack on clean data, with its 95 % interval; None without a test."""
 
@@ -100,7 +77,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class StressCard:
-    """How one stack bears one noise model. Scores are in [0, 1]; None where nothing was measured.
+    """Stress card of one stack under one noise model. Scores are in [0, 1]; None where nothing was measured.
 
     Attributes:
         stack: stack of mitigations.
@@ -156,7 +133,7 @@ def stress_point(setting: Setting) -> StressPoint | None:
         >>> from noisybench.leaderboard.table import build_settings
         >>> points = map(stress_point, build_settings(builtin_measurements()))
         >>> sorted({point.noise for point in points if point and "mlp:256-128" in point.title})
-        ['', 'pair_flip', 'symmetric_exclusive']
+        ['symmetric_exclusive']
     """
     description = setting.description
     name = description.noise.partition("(")[0]
@@ -198,7 +175,7 @@ def stress_tables(points: Iterable[StressPoint], rule: str) -> list[StressTable]
         >>> from noisybench.leaderboard.table import build_settings
         >>> points = [point for each in build_settings(builtin_measurements()) if (point := stress_point(each))]
         >>> [(table.noise, len(table.rates)) for table in stress_tables(points, "last") if "mlp" in table.title][0]
-        ('pair_flip', 2)
+        ('symmetric_exclusive', 2)
     """
     groups: dict[str, list[StressPoint]] = {}
     for point in points:
@@ -245,12 +222,12 @@ def _table(points: Sequence[StressPoint], noise: str, rule: str) -> StressTable 
                 is_privileged=stack in privileged,
                 curve=tuple(summarize(list(each.values()), is_fraction=True) for each in values),
                 area=_area(rates, values),
-                breakdown=_breakdown(rates, values, tables.get(BASELINE, []), points[0].resolution)
+                breakdown=find_breakdown(rates, values, tables.get(BASELINE, []), points[0].resolution)
                 if stack != BASELINE
                 else None,
                 clean_cost=costs.get(stack),
                 worst_class=tuple(summarize(list(each.values()), is_fraction=True) for each in recalls),
-                seeds=len(_shared_seeds(values)),
+                seeds=len(shared_seeds(values)),
             )
         )
     if not cards:
@@ -272,21 +249,12 @@ def _over_draws(scores: Sequence[Scores], stack: str) -> dict[int, float]:
     return {seed: math.fsum(each[seed] for each in of_draws) / len(of_draws) for seed in sorted(seeds)}
 
 
-def _shared_seeds(values: Sequence[Mapping[int, float]]) -> list[int]:
-    return sorted(set.intersection(*(set(each) for each in values))) if values else []
-
-
-def _matrix(values: Sequence[Mapping[int, float]], seeds: Sequence[int]) -> NDArray[np.float64]:
-    """Return (seeds, rates) scores."""
-    return np.array([[each[seed] for each in values] for seed in seeds])
-
-
 def _area(rates: Sequence[float], values: Sequence[Mapping[int, float]]) -> Summary | None:
-    seeds = _shared_seeds(values)
+    seeds = shared_seeds(values)
     if not seeds:
         return None
     # One area for each seed: its runs at different rates share what the seed decides.
-    areas = np.asarray(np.trapezoid(_matrix(values, seeds), rates, axis=1)) / (rates[-1] - rates[0])
+    areas = np.asarray(np.trapezoid(score_matrix(values, seeds), rates, axis=1)) / (rates[-1] - rates[0])
     return summarize([float(area) for area in areas], is_fraction=True)
 
 
@@ -312,52 +280,3 @@ def _clean_costs(clean: Sequence[StressPoint], stacks: Sequence[str], rule: str)
             other = names[1] if names[0] == BASELINE else names[0]
             costs[other] = Cost(cost, cost - float(half), cost + float(half))
     return costs
-
-
-def _breakdown(
-    rates: Sequence[float],
-    values: Sequence[Mapping[int, float]],
-    baseline: Sequence[Mapping[int, float]],
-    resolution: float,
-) -> Breakdown | None:
-    """Return the breakdown point; its interval holds the rates at which a paired t-test separates the stacks neither way."""
-    seeds = _shared_seeds([*values, *baseline]) if baseline else []
-    # Cross-entropy must have been measured at half of the rate, or on both sides of it.
-    smallest, largest = 2 * rates[0], rates[-1]
-    if not seeds or smallest >= largest:
-        return None
-    knots = [rate for rate in (*rates, *(2 * rate for rate in rates)) if smallest <= rate <= largest]
-    grid = np.unique([*knots, *np.linspace(smallest, largest, GRID_SIZE)])
-    own, other = _matrix(values, seeds), _matrix(baseline, seeds)
-    # (seeds, grid) scores of the stack minus those of cross-entropy at half the rate.
-    gaps = np.array(
-        [np.interp(grid, rates, a) - np.interp(grid / 2, rates, b) for a, b in zip(own, other, strict=True)]
-    )
-    mean = gaps.mean(0)
-    found = _last_crossing(grid, mean)
-    state: Literal["inside", "above", "below"] = "inside"
-    if found is None:
-        state = "below"
-    elif found >= largest:
-        state = "above"
-    rate = smallest if found is None else found
-    if len(seeds) < 2:
-        return Breakdown(rate, state, None, None, largest)
-    # Scores have a step, of which a difference contains two.
-    deviation = np.maximum(gaps.std(0, ddof=1), resolution / math.sqrt(6))
-    half = special.stdtrit(len(seeds) - 1, 0.975) * deviation / math.sqrt(len(seeds))
-    high = _last_crossing(grid, mean + half)
-    return Breakdown(rate, state, _last_crossing(grid, mean - half), smallest if high is None else high, largest)
-
-
-def _last_crossing(grid: NDArray[np.float64], gaps: NDArray[np.float64]) -> float | None:
-    """Return the last rate at which a gap is not negative, interpolated; None if all are negative."""
-    # Differences that are equal but for rounding are not below.
-    above = np.flatnonzero(gaps >= -1e-12)
-    if not above.size:
-        return None
-    last = int(above[-1])
-    if last + 1 == len(grid):
-        return float(grid[-1])
-    share = max(gaps[last], 0.0) / (max(gaps[last], 0.0) - gaps[last + 1])
-    return float(grid[last] + share * (grid[last + 1] - grid[last]))

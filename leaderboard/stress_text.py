@@ -7,8 +7,9 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from noisybench.leaderboard.breakdown import Breakdown
 from noisybench.leaderboard.statistics import Summary
-from noisybench.leaderboard.stress import Breakdown, Cost, StressTable
+from noisybench.leaderboard.stress import Cost, StressTable
 from noisybench.leaderboard.text_tables import format_percent, markdown_table
 from noisybench.utils.files import plain_cell
 
@@ -78,7 +79,7 @@ def breakdown_text(breakdown: Breakdown | None) -> str:
 
 
 def cost_text(cost: Cost | None) -> str:
-    """Return what a stack costs on clean data in points, with its interval.
+    """Return the cost of a stack on clean data in points, with its interval.
 
     Example:
         >>> cost_text(Cost(0.012, 0.001, 0.023)), cost_text(Cost(-0.01, None, None))

@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 
 # Names of files that a reader writes, and the command that continues studies.
-PLACEHOLDERS = ("my-recipe", "resume")
+PLACEHOLDERS = ("my-recipe", "my-recipe.yaml", "resume")
 
 
 @pytest.fixture

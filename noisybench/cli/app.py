@@ -9,6 +9,7 @@ import typer
 
 from noisybench import __version__
 from noisybench.cli import catalog, output, run, search, submissions, validate
+from noisybench.cli.advise import advise
 from noisybench.cli.audit import audit, audit_app
 from noisybench.cli.data import data_app
 from noisybench.cli.embed import embed
@@ -71,6 +72,7 @@ for command, example in (
     (run.bench, "bench quickstart seeds=[0,1,2,3,4] --jobs 2"),
     (search.search, "search digits mitigations=elr trials=30 --jobs 2"),
     (audit, "audit my-images/ dataset.size=32 --output audit"),
+    (advise, "advise my-images/ --backbone efficientnet_lite0 -o recipe.yaml"),
     (relabel_curve, "relabel-curve cifar10n-features --examples 5000 -o relabeling"),
     (embed, "embed my-images/ --backbone efficientnet_lite0 -o features.npz"),
     (catalog.list_names, "list mitigations"),
