@@ -338,3 +338,23 @@ def test_iou_is_pooled_and_leaves_unlabeled_pixels_out() -> None:
     assert iou[1] == 2 / 5, "pooled: the mean over the images would be 5/12"
     assert iou[0] == 2 / 5
     assert np.isnan(iou[2])
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_a_correction_predicts_the_mean_over_scales_and_mirror_images(flip: bool) -> None:
+    network = nn.Conv2d(1, 3, 3, padding=1)  # sees the place of a pixel at the border, and left and right
+    task: Any = SimpleNamespace(networks=[network])
+    images = torch.randn(2, 1, 6, 8, generator=torch.Generator().manual_seed(0))
+    shares = []
+    with torch.no_grad():
+        for scale in (0.5, 1.0, 2.0):
+            for mirrored in [False, True] if flip else [False]:
+                size = (round(6 * scale), round(8 * scale))
+                seen = nn.functional.interpolate(images, size, mode="bilinear", align_corners=True)
+                scores = network(torch.flip(seen, [3])).flip(3) if mirrored else network(seen)
+                back = nn.functional.interpolate(scores, (6, 8), mode="bilinear", align_corners=True)
+                shares.append(torch.exp(back) / torch.exp(back).sum(1, keepdim=True))
+        wanted = torch.stack(shares).mean(0)
+        confidence, predicted = ADELE(scales=[0.5, 1.0, 2.0], flip=flip)._predict(task, images)
+    torch.testing.assert_close(confidence, wanted.max(1).values)
+    assert torch.equal(predicted, wanted.argmax(1).to(torch.uint8))

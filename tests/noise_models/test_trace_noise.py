@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from pathlib import Path
 
 import numpy as np
@@ -156,3 +157,21 @@ def test_non_terminating_runs_are_cut_and_counted(tmp_path: Path) -> None:
     assert np.isfinite(train_toy(run, tmp_path).rows[-1].train_loss or np.nan), "cut traces have no loss"
     half = build_noise("cot_dynamic", intensity=0.9, contamination=0.5).apply(dataset)
     assert not (kept_traces("random", dataset, half) & (half.train == IGNORED).all(1)).any()
+
+
+@pytest.mark.parametrize("exclude_self", [False, True])
+def test_a_replaced_number_is_corrupted_where_it_differs(exclude_self: bool) -> None:
+    dataset = load_traces()
+    noisy = build_noise("cot_static", edit="token", intensity=1.0, exclude_self=exclude_self).apply(dataset)
+    decode = trace_format_of(dataset).decode
+    repeated = 0
+    for before, after, status in zip(
+        decode(dataset.train.targets), decode(noisy.train), noisy.error_spans["train"], strict=True
+    ):
+        expected = np.full(len(status), TOKEN_CORRECT)
+        for number in re.finditer(r"\d+", before):
+            differs = after[number.start() : number.end()] != number.group()
+            expected[number.start() : number.end()] = TOKEN_CORRUPTED if differs else TOKEN_CORRECT
+            repeated += not differs
+        np.testing.assert_array_equal(status, expected)
+    assert (repeated == 0) == exclude_self
