@@ -24,9 +24,13 @@ from noisybench.tasks._images import REPLAYED_VIEWS, ImageTask
 from noisybench.tasks._pretraining import Pretraining, load_pretraining, resolve_pretraining
 from noisybench.training.batch import Batch, BatchPlan
 from noisybench.training.learner import Outputs
+from noisybench.training.roles import ModelBuilder
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import DiskTensor, TrainingSet
 from noisybench.utils.places import expand_user
+
+FEATURE_NETWORKS = ("features", "features_mlp")
+"""Networks, and families of networks, whose inputs are precomputed features."""
 
 FEATURES_BATCH_SIZE = 4096
 """Number of rows of features that are evaluated at a time."""
@@ -41,8 +45,8 @@ class Transfer(ImageTask):
 
     The backbone is the budget's network. Its weights come from pre-training on possibly noisy labels (`pretraining`: a
     dataset, its noise, a budget), from a file (`checkpoint`), or from torchvision or timm (`published`). With the dataset
-    `features`, the features are precomputed, and the network is `features`. With a frozen backbone and no augmentation,
-    every feature is computed once.
+    `features`, the features are precomputed, and the network is `features` or `features_mlp:WIDTHS`. With a frozen
+    backbone and no augmentation, every feature is computed once.
 
     Pre-training is part of the setting: stacks are compared on the same backbone, and its cost is charged to each run.
     Accuracy on shifted test sets (`dataset.test_shifts`) is reported beside the accuracy on the dataset itself and never
@@ -87,9 +91,10 @@ class Transfer(ImageTask):
         """Return problems if there is not exactly one source of weights, or if the dataset does not fit it."""
         settings, problems = spec.task.parameters, super().check(spec, dataset)
         sources = [name for name in ("pretraining", "checkpoint", "published") if settings[name]]
-        if spec.budget.network == "features" and sources:
+        is_for_features = spec.budget.network.partition(":")[0] in FEATURE_NETWORKS
+        if is_for_features and sources:
             problems.append(f"task.{sources[0]}: features have no backbone to load weights into; remove it")
-        elif spec.budget.network != "features" and len(sources) != 1:
+        elif not is_for_features and len(sources) != 1:
             problems.append(
                 f"task: give one source of the backbone's weights (pretraining, checkpoint or published), but there "
                 f"{'are ' + ', '.join(sources) if sources else 'is none'}"
@@ -103,8 +108,11 @@ class Transfer(ImageTask):
             ]
         if inputs.dtype != "uint8" and spec.budget.augmentation != "none":
             problems.append("budget.augmentation: features cannot be augmented; set it to none")
-        if inputs.dtype != "uint8" and spec.budget.network != "features":
-            problems.append("budget.network: the dataset holds features; set it to `features`")
+        if inputs.dtype != "uint8" and not is_for_features:
+            problems.append(
+                "budget.network: the dataset holds features; set it to `features`, a linear classifier, or to "
+                "`features_mlp:256`, one with a hidden layer"
+            )
         if inputs.dtype != "uint8":
             problems += [
                 f"mitigations.{component.name}: it trains on {' and '.join(views)} views of images, but the dataset holds "
@@ -118,6 +126,13 @@ class Transfer(ImageTask):
             for component in spec.mitigations
             if component.build().requirements.sets_initial_weights
         ]
+        if spec.budget.network.startswith("features_mlp:"):
+            problems += [
+                f"mitigations.{component.name}: it freezes the layers before the classifier, but those of "
+                f"{spec.budget.network} are not pre-trained; set budget.network to features"
+                for component in spec.mitigations
+                if component.name != "full_finetuning" and isinstance(component.build(), ModelBuilder)
+            ]
         # Resolved before training too, so that a mistake in its fields is reported with all the others.
         if settings["pretraining"]:
             try:

@@ -240,6 +240,12 @@ def test_flatness_has_its_order_and_invariances(seed: int) -> None:
         assert measures(same) == pytest.approx((ratio, entropy), abs=1e-9)
 
 
+@pytest.mark.parametrize("shape", [(30, 12), (12, 30)])
+def test_singular_values_are_those_of_a_decomposition(shape: tuple[int, int]) -> None:
+    points = torch.randn(shape, generator=generator(5), dtype=torch.float64)
+    torch.testing.assert_close(spectrum.singular_values(points, "raw"), torch.linalg.svdvals(points))
+
+
 def test_the_row_mean_takes_one_dimension() -> None:
     singular = spectrum.singular_values(labeled_points()[0], "l2_rowmean")
     assert singular[-1] <= 1e-10

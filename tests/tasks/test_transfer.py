@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from pathlib import Path
@@ -11,13 +12,15 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
-from noisybench.config.registry import get_entry
+from noisybench.config.registry import get_entry, list_entries
 from noisybench.errors import UserError
 from noisybench.mitigations.lora import adaptable_layers
 from noisybench.networks import build_network, published_weights
 from noisybench.nn.frozen import BackboneWithHead, FrozenBackbone, split_network, with_frozen_backbone
 from noisybench.runs.preparation import prepare_run
+from noisybench.training.roles import ModelBuilder
 from tests.helpers import TRANSFER, prepared_toy, toy_dataset, toy_labels, toy_spec, train_toy
 
 # Regularizers
@@ -288,7 +291,7 @@ def test_features_are_tuned_without_any_backbone(tmp_path: Path) -> None:
     assert json.dumps(recorder.record({}).as_dict())
     assert math.isfinite(recorder.rows[-1].diagnostics["backbone.singular_value_entropy"])
     for change, message in (
-        ({"network": "small_cnn"}, "the dataset holds features; set it to `features`"),
+        ({"network": "small_cnn"}, "the dataset holds features; set it to `features`, a linear classifier, or"),
         ({"augmentation": "crop"}, "features cannot be augmented"),
     ):
         wrong = {**fields, "budget": {**fields["budget"], **change}}
@@ -304,6 +307,57 @@ def test_features_stay_as_they_are_read(stack: str, tmp_path: Path) -> None:
     before = prepared.dataset.train.inputs.copy()
     train_toy(prepared, tmp_path / "run")
     assert np.array_equal(prepared.dataset.train.inputs, before)
+
+
+def test_each_mitigation_trains_on_features_or_is_refused_with_a_reason(tmp_path: Path) -> None:
+    cls = get_entry("datasets", "features").load_class()
+    fields = {"task": "transfer", "dataset": {"name": "features", **cls.example(tmp_path)}}
+    refused, frozen = {}, {}
+    for entry in list_entries("mitigations").values():
+        mitigation = entry.load_class()
+        if not {"classification", "transfer"} & set(mitigation.tasks):
+            continue
+        stacks = [{"name": entry.name, **parameters} for parameters in mitigation.test_cases()]
+        budget = {"network": "features_mlp:4", "batch_size": 8, "epochs": 3}
+        if issubclass(mitigation, ModelBuilder):
+            with contextlib.suppress(UserError):
+                prepare_run(toy_spec([stacks[0]], **fields, budget=budget))
+                frozen[entry.name] = False
+            budget["network"] = "features"
+        for stack in stacks:
+            try:
+                prepared = prepare_run(toy_spec([stack], **fields, budget=budget))
+            except UserError as error:
+                refused[entry.name] = str(error)
+                continue
+            # One set of parameters that applies to features is enough, such as a rank below their number.
+            refused.pop(entry.name, None)
+            row = train_toy(prepared, tmp_path / entry.name).rows[-1]
+            assert 0 <= row.test_score <= 1, entry.name
+            break
+    assert set(frozen) == {"full_finetuning"}
+    assert all(len(reason) > 40 for reason in refused.values())
+    assert set(refused) == {"lora", "lsa", "simclr"}
+
+
+def test_a_linear_layer_of_features_is_that_of_torch() -> None:
+    layer = build_network("features", num_classes=3, channels=40)[2]
+    inputs = torch.randn(7, 40, generator=torch.Generator().manual_seed(0))
+    outputs, expected = layer(inputs), functional.linear(inputs, layer.weight, layer.bias)
+    torch.testing.assert_close(outputs, expected)
+    (outputs.square().sum()).backward()
+    gradient = 2 * expected.detach().T @ inputs
+    torch.testing.assert_close(layer.weight.grad, gradient)
+    torch.testing.assert_close(layer.bias.grad, 2 * expected.detach().sum(0))
+
+
+def test_an_archive_of_features_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cls = get_entry("datasets", "features").load_class()
+    source, reads = cls(**cls.example(tmp_path)), []
+    arrays_of = cls._read_arrays
+    monkeypatch.setattr(cls, "_read_arrays", lambda self: reads.append(1) or arrays_of(self))
+    assert list(source.load().shifted_tests) == ["far"]
+    assert len(reads) == 1
 
 
 def test_views_of_images_are_refused_for_features(tmp_path: Path) -> None:
