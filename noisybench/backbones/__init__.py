@@ -66,7 +66,7 @@ class ImageBackbone:
         mean: mean of each channel that is subtracted, for values from 0 to 1; None takes that of the training images.
         deviation: standard deviation of each channel that is divided by; None takes that of the training images.
         interpolation: interpolation of the resizing, ``bilinear`` or ``bicubic``.
-        processor: preprocessing of a library, from (B, 3, H, W) uint8 images to inputs, instead of that of the other
+        transform: preprocessing of a library, from (B, 3, H, W) uint8 images to inputs, instead of that of the other
             attributes.
         settings: description of this preprocessing for the digest.
         channels: number of channels of the images that the network takes, 1 or 3.
@@ -84,7 +84,7 @@ class ImageBackbone:
     mean: tuple[float, ...] | None
     deviation: tuple[float, ...] | None
     interpolation: str = "bicubic"
-    processor: Callable[[Tensor], Tensor] | None = None
+    transform: Callable[[Tensor], Tensor] | None = None
     settings: str = ""
     channels: int = 3
     reads: Literal["images", "texts"] = "images"
@@ -101,7 +101,7 @@ class ImageBackbone:
             raise UserError(
                 f"--backbone: the network takes gray images, but those of the dataset have {inputs.shape[1]} channels"
             )
-        if self.mean is not None or self.processor is not None:
+        if self.mean is not None or self.transform is not None:
             return self
         counts = np.zeros((inputs.shape[1], 256), dtype=np.int64)
         for image in inputs:
@@ -120,8 +120,8 @@ class ImageBackbone:
 
         # Gray images are shown as gray to a network of color images.
         colored = images.expand(-1, self.channels, -1, -1)
-        if self.processor is not None:
-            return self.processor(colored)
+        if self.transform is not None:
+            return self.transform(colored)
         colored = colored.float()
         if self.size is not None and colored.shape[2:] != (self.size, self.size):
             colored = functional.interpolate(

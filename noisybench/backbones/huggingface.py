@@ -1,6 +1,6 @@
 """Any image or text encoder of Hugging Face, as `huggingface:NAME` or `huggingface:FOLDER`; needs `pip install transformers`.
 
-The preprocessing is that of the model: its image processor, or its tokenizer with the pooling of sentence-transformers, if
+The preprocessing is that of the model: its image preprocessing, or its tokenizer with the pooling of sentence-transformers, if
 the model declares one, and the mean over the tokens otherwise. Of models of both, such as CLIP, it is the image encoder.
 """
 
@@ -120,7 +120,7 @@ def load_text_encoder(folder: Path, title: str, size: int | None = None) -> Text
     known = [limit for limit in limits if limit and limit < 10**6]
     largest = min(known) if known else MAX_TOKENS
     if size is not None and size > largest:
-        raise UserError(f"--size: {title} takes up to {largest} tokens, but got {size}")
+        raise UserError(f"--size: {title} accepts at most {largest} tokens, but got {size}")
     sentence = _read_json(folder / "sentence_bert_config.json")
     return TextBackbone(
         model,
@@ -159,7 +159,7 @@ def _load_image_encoder(folder: Path, title: str, size: int | None) -> ImageBack
         int(side) if side else None,
         None,
         None,
-        processor=process,
+        transform=process,
         settings=f"{processor.to_json_string()} {options}",
     )
 

@@ -91,7 +91,7 @@ def test_layers_after_the_pooling_are_refused(tmp_path: Path) -> None:
 
 
 def test_more_tokens_than_a_model_takes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="takes up to 16 tokens, but got 17"):
+    with pytest.raises(UserError, match="accepts at most 16 tokens, but got 17"):
         load_backbone(f"huggingface:{text_model(tmp_path)}", size=17)
 
 
