@@ -30,6 +30,9 @@ MAX_MODEL_ERROR = 0.05
 NORMAL_QUANTILE = 1.96
 """Half of a 95 % interval in standard errors."""
 
+MIN_PER_CLASS = 40
+"""Smallest number of examples per class for an estimate: of fewer, a transition matrix explains any errors of predictions."""
+
 PLANTED_SHARE = 0.1
 """Fraction of the labels that are changed to calibrate the estimate."""
 
@@ -113,12 +116,16 @@ def measure_reliability(
     class_sizes = np.bincount(observed, minlength=num_classes)
     accuracies: list[float] = []
     rates: list[float] = []
+    counts: list[float] = []
+    expected_errors = 1 - fit.posterior[np.arange(size), observed]
     for rows in _resamples(size, fold_of):
         accuracies.append(float(correct[rows].mean()))
         if len(rates) < NUM_REFITS:
             part = rows[:: max(1, -(-len(rows) // MAX_RESAMPLED))]
             refit = fit_forward(observed[part], probabilities[part], fit, REFIT_ROUNDS)
-            rates.append(fit.noise_rate + (refit.noise_rate - fit.noise_rate) * (len(part) / size) ** 0.5)
+            scale = (len(part) / size) ** 0.5
+            rates.append(fit.noise_rate + (refit.noise_rate - fit.noise_rate) * scale)
+            counts.append(float(expected_errors[part].mean()) * scale)
     with np.errstate(invalid="ignore"):  # classes without examples
         class_accuracy = np.bincount(observed, weights=correct, minlength=num_classes) / class_sizes
     joint_rate, _ = noise_rate_and_transition(confident_joint(observed, probabilities))
@@ -139,19 +146,29 @@ def measure_reliability(
         1 - fit.noise_rate,
         problem,
     )
-    return replace(measured, problem=problem or _problem(measured, size))
+    return replace(measured, problem=problem or _problem(measured, size, NORMAL_QUANTILE * float(np.std(counts))))
 
 
-def _problem(measured: Reliability, size: int) -> str | None:
-    """Return the reason for which there is no estimate; None if there is one."""
+def _problem(measured: Reliability, size: int, counting: float) -> str | None:
+    """Return the reason for which there is no estimate; None if there is one.
+
+    Args:
+        measured: the measurements.
+        size: number of examples.
+        counting: half of the interval of the noise rate if each example were known to be correct or not.
+    """
     low, high = measured.accuracy_interval
     if low < measured.chance + MIN_GAIN:
         return (
             f"the predictions are correct for {measured.accuracy:.1%} of the labels ({low:.1%} to {high:.1%}), and chance is "
             f"{measured.chance:.1%}: the models have not learned the classes"
         )
-    rate, (lowest, highest) = measured.forward_rate, measured.rate_interval
-    counting = NORMAL_QUANTILE * float(np.sqrt(rate * (1 - rate) / size))
+    if size < MIN_PER_CLASS * len(measured.class_accuracy):
+        return (
+            f"there are {size} labels of {len(measured.class_accuracy)} classes, and an estimate needs {MIN_PER_CLASS} for each "
+            "class"
+        )
+    lowest, highest = measured.rate_interval
     if (highest - lowest) / 2 > counting + MAX_MODEL_ERROR:
         return (
             f"the labels and predictions are compatible with {lowest:.0%} to {highest:.0%} of incorrect labels: there are too "

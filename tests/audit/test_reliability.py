@@ -41,6 +41,29 @@ def test_random_predictions_yield_no_estimate(size: int, seed: int) -> None:
     assert "chance" in reliability.problem
 
 
+@pytest.mark.parametrize("classes", [3, 10])
+@pytest.mark.parametrize("strength", [0.7, 1.3, 2.0])
+def test_ninety_examples_yield_no_estimate(strength: float, classes: int) -> None:
+    # A transition matrix has so many entries that it explains the errors of such predictions: it was 50 % for 10 %.
+    clean, observed = noisy_labels(90, classes, 0.1)
+    assert measure_reliability(observed, predictions(clean, classes, strength, 0)).noise_rate is None
+
+
+def test_the_estimate_counts_planted_labels_where_predictions_are_good() -> None:
+    clean, observed = noisy_labels(3000, 10, 0.1)
+    reliability = measure_reliability(observed, predictions(clean, 10, 5.0))
+    assert reliability.response == pytest.approx(1, abs=0.1)
+    assert reliability.ceiling == pytest.approx(0.9, abs=0.02)
+
+
+def test_a_fold_with_more_incorrect_labels_is_no_reason_against_an_estimate() -> None:
+    clean = np.arange(80) % 2
+    incorrect = np.arange(80) < 14
+    observed = np.where(incorrect, 1 - clean, clean)
+    reliability = measure_reliability(observed, 0.9 * np.eye(2)[clean] + 0.05, np.arange(80) // 40)
+    assert reliability.noise_rate == pytest.approx(14 / 80, abs=0.01)
+
+
 def test_constant_predictions_yield_no_estimate() -> None:
     _, observed = noisy_labels(200, 4, 0.2)
     assert measure_reliability(observed, np.full((200, 4), 0.25)).noise_rate is None
