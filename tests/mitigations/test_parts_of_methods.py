@@ -1,4 +1,4 @@
-"""Small parts of methods, each by hand: what a short training run hides."""
+"""Small parts of methods, each by hand: which errors a short training run hides."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Trace:
         """Return the tests that execute the statement at a line, the quickest first.
 
         A statement of a module or class runs when it is imported, so all tests that execute any line of the file count, and
-        those that execute no line of any: they may read what an import defines.
+        those that execute no line of any: they may read definitions that an import executes.
         """
         lines = self.lines.get(path, {})
         tests = {test for each in statement_lines(source, line) for test in lines.get(each, ())}

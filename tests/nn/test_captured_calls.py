@@ -139,7 +139,7 @@ def failed_capture() -> None:
         raise RuntimeError("the end of the capture")  # noqa: B904 -- as PyTorch raises it
 
 
-def test_causes_of_a_failed_capture_are_told_in_one_line() -> None:
+def test_causes_of_a_failed_capture_are_reported_in_one_line() -> None:
     with pytest.raises(RuntimeError) as raised:
         failed_capture()
     assert cuda_graphs._cause(raised.value) == "first"

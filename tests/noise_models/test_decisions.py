@@ -1,4 +1,4 @@
-"""Decisions of people about labels: what a table of decisions changes, and what is refused."""
+"""Decisions of people about labels: the changes made by a table, and its refusals."""
 
 from __future__ import annotations
 
