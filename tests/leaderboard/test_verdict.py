@@ -179,6 +179,11 @@ def test_stacks_that_agree_in_all_runs_differ_by_no_less_than_rounding() -> None
     scores = {"a": {0: 0.9, 1: 0.9}, "b": {0: 0.8, 1: 0.8}}
     comparison = compare_stacks([LabelSetScores("digits", scores, resolution=0.01)], ["a", "b"], "label_sets")
     assert comparison.variance[0, 1] == pytest.approx(0.01**2 / 6 / 2)
+    # The mean over draws of unequal steps, and over settings: each of n draws counts with 1 / n^2.
+    sets = [LabelSetScores(name, scores, step) for name, step in (("a", 0.01), ("a", 0.02), ("a", 0.02), ("b", 0.03))]
+    rounding = (0.01**2 + 2 * 0.02**2) / 6 / 2 / 3**2 + 0.03**2 / 6 / 2
+    found = compare_stacks(sets, ["a", "b"], "label_sets").variance[0, 1]
+    assert found == pytest.approx(rounding / 2**2)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -17,15 +17,20 @@ from torch import Tensor, nn
 from noisybench.errors import UserError
 from noisybench.mitigations._detection import linear_separation
 from noisybench.mitigations._mask_correction import fit_curve
+from noisybench.mitigations._small_loss import small_loss_weights
 from noisybench.mitigations.grand import input_norms
 from noisybench.mitigations.lora import LoRA
 from noisybench.mitigations.t_loss import TLoss, _DegreesOfFreedom
 from noisybench.nn.weights import load_backbone_weights
 from noisybench.noise_models import human
+from noisybench.noise_models._contours import jitter_contours
+from noisybench.noise_models._masks import MaskContext
 from noisybench.noise_models._ood_sources import ood_files
+from noisybench.noise_models._regions import MaskObject
 from noisybench.tasks.segmentation import Segmentation
 from noisybench.training.batch import Batch
 from noisybench.training.training_set import TrainingSet
+from noisybench.utils.seeds import Stream
 
 
 @pytest.mark.parametrize("size", [2, 3, 7])
@@ -143,3 +148,25 @@ def test_a_source_of_images_reads_its_files(kind: str, tmp_path: Path) -> None:
     assert list(ood_files(kind, tmp_path)) == names
     (tmp_path / "train_data_batch_2").unlink()
     assert list(ood_files(kind, tmp_path)) == (["path"] if names else [])
+
+
+@pytest.mark.parametrize("examples", [None, torch.tensor([0, 0, 1])])
+def test_a_batch_without_labels_keeps_none(examples: Tensor | None) -> None:
+    valid = torch.zeros(3, dtype=torch.bool)
+    assert small_loss_weights(torch.ones(3), 0.5, valid, examples).tolist() == [0, 0, 0]
+
+
+def test_contours_are_jittered_at_vertices_a_pixel_apart_unless_told_otherwise() -> None:
+    disc = (np.hypot(*np.mgrid[-9:10, -9:10]) < 8.5).astype(np.uint8)
+    jittered = [
+        jitter_contours(
+            MaskObject(1, disc, 20, 20),
+            2.0,
+            MaskContext(Stream("jitter", 0), 1.0, 2, np.zeros((1, 64, 64), dtype=np.uint8)),
+            **spacing,
+            published=False,
+        ).pixels
+        for spacing in ({}, {"spacing": 1.0}, {"spacing": 0.0})
+    ]
+    np.testing.assert_array_equal(jittered[0], jittered[1])
+    assert not np.array_equal(jittered[0], jittered[2])

@@ -361,3 +361,13 @@ def test_images_on_disk_stay_there_without_unlabeled_examples(tmp_path: Path) ->
     images = labels.apply_to(data).train.inputs
     assert isinstance(images, MemmapImages)
     np.testing.assert_array_equal(images[:], np.delete(DATA.train.inputs[:], 2, axis=0))
+
+
+def test_the_files_of_a_table_and_of_a_label_set_are_known(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("observed\n0\n")
+    (tmp_path / "manifest.json").write_text("{}")
+    cls = get_entry("noise_models", "from_file").load_class()
+    assert dict(cls(path=tmp_path / "labels.csv").data_files()) == {"path": tmp_path / "labels.csv"}
+    assert dict(cls(path=tmp_path).data_files()) == {
+        "manifest.json": tmp_path / "manifest.json", "labels.csv": tmp_path / "labels.csv"
+    }  # fmt: skip

@@ -300,3 +300,37 @@ def test_a_simplified_object_fills_its_box() -> None:
     assert (changed.top, changed.left) == (7, 9)
     assert changed.pixels.shape == (5, 8)
     assert all(edge.any() for edge in (*changed.pixels[[0, -1]], *changed.pixels[:, [0, -1]].T))
+
+
+@pytest.mark.parametrize(
+    ("changed", "stated"),
+    [({}, 0.3), ({"severity": 2.0}, None), ({"corrupted_fraction": 0.5}, None), ({"target_miou": 0.8}, None),
+     ({"severity": 0.5, "corrupted_fraction": 0.5}, None)],
+)  # fmt: skip
+def test_the_rate_of_pixel_flips_is_stated_if_nothing_else_changes_it(
+    changed: dict[str, float], stated: float | None
+) -> None:
+    # Numbers of a configuration are equal to the defaults and not the same objects.
+    values = {"rate": 0.3, "severity": float("1.0"), "corrupted_fraction": float("1.0"), **changed}
+    assert model("pixel_flip", **values).nominal_rate(scenes(2)) == stated
+
+
+@pytest.mark.parametrize(("side", "included"), [(5, True), (6, False), (8, False)])
+def test_no_false_object_covers_half_of_a_mask(side: int, included: bool) -> None:
+    masks = np.zeros((2, 8, 8), dtype=np.uint8)
+    masks[0, :side, :side] = masks[1, 8 - side :, 8 - side :] = 1
+    noisy = model("inclusion", count=6.0).corrupt_masks(split_of(masks), 2, 1.0)
+    assert (noisy != masks).any() == included
+
+
+def test_a_severity_is_searched_until_it_is_within_a_quarter_of_the_tolerance(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, measured = model("pixel_flip", target_miou=0.5), list[float]()
+
+    def measure(dataset: Dataset, severity: float) -> float:
+        measured.append(severity)
+        return 1 / (1 + severity / 5)  # 0.5 at 5
+
+    monkeypatch.setattr(found, "_measure_miou", measure)
+    severity = found._calibrate(scenes(2), 0.5)
+    assert measured == [1, 2, 4, 8, 6, 5]
+    assert severity == 5

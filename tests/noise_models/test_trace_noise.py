@@ -11,6 +11,7 @@ import pytest
 from scipy import stats
 
 from noisybench.data.targets import IGNORED, TOKEN_CORRECT, TOKEN_CORRUPTED, TOKEN_PROPAGATED
+from noisybench.noise_models.cot_static import CotStatic
 from tests.data.traces.helpers import (
     build_noise,
     decode_prompts,
@@ -175,3 +176,28 @@ def test_a_replaced_number_is_corrupted_where_it_differs(exclude_self: bool) -> 
             repeated += not differs
         np.testing.assert_array_equal(status, expected)
     assert (repeated == 0) == exclude_self
+
+
+def test_the_status_of_a_character_moves_along_with_its_line() -> None:
+    dataset = load_traces(program="max", width=1)
+    trace_format = trace_format_of(dataset)
+    text = trace_format.decode(dataset.train.targets[:1])[0]
+    lines, tail = trace_format.split_response(text)
+    assert len(lines) > 3
+    corrupted, correct = bytes([TOKEN_CORRUPTED]), bytes([TOKEN_CORRECT])
+    # Every other character of the lines is marked; separators are not.
+    marked = [(corrupted + correct) * (len(line) // 2) + corrupted * (len(line) % 2) for line in lines]
+    separator = correct * len(trace_format.separator)
+    status = separator.join(marked).ljust(len(text) - len(tail), correct) + corrupted * len(tail)
+
+    def statuses(edit: str, selected: list[int]) -> list[bytes]:
+        model = CotStatic(edit=edit, answer="kept")
+        chosen = [number in selected for number in range(len(text))]
+        return [part for _, part in model._edit_lines(trace_format, text, chosen, status)]
+
+    end = corrupted * len(tail)
+    assert b"".join(statuses("line", [])) == separator.join(marked) + end
+    expected = separator.join([marked[0], corrupted + marked[2][1:], *marked[3:]]) + end
+    assert b"".join(statuses("line", [1])) == expected
+    repeated = separator.join([marked[0], marked[1], corrupted * len(lines[1]), *marked[2:]]) + end
+    assert b"".join(statuses("duplicate", [1])) == repeated

@@ -1,0 +1,81 @@
+"""What mitigations need from the task and from each other: it decides which stacks are refused, and how they train."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import fields
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from noisybench.config.registry import get_entry, list_entries
+from noisybench.mitigations.dividemix import DivideMix
+from noisybench.training.mitigation import Requirements
+
+NEEDED: dict[str, dict[str, Any]] = {
+    "networks": {"co_teaching": 2, "dividemix": 2, "ensemble": 2},
+    "ensemble": {"dividemix": "logits", "ensemble": "probabilities"},
+    "views": {
+        "dividemix": ("weak", "weak_2"),
+        "lsa": ("weak", "weak_2", "strong", "contrastive"),
+        "pls": ("weak", "weak_2", "contrastive"),
+    },
+    "privileged": {
+        "co_teaching": ("noise_rate",), "oracle_pruning": ("label_status",), "trimmed_loss": ("noise_rate",)
+    },
+    "feature_stage": {"lsa": 1},
+    "lr_multiplier": {"linear_probe": 10.0, "lora": 10.0},
+    "keep_step_count": {},
+    "per_sample_state": dict.fromkeys(("dividemix", "elr", "lsa", "pls"), True),
+    "mixes_samples": dict.fromkeys(("dividemix", "lsa", "mixup", "pls"), True),
+    "trains_copies": {"ensemble": True},
+    "sets_initial_weights": {"simclr": True},
+    "distributed_state": {
+        "adele": {"counts": "sum"}, "elr": {"targets": "gather"},
+        "bootstrapping": {}, "cross_entropy": {}, "gce": {}, "label_smoothing": {}, "sce": {},
+    },
+}  # fmt: skip
+"""Requirements of mitigations with their defaults that are not those of a plain loss."""
+
+
+def test_requirements_are_those_of_the_methods() -> None:
+    assert NEEDED.keys() == {field.name for field in fields(Requirements)} - {"keeps_weights"}
+    found: dict[str, dict[str, Any]] = {name: {} for name in NEEDED}
+    for mitigation, entry in list_entries("mitigations").items():
+        if entry.module.startswith("noisybench."):
+            needed = entry.load_class()().requirements
+            for name in NEEDED:
+                if getattr(needed, name) != getattr(Requirements(), name):
+                    found[name][mitigation] = getattr(needed, name)
+    assert found == NEEDED
+
+
+@pytest.mark.parametrize(("name", "key"), [("el2n", "el2n"), ("grand", "grand"), ("grand", "grand_last")])
+def test_scores_are_means_over_the_scoring_networks(name: str, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = {kind: torch.rand(3, 7) for kind in ("el2n", "loss", "grand", "grand_last")}
+    entry = get_entry("mitigations", name)
+    monkeypatch.setattr(importlib.import_module(entry.module), "EarlyScores", lambda *arguments: arguments[1:])
+    asked: list[Any] = []
+    task: Any = SimpleNamespace(auxiliary=lambda run: asked.append(run) or scores)
+    gradient = {"gradient": "last_layer" if key == "grand_last" else "exact"} if name == "grand" else {}
+    mitigation = entry.load_class()(num_networks=3, epochs=2, score_seed=5, **gradient)
+    torch.testing.assert_close(mitigation.score(task, None), sum(scores[key]) / 3)
+    assert asked == [(3, 2, 5, *([key == "grand"] if name == "grand" else []))]
+
+
+def test_dividemix_detects_from_the_last_epoch_of_the_warm_up_on() -> None:
+    mitigation = DivideMix(warmup_epochs=3, threshold=0.5)
+    mitigation.state = {
+        "clean": torch.tensor([[0.9, 0.4, 0.6], [0.3, 0.4, 0.6]]),
+        "scaled_loss": torch.tensor([[0.1, 0.9, 0.3], [0.3, 0.7, 0.5]]),
+    }
+    mitigation._components = None
+    data: Any = None
+    for epoch in range(5):
+        task: Any = SimpleNamespace(current_epoch=epoch)
+        found = mitigation.detectors(task, data)
+        assert found.keys() == (set() if epoch < 2 else {"loss"})
+    torch.testing.assert_close(found["loss"].score, torch.tensor([0.2, 0.8, 0.4]))
+    assert found["loss"].flagged.tolist() == [False, True, False]
