@@ -302,7 +302,8 @@ def _read_classes(folder: Path) -> Columns:
     if not all(isinstance(table[column].dtype, np.dtype) and table[column].dtype.kind == "i" for column in COLUMNS):
         raise UserError(f"{shown(path)}: {', '.join(COLUMNS)} must be integers; create or copy the label set again")
     return {
-        (name, column): table[column][table["split"] == name].to_numpy(dtype=np.int64)
+        # Copied, because columns of pandas may be read-only, which PyTorch does not support.
+        (name, column): np.array(table[column][table["split"] == name], dtype=np.int64)
         for name in SPLITS
         for column in COLUMNS
     }
