@@ -1,4 +1,4 @@
-"""What mitigations need from the task and from each other: it decides which stacks are refused, and how they train."""
+"""What mitigations need from the task and from each other, and what they make of the results of auxiliary networks."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from noisybench.config.registry import get_entry, list_entries
+from noisybench.mitigations import pixel_confident_learning
 from noisybench.mitigations.dividemix import DivideMix
 from noisybench.training.mitigation import Requirements
 
@@ -79,3 +80,20 @@ def test_dividemix_detects_from_the_last_epoch_of_the_warm_up_on() -> None:
         assert found.keys() == (set() if epoch < 2 else {"loss"})
     torch.testing.assert_close(found["loss"].score, torch.tensor([0.2, 0.8, 0.4]))
     assert found["loss"].flagged.tolist() == [False, True, False]
+
+
+def test_a_pixel_has_the_score_and_the_flag_of_the_fold_that_predicts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pixel_confident_learning, "_OutOfSamplePredictions", lambda *arguments: arguments)
+    fold = torch.tensor([0, 1, 1])
+    quality, flagged = torch.rand(3, 2, 2), torch.rand(3, 2, 2) > 0.5
+    own = [(fold == number)[:, None, None] for number in range(2)]
+    predictions = {
+        "label_quality": torch.stack([quality * part for part in own]),
+        "flagged": torch.stack([flagged & part for part in own]),
+    }
+    task: Any = SimpleNamespace(auxiliary=lambda run: predictions, budget=SimpleNamespace(epochs=4))
+    mitigation = pixel_confident_learning.PixelConfidentLearning(folds=2)
+    data: Any = None
+    mitigation.prepare(task, data)
+    torch.testing.assert_close(mitigation.state["score"].float(), 1 - quality, rtol=0, atol=1e-3)
+    assert torch.equal(mitigation.state["flagged"], flagged)

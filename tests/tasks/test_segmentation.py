@@ -174,6 +174,10 @@ def test_every_score_follows_from_the_evidence(tmp_path: Path) -> None:
     with np.load(tmp_path / "diagnostics" / "samples.npz") as archive:
         corrected = archive["corrected_labels"]
     assert (corrected != run.labels.train).any(), "something was corrected"
+    clean = run.dataset.train.targets
+    changed = (corrected != run.labels.train) & (clean != IGNORED)
+    assert record.correction_accuracy == pytest.approx((corrected == clean)[changed].mean())
+    assert 0 < (record.calibration_error or 0) < 1
     file = tmp_path / "diagnostics" / "corrected" / "scene_00003.png"
     np.testing.assert_array_equal(numbers(file), corrected[3])
     # With the observed masks of the validation split, the folder has a mask for every image that training sees.
