@@ -221,7 +221,7 @@ def _table(points: Sequence[StressPoint], noise: str, rule: str) -> StressTable 
                 stack=stack,
                 is_privileged=stack in privileged,
                 curve=tuple(summarize(list(each.values()), is_fraction=True) for each in values),
-                area=_area(rates, values),
+                area=area_summary(rates, values),
                 breakdown=find_breakdown(rates, values, tables.get(BASELINE, []), points[0].resolution)
                 if stack != BASELINE
                 else None,
@@ -249,7 +249,17 @@ def _over_draws(scores: Sequence[Scores], stack: str) -> dict[int, float]:
     return {seed: math.fsum(each[seed] for each in of_draws) / len(of_draws) for seed in sorted(seeds)}
 
 
-def _area(rates: Sequence[float], values: Sequence[Mapping[int, float]]) -> Summary | None:
+def area_summary(rates: Sequence[float], values: Sequence[Mapping[int, float]]) -> Summary | None:
+    """Return the mean score over the range of rates; None without a seed that has a score at every rate.
+
+    Args:
+        rates: measured rates in rising order.
+        values: score by seed at each rate.
+
+    Example:
+        >>> round(area_summary([0.0, 0.2, 0.4], [{0: 0.9}, {0: 0.8}, {0: 0.5}]).mean, 2)
+        0.75
+    """
     seeds = shared_seeds(values)
     if not seeds:
         return None
