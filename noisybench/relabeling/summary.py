@@ -86,21 +86,25 @@ def describe(points: Sequence[CurvePoint]) -> list[str]:
 
     Example:
         >>> describe([CurvePoint("random", 0, looked_at, looked_at / 10, 0.5) for looked_at in (0, 5)])
-        ['labels looked at            0              5', 'random          0.0 /  50.0    50.0 /  50.0 ']
+        ['labels looked at            0            5', 'random            0.0 /  50.0  50.0 /  50.0']
     """
     means = average(points)
     counts = sorted({point.looked_at for point in means})
-    lines = ["labels looked at " + " ".join(f"{count:>14}" for count in counts)[2:]]
+    rows = [["labels looked at", *map(str, counts)]]
     for strategy in dict.fromkeys(point.strategy for point in means):
         by_count = {point.looked_at: point for point in means if point.strategy == strategy}
         cells = [f"{_cell(by_count[count].errors_found)} / {_cell(by_count[count].accuracy)}" for count in counts]
-        lines.append(f"{strategy:<14} " + " ".join(f"{cell:<14}" for cell in cells))
-    return lines
+        rows.append([strategy, *cells])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([first.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))])
+        for first, *cells in rows
+    ]
 
 
 def _cell(values: tuple[float, float | None, float | None]) -> str:
     mean, _, high = values
-    return f"{mean:5.1%}".rstrip("%") if high is None else f"{100 * mean:.1f}±{100 * (high - mean):.1f}"
+    return f"{100 * mean:5.1f}" if high is None else f"{100 * mean:.1f}±{100 * (high - mean):.1f}"
 
 
 Curve = tuple[list[int], list[list[float]], list[list[float]]]

@@ -96,10 +96,11 @@ def read_decisions(
     Example:
         >>> from pathlib import Path
         >>> from noisybench.data.dataset import Split
-        >>> split = Split(np.zeros((2, 1, 8, 8), np.uint8), targets=np.array([0, 1]), index=np.arange(2))
-        >>> dataset = Dataset("toy", split, split, split, ("cat", "dog"), 2)
+        >>> def split(*rows):
+        ...     return Split(np.zeros((len(rows), 1, 8, 8), np.uint8), targets=np.array(rows) % 2, index=np.array(rows))
+        >>> dataset = Dataset("toy", split(0, 1), split(2, 3), split(4, 5), ("cat", "dog"), 6)
         >>> table = LabelTable(Path("decisions.csv"), {"index": ["1"], "label": ["dog"], "new_label": ["cat"]})
-        >>> verification, _ = read_decisions(table, dataset, {"train": split.targets}, of_dataset=True)
+        >>> verification, _ = read_decisions(table, dataset, {"train": dataset.train.targets}, of_dataset=True)
         >>> verification.rows["train"].verified
         array([0])
     """
