@@ -97,3 +97,20 @@ def test_a_pixel_has_the_score_and_the_flag_of_the_fold_that_predicts_it(monkeyp
     mitigation.prepare(task, data)
     torch.testing.assert_close(mitigation.state["score"].float(), 1 - quality, rtol=0, atol=1e-3)
     assert torch.equal(mitigation.state["flagged"], flagged)
+
+
+@pytest.mark.parametrize("name", ["lsa", "pls"])
+def test_pseudo_label_methods_detect_from_the_last_epoch_of_the_warm_up_on(name: str) -> None:
+    mitigation = get_entry("mitigations", name).load_class()(warmup_epochs=1, warmup_steps=25, flag_threshold=0.7)
+    mitigation.state = {
+        "high_loss": torch.tensor([[0.9, 0.7, 0.6]]), "scaled_loss": torch.tensor([[0.8, 0.5, 0.1]]),
+        "linear": torch.tensor([[0.2, 0.4, 0.6]]), "flags": torch.tensor([[True, False, False]]),
+    }  # fmt: skip
+    mitigation._components = None
+    data: Any = None
+    for epoch in range(6):
+        task: Any = SimpleNamespace(current_epoch=epoch, sampler=SimpleNamespace(steps_per_epoch=10))
+        found = mitigation.detectors(task, data)
+        assert ("loss" in found) == bool(found) == (epoch >= 2), "25 steps are rounded up to three epochs"
+    assert found["loss"].flagged.tolist() == [True, False, False]
+    torch.testing.assert_close(found["loss"].score, mitigation.state["scaled_loss"][0])

@@ -334,3 +334,20 @@ def test_a_severity_is_searched_until_it_is_within_a_quarter_of_the_tolerance(mo
     severity = found._calibrate(scenes(2), 0.5)
     assert measured == [1, 2, 4, 8, 6, 5]
     assert severity == 5
+
+
+@pytest.mark.parametrize("classes", [2, 3, 4, 5, 8])
+@pytest.mark.parametrize("kind", ["symmetric", "pair", "foreground"])
+def test_pixels_flip_to_every_class_that_their_kind_allows(kind: str, classes: int) -> None:
+    rate, wanted = 0.3, np.zeros((classes, classes))
+    for clean in range(classes):
+        others = [label for label in range(classes) if label != clean]
+        reached = {
+            "symmetric": others,
+            "pair": [(clean + 1) % classes],
+            "foreground": others if clean == 0 else [0],
+        }[kind]
+        wanted[clean, clean] = 1 - rate
+        wanted[clean, reached] = rate / len(reached)
+    found = get_entry("noise_models", "pixel_flip").load_class()(kind=kind, rate=rate).transitions(classes, rate)
+    np.testing.assert_allclose(found, wanted, atol=1e-12)

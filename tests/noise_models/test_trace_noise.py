@@ -185,8 +185,11 @@ def test_the_status_of_a_character_moves_along_with_its_line() -> None:
     lines, tail = trace_format.split_response(text)
     assert len(lines) > 3
     corrupted, correct = bytes([TOKEN_CORRUPTED]), bytes([TOKEN_CORRECT])
-    # Every other character of the lines is marked; separators are not.
-    marked = [(corrupted + correct) * (len(line) // 2) + corrupted * (len(line) % 2) for line in lines]
+    # Patterns that differ from line to line; separators are not marked.
+    marked = [
+        b"".join(corrupted if (position + number) % (number + 2) == 0 else correct for position in range(len(line)))
+        for number, line in enumerate(lines)
+    ]
     separator = correct * len(trace_format.separator)
     status = separator.join(marked).ljust(len(text) - len(tail), correct) + corrupted * len(tail)
 
