@@ -26,6 +26,7 @@ from noisybench.errors import UserError
 from noisybench.leaderboard.verdict import BASELINE
 from noisybench.runs.preparation import prepare_run
 from noisybench.runs.training import train
+from noisybench.training.prepared import PreparedRun
 
 VALIDATION_FRACTION, TEST_FRACTION = 0.2, 0.1
 """Fractions of own data that are held out: for the choice, and as the test split of the recipe."""
@@ -36,7 +37,11 @@ SPLIT_OVERRIDES = tuple(
 MIN_REPLICATES = 2
 """Fewest scores of a stack: a single one has no interval."""
 TRIAL_SIZE = 2000
-"""Most examples of the run that measures the speed of this machine."""
+"""Most examples of the runs that measure the speed of this machine."""
+TRIAL_EPOCHS = (1, 3)
+"""Epochs of these runs."""
+START_SECONDS = 1.0
+"""Seconds to start the process of a run and to finish its record."""
 
 
 @dataclass(frozen=True)
@@ -146,27 +151,35 @@ def problem_of(task: AdviceTask, stack: str) -> str | None:
 
 
 def measure_run_seconds(task: AdviceTask) -> float:
-    """Return the estimated seconds of one run of cross-entropy on this machine, from one epoch on some of the examples."""
+    """Return the estimated seconds of one run of cross-entropy on this machine, from short runs on some of the examples."""
     raw = specification(task.spec)
     epochs, size = raw["budget"]["epochs"], len(task.dataset.train)
-    raw["budget"] |= {"epochs": 1, "warmup_epochs": 0}
     if size > TRIAL_SIZE:
         raw["dataset"]["train_size"] = TRIAL_SIZE
-    trial = resolve({**raw, "execution": {"system_metrics": False}})
-    threads = torch.get_num_threads()
-    start = time.monotonic()
+    threads, start = torch.get_num_threads(), time.monotonic()
     try:
         torch.set_num_threads(1)
-        prepared = prepare_run(trial)
+        prepare_run(_trial(raw, 1))
         loaded = time.monotonic() - start
-        with TemporaryDirectory(prefix="noisybench-") as folder:
-            recorder = train(
-                prepared, Path(folder), send=lambda rows: None, report=lambda kind, data: None, stop=lambda: False
-            )
+        first, longer = (_seconds_of(prepare_run(_trial(raw, number))) for number in TRIAL_EPOCHS)
     finally:
         torch.set_num_threads(threads)
-    seconds = sum(row.seconds for row in recorder.rows)
-    return float(loaded + epochs * seconds * max(1.0, size / TRIAL_SIZE))
+    # An epoch with its evaluation is the difference; the rest of the first run is paid once.
+    epoch = max(longer - first, 0.0) / (TRIAL_EPOCHS[1] - TRIAL_EPOCHS[0])
+    once = max(first - TRIAL_EPOCHS[0] * epoch, 0.0)
+    return START_SECONDS + loaded + once + epochs * epoch * max(1.0, size / TRIAL_SIZE)
+
+
+def _trial(raw: Mapping[str, Any], epochs: int) -> RunSpec:
+    budget = {**raw["budget"], "epochs": epochs, "warmup_epochs": 0}
+    return resolve({**raw, "budget": budget, "execution": {"system_metrics": False}})
+
+
+def _seconds_of(prepared: PreparedRun) -> float:
+    start = time.monotonic()
+    with TemporaryDirectory(prefix="noisybench-") as folder:
+        train(prepared, Path(folder), send=lambda rows: None, report=lambda kind, data: None, stop=lambda: False)
+    return time.monotonic() - start
 
 
 @dataclass(frozen=True)
