@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from noisybench.audit.data_quality import measure_data_quality
 from noisybench.audit.findings import analyze
 from noisybench.audit.inputs import AuditInput
 from noisybench.audit.probe import probe_features, signals_of_predictions
@@ -45,7 +46,8 @@ def audit_labels(
         if result.noise_rate is None
         else similar_settings(measurements, result.noise_rate, num_examples, num_classes, equivalences)
     )
-    return AuditReport(audit_input, result, describe_networks(audit_input, folds), similar)
+    quality = measure_data_quality(audit_input)
+    return AuditReport(audit_input, result, quality, describe_networks(audit_input, folds), similar)
 
 
 def describe_networks(audit_input: AuditInput, folds: int) -> str:

@@ -32,6 +32,7 @@ class AuditResult:
         ranking: (N,) positions from the most to the least suspicious label, by `combined`.
         suggested: (N,) class predicted by a network that was not trained on the example.
         confidence: (N,) predicted probability of the suggested class.
+        label_quality: (N,) predicted probability of the observed class.
         agreement: Spearman's rank correlation of two detectors, and the overlap of their `num_suspects` highest scores as a
             fraction.
         num_verified: number of labels that people have verified, which are last in the ranking.
@@ -43,6 +44,7 @@ class AuditResult:
     ranking: NDArray[np.int64]
     suggested: NDArray[np.int64]
     confidence: NDArray[np.float64]
+    label_quality: NDArray[np.float64]
     agreement: dict[tuple[str, str], tuple[float, float]]
     num_verified: int = 0
 
@@ -124,6 +126,7 @@ def analyze(
         np.lexsort((-scores["confident"], -error_score["combined"], is_verified)),
         suggested,
         predicted[rows, suggested],
+        predicted[rows, observed],
         _agreement(error_score, max(1, _num_suspects(reliability.noise_rate, len(observed)))),
         int(is_verified.sum()),
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from noisybench.audit.data_quality import DataQuality, class_quality, imbalance
 from noisybench.audit.findings import TOP_FRACTIONS, AuditResult, precision_at
 from noisybench.audit.inputs import AuditInput
 from noisybench.audit.page import largest_confusions, to_html
@@ -21,6 +22,9 @@ from noisybench.utils.files import wrap_write_errors
 
 MAX_LISTED_CLASSES = 10
 """Largest number of classes whose accuracies the summary lists completely."""
+
+MAX_LISTED_QUALITY = 3
+"""Number of classes with the largest fractions of suspects whose label quality the summary lists."""
 
 MAX_CONFUSIONS = 5
 """Largest number of confused pairs of classes in the summary."""
@@ -33,12 +37,14 @@ class AuditReport:
     Attributes:
         audit_input: audited images and labels.
         result: estimates and ranking.
+        quality: copies and outliers.
         networks: one line about the networks that were trained.
         similar: similar settings of the leaderboard, as a heading and the lines below it.
     """
 
     audit_input: AuditInput
     result: AuditResult
+    quality: DataQuality
     networks: str
     similar: list[tuple[str, list[str]]]
 
@@ -50,12 +56,12 @@ class AuditReport:
         """
         # All texts are complete before the first write, so that an error in one of them leaves no partial report.
         texts = {
-            "scores.csv": to_csv(self.audit_input, self.result),
+            "scores.csv": to_csv(self.audit_input, self.result, self.quality),
             "findings.json": to_json(self),
             "report.html": to_html(self.audit_input, self.result, summary(self), self.similar),
         }
         contents = {name: text.encode() for name, text in texts.items()}
-        contents["scores.parquet"] = to_parquet(self.audit_input, self.result)
+        contents["scores.parquet"] = to_parquet(self.audit_input, self.result, self.quality)
         with wrap_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             for name, content in contents.items():
@@ -78,7 +84,7 @@ def summary(report: AuditReport) -> list[str]:
         f"agreement of {a} and {b}: rank correlation {correlation:.2f}, {overlap:.0%} of the most suspicious labels in common"
         for (a, b), (correlation, overlap) in result.agreement.items()
     ]
-    return lines + compare_with_clean_labels(report)
+    return [*lines, *describe_quality(report), *compare_with_clean_labels(report)]
 
 
 def describe_accuracy(reliability: Reliability, class_names: Sequence[str]) -> list[str]:
@@ -92,6 +98,31 @@ def describe_accuracy(reliability: Reliability, class_names: Sequence[str]) -> l
         f"chance: {reliability.chance:.1%}{_ceiling(reliability)}",
         f"  by class{'' if extremes is by_class else ' (lowest and highest three)'}: {listed}",
     ]
+
+
+def describe_quality(report: AuditReport) -> list[str]:
+    """Return the classes of the lowest label quality, the imbalance, and the numbers of copies and outliers as lines of text."""
+    data, quality = report.audit_input, report.quality
+    labeled = [row for row in class_quality(data, report.result) if row["labels"]]
+    ratio = imbalance(data.observed, len(data.class_names))
+    sizes = [row["labels"] for row in labeled]
+    balance = "some classes have no labels" if ratio is None else f"imbalance {ratio:.1f}"
+    lines = [f"labels by class: {min(sizes)} to {max(sizes)}; {balance}"]
+    lines += [
+        f"  {row['name']}: {row['labels']} labels, {row['suspected']:.1%} suspected, "
+        f"mean label quality {row['label_quality']:.2f}"
+        for row in sorted(labeled, key=lambda row: (-row["suspected"], row["label_quality"]))[:MAX_LISTED_QUALITY]
+    ]
+    exact, near = int(quality.is_exact_copy.sum()), int(quality.is_near_duplicate.sum())
+    searched = "near duplicates not searched" if quality.near_origin is None else f"near duplicates: {near}"
+    across, other = int(quality.across_splits.sum()), int(quality.other_label.sum())
+    found = f"; examples with one in another split: {across}, with another label: {other}" if exact + near else ""
+    lines.append(f"exact copies: {exact}, {searched}{found}")
+    if quality.is_outlier is not None:
+        lines.append(f"outliers: {int(quality.is_outlier.sum())}, by distance to neighbors in {data.feature_origin}")
+    if quality.num_compared < len(data.observed):
+        lines.append(f"each example was compared with {quality.num_compared} others, not with all {len(data.observed)}")
+    return lines
 
 
 def _ceiling(reliability: Reliability) -> str:
@@ -146,9 +177,34 @@ def to_json(report: AuditReport) -> str:
         "reliability": _reliability(result.reliability),
         "transition_matrix": None if result.transition_matrix is None else result.transition_matrix.tolist(),
         "suspects": data.index[result.suspects].tolist(),
+        "class_quality": class_quality(data, result),
+        "imbalance": imbalance(data.observed, len(data.class_names)),
+        "duplicates": _duplicates(data, report.quality),
+        "outliers": _outliers(data, report.quality),
         "agreement": [[*pair, *values] for pair, values in result.agreement.items()],
     }
     return json.dumps(content, indent=1)
+
+
+def _duplicates(data: AuditInput, quality: DataQuality) -> dict[str, Any]:
+    """Return numbers and groups of copies and near duplicates for JSON, with rows of the source."""
+    return {
+        "exact_copies": int(quality.is_exact_copy.sum()),
+        "near_duplicates": None if quality.near_origin is None else int(quality.is_near_duplicate.sum()),
+        "searched_in": quality.near_origin,
+        "num_compared": quality.num_compared,
+        "across_splits": data.index[quality.across_splits].tolist(),
+        "with_other_label": data.index[quality.other_label].tolist(),
+        "groups": [data.index[group].tolist() for group in quality.groups],
+    }
+
+
+def _outliers(data: AuditInput, quality: DataQuality) -> list[int] | None:
+    """Return rows of the source that are outliers, the farthest first; None without features."""
+    if quality.is_outlier is None or quality.neighbor_distance is None:
+        return None
+    order = np.argsort(-quality.neighbor_distance, kind="stable")
+    return [int(row) for row in data.index[order[quality.is_outlier[order]]]]
 
 
 def _reliability(reliability: Reliability) -> dict[str, Any]:

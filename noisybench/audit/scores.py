@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from noisybench.audit.data_quality import DataQuality
 from noisybench.audit.findings import AuditResult
 from noisybench.audit.inputs import AuditInput
 from noisybench.utils.files import plain_cell
@@ -25,16 +26,18 @@ TEXT_COLUMNS = ("file", "split", "label", "suggested", "decision", "new_label")
 """Columns of text."""
 
 
-def score_columns(data: AuditInput, result: AuditResult) -> dict[str, list[Any]]:
+def score_columns(data: AuditInput, result: AuditResult, quality: DataQuality) -> dict[str, list[Any]]:
     """Return the columns of the table with a row for every example, the most suspicious first.
 
     Args:
         data: audited examples.
         result: scores and suggestions.
+        quality: copies and outliers.
 
     Returns:
         Columns by name: those of `COLUMNS`, one for each detector, and the flags, which are True for suspects, verified
-        labels, outliers and duplicates. `decision` and `new_label` are empty.
+        labels, examples that equal or resemble an earlier one, and outliers. `duplicate_of` is the `index` of the first example
+        of the group, or None. `decision` and `new_label` are empty. Without features there are no columns of outliers.
     """
     rows, names, splits = result.ranking.tolist(), data.class_names, data.splits
     columns: dict[str, list[Any]] = {
@@ -53,12 +56,25 @@ def score_columns(data: AuditInput, result: AuditResult) -> dict[str, list[Any]]
     columns |= {name: scores[result.ranking].tolist() for name, scores in detectors.items()}
     verified = np.zeros(len(rows), dtype=bool) if data.verified is None else data.verified[result.ranking]
     is_suspect = np.arange(len(rows)) < result.num_suspects
-    return columns | {"is_suspect": is_suspect.tolist(), "is_verified": verified.tolist()}
+    is_duplicate = quality.is_exact_copy | quality.is_near_duplicate
+    first = data.index[quality.near_group]
+    columns |= {
+        "label_quality": result.label_quality[result.ranking].tolist(),
+        "is_suspect": is_suspect.tolist(),
+        "is_verified": verified.tolist(),
+        "is_exact_copy": quality.is_exact_copy[result.ranking].tolist(),
+        "is_near_duplicate": quality.is_near_duplicate[result.ranking].tolist(),
+        "duplicate_of": [int(first[row]) if is_duplicate[row] else None for row in rows],
+    }
+    if quality.neighbor_distance is not None and quality.is_outlier is not None:
+        columns["neighbor_distance"] = quality.neighbor_distance[result.ranking].tolist()
+        columns["is_outlier"] = quality.is_outlier[result.ranking].tolist()
+    return columns
 
 
-def to_csv(data: AuditInput, result: AuditResult) -> str:
+def to_csv(data: AuditInput, result: AuditResult, quality: DataQuality) -> str:
     """Return the table of scores as CSV text that a spreadsheet opens without computing formulas."""
-    text, columns = io.StringIO(), score_columns(data, result)
+    text, columns = io.StringIO(), score_columns(data, result, quality)
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
     writer.writerows(zip(*(_cells(name, values) for name, values in columns.items()), strict=True))
@@ -69,17 +85,20 @@ def _cells(name: str, values: list[Any]) -> list[str]:
     """Return the cells of one column."""
     if name in TEXT_COLUMNS:
         return [plain_cell(value) for value in values]
-    return [f"{value:.4f}" if isinstance(value, float) else str(value).lower() for value in values]
+    return [
+        "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value).lower() for value in values
+    ]
 
 
-def to_parquet(data: AuditInput, result: AuditResult) -> bytes:
+def to_parquet(data: AuditInput, result: AuditResult, quality: DataQuality) -> bytes:
     """Return the table of scores as a Parquet file, with unrounded scores and names as the source gives them."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    columns, buffer = score_columns(data, result), io.BytesIO()
+    columns, buffer = score_columns(data, result, quality), io.BytesIO()
     arrays: dict[str, pa.Array] = {
-        name: pa.array(values, pa.string() if name in TEXT_COLUMNS else None) for name, values in columns.items()
+        name: pa.array(values, pa.string() if name in TEXT_COLUMNS else pa.int64() if name == "duplicate_of" else None)
+        for name, values in columns.items()
     }
     parquet.write_table(pa.table(arrays), buffer)
     return buffer.getvalue()
