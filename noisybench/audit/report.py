@@ -30,6 +30,10 @@ MAX_CONFUSIONS = 5
 """Largest number of confused pairs of classes in the summary."""
 
 
+COMPLETE_RESPONSE = 0.8
+"""Counted part of planted labels on ambiguous examples from which on the summary does not mention it."""
+
+
 @dataclass(frozen=True)
 class AuditReport:
     """Input and result of an audit.
@@ -138,15 +142,11 @@ def _describe_estimate(result: AuditResult) -> str:
             "data"
         )
     low, high = reliability.rate_interval
-    blind = reliability.ambiguous_response
-    seen = (
-        f"; of labels changed where the predictions hesitate it counts {min(max(blind, 0), 1):.0%}"
-        if blind < 0.8
-        else ""
-    )
-    return (
-        f"estimated noise rate: {result.noise_rate:.0%} ({low:.0%} to {high:.0%}; {result.num_suspects} examples){seen}"
-    )
+    text = f"estimated noise rate: {result.noise_rate:.0%} ({low:.0%} to {high:.0%}; {result.num_suspects} examples)"
+    counted = reliability.ambiguous_response
+    if counted < COMPLETE_RESPONSE:
+        text += f"; it counts {max(counted, 0):.0%} of labels that were changed where the predictions hesitate"
+    return text
 
 
 def compare_with_clean_labels(report: AuditReport) -> list[str]:

@@ -267,6 +267,10 @@ def _train(console: Console, store: object, task: AdviceTask, plan: TrainingPlan
         values = {number: noisy_validation_score(record) for number, record in own}
         scores[stack] = {number: value for number, value in values.items() if value is not None}
         costs[stack] = sum(record.cost.wall_seconds for _, record in own) / max(len(own), 1)
+    if not any(scores.values()):
+        raise UserError(
+            "no run has a score on noisy validation labels, so that nothing can be chosen; run the command again"
+        )
     gains = {candidate.stack: candidate.gain for candidate in plan.candidates}
     return choose(scores, costs, gains, 1 / len(task.dataset.validation))
 

@@ -322,10 +322,10 @@ def test_a_table_of_decisions_is_loaded_again(browser: Browser, report: str) -> 
         assert downloaded(page) == saved
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("{index},accept,", "nothing"),
+def test_a_table_with_an_error_changes_nothing(browser: Browser, report: str) -> None:
+    data, result = audited()
+    row = next(row for row in result.suspects.tolist() if data.class_names[data.observed[row]] == "dog")
+    errors = (
         ("{index},perhaps,", "row 2: decision “perhaps” is none of accept, relabel, keep, exclude, unsure"),
         ("{index},,horse", "row 2: new_label “horse” is not a class of this audit"),
         ("{index},accept,{label}", "row 2: accept contradicts new_label"),
@@ -333,21 +333,16 @@ def test_a_table_of_decisions_is_loaded_again(browser: Browser, report: str) -> 
         ("{index},exclude,\n{index},unsure,", "two different decisions"),
         ("x,exclude,", "index “x” is not a number"),
         ('{index},"exclude', "a quotation mark is not closed"),
-    ],
-)
-def test_a_table_with_an_error_changes_nothing(browser: Browser, report: str, line: str, message: str) -> None:
-    data, result = audited()
-    row = next(row for row in result.suspects.tolist() if data.class_names[data.observed[row]] == "dog")
-    text = "index,decision,new_label\n" + line.format(index=data.index[row], label="dog")
+    )
     with watched(browser) as page:
         page.goto(report)
-        shown = load(page, text)
-        if message == "nothing":
-            assert shown == "mine.csv: 1 decision loaded."
-            return
-        assert "was not loaded, and nothing has changed" in shown
-        assert message in shown
-        assert page.locator("#decided").inner_text() == "0 of 32"
+        for line, message in errors:
+            shown = load(page, "index,decision,new_label\n" + line.format(index=data.index[row], label="dog"))
+            assert "was not loaded, and nothing has changed" in shown
+            assert message in shown
+            assert page.locator("#decided").inner_text() == "0 of 32"
+        shown = load(page, f"index,decision,new_label\n{data.index[row]},accept,\n")
+        assert shown == "mine.csv: 1 decision loaded."
 
 
 def test_a_table_of_another_audit_is_refused(browser: Browser, report: str) -> None:
@@ -465,7 +460,7 @@ def test_paper_shows_the_labels_and_no_tools(browser: Browser, report: str) -> N
             assert page.locator(hidden).is_hidden(), hidden
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "light"), (1024, "dark"), (1440, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1440, "light")])
 def test_the_page_has_no_accessibility_violation(browser: Browser, report: str, width: int, scheme: Any) -> None:
     axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
     source = (importlib.resources.files(axe) / "axe.min.js").read_text(encoding="utf-8")
@@ -474,7 +469,7 @@ def test_the_page_has_no_accessibility_violation(browser: Browser, report: str, 
         page.goto(report)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         page.evaluate(source)
-        for keys in ("ak", ("Enter",), "r"):
+        for keys in ("ak", ("Enter", "r")):
             for key in keys:
                 page.keyboard.press(key)
             found = page.evaluate("axe.run()")

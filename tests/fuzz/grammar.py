@@ -160,6 +160,8 @@ class ArgumentGenerator:
 
     def make_overrides(self, words: tuple[str, ...]) -> list[str]:
         kind = self._rng.random()
+        if words == ("relabel-curve",):
+            return ["noise=symmetric_exclusive", f"noise.rate={self._text('0.2', '0.4')}"]
         if words[0] == "audit":
             return [*self._small_audit(), *(self._override() for _ in range(self._rng.choice([0, 0, 1])))]
         overrides = ["dataset.train_size=100", "dataset.test_size=40"] if kind < 0.2 else []
@@ -234,11 +236,31 @@ class ArgumentGenerator:
         """Return the data of an audit: a folder or file."""
         if self._damaged(0.3):
             return self._text("digits")
-        name = self._rng.choice(["image_folder", "npz", "parquet"])
+        name = "features" if words == ("relabel-curve",) else self._rng.choice(["image_folder", "npz", "parquet"])
         copied = self._template.copy(f"datasets/{name}", self._folder)
         if self._damaged(2):
             mutate_file(copied, self._rng)
-        return {"image_folder": str(copied), "npz": f"{copied}/images.npz", "parquet": f"{copied}/train.parquet"}[name]
+        return {
+            "image_folder": str(copied),
+            "npz": f"{copied}/images.npz",
+            "parquet": f"{copied}/train.parquet",
+            "features": f"{copied}/features.npz",
+        }[name]
+
+    def make_decisions(self, words: tuple[str, ...]) -> str:
+        """Return a table of decisions about the first examples of any dataset."""
+        path = self._folder / "decisions.csv"
+        rows = [f"{row},{self._text('keep', 'exclude', 'unsure', '')}" for row in range(self._rng.choice([1, 3]))]
+        path.write_text("\n".join(["index,decision", *rows]), encoding="utf-8", errors="replace")
+        if self._damaged():
+            mutate_file(path, self._rng)
+        return path.name
+
+    def make_evaluate(self, words: tuple[str, ...]) -> str:
+        return self._text("shipped", "quickstart")
+
+    def make_budgets(self, words: tuple[str, ...]) -> str:
+        return self._text("0.1", "0.2,0.5", "0.5,0.2", "0,2")
 
     def make_data(self, words: tuple[str, ...]) -> str:
         """Return the data of a check: a recipe, or the folder or file of any dataset."""

@@ -106,9 +106,14 @@ def build_template(folder: Path, database: Path) -> Template:
     with contextlib.chdir(folder), contextlib.redirect_stderr(io.StringIO()):
         store = Store()
         store.connection.check()
-        for stack in ("cross_entropy", "gce"):
+        clean = {**LABELS["classes"], "noise": "clean"}  # a second noise rate, for stress cards
+        for labels, stack in (
+            (LABELS["classes"], "cross_entropy"),
+            (LABELS["classes"], "gce"),
+            (clean, "cross_entropy"),
+        ):
             runner.execute(
-                resolve({**LABELS["classes"], "mitigations": stack, "budget": BUDGET}),
+                resolve({**labels, "mitigations": stack, "budget": BUDGET}),
                 store,
                 lambda *_: None,
                 lambda: False,

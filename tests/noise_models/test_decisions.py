@@ -160,6 +160,7 @@ def test_an_own_test_split_has_rows_of_its_own(tmp_path: Path) -> None:
         ([row(1, "keep", index=4)], "names the file"),
         ([row(1, "keep", label="owl")], "decides about the label `owl`, but the dataset has `dog`"),
         ([row(1), row(2)], "has no decision; fill in `decision`"),
+        ([row(1), row(2, "unsure")], "has no decision but `unsure`, which changes nothing; fill in `decision`"),
         ([row(1, "keep", "cat"), row(2, "nonsense")], "1 more rows likewise"),
     ],
 )  # fmt: skip

@@ -119,9 +119,10 @@ def read_decisions(
     given_labels = np.where(labels[LABEL] == UNKNOWN_TARGET, place.given, labels[LABEL])
     decision, verified, unsure = _resolve(table, cells, labels, given_labels)
     decided = decision != UNDECIDED
-    if not decided.any() and not unsure.any():
+    if not decided.any():
+        found = f"has no decision but `{UNSURE}`, which changes nothing" if unsure.any() else "has no decision"
         raise UserError(
-            f"noise.path: {shown(table.path)} has no decision; fill in `{DECISION}` ({', '.join(DECISIONS)}) or `{NEW_LABEL}`"
+            f"noise.path: {shown(table.path)} {found}; fill in `{DECISION}` ({', '.join(DECISIONS)}) or `{NEW_LABEL}`"
         )
     unused = np.flatnonzero(decided & (place.split == NOWHERE) & (place.row != NOWHERE))
     text = "Decisions about examples that are in no split have no effect"
@@ -139,7 +140,7 @@ def read_decisions(
         here = here[np.argsort(place.row[here], kind="stable")]
         if len(here):
             rows[name] = VerifiedRows(place.row[here], place.given[here], verified[here], decision[here])
-    if not rows and decided.any():
+    if not rows:
         raise UserError(f"noise.path: {shown(table.path)} decides about no example of the dataset's splits")
     return Verification(rows, of_dataset), notes
 
