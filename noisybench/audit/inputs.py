@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from noisybench.audit.predictions import read_predictions
 from noisybench.backbones import load_backbone
 from noisybench.config.overrides import expand
+from noisybench.config.registry import get_entry
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
 from noisybench.config.yaml_files import builtin_configs, load_config
@@ -32,6 +33,12 @@ from noisybench.utils.text import printable
 
 DEFAULT_IMAGE_SIZE = 64
 """Pixels per side to which images of a folder are resized unless `dataset.size` is given."""
+
+DEFAULT_MASK_SIZE = 128
+"""Pixels per side to which images with masks are resized unless `dataset.size` is given."""
+
+MASK_SUFFIXES = (".json", ".nii", ".nii.gz")
+"""Ends of the names of single files with masks, or with annotations of images beside them."""
 
 DATASET_OF_SUFFIX = {
     ".parquet": ("parquet", "train"), ".npz": ("npz", "path"), ".csv": ("image_table", "table"), ".tsv": ("image_table", "table"),
@@ -186,7 +193,7 @@ def _known_labels(
 
 
 def audit_spec(labels: str, overrides: Iterable[str] = ()) -> tuple[RunSpec, bool]:
-    """Return the specification of the labels to audit, and True for a user's own folder or file.
+    """Return the specification of labels with one class per example, and True for a user's own folder or file.
 
     Args:
         labels: see `load_audit_input`.
@@ -200,25 +207,66 @@ def audit_spec(labels: str, overrides: Iterable[str] = ()) -> tuple[RunSpec, boo
         >>> spec.noise.name, from_user_data
         ('pair_flip', False)
     """
+    spec, from_user_data = resolve_labels(labels, overrides)
+    if spec.dataset.name not in ("features", "text_table") and spec.task.name != "classification":
+        raise UserError(f"{labels}: this needs examples with one class each, but the task is {spec.task.name}")
+    return spec, from_user_data
+
+
+def resolve_labels(labels: str, overrides: Iterable[str] = ()) -> tuple[RunSpec, bool]:
+    """Return the specification of labels of any task, and True for a user's own folder or file.
+
+    Args:
+        labels: see `load_audit_input`; folders and files of images with masks as well.
+        overrides: see `load_audit_input`.
+
+    Raises:
+        UserError: every problem of the specification.
+
+    Example:
+        >>> resolve_labels("scenes")[0].task.name
+        'segmentation'
+    """
     path = expand_user(Path(labels))
-    from_user_data = path.is_dir() or path.suffix in DATASET_OF_SUFFIX
+    has_masks = _has_masks(path)
+    from_user_data = path.is_dir() or path.suffix in DATASET_OF_SUFFIX or has_masks
     if not from_user_data and labels not in builtin_configs("recipes") and path.suffix not in (".yaml", ".yml"):
         raise UserError(
-            f"{labels}: not a folder of images (one sub-folder for each class), a .parquet, .npz or .csv file, or a recipe; "
-            f"{nearest(labels, builtin_configs('recipes'))}"
+            f"{labels}: not a folder of images (one sub-folder for each class, or with masks), a .parquet, .npz or .csv file, "
+            f"or a recipe; {nearest(labels, builtin_configs('recipes'))}"
         )
-    raw = load_config("recipes", "audit" if from_user_data else labels)
-    if from_user_data:
+    recipe = "audit_masks" if has_masks else "audit"
+    raw = load_config("recipes", recipe if from_user_data else labels)
+    if has_masks:
+        raw["dataset"] = _mask_dataset(path)
+    elif from_user_data:
         raw["dataset"] = _user_dataset(path)
         if raw["dataset"]["name"] in ("features", "text_table"):
             raw |= {"task": "transfer", "budget": {"network": "features"}}
     specs = [resolve(expanded) for expanded in expand(raw, overrides)]
     if len(specs) > 1:
         raise UserError("an audit takes one value per override, not a comma-separated list")
-    (spec,) = specs
-    if spec.dataset.name not in ("features", "text_table") and spec.task.name != "classification":
-        raise UserError(f"an audit needs images with one class each, but the task is {spec.task.name}")
-    return spec, from_user_data
+    return specs[0], from_user_data
+
+
+def _has_masks(path: Path) -> bool:
+    """Return True for a folder or file of images with segmentation masks."""
+    if not (path.is_dir() or (path.is_file() and path.name.lower().endswith(MASK_SUFFIXES))):
+        return False
+    try:
+        name = dataset_of(path)["name"]
+    except UserError:  # reported by the reader of images, which knows the layouts of classes
+        return False
+    return bool(get_entry("datasets", name).load_class().tasks == ("segmentation",))
+
+
+def _mask_dataset(path: Path) -> dict[str, Any]:
+    """Return the dataset that reads a user's images with masks."""
+    raw = dataset_of(path)
+    fields = get_entry("datasets", raw["name"]).schema.fields
+    # Letterboxing keeps the shape of objects, and the padding has no label.
+    chosen = {"size": DEFAULT_MASK_SIZE, "resize_mode": "letterbox", "validation_fraction": 0.0}
+    return raw | {name: value for name, value in chosen.items() if name in fields}
 
 
 def _user_dataset(path: Path) -> dict[str, Any]:

@@ -174,7 +174,7 @@ def to_json(report: AuditReport) -> str:
         "examples": len(data.observed),
         "classes": list(data.class_names),
         "noise_rate": result.noise_rate,
-        "reliability": _reliability(result.reliability),
+        "reliability": reliability_json(result.reliability),
         "transition_matrix": None if result.transition_matrix is None else result.transition_matrix.tolist(),
         "suspects": data.index[result.suspects].tolist(),
         "class_quality": class_quality(data, result),
@@ -207,7 +207,7 @@ def _outliers(data: AuditInput, quality: DataQuality) -> list[int] | None:
     return [int(row) for row in data.index[order[quality.is_outlier[order]]]]
 
 
-def _reliability(reliability: Reliability) -> dict[str, Any]:
+def reliability_json(reliability: Reliability) -> dict[str, Any]:
     """Return the reliability for JSON, which has no NaN."""
     content = asdict(reliability)
     by_class = [None if math.isnan(value) else value for value in reliability.class_accuracy.tolist()]

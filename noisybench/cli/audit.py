@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from noisybench.cli.audit_masks import run_mask_audit
 from noisybench.cli.hints import HintingCommand
 from noisybench.errors import UserError
 from noisybench.utils.places import check_file, check_output_folder
@@ -15,8 +16,12 @@ from noisybench.utils.places import check_file, check_output_folder
 audit_app = typer.Typer(rich_markup_mode=None)
 
 LABELS_HELP = (
-    "Folder of images with one sub-folder per class, .parquet, .npz, .csv or features file, table of texts, or recipe"
+    "Folder of images with one sub-folder per class, images with masks, .parquet, .npz, .csv or features file, table of texts, "
+    "or recipe"
 )
+DEFAULT_PICTURES = 20
+"""Number of masks whose suspicious pixels are written as pictures."""
+
 OVERRIDES_HELP = "Overrides such as dataset.size=32 budget.epochs=30"
 
 
@@ -49,11 +54,15 @@ def audit(
             help="Out-of-sample class probabilities of any model (.npy, .npz, .csv or .parquet), a row for each example",
         ),
     ] = None,
+    pictures: Annotated[
+        int | None,
+        typer.Option("--pictures", min=0, help="Number of masks whose suspicious pixels are written as pictures (20)"),
+    ] = None,
 ) -> None:
     """Estimate the noise rate of labels, rank suspicious labels, and list the best methods in similar settings."""
     # Imported here because the help of the command line must not import torch.
     from noisybench.audit.audit import audit_labels, describe_networks
-    from noisybench.audit.inputs import load_audit_input
+    from noisybench.audit.inputs import load_audit_input, resolve_labels
     from noisybench.audit.report import summary
     from noisybench.cli import console as view
     from noisybench.utils.processes import usable_cores
@@ -64,6 +73,16 @@ def audit(
         arguments.append(f"execution.num_threads={usable_cores()}")
     if size is not None and backbone is None:
         raise UserError("--size: only a backbone has a size; name it with --backbone, or set dataset.size")
+    if resolve_labels(labels, arguments)[0].task.name == "segmentation":
+        if backbone is not None or pred_probs is not None:
+            option = "--pred-probs" if backbone is None else "--backbone"
+            raise UserError(
+                f"{option}: masks are audited by segmentation networks; leave it out, or set budget.network"
+            )
+        run_mask_audit(labels, arguments, output, folds, seed, DEFAULT_PICTURES if pictures is None else pictures)
+        return
+    if pictures is not None:
+        raise UserError("--pictures: only masks have suspicious pixels; leave it out")
     audit_input = load_audit_input(labels, arguments, pred_probs, backbone is not None)
     # Before hours of training: the folder may not be writable.
     check_output_folder(output)

@@ -35,14 +35,19 @@ def new_figure(size: tuple[float, float], layout: Literal["constrained"] | None 
     return Figure(figsize=size, layout=layout, dpi=100)
 
 
-def draw_mask(axes: Axes, mask: NDArray[np.uint8], num_classes: int) -> None:
-    """Draw a mask in the colors of its classes; unlabeled pixels are black."""
+def mask_palette() -> NDArray[np.float64]:
+    """Return the (256, 3) colors of classes in masks, in [0, 1]; pixels without a label are black."""
     from matplotlib import colormaps
 
-    # (256, 3): any uint8 mask is a valid index, whatever its number of classes.
+    # Any uint8 mask is a valid index, whatever its number of classes.
     palette = np.array([[0.93, 0.93, 0.93], *(colormaps["tab20"](index % 20)[:3] for index in range(255))])
     palette[IGNORED] = 0.0
-    axes.imshow(palette[mask], interpolation="nearest")
+    return palette
+
+
+def draw_mask(axes: Axes, mask: NDArray[np.uint8], num_classes: int) -> None:
+    """Draw a mask in the colors of its classes; unlabeled pixels are black."""
+    axes.imshow(mask_palette()[mask], interpolation="nearest")
     axes.set(xticks=[], yticks=[])
 
 

@@ -1,0 +1,1 @@
+"""Audit of segmentation masks: scores of images, classes and pixels."""
