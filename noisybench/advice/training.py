@@ -167,7 +167,7 @@ def measure_run_seconds(task: AdviceTask) -> float:
     # An epoch with its evaluation is the difference; the rest of the first run is paid once.
     epoch = max(longer - first, 0.0) / (TRIAL_EPOCHS[1] - TRIAL_EPOCHS[0])
     once = max(first - TRIAL_EPOCHS[0] * epoch, 0.0)
-    return START_SECONDS + loaded + once + epochs * epoch * max(1.0, size / TRIAL_SIZE)
+    return float(START_SECONDS + loaded + once + epochs * epoch * max(1.0, size / TRIAL_SIZE))
 
 
 def _trial(raw: Mapping[str, Any], epochs: int) -> RunSpec:
