@@ -17,6 +17,7 @@ from noisybench.data.arrays import exact_integers
 from noisybench.data.dataset import RawSplit
 from noisybench.data.labels.class_names import read_class_names
 from noisybench.data.labels.columns import LabelColumn
+from noisybench.data.labels.numeric_table import SUFFIXES, read_numeric_table
 from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.parquet.features import read_feature_table
 from noisybench.data.targets import OOD_TARGET, UNKNOWN_TARGET
@@ -40,6 +41,7 @@ class Features(LabeledSource):
     The arrays are in one `.npz` file, as `noisybench embed` writes it, or in a folder with a `.npy` file for each name. A
     `.parquet` file has them as columns: `features`, `label` and, as far as there are, `split` (train, validation, test,
     ood_NAME), `noisy_label`, `name`, `group` and `is_validation`.
+    A `.csv` or `.tsv` table has a column `label`, optionally `split`, and columns of numbers, which are the features.
     Features are (N, D) numbers, labels (N,) class indices. `id_` is the test split (default: held out by `test_fraction`),
     and every `ood_` pair is a test set of the same classes from another distribution. `train_noisy_y`, `train_names`,
     `train_groups` and `train_is_validation` are the noisy labels, file names, groups and validation examples of the source.
@@ -49,7 +51,7 @@ class Features(LabeledSource):
     own_files = True
     tasks = ("transfer",)
 
-    path: Path | None = parameter(None, help="The .npz or .parquet file, or a folder of .npy files")
+    path: Path | None = parameter(None, help="The .npz, .parquet, .csv or .tsv file, or a folder of .npy files")
 
     def data_files(self) -> Mapping[str, Source]:
         """Return the archive, or the arrays of the folder."""
@@ -122,7 +124,10 @@ class Features(LabeledSource):
         if self.path is None:
             raise UserError("dataset.path: set the .npz file or the folder, e.g. dataset.path=features.npz")
         path = expand_user(self.path)
-        arrays = read_feature_table(path) if path.suffix == ".parquet" and path.is_file() else read_arrays(path)
+        if path.suffix.lower() in SUFFIXES and path.is_file():
+            arrays = read_numeric_table(path, "dataset.path")
+        else:
+            arrays = read_feature_table(path) if path.suffix == ".parquet" and path.is_file() else read_arrays(path)
         missing = [name for name in REQUIRED if name not in arrays]
         if missing:
             raise UserError(

@@ -11,6 +11,7 @@ from typing import Any
 
 from noisybench.config.registry import get_entry, list_entries
 from noisybench.data.images.decoding import IMAGE_SUFFIXES
+from noisybench.data.labels.numeric_table import has_numeric_columns
 from noisybench.data.labels.text_table import text_columns
 from noisybench.data.parquet.features import has_features
 from noisybench.errors import UserError
@@ -187,6 +188,7 @@ KINDS: tuple[tuple[str, Callable[[Path], bool]], ...] = (
     ("npz", _is_file(".npz")),
     ("features", lambda path: path.suffix.lower() == ".parquet" and has_features(path)),
     ("text_table", lambda path: path.is_file() and text_columns(path)),
+    ("features", lambda path: path.is_file() and has_numeric_columns(path)),
     ("parquet", _is_file(".parquet")),
     ("trace_file", _is_file(".jsonl")),
     ("cityscapes", _has_folders("leftimg8bit")),
