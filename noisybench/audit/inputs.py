@@ -28,6 +28,7 @@ from noisybench.embedding.embed import choose_device, embed_inputs
 from noisybench.errors import UserError, nearest
 from noisybench.runs.preparation import prepare_run
 from noisybench.training.prepared import PreparedRun
+from noisybench.training.stack import Stack
 from noisybench.utils.places import expand_user
 from noisybench.utils.text import printable
 
@@ -135,7 +136,7 @@ def load_audit_input(
         UserError: every problem of the specification, the data or the predictions.
     """
     spec, from_user_data = audit_spec(labels, overrides)
-    prepared = prepare_run(spec)
+    prepared = _prepare(spec)
     dataset, train_labels = prepared.dataset, prepared.labels.train
     images, observed, index, in_test = dataset.train.inputs, train_labels, dataset.train.index, None
     notes = dataset_notes(dataset)
@@ -162,6 +163,15 @@ def load_audit_input(
     return AuditInput(
         title, spec, images, observed, index, files, clean, names, notes, in_test, verified, features, predictions=given
     )
+
+
+def _prepare(spec: RunSpec) -> PreparedRun:
+    """Return dataset and labels; networks cannot be trained on texts, whose features are computed later."""
+    dataset = spec.dataset.build().load()
+    if not is_text(dataset.train.inputs):
+        return prepare_run(spec, dataset)
+    labels = spec.noise.build().apply(dataset)
+    return PreparedRun(spec, labels.apply_to(dataset), labels, Stack([]))
 
 
 def _known_labels(
