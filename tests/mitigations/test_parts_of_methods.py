@@ -156,7 +156,7 @@ def test_a_batch_without_labels_keeps_none(examples: Tensor | None) -> None:
     assert small_loss_weights(torch.ones(3), 0.5, valid, examples).tolist() == [0, 0, 0]
 
 
-def test_contours_are_jittered_at_vertices_a_pixel_apart_unless_told_otherwise() -> None:
+def test_contours_are_jittered_at_vertices_a_pixel_apart_by_default() -> None:
     disc = (np.hypot(*np.mgrid[-9:10, -9:10]) < 8.5).astype(np.uint8)
     jittered = [
         jitter_contours(
