@@ -82,6 +82,7 @@ def _advise(
         recipe_text,
     )
     from noisybench.cli import console as view
+    from noisybench.cli.advice_text import describe_choice
     from noisybench.cli.leaderboard import write
     from noisybench.leaderboard.measurements import with_builtin
     from noisybench.leaderboard.table import build_settings
@@ -273,31 +274,6 @@ def _train(console: Console, store: object, task: AdviceTask, plan: TrainingPlan
         )
     gains = {candidate.stack: candidate.gain for candidate in plan.candidates}
     return choose(scores, costs, gains, 1 / len(task.dataset.validation))
-
-
-def describe_choice(choice: Choice, redraws_splits: bool) -> list[str]:
-    """Return a choice in sentences, with how sure it is."""
-    means = ", ".join(f"{stack} {100 * mean:.1f}" for stack, mean in choice.means.items())
-    lines = [f"Advice: {choice.stack}", f"Score on noisy validation labels, mean of {choice.replicates}: {means}."]
-    if choice.difference is not None:
-        interval = (
-            f" [{100 * choice.low:.1f}, {100 * choice.high:.1f}]"
-            if choice.low is not None and choice.high is not None
-            else " (no interval: one run of each)"
-        )
-        lines.append(f"Against cross-entropy: {100 * choice.difference:+.1f} points{interval}.")
-    if choice.probability is not None:
-        lines.append(
-            f"Probability of being the best of these {len(choice.means)} by this score: {choice.probability:.2f}."
-        )
-    if len(choice.tied) > 1:
-        lines.append(f"Tied: {', '.join(choice.tied)}; {choice.stack} gained most of them in measured settings.")
-    lines.append(
-        "Intervals include the draw of the validation examples."
-        if redraws_splits
-        else "All runs share their validation examples, whose draw the interval leaves out."
-    )
-    return lines
 
 
 def _evaluate(suite: str) -> None:
