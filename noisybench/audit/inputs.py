@@ -155,7 +155,11 @@ def load_audit_input(
         else f"{spec.dataset_label} · {spec.noise.display_name(hide=('path',))}"
     )
     names = dataset.class_names
-    given = None if predictions is None else read_predictions(predictions, names, index, dataset.source_size)
+    given = (
+        None
+        if predictions is None
+        else read_predictions(predictions, names, index, dataset.source_size, dataset.source_names)
+    )
     # Features are stored as images of one pixel with D channels.
     features = np.asarray(images[:]).reshape(len(observed), -1) if spec.dataset.name == "features" else None
     if is_text(images) and given is None and not with_backbone:

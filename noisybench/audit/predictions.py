@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.arrays import read_archive, read_array
-from noisybench.data.labels.tables import SUFFIXES, read_table
-from noisybench.errors import UserError, nearest
+from noisybench.data.labels.rows import FILE_COLUMNS, INDEX
+from noisybench.data.labels.tables import SUFFIXES, LabelTable, read_table
+from noisybench.errors import UserError, nearest, show
 from noisybench.utils.places import shown
 
 OPTION = "--pred-probs"
@@ -27,7 +28,11 @@ MAX_ACCURACY = 0.995
 
 
 def read_predictions(
-    path: Path, class_names: Sequence[str], index: NDArray[np.int64], source_size: int
+    path: Path,
+    class_names: Sequence[str],
+    index: NDArray[np.int64],
+    source_size: int,
+    source_names: Sequence[str] = (),
 ) -> NDArray[np.float64]:
     """Read a row of class probabilities for each audited example.
 
@@ -37,6 +42,7 @@ def read_predictions(
         class_names: (C,) names of the classes in the order of the columns; columns of a table may have another order.
         index: (N,) rows of the audited examples in their source.
         source_size: number of rows of the source.
+        source_names: (source_size,) file names of the source; empty if it has none.
 
     Returns:
         (N, C) probabilities; each row sums to 1.
@@ -53,7 +59,9 @@ def read_predictions(
         ...     read_predictions(path, ("cat", "dog"), np.array([1]), 2)
         array([[0.2, 0.8]])
     """
-    values, where = _read(path, class_names), f"{OPTION}: {shown(path)}"
+    where = f"{OPTION}: {shown(path)}"
+    table = read_table(path, OPTION) if path.suffix.lower() in SUFFIXES else None
+    values = _read_arrays(path) if table is None else _read_columns(table, class_names)
     if values.ndim != 2 or values.dtype.kind not in "fiu":
         raise UserError(
             f"{where} must be (N, C) numbers, a row for each example, but is {values.dtype} of shape {values.shape}"
@@ -65,12 +73,14 @@ def read_predictions(
         if source_size != len(index):
             expected += f" and {source_size} of the source"
         raise UserError(f"{where} has {len(values)} rows, but there are {expected}; give a row for each in their order")
+    if table is not None:
+        _check_order(table, class_names, np.arange(source_size) if len(values) == source_size else index, source_names)
     rows = values[index] if len(values) == source_size else values
     _check_probabilities(rows.astype(np.float64), where)
     return np.asarray(rows, dtype=np.float64)
 
 
-def _read(path: Path, class_names: Sequence[str]) -> NDArray[np.generic]:
+def _read_arrays(path: Path) -> NDArray[np.generic]:
     suffix = path.suffix.lower()
     if suffix == ".npy":
         return read_array(path, OPTION)
@@ -81,10 +91,12 @@ def _read(path: Path, class_names: Sequence[str]) -> NDArray[np.generic]:
                 f"{OPTION}: {shown(path)} contains {', '.join(arrays) or 'nothing'}; name the probabilities `pred_probs`"
             )
         return arrays["pred_probs"] if "pred_probs" in arrays else next(iter(arrays.values()))
-    if suffix not in SUFFIXES:
-        allowed = ", ".join((".npy", ".npz", *SUFFIXES))
-        raise UserError(f"{OPTION}: {shown(path)}: predictions must be a {allowed} file")
-    table = read_table(path, OPTION)
+    allowed = ", ".join((".npy", ".npz", *SUFFIXES))
+    raise UserError(f"{OPTION}: {shown(path)}: predictions must be a {allowed} file")
+
+
+def _read_columns(table: LabelTable, class_names: Sequence[str]) -> NDArray[np.float64]:
+    path = table.path
     missing = [name for name in class_names if name not in table.columns]
     if missing:
         raise UserError(
@@ -95,6 +107,30 @@ def _read(path: Path, class_names: Sequence[str]) -> NDArray[np.generic]:
         return np.array([[float(cell) for cell in table.columns[name]] for name in class_names]).T
     except ValueError as error:
         raise UserError(f"{OPTION}: {shown(path)}: a probability is not a number: {error}") from None
+
+
+def _check_order(
+    table: LabelTable, class_names: Sequence[str], order: NDArray[np.int64], source_names: Sequence[str]
+) -> None:
+    """Refuse a table whose columns say that its rows are those of other examples than their order says."""
+    expected = {INDEX: tuple(str(row) for row in order)}
+    if source_names:
+        expected |= dict.fromkeys(FILE_COLUMNS, tuple(Path(source_names[row]).name for row in order))
+    for column in table.find(list(expected)):
+        if column in class_names:
+            continue
+        cells, names = table.columns[column], expected[column.casefold()]
+        # Identifiers of another kind, such as numbers beside file names, say nothing about the order.
+        found = [cell.removesuffix(".0") if names is expected[INDEX] else Path(cell).name for cell in cells]
+        if names is not expected[INDEX] and not set(found) & set(names):
+            continue
+        row = next((row for row, pair in enumerate(zip(found, names, strict=True)) if pair[0] != pair[1]), None)
+        if row is not None:
+            raise UserError(
+                f"{OPTION}: {table.describe_row(row)}: the column {show(column, quotes=False)} has {show(cells[row])}, but "
+                f"the example in this place is {show(names[row])}; sort the rows in the order of the source (`{INDEX}` in "
+                "scores.csv)"
+            )
 
 
 def _check_probabilities(rows: NDArray[np.float64], where: str) -> None:

@@ -89,6 +89,21 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         assert message in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("column", "cells"), [("index", [3, 1, 2, 0]), ("File", ["cat/d.png", "cat/b.png", "owl/c.png", "cat/a.png"])]
+)
+def test_rows_that_name_examples_in_another_order_are_refused(column: str, cells: list[Any], tmp_path: Path) -> None:
+    import pandas as pd
+
+    files, path = ("cat/a.png", "cat/b.png", "owl/c.png", "cat/d.png"), tmp_path / "p.csv"
+    frame = pd.DataFrame({column: cells} | dict(zip(NAMES, VALID.T, strict=True)))
+    frame.to_csv(path, index=False)
+    with pytest.raises(UserError, match=r"line 2: the column .* sort the rows in the order of the source"):
+        read_predictions(path, NAMES, ROWS, 4, files)
+    frame.assign(**{column: list(range(4)) if column == "index" else list(files)}).to_csv(path, index=False)
+    np.testing.assert_allclose(read_predictions(path, NAMES, ROWS, 4, files), VALID)
+
+
 def test_predictions_of_a_model_that_was_trained_on_the_labels_are_recognized() -> None:
     rng = np.random.default_rng(0)
     clean = rng.integers(0, 3, 400)
