@@ -10,7 +10,8 @@ import sys
 import pytest
 
 COMMAND = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 from noisybench.utils.interrupts import INTERRUPTS
 INTERRUPTS.install("interrupted", is_resumable=True)
 with INTERRUPTS.graceful(lambda line: None), INTERRUPTS.ending_at(time.monotonic() + 0.4, lambda: "out of time", lambda: 75):
