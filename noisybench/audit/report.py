@@ -78,7 +78,7 @@ def summary(report: AuditReport) -> list[str]:
     lines = [
         f"{data.title}: {len(data.observed)} examples of {len(names)} classes, {report.networks}",
         *describe_accuracy(result.reliability, names),
-        _describe_estimate(result),
+        _describe_estimate(data, result),
     ]
     if result.num_verified:
         lines.append(f"verified by people: {result.num_verified} labels, which are no suspects")
@@ -134,13 +134,16 @@ def _ceiling(reliability: Reliability) -> str:
     return "" if reliability.problem else f"; perfect predictions would reach about {reliability.ceiling:.0%}"
 
 
-def _describe_estimate(result: AuditResult) -> str:
+def _describe_estimate(data: AuditInput, result: AuditResult) -> str:
     reliability = result.reliability
     if result.noise_rate is None:
-        return (
-            f"no estimate of the noise rate: {reliability.problem}. Use features of a pre-trained backbone, more epochs or more "
-            "data"
-        )
+        if data.predictions is not None:
+            remedy = "Give out-of-sample predictions of a better model"
+        elif data.features is not None:
+            remedy = "Use features of another backbone"
+        else:
+            remedy = "Use features of a pre-trained backbone (--backbone), more epochs"
+        return f"no estimate of the noise rate: {reliability.problem}. {remedy} or more data"
     low, high = reliability.rate_interval
     text = f"estimated noise rate: {result.noise_rate:.0%} ({low:.0%} to {high:.0%}; {result.num_suspects} examples)"
     counted = reliability.ambiguous_response

@@ -175,13 +175,14 @@ def _embed(console: Console, labels: str, overrides: list[str], backbone: str, o
 
 def _audit(console: Console, task: AdviceTask, labels: str, overrides: list[str], features: Path | None) -> Regime:
     """Estimate rate and structure of the noise."""
+    from tempfile import TemporaryDirectory
+
     import yaml
 
     from noisybench.advice.regime import Regime, structure_of
     from noisybench.advice.training import specification
     from noisybench.audit.audit import audit_labels
     from noisybench.audit.inputs import load_audit_input
-    from noisybench.config.spec import WORKSPACE
     from noisybench.utils.processes import usable_cores
 
     threads = f"execution.num_threads={usable_cores()}"
@@ -189,10 +190,10 @@ def _audit(console: Console, task: AdviceTask, labels: str, overrides: list[str]
         audit_input = load_audit_input(str(features))
     elif features is not None:
         # The audit reads recipes: this one has the noise of the given recipe on the features of its images.
-        path = WORKSPACE / "advice" / "features.yaml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(specification(task.spec)), encoding="utf-8")
-        audit_input = load_audit_input(str(path))
+        with TemporaryDirectory(prefix="noisybench-") as folder:
+            path = Path(folder) / "features.yaml"
+            path.write_text(yaml.safe_dump(specification(task.spec)), encoding="utf-8")
+            audit_input = load_audit_input(str(path))
     else:
         audit_input = load_audit_input(labels, [*overrides, threads])
     with console.status("Auditing the labels ..."):
