@@ -30,8 +30,8 @@ from noisybench.leaderboard.nested_components import (
 )
 
 NETWORKS_FROM_CODE = frozenset({
-    "conv_dense", "decoder", "features", "mlp", "preact_resnet18", "preact_resnet18_stem_bn", "resnet18_cifar_stem",
-    "resnet34_cifar_stem", "resnet8_cifar_stem", "small_cnn", "smp", "three_block_cnn", "timm",
+    "conv_dense", "decoder", "features", "features_mlp", "mlp", "preact_resnet18", "preact_resnet18_stem_bn",
+    "resnet18_cifar_stem", "resnet34_cifar_stem", "resnet8_cifar_stem", "small_cnn", "smp", "three_block_cnn", "timm",
     "torchvision", "torchvision_segmentation", "unet",
 })  # fmt: skip
 """Built-in networks and families that are built from installed code with random weights, whatever their argument."""

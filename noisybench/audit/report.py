@@ -138,12 +138,12 @@ def _describe_estimate(data: AuditInput, result: AuditResult) -> str:
     reliability = result.reliability
     if result.noise_rate is None:
         if data.predictions is not None:
-            remedy = "Give out-of-sample predictions of a better model"
+            advice = "Give out-of-sample predictions of a better model"
         elif data.features is not None:
-            remedy = "Use features of another backbone"
+            advice = "Use features of another backbone"
         else:
-            remedy = "Use features of a pre-trained backbone (--backbone), more epochs"
-        return f"no estimate of the noise rate: {reliability.problem}. {remedy} or more data"
+            advice = "Use features of a pre-trained backbone (--backbone), more epochs"
+        return f"no estimate of the noise rate: {reliability.problem}. {advice} or more data"
     low, high = reliability.rate_interval
     text = f"estimated noise rate: {result.noise_rate:.0%} ({low:.0%} to {high:.0%}; {result.num_suspects} examples)"
     counted = reliability.ambiguous_response
