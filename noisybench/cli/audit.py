@@ -129,7 +129,6 @@ def apply(
     from noisybench.data.labels.label_import import own_targets
 
     check_file(decisions)
-    check_output_folder(output)
     spec, _ = audit_spec(labels, overrides or ())
     dataset = spec.dataset.build().load()
     base = spec.noise.build().apply(dataset)
