@@ -1,6 +1,17 @@
-"""noisybench: benchmark methods for learning with noisy labels."""
+"""noisybench: benchmark methods for learning with noisy labels, and use them in your own code.
 
+>>> import noisybench as nb
+>>> nb.load_dataset("digits").num_classes
+10
+"""
+
+# Nothing else is imported here: the command line starts with this file, and Ctrl-C during an import gives a traceback.
 import os
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from noisybench.api.datasets import load_dataset as load_dataset
+    from noisybench.errors import UserError as UserError
 
 __version__ = "0.1.0"
 
@@ -14,6 +25,35 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 # In a source checkout the sub-packages `tasks`, `noise_models`, `leaderboard` and `configs` are beside this folder;
 # in an installed package they are inside.
 _root = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
-# `pathlib` is not imported here: until the command line receives signals, Ctrl-C would give a traceback.
 if os.path.isfile(os.path.join(_root, "setup.cfg")) and os.path.isdir(os.path.join(_root, "noise_models")):
     __path__ = [*__path__, _root]
+
+_MODULES = {
+    "UserError": "noisybench.errors",
+    "load_dataset": "noisybench.api.datasets",
+}
+"""Modules of the public names, which are imported when a name is first used: torch takes seconds."""
+
+__all__ = ["UserError", "load_dataset"]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used."""
+    if name not in _MODULES:
+        if name.startswith("_"):
+            raise AttributeError(f"module 'noisybench' has no attribute {name!r}")
+        from noisybench.errors import nearest
+
+        raise AttributeError(f"module 'noisybench' has no attribute {name!r}; {nearest(name, _MODULES)}")
+    import importlib
+
+    module = importlib.import_module(_MODULES[name])
+    # A name that is that of its module, such as `losses`, stands for the module itself.
+    value: object = getattr(module, name) if hasattr(module, name) else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Return the public names, also those that are not imported yet."""
+    return sorted({*globals(), *_MODULES})

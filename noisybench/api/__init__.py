@@ -1,0 +1,1 @@
+"""The Python API behind ``import noisybench as nb``, one module per subject."""

@@ -1,0 +1,43 @@
+"""`import noisybench as nb` has every public name, documents it, and imports nothing before it is used."""
+
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import noisybench as nb
+
+SOURCE = ast.parse(Path(nb.__file__).read_text())
+
+
+def names_for_type_checkers() -> set[str]:
+    block = next(node for node in SOURCE.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
+    return {alias.asname for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+
+def test_lists_agree():
+    assert sorted(nb._MODULES) == sorted(nb.__all__)
+    assert set(nb.__all__) == names_for_type_checkers(), "`import ... as name` keeps a name public for type checkers"
+    assert set(nb.__all__) <= set(dir(nb))
+
+
+@pytest.mark.parametrize("name", nb.__all__)
+def test_every_name_can_be_used_and_is_documented(name):
+    value = getattr(nb, name)
+    assert inspect.getdoc(value)
+
+
+def test_an_unknown_name_gets_the_nearest_one():
+    with pytest.raises(AttributeError, match="no attribute 'load_datasets'; did you mean `load_dataset`"):
+        nb.load_datasets  # noqa: B018
+
+
+def test_the_import_is_light():
+    code = "import noisybench, sys; print(sorted({'torch', 'numpy', 'pandas', 'mlflow', 'pathlib'} & set(sys.modules)))"
+    # -S, because site-packages may hold start-up files that import more.
+    path = str(Path(nb.__file__).parents[1])
+    output = subprocess.run([sys.executable, "-S", "-c", code], cwd=path, capture_output=True, text=True, check=True)
+    assert output.stdout.strip() == "[]"
