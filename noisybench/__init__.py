@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from noisybench.api.datasets import load_dataset as load_dataset
     from noisybench.errors import UserError as UserError
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # albumentations checks for a newer release over the network when it is imported.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
