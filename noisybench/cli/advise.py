@@ -81,17 +81,17 @@ def _advise(
         problem_of,
         recipe_text,
     )
-    from noisybench.cli import console as view
     from noisybench.cli.advice_text import describe_choice
     from noisybench.cli.leaderboard import write
     from noisybench.leaderboard.measurements import with_builtin
     from noisybench.leaderboard.table import build_settings
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
+    from noisybench.utils.console import make_console
     from noisybench.utils.processes import usable_cores
 
     check_output_file(output, (".yaml", ".yml"))
-    console, store = view.make_console(), Store()
+    console, store = make_console(), Store()
     store.connection.check()
     settings = usable_settings(
         build_settings(with_builtin(store.runs.records()), equivalences=recorded_equivalences(store))
@@ -138,18 +138,16 @@ def _describe(task: AdviceTask) -> str:
 def _describe_cost(task: AdviceTask, run_seconds: float, seeds: int, jobs: int) -> str:
     """Return what the advice costs, before its candidates are known."""
     from noisybench.advice.candidates import NUM_CANDIDATES
-    from noisybench.cli import console as view
+    from noisybench.utils.durations import format_duration
 
     runs = (1 + NUM_CANDIDATES) * seeds
     # An audit trains three networks on two thirds of the labels each; on features it fits regressions.
     audit = (
-        "an audit"
-        if task.spec.dataset.name == "features"
-        else f"an audit of about {view.format_duration(2 * run_seconds)}"
+        "an audit" if task.spec.dataset.name == "features" else f"an audit of about {format_duration(2 * run_seconds)}"
     )
-    total = view.format_duration(runs * run_seconds / min(jobs, runs))
+    total = format_duration(runs * run_seconds / min(jobs, runs))
     return (
-        f"A run of cross-entropy takes about {view.format_duration(run_seconds)} here. The advice costs {audit} and about {runs} "
+        f"A run of cross-entropy takes about {format_duration(run_seconds)} here. The advice costs {audit} and about {runs} "
         f"runs: {total} if the candidates are as fast as cross-entropy, which the next lines say."
     )
 
@@ -223,7 +221,7 @@ def _describe_regime(
 
 
 def _print_plan(console: Console, plan: TrainingPlan) -> None:
-    from noisybench.cli import console as view
+    from noisybench.utils.durations import format_duration
 
     for candidate in plan.candidates:
         _say(
@@ -234,7 +232,7 @@ def _print_plan(console: Console, plan: TrainingPlan) -> None:
     _say(
         console,
         f"Training {plan.num_runs} runs, {plan.replicates} of each candidate and of cross-entropy: about "
-        f"{view.format_duration(plan.seconds)}.",
+        f"{format_duration(plan.seconds)}.",
     )
 
 
@@ -282,12 +280,12 @@ def _evaluate(suite: str) -> None:
     from rich.table import Table
 
     from noisybench.advice.evaluation import evaluate_advice
-    from noisybench.cli import console as view
     from noisybench.cli.leaderboard import stored_measurements
     from noisybench.leaderboard.measurements import builtin_measurements
     from noisybench.leaderboard.table import build_settings
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
+    from noisybench.utils.console import make_console
 
     measured = builtin_measurements()
     if suite == SHIPPED:
@@ -300,7 +298,7 @@ def _evaluate(suite: str) -> None:
         evaluation = evaluate_advice([*build_settings(measured), *targets], targets)
     if not evaluation.settings:
         raise UserError("--evaluate: no setting has cross-entropy and two more stacks without privileged information")
-    console = view.make_console()
+    console = make_console()
     table = Table("strategy", "mean regret", "95 % interval", "worst", "best in", box=None, header_style="bold")
     for strategy in evaluation.strategies:
         summary, count = strategy.summary, len(strategy.regrets)

@@ -65,6 +65,8 @@ def audit(
     from noisybench.audit.inputs import load_audit_input, resolve_labels
     from noisybench.audit.report import summary
     from noisybench.cli import console as view
+    from noisybench.utils.console import make_console
+    from noisybench.utils.durations import format_duration
     from noisybench.utils.processes import usable_cores
 
     arguments = list(overrides or [])
@@ -86,7 +88,7 @@ def audit(
     audit_input = load_audit_input(labels, arguments, pred_probs, backbone is not None)
     # Before hours of training: the folder may not be writable.
     check_output_folder(output)
-    console, start = view.make_console(), time.monotonic()
+    console, start = make_console(), time.monotonic()
     if backbone is not None:
         with view.step_progress(console):
             device = "cpu" if audit_input.spec.execution.device == "cpu" else "auto"
@@ -98,7 +100,7 @@ def audit(
 
     def print_fold(fold: int, epoch: int, loss: float) -> None:
         if epoch + 1 == audit_input.spec.budget.epochs:
-            elapsed = view.format_duration(time.monotonic() - start)
+            elapsed = format_duration(time.monotonic() - start)
             console.print(f"[{fold + 1}/{folds}] trained, loss {loss:.3f}, {elapsed}", markup=False)
 
     report = audit_labels(audit_input, folds, seed, print_fold)

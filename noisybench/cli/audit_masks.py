@@ -26,20 +26,21 @@ def run_mask_audit(
     from noisybench.audit.masks.inputs import load_mask_audit_input
     from noisybench.audit.masks.networks import train_fold_networks
     from noisybench.audit.masks.report import audit_masks, describe_networks, summary
-    from noisybench.cli import console as view
+    from noisybench.utils.console import make_console
+    from noisybench.utils.durations import format_duration
     from noisybench.utils.places import check_output_folder
 
     data = load_mask_audit_input(labels, overrides)
     # Before hours of training: the folder may not be writable.
     check_output_folder(output)
-    console, start = view.make_console(), time.monotonic()
+    console, start = make_console(), time.monotonic()
     for note in data.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     console.print(f"{data.title}: {len(data.masks)} masks; {describe_networks(data, folds)} ...", markup=False)
 
     def print_fold(fold: int, epoch: int, loss: float) -> None:
         if epoch + 1 == data.spec.budget.epochs:
-            elapsed = view.format_duration(time.monotonic() - start)
+            elapsed = format_duration(time.monotonic() - start)
             console.print(f"[{fold + 1}/{folds}] trained, loss {loss:.3f}, {elapsed}", markup=False)
 
     report = audit_masks(train_fold_networks(data, folds, seed, print_fold), data)

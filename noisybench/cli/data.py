@@ -41,12 +41,13 @@ def data_check(
     from noisybench.cli import console as view
     from noisybench.data.check.facts import check_dataset
     from noisybench.data.check.report import to_html, to_text
+    from noisybench.utils.console import make_console
     from noisybench.utils.files import wrap_write_errors, write_atomically
 
     if output is not None:
         check_output_file(output, (".html",))
     spec = data_spec(data, overrides or [])
-    source, console = spec.dataset.build(), view.make_console()
+    source, console = spec.dataset.build(), make_console()
     with view.step_progress(console):
         # Labels of a noise model are made from the dataset that it reads, which is cached by then.
         noisy = None if spec.noise.name == "clean" else spec.noise.build().apply(spec.dataset.build().load())

@@ -49,12 +49,13 @@ def embed(
     from noisybench.cli import console as view
     from noisybench.cli.data import data_spec
     from noisybench.embedding.embed import SUFFIXES, choose_device, embed_dataset, save_features
+    from noisybench.utils.console import make_console
     from noisybench.utils.places import check_output_file
 
     check_output_file(output, SUFFIXES)
     chosen = choose_device(device)
     encoder = load_backbone(backbone, size, network)
-    source, console = data_spec(data, overrides or []).dataset.build(), view.make_console()
+    source, console = data_spec(data, overrides or []).dataset.build(), make_console()
     with view.step_progress(console):
         arrays = embed_dataset(source, encoder, chosen)
         save_features(arrays, output)

@@ -56,15 +56,15 @@ def leaderboard(
     """Rank the finished runs of the store, one table per setting; serve, export, package and verify results."""
     if context.invoked_subcommand is not None:
         return
-    from noisybench.cli import console as view
-    from noisybench.cli import leaderboard_tables as tables
     from noisybench.leaderboard import board, page, text_tables
+    from noisybench.leaderboard import terminal_tables as tables
     from noisybench.leaderboard.ranking_metric import with_metric
     from noisybench.leaderboard.reproduction import reproduce
     from noisybench.leaderboard.table import build_settings
     from noisybench.records.selection import SELECTION_RULES
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
+    from noisybench.utils.console import make_console
 
     check_choice("rule", rule, list(SELECTION_RULES))
     check_choice("metric", metric or "default", METRICS)
@@ -82,7 +82,7 @@ def leaderboard(
     excluded += unscored
     equivalences = recorded_equivalences(store)
     # Standard output may be a table for another program.
-    console = view.make_console(stderr=format != "terminal")
+    console = make_console(stderr=format != "terminal")
     settings = build_settings(measurements, rule, paired_test, equivalences)
     if format == "terminal" and output is None:
         tables.print_settings(console, settings, ci)

@@ -43,8 +43,8 @@ def time_limit(option: str | None, console: Console, enforce: bool = True) -> It
     Raises:
         UserError: the value is no duration.
     """
-    from noisybench.cli.console import format_duration
     from noisybench.execution.time_limit import read_time_limit
+    from noisybench.utils.durations import format_duration
 
     limit = read_time_limit(option)
     if limit is None:
@@ -69,7 +69,7 @@ def describe_remaining(remaining: RemainingWork) -> str:
         >>> describe_remaining(RemainingWork(1, 1, 1, 45, 1))
         '1 run finished, 1 unfinished with a checkpoint, 1 not started; about 1 min left, and an unknown time for 1 run'
     """
-    from noisybench.cli.console import count_runs
+    from noisybench.utils.text import count_runs
 
     checkpoints = "a checkpoint" if remaining.to_resume == 1 else "checkpoints"
     minutes = f"about {max(1, round(remaining.seconds / 60))} min left"

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from noisybench.cli.console import count_runs, format_duration, print_equivalent
-from noisybench.utils.durations import write_duration
+from noisybench.cli.console import print_equivalent
+from noisybench.utils.durations import format_duration, write_duration
+from noisybench.utils.text import count_runs
 
 if TYPE_CHECKING:
     from noisybench.config.spec import RunSpec

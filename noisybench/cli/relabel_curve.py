@@ -34,11 +34,11 @@ def relabel_curve(
 ) -> None:
     """Simulate relabeling on labels whose truth is known: errors found and accuracy over the number of labels looked at."""
     # Imported here because the help of the command line must not import torch.
-    from noisybench.cli import console as view
     from noisybench.plots.relabeling import plot_relabeling
     from noisybench.relabeling.curve import simulate
     from noisybench.relabeling.inputs import load_relabeling_data, parse_budgets
     from noisybench.relabeling.summary import curves, describe, to_csv
+    from noisybench.utils.console import make_console
     from noisybench.utils.files import wrap_write_errors
     from noisybench.utils.places import check_output_folder
 
@@ -47,7 +47,7 @@ def relabel_curve(
     check_output_folder(output)
     size = min(examples or len(data.observed), len(data.observed))
     counts = sorted({max(1, round(fraction * size)) for fraction in fractions})
-    console, points, rate = view.make_console(), [], 0.0
+    console, points, rate = make_console(), [], 0.0
     for draw in range(draws):
         part = data.draw(size, draw, seed)
         rate += float((part.observed != part.clean).mean()) / draws

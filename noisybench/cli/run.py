@@ -51,9 +51,9 @@ def run(
     again: Again = False,
 ) -> None:
     """Train the runs of one recipe. Commas in an override give several runs; finished runs are skipped."""
-    from noisybench.cli.console import make_console
     from noisybench.cli.preset_text import print_published
     from noisybench.config.resolve import read_recipe
+    from noisybench.utils.console import make_console
 
     with limits.time_limit(time_limit, make_console(), enforce=not dry_run) as limit:
         specs = read_recipe(recipe, overrides or [])
@@ -77,8 +77,8 @@ def bench(
     html: Annotated[Path, typer.Option(help="File for the leaderboard page")] = Path("leaderboard.html"),
 ) -> None:
     """Run a suite (settings x stacks x seeds) and rank the stacks. Finished runs are skipped."""
-    from noisybench.cli.console import make_console
     from noisybench.config import suite as suites
+    from noisybench.utils.console import make_console
 
     with limits.time_limit(time_limit, make_console(), enforce=not dry_run) as limit:
         specs, metric = suites.read_suite(suite, overrides or []), suites.read_metric(suite)
@@ -142,7 +142,6 @@ def execute_specs(
         UserError: a run is invalid, or the time limit is too short for any run to come further.
         typer.Exit: see `limits.exit_after`.
     """
-    from noisybench.cli import console as view
     from noisybench.cli.plan_text import print_plan
     from noisybench.cli.preset_text import print_notes
     from noisybench.config.data_files import download_missing
@@ -150,9 +149,10 @@ def execute_specs(
     from noisybench.execution.suite_runner import make_plan
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
+    from noisybench.utils.console import make_console
     from noisybench.utils.processes import start_server, usable_cores
 
-    console, store = view.make_console(), Store()
+    console, store = make_console(), Store()
     # The check creates the store, which a dry run must not do.
     if not dry_run:
         if again or not store.connection.may_have_finished(spec.identity for spec in specs):
@@ -195,12 +195,12 @@ def execute_specs(
 
 def _print_repeated(console: Console, plan: RunPlan) -> None:
     """Print how many finished runs are trained again, and why."""
-    from noisybench.cli import console as view
+    from noisybench.utils.text import count_runs
 
     if plan.repeated:
         verb = "is" if len(plan.repeated) == 1 else "are"
         reasons = ", ".join(plan.reasons)
-        console.print(f"{view.count_runs(len(plan.repeated))} {verb} finished and trained again for {reasons}.")
+        console.print(f"{count_runs(len(plan.repeated))} {verb} finished and trained again for {reasons}.")
 
 
 def _print_other_weights(console: Console, plan: RunPlan, records: Sequence[RunRecord]) -> None:
@@ -234,6 +234,7 @@ def train_plan(
 ) -> SuiteResult:
     """Execute the pending runs of a plan, and print their progress and outcome."""
     from noisybench.cli import console as view
+    from noisybench.execution.display import ProgressDisplay
     from noisybench.execution.suite_runner import run_plan
 
     start = time.monotonic()
@@ -241,7 +242,7 @@ def train_plan(
         console.print(f"Validating {len(plan.pending)} of {len(plan.specs)} runs ...")
     with (
         INTERRUPTS.graceful(console.print),
-        view.ProgressDisplay(console, len(plan.pending)) as display,
+        ProgressDisplay(console, len(plan.pending)) as display,
         _executor(ray, store) as executor,
     ):
         result = run_plan(
@@ -293,16 +294,16 @@ def _show(
     records: list[RunRecord], equivalences: list[Equivalence], embedded: bool, html: Path | None, metric: str
 ) -> None:
     """Rank the runs of a command, write the leaderboard page, and suggest next steps."""
-    from noisybench.cli import console as view
-    from noisybench.cli import leaderboard_tables as tables
+    from noisybench.leaderboard import terminal_tables as tables
     from noisybench.leaderboard.board import build_board
     from noisybench.leaderboard.measurements import measure_valid
     from noisybench.leaderboard.page import to_html
     from noisybench.leaderboard.ranking_metric import with_metric
     from noisybench.leaderboard.reproduction import reproduce
     from noisybench.leaderboard.table import build_settings
+    from noisybench.utils.console import make_console
 
-    console = view.make_console()
+    console = make_console()
     measurements, excluded = measure_valid(records)
     measurements, unscored = with_metric(measurements, metric)
     excluded += unscored

@@ -34,11 +34,11 @@ def list_runs(
     from rich.table import Table
     from rich.text import Text
 
-    from noisybench.cli.console import make_console
     from noisybench.config.source_code import SourceTree
     from noisybench.records.codes import SHORT_DIGEST, as_code, code_digest, matches_code, tagged_code
     from noisybench.tracking.equivalences import EquivalenceStore
     from noisybench.tracking.store import Store
+    from noisybench.utils.console import make_console
 
     store, console = Store(), make_console()
     table = Table("identity", "run", "code", "engine", "status", box=None, header_style="bold", pad_edge=False)
@@ -89,12 +89,12 @@ def equivalent(
     """Train a sample of old runs again under new code; if all results are the same, tables join the two codes."""
     from rich.text import Text
 
-    from noisybench.cli.console import make_console
     from noisybench.execution.equivalence import compare_pairs, plan_comparison
     from noisybench.execution.suite_runner import make_plan
     from noisybench.records.equivalence import equivalences_to_json
     from noisybench.tracking.equivalences import EquivalenceStore
     from noisybench.tracking.store import Store
+    from noisybench.utils.console import make_console
 
     console, store = make_console(), Store()
     shared = _read_list(output) if output is not None else ()

@@ -39,7 +39,7 @@ def search(
     time_limit: TimeLimitOption = None,
 ) -> None:
     """Tune a stack, or each stack of a suite, on noisy validation labels; rank the best configurations and the defaults."""
-    from noisybench.cli.console import make_console
+    from noisybench.utils.console import make_console
 
     with limits.time_limit(time_limit, make_console()) as limit:
         _search(_read(name, overrides or [], study, storage), storage, jobs, limit)
@@ -54,12 +54,14 @@ def _search(searches: Sequence[Search], storage: str | None, jobs: int | None, l
     from noisybench.cli import console as view
     from noisybench.config.data_files import download_missing
     from noisybench.config.spec import WORKSPACE
+    from noisybench.execution.display import ProgressDisplay
     from noisybench.execution.preflight import preflight
     from noisybench.search.search import UnfinishedSearch, final_runs, run_search
     from noisybench.tracking.store import Store
+    from noisybench.utils.console import make_console
     from noisybench.utils.processes import process_context
 
-    console, store = view.make_console(), Store()
+    console, store = make_console(), Store()
     # Before the studies are opened: the bytes of the data are a part of their definition.
     download_missing([definition.spec({}, 0) for definition in searches])
     if len(searches) > 1:
@@ -78,7 +80,7 @@ def _search(searches: Sequence[Search], storage: str | None, jobs: int | None, l
         parameters = ", ".join(definition.space)
         console.print(f"Study `{definition.name}`: {parameters}; {definition.trials} trials")
         total = definition.trials * len(definition.seeds)
-        with INTERRUPTS.graceful(console.print), view.ProgressDisplay(console, total) as display:
+        with INTERRUPTS.graceful(console.print), ProgressDisplay(console, total) as display:
             result = run_search(definition, storage, store, jobs, display.update, INTERRUPTS.level, limit)
         if isinstance(result, UnfinishedSearch):
             _exit_unfinished(result, console)

@@ -27,15 +27,15 @@ def stress(
     from rich.table import Table
     from rich.text import Text
 
-    from noisybench.cli import console as view
-    from noisybench.cli.leaderboard_tables import print_excluded
     from noisybench.leaderboard import stress_text
     from noisybench.leaderboard.ranking_metric import with_metric
     from noisybench.leaderboard.stress import stress_point, stress_tables
     from noisybench.leaderboard.table import build_settings
+    from noisybench.leaderboard.terminal_tables import print_excluded
     from noisybench.leaderboard.verdict import RANKING_RULES
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
+    from noisybench.utils.console import make_console
 
     check_choice("rule", rule, RANKING_RULES)
     check_choice("format", format, FORMATS)
@@ -54,7 +54,7 @@ def stress(
             "no stress cards: they need runs of two settings that differ in the noise rate alone, such as those of "
             "`noisybench bench stress-digits`"
         )
-    console = view.make_console(stderr=format != "terminal")
+    console = make_console(stderr=format != "terminal")
     if format == "terminal":
         for each in tables:
             table = Table(

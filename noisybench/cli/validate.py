@@ -17,12 +17,12 @@ def validate(
     overrides: Overrides = None,
 ) -> None:
     """Check a recipe, suite or search with its data and stacks, without training."""
-    from noisybench.cli.console import make_console
     from noisybench.cli.preset_text import print_notes
     from noisybench.config.resolve import read_recipe
     from noisybench.config.suite import read_suite
     from noisybench.execution.preflight import preflight
     from noisybench.search.config import read_searches
+    from noisybench.utils.console import make_console
     from noisybench.utils.processes import process_context
 
     kind, arguments = _kind_of(name), overrides or []

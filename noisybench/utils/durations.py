@@ -91,3 +91,18 @@ def write_duration(seconds: float) -> str:
     rounded = int(-(-seconds // step) * step)
     parts = [(rounded // 3600, "h"), (rounded % 3600 // 60, "m"), (rounded % 60, "s")]
     return "".join(f"{amount}{unit}" for amount, unit in parts if amount) or "5s"
+
+
+def format_duration(seconds: float | None) -> str:
+    """Format a duration, as a question mark for None.
+
+    Example:
+        >>> format_duration(7500), format_duration(200), format_duration(12), format_duration(None)
+        ('2 h 05 min', '3 min 20 s', '12 s', '?')
+    """
+    if seconds is None:
+        return "?"
+    rounded = round(seconds)
+    if rounded >= 3600:
+        return f"{rounded // 3600} h {rounded % 3600 // 60:02} min"
+    return f"{rounded // 60} min {rounded % 60:02} s" if rounded >= 60 else f"{rounded} s"

@@ -29,3 +29,13 @@ def printable_lines(text: str) -> str:
         'one\\ntwo\\\\x07'
     """
     return "\n".join(map(printable, text.split("\n")))
+
+
+def count_runs(count: int) -> str:
+    """Return a number of runs with its noun.
+
+    Example:
+        >>> count_runs(1), count_runs(2)
+        ('1 run', '2 runs')
+    """
+    return f"{count} run{'s' if count != 1 else ''}"

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 import typer
 
-from noisybench.cli.console import make_console
 from noisybench.cli.limits import exit_after
 from noisybench.cli.plan_text import print_plan
 from noisybench.config.resolve import resolve
@@ -32,6 +31,7 @@ from noisybench.execution.time_limit import RESERVE_SECONDS, EpochTimer, RunDead
 from noisybench.records.schema import Cost, Detection, EpochRow, RunRecord
 from noisybench.runs.preparation import prepare_run
 from noisybench.tracking.store import Store
+from noisybench.utils.console import make_console
 from noisybench.utils.durations import parse_duration, write_duration
 from noisybench.utils.interrupts import OUT_OF_TIME_STATUS
 from tests.helpers import train_toy

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from noisybench.cli.leaderboard_tables import print_reproductions
 from noisybench.leaderboard.measurements import builtin_measurements, measure
 from noisybench.leaderboard.protocol import KNOWN_COPIES, run_differences
 from noisybench.leaderboard.published import all_published
 from noisybench.leaderboard.reproduction import NETWORKS, Reproduction, reproduce, to_markdown
+from noisybench.leaderboard.terminal_tables import print_reproductions
 from noisybench.records.schema import RunRecord
 from tests.leaderboard.test_leaderboard import cifar, record
 

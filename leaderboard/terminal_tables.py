@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from noisybench.cli.console import count_runs
+from noisybench.utils.text import count_runs
 
 if TYPE_CHECKING:
     from noisybench.leaderboard.reproduction import Reproduction

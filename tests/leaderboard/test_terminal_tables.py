@@ -7,11 +7,11 @@ import io
 import pytest
 from rich.console import Console
 
-from noisybench.cli.leaderboard_tables import print_settings
 from noisybench.cli.preset_text import describe_published_recipe
 from noisybench.config.published_recipes import published_recipes
 from noisybench.leaderboard.measurements import builtin_measurements
 from noisybench.leaderboard.table import Setting, build_settings
+from noisybench.leaderboard.terminal_tables import print_settings
 
 
 def quickstart() -> list[Setting]:

@@ -6,7 +6,7 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from noisybench.cli.console import make_console
+from noisybench.utils.console import make_console
 
 HOSTILE = "cat\x1b[2J\x1b]0;title\x07\u202etac"
 

@@ -1,0 +1,98 @@
+"""Progress of runs in the terminal or a notebook."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from noisybench.utils.durations import format_duration
+
+if TYPE_CHECKING:
+    from noisybench.execution.engine import Event
+
+
+class ProgressDisplay:
+    """Live progress: a bar for all runs and one for each active run. Without a terminal, one line per finished run.
+
+    Args:
+        console: console.
+        total: number of runs.
+    """
+
+    def __init__(self, console: Console, total: int) -> None:
+        self._console, self._total = console, total
+        self._completed = self._failed = 0
+        self._seconds_left: float | None = None
+        self._updated_at = time.monotonic()
+        self._progress = Progress(
+            BarColumn(bar_width=30),
+            # Titles may contain lists, whose brackets Rich would read as markup.
+            TextColumn("{task.description}", markup=False),
+            TextColumn("{task.fields[status]}", style="dim", markup=False),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            refresh_per_second=4,
+        )
+        self._overall = self._progress.add_task(f"0/{total} runs", total=max(1, total), status="")
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> Self:
+        """Return the display, which starts with the first event."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Remove the display."""
+        self._progress.stop()
+
+    def update(self, event: Event, seconds_left: float | None) -> None:
+        """Update the display with an event and the estimated remaining seconds."""
+        self._progress.start()
+        self._seconds_left, self._updated_at = seconds_left, time.monotonic()
+        identity, title = event.spec.identity, event.spec.title
+        if event.kind == "start":
+            self._tasks[identity] = self._progress.add_task(title, total=event.spec.budget.epochs, status="starting")
+        elif event.kind in ("epoch", "auxiliary"):
+            self._update_run(self._tasks[identity], event)
+        else:
+            if identity in self._tasks:
+                self._progress.remove_task(self._tasks.pop(identity))
+            self._completed += event.kind == "finished"
+            self._failed += event.kind == "failed"
+            if event.kind == "failed":
+                self._console.print(Text(f"failed: {title}: {event.data['reason']}", style="red"))
+            elif not self._console.is_terminal:
+                outcome = "completed" if event.kind == "finished" else event.kind
+                self._console.print(f"[{self._completed}/{self._total}] {title} · {outcome} · {self._time_left()}")
+        failed = f", {self._failed} failed" if self._failed else ""
+        self._progress.update(
+            self._overall,
+            completed=self._completed + self._failed,
+            description=f"{self._completed}/{self._total} runs{failed}",
+            status=self._time_left(),
+        )
+
+    def _update_run(self, task: TaskID, event: Event) -> None:
+        epoch, epochs = event.data["epoch"] + 1, event.data["epochs"]
+        if event.kind == "auxiliary":
+            self._progress.update(task, status=f"{event.data['title']}, epoch {epoch}/{epochs}")
+            return
+        # The test score is not shown, so that it does not influence decisions during training.
+        noisy_val = event.data.get("noisy_val")
+        score = "" if noisy_val is None else f", noisy validation {100 * noisy_val:.1f} %"
+        self._progress.update(task, completed=epoch, total=epochs, status=f"epoch {epoch}/{epochs}{score}")
+
+    def _time_left(self) -> str:
+        if self._seconds_left is None:
+            return "time left: estimating"
+        # Events may be minutes apart, so the latest estimate is counted down between them.
+        seconds = self._seconds_left - (time.monotonic() - self._updated_at)
+        return f"{format_duration(max(0.0, seconds))} left"
