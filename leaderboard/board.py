@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from noisybench.errors import StoreUnavailable, UserError
-from noisybench.leaderboard.fidelity_rows import card_rows
+from noisybench.leaderboard.fidelity_rows import card_rows, license_rows
 from noisybench.leaderboard.installed_code import InstalledCode
 from noisybench.leaderboard.measurements import Measurement, measure_valid
 from noisybench.leaderboard.pair_model import Test
@@ -47,6 +47,7 @@ class Board:
         reproduction: published results beside ours, as rows of text below their header.
         cards: fidelity card of each mitigation, noise model and metric that the board shows, as rows of text: kind, name,
             reference, what was compared, largest difference, deviations.
+        licenses: license and access of each dataset, and of labels that others have made, as rows of text.
         runs_url: address at which MLflow shows a run, without its identifier; empty without MLflow.
     """
 
@@ -59,6 +60,7 @@ class Board:
     excluded: list[dict[str, str]]
     reproduction: list[list[str]]
     cards: list[list[str]]
+    licenses: list[list[str]]
     runs_url: str = ""
 
 
@@ -208,6 +210,7 @@ def _build_board(
         excluded + [reason for payload in ordered for reason in payload.excluded],
         [list(REPRODUCTION_COLUMNS), *text_rows(reproduce(published, equivalences))],
         card_rows([payload.summary for payload in ordered]),
+        license_rows([payload.summary for payload in ordered]),
         runs_url,
     )
 

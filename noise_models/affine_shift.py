@@ -23,6 +23,7 @@ class AffineShift(MaskNoise):
     fidelity = Fidelity(
         reference="https://github.com/zhu-xlab/AIO2",
         commit="d59fdc28cfca7507163bee0d406e21fd54132450",
+        license="MIT",
         compared="an object shifted by 20 pairs of whole pixels and rotated by 12 angles; directions of 600 drawn shifts",
         difference="0 pixels for the same shift or angle",
         golden=("aio2",),

@@ -25,6 +25,7 @@ class Annotators(MaskNoise):
     fidelity = Fidelity(
         reference="https://github.com/moucheng2017/Learn_Noisy_Labels_Medical_Images",
         commit="9e449feed73feb48feb7011615136ffd13d213d7",
+        license="MIT (badge of the README; the file is missing)",
         compared="published masks of 20 digits, which were made with the software Morpho-MNIST: mean area and IoU, not "
         "single pixels",
         difference="area of `over` at strength 2 x3.10 instead of x2.92 (IoU with the published masks .89), of `under` at "

@@ -28,6 +28,7 @@ class AsymmetricIndexBlock5(ClassConditional):
     fidelity = Fidelity(
         reference="https://github.com/giorgiop/loss-correction",
         commit="15a79de3c67c31907733392085c333547c2f2b16",
+        license="not stated",
         compared="the transition matrix of CIFAR-100 at the rates .2 and .4",
         difference="0 in the matrix",
         golden=("loss_correction_noise",),

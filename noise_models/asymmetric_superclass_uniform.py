@@ -36,6 +36,7 @@ class AsymmetricSuperclassUniform(ClassConditional):
     fidelity = Fidelity(
         reference="https://github.com/ContrastToDivide/C2D",
         commit="38053869b77c1544349c53ba6f3c1325254aa413",
+        license="MIT",
         compared="the superclass of each class of CIFAR-100; by reading, that the other four members are equally "
         "likely",
         difference="0 of 100 classes",

@@ -22,6 +22,7 @@ class ClassSwap(MaskNoise):
     fidelity = Fidelity(
         reference="https://github.com/eden500/Noisy-Labels-Instance-Segmentation",
         commit="66ec5f59076344051c3ccb08a035d15c879d6a6f",
+        license="Apache-2.0",
         compared="transitions of 32,000 objects against the authors' matrices for all classes and for groups",
         difference="0 in the probabilities; .013 in the drawn fractions",
         golden=("coco_n",),

@@ -51,6 +51,7 @@ class CocoN(MaskNoise):
     fidelity = Fidelity(
         reference="https://github.com/eden500/Noisy-Labels-Instance-Segmentation",
         commit="66ec5f59076344051c3ccb08a035d15c879d6a6f",
+        license="Apache-2.0",
         compared="each kind of noise on 16 objects and at the edge of the image, from the same random numbers; kinds, "
         "classes and mean IoU of 1500 objects against 4000 of the authors at each level",
         difference="0 pixels with preset=paper where the contour stays in the image, else at most 10; .005 in the mean IoU",

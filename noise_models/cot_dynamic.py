@@ -35,6 +35,7 @@ class CotDynamic(TraceNoise):
     fidelity = Fidelity(
         reference="https://github.com/Dahoas/transformer_arithmetic",
         commit="7e5fe0a667cd40d6ce2c346ed21610e0b6254595",
+        license="not stated",
         compared=(
             "noisy integers with given random numbers; clean answers of add, sub, mul, gcd, sort and median; share of "
             "incorrect answers of 400 runs of add and median"

@@ -42,6 +42,7 @@ class CotStatic(TraceNoise):
     fidelity = Fidelity(
         reference="https://github.com/Dahoas/transformer_arithmetic",
         commit="7e5fe0a667cd40d6ce2c346ed21610e0b6254595",
+        license="not stated",
         compared="digits replaced in, and lines deleted from, a trace of 9 lines, 12 times with given random numbers",
         difference="no character differs",
         golden=("cot_static",),

@@ -19,6 +19,7 @@ class Elastic(MaskNoise):
     fidelity = Fidelity(
         reference="https://github.com/scipy/scipy",
         commit="1.17.1",
+        license="BSD-3-Clause",
         compared="4 masks warped by the same random fields, with deviations of 2 and 4 and smoothing by 3 and 6 pixels (the "
         "authors published no code)",
         difference="0 pixels",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.fidelity import Fidelity
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.arrays import exact_integers
 from noisybench.data.dataset import Dataset, Split
@@ -39,9 +40,11 @@ class Human(NoiseModel):
 
     stream_name = "Human"
     convention = "labels by human annotators; the actual noise rate is measured against the dataset's own targets"
+    license = License("CC-BY-NC-4.0", "https://github.com/UCSC-REAL/cifar-10-100n", note="never part of noisybench")
     fidelity = Fidelity(
         reference="https://github.com/UCSC-REAL/cifar-10-100n",
         commit="49df7d8a69e355470c77c1c2f2424916325a394b",
+        license="CC-BY-NC-4.0",
         compared="all labels of both files as read without running code in them, and the fractions of incorrect labels",
         difference="0 labels; fractions .0901, .1723, .1812, .1764 and .4021 of CIFAR-10N and .4020 of CIFAR-100N, "
         "published as .0903, .1723, .1812, .1764, .4021 and .4020",

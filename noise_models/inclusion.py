@@ -19,6 +19,7 @@ class Inclusion(MaskNoise):
     fidelity = Fidelity(
         reference="https://github.com/zhu-xlab/AIO2",
         commit="d59fdc28cfca7507163bee0d406e21fd54132450",
+        license="MIT",
         compared="an object rotated by 12 angles and shifted by 20 pairs of whole pixels; areas of 60 false objects",
         difference="0 pixels for the same angle and shift",
         golden=("aio2",),

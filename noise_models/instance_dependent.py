@@ -55,6 +55,7 @@ class InstanceDependent(NoiseModel):
     fidelity = Fidelity(
         reference="https://github.com/xiaoboxia/Part-dependent-label-noise",
         commit="b682527702bd8abf3c099e16516e23b03f163f04",
+        license="not stated",
         compared="the probabilities of the observed classes of 40 examples with the authors' projections and flip "
         "rates; the distribution of the flip rates",
         difference="3.0e-6 in the probabilities (single precision, projections on a grid of 2**-16)",

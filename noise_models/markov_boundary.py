@@ -41,6 +41,7 @@ class MarkovBoundary(MaskNoise):
     fidelity = Fidelity(
         reference="https://github.com/michaelofsbu/SpatialCorrection",
         commit="49aae60fc67ec1a9f42a99b46e8c887f1f70737b",
+        license="not stated",
         compared="8 masks from the same random numbers; mean Dice and area of 12 draws for an ellipse of 100x80 in 256x256 "
         "pixels at the four settings of JSRT",
         difference="0 pixels on the same numbers; .007 in the mean Dice, .02 in the mean area of draws of its own",

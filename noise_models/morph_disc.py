@@ -36,6 +36,7 @@ class MorphDisc(MaskNoise):
     fidelity = Fidelity(
         reference="https://github.com/502463708/Confident_Learning_for_Noisy-labeled_Medical_Image_Segmentation",
         commit="8445951b3ab1051913c28783e69523ef8a6450e9",
+        license="not stated",
         compared="6 masks dilated and eroded by radii of 1 to 6, and with ragged edges from the same random numbers; how "
         "often each kind is drawn",
         difference="0 pixels",

@@ -30,6 +30,7 @@ class MorphDistance(MaskNoise):
     fidelity = Fidelity(
         reference="https://github.com/michaelofsbu/SpatialCorrection",
         commit="49aae60fc67ec1a9f42a99b46e8c887f1f70737b",
+        license="not stated",
         compared="6 masks with objects inside and at the edge of the image, grown and shrunk by the same four distances",
         difference="0 pixels",
         golden=("morph_distance",),

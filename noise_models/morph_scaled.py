@@ -28,6 +28,7 @@ class MorphScaled(MaskNoise):
     fidelity = Fidelity(
         reference="https://github.com/Kangningthu/ADELE",
         commit="7195bd0af39be79c533d67dd7eab7f9bfd6a4285",
+        license="MIT",
         compared="12 masks of four organs, some at the edge of the image, in both modes with 2, 3 and 4 iterations; how "
         "often each is drawn",
         difference="0 pixels with literal=true and the authors' order of classes, 0 also without literal=true on these masks",

@@ -18,6 +18,7 @@ class Omission(MaskNoise):
     fidelity = Fidelity(
         reference="https://github.com/zhu-xlab/AIO2",
         commit="d59fdc28cfca7507163bee0d406e21fd54132450",
+        license="MIT",
         compared="objects that vanish from 4 masks with 3 to 9 objects at a rate of .4",
         difference="whole objects; as many as in the authors' code, or one more",
         golden=("aio2",),

@@ -28,6 +28,7 @@ class PixelFlip(MaskNoise):
     fidelity = Fidelity(
         reference="https://github.com/Kangningthu/ADELE",
         commit="7195bd0af39be79c533d67dd7eab7f9bfd6a4285",
+        license="MIT",
         compared="transitions of 250,000 pixels of five classes at rates of .05 and .3, for kind=foreground",
         difference="0 in the probabilities; .003 in the drawn fractions",
         golden=("pixel_flip",),

@@ -27,6 +27,7 @@ class Polygon(MaskNoise):
     fidelity = Fidelity(
         reference="https://github.com/eden500/Noisy-Labels-Instance-Segmentation",
         commit="66ec5f59076344051c3ccb08a035d15c879d6a6f",
+        license="Apache-2.0",
         compared="52 objects in images of 32, 64, 128 and 256 pixels, at tolerances of 5, 10 and 15 pixels",
         difference="0 pixels with a preset; .009 in the mean IoU with the objects without one",
         golden=("coco_n",),

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.fidelity import Fidelity
+from noisybench.config.licenses import License
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_sets.label_set import SPLITS
 from noisybench.data.noise_model import NoiseModel
@@ -27,6 +28,7 @@ class RealWorld(NoiseModel):
     tasks = ("classification", "segmentation", "chain_of_thought")
     convention = "labels that come with the data; the actual noise rate is measured where the class is known"
     requires_clean_labels = False
+    license = License("not applicable", access="dataset", note="the labels have the license of the dataset")
     fidelity = Fidelity(
         reference="",
         commit="",

@@ -24,6 +24,7 @@ class SymmetricExclusive(ClassConditional):
     fidelity = Fidelity(
         reference="https://github.com/bhanML/Co-teaching",
         commit="7c7fbe23e15e517db76a0882b6d108e4508e09d6",
+        license="not stated",
         compared="the transition matrix for 2, 3 and 10 classes at rates of .2 to .45; both draw each label from its "
         "row",
         difference="0 in the matrix",

@@ -24,6 +24,7 @@ class VertexJitter(MaskNoise):
     fidelity = Fidelity(
         reference="https://github.com/eden500/Noisy-Labels-Instance-Segmentation",
         commit="66ec5f59076344051c3ccb08a035d15c879d6a6f",
+        license="Apache-2.0",
         compared="52 objects in images of 32, 64, 128 and 256 pixels, displaced by deviations of 2, 3 and 4 by the same "
         "random numbers",
         difference="0 pixels with a preset where the contour stays in the image; else at most 10 pixels of an object",

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.config.fidelity import Deviation, Fidelity
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_sets.label_set import ReplacedImages
@@ -54,9 +55,13 @@ class Web(NoiseModel):
         "a fraction out_of_distribution of the images is replaced and keeps its labels; a fraction in_distribution of all "
         "labels is redrawn from all classes, so only in_distribution * (1 - 1/C) become incorrect"
     )
+    license = License(
+        "not applicable", access="own files", note="images that replace others have the license of their source"
+    )
     fidelity = Fidelity(
         reference="https://github.com/PaulAlbert31/SNCF",
         commit="58211a180c9a5a46fef5a90c3731a9c580492140",
+        license="not stated",
         compared="labels, replaced images and their sources with sampling=published, of 300 examples of 100 classes at "
         "four pairs of fractions",
         difference="0 labels and 0 images",

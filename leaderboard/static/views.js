@@ -96,6 +96,10 @@ function drawFidelity() {
     element("h2", view, kind);
     tableOf(view, ["name", "reference", "compared or tested", "largest difference", "deviations"], board.cards.filter(card => card[0] === kind).map(card => card.slice(1)));
   }
+  if (board.licenses.length) {
+    element("h2", view, "Licenses of data");
+    tableOf(view, ["dataset or noise model", "license", "page", "access", "note"], board.licenses);
+  }
 }
 function draw() {
   readAddress();

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noisybench.cli.fidelity_text import describe_fidelity, describe_metric
+from noisybench.cli.fidelity_text import describe_fidelity, describe_license, describe_metric
 from noisybench.cli.labels import Overrides, Recipe, one_spec
 from noisybench.errors import UserError, nearest
 
@@ -156,6 +156,8 @@ def _describe_entry(entry: Entry) -> None:
             search = f", search {parameter.low:g} to {parameter.high:g}{' (log)' if parameter.log else ''}"
         typer.echo(f"  {name} = {parameter.default}    ({_type_name(annotation)}{allowed}{search})")
         typer.echo(f"      {parameter.help}")
+    if entry.license:
+        typer.echo("\n" + textwrap.indent(describe_license(entry.license), "  "))
     if entry.fidelity:
         typer.echo("\n" + textwrap.indent(describe_fidelity(entry.fidelity), "  "))
     if entry.kind == "mitigations" and (presets := load_presets(entry.name)):

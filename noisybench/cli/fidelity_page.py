@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from noisybench.config.fidelity import Fidelity
-from noisybench.evaluation.cards import KINDS, fidelity_cards
+from noisybench.config.licenses import License
+from noisybench.evaluation.cards import KINDS, declared_licenses, fidelity_cards
 from noisybench.evaluation.catalog import METRICS
 
 TITLES = {"mitigations": "Mitigations", "noise_models": "Noise models", "metrics": "Metrics"}
+
+DATA_KINDS = ("datasets", "noise_models")
 
 INTRODUCTION = """# Fidelity
 
 <!-- Written by `noisybench fidelity -o docs/fidelity.md`; edit the cards of the components instead. -->
 
 How true the implementations are to their references. For every component: the reference repository (with its commit) or library
-(with its version), the numbers that were compared, the largest difference, and every known deviation with its reason and effect.
-`noisybench describe NAME` shows one card, and the leaderboard page those of the components on a board. Frozen vectors in
-`tests/golden` hold the equal ones; for a component without a public reference, the card says what its tests hold instead.
+(with its version) and its license, the numbers that were compared, the largest difference, and every known deviation with its
+reason and effect. `noisybench describe NAME` shows one card, and the leaderboard page those of the components on a board. Frozen
+vectors in `tests/golden` hold the equal ones; for a component without a public reference, the card says what its tests hold
+instead. The license and the access of every dataset, and of labels that others have made, are at the end.
 """
 
 
@@ -30,7 +34,10 @@ def fidelity_page() -> str:
     for kind in KINDS:
         parts.append(f"## {TITLES[kind]}\n")
         parts += [_section(name, card) for name, card in fidelity_cards(kind).items() if card is not None]
-    return "\n".join(parts)
+    parts.append("## Licenses of data\n")
+    parts += ["| dataset or noise model | license | access | note |", "| --- | --- | --- | --- |"]
+    parts += [_license_row(name, terms) for kind in DATA_KINDS for name, terms in declared_licenses(kind).items()]
+    return "\n".join([*parts, ""])
 
 
 def _section(name: str, card: Fidelity) -> str:
@@ -39,7 +46,7 @@ def _section(name: str, card: Fidelity) -> str:
         lines += [f"{METRICS[name].summary}.", ""]
     if card.reference:
         address = card.reference.removeprefix("https://github.com/")
-        lines.append(f"- Reference: [{address}]({card.reference}), {_version(card.commit)}")
+        lines.append(f"- Reference: [{address}]({card.reference}), {_version(card.commit)}, license {card.license}")
     else:
         lines.append("- Reference: none that is public")
     lines.append(f"- {'Compared' if card.reference else 'Tested'}: {card.compared}")
@@ -50,6 +57,11 @@ def _section(name: str, card: Fidelity) -> str:
         f"  - {deviation.what}. Reason: {deviation.why}. Effect: {deviation.size}." for deviation in card.deviations
     ]
     return "\n".join([*lines, ""])
+
+
+def _license_row(name: str, terms: License) -> str:
+    text = f"[{terms.name}]({terms.url})" if terms.url else terms.name
+    return f"| `{name}` | {text} | {terms.access} | {terms.note} |"
 
 
 def _version(commit: str) -> str:

@@ -1,10 +1,11 @@
-"""Text of fidelity cards, and of metrics."""
+"""Text of fidelity cards, licenses and metrics."""
 
 from __future__ import annotations
 
 import textwrap
 
 from noisybench.config.fidelity import Fidelity
+from noisybench.config.licenses import License
 from noisybench.evaluation.catalog import Metric
 
 DIRECTIONS = {"higher": "higher is better", "lower": "lower is better", "neither": "neither high nor low is better"}
@@ -14,14 +15,18 @@ def describe_fidelity(card: Fidelity) -> str:
     """Return a fidelity card as lines of text.
 
     Example:
-        >>> card = Fidelity("https://github.com/shengliu66/ELR", "934af53", "loss and gradient", "7.6e-6 in the loss")
+        >>> reference = "https://github.com/shengliu66/ELR"
+        >>> card = Fidelity(reference, "934af53", "loss and gradient", "7.6e-6 in the loss", license="MIT")
         >>> print(describe_fidelity(card))
         reference: https://github.com/shengliu66/ELR @ 934af53
+        license of the reference: MIT
         compared: loss and gradient
         largest difference: 7.6e-6 in the loss
         deviations: none known
     """
     lines = [f"reference: {card.reference} @ {card.commit}" if card.reference else "reference: none that is public"]
+    if card.license:
+        lines.append(f"license of the reference: {card.license}")
     lines.append(f"{'compared' if card.reference else 'tested'}: {card.compared}")
     if card.difference:
         lines.append(f"largest difference: {card.difference}")
@@ -29,6 +34,17 @@ def describe_fidelity(card: Fidelity) -> str:
     for deviation in card.deviations:
         lines += [f"  - {deviation.what}", f"    reason: {deviation.why}", f"    effect: {deviation.size}"]
     return "\n".join(lines)
+
+
+def describe_license(terms: License) -> str:
+    """Return the license and the access of data as lines of text.
+
+    Example:
+        >>> print(describe_license(License("MIT", "https://github.com/zalandoresearch/fashion-mnist")))
+        license: MIT, https://github.com/zalandoresearch/fashion-mnist
+        access: download
+    """
+    return f"license: {terms.text}\naccess: {terms.access}"
 
 
 def describe_metric(name: str, metric: Metric) -> str:

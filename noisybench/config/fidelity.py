@@ -8,6 +8,7 @@ card describes code and is no part of it: editing one retrains nothing.
         fidelity = Fidelity(
             reference="https://github.com/shengliu66/ELR",
             commit="934af53434a336b6db80d05d7649d23216e8ca6d",
+            license="MIT",
             compared="loss, gradient and running averages over 8 steps",
             difference="7.6e-6 in the loss, 6e-8 in the averages",
             golden=("elr",),
@@ -49,6 +50,7 @@ class Fidelity:
         difference: largest absolute difference, with what it is a difference of; empty without a reference.
         golden: names of the frozen vectors in `tests/golden`.
         deviations: every known deviation.
+        license: license of the reference code by its name in SPDX, or `not stated`; empty without a reference.
 
     Example:
         >>> card = Fidelity("https://github.com/shengliu66/ELR", "934af53", "loss and gradient", "7.6e-6 in the loss")
@@ -62,6 +64,7 @@ class Fidelity:
     difference: str = ""
     golden: tuple[str, ...] = ()
     deviations: tuple[Deviation, ...] = ()
+    license: str = ""
 
     @property
     def is_exact(self) -> bool:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from noisybench.config.fidelity import Deviation, Fidelity
+from noisybench.config.licenses import License
 from noisybench.config.module_files import ModuleFiles
 from noisybench.config.parameters import STATIC_NAMESPACE, Parameter, Schema
 from noisybench.errors import UserError, nearest
@@ -79,7 +80,16 @@ class Entry:
         """Fidelity card that the public class declares, read without importing the module; None without one."""
         if self.kind in FUNCTIONS:
             return None
-        return _static_fidelity(self.module)
+        card = _static_description(self.module, "fidelity")
+        return card if isinstance(card, Fidelity) else None
+
+    @property
+    def license(self) -> License | None:
+        """License and access that the public class declares, read without importing the module; None without one."""
+        if self.kind in FUNCTIONS:
+            return None
+        terms = _static_description(self.module, "license")
+        return terms if isinstance(terms, License) else None
 
     @property
     def source(self) -> Path:
@@ -208,12 +218,12 @@ def _static_schema(module: str, class_name: str) -> Schema:
 
 
 @functools.cache
-def _static_fidelity(module: str) -> Fidelity | None:
-    """Return the value of ``fidelity = Fidelity(...)`` in the body of a module's public class."""
+def _static_description(module: str, name: str) -> Fidelity | License | None:
+    """Return the value of ``fidelity = Fidelity(...)`` or ``license = License(...)`` in a module's public class."""
     for node in _public_class(_parse(module), module).body:
-        if isinstance(node, ast.Assign) and [getattr(target, "id", "") for target in node.targets] == ["fidelity"]:
-            value = _evaluate(node.value, module, {"Fidelity": Fidelity, "Deviation": Deviation})
-            return value if isinstance(value, Fidelity) else None
+        if isinstance(node, ast.Assign) and [getattr(target, "id", "") for target in node.targets] == [name]:
+            value = _evaluate(node.value, module, {"Fidelity": Fidelity, "Deviation": Deviation, "License": License})
+            return value if isinstance(value, Fidelity | License) else None
     return None
 
 

@@ -1,7 +1,8 @@
 """Digest of a Python file's meaning, and the modules that it imports, from its syntax tree. Nothing is executed.
 
-Comments, docstrings, formatting, type-only imports, help texts of parameters and fidelity cards do not count. The walk is
-our own, over the non-empty fields of the tree, since `ast.dump` and `compile` differ between Python versions.
+Comments, docstrings, formatting, type-only imports, help texts of parameters, fidelity cards and licenses of data do not
+count. The walk is our own, over the non-empty fields of the tree, since `ast.dump` and `compile` differ between Python
+versions.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ SYNTAX_FORMAT = 1
 
 IGNORED_FIELDS = ("type_comment", "kind")
 """Fields of syntax nodes without an effect: `kind` is the prefix `u` of a string."""
-DESCRIPTIONS = {"fidelity": "Fidelity"}
+DESCRIPTIONS = {"fidelity": "Fidelity", "license": "License"}
 """Attributes that describe a component and have no effect on it, with the class of their value."""
 
 

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import Configurable, parameter
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.label_sets.label_set import SPLITS, LabelSet, ReplacedImages, make_label_set
@@ -52,6 +53,8 @@ class NoiseModel(Configurable, abc.ABC):
     """Name of this component in random streams. Never change it: it decides every drawn number."""
     convention: ClassVar[str]
     """Meaning of the rate in one sentence; part of the manifest."""
+    license: ClassVar[License | None] = None
+    """License of labels or images that others have made; None if the model makes all of them."""
     requires_clean_labels: ClassVar[bool] = True
     """True if the model reads clean classes; it then rejects datasets in which some are unknown."""
     example_classes: ClassVar[tuple[str, ...]] = tuple("0123456789")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import Configurable, parameter
 from noisybench.data.dataset import Dataset, RawSplit, Split
 from noisybench.data.lazy import take_rows
@@ -64,6 +65,8 @@ class DatasetSource(Configurable, abc.ABC):
     """
 
     tasks: ClassVar[tuple[str, ...]] = ("classification",)
+    license: ClassVar[License | None] = None
+    """License of the data and way of access; None if it is not declared."""
 
     validation_fraction: float = parameter(
         0.1,

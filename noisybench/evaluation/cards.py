@@ -1,4 +1,4 @@
-"""The fidelity cards of all built-in mitigations, noise models and metrics."""
+"""The fidelity cards of all built-in mitigations, noise models and metrics, and the licenses of data."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 
 from noisybench.config.fidelity import Fidelity
+from noisybench.config.licenses import License
 from noisybench.config.registry import list_entries
 from noisybench.evaluation.catalog import METRICS
 
@@ -46,8 +47,27 @@ def named_cards(kind: str, texts: Iterable[str]) -> dict[str, Fidelity]:
         >>> list(named_cards("mitigations", ["mixup+elr(beta=0.9)"]))
         ['elr', 'mixup']
     """
-    names = {name for text in texts for name in _NAME.findall(text)}
+    names = component_names(texts)
     return {name: card for name, card in fidelity_cards(kind).items() if card is not None and name in names}
+
+
+def component_names(texts: Iterable[str]) -> set[str]:
+    """Return all names in texts such as ``mixup+elr(beta=0.9)`` that are not parameters."""
+    return {name for text in texts for name in _NAME.findall(text)}
+
+
+def declared_licenses(kind: str) -> dict[str, License]:
+    """Return the licenses that the components of a kind declare, by name.
+
+    Args:
+        kind: ``datasets`` or ``noise_models``.
+
+    Example:
+        >>> declared_licenses("datasets")["digits"].name
+        'CC-BY-4.0'
+    """
+    licenses = {name: entry.license for name, entry in list_entries(kind).items()}
+    return {name: terms for name, terms in licenses.items() if terms is not None}
 
 
 def deviation_text(card: Fidelity) -> str:

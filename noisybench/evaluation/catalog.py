@@ -36,11 +36,11 @@ class Metric:
 
 
 def _scikit_learn(compared: str, difference: str, *deviations: Deviation) -> Fidelity:
-    return Fidelity(SCIKIT_LEARN, SCIKIT_LEARN_VERSION, compared, difference, deviations=deviations)
+    return Fidelity(SCIKIT_LEARN, SCIKIT_LEARN_VERSION, compared, difference, (), deviations, "BSD-3-Clause")
 
 
 def _torchmetrics(compared: str, difference: str, *deviations: Deviation) -> Fidelity:
-    return Fidelity(TORCHMETRICS, TORCHMETRICS_VERSION, compared, difference, deviations=deviations)
+    return Fidelity(TORCHMETRICS, TORCHMETRICS_VERSION, compared, difference, (), deviations, "Apache-2.0")
 
 
 EVALUATION = "noisybench.evaluation"
@@ -241,6 +241,7 @@ METRICS: dict[str, Metric] = {
             "37d25586a677b043ed585f10e5c42d4e80176ea9",
             "boundary pixels of 3 classes in two masks, and those in both, at 6 image sizes",
             "0 pixels",
+            license="BSD-2-Clause",
             golden=("boundary_iou",),
             deviations=(
                 Deviation(

@@ -57,6 +57,7 @@ class ADELE(LossWrapper):
     fidelity = Fidelity(
         reference="https://github.com/Kangningthu/ADELE",
         commit="7195bd0af39be79c533d67dd7eab7f9bfd6a4285",
+        license="MIT",
         compared=(
             "fitted curves, corrected masks by both rules, Jensen-Shannon divergence of three scales with its gradient and "
             "gate, and pooled IoU"

@@ -32,6 +32,7 @@ class Bootstrapping(LossFunction):
     fidelity = Fidelity(
         reference="https://github.com/YisenWang/symmetric_cross_entropy_for_noisy_labels",
         commit="ec778df4a15192f8ccee2efb0fce8b94b8e00262",
+        license="not stated",
         compared="loss and gradient of 6 examples at 2 and 10 classes and two scales of logits, in both modes with "
         "the weights .95 and .8; the authors of the method published no code",
         difference="4.8e-7 in the loss, 1.2e-7 in the gradient",

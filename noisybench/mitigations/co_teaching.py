@@ -38,6 +38,7 @@ class CoTeaching(LossFunction):
     fidelity = Fidelity(
         reference="https://github.com/bhanML/Co-teaching",
         commit="7c7fbe23e15e517db76a0882b6d108e4508e09d6",
+        license="not stated",
         compared="losses and gradients of batches of 8, 33 and 64 at forget rates of 0, .2, .45 and .7",
         difference="9.5e-7 in the loss, 7.5e-9 in the gradient",
         golden=("co_teaching",),

@@ -32,6 +32,7 @@ class ConfidentLearning(ScorePruning):
     fidelity = Fidelity(
         reference="https://github.com/cleanlab/cleanlab",
         commit="2.9.0",
+        license="Apache-2.0",
         compared="flags and scores of 60 examples of 4 classes from the merged predictions of 3 folds; cleanlab "
         "itself computes both",
         difference="0 flags, 0 in the score",

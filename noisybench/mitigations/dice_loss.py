@@ -28,6 +28,7 @@ class DiceLoss(LossFunction):
     fidelity = Fidelity(
         reference="https://github.com/qubvel-org/segmentation_models.pytorch",
         commit="0.6.0",
+        license="MIT",
         compared="soft Dice loss and its gradient, with and without the background and pixels without a label",
         difference="6.0e-8 in the loss, 1.4e-9 in the gradient",
         golden=("dice_loss",),

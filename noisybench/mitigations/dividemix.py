@@ -44,6 +44,7 @@ class DivideMix(LossFunction, EpochPlanner, DetectorProvider):
     fidelity = Fidelity(
         reference="https://github.com/LiJunnan1992/DivideMix",
         commit="d9d3058fa69a952463b896f84730378cdee6ec39",
+        license="MIT",
         compared="weights and batch statistics after two SGD steps of a network with batch normalization at lambda_u 0, 25 and "
         "150 and after a warm-up step for asymmetric noise; posteriors and divisions of six epochs, of one epoch's losses "
         "and of the mean over five; classes that two networks predict",

@@ -35,6 +35,7 @@ class EL2N(ScorePruning):
     fidelity = Fidelity(
         reference="https://github.com/mansheej/data_diet",
         commit="aee462eab93aa0fb14c1ddfeba45d645b85a5fbb",
+        license="Apache-2.0",
         compared="scores of 24 examples under a convolutional network with batch normalization",
         difference="1.1e-16 in the score",
         golden=("data_diet",),

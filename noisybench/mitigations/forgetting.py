@@ -29,6 +29,7 @@ class Forgetting(ScorePruning):
     fidelity = Fidelity(
         reference="https://github.com/mtoneva/example_forgetting",
         commit="d51c1aaa51c5a5cd3b8a584f8d5dee2c8957653e",
+        license="MIT",
         compared="counts of 40 examples over 9 epochs and 2 networks, with examples that one or both never learn",
         difference="0 events",
         golden=("forgetting",),

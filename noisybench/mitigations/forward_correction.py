@@ -22,6 +22,7 @@ class ForwardCorrection(TransitionCorrection):
     fidelity = Fidelity(
         reference="https://github.com/giorgiop/loss-correction",
         commit="15a79de3c67c31907733392085c333547c2f2b16",
+        license="not stated",
         compared="loss and gradient of 6 examples at 2 and 10 classes and two scales of logits; matrices estimated "
         "from 200 predictions at percentiles 97 and 100",
         difference="6.0e-8 in the loss, 1.3e-7 in the gradient, 2.2e-16 in the matrix",

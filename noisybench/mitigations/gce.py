@@ -28,6 +28,7 @@ class GCE(LossFunction):
     fidelity = Fidelity(
         reference="https://github.com/AlanChou/Truncated-Loss",
         commit="fef5908729a8e8446eb2d4ec327664cc6b11d6c6",
+        license="not stated",
         compared="mean loss and gradient of 6 examples at 2, 10 and 100 classes and q of .1, .3, .7 and 1; the "
         "repository is not the authors', who published none",
         difference="5.4e-7 in the loss, 1.5e-8 in the gradient",

@@ -34,6 +34,7 @@ class GraNd(ScorePruning):
     fidelity = Fidelity(
         reference="https://github.com/mansheej/data_diet",
         commit="aee462eab93aa0fb14c1ddfeba45d645b85a5fbb",
+        license="Apache-2.0",
         compared="scores of 24 examples with respect to all weights under a convolutional network with batch "
         "normalization",
         difference="4.8e-8 of the score",

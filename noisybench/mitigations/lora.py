@@ -28,6 +28,7 @@ class LoRA(HeadBuilder):
     fidelity = Fidelity(
         reference="https://github.com/microsoft/LoRA",
         commit="c4593f060e6a368d7bb5af5273b8e42810cdef90",
+        license="MIT",
         compared="outputs of a linear layer at the start and with given updates, and gradients of the updates",
         difference="none in outputs and gradients",
         golden=("lora",),

@@ -42,6 +42,7 @@ class LSA(PseudoLossSelection):
     fidelity = Fidelity(
         reference="https://github.com/PaulAlbert31/LSA",
         commit="1b2ca0cd3a4209da170b8c3fc24e9625a47e209a",
+        license="not stated",
         compared="loss, gradient, batch statistics and pseudo-labels of a batch in the warm-up, in the first epoch of correction "
         "and later, without and with the penalty; flags and weights by loss and by linear separation; flags and weights "
         "of two networks with cotrain=consensus, cross and independent; layout of the authors' checkpoints",

@@ -45,6 +45,7 @@ class Mahalanobis(PostProcessor):
     fidelity = Fidelity(
         reference="https://github.com/pokaxpoka/RoGNoisyLabel",
         commit="0cf223f25be6f2c7afe075aa120e01f56e73e470",
+        license="not stated",
         compared=(
             "means and precision of `empirical`; for `rog`, means of random subsets, selected examples, means and "
             "covariances after the selection, given the same subsets and the pooled precision, on 5 unequal classes"

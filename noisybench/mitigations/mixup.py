@@ -26,6 +26,7 @@ class Mixup(LossWrapper):
     fidelity = Fidelity(
         reference="https://github.com/facebookresearch/mixup-cifar10",
         commit="eaff31ab397a90fbc0a4aac71fb5311144b3608b",
+        license="CC-BY-NC-4.0",
         compared="mixed inputs and mean loss of 12 examples from the same weight and partners, for alpha of .2, 1 and "
         "8",
         difference="1.5e-7 in the inputs, 1e-6 in the loss",

@@ -16,6 +16,7 @@ class MLPProbe(MLPHeadBuilder):
     fidelity = Fidelity(
         reference="https://github.com/Hhhhhhao/Noisy-Model-Learning",
         commit="f249dceebd08523acbef868ece897d4fce42c9e1",
+        license="not stated",
         compared="outputs of the head with 1 and 2 hidden layers, in training and evaluation",
         difference="1.8e-7 in the outputs",
         golden=("nmtune",),

@@ -49,6 +49,7 @@ class NMTune(MLPHeadBuilder, LossWrapper):
     fidelity = Fidelity(
         reference="https://github.com/Hhhhhhao/Noisy-Model-Learning",
         commit="f249dceebd08523acbef868ece897d4fce42c9e1",
+        license="not stated",
         compared="the variant `released`: loss, each term and their gradients on a batch; outputs of the head in both modes",
         difference="2.4e-10 in the gradient, none in the loss, 1.8e-7 in the outputs of the head",
         golden=("nmtune",),

@@ -36,6 +36,7 @@ class PixelConfidentLearning(LossWrapper, DetectorProvider):
     fidelity = Fidelity(
         reference="https://github.com/cleanlab/cleanlab",
         commit="2.9.0",
+        license="Apache-2.0",
         compared="scores and flags of all pixels of a fold, with cleanlab.segmentation on the same probabilities",
         difference="1.2e-4 in the scores (half precision, at most 2.4e-4); no flag differs",
         deviations=(

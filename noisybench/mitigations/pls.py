@@ -25,6 +25,7 @@ class PLS(PseudoLossSelection):
     fidelity = Fidelity(
         reference="https://github.com/PaulAlbert31/PLS",
         commit="c48443d6cd585824c666ed31941fe9cd1961f79c",
+        license="not stated",
         compared="loss, gradient, batch statistics and pseudo-labels of a training step in the warm-up, in the first epoch of "
         "correction and later; flags and weights are computed by the same functions as those of LSA",
         difference="4.8e-7 in the loss, 1.9e-6 in a gradient of 1.3 (single precision), 1.5e-8 in statistics, none in "

@@ -29,6 +29,7 @@ class SCE(LossFunction):
     fidelity = Fidelity(
         reference="https://github.com/YisenWang/symmetric_cross_entropy_for_noisy_labels",
         commit="ec778df4a15192f8ccee2efb0fce8b94b8e00262",
+        license="not stated",
         compared="mean loss and gradient of 6 examples at 2 and 10 classes, two scales of logits and the weights of "
         "CIFAR-10 and CIFAR-100",
         difference="1.9e-6 in the loss (single precision), 1.2e-7 in the gradient",

@@ -45,6 +45,7 @@ class SimCLR(Mitigation):
     fidelity = Fidelity(
         reference="https://github.com/vturrisi/solo-learn",
         commit="9187ea39c2c3f43c455ab06664d2b019a9802954",
+        license="MIT",
         compared="loss and gradient of the projections of 16 images in two views at temperatures 0.1, 0.2 and 1; solo-learn is "
         "what the authors of LSA pre-train with. The layout of their checkpoints is part of the card of lsa",
         difference="0 in the loss, 1.5e-8 in the gradient",

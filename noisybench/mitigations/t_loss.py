@@ -32,6 +32,7 @@ class TLoss(LossFunction):
     fidelity = Fidelity(
         reference="https://github.com/Digital-Dermatology/t-loss",
         commit="f132e8767c2191463bbcc2c15310cd8df1b7ab30",
+        license="Apache-2.0",
         compared="loss, gradients of predictions and of the degrees of freedom, with the scale of the code",
         difference="4.6e-5 in losses up to 254, 7.2e-7 in gradients up to 14, 3.1e-5 in that of the degrees of freedom",
         golden=("t_loss",),

@@ -39,6 +39,7 @@ class TrimmedLoss(LossWrapper, DetectorProvider):
     fidelity = Fidelity(
         reference="https://github.com/yanyao-shen/ITLM-simplecode",
         commit="9dbbf2dbd27f9c44c603e822292c5e54c94e4999",
+        license="not stated",
         compared="which of 50 examples are kept over the training set by their losses, at four fractions",
         difference="0 examples",
         golden=("trimmed_loss",),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images.cache import image_files
@@ -27,6 +28,12 @@ class Animal10N(WebImages):
     The incorrect training labels are unknown; use it with noise=real_world.
     """
 
+    license = License(
+        "not stated",
+        "https://dm.kaist.ac.kr/datasets/animal-10n/",
+        "registration",
+        "the authors send a link on request",
+    )
     size: int = parameter(64, ge=4, help="Side in pixels to which images are resized and cropped at the center")
 
     def data_files(self) -> Mapping[str, Source]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images.cache import image_files
@@ -58,6 +59,11 @@ class Camvid(MaskSource):
     is no background class.
     """
 
+    license = License(
+        "not stated",
+        "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/",
+        note="the authors ask to cite two papers",
+    )
     root: Path = parameter("data/CamVid", help="Folder that contains train and trainannot, or 701_StillsRaw_full")
     size: int | list[int] | None = parameter(
         [360, 480], help="Height and width of the examples in pixels (null: those of the images)", always_in_label=True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from noisybench.config.licenses import License
 from noisybench.data.dataset import RawSplit
 from noisybench.tasks.datasets._cifar import read_splits, write_example
 from noisybench.tasks.datasets._torchvision import TorchvisionSource
@@ -13,6 +14,9 @@ from noisybench.tasks.datasets._torchvision import TorchvisionSource
 class Cifar100(TorchvisionSource):
     """CIFAR-100: 32x32 color images of a hundred fine classes, 50,000 + 10,000 (Krizhevsky 2009)."""
 
+    license = License(
+        "not stated", "https://www.cs.toronto.edu/~kriz/cifar.html", note="the authors ask to cite a report"
+    )
     files = ("cifar-100-python.tar.gz",)
     local_files = ("cifar-100-python/train", "cifar-100-python/test", "cifar-100-python/meta")
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.masks.values import MaskValues
@@ -47,6 +48,12 @@ class Cityscapes(MaskSource):
     class; other labels have no label (255).
     """
 
+    license = License(
+        "custom terms",
+        "https://www.cityscapes-dataset.com/license/",
+        "registration",
+        "no commercial use, and no distribution of the data or of changed copies",
+    )
     root: Path = parameter("data/cityscapes", help="Folder that contains leftImg8bit and gtFine")
     size: int | list[int] | None = parameter(
         [512, 1024], help="Height and width of the examples in pixels (null: those of the images)", always_in_label=True

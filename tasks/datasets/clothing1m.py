@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from noisybench.config.licenses import License
 from noisybench.data.dataset import RawSplit
 from noisybench.data.labels.class_names import check_class_names
 from noisybench.data.targets import UNKNOWN_TARGET
@@ -27,6 +28,10 @@ class Clothing1M(WebImages):
     label of human annotators for images that they have checked, and unknown for all others. The test split is the clean
     test list; the clean training and validation lists are not used. Use it with noise=real_world.
     """
+
+    license = License(
+        "not stated", "https://github.com/Cysu/noisy_label", "registration", "the authors send links on request"
+    )
 
     def data_files(self) -> Mapping[str, Source]:
         """Return the lists, and the images that they name."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images.cache import image_files
@@ -39,6 +40,11 @@ class CNWL(WebImages):
     lists, which then also list the validation images. Classes are numbers.
     """
 
+    license = License(
+        "CC-BY-4.0",
+        "https://google.github.io/controlled-noisy-web-labels/",
+        note="of the annotations; web images have licenses of their own, and those of ImageNet its terms",
+    )
     size: int = parameter(32, ge=4, help="Side in pixels to which images are resized and cropped at the center")
     noise_level: float = parameter(
         0.4, ge=0, le=0.8, help="Fraction of web images: 0, .05, .1, .15, .2, .3, .4, .5, .6 or .8"

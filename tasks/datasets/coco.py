@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images.decoding import IMAGE_SUFFIXES
@@ -48,6 +49,11 @@ class Coco(DrawnSource):
     background. Where objects overlap, `overlap` decides.
     """
 
+    license = License(
+        "CC-BY-4.0",
+        "https://cocodataset.org/#termsofuse",
+        note="of the annotations; images have the terms of Flickr, and files of your own in this format their own license",
+    )
     categories: list[str] | None = parameter(
         None, help="Names of the categories to use; objects of others are background (default: all)", access="value"
     )

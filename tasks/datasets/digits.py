@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from noisybench.config.licenses import License
 from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
 
@@ -16,6 +17,13 @@ MAX_INK = 16
 
 class Digits(DatasetSource):
     """1,797 handwritten digits of 8x8 pixels, bundled with scikit-learn: no download (Alpaydin and Kaynak 1998)."""
+
+    license = License(
+        "CC-BY-4.0",
+        "https://archive.ics.uci.edu/dataset/80/optical+recognition+of+handwritten+digits",
+        "bundled",
+        "part of scikit-learn",
+    )
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         """Read all digits; the test split is held out by `test_fraction`."""

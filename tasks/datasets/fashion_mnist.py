@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from noisybench.config.licenses import License
 from noisybench.data.dataset import RawSplit
 from noisybench.tasks.datasets._idx import FILES, IdxSource, read_splits, write_example
 
@@ -14,6 +15,7 @@ CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt",
 class FashionMNIST(IdxSource):
     """FashionMNIST: 28x28 grayscale images of clothes, 60,000 + 10,000 (Xiao et al. 2017)."""
 
+    license = License("MIT", "https://github.com/zalandoresearch/fashion-mnist")
     files = local_files = tuple(f"FashionMNIST/raw/{name}" for name in FILES)
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.arrays import exact_integers
 from noisybench.data.dataset import RawSplit
@@ -48,6 +49,7 @@ class Features(LabeledSource):
     The backbone itself is not needed. For the task `transfer` with the network `features`.
     """
 
+    license = License("not applicable", access="own files")
     own_files = True
     tasks = ("transfer",)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
@@ -44,6 +45,7 @@ class GSM8K(DatasetSource):
     re-execution finds only calculations with an incorrect result.
     """
 
+    license = License("MIT", "https://github.com/openai/grade-school-math")
     tasks = ("chain_of_thought",)
 
     root: Path | None = parameter(None, help="Folder with train.jsonl, test.jsonl and example_model_solutions.jsonl")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images.cache import read_files
@@ -44,6 +45,7 @@ class ImageFolder(ImageSource):
     this class.
     """
 
+    license = License("not applicable", access="own files")
     own_files = True
 
     root: Path | None = parameter(None, help="Folder with the images")

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images.cache import image_files
@@ -56,6 +57,7 @@ class ImageMaskFolder(MaskSource):
     names are the lines of `classes.txt`.
     """
 
+    license = License("not applicable", access="own files")
     own_files = True
     root: Path | None = parameter(None, help="Folder with the images and masks")
     values: dict[int, int] | None = parameter(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images.cache import image_files, read_files
@@ -45,6 +46,7 @@ class ImageTable(LabeledSource, ImageSource):
     one `group`, such as a patient, stay in one split.
     """
 
+    license = License("not applicable", access="own files")
     own_files = True
     root: Path | None = parameter(None, help="Folder with the images (default: the folder of the table)")
     table: Path | None = parameter(None, help="Table of file names and labels (default: the only table in `root`)")

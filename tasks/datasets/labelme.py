@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images.cache import image_files
@@ -58,6 +59,7 @@ class Labelme(DrawnSource):
     regions with the label `__ignore__` have no label. Images without a JSON file are not read.
     """
 
+    license = License("not applicable", access="own files")
     label_list: str = parameter("labels.txt", help="Name of the file with the class names in `root`", access="place")
 
     def data_files(self) -> Mapping[str, Source]:

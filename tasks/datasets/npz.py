@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images.arrays import array_images
@@ -53,6 +54,7 @@ class Npz(LabeledSource):
     (N, C, H, W) with 1, 3 or 4 channels, and 8 or 16 bits; other values need `intensity_range`.
     """
 
+    license = License("not applicable", access="own files")
     own_files = True
     path: Path | None = parameter(None, help="The .npz file, or a folder of .npy files")
     channels: Literal["first", "last"] | None = parameter(

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images.examples import object_image
@@ -28,6 +29,7 @@ class OxfordPet(MaskSource):
     Reads `root/oxford-iiit-pet`, and downloads it with torchvision if it is missing. Outlines have no label.
     """
 
+    license = License("CC-BY-SA-4.0", "https://www.robots.ox.ac.uk/~vgg/data/pets/")
     root: Path = parameter("data", help="Folder that contains oxford-iiit-pet")
     download: bool = parameter(True, help="Download missing files", in_identity=False, access="download")
     size: int | list[int] | None = parameter(

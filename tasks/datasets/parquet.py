@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images.examples import class_images
@@ -50,6 +51,7 @@ class Parquet(LabeledSource, ImageSource):
     are read one at a time and images are decoded once, so little memory is needed.
     """
 
+    license = License("not applicable", access="own files")
     own_files = True
     root: Path | None = parameter(None, help="Folder with the files of all splits")
     train: Path | list[Path] | None = parameter(

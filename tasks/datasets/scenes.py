@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
@@ -38,6 +39,7 @@ class Scenes(DatasetSource):
     in a random pose. Images are standardized individually. `class_weights` makes classes rarer or more frequent.
     """
 
+    license = License("not applicable", access="generated")
     tasks = ("segmentation",)
 
     size: int = parameter(32, ge=16, le=512, help="Side of the images in pixels", always_in_label=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from noisybench.config.licenses import License
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images.examples import class_images
 from noisybench.tasks.datasets._torchvision import TorchvisionSource
@@ -16,6 +17,7 @@ from noisybench.utils.seeds import Stream
 class Svhn(TorchvisionSource):
     """SVHN: 32x32 color crops of house numbers, 73,257 + 26,032 (Netzer et al. 2011)."""
 
+    license = License("custom terms", "http://ufldl.stanford.edu/housenumbers/", note="no commercial use")
     files = local_files = ("train_32x32.mat", "test_32x32.mat")
 
     def read(self) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:

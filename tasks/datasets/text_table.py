@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.labels.columns import NO_LABEL
@@ -31,6 +32,7 @@ class TextTable(LabeledSource):
     drawn. Examples of one `group`, such as an author, stay in one split.
     """
 
+    license = License("not applicable", access="own files")
     own_files = True
     tasks = ("transfer",)
     path: Path | None = parameter(None, help="Table of texts and labels")

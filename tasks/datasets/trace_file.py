@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.notes import ReadingNote
@@ -89,6 +90,7 @@ class TraceFile(DatasetSource):
     prompt may occur in two splits.
     """
 
+    license = License("not applicable", access="own files")
     tasks = ("chain_of_thought",)
 
     path: Path | None = parameter(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.source import DatasetSource
@@ -39,6 +40,7 @@ class TracedIntegers(DatasetSource):
     problems have no prompt in common. `ood_lengths` adds test sets of numbers with other widths, which are never trained on.
     """
 
+    license = License("not applicable", access="generated")
     tasks = ("chain_of_thought",)
 
     program: str = parameter(

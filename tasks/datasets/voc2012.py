@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images.examples import object_image
@@ -32,6 +33,9 @@ class VOC2012(MaskSource):
     no label. Metrics are computed on images resized to `size`.
     """
 
+    license = License(
+        "custom terms", "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/", note="images have the terms of Flickr"
+    )
     root: Path = parameter("data", help="Folder that contains VOCdevkit")
     download: bool = parameter(
         True, help="Download the official part if it is missing", in_identity=False, access="download"

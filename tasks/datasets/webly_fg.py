@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images.cache import image_files
@@ -24,6 +25,11 @@ class WeblyFG(WebImages):
     65 to 73 % of their labels are correct. Use it with noise=real_world.
     """
 
+    license = License(
+        "not stated",
+        "https://github.com/NUST-Machine-Intelligence-Laboratory/weblyFG-dataset",
+        note="images from the web belong to others",
+    )
     size: int = parameter(448, ge=4, help="Side in pixels to which images are resized and cropped at the center")
 
     def data_files(self) -> Mapping[str, Source]:

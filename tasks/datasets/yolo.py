@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+from noisybench.config.licenses import License
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import RawSplit
 from noisybench.data.images.cache import image_files
@@ -41,6 +42,7 @@ class Yolo(DrawnSource):
     numbers. Without a `test` entry the test split is drawn by `test_fraction`.
     """
 
+    license = License("not applicable", access="own files")
     data_file: str = parameter("data.yaml", help="Name of the YAML file in `root`", access="place")
 
     def data_files(self) -> Mapping[str, Source]:

@@ -85,6 +85,7 @@ SAME = [
     ("return 1000, 0x10, .5", "return 1_000, 16, 0.5"),
     ("return parameter(1, help='a')", "return parameter(1, help='b')"),
     ("return 1", "fidelity = Fidelity('a')\n    return 1"),
+    ("return 1", "license = License('MIT')\n    return 1"),
     ("return 1", "if TYPE_CHECKING:\n        import torch\n    return 1"),
 ]
 DIFFERENT = [

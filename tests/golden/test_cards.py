@@ -1,24 +1,52 @@
-"""Every component has a fidelity card, and the page of all cards is current."""
+"""Every component has a fidelity card, all data have a license, and the page of both is current."""
 
 from __future__ import annotations
 
 import re
+import typing
 from pathlib import Path
 
 import pytest
 
 from noisybench.cli.fidelity_page import fidelity_page
+from noisybench.config.licenses import CUSTOM, NOT_APPLICABLE, NOT_STATED, Access, license_name
+from noisybench.config.registry import list_entries
 from noisybench.evaluation.cards import KINDS, fidelity_cards
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "fidelity.md"
 PRESETS = ROOT / "configs" / "presets"
+DATA_OF_OTHERS = ("human", "real_world", "web")
+"""Noise models whose labels or images others have made."""
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_component_has_a_card(kind: str) -> None:
     missing = [name for name, card in fidelity_cards(kind).items() if card is None]
     assert not missing, f"{kind} without a fidelity card: {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_card_names_the_license_of_its_reference(kind: str) -> None:
+    for name, card in fidelity_cards(kind).items():
+        assert card is not None
+        assert bool(card.license) == bool(card.reference), name
+        if card.license not in ("", NOT_STATED):
+            stated = card.license.partition(" (")[0]
+            assert license_name(stated) == stated, name
+
+
+def test_all_data_of_others_have_a_license_and_say_how_to_get_them() -> None:
+    entries = {**list_entries("datasets"), **{name: list_entries("noise_models")[name] for name in DATA_OF_OTHERS}}
+    for name, entry in entries.items():
+        terms = entry.license
+        assert terms is not None, f"{name} needs a license"
+        assert terms == entry.load_class().license
+        assert terms.access in typing.get_args(Access)
+        if terms.name not in (CUSTOM, NOT_STATED, NOT_APPLICABLE):
+            assert license_name(terms.name) == terms.name
+        is_of_others = terms.access in ("bundled", "download", "registration")
+        assert is_of_others == (terms.name != NOT_APPLICABLE) == bool(terms.url), name
 
 
 def test_presets_cite_the_commit_that_was_compared() -> None:

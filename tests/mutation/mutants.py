@@ -88,7 +88,7 @@ def _without_effect(tree: ast.AST) -> Iterator[tuple[Position, Position]]:
         elif isinstance(node, ast.FunctionDef):
             parts.append(node.returns)
         elif (isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING") or (
-            isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("fidelity", "convention")
+            isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") in ("fidelity", "license", "convention")
         ):
             parts.append(node)
         elif isinstance(node, ast.Call):
