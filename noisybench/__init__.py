@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from noisybench.api.datasets import load_dataset as load_dataset
+    from noisybench.api.detect import detect as detect
     from noisybench.errors import UserError as UserError
 
 __version__ = "0.2.0"
@@ -30,11 +31,12 @@ if os.path.isfile(os.path.join(_root, "setup.cfg")) and os.path.isdir(os.path.jo
 
 _MODULES = {
     "UserError": "noisybench.errors",
+    "detect": "noisybench.api.detect",
     "load_dataset": "noisybench.api.datasets",
 }
 """Modules of the public names, which are imported when a name is first used: torch takes seconds."""
 
-__all__ = ["UserError", "load_dataset"]
+__all__ = ["UserError", "detect", "load_dataset"]
 
 
 def __getattr__(name: str) -> object:

@@ -28,7 +28,7 @@ LONGEST = (
 # Folders and files of tests that neither train for seconds nor start a server or a browser. All of them together take
 # about a minute on two cores; `pytest --durations=20 -m fast` lists the slowest.
 FAST = (
-    "config", "data", "evaluation", "golden", "nn", "noise_models", "training", "utils",
+    "api/test_detect.py", "config", "data", "evaluation", "golden", "nn", "noise_models", "training", "utils",
     "leaderboard/test_statistics.py", "leaderboard/test_codes.py",
     "leaderboard/test_leaderboard.py", "leaderboard/test_figures.py", "leaderboard/test_reproduction.py",
     "leaderboard/test_verdict.py",

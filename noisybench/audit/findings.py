@@ -105,7 +105,7 @@ def analyze(
     rows, predicted = np.arange(len(observed)), signals.probabilities
     scores = {"confident": contradiction(observed, predicted)}
     fit = fit_forward(observed, predicted)
-    scores["posterior"] = _posterior_score(observed, predicted, fit)
+    scores["posterior"] = posterior_score(observed, predicted, fit)
     if signals.margins is not None:
         scores["training"] = -signals.margins
     if signals.neighbors is not None:
@@ -132,7 +132,7 @@ def analyze(
     )
 
 
-def _posterior_score(
+def posterior_score(
     observed: NDArray[np.int64], predicted: NDArray[np.float64], fit: ForwardFit
 ) -> NDArray[np.float64]:
     """Return the negative logarithm of the probability that the label is correct, and half that of its prediction.

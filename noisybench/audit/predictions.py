@@ -76,7 +76,7 @@ def read_predictions(
     if table is not None:
         _check_order(table, class_names, np.arange(source_size) if len(values) == source_size else index, source_names)
     rows = values[index] if len(values) == source_size else values
-    _check_probabilities(rows.astype(np.float64), where)
+    check_probabilities(rows.astype(np.float64), where)
     return np.asarray(rows, dtype=np.float64)
 
 
@@ -133,7 +133,21 @@ def _check_order(
             )
 
 
-def _check_probabilities(rows: NDArray[np.float64], where: str) -> None:
+def check_probabilities(rows: NDArray[np.float64], where: str) -> None:
+    """Refuse (N, C) rows that are no probabilities.
+
+    Args:
+        rows: numbers.
+        where: name of the rows for messages.
+
+    Raises:
+        UserError: a value is not finite or outside of 0 to 1, or a row does not sum to 1.
+
+    Example:
+        >>> check_probabilities(np.array([[0.5, 0.25]]), "pred_probs")  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        noisybench.errors.UserError: pred_probs: 1 of 1 rows are no probabilities from 0 to 1 with the sum 1; ...
+    """
     finite = np.isfinite(rows).all(1)
     if not finite.all():
         raise UserError(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from noisybench.config.parameters import parameter
 from noisybench.errors import TrainingError, shorten
-from noisybench.mitigations._detection import Components, two_components
+from noisybench.evaluation.mixture import Components, two_components
 from noisybench.training.mitigation import Requirements, public_name
 from noisybench.training.roles import Detector, DetectorProvider, SampleSelector
 from noisybench.training.training_set import TrainingSet

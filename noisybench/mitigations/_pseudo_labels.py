@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from noisybench.mitigations._detection import two_components
+from noisybench.evaluation.mixture import two_components
 
 
 def sharpen(probabilities: Tensor, power: float) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from noisybench.config.parameters import parameter
-from noisybench.mitigations._detection import Components, Mixture, two_components
+from noisybench.evaluation.mixture import Components, Mixture, two_components
 from noisybench.mitigations._pseudo_labels import (
     class_pairs,
     contrastive_loss,

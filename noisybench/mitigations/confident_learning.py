@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
-from noisybench.mitigations._detection import Components
+from noisybench.evaluation.mixture import Components
 from noisybench.mitigations._pruning import ScorePruning, check_schedule
 from noisybench.mitigations._scores import CrossValidation, check_folds
 from noisybench.training.training_set import TrainingSet

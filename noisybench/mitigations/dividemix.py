@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from noisybench.config.fidelity import Deviation, Fidelity
 from noisybench.config.parameters import parameter
-from noisybench.mitigations._detection import Components, two_components
+from noisybench.evaluation.mixture import Components, two_components
 from noisybench.mitigations._pseudo_labels import sharpen, uniform_prior_penalty
 from noisybench.training.batch import Batch, BatchPlan, cross_entropy, probabilities_in_float32
 from noisybench.training.mitigation import Requirements

@@ -17,8 +17,9 @@ from torch.nn import functional
 from noisybench.config.registry import get_entry
 from noisybench.config.resolve import read_recipe
 from noisybench.errors import UserError
+from noisybench.evaluation.mixture import two_components
 from noisybench.mitigations import _pseudo_labels as parts
-from noisybench.mitigations._detection import can_be_separated, linear_separation, two_components
+from noisybench.mitigations._detection import can_be_separated, linear_separation
 from noisybench.mitigations.dividemix import DivideMix, entropy
 from noisybench.mitigations.lsa import LSA, detector_of_epoch
 from noisybench.training.batch import Batch

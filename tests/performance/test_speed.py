@@ -195,7 +195,8 @@ def test_epoch_against_cross_entropy(mitigation: str, benchmark: Any) -> None:
 
 def test_mixture_and_regression(benchmark: Any) -> None:
     """50,000 losses, and as many features of 128 dimensions as correlated as those of a network."""
-    from noisybench.mitigations._detection import linear_separation, two_components
+    from noisybench.evaluation.mixture import two_components
+    from noisybench.mitigations._detection import linear_separation
 
     count = 50_000 if benchmark.enabled else 2_000
     generator = torch.Generator().manual_seed(0)

@@ -1,0 +1,205 @@
+"""`nb.detect` scores given numbers: every detector finds planted errors, and agrees with the methods and libraries it names."""
+
+import inspect
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+import noisybench as nb
+from noisybench.api.detect import INPUTS, detect
+from noisybench.audit.detectors import DETECTORS
+
+SIZE, CLASSES = 240, 3
+
+
+def planted():
+    """Return inputs of all kinds for 240 examples of three classes, and which labels are incorrect."""
+    rng = np.random.default_rng(0)
+    clean = np.arange(SIZE) % CLASSES
+    is_mislabeled = np.arange(SIZE) % 7 == 0
+    labels = np.where(is_mislabeled, (clean + 1) % CLASSES, clean)
+    features = (rng.normal(size=(SIZE, 8)) + 5 * np.eye(CLASSES, 8)[clean]).astype(np.float32)
+    logits = 4 * np.eye(CLASSES)[clean] + rng.normal(size=(SIZE, CLASSES))
+    probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    of_label = probabilities[np.arange(SIZE), labels]
+    others = logits.copy()
+    others[np.arange(SIZE), labels] = -np.inf
+    margins = logits[np.arange(SIZE), labels] - others.max(1)
+    return {
+        "labels": labels,
+        "features": features,
+        "pred_probs": probabilities,
+        "losses": -np.log(of_label) + np.array([[0.1], [0.0]]),
+        "margins": np.stack([margins - 1, margins + 1]),
+        "correct": np.stack([~is_mislabeled & (np.arange(SIZE) % 5 > 0), ~is_mislabeled, ~is_mislabeled]),
+        "trust_scores": of_label,
+        "attributions": (1 - of_label) ** 2,
+    }, is_mislabeled
+
+
+def needed(name):
+    parameters = inspect.signature(DETECTORS[name]).parameters.items()
+    return [key for key, value in parameters if value.default is inspect.Parameter.empty]
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_every_detector_finds_planted_errors_and_scores_each_example_by_itself_and_the_others(name):
+    given, is_mislabeled = planted()
+    inputs = {key: given[key] for key in needed(name)}
+    before = {key: value.copy() for key, value in inputs.items()}
+    found = nb.detect(name, **inputs)
+    assert roc_auc_score(is_mislabeled, found.scores) > 0.9
+    assert found.scores.dtype == np.float64
+    assert found.scores.shape == (SIZE,)
+    if found.flagged is not None:
+        assert found.flagged.dtype == bool
+        assert found.scores[found.flagged].min() >= np.median(found.scores)
+        assert (found.flagged == is_mislabeled).mean() > 0.9
+    for key, value in inputs.items():
+        np.testing.assert_array_equal(value, before[key])
+    # Another order of the examples gives the same scores in that order.
+    order = np.random.default_rng(1).permutation(SIZE)
+    axis = {"features": 0, "labels": 0, "pred_probs": 0}
+    moved = nb.detect(name, **{key: np.take(value, order, axis.get(key, -1)) for key, value in inputs.items()})
+    np.testing.assert_allclose(moved.scores, found.scores[order], rtol=1e-4, atol=1e-5)
+    # Tensors are read as arrays.
+    tensors = nb.detect(name, **{key: torch.from_numpy(value) for key, value in inputs.items()})
+    np.testing.assert_allclose(tensors.scores, found.scores, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", DETECTORS)
+def test_the_help_names_every_detector_and_every_input(name):
+    assert f"`{name}`" in inspect.getdoc(detect)
+    assert set(needed(name)) <= set(INPUTS) <= set(inspect.signature(detect).parameters)
+
+
+def test_scores_are_those_of_the_methods_of_the_harness():
+    from noisybench.mitigations._scores import error_norms
+
+    given, _ = planted()
+    labels, probabilities = given["labels"], given["pred_probs"]
+    norms = error_norms(torch.from_numpy(probabilities), torch.from_numpy(labels)).numpy()
+    np.testing.assert_allclose(nb.detect("el2n", labels, pred_probs=probabilities).scores, norms)
+    two_networks = np.stack([probabilities, np.full_like(probabilities, 1 / CLASSES)])
+    uniform = np.sqrt((2 / 3) ** 2 + 2 / 9)
+    np.testing.assert_allclose(nb.detect("el2n", labels, pred_probs=two_networks).scores, (norms + uniform) / 2)
+
+
+def test_scores_and_flags_are_those_of_cleanlab():
+    from cleanlab.filter import find_label_issues
+    from cleanlab.rank import get_label_quality_scores
+
+    given, _ = planted()
+    labels, probabilities = given["labels"], given["pred_probs"]
+    for name, method in (
+        ("self_confidence", "self_confidence"), ("margin", "normalized_margin"), ("entropy", "confidence_weighted_entropy"),
+    ):  # fmt: skip
+        quality = get_label_quality_scores(labels, probabilities, method=method)
+        ours = nb.detect(name, labels, pred_probs=probabilities).scores
+        assert (np.argsort(-ours, kind="stable") == np.argsort(quality, kind="stable")).all(), name
+    # cleanlab's own filter also flags labels whose predicted class is another one nowhere near its threshold.
+    issues = find_label_issues(labels, probabilities, filter_by="confident_learning", n_jobs=1)
+    assert (nb.detect("confident_joint", labels, pred_probs=probabilities).flagged == issues).all()
+
+
+def test_the_index_of_given_series_and_frames_is_kept():
+    given, _ = planted()
+    index = [f"row {number}" for number in range(SIZE)]
+    names = np.array(["dog", "cat", "bird"])
+    labels = pd.Series(names[given["labels"]], index=index)
+    frame = pd.DataFrame(given["pred_probs"], columns=names, index=index)
+    found = nb.detect("margin", labels, pred_probs=frame)
+    plain = nb.detect("margin", given["labels"], pred_probs=given["pred_probs"])
+    assert (found.scores == plain.scores).all()
+    table = found.to_frame()
+    assert table.index.tolist() == index
+    assert table.columns.tolist() == ["score", "flagged"]
+    assert table["score"].idxmax() == index[found.ranking[0]]
+    assert (np.asarray(found) == table["score"]).all()
+    with pytest.raises(nb.UserError, match="labels and pred_probs have different indices; align them"):
+        nb.detect("margin", labels.sort_values(), pred_probs=frame)
+
+
+def test_trust_scores_are_taken_from_an_object_with_the_interface_of_mislabeled():
+    class Detector:
+        """Stand-in for the detectors of the package, which the package index of this test does not have."""
+
+        def trust_scores(self, X, y):
+            return X[:, 0] * (y == 1)
+
+    points, labels = np.array([[3.0, 0.0], [2.0, 0.0], [1.0, 0.0]]), np.array([1, 0, 1])
+    assert nb.detect("trust", labels, features=points, trust_scores=Detector()).scores.tolist() == [-3, 0, -1]
+    with pytest.raises(
+        nb.UserError, match=r"Detector.trust_scores\(X, y\) is called with features and labels; pass both"
+    ):
+        nb.detect("trust", labels, trust_scores=Detector())
+
+
+def test_attributions_of_dattri_find_planted_errors():
+    tracin = pytest.importorskip("dattri.algorithm.tracin")
+    from dattri.task import AttributionTask
+    from torch.utils.data import DataLoader, TensorDataset
+
+    given, is_mislabeled = planted()
+    points, labels = torch.from_numpy(given["features"]), torch.from_numpy(given["labels"])
+    torch.manual_seed(0)
+    model = torch.nn.Linear(points.shape[1], CLASSES)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(50):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(model(points), labels).backward()
+        optimizer.step()
+
+    def loss(parameters, example):
+        inputs, target = example
+        logits = torch.func.functional_call(model, parameters, inputs.unsqueeze(0))
+        return torch.nn.functional.cross_entropy(logits, target.reshape(1))
+
+    task = AttributionTask(loss_func=loss, model=model, checkpoints=model.state_dict())
+    attributor = tracin.TracInAttributor(task=task, weight_list=torch.ones(1), normalized_grad=False)
+    loader = DataLoader(TensorDataset(points, labels), batch_size=60)
+    itself = nb.detect("self_influence", attributions=attributor.self_attribute(loader))
+    assert roc_auc_score(is_mislabeled, itself.scores) > 0.95
+    every_pair = nb.detect("self_influence", attributions=attributor.attribute(loader, loader))
+    np.testing.assert_allclose(every_pair.scores, itself.scores, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "margins", "labels": [0, 1]}, "unknown detector `margins`; did you mean `margin`"),
+        ({"name": "margin", "labels": [0, 1]}, r"margin needs pred_probs: \(N, C\) predicted probabilities"),
+        ({"name": "margin", "losses": [0, 1]}, "margin needs labels: .*; what is given suffices for small_loss"),
+        (
+            {"name": "small_loss", "losses": [0, 1], "features": [[1], [2]]},
+            "small_loss does not use features; leave it out, or choose a detector that does: mahalanobis, neighbors",
+        ),
+        (
+            {"name": "neighbors", "labels": [0, 1], "features": [[1], [2]], "n": 3},
+            "neighbors has no parameter `n`; ",
+        ),
+        ({"name": "neighbors", "labels": [0, 1], "features": [[1], [2]], "k": 0}, "k must be an integer from 1, but got 0"),
+        (
+            {"name": "margin", "labels": [0, 1, 1], "pred_probs": [[1, 0], [0, 1]]},
+            "the inputs must describe the same examples, but their numbers differ: pred_probs 2, labels 3",
+        ),
+        ({"name": "margin", "labels": [0, 1], "pred_probs": [[1, 1], [0, 1]]}, "1 of 2 rows are no probabilities"),
+        ({"name": "margin", "labels": [0, 1], "pred_probs": [[1, np.nan], [0, 1]]}, "pred_probs: 1 values are not finite"),
+        ({"name": "margin", "labels": [0.5, 1], "pred_probs": [[1, 0], [0, 1]]}, "labels"),
+        (
+            {"name": "margin", "labels": ["a", "b"], "pred_probs": [[1, 0, 0], [0, 1, 0]]},
+            "pred_probs has 3 columns, but labels have 2 classes; list all classes in class_names",
+        ),
+        ({"name": "small_loss", "losses": ["a", "b"]}, "losses: must be .*, but holds other things than numbers"),
+        ({"name": "small_loss", "losses": 3.0}, r"losses: must be .*, but has the shape \(\)"),
+        ({"name": "forgetting", "correct": [[0.5, 1], [1, 1]]}, "correct: must hold truth values"),
+        ({"name": "self_influence", "attributions": np.ones((2, 3))}, r"attributions: the shape is \(2, 3\)"),
+        ({"name": "small_loss", "losses": [1.0]}, "at least two examples are needed"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_refused_with_what_to_do(arguments, message):
+    with pytest.raises(nb.UserError, match=message):
+        nb.detect(**arguments)
