@@ -43,6 +43,16 @@ class NormalizedTask(Task):
         self.register_buffer("mean", mean)
         self.register_buffer("scale", 1 / deviation)
 
+    def deployment_state(self) -> dict[str, Any]:
+        """Return the mean of each channel, and the reciprocal of its standard deviation."""
+        return {name: getattr(self, name).cpu().flatten().tolist() for name in ("mean", "scale")}
+
+    def load_deployment_state(self, state: dict[str, Any]) -> None:
+        """Restore the statistics of the channels."""
+        for name in ("mean", "scale"):
+            values = getattr(self, name)
+            values.copy_(torch.tensor(state[name]).view_as(values))
+
     def normalize(self, images: Tensor) -> Tensor:
         """Return (B, C, H, W) uint8 images with zero mean and unit variance per channel of the training inputs."""
         images = images.to(self.device, non_blocking=True).float()

@@ -111,6 +111,14 @@ class Prompting(TraceTask):
         )
         self.tokenizer.prefix = (self.instruction + SEPARATOR if self.instruction else "") + examples
 
+    def deployment_state(self) -> dict[str, Any]:
+        """Return the text before every prompt."""
+        return {"prefix": self.tokenizer.prefix}
+
+    def load_deployment_state(self, state: dict[str, Any]) -> None:
+        """Restore the text before every prompt."""
+        self.tokenizer.prefix = state["prefix"]
+
     def start_epoch(self) -> None:
         """Start an epoch without batches: no weight is trained."""
         super().start_epoch()

@@ -22,7 +22,7 @@ def load(name: str, network: str | None = None, size: int | None = None) -> Imag
     training.
 
     Args:
-        name: path of a state dict, such as the `weights.pt` of a run with `execution.save_weights=true`.
+        name: path of a state dict, such as `model/weights.pt` of a run with `execution.save_model=true`.
         network: name of the network, as in `budget.network`.
         size: side in pixels to which images are resized (default: that of the library, or that of the images).
 

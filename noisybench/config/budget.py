@@ -115,7 +115,7 @@ class Execution(pydantic.BaseModel):
     """Number of processes that augment images with masks; 0 augments in the training process."""
     system_metrics: bool = True
     """Sample CPU, memory and GPU every ten seconds."""
-    save_weights: bool = False
-    """Save the final networks as an artifact."""
+    save_model: bool | None = None
+    """Save the trained model with the run; by default if its weights take at most 2 MiB."""
     save_corrected_masks: bool = False
     """Save corrected masks as PNG files with the names of their images, which noise=from_folder can read."""

@@ -27,7 +27,7 @@ AGAIN = "--again"
 MAX_AUTO_THREADS = 8
 """Largest number of threads of a run for which none is given: batches of small images keep no more of them busy."""
 
-SAVED_FILES = ("save_weights", "save_corrected_masks")
+SAVED_FILES = ("save_model", "save_corrected_masks")
 """Fields of `execution` that save files of a run, which a finished run may lack."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ import torch
 
 from noisybench.nn.weights import weights_digest
 from noisybench.records.schema import Cost, EpochRow, ProbeRow, RunRecord
+from noisybench.runs.saved_model import FOLDER, TrainedModel, is_saved, trained_model
 from noisybench.training.auxiliary import AuxiliaryCost
 from noisybench.training.evaluator import Evaluator
 from noisybench.training.mitigation import public_name
@@ -40,7 +42,10 @@ class Recorder:
         probes: scores of classifiers that mitigations fit beside the networks' own.
         auxiliary_costs: costs of the auxiliary runs that the run used.
         complete: True once the final predictions are kept.
+        model: what the run deploys, once it is complete.
     """
+
+    model: TrainedModel
 
     def __init__(
         self,
@@ -119,20 +124,23 @@ class Recorder:
             self._add_row(task, "refine", self.rows[-1].epoch)
         self._tick(task)
         self.evaluator.finalize(task)
+        weights = {
+            name: tensor.cpu()
+            for modules in (task.networks, task.heads)
+            for name, tensor in modules.state_dict().items()
+        }
         self._final = {
             "parameters": sum(parameter.numel() for parameter in task.parameters() if parameter.requires_grad),
             "peak": _peak_memory(task.device),
-            "weights": {
-                name: tensor.cpu()
-                for modules in (task.networks, task.heads)
-                for name, tensor in modules.state_dict().items()
-            },
+            "weights": weights,
         }
+        self.model = trained_model(self.prepared.spec, self.prepared.dataset, task, weights)
         self.complete = True
 
     def record(self, environment: dict[str, str]) -> RunRecord:
         """Return the complete record of a finished run."""
         spec, labels = self.prepared.spec, self.prepared.labels
+        content = spec.as_dict()
         # The C x C matrices would dominate the size of the record; `manifest.json` has them.
         manifest = {
             name: entry
@@ -141,7 +149,7 @@ class Recorder:
         }
         return RunRecord(
             identity=spec.identity,
-            spec=spec.as_dict(),
+            spec={**content, "execution": {**content["execution"], "save_model": self.saves_model}},
             title=spec.title,
             stack=spec.stack,
             seed=spec.seed,
@@ -169,9 +177,16 @@ class Recorder:
         self.evaluator.save(record, folder)
         (folder / "manifest.json").write_text(json.dumps(self.prepared.labels.manifest))
         (folder / "spec.json").write_text(json.dumps(record.spec, indent=2))
-        if self.prepared.spec.execution.save_weights:
-            torch.save(self._final["weights"], folder / "weights.pt")
+        if self.saves_model:
+            # An attempt that died while it wrote may have left a part of it.
+            shutil.rmtree(folder / FOLDER, ignore_errors=True)
+            self.model.save(folder / FOLDER)
         write_atomically(folder / "record.json", json.dumps(record.as_dict()).encode())
+
+    @property
+    def saves_model(self) -> bool:
+        """True if the run saves its model, which the record states."""
+        return is_saved(self.prepared.spec, self.model.num_bytes)
 
     def add_probes(self, task: Task, epochs: int, last: bool = False) -> None:
         """Score the classifiers of mitigations after a number of epochs; this time is not part of the run's cost."""

@@ -149,6 +149,13 @@ class TaskContract(pytorch_lightning.LightningModule, abc.ABC):
         targets = self.training_set.targets
         return self.training_probabilities().gather(1, targets[:, None]).squeeze(1)
 
+    def deployment_state(self) -> dict[str, Any]:
+        """Return the JSON-like values beside the weights that predictions need, such as those that normalize inputs."""
+        return {}
+
+    def load_deployment_state(self, state: dict[str, Any]) -> None:
+        """Restore the values of `deployment_state`."""
+
     def final_diagnostics(self, inputs: Any) -> dict[str, float]:
         """Return numbers about the trained networks on test inputs, for the last row of the record."""
         return {}

@@ -155,8 +155,8 @@ def test_finished_runs_are_trained_again_on_request_and_for_files_that_they_lack
     assert "1 run is finished and trained again for --again." in output
     assert "1 completed, 0 skipped" in noisybench(*command, "--again")[1]
     assert "0 completed, 1 skipped" in noisybench(*command)[1]
-    wanted = [*command, "execution.save_weights=true"]
-    assert "trained again for execution.save_weights=true." in noisybench(*wanted, "--dry-run")[1]
+    wanted = [*command, "execution.save_model=true"]
+    assert "trained again for execution.save_model=true." in noisybench(*wanted, "--dry-run")[1]
     output = noisybench(*wanted)[1]
     assert "1 completed, 0 skipped" in output
     assert "other weights" not in output

@@ -45,7 +45,7 @@ def only_record(store: Store) -> RunRecord:
 
 
 def test_a_run_leaves_all_its_facts(store: Store) -> None:
-    spec = toy_spec("elr", **SMALL, execution={"save_weights": True})
+    spec = toy_spec("elr", **SMALL, execution={"save_model": True})
     assert execute(spec, store) == "finished"
     record = only_record(store)
     assert record.identity == spec.identity
