@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from noisybench.api.datasets import load_dataset as load_dataset
     from noisybench.api.detect import detect as detect
+    from noisybench.api.models import load_model as load_model
     from noisybench.errors import UserError as UserError
 
 __version__ = "0.2.0"
@@ -33,10 +34,11 @@ _MODULES = {
     "UserError": "noisybench.errors",
     "detect": "noisybench.api.detect",
     "load_dataset": "noisybench.api.datasets",
+    "load_model": "noisybench.api.models",
 }
 """Modules of the public names, which are imported when a name is first used: torch takes seconds."""
 
-__all__ = ["UserError", "detect", "load_dataset"]
+__all__ = ["UserError", "detect", "load_dataset", "load_model"]
 
 
 def __getattr__(name: str) -> object:

@@ -21,7 +21,6 @@ from noisybench.records.schema import Detection, RunRecord
 from noisybench.training.evaluator import Evaluator
 from noisybench.training.learner import Learner
 from noisybench.training.prepared import PreparedRun
-from noisybench.training.roles import Decoder
 
 MIN_LABEL_QUALITY = 1e-6
 """Lower bound of the label quality in losses, which is stored in half precision."""
@@ -161,10 +160,7 @@ class TraceEvaluator(Evaluator):
 
     def _respond(self, task: Any, split: Split) -> list[str]:
         """Return responses to the prompts of a split as the stack decodes them, greedily by default."""
-        inputs, length = split.inputs[:], split.targets.shape[1]
-        for decoder in self.prepared.stack.with_role(Decoder):
-            return decoder.decode(task, inputs, length)
-        responses: list[str] = task.write(inputs, length)
+        responses: list[str] = task.respond(split.inputs[:], split.targets.shape[1])
         return responses
 
     def _check(self, name: str, split: Split, responses: list[str]) -> tuple[list[TraceCheck], list[bool]]:

@@ -17,6 +17,7 @@ from noisybench.tasks._dense import DenseTask
 from noisybench.tasks._tokenizers import IGNORE_INDEX, TokenBatch, Tokenizer, TokenProbabilities, build_tokenizer
 from noisybench.tasks._trace_evaluator import TraceEvaluator
 from noisybench.training.batch import Batch, BatchPlan, cross_entropy
+from noisybench.training.roles import Decoder
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import torch_seed
@@ -138,6 +139,12 @@ class TraceTask(DenseTask):
             of_labels = of_labels.masked_fill(labels == IGNORE_INDEX, 0)
             yield TokenProbabilities(rows, characters, labels, starts, of_labels, by_token.argmax(2))
         self.networks.train(training)
+
+    def respond(self, inputs: Any, length: int) -> list[str]:
+        """Return responses of at most ``length`` tokens to (N, 1, 1, P) prompts, greedy unless the stack decodes them."""
+        for decoder in self.stack.with_role(Decoder):
+            return decoder.decode(self, inputs, length)
+        return self.write(inputs, length)
 
     def write(self, inputs: Any, length: int, temperature: float = 0.0, draw: int = 0) -> list[str]:
         """Generate responses token by token.

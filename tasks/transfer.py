@@ -253,6 +253,10 @@ class Transfer(ImageTask):
             self._features_by_id[id(inputs)] = (inputs, features)
         return self._features_by_id[id(inputs)][1]
 
+    def release(self, inputs: Any) -> None:
+        """Forget the features of some inputs."""
+        self._features_by_id.pop(id(inputs), None)
+
     @torch.no_grad()
     def _extract_features(self, inputs: Tensor | DiskTensor, network: nn.Module) -> Tensor:
         training, size, features = network.training, self.eval_batch_size(inputs), []

@@ -15,6 +15,9 @@ from noisybench.utils.places import expand_user
 EXAMPLE = None
 """None, since a model needs files."""
 
+WITHOUT_WEIGHTS = "without_weights"
+"""Empty file in a folder of a configuration and tokenizer whose weights are stored elsewhere."""
+
 
 class LanguageModel(nn.Module):
     """Causal language model with its tokenizer, called like `noisybench.networks.decoder.Decoder`.
@@ -57,6 +60,12 @@ class LanguageModel(nn.Module):
         scores: Tensor = output.logits
         return scores
 
+    def save_files(self, folder: Path) -> None:
+        """Write configuration and tokenizer, from which `build` makes the same network for weights that are loaded later."""
+        self.model.config.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        (folder / WITHOUT_WEIGHTS).touch()
+
     def new_cache(self) -> dict[str, Any]:
         """Return an empty cache, to be passed with a prompt and with every token after it."""
         from transformers import DynamicCache
@@ -98,8 +107,8 @@ def build(num_classes: int, channels: int, argument: str) -> nn.Module:
     try:
         models: Any = transformers.AutoModelForCausalLM
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, local_files_only=True)
-        # On the meta device only the architecture matters, so that no weights are read.
-        if torch.empty(0).device.type == "meta":
+        # On the meta device only the architecture matters, and a saved model has weights of its own: none are read.
+        if torch.empty(0).device.type == "meta" or (folder / WITHOUT_WEIGHTS).is_file():
             config = transformers.AutoConfig.from_pretrained(source, local_files_only=True)
             model = models.from_config(config)
         else:

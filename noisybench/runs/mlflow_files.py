@@ -13,13 +13,13 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from noisybench import __version__
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from noisybench.runs.saved_model import ModelDescription
 
 LOADER = "noisybench.api.mlflow_flavor"
@@ -89,3 +89,14 @@ def _signature(description: ModelDescription) -> dict[str, str]:
 
 def _tensor(dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
     return {"type": "tensor", "tensor-spec": {"dtype": dtype, "shape": [-1, *shape]}}
+
+
+def read_example(folder: Path, description: ModelDescription) -> NDArray[Any] | str | None:
+    """Return the input example of a model's folder; None if it has none."""
+    file = folder / EXAMPLE_FILE
+    if not file.is_file():
+        return None
+    content = json.loads(file.read_bytes())
+    if description.inputs == "texts":
+        return str(content[0])
+    return np.array(content["inputs"], dtype=INPUT_TYPES[description.inputs])

@@ -35,9 +35,6 @@ from noisybench.training.task import Task
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.files import first_line
 
-MODEL_FORMAT = 1
-"""Number of the layout of a model's folder. Models of another number are refused."""
-
 FOLDER, DESCRIPTION, WEIGHTS, NETWORK = "model", "model.json", "weights.pt", "network"
 """Folder of a run that holds its model, and the files in it."""
 
@@ -54,7 +51,7 @@ class ModelDescription(pydantic.BaseModel):
     """Everything about a saved model besides its weights.
 
     Attributes:
-        format: `MODEL_FORMAT`.
+        format: number of the layout; models of another one are refused.
         noisybench: version that saved it.
         torch: version of PyTorch that trained it.
         title: one-line description of its run.
@@ -78,7 +75,7 @@ class ModelDescription(pydantic.BaseModel):
 
     model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal[1] = MODEL_FORMAT
+    format: Literal[1] = 1
     noisybench: str
     torch: str
     title: str
@@ -114,7 +111,7 @@ class TrainedModel:
     description: ModelDescription
     weights: dict[str, Tensor]
     network: torch.nn.Module
-    example: NDArray[Any] | str
+    example: NDArray[Any] | str | None
 
     @property
     def num_bytes(self) -> int:
@@ -267,7 +264,9 @@ def _example_set(description: ModelDescription) -> TrainingSet:
     traces = None if description.traces is None else _trace_format(description.traces)
     if traces is None:
         inputs = torch.zeros(1, *description.input_shape, dtype=types[description.inputs])
-        targets = torch.zeros(1, *description.target_shape, dtype=torch.uint8 if description.target_shape else torch.int64)
+        targets = torch.zeros(
+            1, *description.target_shape, dtype=torch.uint8 if description.target_shape else torch.int64
+        )
     else:
         inputs = torch.from_numpy(np.zeros((1, *description.input_shape), traces.dtype))
         targets = torch.from_numpy(np.zeros((1, *description.target_shape), traces.dtype))
@@ -312,7 +311,4 @@ def _trace_fields(trace_format: TraceFormat) -> dict[str, Any]:
 def _trace_format(fields: Mapping[str, Any]) -> TraceFormat:
     if fields["answers"] is not None:
         return CalculationTraceFormat(fields["vocabulary"], AnswerFormat(**fields["answers"]))
-    return DeployedTraceFormat(
-        fields["vocabulary"], fields["end"], fields["separator"], tuple(fields["answer_marks"])
-    )
-
+    return DeployedTraceFormat(fields["vocabulary"], fields["end"], fields["separator"], tuple(fields["answer_marks"]))

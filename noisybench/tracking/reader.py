@@ -247,13 +247,13 @@ class RunReader:
 
     @contextlib.contextmanager
     def open_file(self, run: TrackedRun, name: str) -> Iterator[Path | None]:
-        """Yield the local path of one of a run's files, or None if the run has no file of this name.
+        """Yield the local path of one of a run's files or folders, or None if the run has none of this name.
 
         A file on a server is downloaded to a temporary folder, which is deleted when the block ends.
         """
         folder = self._folder(run)
         if folder is not None:
-            yield folder / name if (folder / name).is_file() else None
+            yield folder / name if (folder / name).exists() else None
             return
         uri = run.artifact_uri
         if uri.startswith("mlflow-artifacts:") and self._artifact_root is not None:

@@ -156,6 +156,9 @@ class TaskContract(pytorch_lightning.LightningModule, abc.ABC):
     def load_deployment_state(self, state: dict[str, Any]) -> None:
         """Restore the values of `deployment_state`."""
 
+    def release(self, inputs: Any) -> None:
+        """Forget what predictions have computed and kept of some inputs, which the caller drops."""
+
     def final_diagnostics(self, inputs: Any) -> dict[str, float]:
         """Return numbers about the trained networks on test inputs, for the last row of the record."""
         return {}

@@ -79,8 +79,7 @@ def test_what_matters_changes_the_identity(change: dict[str, Any]) -> None:
 
 def test_where_it_runs_does_not_change_the_identity() -> None:
     assert (
-        resolve({}).identity
-        == resolve({"execution": {"device": "cpu", "num_threads": 2, "save_model": True}}).identity
+        resolve({}).identity == resolve({"execution": {"device": "cpu", "num_threads": 2, "save_model": True}}).identity
     )
 
 

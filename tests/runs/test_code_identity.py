@@ -149,13 +149,13 @@ def test_a_study_does_not_mix_trials_of_different_code(plugin: Path) -> None:
 
 @pytest.mark.usefixtures("store")
 def test_finished_runs_are_trained_again_on_request_and_for_files_that_they_lack(noisybench: Command) -> None:
-    command = ["run", "digits", "mitigations=gce", "seed=0", *SMALL]
+    command = ["run", "digits", "mitigations=gce", "seed=0", *SMALL, "execution.save_model=false"]
     noisybench(*command)
     output = noisybench(*command, "--again", "--dry-run")[1]
     assert "1 run is finished and trained again for --again." in output
     assert "1 completed, 0 skipped" in noisybench(*command, "--again")[1]
     assert "0 completed, 1 skipped" in noisybench(*command)[1]
-    wanted = [*command, "execution.save_model=true"]
+    wanted = [*command[:-1], "execution.save_model=true"]
     assert "trained again for execution.save_model=true." in noisybench(*wanted, "--dry-run")[1]
     output = noisybench(*wanted)[1]
     assert "1 completed, 0 skipped" in output
@@ -167,7 +167,7 @@ def test_finished_runs_are_trained_again_on_request_and_for_files_that_they_lack
     assert len({record.weights_sha256 for record in records}) == 1
     latest = runs.list_runs("FINISHED")[0]
     assert runs.finished() == {records[0].identity: latest.run_id}
-    with runs.open_file(latest, "weights.pt") as file:
+    with runs.open_file(latest, "model") as file:
         assert file is not None
 
 

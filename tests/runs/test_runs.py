@@ -73,7 +73,7 @@ def test_a_run_leaves_all_its_facts(store: Store) -> None:
     assert folder is not None
     assert {path.name for path in folder.iterdir()} == {
         "record.json", "spec.json", "manifest.json", "samples.parquet", "predictions.parquet", "validation.parquet",
-        "weights.pt",
+        "model",
     }  # fmt: skip
     assert json.loads((folder / "manifest.json").read_text())["sha256"] == record.label_set
     assert json.loads((folder / "spec.json").read_text()) == spec.as_dict()
