@@ -7,12 +7,16 @@
 
 # Nothing else is imported here: the command line starts with this file, and Ctrl-C during an import gives a traceback.
 import os
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from noisybench.api.datasets import load_dataset as load_dataset
     from noisybench.api.detect import detect as detect
     from noisybench.api.models import load_model as load_model
+    from noisybench.api.runs import run as run
+    from noisybench.errors import TrainingError as TrainingError
     from noisybench.errors import UserError as UserError
 
 __version__ = "0.2.0"
@@ -31,14 +35,16 @@ if os.path.isfile(os.path.join(_root, "setup.cfg")) and os.path.isdir(os.path.jo
     __path__ = [*__path__, _root]
 
 _MODULES = {
+    "TrainingError": "noisybench.errors",
     "UserError": "noisybench.errors",
     "detect": "noisybench.api.detect",
     "load_dataset": "noisybench.api.datasets",
     "load_model": "noisybench.api.models",
+    "run": "noisybench.api.runs",
 }
 """Modules of the public names, which are imported when a name is first used: torch takes seconds."""
 
-__all__ = ["UserError", "detect", "load_dataset", "load_model"]
+__all__ = ["TrainingError", "UserError", "detect", "load_dataset", "load_model", "run"]
 
 
 def __getattr__(name: str) -> object:
@@ -61,3 +67,15 @@ def __getattr__(name: str) -> object:
 def __dir__() -> list[str]:
     """Return the public names, also those that are not imported yet."""
     return sorted({*globals(), *_MODULES})
+
+
+class _Package(ModuleType):
+    """Module whose public names are not replaced by sub-packages of the same name, such as `audit`, when they are imported."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name in _MODULES and isinstance(value, ModuleType) and value.__name__ == f"{self.__name__}.{name}":
+            return
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -241,7 +241,8 @@ def _train(console: Console, store: object, task: AdviceTask, plan: TrainingPlan
     from noisybench.advice.choice import choose, noisy_validation_score
     from noisybench.advice.training import replicates
     from noisybench.cli import limits
-    from noisybench.cli.run import train_plan
+    from noisybench.cli.run import train_session
+    from noisybench.execution.session import Session
     from noisybench.execution.suite_runner import make_plan
     from noisybench.leaderboard.verdict import BASELINE
     from noisybench.tracking.equivalences import recorded_equivalences
@@ -255,10 +256,12 @@ def _train(console: Console, store: object, task: AdviceTask, plan: TrainingPlan
     # Replicates outermost, so that an interrupted command has comparable runs of all stacks.
     specs = [specs[number] for number in range(plan.replicates) for specs in stacks.values()]
     records = store.runs.records()
-    runs = make_plan(specs, records, recorded_equivalences(store), cores=usable_cores())
-    result = train_plan(runs, store, records, jobs, console)
+    equivalences = recorded_equivalences(store)
+    runs = make_plan(specs, records, equivalences, cores=usable_cores())
+    session = Session(store, runs, records, equivalences)
+    result = train_session(session, jobs, console)
     limits.exit_after(result, console)
-    finished = {record.identity: record for record in reversed(store.runs.records())}
+    finished = {record.identity: record for record in reversed(session.records)}
     finished |= {identity: record for identity, record in runs.equivalent.items() if identity not in finished}
     scores: dict[str, dict[int, float]] = {}
     costs: dict[str, float] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import time
 from pathlib import Path
@@ -15,23 +14,21 @@ from noisybench.cli.labels import Overrides, Recipe
 from noisybench.cli.leaderboard import write
 from noisybench.cli.limits import TimeLimitOption
 from noisybench.errors import UserError
-from noisybench.utils.files import require_writable
 from noisybench.utils.interrupts import INTERRUPTS
 from noisybench.utils.places import check_output_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from rich.console import Console
 
     from noisybench.config.spec import RunSpec
     from noisybench.config.suite import Figure
-    from noisybench.execution.engine import Executor
+    from noisybench.execution.session import Session
     from noisybench.execution.suite_runner import RunPlan, SuiteResult
     from noisybench.execution.time_limit import TimeLimit
     from noisybench.records.equivalence import Equivalence
     from noisybench.records.schema import RunRecord
-    from noisybench.tracking.store import Store
 
 Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", min=1, help="Number of parallel runs (default: number of cores)")
@@ -144,52 +141,25 @@ def execute_specs(
     """
     from noisybench.cli.plan_text import print_plan
     from noisybench.cli.preset_text import print_notes
-    from noisybench.config.data_files import download_missing
-    from noisybench.config.spec import WORKSPACE
-    from noisybench.execution.suite_runner import make_plan
-    from noisybench.tracking.equivalences import recorded_equivalences
-    from noisybench.tracking.store import Store
+    from noisybench.execution.session import open_session
     from noisybench.utils.console import make_console
-    from noisybench.utils.processes import start_server, usable_cores
 
-    console, store = make_console(), Store()
-    # The check creates the store, which a dry run must not do.
-    if not dry_run:
-        if again or not store.connection.may_have_finished(spec.identity for spec in specs):
-            # Its imports take longer than everything before the first run, and there is more than one core.
-            start_server()
-        store.connection.check()
-        require_writable(WORKSPACE)
-        specs = download_missing(specs)
-    stored, equivalences = store.runs.read(), recorded_equivalences(store)
-    records = stored.records
-    # The cores of a cluster's machines are not known here.
-    plan = make_plan(specs, records, equivalences, again, cores=usable_cores() if ray is None else None)
-    _print_repeated(console, plan)
-    print_notes(console, plan.specs)
+    console = make_console()
+    session = open_session(specs, again, dry_run, ray)
+    _print_repeated(console, session.plan)
+    print_notes(console, session.plan.specs)
     if dry_run:
-        print_plan(console, plan, records, jobs, limit, on_cluster=ray is not None)
+        print_plan(console, session.plan, session.records, jobs, limit, on_cluster=ray is not None)
         return
-    pending = {spec.identity for spec in plan.pending}
-    for each in stored.excluded:
-        if each.run.tags["identity"] in pending:
-            console.print(f"{each.reason}. It is trained again.", markup=False)
-    if limit is not None:
-        limit.set_reserve()
-    result = train_plan(plan, store, records, jobs, console, ray, limit)
-    if limit is not None:
-        limit.activity = "ranking its runs"
-    # Without new runs, the records from above are still complete: a rerun of a finished suite reads the store once.
-    records = store.runs.records() if plan.pending else records
-    _print_other_weights(console, plan, records)
-    # Runs of the same settings that have other code are counted below their table.
-    settings = {spec.settings_hash for spec in plan.specs}
-    shown = [record for record in records if record.settings in settings]
-    _show(shown, equivalences, store.connection.embedded, html, metric)
-    records = plan.select(records)
+    for each in session.retrained:
+        console.print(f"{each.reason}. It is trained again.", markup=False)
+    result = train_session(session, jobs, console, limit)
+    _print_other_weights(console, session)
+    _show(session, html, metric)
+    records = session.plan.select(session.records)
     if records and html is not None:
         for figure in figures:
-            _draw(records, equivalences, figure, _figure_path(html, figure), console)
+            _draw(records, session.equivalences, figure, _figure_path(html, figure), console)
     limits.exit_after(result, console)
 
 
@@ -203,12 +173,12 @@ def _print_repeated(console: Console, plan: RunPlan) -> None:
         console.print(f"{count_runs(len(plan.repeated))} {verb} finished and trained again for {reasons}.")
 
 
-def _print_other_weights(console: Console, plan: RunPlan, records: Sequence[RunRecord]) -> None:
+def _print_other_weights(console: Console, session: Session) -> None:
     """Print which runs that were trained again reached other weights than before."""
     from rich.text import Text
 
-    for record in plan.other_weights(records):
-        old = plan.repeated[record.identity].environment
+    for record in session.plan.other_weights(session.records):
+        old = session.plan.repeated[record.identity].environment
         changes = ", ".join(
             f"{name} {old.get(name, 'none')} -> {value}"
             for name, value in record.environment.items()
@@ -223,36 +193,22 @@ def _print_other_weights(console: Console, plan: RunPlan, records: Sequence[RunR
         )
 
 
-def train_plan(
-    plan: RunPlan,
-    store: Store,
-    records: Sequence[RunRecord],
-    jobs: int | None,
-    console: Console,
-    ray: str | None = None,
-    limit: TimeLimit | None = None,
-) -> SuiteResult:
-    """Execute the pending runs of a plan, and print their progress and outcome."""
+def train_session(session: Session, jobs: int | None, console: Console, limit: TimeLimit | None = None) -> SuiteResult:
+    """Execute the pending runs of a session, and print their progress and outcome."""
     from noisybench.cli import console as view
     from noisybench.execution.display import ProgressDisplay
-    from noisybench.execution.suite_runner import run_plan
 
-    start = time.monotonic()
+    start, plan = time.monotonic(), session.plan
     if plan.pending:
         console.print(f"Validating {len(plan.pending)} of {len(plan.specs)} runs ...")
     with (
         INTERRUPTS.graceful(console.print),
         ProgressDisplay(console, len(plan.pending)) as display,
-        _executor(ray, store) as executor,
     ):
-        result = run_plan(
-            plan,
-            store,
-            records,
+        result = session.train(
             jobs,
             display.update,
             INTERRUPTS.level,
-            executor,
             limit,
             lambda note: console.print(f"note: {note}", markup=False, soft_wrap=True),
         )
@@ -262,18 +218,6 @@ def train_plan(
         for _, _, traceback in result.failed:
             console.print(traceback, markup=False)
     return result
-
-
-@contextlib.contextmanager
-def _executor(ray: str | None, store: Store) -> Iterator[Executor | None]:
-    """Yield the executor of a Ray cluster, or None for this machine."""
-    if ray is None:
-        yield None
-        return
-    from noisybench.execution.ray import connect
-
-    with connect(ray, store.connection.embedded) as executor:
-        yield executor
 
 
 def _draw(
@@ -290,9 +234,7 @@ def _draw(
         console.print(f"Figure: {path.resolve()}")
 
 
-def _show(
-    records: list[RunRecord], equivalences: list[Equivalence], embedded: bool, html: Path | None, metric: str
-) -> None:
+def _show(session: Session, html: Path | None, metric: str) -> None:
     """Rank the runs of a command, write the leaderboard page, and suggest next steps."""
     from noisybench.leaderboard import terminal_tables as tables
     from noisybench.leaderboard.board import build_board
@@ -304,14 +246,14 @@ def _show(
     from noisybench.utils.console import make_console
 
     console = make_console()
-    measurements, excluded = measure_valid(records)
+    measurements, excluded = measure_valid(session.comparable())
     measurements, unscored = with_metric(measurements, metric)
     excluded += unscored
-    settings = build_settings(measurements, equivalences=equivalences)
+    settings = build_settings(measurements, equivalences=session.equivalences)
     if settings and html is not None:
-        write(html, to_html(build_board(measurements, equivalences=equivalences, excluded=excluded)))
+        write(html, to_html(build_board(measurements, equivalences=session.equivalences, excluded=excluded)))
     tables.print_settings(console, settings)
-    tables.print_reproductions(console, reproduce(measurements, equivalences))
+    tables.print_reproductions(console, reproduce(measurements, session.equivalences))
     tables.print_excluded(console, excluded)
     if not settings or html is None:
         return
@@ -324,7 +266,7 @@ def _show(
     )
     console.print("  noisybench run digits mitigations=mixup+gce        a stack of two mitigations")
     console.print("  noisybench inspect digits noise=pair_flip          effect of a noise model on the labels")
-    if embedded:
+    if session.store.connection.embedded:
         console.print(
             "  noisybench leaderboard serve                       the page beside MLflow with all runs and curves"
         )

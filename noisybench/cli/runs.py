@@ -10,7 +10,7 @@ import typer
 from noisybench.cli import transfer
 from noisybench.cli.leaderboard import write
 from noisybench.cli.limits import exit_after
-from noisybench.cli.run import DryRun, Jobs, train_plan
+from noisybench.cli.run import DryRun, Jobs, train_session
 from noisybench.errors import UserError
 from noisybench.utils.interrupts import INTERRUPTS
 
@@ -90,6 +90,7 @@ def equivalent(
     from rich.text import Text
 
     from noisybench.execution.equivalence import compare_pairs, plan_comparison
+    from noisybench.execution.session import Session
     from noisybench.execution.suite_runner import make_plan
     from noisybench.records.equivalence import equivalences_to_json
     from noisybench.tracking.equivalences import EquivalenceStore
@@ -110,11 +111,12 @@ def equivalent(
         for spec in plan.pending:
             typer.echo(f"  {spec.title}")
         return
-    result = train_plan(plan, store, records, jobs, console)
+    session = Session(store, plan, records, [])
+    result = train_session(session, jobs, console)
     # A failed run is named below, together with those that differ.
     if INTERRUPTS.level():
         exit_after(result, console)
-    equivalence = compare_pairs(pairs, store.runs.records(), sample, tolerance / 100)
+    equivalence = compare_pairs(pairs, session.records, sample, tolerance / 100)
     description = equivalence.describe()
     run_id = EquivalenceStore(store).write(equivalence, f"equivalence {description}")
     typer.echo(f"Equivalent: {description}. Recorded as run {run_id}; tables join these codes now.")

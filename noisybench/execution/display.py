@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -17,15 +18,19 @@ if TYPE_CHECKING:
 
 
 class ProgressDisplay:
-    """Live progress: a bar for all runs and one for each active run. Without a terminal, one line per finished run.
+    """Live progress: a bar for all runs and one for each active run. In files and logs, one line per finished run.
 
     Args:
-        console: console.
+        console: console of a terminal, a file or a notebook.
         total: number of runs.
+        is_quiet: show nothing.
     """
 
-    def __init__(self, console: Console, total: int) -> None:
-        self._console, self._total = console, total
+    def __init__(self, console: Console, total: int, is_quiet: bool = False) -> None:
+        self._console, self._total, self._is_quiet = console, total, is_quiet
+        # Rich updates the output of a notebook through widgets.
+        has_widgets = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+        self._is_live = not is_quiet and (console.is_terminal or has_widgets)
         self._completed = self._failed = 0
         self._seconds_left: float | None = None
         self._updated_at = time.monotonic()
@@ -37,7 +42,7 @@ class ProgressDisplay:
             TimeElapsedColumn(),
             console=console,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not self._is_live,
             refresh_per_second=4,
         )
         self._overall = self._progress.add_task(f"0/{total} runs", total=max(1, total), status="")
@@ -67,9 +72,11 @@ class ProgressDisplay:
                 self._progress.remove_task(self._tasks.pop(identity))
             self._completed += event.kind == "finished"
             self._failed += event.kind == "failed"
+            if self._is_quiet:
+                return
             if event.kind == "failed":
                 self._console.print(Text(f"failed: {title}: {event.data['reason']}", style="red"))
-            elif not self._console.is_terminal:
+            elif not self._is_live:
                 outcome = "completed" if event.kind == "finished" else event.kind
                 self._console.print(f"[{self._completed}/{self._total}] {title} · {outcome} · {self._time_left()}")
         failed = f", {self._failed} failed" if self._failed else ""

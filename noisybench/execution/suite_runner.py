@@ -84,6 +84,7 @@ class SuiteResult:
         not_started: number of runs that were not started.
         remaining: work that is left; None if the command had nothing to do.
         out_of_time: True if the time limit has left it.
+        store_unavailable: True if runs failed because the tracking store could not be reached.
     """
 
     completed: list[RunSpec] = field(default_factory=list)
@@ -92,6 +93,7 @@ class SuiteResult:
     not_started: int = 0
     remaining: RemainingWork | None = None
     out_of_time: bool = False
+    store_unavailable: bool = False
 
 
 def make_plan(
@@ -227,6 +229,7 @@ def run_plan(
             result.stopped.append(event.spec)
         elif event.kind == "failed":
             result.failed.append((event.spec, event.data["reason"], event.data["traceback"]))
+            result.store_unavailable |= bool(event.data.get("store_unavailable"))
             is_blocked |= bool(event.data.get("store_unavailable") or event.data.get("code_changed"))
             if event.data.get("killed"):
                 _mark_killed(store, event)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from noisybench.errors import StoreUnavailable, UserError
+from noisybench.errors import StoreUnavailable, UserError, show
 from noisybench.records.schema import RunRecord
 from noisybench.records.validation import parse_record
 from noisybench.tracking.connection import (
@@ -95,6 +95,22 @@ class RunReader:
             if not _is_unknown_run(error):
                 raise
             return False
+
+    @_wrap_connection_errors
+    def run(self, run_id: str) -> TrackedRun:
+        """Return a run by its id.
+
+        Raises:
+            UserError: the store has no such run.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return _tracked(self.connection.client.get_run(run_id))
+        except MlflowException as error:
+            if not _is_unknown_run(error):
+                raise
+            raise UserError(f"the store {self.connection.address} has no run {show(run_id, quotes=False)}") from None
 
     @_wrap_connection_errors
     def is_finished(self, identity: str, after: str = "") -> bool:

@@ -221,3 +221,51 @@ def _detach_output(descriptors: Sequence[int]) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     for descriptor in descriptors:
         os.dup2(null, descriptor)
+
+
+@contextlib.contextmanager
+def keyboard_interrupts(notify: Callable[[str], object]) -> Iterator[Callable[[], int]]:
+    """Let a block that another program calls stop in order after Ctrl-C, and then raise `KeyboardInterrupt`.
+
+    Ctrl-C raises it at once until the block calls the yielded function, as `Interrupts.level`, and where the program has
+    its own handler or calls from another thread than the main one.
+
+    Args:
+        notify: prints a line after the first Ctrl-C.
+
+    Yields:
+        Function that returns 0 to continue, 1 to stop after the current epochs, 2 or more to stop immediately.
+
+    Example:
+        >>> with keyboard_interrupts(print) as level:
+        ...     level()
+        0
+    """
+    count, has_notified, is_polled = 0, False, False
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal count
+        count += 1
+        if not is_polled:
+            raise KeyboardInterrupt
+
+    def level() -> int:
+        nonlocal is_polled, has_notified
+        is_polled = True
+        # Not in the handler, which may interrupt another line that is being printed.
+        if count == 1 and not has_notified:
+            has_notified = True
+            notify("Stopping after the current epochs; press Ctrl-C again to stop immediately.")
+        return count
+
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: 0
+        return
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield level
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if count:
+        raise KeyboardInterrupt

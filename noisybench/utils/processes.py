@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import platform
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import connection, forkserver, resource_tracker
@@ -65,7 +66,7 @@ def start_server() -> None:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return
     resource_tracker.ensure_running()
-    with _signals_blocked():
+    with _signals_blocked(), _without_main_module():
         forkserver.ensure_running()
 
 
@@ -84,7 +85,7 @@ def start_process(context: Any, target: Callable[..., None], arguments: Sequence
     process = context.Process(target=target, args=tuple(arguments), daemon=daemon)
     # Started first, because it unblocks signals of its parent process when it has started.
     resource_tracker.ensure_running()
-    with _signals_blocked():
+    with _signals_blocked(), _without_main_module():
         process.start()
     return process
 
@@ -97,6 +98,28 @@ def _signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, previous)
+
+
+_main_module_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _without_main_module() -> Iterator[None]:
+    """Hide where the main module comes from in the block.
+
+    New processes would import it, and so execute a user's script again that has no ``if __name__ == "__main__"``. They
+    call functions of this package only, which need nothing of it.
+    """
+    main = sys.modules["__main__"]
+    with _main_module_lock:
+        file, spec = getattr(main, "__file__", None), main.__spec__
+        main.__file__ = main.__spec__ = None
+        try:
+            yield
+        finally:
+            main.__file__, main.__spec__ = file, spec
+            if file is None:
+                del main.__file__
 
 
 def exit_with_parent() -> None:

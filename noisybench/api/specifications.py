@@ -1,0 +1,121 @@
+"""Specifications of runs from the arguments of Python functions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from noisybench.config.overrides import override, parse_overrides
+from noisybench.config.published_recipes import load_recipe
+from noisybench.config.resolve import resolve
+from noisybench.config.source_code import SourceTree
+from noisybench.config.spec import RunSpec
+from noisybench.errors import UserError, show
+from noisybench.utils.digests import snapshot
+
+Path = tuple[str, ...]
+"""Keys of a field."""
+
+
+def read_specs(
+    recipe: str | os.PathLike[str] | Mapping[str, Any], overrides: Sequence[str], fields: Mapping[str, Any]
+) -> tuple[list[RunSpec], bool]:
+    """Return the runs of a recipe with changes applied, and whether a change has several values.
+
+    Args:
+        recipe: name of a recipe, path of a YAML file, or its content.
+        overrides: changes as on the command line, such as ``noise.rate=0.4``.
+        fields: values of fields; a list has one value for each run.
+
+    Raises:
+        UserError: the recipe or a change is invalid.
+
+    Example:
+        >>> specs, is_several = read_specs("digits", ["noise.rate=0.3"], {"noise": "pair_flip", "seed": [0, 1]})
+        >>> [spec.title for spec in specs], is_several
+        (['digits · pair_flip(rate=0.3) · cross_entropy · seed 0', 'digits · pair_flip(rate=0.3) · cross_entropy · seed 1'], True)
+    """
+    raws, is_several, tree = [_read_recipe(recipe)], False, SourceTree()
+    changes: dict[Path, Any] = {}
+    for name, value in fields.items():
+        for path, values in _changes(name, value):
+            changes[path] = values
+    for change in parse_overrides(overrides):
+        if change.path in changes:
+            raise UserError(f"{change.key} is given twice, as an argument and as {show(change.text, quotes=False)}")
+        changes[change.path] = change
+    # Whole components first, so that a parameter that is given beside one is kept.
+    for path, change in sorted(changes.items(), key=lambda item: len(item[0])):
+        changed = []
+        for raw in raws:
+            values = change if isinstance(change, list) else change.values(raw)
+            is_several |= len(values) > 1
+            changed += [override(raw, path, value) for value in values]
+        raws = changed
+    is_several |= any(_is_list(value) for value in fields.values())
+    with snapshot():  # all runs of one call see the same data
+        return [resolve(raw, tree) for raw in raws], is_several
+
+
+def _read_recipe(recipe: object) -> dict[str, Any]:
+    if isinstance(recipe, Mapping):
+        return {str(key): plain(value) for key, value in recipe.items()}
+    if isinstance(recipe, str):
+        return load_recipe(recipe)
+    if isinstance(recipe, os.PathLike):
+        path = os.fspath(recipe)
+        # A bare file name of a path is no name of a built-in recipe.
+        return load_recipe(path if isinstance(path, str) and "/" in path else f"./{path}")
+    raise UserError(f"recipe: expected a name, a path or a mapping of fields, but got {show(recipe)}")
+
+
+def _changes(name: str, value: Any) -> Iterator[tuple[Path, list[Any]]]:
+    """Yield the path and the values of each field that an argument changes.
+
+    A mapping without ``name`` changes some parameters of a component, or some fields of the budget, and keeps the others.
+    """
+    if _is_list(value):
+        items = [plain(item) for item in (value.tolist() if hasattr(value, "tolist") else value)]
+        if not items:
+            raise UserError(f"{name}: the list is empty; give at least one value")
+        if repeated := [item for number, item in enumerate(items) if item in items[:number]]:
+            raise UserError(f"{name}: {show(repeated[0])} is given several times; give it once")
+        yield (name,), items
+        return
+    value = plain(value)
+    if not isinstance(value, dict) or "name" in value:
+        yield (name,), [value]
+        return
+    for key, item in value.items():
+        if name == "mitigations" and isinstance(item, dict):
+            yield from (((name, key, parameter), [setting]) for parameter, setting in item.items())
+        else:
+            yield (name, key), [item]
+
+
+def _is_list(value: object) -> bool:
+    """Return True for lists, tuples, ranges, arrays and columns."""
+    if isinstance(value, str | bytes | Mapping):
+        return False
+    return isinstance(value, Sequence) or getattr(value, "ndim", 0) == 1
+
+
+def plain(value: Any) -> Any:
+    """Return a value in the types that YAML has.
+
+    Example:
+        >>> import numpy as np, pathlib
+        >>> plain({"root": pathlib.PurePosixPath("photos"), "size": np.int64(32)})
+        {'root': 'photos', 'size': 32}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [plain(item) for item in value]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    # NumPy numbers and arrays.
+    if hasattr(value, "tolist") and hasattr(value, "ndim"):
+        return plain(value.tolist())
+    return value

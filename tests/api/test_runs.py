@@ -1,0 +1,163 @@
+"""`nb.run` trains what the command line trains, in scripts, notebooks and tests, and reads finished runs back."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import noisybench as nb
+from noisybench.api.run_result import RunResult, RunResults
+from noisybench.api.specifications import read_specs
+from noisybench.tracking.store import Store
+
+SMALL = {"dataset": {"train_size": 200}, "budget": {"epochs": 2}, "noise": "pair_flip", "mitigations": "gce(q=0.5)"}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Working folder of all runs of this file."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(autouse=True)
+def in_shared_folder(workspace: Path, shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in the shared folder, after `workspace` has selected another one."""
+    monkeypatch.chdir(shared)
+
+
+@pytest.fixture
+def result(in_shared_folder: None) -> RunResult:
+    """A run that the first test trains, and that all others read back."""
+    found = nb.run("digits", seed=0, progress=False, **SMALL)
+    assert isinstance(found, RunResult)
+    return found
+
+
+def title_of(*overrides: str, **fields: object) -> str:
+    specs, _ = read_specs("digits", overrides, fields)
+    assert len(specs) == 1
+    return specs[0].title
+
+
+def test_a_mapping_without_a_name_keeps_the_rest_of_the_recipe() -> None:
+    (spec,), _ = read_specs("digits", [], {"budget": {"epochs": 3}, "noise": {"rate": 0.2}})
+    (recipe,), _ = read_specs("digits", [], {})
+    assert spec.budget == recipe.budget.model_copy(update={"epochs": 3})
+    assert spec.noise.parameters == {**recipe.noise.parameters, "rate": 0.2}
+    assert title_of(noise={"name": "pair_flip", "rate": 0.2}) == title_of("noise.rate=0.2", noise="pair_flip")
+    assert "mixup+gce(q=0.5)" in title_of("mitigations=mixup+gce", mitigations={"gce": {"q": 0.5}})
+
+
+def test_values_of_numpy_and_paths_are_plain_values(tmp_path: Path) -> None:
+    (spec,), is_several = read_specs("digits", [], {"seed": np.int64(3), "budget": {"learning_rate": np.float32(0.5)}})
+    assert (spec.seed, spec.budget.learning_rate, is_several) == (3, 0.5, False)
+    specs, is_several = read_specs({"dataset": "digits"}, [], {"seed": np.arange(2)})
+    assert ([spec.seed for spec in specs], is_several) == ([0, 1], True)
+    (tmp_path / "mine.yaml").write_text("seed: 7\n")
+    assert read_specs(tmp_path / "mine.yaml", [], {})[0][0].seed == 7
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"epochs": 3}, r"unknown field `epochs`; did you mean `budget\.epochs`\?"),
+        ({"seed": -1}, "seed: must be an integer from 0"),
+        ({"seed": []}, "seed: the list is empty"),
+        ({"seed": [0, 0]}, "seed: 0 is given several times"),
+        ({"noise": 3}, "noise: expected a name, or a mapping"),
+        ({"mitigations": "elrr"}, "unknown mitigation `elrr`; did you mean `elr`"),
+        ({"jobs": 0}, "jobs: expected a number of parallel runs of at least 1, but got 0"),
+    ],
+)
+def test_invalid_fields_are_refused_before_anything_is_trained(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(nb.UserError, match=message):
+        nb.run("digits", **fields)
+
+
+@pytest.mark.parametrize("recipe", ["digit", 3, "mine.yaml", Path("mine")])
+def test_an_unknown_recipe_is_refused(recipe: object) -> None:
+    with pytest.raises(nb.UserError, match="recipe"):
+        nb.run(recipe)
+
+
+def test_a_run_has_scores_curves_samples_and_predictions(result: RunResult) -> None:
+    assert result.title == "digits(train_size=200) · pair_flip(rate=0.45) · gce(q=0.5) · seed 0"
+    assert list(result.history["epoch"]) == [0, 1]
+    assert result.score == result.scores["last"] == result.history["test_score"].iloc[-1]
+    assert result.scores["last10"] is None
+    samples, predictions = result.samples, result.predictions
+    assert (samples["is_mislabeled"] == (samples["clean"] != samples["observed"])).all()
+    assert samples["is_mislabeled"].mean() == pytest.approx(result.record.manifest["actual_noise_rate"])
+    hits = np.stack(predictions["probabilities"]).argmax(1) == predictions["target"]
+    assert float(np.mean(hits)) == result.score
+    with pytest.raises(nb.UserError, match=r"has no file samples\.npz"):
+        result.arrays()
+    assert result.title in result._repr_html_()
+    assert result.run_id in repr(result)
+
+
+def test_a_finished_run_is_read_back_and_trained_again_on_request(result: RunResult) -> None:
+    assert nb.run("digits", seed=0, progress=False, **SMALL).run_id == result.run_id
+    assert nb.run(result.spec, progress=False).run_id == result.run_id
+    repeated = nb.run(result.spec, again=True, progress=False)
+    assert repeated.run_id != result.run_id
+    assert repeated.record.weights_sha256 == result.record.weights_sha256
+
+
+def test_a_list_gives_several_runs_in_its_order(result: RunResult) -> None:
+    results = nb.run("digits", seed=[1, 0], progress=False, **SMALL)
+    assert isinstance(results, RunResults)
+    assert [each.record.seed for each in results] == [1, 0]
+    assert results[:1].runs == (results[0],)
+    assert results[1].record.weights_sha256 == result.record.weights_sha256
+
+
+def test_an_unguarded_script_trains_the_same_once(result: RunResult, tmp_path: Path) -> None:
+    script = (
+        "import noisybench as nb\n"
+        "with open('starts', 'a') as file:\n    file.write('x')\n"
+        f"result = nb.run({json.dumps(result.spec)})\n".replace("null", "None").replace("true", "True")
+        + "print(result.record.weights_sha256)\n"
+    ).replace("false", "False")
+    (tmp_path / "script.py").write_text(script)
+    environment = {**os.environ, "PYTHONPATH": str(Path(nb.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.split() == [result.record.weights_sha256], done.stderr
+    assert (tmp_path / "starts").read_text() == "x"
+    assert "[1/1] digits" in done.stderr
+
+
+def test_ctrl_c_raises_and_the_same_call_resumes() -> None:
+    fields = {**SMALL, "budget": {"epochs": 60}}
+    folder = Path(".noisybench/runs")
+
+    def interrupt() -> None:
+        # The file is written when training begins.
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("*/num_threads")) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        nb.run("digits", progress=False, **fields)
+    thread.join()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    (checkpoint,) = folder.glob("*/checkpoint.ckpt")
+    (stopped,) = Store().runs.list_runs("KILLED")
+    result = nb.run("digits", progress=False, **fields)
+    assert result.run_id == stopped.run_id
+    assert list(result.history["epoch"]) == list(range(60))
+    assert not checkpoint.exists()
