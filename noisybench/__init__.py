@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from noisybench.api.runs import run as run
     from noisybench.errors import TrainingError as TrainingError
     from noisybench.errors import UserError as UserError
+    from noisybench.integrations import losses as losses
 
 __version__ = "0.2.0"
 
@@ -40,11 +41,12 @@ _MODULES = {
     "detect": "noisybench.api.detect",
     "load_dataset": "noisybench.api.datasets",
     "load_model": "noisybench.api.models",
+    "losses": "noisybench.integrations.losses",
     "run": "noisybench.api.runs",
 }
 """Modules of the public names, which are imported when a name is first used: torch takes seconds."""
 
-__all__ = ["TrainingError", "UserError", "detect", "load_dataset", "load_model", "run"]
+__all__ = ["TrainingError", "UserError", "detect", "load_dataset", "load_model", "losses", "run"]
 
 
 def __getattr__(name: str) -> object:

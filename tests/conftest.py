@@ -31,7 +31,7 @@ FAST = (
     "api/test_detect.py", "config", "data", "evaluation", "golden", "nn", "noise_models", "training", "utils",
     "leaderboard/test_statistics.py", "leaderboard/test_codes.py",
     "leaderboard/test_leaderboard.py", "leaderboard/test_figures.py", "leaderboard/test_reproduction.py",
-    "leaderboard/test_verdict.py",
+    "leaderboard/test_verdict.py", "integrations/test_losses.py",
     "cli/test_hints.py", "search/test_ranges.py", "mitigations/test_transition.py", "test_architecture.py",
     "test_docs.py", "test_doctests.py", "test_label_hashes.py", "test_language.py", "test_packaging.py",
 )  # fmt: skip

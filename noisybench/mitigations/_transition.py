@@ -96,10 +96,8 @@ class TransitionCorrection(LossFunction, abc.ABC):
         # The state is part of checkpoints: a resumed run keeps its matrix instead of estimating it from later predictions.
         if "matrix" in self.state or task.current_epoch < self.warmup_epochs:
             return
-        counts = torch.bincount(task.training_set.targets, minlength=task.training_set.num_classes)
-        matrix = estimate_transitions(task.training_probabilities(), self.percentile)
-        # Nothing is known about a class that is never observed; the identity leaves the others' loss as it is.
-        matrix[counts == 0] = torch.eye(len(matrix)).to(matrix)[counts == 0]
+        probabilities = task.training_probabilities()
+        matrix = estimate_transitions_of_observed(probabilities, task.training_set.targets, self.percentile)
         problem = describe_implausible(matrix, self.warmup_epochs)
         if problem and self.implausible == "refuse":
             raise TrainingError(
@@ -156,6 +154,27 @@ def estimate_transitions(probabilities: Tensor, percentile: float | None = None)
     return torch.as_tensor(rows / rows.sum(1, keepdim=True))
 
 
+def estimate_transitions_of_observed(
+    probabilities: Tensor, observed: Tensor, percentile: float | None = None
+) -> Tensor:
+    """Return the matrix of `estimate_transitions`, with a row of the identity for classes that are never observed.
+
+    Args:
+        probabilities: (N, C) predictions of a network trained on the observed labels.
+        observed: (N,) observed labels.
+        percentile: percentile of the anchor points.
+
+    >>> estimate_transitions_of_observed(torch.tensor([[0.8, 0.2], [0.7, 0.3]]), torch.tensor([0, 0]), 100)
+    tensor([[0.8000, 0.2000],
+            [0.0000, 1.0000]])
+    """
+    matrix = estimate_transitions(probabilities, percentile)
+    counts = torch.bincount(observed, minlength=len(matrix))
+    # Nothing is known about a class that is never observed; the identity leaves the others' loss as it is.
+    matrix[counts == 0] = torch.eye(len(matrix)).to(matrix)[counts == 0]
+    return matrix
+
+
 def anchor_percentiles(probabilities: Tensor) -> Tensor:
     """Return the (C,) percentile at which each class's anchor point is, from (N, C) predictions.
 
@@ -185,15 +204,25 @@ def anchor_rank(percentile: float, count: int) -> int:
 def describe_implausible(matrix: Tensor, epochs: int) -> str:
     """Return in words which rows of an estimated (C, C) matrix are implausible; an empty string if none is.
 
-    A row is implausible if another class than its own is as likely to be observed, or if its own class is hardly more
-    likely than by chance: by less than 5 % of the way from 1/C to 1.
-
     Args:
         matrix: (C, C) estimated transition matrix.
         epochs: number of epochs after which it was estimated.
 
     >>> describe_implausible(torch.tensor([[0.8, 0.2], [0.6, 0.4]]), epochs=3)
     'the matrix estimated after 3 epochs is implausible for class 1 of 2 (0.4 on the diagonal, 0.6 beside it)'
+    """
+    rows = implausible_rows(matrix)
+    return f"the matrix estimated after {epochs} epochs is implausible for {rows}" if rows else ""
+
+
+def implausible_rows(matrix: Tensor) -> str:
+    """Return in words the implausible rows of an estimated (C, C) matrix; an empty string if there are none.
+
+    A row is implausible if another class than its own is as likely to be observed, or if its own class is hardly more
+    likely than by chance: by less than 5 % of the way from 1/C to 1.
+
+    >>> implausible_rows(torch.eye(2))
+    ''
     """
     num_classes, diagonal = len(matrix), matrix.diagonal()
     others = matrix.masked_fill(torch.eye(num_classes, dtype=torch.bool, device=matrix.device), -1.0).amax(1)
@@ -204,8 +233,6 @@ def describe_implausible(matrix: Tensor, epochs: int) -> str:
         return ""
     first = f"{float(diagonal[classes[0]]):.2g} on the diagonal, {float(others[classes[0]]):.2g} beside it"
     if len(classes) == 1:
-        named = f"class {classes[0]} of {num_classes} ({first})"
-    else:
-        names = shorten(", ".join(map(str, classes)), 60)
-        named = f"{len(classes)} of {num_classes} classes: {names} (class {classes[0]}: {first})"
-    return f"the matrix estimated after {epochs} epochs is implausible for {named}"
+        return f"class {classes[0]} of {num_classes} ({first})"
+    names = shorten(", ".join(map(str, classes)), 60)
+    return f"{len(classes)} of {num_classes} classes: {names} (class {classes[0]}: {first})"

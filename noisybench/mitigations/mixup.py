@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -42,9 +43,31 @@ class Mixup(LossWrapper):
 
     def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """Return the rest of the stack's loss on the mixed batch."""
-        weight = float(task.rng.beta(self.alpha, self.alpha))
-        partner = torch.randperm(len(batch.index), generator=task.generator, device=batch.index.device)
+        weight, partner = draw_partners(self.alpha, batch.index, task.rng, task.generator)
         # All views share partner and weight, so that they remain views of the same mixed example.
-        views = {name: view.lerp(view[partner], 1 - weight) for name, view in batch.views.items()}
-        targets = batch.targets
-        return inner_loss(batch.with_targets(targets.lerp(targets[partner], 1 - weight), views))
+        views = {name: mix(view, partner, weight) for name, view in batch.views.items()}
+        return inner_loss(batch.with_targets(mix(batch.targets, partner, weight), views))
+
+
+def draw_partners(
+    alpha: float, examples: Tensor, rng: np.random.Generator, generator: torch.Generator | None
+) -> tuple[float, Tensor]:
+    """Return the weight of the examples of a batch, and the (B,) positions of their partners.
+
+    Args:
+        alpha: both parameters of the Beta distribution of the weight.
+        examples: tensor with B rows, on the device of the positions.
+        rng: random numbers on the host, for the weight.
+        generator: random numbers on the device, for the partners; None uses those of torch.
+    """
+    weight = float(rng.beta(alpha, alpha))
+    return weight, torch.randperm(len(examples), generator=generator, device=examples.device)
+
+
+def mix(values: Tensor, partner: Tensor, weight: float) -> Tensor:
+    """Return each row of (B, ...) values, mixed with that of its partner.
+
+    >>> mix(torch.tensor([0.0, 1.0]), torch.tensor([1, 0]), weight=0.75)
+    tensor([0.2500, 0.7500])
+    """
+    return values.lerp(values[partner], 1 - weight)

@@ -1,0 +1,184 @@
+"""Stacks of mitigations for training loops outside of the harness, and the reasons why some work only inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from noisybench.config.overrides import parse_stack
+from noisybench.config.registry import get_entry, list_entries
+from noisybench.data.privileged import PrivilegedInfo
+from noisybench.errors import UserError, show
+from noisybench.mitigations._transition import TransitionCorrection
+from noisybench.training.mitigation import Mitigation
+from noisybench.training.stack import Stack
+
+SCORES = "trains networks of its own to score the examples before training; `nb.audit` scores examples of your data"
+TRAINED_WEIGHTS = "chooses which weights of the network are trained; freeze or replace layers of your model"
+SUBSET = "leaves out examples before training; train on a `torch.utils.data.Subset`"
+
+NOT_LOSSES: dict[str, str] = {
+    "adele": "reads the network's activations and rewrites the masks of the whole training set",
+    "aum": SCORES,
+    "co_teaching": "trains two networks, each on the selection of the other",
+    "confident_learning": SCORES,
+    "dividemix": "trains two networks, on batches that each plans for the other",
+    "el2n": SCORES,
+    "ensemble": "trains several networks",
+    "forgetting": SCORES,
+    "full_finetuning": TRAINED_WEIGHTS,
+    "grand": SCORES,
+    "linear_probe": TRAINED_WEIGHTS,
+    "lora": TRAINED_WEIGHTS,
+    "lsa": "reads several views of each example and the features of an early stage, and trains a contrastive head",
+    "mahalanobis": "replaces the classifier of the trained network after the last epoch",
+    "mixup": "mixes the inputs before the network sees them; call `nb.losses.mixup` on your batch, or use `nb.lightning`",
+    "mlp_probe": TRAINED_WEIGHTS,
+    "nmtune": "replaces the head of a frozen backbone, and regularizes its features",
+    "oracle_pruning": SUBSET,
+    "pixel_confident_learning": "trains networks by cross-validation to correct the masks",
+    "pls": "reads several views of each example, and trains a contrastive head",
+    "random_pruning": SUBSET,
+    "self_consistency": "changes how responses are generated, not how a network is trained",
+    "simclr": "pre-trains the network; load pre-trained weights into your model",
+    "small_loss_pruning": SCORES,
+    "spectral_truncation": "changes the trained network after the last epoch",
+    "trace_filter": SUBSET,
+}
+"""Mitigations that are no loss of a network's scores: what they do instead, and what to use."""
+
+IN_LIGHTNING = ("mixup", "random_pruning")
+"""Mitigations of this table that work in `nb.lightning`, which sees inputs and batches as well."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A mitigation of a stack.
+
+    Attributes:
+        name: registered name.
+        given: parameters that the user has given.
+        mitigation: the mitigation.
+    """
+
+    name: str
+    given: Mapping[str, Any]
+    mitigation: Mitigation
+
+
+def build_stack(
+    mitigations: str | Mapping[str, Any] | Sequence[Any],
+    place: str,
+    unavailable: Mapping[str, str],
+    transition: Tensor | None = None,
+) -> tuple[Stack, list[Member]]:
+    """Return a stack that works outside of the harness.
+
+    Args:
+        mitigations: ``a``, ``a+b``, ``a(parameter=value)``, or mappings with `name`, as on the command line.
+        place: name of the place, for messages.
+        unavailable: mitigations that do not work in this place, with the reason.
+        transition: (C, C) transition matrix of a loss correction.
+
+    Raises:
+        UserError: a mitigation is unknown, does not work in this place, or has an invalid parameter.
+    """
+    members = []
+    for item in parse_stack(mitigations):
+        values = {"name": item} if isinstance(item, str) else dict(item)
+        name = str(values.pop("name", ""))
+        entry = get_entry("mitigations", name, place)
+        if name in unavailable:
+            available = ", ".join(known for known in list_entries("mitigations") if known not in unavailable)
+            raise UserError(
+                f"{place}: `{name}` {unavailable[name]}; in the harness it is `nb.run(..., mitigations={name!r})`. "
+                f"Mitigations that work here: {available}"
+            )
+        if values.get("preset") is not None:
+            raise UserError(
+                f"{place}.{name}.preset: published settings belong to a dataset and its noise, which only the harness "
+                f"knows; give the parameters that `noisybench describe {name}` lists, such as {_example(values, entry)}"
+            )
+        corrects = "matrix" in entry.schema.fields and transition is not None
+        complete, problems = entry.schema.validate(
+            {**values, **({"matrix": "oracle"} if corrects else {})}, f"{place}.{name}"
+        )
+        if problems:
+            raise UserError(*problems)
+        members.append(Member(name, values, entry.load_class()(**complete)))
+    for member in members:
+        _provide_privileged_info(member, transition, place)
+    if transition is not None and not any(isinstance(member.mitigation, TransitionCorrection) for member in members):
+        raise UserError(
+            f"{place}.transition: none of {'+'.join(member.name for member in members)} corrects the loss by a transition "
+            "matrix; leave transition out, or use forward_correction or backward_correction"
+        )
+    return Stack([member.mitigation for member in members]), members
+
+
+def _example(values: Mapping[str, Any], entry: Any) -> str:
+    """Return a parameter with its default as an example."""
+    name, (_, declared) = next((item for item in entry.schema.fields.items() if item[0] != "preset"), ("", ("", None)))
+    return f"{name}={declared.default!r}" if declared is not None else "none"
+
+
+def _provide_privileged_info(member: Member, transition: Tensor | None, place: str) -> None:
+    """Give a mitigation the transition matrix, and refuse other privileged information."""
+    mitigation = member.mitigation
+    needed = mitigation.requirements.privileged
+    available: dict[str, Any] = {} if transition is None else {"transition_matrix": transition}
+    if "transition_matrix" in needed and transition is None:
+        raise UserError(
+            f"{place}.{member.name}: matrix=oracle is the transition matrix of the harness's noise model; give yours as "
+            "transition=..., a (C, C) tensor"
+        )
+    if "noise_rate" in needed:
+        # A loss that leaves out a fraction calls its parameter by that name.
+        rate = next(name for name in mitigation.parameters if name in ("drop_fraction", "forget_rate"))
+        raise UserError(
+            f"{place}.{member.name}.{rate}: by default this is the true noise rate, which only the harness knows; give an "
+            f"estimate of yours, such as {rate}=0.2 (`nb.audit` estimates it)"
+        )
+    missing = [name for name in needed if name not in available]
+    if missing:
+        raise UserError(
+            f"{place}.{member.name}: reads {', '.join(missing)}, privileged information that only the harness has"
+        )
+    mitigation.privileged = PrivilegedInfo(available, needed)
+
+
+def check_transition(matrix: Any, num_classes: int | None, place: str) -> Tensor:
+    """Return a transition matrix as a float32 tensor.
+
+    Args:
+        matrix: (C, C) array or tensor; row c has the probabilities of the observed classes of examples of class c.
+        num_classes: number of classes, or None if it is that of the matrix.
+        place: name of the parameter, for messages.
+
+    Raises:
+        UserError: it is not square, has another number of classes, or a row is no probability distribution.
+
+    >>> check_transition([[0.9, 0.1], [0.2, 0.8]], 2, "transition").shape
+    torch.Size([2, 2])
+    """
+    try:
+        values = torch.as_tensor(matrix, dtype=torch.float32)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"{place}: must be a (C, C) array of numbers, but got {show(matrix)}") from None
+    if values.ndim != 2 or values.shape[0] != values.shape[1] or values.shape[0] < 2:
+        raise UserError(f"{place}: must have the shape (C, C) for C classes, but has {tuple(values.shape)}")
+    if num_classes is not None and len(values) != num_classes:
+        raise UserError(f"{place}: has {len(values)} classes, but num_classes is {num_classes}")
+    problems = ~((values >= 0).all(1) & ((values.sum(1) - 1).abs() < 1e-3))
+    if bool(problems.any()):
+        row = int(problems.nonzero()[0])
+        numbers = show([round(value, 4) for value in values[row].tolist()])
+        raise UserError(
+            f"{place}: row {row} must be probabilities that sum to 1, those of the observed classes of examples of class "
+            f"{row}, but is {numbers}"
+        )
+    return values
