@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from noisybench.config.fidelity import Fidelity
 from noisybench.config.parameters import parameter
 from noisybench.data.dataset import Dataset, Split
+from noisybench.data.in_memory import NAME_OF_LABELS
 from noisybench.data.label_sets import label_files
 from noisybench.data.label_sets.label_set import SPLITS, LabelSet, ReplacedImages
 from noisybench.data.labels.decisions import ABSENT
@@ -198,6 +199,11 @@ class FromFile(NoiseModel):
             text = "Examples that the table does not have keep their labels"
             notes.append(ReadingNote("kept_labels", text, len(kept)))
         return tuple(notes)
+
+    @property
+    def requires_inputs(self) -> bool:
+        """True for a frozen label set, unless it was made from labels alone."""
+        return self._is_label_set and self._label_set.manifest["dataset"]["name"] != NAME_OF_LABELS
 
     @property
     def _is_label_set(self) -> bool:

@@ -48,6 +48,7 @@ class InstanceDependent(NoiseModel):
     """
 
     stream_name = "InstanceDependent"
+    requires_inputs = True
     convention = (
         "each example is mislabeled with a probability of its own, whose mean is the nominal rate, and its pixels decide the "
         "observed class"

@@ -51,6 +51,7 @@ class Web(NoiseModel):
     """
 
     stream_name = "Web"
+    requires_inputs = True
     convention = (
         "a fraction out_of_distribution of the images is replaced and keeps its labels; a fraction in_distribution of all "
         "labels is redrawn from all classes, so only in_distribution * (1 - 1/C) become incorrect"
@@ -207,6 +208,8 @@ class Web(NoiseModel):
         """Return the images of the source in its order; read once."""
         if is_text(dataset.train.inputs):
             raise UserError("noise: `web` puts images into the training set, but the dataset holds texts")
+        if dataset.train.inputs.dtype != np.uint8:
+            raise UserError("noise: `web` puts images into the training set, but the dataset holds features")
         if (self.path is None) == (self.source in ON_DISK):
             requirement = "needs noise.path" if self.path is None else "does not use noise.path; remove it"
             raise UserError(f"noise.source: `{self.source}` {requirement}")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from noisybench.api.datasets import load_dataset as load_dataset
     from noisybench.api.detect import detect as detect
     from noisybench.api.models import load_model as load_model
+    from noisybench.api.noise import noise as noise
     from noisybench.api.runs import run as run
     from noisybench.errors import TrainingError as TrainingError
     from noisybench.errors import UserError as UserError
@@ -42,11 +43,12 @@ _MODULES = {
     "load_dataset": "noisybench.api.datasets",
     "load_model": "noisybench.api.models",
     "losses": "noisybench.integrations.losses",
+    "noise": "noisybench.api.noise",
     "run": "noisybench.api.runs",
 }
 """Modules of the public names, which are imported when a name is first used: torch takes seconds."""
 
-__all__ = ["TrainingError", "UserError", "detect", "load_dataset", "load_model", "losses", "run"]
+__all__ = ["TrainingError", "UserError", "detect", "load_dataset", "load_model", "losses", "noise", "run"]
 
 
 def __getattr__(name: str) -> object:

@@ -19,8 +19,8 @@ from noisybench.data.in_memory_inputs import InMemoryInputs, no_inputs, read_inp
 from noisybench.data.in_memory_labels import InMemoryLabels, read_labels
 from noisybench.errors import UserError
 
-NAME = "in_memory"
-"""Name of datasets that were not read from files."""
+NAME, NAME_OF_LABELS = "in_memory", "in_memory_labels"
+"""Names of datasets that were not read from files; the second of those whose inputs are not known."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Examples:
         validation: Examples | None = None,
         test: Examples | None = None,
         has_background: bool = True,
-        name: str = NAME,
+        name: str | None = None,
     ) -> Dataset:
         """Return a dataset of which these are the training examples.
 
@@ -56,7 +56,7 @@ class Examples:
             validation: examples of the validation split, without any by default.
             test: examples of the test split, without any by default.
             has_background: class 0 of masks is the background.
-            name: name of the dataset.
+            name: name of the dataset (default: one that says whether inputs are known).
 
         Raises:
             UserError: the splits have other classes or inputs of another shape.
@@ -77,7 +77,7 @@ class Examples:
                     f"{role}: its inputs have the shape {shapes[0]}, but the training inputs {shapes[1]}; convert them to one"
                 )
         return Dataset(
-            name,
+            name or (NAME_OF_LABELS if self.inputs is None else NAME),
             splits["train"],
             splits["validation"],
             splits["test"],
@@ -109,13 +109,26 @@ def read_examples(
         Traceback (most recent call last):
         noisybench.errors.UserError: X has 3 examples, but y has 2 labels; each example needs one label
     """
-    if X is not None and hasattr(X, "__len__") and hasattr(y, "__len__") and len(X) != len(y):
-        raise UserError(f"X has {len(X)} examples, but y has {len(y)} labels; each example needs one label")
+    check_lengths(X, y)
     inputs = None if X is None else read_inputs(X, channels)
     examples = Examples(read_labels(y, class_names), inputs)
     if inputs is not None and examples.labels.targets.ndim == 3:
         _check_masks(inputs, examples.labels)
     return examples
+
+
+def check_lengths(X: Any, y: Any) -> None:
+    """Refuse inputs and labels of different lengths.
+
+    Args:
+        X: inputs, or None.
+        y: labels.
+
+    Raises:
+        UserError: their lengths differ.
+    """
+    if hasattr(X, "__len__") and hasattr(y, "__len__") and len(X) != len(y):
+        raise UserError(f"X has {len(X)} examples, but y has {len(y)} labels; each example needs one label")
 
 
 def in_memory_dataset(

@@ -166,7 +166,7 @@ def _to_array(inputs: Any, location: str) -> tuple[NDArray[Any], Callable[[Any],
         return inputs, lambda array: array
     if library == "torch" and hasattr(inputs, "detach"):
         return _from_torch(inputs)
-    if library in ("pyarrow", "polars"):
+    if library == "pyarrow":
         inputs, library = inputs.to_pandas(), "pandas"
     if library == "pandas":
         return _from_pandas(inputs, location)

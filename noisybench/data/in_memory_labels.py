@@ -72,7 +72,7 @@ def read_labels(labels: Any, class_names: Sequence[Any] | int | None = None, loc
         raise UserError(
             f"{location} must be one label for each example, but is {show(labels)}; pass a list or an array"
         )
-    plain, restore = _to_plain(labels, location)
+    plain, restore = to_plain(labels, location)
     names = _declared_names(class_names)
     if isinstance(plain, np.ndarray) and plain.ndim > 2:
         return _read_masks(plain, names, location, restore)
@@ -129,16 +129,16 @@ def _declared_names(class_names: Sequence[Any] | int | None) -> tuple[str, ...] 
 
 def _match(column: LabelColumn, names: tuple[str, ...] | None) -> tuple[Targets, tuple[str, ...], bool]:
     """Return class indices and class names, and whether the labels are the names of the classes."""
+    if column.kind == "integers" and "-1" in column.used and column.used != BINARY and "-1" not in (names or ()):
+        raise UserError(
+            f"{column.location}: entry {column.first_row('-1')} is -1, which often stands for no label; remove these "
+            "examples, or list all classes in class_names if -1 is one"
+        )
     if names is not None:
         by_name = set(column.used) <= set(names)
         targets, _ = match_labels(column, names, "names" if by_name else "indices", declared=True)
         return targets, names, by_name
     used = column.used
-    if column.kind == "integers" and "-1" in used and used != BINARY:
-        raise UserError(
-            f"{column.location}: entry {column.first_row('-1')} is -1, which often stands for no label; remove these "
-            "examples, or list all classes in class_names if -1 is one"
-        )
     if len(used) < 2:
         raise UserError(
             f"{column.location} has the one class `{printable(used[0])}`, but at least two are needed; add examples of "
@@ -226,7 +226,7 @@ def _read_masks(
     )
 
 
-def _to_plain(labels: Any, location: str) -> tuple[Any, Callable[[NDArray[Any]], Any]]:
+def to_plain(labels: Any, location: str) -> tuple[Any, Callable[[NDArray[Any]], Any]]:
     """Return labels that `read_label_column` reads, and a function that puts an array of labels into their container."""
     library = type(labels).__module__.partition(".")[0]
     if isinstance(labels, np.ndarray):
@@ -240,10 +240,10 @@ def _to_plain(labels: Any, location: str) -> tuple[Any, Callable[[NDArray[Any]],
     if library == "pyarrow":
         return _from_arrow(labels)
     if library == "polars":
-        return _from_polars(labels)
+        raise UserError(f"{location} is a column of polars; pass {location}.to_numpy() or {location}.to_arrow()")
     entries = list(labels)
     first: Any = entries[0] if entries else None
-    if getattr(first, "ndim", 0) or isinstance(first, list | tuple):
+    if getattr(first, "ndim", 0) or isinstance(first, list | tuple) or type(first).__module__.startswith("PIL."):
         return _from_rows(entries, location)
     # Entries such as tensors and NumPy numbers, as loops over batches collect them.
     plain = [entry.item() if hasattr(entry, "item") else entry for entry in entries]
@@ -264,6 +264,10 @@ def _from_rows(rows: list[Any], location: str) -> tuple[Any, Callable[[NDArray[A
         import torch
 
         return np.stack(arrays), lambda values: [torch.from_numpy(row.copy()).to(first) for row in values]
+    if type(first).__module__.startswith("PIL."):
+        from PIL import Image
+
+        return np.stack(arrays), lambda values: [Image.fromarray(mask) for mask in values]
     if isinstance(first, np.ndarray):
         return np.stack(arrays), list
     return np.stack(arrays), lambda values: values.tolist()
@@ -319,8 +323,3 @@ def _from_arrow(labels: Any) -> tuple[Any, Callable[[NDArray[Any]], Any]]:
         return pyarrow.chunked_array([array]) if isinstance(labels, pyarrow.ChunkedArray) else array
 
     return labels.to_pylist(), back
-
-
-def _from_polars(labels: Any) -> tuple[Any, Callable[[NDArray[Any]], Any]]:
-    form: Any = type(labels)
-    return labels.to_list(), lambda values: form(labels.name, values.tolist(), dtype=labels.dtype)

@@ -173,6 +173,11 @@ class NoiseModel(Configurable, abc.ABC):
         )
 
     @property
+    def requires_inputs(self) -> bool:
+        """True if the labels depend on the inputs, or if the model replaces some; else labels alone are enough."""
+        return False
+
+    @property
     def name(self) -> str:
         """Name in the registry, which is the file name."""
         return type(self).__module__.rsplit(".", 1)[-1]

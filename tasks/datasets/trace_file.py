@@ -140,16 +140,31 @@ class TraceFile(DatasetSource):
             raise UserError("dataset.path: give the file of traces, e.g. dataset.path=traces.jsonl")
         path = expand_user(self.path)
         rows, unread = read_folder(path) if path.is_dir() else (read_rows(path), ())
+        return self.read_traces(rows, str(path), unread)
+
+    def read_traces(
+        self, rows: Sequence[Row], location: str, notes: tuple[ReadingNote, ...] = ()
+    ) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
+        """Read rows that are in memory, as `read` reads those of the file.
+
+        Args:
+            rows: one example each.
+            location: name of all rows for messages.
+            notes: notes about rows that are not there.
+
+        Raises:
+            UserError: a row is invalid; the message gives its location and the reason.
+        """
         if not rows:
-            raise UserError(f"{path}: the file has no traces")
+            raise UserError(f"{location}: has no traces; add some")
         schema = self._schema(rows)
         exchanges = [schema.read(row) for row in rows]
         traces = [_trace(row, exchange, self.answer_field) for row, exchange in zip(rows, exchanges, strict=True)]
-        _check_splits(path, traces)
+        _check_splits(location, traces)
         _check_size(traces)
         exchanges = [replace(each, fields=trace.fields) for each, trace in zip(exchanges, traces, strict=True)]
-        notes = unread + exchange_notes(exchanges, [row.name for row in rows])
-        return self._encode(path, traces, notes)
+        notes += exchange_notes(exchanges, [row.name for row in rows])
+        return self._encode(location, traces, notes)
 
     def _schema(self, rows: Sequence[Row]) -> Schema:
         if (self.prompt_field is None) != (self.response_field is None):
@@ -161,7 +176,7 @@ class TraceFile(DatasetSource):
         return named_fields(rows, self.prompt_field, self.response_field)
 
     def _encode(
-        self, path: Path, traces: list[_Trace], notes: tuple[ReadingNote, ...]
+        self, location: str, traces: list[_Trace], notes: tuple[ReadingNote, ...]
     ) -> tuple[RawSplit, RawSplit | None, tuple[str, ...]]:
         self._trace_format, answer_notes = self._build_format(traces)
         notes += answer_notes
@@ -173,7 +188,7 @@ class TraceFile(DatasetSource):
             selected = [trace for split in splits for trace in traces if trace.split == split]
             if not selected:
                 raise UserError(
-                    f"{path}: no row of the split {splits[0]}; add some, or remove the field `split` so that splits are drawn"
+                    f"{location}: no row of the split {splits[0]}; add some, or remove the field `split` so that splits are drawn"
                 )
             is_validation = np.array([trace.split == "validation" for trace in selected])
             encoded = encode_split(
@@ -244,7 +259,7 @@ def _trace(row: Row, exchange: Exchange, answer_field: str | None) -> _Trace:
     return _Trace(row.location, row.name, role, exchange.prompt, exchange.response, text, fields, gold)
 
 
-def _check_splits(path: Path, traces: Sequence[_Trace]) -> None:
+def _check_splits(location: str, traces: Sequence[_Trace]) -> None:
     """Refuse splits of some rows only, and prompts that occur in two splits, whatever their spacing.
 
     Raises:
@@ -259,7 +274,7 @@ def _check_splits(path: Path, traces: Sequence[_Trace]) -> None:
                 "prompt may occur in one split only"
             )
     if len({trace.split is None for trace in traces}) > 1:
-        raise UserError(f"{path}: only some rows have a split; give one to all rows or to none")
+        raise UserError(f"{location}: only some rows have a split; give one to all rows or to none")
 
 
 def _check_size(traces: Sequence[_Trace]) -> None:

@@ -97,7 +97,7 @@ def test_saved_traces_load_unchanged(tmp_path: Path) -> None:
             None,
             "only some rows have a split",
         ),
-        ([], None, "the file has no traces"),
+        ([], None, "has no traces; add some"),
     ],
 )
 def test_invalid_trace_files_are_refused(tmp_path: Path, lines: list[str], program: str | None, message: str) -> None:
