@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from noisybench.api.datasets import load_dataset as load_dataset
     from noisybench.api.detect import detect as detect
+    from noisybench.api.label_sets import pull_label_set as pull_label_set
+    from noisybench.api.label_sets import push_label_set as push_label_set
     from noisybench.api.models import load_model as load_model
     from noisybench.api.noise import noise as noise
     from noisybench.api.runs import run as run
@@ -44,11 +46,24 @@ _MODULES = {
     "load_model": "noisybench.api.models",
     "losses": "noisybench.integrations.losses",
     "noise": "noisybench.api.noise",
+    "pull_label_set": "noisybench.api.label_sets",
+    "push_label_set": "noisybench.api.label_sets",
     "run": "noisybench.api.runs",
 }
 """Modules of the public names, which are imported when a name is first used: torch takes seconds."""
 
-__all__ = ["TrainingError", "UserError", "detect", "load_dataset", "load_model", "losses", "noise", "run"]
+__all__ = [
+    "TrainingError",
+    "UserError",
+    "detect",
+    "load_dataset",
+    "load_model",
+    "losses",
+    "noise",
+    "pull_label_set",
+    "push_label_set",
+    "run",
+]
 
 
 def __getattr__(name: str) -> object:

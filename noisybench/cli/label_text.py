@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -56,6 +57,11 @@ def describe_labels(manifest: dict[str, Any], verification: Verification | None 
         lines.append(("OOD images", f"{details['source']['name']}, {details['source']['sha256'][:16]}…"))
     if skipped := dataset.get("skipped_files"):
         lines.append(("skipped", f"{len(skipped)} damaged images, the first: {skipped[0]}"))
+    return describe_fields(lines)
+
+
+def describe_fields(lines: Sequence[tuple[str, str]]) -> str:
+    """Return titles and texts as lines; texts of others are `printable`."""
     return "\n".join(f"{title:<14} {printable(text)}" for title, text in lines)
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from noisybench.data.label_sets.label_set import LabelSet
 
 labels_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Create, inspect, verify, export and import label sets."
+    no_args_is_help=True, rich_markup_mode=None, help="Create, inspect, verify, export, import and share label sets."
 )
 
 Overrides = Annotated[
@@ -81,13 +81,18 @@ def write_label_set(
 @labels_app.command("info", epilog="Example: noisybench labels info labels/pair")
 def labels_info(folder: LabelSetFolder) -> None:
     """Verify a label set, and print its manifest and transition counts."""
-    from noisybench.cli.label_text import describe_check, describe_labels, describe_transitions
+    from noisybench.cli.label_text import describe_check, describe_fields, describe_labels, describe_transitions
     from noisybench.data.label_sets import label_files
     from noisybench.data.label_sets.provenance import check_provenance
+    from noisybench.sharing.card import describe_card
+    from noisybench.sharing.transfer import read_published_card
 
     labels = label_files.load(folder)
+    card = read_published_card(folder)
     check = check_provenance(labels)
     typer.echo(describe_labels(labels.manifest, labels.verification))
+    if card is not None:
+        typer.echo(describe_fields(describe_card(card)))
     if transitions := describe_transitions(labels):
         typer.echo(transitions)
     typer.echo(f"checked\n{describe_check(check)}")
@@ -180,6 +185,62 @@ def labels_import(
     check_file(file)
     # Through the noise model `from_file`, so that imported labels pass the checks of a run that reads them.
     labels_create(recipe, [*(overrides or []), "noise=from_file", f"noise.path={file}"], output)
+
+
+@labels_app.command(
+    "push", epilog="Example: noisybench labels push labels/pair hf://datasets/USER/digits-pair --license cc-by-4.0"
+)
+def labels_push(
+    folder: LabelSetFolder,
+    destination: Annotated[
+        str, typer.Argument(help="Folder, URL such as s3://bucket/labels, or hf://datasets/USER/NAME")
+    ],
+    license: Annotated[
+        str, typer.Option("--license", help="License of the labels by its name in SPDX, or `other` or `unknown`")
+    ] = "",
+    source: Annotated[str, typer.Option("--source", help="Origin of the labels, in words")] = "",
+    citation: Annotated[str, typer.Option("--citation", help="Publication to cite, such as its BibTeX entry")] = "",
+    replace: Annotated[bool, typer.Option("--replace", help="Replace another label set at the destination")] = False,
+) -> None:
+    """Publish a label set with a card in a folder, at a URL, or on the Hugging Face Hub."""
+    from noisybench.api.label_sets import push_label_set
+
+    sha256 = push_label_set(folder, destination, license=license, source=source, citation=citation, replace=replace)
+    typer.echo(
+        f"Label set {sha256} published at {destination}\n"
+        f"Copy it with: noisybench labels pull {destination} --sha256 {sha256[:16]}"
+    )
+
+
+@labels_app.command(
+    "pull", epilog="Example: noisybench labels pull hf://datasets/USER/digits-pair --output labels/pair"
+)
+def labels_pull(
+    source: Annotated[
+        str, typer.Argument(help="Folder, URL such as https://example.org/labels, or hf://datasets/USER/NAME")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Folder to write (default: last part of the address)")
+    ] = None,
+    sha256: Annotated[
+        str | None, typer.Option("--sha256", help="Hash of the expected label set, or its first 8 digits or more")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace another label set in the folder")] = False,
+    max_gb: Annotated[float, typer.Option("--max-gb", min=0, help="Largest size of all files, in gigabytes")] = 4.0,
+) -> None:
+    """Copy a published label set to this machine, and verify every file."""
+    from noisybench.api.label_sets import pull_label_set
+    from noisybench.cli.label_text import describe_fields, describe_labels
+    from noisybench.data.label_sets.manifest import read_manifest
+    from noisybench.sharing.card import describe_card
+    from noisybench.sharing.transfer import read_published_card
+
+    folder = pull_label_set(source, output, sha256=sha256, replace=replace, max_gb=max_gb)
+    card = read_published_card(folder)
+    assert card is not None
+    typer.echo(describe_labels(read_manifest(folder)))
+    typer.echo(describe_fields(describe_card(card)))
+    typer.echo(f"Label set copied to {folder} and verified. Use it with noise=from_file noise.path={folder}")
 
 
 def export_masks(labels: LabelSet, dataset: Dataset, folder: Path) -> int:

@@ -31,13 +31,13 @@ from noisybench.data.label_sets.label_set import (
     rows_hash,
     with_clean_targets,
 )
-from noisybench.data.label_sets.manifest import DIGEST, MANIFEST, TRACES_DIGEST, manifest_digest, read_manifest
+from noisybench.data.label_sets.manifest import DIGEST, MANIFEST, TRACES_DIGEST, read_manifest, write_manifest
 from noisybench.data.labels.verification_files import read_verification, write_verification
 from noisybench.data.labels.vote_files import read_votes, write_votes
 from noisybench.data.targets import IGNORED, UNKNOWN_TARGET, Targets
 from noisybench.data.traces.formats import token_dtype
 from noisybench.errors import UserError
-from noisybench.utils.files import first_line, write_atomically
+from noisybench.utils.files import first_line
 from noisybench.utils.places import check_file, check_output_folder, shown
 
 if TYPE_CHECKING:
@@ -120,10 +120,7 @@ def save(labels: LabelSet, dataset: Dataset, folder: Path, format: Literal["parq
         write_verification(labels.verification, folder / VERIFIED)
     # Last: a folder without a manifest is not a label set, so a crash before this line leaves nothing that can be
     # loaded.
-    manifest[DIGEST] = manifest_digest(manifest)
-    # One line for each entry: with `indent`, a thousand classes would have a million lines.
-    entries = (f"  {json.dumps(name)}: {json.dumps(entry, allow_nan=False)}" for name, entry in manifest.items())
-    write_atomically(manifest_file, ("{\n" + ",\n".join(entries) + "\n}\n").encode())
+    write_manifest(folder, manifest)
     return folder
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 
 from noisybench.errors import UserError
+from noisybench.utils.files import write_atomically
 from noisybench.utils.places import read_text, shown
 from noisybench.utils.text import printable
 
@@ -193,6 +194,19 @@ def manifest_digest(manifest: Mapping[str, Any]) -> str:
     content = {name: entry for name, entry in manifest.items() if name != DIGEST}
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write the manifest of a label set with the digest of its entries.
+
+    Args:
+        folder: folder of the label set.
+        manifest: all entries; a digest that is among them is computed again.
+    """
+    stored = {**manifest, DIGEST: manifest_digest(manifest)}
+    # One line for each entry: with `indent`, a thousand classes would have a million lines.
+    entries = (f"  {json.dumps(name)}: {json.dumps(entry, allow_nan=False)}" for name, entry in stored.items())
+    write_atomically(folder / MANIFEST, ("{\n" + ",\n".join(entries) + "\n}\n").encode())
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Publish label sets, and copy published ones to this machine, with a card and verified digests."""
