@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import pydantic
 
@@ -19,7 +19,8 @@ from noisybench.data.label_sets.manifest import MANIFEST, Sha256
 from noisybench.errors import UserError
 from noisybench.utils.text import printable
 
-INDEX, CARD = "files.json", "README.md"
+INDEX: Final = "files.json"
+CARD: Final = "README.md"
 
 DATA_FILES = (MANIFEST, TABLES[0], MASKS, IMAGES, VOTES, VERIFIED, TRACES)
 """Files of a published label set beside its card; the table of classes is always parquet."""

@@ -82,7 +82,7 @@ def check_license(chosen: str, sources: Sequence[Source]) -> str:
         lost = lost_conditions(name, terms.name)
         if lost is None:
             raise UserError(
-                f"--license: cannot tell if {name} keeps the conditions of {terms.name} of the {source.what} ({terms.url}); "
+                f"--license: {name} cannot be compared with {terms.name} of the {source.what} ({terms.url}); "
                 f"use --license {terms.name.lower()}"
             )
         if lost:
