@@ -16,6 +16,7 @@ from noisybench.cli.embed import embed
 from noisybench.cli.hints import HintingCommand
 from noisybench.cli.labels import labels_app
 from noisybench.cli.leaderboard import leaderboard_app
+from noisybench.cli.predict import predict
 from noisybench.cli.relabel_curve import relabel_curve
 from noisybench.cli.runs import runs_app
 from noisybench.cli.stress import stress
@@ -74,6 +75,7 @@ for command, example in (
     (audit, "audit my-images/ dataset.size=32 --output audit"),
     (advise, "advise my-images/ --backbone efficientnet_lite0 -o recipe.yaml"),
     (relabel_curve, "relabel-curve cifar10n-features --examples 5000 -o relabeling"),
+    (predict, "predict 1a2b3c4d my-images/ -o predictions.csv"),
     (embed, "embed my-images/ --backbone efficientnet_lite0 -o features.npz"),
     (catalog.list_names, "list mitigations"),
     (catalog.describe, "describe elr"),

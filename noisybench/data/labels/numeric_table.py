@@ -82,6 +82,23 @@ def read_numeric_table(path: Path, location: str) -> dict[str, NDArray[Any]]:
     return arrays
 
 
+def read_numbers(path: Path, location: str) -> NDArray[np.float32]:
+    """Return the (N, D) numbers of a table without labels; columns with another meaning, such as `label`, are left out.
+
+    Args:
+        path: the `.csv` or `.tsv` file.
+        location: name of the parameter that holds the path, for messages.
+
+    Raises:
+        UserError: the file is damaged, has no columns of numbers, or a cell is no finite number.
+    """
+    table = read_table(path, location)
+    numeric = _numeric_names(table)
+    if not numeric or not len(table):
+        raise UserError(f"{location}: {shown(path)} has no rows of numbers; give one column for each feature")
+    return np.stack([_numbers(table, name, location) for name in numeric], axis=1)
+
+
 def has_numeric_columns(path: Path) -> bool:
     """Return True for a text table with a column of labels under a usual name, and no others but numbers.
 
