@@ -30,6 +30,7 @@ from noisybench.utils.console import make_console
 
 if TYPE_CHECKING:
     from noisybench.records.schema import RunRecord
+    from noisybench.tracking.reader import TrackedRun
     from noisybench.training.task import Task
 
 
@@ -202,7 +203,15 @@ def load_model(source: str | Path, retrain: bool = False, device: Literal["auto"
     if name.startswith(MLFLOW_SCHEMES):
         with downloaded(name, store.connection.uri) as local:
             return Model.load(local, device)
-    run = find_finished_run(store, name)
+    return model_of_run(store, find_finished_run(store, name), retrain, device)
+
+
+def model_of_run(store: Store, run: TrackedRun, retrain: bool, device: str) -> Model:
+    """Return the model of a run; see `load_model`.
+
+    Raises:
+        UserError: it was not saved, or cannot be trained again.
+    """
     with store.runs.open_file(run, FOLDER) as saved:
         if saved is not None:
             return Model.load(saved, device)
@@ -210,7 +219,7 @@ def load_model(source: str | Path, retrain: bool = False, device: Literal["auto"
     if not retrain:
         raise UserError(
             f"run {run.run_id} ({run.title}): its model was not saved, since its weights take more than 2 MiB or "
-            "execution.save_model=false; train it again with execution.save_model=true, or ask for its training from the "
+            "execution.save_model=false; run it again with execution.save_model=true, or ask for its training from the "
             "record with --retrain (Python: retrain=True)"
         )
     return retrained_model(record, store, device)

@@ -6,7 +6,7 @@ import dataclasses
 import html
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
@@ -20,6 +20,8 @@ from noisybench.utils.durations import format_duration
 if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
+
+    from noisybench.api.models import Model
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,23 @@ class RunResult:
                 raise UserError(f"{self.title}: run {self.run_id} has no file {name}.npz; `{name}` of it is a table")
             with np.load(path) as arrays:
                 return dict(arrays)
+
+    def model(self, device: Literal["auto", "cpu", "cuda"] = "auto") -> Model:
+        """Return the trained model.
+
+        The model of a small network was saved with its run. Any other one is trained again from the record, which takes as
+        long as before, and added to the run, if it reaches the recorded weights.
+
+        Args:
+            device: device of the networks; ``auto`` is a GPU if there is one.
+
+        Raises:
+            UserError: the model was not saved, and training it again reaches other weights; says why.
+        """
+        from noisybench.api.models import model_of_run
+
+        store = Store(self.store_uri)
+        return model_of_run(store, store.runs.run(self.run_id), retrain=True, device=device)
 
     def _table(self, name: str) -> pd.DataFrame:
         import pandas as pd

@@ -26,7 +26,9 @@ def predict(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", help="The .csv or .parquet table to write, or the folder for masks (default: print a summary)"
+            "--output",
+            "-o",
+            help="The .csv or .parquet table to write, or the folder for masks (default: print a summary)",
         ),
     ] = None,
     array: Annotated[str | None, typer.Option("--array", help="Name of the array in a .npz file with several")] = None,
@@ -58,7 +60,9 @@ def predict(
     if is_mask:
         assert output is not None
         predictions.write_masks(output)
-        console.print(f"{len(predictions.masks)} masks of class indices: {output.resolve()}", markup=False, soft_wrap=True)
+        console.print(
+            f"{len(predictions.masks)} masks of class indices: {output.resolve()}", markup=False, soft_wrap=True
+        )
         names = ", ".join(f"{number} {name}" for number, name in enumerate(model.class_names))
         console.print(f"Classes: {names}", markup=False, soft_wrap=True)
         return
