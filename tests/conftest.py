@@ -34,6 +34,7 @@ FAST = (
     "leaderboard/test_verdict.py", "integrations/test_losses.py",
     "cli/test_hints.py", "search/test_ranges.py", "mitigations/test_transition.py", "test_architecture.py",
     "test_docs.py", "test_doctests.py", "test_label_hashes.py", "test_language.py", "test_packaging.py",
+    "test_project.py",
 )  # fmt: skip
 
 

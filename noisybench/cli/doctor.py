@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import platform
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
+import noisybench
 from noisybench.cli.store_checks import Check, check_store
 from noisybench.errors import UserError
 from noisybench.utils.files import cache_folder
 from noisybench.utils.processes import usable_cores
 
-PACKAGES = (
-    "noisybench", "torch", "torchvision", "pytorch-lightning", "mlflow", "optuna", "albumentations", "scikit-learn",
-)  # fmt: skip
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "mlflow", "optuna", "albumentations", "scikit-learn")
 
 MIN_FREE_DISK_GIB = 1
 
 
 def run_checks() -> Iterator[Check]:
     """Yield the result of each check."""
-    yield Check("python", platform.python_version(), True)
+    yield Check("noisybench", _describe_installation(Path(noisybench.__file__).resolve().parent), True)
+    yield Check("python", f"{platform.python_version()} on {platform.system()} ({platform.machine()})", True)
     for name in PACKAGES:
         try:
             yield Check(name, importlib.metadata.version(name), True)
         except importlib.metadata.PackageNotFoundError:
-            # noisybench itself runs from a source checkout without being installed.
-            yield Check(name, "missing: python -m pip install noisybench", name == "noisybench")
+            yield Check(name, f"missing: python -m pip install {name}", False)
     yield _check_operators()
     yield _check_device()
     yield Check("cores", str(usable_cores()), True)
@@ -38,6 +40,23 @@ def run_checks() -> Iterator[Check]:
     yield _check_cache()
     for check, _ in check_store():
         yield check
+
+
+def _describe_installation(package: Path) -> str:
+    """Return the version, and from where it runs: an installed package, or a checkout with or without installation."""
+    folder = package.parent
+    if not (folder / "setup.cfg").is_file():
+        return f"{noisybench.__version__}, installed in {folder}"
+    origins = [
+        json.loads(text)
+        for distribution in importlib.metadata.distributions(name="noisybench")
+        if (text := distribution.read_text("direct_url.json")) is not None
+    ]
+    is_installed = any(
+        origin.get("dir_info", {}).get("editable") and url2pathname(urlsplit(origin["url"]).path) == str(folder)
+        for origin in origins
+    )
+    return f"{noisybench.__version__}, source checkout {folder} ({'editable' if is_installed else 'not installed'})"
 
 
 def _check_cache() -> Check:
