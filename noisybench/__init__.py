@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from noisybench.errors import TrainingError as TrainingError
     from noisybench.errors import UserError as UserError
     from noisybench.integrations import losses as losses
+    from noisybench.integrations.sklearn import RobustClassifier as RobustClassifier
 
 __version__ = "0.2.0"
 
@@ -39,6 +40,7 @@ if os.path.isfile(os.path.join(_root, "setup.cfg")) and os.path.isdir(os.path.jo
     __path__ = [*__path__, _root]
 
 _MODULES = {
+    "RobustClassifier": "noisybench.integrations.sklearn",
     "TrainingError": "noisybench.errors",
     "UserError": "noisybench.errors",
     "detect": "noisybench.api.detect",
@@ -53,6 +55,7 @@ _MODULES = {
 """Modules of the public names, which are imported when a name is first used: torch takes seconds."""
 
 __all__ = [
+    "RobustClassifier",
     "TrainingError",
     "UserError",
     "detect",

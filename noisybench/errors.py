@@ -28,6 +28,10 @@ class UserError(Exception):
         self.problems = list(problems)
 
 
+class InvalidValue(UserError, ValueError):
+    """A `UserError` that is a `ValueError` as well, which the contract of scikit-learn's estimators asks for."""
+
+
 class TrainingError(Exception):
     """A run failed during training for a reason that its message explains without a traceback."""
 

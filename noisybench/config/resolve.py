@@ -45,6 +45,25 @@ def resolve(raw: Mapping[str, Any], tree: SourceTree | None = None) -> RunSpec:
         Traceback (most recent call last):
         noisybench.errors.UserError: budget.epochs: input should be greater than or equal to 1, but got 0
     """
+    spec = complete(raw)
+    modules = modules_of_run(spec.task, spec.dataset, spec.noise, spec.mitigations, spec.budget)
+    spec = replace(spec, code=(tree or SourceTree()).code(modules))
+    return replace(spec, data=data_digests(spec.components, spec.budget.network))
+
+
+def complete(raw: Mapping[str, Any]) -> RunSpec:
+    """Complete a specification with defaults, and check it; it has no digests, so that no file is read.
+
+    Args:
+        raw: specification as read from YAML, after overrides.
+
+    Raises:
+        UserError: all problems of the specification at once.
+
+    Example:
+        >>> complete({"mitigations": "gce(q=0.5)"}).stack, complete({}).code
+        ('gce(q=0.5)', {})
+    """
     problems = [unknown_field(str(key), FIELDS) for key in raw if key not in FIELDS]
     raw = {**DEFAULT_COMPONENTS, **{key: value for key, value in raw.items() if not is_null(value)}}
     task = _component("tasks", raw["task"], "task", problems)
@@ -77,10 +96,8 @@ def resolve(raw: Mapping[str, Any], tree: SourceTree | None = None) -> RunSpec:
     if problems or not (task and dataset and noise and budget and execution):
         raise UserError(*problems)
     stack = tuple(choices.complete(member) for member in members if member)
-    code = (tree or SourceTree()).code(modules_of_run(task, dataset, noise, stack, budget))
     notes = (*choices.notes(stack, budget), *(f"budget.{line}" for line in find_inactive(budget)))
-    spec = RunSpec(task, dataset, noise, stack, budget, seed, execution, code, provenance, notes=notes)
-    return replace(spec, data=data_digests(spec.components, budget.network))
+    return RunSpec(task, dataset, noise, stack, budget, seed, execution, {}, provenance, notes=notes)
 
 
 def read_recipe(name: str, overrides: Iterable[str] = ()) -> list[RunSpec]:

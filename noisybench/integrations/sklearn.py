@@ -1,0 +1,414 @@
+"""A scikit-learn classifier that trains networks under mitigations of label noise, in noisybench's own loop."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+import typing
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import assert_all_finite, check_random_state
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+
+from noisybench.config.registry import get_entry
+from noisybench.config.resolve import complete
+from noisybench.config.spec import Component, RunSpec
+from noisybench.data.dataset import Dataset, Split
+from noisybench.data.in_memory_inputs import read_inputs
+from noisybench.data.targets import UNKNOWN_TARGET
+from noisybench.errors import InvalidValue, UserError, show
+from noisybench.runs.preparation import prepare_run, training_set_of
+from noisybench.training.auxiliary import AuxiliaryCache
+from noisybench.training.loop import attach, train_epoch
+from noisybench.training.mitigation import public_name
+from noisybench.training.prepared import PreparedRun
+from noisybench.training.stack import Stack
+from noisybench.training.task import Task
+from noisybench.training.training_set import TrainingSet
+from noisybench.utils.seeds import use_deterministic_kernels
+
+BUDGET = (
+    "network", "epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "lr_schedule", "augmentation",
+)  # fmt: skip
+"""Fields of the budget that are parameters of the classifier; `budget` takes all others."""
+
+OWN_DATA = ("pretrained_weights",)
+"""Privileged information that can be given for data whose clean labels are unknown."""
+
+EXAMPLE_RATE = 0.2
+"""Noise rate in messages about parameters that take one."""
+
+OWN_NAMES = {"seed": "random_state", "execution.device": "device", "execution.num_threads": "num_threads"} | {
+    f"budget.{name}": name for name in BUDGET
+}
+"""Names of the parameters in place of the fields of a specification, for messages."""
+
+MAX_SEED = 2**31 - 1
+"""Largest seed that is drawn from a random state."""
+
+
+class RobustClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Train a network on noisy labels under a stack of mitigations, as a scikit-learn classifier.
+
+    Training is that of `noisybench run`, and gives the same numbers for the same arrays. Nothing is tracked or written.
+
+    Args:
+        mitigations: stack such as ``"gce"``, ``"mixup+elr"`` or ``"gce(q=0.5)"`` (`noisybench list mitigations`).
+        network: network (`noisybench list networks`). For feature vectors, `features` is a linear classifier, and
+            ``mlp:256`` or ``mlp:512-256`` has hidden layers; images take every network.
+        epochs: number of epochs.
+        batch_size: number of examples in a batch.
+        optimizer: `sgd`, `adam` or `adamw`.
+        learning_rate: initial learning rate.
+        weight_decay: weight decay.
+        lr_schedule: learning-rate schedule.
+        augmentation: augmentation of images: `none`, `crop` or `crop_flip`.
+        standardize: train on features with zero mean and unit variance; images are always normalized.
+        budget: further fields of the budget by name, such as ``{"momentum": 0.8}`` (docs/configuration.md).
+        device: `auto`, `cpu` or `cuda`.
+        num_threads: CPU threads of training; the last digits of results depend on their number.
+        random_state: seed, `RandomState`, or None for a random seed.
+
+    Attributes:
+        classes_: (C,) classes as they are written in y.
+        n_features_in_: number of features, or of values of an image.
+        feature_names_in_: names of the columns, if X was a data frame.
+        label_quality_: (N,) estimated probability that the label of a training example is correct.
+        loss_curve_: mean training loss of each epoch.
+        n_iter_: number of epochs.
+
+    Example:
+        >>> from sklearn.datasets import make_blobs
+        >>> X, y = make_blobs(120, centers=3, random_state=0)
+        >>> classifier = RobustClassifier("gce", network="mlp:16", epochs=5).fit(X, y)
+        >>> classifier.predict_proba(X).shape, classifier.classes_
+        ((120, 3), array([0, 1, 2]))
+    """
+
+    def __init__(
+        self,
+        mitigations: Any = "gce",
+        *,
+        network: str = "mlp:256",
+        epochs: int = 30,
+        batch_size: int = 128,
+        optimizer: str = "sgd",
+        learning_rate: float = 0.1,
+        weight_decay: float = 5e-4,
+        lr_schedule: str = "cosine",
+        augmentation: str = "none",
+        standardize: bool = True,
+        budget: Mapping[str, Any] | None = None,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+        num_threads: int = 1,
+        random_state: Any = 0,
+    ) -> None:
+        self.mitigations = mitigations
+        self.network = network
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.lr_schedule = lr_schedule
+        self.augmentation = augmentation
+        self.standardize = standardize
+        self.budget = budget
+        self.device = device
+        self.num_threads = num_threads
+        self.random_state = random_state
+
+    def fit(self, X: Any, y: Any) -> RobustClassifier:
+        """Train on noisy labels.
+
+        Args:
+            X: (N, D) features, or images of (N, H, W), (N, H, W, C) or (N, C, H, W).
+            y: (N,) observed classes.
+
+        Raises:
+            InvalidValue: X, y or a parameter is invalid, or a mitigation needs what is unknown about own data; it is a
+                `UserError` and a `ValueError`.
+            TrainingError: training failed for a known reason, such as a loss that became infinite.
+        """
+        with _invalid_values():
+            inputs, targets = self._read_training_data(X, y)
+            prepared = self._prepare(inputs, targets)
+        with _random_state_of_torch(), _threads(prepared.spec.num_threads), tempfile.TemporaryDirectory() as folder:
+            task, self.loss_curve_ = _train(prepared, Path(folder))
+            for message in _warnings(prepared):
+                warnings.warn(message, stacklevel=2)
+            with torch.no_grad():
+                quality = prepared.stack.label_quality(task, task.training_set)
+            self.label_quality_ = quality.float().cpu().numpy()
+            self._task = _deployed(task)
+        self.n_iter_ = len(self.loss_curve_)
+        return self
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """Return the (N, C) probabilities of `classes_`.
+
+        Raises:
+            NotFittedError: `fit` was not called.
+            InvalidValue: X is invalid, or of another shape than in training.
+        """
+        check_is_fitted(self, "n_iter_")
+        with _invalid_values():
+            inputs = torch.from_numpy(self._read(X, reset=False))
+        with _threads(self.num_threads):
+            probabilities: NDArray[np.float64] = self._task.predict(inputs).double().cpu().numpy()
+        return probabilities / probabilities.sum(1, keepdims=True)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """Return the (N,) predicted classes.
+
+        Raises:
+            NotFittedError: `fit` was not called.
+            InvalidValue: X is invalid, or of another shape than in training.
+        """
+        best = self.predict_proba(X).argmax(1)
+        classes: NDArray[Any] = self.classes_[best]
+        return classes
+
+    def _read_training_data(self, X: Any, y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        """Return inputs as the harness reads them, and (N,) class indices; set what is known about both."""
+        if y is None:
+            raise InvalidValue("requires y to be passed, but the target y is None")
+        X, y = _on_host(X), _on_host(y)
+        counts = _count(X), _count(y)
+        if None not in counts and counts[0] != counts[1]:
+            raise InvalidValue(
+                f"X has {counts[0]} examples, but y has {counts[1]} labels; each example needs one label"
+            )
+        inputs = self._read(X, reset=True)
+        observed = column_or_1d(y, warn=True)
+        assert_all_finite(observed, input_name="y")
+        check_classification_targets(observed)
+        self.classes_, targets = np.unique(observed, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise InvalidValue(
+                f"y has the one class {show(self.classes_[0])}, but at least two classes are needed; add examples of another"
+            )
+        return inputs, targets.astype(np.int64)
+
+    def _read(self, X: Any, reset: bool) -> NDArray[Any]:
+        """Return (N, D, 1, 1) float32 features, or (N, C, H, W) uint8 images."""
+        X = _on_host(X)
+        if _holds_images(X):
+            return self._read_images(X, reset)
+        values = validate_data(self, X, dtype=np.float64, reset=reset)
+        if reset:
+            self._shape = (values.shape[1], 1, 1)
+            self._offset, self._scale = np.zeros(values.shape[1]), np.ones(values.shape[1])
+            if self.standardize:
+                deviation = values.std(0)
+                self._offset, self._scale = values.mean(0), np.where(deviation > 0, deviation, 1.0)
+        features = np.asarray((values - self._offset) / self._scale, dtype=np.float32)
+        return np.ascontiguousarray(read_inputs(features).inputs)
+
+    def _read_images(self, X: Any, reset: bool) -> NDArray[Any]:
+        images = np.ascontiguousarray(read_inputs(X).inputs)
+        if reset:
+            self._shape, self.n_features_in_ = images.shape[1:], int(np.prod(images.shape[1:]))
+        if images.shape[1:] != self._shape:
+            raise InvalidValue(
+                f"X has images of the shape {images.shape[1:]}, but RobustClassifier is expecting {self._shape} as in training; "
+                "resize them"
+            )
+        return images
+
+    def _prepare(self, inputs: NDArray[Any], targets: NDArray[np.int64]) -> PreparedRun:
+        """Return the run, with all its parts checked."""
+        spec = self._specification(inputs.dtype != np.uint8)
+        _check_privileged(spec.mitigations)
+        train = Split(inputs, np.full(len(targets), UNKNOWN_TARGET), np.arange(len(targets)), noisy_targets=targets)
+        empty = Split(inputs[:0], targets[:0], train.index[:0], noisy_targets=targets[:0])
+        names = tuple(str(name) for name in self.classes_)
+        return prepare_run(spec, Dataset("in_memory", train, empty, empty, names, source_size=len(targets)))
+
+    def _specification(self, is_features: bool) -> RunSpec:
+        """Return the specification of the run that the parameters describe."""
+        budget = {name: getattr(self, name) for name in BUDGET}
+        further = dict(self.budget or {})
+        twice = sorted(further.keys() & budget.keys())
+        if twice:
+            raise InvalidValue(f"budget: `{twice[0]}` is a parameter of the classifier itself; pass {twice[0]}=...")
+        if is_features:
+            budget["network"] = _network_of_features(self.network)
+        seed = self.random_state
+        if not isinstance(seed, int | np.integer):
+            seed = check_random_state(seed).randint(MAX_SEED)
+        return complete(
+            {
+                "task": "transfer" if is_features else "classification",
+                "dataset": "features" if is_features else "npz",
+                "noise": "real_world",
+                "mitigations": self.mitigations,
+                "budget": {**budget, **further},
+                "seed": int(seed),
+                "execution": {"device": self.device, "num_threads": self.num_threads},
+            }
+        )
+
+
+def _network_of_features(network: Any) -> Any:
+    """Return the network for feature vectors: `mlp:WIDTHS` is that without the averaging of pixels.
+
+    >>> _network_of_features("mlp:256"), _network_of_features("features")
+    ('features_mlp:256', 'features')
+    """
+    return f"features_{network}" if isinstance(network, str) and network.startswith("mlp:") else network
+
+
+def _check_privileged(mitigations: tuple[Component, ...]) -> None:
+    """Refuse mitigations that need what nobody knows about people's own data.
+
+    Raises:
+        InvalidValue: names the mitigation, and the parameter to set.
+    """
+    for member in mitigations:
+        needed = [name for name in member.build().requirements.privileged if name not in OWN_DATA]
+        if needed:
+            raise InvalidValue(
+                f"mitigations.{member.name}: needs the {needed[0].replace('_', ' ')}, which is unknown for your own labels; "
+                + _alternative(member)
+            )
+
+
+def _alternative(member: Component) -> str:
+    """Return which parameter lets a mitigation do without privileged information.
+
+    >>> _alternative(Component("mitigations", "co_teaching", {"forget_rate": None}))
+    'set a parameter, such as co_teaching(forget_rate=0.2)'
+    """
+    for name, (kind, declared) in get_entry("mitigations", member.name).schema.fields.items():
+        # Either the choices of the parameter, or a rate in place of the true one.
+        for value in [*_choices(kind), *([EXAMPLE_RATE] if declared.default is None else [])]:
+            changed = Component("mitigations", member.name, {**member.parameters, name: value})
+            with contextlib.suppress(UserError):  # the parameter takes no such value
+                if not set(changed.build().requirements.privileged) - set(OWN_DATA):
+                    return f"set a parameter, such as {member.name}({name}={value})"
+    return "choose another mitigation (`noisybench list mitigations`)"
+
+
+def _choices(kind: Any) -> list[str]:
+    """Return the texts that a type allows.
+
+    >>> _choices(Literal["a", "b"] | None)
+    ['a', 'b']
+    """
+    if isinstance(kind, str):
+        return [kind]
+    return [choice for argument in typing.get_args(kind) for choice in _choices(argument)]
+
+
+def _train(prepared: PreparedRun, folder: Path) -> tuple[Task, list[float]]:
+    """Train a run as the harness does, without evaluation; return its task and the mean loss of each epoch.
+
+    Args:
+        prepared: run that has passed all checks.
+        folder: folder for auxiliary runs.
+    """
+    spec = prepared.spec
+    task_class = get_entry("tasks", spec.task.name).load_class()
+    task: Task = task_class(spec.budget, spec.seed, training_set_of(prepared), prepared.stack, **spec.task.parameters)
+    task.captured.enabled = spec.execution.cuda_graphs
+    task.auxiliary_cache = AuxiliaryCache(folder)
+    fabric = Fabric(accelerator=spec.execution.device, devices=1)
+    use_deterministic_kernels(fabric.device)
+    attach(task, fabric)
+    optimizer = task.configure_optimizers()
+    task.on_fit_start()
+    losses = [train_epoch(task, optimizer, epoch) for epoch in range(spec.budget.epochs)]
+    if prepared.stack.refine(task, task.training_set):
+        task.invalidate_cache()
+    return task, losses
+
+
+def _warnings(prepared: PreparedRun) -> list[str]:
+    """Return what the user should know: parts of the schedule without effect, and what mitigations report."""
+    schedule = [note.removeprefix("budget.") for note in prepared.spec.notes if note.startswith("budget.")]
+    reported = [
+        f"{public_name(mitigation)}: {message}"
+        for mitigation in prepared.stack.mitigations
+        for message in mitigation.warnings
+    ]
+    return list(dict.fromkeys([*schedule, *reported]))
+
+
+def _deployed(task: Task) -> Task:
+    """Return a task that predicts with the trained networks, and holds neither training data nor the state of training."""
+    data = task.training_set
+    example = TrainingSet(torch.zeros_like(data.inputs[:1], device="cpu"), data.targets[:1].cpu(), data.num_classes)
+    stack = Stack([type(mitigation)(**mitigation.parameters) for mitigation in task.stack.mitigations])
+    deployed = type(task)(task.budget, task.seed, example, stack, **task.settings)
+    deployed.networks = torch.nn.ModuleList([task.networks[number] for number in stack.deployed_networks])
+    deployed.forwards = list(deployed.networks)
+    for name, buffer in task.named_buffers(recurse=False):
+        setattr(deployed, name, buffer)
+    del deployed.auxiliary_cache  # holds functions, which cannot be pickled
+    return deployed.cpu().eval()
+
+
+def _count(values: Any) -> int | None:
+    """Return the number of examples, if it is known; sparse matrices have a shape and no length."""
+    shape = getattr(values, "shape", None)
+    if shape:
+        return int(shape[0])
+    return len(values) if isinstance(values, list | tuple) else None
+
+
+def _holds_images(X: Any) -> bool:
+    """Return True for arrays of three or four axes, and for lists of images."""
+    if isinstance(X, list | tuple) and len(X):
+        return getattr(X[0], "ndim", 0) >= 2 or type(X[0]).__module__.startswith("PIL.")
+    return getattr(X, "ndim", 2) in (3, 4)
+
+
+def _on_host(values: Any) -> Any:
+    """Return a tensor as an array, and anything else unchanged."""
+    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+
+
+@contextlib.contextmanager
+def _invalid_values() -> Iterator[None]:
+    """Raise every refusal as an error that is a `UserError` and a `ValueError`, in terms of the parameters."""
+    try:
+        yield
+    except (InvalidValue, NotFittedError):
+        raise
+    except UserError as error:
+        fields = re.compile(rf"\b({'|'.join(map(re.escape, OWN_NAMES))})\b(?=[:= ])")
+        renamed = [fields.sub(lambda match: OWN_NAMES[match[1]], problem) for problem in error.problems]
+        raise InvalidValue(*renamed) from None
+    except ValueError as error:
+        raise InvalidValue(str(error)) from error
+
+
+@contextlib.contextmanager
+def _random_state_of_torch() -> Iterator[None]:
+    """Leave the global random numbers of PyTorch as they are; training seeds them."""
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices):
+        yield
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Use a number of CPU threads inside of the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
