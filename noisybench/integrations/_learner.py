@@ -79,3 +79,41 @@ def label_space(num_examples: int, labels_per_example: int, num_classes: int) ->
     shape = (num_examples,) if labels_per_example == 1 else (num_examples, labels_per_example)
     # Expanded from one number, so that it needs no memory.
     return TrainingSet(torch.empty(num_examples, 0), torch.zeros(1, dtype=torch.int64).expand(shape), num_classes)
+
+
+def make_batch(
+    view: Tensor, targets: Tensor, index: Tensor | None, num_classes: int, ignore_index: int | None
+) -> Batch:
+    """Return a batch of the harness, in which every label is an example of its own.
+
+    Args:
+        view: (N, ...) inputs, or the scores for them.
+        targets: (N, ...) class indices, or (N, C, ...) probabilities in a floating-point type.
+        index: (N,) positions of the examples in the training set; by default those in the batch.
+        num_classes: number of classes C.
+        ignore_index: class index of missing labels, or None if every label exists.
+
+    >>> make_batch(torch.zeros(2, 5), torch.tensor([[0, 1], [1, -1]]), torch.tensor([7, 3]), 2, ignore_index=-1).index
+    tensor([14, 15,  6,  7])
+    """
+    is_soft = targets.is_floating_point()
+    observed = flatten_scores(targets) if is_soft else targets.flatten().long()
+    labels_per_example = len(observed) // len(targets)
+    has_label = None
+    if not is_soft and ignore_index is not None:
+        has_label = observed != ignore_index
+        # Losses need a valid class where there is no label.
+        observed = observed.masked_fill(~has_label, 0)
+    examples = torch.arange(len(targets)) if index is None else index.long()
+    positions = examples.to(observed.device)
+    if labels_per_example > 1:
+        within = torch.arange(labels_per_example, device=observed.device)
+        positions = (positions[:, None] * labels_per_example + within).flatten()
+    return Batch(
+        {"weak": view},
+        observed.argmax(1) if is_soft else observed,
+        positions,
+        num_classes,
+        soft=observed.float() if is_soft else None,
+        has_label=has_label,
+    )

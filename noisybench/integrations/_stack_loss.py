@@ -10,10 +10,9 @@ from torch import Tensor, nn
 
 from noisybench.errors import UserError, show
 from noisybench.integrations._batch_checks import check_batch, check_values
-from noisybench.integrations._learner import GivenLogits, flatten_scores, label_space
+from noisybench.integrations._learner import GivenLogits, label_space, make_batch
 from noisybench.integrations._stacks import NOT_LOSSES, build_stack, check_transition
 from noisybench.mitigations._transition import TransitionCorrection
-from noisybench.training.batch import Batch
 from noisybench.training.mitigation import Mitigation
 from noisybench.training.roles import DetectorProvider
 
@@ -184,34 +183,20 @@ class StackLoss(nn.Module):
             )
         check_batch(logits, targets, index, self.num_classes)
         self._check_state(logits, index)
-        num_classes = logits.shape[1]
-        labels_per_example = logits[0, 0].numel()
-        is_soft = targets.is_floating_point()
-        observed = flatten_scores(targets) if is_soft else targets.flatten()
-        has_label = None
-        if not is_soft and self.ignore_index is not None:
-            has_label = observed != self.ignore_index
-            observed = observed.masked_fill(~has_label, 0)
-        positions = self._positions(logits, index, labels_per_example)
-        # On a GPU, every check makes the host wait: only the first batch is checked there.
-        if logits.device.type == "cpu" or not self._is_checked_on_device:
-            check_values(observed, index, num_classes, self.num_examples)
-            self._is_checked_on_device = True
-        if not self.needs_index:
-            self._learner.training_set = label_space(len(logits), labels_per_example, num_classes)
-        self._count(len(logits))
         # In half precision, logarithms of small probabilities and sums over many examples would be lost.
         with torch.autocast(logits.device.type, enabled=False):
-            batch = Batch(
-                {"weak": logits.float()},
-                observed.argmax(1) if is_soft else observed.long(),
-                positions,
-                num_classes,
-                soft=observed.float() if is_soft else None,
-                has_label=has_label,
-            )
+            batch = make_batch(logits.float(), targets, index, logits.shape[1], self.ignore_index)
+            # On a GPU, every check makes the host wait: only the first batch is checked there.
+            if logits.device.type == "cpu" or not self._is_checked_on_device:
+                check_values(
+                    batch.observed if batch.soft is None else batch.soft, index, logits.shape[1], self.num_examples
+                )
+                self._is_checked_on_device = True
+            if not self.needs_index:
+                self._learner.training_set = label_space(len(logits), logits[0, 0].numel(), logits.shape[1])
+            self._count(len(logits))
             losses = self.stack.loss_function(cast("Learner", self._learner))(batch)
-            return self._reduce(losses, has_label, logits.shape)
+            return self._reduce(losses, batch.has_label, logits.shape)
 
     def _reduce(self, losses: Tensor, has_label: Tensor | None, shape: torch.Size) -> Tensor:
         """Return the reduced loss; labels that do not exist count as zero."""
@@ -223,14 +208,6 @@ class StackLoss(nn.Module):
         if self.reduction == "sum":
             return losses.sum()
         return losses.mean() if has_label is None else losses.sum() / has_label.sum().clamp_min(1)
-
-    def _positions(self, logits: Tensor, index: Tensor | None, labels_per_example: int) -> Tensor:
-        """Return the (N P,) positions of the labels among those of the training set."""
-        examples = torch.arange(len(logits), device=logits.device) if index is None else index.to(logits.device).long()
-        if labels_per_example == 1:
-            return examples
-        within = torch.arange(labels_per_example, device=logits.device)
-        return (examples[:, None] * labels_per_example + within).flatten()
 
     def _check_state(self, logits: Tensor, index: Tensor | None) -> None:
         """Check that a batch belongs to the state of the loss."""
