@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from noisybench.api.runs import run as run
     from noisybench.errors import TrainingError as TrainingError
     from noisybench.errors import UserError as UserError
+    from noisybench.integrations import lightning as lightning
     from noisybench.integrations import losses as losses
     from noisybench.integrations.sklearn import RobustClassifier as RobustClassifier
 
@@ -44,6 +45,7 @@ _MODULES = {
     "TrainingError": "noisybench.errors",
     "UserError": "noisybench.errors",
     "detect": "noisybench.api.detect",
+    "lightning": "noisybench.integrations.lightning",
     "load_dataset": "noisybench.api.datasets",
     "load_model": "noisybench.api.models",
     "losses": "noisybench.integrations.losses",
@@ -59,6 +61,7 @@ __all__ = [
     "TrainingError",
     "UserError",
     "detect",
+    "lightning",
     "load_dataset",
     "load_model",
     "losses",
