@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from noisybench.config.licenses import OTHER, UNKNOWN, License
+from noisybench.config.licenses import License
 from noisybench.config.registry import list_entries
 from noisybench.data.label_sets import label_files
 from noisybench.data.label_sets.label_set import SPLITS, LabelSet
@@ -126,9 +126,7 @@ def read_published_card(folder: Path) -> CardEntry | None:
 def _published_before(folder: Path) -> list[Source]:
     """Return the license under which a label set was published before, which a copy must keep."""
     entry = read_published_card(folder)
-    if entry is None or entry.license in (OTHER, UNKNOWN):
-        return []
-    return [Source("labels as they were published", License(entry.license))]
+    return [] if entry is None else [Source("labels as they were published", License(entry.license))]
 
 
 def _write(

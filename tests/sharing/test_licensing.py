@@ -102,6 +102,9 @@ def test_a_published_license_stays_with_the_copies(tmp_path: Path) -> None:
     ):
         nb.push_label_set(copy, "again", license="cc-by-4.0")
     nb.push_label_set(copy, "again", license="cc-by-sa-4.0")
+    nb.push_label_set(tmp_path / "labels", "nameless", license="unknown")
+    with pytest.raises(UserError, match=r"MIT cannot be compared with unknown .* use --license unknown"):
+        nb.push_label_set(nb.pull_label_set("nameless", "taken"), "again", license="mit", replace=True)
 
 
 def test_custom_terms_have_no_other_name() -> None:

@@ -15,14 +15,19 @@ import yaml
 
 import noisybench as nb
 from noisybench.config.registry import get_entry
+from noisybench.config.resolve import resolve
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_sets import label_files
-from noisybench.data.label_sets.label_set import LabelSet
-from noisybench.data.label_sets.manifest import manifest_digest
+from noisybench.data.label_sets.label_set import LabelSet, make_label_set
+from noisybench.data.label_sets.manifest import manifest_digest, noise_entry
+from noisybench.data.labels.verification import Verification, VerifiedRows
+from noisybench.data.labels.votes import Votes
 from noisybench.errors import UserError
+from noisybench.runs.preparation import prepare_run
 from noisybench.sharing import index as index_files
 from noisybench.sharing.transfer import read_published_card
-from tests.helpers import toy_dataset
+from tests.cli.test_commands import accepted, refused
+from tests.helpers import toy_dataset, toy_masks, toy_traces
 from tests.sharing.servers import Hub, file_server
 
 Made = tuple[Path, LabelSet, Dataset]
@@ -80,6 +85,65 @@ def test_a_label_set_comes_back_from_every_place(made: Made, place: tuple[str, s
     card = read_published_card(pulled)
     assert card is not None
     assert (card.license, card.source, card.citation) == ("CC-BY-4.0", "drawn at random", "Ann 2026")
+
+
+@pytest.mark.parametrize("kind", ["masks", "traces", "replaced images", "votes", "verified labels"])
+def test_all_kinds_of_labels_come_back(kind: str, tmp_path: Path) -> None:
+    if kind == "masks":
+        folder, labels, dataset = make(tmp_path / "made", "pixel_flip", toy_masks())
+    elif kind == "traces":
+        folder, labels, dataset = make(tmp_path / "made", "cot_static", toy_traces())
+    elif kind == "replaced images":
+        folder, labels, dataset = make(tmp_path / "made", "web")
+    else:
+        dataset = toy_dataset()
+        labels = labels_of_people(dataset, kind)
+        folder = label_files.save(labels, dataset, tmp_path / "made")
+    nb.push_label_set(folder, "memory://kinds", license="unknown", replace=True)
+    copy = nb.pull_label_set("memory://kinds", "copy")
+    stored = {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "manifest.json"}
+    assert stored == {name: (copy / name).read_bytes() for name in stored}
+    assert label_files.load(copy).manifest == labels.manifest
+
+
+def labels_of_people(dataset: Dataset, kind: str) -> LabelSet:
+    """Return labels that several annotators have given, or that people have verified."""
+    train, validation = dataset.train.targets, dataset.validation.targets
+    rows, one = dataset.train.index[:2], np.zeros(2, np.int64)
+    votes = Votes(("ann", "bob"), rows, np.array([0, 1]), one) if kind == "votes" else None
+    verified = {"train": VerifiedRows(rows, one, one, one)}
+    verification = Verification(verified, of_dataset=False) if votes is None else None
+    return make_label_set(
+        dataset,
+        train,
+        validation,
+        noise_entry("people", "labels of people"),
+        None,
+        votes=votes,
+        verification=verification,
+    )
+
+
+def test_a_run_trains_on_the_labels_that_were_published(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    accepted(capsys, monkeypatch, "labels", "create", "digits", "noise=pair_flip", "noise.rate=0.3", "-o", "made")
+    accepted(
+        capsys, monkeypatch, "labels", "push", "made", "shared", "--license", "cc-by-4.0", "--citation", "Ann 2026"
+    )
+    text = accepted(capsys, monkeypatch, "labels", "pull", "shared", "-o", "copy")
+    assert "Use it with noise=from_file noise.path=copy" in text
+    text = accepted(capsys, monkeypatch, "labels", "info", "copy")
+    assert "license        CC-BY-4.0" in text
+    assert "citation       Ann 2026" in text
+    run, copied = (
+        prepare_run(resolve({"dataset": "digits", "noise": noise})).labels
+        for noise in ({"name": "pair_flip", "rate": 0.3}, {"name": "from_file", "path": "copy"})
+    )
+    assert run.hash == copied.hash
+
+
+def test_the_commands_ask_for_a_license(made: Made, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    message = refused(capsys, monkeypatch, "labels", "push", str(made[0]), "shared")
+    assert message.startswith("error: --license: is missing")
 
 
 def test_the_same_label_set_is_pushed_and_pulled_once(made: Made, place: tuple[str, str], tmp_path: Path) -> None:
