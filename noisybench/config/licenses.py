@@ -55,7 +55,7 @@ class License:
         name: identifier of SPDX (https://spdx.org/licenses), or one of `CUSTOM`, `NOT_STATED` and `NOT_APPLICABLE`.
         url: page of the authors with the license or the data.
         access: way in which the data are obtained.
-        note: what a user should know besides, in one sentence without a full stop.
+        note: facts that a user should know besides, without a full stop.
 
     Example:
         >>> License("CC-BY-NC-4.0", "http://noisylabels.com", "download").text

@@ -31,7 +31,7 @@ Text = Annotated[str, pydantic.StringConstraints(max_length=MAX_TEXT)]
 
 
 class CardEntry(pydantic.BaseModel):
-    """What the head of a card says about the label set.
+    """Fields of the label set in the head of a card.
 
     Attributes:
         label_set: hash of the label set.
@@ -60,7 +60,7 @@ class CardEntry(pydantic.BaseModel):
 
 @dataclass(frozen=True)
 class Statement:
-    """What the author of a label set says about it.
+    """Statements of the author of a label set about it.
 
     Attributes:
         license: license in the spelling of SPDX, or `other` or `unknown`.

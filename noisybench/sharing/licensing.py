@@ -1,4 +1,4 @@
-"""Licenses of what a label set is made from, and the check that its own license keeps their conditions."""
+"""Licenses of the sources of a label set, and the check that its own license keeps their conditions."""
 
 from __future__ import annotations
 

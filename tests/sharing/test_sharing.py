@@ -208,7 +208,7 @@ def test_an_interrupted_copy_leaves_nothing(published: Path, tmp_path: Path, mon
         with pytest.raises(KeyboardInterrupt):
             nb.pull_label_set(published, tmp_path / "copy")
     assert sorted(os.listdir(tmp_path)) == before
-    # What a killed process leaves: a process id above the largest one.
+    # A killed process has left this; its id is above the largest one.
     (tmp_path / ".partial-4194305.copy.00000000").mkdir()
     nb.pull_label_set(published, tmp_path / "copy")
     assert sorted(os.listdir(tmp_path)) == sorted([*before, "copy"])
