@@ -33,7 +33,7 @@ FAST = (
     "leaderboard/test_leaderboard.py", "leaderboard/test_figures.py", "leaderboard/test_reproduction.py",
     "leaderboard/test_verdict.py", "integrations/test_losses.py",
     "cli/test_hints.py", "search/test_ranges.py", "mitigations/test_transition.py", "test_architecture.py",
-    "test_docs.py", "test_doctests.py", "test_label_hashes.py", "test_language.py", "test_packaging.py",
+    "test_docs.py", "test_docsite.py", "test_doctests.py", "test_label_hashes.py", "test_language.py", "test_packaging.py",
     "test_project.py",
 )  # fmt: skip
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+import statistics
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
 
 from noisybench.cli.app import app
@@ -15,12 +18,18 @@ from noisybench.config import registry
 from noisybench.config.registry import Entry, list_entries
 from noisybench.config.resolve import read_recipe
 from noisybench.config.suite import read_suite
+from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.nn.features import last_linear
 from noisybench.search.config import read_searches
 from tests import contracts
 from tests.conftest import FAST
+from tools.docsite.pages import REPOSITORY_PAGES
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
+
+# Pages that commands write.
+GENERATED = ("fidelity.md", "reproduction.md")
 
 # Names of files that a reader writes, and the command that continues studies.
 PLACEHOLDERS = ("my-recipe", "my-recipe.yaml", "resume")
@@ -28,17 +37,18 @@ PLACEHOLDERS = ("my-recipe", "my-recipe.yaml", "resume")
 
 @pytest.fixture
 def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Provide the files of docs/extending.md as a third-party package."""
+    """Provide the complete examples of the pages on extending noisybench as a third-party package."""
     package = tmp_path / "documented"
     package.mkdir()
     (package / "__init__.py").write_text("")
-    text = (ROOT / "docs" / "extending.md").read_text()
+    text = "\n".join(path.read_text() for path in sorted(ROOT.glob("docs/own-*.md")))
     for name, code in re.findall(r"## A[^\n]*`[\w/]+/(\w+)\.py`\n\n```python\n(.*?)```", text, re.S):
         (package / f"{name}.py").write_text(code)
     monkeypatch.syspath_prepend(str(tmp_path))
     documented = {
         "noise_models": {"my_noise": Entry("noise_models", "my_noise", "documented.my_noise")},
         "mitigations": {"my_method": Entry("mitigations", "my_method", "documented.my_method")},
+        "networks": {"my_network": Entry("networks", "my_network", "documented.my_network")},
     }
     monkeypatch.setattr(registry, "list_entries", lambda kind: {**list_entries(kind), **documented.get(kind, {})})
 
@@ -55,10 +65,58 @@ def test_the_documented_mitigation_passes_the_contract(tmp_path: Path) -> None:
         check({"name": "my_method"}, tmp_path / str(number))
 
 
+@pytest.mark.usefixtures("examples")
+def test_the_documented_network_is_built_and_has_features() -> None:
+    network = registry.get_entry("networks", "my_network").load_class()(10, 1)
+    assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+    name, classifier = last_linear(network) or ("", torch.nn.Linear(1, 1))
+    assert (name, classifier.in_features, classifier.out_features) == ("6", 32, 10)
+
+
+def anchors(file: Path) -> set[str]:
+    """Return the anchors of the headings of a document, as GitHub derives them."""
+    text = re.sub(r"^```.*?^```", "", file.read_text(), flags=re.M | re.S)
+    headings = (re.sub(r"\[(.*?)\]\(.*?\)", r"\1", line) for line in re.findall(r"^#+ (.*)", text, re.M))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_between_the_documents_lead_somewhere() -> None:
     for file in [*DOCUMENTS, ROOT / "CHANGELOG.md"]:
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", file.read_text()):
-            assert (file.parent / target).exists(), f"{file.name} links to {target}"
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#?([^)\s]*)\)", file.read_text()):
+            linked = file.parent / target if target else file
+            assert linked.exists(), f"{file.name} links to {target}"
+            assert not anchor or anchor in anchors(linked), f"{file.name} links to {target}#{anchor}"
+
+
+def test_the_numbers_of_the_page_on_methods_are_those_that_ship_with_noisybench() -> None:
+    text = (ROOT / "docs" / "which-method.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", text, re.M)
+    noises = ("symmetric_exclusive", "pair_flip", "instance_dependent")
+    measured = defaultdict(list)
+    for each in builtin_measurements():
+        if each.entry == "quickstart":
+            measured[each.stack, each.setting.noise.partition("(")[0]].append(100 * each.last)
+    stated = {
+        (stack, noise): float(number) for stack, *numbers in rows for noise, number in zip(noises, numbers, strict=True)
+    }
+    assert stated == {key: round(statistics.mean(scores), 1) for key, scores in measured.items()}
+
+
+def test_every_page_says_first_for_whom_it_is_and_shows_a_command() -> None:
+    for file in ROOT.glob("docs/*.md"):
+        if file.name in GENERATED:
+            continue
+        beginning = re.split(r"^## ", file.read_text(), maxsplit=1, flags=re.M)[0]
+        assert re.match(r"# .+\n\nFor \w+", beginning), f"{file.name} does not begin with the readers that it is for"
+        assert "```" in beginning, f"{file.name} shows no command before its first section"
+
+
+def test_the_navigation_of_the_site_lists_every_page() -> None:
+    listed = re.findall(
+        r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2].partition("\nhooks:")[0]
+    )
+    pages = {*(path.name for path in ROOT.glob("docs/*.md")), *REPOSITORY_PAGES.values(), "tutorial.md"}
+    assert {page for page in listed if "/" not in page} == pages
 
 
 def documented_commands() -> list[str]:
@@ -104,5 +162,5 @@ def test_paths_in_the_documentation_exist() -> None:
     folders = "noisybench|tasks|noise_models|leaderboard|configs|tests|docs"
     for file in [ROOT / "CONTRIBUTING.md", ROOT / "README.md", *ROOT.glob("docs/*.md")]:
         for path in re.findall(rf"`((?:{folders})/[\w./*-]*)`", file.read_text()):
-            if not re.search(r"/my_\w+", path) and path != "docs/extending.md":
+            if not re.search(r"/my_\w+", path) and not path.startswith("docs/own-"):
                 assert (ROOT / path).exists(), f"{file.name} mentions {path}"
