@@ -122,7 +122,8 @@ def _read_features(description: ModelDescription, inputs: Any, location: str) ->
         raise UserError(
             f"{location}: the model was trained on {width} features, but got {found}; compute them with the same backbone"
         )
-    return ModelInputs(read.inputs)
+    # In rows: sums over another layout differ in their last bits.
+    return ModelInputs(np.ascontiguousarray(read.inputs))
 
 
 def read_image_chunks(description: ModelDescription, files: Sequence[Path]) -> Iterator[ModelInputs]:
@@ -199,8 +200,9 @@ def _geometry(description: ModelDescription, size: tuple[int, int]) -> Geometry:
     reading = description.reading
     if description.outputs != "masks":
         return Geometry(size, "crop")
-    # Without a size of the dataset, all its images had the same one.
-    return parse_geometry(reading["size"], reading["resize_mode"]) if reading.get("size") else Geometry(size, "resize")
+    # Without these parameters, all images of the dataset had the same size.
+    is_resized = reading.get("size") is not None and "resize_mode" in reading
+    return parse_geometry(reading["size"], reading["resize_mode"]) if is_resized else Geometry(size, "resize")
 
 
 def to_gray(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

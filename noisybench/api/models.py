@@ -137,6 +137,31 @@ class Model:
             raise UserError("predict_proba: the model writes texts, which have no class probabilities; use predict")
         return self._collect(inputs, lambda probabilities: probabilities)
 
+    def export(self, path: str | Path) -> Path:
+        """Write the whole prediction, from raw inputs in the size of the training to probabilities, and return the file.
+
+        Args:
+            path: file that ends in ``.onnx`` (ONNX; needs `pip install noisybench[onnx]`) or ``.pt2`` (`torch.export`).
+
+        Raises:
+            UserError: the model writes texts, or the network cannot be exported.
+        """
+        from noisybench.api.model_export import export_model
+
+        return export_model(self._task, self.description, Path(path))
+
+    def save_pretrained(self, folder: str | Path) -> Path:
+        """Write a language model of Hugging Face as a folder that transformers loads, and return the folder.
+
+        Of a run with low-rank updates, the folder holds the adapter, which peft loads onto the model that was tuned.
+
+        Raises:
+            UserError: the network is no model of transformers.
+        """
+        from noisybench.api.model_export import save_pretrained
+
+        return save_pretrained(self._task, self.description, Path(folder))
+
     def batches(self, inputs: Any) -> Iterator[ModelInputs]:
         """Yield inputs as the networks take them: arrays at once, and files some at a time."""
         files = image_paths(inputs) if self.description.inputs == "images" else None

@@ -60,12 +60,8 @@ def write_mlflow_files(description: ModelDescription, example: NDArray[Any] | st
         (folder / EXAMPLE_FILE).write_text(json.dumps([example]), encoding="utf-8")
         content["saved_input_example_info"] = {"artifact_path": EXAMPLE_FILE, "type": "json_object"}
     elif example is not None and example.size <= MAX_EXAMPLE_VALUES:
-        (folder / EXAMPLE_FILE).write_text(json.dumps({"inputs": example.tolist()}), encoding="utf-8")
-        content["saved_input_example_info"] = {
-            "artifact_path": EXAMPLE_FILE,
-            "format": "tf-serving",
-            "type": "ndarray",
-        }
+        (folder / EXAMPLE_FILE).write_text(json.dumps(example.tolist()), encoding="utf-8")
+        content["saved_input_example_info"] = {"artifact_path": EXAMPLE_FILE, "type": "ndarray"}
     (folder / "MLmodel").write_text(yaml.safe_dump(content, allow_unicode=True), encoding="utf-8")
     requirements = f"noisybench=={__version__}\ntorch=={description.torch.partition('+')[0]}\n"
     (folder / "requirements.txt").write_text(requirements, encoding="utf-8")
@@ -99,4 +95,4 @@ def read_example(folder: Path, description: ModelDescription) -> NDArray[Any] | 
     content = json.loads(file.read_bytes())
     if description.inputs == "texts":
         return str(content[0])
-    return np.array(content["inputs"], dtype=INPUT_TYPES[description.inputs])
+    return np.array(content, dtype=INPUT_TYPES[description.inputs])

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from noisybench.api.models import Model
 from noisybench.config.resolve import resolve
 from noisybench.data.targets import IGNORED
 from noisybench.data.traces.formats import make_vocabulary
@@ -162,6 +165,41 @@ def test_models_are_tuned(folder: Path, tmp_path: Path, stack: str) -> None:
     if stack == "lora":
         whole = sum(each.numel() for each in build_network(f"huggingface:{folder}", 1, 1).parameters())
         assert record.cost.parameters < whole / 2
+
+
+@pytest.mark.parametrize("stack", ["cross_entropy", "lora"])
+def test_a_tuned_model_comes_back_as_a_folder_of_transformers_or_peft(folder: Path, tmp_path: Path, stack: str) -> None:
+    import peft
+    import transformers
+
+    base, dataset = tmp_path / "base", toy_traces()
+    shutil.copytree(folder, base)
+    fields: dict[str, Any] = {"network": f"huggingface:{base}", "epochs": 1, "learning_rate": 0.01}
+    recorder = train_toy(
+        prepared_toy(stack, dataset, toy_labels(dataset), task="chain_of_thought", budget=fields), tmp_path / "run"
+    )
+    recorder.model.save(tmp_path / "model")
+    shutil.rmtree(base)  # a saved model needs no other files
+    model = Model.load(tmp_path / "model", "cpu")
+    trace_format = dataset.trace_format
+    assert trace_format is not None
+    prompts = trace_format.decode(np.asarray(dataset.test.inputs)[:, 0, 0])
+    written = [text.removesuffix(trace_format.end) for text in recorder.evaluator._final["written"]]  # type: ignore[attr-defined]
+    assert model.predict(prompts) == written
+
+    made = model.save_pretrained(tmp_path / "pretrained")
+    if stack == "lora":
+        loaded: Any = peft.PeftModel.from_pretrained(
+            transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), made
+        )
+        assert any(tensor.abs().max() > 0 for name, tensor in loaded.named_parameters() if "lora_B" in name)
+    else:
+        loaded = transformers.AutoModelForCausalLM.from_pretrained(made, dtype=torch.float32)
+    tokens = transformers.AutoTokenizer.from_pretrained(made)(prompts[0], return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        torch.testing.assert_close(loaded.eval()(tokens).logits, model.network.eval()(tokens), rtol=0, atol=1e-6)
+    with pytest.raises(UserError, match="is not empty"):
+        model.save_pretrained(tmp_path / "pretrained")
 
 
 def test_a_short_context_is_refused_with_the_length_that_is_needed(folder: Path) -> None:
