@@ -167,6 +167,7 @@ def test_models_are_tuned(folder: Path, tmp_path: Path, stack: str) -> None:
         assert record.cost.parameters < whole / 2
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft reads it from transformers
 @pytest.mark.parametrize("stack", ["cross_entropy", "lora"])
 def test_a_tuned_model_comes_back_as_a_folder_of_transformers_or_peft(folder: Path, tmp_path: Path, stack: str) -> None:
     import peft
