@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -66,8 +66,14 @@ def column_width(title: str, cells: Sequence[str]) -> int:
     return min(max(map(len, pieces)), MAX_TEXT_WIDTH) if title in WRAPPED else max(map(len, pieces))
 
 
-def print_settings(console: Console, settings: Sequence[Setting], intervals: bool = False) -> None:
-    """Print the leaderboard, one table per setting, and the verdicts over the settings."""
+def render_settings(settings: Sequence[Setting], width: int, intervals: bool = False) -> Iterator[RenderableType]:
+    """Yield the leaderboard, one table per setting, and the verdicts over the settings.
+
+    Args:
+        settings: settings with their stacks.
+        width: characters of a line.
+        intervals: show 95 % intervals in place of standard deviations.
+    """
     from noisybench.leaderboard.setting_description import distinct_titles
     from noisybench.leaderboard.text_tables import COLUMNS, detector_rows, footnote, text_rows
     from noisybench.leaderboard.verdict_text import verdict_paragraphs
@@ -78,7 +84,7 @@ def print_settings(console: Console, settings: Sequence[Setting], intervals: boo
         # Columns without a value in this setting are left out.
         measured = [index for index in range(len(COLUMNS)) if any(row[index] not in ("", "–") for row in rows)]
         widths = {COLUMNS[index]: column_width(COLUMNS[index], [row[index] for row in rows]) for index in measured}
-        shown = fitting_columns(widths, console.width, setting.rule)
+        shown = fitting_columns(widths, width, setting.rule)
         hidden = [COLUMNS[index] for index in measured if COLUMNS[index] not in shown]
         table = Table(
             title=title,
@@ -101,47 +107,45 @@ def print_settings(console: Console, settings: Sequence[Setting], intervals: boo
             )
         for row in rows:
             table.add_row(*(row[index] for index in indices))
-        console.print(table)
+        yield table
         if hidden:
             text = f"Not shown for lack of width: {', '.join(hidden)} (`--format markdown` has them)."
-            console.print(Text(text, style="bright_black"))
-        console.print(Text(footnote(setting), style="bright_black"))
+            yield Text(text, style="bright_black")
+        yield Text(footnote(setting), style="bright_black")
         detectors = detector_rows(setting)
         if detectors:
-            _print_detectors(console, detectors)
+            yield from _render_detectors(detectors)
         for note in setting.notes:
-            console.print(Text(f"Note: {note}."))
+            yield Text(f"Note: {note}.")
         for warning in setting.warnings:
-            console.print(Text(f"Note: {warning}.", style="yellow"))
-        console.print()
+            yield Text(f"Note: {warning}.", style="yellow")
+        yield Text("")
     for heading, sentences in verdict_paragraphs(settings):
-        console.print(Text(heading, style="bold"))
+        yield Text(heading, style="bold")
         for number, sentence in enumerate(sentences):
-            console.print(Text(sentence, style="bright_black" if number else ""))
-        console.print()
+            yield Text(sentence, style="bright_black" if number else "")
+        yield Text("")
 
 
-def print_excluded(console: Console, excluded: Sequence[Mapping[str, str]]) -> None:
-    """Print the runs that no table shows, with the reasons.
+def render_excluded(excluded: Sequence[Mapping[str, str]]) -> Iterator[RenderableType]:
+    """Yield the runs that no table shows, with the reasons.
 
     Args:
-        console: where they are printed.
         excluded: title of each run as ``what``, and the reason as ``why``.
     """
     if not excluded:
         return
-    console.print(Text(f"Excluded: {count_runs(len(excluded))}", style="yellow"))
+    yield Text(f"Excluded: {count_runs(len(excluded))}", style="yellow")
     for each in excluded[:MAX_EXCLUDED]:
-        console.print(Text(f"  {each['what']}: {each['why']}", style="yellow"))
+        yield Text(f"  {each['what']}: {each['why']}", style="yellow")
     if len(excluded) > MAX_EXCLUDED:
-        console.print(Text(f"  and {len(excluded) - MAX_EXCLUDED} more; `noisybench doctor` lists all", style="yellow"))
+        yield Text(f"  and {len(excluded) - MAX_EXCLUDED} more; `noisybench doctor` lists all", style="yellow")
 
 
-def print_reproductions(console: Console, reproductions: Sequence[Reproduction]) -> None:
-    """Print the published results that were measured; nothing if there are none.
+def render_reproductions(reproductions: Sequence[Reproduction]) -> Iterator[RenderableType]:
+    """Yield the published results that were measured; nothing if there are none.
 
     Args:
-        console: where they are printed.
         reproductions: all published results, from `reproduction.reproduce`.
     """
     from noisybench.leaderboard.reproduction import COLUMNS, NOT_RUN, text_rows
@@ -162,14 +166,14 @@ def print_reproductions(console: Console, reproductions: Sequence[Reproduction])
         table.add_column(COLUMNS[index], overflow="fold")
     for row in text_rows(measured):
         table.add_row(*(row[index] for index in shown))
-    console.print(table)
+    yield table
     rest = len(reproductions) - len(measured)
     text = f"Mean ± standard deviation (seeds). {rest} others are not run: `noisybench leaderboard reproduction` lists all."
-    console.print(Text(text, style="bright_black"))
-    console.print()
+    yield Text(text, style="bright_black")
+    yield Text("")
 
 
-def _print_detectors(console: Console, rows: Sequence[Sequence[str]]) -> None:
+def _render_detectors(rows: Sequence[Sequence[str]]) -> Iterator[RenderableType]:
     from noisybench.leaderboard.text_tables import DETECTOR_COLUMNS, DETECTOR_NOTE
 
     table = Table(box=None, header_style="bold", pad_edge=False)
@@ -186,5 +190,5 @@ def _print_detectors(console: Console, rows: Sequence[Sequence[str]]) -> None:
         )
     for row in rows:
         table.add_row(*(row[index] for index in shown))
-    console.print(table)
-    console.print(Text(DETECTOR_NOTE, style="bright_black"))
+    yield table
+    yield Text(DETECTOR_NOTE, style="bright_black")

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from noisybench.api.detect import detect as detect
     from noisybench.api.label_sets import pull_label_set as pull_label_set
     from noisybench.api.label_sets import push_label_set as push_label_set
+    from noisybench.api.leaderboard import leaderboard as leaderboard
     from noisybench.api.models import load_model as load_model
     from noisybench.api.noise import noise as noise
+    from noisybench.api.results import results as results
+    from noisybench.api.runs import bench as bench
     from noisybench.api.runs import run as run
     from noisybench.errors import TrainingError as TrainingError
     from noisybench.errors import UserError as UserError
@@ -44,7 +47,9 @@ _MODULES = {
     "RobustClassifier": "noisybench.integrations.sklearn",
     "TrainingError": "noisybench.errors",
     "UserError": "noisybench.errors",
+    "bench": "noisybench.api.runs",
     "detect": "noisybench.api.detect",
+    "leaderboard": "noisybench.api.leaderboard",
     "lightning": "noisybench.integrations.lightning",
     "load_dataset": "noisybench.api.datasets",
     "load_model": "noisybench.api.models",
@@ -52,6 +57,7 @@ _MODULES = {
     "noise": "noisybench.api.noise",
     "pull_label_set": "noisybench.api.label_sets",
     "push_label_set": "noisybench.api.label_sets",
+    "results": "noisybench.api.results",
     "run": "noisybench.api.runs",
 }
 """Modules of the public names, which are imported when a name is first used: torch takes seconds."""
@@ -60,7 +66,9 @@ __all__ = [
     "RobustClassifier",
     "TrainingError",
     "UserError",
+    "bench",
     "detect",
+    "leaderboard",
     "lightning",
     "load_dataset",
     "load_model",
@@ -68,6 +76,7 @@ __all__ = [
     "noise",
     "pull_label_set",
     "push_label_set",
+    "results",
     "run",
 ]
 

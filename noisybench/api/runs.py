@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from noisybench.api.run_result import RunResult, RunResults
-from noisybench.api.specifications import read_specs
+from noisybench.api.specifications import override_texts, read_specs
+from noisybench.config import suite as suites
 from noisybench.errors import StoreUnavailable, TrainingError, UserError, show
 from noisybench.execution.display import ProgressDisplay
 from noisybench.execution.session import Session, open_session
+from noisybench.execution.time_limit import TimeLimit, read_time_limit
 from noisybench.utils.console import make_console
 from noisybench.utils.interrupts import keyboard_interrupts
 
 if TYPE_CHECKING:
+    from noisybench.api.leaderboard import Leaderboard
     from noisybench.config.spec import RunSpec
     from noisybench.execution.suite_runner import SuiteResult
-    from noisybench.execution.time_limit import TimeLimit
 
 
 def run(
@@ -88,8 +91,76 @@ def run(
     return results if is_several else results[0]
 
 
+def bench(
+    suite: str | os.PathLike[str],
+    *overrides: str,
+    jobs: int | None = None,
+    ray: str | None = None,
+    shard: str | None = None,
+    time_limit: str | float | None = None,
+    again: bool = False,
+    progress: bool = True,
+    **fields: Any,
+) -> Leaderboard:
+    """Train the pending runs of a suite (settings x stacks x seeds), and rank its stacks.
+
+    See `run` for where runs are tracked and how they are trained.
+
+    Args:
+        suite: name of a suite (`noisybench list suites`) or path of a YAML file.
+        overrides: changes as on the command line, such as ``"seeds=[0,1]"``.
+        jobs: number of parallel runs; by default as many as there are cores.
+        ray: address of a Ray cluster to train on, or ``auto`` for the running one.
+        shard: part of the runs to train, such as ``"3/16"``, for machines that share a store.
+        time_limit: time after which no epoch starts that would end later, such as ``"90s"``, ``"9m"``, or a number of
+            seconds. If runs are left, a warning says how many, and the same call resumes.
+        again: train finished runs again.
+        progress: show progress and notes on standard error, or in the notebook.
+        fields: fields of the suite or of its base, such as ``seeds=[0, 1]``, ``stacks=["elr", "gce(q=0.5)"]`` or
+            ``budget={"epochs": 5}``.
+
+    Returns:
+        Leaderboard of the finished runs of the suite's settings; `Leaderboard.results` has them as a table.
+
+    Raises:
+        UserError: the suite or a field is invalid, or the data or the store cannot be used; nothing is trained.
+        TrainingError: a run failed, after all others have ended. `nb.leaderboard(suite)` ranks those.
+        KeyboardInterrupt: Ctrl-C was pressed; a second one stops without waiting for the end of the epoch.
+
+    Example:
+        >>> import noisybench as nb
+        >>> nb.bench("quickstart", seeds=[0, 0])
+        Traceback (most recent call last):
+        noisybench.errors.UserError: seeds: 0 is given several times; give it once
+    """
+    from noisybench.api.leaderboard import rank
+    from noisybench.leaderboard.measurements import measure_valid
+
+    name = os.fspath(suite)
+    specs = suites.read_suite(name, [*overrides, *override_texts(fields)])
+    metric, limit = suites.read_metric(name), _time_limit(time_limit)
+    session, result = train_specs(suites.shard(specs, shard), jobs, again, progress, limit, ray)
+    if result.out_of_time and result.remaining is not None:
+        warnings.warn(f"out of time: {result.remaining.describe()}. Call nb.bench again to resume.", stacklevel=2)
+    measurements, excluded = measure_valid(session.comparable())
+    return rank(measurements, metric, equivalences=session.equivalences, excluded=excluded)
+
+
+def _time_limit(value: str | float | None) -> TimeLimit | None:
+    """Return a time limit from now on; None if there is none, also inside a Slurm job, which may have other work."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else f"{value:g}s"
+    return read_time_limit(text, name="time_limit")
+
+
 def train_specs(
-    specs: Sequence[RunSpec], jobs: int | None, again: bool, progress: bool, limit: TimeLimit | None = None
+    specs: Sequence[RunSpec],
+    jobs: int | None,
+    again: bool,
+    progress: bool,
+    limit: TimeLimit | None = None,
+    ray: str | None = None,
 ) -> tuple[Session, SuiteResult]:
     """Train the pending runs of some specifications, with progress on standard error or in the notebook.
 
@@ -105,7 +176,7 @@ def train_specs(
             "runs cannot be trained inside a daemonic process, such as a worker of multiprocessing.Pool: Python lets it start "
             "no processes; call noisybench in the main process and set `jobs`"
         )
-    session = open_session(specs, again)
+    session = open_session(specs, again, ray=ray)
     console = make_console(stderr=True)
 
     def say(text: str, style: str = "") -> None:

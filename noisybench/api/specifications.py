@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -92,6 +93,30 @@ def _changes(name: str, value: Any) -> Iterator[tuple[Path, list[Any]]]:
             yield from (((name, key, parameter), [setting]) for parameter, setting in item.items())
         else:
             yield (name, key), [item]
+
+
+def override_texts(fields: Mapping[str, Any]) -> list[str]:
+    """Return fields of a suite as overrides of the command line.
+
+    Example:
+        >>> override_texts({"seeds": [0, 1], "stacks": ["gce(q=0.5)"], "budget": {"epochs": 5}})
+        ['seeds=[0, 1]', 'stacks=["gce(q=0.5)"]', 'budget.epochs=5']
+    """
+    texts = []
+    for name, value in fields.items():
+        if _is_list(value):
+            items = [item for (_, items) in _changes(name, value) for item in items]
+            texts.append(f"{name}={json.dumps(items, ensure_ascii=False)}")
+        else:
+            texts += [f"{'.'.join(path)}={_override_text(item)}" for path, (item,) in _changes(name, value)]
+    return texts
+
+
+def _override_text(value: Any) -> str:
+    if not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    # In quotes, because a comma outside of them separates values.
+    return f"'{value}'" if "'" not in value else f'"{value}"'
 
 
 def _is_list(value: object) -> bool:

@@ -283,8 +283,8 @@ def _evaluate(suite: str) -> None:
     from rich.table import Table
 
     from noisybench.advice.evaluation import evaluate_advice
-    from noisybench.cli.leaderboard import stored_measurements
     from noisybench.leaderboard.measurements import builtin_measurements
+    from noisybench.leaderboard.stored import stored_measurements
     from noisybench.leaderboard.table import build_settings
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store

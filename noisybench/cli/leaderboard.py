@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -19,13 +20,7 @@ from noisybench.utils.files import wrap_write_errors
 from noisybench.utils.interrupts import INTERRUPTS, kill_children
 from noisybench.utils.places import check_output_file, check_output_folder
 
-if TYPE_CHECKING:
-    from noisybench.leaderboard.measurements import Measurement
-    from noisybench.tracking.store import Store
-
 FORMATS = ("terminal", "csv", "markdown", "latex", "html")
-METRICS = ("default", "balanced_accuracy")
-TESTS: tuple[Literal["moderated_t"], Literal["anova"], Literal["paired_t"]] = ("moderated_t", "anova", "paired_t")
 
 leaderboard_app = typer.Typer(
     invoke_without_command=True,
@@ -56,57 +51,42 @@ def leaderboard(
     """Rank the finished runs of the store, one table per setting; serve, export, package and verify results."""
     if context.invoked_subcommand is not None:
         return
-    from noisybench.leaderboard import board, page, text_tables
-    from noisybench.leaderboard import terminal_tables as tables
-    from noisybench.leaderboard.ranking_metric import with_metric
-    from noisybench.leaderboard.reproduction import reproduce
-    from noisybench.leaderboard.table import build_settings
+    from noisybench.api.leaderboard import METRICS, TESTS
+    from noisybench.api.leaderboard import leaderboard as rank_runs
+    from noisybench.leaderboard.terminal_tables import render_excluded
     from noisybench.records.selection import SELECTION_RULES
-    from noisybench.tracking.equivalences import recorded_equivalences
-    from noisybench.tracking.store import Store
     from noisybench.utils.console import make_console
 
     check_choice("rule", rule, list(SELECTION_RULES))
     check_choice("metric", metric or "default", METRICS)
     check_choice("format", format, FORMATS)
     check_choice("test", test, TESTS)
-    # Narrows the type from `str` to the literals that `build_settings` takes.
-    paired_test = next(name for name in TESTS if name == test)
     if format == "html" and output is None:
         output = Path("leaderboard.html")
     if output is not None:
         check_output_file(output)
-    store = Store()
-    measurements, excluded = stored_measurements(store, suite, label_set)
-    measurements, unscored = with_metric(measurements, metric or suite_metric(suite))
-    excluded += unscored
-    equivalences = recorded_equivalences(store)
+    board = dataclasses.replace(rank_runs(suite, rule, metric, test, label_set), intervals=ci)
     # Standard output may be a table for another program.
     console = make_console(stderr=format != "terminal")
-    settings = build_settings(measurements, rule, paired_test, equivalences)
-    if format == "terminal" and output is None:
-        tables.print_settings(console, settings, ci)
-        tables.print_reproductions(console, reproduce(measurements, equivalences))
-        tables.print_excluded(console, excluded)
+    if format == "terminal":
+        if output is not None:
+            raise UserError("--output: select the format of the file with --format csv, markdown, latex or html")
+        console.print(board)
         return
     writers: dict[str, Callable[[], str]] = {
-        "csv": lambda: text_tables.to_csv(settings),
-        "markdown": lambda: text_tables.to_markdown(settings, ci),
-        "latex": lambda: text_tables.to_latex(settings, ci),
-        "html": lambda: page.to_html(board.build_board(measurements, paired_test, equivalences, excluded)),
-    }
-    if format == "terminal":
-        raise UserError("--output: select the format of the file with --format csv, markdown, latex or html")
+        "csv": board.to_csv, "markdown": board.to_markdown, "latex": board.to_latex, "html": board.to_html
+    }  # fmt: skip
     text = writers[format]()
     if output is None:
         typer.echo(text, nl=False)
     else:
         write(output, text)
-        typer.echo(f"{len(settings)} tables written to {output}")
-    tables.print_excluded(console, excluded)
+        typer.echo(f"{len(board.settings)} tables written to {output}")
+    for line in render_excluded(board.excluded):
+        console.print(line)
 
 
-def check_choice(option: str, value: str, allowed: list[str] | tuple[str, ...]) -> None:
+def check_choice(option: str, value: str, allowed: Sequence[str]) -> None:
     """Check the value of an option.
 
     Raises:
@@ -114,65 +94,6 @@ def check_choice(option: str, value: str, allowed: list[str] | tuple[str, ...]) 
     """
     if value not in allowed:
         raise UserError(f"--{option}: unknown {option} `{value}`; {nearest(value, allowed)}")
-
-
-def suite_metric(suite: str | None) -> str:
-    """Return the metric by which a suite is ranked; ``default`` without a suite."""
-    from noisybench.config.suite import read_metric
-
-    return "default" if suite is None else read_metric(suite)
-
-
-def suite_identities(suite: str | None, store: Store) -> set[str] | None:
-    """Return the identities of a suite's runs, or of finished runs of equivalent code; None without a suite."""
-    if suite is None:
-        return None
-    from noisybench.config.suite import read_suite
-    from noisybench.execution.suite_runner import make_plan
-    from noisybench.tracking.equivalences import recorded_equivalences
-
-    plan = make_plan(read_suite(suite), store.runs.records(), recorded_equivalences(store))
-    finished = {identity: record.identity for identity, record in plan.equivalent.items()}
-    return {finished.get(spec.identity, spec.identity) for spec in plan.specs}
-
-
-NO_RUNS = "the store has no finished runs that match; create some with `noisybench bench quickstart`"
-
-
-def _suite_settings(suite: str | None) -> set[str] | None:
-    """Return the hashes of the settings of a suite's runs, whatever their code; None without a suite."""
-    if suite is None:
-        return None
-    from noisybench.config.suite import read_suite
-
-    return {spec.settings_hash for spec in read_suite(suite)}
-
-
-def stored_measurements(
-    store: Store, suite: str | None, label_set: str | None = None
-) -> tuple[list[Measurement], list[dict[str, str]]]:
-    """Return the finished runs of the store, and those that no table can show, as ``what`` and ``why``.
-
-    Raises:
-        UserError: there are none.
-    """
-    from noisybench.leaderboard.measurements import measure_valid
-
-    selected, stored = _suite_settings(suite), store.runs.read()
-
-    def matches(settings: str, labels: str) -> bool:
-        return (selected is None or settings in selected) and labels.startswith(label_set or "")
-
-    measurements, unusable = measure_valid(each for each in stored.records if matches(each.settings, each.label_set))
-    excluded = [
-        {"what": each.run.title, "why": each.reason}
-        for each in stored.excluded
-        if matches(each.run.tags.get("settings", ""), each.run.tags.get("label_set", ""))
-    ]
-    excluded += unusable
-    if not measurements:
-        raise UserError(NO_RUNS, *(f"excluded: {each['what']}: {each['why']}" for each in excluded))
-    return measurements, excluded
 
 
 def write(path: Path, text: str) -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from noisybench.execution.suite_runner import RemainingWork, SuiteResult
+    from noisybench.execution.suite_runner import SuiteResult
     from noisybench.execution.time_limit import TimeLimit
 
 TimeLimitOption = Annotated[
@@ -59,30 +59,6 @@ def time_limit(option: str | None, console: Console, enforce: bool = True) -> It
         yield limit
 
 
-def describe_remaining(remaining: RemainingWork) -> str:
-    """Describe what is left of a command.
-
-    Example:
-        >>> from noisybench.execution.suite_runner import RemainingWork
-        >>> describe_remaining(RemainingWork(finished=12, to_resume=2, to_start=19, seconds=840, unknown=0))
-        '12 runs finished, 2 unfinished with checkpoints, 19 not started; about 14 min left'
-        >>> describe_remaining(RemainingWork(1, 1, 1, 45, 1))
-        '1 run finished, 1 unfinished with a checkpoint, 1 not started; about 1 min left, and an unknown time for 1 run'
-    """
-    from noisybench.utils.text import count_runs
-
-    checkpoints = "a checkpoint" if remaining.to_resume == 1 else "checkpoints"
-    minutes = f"about {max(1, round(remaining.seconds / 60))} min left"
-    if remaining.unknown == remaining.to_resume + remaining.to_start:
-        minutes = "the time that they take is unknown"
-    elif remaining.unknown:
-        minutes += f", and an unknown time for {count_runs(remaining.unknown)}"
-    return (
-        f"{count_runs(remaining.finished)} finished, {remaining.to_resume} unfinished with {checkpoints}, "
-        f"{remaining.to_start} not started; {minutes}"
-    )
-
-
 def exit_after(result: SuiteResult, console: Console) -> None:
     """End the command if it was interrupted, has stopped because its time was over, or a run failed.
 
@@ -94,11 +70,11 @@ def exit_after(result: SuiteResult, console: Console) -> None:
     if INTERRUPTS.level():
         has_work = remaining is not None and remaining.to_resume + remaining.to_start > 0
         if remaining is not None and has_work and INTERRUPTS.signal_name in ("SIGTERM", "SIGUSR1"):
-            console.print(f"{INTERRUPTS.signal_name}: {describe_remaining(remaining)}.")
+            console.print(f"{INTERRUPTS.signal_name}: {remaining.describe()}.")
         console.print(f"Interrupted. {RESUME}")
         raise typer.Exit(INTERRUPTS.exit_status)
     if remaining is not None and result.out_of_time:
-        console.print(f"Out of time: {describe_remaining(remaining)}. {RESUME}")
+        console.print(f"Out of time: {remaining.describe()}. {RESUME}")
         raise typer.Exit(OUT_OF_TIME_STATUS)
     if result.failed:
         raise typer.Exit(1)

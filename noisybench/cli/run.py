@@ -236,28 +236,19 @@ def _draw(
 
 def _show(session: Session, html: Path | None, metric: str) -> None:
     """Rank the runs of a command, write the leaderboard page, and suggest next steps."""
-    from noisybench.leaderboard import terminal_tables as tables
-    from noisybench.leaderboard.board import build_board
+    from noisybench.api.leaderboard import rank
     from noisybench.leaderboard.measurements import measure_valid
-    from noisybench.leaderboard.page import to_html
-    from noisybench.leaderboard.ranking_metric import with_metric
-    from noisybench.leaderboard.reproduction import reproduce
-    from noisybench.leaderboard.table import build_settings
     from noisybench.utils.console import make_console
 
     console = make_console()
     measurements, excluded = measure_valid(session.comparable())
-    measurements, unscored = with_metric(measurements, metric)
-    excluded += unscored
-    settings = build_settings(measurements, equivalences=session.equivalences)
-    if settings and html is not None:
-        write(html, to_html(build_board(measurements, equivalences=session.equivalences, excluded=excluded)))
-    tables.print_settings(console, settings)
-    tables.print_reproductions(console, reproduce(measurements, session.equivalences))
-    tables.print_excluded(console, excluded)
-    if not settings or html is None:
+    board = rank(measurements, metric, equivalences=session.equivalences, excluded=excluded)
+    if board.settings and html is not None:
+        write(html, board.to_html())
+    console.print(board)
+    if not board.settings or html is None:
         return
-    example = settings[0].rows[0]
+    example = board.settings[0].rows[0]
     console.print(f"Leaderboard page with training curves: {html.resolve()}")
     console.print("Next:")
     console.print("  noisybench leaderboard --rule noisy_val            rank by the epoch selected by noisy validation")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from noisybench.cli.leaderboard import check_choice, stored_measurements, suite_metric, write
+from noisybench.cli.leaderboard import check_choice, write
 from noisybench.errors import UserError
 from noisybench.utils.places import check_output_file
 
@@ -29,9 +29,10 @@ def stress(
 
     from noisybench.leaderboard import stress_text
     from noisybench.leaderboard.ranking_metric import with_metric
+    from noisybench.leaderboard.stored import stored_measurements, suite_metric
     from noisybench.leaderboard.stress import stress_point, stress_tables
     from noisybench.leaderboard.table import build_settings
-    from noisybench.leaderboard.terminal_tables import print_excluded
+    from noisybench.leaderboard.terminal_tables import render_excluded
     from noisybench.leaderboard.verdict import RANKING_RULES
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
@@ -80,4 +81,5 @@ def stress(
         else:
             write(output, text)
             typer.echo(f"{len(tables)} tables written to {output}")
-    print_excluded(console, excluded + unscored)
+    for line in render_excluded(excluded + unscored):
+        console.print(line)

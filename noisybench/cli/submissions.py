@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noisybench.cli.leaderboard import NO_RUNS, suite_identities, write
+from noisybench.cli.leaderboard import write
 from noisybench.errors import UserError
 from noisybench.utils.places import check_output_folder
 
@@ -15,6 +15,9 @@ KEYS_HELP = (
     "File of public keys in PEM form whose stamps count (default: $NOISYBENCH_TRUSTED_KEYS, or trusted_keys.pem in the "
     "configuration folder)"
 )
+
+if TYPE_CHECKING:
+    from noisybench.tracking.store import Store
 
 
 def package(
@@ -26,6 +29,7 @@ def package(
     """Package finished runs as a submission: records, and predictions from which every score follows."""
     from noisybench import __version__
     from noisybench.leaderboard import submission
+    from noisybench.leaderboard.stored import NO_RUNS
     from noisybench.leaderboard.verification import collect_evidence
     from noisybench.tracking.store import Store
 
@@ -35,7 +39,7 @@ def package(
             f"--description: needs 1 to {submission.MAX_DESCRIPTION} characters, but has {len(description.strip())}"
         )
     store = Store()
-    identities = suite_identities(suite, store)
+    identities = _suite_identities(suite, store)
     # The latest run comes first in the list; in reverse order it replaces earlier runs of its identity.
     readable = {record.run_id for record in store.runs.records()}
     runs = {run.tags["identity"]: run for run in reversed(store.runs.list_runs("FINISHED")) if run.run_id in readable}
@@ -54,6 +58,19 @@ def package(
     typer.echo(
         f"{len(packaged.manifest.runs)} runs written to {folder}. Check them with `noisybench leaderboard verify {folder}`."
     )
+
+
+def _suite_identities(suite: str | None, store: Store) -> set[str] | None:
+    """Return the identities of a suite's runs, or of finished runs of equivalent code; None without a suite."""
+    if suite is None:
+        return None
+    from noisybench.config.suite import read_suite
+    from noisybench.execution.suite_runner import make_plan
+    from noisybench.tracking.equivalences import recorded_equivalences
+
+    plan = make_plan(read_suite(suite), store.runs.records(), recorded_equivalences(store))
+    finished = {identity: record.identity for identity, record in plan.equivalent.items()}
+    return {finished.get(spec.identity, spec.identity) for spec in plan.specs}
 
 
 def verify(

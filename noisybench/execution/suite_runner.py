@@ -20,6 +20,7 @@ from noisybench.execution.time_limit import TimeLimit
 from noisybench.records.equivalence import Equivalence
 from noisybench.records.schema import RunRecord
 from noisybench.tracking.store import Store
+from noisybench.utils.text import count_runs
 
 AGAIN = "--again"
 """Reason to train finished runs again: the option that asks for it."""
@@ -181,6 +182,26 @@ class RemainingWork:
     to_start: int
     seconds: float
     unknown: int
+
+    def describe(self) -> str:
+        """Describe what is left of a command.
+
+        Example:
+            >>> RemainingWork(finished=12, to_resume=2, to_start=19, seconds=840, unknown=0).describe()
+            '12 runs finished, 2 unfinished with checkpoints, 19 not started; about 14 min left'
+            >>> RemainingWork(1, 1, 1, 45, 1).describe()
+            '1 run finished, 1 unfinished with a checkpoint, 1 not started; about 1 min left, and an unknown time for 1 run'
+        """
+        checkpoints = "a checkpoint" if self.to_resume == 1 else "checkpoints"
+        minutes = f"about {max(1, round(self.seconds / 60))} min left"
+        if self.unknown == self.to_resume + self.to_start:
+            minutes = "the time that they take is unknown"
+        elif self.unknown:
+            minutes += f", and an unknown time for {count_runs(self.unknown)}"
+        return (
+            f"{count_runs(self.finished)} finished, {self.to_resume} unfinished with {checkpoints}, {self.to_start} not "
+            f"started; {minutes}"
+        )
 
 
 def run_plan(

@@ -194,12 +194,15 @@ class TimeLimit:
         return RunDeadline(time.time() + self.left(), tuple(epochs), finish)
 
 
-def read_time_limit(option: str | None, environment: Mapping[str, str] = os.environ) -> TimeLimit | None:
+def read_time_limit(
+    option: str | None, environment: Mapping[str, str] = os.environ, name: str = "--time-limit"
+) -> TimeLimit | None:
     """Return the time limit of this command; None if it has none.
 
     Args:
         option: value of ``--time-limit``: a duration, ``none``, or None for the end of the Slurm job, if there is one.
         environment: environment variables; Slurm sets ``SLURM_JOB_END_TIME`` and ``SLURM_JOB_START_TIME``.
+        name: name of the option in messages.
 
     Raises:
         UserError: the value is no duration, or the command has been running for longer.
@@ -218,8 +221,8 @@ def read_time_limit(option: str | None, environment: Mapping[str, str] = os.envi
     try:
         seconds = parse_duration(option)
     except ValueError as error:
-        raise UserError(f"--time-limit: {error}") from None
-    limit = TimeLimit(f"--time-limit {option.strip()}", seconds, start)
+        raise UserError(f"{name}: {error}") from None
+    limit = TimeLimit(f"{name} {option.strip()}", seconds, start)
     if seconds <= 2 * RESERVE_SECONDS:
         raise limit.too_short(f"the start and end of a command take {2 * RESERVE_SECONDS:g} seconds", 60)
     return limit

@@ -9,12 +9,16 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import pyplot
 
 import noisybench as nb
+from noisybench.api.leaderboard import Leaderboard
+from noisybench.api.results import COLUMNS
 from noisybench.api.run_result import RunResult, RunResults
 from noisybench.api.specifications import read_specs
 from noisybench.tracking.store import Store
@@ -161,3 +165,116 @@ def test_ctrl_c_raises_and_the_same_call_resumes() -> None:
     assert result.run_id == stopped.run_id
     assert list(result.history["epoch"]) == list(range(60))
     assert not checkpoint.exists()
+
+
+@pytest.fixture
+def board(in_shared_folder: None) -> Leaderboard:
+    """Leaderboard of a suite of four runs."""
+    Path("suite.yaml").write_text(
+        "base: {recipe: digits, dataset: {name: digits, train_size: 150}, budget: {epochs: 1}}\n"
+        "noise: [pair_flip]\nstacks: [cross_entropy, {name: gce, q: 0.5}]\nseeds: [5]\n"
+    )
+    return nb.bench("suite.yaml", seeds=[0, 1], progress=False)
+
+
+def test_a_suite_is_trained_and_ranked(board: Leaderboard) -> None:
+    (setting,) = board.settings
+    assert {row.stack for row in setting.rows} == {"cross_entropy", "gce(q=0.5)"}
+    assert list(board.rows["seeds"]) == [2, 2]
+    assert board.rows["mean"].is_monotonic_decreasing
+    assert set(board.rows.columns) >= {
+        "setting",
+        "dataset",
+        "noise",
+        "rate",
+        "rank",
+        "stack",
+        "low",
+        "high",
+        "privileged",
+    }
+    assert set(board.results["seed"]) == {0, 1}
+
+
+def test_the_table_of_results_has_a_row_for_each_run_and_rule(board: Leaderboard) -> None:
+    frame = nb.results("suite.yaml")
+    assert frame.empty, "the suite itself has another seed"
+    frame = nb.results(task="classification")
+    assert list(frame.columns) == list(COLUMNS)
+    assert not frame.duplicated(["run_id", "rule"]).any()
+    own = frame[(frame.epochs == 1) & (frame.rule == "last")]
+    assert len(own) == 4
+    assert set(own["noise"]) == {"pair_flip"}
+    assert set(own["rate"]) == {0.45}
+    assert frame[frame.rule == "last10"]["score"].isna().any()
+    with pytest.raises(nb.UserError, match="task: unknown task `clasification`; did you mean `classification`"):
+        nb.results(task="clasification")
+
+
+def test_results_of_an_empty_store_have_the_same_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    frame = nb.results()
+    assert list(frame.columns) == list(COLUMNS)
+    assert frame.empty
+    with pytest.raises(nb.UserError, match="no finished runs that match"):
+        nb.leaderboard()
+
+
+def test_a_filtered_table_is_ranked_as_the_command_line_ranks(
+    board: Leaderboard, noisybench: Callable[..., tuple[int, str]]
+) -> None:
+    frame = nb.results()
+    filtered = nb.leaderboard(frame[frame.epochs == 1])
+    assert str(filtered) == str(board)
+    by_oracle = nb.leaderboard(frame[(frame.epochs == 1) & (frame.rule == "oracle")])
+    assert by_oracle.rule == "oracle"
+    assert nb.leaderboard(frame[frame.rule == "oracle"], rule="last").rule == "last"
+    assert noisybench("leaderboard", "--format", "markdown") == (0, nb.leaderboard().to_markdown())
+    assert noisybench("leaderboard") == (0, str(nb.leaderboard()))
+
+
+def test_a_table_that_was_changed_is_refused(board: Leaderboard) -> None:
+    frame = nb.results()
+    with pytest.raises(nb.UserError, match="no column `run_id`"):
+        nb.leaderboard(frame.drop(columns="run_id"))
+    with pytest.raises(nb.UserError, match=r"another score by `\w+` than the record"):
+        nb.leaderboard(frame.assign(score=frame["score"] + 0.01))
+    with pytest.raises(nb.UserError, match=r"has no finished run `abc`, and \d+ more"):
+        nb.leaderboard(frame.assign(run_id=["abc", *frame["run_id"][1:] + "x"]))
+    with pytest.raises(nb.UserError, match="source: expected a table of nb.results"):
+        nb.leaderboard([1])
+    with pytest.raises(nb.UserError, match="test: unknown test `anovaa`; did you mean `anova`"):
+        nb.leaderboard(test="anovaa")
+
+
+def test_a_board_is_shown_in_notebooks_files_and_figures(board: Leaderboard, tmp_path: Path) -> None:
+    page = board._repr_html_()
+    assert "<td>gce(q=0.5)</td>" in page
+    assert board.to_csv(tmp_path / "board.csv") == (tmp_path / "board.csv").read_text()
+    assert board.to_html().startswith("<!doctype html>")
+    assert board.to_latex().startswith(r"\begin{table}")
+    figure = board.plot()
+    (axes,) = figure.axes
+    assert [label.get_text().split("  ")[0] for label in axes.get_yticklabels()] == list(board.rows["stack"])
+    pyplot.close(figure)
+
+
+def test_results_of_runs_are_ranked(board: Leaderboard) -> None:
+    results = nb.run("digits", seed=[0, 1], progress=False, **SMALL)
+    assert list(nb.leaderboard(results).results["run_id"].unique()) == [each.run_id for each in results]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"seeds": [-1]}, "seeds"),
+        ({"stacks": "elrr"}, "unknown mitigation `elrr`; did you mean `elr`"),
+        ({"time_limit": "9"}, "time_limit: expected a duration with a unit"),
+        ({"time_limit": 5}, "time_limit 5s is too short"),
+        ({"shard": "3"}, "shard: expected a shard such as 3/16"),
+        ({"seed": [0]}, "seed"),
+    ],
+)
+def test_invalid_fields_of_a_suite_are_refused(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(nb.UserError, match=message):
+        nb.bench("quickstart", **fields)

@@ -14,7 +14,7 @@ from noisybench.leaderboard.measurements import builtin_measurements, measure
 from noisybench.leaderboard.protocol import KNOWN_COPIES, run_differences
 from noisybench.leaderboard.published import all_published
 from noisybench.leaderboard.reproduction import NETWORKS, Reproduction, reproduce, to_markdown
-from noisybench.leaderboard.terminal_tables import print_reproductions
+from noisybench.leaderboard.terminal_tables import render_reproductions
 from noisybench.records.schema import RunRecord
 from tests.leaderboard.test_leaderboard import cifar, record
 
@@ -115,9 +115,10 @@ def test_copies_of_the_images_and_the_precision_are_named() -> None:
 
 def test_the_terminal_shows_results_that_were_reproduced() -> None:
     console = Console(width=160, record=True, file=io.StringIO())
-    print_reproductions(console, reproduce([]))
+    assert not list(render_reproductions(reproduce([])))
     assert console.export_text() == ""
-    print_reproductions(console, reproduce(map(measure, runs([0.80, 0.81]))))
+    for each in render_reproductions(reproduce(map(measure, runs([0.80, 0.81])))):
+        console.print(each)
     text = console.export_text()
     assert "Reproduction of published results" in text
     assert "80.5 ± 0.7 (2)" in text

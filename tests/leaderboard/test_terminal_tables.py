@@ -11,7 +11,7 @@ from noisybench.cli.preset_text import describe_published_recipe
 from noisybench.config.published_recipes import published_recipes
 from noisybench.leaderboard.measurements import builtin_measurements
 from noisybench.leaderboard.table import Setting, build_settings
-from noisybench.leaderboard.terminal_tables import print_settings
+from noisybench.leaderboard.terminal_tables import render_settings
 
 
 def quickstart() -> list[Setting]:
@@ -20,7 +20,9 @@ def quickstart() -> list[Setting]:
 
 def printed(settings: list[Setting], width: int) -> list[str]:
     output = io.StringIO()
-    print_settings(Console(file=output, width=width), settings)
+    console = Console(file=output, width=width)
+    for each in render_settings(settings, width):
+        console.print(each)
     return output.getvalue().splitlines()
 
 

@@ -1,0 +1,55 @@
+"""Plot of a leaderboard: mean and interval of each stack in each setting."""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from noisybench.leaderboard.setting_description import distinct_titles
+from noisybench.leaderboard.table import Setting
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MAX_COLUMNS = 3
+"""Largest number of panels in a row."""
+
+
+def plot_settings(figure: Figure, settings: Sequence[Setting], rule: str) -> None:
+    """Draw a panel for each setting: mean and 95 % interval of each stack, the best at the top.
+
+    Stacks with privileged information are open circles in gray.
+
+    Args:
+        figure: empty figure, which gets the size that the panels need.
+        settings: settings with their stacks.
+        rule: selection rule of the scores.
+    """
+    columns = max(1, min(MAX_COLUMNS, len(settings)))
+    lines = math.ceil(len(settings) / columns)
+    tallest = max((len(setting.rows) for setting in settings), default=1)
+    figure.set_size_inches(5 * columns, max(1, lines) * (1.4 + 0.26 * tallest))
+    titles = distinct_titles([setting.description for setting in settings])
+    for number, (title, setting) in enumerate(zip(titles, settings, strict=True), 1):
+        axes = figure.add_subplot(lines, columns, number)
+        rows = [(row, summary) for row in setting.rows if (summary := row.scores[rule]) is not None]
+        for position, (row, summary) in enumerate(rows):
+            color = "gray" if row.privileged else "C0"
+            if summary.low is not None and summary.high is not None:
+                axes.plot([100 * summary.low, 100 * summary.high], [position, position], color=color, linewidth=1.5)
+            face = "white" if row.privileged else color
+            axes.plot(100 * summary.mean, position, "o", color=color, markerfacecolor=face, markersize=5)
+        ranks = setting.ranking.ranks
+        labels = [f"{row.stack}  {ranks[row.stack]}" if row.stack in ranks else row.stack for row, _ in rows]
+        axes.set_yticks(
+            range(len(rows)), [textwrap.shorten(label, 40, placeholder="…") for label in labels], fontsize=8
+        )
+        axes.invert_yaxis()
+        axes.set_title(textwrap.fill(title, 60), fontsize=9)
+        axes.set_xlabel(
+            f"{setting.description.metric.replace('_', ' ')} by {rule} (%), 95 % interval; rank beside the stack",
+            fontsize=8,
+        )
+        axes.grid(axis="x", alpha=0.3)

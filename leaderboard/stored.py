@@ -1,0 +1,73 @@
+"""Measurements of the finished runs of a store, selected by suite or label set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from noisybench.config.suite import read_metric, read_suite
+from noisybench.errors import UserError
+from noisybench.leaderboard.measurements import Measurement, measure_valid
+from noisybench.records.schema import RunRecord
+from noisybench.tracking.store import Store
+
+NO_RUNS = "the store has no finished runs that match; create some with `noisybench bench quickstart`"
+
+Excluded = list[dict[str, str]]
+"""Runs that no table shows, as ``what`` and ``why``."""
+
+
+def suite_metric(suite: str | None) -> str:
+    """Return the metric by which a suite is ranked; ``default`` without a suite.
+
+    Example:
+        >>> suite_metric(None), suite_metric("quickstart")
+        ('default', 'default')
+    """
+    return "default" if suite is None else read_metric(suite)
+
+
+def stored_records(store: Store, suite: str | None, label_set: str | None = None) -> tuple[list[RunRecord], Excluded]:
+    """Return the records of finished runs, the latest first, and the runs whose record cannot be used.
+
+    Args:
+        store: store of the runs.
+        suite: suite whose settings the runs must have, with whatever code; None for all runs.
+        label_set: beginning of the hash of their label set; None for all.
+    """
+    selected = None if suite is None else {spec.settings_hash for spec in read_suite(suite)}
+    stored = store.runs.read()
+
+    def matches(settings: str, labels: str) -> bool:
+        return (selected is None or settings in selected) and labels.startswith(label_set or "")
+
+    excluded = [
+        {"what": each.run.title, "why": each.reason}
+        for each in stored.excluded
+        if matches(each.run.tags.get("settings", ""), each.run.tags.get("label_set", ""))
+    ]
+    return [each for each in stored.records if matches(each.settings, each.label_set)], excluded
+
+
+def stored_measurements(
+    store: Store, suite: str | None, label_set: str | None = None
+) -> tuple[list[Measurement], Excluded]:
+    """Return the finished runs of the store, and those that no table can show; see `stored_records`.
+
+    Raises:
+        UserError: there are none.
+    """
+    records, excluded = stored_records(store, suite, label_set)
+    measurements, unusable = measure_valid(records)
+    excluded += unusable
+    check_any(measurements, excluded)
+    return measurements, excluded
+
+
+def check_any(measurements: Sequence[Measurement], excluded: Excluded) -> None:
+    """Check that there are runs to show.
+
+    Raises:
+        UserError: there are none; the runs that no table can show are listed with the reasons.
+    """
+    if not measurements:
+        raise UserError(NO_RUNS, *(f"excluded: {each['what']}: {each['why']}" for each in excluded))

@@ -1,0 +1,340 @@
+"""The leaderboard from Python: ranks of finished runs as tables, plots and text."""
+
+from __future__ import annotations
+
+import functools
+import html
+import io
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noisybench.api.results import setting_columns, table_of
+from noisybench.api.run_result import RunResult
+from noisybench.errors import UserError, nearest, show
+from noisybench.leaderboard import terminal_tables
+from noisybench.leaderboard.board import build_board
+from noisybench.leaderboard.measurements import Measurement, measure_valid
+from noisybench.leaderboard.page import to_html as page_of
+from noisybench.leaderboard.pair_model import Test
+from noisybench.leaderboard.ranking_metric import with_metric
+from noisybench.leaderboard.reproduction import reproduce
+from noisybench.leaderboard.setting_description import distinct_titles
+from noisybench.leaderboard.stored import check_any, stored_records, suite_metric
+from noisybench.leaderboard.table import Setting, build_settings
+from noisybench.leaderboard.text_tables import COLUMNS, footnote, text_rows, to_csv, to_latex, to_markdown
+from noisybench.leaderboard.verdict_text import verdict_paragraphs
+from noisybench.records.equivalence import Equivalence
+from noisybench.records.schema import RunRecord
+from noisybench.records.selection import BALANCED_ACCURACY, SELECTION_RULES, select
+from noisybench.tracking.equivalences import recorded_equivalences
+from noisybench.tracking.store import Store
+from noisybench.utils.console import PLAIN_WIDTH, SafeConsole
+from noisybench.utils.files import wrap_write_errors
+from noisybench.utils.places import check_output_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+    from rich.console import Console, ConsoleOptions, RenderableType
+
+METRICS = ("default", BALANCED_ACCURACY)
+"""Names of metrics to rank by."""
+
+TESTS: tuple[Test, ...] = ("moderated_t", "anova", "paired_t")
+"""Names of paired tests."""
+
+MEASURES = (
+    "oracle_gap", "balanced_accuracy", "worst_class_recall", "mean_shift_accuracy", "noise_auroc", "ood_auroc",
+    "memorized_fraction", "calibration_error", "wall_seconds",
+)  # fmt: skip
+"""Further means of each stack in `Leaderboard.rows`, see `leaderboard.table.StackRow`."""
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Stacks ranked within each setting by the project's own statistics.
+
+    It prints as the tables of `noisybench leaderboard`, also in notebooks.
+
+    Attributes:
+        measurements: the finished runs that are ranked.
+        rule: selection rule by which they are ranked.
+        test: paired test of the ranking.
+        equivalences: recorded equivalences of code.
+        excluded: runs that no table shows, as ``what`` and ``why``.
+        intervals: show 95 % intervals in place of standard deviations.
+
+    Example:
+        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> board = Leaderboard(builtin_measurements()[:60])
+        >>> board.settings[0].title in str(board)
+        True
+    """
+
+    measurements: Sequence[Measurement]
+    rule: str = "last"
+    test: Test = "moderated_t"
+    equivalences: Sequence[Equivalence] = ()
+    excluded: Sequence[dict[str, str]] = ()
+    intervals: bool = False
+
+    @functools.cached_property
+    def settings(self) -> list[Setting]:
+        """Ranked stacks of each setting."""
+        return build_settings(self.measurements, self.rule, self.test, self.equivalences)
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """One row per setting and stack, best first.
+
+        Columns: those of the setting as in `nb.results`; ``rank`` (1 + the number of significantly better stacks, so that
+        equal ranks form a group; missing if not ranked); ``stack``; ``rule`` and ``metric``; ``mean``, ``std``, ``low`` and
+        ``high`` of the scores (95 % interval); ``seeds``; ``privileged``; and means of further measures.
+        """
+        import pandas as pd
+
+        rows = []
+        for setting in self.settings:
+            for row in setting.rows:
+                summary, record = row.scores[self.rule], row.measurements[0].record
+                description = setting.description
+                shared = setting_columns(record) if record else {"setting": description.title}
+                measures = {name: getattr(row, name) for name in MEASURES}
+                rows.append(
+                    shared
+                    | {
+                        "rank": setting.ranking.ranks.get(row.stack),
+                        "stack": row.stack,
+                        "rule": self.rule,
+                        "metric": description.metric,
+                        "mean": summary and summary.mean,
+                        "std": summary and summary.deviation,
+                        "low": summary and summary.low,
+                        "high": summary and summary.high,
+                        "seeds": len(row.measurements),
+                        "privileged": ", ".join(row.privileged),
+                    }
+                    | {name: measure and measure.mean for name, measure in measures.items()}
+                )
+        return pd.DataFrame(rows).convert_dtypes()
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """Runs of the board as a table like that of `nb.results`."""
+        return table_of(measurement.record for measurement in self.measurements if measurement.record)
+
+    def plot(self) -> Figure:
+        """Plot mean and 95 % interval of each stack, one panel per setting, and return the figure.
+
+        The figure belongs to pyplot: notebooks show it, and scripts call `plt.show()` or `figure.savefig(...)`.
+        """
+        # Figures of pyplot are the ones that notebooks and `plt.show()` display.
+        from matplotlib import pyplot
+
+        from noisybench.leaderboard.plot import plot_settings
+
+        figure = pyplot.figure(layout="constrained")
+        plot_settings(figure, self.settings, self.rule)
+        return figure
+
+    def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the tables as CSV with full precision, and write them to a file if a path is given."""
+        return _written(to_csv(self.settings), path)
+
+    def to_markdown(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the tables as Markdown, and write them to a file if a path is given."""
+        return _written(to_markdown(self.settings, self.intervals), path)
+
+    def to_latex(self, path: str | os.PathLike[str] | None = None) -> str:
+        r"""Return the tables as LaTeX for `\usepackage{booktabs}`, and write them to a file if a path is given."""
+        return _written(to_latex(self.settings, self.intervals), path)
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """Return the page of the leaderboard with training curves, and write it to a file if a path is given."""
+        board = build_board(self.measurements, self.test, self.equivalences, self.excluded)
+        return _written(page_of(board), path)
+
+    def render(self, width: int) -> Iterator[RenderableType]:
+        """Yield the tables, notes and verdicts for a terminal with lines of `width` characters."""
+        yield from terminal_tables.render_settings(self.settings, width, self.intervals)
+        yield from terminal_tables.render_reproductions(reproduce(self.measurements, self.equivalences))
+        yield from terminal_tables.render_excluded(self.excluded)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Yield what `rich.print` shows."""
+        yield from self.render(options.max_width)
+
+    def __str__(self) -> str:
+        """Return the tables as plain text."""
+        text = io.StringIO()
+        SafeConsole(file=text, highlight=False, width=PLAIN_WIDTH).print(self)
+        return text.getvalue()
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """Return the tables for a notebook."""
+        parts = []
+        for title, setting in zip(
+            distinct_titles([each.description for each in self.settings]), self.settings, strict=True
+        ):
+            rows = text_rows(setting, self.intervals)
+            shown = [index for index in range(len(COLUMNS)) if any(row[index] not in ("", "–") for row in rows)]
+            parts += [f"<h4>{html.escape(title)}</h4>", "<table>", _html_row("th", [COLUMNS[index] for index in shown])]
+            parts += [_html_row("td", [row[index] for index in shown]) for row in rows]
+            notes = [footnote(setting), *(f"Note: {note}." for note in (*setting.notes, *setting.warnings))]
+            parts += ["</table>", *(f"<p>{html.escape(note)}</p>" for note in notes)]
+        for heading, sentences in verdict_paragraphs(self.settings):
+            items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
+            parts.append(f"<h4>{html.escape(heading)}</h4><ul>{items}</ul>")
+        parts += [f"<p>Excluded: {html.escape(each['what'])}: {html.escape(each['why'])}</p>" for each in self.excluded]
+        return "\n".join(parts)
+
+
+def _html_row(tag: str, cells: Sequence[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def _written(text: str, path: str | os.PathLike[str] | None) -> str:
+    if path is not None:
+        file = Path(path)
+        check_output_file(file)
+        with wrap_write_errors(file):
+            file.write_text(text, encoding="utf-8")
+    return text
+
+
+def leaderboard(
+    source: pd.DataFrame | Iterable[RunResult] | str | os.PathLike[str] | None = None,
+    rule: str | None = None,
+    metric: str | None = None,
+    test: str = "moderated_t",
+    label_set: str | None = None,
+) -> Leaderboard:
+    """Rank the stacks of finished runs, one table per setting.
+
+    Ranks are computed from the records of the store, never from the numbers of a table: a table of `nb.results` selects runs
+    by its column ``run_id``, and may be filtered before.
+
+    Args:
+        source: table of `nb.results`, results of `nb.run`, name or path of a suite, or None for all runs of the store.
+        rule: selection rule to rank by: last, last10, noisy_val, label_wave or oracle; by default that of the table if it has
+            rows of one rule only, else ``last``.
+        metric: ``default`` for that of the task, or ``balanced_accuracy``; by default that of the table or suite.
+        test: paired test: moderated_t, anova or paired_t.
+        label_set: beginning of the hash of a label set, to rank only its runs.
+
+    Raises:
+        UserError: an argument is unknown, no run matches, or the table has no ``run_id``, names runs that the store does not
+            have, or has scores that differ from their records.
+
+    Example:
+        >>> import noisybench as nb
+        >>> nb.leaderboard(rule="lost")
+        Traceback (most recent call last):
+        noisybench.errors.UserError: rule: unknown rule `lost`; did you mean `last`?
+    """
+    choices = (
+        ("rule", rule or "last", SELECTION_RULES),
+        ("metric", metric or "default", METRICS),
+        ("test", test, TESTS),
+    )
+    for name, value, allowed in choices:
+        if value not in allowed:
+            raise UserError(f"{name}: unknown {name} {show(value, quotes=False)}; {nearest(str(value), allowed)}")
+    paired_test = next(name for name in TESTS if name == test)
+    store = Store()
+    if source is None or isinstance(source, str | os.PathLike):
+        suite = None if source is None else os.fspath(source)
+        records, excluded = stored_records(store, suite, label_set)
+        metric = metric or suite_metric(suite)
+    else:
+        excluded = list[dict[str, str]]()
+        if hasattr(source, "columns"):
+            records, rule, metric = _records_of_table(source, store, rule, metric)
+        else:
+            records = [_record_of(each) for each in source]
+        records = [record for record in records if record.label_set.startswith(label_set or "")]
+    measurements, unusable = measure_valid(records)
+    excluded += unusable
+    check_any(measurements, excluded)
+    return rank(measurements, metric or "default", rule or "last", paired_test, recorded_equivalences(store), excluded)
+
+
+def rank(
+    measurements: Sequence[Measurement],
+    metric: str = "default",
+    rule: str = "last",
+    test: Test = "moderated_t",
+    equivalences: Sequence[Equivalence] = (),
+    excluded: Sequence[dict[str, str]] = (),
+) -> Leaderboard:
+    """Return the leaderboard of measurements by a metric; see `Leaderboard` for the other arguments.
+
+    Example:
+        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> rank(builtin_measurements()).settings[0].rule
+        'last'
+    """
+    scored, unscored = with_metric(measurements, metric)
+    return Leaderboard(scored, rule, test, equivalences, [*excluded, *unscored])
+
+
+def _record_of(result: object) -> RunRecord:
+    if not isinstance(result, RunResult):
+        raise UserError(
+            f"source: expected a table of nb.results, results of nb.run, or the name of a suite, but got {show(result)}"
+        )
+    return result.record
+
+
+def _records_of_table(
+    frame: Any, store: Store, rule: str | None, metric: str | None
+) -> tuple[list[RunRecord], str | None, str | None]:
+    """Return the records of the runs in a table, and the rule and metric that it has rows of.
+
+    Raises:
+        UserError: see `leaderboard`.
+    """
+    if "run_id" not in frame.columns:
+        raise UserError(
+            "source: the table has no column `run_id`, by which its runs are found; filter rows of nb.results"
+        )
+    wanted = dict.fromkeys(frame["run_id"])
+    found = {record.run_id: record for record in store.runs.records() if record.run_id in wanted}
+    if missing := [run_id for run_id in wanted if run_id not in found]:
+        raise UserError(
+            f"source: the store {store.connection.address} has no finished run {show(missing[0], quotes=False)}"
+            + (f", and {len(missing) - 1} more of the table" if len(missing) > 1 else "")
+            + "; call nb.leaderboard in the folder in which the table was made"
+        )
+    rules, metrics = (frame[name].unique() if name in frame.columns else [] for name in ("rule", "metric"))
+    if {"rule", "score", "metric"} <= set(frame.columns):
+        _check_scores(frame, found)
+    return (
+        list(found.values()),
+        rule or (str(rules[0]) if len(rules) == 1 else None),
+        metric or (BALANCED_ACCURACY if list(metrics) == [BALANCED_ACCURACY] else None),
+    )
+
+
+def _check_scores(frame: Any, records: dict[str, RunRecord]) -> None:
+    """Check that the scores of a table are those of the records.
+
+    Raises:
+        UserError: one is not, so that the ranks would not be those of the table.
+    """
+    for run_id, rule, metric, value in zip(
+        *(frame[name] for name in ("run_id", "rule", "metric", "score")), strict=True
+    ):
+        record = records[run_id]
+        score = select(record, rule, balanced=metric == BALANCED_ACCURACY) if rule in SELECTION_RULES else None
+        is_missing = value is None or value != value or repr(value) == "<NA>"
+        if (score is None) != is_missing or (score is not None and abs(float(value) - score) > 1e-9):
+            raise UserError(
+                f"source: the table has another score by {show(rule, quotes=False)} than the record of run {run_id} "
+                f"({record.title}); ranks are computed from records, so give the table of nb.results as it is"
+            )
