@@ -327,12 +327,14 @@ def _check_scores(frame: Any, records: dict[str, RunRecord]) -> None:
     Raises:
         UserError: one is not, so that the ranks would not be those of the table.
     """
+    import pandas as pd
+
     for run_id, rule, metric, value in zip(
         *(frame[name] for name in ("run_id", "rule", "metric", "score")), strict=True
     ):
         record = records[run_id]
         score = select(record, rule, balanced=metric == BALANCED_ACCURACY) if rule in SELECTION_RULES else None
-        is_missing = value is None or value != value or repr(value) == "<NA>"
+        is_missing = bool(pd.isna(value))
         if (score is None) != is_missing or (score is not None and abs(float(value) - score) > 1e-9):
             raise UserError(
                 f"source: the table has another score by {show(rule, quotes=False)} than the record of run {run_id} "
