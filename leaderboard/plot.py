@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from noisybench.errors import shorten
 from noisybench.leaderboard.setting_description import distinct_titles
 from noisybench.leaderboard.table import Setting
 
@@ -42,10 +43,9 @@ def plot_settings(figure: Figure, settings: Sequence[Setting], rule: str) -> Non
             face = "white" if row.privileged else color
             axes.plot(100 * summary.mean, position, "o", color=color, markerfacecolor=face, markersize=5)
         ranks = setting.ranking.ranks
-        labels = [f"{row.stack}  {ranks[row.stack]}" if row.stack in ranks else row.stack for row, _ in rows]
-        axes.set_yticks(
-            range(len(rows)), [textwrap.shorten(label, 40, placeholder="…") for label in labels], fontsize=8
-        )
+        names = [shorten(row.stack, 40) for row, _ in rows]
+        labels = [f"{name}  {ranks.get(row.stack, '')}" for name, (row, _) in zip(names, rows, strict=True)]
+        axes.set_yticks(range(len(rows)), labels, fontsize=8)
         axes.invert_yaxis()
         axes.set_title(textwrap.fill(title, 60), fontsize=9)
         axes.set_xlabel(
