@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from noisybench.api.catalog import list_names as list_names
     from noisybench.api.datasets import load_dataset as load_dataset
     from noisybench.api.detect import detect as detect
     from noisybench.api.label_sets import pull_label_set as pull_label_set
@@ -51,6 +52,7 @@ _MODULES = {
     "detect": "noisybench.api.detect",
     "leaderboard": "noisybench.api.leaderboard",
     "lightning": "noisybench.integrations.lightning",
+    "list_names": "noisybench.api.catalog",
     "load_dataset": "noisybench.api.datasets",
     "load_model": "noisybench.api.models",
     "losses": "noisybench.integrations.losses",
@@ -70,6 +72,7 @@ __all__ = [
     "detect",
     "leaderboard",
     "lightning",
+    "list_names",
     "load_dataset",
     "load_model",
     "losses",

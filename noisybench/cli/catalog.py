@@ -16,8 +16,6 @@ from noisybench.errors import UserError, nearest
 if TYPE_CHECKING:
     from noisybench.config.registry import Entry
 
-CONFIG_KINDS = ("recipes", "suites", "searches")
-METRIC_KIND = "metrics"
 FIGURE_SUFFIXES = (".png", ".svg", ".pdf", ".jpg")
 PAGE_SUFFIXES = (".html",)
 
@@ -32,12 +30,9 @@ def list_names(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
     """List available names with a one-line summary each."""
-    from noisybench.config.registry import KINDS
+    from noisybench.api import catalog
 
-    kinds = [*KINDS, METRIC_KIND, *CONFIG_KINDS]
-    if kind is not None and kind not in kinds:
-        raise UserError(f"unknown kind `{kind}`; {nearest(kind, kinds)}")
-    summaries = {name: _summaries(name) for name in ([kind] if kind else kinds)}
+    summaries = {name: catalog.list_names(name) for name in ([kind] if kind else catalog.ALL_KINDS)}
     if as_json:
         typer.echo(json.dumps(summaries, indent=2))
         return
@@ -51,6 +46,7 @@ def list_names(
 
 def describe(name: Annotated[str, typer.Argument(help="Name, as listed by `noisybench list`")]) -> None:
     """Show the documentation, the parameters and the source file of a name."""
+    from noisybench.api.catalog import CONFIG_KINDS
     from noisybench.cli.preset_text import describe_published_recipe
     from noisybench.config.published_recipes import published_recipes
     from noisybench.config.registry import KINDS, list_entries
@@ -123,25 +119,6 @@ def inspect(
             plot_label_set(dataset, labels, path)
     typer.echo(describe_labels(labels.manifest))
     typer.echo(f"written to {path}")
-
-
-def _summaries(kind: str) -> dict[str, str]:
-    """Return the summary of every name of a kind."""
-    if kind in CONFIG_KINDS:
-        from noisybench.config.published_recipes import load_recipe, recipe_names
-        from noisybench.config.yaml_files import builtin_configs, load_config
-
-        names = recipe_names() if kind == "recipes" else sorted(builtin_configs(kind))
-        configs = {name: load_recipe(name) if kind == "recipes" else load_config(kind, name) for name in names}
-        # Descriptions may have several lines in YAML; the list has one line per name.
-        return {name: " ".join(str(config.get("description", "")).split()) for name, config in configs.items()}
-    if kind == METRIC_KIND:
-        from noisybench.evaluation.catalog import METRICS
-
-        return {name: metric.summary for name, metric in METRICS.items()}
-    from noisybench.config.registry import list_entries
-
-    return {name: entry.summary for name, entry in list_entries(kind).items()}
 
 
 def _describe_entry(entry: Entry) -> None:

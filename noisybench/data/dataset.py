@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,13 @@ from numpy.typing import NDArray
 from noisybench.data.lazy import Images, MemmapImages
 from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import OOD_TARGET, TargetKind, Targets, target_kind
-from noisybench.data.texts import content_bytes
+from noisybench.data.texts import content_bytes, is_text, texts_of
+from noisybench.errors import UserError
 
 if TYPE_CHECKING:
+    import pandas
+    from torch.utils.data import TensorDataset
+
     from noisybench.data.masks.layout import MaskLayout
     from noisybench.data.masks.masks import MaskReader
     from noisybench.data.traces.formats import TraceFormat
@@ -61,7 +65,7 @@ class RawSplit:
         return self.targets if self.noisy_targets is None else self.noisy_targets
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Split:
     """One split of a dataset.
 
@@ -76,8 +80,8 @@ class Split:
     Examples:
         >>> images = np.zeros((3, 1, 8, 8), dtype=np.uint8)
         >>> split = Split(images, targets=np.array([0, 1, 1]), index=np.arange(3))
-        >>> len(split)
-        3
+        >>> split
+        3 examples: uint8 inputs (1, 8, 8), classes
         >>> split.with_ood_images(np.array([2]), images[:1]).targets
         array([ 0,  1, -1])
     """
@@ -90,6 +94,52 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    def __repr__(self) -> str:
+        return f"{len(self)} examples: {_describe_inputs(self.inputs)}, {target_kind(self.targets).name}"
+
+    def to_torch(self) -> TensorDataset:
+        """Return the inputs and targets as a data set of torch.
+
+        Raises:
+            UserError: the inputs are texts, which are no tensors.
+        """
+        import torch
+        from torch.utils.data import TensorDataset
+
+        if is_text(self.inputs[:1]):
+            raise UserError("dataset: texts are no tensors; use to_frame")
+        inputs = self.inputs[:]
+        # Features of one value for each channel have no height and width outside of the harness.
+        if inputs.dtype.kind == "f" and inputs.shape[2:] == (1, 1):
+            inputs = inputs[:, :, 0, 0]
+        return TensorDataset(torch.from_numpy(inputs.copy()), torch.from_numpy(self.targets.copy()))
+
+    def to_frame(self, class_names: Sequence[str] | None = None) -> pandas.DataFrame:
+        """Return the examples as a data frame: features or texts, `target`, and `noisy_target` if there is one.
+
+        Args:
+            class_names: names to write in place of class indices.
+
+        Raises:
+            UserError: the examples are images with masks, or traces, which do not fit into columns.
+        """
+        import pandas
+
+        if self.targets.ndim > 1:
+            raise UserError("dataset: masks and traces do not fit into a data frame; use inputs and targets")
+        inputs = self.inputs[:]
+        columns: dict[str, Any] = {"text": texts_of(inputs)} if is_text(inputs) else {}
+        if inputs.dtype.kind == "f" and inputs.shape[2:] == (1, 1):
+            columns = {f"feature_{number}": inputs[:, number, 0, 0] for number in range(inputs.shape[1])}
+        elif not columns:
+            # One object for each image, because a frame has one value in each cell.
+            columns = {"image": list(inputs)}
+        labels = {"target": self.targets, "noisy_target": self.noisy_targets}
+        for name, targets in labels.items():
+            if targets is not None:
+                columns[name] = targets if class_names is None else [_class_name(each, class_names) for each in targets]
+        return pandas.DataFrame(columns, index=pandas.Index(self.index, name="index"))
 
     def with_ood_images(self, rows: NDArray[np.int64], images: NDArray[Any]) -> Split:
         """Return the split with out-of-distribution images in some rows.
@@ -110,7 +160,7 @@ class Split:
         return replace(self, inputs=inputs, targets=targets)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """Inputs with their best known targets; test targets are never corrupted.
 
@@ -155,6 +205,11 @@ class Dataset:
     trace_format: TraceFormat | None = None
     """Format of chain-of-thought traces, if targets are traces; classes are then the characters of its vocabulary."""
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{len(getattr(self, name)):,} {name}" for name in ("train", "validation", "test"))
+        targets = "traces" if self.trace_format is not None else f"{self.num_classes} classes"
+        return f"{self.name}: {sizes}; {targets}; {_describe_inputs(self.train.inputs)}"
+
     @property
     def num_classes(self) -> int:
         """Number of classes C; targets are in [0, C)."""
@@ -183,3 +238,14 @@ class Dataset:
         if self.trace_format is not None and self.trace_format.gold_answers:
             digest.update(repr(sorted(self.trace_format.gold_answers.items())).encode())
         return digest.hexdigest()
+
+
+def _describe_inputs(inputs: Images) -> str:
+    """Return the type and the shape of one input."""
+    if inputs.dtype.kind == "T":
+        return "text inputs"
+    return f"{inputs.dtype} inputs {tuple(inputs.shape[1:])}"
+
+
+def _class_name(target: int, class_names: Sequence[str]) -> str | None:
+    return class_names[target] if target >= 0 else None
