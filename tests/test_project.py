@@ -102,7 +102,7 @@ def commands() -> set[str]:
         for line in step.get("run", "").splitlines()
         if line.strip()
     ]
-    return {re.sub(r"^((?:python )?tools/ci/\w+\.\w+).*", r"\1", line) for line in lines}
+    return {re.sub(r"^((?:python3? )?tools/ci/\w+\.\w+).*", r"\1", line) for line in lines}
 
 
 def not_run_here() -> set[str]:
