@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import importlib
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+import noisybench
 from noisybench.config.registry import KINDS, get_entry, list_entries
 from noisybench.evaluation.catalog import METRICS
-from tools.docsite import commands, gallery, schemas, suites
+from tools.docsite import commands, gallery, pictures, schemas, suites
 from tools.docsite.pages import reference_pages, site_links
 
 ROOT = Path(__file__).parents[1]
@@ -81,3 +84,22 @@ def test_suites_have_their_command_and_the_number_of_runs() -> None:
 def test_metrics_have_a_section_each() -> None:
     text = str(gallery.metrics_page().content)
     assert re.findall(r"^## (\w+)", text, re.M) == list(METRICS)
+
+
+def test_the_tutorial_has_no_outputs_and_parses() -> None:
+    notebook = json.loads((ROOT / "docs" / "tutorial.ipynb").read_text())
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert cells
+    for cell in cells:
+        assert not cell["outputs"], "clear all outputs before a commit; the build of the site executes it"
+        assert cell["execution_count"] is None
+        ast.parse("".join(cell["source"]))
+    names = set(re.findall(r"\bnb\.(\w+)", "".join("".join(cell["source"]) for cell in cells)))
+    assert names <= set(noisybench.__all__)
+
+
+def test_the_picture_of_a_loss_lies_beside_cross_entropy() -> None:
+    picture = pictures.loss_curve(get_entry("mitigations", "gce"))
+    assert picture is not None
+    assert picture.png[:4] == b"\x89PNG"
+    assert pictures.loss_curve(get_entry("mitigations", "elr")) is None, "its loss depends on earlier epochs"

@@ -59,7 +59,10 @@ def example_command(entry: Entry) -> str:
         return f"noisybench run {recipe} mitigations={entry.name}"
     if entry.kind == "noise_models":
         return f"noisybench inspect {recipe} noise={entry.name}"
-    return f"noisybench run {recipe} dataset={entry.name}"
+    # Readers of own files have a required path.
+    paths = [name for name in entry.schema.paths() if entry.schema.fields[name][1].default is None]
+    given = f" dataset.{paths[0]}=my-data" if paths and entry.load_class().own_files else ""
+    return f"noisybench run {recipe} dataset={entry.name}{given}"
 
 
 def network_name(entry: Entry) -> str:

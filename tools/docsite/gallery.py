@@ -126,6 +126,8 @@ def _facts(entry: Entry) -> Iterator[str]:
         ]
     if entry.kind == "noise_models" and (convention := getattr(entry.load_class(), "convention", "")):
         facts.append(("Convention of the rate", prose(convention)))
+    if entry.license:
+        facts += [("License of the data", prose(entry.license.text)), ("Access", prose(entry.license.access))]
     if entry.kind == "networks":
         facts.append(("Setting", "`budget.network`"))
     facts.append(("Source", code(re.sub(r"^.*?/(?=(noisybench|tasks|noise_models)/)", "", str(entry.source)))))
@@ -155,6 +157,7 @@ def fidelity_text(card: Fidelity) -> str:
     if card.reference:
         version = f"commit `{card.commit[:12]}`" if len(card.commit) == 40 else f"version {card.commit}"
         lines = [f"- **Code**: [{card.reference.removeprefix('https://')}]({card.reference}), {version}"]
+        lines[0] += f", license {card.license}" if card.license else ""
     lines.append(f"- **{'Compared' if card.reference else 'Tested'}**: {prose(card.compared)}")
     if card.difference:
         lines.append(f"- **Largest difference**: {prose(card.difference)}")

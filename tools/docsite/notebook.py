@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,8 @@ def pages(path: Path) -> Iterator[Page]:
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": folder}}).execute()
     body, resources = MarkdownExporter().from_notebook_node(notebook)
+    # Every table of pandas repeats its style, which the theme of the site replaces.
+    body = re.sub(r"<style scoped>.*?</style>\s*", "", body, flags=re.S)
     yield Page(f"{path.stem}.md", "Tutorial", body)
     for name, data in resources.get("outputs", {}).items():
         yield Page(name, name, data)

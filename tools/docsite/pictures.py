@@ -9,11 +9,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 
 from noisybench.config.registry import Entry, get_entry
 from noisybench.data.dataset import Dataset
 from noisybench.data.noise_model import NoiseModel
+from noisybench.integrations import losses
 from noisybench.plots.label_sets import new_figure, plot_label_set
 
 SCENES = {"train_images": 60, "validation_images": 4, "test_images": 4, "size": 32}
@@ -75,6 +77,21 @@ def _png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
+POINTWISE_LOSSES = ("bootstrapping", "gce", "label_smoothing", "sce")
+"""Losses of one example that depend on its prediction and its label alone, without a state or other examples."""
+
+
 def loss_curve(entry: Entry) -> Picture | None:
-    """Return the loss of one example over the probability of its label; None where the loss needs more than that."""
-    return None
+    """Return the loss of one example over the probability of its label; None where the loss depends on more than that."""
+    if entry.name not in POINTWISE_LOSSES:
+        return None
+    probability = torch.linspace(0.005, 0.995, 199)
+    logits = torch.stack([probability.log(), (1 - probability).log()], 1)
+    labels = torch.zeros(len(logits), dtype=torch.int64)
+    figure = new_figure((5, 3.2), "constrained")
+    axes = figure.subplots()
+    for name, style in ((entry.name, "-"), ("cross_entropy", ":")):
+        axes.plot(probability, losses.StackLoss(name, reduction="none")(logits, labels), style, label=name)
+    axes.set(xlabel="probability of the given label", ylabel="loss (nats)", ylim=(0, 6))
+    axes.legend()
+    return Picture(_png(figure), f"Loss of {entry.name} on one example of two classes, beside cross-entropy")
