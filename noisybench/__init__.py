@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from noisybench.api.audit import audit as audit
     from noisybench.api.catalog import list_names as list_names
     from noisybench.api.datasets import load_dataset as load_dataset
     from noisybench.api.detect import detect as detect
@@ -48,6 +49,7 @@ _MODULES = {
     "RobustClassifier": "noisybench.integrations.sklearn",
     "TrainingError": "noisybench.errors",
     "UserError": "noisybench.errors",
+    "audit": "noisybench.api.audit",
     "bench": "noisybench.api.runs",
     "detect": "noisybench.api.detect",
     "leaderboard": "noisybench.api.leaderboard",
@@ -68,6 +70,7 @@ __all__ = [
     "RobustClassifier",
     "TrainingError",
     "UserError",
+    "audit",
     "bench",
     "detect",
     "leaderboard",

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from noisybench.audit.predictions import read_predictions
+from noisybench.audit.predictions import match_predictions, read_predictions
 from noisybench.backbones import load_backbone
 from noisybench.config.overrides import expand
 from noisybench.config.registry import get_entry
@@ -121,7 +121,10 @@ class AuditInput:
 
 
 def load_audit_input(
-    labels: str, overrides: Iterable[str] = (), predictions: Path | None = None, with_backbone: bool = False
+    labels: str,
+    overrides: Iterable[str] = (),
+    predictions: Path | NDArray[Any] | None = None,
+    with_backbone: bool = False,
 ) -> AuditInput:
     """Load the images and labels to audit, and check that networks can be trained on them.
 
@@ -129,7 +132,7 @@ def load_audit_input(
         labels: a folder of images with one sub-folder for each class, a .parquet or .npz file, a table of image files and
             classes, or a recipe, whose noise is then audited.
         overrides: overrides of the specification such as ``budget.epochs=30``.
-        predictions: file of out-of-sample class probabilities, see `read_predictions`.
+        predictions: file of out-of-sample class probabilities, see `read_predictions`, or the array itself.
         with_backbone: the features of a backbone follow, without which texts cannot be audited.
 
     Raises:
@@ -155,11 +158,7 @@ def load_audit_input(
         else f"{spec.dataset_label} · {spec.noise.display_name(hide=('path',))}"
     )
     names = dataset.class_names
-    given = (
-        None
-        if predictions is None
-        else read_predictions(predictions, names, index, dataset.source_size, dataset.source_names)
-    )
+    given = find_predictions(predictions, dataset, index)
     # Features are stored as images of one pixel with D channels.
     features = np.asarray(images[:]).reshape(len(observed), -1) if spec.dataset.name == "features" else None
     if is_text(images) and given is None and not with_backbone:
@@ -167,6 +166,18 @@ def load_audit_input(
     return AuditInput(
         title, spec, images, observed, index, files, clean, names, notes, in_test, verified, features, predictions=given
     )
+
+
+def find_predictions(
+    predictions: Path | NDArray[Any] | None, dataset: Dataset, index: NDArray[np.int64]
+) -> NDArray[np.float64] | None:
+    """Return the row of class probabilities of each audited example, from a file or an array; None without them."""
+    names, size = dataset.class_names, dataset.source_size
+    if predictions is None:
+        return None
+    if isinstance(predictions, Path):
+        return read_predictions(predictions, names, index, size, dataset.source_names)
+    return match_predictions(predictions, "pred_probs", names, index, size)
 
 
 def _prepare(spec: RunSpec) -> PreparedRun:

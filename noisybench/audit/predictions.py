@@ -62,6 +62,31 @@ def read_predictions(
     where = f"{OPTION}: {shown(path)}"
     table = read_table(path, OPTION) if path.suffix.lower() in SUFFIXES else None
     values = _read_arrays(path) if table is None else _read_columns(table, class_names)
+    rows = match_predictions(values, where, class_names, index, source_size)
+    if table is not None:
+        _check_order(table, class_names, np.arange(source_size) if len(values) == source_size else index, source_names)
+    return rows
+
+
+def match_predictions(
+    values: NDArray[np.generic], where: str, class_names: Sequence[str], index: NDArray[np.int64], source_size: int
+) -> NDArray[np.float64]:
+    """Return the row of class probabilities of each audited example.
+
+    Args:
+        values: (N, C) probabilities of the audited examples, or a row for each one of their source.
+        where: name of the probabilities for messages.
+        class_names: (C,) names of the classes.
+        index: (N,) rows of the audited examples in their source.
+        source_size: number of rows of the source.
+
+    Raises:
+        UserError: the shape is not that of the examples and classes, or the values are no probabilities.
+
+    Example:
+        >>> match_predictions(np.array([[0.9, 0.1], [0.2, 0.8]]), "pred_probs", ("cat", "dog"), np.array([1]), 2)
+        array([[0.2, 0.8]])
+    """
     if values.ndim != 2 or values.dtype.kind not in "fiu":
         raise UserError(
             f"{where} must be (N, C) numbers, a row for each example, but is {values.dtype} of shape {values.shape}"
@@ -73,8 +98,6 @@ def read_predictions(
         if source_size != len(index):
             expected += f" and {source_size} of the source"
         raise UserError(f"{where} has {len(values)} rows, but there are {expected}; give a row for each in their order")
-    if table is not None:
-        _check_order(table, class_names, np.arange(source_size) if len(values) == source_size else index, source_names)
     rows = values[index] if len(values) == source_size else values
     check_probabilities(rows.astype(np.float64), where)
     return np.asarray(rows, dtype=np.float64)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from noisybench.cli.audit_masks import run_mask_audit
 from noisybench.cli.hints import HintingCommand
-from noisybench.errors import UserError
-from noisybench.utils.places import check_file, check_output_folder
+from noisybench.utils.places import check_file
 
 audit_app = typer.Typer(rich_markup_mode=None)
 
@@ -19,9 +16,6 @@ LABELS_HELP = (
     "Folder of images with one sub-folder per class, images with masks, .parquet, .npz, .csv or features file, table of texts, "
     "or recipe"
 )
-DEFAULT_PICTURES = 20
-"""Number of masks whose suspicious pixels are written as pictures."""
-
 OVERRIDES_HELP = "Overrides such as dataset.size=32 budget.epochs=30"
 
 
@@ -61,54 +55,31 @@ def audit(
 ) -> None:
     """Estimate the noise rate of labels, rank suspicious labels, and list the best methods in similar settings."""
     # Imported here because the help of the command line must not import torch.
-    from noisybench.audit.audit import audit_labels, describe_networks
-    from noisybench.audit.inputs import load_audit_input, resolve_labels
-    from noisybench.audit.report import summary
-    from noisybench.cli import console as view
+    from noisybench.api.audit import audit as audit_labels
+    from noisybench.api.audit_results import MaskAudit
+    from noisybench.cli.console import step_progress
     from noisybench.utils.console import make_console
-    from noisybench.utils.durations import format_duration
-    from noisybench.utils.processes import usable_cores
 
-    arguments = list(overrides or [])
-    # The networks are trained one after the other, so each may use all cores.
-    if not any(argument.startswith("execution.num_threads=") for argument in arguments):
-        arguments.append(f"execution.num_threads={usable_cores()}")
-    if size is not None and backbone is None:
-        raise UserError("--size: only a backbone has a size; name it with --backbone, or set dataset.size")
-    if resolve_labels(labels, arguments)[0].task.name == "segmentation":
-        if backbone is not None or pred_probs is not None:
-            option = "--pred-probs" if backbone is None else "--backbone"
-            raise UserError(
-                f"{option}: masks are audited by segmentation networks; leave it out, or set budget.network"
-            )
-        run_mask_audit(labels, arguments, output, folds, seed, DEFAULT_PICTURES if pictures is None else pictures)
-        return
-    if pictures is not None:
-        raise UserError("--pictures: only masks have suspicious pixels; leave it out")
-    audit_input = load_audit_input(labels, arguments, pred_probs, backbone is not None)
-    # Before hours of training: the folder may not be writable.
-    check_output_folder(output)
-    console, start = make_console(), time.monotonic()
-    if backbone is not None:
-        with view.step_progress(console):
-            device = "cpu" if audit_input.spec.execution.device == "cpu" else "auto"
-            audit_input = audit_input.with_backbone(backbone, size, device)
-    for note in audit_input.notes:
-        console.print(f"note: {note}", markup=False, soft_wrap=True)
-    networks = describe_networks(audit_input, folds)
-    console.print(f"{audit_input.title}: {len(audit_input.observed)} labels; {networks} ...", markup=False)
+    console = make_console()
 
-    def print_fold(fold: int, epoch: int, loss: float) -> None:
-        if epoch + 1 == audit_input.spec.budget.epochs:
-            elapsed = format_duration(time.monotonic() - start)
-            console.print(f"[{fold + 1}/{folds}] trained, loss {loss:.3f}, {elapsed}", markup=False)
+    def say(line: str) -> None:
+        console.print(line, markup=False, soft_wrap=line.startswith("note: "))
 
-    report = audit_labels(audit_input, folds, seed, print_fold)
-    report.save(output)
-    for line in summary(report):
-        console.print(line, markup=False)
-    console.print(f"Report with images:   {(output / 'report.html').resolve()}", markup=False)
-    console.print(f"Table for relabeling: {(output / 'scores.csv').resolve()}", markup=False)
+    with step_progress(console):
+        result = audit_labels(
+            labels, pred_probs=pred_probs, backbone=backbone, size=size, folds=folds, seed=seed, overrides=overrides or (),
+            folder=output, pictures=pictures, progress=say,
+        )  # fmt: skip
+    for line in result.summary:
+        say(line)
+    if isinstance(result, MaskAudit):
+        say(f"Table of images:   {(output / 'scores.csv').resolve()}")
+        say(f"Table of classes:  {(output / 'classes.csv').resolve()}")
+        if result.num_pictures:
+            say(f"Suspect pixels of {result.num_pictures} images: {(output / 'suspects').resolve()}")
+    else:
+        say(f"Report with images:   {(output / 'report.html').resolve()}")
+        say(f"Table for relabeling: {(output / 'scores.csv').resolve()}")
 
 
 @audit_app.command(

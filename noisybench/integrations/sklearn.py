@@ -166,8 +166,9 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         with _invalid_values():
             inputs = torch.from_numpy(self._read(X, reset=False))
         with _threads(self.num_threads):
-            probabilities: NDArray[np.float64] = self._task.predict(inputs).double().cpu().numpy()
-        return probabilities / probabilities.sum(1, keepdims=True)
+            probabilities = self._task.predict(inputs).double()
+        # In double precision, the sums of single-precision probabilities differ from 1.
+        return np.asarray((probabilities / probabilities.sum(1, keepdim=True)).cpu().numpy())
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the (N,) predicted classes.
@@ -354,8 +355,7 @@ def _deployed(task: Task) -> Task:
     deployed = type(task)(task.budget, task.seed, example, stack, **task.settings)
     deployed.networks = torch.nn.ModuleList([task.networks[number] for number in stack.deployed_networks])
     deployed.forwards = list(deployed.networks)
-    for name, buffer in task.named_buffers(recurse=False):
-        setattr(deployed, name, buffer)
+    deployed.load_deployment_state(task.deployment_state())
     del deployed.auxiliary_cache  # holds functions, which cannot be pickled
     return deployed.cpu().eval()
 

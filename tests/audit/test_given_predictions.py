@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from noisybench.audit import inputs
 from noisybench.audit.inputs import load_audit_input
 from noisybench.audit.predictions import in_sample_problem, read_predictions
 from noisybench.cli.app import main
@@ -159,7 +160,7 @@ def test_a_backbone_replaces_training(workspace: Path, monkeypatch: pytest.Monke
         assert (name, size) == ("colors", 16)
         return ImageBackbone(Colors(), 16, (0.5,) * 3, (0.5,) * 3)
 
-    monkeypatch.setattr("noisybench.audit.inputs.load_backbone", load)
+    monkeypatch.setattr(inputs, "load_backbone", load)
     clean, observed = blobs(workspace)
     assert run(monkeypatch, "images", "--backbone", "colors", "--size", "16", "dataset.size=12") == 0
     findings = json.loads((workspace / "audit" / "findings.json").read_text())

@@ -1,0 +1,226 @@
+"""Audit labels: estimate their noise, and rank the suspicious ones."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from noisybench.api.audit_results import LabelAudit, MaskAudit
+from noisybench.audit.audit import audit_labels, describe_networks
+from noisybench.audit.in_memory import TITLE, in_memory_audit_input, in_memory_mask_input
+from noisybench.audit.inputs import AuditInput, load_audit_input, resolve_labels
+from noisybench.audit.masks.inputs import MaskAuditInput, load_mask_audit_input
+from noisybench.audit.masks.networks import train_fold_networks
+from noisybench.audit.masks.report import audit_masks
+from noisybench.audit.masks.report import describe_networks as describe_mask_networks
+from noisybench.audit.signals import EpochCallback
+from noisybench.data.dataset import Dataset
+from noisybench.data.in_memory import read_examples
+from noisybench.errors import UserError, show
+from noisybench.utils.console import make_console
+from noisybench.utils.durations import format_duration
+from noisybench.utils.places import check_output_folder, expand_user
+from noisybench.utils.processes import usable_cores
+
+Say = Callable[[str], None]
+"""Function that receives lines of text."""
+
+DEFAULT_PICTURES = 20
+"""Number of masks whose suspicious pixels are written as pictures."""
+
+
+def audit(
+    data: Any,
+    y: Any = None,
+    *,
+    pred_probs: Any = None,
+    backbone: str | None = None,
+    size: int | None = None,
+    folds: int = 3,
+    seed: int = 0,
+    class_names: Sequence[Any] | int | None = None,
+    overrides: Sequence[str] = (),
+    folder: str | os.PathLike[str] | None = None,
+    pictures: int | None = None,
+    progress: bool | Say = True,
+) -> LabelAudit | MaskAudit:
+    """Estimate the noise rate of labels, rank suspicious labels, and find copies and outliers, without clean labels.
+
+    Images are audited by networks that are trained on parts of the data, features by logistic regressions and nearest
+    neighbors, texts by the features of a backbone, masks by segmentation networks. Trained parts are kept in ``.noisybench``
+    in the working folder, so that the same call resumes an interrupted audit.
+
+    Args:
+        data: images, (N, D) features or texts, as arrays, tensors, data frames or lists; a path that `noisybench audit`
+            reads; the name of a recipe; or a dataset of `load_dataset`, of which the training split is audited.
+        y: (N,) labels, or (N, H, W) masks of arrays; of a data frame, also the name of their column. None for paths,
+            recipes and datasets.
+        pred_probs: (N, C) out-of-sample class probabilities of any model, or a file of them, instead of training.
+        backbone: pre-trained backbone whose features replace the training of networks (`noisybench list backbones`).
+        size: side in pixels of the images for the backbone; by default its own.
+        folds: number of folds; each is predicted by a model trained on the others.
+        seed: seed of folds and networks.
+        class_names: names of all classes in the order of their indices, for arrays.
+        overrides: changes of the training as on the command line, such as ``["budget.epochs=30"]``.
+        folder: folder in which to save the report, which is checked before training.
+        pictures: number of masks whose suspicious pixels are saved as pictures; 20 by default.
+        progress: print what is done on standard error, or give each line to a function.
+
+    Raises:
+        UserError: the data, an option or the folder cannot be used; nothing is trained.
+
+    Example:
+        >>> import numpy as np
+from numpy.typing import NDArray
+        >>> labels = np.arange(300) % 3
+        >>> points = np.random.default_rng(0).normal(size=(300, 4)) + 4 * np.eye(3, 4)[labels]
+        >>> labels[:30] = (labels[:30] + 1) % 3
+        >>> report = audit(points, labels, progress=False)
+        >>> bool(report.rate_interval[0] <= 0.1 <= report.rate_interval[1]), (report.suspects.index < 30).mean() > 0.9
+        (True, True)
+    """
+    say = _reporter(progress)
+    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
+        raise UserError(f"folds: must be at least 2, but got {show(folds)}")
+    changes = list(overrides) if not isinstance(overrides, str) else [overrides]
+    # The networks are trained one after the other, so each may use all cores.
+    if not any(change.startswith("execution.num_threads=") for change in changes):
+        changes.append(f"execution.num_threads={usable_cores()}")
+    if size is not None and backbone is None:
+        raise UserError("--size: only a backbone has a size; name it with --backbone, or set dataset.size")
+    if pictures is not None and pictures < 0:
+        raise UserError(f"pictures: must be at least 0, but got {pictures}")
+    source = _Source(data, y, class_names, changes)
+    if source.has_masks:
+        if backbone is not None or pred_probs is not None:
+            option = "--pred-probs" if backbone is None else "--backbone"
+            raise UserError(
+                f"{option}: masks are audited by segmentation networks; leave it out, or set budget.network"
+            )
+        return _audit_masks(source, folds, seed, folder, DEFAULT_PICTURES if pictures is None else pictures, say)
+    if pictures is not None:
+        raise UserError("--pictures: only masks have suspicious pixels; leave it out")
+    audit_input = source.labels(pred_probs, backbone is not None)
+    # Before hours of training: the folder may not be writable.
+    target = None if folder is None else check_output_folder(Path(folder))
+    if backbone is not None:
+        device = "cpu" if audit_input.spec.execution.device == "cpu" else "auto"
+        audit_input = audit_input.with_backbone(backbone, size, device)
+    _announce(audit_input, f"{len(audit_input.observed)} labels; {describe_networks(audit_input, folds)}", say)
+    report = audit_labels(audit_input, folds, seed, _fold_reporter(folds, audit_input.spec.budget.epochs, say))
+    if target is not None:
+        report.save(target)
+    return LabelAudit(report, source.index, source.classes)
+
+
+def _audit_masks(
+    source: _Source, folds: int, seed: int, folder: str | os.PathLike[str] | None, pictures: int, say: Say
+) -> MaskAudit:
+    data = source.masks()
+    target = None if folder is None else check_output_folder(Path(folder))
+    _announce(data, f"{len(data.masks)} masks; {describe_mask_networks(data, folds)}", say)
+    networks = train_fold_networks(data, folds, seed, _fold_reporter(folds, data.spec.budget.epochs, say))
+    report = audit_masks(networks, data)
+    return MaskAudit(report, 0 if target is None else report.save(target, pictures))
+
+
+class _Source:
+    """What is audited: a path or recipe, a dataset, or examples in memory.
+
+    Attributes:
+        has_masks: the labels are masks.
+        index: index of the examples, if they are pandas objects.
+        classes: (C,) classes as they are written in the labels; None if they are the names of the classes.
+    """
+
+    def __init__(self, data: Any, y: Any, class_names: Sequence[Any] | int | None, overrides: list[str]) -> None:
+        self._overrides, self._path, self._title = overrides, "", TITLE
+        self._dataset: Dataset | None = None
+        self.index: Any = None
+        self.classes: NDArray[Any] | None = None
+        if isinstance(data, str | os.PathLike):
+            if y is not None or class_names is not None:
+                name = "y" if y is not None else "class_names"
+                raise UserError(f"{name}: paths and recipes have labels of their own; leave it out")
+            self._path = os.fspath(data)
+            self.has_masks = resolve_labels(self._path, overrides)[0].task.name == "segmentation"
+            return
+        if isinstance(data, Dataset):
+            if y is not None:
+                raise UserError(
+                    "y: a dataset has labels of its own; leave it out, or pass dataset.train.inputs and labels"
+                )
+            self._dataset, self._title = data, data.name
+        else:
+            self._dataset = self._read(data, y, class_names)
+        if self._dataset.target_kind.name == "tokens":
+            raise UserError("y: traces have no classes to audit; see `noisybench describe trace_filter`")
+        self.has_masks = self._dataset.target_kind.name == "masks"
+
+    def _read(self, data: Any, y: Any, class_names: Sequence[Any] | int | None) -> Dataset:
+        is_frame = type(data).__module__.partition(".")[0] == "pandas"
+        if isinstance(y, str):
+            if not is_frame or y not in getattr(data, "columns", ()):
+                raise UserError(
+                    f"y: {show(y)} is no column of the given data; pass the labels, or a frame that has them"
+                )
+            data, y = data.drop(columns=[y]), data[y]
+        if y is None:
+            raise UserError("y: arrays need labels; pass one for each example, or the path of data that has labels")
+        examples = read_examples(data, y, class_names)
+        for given in (y, data):
+            if type(given).__module__.partition(".")[0] == "pandas" and hasattr(given, "index"):
+                self.index = given.index
+                break
+        self.classes = examples.labels.classes
+        return examples.dataset()
+
+    def labels(self, pred_probs: Any, with_backbone: bool) -> AuditInput:
+        """Return the input of an audit of classes."""
+        predictions: Any = pred_probs
+        if isinstance(pred_probs, str | os.PathLike):
+            predictions = expand_user(Path(pred_probs))
+        elif pred_probs is not None:
+            predictions = np.asarray(pred_probs.detach().cpu() if hasattr(pred_probs, "detach") else pred_probs)
+        if self._dataset is None:
+            return load_audit_input(self._path, self._overrides, predictions, with_backbone)
+        return in_memory_audit_input(self._dataset, self._overrides, predictions, with_backbone, self._title)
+
+    def masks(self) -> MaskAuditInput:
+        """Return the input of an audit of masks."""
+        if self._dataset is None:
+            return load_mask_audit_input(self._path, self._overrides)
+        return in_memory_mask_input(self._dataset, self._overrides, self._title)
+
+
+def _announce(data: AuditInput | MaskAuditInput, plan: str, say: Say) -> None:
+    for note in data.notes:
+        say(f"note: {note}")
+    say(f"{data.title}: {plan} ...")
+
+
+def _fold_reporter(folds: int, epochs: int, say: Say) -> EpochCallback:
+    """Return a function that reports each trained fold."""
+    start = time.monotonic()
+
+    def report(fold: int, epoch: int, loss: float) -> None:
+        if epoch + 1 == epochs:
+            say(f"[{fold + 1}/{folds}] trained, loss {loss:.3f}, {format_duration(time.monotonic() - start)}")
+
+    return report
+
+
+def _reporter(progress: bool | Say) -> Say:
+    """Return the function that receives lines of progress."""
+    if callable(progress):
+        return progress
+    if not progress:
+        return lambda line: None
+    console = make_console(stderr=True)
+    return lambda line: console.print(line, markup=False, soft_wrap=True)
