@@ -143,13 +143,15 @@ class LabelAudit(_Audit):
 
         result, observed = self.report.result, self.report.audit_input.observed
         number = len(self._classes)
-        pairs = observed[result.suspects] * number + result.suggested[result.suspects]
+        differs = observed[result.suspects] != result.suggested[result.suspects]
+        rows = result.suspects[differs]
+        pairs = observed[rows] * number + result.suggested[rows]
         values, counts = np.unique(pairs, return_counts=True)
         order = np.argsort(-counts, kind="stable")
         labels, suggested = np.divmod(values[order], number)
         matrix = result.transition_matrix
         probability = np.full(len(labels), np.nan) if matrix is None else matrix[suggested, labels]
-        frame = pd.DataFrame(
+        return pd.DataFrame(
             {
                 "label": self._classes[labels],
                 "suggested": self._classes[suggested],
@@ -157,7 +159,6 @@ class LabelAudit(_Audit):
                 "probability": probability,
             }
         )
-        return frame.loc[labels != suggested].reset_index(drop=True)
 
     @property
     def duplicates(self) -> pd.DataFrame:
