@@ -18,6 +18,7 @@ from noisybench.advice.regime import Regime, regime_of, structure_of
 from noisybench.advice.training import fit_budget, load_advice_task, problem_of, replicates
 from noisybench.config.resolve import read_recipe
 from noisybench.errors import UserError
+from noisybench.leaderboard import measurements
 from noisybench.leaderboard.measurements import builtin_measurements
 from noisybench.leaderboard.table import build_settings
 from noisybench.records.schema import RunRecord
@@ -236,6 +237,6 @@ def test_bad_input_is_one_message(store: Store, noisybench: Command, monkeypatch
     ):
         status, text = noisybench("advise", *arguments)
         assert (status, message in text) == (2, True), text
-    monkeypatch.setattr("noisybench.leaderboard.measurements.with_builtin", lambda records: [])
+    monkeypatch.setattr(measurements, "with_builtin", lambda records: [])
     status, text = noisybench("advise", "digits", "noise=pair_flip")
     assert (status, "no measured setting to take candidates from" in text) == (2, True), text

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from noisybench.audit import audit as audit_module
 from noisybench.audit import signals
 from noisybench.audit.inputs import AuditInput
 
@@ -123,7 +124,7 @@ def without_training() -> Iterator[None]:
             stack.enter_context(mock.patch(f"noisybench.{place}.process_context", return_value=_SameProcess()))
         stack.enter_context(mock.patch("noisybench.execution.suite_runner.run_all", return_value=()))
         stack.enter_context(mock.patch("noisybench.search.trials.TrialRunner.run"))
-        stack.enter_context(mock.patch("noisybench.audit.audit.collect_signals", collect_fast))
+        stack.enter_context(mock.patch.object(audit_module, "collect_signals", collect_fast))
         stack.enter_context(mock.patch("os.execve", serve))
         stack.enter_context(mock.patch("subprocess.Popen", _NoServer))
         try:
