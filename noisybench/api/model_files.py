@@ -1,4 +1,4 @@
-"""Predict for files: read what a model predicts for, and write tables of predictions, masks or responses."""
+"""Predict for files: read inputs from them, and write tables of predictions, masks or responses."""
 
 from __future__ import annotations
 

@@ -18,13 +18,12 @@ from noisybench.errors import UserError
 from noisybench.nn.weights import weights_digest
 from noisybench.runs.mlflow_files import read_example
 from noisybench.runs.saved_model import (
-    FOLDER,
     ModelDescription,
     TrainedModel,
     load_task,
     read_description,
 )
-from noisybench.tracking.models import MLFLOW_SCHEMES, downloaded, find_finished_run
+from noisybench.tracking.models import FOLDER, MLFLOW_SCHEMES, downloaded, find_finished_run
 from noisybench.tracking.store import Store, upload_files
 from noisybench.utils.console import make_console
 

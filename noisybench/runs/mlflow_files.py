@@ -18,6 +18,8 @@ import yaml
 from numpy.typing import NDArray
 
 from noisybench import __version__
+from noisybench.errors import UserError
+from noisybench.utils.files import first_line
 
 if TYPE_CHECKING:
     from noisybench.runs.saved_model import ModelDescription
@@ -88,11 +90,18 @@ def _tensor(dtype: str, shape: tuple[int, ...]) -> dict[str, Any]:
 
 
 def read_example(folder: Path, description: ModelDescription) -> NDArray[Any] | str | None:
-    """Return the input example of a model's folder; None if it has none."""
+    """Return the input example of a model's folder; None if it has none.
+
+    Raises:
+        UserError: it is damaged.
+    """
     file = folder / EXAMPLE_FILE
     if not file.is_file():
         return None
-    content = json.loads(file.read_bytes())
-    if description.inputs == "texts":
-        return str(content[0])
-    return np.array(content, dtype=INPUT_TYPES[description.inputs])
+    try:
+        content = json.loads(file.read_bytes())
+        if description.inputs == "texts":
+            return str(content[0])
+        return np.array(content, dtype=INPUT_TYPES[description.inputs])
+    except (LookupError, OverflowError, TypeError, ValueError) as error:
+        raise UserError(f"{file}: is damaged ({first_line(error)}); save the model again") from None

@@ -15,7 +15,8 @@ import torch
 
 from noisybench.nn.weights import weights_digest
 from noisybench.records.schema import Cost, EpochRow, ProbeRow, RunRecord
-from noisybench.runs.saved_model import FOLDER, TrainedModel, is_saved, trained_model
+from noisybench.runs.saved_model import TrainedModel, is_saved, trained_model
+from noisybench.tracking.models import FOLDER
 from noisybench.training.auxiliary import AuxiliaryCost
 from noisybench.training.evaluator import Evaluator
 from noisybench.training.mitigation import public_name
@@ -42,7 +43,7 @@ class Recorder:
         probes: scores of classifiers that mitigations fit beside the networks' own.
         auxiliary_costs: costs of the auxiliary runs that the run used.
         complete: True once the final predictions are kept.
-        model: what the run deploys, once it is complete.
+        model: deployed networks of the run, once it is complete.
     """
 
     model: TrainedModel

@@ -1,4 +1,4 @@
-"""Trained models in files: what a run deploys, saved so that its predictions can be repeated exactly.
+"""Trained models in files: the deployed networks of a run, saved so that its predictions can be repeated exactly.
 
 A folder of a model has `model.json` (how inputs are read, and how the networks are built), `weights.pt` (the weights of the
 deployed networks) and `MLmodel`, with which MLflow loads it. A pre-trained language model has its configuration and tokenizer
@@ -30,16 +30,14 @@ from noisybench.data.traces.gsm8k_calculations import CalculationTraceFormat
 from noisybench.errors import UserError
 from noisybench.nn.weights import weights_digest
 from noisybench.runs.mlflow_files import write_mlflow_files
+from noisybench.tracking.models import MAX_SMALL_BYTES, WEIGHTS
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.files import first_line
 
-FOLDER, DESCRIPTION, WEIGHTS, NETWORK = "model", "model.json", "weights.pt", "network"
-"""Folder of a run that holds its model, and the files in it."""
-
-MAX_SMALL_BYTES = 2 * 2**20
-"""Bytes of weights up to which the model of a run is saved unless `execution.save_model` says otherwise."""
+DESCRIPTION, NETWORK = "model.json", "network"
+"""File of the description, and folder of the files of a language model."""
 
 READING_PARAMETERS = ("size", "resize_mode", "intensity_range", "transparent_color")
 """Parameters of datasets that decide how an image file becomes an input."""
@@ -153,7 +151,7 @@ def is_saved(spec: RunSpec, num_bytes: int) -> bool:
 
 
 def trained_model(spec: RunSpec, dataset: Dataset, task: Task, weights: Mapping[str, Tensor]) -> TrainedModel:
-    """Return what a trained task deploys.
+    """Return the deployed networks of a trained task, with their description.
 
     Args:
         spec: specification of the run.

@@ -13,6 +13,12 @@ from noisybench.tracking.reader import TrackedRun
 from noisybench.tracking.store import Store
 from noisybench.utils.files import first_line
 
+FOLDER, WEIGHTS = "model", "weights.pt"
+"""Folder of a run that holds its model, and the file of the weights in it."""
+
+MAX_SMALL_BYTES = 2 * 2**20
+"""Bytes of weights up to which the model of a run is saved unless `execution.save_model` says otherwise."""
+
 MLFLOW_SCHEMES = ("runs:/", "models:/", "mlflow-artifacts:/")
 """Beginnings of MLflow's addresses of models."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from noisybench.errors import StoreUnavailable, UserError
 from noisybench.tracking.bundle import Draft
 from noisybench.tracking.connection import _wrap_connection_errors
+from noisybench.tracking.models import FOLDER, MAX_SMALL_BYTES, WEIGHTS
 from noisybench.tracking.reader import TrackedRun
 from noisybench.tracking.run_content import CONTENT_FILE, read_content
 from noisybench.tracking.run_folders import auxiliary_drafts, folder_draft, held_folders
@@ -16,6 +17,10 @@ from noisybench.tracking.store import Store
 
 ARTIFACTS = "artifacts"
 """Folder of an item that holds the files of a run."""
+
+
+MAX_EXPORTED_MODEL_BYTES = MAX_SMALL_BYTES * 3 // 2
+"""Size of the largest file of weights that an export holds: every small model, with the overhead of its file."""
 
 
 class Exporter:
@@ -117,5 +122,12 @@ class Exporter:
             files = self._runs.files(run, self._downloads)
         except OSError as error:
             raise UserError(f"the files of run {run.run_id} ({run.title}) cannot be read: {error}") from None
+        weights = files.get(f"{FOLDER}/{WEIGHTS}")
+        if weights is not None and weights.stat().st_size > MAX_EXPORTED_MODEL_BYTES:
+            files = {name: path for name, path in files.items() if not name.startswith(f"{FOLDER}/")}
+            self.notes.append(
+                f"the model of run {run.run_id} ({run.title}) is left out, since it takes {weights.stat().st_size / 2**20:.0f} "
+                "MiB; save it with nb.load_model(RUN).save(FOLDER)"
+            )
         artifacts = {f"{ARTIFACTS}/{name}": path for name, path in files.items()}
         return Draft("run", run.run_id, run.title, {CONTENT_FILE: content.model_dump_json().encode(), **artifacts})

@@ -15,6 +15,7 @@ from noisybench.config.budget import Budget
 from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.training.batch import Batch, BatchPlan
+from noisybench.training.deployment import Deployable
 from noisybench.training.evaluator import Evaluator
 from noisybench.training.learner import Outputs
 from noisybench.training.stack import Stack
@@ -24,7 +25,7 @@ MAX_EVAL_BATCH_SIZE = 1000
 """Largest number of inputs that are evaluated at a time."""
 
 
-class TaskContract(pytorch_lightning.LightningModule, abc.ABC):
+class TaskContract(Deployable, pytorch_lightning.LightningModule, abc.ABC):
     """The methods of a task: its networks, batches, default loss and predictions.
 
     Extend `Task`, which adds the training of the networks, and declare parameters as in every component. They are part
@@ -148,16 +149,6 @@ class TaskContract(pytorch_lightning.LightningModule, abc.ABC):
         """Return the probability that the deployed prediction gives each observed target."""
         targets = self.training_set.targets
         return self.training_probabilities().gather(1, targets[:, None]).squeeze(1)
-
-    def deployment_state(self) -> dict[str, Any]:
-        """Return the JSON-like values beside the weights that predictions need, such as those that normalize inputs."""
-        return {}
-
-    def load_deployment_state(self, state: dict[str, Any]) -> None:
-        """Restore the values of `deployment_state`."""
-
-    def release(self, inputs: Any) -> None:
-        """Forget what predictions have computed and kept of some inputs, which the caller drops."""
 
     def final_diagnostics(self, inputs: Any) -> dict[str, float]:
         """Return numbers about the trained networks on test inputs, for the last row of the record."""
