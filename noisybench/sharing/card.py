@@ -24,7 +24,7 @@ MAX_CLASSES = 100
 MAX_TEXT = 10_000
 """Largest number of characters of a citation, and of other texts of the user."""
 
-HUB_NAMES = {"gpl-3.0-only": "gpl-3.0"}
+HUB_NAMES = {"gpl-3.0-only": "gpl-3.0", "odbl-1.0": "odbl", "odc-by-1.0": "odc-by", "pddl-1.0": "pddl"}
 """Licenses that the Hugging Face Hub calls otherwise than SPDX."""
 
 Text = Annotated[str, pydantic.StringConstraints(max_length=MAX_TEXT)]

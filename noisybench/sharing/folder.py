@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Collection, Iterator
@@ -22,7 +22,7 @@ class FolderStore:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.address = shown(folder)
-        self.default_name = folder.absolute().name
+        self.default_name = folder.resolve().name
 
     def names(self) -> set[str] | None:
         """Return the names of everything in the folder."""
@@ -124,9 +124,10 @@ def _remove_abandoned(folder: Path) -> None:
     """Delete what killed processes of this machine have left beside a folder."""
     import psutil
 
-    for path in folder.parent.glob(f"{PARTIAL}*.{glob.escape(folder.name)}.*"):
-        process = path.name.removeprefix(PARTIAL).partition(".")[0]
-        if process.isdecimal() and len(process) < 8 and not psutil.pid_exists(int(process)) and path.is_dir():
+    name = re.compile(rf"{re.escape(PARTIAL)}(\d{{1,7}})\.{re.escape(folder.name)}\.[0-9a-f]{{8}}")
+    for path in folder.parent.iterdir():
+        match = name.fullmatch(path.name)
+        if match and not psutil.pid_exists(int(match[1])) and path.is_dir():
             old = path / "old"
             # Killed between its two renames.
             if old.is_dir() and not folder.exists():

@@ -53,7 +53,7 @@ class HubStore:
         """Upload files in one commit."""
         from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
-        operations: list[Any] = [CommitOperationDelete(path_in_repo=name) for name in obsolete]
+        operations: list[Any] = [CommitOperationDelete(path_in_repo=name) for name in obsolete if name not in names]
         operations += [CommitOperationAdd(path_in_repo=name, path_or_fileobj=folder / name) for name in names]
         with connection_errors(self.address):
             self._api.create_repo(self.name, repo_type="dataset", exist_ok=True)

@@ -85,7 +85,7 @@ def _filesystem(url: str, protocol: str) -> tuple[Any, str]:
             options = {"client_kwargs": {"timeout": timeout}}
         files, path = url_to_fs(url, **options)
     except ImportError as error:
-        package = "noisybench[share]" if protocol in WEB else f"the library that it names ({first_line(error)})"
+        package = "noisybench[share]" if protocol in WEB else f"another library ({first_line(error)})"
         raise UserError(f"{shown(without_password(url))}: {protocol}:// needs {package}; install it with pip") from None
     return files, path.rstrip("/")
 

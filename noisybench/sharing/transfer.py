@@ -52,7 +52,11 @@ def push(
     folder = expand_user(folder)
     labels = label_files.load(folder)
     manifest = read_manifest(folder)
-    sources = sources_of(manifest) + _published_before(folder)
+    sources, previous = sources_of(manifest), read_published_card(folder)
+    if previous is not None:
+        # A copy keeps the statements of its author.
+        sources.append(Source("labels as they were published", License(previous.license)))
+        source, citation = source or previous.source, citation or previous.citation
     statement = Statement(check_license(license, sources), source, citation)
     entry = card_entry(manifest, statement, sources)
     store = open_store(destination)
@@ -88,7 +92,8 @@ def pull(
     if sha256 is not None and (not 8 <= len(sha256) <= 64 or set(sha256) - set("0123456789abcdef")):
         raise UserError(f"--sha256: must be 8 to 64 hexadecimal digits in lower case, but got {shown(sha256)}")
     store = open_store(source)
-    target = expand_user(folder if folder is not None else Path(store.default_name))
+    # A name of dots alone would be a folder above.
+    target = expand_user(folder if folder is not None else Path(store.default_name.strip(".") or "labels"))
     with tempfile.TemporaryDirectory() as name:
         index = _fetch_index(store, Path(name))
     if sha256 is not None and not index.label_set.startswith(sha256):
@@ -123,12 +128,6 @@ def read_published_card(folder: Path) -> CardEntry | None:
     return entry
 
 
-def _published_before(folder: Path) -> list[Source]:
-    """Return the license under which a label set was published before, which a copy must keep."""
-    entry = read_published_card(folder)
-    return [] if entry is None else [Source("labels as they were published", License(entry.license))]
-
-
 def _write(
     folder: Path, manifest: dict[str, Any], labels: LabelSet, entry: CardEntry, staging: Path, destination: str
 ) -> None:
@@ -151,12 +150,12 @@ def _write(
 
 
 def _without_local_paths(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return a manifest in which paths of the noise model's files are names: folders of this machine concern no one else."""
+    """Return a manifest with the names of the noise model's files alone: folders of this machine concern no one else."""
     noise = manifest["noise"]
     entry = list_entries("noise_models").get(noise["name"])
     paths = set() if entry is None else set(entry.schema.paths())
     parameters = {
-        name: Path(value).name if name in paths and isinstance(value, str) and Path(value).is_absolute() else value
+        name: Path(value).name if name in paths and isinstance(value, str) else value
         for name, value in noise["parameters"].items()
     }
     return {**manifest, "noise": {**noise, "parameters": parameters}}

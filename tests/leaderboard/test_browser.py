@@ -131,7 +131,9 @@ def test_everything_is_drawn(browser: Browser, site: str) -> None:
         assert page.locator("#view-stress tbody tr").count() == 5
         assert page.locator("#view-stress svg").count() == 4, "one for each stack but cross-entropy"
         page.get_by_role("link", name="Fidelity").click()
-        assert "github.com/shengliu66/ELR @ 934af53434a3" in page.locator("#view-fidelity").inner_text()
+        fidelity = page.locator("#view-fidelity").inner_text()
+        assert "github.com/shengliu66/ELR @ 934af53434a3, license MIT" in fidelity
+        assert "archive.ics.uci.edu/dataset/80" in fidelity, "the license of the dataset"
         page.get_by_role("link", name="Guide").click()
         page.get_by_text("This is selection on the test split").wait_for()
         page.get_by_role("link", name="Excluded runs").click()

@@ -95,13 +95,16 @@ def test_a_published_license_stays_with_the_copies(tmp_path: Path) -> None:
     dataset = toy_dataset()
     labels = get_entry("noise_models", "pair_flip").load_class()().apply(dataset)
     label_files.save(labels, dataset, tmp_path / "labels")
-    nb.push_label_set(tmp_path / "labels", "shared", license="cc-by-sa-4.0")
+    nb.push_label_set(tmp_path / "labels", "shared", license="cc-by-sa-4.0", source="crowd", citation="Ann 2026")
     copy = nb.pull_label_set("shared", "copy")
     with pytest.raises(
         UserError, match=r"CC-BY-4.0 is more permissive than CC-BY-SA-4.0 of the labels as they were published"
     ):
         nb.push_label_set(copy, "again", license="cc-by-4.0")
     nb.push_label_set(copy, "again", license="cc-by-sa-4.0")
+    card = read_published_card(Path("again"))
+    assert card is not None
+    assert (card.source, card.citation) == ("crowd", "Ann 2026")
     nb.push_label_set(tmp_path / "labels", "nameless", license="unknown")
     with pytest.raises(UserError, match=r"MIT cannot be compared with unknown .* use --license unknown"):
         nb.push_label_set(nb.pull_label_set("nameless", "taken"), "again", license="mit", replace=True)

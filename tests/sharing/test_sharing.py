@@ -210,7 +210,17 @@ def test_an_interrupted_copy_leaves_nothing(published: Path, tmp_path: Path, mon
     assert sorted(os.listdir(tmp_path)) == before
     # A killed process has left this; its id is above the largest one.
     (tmp_path / ".partial-4194305.copy.00000000").mkdir()
+    # Killed between two renames, while it replaced the folder `copy.v2`.
+    (tmp_path / ".partial-4194305.copy.v2.00000000" / "old").mkdir(parents=True)
     nb.pull_label_set(published, tmp_path / "copy")
+    assert (tmp_path / ".partial-4194305.copy.v2.00000000" / "old").exists(), "the files of another folder stay"
+    with pytest.raises(UserError, match="no label set is published there"):
+        nb.pull_label_set(tmp_path / "nothing", tmp_path / "copy.v2")
+    (published / "labels.parquet").unlink()
+    with pytest.raises(UserError, match=r"labels.parquet is missing"):
+        nb.pull_label_set(published, tmp_path / "copy.v2")
+    assert (tmp_path / "copy.v2").is_dir(), "the folder has its name again"
+    (tmp_path / "copy.v2").rmdir()
     assert sorted(os.listdir(tmp_path)) == sorted([*before, "copy"])
 
 
