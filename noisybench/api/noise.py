@@ -3,101 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from noisybench.api.noisy_labels import NoisyLabels, mislabeled
 from noisybench.config.registry import get_entry
 from noisybench.config.spec import Component
-from noisybench.data.dataset import Dataset
+from noisybench.data.dataset import Dataset, Split
 from noisybench.data.images.arrays import Channels
 from noisybench.data.in_memory import Examples, check_lengths
 from noisybench.data.in_memory_inputs import InMemoryInputs, read_inputs
-from noisybench.data.in_memory_labels import read_labels
+from noisybench.data.in_memory_labels import InMemoryLabels, read_labels
 from noisybench.data.in_memory_tables import LabeledData, open_table
 from noisybench.data.in_memory_traces import InMemoryTraces, is_records, read_traces
-from noisybench.data.label_sets import label_files
 from noisybench.data.label_sets.label_set import SPLITS, LabelSet, with_clean_targets
-from noisybench.data.label_sets.manifest import DIGEST, manifest_digest
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.splits.names import find_splits
-from noisybench.data.targets import IN_DISTRIBUTION, OUT_OF_DISTRIBUTION, TOKEN_CORRECT, TOKEN_UNKNOWN, UNKNOWN_TARGET
-from noisybench.errors import UserError
-from noisybench.utils.files import wrap_write_errors
-
-
-@dataclass(frozen=True, repr=False)
-class NoisyLabels:
-    """Labels with noise, in the form in which the clean ones were given.
-
-    Attributes:
-        y: observed labels: a list for a list, a tensor on the same device for a tensor, a column with the same index for a
-            column; or the whole table or data set with other labels. Of a noisybench dataset, the labels of each split.
-        X: inputs as they were given, with replaced images if the noise model replaces some. Of tables, as `y`.
-        is_mislabeled: (N,) True where the observed label is incorrect; (N, H, W) for masks. Of several splits, by name.
-        label_set: the labels as the harness stores them.
-        dataset: the dataset of which they are labels.
-
-    Example:
-        >>> noisy = noise("pair_flip", rate=0.4).apply(y=["cat", "dog", "bird"] * 100)
-        >>> noisy
-        300 labels of 3 classes, 44.0 % incorrect: pair_flip(rate=0.4)
-        >>> noisy.y[:3], noisy.is_mislabeled[:3].tolist()
-        (['cat', 'dog', 'bird'], [False, False, False])
-    """
-
-    y: Any
-    X: Any
-    is_mislabeled: Any
-    label_set: LabelSet
-    dataset: Dataset
-    _noise: Noise = field(compare=False)
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """Manifest of the label set, with the digest over all its entries: noise model, parameters, rates and hashes."""
-        manifest = dict(self.label_set.manifest)
-        return {**manifest, DIGEST: manifest_digest(manifest)}
-
-    @property
-    def rate(self) -> float | None:
-        """Fraction of training labels that are incorrect; None if no clean label is known."""
-        rate: float | None = self.label_set.manifest["actual_noise_rate"]
-        return rate
-
-    @property
-    def matrix(self) -> NDArray[np.float64] | None:
-        """(C, C) transition probabilities, rows are clean classes; None if the noise depends on more than the class."""
-        matrix = self.label_set.manifest["transition_matrix"]
-        return None if matrix is None else np.asarray(matrix)
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """Names of the classes in the order of the matrix."""
-        return self.dataset.class_names
-
-    def save(self, folder: str | Path) -> Path:
-        """Write the labels as a label set, which ``noise("from_file", path=folder)`` reads for the same data.
-
-        Raises:
-            UserError: the folder cannot be written, or contains another label set.
-        """
-        path = Path(folder).expanduser()
-        with wrap_write_errors(path):
-            return label_files.save(self.label_set, self.dataset, path)
-
-    def __len__(self) -> int:
-        return len(self.dataset.train)
-
-    def __repr__(self) -> str:
-        unit = {"classes": "labels", "masks": "masks", "tokens": "traces"}[self.dataset.target_kind.name]
-        part = {"classes": "", "masks": " of the pixels", "tokens": " of the characters"}[self.dataset.target_kind.name]
-        classes = "" if unit == "traces" else f" of {self.dataset.num_classes} classes"
-        rate = "unknown fraction" if self.rate is None else f"{100 * self.rate:.1f} %{part}"
-        return f"{len(self)} {unit}{classes}, {rate} incorrect: {self._noise.display_name}"
+from noisybench.data.targets import UNKNOWN_TARGET
+from noisybench.errors import UserError, show
 
 
 class Noise:
@@ -188,7 +112,7 @@ class Noise:
         corrupted = data.replace(observed, images)
         is_table = y is None or isinstance(y, str)
         inputs = corrupted if is_table else X if images is None else images
-        return NoisyLabels(corrupted, inputs, _is_mislabeled(labels, dataset, "train"), labels, dataset, self)
+        return NoisyLabels(corrupted, inputs, mislabeled(labels, dataset, "train"), labels, dataset, self.display_name)
 
     @property
     def _is_trace_noise(self) -> bool:
@@ -202,13 +126,16 @@ class Noise:
                 return table
             if X is None:
                 raise UserError("y: give the labels, as in apply(X, y) or apply(y=labels)")
+            if isinstance(X, Split):
+                raise UserError("X: is one split; pass the whole dataset, or apply(split.inputs, split.targets)")
             raise UserError("y: give the labels of X; labels alone are apply(y=labels)")
         check_lengths(X, y)
-        return LabeledData(y, lambda: X, lambda labels, inputs: labels)
+        return LabeledData(y, lambda: X, lambda labels, inputs: labels, shape=getattr(X, "shape", None))
 
     def _read(self, data: LabeledData, class_names: Sequence[Any] | int | None, channels: Channels | None) -> Examples:
         labels = read_labels(data.labels, data.class_names if class_names is None else class_names)
         if not self.requires_inputs:
+            _check_size(data, labels)
             return Examples(labels)
         given = data.inputs()
         if given is None:
@@ -224,10 +151,10 @@ class Noise:
         return NoisyLabels(
             {name: labels.observed(name) for name in SPLITS},
             {name: getattr(replaced, name).inputs for name in SPLITS},
-            {name: _is_mislabeled(labels, dataset, name) for name in SPLITS},
+            {name: mislabeled(labels, dataset, name) for name in SPLITS},
             labels,
             dataset,
-            self,
+            self.display_name,
         )
 
     def _apply_traces(self, X: Any, y: Any, program: str | None) -> NoisyLabels:
@@ -237,8 +164,8 @@ class Noise:
         observed = traces.restore(labels.train)
         corrupted = observed if table is None else table.replace(observed, None)
         inputs = corrupted if y is None or table is not None else X
-        mislabeled = _is_mislabeled(labels, traces.dataset, "train")
-        return NoisyLabels(corrupted, inputs, mislabeled, labels, traces.dataset, self)
+        incorrect = mislabeled(labels, traces.dataset, "train")
+        return NoisyLabels(corrupted, inputs, incorrect, labels, traces.dataset, self.display_name)
 
     def _apply_splits(
         self,
@@ -273,8 +200,8 @@ class Noise:
             images = _restore_inputs(part.inputs, labels, dataset, role)
             changed[named[role]] = tables[role].replace(_restore(part, labels, role), images)
         corrupted: Any = type(data)({name: changed.get(name, split) for name, split in data.items()})  # type: ignore[call-arg]
-        mislabeled = {named[role]: _is_mislabeled(labels, dataset, role) for role in examples}
-        return NoisyLabels(corrupted, corrupted, mislabeled, labels, dataset, self)
+        incorrect = {named[role]: mislabeled(labels, dataset, role) for role in examples}
+        return NoisyLabels(corrupted, corrupted, incorrect, labels, dataset, self.display_name)
 
 
 def noise(name: str, **parameters: Any) -> Noise:
@@ -296,11 +223,22 @@ def noise(name: str, **parameters: Any) -> Noise:
         Traceback (most recent call last):
         noisybench.errors.UserError: noise.rate: input should be less than or equal to 1, but got 3 (allowed: [0, 1])
     """
+    if not isinstance(name, str):
+        raise UserError(
+            f"noise: must be the name of a noise model, but got {show(name)} (`noisybench list noise_models`)"
+        )
     entry = get_entry("noise_models", name, "noise")
     complete, problems = entry.schema.validate(parameters, "noise")
     if problems:
         raise UserError(*problems)
     return Noise(Component("noise_models", name, complete))
+
+
+def _check_size(data: LabeledData, labels: InMemoryLabels) -> None:
+    """Refuse masks of another height or width than their images, which are not read."""
+    shape, size = data.shape, labels.targets.shape[1:]
+    if size and shape is not None and size not in (tuple(shape[1:3]), tuple(shape[2:4])):
+        raise UserError(f"y has masks of the shape {size}, but X the shape {tuple(shape)}; each pixel needs one label")
 
 
 def _table_traces(table: LabeledData, program: str | None) -> InMemoryTraces:
@@ -332,14 +270,3 @@ def _restore_inputs(inputs: InMemoryInputs | None, labels: LabelSet, dataset: Da
     if split not in labels.replaced or inputs is None:
         return None
     return inputs.restore(getattr(with_clean_targets(dataset, labels.replaced, None), split).inputs)
-
-
-def _is_mislabeled(labels: LabelSet, dataset: Dataset, split: str) -> NDArray[np.bool_]:
-    """Return a mask of the incorrect labels of a split: (N,), or (N, H, W) for masks."""
-    if split in labels.error_spans:
-        spans = labels.error_spans[split]
-        return np.asarray(((spans != TOKEN_CORRECT) & (spans != TOKEN_UNKNOWN)).any(axis=1))
-    clean = getattr(with_clean_targets(dataset, labels.replaced, labels.verification), split).targets
-    status = labels.target_kind.label_status(clean, labels.observed(split))
-    incorrect: NDArray[np.bool_] = np.isin(status, (IN_DISTRIBUTION, OUT_OF_DISTRIBUTION))
-    return np.asarray(incorrect.any(axis=1)) if labels.target_kind.name == "tokens" else incorrect

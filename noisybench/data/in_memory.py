@@ -127,7 +127,9 @@ def check_lengths(X: Any, y: Any) -> None:
     Raises:
         UserError: their lengths differ.
     """
-    if hasattr(X, "__len__") and hasattr(y, "__len__") and len(X) != len(y):
+    # Sparse matrices have no length; they are refused where inputs are read.
+    lengths = [None if not hasattr(each, "__len__") or hasattr(each, "getnnz") else len(each) for each in (X, y)]
+    if None not in lengths and lengths[0] != lengths[1]:
         raise UserError(f"X has {len(X)} examples, but y has {len(y)} labels; each example needs one label")
 
 

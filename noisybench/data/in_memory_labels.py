@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,7 +68,7 @@ def read_labels(labels: Any, class_names: Sequence[Any] | int | None = None, loc
         Traceback (most recent call last):
         noisybench.errors.UserError: y: entry 2 has no label; remove the example, or give it a label
     """
-    if isinstance(labels, str | bytes) or not hasattr(labels, "__len__"):
+    if isinstance(labels, str | bytes | Mapping | Set) or not hasattr(labels, "__len__"):
         raise UserError(
             f"{location} must be one label for each example, but is {show(labels)}; pass a list or an array"
         )

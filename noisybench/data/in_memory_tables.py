@@ -23,12 +23,14 @@ class LabeledData:
         inputs: returns the inputs, as `read_inputs` reads them.
         replace: returns the table with other labels, and with other inputs if they are not None.
         class_names: names of the classes, if the table has them.
+        shape: shape of the inputs, if they are one array.
     """
 
     labels: Any
     inputs: Callable[[], Any]
     replace: Callable[[Any, Any], Any]
     class_names: tuple[str, ...] | None = None
+    shape: tuple[int, ...] | None = None
 
 
 def open_table(data: Any, column: str | None = None) -> LabeledData | None:

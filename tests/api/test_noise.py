@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
+from scipy import sparse
 from typer.testing import CliRunner
 
 import noisybench as nb
@@ -325,6 +326,12 @@ def test_traces_are_texts_or_records():
         (lambda: nb.noise("pair_flip", rat=0.2), "noise: unknown parameter `rat`; did you mean `rate`"),
         (lambda: NOISE.apply(), r"y: give the labels, as in apply\(X, y\)"),
         (lambda: NOISE.apply(Y), r"y: give the labels of X; labels alone are apply\(y=labels\)"),
+        (lambda: nb.noise(["pair_flip"]), "noise: must be the name of a noise model, but got"),
+        (lambda: NOISE.apply(y={"a": 0, "b": 1}), "y must be one label for each example"),
+        (lambda: NOISE.apply(y={0, 1}), "y must be one label for each example"),
+        (lambda: NOISE.apply(nb.load_dataset("digits").train), "X: is one split; pass the whole dataset"),
+        (lambda: nb.noise("instance_dependent").apply(sparse.eye(3), [0, 1, 2]), r"sparse matrix; pass X.toarray\(\)"),
+        (lambda: nb.noise("morph_disc").apply(np.zeros((1, 3, 9, 9)), np.eye(8)[None]), "each pixel needs one label"),
         (lambda: NOISE.apply(np.eye(3), [0, 1]), "X has 3 examples, but y has 2 labels"),
         (lambda: NOISE.apply(y=[0, 0, 0]), "y has the one class `0`, but at least two are needed"),
         (lambda: NOISE.apply(y=[0, 1, -1]), "y: entry 2 is -1, which often stands for no label"),
