@@ -6,4 +6,5 @@ python -m pip install --quiet uv
 uv venv --quiet --python "$(command -v python)" "$1"
 export VIRTUAL_ENV=$PWD/$1 PATH=$PWD/$1/bin:$PATH
 uv pip install --quiet --resolution lowest-direct -e ".[test]"
-python -m pytest -m fast
+# The lowest versions of some packages warn about the newest ones of others; the tests otherwise treat warnings as errors.
+python -m pytest -m fast -W default
