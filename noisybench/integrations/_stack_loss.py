@@ -46,6 +46,9 @@ class StackLoss(nn.Module):
         ignore_index: class index of missing labels, such as -100; None if every label exists.
 
     Attributes:
+        mitigations: mitigations of the stack, by name.
+        title: names of the mitigations.
+        needs_index: the loss has a state for each example, so that it is called with their positions.
         epoch: number of the current epoch, from 0; see `next_epoch`.
 
     Raises:
@@ -89,6 +92,7 @@ class StackLoss(nn.Module):
         for member in members:
             if isinstance(member.mitigation, TransitionCorrection) and (own := set(member.given) & set(OWN_LOOP)):
                 raise UserError(*(f"losses.{member.name}.{name}: {OWN_LOOP[name]}" for name in sorted(own)))
+        self.mitigations = {member.name: member.mitigation for member in members}
         mitigations_ = self.stack.mitigations
         self._corrections = [each for each in mitigations_ if isinstance(each, TransitionCorrection)]
         # Estimates of the matrix are the user's part, see `set_transition`.
@@ -192,8 +196,7 @@ class StackLoss(nn.Module):
                     batch.observed if batch.soft is None else batch.soft, index, logits.shape[1], self.num_examples
                 )
                 self._is_checked_on_device = True
-            if not self.needs_index:
-                self._learner.training_set = label_space(len(logits), logits[0, 0].numel(), logits.shape[1])
+            self._set_label_space(len(logits), logits[0, 0].numel(), logits.shape[1])
             self._count(len(logits))
             losses = self.stack.loss_function(cast("Learner", self._learner))(batch)
             return self._reduce(losses, batch.has_label, logits.shape)
@@ -209,6 +212,12 @@ class StackLoss(nn.Module):
             return losses.sum()
         return losses.mean() if has_label is None else losses.sum() / has_label.sum().clamp_min(1)
 
+    def _set_label_space(self, batch_size: int, labels_per_example: int, num_classes: int) -> None:
+        """Set how many labels an example of this batch has: responses, for instance, differ in length."""
+        if not self.stack.requirements.per_sample_state:
+            examples = self.num_examples if self.needs_index and self.num_examples else batch_size
+            self._learner.training_set = label_space(examples, labels_per_example, num_classes)
+
     def _check_state(self, logits: Tensor, index: Tensor | None) -> None:
         """Check that a batch belongs to the state of the loss."""
         if self.needs_index and index is None:
@@ -217,7 +226,7 @@ class StackLoss(nn.Module):
                 "the (N,) positions of the batch in the training set (`nb.losses.Indexed(dataset)` yields them)"
             )
         labels_per_example = logits[0, 0].numel()
-        if self.needs_index and labels_per_example != self.labels_per_example:
+        if self.stack.requirements.per_sample_state and labels_per_example != self.labels_per_example:
             raise UserError(
                 f"losses: logits of the shape {tuple(logits.shape)} have {labels_per_example} labels per example, but "
                 f"labels_per_example is {self.labels_per_example}"
