@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from noisybench.api.runs import run as run
     from noisybench.errors import TrainingError as TrainingError
     from noisybench.errors import UserError as UserError
+    from noisybench.integrations import hf as hf
     from noisybench.integrations import lightning as lightning
     from noisybench.integrations import losses as losses
     from noisybench.integrations.sklearn import RobustClassifier as RobustClassifier
@@ -52,6 +53,7 @@ _MODULES = {
     "audit": "noisybench.api.audit",
     "bench": "noisybench.api.runs",
     "detect": "noisybench.api.detect",
+    "hf": "noisybench.integrations.hf",
     "leaderboard": "noisybench.api.leaderboard",
     "lightning": "noisybench.integrations.lightning",
     "list_names": "noisybench.api.catalog",
@@ -73,6 +75,7 @@ __all__ = [
     "audit",
     "bench",
     "detect",
+    "hf",
     "leaderboard",
     "lightning",
     "list_names",
