@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import tempfile
-import typing
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import NotFittedError
@@ -21,33 +19,27 @@ from sklearn.utils import assert_all_finite, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
-from noisybench.config.registry import get_entry
 from noisybench.config.resolve import complete
-from noisybench.config.spec import Component, RunSpec
+from noisybench.config.spec import RunSpec
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.in_memory_inputs import read_inputs
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import InvalidValue, UserError, show
-from noisybench.runs.preparation import prepare_run, training_set_of
-from noisybench.training.auxiliary import AuxiliaryCache
-from noisybench.training.loop import attach, train_epoch
-from noisybench.training.mitigation import public_name
+from noisybench.integrations._memory_training import (
+    check_privileged,
+    cpu_threads,
+    deployed_task,
+    random_state_of_torch,
+    reported_warnings,
+    train_prepared,
+)
+from noisybench.runs.preparation import prepare_run
 from noisybench.training.prepared import PreparedRun
-from noisybench.training.stack import Stack
-from noisybench.training.task import Task
-from noisybench.training.training_set import TrainingSet
-from noisybench.utils.seeds import use_deterministic_kernels
 
 BUDGET = (
     "network", "epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "lr_schedule", "augmentation",
 )  # fmt: skip
 """Fields of the budget that are parameters of the classifier; `budget` takes all others."""
-
-OWN_DATA = ("pretrained_weights",)
-"""Privileged information that can be given for data whose clean labels are unknown."""
-
-EXAMPLE_RATE = 0.2
-"""Noise rate in messages about parameters that take one."""
 
 OWN_NAMES = {"seed": "random_state", "execution.device": "device", "execution.num_threads": "num_threads"} | {
     f"budget.{name}": name for name in BUDGET
@@ -144,14 +136,14 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         with _invalid_values():
             inputs, targets = self._read_training_data(X, y)
             prepared = self._prepare(inputs, targets)
-        with _random_state_of_torch(), _threads(prepared.spec.num_threads), tempfile.TemporaryDirectory() as folder:
-            task, self.loss_curve_ = _train(prepared, Path(folder))
-            for message in _warnings(prepared):
+        with random_state_of_torch(), cpu_threads(prepared.spec.num_threads), tempfile.TemporaryDirectory() as folder:
+            task, self.loss_curve_ = train_prepared(prepared, Path(folder))
+            for message in reported_warnings(prepared):
                 warnings.warn(message, stacklevel=2)
             with torch.no_grad():
                 quality = prepared.stack.label_quality(task, task.training_set)
             self.label_quality_ = quality.float().cpu().numpy()
-            self._task = _deployed(task)
+            self._task = deployed_task(task)
         self.n_iter_ = len(self.loss_curve_)
         return self
 
@@ -165,7 +157,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         check_is_fitted(self, "n_iter_")
         with _invalid_values():
             inputs = torch.from_numpy(self._read(X, reset=False))
-        with _threads(self.num_threads):
+        with cpu_threads(self.num_threads):
             probabilities = self._task.predict(inputs).double()
         # In double precision, the sums of single-precision probabilities differ from 1.
         return np.asarray((probabilities / probabilities.sum(1, keepdim=True)).cpu().numpy())
@@ -231,7 +223,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def _prepare(self, inputs: NDArray[Any], targets: NDArray[np.int64]) -> PreparedRun:
         """Return the run, with all its parts checked."""
         spec = self._specification(inputs.dtype != np.uint8)
-        _check_privileged(spec.mitigations)
+        check_privileged(spec.mitigations)
         train = Split(inputs, np.full(len(targets), UNKNOWN_TARGET), np.arange(len(targets)), noisy_targets=targets)
         empty = Split(inputs[:0], targets[:0], train.index[:0], noisy_targets=targets[:0])
         names = tuple(str(name) for name in self.classes_)
@@ -271,95 +263,6 @@ def _network_of_features(network: Any) -> Any:
     return f"features_{network}" if isinstance(network, str) and network.startswith("mlp:") else network
 
 
-def _check_privileged(mitigations: tuple[Component, ...]) -> None:
-    """Refuse mitigations that need what nobody knows about people's own data.
-
-    Raises:
-        InvalidValue: names the mitigation, and the parameter to set.
-    """
-    for member in mitigations:
-        needed = [name for name in member.build().requirements.privileged if name not in OWN_DATA]
-        if needed:
-            raise InvalidValue(
-                f"mitigations.{member.name}: needs the {needed[0].replace('_', ' ')}, which is unknown for your own labels; "
-                + _alternative(member)
-            )
-
-
-def _alternative(member: Component) -> str:
-    """Return which parameter lets a mitigation do without privileged information.
-
-    >>> _alternative(Component("mitigations", "co_teaching", {"forget_rate": None}))
-    'set a parameter, such as co_teaching(forget_rate=0.2)'
-    """
-    for name, (kind, declared) in get_entry("mitigations", member.name).schema.fields.items():
-        # Either the choices of the parameter, or a rate in place of the true one.
-        for value in [*_choices(kind), *([EXAMPLE_RATE] if declared.default is None else [])]:
-            changed = Component("mitigations", member.name, {**member.parameters, name: value})
-            with contextlib.suppress(UserError):  # the parameter takes no such value
-                if not set(changed.build().requirements.privileged) - set(OWN_DATA):
-                    return f"set a parameter, such as {member.name}({name}={value})"
-    return "choose another mitigation (`noisybench list mitigations`)"
-
-
-def _choices(kind: Any) -> list[str]:
-    """Return the texts that a type allows.
-
-    >>> _choices(Literal["a", "b"] | None)
-    ['a', 'b']
-    """
-    if isinstance(kind, str):
-        return [kind]
-    return [choice for argument in typing.get_args(kind) for choice in _choices(argument)]
-
-
-def _train(prepared: PreparedRun, folder: Path) -> tuple[Task, list[float]]:
-    """Train a run as the harness does, without evaluation; return its task and the mean loss of each epoch.
-
-    Args:
-        prepared: run that has passed all checks.
-        folder: folder for auxiliary runs.
-    """
-    spec = prepared.spec
-    task_class = get_entry("tasks", spec.task.name).load_class()
-    task: Task = task_class(spec.budget, spec.seed, training_set_of(prepared), prepared.stack, **spec.task.parameters)
-    task.captured.enabled = spec.execution.cuda_graphs
-    task.auxiliary_cache = AuxiliaryCache(folder)
-    fabric = Fabric(accelerator=spec.execution.device, devices=1)
-    use_deterministic_kernels(fabric.device)
-    attach(task, fabric)
-    optimizer = task.configure_optimizers()
-    task.on_fit_start()
-    losses = [train_epoch(task, optimizer, epoch) for epoch in range(spec.budget.epochs)]
-    if prepared.stack.refine(task, task.training_set):
-        task.invalidate_cache()
-    return task, losses
-
-
-def _warnings(prepared: PreparedRun) -> list[str]:
-    """Return what the user should know: parts of the schedule without effect, and what mitigations report."""
-    schedule = [note.removeprefix("budget.") for note in prepared.spec.notes if note.startswith("budget.")]
-    reported = [
-        f"{public_name(mitigation)}: {message}"
-        for mitigation in prepared.stack.mitigations
-        for message in mitigation.warnings
-    ]
-    return list(dict.fromkeys([*schedule, *reported]))
-
-
-def _deployed(task: Task) -> Task:
-    """Return a task that predicts with the trained networks, and holds neither training data nor the state of training."""
-    data = task.training_set
-    example = TrainingSet(torch.zeros_like(data.inputs[:1], device="cpu"), data.targets[:1].cpu(), data.num_classes)
-    stack = Stack([type(mitigation)(**mitigation.parameters) for mitigation in task.stack.mitigations])
-    deployed = type(task)(task.budget, task.seed, example, stack, **task.settings)
-    deployed.networks = torch.nn.ModuleList([task.networks[number] for number in stack.deployed_networks])
-    deployed.forwards = list(deployed.networks)
-    deployed.load_deployment_state(task.deployment_state())
-    del deployed.auxiliary_cache  # holds functions, which cannot be pickled
-    return deployed.cpu().eval()
-
-
 def _count(values: Any) -> int | None:
     """Return the number of examples, if it is known; sparse matrices have a shape and no length."""
     shape = getattr(values, "shape", None)
@@ -393,22 +296,3 @@ def _invalid_values() -> Iterator[None]:
         raise InvalidValue(*renamed) from None
     except ValueError as error:
         raise InvalidValue(str(error)) from error
-
-
-@contextlib.contextmanager
-def _random_state_of_torch() -> Iterator[None]:
-    """Leave the global random numbers of PyTorch as they are; training seeds them."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
-        yield
-
-
-@contextlib.contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """Use a number of CPU threads inside of the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
