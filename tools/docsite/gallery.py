@@ -23,7 +23,7 @@ from .text import code, command, docstring, prose, table
 INTRODUCTIONS = {
     "mitigations": (
         "Mitigations",
-        "For everyone who trains on noisy labels: all methods that can be combined into a stack, such as `mixup+elr`. "
+        "For everyone who trains on noisy labels: all methods that can be combined into a stack, such as `mixup+gce`. "
         "[Which method should I use?](../../which-method.md) helps to choose, and [own mitigation](../../own-mitigation.md) "
         "shows how to add one.",
         "noisybench list mitigations",
