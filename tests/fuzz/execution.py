@@ -21,6 +21,7 @@ from unittest import mock
 import psutil
 
 from noisybench.cli.app import main
+from noisybench.errors import UserError
 from tests.fuzz.commands import all_commands
 from tests.fuzz.grammar import ArgumentGenerator
 from tests.fuzz.isolation import GUARD, without_training
@@ -148,7 +149,11 @@ def execute(call: Call, folder: Path) -> Outcome:
             except Hang:
                 hung = True
             except Exception as error:
-                errors.write(f"Traceback (most recent call last): {type(error).__name__}: {str(error)!a}")
+                if isinstance(error, UserError) and "--debug" in call.arguments:  # which asks for the traceback
+                    status = 2
+                    errors.write(f"error: {str(error)!a}")
+                else:
+                    errors.write(f"Traceback (most recent call last): {type(error).__name__}: {str(error)!a}")
         seconds = time.monotonic() - start
         output = data.getvalue().decode(call.encoding, "replace")
     return Outcome(status, output, seconds, hung or seconds > HANG)

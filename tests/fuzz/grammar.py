@@ -12,12 +12,13 @@ from typing import Any
 
 import yaml
 
+from noisybench.sharing import transfer
 from tests.conftest import copy_database
 from tests.fuzz.commands import settable_parameters
 from tests.fuzz.files import mutate_file, mutate_tree
 from tests.fuzz.isolation import make_full
 from tests.fuzz.template import CONFIGS, LABELS, Template
-from tests.fuzz.values import NUMBERS, OUTPUTS, OVERRIDES, SUFFIXES, TEXTS, YAML_TEXTS, YAML_VALUES
+from tests.fuzz.values import ADDRESSES, NUMBERS, OUTPUTS, OVERRIDES, SUFFIXES, TEXTS, YAML_TEXTS, YAML_VALUES
 
 
 class ArgumentGenerator:
@@ -48,7 +49,7 @@ class ArgumentGenerator:
         return arguments
 
     def _frequency(self, parameter: Any) -> float:
-        return 0.6 if parameter.name in ("output", "format", "html") else 0.25
+        return 0.6 if parameter.name in ("output", "format", "html", "license") else 0.25
 
     def _damaged(self, scale: float = 1.0) -> bool:
         return self._rng.random() < self._damage * scale
@@ -282,6 +283,27 @@ class ArgumentGenerator:
         if self._damaged(2):
             mutate_file(copied, self._rng)
         return name
+
+    def make_license(self, words: tuple[str, ...]) -> str:
+        return self._text("cc-by-4.0", "mit", "unknown", "other", "cc by 4.0")
+
+    def make_sha256(self, words: tuple[str, ...]) -> str:
+        return self._text("00000000", "abc", "G" * 64)
+
+    def make_destination(self, words: tuple[str, ...]) -> str:
+        if self._damaged(2):
+            return self._text(*ADDRESSES)
+        return self.make_output(words) if self._damaged() else "published"
+
+    def make_source(self, words: tuple[str, ...]) -> str:
+        """Return the address of a published label set; for a push the origin of its labels."""
+        if words == ("labels", "push") or self._damaged(0.5):
+            return self._text(*ADDRESSES)
+        copied = self._template.copy(f"labels/{self._rng.choice(sorted(LABELS))}", self._folder)
+        transfer.push(copied, str(self._folder / "published"), "cc-by-4.0")
+        if self._damaged(2):
+            mutate_file(self._folder / "published", self._rng)
+        return "published"
 
     def make_folders(self, words: tuple[str, ...]) -> list[str]:
         return [self.make_folder(words) for _ in range(self._rng.choice([1, 1, 2]))]

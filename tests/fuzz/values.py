@@ -82,3 +82,9 @@ OUTPUTS = (
 )  # fmt: skip
 """Places to write to, in the working folder or where writing fails."""
 SUFFIXES = ("", "", ".png", ".csv", ".parquet", ".html", ".md", ".jsonl", ".txt", ".svg", ".PNG")
+
+ADDRESSES = (
+    "nothing", "memory://x", "http://127.0.0.1:9/x", "https://127.0.0.1:9", "s4://x/y", "hf://datasets/x", "hf://x/y/z", "zip::x",
+    "file://", "file:///proc/x", "memory://", "://", "::", "..", "ftp://127.0.0.1:9/x", "http://[x", "memory://\x00",
+)  # fmt: skip
+"""Addresses of published label sets. None of them leaves this machine."""
