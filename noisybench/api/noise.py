@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from noisybench.data.in_memory_labels import InMemoryLabels, read_labels
 from noisybench.data.in_memory_tables import LabeledData, open_table
 from noisybench.data.in_memory_traces import InMemoryTraces, is_records, read_traces
 from noisybench.data.label_sets.label_set import SPLITS, LabelSet, with_clean_targets
+from noisybench.data.labels.class_labels import IntegerLabels
 from noisybench.data.noise_model import NoiseModel
 from noisybench.data.splits.names import find_splits
 from noisybench.data.targets import UNKNOWN_TARGET
@@ -132,8 +133,17 @@ class Noise:
         check_lengths(X, y)
         return LabeledData(y, lambda: X, lambda labels, inputs: labels, shape=getattr(X, "shape", None))
 
-    def _read(self, data: LabeledData, class_names: Sequence[Any] | int | None, channels: Channels | None) -> Examples:
-        labels = read_labels(data.labels, data.class_names if class_names is None else class_names)
+    def _read(
+        self,
+        data: LabeledData,
+        class_names: Sequence[Any] | int | None,
+        channels: Channels | None,
+        integer_labels: IntegerLabels = "auto",
+    ) -> Examples:
+        if class_names is None and data.class_names is not None:
+            # Integers beside the class names of a data set of torch or Hugging Face are always indices.
+            class_names, integer_labels = data.class_names, "indices"
+        labels = read_labels(data.labels, class_names, integer_labels=integer_labels)
         if not self.requires_inputs:
             _check_size(data, labels)
             return Examples(labels)
@@ -189,10 +199,12 @@ class Noise:
                 )
             tables[role] = table
         train = self._read(tables["train"], class_names, channels)
-        classes = train.labels.class_names if class_names is None else class_names
-        examples = {"train": train} | {
-            role: self._read(table, classes, channels) for role, table in tables.items() if role != "train"
-        }
+        examples = {"train": train}
+        if "validation" in tables:
+            # Without declared classes, those of the training labels are written as these labels write them.
+            is_declared = class_names is not None or tables["validation"].class_names is not None
+            classes, meaning = (class_names, "auto") if is_declared else (train.labels.class_names, "names")
+            examples["validation"] = self._read(tables["validation"], classes, channels, cast(IntegerLabels, meaning))
         dataset = train.dataset(examples.get("validation"), has_background=has_background)
         labels = self._model.apply(dataset)
         changed: dict[str, Any] = {}

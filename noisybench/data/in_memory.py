@@ -17,7 +17,11 @@ from noisybench.data.dataset import Dataset, Split
 from noisybench.data.images.arrays import Channels
 from noisybench.data.in_memory_inputs import InMemoryInputs, no_inputs, read_inputs
 from noisybench.data.in_memory_labels import InMemoryLabels, read_labels
+from noisybench.data.labels.class_labels import IntegerLabels
 from noisybench.errors import UserError
+
+AUTO: IntegerLabels = "auto"
+NAMES: IntegerLabels = "names"
 
 NAME, NAME_OF_LABELS = "in_memory", "in_memory_labels"
 """Names of datasets that were not read from files; the second of those whose inputs are not known."""
@@ -88,7 +92,11 @@ class Examples:
 
 
 def read_examples(
-    X: Any, y: Any, class_names: Sequence[Any] | int | None = None, channels: Channels | None = None
+    X: Any,
+    y: Any,
+    class_names: Sequence[Any] | int | None = None,
+    channels: Channels | None = None,
+    integer_labels: IntegerLabels = "auto",
 ) -> Examples:
     """Read inputs and labels of the same examples.
 
@@ -97,6 +105,7 @@ def read_examples(
         y: classes or masks, see `read_labels`.
         class_names: names of all classes in the order of their indices, or their number; by default, the labels that occur.
         channels: position of the color channels, ``"first"`` or ``"last"``, if the shape allows both.
+        integer_labels: meaning of integers beside ``class_names``, see `read_labels`.
 
     Raises:
         UserError: X and y have different lengths, or one of them cannot be read.
@@ -111,7 +120,7 @@ def read_examples(
     """
     check_lengths(X, y)
     inputs = None if X is None else read_inputs(X, channels)
-    examples = Examples(read_labels(y, class_names), inputs)
+    examples = Examples(read_labels(y, class_names, integer_labels=integer_labels), inputs)
     if inputs is not None and examples.labels.targets.ndim == 3:
         _check_masks(inputs, examples.labels)
     return examples
@@ -169,8 +178,8 @@ def in_memory_dataset(
     for role, part in (("validation", validation), ("test", test)):
         if part is not None:
             # Classes of the training labels, as they write them, so that these labels are read in the same way.
-            names = train.labels.class_names if class_names is None else class_names
-            parts[role] = read_examples(*part, class_names=names, channels=channels)
+            names, meaning = (class_names, AUTO) if class_names is not None else (train.labels.class_names, NAMES)
+            parts[role] = read_examples(*part, class_names=names, channels=channels, integer_labels=meaning)
     return train.dataset(parts.get("validation"), parts.get("test"), has_background, name)
 
 

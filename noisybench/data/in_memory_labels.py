@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.arrays import MAX_CLASSES, exact_integers
-from noisybench.data.labels.class_labels import match_labels
+from noisybench.data.labels.class_labels import IntegerLabels, match_labels
 from noisybench.data.labels.class_names import read_class_names
 from noisybench.data.labels.columns import LabelColumn, read_label_column
 from noisybench.data.targets import IGNORED, Targets
@@ -46,7 +46,12 @@ class InMemoryLabels:
         return len(self.targets)
 
 
-def read_labels(labels: Any, class_names: Sequence[Any] | int | None = None, location: str = "y") -> InMemoryLabels:
+def read_labels(
+    labels: Any,
+    class_names: Sequence[Any] | int | None = None,
+    location: str = "y",
+    integer_labels: IntegerLabels = "auto",
+) -> InMemoryLabels:
     """Read labels from a list, a NumPy array, a torch tensor, or a column of pandas, pyarrow or Hugging Face.
 
     Args:
@@ -56,6 +61,7 @@ def read_labels(labels: Any, class_names: Sequence[Any] | int | None = None, loc
             default each different label is a class, numbers in the order of numbers and text in that of text; of masks, the
             numbers from 0 to the largest one.
         location: name of the labels for messages.
+        integer_labels: meaning of integers beside ``class_names``: names of classes, indices, or the only possible one.
 
     Raises:
         UserError: a label is missing, a fraction, or none of the classes; there is only one class; or the shape or type is
@@ -86,7 +92,7 @@ def read_labels(labels: Any, class_names: Sequence[Any] | int | None = None, loc
         raise UserError(f"{location} has no labels; pass at least one example of two classes")
     if column.width is not None:
         return _one_hot(column, plain, names, restore)
-    targets, names, known = _match(column, names)
+    targets, names, known = _match(column, names, integer_labels)
     classes = _written_classes(column, plain, targets, names, known)
     shape = np.shape(plain)
 
@@ -127,7 +133,9 @@ def _declared_names(class_names: Sequence[Any] | int | None) -> tuple[str, ...] 
     return names
 
 
-def _match(column: LabelColumn, names: tuple[str, ...] | None) -> tuple[Targets, tuple[str, ...], bool]:
+def _match(
+    column: LabelColumn, names: tuple[str, ...] | None, integer_labels: IntegerLabels
+) -> tuple[Targets, tuple[str, ...], bool]:
     """Return class indices and class names, and whether the labels are the names of the classes."""
     if column.kind == "integers" and "-1" in column.used and column.used != BINARY and "-1" not in (names or ()):
         raise UserError(
@@ -135,7 +143,9 @@ def _match(column: LabelColumn, names: tuple[str, ...] | None) -> tuple[Targets,
             "examples, or list all classes in class_names if -1 is one"
         )
     if names is not None:
-        by_name = set(column.used) <= set(names)
+        by_name = integer_labels != "indices" and set(column.used) <= set(names)
+        if integer_labels == "auto" and column.kind == "integers" and column.width is None and by_name:
+            _refuse_two_meanings(column, names)
         targets, _ = match_labels(column, names, "names" if by_name else "indices", declared=True)
         return targets, names, by_name
     used = column.used
@@ -147,6 +157,19 @@ def _match(column: LabelColumn, names: tuple[str, ...] | None) -> tuple[Targets,
     codes = np.full(len(column.values), -1)
     codes[[column.values.index(value) for value in used]] = np.arange(len(used))
     return codes[column.codes].astype(np.int64), used, True
+
+
+def _refuse_two_meanings(column: LabelColumn, names: tuple[str, ...]) -> None:
+    """Refuse integers that are the name of one class and the index of another."""
+    indices = [int(value) for value in column.used]
+    if not all(0 <= index < len(names) for index in indices):
+        return
+    for value, index in zip(column.used, indices, strict=True):
+        if names[index] != value:
+            raise UserError(
+                f"{column.location}: the label {value} is the name of class {names.index(value)} and the index of class "
+                f"`{printable(names[index])}`; pass the names of the classes as text"
+            )
 
 
 def _written_classes(

@@ -86,7 +86,10 @@ def open_torch_dataset(data: Dataset[Any], key: str | None) -> LabeledData:
                 )
         return read
 
-    names = getattr(data, "classes", None)
+    whole: Any = data
+    while isinstance(whole, Subset):
+        whole = whole.dataset
+    names = getattr(whole, "classes", None)
     is_named = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names) and len(names) > 1
     return LabeledData(
         labels,

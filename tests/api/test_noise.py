@@ -257,6 +257,28 @@ def test_hugging_face_data_sets_keep_their_features():
         NOISE.apply(data.to_iterable_dataset())
 
 
+def test_integers_of_data_sets_with_class_names_are_indices():
+    features = hugging_face.Features({"label": hugging_face.ClassLabel(names=["1", "2", "3"])})
+    data = hugging_face.Dataset.from_dict({"label": [1, 2, 1]}, features)
+    assert nb.noise("clean").apply(data).y["label"][:] == [1, 2, 1]
+    pictures = Pictures()
+    pictures.classes = ("1", "2", "3")
+    half = torch.utils.data.Subset(pictures, [1, 2, 4])
+    noisy = nb.noise("clean").apply(half)
+    assert noisy.class_names == ("1", "2", "3")
+    assert [label for _, label in noisy.y] == [1, 2, 1]
+
+
+def test_a_dictionary_of_frames_is_like_splits():
+    frame = pd.DataFrame({"width": np.arange(60.0), "label": Y + 1})
+    splits = {"train": frame, "val": frame[:30], "test": frame[:10]}
+    noisy = NOISE.apply(splits)
+    pd.testing.assert_frame_equal(noisy.y["test"], frame[:10])
+    assert set(noisy.is_mislabeled) == {"train", "val"}
+    assert (noisy.y["val"].label != frame[:30].label).tolist() == noisy.is_mislabeled["val"].tolist()
+    assert set(noisy.y["train"].label) == {1, 2, 3}
+
+
 def test_hugging_face_images_get_noise_that_depends_on_them():
     pictures = Pictures()
     images = [Image.fromarray(image.transpose(1, 2, 0)) for image in pictures.images]

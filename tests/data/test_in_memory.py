@@ -234,3 +234,14 @@ def test_lengths_and_sizes_must_agree():
         read_examples(np.eye(4), [0, 1, 0])
     with pytest.raises(UserError, match="each pixel needs one label"):
         read_examples(PIXELS, np.array([[[0, 1]], [[0, 1]]]))
+
+
+def test_integers_beside_class_names_have_one_meaning():
+    names = ["1", "2", "3"]
+    with pytest.raises(UserError, match="y: the label 1 is the name of class 0 and the index of class `2`"):
+        read_labels([1, 2], class_names=names)
+    assert read_labels([1, 2], class_names=names, integer_labels="indices").targets.tolist() == [1, 2]
+    assert read_labels([1, 2], class_names=names, integer_labels="names").targets.tolist() == [0, 1]
+    assert read_labels([1, 3], class_names=names).targets.tolist() == [0, 2], "3 is no index"
+    dataset = in_memory_dataset(np.eye(4), [2, 1, 3, 2], test=(np.eye(4)[:2], [1, 2]))
+    assert dataset.test.targets.tolist() == [0, 1]
