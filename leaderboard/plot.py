@@ -12,14 +12,15 @@ from noisybench.leaderboard.setting_description import distinct_titles
 from noisybench.leaderboard.table import Setting
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MAX_COLUMNS = 3
 """Largest number of panels in a row."""
 
 
-def plot_settings(figure: Figure, settings: Sequence[Setting], rule: str) -> None:
-    """Draw a panel for each setting: mean and 95 % interval of each stack, the best at the top.
+def plot_settings(figure: Figure, settings: Sequence[Setting], rule: str) -> list[Axes]:
+    """Draw a panel for each setting, and return their axes: mean and 95 % interval of each stack, the best at the top.
 
     Stacks with privileged information are open circles in gray.
 
@@ -31,7 +32,7 @@ def plot_settings(figure: Figure, settings: Sequence[Setting], rule: str) -> Non
     columns = max(1, min(MAX_COLUMNS, len(settings)))
     lines = math.ceil(len(settings) / columns)
     tallest = max((len(setting.rows) for setting in settings), default=1)
-    figure.set_size_inches(5 * columns, max(1, lines) * (1.4 + 0.26 * tallest))
+    figure.set_size_inches(5 * columns, max(1, lines) * (1.6 + 0.26 * tallest))
     titles = distinct_titles([setting.description for setting in settings])
     for number, (title, setting) in enumerate(zip(titles, settings, strict=True), 1):
         axes = figure.add_subplot(lines, columns, number)
@@ -53,3 +54,4 @@ def plot_settings(figure: Figure, settings: Sequence[Setting], rule: str) -> Non
             fontsize=8,
         )
         axes.grid(axis="x", alpha=0.3)
+    return list(figure.axes)

@@ -37,7 +37,7 @@ from noisybench.utils.places import check_output_file
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
     from rich.console import Console, ConsoleOptions, RenderableType
 
 METRICS = ("default", BALANCED_ACCURACY)
@@ -126,19 +126,17 @@ class Leaderboard:
         """Runs of the board as a table like that of `nb.results`."""
         return table_of(measurement.record for measurement in self.measurements if measurement.record)
 
-    def plot(self) -> Figure:
-        """Plot mean and 95 % interval of each stack, one panel per setting, and return the figure.
+    def plot(self) -> list[Axes]:
+        """Plot mean and 95 % interval of each stack, one panel per setting, and return the axes of the panels.
 
-        The figure belongs to pyplot: notebooks show it, and scripts call `plt.show()` or `figure.savefig(...)`.
+        The figure belongs to pyplot: notebooks show it, scripts call `plt.show()` or `axes[0].figure.savefig("board.png")`.
         """
-        # Figures of pyplot are the ones that notebooks and `plt.show()` display.
+        # Notebooks and `plt.show()` display figures of pyplot only. A notebook would show a figure that is returned twice.
         from matplotlib import pyplot
 
         from noisybench.leaderboard.plot import plot_settings
 
-        figure = pyplot.figure(layout="constrained")
-        plot_settings(figure, self.settings, self.rule)
-        return figure
+        return plot_settings(pyplot.figure(layout="constrained"), self.settings, self.rule)
 
     def to_csv(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the tables as CSV with full precision, and write them to a file if a path is given."""
@@ -170,7 +168,8 @@ class Leaderboard:
     def __str__(self) -> str:
         """Return the tables as plain text."""
         text = io.StringIO()
-        SafeConsole(file=text, highlight=False, width=PLAIN_WIDTH).print(self)
+        # In a notebook, Rich would display the text instead of writing it.
+        SafeConsole(file=text, highlight=False, width=PLAIN_WIDTH, force_jupyter=False).print(self)
         return text.getvalue()
 
     __repr__ = __str__
@@ -235,7 +234,7 @@ def leaderboard(
         >>> import noisybench as nb
         >>> nb.leaderboard(rule="lost")
         Traceback (most recent call last):
-        noisybench.errors.UserError: rule: unknown rule `lost`; did you mean `last`?
+        noisybench.errors.UserError: rule: unknown rule `lost`; did you mean `last` or `last10`?
     """
     choices = (
         ("rule", rule or "last", SELECTION_RULES),

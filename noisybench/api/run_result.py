@@ -31,12 +31,6 @@ class RunResult:
     Attributes:
         record: everything that was measured.
         store_uri: address of the tracking store that has the run and its files.
-
-    Example:
-        >>> import noisybench as nb
-        >>> result = nb.run("digits", "budget.epochs=2", mitigations="elr", progress=False)  # doctest: +SKIP
-        >>> result.score, result.metric  # doctest: +SKIP
-        (0.91, 'accuracy')
     """
 
     record: RunRecord

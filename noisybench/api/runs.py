@@ -75,9 +75,9 @@ def run(
 
     Example:
         >>> import noisybench as nb
-        >>> nb.run("digits", noise="pair_flop")
+        >>> nb.run("digits", mitigations="elrr")
         Traceback (most recent call last):
-        noisybench.errors.UserError: noise: unknown noise model `pair_flop`; did you mean `pair_flip`?
+        noisybench.errors.UserError: mitigations: unknown mitigation `elrr`; did you mean `elr`? ...
     """
     given = {
         "task": task, "dataset": dataset, "noise": noise, "mitigations": mitigations, "seed": seed, "budget": budget,

@@ -253,10 +253,9 @@ def test_a_board_is_shown_in_notebooks_files_and_figures(board: Leaderboard, tmp
     assert board.to_csv(tmp_path / "board.csv") == (tmp_path / "board.csv").read_text()
     assert board.to_html().startswith("<!doctype html>")
     assert board.to_latex().startswith(r"\begin{table}")
-    figure = board.plot()
-    (axes,) = figure.axes
+    (axes,) = board.plot()
     assert [label.get_text().split("  ")[0] for label in axes.get_yticklabels()] == list(board.rows["stack"])
-    pyplot.close(figure)
+    pyplot.close("all")
 
 
 def test_results_of_runs_are_ranked(board: Leaderboard) -> None:
