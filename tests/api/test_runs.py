@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -85,6 +86,12 @@ def test_values_of_numpy_and_paths_are_plain_values(tmp_path: Path) -> None:
 def test_invalid_fields_are_refused_before_anything_is_trained(fields: dict[str, object], message: str) -> None:
     with pytest.raises(nb.UserError, match=message):
         nb.run("digits", **fields)
+
+
+def test_a_worker_of_a_pool_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    with pytest.raises(nb.UserError, match="runs cannot be trained inside a daemonic process"):
+        nb.run("digits")
 
 
 @pytest.mark.parametrize("recipe", ["digit", 3, "mine.yaml", Path("mine")])
@@ -256,6 +263,13 @@ def test_a_board_is_shown_in_notebooks_files_and_figures(board: Leaderboard, tmp
     (axes,) = board.plot()
     assert [label.get_text().split("  ")[0] for label in axes.get_yticklabels()] == list(board.rows["stack"])
     pyplot.close("all")
+
+
+def test_a_board_is_plain_text_also_where_colors_are_forced(
+    board: Leaderboard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b" not in str(board)
 
 
 def test_results_of_runs_are_ranked(board: Leaderboard) -> None:
