@@ -37,7 +37,7 @@ def retrain(record: RunRecord) -> TrainedModel:
     """
     spec = _recorded_spec(record)
     epochs = spec.budget.epochs
-    with tempfile.TemporaryDirectory() as folder, _same_threads():
+    with tempfile.TemporaryDirectory() as folder, _unchanged_process():
         recorder = train(
             prepare_run(spec),
             Path(folder),
@@ -98,10 +98,12 @@ def _explain(record: RunRecord, spec: RunSpec, environment: dict[str, str]) -> s
 
 
 @contextmanager
-def _same_threads() -> Iterator[None]:
-    """Restore the number of threads, which training sets."""
+def _unchanged_process() -> Iterator[None]:
+    """Restore the number of threads and the random numbers, which training sets."""
     threads = torch.get_num_threads()
+    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
     try:
-        yield
+        with torch.random.fork_rng(devices):
+            yield
     finally:
         torch.set_num_threads(threads)

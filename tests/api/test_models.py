@@ -285,9 +285,10 @@ def test_a_model_that_was_not_saved_is_trained_again_and_checked(store: Store, n
     )
     with pytest.raises(UserError, match=r"reached other weights .*: the code is another one \(engine"):
         retrain(changed)
-    threads = torch.get_num_threads()
+    threads, state = torch.get_num_threads(), torch.random.get_rng_state()
     model = result.model("cpu")
     assert torch.get_num_threads() == threads
+    assert torch.equal(torch.random.get_rng_state(), state)
     np.testing.assert_array_equal(
         model.predict_proba(test.inputs), np.stack(result.predictions["probabilities"].to_numpy())
     )
@@ -302,5 +303,5 @@ def test_a_model_that_was_not_saved_is_trained_again_and_checked(store: Store, n
     table = pandas.read_csv("table.csv")
     assert table.columns.tolist() == ["input", "predicted", "confidence", *"0123456789"]
     assert table["predicted"].tolist() == model.predict(test.inputs).tolist()
-    with pytest.raises(UserError, match=f"`zzzz`; known: {result.run_id[:8]}"):
+    with pytest.raises(UserError, match=f"`zzzz`, and no folder this name; known: {result.run_id[:8]}"):
         nb.load_model("zzzz")

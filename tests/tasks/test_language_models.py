@@ -203,6 +203,24 @@ def test_a_tuned_model_comes_back_as_a_folder_of_transformers_or_peft(folder: Pa
         model.save_pretrained(tmp_path / "pretrained")
 
 
+def test_a_prompted_model_comes_back_with_the_examples_of_its_prompt(folder: Path, tmp_path: Path) -> None:
+    dataset = load_traces(program="max", width=1, count=2, train_problems=8, validation_problems=2, test_problems=3)
+    spec = toy_spec(
+        task={"name": "prompting", "shots": 1},
+        dataset="traced_integers",
+        budget={"network": f"huggingface:{folder}", "epochs": 1},
+    )
+    recorder = train_toy(prepare_run(spec, dataset, toy_labels(dataset)), tmp_path / "run")
+    recorder.model.save(tmp_path / "model")
+    model = Model.load(tmp_path / "model", "cpu")
+    assert "Q: " in model.description.state["prefix"]
+    trace_format = dataset.trace_format
+    assert trace_format is not None
+    prompts = trace_format.decode(np.asarray(dataset.test.inputs)[:, 0, 0])
+    written = [text.removesuffix(trace_format.end) for text in recorder.evaluator._final["written"]]  # type: ignore[attr-defined]
+    assert model.predict(prompts) == written
+
+
 def test_a_short_context_is_refused_with_the_length_that_is_needed(folder: Path) -> None:
 
     spec = toy_spec(task="chain_of_thought", budget={"network": f"huggingface:{folder}"})
