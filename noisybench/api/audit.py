@@ -22,6 +22,7 @@ from noisybench.audit.masks.report import describe_networks as describe_mask_net
 from noisybench.audit.signals import EpochCallback
 from noisybench.data.dataset import Dataset
 from noisybench.data.in_memory import read_examples
+from noisybench.data.in_memory_tables import open_table
 from noisybench.errors import UserError, show
 from noisybench.utils.console import make_console
 from noisybench.utils.durations import format_duration
@@ -52,38 +53,39 @@ def audit(
 ) -> LabelAudit | MaskAudit:
     """Estimate the noise rate of labels, rank suspicious labels, and find copies and outliers, without clean labels.
 
-        Images are audited by networks that are trained on parts of the data, features by logistic regressions and nearest
-        neighbors, texts by the features of a backbone, masks by segmentation networks. Trained parts are kept in ``.noisybench``
-        in the working folder, so that the same call resumes an interrupted audit.
+    Images are audited by networks that are trained on parts of the data, features by logistic regressions and nearest
+    neighbors, texts by the features of a backbone, masks by segmentation networks. Trained parts are kept in ``.noisybench``
+    in the working folder, so that the same call resumes an interrupted audit.
 
-        Args:
-            data: images, (N, D) features or texts, as arrays, tensors, data frames or lists; a path that `noisybench audit`
-                reads; the name of a recipe; or a dataset of `load_dataset`, of which the training split is audited.
-            y: (N,) labels, or (N, H, W) masks of arrays; of a data frame, also the name of their column. None for paths,
-                recipes and datasets.
-            pred_probs: (N, C) out-of-sample class probabilities of any model, or a file of them, instead of training.
-            backbone: pre-trained backbone whose features replace the training of networks (`noisybench list backbones`).
-            size: side in pixels of the images for the backbone; by default its own.
-            folds: number of folds; each is predicted by a model trained on the others.
-            seed: seed of folds and networks.
-            class_names: names of all classes in the order of their indices, for arrays.
-            overrides: changes of the training as on the command line, such as ``["budget.epochs=30"]``.
-            folder: folder in which to save the report, which is checked before training.
-            pictures: number of masks whose suspicious pixels are saved as pictures; 20 by default.
-            progress: print what is done on standard error, or give each line to a function.
+    Args:
+        data: images, (N, D) features or texts, as arrays, tensors, data frames or lists; a path that `noisybench audit`
+            reads; the name of a recipe; or a dataset of `load_dataset`, of which the training split is audited.
+        y: (N,) labels, or (N, H, W) masks of arrays; of a data frame, also the name of their column. None for paths,
+            recipes and datasets.
+        pred_probs: (N, C) out-of-sample class probabilities of any model, or a file of them, instead of training.
+        backbone: pre-trained backbone whose features replace the training of networks (`noisybench list backbones`).
+        size: side in pixels of the images for the backbone; by default its own.
+        folds: number of folds; each is predicted by a model trained on the others.
+        seed: seed of folds and networks.
+        class_names: names of all classes in the order of their indices, for arrays.
+        overrides: changes of the training as on the command line, such as ``["budget.epochs=30"]``.
+        folder: folder in which to save the report, which is checked before training.
+        pictures: number of masks whose suspicious pixels are saved as pictures; 20 by default.
+        progress: print what is done on standard error, or give each line to a function.
 
-        Raises:
-            UserError: the data, an option or the folder cannot be used; nothing is trained.
+    Raises:
+        UserError: the data, an option or the folder cannot be used; nothing is trained.
 
-        Example:
-            >>> import numpy as np
-    from numpy.typing import NDArray
-            >>> labels = np.arange(300) % 3
-            >>> points = np.random.default_rng(0).normal(size=(300, 4)) + 4 * np.eye(3, 4)[labels]
-            >>> labels[:30] = (labels[:30] + 1) % 3
-            >>> report = audit(points, labels, progress=False)
-            >>> bool(report.rate_interval[0] <= 0.1 <= report.rate_interval[1]), (report.suspects.index < 30).mean() > 0.9
-            (True, True)
+    Example:
+        >>> import numpy as np
+        >>> labels = np.arange(300) % 3
+        >>> points = np.random.default_rng(0).normal(size=(300, 4)) + 4 * np.eye(3, 4)[labels]
+        >>> labels[:30] = (labels[:30] + 1) % 3
+        >>> report = audit(points, labels, progress=False)
+        >>> report.rate_interval[0] <= 0.1 <= report.rate_interval[1]
+    True
+    >>> float((report.suspects.index < 30).mean()) > 0.9
+    True
     """
     say = _reporter(progress)
     if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
@@ -164,15 +166,13 @@ class _Source:
         self.has_masks = self._dataset.target_kind.name == "masks"
 
     def _read(self, data: Any, y: Any, class_names: Sequence[Any] | int | None) -> Dataset:
-        is_frame = type(data).__module__.partition(".")[0] == "pandas"
-        if isinstance(y, str):
-            if not is_frame or y not in getattr(data, "columns", ()):
-                raise UserError(
-                    f"y: {show(y)} is no column of the given data; pass the labels, or a frame that has them"
-                )
-            data, y = data.drop(columns=[y]), data[y]
-        if y is None:
-            raise UserError("y: arrays need labels; pass one for each example, or the path of data that has labels")
+        if y is None or isinstance(y, str):
+            table = open_table(data, y)
+            if table is None:
+                given = "arrays need labels" if y is None else f"{show(y)} is no column of the given data"
+                raise UserError(f"y: {given}; pass one label for each example, or data that have a column of labels")
+            data, y = table.inputs(), table.labels
+            class_names = table.class_names if class_names is None else class_names
         examples = read_examples(data, y, class_names)
         for given in (y, data):
             if type(given).__module__.partition(".")[0] == "pandas" and hasattr(given, "index"):

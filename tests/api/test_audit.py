@@ -4,8 +4,11 @@ import json
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+import torch
 from rich.console import Console
+from torch.utils.data import TensorDataset
 
 import noisybench as nb
 
@@ -103,6 +106,16 @@ def test_a_file_gives_the_result_of_its_arrays_and_of_the_command(tmp_path, nois
     of_arrays = nb.audit(points, labels.tolist(), progress=False)
     assert (of_arrays.scores["error_score"].to_numpy() == of_path.scores["error_score"].to_numpy()).all()
     assert of_arrays.rate == of_path.rate == json.loads((tmp_path / "path" / "findings.json").read_text())["noise_rate"]
+
+
+def test_tables_and_data_sets_hold_their_labels():
+    points, labels, _ = points_and_labels()
+    expected = nb.audit(points, labels, progress=False).scores["error_score"].to_numpy()
+    table = pa.table({**{name: points[:, column] for column, name in enumerate("abcd")}, "label": labels})
+    pairs = TensorDataset(torch.from_numpy(points), torch.from_numpy(labels))
+    for data in (table, table.to_pandas(), pairs):
+        report = nb.audit(data, progress=False)
+        assert (report.scores["error_score"].to_numpy() == expected).all(), type(data)
 
 
 def test_predictions_of_any_model_replace_training():
