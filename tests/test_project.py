@@ -225,6 +225,13 @@ def test_links_in_place_of_entries_are_refused(tmp_path: Path, verifier: Path) -
     status, output = verify_entries(tmp_path)
     assert status == 1
     assert output.count("an entry is a folder written by") == 2
+    (entries / "file").unlink()
+    (entries / "link").unlink()
+    (entries / "merged/submission.json").unlink()
+    (entries / "merged/submission.json").symlink_to(tmp_path / "base/submissions/merged/submission.json")
+    assert verify_entries(tmp_path)[0] == 0
+    assert verifier.read_text().endswith("merged\n"), "the verification, which refuses links, decides"
+    verifier.unlink()
     shutil.rmtree(entries)
     entries.symlink_to(tmp_path / "base/submissions")
     assert verify_entries(tmp_path) == (1, "refused: submissions is a link; it must be a folder\n")

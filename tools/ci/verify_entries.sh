@@ -24,7 +24,8 @@ fi
 for entry in "$incoming"/*; do
     name=${entry##*/}
     [ "$name" = README.md ] && continue
-    if diff -rq --no-dereference -- "$base/$name" "$entry" >/dev/null 2>&1; then
+    # A link could lead back to the base branch, so an entry with one is never equal.
+    if [ -z "$(find "$entry" -type l)" ] && diff -rq -- "$base/$name" "$entry" >/dev/null 2>&1; then
         continue # already in the base branch
     fi
     count=$((count + 1))
