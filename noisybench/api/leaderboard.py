@@ -169,8 +169,10 @@ class Leaderboard:
         """Return the tables as plain text."""
         text = io.StringIO()
         # In a notebook, Rich would display the text instead of writing it.
-        plain = {"force_jupyter": False, "force_terminal": False, "no_color": True}
-        SafeConsole(file=text, highlight=False, width=PLAIN_WIDTH, **plain).print(self)
+        console = SafeConsole(
+            file=text, highlight=False, width=PLAIN_WIDTH, force_jupyter=False, force_terminal=False, no_color=True
+        )
+        console.print(self)
         return text.getvalue()
 
     __repr__ = __str__
