@@ -83,9 +83,9 @@ def audit(
         >>> labels[:30] = (labels[:30] + 1) % 3
         >>> report = audit(points, labels, progress=False)
         >>> report.rate_interval[0] <= 0.1 <= report.rate_interval[1]
-    True
-    >>> float((report.suspects.index < 30).mean()) > 0.9
-    True
+        True
+        >>> float((report.suspects.index < 30).mean()) > 0.9
+        True
     """
     say = _reporter(progress)
     if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:

@@ -53,12 +53,16 @@ class _Audit(abc.ABC):
     @property
     def rate(self) -> float | None:
         """Estimated fraction of incorrect labels; None without an estimate, see `rate_problem`."""
-        return self._reliability.noise_rate
+        rate = self._reliability.noise_rate
+        return None if rate is None else float(rate)
 
     @property
     def rate_interval(self) -> tuple[float, float] | None:
         """95 % interval of the rate; None without an estimate."""
-        return None if self.rate is None else self._reliability.rate_interval
+        if self.rate is None:
+            return None
+        low, high = self._reliability.rate_interval
+        return float(low), float(high)
 
     @property
     def rate_problem(self) -> str | None:
