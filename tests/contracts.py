@@ -70,6 +70,29 @@ def noise_toy(cls: type[NoiseModel], size: int, held_out: int) -> Dataset:
     return toy_dataset(cls.example_classes, size=size, held_out=held_out)
 
 
+class SealedInputs:
+    """Inputs that a noise model must not read unless it declares `requires_inputs`."""
+
+    def __init__(self, inputs: Any) -> None:
+        self.shape, self.dtype = inputs.shape, inputs.dtype
+
+    def __getitem__(self, rows: Any) -> Any:
+        raise AssertionError("the noise model reads the inputs; declare `requires_inputs = True`")
+
+
+def without_inputs(dataset: Dataset) -> Dataset:
+    """Return a dataset with the same hash whose inputs cannot be read; the prompts of traces are always read."""
+    if dataset.target_kind.name == "tokens":
+        return dataclasses.replace(dataset)
+    splits: dict[str, Any] = {
+        name: dataclasses.replace(getattr(dataset, name), inputs=SealedInputs(dataset.train.inputs))
+        for name in ("train", "validation")
+    }
+    sealed = dataclasses.replace(dataset, **splits)
+    vars(sealed)["hash"] = dataset.hash
+    return sealed
+
+
 def check_noise_model(entry: Entry, folder: Path) -> None:
     """Rate, matrix, determinism, an untouched test split, and files that hold what was made."""
     check_declaration(entry, NoiseModel)
@@ -91,7 +114,8 @@ def check_noise_model(entry: Entry, folder: Path) -> None:
         if kind.name == "masks":
             np.testing.assert_array_equal(kind.is_labeled(observed), kind.is_labeled(split.targets))
 
-    again = cls(**parameters).apply(dataclasses.replace(dataset))
+    model = cls(**parameters)
+    again = model.apply(dataclasses.replace(dataset) if model.requires_inputs else without_inputs(dataset))
     assert again.hash == made.hash, "the same specification must give the same bytes"
     assert made.manifest["noise"]["convention"]
     clean = made.apply_to(dataset).train.targets
