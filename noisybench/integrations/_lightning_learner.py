@@ -1,4 +1,4 @@
-"""What mitigations read of a task, from a user's LightningModule and dataset."""
+"""The part of a task that mitigations read, from a LightningModule and a dataset of the user."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ RATE = {"drop_fraction": 0.25, "ramp_epochs": 1}
 
 
 class UserModule(LightningModule):
-    """What a user has: a network, an optimizer, validation, a hook and hyperparameters."""
+    """A module of a user: a network, an optimizer, validation, a hook and hyperparameters."""
 
     def __init__(self, network: nn.Module, learning_rate: float = 0.05) -> None:
         super().__init__()
