@@ -17,7 +17,7 @@ from noisybench.integrations._batch_checks import check_values
 from noisybench.integrations._learner import OpenEnd, flatten_scores, make_batch
 from noisybench.integrations._loss_helpers import Indexed
 from noisybench.training.batch import Batch, cross_entropy, probabilities_in_float32
-from noisybench.training.mitigation import BatchLoss, public_name
+from noisybench.training.mitigation import public_name
 from noisybench.training.roles import DetectorProvider
 from noisybench.training.sampler import EpochSampler
 from noisybench.training.stack import Stack
@@ -91,7 +91,6 @@ class LightningLearner:
         self.training_set = TrainingSet(torch.empty(len(observed), 0), observed, max(largest, 2))
         check_values(observed[has_label], None, self.training_set.num_classes, None)
         self.sampler = EpochSampler(self.training_set, batch_size, seed, stack.requirements.keep_step_count)
-        self._batch_loss: BatchLoss | None = None
         self._probabilities: Tensor | None = None
         self._is_prepared = self._epoch_has_started = False
 
@@ -153,7 +152,6 @@ class LightningLearner:
         names = (self.seed, self.current_epoch)
         self.generator.manual_seed(torch_seed("augmentation", *names))
         self.rng = np.random.default_rng(stable_hash("mitigation", *names))
-        self._batch_loss = self.stack.loss_function(self.as_learner())
         self._epoch_has_started = True
 
     def end_epoch(self) -> None:
@@ -177,8 +175,9 @@ class LightningLearner:
         if inputs.device.type == "cpu":  # on a GPU, the host would wait in every step
             observed = batch.observed if batch.soft is None else batch.soft
             check_values(observed, index, self.training_set.num_classes, len(self.training_set))
-        assert self._batch_loss is not None
-        return self.sampler.mean_loss(self._batch_loss(batch), batch)
+        # Composed anew: a kept function could not be pickled, and that of a copy would still use the original.
+        losses = self.stack.loss_function(self.as_learner())(batch)
+        return self.sampler.mean_loss(losses, batch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the stack's state and the selection of examples, on the CPU."""

@@ -71,6 +71,9 @@ def mixup(
     """
     if not alpha > 0:
         raise UserError(f"losses.mixup.alpha: must be above 0, but got {show(alpha)}")
+    if not torch.is_tensor(inputs) or not torch.is_tensor(targets):
+        kinds = f"{type(inputs).__name__} and {type(targets).__name__}"
+        raise UserError(f"losses.mixup: inputs and targets must be tensors of torch, but are {kinds}")
     if len(inputs) != len(targets):
         raise UserError(f"losses.mixup: {len(inputs)} inputs, but {len(targets)} targets")
     if not inputs.is_floating_point():
@@ -114,7 +117,12 @@ def estimate_transition(
                 [0.3000, 0.7000]])
     """
     place = "losses.estimate_transition"
-    scores, observed = torch.as_tensor(probabilities), torch.as_tensor(targets)
+    try:
+        scores, observed = torch.as_tensor(probabilities), torch.as_tensor(targets)
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(
+            f"{place}: needs (N, C) probabilities and (N,) class indices, but got {show(targets)}"
+        ) from None
     if scores.ndim != 2 or scores.shape[1] < 2 or not scores.is_floating_point():
         raise UserError(f"{place}.probabilities: must be (N, C) numbers, but have the shape {tuple(scores.shape)}")
     if not bool((scores >= 0).all()) or not bool(((scores.sum(1) - 1).abs() < 1e-3).all()):

@@ -274,12 +274,12 @@ class _State(nn.Module):
         # One dictionary: a tensor that is moved or loaded is the mitigation's, and one that a mitigation adds later, such
         # as an estimated matrix, is saved.
         mitigation.state = cast(dict[str, Tensor], self._buffers)
+        self._added_later = ("matrix", "inverse") if isinstance(mitigation, TransitionCorrection) else ()
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *arguments: Any) -> None:
-        for key, value in state_dict.items():
-            name = key.removeprefix(prefix)
-            if key.startswith(prefix) and name not in self._buffers:
-                self._buffers[name] = torch.empty_like(value)
+        for name in self._added_later:
+            if prefix + name in state_dict and name not in self._buffers:
+                self._buffers[name] = torch.empty_like(state_dict[prefix + name])
         super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 

@@ -89,8 +89,13 @@ def build_stack(
     """
     members = []
     for item in parse_stack(mitigations):
-        values = {"name": item} if isinstance(item, str) else dict(item)
-        name = str(values.pop("name", ""))
+        values = {"name": item} if isinstance(item, str) else item
+        if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
+            raise UserError(
+                f"{place}: mitigations are names such as 'elr' or 'label_smoothing+gce(q=0.5)', or mappings with `name`, but got "
+                f"{show(item)}"
+            )
+        name, values = values["name"], {key: value for key, value in values.items() if key != "name"}
         entry = get_entry("mitigations", name, place)
         if name in unavailable:
             available = ", ".join(known for known in list_entries("mitigations") if known not in unavailable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -86,10 +87,14 @@ class Mitigated(LightningModule):
                 "lightning: the module optimizes manually (automatic_optimization=False), so its training step cannot be "
                 "replaced; use `nb.losses` inside it"
             )
-        kind: type[Self] = type(f"Mitigated{type(module).__name__}", (cls, type(module)), {})
-        mitigated = object.__new__(kind)
+        mitigated: Self = _new(cls, type(module))
         mitigated.__dict__.update(module.__dict__)
         return mitigated
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Return how to copy and pickle the module: its class exists in this process only."""
+        cls, module_class = type(self).__bases__
+        return _new, (cls, module_class), self.__dict__
 
     def __init__(
         self,
@@ -124,7 +129,16 @@ class Mitigated(LightningModule):
         )
 
     def train_dataloader(self) -> DataLoader[Any]:
-        """Return batches of the training set with their positions, in the order of the harness."""
+        """Return batches of the training set with their positions, in the order of the harness.
+
+        Raises:
+            UserError: several devices train, among which these batches are not divided.
+        """
+        if self._trainer is not None and self._trainer.world_size > 1:
+            raise UserError(
+                "lightning: the batches that Mitigated provides are for one device; call trainer.fit(mitigated, loader) with a "
+                "loader of yours, which the Trainer divides among devices"
+            )
         return DataLoader(
             self._noisybench.dataset,
             batch_sampler=PlannedBatches(self._noisybench),
@@ -220,3 +234,13 @@ class Mitigated(LightningModule):
                 "with the same stack, or start without ckpt_path"
             )
         self._noisybench.load_state_dict(saved)
+
+
+def _new(cls: type[Mitigated], module_class: type[LightningModule]) -> Any:
+    """Return an instance without attributes of the class that has the training step of `cls` and the rest of a module's."""
+    return object.__new__(_combined_class(cls, module_class))
+
+
+@functools.cache
+def _combined_class(cls: Any, module_class: Any) -> Any:
+    return type(f"{cls.__name__}{module_class.__name__}", (cls, module_class), {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 import warnings
 from pathlib import Path
 from typing import Any
@@ -189,6 +190,20 @@ def test_validation_logs_and_callbacks_are_the_user_s(workspace: Path) -> None:
     assert best.best_model_path
     assert isinstance(mitigated, UserModule)
     assert mitigated.hparams["learning_rate"] == 0.05
+
+
+def test_a_copy_and_a_pickled_module_train_on_as_the_module_itself() -> None:
+    task, _ = harness_task("cross_entropy")
+    mitigated: Any = nb.lightning.Mitigated(UserModule(task.networks[0]), "elr", users_data(task), batch_size=32)
+    fit(trainer(1), mitigated)
+    twins = [copy.deepcopy(mitigated), pickle.loads(pickle.dumps(mitigated))]
+    for each in (mitigated, *twins):
+        fit(trainer(2), each)
+    for twin in twins:
+        assert type(twin) is type(mitigated)
+        assert twin.network is not mitigated.network
+        assert_equal_weights(mitigated.network, twin.network)
+        assert torch.equal(mitigated.label_quality(), twin.label_quality())
 
 
 def test_masks_are_trained_pixel_by_pixel() -> None:

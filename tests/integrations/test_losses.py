@@ -135,6 +135,8 @@ def test_a_mitigation_that_is_no_loss_is_refused_with_its_reason(name: str) -> N
         (lambda: losses.GCE(p=0.5), r"losses.gce: unknown parameter `p`; "),
         (lambda: losses.GCE(preset="paper"), r"losses.gce.preset: published settings .* such as q=0.7"),
         (lambda: losses.GCE(reduction="avg"), r"losses.reduction: must be mean, sum or none, but got 'avg'"),
+        (lambda: losses.StackLoss(3), r"mappings with `name`, but got 3"),
+        (lambda: losses.StackLoss({"q": 1}), r"mappings with `name`, but got {'q': 1}"),
         (lambda: losses.StackLoss("gcee"), r"losses: unknown mitigation `gcee`; did you mean `gce`"),
         (lambda: losses.StackLoss("gce+sce"), r"gce and sce both define the loss"),
         (lambda: losses.ELR(), r"elr keeps values for every training example; give num_examples and num_classes"),
@@ -149,6 +151,8 @@ def test_a_mitigation_that_is_no_loss_is_refused_with_its_reason(name: str) -> N
         (lambda: losses.Indexed(iter([1])), r"needs a dataset with a length"),
         (lambda: losses.mixup(torch.rand(3, 2), torch.tensor([0, 1]), 2), r"mixup: 3 inputs, but 2 targets"),
         (lambda: losses.mixup(torch.rand(2, 2), torch.tensor([0, 2]), 2), r"mixup.targets: must be in \[0, 1\]"),
+        (lambda: losses.mixup(torch.rand(2, 2), [0, 1], 2), r"must be tensors of torch, but are Tensor and list"),
+        (lambda: losses.estimate_transition([[0.5, 0.5]], "a"), r"needs \(N, C\) probabilities and \(N,\) class indices"),
         (lambda: losses.estimate_transition([[3.0, 1.0]], [0]), r"apply softmax to logits first"),
         (lambda: losses.estimate_transition([[0.5, 0.5]], [0, 1]), r"must be 1 class indices"),
         (lambda: losses.estimate_transition([[0.5, 0.5], [0.4, 0.6]], [0, 1]), r"matrix is implausible for"),
@@ -235,6 +239,17 @@ def test_state_is_saved_restored_copied_and_pickled(make: Any) -> None:
         assert [twin(logits, targets, index).item() for twin in twins] == [value.item()] * 3
         for each in (loss, *twins):
             each.next_epoch()
+
+
+def test_the_state_of_another_loss_is_refused() -> None:
+    state = losses.ELR(num_examples=4, num_classes=3).state_dict()
+    for other in (
+        losses.GCE(),
+        losses.ForwardCorrection(),
+        losses.TrimmedLoss(num_examples=4, num_classes=3, drop_fraction=0.1),
+    ):
+        with pytest.raises(RuntimeError, match="Unexpected key"):
+            other.load_state_dict(state)
 
 
 def test_an_estimated_matrix_is_restored() -> None:
