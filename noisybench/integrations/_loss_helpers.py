@@ -40,8 +40,8 @@ class Indexed(Dataset[Any]):
 
 
 def mixup(
-    inputs: Tensor,
-    targets: Tensor,
+    inputs: Any,
+    targets: Any,
     num_classes: int,
     *,
     alpha: float = 1.0,

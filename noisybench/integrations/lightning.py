@@ -236,7 +236,7 @@ class Mitigated(LightningModule):
         self._noisybench.load_state_dict(saved)
 
 
-def _new(cls: type[Mitigated], module_class: type[LightningModule]) -> Any:
+def _new(cls: Any, module_class: Any) -> Any:
     """Return an instance without attributes of the class that has the training step of `cls` and the rest of a module's."""
     return object.__new__(_combined_class(cls, module_class))
 
