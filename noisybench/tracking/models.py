@@ -48,7 +48,7 @@ def find_finished_run(store: Store, name: str) -> TrackedRun:
         raise UserError(f"run: `{name}` is ambiguous: {shown}; give at least {MIN_DIGITS} digits that only one run has")
     names = [run.run_id[: max(8, len(name))] for run in runs] + [run.tags["identity"] for run in runs]
     raise UserError(
-        f"run: no finished run of the store has the id or identity `{name}`, and no folder this name; {nearest(name, names)} "
+        f"run: no finished run of the store has the id or identity `{name}`, and no folder has this name; {nearest(name, names)} "
         "(`noisybench runs list` shows the runs)"
     )
 

@@ -152,6 +152,27 @@ def test_each_part_can_be_imported_by_itself(
     }
 
 
+def test_small_models_come_along_and_large_ones_are_named(
+    store: Store, other: Callable[[], Path], noisybench: Command
+) -> None:
+    sizes = {add(store, made): size for made, size in zip(example_records(), (1_000, 4 * 2**20), strict=False)}
+    for run_id, size in sizes.items():
+        folder = Path("mlartifacts") / run_id / "artifacts" / "model"
+        folder.mkdir()
+        (folder / "model.json").write_text("{}")
+        (folder / "weights.pt").write_bytes(bytes(range(250)) * (size // 250))
+    status, output = noisybench("runs", "export", "-o", "records.zip")
+    small, large = sizes
+    assert status == 0, output
+    assert f"the model of run {large}" in output
+    assert "is left out, since it takes 4 MiB" in output
+    other()
+    status, output = noisybench("runs", "import", "../records.zip")
+    assert status == 0, output
+    models = {path.parts[1]: path.stat().st_size for path in Path("mlartifacts").rglob("model/weights.pt")}
+    assert models == {small: 1_000}
+
+
 SHORT = {
     "dataset": {"name": "digits", "train_size": 100, "test_size": 40},
     "mitigations": {"name": "simclr", "epochs": 1},
