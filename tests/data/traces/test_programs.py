@@ -194,7 +194,7 @@ def test_replay_continues_from_the_written_values() -> None:
     assert (replayer.line_checks, replayer.is_complete) == ([True, False, True], True)
 
 
-DOCUMENTATION = (Path(__file__).parents[3] / "docs" / "chain-of-thought.md").read_text()
+DOCUMENTATION = (Path(__file__).parents[3] / "docs" / "own-traces.md").read_text()
 
 CUSTOM_PROGRAMS = (
     re.findall(r"```python\n(.*?)```", DOCUMENTATION, re.S)[0]
