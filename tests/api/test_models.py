@@ -303,5 +303,5 @@ def test_a_model_that_was_not_saved_is_trained_again_and_checked(store: Store, n
     table = pandas.read_csv("table.csv")
     assert table.columns.tolist() == ["input", "predicted", "confidence", *"0123456789"]
     assert table["predicted"].tolist() == model.predict(test.inputs).tolist()
-    with pytest.raises(UserError, match=f"`zzzz`, and no folder has this name; known: {result.run_id[:8]}"):
+    with pytest.raises(UserError, match=rf"`zzzz`, and no folder has this name; known: .*{result.run_id[:8]}"):
         nb.load_model("zzzz")
