@@ -100,6 +100,8 @@ class FromFile(NoiseModel):
     )
     base: LabelSet | None = None
     """Label set that a table of decisions is about; None for the dataset's own labels."""
+    decisions_argument: str | None = None
+    """Argument that names the table, for messages, if it has to hold decisions; None for `noise.path`."""
 
     @classmethod
     def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
@@ -248,6 +250,7 @@ class FromFile(NoiseModel):
             annotators=self.annotators,
             partial=self.partial,
             allow_unknown_files=self.allow_unknown_files,
+            decisions_argument=self.decisions_argument,
         )
 
     def _select(self, imported: ImportedLabels, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:

@@ -101,11 +101,12 @@ def apply(
     from noisybench.config.registry import get_entry
     from noisybench.data.labels.label_import import own_targets
 
-    check_file(decisions)
+    check_file(decisions, "DECISIONS")
     spec, _ = audit_spec(labels, overrides or ())
     dataset = spec.dataset.build().load()
     base = spec.noise.build().apply(dataset)
     noise = get_entry("noise_models", "from_file").load_class()(path=decisions)
+    noise.decisions_argument = "DECISIONS"
     own = {"train": own_targets(dataset.train), "validation": own_targets(dataset.validation)}
     # Decisions about the dataset's own labels need no other label set, and give the one of `labels import`.
     if base.verification or any((base.observed(name) != targets).any() for name, targets in own.items()):

@@ -92,6 +92,15 @@ def test_verified_labels_are_trained_on_and_no_suspects_of_a_second_audit(noisyb
         ("file,decision\nbright/000.png,accept\n", "accepts a suggestion, but has none"),
         ("file,decision\nbright/999.png,exclude\n", "no file `bright/999.png`"),
         ("file,new_label\nbright/000.png,gray\n", "the label `gray` is none of the 2 classes"),
+        (
+            "index,split,decision\n0,trian,exclude\n",
+            "DECISIONS: decisions.csv, line 2: unknown split `trian`; did you mean",
+        ),
+        (
+            "index,label\n0,bright\n",
+            "DECISIONS: decisions.csv has no column `decision` or `new_label`, but index, label",
+        ),
+        ("file,decision\nbright/999.png,keep\nbright/001.png,keep\n", "remove these rows"),
     ],
 )
 def test_decisions_that_do_not_fit_write_nothing(
@@ -104,3 +113,24 @@ def test_decisions_that_do_not_fit_write_nothing(
     assert expected in output
     assert output.count("error:") == 1
     assert not (workspace / "verified").exists()
+    assert "noise." not in output, "the user gave no parameters of noise"
+
+
+def test_a_decision_belongs_to_its_example_whatever_the_split(noisybench: Command, workspace: Path) -> None:
+    write_images(workspace / "images")
+    write_images(workspace / "own" / "train")
+    rng = np.random.default_rng(1)
+    for label in ("dark", "bright"):
+        (workspace / "own" / "test" / label).mkdir(parents=True)
+        pixels = rng.integers(0, 255, (12, 12, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(workspace / "own" / "test" / label / "0.png")
+    (workspace / "decisions.csv").write_text("split,file,decision\ntest,bright/031.png,exclude\n")
+    # Splits that are drawn may be others than those of the audit.
+    status, output = noisybench("audit", "apply", "decisions.csv", "images", "dataset.size=12", "-o", "verified")
+    assert status == 0, output
+    assert "note: Decisions name another split than that of their example here" in output
+    # A test split of the source's own has its own rows.
+    (workspace / "decisions.csv").write_text("split,file,decision\ntest,train/bright/031.png,exclude\n")
+    status, output = noisybench("audit", "apply", "decisions.csv", "own", "dataset.size=12", "-o", "other")
+    assert status == 2
+    assert "line 2: the split is test, but the file `train/bright/031.png` is one of train" in output

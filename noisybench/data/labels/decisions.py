@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from noisybench.data.dataset import Dataset
 from noisybench.data.labels.class_labels import IntegerLabels
 from noisybench.data.labels.class_names import INTEGER
-from noisybench.data.labels.rows import NOWHERE, check_distinct, match_rows, names_of
+from noisybench.data.labels.rows import FILE_COLUMNS, NOWHERE, check_distinct, match_rows, names_of, split_path
 from noisybench.data.labels.tables import LabelTable, plain_column
 from noisybench.data.labels.values import class_indices
 from noisybench.data.labels.verification import (
@@ -28,7 +28,6 @@ from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.splits.names import split_role
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import UserError, nearest, show
-from noisybench.utils.places import shown
 
 DECISION, NEW_LABEL, LABEL, SUGGESTED, SPLIT = "decision", "new_label", "label", "suggested", "split"
 
@@ -108,6 +107,7 @@ def read_decisions(
     if integer_labels == "auto" and all(INTEGER.fullmatch(name) for name in names):
         # Audits write names.
         integer_labels = "names"
+    _check_splits(table, dataset)
     place, notes = _places(table, dataset, given, key, allow_unknown_files)
     cells = {name: _cells(table, name) for name in (DECISION, NEW_LABEL, LABEL, SUGGESTED)}
     labels = {
@@ -119,11 +119,10 @@ def read_decisions(
     given_labels = np.where(labels[LABEL] == UNKNOWN_TARGET, place.given, labels[LABEL])
     decision, verified, unsure = _resolve(table, cells, labels, given_labels)
     decided = decision != UNDECIDED
+    notes += _split_notes(table, dataset, place, decided)
     if not decided.any():
         found = f"has no decision but `{UNSURE}`, which changes nothing" if unsure.any() else "has no decision"
-        raise UserError(
-            f"noise.path: {shown(table.path)} {found}; fill in `{DECISION}` ({', '.join(DECISIONS)}) or `{NEW_LABEL}`"
-        )
+        raise UserError(f"{table.name} {found}; fill in `{DECISION}` ({', '.join(DECISIONS)}) or `{NEW_LABEL}`")
     unused = np.flatnonzero(decided & (place.split == NOWHERE) & (place.row != NOWHERE))
     text = "Decisions about examples that are in no split have no effect"
     notes += tuple(
@@ -141,7 +140,7 @@ def read_decisions(
         if len(here):
             rows[name] = VerifiedRows(place.row[here], place.given[here], verified[here], decision[here])
     if not rows:
-        raise UserError(f"noise.path: {shown(table.path)} decides about no example of the dataset's splits")
+        raise UserError(f"{table.name} decides about no example of the dataset's splits")
     return Verification(rows, of_dataset), notes
 
 
@@ -154,7 +153,7 @@ def _cells(table: LabelTable, name: str) -> tuple[str, Sequence[str]]:
 def _classes(
     table: LabelTable, values: Sequence[str], column: str, names: Sequence[str], integer_labels: IntegerLabels
 ) -> NDArray[np.int64]:
-    location = f"noise.path: {shown(table.path)}: the column {show(column, quotes=False)}"
+    location = f"{table.name}: the column {show(column, quotes=False)}"
     return class_indices(
         values, names, location, (), integer_labels, lambda row: table.describe_row(row).rpartition(", ")[2]
     )[0]
@@ -183,7 +182,7 @@ def _places(
         if mask.any() or (mask is parts[0][0] and not size):
             part = table if mask.all() else _take(table, np.flatnonzero(mask))
             match = match_rows(part, source_size, names, key, allow_unknown_files, label_columns=label_columns)
-            check_distinct(part, match.rows, "noise")
+            check_distinct(part, match.rows)
             rows[mask] = match.rows
             notes += match.notes
     split, labels = np.full(size, NOWHERE, dtype=np.int64), np.full(size, ABSENT, dtype=np.int64)
@@ -198,10 +197,60 @@ def _places(
     return _Place(split, rows, labels), notes
 
 
+def _check_splits(table: LabelTable, dataset: Dataset) -> None:
+    """Refuse cells of the column `split` that name no split, or another one than the folder of the file.
+
+    Training and validation examples may be divided in another way than by the audit. Only a test split of the source's own
+    has examples of its own, so that a file in it cannot be one of training.
+    """
+    column, cells = _cells(table, SPLIT)
+    files = next((table.columns[name] for name in table.find(FILE_COLUMNS)), None)
+    for row, cell in enumerate(cells):
+        if not cell:
+            continue
+        role = split_role(cell)
+        if role is None:
+            raise UserError(
+                f"{table.option}: {table.describe_row(row)}: unknown {column} {show(cell, quotes=False)}; "
+                f"{nearest(cell, SPLITS)}"
+            )
+        if dataset.test_source_size is None or files is None:
+            continue
+        folders = {split_role(folder) for folder in split_path(files[row])[:-1]} - {None}
+        if folders and (role == "test") is not ("test" in folders):
+            raise UserError(
+                f"{table.option}: {table.describe_row(row)}: the {column} is {cell}, but the file "
+                f"{show(files[row], quotes=False)} is one of {' and '.join(sorted(map(str, folders)))}, which the source keeps "
+                "apart; correct one of them"
+            )
+
+
+def _split_notes(
+    table: LabelTable, dataset: Dataset, place: _Place, decided: NDArray[np.bool_]
+) -> tuple[ReadingNote, ...]:
+    """Return a note about decisions on test examples that are no test examples here, or the other way round."""
+    if dataset.test_source_size is not None:
+        return ()
+    cells = _cells(table, SPLIT)[1]
+    test = SPLITS.index("test")
+    differing = [
+        row
+        for row in np.flatnonzero(decided & (place.split != NOWHERE)).tolist()
+        if cells[row] and (split_role(cells[row]) == "test") is not (place.split[row] == test)
+    ]
+    text = (
+        "Decisions name another split than that of their example here, as after an audit with other splits; they are applied "
+        "to the example"
+    )
+    names = tuple(names_of(place.row[differing], dataset.source_names))
+    return (ReadingNote("other_splits", text, len(differing), names),) if differing else ()
+
+
 def _take(table: LabelTable, rows: NDArray[np.int64]) -> LabelTable:
     """Return some rows of a table."""
     columns = {name: [cells[row] for row in rows.tolist()] for name, cells in table.columns.items()}
-    return LabelTable(table.path, columns, tuple(table.lines[row] for row in rows.tolist()) if table.lines else ())
+    lines = tuple(table.lines[row] for row in rows.tolist()) if table.lines else ()
+    return LabelTable(table.path, columns, lines, table.option)
 
 
 def _check_given(
@@ -213,9 +262,9 @@ def _check_given(
         row = int(differing[0])
         name = show(dataset.class_names[place.given[row]], quotes=False)
         raise UserError(
-            f"noise.path: {table.describe_row(row)}: decides about the label {show(cells[row], quotes=False)}, but the dataset "
-            f"has {name} ({len(differing)} of {len(table)} rows differ); it belongs to an audit of other labels: give the "
-            "noise of that audit, such as noise=from_file noise.path=FOLDER for a label set"
+            f"{table.option}: {table.describe_row(row)}: decides about the label {show(cells[row], quotes=False)}, but the "
+            f"dataset has {name} ({len(differing)} of {len(table)} rows differ); it belongs to an audit of other labels: "
+            "give the noise of that audit, such as noise=from_file noise.path=FOLDER for a label set"
         )
 
 
@@ -255,7 +304,7 @@ def _resolve(
     if problems:
         row, problem = problems[0]
         more = f" ({len(problems) - 1} more rows likewise)" if len(problems) > 1 else ""
-        raise UserError(f"noise.path: {table.describe_row(row)}: {problem}{more}")
+        raise UserError(f"{table.option}: {table.describe_row(row)}: {problem}{more}")
     return decision, verified, unsure
 
 

@@ -16,7 +16,7 @@ from noisybench.data.dataset import Dataset, Split
 from noisybench.data.labels.class_labels import IntegerLabels
 from noisybench.data.labels.class_names import normalize_name
 from noisybench.data.labels.columns import SoftLabels
-from noisybench.data.labels.decisions import ABSENT, has_decisions, read_decisions
+from noisybench.data.labels.decisions import ABSENT, DECISION, NEW_LABEL, has_decisions, read_decisions
 from noisybench.data.labels.matrices import Matrix, column_matrix
 from noisybench.data.labels.rows import NOWHERE, RowMatch, check_distinct, match_rows
 from noisybench.data.labels.tables import LabelTable, header_hint, plain_column, plain_text, read_table
@@ -46,7 +46,7 @@ _WIDE = re.compile(r"(annotator|worker|rater|labell?er|coder|expert|reader|grade
 
 @dataclass(frozen=True)
 class ImportOptions:
-    """Decisions of the user about a table of labels; see the parameters of the noise model `from_file`."""
+    """Decisions of the user about a table of labels; see the parameters and attributes of the noise model `from_file`."""
 
     column: str | None = None
     annotator_columns: tuple[str, ...] = ()
@@ -57,6 +57,7 @@ class ImportOptions:
     annotators: str | None = None
     partial: bool = False
     allow_unknown_files: bool = False
+    decisions_argument: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,14 @@ def import_labels(
         ...     import_labels(path, dataset, ImportOptions()).observed
         array([1, 1])
     """
-    if path.suffix.lower() == ".npy":
+    if path.suffix.lower() == ".npy" and options.decisions_argument is None:
         return _read_array(path, dataset, options)
-    table = read_table(path, "noise.path")
+    table = read_table(path, options.decisions_argument or LabelTable.option)
+    if options.decisions_argument is not None and not has_decisions(table):
+        raise UserError(
+            f"{table.name} has no column `{DECISION}` or `{NEW_LABEL}`, but {', '.join(map(str, table.columns))}; add one of "
+            "them, or read a table of labels with `noisybench labels import`"
+        )
     chosen = options.column is not None or options.annotator_columns or options.annotators is not None
     if has_decisions(table) and not chosen and not table.find([OBSERVED]):
         return _read_decisions(table, dataset, options, given)
@@ -179,7 +185,7 @@ class _TableReader:
     def read(self) -> ImportedLabels:
         """Return the labels of the kind that the columns hold."""
         label, annotator, wide = self._label_column(), self._annotator_column(), self._wide_columns()
-        location = f"noise.path: {shown(self.table.path)}"
+        location = f"{self.table.name}"
         matrix = None if label or wide else column_matrix(self.table, self.dataset.class_names, location)
         if label and wide and not self.options.column and self.options.annotators is None:
             raise UserError(
@@ -193,7 +199,7 @@ class _TableReader:
                 return self._from_matrix(matrix)
         if label is None:
             raise UserError(
-                f"noise.path: {shown(self.table.path)} needs a column `{OBSERVED}`, but has "
+                f"{self.table.name} needs a column `{OBSERVED}`, but has "
                 f"{', '.join(map(str, self.table.columns))}; set noise.column to the column with the labels, "
                 f"or to a list of columns if each has those of one annotator{header_hint(self.table, self.dataset.class_names)}"
             )
@@ -236,7 +242,7 @@ class _TableReader:
         return wide if len(wide) > 1 else []
 
     def _location(self, column: str) -> str:
-        return f"noise.path: {shown(self.table.path)}: the column {show(column, quotes=False)}"
+        return f"{self.table.name}: the column {show(column, quotes=False)}"
 
     def _classes(self, values: Sequence[str], column: str) -> tuple[NDArray[np.int64], tuple[ReadingNote, ...]]:
         return class_indices(
@@ -251,7 +257,7 @@ class _TableReader:
 
     def _single(self, column: str) -> ImportedLabels:
         """Return the labels of one column."""
-        check_distinct(self.table, self.match.rows, "noise")
+        check_distinct(self.table, self.match.rows)
         labels, notes = self._classes(self.table.columns[column], column)
         if plain_column(column) != OBSERVED and self.options.column is None:
             notes += (ReadingNote("label_column", f"Labels were read from the column `{column}`", len(labels)),)
@@ -274,7 +280,9 @@ class _TableReader:
         names = [normalize_name(name) for name in self.table.columns[annotator]]
         for row, name in enumerate(names):
             if not name:
-                raise UserError(f"noise.path: {self.table.describe_row(row)}: has no annotator; fill in `{annotator}`")
+                raise UserError(
+                    f"{self.table.option}: {self.table.describe_row(row)}: has no annotator; fill in `{annotator}`"
+                )
         annotators = sorted(set(names))
         position = {name: number for number, name in enumerate(annotators)}
         numbers = np.array([position[name] for name in names], dtype=np.int64)
@@ -282,15 +290,15 @@ class _TableReader:
         for row, pair in enumerate(zip(self.match.rows.tolist(), numbers.tolist(), strict=True)):
             if pair[0] != NOWHERE and pair in first:
                 raise UserError(
-                    f"noise.path: {self.table.describe_row(row)}: annotator {show(names[row], quotes=False)} labels the same "
-                    f"example as in {self.table.describe_row(first[pair]).rpartition(', ')[2]}; keep one of the rows"
+                    f"{self.table.option}: {self.table.describe_row(row)}: annotator {show(names[row], quotes=False)} labels "
+                    f"the same example as in {self.table.describe_row(first[pair]).rpartition(', ')[2]}; keep one of the rows"
                 )
             first[pair] = row
         kept = (self.match.rows != NOWHERE) & (labels != UNKNOWN_TARGET)
         return make_votes(annotators, self.match.rows[kept], numbers[kept], labels[kept]), notes
 
     def _wide_votes(self, columns: Sequence[str]) -> tuple[Votes, tuple[ReadingNote, ...]]:
-        check_distinct(self.table, self.match.rows, "noise")
+        check_distinct(self.table, self.match.rows)
         # All columns at once, so that numbers mean the same in each of them.
         values = [value for column in columns for value in self.table.columns[column]]
         labels, notes = self._classes(values, columns[0])
@@ -304,7 +312,7 @@ class _TableReader:
 
     def _from_matrix(self, matrix: Matrix) -> ImportedLabels:
         """Return the labels of one column for each class: votes, or soft labels."""
-        check_distinct(self.table, self.match.rows, "noise")
+        check_distinct(self.table, self.match.rows)
         if matrix.has_counts or self.options.annotators is not None:
             return self._with_votes(matrix.votes(self.match.rows), ())
         labels, notes = matrix.classes(self.options.soft_labels)

@@ -56,7 +56,6 @@ def match_rows(
     source_names: Sequence[str],
     key: str | None = None,
     allow_unknown_files: bool = False,
-    location: str = "noise",
     label_columns: Collection[str | None] = (),
 ) -> RowMatch:
     """Return the source row of each row of a table.
@@ -69,7 +68,6 @@ def match_rows(
         source_names: file name of each example, if the source has files.
         key: column to use.
         allow_unknown_files: leave rows of unknown files out instead of refusing them.
-        location: location of the parameters for messages.
         label_columns: columns of labels, which number no rows.
 
     Raises:
@@ -82,35 +80,35 @@ def match_rows(
         array([1, 0])
     """
     index_column = next(iter(table.find([INDEX])), None)
-    file_column = _file_column(table, key, index_column, location)
+    file_column = _file_column(table, key, index_column)
     if key is not None and key == index_column:
         file_column = None
     by_index = None
     if index_column is not None and (key is None or key == index_column):
-        by_index = _read_index(table, index_column, source_size, location)
+        by_index = _read_index(table, index_column, source_size)
     if file_column is not None and (source_names or by_index is None):
         if not source_names:
             raise UserError(
-                f"{location}.path: {shown(table.path)} names files in the column {show(file_column, quotes=False)}, but the "
+                f"{table.name} names files in the column {show(file_column, quotes=False)}, but the "
                 "examples of this dataset are no files; add a column `index` with the rows of the source"
             )
-        by_file = _match_files(table, file_column, source_names, allow_unknown_files or by_index is not None, location)
+        by_file = _match_files(table, file_column, source_names, allow_unknown_files or by_index is not None)
         if by_index is None:
             return by_file
-        _compare(table, file_column, by_index, by_file.rows, source_names, location)
+        _compare(table, file_column, by_index, by_file.rows, source_names)
     if by_index is not None:
         return RowMatch(by_index)
     if len(table) != source_size:
         raise UserError(
-            f"{location}.path: {shown(table.path)} has {len(table)} labels, but the dataset's source has {source_size} "
+            f"{table.name} has {len(table)} labels, but the dataset's source has {source_size} "
             "training examples; provide one label for each in the order of the source, or add a column `index` with source "
             "rows or `file` with file names"
         )
-    _check_order(table, location, label_columns)
+    _check_order(table, label_columns)
     return RowMatch(np.arange(source_size))
 
 
-def _check_order(table: LabelTable, location: str, label_columns: Collection[str | None]) -> None:
+def _check_order(table: LabelTable, label_columns: Collection[str | None]) -> None:
     """Refuse a table without a key if a column numbers its rows in another order, as after a sort or a shuffle."""
     for name, cells in table.columns.items():
         if name in label_columns or not all(_NUMBER.fullmatch(cell) and len(cell) < 20 for cell in cells):
@@ -120,39 +118,41 @@ def _check_order(table: LabelTable, location: str, label_columns: Collection[str
         if (np.diff(order) == 1).all() and (order != numbers).any():
             row = int(np.flatnonzero(order != numbers)[0])
             raise UserError(
-                f"{location}.path: {table.describe_row(row)}: the column {show(name, quotes=False)} numbers the rows in another "
+                f"{table.option}: {table.describe_row(row)}: the column {show(name, quotes=False)} numbers the rows in another "
                 f"order ({numbers[row]} where {order[row]} follows), and nothing says which example a row belongs to; rename "
                 f"the column to `{INDEX}` if it holds the rows of the source, counted from 0, or remove it if the order of the "
                 "rows is that of the source"
             )
 
 
-def _file_column(table: LabelTable, key: str | None, index_column: str | None, location: str) -> str | None:
+def _file_column(table: LabelTable, key: str | None, index_column: str | None) -> str | None:
     if key is not None:
-        return table.column(key, f"{location}.key")
+        return table.column(key, table.sibling("key") or table.option)
     found = table.find(FILE_COLUMNS)
     # An identifier beside file names is the annotation tool's own.
     named = [column for column in found if column.casefold() not in ("id", "name")] or found
     if len(named) > 1 and index_column is None:
         columns = " and ".join(show(column, quotes=False) for column in named)
         raise UserError(
-            f"{location}.key: {shown(table.path)} has the columns {columns}; set {location}.key={named[0]} or another one "
-            "to say which of them names the files"
+            f"{parameter}: {shown(table.path)} has the columns {columns}; set {parameter}={named[0]} or another one to say "
+            "which of them names the files"
+            if (parameter := table.sibling("key"))
+            else f"{table.name} has the columns {columns}; remove all but the one that names the files"
         )
     return named[0] if named else None
 
 
-def _read_index(table: LabelTable, column: str, source_size: int, location: str) -> NDArray[np.int64]:
+def _read_index(table: LabelTable, column: str, source_size: int) -> NDArray[np.int64]:
     numbers = np.empty(len(table), dtype=np.int64)
     for row, cell in enumerate(table.columns[column]):
         number = int(cell.partition(".")[0]) if _NUMBER.fullmatch(cell) and len(cell) < 20 else None
         if number is None or abs(number) > MAX_EXACT:
             raise UserError(
-                f"{location}.path: {table.describe_row(row)}: the index must be an integer, but is {show(cell)}"
+                f"{table.option}: {table.describe_row(row)}: the index must be an integer, but is {show(cell)}"
             )
         if not 0 <= number < source_size:
             raise UserError(
-                f"{location}.path: {table.describe_row(row)}: contains the index {number}, but the dataset's source has "
+                f"{table.option}: {table.describe_row(row)}: contains the index {number}, but the dataset's source has "
                 f"{source_size} training examples, numbered from 0 to {source_size - 1}"
             )
         numbers[row] = number
@@ -242,9 +242,7 @@ def _is_other_split(folders: tuple[str, ...]) -> bool:
     return any(split_role(folder) == "test" for folder in folders)
 
 
-def _match_files(
-    table: LabelTable, column: str, source_names: Sequence[str], allow_unknown: bool, location: str
-) -> RowMatch:
+def _match_files(table: LabelTable, column: str, source_names: Sequence[str], allow_unknown: bool) -> RowMatch:
     names = FileNames(source_names, only_train=True)
     if (by_base := _match_base_names(table.columns[column], names)) is not None:
         text = "Files were matched by their names alone, because their folders in the table are others"
@@ -258,7 +256,7 @@ def _match_files(
             listed = " and ".join(show(source_names[position], quotes=False) for position in found[:3])
             more = f" and {len(found) - 3} more" if len(found) > 3 else ""
             raise UserError(
-                f"{location}.path: {table.describe_row(row)}: {show(cell, quotes=False)} may be {listed}{more}; write the "
+                f"{table.option}: {table.describe_row(row)}: {show(cell, quotes=False)} may be {listed}{more}; write the "
                 "folder as well"
             )
         if found:
@@ -271,10 +269,12 @@ def _match_files(
         first, row = next(iter(unknown.items()))
         listed = ", ".join(printable(name) for name in list(unknown)[:5])
         hint = nearest(split_path(first)[-1], {split_path(name)[-1] for name in source_names[:5000]})
+        setting = table.sibling("allow_unknown_files")
+        advice = f"set {setting}=true to leave them out" if setting else "remove these rows"
         raise UserError(
-            f"{location}.path: {table.describe_row(row)}: the training examples of this dataset have no file "
+            f"{table.option}: {table.describe_row(row)}: the training examples of this dataset have no file "
             f"{show(first, quotes=False)}; {hint} ({len(unknown)} of {len(table)} rows name unknown files: {listed}"
-            f"{' …' if len(unknown) > 5 else ''}; set {location}.allow_unknown_files=true to leave them out)"
+            f"{' …' if len(unknown) > 5 else ''}; {advice})"
         )
     notes = reading_note("unknown_files", "Rows of files that the dataset does not have were left out", unknown)
     notes += reading_note("test_files", "Rows of test files were left out; test labels are the dataset's", other_splits)
@@ -304,9 +304,10 @@ def _compare(
     by_index: NDArray[np.int64],
     by_file: NDArray[np.int64],
     source_names: Sequence[str],
-    location: str,
 ) -> None:
     """Refuse a table whose two keys name different examples."""
+    setting = table.sibling("key")
+    advice = f"set {setting} to the column that is right" if setting else "remove the column that is incorrect"
     for row in np.flatnonzero(by_index != by_file).tolist():
         cell = table.columns[column][row]
         # Tables for spreadsheets have an apostrophe before names that would be formulas.
@@ -315,13 +316,13 @@ def _compare(
         if not cell or named[-overlap:] == actual[-overlap:]:
             continue
         raise UserError(
-            f"{location}.path: {table.describe_row(row)}: names the file {show(cell, quotes=False)}, but the index "
-            f"{by_index[row]} is {show(source_names[by_index[row]], quotes=False)}; the table belongs to other data, or set "
-            f"{location}.key to the column that is right"
+            f"{table.option}: {table.describe_row(row)}: names the file {show(cell, quotes=False)}, but the index "
+            f"{by_index[row]} is {show(source_names[by_index[row]], quotes=False)}; the table belongs to other data, or "
+            f"{advice}"
         )
 
 
-def check_distinct(table: LabelTable, rows: NDArray[np.int64], location: str) -> None:
+def check_distinct(table: LabelTable, rows: NDArray[np.int64]) -> None:
     """Refuse a table in which two rows label one example.
 
     Raises:
@@ -333,7 +334,7 @@ def check_distinct(table: LabelTable, rows: NDArray[np.int64], location: str) ->
             continue
         if row in first:
             raise UserError(
-                f"{location}.path: {table.describe_row(position)}: labels the same example as "
+                f"{table.option}: {table.describe_row(position)}: labels the same example as "
                 f"{table.describe_row(first[row]).rpartition(', ')[2]}; each example needs one label, or a column "
                 "`annotator` if several people labeled it"
             )

@@ -42,11 +42,18 @@ class LabelTable:
         path: the file.
         columns: text of each row by column; empty text where there is no value.
         lines: line of each row in the file, counted from 1; empty if the file has no lines.
+        option: parameter or argument that names the file, for messages.
     """
 
     path: Path
     columns: Mapping[str, Sequence[str]]
     lines: tuple[int, ...] = ()
+    option: str = "noise.path"
+
+    @property
+    def name(self) -> str:
+        """Option and file for messages, such as ``noise.path: labels.csv``."""
+        return f"{self.option}: {shown(self.path)}"
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values()), ()))
@@ -54,6 +61,15 @@ class LabelTable:
     def describe_row(self, row: int) -> str:
         """Return the location of a row for messages, such as ``labels.csv, line 2``."""
         return f"{shown(self.path)}, {f'line {self.lines[row]}' if self.lines else f'row {row}'}"
+
+    def sibling(self, parameter: str) -> str | None:
+        """Return the full name of a parameter beside the one that names the file; None for an argument, which has none.
+
+        Example:
+            >>> LabelTable(Path("labels.csv"), {}).sibling("key")
+            'noise.key'
+        """
+        return f"{self.option.removesuffix('path')}{parameter}" if self.option.endswith(".path") else None
 
     def find(self, names: Sequence[str]) -> list[str]:
         """Return the columns that have one of the given names, in the order of the names.
@@ -108,12 +124,13 @@ def read_table(path: Path, location: str = "") -> LabelTable:
     """
     check_file(path, location)
     prefix = f"{location}: {shown(path)}" if location else shown(path)
+    option = location or LabelTable.option
     suffix = path.suffix.lower()
     if suffix == ".parquet":
-        return LabelTable(path, _read_parquet(path, prefix))
+        return LabelTable(path, _read_parquet(path, prefix), option=option)
     if suffix in TEXT_SUFFIXES:
         columns, lines = parse_table(_decode(path.read_bytes(), prefix), prefix)
-        return LabelTable(path, columns, lines)
+        return LabelTable(path, columns, lines, option)
     hint = "; save the sheet as CSV in UTF-8" if suffix in (".xls", ".xlsx", ".ods") else ""
     raise UserError(f"{prefix}: a table must be a {', '.join(SUFFIXES)} file, but got `{path.suffix}`{hint}")
 
