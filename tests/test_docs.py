@@ -88,6 +88,16 @@ def test_links_between_the_documents_lead_somewhere() -> None:
             assert not anchor or anchor in anchors(linked), f"{file.name} links to {target}#{anchor}"
 
 
+def test_tables_have_a_head_and_rows_of_equal_length() -> None:
+    for file in [*DOCUMENTS, ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", ROOT / "CODE_OF_CONDUCT.md"]:
+        text = re.sub(r"^ *```.*?^ *```", "", file.read_text(), flags=re.M | re.S)
+        for table in re.findall(r"(?:^\|.*\n)+", text, re.M):
+            # A bar in a code span or after a backslash separates no cells.
+            rows = [re.sub(r"`[^`]*`|\\\|", "", row) for row in table.splitlines()]
+            assert re.fullmatch(r"[-| :]+", "".join(rows[1:2])), f"{file.name}: a table without a head: {rows[0]}"
+            assert len({row.count("|") for row in rows}) == 1, f"{file.name}: rows of unequal length below {rows[0]}"
+
+
 def test_the_numbers_of_the_page_on_methods_are_those_that_ship_with_noisybench() -> None:
     text = (ROOT / "docs" / "which-method.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", text, re.M)

@@ -196,10 +196,12 @@ def _measured(entry: Entry) -> list[str]:
     if not rows:
         return ["## Measured", "Not in the measurements that ship with noisybench."]
     text = "Final test scores in percent, mean ± standard deviation over seeds, of the measurements that ship with noisybench."
-    columns = ["Suite", "Dataset", "Noise", "Network", "Stack", "Score", "Seeds"]
+    if entry.kind == "noise_models":
+        text += " Cross-entropy, and the best stack without privileged information in each setting."
+    columns = ["Suite", "Dataset", "Noise", "Network", "Stack", "Score", "Seeds", "Privileged information"]
     shown = [
         (f"[`{row.suite}`](../suites.md#{row.suite})", code(row.dataset), code(row.noise), code(row.network),
-         code(row.stack), row.score, row.seeds)
+         code(row.stack), row.score, row.seeds, ", ".join(map(code, row.privileged)) or "none")
         for row in rows
     ]  # fmt: skip
     return ["## Measured", text, table(columns, shown)]
