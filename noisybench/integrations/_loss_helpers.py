@@ -14,7 +14,8 @@ from torch.utils.data import Dataset
 
 from noisybench.errors import UserError, show
 from noisybench.mitigations._transition import estimate_transitions_of_observed, implausible_rows
-from noisybench.mitigations.mixup import draw_partners, mix
+from noisybench.mitigations.mixup import draw_partners
+from noisybench.training.batch import Mixing
 
 
 class Indexed(Dataset[Any]):
@@ -87,7 +88,8 @@ def mixup(
             )
         targets = functional.one_hot(targets.long(), num_classes).to(inputs.dtype)
     weight, partner = draw_partners(alpha, inputs, rng or np.random.default_rng(), generator)
-    return mix(inputs, partner, weight), mix(targets, partner, weight)
+    mixing = Mixing(inputs, partner, weight)
+    return mixing.mix(inputs), mixing.mix(targets)
 
 
 def estimate_transition(

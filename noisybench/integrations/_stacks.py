@@ -114,6 +114,8 @@ def build_stack(
         )
         if problems:
             raise UserError(*problems)
+        if any(member.name == name for member in members):
+            raise UserError(f"{place}: `{name}` appears twice in the stack; keep one")
         members.append(Member(name, values, entry.load_class()(**complete)))
     for member in members:
         _provide_privileged_info(member, transition, place)

@@ -44,9 +44,7 @@ class Mixup(LossWrapper):
     def wrap_loss(self, task: Learner, batch: Batch, inner_loss: BatchLoss) -> Tensor:
         """Return the rest of the stack's loss on the mixed batch."""
         weight, partner = draw_partners(self.alpha, batch.index, task.rng, task.generator)
-        # All views share partner and weight, so that they remain views of the same mixed example.
-        views = {name: mix(view, partner, weight) for name, view in batch.views.items()}
-        return inner_loss(batch.with_targets(mix(batch.targets, partner, weight), views))
+        return inner_loss(batch.mixed(partner, weight))
 
 
 def draw_partners(

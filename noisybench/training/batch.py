@@ -18,6 +18,30 @@ VIEWS = {
 """Names and descriptions of the views that a mitigation may request."""
 
 
+@dataclass(frozen=True)
+class Mixing:
+    """Pairs of examples from which those of a batch were mixed.
+
+    Attributes:
+        inputs: (B, ...) inputs before they were mixed, in the order of the batch's index.
+        partner: (B,) int64 position in the batch of the example that each one is mixed with.
+        weight: weight of the example itself, in [0, 1]; the partner has the rest.
+
+    Example:
+        >>> mixing = Mixing(torch.zeros(2, 1), partner=torch.tensor([1, 0]), weight=0.75)
+        >>> mixing.mix(torch.tensor([0.0, 1.0]))
+        tensor([0.2500, 0.7500])
+    """
+
+    inputs: Any
+    partner: Tensor
+    weight: float
+
+    def mix(self, values: Tensor) -> Tensor:
+        """Return each row of (B, ...) values, mixed with that of its partner."""
+        return values.lerp(values[self.partner], 1 - self.weight)
+
+
 @dataclass
 class Batch:
     """The examples of one optimizer step, on the training device.
@@ -37,6 +61,7 @@ class Batch:
         has_label: (B,) bool, True where there is a label, or None if all have one. Missing labels are stored as zero and
             must be ignored.
         in_image: (B,) bool, False for pixels that augmentation has filled in, or None if there are none.
+        mixing: how a mitigation has mixed the examples, or None if they are not mixed.
 
     Example:
         >>> batch = Batch({"weak": torch.zeros(2, 1, 4, 4)}, torch.tensor([1, 0]), torch.tensor([5, 8]), num_classes=2)
@@ -54,6 +79,7 @@ class Batch:
     phase: int = 0
     has_label: Tensor | None = None
     in_image: Tensor | None = None
+    mixing: Mixing | None = None
 
     @property
     def inputs(self) -> Any:
@@ -73,9 +99,21 @@ class Batch:
         # With missing labels the count stays on the device; a Python number would make the host wait.
         return len(self.observed) if self.has_label is None else self.has_label.sum()
 
-    def with_targets(self, soft: Tensor, views: dict[str, Any] | None = None) -> Batch:
-        """Return the batch with (B, C) target probabilities, and with other views if they are given."""
-        return replace(self, soft=soft, views=self.views if views is None else views)
+    def with_targets(self, soft: Tensor) -> Batch:
+        """Return the batch with (B, C) target probabilities."""
+        return replace(self, soft=soft)
+
+    def mixed(self, partner: Tensor, weight: float) -> Batch:
+        """Return the batch with each example mixed with a partner: all views, and the target probabilities.
+
+        Args:
+            partner: (B,) int64 positions in the batch.
+            weight: weight of the example itself, in [0, 1].
+        """
+        mixing = Mixing(self.inputs, partner, weight)
+        # All views share partner and weight, so that they remain views of the same mixed example.
+        views = {name: mixing.mix(view) for name, view in self.views.items()}
+        return replace(self, soft=mixing.mix(self.targets), views=views, mixing=mixing)
 
     def with_views(self, views: dict[str, Any]) -> Batch:
         """Return the batch with other views of its examples."""

@@ -39,7 +39,9 @@ class Requirements:
         feature_stage: stage of the network whose pooled outputs on the training set are read after each epoch.
         lr_multiplier: factor applied to the learning rate of the budget.
         keep_step_count: keep the number of steps of an epoch when examples are left out, by visiting the others more often.
-        per_sample_state: the loss keeps state per sample, so that it cannot follow a mitigation that mixes samples.
+        per_sample_state: the loss keeps state per sample.
+        follows_mixing: that state is kept up to date from `Batch.mixing` where another mitigation mixes the samples; a loss
+            with state per sample cannot follow such a mitigation otherwise.
         mixes_samples: the mitigation mixes samples, which then have no loss of their own.
         trains_copies: the mitigation trains every network of several with the rest of the stack.
         sets_initial_weights: the mitigation initializes the networks, which a pre-trained backbone does not allow.
@@ -60,11 +62,17 @@ class Requirements:
     lr_multiplier: float = 1.0
     keep_step_count: bool = True
     per_sample_state: bool = False
+    follows_mixing: bool = False
     mixes_samples: bool = False
     trains_copies: bool = False
     sets_initial_weights: bool = False
     keeps_weights: str = ""
     distributed_state: Mapping[str, Literal["gather", "sum"]] | None = None
+
+    @property
+    def needs_unmixed_samples(self) -> bool:
+        """True if the loss cannot follow a mitigation that mixes samples."""
+        return self.per_sample_state and not self.follows_mixing
 
 
 class Mitigation(Configurable):

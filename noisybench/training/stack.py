@@ -40,7 +40,7 @@ SINGLE_ROLES: dict[type[Mitigation], str] = {
 CONFLICTS: tuple[tuple[str, str, str], ...] = (
     (
         "mixes_samples",
-        "per_sample_state",
+        "needs_unmixed_samples",
         "{second} keeps state per sample and cannot follow {first}, which mixes samples",
     ),
     (
@@ -236,6 +236,7 @@ def combined_requirements(parts: Sequence[Requirements]) -> Requirements:
         lr_multiplier=math.prod(part.lr_multiplier for part in parts),
         keep_step_count=all(part.keep_step_count for part in parts),
         per_sample_state=any(part.per_sample_state for part in parts),
+        follows_mixing=all(part.follows_mixing for part in parts if part.per_sample_state),
         mixes_samples=any(part.mixes_samples for part in parts),
         trains_copies=any(part.trains_copies for part in parts),
         sets_initial_weights=any(part.sets_initial_weights for part in parts),

@@ -115,7 +115,7 @@ def test_a_failed_run_does_not_stop_the_suite(folder: Path) -> None:
 
 
 def test_nothing_is_trained_when_one_run_is_impossible(folder: Path, noisybench: Command) -> None:
-    (folder / "tiny.yaml").write_text(TINY.replace("gce]", "gce, mixup+elr]").replace("rate: 0.3", "rate: 0.6"))
+    (folder / "tiny.yaml").write_text(TINY.replace("gce]", "gce, ensemble+elr]").replace("rate: 0.3", "rate: 0.6"))
     status, output = noisybench("bench", "tiny.yaml")
     assert status == 2
     assert "noise.rate: must be in [0, 0.5]" in output

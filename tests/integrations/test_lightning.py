@@ -247,7 +247,7 @@ PAIRS = TensorDataset(torch.rand(8, 2), torch.arange(8) % 2)
         (lambda module: (nn.Linear(2, 2), "elr", PAIRS), r"module must be a LightningModule of yours, but is Linear"),
         (lambda module: (Manual(), "elr", PAIRS), r"optimizes manually"),
         (lambda module: (module, "elrr", PAIRS), r"lightning: unknown mitigation `elrr`; did you mean `elr`"),
-        (lambda module: (module, "mixup+elr", PAIRS), r"elr keeps state per sample and cannot follow mixup"),
+        (lambda module: (module, "mixup+mixup", PAIRS), r"`mixup` appears twice in the stack"),
         (lambda module: (module, "trimmed_loss", PAIRS), r"drop_fraction: by default this is the true noise rate"),
         (lambda module: (module, "elr", [(1.0, 0.5)] * 3), r"targets must be class indices, whole numbers, but are"),
         (lambda module: (module, "elr", [(1.0, 1, 2)] * 3), r"must yield pairs \(input, target\), but an item has 3 parts"),

@@ -30,6 +30,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "lr_multiplier": {"linear_probe": 10.0, "lora": 10.0},
     "keep_step_count": {},
     "per_sample_state": dict.fromkeys(("dividemix", "elr", "lsa", "pls"), True),
+    "follows_mixing": {"elr": True},
     "mixes_samples": dict.fromkeys(("dividemix", "lsa", "mixup", "pls"), True),
     "trains_copies": {"ensemble": True},
     "sets_initial_weights": {"simclr": True},

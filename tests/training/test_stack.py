@@ -34,7 +34,7 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     ("stack", "message"),
     [
         ("gce+elr", "gce and elr both define the loss, but only one mitigation of a stack can"),
-        ("mixup+elr", "elr keeps state per sample and cannot follow mixup"),
+        ("ensemble+elr", "elr keeps one state per sample and cannot train the several networks of ensemble"),
         ("elr+elr", "`elr` appears twice in the stack"),
     ],
 )
