@@ -87,7 +87,7 @@ def build_stack(
     Raises:
         UserError: a mitigation is unknown, does not work in this place, or has an invalid parameter.
     """
-    members = []
+    members: list[Member] = []
     for item in parse_stack(mitigations):
         values = {"name": item} if isinstance(item, str) else item
         if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
