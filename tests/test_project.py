@@ -148,7 +148,7 @@ def test_workflows_have_no_rights_that_they_do_not_need() -> None:
 def test_actions_are_pinned() -> None:
     files = [*(ROOT / ".github/workflows").glob("*.yml"), *(ROOT / ".github/actions").rglob("*.yml")]
     uses = [each for file in files for each in re.findall(r"uses: (\S+)", file.read_text())]
-    pinned = r"\./\.github/actions/\w+|[\w-]+/[\w-]+@(v\d+|release/v\d+|[0-9a-f]{40})"
+    pinned = r"\./\.github/actions/\w+|actions/[\w-]+@v\d+|[\w-]+/[\w-]+@[0-9a-f]{40}"
     assert uses
     assert [each for each in uses if not re.fullmatch(pinned, each)] == []
 

@@ -131,7 +131,7 @@ def render_card(entry: CardEntry, manifest: Mapping[str, Any], files: Sequence[s
         f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=10**9)}---\n",
         f"# {_inline(head['pretty_name'])}\n",
         "Observed labels of the training and validation examples of a dataset, frozen with their clean labels, as "
-        "[noisybench](https://pypi.org/project/noisybench/) writes them. The inputs of the dataset are not part of it.\n",
+        "noisybench writes them. The inputs of the dataset are not part of it.\n",
         "| | |\n| --- | --- |",
         *(f"| {_cell(title)} | {_cell(text)} |" for title, text in rows),
         f"\n## Classes\n\n{len(dataset['classes'])}: {', '.join(names)}{more}\n",
