@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.api.audit_results import LabelAudit, MaskAudit
@@ -20,6 +19,7 @@ from noisybench.audit.masks.networks import train_fold_networks
 from noisybench.audit.masks.report import audit_masks
 from noisybench.audit.masks.report import describe_networks as describe_mask_networks
 from noisybench.audit.signals import EpochCallback
+from noisybench.data.containers import as_array, library_of
 from noisybench.data.dataset import Dataset
 from noisybench.data.in_memory import read_examples
 from noisybench.data.in_memory_tables import open_table
@@ -175,7 +175,7 @@ class _Source:
             class_names = table.class_names if class_names is None else class_names
         examples = read_examples(data, y, class_names)
         for given in (y, data):
-            if type(given).__module__.partition(".")[0] == "pandas" and hasattr(given, "index"):
+            if library_of(given) == "pandas" and hasattr(given, "index"):
                 self.index = given.index
                 break
         self.classes = examples.labels.classes
@@ -187,7 +187,7 @@ class _Source:
         if isinstance(pred_probs, str | os.PathLike):
             predictions = expand_user(Path(pred_probs))
         elif pred_probs is not None:
-            predictions = np.asarray(pred_probs.detach().cpu() if hasattr(pred_probs, "detach") else pred_probs)
+            predictions = as_array(pred_probs)
         if self._dataset is None:
             return load_audit_input(self._path, self._overrides, predictions, with_backbone)
         return in_memory_audit_input(self._dataset, self._overrides, predictions, with_backbone, self._title)

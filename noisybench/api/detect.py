@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from noisybench.audit.detectors import DETECTORS
 from noisybench.audit.predictions import check_probabilities
+from noisybench.data.containers import as_array, library_of
 from noisybench.data.in_memory_inputs import read_inputs
 from noisybench.data.in_memory_labels import read_labels
 from noisybench.errors import UserError, nearest, show
@@ -156,8 +157,7 @@ def _check_inputs(name: str, given: Sequence[str], parameters: dict[str, Any]) -
     Raises:
         UserError: an input is missing or not used, or a parameter is unknown or no positive number.
     """
-    signature = inspect.signature(DETECTORS[name]).parameters
-    needed = [key for key, value in signature.items() if value.default is inspect.Parameter.empty]
+    needed = _needed(name)
     missing = [key for key in needed if key not in given]
     if missing:
         possible = [other for other in DETECTORS if other != name and not set(_needed(other)) - set(given)]
@@ -169,7 +169,7 @@ def _check_inputs(name: str, given: Sequence[str], parameters: dict[str, Any]) -
         raise UserError(
             f"detect: {name} does not use {superfluous[0]}; leave it out, or choose a detector that does: {users}"
         )
-    known = [key for key in signature if key not in needed]
+    known = [key for key in inspect.signature(DETECTORS[name]).parameters if key not in needed]
     for key, value in parameters.items():
         if key not in known:
             raise UserError(
@@ -181,6 +181,7 @@ def _check_inputs(name: str, given: Sequence[str], parameters: dict[str, Any]) -
 
 
 def _needed(name: str) -> list[str]:
+    """Return the inputs of a detector, which have no default."""
     signature = inspect.signature(DETECTORS[name]).parameters
     return [key for key, value in signature.items() if value.default is inspect.Parameter.empty]
 
@@ -202,7 +203,7 @@ def _index(given: dict[str, Any]) -> Any:
     """
     found = None
     for key, value in given.items():
-        if type(value).__module__.partition(".")[0] != "pandas" or key not in (
+        if library_of(value) != "pandas" or key not in (
             "labels",
             "features",
             "pred_probs",
@@ -243,10 +244,8 @@ def _read(given: dict[str, Any], class_names: Sequence[Any] | int | None) -> dic
 
 
 def _numbers(values: Any, name: str) -> NDArray[Any]:
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().float().numpy()
     try:
-        array = np.asarray(values)
+        array = as_array(values)
         array = array.astype(np.bool_ if name == "correct" and set(np.unique(array)) <= {0, 1} else np.float64)
     except (TypeError, ValueError):
         raise UserError(f"{name}: must be {INPUTS[name]}, but holds other things than numbers") from None
@@ -294,5 +293,5 @@ def _read_classes(
 
 def _are_indices(labels: Any, width: int) -> bool:
     """Return True for integers from 0 to `width` - 1."""
-    values = np.asarray(labels.detach().cpu() if hasattr(labels, "detach") else labels)
+    values = as_array(labels)
     return values.ndim == 1 and values.dtype.kind in "iu" and bool(((values >= 0) & (values < width)).all())

@@ -32,13 +32,14 @@ from noisybench.records.selection import BALANCED_ACCURACY, SELECTION_RULES, sel
 from noisybench.tracking.equivalences import recorded_equivalences
 from noisybench.tracking.store import Store
 from noisybench.utils.console import PLAIN_WIDTH, SafeConsole
-from noisybench.utils.files import wrap_write_errors
-from noisybench.utils.places import check_output_file
+from noisybench.utils.files import write_text
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from rich.console import Console, ConsoleOptions, RenderableType
+
+    from noisybench.execution.session import Session
 
 METRICS = ("default", BALANCED_ACCURACY)
 """Names of metrics to rank by."""
@@ -155,15 +156,11 @@ class Leaderboard:
         board = build_board(self.measurements, self.test, self.equivalences, self.excluded)
         return _written(page_of(board), path)
 
-    def render(self, width: int) -> Iterator[RenderableType]:
-        """Yield the tables, notes and verdicts for a terminal with lines of `width` characters."""
-        yield from terminal_tables.render_settings(self.settings, width, self.intervals)
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Yield the tables, notes and verdicts for a terminal, which `rich.print` shows."""
+        yield from terminal_tables.render_settings(self.settings, options.max_width, self.intervals)
         yield from terminal_tables.render_reproductions(reproduce(self.measurements, self.equivalences))
         yield from terminal_tables.render_excluded(self.excluded)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        """Yield what `rich.print` shows."""
-        yield from self.render(options.max_width)
 
     def __str__(self) -> str:
         """Return the tables as plain text."""
@@ -202,10 +199,7 @@ def _html_row(tag: str, cells: Sequence[str]) -> str:
 
 def _written(text: str, path: str | os.PathLike[str] | None) -> str:
     if path is not None:
-        file = Path(path)
-        check_output_file(file)
-        with wrap_write_errors(file):
-            file.write_text(text, encoding="utf-8")
+        write_text(Path(path), text)
     return text
 
 
@@ -283,6 +277,12 @@ def rank(
     """
     scored, unscored = with_metric(measurements, metric)
     return Leaderboard(scored, rule, test, equivalences, [*excluded, *unscored])
+
+
+def rank_session(session: Session, metric: str) -> Leaderboard:
+    """Return the leaderboard of the finished runs in the settings of a session, whatever their code."""
+    measurements, excluded = measure_valid(session.comparable())
+    return rank(measurements, metric, equivalences=session.equivalences, excluded=excluded)
 
 
 def _record_of(result: object) -> RunRecord:

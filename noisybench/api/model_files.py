@@ -24,9 +24,6 @@ from noisybench.utils.places import check_file, shown
 if TYPE_CHECKING:
     import pandas
 
-ARRAY_SUFFIXES = (".npz", ".npy")
-"""Suffixes of files of arrays."""
-
 LOCATION = "path"
 """Name of the argument for messages."""
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.data.containers import is_picture
 from noisybench.data.geometry import Geometry, Placement, parse_geometry
 from noisybench.data.images.cache import image_files, problem_list
 from noisybench.data.images.decoding import DecodedImage, DecodingRules, decode_image, intensity_range, quiet_decoding
@@ -81,9 +82,9 @@ def read_values(description: ModelDescription, inputs: Any, location: str = "inp
     """
     if description.inputs == "features":
         return _read_features(description, inputs, location)
-    if type(inputs).__module__.startswith("PIL."):
+    if is_picture(inputs):
         inputs = [inputs]
-    if isinstance(inputs, list | tuple) and inputs and type(inputs[0]).__module__.startswith("PIL."):
+    if isinstance(inputs, list | tuple) and inputs and is_picture(inputs[0]):
         pictures = [np.asarray(picture.convert("RGB")).transpose(2, 0, 1) for picture in inputs]
         parts = [fit_image(description, pixels, f"{location}: image {row}") for row, pixels in enumerate(pictures)]
         return ModelInputs(_join([part for part, _ in parts]))

@@ -103,7 +103,7 @@ class Noise:
             return self._apply_dataset(X)
         if is_records(X) or self._is_trace_noise:
             return self._apply_traces(X, y, program)
-        if isinstance(X, Mapping) and not is_records(X):
+        if isinstance(X, Mapping):
             return self._apply_splits(X, y, class_names, channels, has_background)
         data = self._data(X, y)
         examples = self._read(data, class_names, channels)

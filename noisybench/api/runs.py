@@ -133,8 +133,7 @@ def bench(
         Traceback (most recent call last):
         noisybench.errors.UserError: seeds: 0 is given several times; give it once
     """
-    from noisybench.api.leaderboard import rank
-    from noisybench.leaderboard.measurements import measure_valid
+    from noisybench.api.leaderboard import rank_session
 
     name = os.fspath(suite)
     specs = suites.read_suite(name, [*overrides, *override_texts(fields)])
@@ -142,8 +141,7 @@ def bench(
     session, result = train_specs(suites.shard(specs, shard), jobs, again, progress, limit, ray)
     if result.out_of_time and result.remaining is not None:
         warnings.warn(f"out of time: {result.remaining.describe()}. Call nb.bench again to resume.", stacklevel=2)
-    measurements, excluded = measure_valid(session.comparable())
-    return rank(measurements, metric, equivalences=session.equivalences, excluded=excluded)
+    return rank_session(session, metric)
 
 
 def _time_limit(value: str | float | None) -> TimeLimit | None:

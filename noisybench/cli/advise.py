@@ -82,12 +82,12 @@ def _advise(
         recipe_text,
     )
     from noisybench.cli.advice_text import describe_choice
-    from noisybench.cli.leaderboard import write
     from noisybench.leaderboard.measurements import with_builtin
     from noisybench.leaderboard.table import build_settings
     from noisybench.tracking.equivalences import recorded_equivalences
     from noisybench.tracking.store import Store
     from noisybench.utils.console import make_console
+    from noisybench.utils.files import write_text
     from noisybench.utils.processes import usable_cores
 
     check_output_file(output, (".yaml", ".yml"))
@@ -119,7 +119,7 @@ def _advise(
     lines = describe_choice(choice, task.redraws_splits)
     for line in lines:
         _say(console, line)
-    write(output, recipe_text(task, choice, [*_describe_regime(regime), *lines]))
+    write_text(output, recipe_text(task, choice, [*_describe_regime(regime), *lines]))
     _say(console, f"Recipe: {output.resolve()}   (noisybench run {output})")
 
 

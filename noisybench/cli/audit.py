@@ -96,19 +96,8 @@ def apply(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write")] = Path("labels"),
 ) -> None:
     """Create a label set from the decisions of people who looked at the suspicious labels of an audit."""
-    from noisybench.audit.inputs import audit_spec
+    from noisybench.audit.decisions import apply_decisions
     from noisybench.cli.labels import write_label_set
-    from noisybench.config.registry import get_entry
-    from noisybench.data.labels.label_import import own_targets
 
     check_file(decisions, "DECISIONS")
-    spec, _ = audit_spec(labels, overrides or ())
-    dataset = spec.dataset.build().load()
-    base = spec.noise.build().apply(dataset)
-    noise = get_entry("noise_models", "from_file").load_class()(path=decisions)
-    noise.decisions_argument = "DECISIONS"
-    own = {"train": own_targets(dataset.train), "validation": own_targets(dataset.validation)}
-    # Decisions about the dataset's own labels need no other label set, and give the one of `labels import`.
-    if base.verification or any((base.observed(name) != targets).any() for name, targets in own.items()):
-        noise.base = base
-    write_label_set(noise.apply(dataset), dataset, output)
+    write_label_set(*apply_decisions(decisions, labels, overrides or ()), output)

@@ -82,13 +82,13 @@ def fidelity(
 ) -> None:
     """Print how true every mitigation, noise model and metric is to its reference, as Markdown."""
     from noisybench.cli.fidelity_page import fidelity_page
-    from noisybench.cli.leaderboard import write
+    from noisybench.utils.files import write_text
 
     text = fidelity_page()
     if output is None:
         typer.echo(text, nl=False)
     else:
-        write(output, text)
+        write_text(output, text)
         typer.echo(f"written to {output}")
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import os
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +12,7 @@ from typing import Annotated
 import typer
 
 from noisybench.errors import UserError, nearest
-from noisybench.utils.files import wrap_write_errors
+from noisybench.utils.files import write_text
 from noisybench.utils.interrupts import INTERRUPTS, kill_children
 from noisybench.utils.places import check_output_file, check_output_folder
 
@@ -80,7 +76,7 @@ def leaderboard(
     if output is None:
         typer.echo(text, nl=False)
     else:
-        write(output, text)
+        write_text(output, text)
         typer.echo(f"{len(board.settings)} tables written to {output}")
     for line in render_excluded(board.excluded):
         console.print(line)
@@ -96,58 +92,21 @@ def check_choice(option: str, value: str, allowed: Sequence[str]) -> None:
         raise UserError(f"--{option}: unknown {option} `{value}`; {nearest(value, allowed)}")
 
 
-def write(path: Path, text: str) -> None:
-    """Write a text file.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    check_output_file(path)
-    with wrap_write_errors(path):
-        path.write_text(text, encoding="utf-8")
-
-
 @leaderboard_app.command(epilog="Example: noisybench leaderboard serve --port 5000")
 def serve(
     host: Annotated[str, typer.Option(help="Bind address (default: localhost only)")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on")] = 5000,
 ) -> None:
     """Start MLflow's server on the store, with the leaderboard at /leaderboard."""
+    from noisybench.leaderboard.server import check_address, start_mlflow
     from noisybench.tracking.store import Store
 
     store = Store()
-    uri = store.connection.uri
-    if uri.startswith(("http://", "https://")):
-        raise UserError(
-            f"MLFLOW_TRACKING_URI={store.connection.address} is already a server; start it with --app-name noisybench to get "
-            "/leaderboard: `mlflow server --app-name noisybench ...`"
-        )
-    store.connection.check()
-    # MLflow reports a port in use only after its slow start, and in a traceback.
-    with contextlib.closing(socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)) as probe:
-        # Without this option the probe fails while connections of a server that has just ended are in TIME_WAIT.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise UserError(f"cannot listen on {host}:{port} ({error.strerror}); select another --port") from None
+    check_address(store, host, port)
     typer.echo(f"Leaderboard: http://{f'[{host}]' if ':' in host else host}:{port}/leaderboard   (stop with Ctrl-C)")
     typer.echo("MLflow runs at the same address without /leaderboard. The first page takes a few seconds.")
     sys.stdout.flush()  # before the output of the server
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--app-name", "noisybench", "--host", host, "--port", str(port),
-        "--workers", "1",
-    ]  # fmt: skip
-    environment = {
-        **os.environ,
-        # Not an argument: all users of the machine can see arguments, and the address may contain a password.
-        "MLFLOW_BACKEND_STORE_URI": uri,
-        **({"MLFLOW_ARTIFACTS_DESTINATION": str(store.connection.artifacts)} if store.connection.embedded else {}),
-        # noisybench submits no MLflow jobs, whose runners are additional processes.
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
-    # In a session of its own: Ctrl-C would reach its processes as well, each of which would print a traceback.
-    server = subprocess.Popen(command, env=environment, start_new_session=True)
+    server = start_mlflow(store, host, port)
     with INTERRUPTS.graceful(lambda _: typer.echo("Interrupted.")):
         while server.poll() is None and not INTERRUPTS.level():
             time.sleep(0.1)
@@ -163,30 +122,11 @@ def export(
     ] = None,
 ) -> None:
     """Write the leaderboard as a static site: one self-contained page, and its tables and stress cards as CSV."""
-    from noisybench.leaderboard.board import BoardCache
-    from noisybench.leaderboard.measurements import builtin_measurements, with_builtin
-    from noisybench.leaderboard.page import to_html
-    from noisybench.leaderboard.stress import stress_point, stress_tables
-    from noisybench.leaderboard.stress_text import to_csv as stress_to_csv
-    from noisybench.leaderboard.table import build_settings
-    from noisybench.leaderboard.text_tables import to_csv
-    from noisybench.tracking.equivalences import recorded_equivalences
+    from noisybench.leaderboard.site import write_site
     from noisybench.tracking.store import Store
 
     check_output_folder(folder)
-    store = Store()
-    if mlflow is not None and not mlflow.startswith(("http://", "https://")):
-        raise UserError(f"--mlflow: expected an address such as http://localhost:5000, but got `{mlflow}`")
-    runs_url = f"{mlflow.rstrip('/')}/#/experiments/{store.connection.experiment}/runs/" if mlflow else ""
-    # Everything is computed before the first write, so that an unreadable record leaves no incomplete site.
-    board = BoardCache(store, runs_url, measured=builtin_measurements()).board()
-    equivalences = recorded_equivalences(store)
-    settings = build_settings(with_builtin(store.runs.records()), equivalences=equivalences)
-    points = [point for setting in settings if (point := stress_point(setting)) is not None]
-    texts = {"leaderboard.csv": to_csv(settings), "stress.csv": stress_to_csv(stress_tables(points, "last"))}
-    write(folder / "index.html", to_html(board))
-    for name, text in texts.items():
-        write(folder / name, text)
+    board = write_site(Store(), folder, mlflow)
     typer.echo(
         f"{len(board.settings)} settings written to {folder / 'index.html'}, their tables to leaderboard.csv, stress cards to "
         "stress.csv"
@@ -210,5 +150,5 @@ def reproduction(
     if output is None:
         typer.echo(text, nl=False)
     else:
-        write(output, text)
+        write_text(output, text)
         typer.echo(f"Written to {output}")

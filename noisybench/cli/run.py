@@ -11,9 +11,8 @@ import typer
 
 from noisybench.cli import limits
 from noisybench.cli.labels import Overrides, Recipe
-from noisybench.cli.leaderboard import write
 from noisybench.cli.limits import TimeLimitOption
-from noisybench.errors import UserError
+from noisybench.utils.files import wrap_write_errors, write_text
 from noisybench.utils.interrupts import INTERRUPTS
 from noisybench.utils.places import check_output_file
 
@@ -155,7 +154,7 @@ def execute_specs(
         console.print(f"{each.reason}. It is trained again.", markup=False)
     result = train_session(session, jobs, console, limit)
     _print_other_weights(console, session)
-    _show(session, html, metric)
+    _show(session, html, metric, console)
     records = session.plan.select(session.records)
     if records and html is not None:
         for figure in figures:
@@ -226,25 +225,19 @@ def _draw(
     """Draw one figure of a suite from its finished runs."""
     from noisybench.leaderboard.figures import plot_suite
 
-    try:
+    with wrap_write_errors(path):
         drawn = plot_suite(records, figure.title, figure.x, figure.y, path, equivalences)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}") from None
     if drawn:
         console.print(f"Figure: {path.resolve()}")
 
 
-def _show(session: Session, html: Path | None, metric: str) -> None:
+def _show(session: Session, html: Path | None, metric: str, console: Console) -> None:
     """Rank the runs of a command, write the leaderboard page, and suggest next steps."""
-    from noisybench.api.leaderboard import rank
-    from noisybench.leaderboard.measurements import measure_valid
-    from noisybench.utils.console import make_console
+    from noisybench.api.leaderboard import rank_session
 
-    console = make_console()
-    measurements, excluded = measure_valid(session.comparable())
-    board = rank(measurements, metric, equivalences=session.equivalences, excluded=excluded)
+    board = rank_session(session, metric)
     if board.settings and html is not None:
-        write(html, board.to_html())
+        write_text(html, board.to_html())
     console.print(board)
     if not board.settings or html is None:
         return

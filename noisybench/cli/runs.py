@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from noisybench.cli import transfer
-from noisybench.cli.leaderboard import write
 from noisybench.cli.limits import exit_after
 from noisybench.cli.run import DryRun, Jobs, train_session
 from noisybench.errors import UserError
+from noisybench.utils.files import write_text
 from noisybench.utils.interrupts import INTERRUPTS
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def equivalent(
     run_id = EquivalenceStore(store).write(equivalence, f"equivalence {description}")
     typer.echo(f"Equivalent: {description}. Recorded as run {run_id}; tables join these codes now.")
     if output is not None:
-        write(output, equivalences_to_json([*shared, equivalence]) + "\n")
+        write_text(output, equivalences_to_json([*shared, equivalence]) + "\n")
         typer.echo(f"Added to {output}")
 
 

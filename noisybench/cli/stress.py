@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from noisybench.cli.leaderboard import check_choice, write
+from noisybench.cli.leaderboard import check_choice
 from noisybench.errors import UserError
+from noisybench.utils.files import write_text
 from noisybench.utils.places import check_output_file
 
 FORMATS = ("terminal", "csv", "json", "markdown")
@@ -79,7 +80,7 @@ def stress(
         if output is None:
             typer.echo(text, nl=False)
         else:
-            write(output, text)
+            write_text(output, text)
             typer.echo(f"{len(tables)} tables written to {output}")
     for line in render_excluded(excluded + unscored):
         console.print(line)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noisybench.cli.leaderboard import write
 from noisybench.errors import UserError
+from noisybench.utils.files import write_text
 from noisybench.utils.places import check_output_folder
 
 KEYS_HELP = (
@@ -158,7 +158,7 @@ def summarize(
     measurements = [measurement for entry in entries for measurement in entry.measurements()]
     # A fixed order keeps the differences between two versions of the table small.
     measurements.sort(key=lambda each: (each.entry, each.setting.title, each.setting.budget, each.stack, each.seed))
-    write(output, to_csv(measurements))
+    write_text(output, to_csv(measurements))
     typer.echo(f"{len(measurements)} runs of {len(folders)} submissions written to {output}")
     for entry in entries:
         typer.echo(f"  {printable(entry.folder.name)}: {entry.status} ({entry.stamp.reason})")

@@ -136,10 +136,9 @@ def check_lengths(X: Any, y: Any) -> None:
     Raises:
         UserError: their lengths differ.
     """
-    # Sparse matrices have no length; they are refused where inputs are read.
-    lengths = [None if not hasattr(each, "__len__") or hasattr(each, "getnnz") else len(each) for each in (X, y)]
+    lengths = _length(X), _length(y)
     if None not in lengths and lengths[0] != lengths[1]:
-        raise UserError(f"X has {len(X)} examples, but y has {len(y)} labels; each example needs one label")
+        raise UserError(f"X has {lengths[0]} examples, but y has {lengths[1]} labels; each example needs one label")
 
 
 def in_memory_dataset(
@@ -181,6 +180,14 @@ def in_memory_dataset(
             names, meaning = (class_names, AUTO) if class_names is not None else (train.labels.class_names, NAMES)
             parts[role] = read_examples(*part, class_names=names, channels=channels, integer_labels=meaning)
     return train.dataset(parts.get("validation"), parts.get("test"), has_background, name)
+
+
+def _length(values: Any) -> int | None:
+    """Return the number of examples; None if it is unknown, as for a single number."""
+    # Sparse matrices have a shape, but no length.
+    if hasattr(values, "shape"):
+        return int(values.shape[0]) if len(values.shape) else None
+    return len(values) if hasattr(values, "__len__") else None
 
 
 def _empty(split: Split) -> Split:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from noisybench.data.containers import Restore, is_picture, is_tensor, library_of, open_entries, open_tensor
 from noisybench.data.images.arrays import Channels, array_images
 from noisybench.data.images.decoding import DEFAULT_RULES, DecodingRules
 from noisybench.data.texts import text_inputs
@@ -34,7 +34,7 @@ class InMemoryInputs:
 
     inputs: NDArray[Any]
     kind: Literal["images", "features", "texts"]
-    restore: Callable[[NDArray[Any]], Any]
+    restore: Restore
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -89,13 +89,13 @@ def no_inputs(count: int) -> NDArray[np.float32]:
     return np.empty((count, 0, 1, 1), dtype=np.float32)
 
 
-def _texts(array: NDArray[Any], restore: Callable[[Any], Any], location: str) -> InMemoryInputs:
+def _texts(array: NDArray[Any], restore: Restore, location: str) -> InMemoryInputs:
     if (array.ndim == 2 and array.shape[1] != 1) or array.ndim > 2:
         raise UserError(f"{location} has texts of the shape {array.shape}; pass one text for each example")
     return InMemoryInputs(text_inputs(array.reshape(-1).tolist()), "texts", restore)
 
 
-def _features(array: NDArray[Any], restore: Callable[[Any], Any], location: str) -> InMemoryInputs:
+def _features(array: NDArray[Any], restore: Restore, location: str) -> InMemoryInputs:
     if not array.shape[1]:
         raise UserError(f"{location} has 0 feature(s) (shape {array.shape}); at least one is needed")
     # Features are computed with in single precision, in which large values are infinite.
@@ -112,9 +112,7 @@ def _features(array: NDArray[Any], restore: Callable[[Any], Any], location: str)
     )
 
 
-def _images(
-    array: NDArray[Any], restore: Callable[[Any], Any], channels: Channels | None, location: str
-) -> InMemoryInputs:
+def _images(array: NDArray[Any], restore: Restore, channels: Channels | None, location: str) -> InMemoryInputs:
     first = _channels_first(array.shape, channels, location)
     rules, scale = DEFAULT_RULES, 1
     if array.dtype.kind != "b" and array.dtype != np.uint8:
@@ -159,13 +157,13 @@ def _channels_first(shape: tuple[int, ...], channels: Channels | None, location:
     return possible == ["first"]
 
 
-def _to_array(inputs: Any, location: str) -> tuple[NDArray[Any], Callable[[Any], Any]]:
+def _to_array(inputs: Any, location: str) -> tuple[NDArray[Any], Restore]:
     """Return inputs as an array, and a function that puts such an array into their container."""
-    library = type(inputs).__module__.partition(".")[0]
+    library = library_of(inputs)
     if isinstance(inputs, np.ndarray):
         return inputs, lambda array: array
-    if library == "torch" and hasattr(inputs, "detach"):
-        return _from_torch(inputs)
+    if is_tensor(inputs):
+        return open_tensor(inputs)
     if library == "pyarrow":
         inputs, library = inputs.to_pandas(), "pandas"
     if library == "pandas":
@@ -177,15 +175,7 @@ def _to_array(inputs: Any, location: str) -> tuple[NDArray[Any], Callable[[Any],
     return _from_list(list(inputs), location)
 
 
-def _from_torch(inputs: Any) -> tuple[NDArray[Any], Callable[[Any], Any]]:
-    import torch
-
-    dtype = torch.float32 if inputs.dtype == torch.bfloat16 else inputs.dtype
-    array: NDArray[Any] = inputs.detach().to("cpu", dtype).numpy()
-    return array, lambda values: torch.from_numpy(np.ascontiguousarray(values)).to(inputs.device, inputs.dtype)
-
-
-def _from_pandas(inputs: Any, location: str) -> tuple[NDArray[Any], Callable[[Any], Any]]:
+def _from_pandas(inputs: Any, location: str) -> tuple[NDArray[Any], Restore]:
     import pandas
 
     if isinstance(inputs, pandas.Series | pandas.Index):
@@ -205,29 +195,15 @@ def _from_pandas(inputs: Any, location: str) -> tuple[NDArray[Any], Callable[[An
     return inputs.to_numpy(dtype=np.float64, na_value=np.nan), back
 
 
-def _from_list(entries: list[Any], location: str) -> tuple[NDArray[Any], Callable[[Any], Any]]:
+def _from_list(entries: list[Any], location: str) -> tuple[NDArray[Any], Restore]:
     if not entries:
         return np.empty((0, 0)), list
     if all(isinstance(entry, str) for entry in entries):
         texts = np.empty(len(entries), dtype=object)
         texts[:] = entries
         return texts, list
-    arrays = [np.asarray(entry.detach().cpu() if hasattr(entry, "detach") else entry) for entry in entries]
-    shapes = sorted({array.shape for array in arrays})
-    if len(shapes) > 1:
-        raise UserError(
-            f"{location} has entries of the shapes {shapes[0]} and {shapes[1]}; resize or pad them to one shape"
-        )
-    first = entries[0]
-    if type(first).__module__.startswith("PIL."):
-        from PIL import Image
-
+    if is_picture(entries[0]):
         modes = sorted({entry.mode for entry in entries})
         if not set(modes) <= {"1", "L", "RGB"} or len(modes) > 1:
             raise UserError(f"{location} has images of the modes {', '.join(modes)}; use image.convert('RGB') for each")
-        return np.stack(arrays), lambda array: [Image.fromarray(pixels) for pixels in array]
-    if hasattr(first, "detach"):
-        import torch
-
-        return np.stack(arrays), lambda array: [torch.from_numpy(row.copy()).to(first) for row in array]
-    return np.stack(arrays), list if isinstance(first, np.ndarray) else lambda array: array.tolist()
+    return open_entries(entries, location)

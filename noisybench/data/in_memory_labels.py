@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.arrays import MAX_CLASSES, exact_integers
+from noisybench.data.containers import Restore, is_picture, library_of, open_entries, open_tensor
 from noisybench.data.labels.class_labels import IntegerLabels, match_labels
 from noisybench.data.labels.class_names import read_class_names
 from noisybench.data.labels.columns import LabelColumn, read_label_column
@@ -40,7 +41,7 @@ class InMemoryLabels:
     targets: Targets
     class_names: tuple[str, ...]
     classes: NDArray[Any]
-    restore: Callable[[Targets], Any]
+    restore: Restore
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -195,9 +196,7 @@ def _is_integer(text: str) -> bool:
     return text.lstrip("-").isdigit()
 
 
-def _one_hot(
-    column: LabelColumn, plain: Any, names: tuple[str, ...] | None, restore: Callable[[NDArray[Any]], Any]
-) -> InMemoryLabels:
+def _one_hot(column: LabelColumn, plain: Any, names: tuple[str, ...] | None, restore: Restore) -> InMemoryLabels:
     width = column.width or 0
     names = names or tuple(str(number) for number in range(width))
     targets, _ = match_labels(column, names, "indices", declared=True)
@@ -207,9 +206,7 @@ def _one_hot(
     )
 
 
-def _read_masks(
-    masks: NDArray[Any], names: tuple[str, ...] | None, location: str, restore: Callable[[NDArray[Any]], Any]
-) -> InMemoryLabels:
+def _read_masks(masks: NDArray[Any], names: tuple[str, ...] | None, location: str, restore: Restore) -> InMemoryLabels:
     shape = masks.shape
     if len(shape) == 4 and shape[1] == 1:
         masks = masks[:, 0]
@@ -249,13 +246,13 @@ def _read_masks(
     )
 
 
-def to_plain(labels: Any, location: str) -> tuple[Any, Callable[[NDArray[Any]], Any]]:
+def to_plain(labels: Any, location: str) -> tuple[Any, Restore]:
     """Return labels that `read_label_column` reads, and a function that puts an array of labels into their container."""
-    library = type(labels).__module__.partition(".")[0]
+    library = library_of(labels)
     if isinstance(labels, np.ndarray):
         return labels, lambda values: values
     if library == "torch":
-        return _from_torch(labels)
+        return open_tensor(labels)
     if library == "pandas" and labels.ndim == 2:
         return _from_frame(labels, location)
     if library == "pandas":
@@ -266,50 +263,15 @@ def to_plain(labels: Any, location: str) -> tuple[Any, Callable[[NDArray[Any]], 
         raise UserError(f"{location} is a column of polars; pass {location}.to_numpy() or {location}.to_arrow()")
     entries = list(labels)
     first: Any = entries[0] if entries else None
-    if getattr(first, "ndim", 0) or isinstance(first, list | tuple) or type(first).__module__.startswith("PIL."):
-        return _from_rows(entries, location)
+    if getattr(first, "ndim", 0) or isinstance(first, list | tuple) or is_picture(first):
+        return open_entries(entries, location)
     # Entries such as tensors and NumPy numbers, as loops over batches collect them.
     plain = [entry.item() if hasattr(entry, "item") else entry for entry in entries]
     form = tuple if isinstance(labels, tuple) else list
     return plain, lambda values: form(values.tolist())
 
 
-def _from_rows(rows: list[Any], location: str) -> tuple[Any, Callable[[NDArray[Any]], Any]]:
-    """Stack masks or one-hot rows of a list."""
-    arrays = [_as_array(row) for row in rows]
-    shapes = {array.shape for array in arrays}
-    if len(shapes) > 1:
-        raise UserError(
-            f"{location} has entries of the shapes {' and '.join(map(str, sorted(shapes)[:2]))}; resize them"
-        )
-    first = rows[0]
-    if type(first).__module__.partition(".")[0] == "torch":
-        import torch
-
-        return np.stack(arrays), lambda values: [torch.from_numpy(row.copy()).to(first) for row in values]
-    if type(first).__module__.startswith("PIL."):
-        from PIL import Image
-
-        return np.stack(arrays), lambda values: [Image.fromarray(mask) for mask in values]
-    if isinstance(first, np.ndarray):
-        return np.stack(arrays), list
-    return np.stack(arrays), lambda values: values.tolist()
-
-
-def _as_array(row: Any) -> NDArray[Any]:
-    return np.asarray(row.detach().cpu() if hasattr(row, "detach") else row)
-
-
-def _from_torch(labels: Any) -> tuple[Any, Callable[[NDArray[Any]], Any]]:
-    import torch
-
-    plain: NDArray[Any] = (
-        labels.detach().to("cpu", torch.float32 if labels.dtype == torch.bfloat16 else labels.dtype).numpy()
-    )
-    return plain, lambda values: torch.from_numpy(np.ascontiguousarray(values)).to(labels.device, labels.dtype)
-
-
-def _from_pandas(labels: Any) -> tuple[Any, Callable[[NDArray[Any]], Any]]:
+def _from_pandas(labels: Any) -> tuple[Any, Restore]:
     import pandas
 
     missing = np.asarray(labels.isna(), dtype=bool)
@@ -326,7 +288,7 @@ def _from_pandas(labels: Any) -> tuple[Any, Callable[[NDArray[Any]], Any]]:
     return plain.tolist(), back
 
 
-def _from_frame(labels: Any, location: str) -> tuple[Any, Callable[[NDArray[Any]], Any]]:
+def _from_frame(labels: Any, location: str) -> tuple[Any, Restore]:
     if labels.shape[1] != 1:
         columns = ", ".join(printable(str(column)) for column in labels.columns[:5])
         raise UserError(
@@ -336,7 +298,7 @@ def _from_frame(labels: Any, location: str) -> tuple[Any, Callable[[NDArray[Any]
     return plain, lambda values: restore(values).to_frame()
 
 
-def _from_arrow(labels: Any) -> tuple[Any, Callable[[NDArray[Any]], Any]]:
+def _from_arrow(labels: Any) -> tuple[Any, Restore]:
     import pyarrow
 
     def back(values: NDArray[Any]) -> Any:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from noisybench.data.containers import library_of
 from noisybench.errors import UserError, nearest
 from noisybench.utils.text import printable
 
@@ -51,7 +52,7 @@ def open_table(data: Any, column: str | None = None) -> LabeledData | None:
         >>> table.labels.tolist(), table.replace(["dog", "dog"], None).label.tolist()
         (['cat', 'dog'], ['dog', 'dog'])
     """
-    library, name = type(data).__module__.partition(".")[0], type(data).__name__
+    library, name = library_of(data), type(data).__name__
     if library == "pandas" and name == "DataFrame":
         return _from_frame(data, _label_column([str(each) for each in data.columns], column))
     if library == "pyarrow" and name == "Table":

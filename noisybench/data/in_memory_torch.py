@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sized
+from collections.abc import Mapping, Sequence, Sized
 from typing import Any, cast
 
 import numpy as np
@@ -74,7 +74,7 @@ def open_torch_dataset(data: Dataset[Any], key: str | None) -> LabeledData:
     if not count:
         raise UserError("X has no examples; pass a data set with at least one")
     key = _label_key(data[0], key)
-    labels = _labels(data, range(count), key)
+    labels = labels_of(data, range(count), key)
 
     def inputs() -> list[Any]:
         read = [_inputs_of(data[index], key) for index in range(count)]
@@ -118,10 +118,20 @@ def _label_key(item: Any, key: str | None) -> str | None:
     return None
 
 
-def _labels(data: Any, rows: Any, key: str | None) -> list[Any]:
-    """Return the labels of some rows, without reading inputs where the data set allows that."""
+def labels_of(data: Any, rows: Sequence[int], key: str | None) -> list[Any]:
+    """Return the labels of some rows, without reading inputs where the data set allows that.
+
+    Args:
+        data: data set whose items are pairs, or dictionaries.
+        rows: positions.
+        key: key of the labels in items that are dictionaries; None for pairs.
+
+    Example:
+        >>> labels_of([("first", 3), ("second", 5)], [1], None)
+        [5]
+    """
     if isinstance(data, Subset) and key is None:
-        return _labels(data.dataset, [data.indices[row] for row in rows], key)
+        return labels_of(data.dataset, [data.indices[row] for row in rows], key)
     if isinstance(data, RelabeledDataset):
         return [data.targets[row] for row in rows]
     if isinstance(data, TensorDataset) and key is None:

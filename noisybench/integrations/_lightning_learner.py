@@ -11,14 +11,15 @@ from pytorch_lightning import LightningModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler, TensorDataset
 
+from noisybench.data.in_memory_torch import labels_of
 from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError, show
 from noisybench.integrations._batch_checks import check_values
 from noisybench.integrations._learner import OpenEnd, flatten_scores, make_batch
 from noisybench.integrations._loss_helpers import Indexed
+from noisybench.integrations._stacks import needs_positions
 from noisybench.training.batch import Batch, cross_entropy, probabilities_in_float32
 from noisybench.training.mitigation import public_name
-from noisybench.training.roles import DetectorProvider
 from noisybench.training.sampler import EpochSampler
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
@@ -75,9 +76,7 @@ class LightningLearner:
     ) -> None:
         self._module, self.stack, self.dataset, self.title = module, stack, dataset, title
         self.batch_size, self.num_workers, self.seed, self.ignore_index = batch_size, num_workers, seed, ignore_index
-        self.needs_index = stack.requirements.per_sample_state or any(
-            isinstance(each, DetectorProvider) for each in stack.mitigations
-        )
+        self.needs_index = needs_positions(stack)
         observed = _as_targets(targets, len(dataset)) if targets is not None else read_targets(dataset.dataset)
         if ignore_index is not None:
             if observed.ndim == 1:
@@ -304,16 +303,20 @@ def split_item(item: Any) -> tuple[Any, Any]:
 
 
 def read_targets(dataset: Any) -> Tensor:
-    """Return the targets of a dataset of pairs or dictionaries, as int64 numbers.
+    """Return the targets of a dataset of pairs or dictionaries, as int64 numbers; inputs are read only if they must be.
 
     >>> read_targets([("a", 1), ("b", 0)])
     tensor([1, 0])
     """
-    if not len(dataset):
+    count = len(dataset)
+    if not count:
         raise UserError("lightning.train_set: has no examples")
     if isinstance(dataset, TensorDataset) and len(dataset.tensors) == 2:
-        return _as_targets(dataset.tensors[1], len(dataset))
-    return _as_targets([split_item(dataset[number])[1] for number in range(len(dataset))], len(dataset))
+        return _as_targets(dataset.tensors[1], count)
+    first = dataset[0]
+    split_item(first)  # refuses other items
+    key = next(key for key in first if key in TARGET_KEYS) if isinstance(first, Mapping) else None
+    return _as_targets(labels_of(dataset, range(count), key), count)
 
 
 def _as_targets(values: Any, length: int) -> Tensor:

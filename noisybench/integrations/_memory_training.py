@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import typing
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,22 +117,3 @@ def deployed_task(task: Task) -> Task:
     deployed.load_deployment_state(task.deployment_state())
     del deployed.auxiliary_cache  # holds functions, which cannot be pickled
     return deployed.cpu().eval()
-
-
-@contextlib.contextmanager
-def random_state_of_torch() -> Iterator[None]:
-    """Leave the global random numbers of PyTorch as they are; training seeds them."""
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    with torch.random.fork_rng(devices):
-        yield
-
-
-@contextlib.contextmanager
-def cpu_threads(count: int) -> Iterator[None]:
-    """Use a number of CPU threads inside of the block."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

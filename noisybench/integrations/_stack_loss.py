@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from noisybench.errors import UserError, show
 from noisybench.integrations._batch_checks import check_batch, check_values
 from noisybench.integrations._learner import GivenLogits, label_space, make_batch
-from noisybench.integrations._stacks import NOT_LOSSES, build_stack, check_transition
+from noisybench.integrations._stacks import NOT_LOSSES, build_stack, check_transition, needs_positions
 from noisybench.mitigations._transition import TransitionCorrection
 from noisybench.training.mitigation import Mitigation
-from noisybench.training.roles import DetectorProvider
 
 if TYPE_CHECKING:
     from noisybench.training.learner import Learner
@@ -97,9 +96,7 @@ class StackLoss(nn.Module):
         self._corrections = [each for each in mitigations_ if isinstance(each, TransitionCorrection)]
         # Estimates of the matrix are the user's part, see `set_transition`.
         self._with_epochs = [each for each in mitigations_ if each not in self._corrections and _has_epochs(each)]
-        self.needs_index = self.stack.requirements.per_sample_state or any(
-            isinstance(each, DetectorProvider) for each in mitigations_
-        )
+        self.needs_index = needs_positions(self.stack)
         if self.needs_index and (num_examples is None or num_classes is None):
             lacking = " and ".join(
                 name for name, value in (("num_examples", num_examples), ("num_classes", num_classes)) if value is None

@@ -15,6 +15,7 @@ from noisybench.data.privileged import PrivilegedInfo
 from noisybench.errors import UserError, show
 from noisybench.mitigations._transition import TransitionCorrection
 from noisybench.training.mitigation import Mitigation
+from noisybench.training.roles import DetectorProvider
 from noisybench.training.stack import Stack
 
 SCORES = "trains networks of its own to score the examples before training; `nb.audit` scores examples of your data"
@@ -125,6 +126,11 @@ def build_stack(
             "matrix; leave transition out, or use forward_correction or backward_correction"
         )
     return Stack([member.mitigation for member in members]), members
+
+
+def needs_positions(stack: Stack) -> bool:
+    """Return True if a stack keeps values for each training example, so that its loss needs the positions of a batch."""
+    return stack.requirements.per_sample_state or any(isinstance(each, DetectorProvider) for each in stack.mitigations)
 
 
 def _example(values: Mapping[str, Any], entry: Any) -> str:

@@ -21,20 +21,21 @@ from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_dat
 
 from noisybench.config.resolve import complete
 from noisybench.config.spec import RunSpec
+from noisybench.data.containers import as_array, is_picture
 from noisybench.data.dataset import Dataset, Split
+from noisybench.data.in_memory import check_lengths
 from noisybench.data.in_memory_inputs import read_inputs
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import InvalidValue, UserError, show
 from noisybench.integrations._memory_training import (
     check_privileged,
-    cpu_threads,
     deployed_task,
-    random_state_of_torch,
     reported_warnings,
     train_prepared,
 )
 from noisybench.runs.preparation import prepare_run
 from noisybench.training.prepared import PreparedRun
+from noisybench.utils.torch_state import preserved_torch_state
 
 BUDGET = (
     "network", "epochs", "batch_size", "optimizer", "learning_rate", "weight_decay", "lr_schedule", "augmentation",
@@ -136,7 +137,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         with _invalid_values():
             inputs, targets = self._read_training_data(X, y)
             prepared = self._prepare(inputs, targets)
-        with random_state_of_torch(), cpu_threads(prepared.spec.num_threads), tempfile.TemporaryDirectory() as folder:
+        with preserved_torch_state(prepared.spec.num_threads), tempfile.TemporaryDirectory() as folder:
             task, self.loss_curve_ = train_prepared(prepared, Path(folder))
             for message in reported_warnings(prepared):
                 warnings.warn(message, stacklevel=2)
@@ -157,7 +158,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         check_is_fitted(self, "n_iter_")
         with _invalid_values():
             inputs = torch.from_numpy(self._read(X, reset=False))
-        with cpu_threads(self.num_threads):
+        with preserved_torch_state(self.num_threads):
             probabilities = self._task.predict(inputs).double()
         # In double precision, the sums of single-precision probabilities differ from 1.
         return np.asarray((probabilities / probabilities.sum(1, keepdim=True)).cpu().numpy())
@@ -177,13 +178,8 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         """Return inputs as the harness reads them, and (N,) class indices; set what is known about both."""
         if y is None:
             raise InvalidValue("requires y to be passed, but the target y is None")
-        X, y = _on_host(X), _on_host(y)
-        counts = _count(X), _count(y)
-        if None not in counts and counts[0] != counts[1]:
-            raise InvalidValue(
-                f"X has {counts[0]} examples, but y has {counts[1]} labels; each example needs one label"
-            )
-        inputs = self._read(X, reset=True)
+        check_lengths(X, y)
+        inputs, y = self._read(X, reset=True), _on_host(y)
         observed = column_or_1d(y, warn=True)
         assert_all_finite(observed, input_name="y")
         check_classification_targets(observed)
@@ -263,24 +259,16 @@ def _network_of_features(network: Any) -> Any:
     return f"features_{network}" if isinstance(network, str) and network.startswith("mlp:") else network
 
 
-def _count(values: Any) -> int | None:
-    """Return the number of examples, if it is known; sparse matrices have a shape and no length."""
-    shape = getattr(values, "shape", None)
-    if shape:
-        return int(shape[0])
-    return len(values) if isinstance(values, list | tuple) else None
-
-
 def _holds_images(X: Any) -> bool:
     """Return True for arrays of three or four axes, and for lists of images."""
     if isinstance(X, list | tuple) and len(X):
-        return getattr(X[0], "ndim", 0) >= 2 or type(X[0]).__module__.startswith("PIL.")
+        return getattr(X[0], "ndim", 0) >= 2 or is_picture(X[0])
     return getattr(X, "ndim", 2) in (3, 4)
 
 
 def _on_host(values: Any) -> Any:
     """Return a tensor as an array, and anything else unchanged."""
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
+    return as_array(values) if isinstance(values, torch.Tensor) else values
 
 
 @contextlib.contextmanager

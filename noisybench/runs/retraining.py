@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-
-import torch
 
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
@@ -21,6 +17,7 @@ from noisybench.runs.saved_model import TrainedModel
 from noisybench.runs.training import train
 from noisybench.training.auxiliary import AUXILIARY_DIR
 from noisybench.utils.progress import report_progress
+from noisybench.utils.torch_state import preserved_torch_state
 
 COMPARED = ("torch", "device", "threads", "numpy", "torchvision")
 """Parts of the environment of a run that can change the last bits of its weights."""
@@ -37,7 +34,7 @@ def retrain(record: RunRecord) -> TrainedModel:
     """
     spec = _recorded_spec(record)
     epochs = spec.budget.epochs
-    with tempfile.TemporaryDirectory() as folder, _unchanged_process():
+    with tempfile.TemporaryDirectory() as folder, preserved_torch_state():
         recorder = train(
             prepare_run(spec),
             Path(folder),
@@ -95,15 +92,3 @@ def _explain(record: RunRecord, spec: RunSpec, environment: dict[str, str]) -> s
     if uses_gpu(record.environment):
         reasons.append("training on a GPU is not bit-identical")
     return "; ".join(reasons) or "code, versions and device are the same, so that this machine computes other sums"
-
-
-@contextmanager
-def _unchanged_process() -> Iterator[None]:
-    """Restore the number of threads and the random numbers, which training sets."""
-    threads = torch.get_num_threads()
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    try:
-        with torch.random.fork_rng(devices):
-            yield
-    finally:
-        torch.set_num_threads(threads)

@@ -35,6 +35,7 @@ from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.files import first_line
+from noisybench.utils.torch_state import preserved_torch_state
 
 DESCRIPTION, NETWORK = "model.json", "network"
 """File of the description, and folder of the files of a language model."""
@@ -221,9 +222,7 @@ def load_task(folder: Path, description: ModelDescription, device: torch.device)
         UserError: the weights are damaged, or the installed code builds other networks.
     """
     weights = _read_weights(folder, description)
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_available() else []
-    # Networks are initialized from seeds of their own; the random numbers of the caller stay as they are.
-    with torch.random.fork_rng(devices):
+    with preserved_torch_state():  # networks are initialized from seeds of their own
         task = _build_task(folder, description)
     # The other networks of a stack are trained and not deployed.
     del task.networks[len(task.stack.deployed_networks) :], task.forwards[len(task.stack.deployed_networks) :]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from noisybench.errors import UserError
-from noisybench.utils.places import expand_user
+from noisybench.utils.places import check_output_file, expand_user
 
 DOWNLOAD_TIMEOUT = 30
 """Seconds without an answer after which a download fails."""
@@ -251,6 +251,22 @@ def wrap_write_errors(path: Path) -> Iterator[None]:
         # Libraries put sentences of their own around the reason.
         reason = os.strerror(error.errno) if error.errno else first_line(error)
         raise UserError(f"{path} cannot be written: {reason}") from None
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in UTF-8, and create its folder.
+
+    Raises:
+        UserError: it cannot be written.
+
+    Example:
+        >>> write_text(Path("/dev"), "text")
+        Traceback (most recent call last):
+        noisybench.errors.UserError: /dev cannot be written: it is a folder
+    """
+    check_output_file(path)
+    with wrap_write_errors(path):
+        path.write_text(text, encoding="utf-8")
 
 
 def require_writable(folder: Path) -> None:
