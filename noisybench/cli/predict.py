@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from noisybench.api.model_files import FilePredictions
 
 SHOWN_ROWS = 10
 """Number of predictions that are printed if no file is written."""
@@ -70,14 +76,17 @@ def predict(
         predictions.write_table(model.class_names, output)
         console.print(f"{len(predictions.names)} predictions: {output.resolve()}", markup=False, soft_wrap=True)
         return
+    _print_rows(console, predictions)
+
+
+def _print_rows(console: Console, predictions: FilePredictions) -> None:
+    """Print the first predictions, with the probability of the predicted class."""
     rows = zip(predictions.names, predictions.predicted, strict=True)
-    for row, (name, predicted) in enumerate(rows):
-        if row == SHOWN_ROWS:
-            rest = len(predictions.names) - SHOWN_ROWS
-            console.print(f"... and {rest} more; write all with -o predictions.csv", markup=False)
-            break
+    for row, (name, predicted) in enumerate(itertools.islice(rows, SHOWN_ROWS)):
         confidence = "" if predictions.probabilities is None else f"  ({predictions.probabilities[row].max():.3f})"
         console.print(f"{name}: {predicted}{confidence}", markup=False, soft_wrap=True)
+    if (rest := len(predictions.names) - SHOWN_ROWS) > 0:
+        console.print(f"... and {rest} more; write all with -o predictions.csv", markup=False)
 
 
 def _device(name: str) -> Literal["auto", "cpu", "cuda"]:

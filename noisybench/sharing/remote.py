@@ -17,8 +17,6 @@ from noisybench.utils.text import printable
 WEB = ("http", "https")
 """Protocols of web servers, which neither list nor accept files."""
 
-SECRETS = "@"
-
 
 class RemoteStore:
     """Files of a label set below a URL."""
@@ -99,7 +97,7 @@ def without_password(url: str) -> str:
     """
     start, separator, rest = url.rpartition("://")
     host, slash, path = rest.partition("/")
-    return f"{start}{separator}{host.rpartition(SECRETS)[2]}{slash}{path}".partition("?")[0]
+    return f"{start}{separator}{host.rpartition('@')[2]}{slash}{path}".partition("?")[0]
 
 
 @contextlib.contextmanager

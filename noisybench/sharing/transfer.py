@@ -250,6 +250,7 @@ def _verify(folder: Path, index: Index, address: str) -> None:
 
 def _check_rows(folder: Path, manifest: dict[str, Any]) -> None:
     """Refuse tables with more rows than a label set has: a small file can stand for any number of equal rows."""
+    import pyarrow
     import pyarrow.parquet
 
     sizes = manifest["dataset"]["sizes"]
@@ -263,7 +264,7 @@ def _check_rows(folder: Path, manifest: dict[str, Any]) -> None:
         if (folder / name).exists():
             try:
                 rows = pyarrow.parquet.read_metadata(folder / name).num_rows
-            except Exception:  # `label_files.load` reports damaged files
+            except (OSError, pyarrow.ArrowException):  # `label_files.load` reports damaged files
                 continue
             if rows > limit:
                 raise UserError(f"{shown(folder)}/{name}: has {rows} rows, but at most {limit} belong to its dataset")
