@@ -60,7 +60,7 @@ def test_the_board_shows_the_cards_of_its_own_components() -> None:
     cards = {(kind, name): rest for kind, name, *rest in board_of(example_records()).cards}
     assert [name for kind, name in cards if kind == "Noise models"] == ["pair_flip"]
     assert {name for kind, name in cards if kind == "Mitigations"} == {"gce", "elr", "cross_entropy"}
-    assert cards["Mitigations", "elr"][0] == "github.com/shengliu66/ELR @ 934af53434a3"
+    assert cards["Mitigations", "elr"][0] == "github.com/shengliu66/ELR @ 934af53434a3, license MIT"
     names = {name for kind, name in cards if kind == "Metrics"}
     assert {"accuracy", "balanced_accuracy", "auroc"} <= names
     assert not names & {"iou", "exact_match"}, "metrics of other tasks"
