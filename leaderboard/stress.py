@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from noisybench.leaderboard.breakdown import Breakdown, find_breakdown, score_matrix, shared_seeds
+from noisybench.leaderboard.mixed_model import LabelSetScores, compare_stacks
 from noisybench.leaderboard.setting_description import without_parameters
-from noisybench.leaderboard.statistics import Summary, rank, summarize
+from noisybench.leaderboard.statistics import Summary, summarize
 from noisybench.leaderboard.table import Setting
 from noisybench.leaderboard.verdict import BASELINE, setting_scores
 
@@ -269,24 +270,17 @@ def area_summary(rates: Sequence[float], values: Sequence[Mapping[int, float]]) 
 
 
 def _clean_costs(clean: Sequence[StressPoint], stacks: Sequence[str], rule: str) -> dict[str, Cost]:
-    """Return the difference of cross-entropy to each stack on clean labels, with the interval of the setting's ranking."""
-    if not clean:
-        return {}
-    scores = {stack: clean[0].scores[rule][stack] for stack in stacks if stack in clean[0].scores[rule]}
-    baseline, costs = scores.get(BASELINE, {}), dict[str, Cost]()
-    for stack, own in scores.items():
-        shared = sorted(own.keys() & baseline.keys())
-        if stack != BASELINE and shared:
-            mean = math.fsum(baseline[seed] - own[seed] for seed in shared) / len(shared)
-            costs[stack] = Cost(mean, None, None)
-    model = rank(scores, resolution=clean[0].resolution).model
-    if model is None:
-        return costs
-    half_widths = model.critical_differences(0.05)
-    for (first, second), difference, half in zip(model.pairs, model.differences, half_widths, strict=True):
-        names = model.stacks[first], model.stacks[second]
-        if BASELINE in names:
-            cost = float(difference) if names[0] == BASELINE else -float(difference)
-            other = names[1] if names[0] == BASELINE else names[0]
-            costs[other] = Cost(cost, cost - float(half), cost + float(half))
+    """Return the difference of cross-entropy to each stack on clean labels, over all settings that have both."""
+    costs = dict[str, Cost]()
+    for stack in stacks:
+        shared = [
+            LabelSetScores("", {name: point.scores[rule][name] for name in (BASELINE, stack)}, point.resolution, False)
+            for point in clean
+            if point.scores[rule].get(BASELINE, {}).keys() & point.scores[rule].get(stack, {}).keys()
+        ]
+        if stack == BASELINE or not shared:
+            continue
+        comparison = compare_stacks(shared, (BASELINE, stack), "label_sets")
+        low, high = (float(ends[0, 1]) if comparison.is_tested()[0, 1] else None for ends in comparison.intervals())
+        costs[stack] = Cost(float(comparison.difference[0, 1]), low, high)
     return costs

@@ -104,6 +104,22 @@ def test_a_cost_on_clean_data_does_not_hide_that_a_stack_withstands_noise() -> N
     assert card.breakdown.state == "above"
 
 
+def test_the_cost_on_clean_data_is_that_of_all_clean_settings() -> None:
+    runs = [run(stack, seed, 0.4, 0.5) for stack in ("cross_entropy", "gce") for seed in range(3)]
+    for number, cost in enumerate((0.02, 0.06)):
+        for seed in range(3):
+            for stack, level in (("cross_entropy", 0.9), ("gce", 0.9 - cost + 0.001 * seed)):
+                made = run(stack, seed, 0.0, level)
+                runs.append(dataclasses.replace(made, label_set=f"{number}" * 64))
+    found = cards_of(runs)["gce"].clean_cost
+    assert found is not None
+    assert found.difference == pytest.approx(0.04 - 0.001)
+    assert found.low is not None
+    assert found.high is not None
+    # The standard deviation over seeds is 0.001 in both, with 3 seeds each.
+    assert found.high - found.difference == pytest.approx(2.776 * 0.001 / 6**0.5, rel=0.2)
+
+
 def test_without_clean_labels_the_breakdown_point_starts_at_twice_the_smallest_rate() -> None:
     cards = cards_of(suite(rates=(0.2, 0.6)))
     assert cards["gce"].breakdown is not None
