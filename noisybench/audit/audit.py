@@ -33,7 +33,9 @@ def audit_labels(
     measurements, equivalences = with_builtin(store.runs.records()), recorded_equivalences(store)
     num_classes, features = len(audit_input.class_names), audit_input.features
     if audit_input.predictions is not None:
-        signals = signals_of_predictions(audit_input.predictions, audit_input.observed, features, folds, seed)
+        signals = signals_of_predictions(
+            audit_input.predictions, audit_input.observed, features, folds, seed, audit_input.images
+        )
     elif features is not None:
         signals = probe_features(features, audit_input.observed, num_classes, folds, seed)
     else:

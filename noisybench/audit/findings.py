@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,6 +116,7 @@ def analyze(
     averaged = ["posterior"] if signals.margins is None else [name for name in error_score if name != "posterior"]
     error_score["combined"] = np.mean([error_score[name] for name in averaged], axis=0)
     reliability = measure_reliability(observed, predicted, signals.fold_of, signals.problem, fit)
+    reliability = replace(reliability, caution=signals.caution)
     suggested = predicted.argmax(1)
     is_verified = np.zeros(len(observed), dtype=bool) if verified is None else verified
     return AuditResult(

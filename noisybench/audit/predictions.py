@@ -24,7 +24,13 @@ MIN_EXAMPLES = 50
 """Number of examples from which predictions of all given labels are evidence of a model that was trained on them."""
 
 MAX_ACCURACY = 0.995
-"""Fraction of the given labels from which on predictions are taken for those of a model that was trained on them."""
+"""Fraction of the given labels from which on predictions may be those of a model that was trained on them."""
+
+HARD_TOLERANCE = 1e-6
+"""Largest distance from 0 or 1 of the probabilities of a hard prediction."""
+
+MAX_HARD = 0.999
+"""Fraction of hard predictions from which on they say nothing about the certainty of the model."""
 
 
 def read_predictions(
@@ -126,10 +132,17 @@ def _read_columns(table: LabelTable, class_names: Sequence[str]) -> NDArray[np.f
             f"{OPTION}: {shown(path)} has no column for the class {missing[0]}; {nearest(missing[0], table.columns)}; name "
             "one column after each class"
         )
-    try:
-        return np.array([[float(cell) for cell in table.columns[name]] for name in class_names]).T
-    except ValueError as error:
-        raise UserError(f"{OPTION}: {shown(path)}: a probability is not a number: {error}") from None
+    values = np.empty((len(table), len(class_names)))
+    for column, name in enumerate(class_names):
+        for row, cell in enumerate(table.columns[name]):
+            try:
+                values[row, column] = float(cell)
+            except ValueError:
+                found = f"is {show(cell)}, which is no number" if cell else "is empty"
+                raise UserError(
+                    f"{OPTION}: {table.describe_row(row)}: the probability of {show(name, quotes=False)} {found}"
+                ) from None
+    return values
 
 
 def _check_order(
@@ -189,7 +202,9 @@ def check_probabilities(rows: NDArray[np.float64], where: str) -> None:
 
 
 def in_sample_problem(observed: NDArray[np.int64], probabilities: NDArray[np.float64]) -> str | None:
-    """Return why predictions look as if the model had been trained on the labels; None if they do not.
+    """Return why predictions may be those of a model that was trained on the labels; None if they do not look like that.
+
+    Correct labels and a good model look the same, so that this is a suspicion and no proof.
 
     Example:
         >>> observed = np.arange(100) % 2
@@ -202,4 +217,20 @@ def in_sample_problem(observed: NDArray[np.int64], probabilities: NDArray[np.flo
     return (
         f"the predictions equal {100 * accuracy:.1f} % of the given labels: they look like those of a model that was trained "
         "on these labels; make them by cross-validation"
+    )
+
+
+def hard_problem(probabilities: NDArray[np.float64]) -> str | None:
+    """Return why (N, C) predictions are none with probabilities, but classes alone; None if they have probabilities.
+
+    Example:
+        >>> hard_problem(np.eye(2)).partition(":")[0], hard_problem(np.array([[0.75, 0.25]]))
+        ('the predictions are hard', None)
+    """
+    hard = np.minimum(np.abs(probabilities), np.abs(1 - probabilities)).max(1) <= HARD_TOLERANCE
+    if not len(hard) or hard.mean() < MAX_HARD:
+        return None
+    return (
+        f"the predictions are hard: {hard.mean():.1%} of the rows are 1 for one class and 0 for all others, so that they do "
+        "not say how certain the model is, and its errors cannot be separated from those of the labels; give probabilities"
     )

@@ -66,6 +66,7 @@ class Reliability:
             far below 1, errors of people on ambiguous examples are not counted.
         ceiling: accuracy on the observed labels that perfect predictions would reach, if the forward rate is correct.
         problem: reason for which there is no estimate; None if there is one.
+        caution: suspicion under which the estimate would mean nothing; None without one.
     """
 
     accuracy: float
@@ -79,6 +80,7 @@ class Reliability:
     ambiguous_response: float
     ceiling: float
     problem: str | None
+    caution: str | None = None
 
     @property
     def noise_rate(self) -> float | None:

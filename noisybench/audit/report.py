@@ -80,6 +80,8 @@ def summary(report: AuditReport) -> list[str]:
         *describe_accuracy(result.reliability, names),
         _describe_estimate(data, result),
     ]
+    if result.reliability.caution:
+        lines.append(f"caution: {result.reliability.caution}")
     if result.num_verified:
         lines.append(f"verified by people: {result.num_verified} labels, which are no suspects")
     confusions = largest_confusions(names, result.transition_matrix, MAX_CONFUSIONS)

@@ -56,6 +56,7 @@ class AuditSignals:
             that was not trained on the example; None without features.
         fold_of: (N,) fold of each example; None if the folds are unknown.
         problem: reason for which the predictions are not out-of-sample; None if they are, as far as is known.
+        caution: suspicion that they are not, which nothing supports or contradicts; None without one.
     """
 
     probabilities: NDArray[np.float64]
@@ -63,6 +64,7 @@ class AuditSignals:
     neighbors: NDArray[np.float64] | None
     fold_of: NDArray[np.int64] | None = None
     problem: str | None = None
+    caution: str | None = None
 
 
 class _MarginTracker(LossFunction):

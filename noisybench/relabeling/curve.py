@@ -76,11 +76,12 @@ def simulate(
 ) -> list[CurvePoint]:
     """Simulate relabeling with every strategy, from no label to the largest budget.
 
-    Fixed orders are those of each detector of an audit and of their combination, a random one, and the best possible one
-    (`oracle`: all incorrect labels first). `repeated_audit` audits again after each budget, and `activelab` orders the labels
-    that were not looked at by the score of ActiveLab (Goh and Mueller 2023). With one given label for each example, and
-    verified labels that are not looked at again, this is the order of the probability that a model which was not trained on
-    the example gives to its label, recomputed after each budget.
+    Fixed orders are those of each detector of an audit and of their combination `combined`, which on features is the detector
+    `posterior` and is simulated once; a random one, and the best possible one (`oracle`: all incorrect labels first).
+    `repeated_audit` audits again after each budget, and `activelab` orders the labels that were not looked at by the score of
+    ActiveLab (Goh and Mueller 2023). With one given label for each example, and verified labels that are not looked at again,
+    this is self-confidence: the order of the probability that a model which was not trained on the example gives to its label,
+    recomputed after each budget.
 
     Args:
         data: features with observed and clean labels.
@@ -105,8 +106,11 @@ def simulate(
     # Ties are broken at random, because the rows of a source may be sorted by class.
     shuffled = Stream("relabeling order", draw).permutation(len(incorrect))
     orders = {RANDOM: shuffled, ORACLE: shuffled[np.argsort(~incorrect[shuffled], kind="stable")]}
-    for name, score in first.error_score.items():
-        orders[name] = shuffled[np.argsort(-score[shuffled], kind="stable")]
+    # From the last one, which is `combined`: a detector that it equals, as it does on features, is not simulated again.
+    for name, score in reversed(first.error_score.items()):
+        order = shuffled[np.argsort(-score[shuffled], kind="stable")]
+        if not any(np.array_equal(order, other) for other in orders.values()):
+            orders[name] = order
     start = _accuracy(data, data.observed)
     points = []
     for strategy in (*orders, *ACTIVE):

@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 
 from noisybench.audit import inputs
+from noisybench.audit.findings import analyze
 from noisybench.audit.inputs import load_audit_input
 from noisybench.audit.predictions import in_sample_problem, read_predictions
+from noisybench.audit.probe import signals_of_predictions
 from noisybench.cli.app import main
 from noisybench.errors import UserError
 
@@ -111,6 +113,48 @@ def test_predictions_of_a_model_that_was_trained_on_the_labels_are_recognized() 
     observed = np.where(rng.random(400) < 0.2, (clean + 1) % 3, clean)
     assert in_sample_problem(observed, 0.9 * np.eye(3)[observed] + 0.1 / 3) is not None
     assert in_sample_problem(observed, 0.9 * np.eye(3)[clean] + 0.1 / 3) is None
+
+
+def test_hard_predictions_give_no_estimate() -> None:
+    rng = np.random.default_rng(0)
+    clean = rng.integers(0, 3, 600)
+    observed = np.where(rng.random(600) < 0.2, (clean + 1) % 3, clean)
+    predicted = np.where(rng.random(600) < 0.1, (clean + 2) % 3, clean)
+    hard = analyze(observed, signals_of_predictions(np.eye(3)[predicted], observed))
+    assert hard.noise_rate is None
+    assert hard.reliability.problem is not None
+    assert hard.reliability.problem.startswith("the predictions are hard: 100.0%")
+    # A few certain rows among others are those of a confident model.
+    soft = np.where(rng.random((600, 1)) < 0.3, np.eye(3)[clean], 0.8 * np.eye(3)[clean] + 0.2 / 3)
+    assert signals_of_predictions(soft, observed).problem is None
+
+
+def test_agreement_with_correct_labels_is_refused_only_where_others_contradict() -> None:
+    rng = np.random.default_rng(0)
+    clean = np.arange(600) % 3
+    features = (rng.normal(size=(600, 4)) + 5 * np.eye(3, 4)[clean]).astype(np.float32)
+    good = 0.97 * np.eye(3)[clean] + 0.01
+    confirmed = analyze(clean, signals_of_predictions(good, clean, features))
+    assert confirmed.noise_rate == pytest.approx(0, abs=0.01)
+    assert confirmed.reliability.caution is None
+    alone = analyze(clean, signals_of_predictions(good, clean))
+    assert alone.noise_rate == pytest.approx(0, abs=0.01)
+    assert "unless nearly all labels are correct" in str(alone.reliability.caution)
+    # Features of no use can confirm nothing.
+    weak = rng.normal(size=(600, 4)).astype(np.float32)
+    assert signals_of_predictions(good, clean, weak).caution is not None
+    observed = np.where(rng.random(600) < 0.2, (clean + 1) % 3, clean)
+    trained = analyze(observed, signals_of_predictions(0.97 * np.eye(3)[observed] + 0.01, observed, features))
+    assert trained.noise_rate is None
+    assert "not fitted to them finds" in str(trained.reliability.problem)
+
+
+def test_a_cell_that_is_no_number_is_named_with_its_line(tmp_path: Path) -> None:
+    for cell, message in (("", "is empty"), ("high", "is 'high', which is no number")):
+        (tmp_path / "p.csv").write_text(f"cat,dog,owl\n0.1,0.8,0.1\n0.1,{cell},0.1\n")
+        with pytest.raises(UserError) as error:
+            read_predictions(tmp_path / "p.csv", NAMES, np.arange(2), 2)
+        assert f"p.csv, line 3: the probability of `dog` {message}" in str(error.value)
 
 
 def blobs(folder: Path, size: int = 240) -> tuple[np.ndarray, np.ndarray]:
