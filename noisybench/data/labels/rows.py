@@ -299,11 +299,7 @@ def _match_base_names(cells: Sequence[str], names: FileNames) -> NDArray[np.int6
 
 
 def _compare(
-    table: LabelTable,
-    column: str,
-    by_index: NDArray[np.int64],
-    by_file: NDArray[np.int64],
-    source_names: Sequence[str],
+    table: LabelTable, column: str, by_index: NDArray[np.int64], by_file: NDArray[np.int64], source_names: Sequence[str]
 ) -> None:
     """Refuse a table whose two keys name different examples."""
     setting = table.sibling("key")
