@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -107,7 +108,7 @@ class ImageTask(NormalizedTask):
 
     def features_of(self, network: nn.Module, inputs: Tensor) -> Tensor:
         """Return the (B, F) inputs of the last linear layer of any network."""
-        return _features_and_scores(network, inputs)[0]
+        return _features(network, inputs)
 
     def default_loss(self, batch: Batch) -> Tensor:
         """Return the (B,) cross-entropy of the active network."""
@@ -178,6 +179,29 @@ def _features_and_scores(network: nn.Module, inputs: Tensor) -> tuple[Tensor, Te
     with capture_activations(last[1], inputs=True) as seen:
         scores: Tensor = network(inputs)
     return seen[-1].flatten(1), scores
+
+
+class _FeaturesReached(Exception):
+    """The forward pass has come to the classifier."""
+
+
+def _features(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Return the (B, F) inputs of the last linear layer, whose scores may take longer than the features."""
+    last = last_linear(network)
+    assert last is not None  # checked before training
+    seen: list[Tensor] = []
+
+    def stop(_: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        seen.append(arguments[0])
+        raise _FeaturesReached
+
+    handle = last[1].register_forward_pre_hook(stop)
+    try:
+        with contextlib.suppress(_FeaturesReached):
+            network(inputs)
+    finally:
+        handle.remove()
+    return seen[-1].flatten(1)
 
 
 def _scores_and_stage(network: nn.Module, stage: int, inputs: Tensor) -> tuple[Tensor, Tensor]:

@@ -33,6 +33,7 @@ NOT_LOSSES: dict[str, str] = {
     "forgetting": SCORES,
     "full_finetuning": TRAINED_WEIGHTS,
     "grand": SCORES,
+    "knn": "replaces the classifier of the trained network after the last epoch",
     "linear_probe": TRAINED_WEIGHTS,
     "lora": TRAINED_WEIGHTS,
     "lsa": "reads several views of each example and the features of an early stage, and trains a contrastive head",

@@ -55,6 +55,20 @@ def replace_classifier(network: nn.Module, weights: Tensor, bias: Tensor) -> Non
         layer.bias.copy_(bias)
 
 
+def set_classifier(network: nn.Module, classifier: nn.Linear) -> None:
+    """Put another module in the place of the last linear layer of a network.
+
+    >>> network = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    >>> set_classifier(network, nn.Linear(4, 3))
+    >>> network(torch.zeros(1, 4)).shape
+    torch.Size([1, 3])
+    """
+    last = last_linear(network)
+    assert last is not None  # checked before training
+    parent, _, name = last[0].rpartition(".")
+    setattr(network.get_submodule(parent), name, classifier)
+
+
 def feature_width(network: nn.Module) -> int | None:
     """Return the number of inputs D of a network's linear classifier; None if it has none."""
     last = last_linear(network)

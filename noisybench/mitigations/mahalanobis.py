@@ -17,6 +17,7 @@ from noisybench.mitigations._feature_classifiers import (
     replace_classifier,
 )
 from noisybench.nn.spectrum import NEGLIGIBLE, Spectrum, spectrum_of
+from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import PostProcessor
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream
@@ -84,6 +85,11 @@ class Mahalanobis(PostProcessor):
     rank: int | None = parameter(
         None, ge=1, help="Number of leading principal components of the features; all by default"
     )
+
+    @property
+    def requirements(self) -> Requirements:
+        """Nothing else may replace the classifier."""
+        return Requirements(replaces_classifier=True)
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:

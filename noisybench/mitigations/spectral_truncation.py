@@ -28,6 +28,7 @@ from noisybench.nn.spectrum import (
     rank_grid,
     spectrum_of,
 )
+from noisybench.training.mitigation import Requirements
 from noisybench.training.roles import PostProcessor, Probe, ProbeProvider
 from noisybench.training.training_set import TrainingSet
 from noisybench.utils.seeds import Stream, torch_seed
@@ -92,6 +93,11 @@ class SpectralTruncation(PostProcessor, ProbeProvider):
     probe_epochs: list[int] = parameter(
         [], help="Numbers of epochs after which the probe is recorded; 0 is before training"
     )
+
+    @property
+    def requirements(self) -> Requirements:
+        """Nothing else may replace the classifier."""
+        return Requirements(replaces_classifier=True)
 
     @classmethod
     def test_cases(cls) -> tuple[dict[str, Any], ...]:

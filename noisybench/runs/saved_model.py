@@ -31,6 +31,7 @@ from noisybench.errors import UserError
 from noisybench.nn.weights import weights_digest
 from noisybench.runs.mlflow_files import write_mlflow_files
 from noisybench.tracking.models import MAX_SMALL_BYTES, WEIGHTS
+from noisybench.training.roles import PostProcessor
 from noisybench.training.stack import Stack
 from noisybench.training.task import Task
 from noisybench.training.training_set import TrainingSet
@@ -224,6 +225,11 @@ def load_task(folder: Path, description: ModelDescription, device: torch.device)
     weights = _read_weights(folder, description)
     with preserved_torch_state():  # networks are initialized from seeds of their own
         task = _build_task(folder, description)
+        for number in task.stack.deployed_networks:
+            prefix = f"{number}."
+            own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+            for processor in task.stack.with_role(PostProcessor):
+                processor.rebuild(task.networks[number], own)
     # The other networks of a stack are trained and not deployed.
     del task.networks[len(task.stack.deployed_networks) :], task.forwards[len(task.stack.deployed_networks) :]
     try:

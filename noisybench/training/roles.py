@@ -113,6 +113,22 @@ class PostProcessor(Mitigation, abc.ABC):
     def refine(self, task: Learner, training_set: TrainingSet) -> bool:
         """Change the networks, and return True if any of them was changed."""
 
+    def training_logits(self, network: int) -> Tensor | None:
+        """Return the (N, C) scores of the training examples after `refine`, if not those of the changed network itself.
+
+        Args:
+            network: number of the network.
+        """
+        return None
+
+    def rebuild(self, network: nn.Module, weights: dict[str, Tensor]) -> None:
+        """Give a newly built network the modules that `refine` has put into it, before saved weights are loaded.
+
+        Args:
+            network: network as the rest of the stack builds it.
+            weights: its saved weights by name.
+        """
+
 
 class Decoder(Mitigation, abc.ABC):
     """A mitigation that decodes responses in another way than greedily, for tasks that generate text. At most one.

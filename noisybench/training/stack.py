@@ -196,6 +196,11 @@ class Stack:
         changed = [processor.refine(task, training_set) for processor in self.with_role(PostProcessor)]
         return any(changed)
 
+    def training_logits(self, network: int) -> Tensor | None:
+        """Return the (N, C) scores of the training examples that a post-processor has found, else None."""
+        found = [processor.training_logits(network) for processor in self.with_role(PostProcessor)]
+        return next((scores for scores in found if scores is not None), None)
+
     def label_quality(self, task: Learner, training_set: TrainingSet) -> Tensor:
         """Return the (N,) label quality of the last mitigation that estimates it, else the networks' own."""
         quality = self.estimated_label_quality(task, training_set)
@@ -240,6 +245,7 @@ def combined_requirements(parts: Sequence[Requirements]) -> Requirements:
         mixes_samples=any(part.mixes_samples for part in parts),
         trains_copies=any(part.trains_copies for part in parts),
         sets_initial_weights=any(part.sets_initial_weights for part in parts),
+        replaces_classifier=any(part.replaces_classifier for part in parts),
         distributed_state=None
         if None in states
         else {name: how for state in states if state for name, how in state.items()},
@@ -255,6 +261,7 @@ def _incompatibilities(mitigations: Sequence[Mitigation]) -> list[str]:
         for role, effect in SINGLE_ROLES.items()
     }
     groups["set the number of networks"] = [name for name, need in needs if need.networks > 1]
+    groups["replace the trained classifier"] = [name for name, need in needs if need.replaces_classifier]
     for effect, names in groups.items():
         if len(names) > 1:
             problems.append(

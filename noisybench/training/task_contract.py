@@ -133,7 +133,11 @@ class TaskContract(Deployable, pytorch_lightning.LightningModule, abc.ABC):
         if key not in self.cache:
             # One pass over the training set yields both the probabilities and the features that the stack reads.
             stage = self.stack.requirements.feature_stage
-            self.cache[key] = self.evaluate(self.training_set.inputs, network, stage)
+            scores = self.stack.training_logits(network)
+            # Those of a post-processor replace a pass over the training set; no mitigation reads a stage after training.
+            self.cache[key] = (
+                self.evaluate(self.training_set.inputs, network, stage) if scores is None else Outputs(scores, None)
+            )
         outputs: Outputs = self.cache[key]
         return outputs
 

@@ -47,6 +47,7 @@ KINDS: dict[str, tuple[Any, dict[str, Any]]] = {
     "one of two networks": ("co_teaching", {"budget": {"epochs": 2}}),
     "ensemble": ("ensemble", {}),
     "truncated": ({"name": "spectral_truncation", "rank": 5}, {}),
+    "neighbors": ({"name": "knn", "neighbors": 5}, {}),
     "features": ("gce", FEATURES),
     "frozen backbone": ("mlp_probe", {}),
     "low-rank updates": ("lora", {}),

@@ -34,6 +34,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "mixes_samples": dict.fromkeys(("dividemix", "lsa", "mixup", "pls"), True),
     "trains_copies": {"ensemble": True},
     "sets_initial_weights": {"simclr": True},
+    "replaces_classifier": dict.fromkeys(("knn", "mahalanobis", "spectral_truncation"), True),
     "distributed_state": {
         "adele": {"counts": "sum"}, "elr": {"targets": "gather"},
         "bootstrapping": {}, "cross_entropy": {}, "gce": {}, "label_smoothing": {}, "sce": {},
