@@ -245,3 +245,12 @@ def test_integers_beside_class_names_have_one_meaning():
     assert read_labels([1, 3], class_names=names).targets.tolist() == [0, 2], "3 is no index"
     dataset = in_memory_dataset(np.eye(4), [2, 1, 3, 2], test=(np.eye(4)[:2], [1, 2]))
     assert dataset.test.targets.tolist() == [0, 1]
+
+
+def test_tensors_of_a_type_that_numpy_lacks_are_read_from_lists_and_restored() -> None:
+    given = [torch.tensor([0.5, 2.0], dtype=torch.bfloat16), torch.tensor([1.0, -3.0], dtype=torch.bfloat16)]
+    read = read_inputs(given)
+    assert read.inputs[:, :, 0, 0].tolist() == [[0.5, 2.0], [1.0, -3.0]]
+    restored = read.restore(read.inputs)
+    assert [row.dtype for row in restored] == [torch.bfloat16] * 2
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(restored, given, strict=True))

@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 import noisybench as nb
 from noisybench.config.registry import get_entry, list_entries
@@ -214,6 +214,27 @@ def test_masks_are_trained_pixel_by_pixel() -> None:
     mitigated = nb.lightning.Mitigated(module, "elr", items, batch_size=3, ignore_index=-100)
     fit(trainer(1), mitigated)
     assert mitigated.label_quality().shape == masks.shape
+
+
+class Photos(Dataset[Any]):
+    """A dataset like those of torchvision, which counts the images that are read."""
+
+    def __init__(self, count: int) -> None:
+        self.targets, self.num_read = [number % 3 for number in range(count)], 0
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        self.num_read += 1
+        return torch.zeros(4), self.targets[index]
+
+
+def test_labels_are_read_without_the_images() -> None:
+    photos = Photos(40)
+    mitigated = nb.lightning.Mitigated(UserModule(nn.Linear(4, 3)), "gce", Subset(photos, range(4, 40)))
+    assert mitigated._noisybench.training_set.targets.tolist() == photos.targets[4:]
+    assert photos.num_read < 10
 
 
 def test_every_mitigation_works_in_lightning_or_has_a_reason() -> None:
