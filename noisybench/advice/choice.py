@@ -14,6 +14,10 @@ TIE_MARGIN = 0.01
 """Largest difference of scores that counts as a tie; a larger one is more likely than not a real one."""
 
 
+MIN_INTERVAL_REPLICATES = 3
+"""Fewest scores of each stack for an interval: of two, one degree of freedom makes it 13 standard errors wide."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """Outcome of a comparison on noisy validation labels. Scores are fractions.
@@ -24,7 +28,8 @@ class Choice:
         tied: stacks that are tied with the leader, which is the first one.
         means: mean score by stack, best first.
         difference: score of the chosen stack minus that of cross-entropy; None if it is cross-entropy.
-        low: lower end of the 95 % interval of the difference; None without one.
+        low: lower end of the 95 % interval of the difference; None without one, and with fewer scores than
+            `MIN_INTERVAL_REPLICATES`.
         high: upper end of the interval.
         probability: probability of the chosen stack of being the best by this score; None if it cannot be computed.
         replicates: number of scores of each stack.
@@ -85,6 +90,7 @@ def choose(
     expected = gains or {}
     chosen = min(tied, key=lambda stack: (-expected.get(stack, 0.0), costs.get(stack, 0.0), -means[stack], stack))
     compared = [stack for stack in means if len(scores[stack]) > 1]
+    replicates = min(len(scores[stack]) for stack in means)
     difference = low = high = probability = None
     if chosen != BASELINE and BASELINE in means:
         difference = means[chosen] - means[BASELINE]
@@ -98,8 +104,7 @@ def choose(
         if difference is not None and BASELINE in compared:
             pair = compared.index(chosen), compared.index(BASELINE)
             if tested[pair]:
-                ends = comparison.intervals()
-                difference, low, high = (float(values[pair]) for values in (comparison.difference, *ends))
-    return Choice(
-        chosen, leader, tied, means, difference, low, high, probability, min(len(scores[stack]) for stack in means)
-    )
+                difference = float(comparison.difference[pair])
+                if replicates >= MIN_INTERVAL_REPLICATES:
+                    low, high = (float(ends[pair]) for ends in comparison.intervals())
+    return Choice(chosen, leader, tied, means, difference, low, high, probability, replicates)

@@ -36,11 +36,13 @@ class Strategy:
         name: name of the strategy.
         regrets: score of the best stack minus that of the chosen one by setting; settings where it cannot be applied lack.
         summary: mean regret with its interval over settings; None without any.
+        without_rates: mean regret if settings of the same noise model at other rates are left out as well; None without any.
     """
 
     name: str
     regrets: dict[str, float]
     summary: Summary | None
+    without_rates: Summary | None
 
     @property
     def worst(self) -> float | None:
@@ -72,8 +74,9 @@ def evaluate_advice(settings: Sequence[Setting], targets: Sequence[Setting] | No
     """Return the regret of advice and of simpler strategies, leaving out one setting at a time.
 
     The setting itself and all others with the same data and noise, whatever their budget or draw, are left out of what the
-    candidates are taken from. Regret is measured by the final score on the test split; the best stack is the one with the
-    highest mean over its seeds, which is itself the highest of noisy means.
+    candidates are taken from. The same noise model at other rates remains, which is optimistic for noise that nothing measured
+    resembles; `Strategy.without_rates` leaves it out as well. Regret is measured by the final score on the test split; the best
+    stack is the one with the highest mean over its seeds, which is itself the highest of noisy means.
 
     Args:
         settings: all measured settings.
@@ -88,12 +91,14 @@ def evaluate_advice(settings: Sequence[Setting], targets: Sequence[Setting] | No
     """
     known = usable_settings(settings)
     regrets: dict[str, dict[str, float]] = {name: {} for name in STRATEGIES}
+    without_rates: dict[str, list[float]] = {name: [] for name in STRATEGIES}
     rows = []
     for setting in usable_settings(settings if targets is None else targets):
         available = {row.stack: row for row in open_rows(setting)}
         if len(available) < MIN_STACKS:
             continue
         others = [other for other in known if _data(other) != _data(setting)]
+        other_noise = [other for other in others if _family(other) != _family(setting)]
         best = max(available.values(), key=_score)
         description = setting.description
         # Titles of settings need not differ, as those of budgets with another learning rate.
@@ -104,8 +109,13 @@ def evaluate_advice(settings: Sequence[Setting], targets: Sequence[Setting] | No
             if chosen is not None:
                 regrets[name][key] = _score(best) - chosen[1]
                 advised = chosen[0] if name == ADVICE else advised
+            if (chosen := strategy(setting, available, other_noise)) is not None:
+                without_rates[name].append(_score(best) - chosen[1])
         rows.append((key, best.stack, advised))
-    strategies = tuple(Strategy(name, values, summarize(list(values.values()))) for name, values in regrets.items())
+    strategies = tuple(
+        Strategy(name, values, summarize(list(values.values())), summarize(without_rates[name]))
+        for name, values in regrets.items()
+    )
     average, advice = regrets[BEST_ON_AVERAGE], regrets[ADVICE]
     differences = [average[key] - advice[key] for key in advice if key in average]
     return Evaluation(strategies, tuple(rows), summarize(differences))
@@ -116,6 +126,12 @@ def _data(setting: Setting) -> tuple[str, str, str]:
     description = setting.description
     name = description.dataset.partition("(")[0]
     return name, without_parameters(description.noise, ["seed"]), description.task
+
+
+def _family(setting: Setting) -> tuple[str, str, str]:
+    """Return data and noise model of a setting, without its rate."""
+    dataset, noise, task = _data(setting)
+    return dataset, noise.partition("(")[0], task
 
 
 def _score(row: StackRow) -> float:
@@ -131,8 +147,11 @@ Rows = dict[str, StackRow]
 
 def _fixed(method: str) -> Callable[[Setting, Rows, Sequence[Setting]], Chosen]:
     def strategy(setting: Setting, rows: Rows, others: Sequence[Setting]) -> Chosen:
-        found = [row for stack, row in rows.items() if method_names(stack) == (method,)]
-        return (found[0].stack, _score(found[0])) if found else None
+        if method in rows:
+            return method, _score(rows[method])
+        # Without its defaults, any of its variants would have been taken.
+        variants = [row for stack, row in rows.items() if method_names(stack) == (method,)]
+        return (method, statistics.fmean(map(_score, variants))) if variants else None
 
     return strategy
 
@@ -188,10 +207,21 @@ def _validated(
         if not all(scores.values()):
             return None
         costs = {stack: row.wall_seconds.mean if row.wall_seconds else 0.0 for stack, row in rows.items()}
-        stack = choose(scores, costs, None if by_cost else gains, margin=margin).stack
+        stack = choose(scores, costs, None if by_cost else gains, _resolution(rows), margin).stack
         return stack, _score(rows[stack])
 
     return strategy
+
+
+def _resolution(rows: Rows) -> float:
+    """Return the step of scores on noisy validation labels; 0 without complete records."""
+    sizes = {
+        each.record.manifest["dataset"]["sizes"]["validation"]
+        for row in rows.values()
+        for each in row.measurements
+        if each.record
+    }
+    return 1 / max(sizes) if sizes and max(sizes) else 0.0
 
 
 def _noisy_scores(row: StackRow) -> dict[int, float]:

@@ -24,7 +24,7 @@ from noisybench.data.lazy import Images
 from noisybench.data.notes import ReadingNote
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.data.texts import is_text
-from noisybench.embedding.embed import choose_device, embed_inputs
+from noisybench.embedding.embed import HINTS, choose_device, embed_inputs
 from noisybench.errors import UserError, nearest
 from noisybench.runs.preparation import prepare_run
 from noisybench.training.prepared import PreparedRun
@@ -112,7 +112,7 @@ class AuditInput:
         target, inputs = choose_device(device), np.asarray(self.images[:])
         backbone = load_backbone(name, size)
         if backbone.reads != kind:
-            raise UserError(f"--backbone: it reads {backbone.reads}, but {self.title} holds {kind}")
+            raise UserError(f"--backbone: {name} reads {backbone.reads}, but {self.title} holds {kind}; {HINTS[kind]}")
         adapted = backbone.adapted(inputs)
         adapted.module.to(target)
         features = embed_inputs(inputs, adapted, target, f"embed the {kind}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from noisybench.advice.choice import Choice
+from noisybench.advice.choice import MIN_INTERVAL_REPLICATES, Choice
 
 
 def describe_choice(choice: Choice, redraws_splits: bool) -> list[str]:
@@ -13,7 +13,7 @@ def describe_choice(choice: Choice, redraws_splits: bool) -> list[str]:
         interval = (
             f" [{100 * choice.low:.1f}, {100 * choice.high:.1f}]"
             if choice.low is not None and choice.high is not None
-            else " (no interval: one run of each)"
+            else f" (no interval: {choice.replicates} of {MIN_INTERVAL_REPLICATES} runs of each stack that it needs)"
         )
         lines.append(f"Against cross-entropy: {100 * choice.difference:+.1f} points{interval}.")
     if choice.probability is not None:

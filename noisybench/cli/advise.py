@@ -282,6 +282,7 @@ def _evaluate(suite: str) -> None:
     """Print the regret of advice over the runs of a suite, or over the measurements that ship with noisybench."""
     from rich.table import Table
 
+    from noisybench.advice.choice import MIN_INTERVAL_REPLICATES
     from noisybench.advice.evaluation import evaluate_advice
     from noisybench.leaderboard.measurements import builtin_measurements
     from noisybench.leaderboard.stored import stored_measurements
@@ -302,30 +303,36 @@ def _evaluate(suite: str) -> None:
     if not evaluation.settings:
         raise UserError("--evaluate: no setting has cross-entropy and two more stacks without privileged information")
     console = make_console()
-    table = Table("strategy", "mean regret", "95 % interval", "worst", "best in", box=None, header_style="bold")
+    columns = ("strategy", "mean regret", "95 % interval", "worst", "best in", "without other rates")
+    table = Table(*columns, box=None, header_style="bold")
     for strategy in evaluation.strategies:
         summary, count = strategy.summary, len(strategy.regrets)
         if summary is None or strategy.worst is None:
-            table.add_row(strategy.name, "–", "", "", "needs complete records")
+            table.add_row(strategy.name, "–", "", "", "needs complete records", "")
             continue
         interval = (
-            ""
-            if summary.low is None or summary.high is None
-            else f"{100 * summary.low:.1f} to {100 * summary.high:.1f}"
+            f"{100 * summary.low:.1f} to {100 * summary.high:.1f}"
+            if summary.low is not None and summary.high is not None and count >= MIN_INTERVAL_REPLICATES
+            else f"none: {count} setting{'s' if count > 1 else ''}"
         )
         table.add_row(
             strategy.name, f"{100 * summary.mean:.1f}", interval, f"{100 * strategy.worst:.1f}",
             f"{strategy.count_best()} of {count}",
+            f"{100 * strategy.without_rates.mean:.1f}" if strategy.without_rates else "–",
         )  # fmt: skip
     console.print(table)
     for title, best, advised in evaluation.settings:
         _say(console, f"{title}: best {best}, advised {advised}")
     _say(
         console,
-        "Regret: points of the final test score below the best stack of each setting, which took no part in the advice on it.",
+        "Regret: points of the final test score below the best stack of each setting, which took no part in the advice on it. "
+        "Without other rates: mean regret if no setting of the same data and noise model took part, at whatever rate.",
     )
     if (gain := evaluation.against_average) is not None:
-        interval = "" if gain.low is None or gain.high is None else f" [{100 * gain.low:.1f}, {100 * gain.high:.1f}]"
+        known = gain.low is not None and gain.high is not None and gain.count >= MIN_INTERVAL_REPLICATES
+        interval = (
+            f" [{100 * (gain.low or 0):.1f}, {100 * (gain.high or 0):.1f}]" if known else " (too few for an interval)"
+        )
         _say(
             console,
             f"Advice against the best stack on average: {100 * gain.mean:+.1f} points{interval} over {gain.count} settings.",

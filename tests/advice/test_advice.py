@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
 from noisybench.advice import candidates as candidates_room
+from noisybench.advice import evaluation as evaluation_room
 from noisybench.advice.candidates import Candidate, rank_candidates, shortlist, usable_settings
 from noisybench.advice.choice import choose
 from noisybench.advice.evaluation import ADVICE, Evaluation, evaluate_advice
 from noisybench.advice.regime import Regime, regime_of, structure_of
 from noisybench.advice.training import fit_budget, load_advice_task, problem_of, replicates
+from noisybench.cli.advice_text import describe_choice
 from noisybench.config.resolve import read_recipe
 from noisybench.errors import UserError
 from noisybench.leaderboard import measurements
@@ -154,6 +157,50 @@ def test_the_setting_itself_takes_no_part_in_advice_on_it() -> None:
     own = [regret for key, regret in first.regrets.items() if "asymmetric" in key]
     assert len(own) == 2
     assert own == pytest.approx([0.25, 0.25])
+
+
+def test_other_rates_of_the_same_noise_can_be_left_out_as_well() -> None:
+    # Only the other rates of this noise model say that gce is good.
+    levels = {"cross_entropy": 0.6, "elr": 0.7, "gce": 0.95, "mixup": 0.6}
+    own = [run for rate in (0.35, 0.4, 0.45) for run in measured("asymmetric", rate, levels)]
+    other = measured("pair_flip", 0.4, {"cross_entropy": 0.6, "elr": 0.9, "gce": 0.65, "mixup": 0.7})
+    evaluation = evaluate_advice(settings_of([*own, *other]), settings_of(own))
+    first = next(each for each in evaluation.strategies if each.name == "first candidate, not trained")
+    assert first.summary is not None
+    assert first.without_rates is not None
+    assert first.without_rates.mean == pytest.approx(0.25)
+    assert first.summary.mean == pytest.approx(0)
+
+
+def test_a_fixed_strategy_takes_the_defaults_of_its_method() -> None:
+    levels = {"cross_entropy": 0.6, "elr(reg_weight=9)": 0.5, "elr": 0.9, "gce": 0.7}
+    evaluation = evaluate_advice(settings_of(measured("asymmetric", 0.4, levels)))
+    assert regrets(evaluation)["always ELR"] == pytest.approx(0)
+    variants = {"cross_entropy": 0.6, "elr(reg_weight=9)": 0.5, "elr(reg_weight=3)": 0.9, "gce": 0.7}
+    evaluation = evaluate_advice(settings_of(measured("asymmetric", 0.4, variants)))
+    assert regrets(evaluation)["always ELR"] == pytest.approx(0.2), "the mean of both"
+
+
+def test_scores_of_advice_are_compared_at_the_resolution_of_the_validation_labels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps = []
+    original = evaluation_room.choose
+
+    def choose_and_note(scores: Any, costs: Any, gains: Any, resolution: float, margin: float) -> Any:
+        steps.append(resolution)
+        return original(scores, costs, gains, resolution, margin)
+
+    monkeypatch.setattr(evaluation_room, "choose", choose_and_note)
+    evaluate_advice(settings_of(suite()))
+    assert set(steps) == {0.1}, "there are 10 validation examples"
+
+
+def test_two_runs_have_no_interval_and_say_how_many_it_needs() -> None:
+    choice = choose({"cross_entropy": {0: 0.5, 1: 0.51}, "elr": {0: 0.9, 1: 0.92}}, {})
+    assert (choice.low, choice.high) == (None, None)
+    assert choice.difference == pytest.approx(0.405)
+    assert "no interval: 2 of 3 runs of each stack that it needs" in " ".join(describe_choice(choice, True))
 
 
 def test_misleading_validation_labels_show_as_regret() -> None:
