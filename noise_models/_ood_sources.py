@@ -25,6 +25,9 @@ ImageArray = NDArray[np.uint8]
 BRIGHTNESS_LEVELS = 64
 """Levels of synthetic patterns before coloring."""
 
+PATTERNS_AT_ONCE = 256
+"""Number of synthetic patterns that are drawn at a time; a multiple of the four kinds."""
+
 GRAY_WEIGHTS = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in Pillow's conversion to grayscale (ITU-R 601)."""
 
@@ -37,10 +40,20 @@ def synthetic_patterns(count: int, shape: tuple[int, ...], stream: Stream) -> Im
         shape: channels, height and width.
         stream: source of randomness.
     """
-    channels, height, width = shape
-    rows, columns = np.mgrid[0:height, 0:width] / max(height, width)
     # One row of numbers per image, so the first images do not depend on how many are drawn.
-    drawn = stream.uniform(count, 5 + 2 * channels)
+    drawn = stream.uniform(count, 5 + 2 * shape[0])
+    images = np.empty((count, *shape), dtype=np.uint8)
+    # Intermediate values take 50 times the memory of the images.
+    for start in range(0, count, PATTERNS_AT_ONCE):
+        images[start : start + PATTERNS_AT_ONCE] = _patterns(drawn[start : start + PATTERNS_AT_ONCE], shape)
+    return images
+
+
+def _patterns(drawn: NDArray[np.float64], shape: tuple[int, ...]) -> ImageArray:
+    """Return the (N, C, H, W) patterns of (N, 5 + 2 C) random numbers, beginning with the first kind."""
+    channels, height, width = shape
+    count = len(drawn)
+    rows, columns = np.mgrid[0:height, 0:width] / max(height, width)
     angle, period, phase, across, down = drawn[:, :5].T[:, :, None, None]
     # (2, N, C, 1, 1): the color at either end of the brightness range.
     colors = drawn[:, 5:].reshape(count, 2, channels, 1, 1).swapaxes(0, 1)

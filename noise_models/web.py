@@ -100,7 +100,7 @@ class Web(NoiseModel):
 
     def __init__(self, **values: Any) -> None:
         super().__init__(**values)
-        self._source_images: dict[str, Any] = {}
+        self._source_images: dict[Any, Any] = {}
 
     @classmethod
     def example(cls, dataset: Dataset, folder: Path) -> dict[str, Any]:
@@ -213,13 +213,16 @@ class Web(NoiseModel):
         if (self.path is None) == (self.source in ON_DISK):
             requirement = "needs noise.path" if self.path is None else "does not use noise.path; remove it"
             raise UserError(f"noise.source: `{self.source}` {requirement}")
+        shape = dataset.train.inputs.shape[1:]
+        # Patterns are drawn on demand; other sources have all of their images at once.
+        key = (needed, *shape) if self.source == "patterns" else dataset.hash
+        if key not in self._source_images:
+            self._source_images[key] = self._read_images(dataset, needed)
+        return self._source_images[key]
+
+    def _read_images(self, dataset: Dataset, needed: int) -> Any:
         if self.source == "patterns":
             return synthetic_patterns(needed, dataset.train.inputs.shape[1:], Stream("web", "patterns", self.seed))
-        if dataset.hash not in self._source_images:
-            self._source_images[dataset.hash] = self._read_images(dataset)
-        return self._source_images[dataset.hash]
-
-    def _read_images(self, dataset: Dataset) -> Any:
         if self.source == "pixel_permuted":
             images = np.concatenate([dataset.train.inputs[:], dataset.validation.inputs[:]])
             return pixel_permuted(images, Stream("web", "shuffled", self.seed))

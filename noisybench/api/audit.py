@@ -26,6 +26,7 @@ from noisybench.data.in_memory_tables import open_table
 from noisybench.errors import UserError, show
 from noisybench.utils.console import make_console
 from noisybench.utils.durations import format_duration
+from noisybench.utils.numbers import as_integer
 from noisybench.utils.places import check_output_folder, expand_user
 from noisybench.utils.processes import usable_cores
 
@@ -37,7 +38,7 @@ DEFAULT_PICTURES = 20
 
 
 def audit(
-    data: Any,
+    data: Any = None,
     y: Any = None,
     *,
     pred_probs: Any = None,
@@ -59,7 +60,8 @@ def audit(
 
     Args:
         data: images, (N, D) features or texts, as arrays, tensors, data frames or lists; a path that `noisybench audit`
-            reads; the name of a recipe; or a dataset of `load_dataset`, of which the training split is audited.
+            reads; the name of a recipe; or a dataset of `load_dataset`, of which the training split is audited. With
+            `pred_probs` it may be left out: ``audit(y=labels, pred_probs=probabilities)``.
         y: (N,) labels, or (N, H, W) masks of arrays; of a data frame, also the name of their column. None for paths,
             recipes and datasets.
         pred_probs: (N, C) out-of-sample class probabilities of any model, or a file of them, instead of training.
@@ -88,16 +90,22 @@ def audit(
         True
     """
     say = _reporter(progress)
-    if isinstance(folds, bool) or not isinstance(folds, int) or folds < 2:
+    if (as_integer(folds) or 0) < 2:
         raise UserError(f"folds: must be at least 2, but got {show(folds)}")
+    if as_integer(seed) is None or seed < 0:
+        raise UserError(f"seed: must be a whole number of at least 0, but got {show(seed)}")
     changes = list(overrides) if not isinstance(overrides, str) else [overrides]
     # The networks are trained one after the other, so each may use all cores.
     if not any(change.startswith("execution.num_threads=") for change in changes):
         changes.append(f"execution.num_threads={usable_cores()}")
     if size is not None and backbone is None:
         raise UserError("--size: only a backbone has a size; name it with --backbone, or set dataset.size")
-    if pictures is not None and pictures < 0:
-        raise UserError(f"pictures: must be at least 0, but got {pictures}")
+    if pictures is not None and (as_integer(pictures) is None or pictures < 0):
+        raise UserError(f"pictures: must be a whole number of at least 0, but got {show(pictures)}")
+    if data is None and y is not None and (pred_probs is None or backbone is not None):
+        raise UserError(
+            "data: give the inputs, as in audit(X, y), or predictions alone, as in audit(y=y, pred_probs=P)"
+        )
     source = _Source(data, y, class_names, changes)
     if source.has_masks:
         if backbone is not None or pred_probs is not None:

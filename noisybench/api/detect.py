@@ -16,6 +16,7 @@ from noisybench.data.containers import as_array, library_of
 from noisybench.data.in_memory_inputs import read_inputs
 from noisybench.data.in_memory_labels import read_labels
 from noisybench.errors import UserError, nearest, show
+from noisybench.utils.numbers import as_integer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,7 +176,7 @@ def _check_inputs(name: str, given: Sequence[str], parameters: dict[str, Any]) -
             raise UserError(
                 f"detect: {name} has no parameter {show(key, quotes=False)}; {nearest(key, [*known, *INPUTS])}"
             )
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        if (as_integer(value) or 0) < 1:
             raise UserError(f"detect: {key} must be an integer from 1, but got {show(value)}")
     return needed
 

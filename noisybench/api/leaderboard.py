@@ -9,9 +9,10 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from noisybench.api.results import setting_columns, table_of
+from noisybench.api.ranked_records import record_of, records_of_table
+from noisybench.api.results import METRICS, setting_columns, table_of
 from noisybench.api.run_result import RunResult
 from noisybench.errors import UserError, nearest, show
 from noisybench.leaderboard import terminal_tables
@@ -27,8 +28,7 @@ from noisybench.leaderboard.table import Setting, build_settings
 from noisybench.leaderboard.text_tables import COLUMNS, footnote, text_rows, to_csv, to_latex, to_markdown
 from noisybench.leaderboard.verdict_text import verdict_paragraphs
 from noisybench.records.equivalence import Equivalence
-from noisybench.records.schema import RunRecord
-from noisybench.records.selection import BALANCED_ACCURACY, SELECTION_RULES, select
+from noisybench.records.selection import SELECTION_RULES
 from noisybench.tracking.equivalences import recorded_equivalences
 from noisybench.tracking.store import Store
 from noisybench.utils.console import PLAIN_WIDTH, SafeConsole
@@ -40,9 +40,6 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
 
     from noisybench.execution.session import Session
-
-METRICS = ("default", BALANCED_ACCURACY)
-"""Names of metrics to rank by."""
 
 TESTS: tuple[Test, ...] = ("moderated_t", "anova", "paired_t")
 """Names of paired tests."""
@@ -250,9 +247,9 @@ def leaderboard(
     else:
         excluded = list[dict[str, str]]()
         if hasattr(source, "columns"):
-            records, rule, metric = _records_of_table(source, store, rule, metric)
+            records, rule, metric = records_of_table(source, store, rule, metric)
         else:
-            records = [_record_of(each) for each in source]
+            records = [record_of(each) for each in source]
         records = [record for record in records if record.label_set.startswith(label_set or "")]
     measurements, unusable = measure_valid(records)
     excluded += unusable
@@ -283,62 +280,3 @@ def rank_session(session: Session, metric: str) -> Leaderboard:
     """Return the leaderboard of the finished runs in the settings of a session, whatever their code."""
     measurements, excluded = measure_valid(session.comparable())
     return rank(measurements, metric, equivalences=session.equivalences, excluded=excluded)
-
-
-def _record_of(result: object) -> RunRecord:
-    if not isinstance(result, RunResult):
-        raise UserError(
-            f"source: expected a table of nb.results, results of nb.run, or the name of a suite, but got {show(result)}"
-        )
-    return result.record
-
-
-def _records_of_table(
-    frame: Any, store: Store, rule: str | None, metric: str | None
-) -> tuple[list[RunRecord], str | None, str | None]:
-    """Return the records of the runs in a table, and the rule and metric that it has rows of.
-
-    Raises:
-        UserError: see `leaderboard`.
-    """
-    if "run_id" not in frame.columns:
-        raise UserError(
-            "source: the table has no column `run_id`, by which its runs are found; filter rows of nb.results"
-        )
-    wanted = dict.fromkeys(frame["run_id"])
-    found = {record.run_id: record for record in store.runs.records() if record.run_id in wanted}
-    if missing := [run_id for run_id in wanted if run_id not in found]:
-        raise UserError(
-            f"source: the store {store.connection.address} has no finished run {show(missing[0], quotes=False)}"
-            + (f", and {len(missing) - 1} more of the table" if len(missing) > 1 else "")
-            + "; call nb.leaderboard in the folder in which the table was made"
-        )
-    rules, metrics = (frame[name].unique() if name in frame.columns else [] for name in ("rule", "metric"))
-    if {"rule", "score", "metric"} <= set(frame.columns):
-        _check_scores(frame, found)
-    return (
-        list(found.values()),
-        rule or (str(rules[0]) if len(rules) == 1 else None),
-        metric or (BALANCED_ACCURACY if list(metrics) == [BALANCED_ACCURACY] else None),
-    )
-
-
-def _check_scores(frame: Any, records: dict[str, RunRecord]) -> None:
-    """Check that the scores of a table are those of the records.
-
-    Raises:
-        UserError: one is not, so that the ranks would not be those of the table.
-    """
-    import pandas as pd
-
-    for run_id, rule, metric, value in zip(
-        *(frame[name] for name in ("run_id", "rule", "metric", "score")), strict=True
-    ):
-        record = records[run_id]
-        score = select(record, rule, balanced=metric == BALANCED_ACCURACY) if rule in SELECTION_RULES else None
-        is_missing = bool(pd.isna(value))
-        if (score is None) != is_missing or (score is not None and abs(float(value) - score) > 1e-9):
-            raise UserError(
-                f"source: the table has another score by {show(rule, quotes=False)} than the record of run {run_id} "
-                f"({record.title}); ranks are computed from records, so give the table of nb.results as it is"
-            )

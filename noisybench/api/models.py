@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from noisybench.api.model_inputs import ModelInputs, image_paths, read_image_chunks, read_prompts, read_values
-from noisybench.errors import UserError
+from noisybench.errors import UserError, show
 from noisybench.nn.weights import weights_digest
 from noisybench.runs.mlflow_files import read_example
 from noisybench.runs.saved_model import (
@@ -218,12 +219,17 @@ def load_model(source: str | Path, retrain: bool = False, device: Literal["auto"
     Raises:
         UserError: there is no such model, it was not saved, or it is damaged.
     """
-    folder, name = Path(source), str(source)
+    if not isinstance(source, str | os.PathLike) or not os.fspath(source):
+        raise UserError(
+            f"run: must be the id of a run, a folder or an address of MLflow, but got {show(source)}"
+            + ("; the model of a result is result.model()" if hasattr(source, "model") else "")
+        )
+    folder, name = Path(source).expanduser(), str(source)
     if folder.is_dir():
         return Model.load(folder, device)
     store = Store()
     # Without a server, MLflow itself does not find the files of the embedded store.
-    name = re.sub(r"runs:/(\w+)(/model)?", r"\1", name)
+    name = re.sub(r"^runs:/(\w+)(/model)?$", r"\1", name)
     if name.startswith(MLFLOW_SCHEMES):
         with downloaded(name, store.connection.uri) as local:
             return Model.load(local, device)

@@ -42,6 +42,15 @@ class Noise:
         """All parameters, defaults included."""
         return dict(self._component.parameters)
 
+    def as_field(self) -> dict[str, Any]:
+        """Return name and parameters, as a specification writes them; `nb.run(noise=...)` asks for them.
+
+        Example:
+            >>> noise("pair_flip", rate=0.3).as_field()
+            {'name': 'pair_flip', 'seed': 0, 'rate': 0.3}
+        """
+        return {"name": self.name, **self.parameters}
+
     @property
     def convention(self) -> str:
         """Meaning of the noise rate in one sentence."""

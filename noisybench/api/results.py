@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from noisybench.config.registry import get_entry
+from noisybench.errors import UserError, nearest, show
 from noisybench.leaderboard.setting_description import describe_setting
 from noisybench.leaderboard.stored import stored_records, suite_metric
 from noisybench.records.codes import as_code, code_digest
@@ -16,6 +17,9 @@ from noisybench.tracking.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
+
+METRICS = ("default", BALANCED_ACCURACY)
+"""Names of metrics of the scores."""
 
 COLUMNS = {
     "run_id": "string", "setting": "string", "task": "string", "dataset": "string", "noise": "string", "rate": "Float64",
@@ -56,7 +60,7 @@ def results(
         Table, sorted by setting, stack and seed; of runs that were trained again, the latest. Empty without runs.
 
     Raises:
-        UserError: the suite or task is unknown, or the store cannot be read.
+        UserError: the suite, task or metric is unknown, or the store cannot be read.
 
     Example:
         >>> import noisybench as nb
@@ -67,6 +71,8 @@ def results(
     """
     if task is not None:
         get_entry("tasks", task, "task")
+    if metric not in (None, *METRICS):
+        raise UserError(f"metric: unknown metric {show(metric, quotes=False)}; {nearest(str(metric), METRICS)}")
     name = None if suite is None else os.fspath(suite)
     records, _ = stored_records(Store(), name)
     selected = [record for record in records if task in (None, record.spec["task"]["name"])]

@@ -19,6 +19,7 @@ from noisybench.execution.session import Session, open_session
 from noisybench.execution.time_limit import TimeLimit, read_time_limit
 from noisybench.utils.console import make_console
 from noisybench.utils.interrupts import keyboard_interrupts
+from noisybench.utils.numbers import as_integer
 
 if TYPE_CHECKING:
     from noisybench.api.leaderboard import Leaderboard
@@ -54,7 +55,7 @@ def run(
         task: task, see `noise`.
         dataset: dataset, see `noise`.
         noise: noise model: its name, a mapping with ``name`` and parameters, or a mapping of some parameters that changes
-            those of the recipe. `task` and `dataset` likewise.
+            those of the recipe; or one of `nb.noise`. `task` and `dataset` likewise.
         mitigations: stack such as ``"mixup+elr"`` or ``"gce(q=0.5)"``.
         seed: seed of the run.
         budget: mapping of fields that differ from those of the recipe, such as ``{"epochs": 5}``.
@@ -167,7 +168,7 @@ def train_specs(
         TrainingError: a run failed, after all others have ended.
         KeyboardInterrupt: Ctrl-C was pressed.
     """
-    if jobs is not None and (isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1):
+    if jobs is not None and (as_integer(jobs) or 0) < 1:
         raise UserError(f"jobs: expected a number of parallel runs of at least 1, but got {show(jobs)}")
     if multiprocessing.current_process().daemon:
         raise UserError(

@@ -42,6 +42,11 @@ def read_specs(
     for name, value in fields.items():
         for path, values in _changes(name, value):
             changes[path] = values
+    for text in overrides:
+        if not isinstance(text, str):
+            raise UserError(
+                f"overrides are text such as 'noise.rate=0.4', but got {show(text)}; give values of fields as arguments"
+            )
     for change in parse_overrides(overrides):
         if change.path in changes:
             raise UserError(f"{change.key} is given twice, as an argument and as {show(change.text, quotes=False)}")
@@ -50,13 +55,27 @@ def read_specs(
     for path, change in sorted(changes.items(), key=lambda item: len(item[0])):
         changed = []
         for raw in raws:
-            values = change if isinstance(change, list) else change.values(raw)
-            is_several |= len(values) > 1
-            changed += [override(raw, path, value) for value in values]
+            if isinstance(change, list):
+                is_several |= len(change) > 1
+                changed += [_with_value(raw, path, value) for value in change]
+            else:
+                values = change.values(raw)
+                is_several |= len(values) > 1
+                changed += [override(raw, path, value) for value in values]
         raws = changed
     is_several |= any(_is_list(value) for value in fields.values())
     with snapshot():  # all runs of one call see the same data
         return [resolve(raw, tree) for raw in raws], is_several
+
+
+def _with_value(raw: dict[str, Any], path: Path, value: Any) -> dict[str, Any]:
+    """Return a specification with one value of an argument; a mapping in a list changes what it names, as one alone does."""
+    if len(path) > 1:
+        return override(raw, path, value)
+    for each, items in _changes(path[0], value, is_list=False):
+        for item in items:
+            raw = override(raw, each, item)
+    return raw
 
 
 def _read_recipe(recipe: object) -> dict[str, Any]:
@@ -71,12 +90,17 @@ def _read_recipe(recipe: object) -> dict[str, Any]:
     raise UserError(f"recipe: expected a name, a path or a mapping of fields, but got {show(recipe)}")
 
 
-def _changes(name: str, value: Any) -> Iterator[tuple[Path, list[Any]]]:
+def _changes(name: str, value: Any, is_list: bool | None = None) -> Iterator[tuple[Path, list[Any]]]:
     """Yield the path and the values of each field that an argument changes.
 
     A mapping without ``name`` changes some parameters of a component, or some fields of the budget, and keeps the others.
+
+    Args:
+        name: name of the field.
+        value: its value.
+        is_list: the value is a list with a value for each run; by default, if it is a list.
     """
-    if _is_list(value):
+    if _is_list(value) if is_list is None else is_list:
         items = [plain(item) for item in (value.tolist() if hasattr(value, "tolist") else value)]
         if not items:
             raise UserError(f"{name}: the list is empty; give at least one value")
@@ -140,6 +164,9 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
+    # A noise model of `nb.noise`, whose module imports more than specifications need.
+    if hasattr(value, "as_field"):
+        return value.as_field()
     # NumPy numbers and arrays.
     if hasattr(value, "tolist") and hasattr(value, "ndim"):
         return plain(value.tolist())

@@ -47,8 +47,9 @@ def leaderboard(
     """Rank the finished runs of the store, one table per setting; serve, export, package and verify results."""
     if context.invoked_subcommand is not None:
         return
-    from noisybench.api.leaderboard import METRICS, TESTS
+    from noisybench.api.leaderboard import TESTS
     from noisybench.api.leaderboard import leaderboard as rank_runs
+    from noisybench.api.results import METRICS
     from noisybench.leaderboard.terminal_tables import render_excluded
     from noisybench.records.selection import SELECTION_RULES
     from noisybench.utils.console import make_console

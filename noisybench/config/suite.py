@@ -210,6 +210,15 @@ def _axis_of(raw: dict[str, Any], path: tuple[str, ...]) -> str | None:
     return axis if axis in raw else None
 
 
+def _is_plain_list(text: str) -> bool:
+    """Return True for the text of one list.
+
+    >>> [_is_plain_list(text) for text in ("[0, 1]", "0,1", "[0],[1]")]
+    [True, False, False]
+    """
+    return text[:1] == "[" and text[-1:] == "]" and text.count("[") == 1
+
+
 def _ignored(change: Override, axis: str) -> str:
     """Return the message for an override that an axis of the suite would hide."""
     field, parameter = change.path[0], change.path[-1]
@@ -217,7 +226,8 @@ def _ignored(change: Override, axis: str) -> str:
         return f"{change.key}: replace the whole list of the suite, e.g. {EXAMPLES[axis]}"
     example = EXAMPLES[axis]
     if axis == "noise_seeds" or (len(change.path) == 1 and axis != "settings"):
-        example = f"{axis}=[{change.text}]"
+        text = change.text.removeprefix("[").removesuffix("]") if _is_plain_list(change.text) else change.text
+        example = f"{axis}=[{text}]"
     elif axis != "settings" and len(change.path) == (3 if axis == "stacks" else 2):
         name = change.path[1] if axis == "stacks" else "NAME"
         example = f'"{axis}=[{{name: {name}, {parameter}: {change.text}}}]"'

@@ -88,6 +88,9 @@ def interpret(value: Any, annotation: Any) -> Any:
         >>> interpret("256x512", int | list[int] | None)
         [256, 512]
     """
+    if hasattr(value, "tolist") and hasattr(value, "ndim"):
+        # Numbers and arrays of NumPy, which functions of Python get.
+        value = value.tolist()
     kinds = alternatives(annotation)
     if (
         list[int] in kinds

@@ -18,7 +18,7 @@ from noisybench.data.images.arrays import Channels
 from noisybench.data.in_memory_inputs import InMemoryInputs, no_inputs, read_inputs
 from noisybench.data.in_memory_labels import InMemoryLabels, read_labels
 from noisybench.data.labels.class_labels import IntegerLabels
-from noisybench.errors import UserError
+from noisybench.errors import UserError, show
 
 AUTO: IntegerLabels = "auto"
 NAMES: IntegerLabels = "names"
@@ -136,6 +136,9 @@ def check_lengths(X: Any, y: Any) -> None:
     Raises:
         UserError: their lengths differ.
     """
+    for location, each in (("X", X), ("y", y)):
+        if getattr(each, "ndim", 1) == 0:
+            raise UserError(f"{location} must have an entry for each example, but is the single value {show(each)}")
     lengths = _length(X), _length(y)
     if None not in lengths and lengths[0] != lengths[1]:
         raise UserError(f"X has {lengths[0]} examples, but y has {lengths[1]} labels; each example needs one label")

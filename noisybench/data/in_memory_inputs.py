@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.containers import Restore, is_picture, is_tensor, library_of, open_entries, open_tensor
+from noisybench.data.dataset import Dataset, Split
 from noisybench.data.images.arrays import Channels, array_images
 from noisybench.data.images.decoding import DEFAULT_RULES, DecodingRules
 from noisybench.data.texts import text_inputs
@@ -170,7 +172,12 @@ def _to_array(inputs: Any, location: str) -> tuple[NDArray[Any], Restore]:
         return _from_pandas(inputs, location)
     if library == "scipy":
         raise UserError(f"{location} is a sparse matrix; pass X.toarray()")
-    if isinstance(inputs, str | bytes) or not hasattr(inputs, "__len__"):
+    if isinstance(inputs, Dataset | Split):
+        example = "dataset.train.inputs" if isinstance(inputs, Dataset) else "split.inputs"
+        raise UserError(f"{location} must be inputs alone, such as {example}, but is a {type(inputs).__name__.lower()}")
+    if isinstance(inputs, str | bytes | Mapping | Set) or not (
+        hasattr(inputs, "__len__") and hasattr(inputs, "__iter__")
+    ):
         raise UserError(f"{location} must be an array, a data frame or a list, but is {show(inputs)}")
     return _from_list(list(inputs), location)
 

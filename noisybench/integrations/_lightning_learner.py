@@ -23,6 +23,7 @@ from noisybench.training.mitigation import public_name
 from noisybench.training.sampler import EpochSampler
 from noisybench.training.stack import Stack
 from noisybench.training.training_set import TrainingSet
+from noisybench.utils.numbers import as_integer
 from noisybench.utils.seeds import stable_hash, torch_seed
 
 if TYPE_CHECKING:
@@ -74,6 +75,9 @@ class LightningLearner:
         seed: int,
         ignore_index: int | None,
     ) -> None:
+        for name, value, least in (("batch_size", batch_size, 1), ("num_workers", num_workers, 0)):
+            if (number := as_integer(value)) is None or number < least:
+                raise UserError(f"lightning.{name}: must be a whole number of at least {least}, but got {show(value)}")
         self._module, self.stack, self.dataset, self.title = module, stack, dataset, title
         self.batch_size, self.num_workers, self.seed, self.ignore_index = batch_size, num_workers, seed, ignore_index
         self.needs_index = needs_positions(stack)
@@ -92,6 +96,19 @@ class LightningLearner:
         self.sampler = EpochSampler(self.training_set, batch_size, seed, stack.requirements.keep_step_count)
         self._probabilities: Tensor | None = None
         self._is_prepared = self._epoch_has_started = False
+
+    def after_start(self, name: str) -> LightningLearner:
+        """Return this object if training has begun.
+
+        Args:
+            name: what is asked for, for the message.
+
+        Raises:
+            UserError: it has not, so that nothing is known about the labels.
+        """
+        if not self._is_prepared:
+            raise UserError(f"lightning.{name}: nothing is known before training; call trainer.fit(mitigated) first")
+        return self
 
     def as_learner(self) -> Learner:
         """Return this object as a `Learner`, of which it has the part that such stacks use."""

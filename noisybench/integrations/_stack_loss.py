@@ -14,6 +14,7 @@ from noisybench.integrations._learner import GivenLogits, label_space, make_batc
 from noisybench.integrations._stacks import NOT_LOSSES, build_stack, check_transition, needs_positions
 from noisybench.mitigations._transition import TransitionCorrection
 from noisybench.training.mitigation import Mitigation
+from noisybench.utils.numbers import as_integer
 
 if TYPE_CHECKING:
     from noisybench.training.learner import Learner
@@ -79,7 +80,7 @@ class StackLoss(nn.Module):
             ("num_classes", num_classes, 2),
             ("labels_per_example", labels_per_example, 1),
         ):
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            if value is not None and (as_integer(value) or 0) < least:
                 raise UserError(f"losses.{name}: must be a whole number of at least {least}, but got {show(value)}")
         if transition is not None:
             transition = check_transition(transition, num_classes, "losses.transition")

@@ -205,13 +205,21 @@ class Mitigated(LightningModule):
         super().on_train_epoch_end()
 
     def label_quality(self) -> Tensor:
-        """Return (N,) probabilities that the observed labels are correct, as the stack or the network estimates them."""
-        learner = self._noisybench
+        """Return (N,) probabilities that the observed labels are correct, as the stack or the network estimates them.
+
+        Raises:
+            UserError: training has not begun.
+        """
+        learner = self._noisybench.after_start("label_quality")
         return learner.stack.label_quality(learner.as_learner(), learner.training_set)
 
     def corrected_labels(self) -> Tensor | None:
-        """Return (N,) labels that the stack uses instead of the observed ones; None if it has none."""
-        learner = self._noisybench
+        """Return (N,) labels that the stack uses instead of the observed ones; None if it has none.
+
+        Raises:
+            UserError: training has not begun.
+        """
+        learner = self._noisybench.after_start("corrected_labels")
         return learner.stack.corrected_labels(learner.as_learner(), learner.training_set)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -64,7 +64,10 @@ class ELR(LossFunction):
         else:
             with torch.no_grad():
                 prediction = probabilities_in_float32(task.logits(batch.mixing.inputs))
-        targets = self.state["targets"][batch.index].lerp(prediction, 1 - self.beta)
+        before = self.state["targets"][batch.index]
+        targets = before.lerp(prediction, 1 - self.beta)
+        # A step that overflows in half precision is skipped by its gradient scaler, and must leave no trace here either.
+        targets = torch.where(targets.isfinite(), targets, before)
         if batch.in_image is None:
             self.state["targets"][batch.index] = targets
         else:

@@ -8,9 +8,10 @@ in `network/` beside them. No file holds code or pickled objects.
 from __future__ import annotations
 
 import dataclasses
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pydantic
@@ -21,7 +22,7 @@ from torch import Tensor
 from noisybench import __version__
 from noisybench.config.budget import Budget
 from noisybench.config.registry import get_entry
-from noisybench.config.spec import RunSpec
+from noisybench.config.spec import Component, RunSpec
 from noisybench.data.dataset import Dataset
 from noisybench.data.traces.answers import AnswerFormat
 from noisybench.data.traces.deployed_format import DeployedTraceFormat
@@ -45,6 +46,9 @@ READING_PARAMETERS = ("size", "resize_mode", "intensity_range", "transparent_col
 """Parameters of datasets that decide how an image file becomes an input."""
 
 Kind = Literal["images", "features", "texts"]
+
+Size = Annotated[int, pydantic.Field(ge=1)]
+"""Number of channels, pixels, features, characters or classes."""
 
 
 class ModelDescription(pydantic.BaseModel):
@@ -82,10 +86,10 @@ class ModelDescription(pydantic.BaseModel):
     identity: str
     inputs: Kind
     outputs: Literal["classes", "masks", "texts"]
-    input_shape: tuple[int, ...]
-    target_shape: tuple[int, ...]
+    input_shape: tuple[Size, ...] = pydantic.Field(min_length=3, max_length=3)
+    target_shape: tuple[Size, ...]
     class_names: tuple[str, ...]
-    num_classes: int
+    num_classes: Size
     has_background: bool
     reading: dict[str, Any]
     traces: dict[str, Any] | None
@@ -207,7 +211,7 @@ def read_description(folder: Path) -> ModelDescription:
         return ModelDescription.model_validate_json(file.read_bytes())
     except (OSError, pydantic.ValidationError) as error:
         raise UserError(
-            f"{file}: is damaged, or was saved by another version of noisybench ({first_line(error)}); save it again"
+            f"{file}: is damaged, or was saved by another version of noisybench ({_reason(error)}); save it again"
         ) from None
 
 
@@ -223,19 +227,26 @@ def load_task(folder: Path, description: ModelDescription, device: torch.device)
         UserError: the weights are damaged, or the installed code builds other networks.
     """
     weights = _read_weights(folder, description)
-    with preserved_torch_state():  # networks are initialized from seeds of their own
-        task = _build_task(folder, description)
-        for number in task.stack.deployed_networks:
-            prefix = f"{number}."
-            own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-            for processor in task.stack.with_role(PostProcessor):
-                processor.rebuild(task.networks[number], own)
+    try:
+        with preserved_torch_state():  # networks are initialized from seeds of their own
+            task = _build_task(folder, description)
+            for number in task.stack.deployed_networks:
+                prefix = f"{number}."
+                own = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+                for processor in task.stack.with_role(PostProcessor):
+                    processor.rebuild(task.networks[number], own)
+    except UserError as error:
+        raise UserError(*(f"{folder / DESCRIPTION}: {problem}" for problem in error.problems)) from None
+    except Exception as error:  # networks, tasks and formats raise anything if their settings are damaged
+        raise UserError(
+            f"{folder / DESCRIPTION}: describes a model that cannot be built ({_reason(error)}); save the model again"
+        ) from None
     # The other networks of a stack are trained and not deployed.
     del task.networks[len(task.stack.deployed_networks) :], task.forwards[len(task.stack.deployed_networks) :]
     try:
         task.networks.load_state_dict(weights)
         task.load_deployment_state(description.state)
-    except (RuntimeError, KeyError, ValueError) as error:
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise UserError(
             f"{folder}: its weights do not fit the network `{description.budget['network']}` that is installed "
             f"({first_line(error)}); install noisybench {description.noisybench}, which saved it"
@@ -245,20 +256,25 @@ def load_task(folder: Path, description: ModelDescription, device: torch.device)
 
 def _build_task(folder: Path, description: ModelDescription) -> Task:
     """Return the untrained task of a model, with networks as its stack builds them."""
-    components = [dict(component) for component in (description.task, *description.mitigations)]
-    kinds = ("tasks", *("mitigations" for _ in description.mitigations))
-    classes = [
-        get_entry(kind, component.pop("name"), kind).load_class()
-        for kind, component in zip(kinds, components, strict=True)
-    ]
-    stack = Stack([cls(**parameters) for cls, parameters in zip(classes[1:], components[1:], strict=True)])
+    stack = Stack([_component("mitigations", fields).build() for fields in description.mitigations])
+    task_component = _component("tasks", description.task)
+    task_class = get_entry("tasks", task_component.name).load_class()
     budget = Budget.model_validate_json(pydantic.TypeAdapter(dict[str, Any]).dump_json(description.budget))
     if (folder / NETWORK).is_dir():
         family = budget.network.partition(":")[0]
         budget = budget.model_copy(update={"network": f"{family}:{folder / NETWORK}"})
-    task: Task = classes[0](budget, description.seed, _example_set(description), stack, **components[0])
+    task: Task = task_class(budget, description.seed, _example_set(description), stack, **task_component.parameters)
     task.build_models()
     return task
+
+
+def _component(kind: str, fields: Mapping[str, Any]) -> Component:
+    """Return a task or a mitigation from its name and parameters, which may be damaged."""
+    entry = get_entry(kind, str(fields.get("name")), kind)
+    parameters, problems = entry.schema.validate({key: value for key, value in fields.items() if key != "name"}, kind)
+    if problems:
+        raise UserError(*problems)
+    return Component(kind, entry.name, parameters)
 
 
 def _example_set(description: ModelDescription) -> TrainingSet:
@@ -283,12 +299,24 @@ def _example_set(description: ModelDescription) -> TrainingSet:
     )
 
 
+def _reason(error: Exception) -> str:
+    """Return why a description is refused: its first field that is invalid, or the first line of another error."""
+    if not isinstance(error, pydantic.ValidationError):
+        return first_line(error)
+    first = error.errors(include_url=False)[0]
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+
+
 def _read_weights(folder: Path, description: ModelDescription) -> dict[str, Tensor]:
     file = folder / WEIGHTS
     try:
         # `weights_only` keeps a downloaded file from executing code.
         weights: dict[str, Tensor] = torch.load(file, map_location="cpu", weights_only=True)
         digest = weights_digest(weights)
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{file}: is damaged, or holds pickled objects, which could run code and are not read; save the model again"
+        ) from None
     except Exception as error:  # parsers raise anything on damaged files
         raise UserError(f"{file}: is missing or damaged ({first_line(error)}); save the model again") from None
     if digest != description.weights_sha256:

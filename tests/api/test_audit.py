@@ -163,6 +163,9 @@ def test_masks_are_audited_by_segmentation_networks(tmp_path):
     ("arguments", "message"),
     [
         ({"data": np.eye(4)}, "y: arrays need labels"),
+        ({}, "y: arrays need labels"),
+        ({"y": [0, 1, 0, 1]}, "data: give the inputs"),
+        ({"data": np.eye(4), "y": [0, 1, 0, 1], "seed": -1}, "seed: must be a whole number of at least 0, but got -1"),
         ({"data": np.eye(4), "y": [0, 1]}, "X has 4 examples, but y has 2 labels"),
         ({"data": np.eye(4), "y": "label"}, "y: 'label' is no column of the given data"),
         ({"data": "digits", "y": [0, 1]}, "y: paths and recipes have labels of their own; leave it out"),

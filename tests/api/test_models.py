@@ -167,6 +167,9 @@ def test_masks_of_files_have_the_sizes_of_the_files(tmp_path: Path, noisybench: 
         (np.zeros((2, 2, 8, 8), np.uint8), "with 1 or 3 channels"),
         (np.full((2, 8, 8), -0.5), "pixels from -0.5 to -0.5"),
         ("nowhere/", "nowhere: does not exist"),
+        (toy_dataset(), "inputs must be inputs alone, such as dataset.train.inputs, but is a dataset"),
+        (toy_dataset().test, "inputs must be inputs alone, such as split.inputs, but is a split"),
+        ({"image": 1}, "inputs must be an array, a data frame or a list"),
         (["a.png", "b.png"], "a.png: does not exist"),
     ],
 )
@@ -222,13 +225,47 @@ def test_damaged_models_are_refused(images: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"does not hold the weights that model\.json names"):
         nb.load_model(folder)
     (folder / "weights.pt").write_bytes(b"damaged")
-    with pytest.raises(UserError, match="is missing or damaged"):
+    with pytest.raises(UserError, match=r"is missing or damaged|is damaged, or holds pickled objects"):
+        nb.load_model(folder)
+    torch.save({"weights": tmp_path}, folder / "weights.pt")
+    with pytest.raises(UserError, match="holds pickled objects, which could run code and are not read"):
         nb.load_model(folder)
     (folder / "model.json").write_text(json.dumps({**content, "format": 2}))
     with pytest.raises(UserError, match="another version of noisybench"):
         nb.load_model(folder)
     with pytest.raises(UserError, match="is no folder of a model"):
         nb.load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"task": {}}, "tasks: unknown task `None`"),
+        ({"task": {"name": "classification", "rate": 1}}, "tasks: unknown parameter `rate`"),
+        ({"mitigations": [{"name": "gce", "q": "a"}]}, r"mitigations.q: expected a number, but got 'a'"),
+        ({"budget": {"network": "small_cnn", "epochs": -1}}, "describes a model that cannot be built"),
+        ({"input_shape": [1]}, "input_shape: Tuple should have at least 3 items"),
+        ({"input_shape": [1, 2**31, 2**31]}, "describes a model that cannot be built"),
+        ({"num_classes": -1}, "num_classes: Input should be greater than or equal to 1"),
+        ({"state": {"mean": "a"}}, "its weights do not fit the network"),
+        ({"seed": "a"}, "seed: Input should be a valid integer"),
+        ({"inputs": "sounds"}, "inputs: Input should be 'images', 'features' or 'texts'"),
+    ],
+)
+def test_descriptions_that_were_changed_are_refused(
+    images: Path, tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    folder = Model.load(images, "cpu").save(tmp_path / "model")
+    content = json.loads((folder / "model.json").read_text())
+    (folder / "model.json").write_text(json.dumps({**content, **changes}))
+    with pytest.raises(UserError, match=reason):
+        nb.load_model(folder)
+
+
+@pytest.mark.parametrize("source", [None, 3, ""])
+def test_what_names_no_model_is_refused(source: Any) -> None:
+    with pytest.raises(UserError, match="run: must be the id of a run, a folder or an address of MLflow"):
+        nb.load_model(source)
 
 
 def test_mlflow_predicts_with_signature_example_and_class_names(images: Path) -> None:

@@ -324,6 +324,12 @@ def test_traces_are_texts_or_records():
     assert nb.noise("clean").apply(records).y == records
 
 
+def test_parameters_are_numbers_of_python_or_numpy():
+    given = nb.noise("pair_flip", rate=np.float32(0.25), seed=np.int64(3))
+    assert {name: given.parameters[name] for name in ("rate", "seed")} == {"rate": 0.25, "seed": 3}
+    assert len(nb.load_dataset("digits", train_size=np.int64(100)).train) == 100
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -337,6 +343,7 @@ def test_traces_are_texts_or_records():
         (lambda: NOISE.apply(nb.load_dataset("digits").train), "X: is one split; pass the whole dataset"),
         (lambda: nb.noise("instance_dependent").apply(sparse.eye(3), [0, 1, 2]), r"sparse matrix; pass X.toarray\(\)"),
         (lambda: nb.noise("morph_disc").apply(np.zeros((1, 3, 9, 9)), np.eye(8)[None]), "each pixel needs one label"),
+        (lambda: NOISE.apply(y=torch.tensor(1)), "y must have an entry for each example, but is the single value"),
         (lambda: NOISE.apply(np.eye(3), [0, 1]), "X has 3 examples, but y has 2 labels"),
         (lambda: NOISE.apply(y=[0, 0, 0]), "y has the one class `0`, but at least two are needed"),
         (lambda: NOISE.apply(y=[0, 1, -1]), "y: entry 2 is -1, which often stands for no label"),

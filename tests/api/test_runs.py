@@ -62,6 +62,27 @@ def test_a_mapping_without_a_name_keeps_the_rest_of_the_recipe() -> None:
     assert "mixup+gce(q=0.5)" in title_of("mitigations=mixup+gce", mitigations={"gce": {"q": 0.5}})
 
 
+def test_mappings_in_a_list_change_what_they_name_as_one_alone_does() -> None:
+    specs, _ = read_specs("digits", [], {"budget": [{"epochs": 1}, {"epochs": 2}], "noise": [{"rate": 0.2}, "clean"]})
+    ((alone,), _) = read_specs("digits", [], {"budget": {"epochs": 1}, "noise": {"rate": 0.2}})
+    assert [(spec.budget.epochs, spec.noise.name) for spec in specs] == [
+        (epochs, noise) for epochs in (1, 2) for noise in (alone.noise.name, "clean")
+    ]
+    assert specs[0] == alone
+
+
+def test_a_noise_model_of_the_library_is_that_of_the_run() -> None:
+    noise = nb.noise("pair_flip", rate=0.2)
+    assert title_of(noise=noise) == title_of("noise.rate=0.2", noise="pair_flip")
+    specs, _ = read_specs("digits", [], {"noise": [noise, "clean"]})
+    assert [spec.noise.name for spec in specs] == ["pair_flip", "clean"]
+
+
+def test_overrides_are_text() -> None:
+    with pytest.raises(nb.UserError, match=r"overrides are text such as 'noise\.rate=0\.4', but got \{'seed': 1\}"):
+        nb.run("digits", {"seed": 1})  # type: ignore[arg-type]
+
+
 def test_values_of_numpy_and_paths_are_plain_values(tmp_path: Path) -> None:
     (spec,), is_several = read_specs("digits", [], {"seed": np.int64(3), "budget": {"learning_rate": np.float32(0.5)}})
     assert (spec.seed, spec.budget.learning_rate, is_several) == (3, 0.5, False)
@@ -246,6 +267,12 @@ def test_a_table_that_was_changed_is_refused(board: Leaderboard) -> None:
         nb.leaderboard(frame.drop(columns="run_id"))
     with pytest.raises(nb.UserError, match=r"another score by `\w+` than the record"):
         nb.leaderboard(frame.assign(score=frame["score"] + 0.01))
+    with pytest.raises(nb.UserError, match=r"has the stack `mine` for run \w+"):
+        nb.leaderboard(frame.assign(stack="mine"))
+    with pytest.raises(nb.UserError, match="the table has no rows; check the condition"):
+        nb.leaderboard(frame[frame.rule == "lst"])
+    with pytest.raises(nb.UserError, match="metric: unknown metric `acuracy`; known: balanced_accuracy, default"):
+        nb.results(metric="acuracy")
     with pytest.raises(nb.UserError, match=r"has no finished run `abc`, and \d+ more"):
         nb.leaderboard(frame.assign(run_id=["abc", *frame["run_id"][1:] + "x"]))
     with pytest.raises(nb.UserError, match="source: expected a table of nb"):
@@ -285,7 +312,7 @@ def test_results_of_runs_are_ranked(board: Leaderboard) -> None:
         ({"time_limit": "9"}, "time_limit: expected a duration with a unit"),
         ({"time_limit": 5}, "time_limit 5s is too short"),
         ({"shard": "3"}, "shard: expected a shard such as 3/16"),
-        ({"seed": [0]}, "seed"),
+        ({"seed": [0]}, r"write seeds=\[0\]$"),
     ],
 )
 def test_invalid_fields_of_a_suite_are_refused(fields: dict[str, object], message: str) -> None:

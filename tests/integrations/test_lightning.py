@@ -282,6 +282,21 @@ def test_what_cannot_be_trained_is_refused(call: Any, message: str) -> None:
         nb.lightning.Mitigated(*call(UserModule(nn.Linear(2, 2))))
 
 
+@pytest.mark.parametrize("options", [{"batch_size": 0}, {"batch_size": 2.5}, {"num_workers": -1}])
+def test_sizes_of_the_loader_are_whole_numbers(options: Any) -> None:
+    with pytest.raises(UserError, match=rf"lightning\.{next(iter(options))}: must be a whole number of at least"):
+        nb.lightning.Mitigated(UserModule(nn.Linear(2, 2)), "elr", PAIRS, **options)
+
+
+def test_nothing_is_known_about_labels_before_training() -> None:
+    mitigated = nb.lightning.Mitigated(UserModule(nn.Linear(2, 2)), "elr", PAIRS)
+    for ask in (mitigated.label_quality, mitigated.corrected_labels):
+        with pytest.raises(
+            UserError, match=rf"lightning\.{ask.__name__}: nothing is known before training; call trainer"
+        ):
+            ask()
+
+
 @pytest.mark.parametrize(
     ("stack", "options", "loader", "message"),
     [

@@ -277,6 +277,20 @@ def test_half_precision_gives_the_numbers_of_single_precision(make: Any) -> None
     assert half.grad.isfinite().all()
 
 
+def test_a_step_that_overflows_leaves_no_trace_in_the_averages() -> None:
+    logits, targets, index = random_batch()
+    loss = losses.ELR(num_examples=6, num_classes=3)
+    loss(logits, targets, index)
+    before = loss.state_dict()["states.0.targets"].clone()
+    overflowed = logits.detach().clone()
+    overflowed[0] = torch.inf
+    assert loss(overflowed, targets, index).isnan()
+    after = loss.state_dict()["states.0.targets"]
+    assert (after[index[0]] == before[index[0]]).all()
+    assert (after[index[1:]] != before[index[1:]]).any(1).all()
+    assert loss(logits, targets, index).isfinite()
+
+
 @pytest.mark.parametrize("make", SOME)
 def test_reductions_agree_and_soft_targets_are_those_of_one_hot(make: Any) -> None:
     logits, targets, index = random_batch()

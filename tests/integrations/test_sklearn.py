@@ -208,11 +208,28 @@ def test_invalid_parameters_are_refused_by_their_names(parameters, message):
         (np.eye(2), [0, np.nan], "contains NaN"),
         (np.eye(2), None, "requires y to be passed"),
         (np.full((2, 4, 4), 300), [0, 1], "pixels from 300 to 300"),
+        (np.eye(3), np.array(["a", None, "b"], dtype=object), "y: entry 1 has no label, but None"),
+        (np.eye(3), np.array(["a", "b", np.nan], dtype=object), "y: entry 2 has no label, but nan"),
     ],
 )
 def test_invalid_data_are_refused(points, labels, message):
     with pytest.raises(nb.UserError, match=message):
         RobustClassifier(**SMALL).fit(points, labels)
+
+
+def test_images_are_asked_for_after_training_on_images():
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8), dtype=np.uint8)
+    classifier = RobustClassifier(**SMALL).fit(images, np.arange(20) % 2)
+    with pytest.raises(nb.UserError, match=r"X has the shape \(2, 64\), but RobustClassifier is expecting images"):
+        classifier.predict(images[:2].reshape(2, 64))
+
+
+def test_tensors_and_numbers_of_any_type_are_accepted():
+    points, labels = blobs(30)
+    tensors = torch.from_numpy(points).bfloat16(), torch.from_numpy(labels)
+    given = RobustClassifier(**{**SMALL, "epochs": np.int64(2), "learning_rate": np.float32(0.125)}).fit(*tensors)
+    plain = RobustClassifier(**{**SMALL, "epochs": 2, "learning_rate": 0.125}).fit(tensors[0].float().numpy(), labels)
+    assert (given.predict_proba(tensors[0]) == plain.predict_proba(tensors[0].float())).all()
 
 
 def test_predicting_before_training_is_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,16 @@ from tests.helpers import prepared_toy, toy_dataset, train_toy
 
 def web(**parameters: Any) -> Any:
     return get_entry("noise_models", "web").load_class()(**parameters)
+
+
+def test_patterns_take_little_more_memory_than_their_images() -> None:
+    tracemalloc.start()
+    images = synthetic_patterns(8000, (1, 16, 16), Stream("test"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * images.nbytes
+    # Images do not depend on how many are drawn, nor on how many are drawn at a time.
+    assert (synthetic_patterns(600, (1, 16, 16), Stream("test")) == images[:600]).all()
 
 
 def states_of(dataset: Dataset, **parameters: Any) -> np.ndarray[Any, Any]:
