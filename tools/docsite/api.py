@@ -35,10 +35,9 @@ def pages() -> Iterator[Page]:
         stem = module.rpartition(".")[2]
         is_module = members == [stem]
         targets = [module] if is_module else [f"{module}.{name}" for name in members]
+        parts = [_directive(target, f"nb.{name}") for target, name in zip(targets, members, strict=True)]
         titles = ", ".join(f"nb.{name}" for name in members)
-        made.append(
-            Page(f"reference/api/{stem}.md", titles, f"# {titles}\n\n" + "\n\n".join(map(_directive, targets)) + "\n")
-        )
+        made.append(Page(f"reference/api/{stem}.md", titles, f"# {titles}\n\n" + "\n\n".join(parts) + "\n"))
         rows += [(f"[`nb.{name}`]({stem}.md)", code(module)) for name in members]
     for title, modules in EXTENSION_POINTS.items():
         stem = title.lower().replace(" ", "-")
@@ -55,5 +54,7 @@ def pages() -> Iterator[Page]:
     yield from made
 
 
-def _directive(target: str) -> str:
-    return f"::: {target}"
+def _directive(target: str, heading: str = "") -> str:
+    """Return the instruction to insert documentation, under the name by which people call it."""
+    options = f"\n    options:\n      heading: {heading}\n      toc_label: {heading}" if heading else ""
+    return f"::: {target}{options}"

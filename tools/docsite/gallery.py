@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from types import UnionType
+from typing import Literal, Union, get_args, get_origin
 
 from noisybench.cli.catalog import _type_name
 from noisybench.cli.fidelity_text import DIRECTIONS
@@ -140,11 +142,33 @@ def _parameters(entry: Entry) -> str:
         search = ""
         if declared.low is not None and declared.high is not None:
             search = f"{declared.low:g} to {declared.high:g}{' (log)' if declared.log else ''}"
+        kind, allowed = _type_and_choices(annotation)
         rows.append(
-            (code(name), code(repr(declared.default)), code(_type_name(annotation)), declared.describe_range(), search,
+            (code(name), code(repr(declared.default)), code(kind), declared.describe_range() or allowed, search,
              prose(declared.help))
         )  # fmt: skip
     return table(["Name", "Default", "Type", "Allowed", "Search range", "Meaning"], rows)
+
+
+def _type_and_choices(annotation: object) -> tuple[str, str]:
+    """Return the type of a parameter, and the values of a choice as Markdown.
+
+    >>> _type_and_choices(Literal["mean", "location"] | None)
+    ('str | None', '`mean`, `location`')
+    >>> _type_and_choices(Path | None)
+    ('Path | None', '')
+    """
+    members = (
+        get_args(annotation) if isinstance(annotation, UnionType) or get_origin(annotation) is Union else (annotation,)
+    )
+    names, choices = [], []
+    for member in members:
+        if get_origin(member) is Literal:
+            choices += [code(value) for value in get_args(member)]
+            names += [type(value).__name__ for value in get_args(member)]
+        else:
+            names.append("None" if member is type(None) else _type_name(member).removeprefix("pathlib."))
+    return " | ".join(dict.fromkeys(names)), ", ".join(choices)
 
 
 def fidelity_text(card: Fidelity) -> str:

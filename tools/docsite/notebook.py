@@ -27,8 +27,9 @@ def pages(path: Path) -> Iterator[Page]:
     with tempfile.TemporaryDirectory() as folder:
         NotebookClient(notebook, timeout=TIMEOUT, resources={"metadata": {"path": folder}}).execute()
     body, resources = MarkdownExporter().from_notebook_node(notebook)
-    # Every table of pandas repeats its style, which the theme of the site replaces.
+    # Every table of pandas repeats its style and has a class; the theme of the site styles tables without either.
     body = re.sub(r"<style scoped>.*?</style>\s*", "", body, flags=re.S)
+    body = body.replace('<table border="1" class="dataframe">', "<table>")
     yield Page(f"{path.stem}.md", "Tutorial", body)
     for name, data in resources.get("outputs", {}).items():
         yield Page(name, name, data)

@@ -88,8 +88,8 @@ def site_links(markdown: str, source: str) -> str:
         markdown: text of the page.
         source: path of the page within the site's sources.
 
-    >>> site_links("[a](docs/audit.md#masks), [b](../CONTRIBUTING.md), `elr`", "index.md")
-    '[a](audit.md#masks), [b](contributing.md), [`elr`](reference/mitigations/elr.md)'
+    >>> site_links("[a](docs/audit.md#masks), [b](../CONTRIBUTING.md), [c](docs/tutorial.ipynb), `elr`", "index.md")
+    '[a](audit.md#masks), [b](contributing.md), [c](tutorial.md), [`elr`](reference/mitigations/elr.md)'
     """
     if "/" in source:
         return markdown
@@ -97,8 +97,9 @@ def site_links(markdown: str, source: str) -> str:
     def leading(match: re.Match[str]) -> str:
         # Pages of the repository's root link to `docs/...`; pages of `docs` link to the root by `../`.
         target = match["target"].removeprefix("docs/").removeprefix("../")
+        target = target.replace(".ipynb", ".md")
         if not target.endswith((".md", ".png")):  # source code, which is no part of the site
-            return f"{match['text']} (`{target}`)"
+            return f"`{target}`" if match["text"] == target else f"{match['text']} (`{target}`)"
         return f"[{match['text']}]({REPOSITORY_PAGES.get(target, target)}{match['anchor']})"
 
     pattern = r"\[(?P<text>[^\[\]]*)\]\((?P<target>[\w./-]+\.\w+)(?P<anchor>(?:#[\w-]*)?)\)"
@@ -115,6 +116,8 @@ def _with_references(text: str) -> str:
         name = match[1]
         return f"[`{name}`]({known[name]})" if name in known else match[0]
 
+    # GitHub wants a backslash before a bar in a code span of a table; on the site it would be visible.
+    text = re.sub(r"`[^`\n]+`", lambda match: match[0].replace(r"\|", "|"), text)
     return "\n".join(
         line if line.startswith("#") else re.sub(r"(?<!\[)`(\w+)`(?![\w`]|[^\[\n]*\]\()", linked, line)
         for line in text.split("\n")

@@ -17,7 +17,11 @@ def prose(text: str) -> str:
     parts = _CODE.split(text)
     parts[::2] = [
         # An underscore between letters has no meaning in Markdown, and neither has a star that begins an item of a list.
-        re.sub(r"(?<!^)(?<!\n)[*\[\]]|(?<!\w)_|_(?!\w)", r"\\\g<0>", part.replace("&", "&amp;").replace("<", "&lt;"))
+        re.sub(
+            r"(?<!^)(?<!\n)[*\[\]]|(?<!\w)_|_(?!\w)",
+            r"\\\g<0>",
+            part.replace("&", "&amp;").replace("<", "&lt;").replace(" +- ", " ± "),
+        )
         for part in parts[::2]
     ]
     parts[1::2] = [f"`{part.strip('`')}`" for part in parts[1::2]]
@@ -45,12 +49,14 @@ def docstring(text: str) -> str:
 
 
 def cell(value: object) -> str:
-    """Return a value as one cell of a table.
+    """Return a value as one cell of a table. Bars in code spans separate no cells, and a backslash would be visible there.
 
-    >>> cell("a | b\\nc")
-    'a \\\\| b c'
+    >>> cell("a | b\\n`int | None`")
+    'a \\\\| b `int | None`'
     """
-    return " ".join(str(value).replace("|", r"\|").split())
+    parts = _CODE.split(str(value))
+    parts[::2] = [part.replace("|", r"\|") for part in parts[::2]]
+    return " ".join("".join(parts).split())
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
