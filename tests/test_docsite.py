@@ -68,7 +68,7 @@ def test_every_command_has_a_section_with_its_options() -> None:
 
 def test_records_and_manifests_are_described_field_by_field() -> None:
     (page,) = schemas.pages()
-    described = re.findall(r"^\| `(\w+)` \| (`[^|]+`) \| (.*) \|$", str(page.content).replace(r"\|", "/"), re.M)
+    described = re.findall(r"^\| `(\w+)` \| (`[^`]+`) \| (.*) \|$", str(page.content), re.M)
     meanings = {name: meaning for name, _, meaning in described}
     assert meanings["weights_sha256"].startswith("SHA-256 of the final weights")
     assert {"transition_counts", "nominal_rate", "mitigations", "epochs"} <= set(meanings)

@@ -155,7 +155,8 @@ def _type_and_choices(annotation: object) -> tuple[str, str]:
 
     >>> _type_and_choices(Literal["mean", "location"] | None)
     ('str | None', '`mean`, `location`')
-    >>> _type_and_choices(Path | None)
+    >>> import pathlib
+    >>> _type_and_choices(pathlib.Path | None)
     ('Path | None', '')
     """
     members = (
