@@ -15,6 +15,7 @@ from noisybench.config.presets import format_settings, load_presets
 from noisybench.config.published_recipes import published_recipes
 from noisybench.config.registry import KINDS, Entry, list_entries
 from noisybench.evaluation.catalog import METRICS
+from noisybench.leaderboard.measurements import builtin_measurements
 
 from .examples import example_command, roles_and_information, tasks_of
 from .measured import measured_with
@@ -220,7 +221,11 @@ def _measured(entry: Entry) -> list[str]:
     rows = measured_with(entry.kind, entry.name)
     if not rows:
         return ["## Measured", "Not in the measurements that ship with noisybench."]
-    text = "Final test scores in percent, mean ± standard deviation over seeds, of the measurements that ship with noisybench."
+    versions = ", ".join(sorted({each.version for each in builtin_measurements()}))
+    text = (
+        "Final test scores in percent, mean ± standard deviation over seeds, of the measurements that ship with noisybench, "
+        f"made with version {versions}."
+    )
     if entry.kind == "noise_models":
         text += " Cross-entropy, and the best stack without privileged information in each setting."
     columns = ["Suite", "Dataset", "Noise", "Network", "Stack", "Score", "Seeds", "Privileged information"]
