@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from noisybench.mitigations._probe_heads import ResidualMLP
-from noisybench.mitigations.nmtune import consistency, covariance, dominance
+from noisybench.mitigations.nmtune import consistency, covariance, dominance, gram_matrix
 from noisybench.nn.frozen import with_frozen_backbone
 from tests.helpers import prepared_toy, train_toy
 
@@ -72,6 +72,36 @@ def test_dominance_of_one_direction_and_of_none() -> None:
     centered = points() + 100
     assert dominance(centered, center=True).item() == pytest.approx(dominance(points() - points().mean(0)).item())
     assert torch.autograd.gradcheck(dominance, (points(count=5, width=3).requires_grad_(),))
+
+
+@pytest.mark.parametrize(("count", "width"), [(20, 30), (30, 20), (25, 25)])
+@pytest.mark.parametrize("center", [False, True])
+def test_terms_of_a_gram_matrix_are_those_of_the_definition(count: int, width: int, center: bool) -> None:
+    features = points(3, count, width) * torch.logspace(0, -2, width) + 0.2
+
+    def gradient(term: Any, dtype: torch.dtype) -> tuple[float, torch.Tensor]:
+        given = features.to(dtype, copy=True).requires_grad_()
+        value = term(given)
+        assert value.dtype == dtype
+        value.backward()
+        assert given.grad is not None
+        return value.item(), given.grad.double()
+
+    def by_definition(given: torch.Tensor) -> torch.Tensor:
+        singular = torch.linalg.svdvals(given - given.mean(0) if center else given)
+        return -(singular / singular.sum())[:3].mean()
+
+    terms = [
+        (by_definition, lambda given: dominance(given, 3, center)),
+        (by_definition, lambda given: dominance(given, 3, center, gram_matrix(given))),
+        (covariance, lambda given: covariance(given, gram_matrix(given))),
+    ]
+    for definition, term in terms:
+        value, wanted = gradient(definition, torch.float64)
+        found, found_gradient = gradient(term, torch.float32)
+        assert found == pytest.approx(value, rel=1e-5)
+        # Inputs in float32 alone change the gradient along the smallest singular vectors by about that much.
+        assert (found_gradient - wanted).norm() < 1e-4 * wanted.norm()
 
 
 # Heads
