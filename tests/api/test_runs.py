@@ -271,7 +271,7 @@ def test_a_table_that_was_changed_is_refused(board: Leaderboard) -> None:
         nb.leaderboard(frame.assign(stack="mine"))
     with pytest.raises(nb.UserError, match="the table has no rows; check the condition"):
         nb.leaderboard(frame[frame.rule == "lst"])
-    with pytest.raises(nb.UserError, match="metric: unknown metric `acuracy`; known: balanced_accuracy, default"):
+    with pytest.raises(nb.UserError, match="metric: unknown metric `acuracy`; did you mean `balanced_accuracy`"):
         nb.results(metric="acuracy")
     with pytest.raises(nb.UserError, match=r"has no finished run `abc`, and \d+ more"):
         nb.leaderboard(frame.assign(run_id=["abc", *frame["run_id"][1:] + "x"]))
