@@ -5,7 +5,7 @@ import os
 import sys
 from contextlib import suppress
 
-RESUMABLE = ("run", "bench", "search")
+RESUMABLE = ("run", "bench", "search", "advise", "audit", "embed")
 """Commands that resume when they are run again."""
 
 

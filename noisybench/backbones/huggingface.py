@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from noisybench.backbones import ImageBackbone
+from noisybench.backbones._hub import check_reachable, quiet_hub
 from noisybench.backbones._text import Pooling, TextBackbone
 from noisybench.errors import UserError
 from noisybench.utils.files import first_line
-from noisybench.utils.places import expand_user
+from noisybench.utils.places import expand_user, shown
 
 EXAMPLE = "facebook/dinov2-small"
 
@@ -30,9 +30,6 @@ MAX_TOKENS = 512
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 SETTINGS = ("*.json", "*/*.json", "*.txt", "*.model")
 """Files of a model."""
-
-TIMEOUT = 10
-"""Seconds without an answer after which a model counts as not to be had."""
 
 POOLING: dict[str, Pooling] = {
     "pooling_mode_mean_tokens": "mean",
@@ -216,18 +213,22 @@ def _read_json(file: Path) -> Any:
 
 def _folder(name: str, title: str) -> Path:
     """Return the folder with the files of a model: the given one, that of the cache, or one that is downloaded."""
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
 
     given = expand_user(Path(name))
     if given.is_dir():
         return given
+    if name.startswith((".", "/", "~")):
+        raise UserError(
+            f"--backbone: {title}: there is no folder {shown(given)}; name one with the files of a model, or a model of the "
+            f"Hugging Face Hub, such as {EXAMPLE}"
+        )
     with contextlib.suppress(Exception):  # no name of the hub, or not in the cache
         cached = Path(snapshot_download(name, local_files_only=True))
         if (cached / "config.json").is_file() and any(any(cached.glob(pattern)) for pattern in WEIGHTS):
             return cached
     with _wrap_errors(title):
-        # Asked first, because downloads without a network are tried again for minutes.
-        HfApi().model_info(name, timeout=TIMEOUT)
+        check_reachable(name)
         return Path(snapshot_download(name, allow_patterns=[*WEIGHTS, *SETTINGS]))
 
 
@@ -246,20 +247,17 @@ def _wrap_errors(title: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Hide the reports and progress bars of transformers."""
+    """Hide the reports and progress bars of transformers and of the hub."""
     from transformers.utils import logging as library_logging
 
     logging: Any = library_logging
-
-    hub = getLogger("huggingface_hub")
-    level, has_bar, hub_level = logging.get_verbosity(), logging.is_progress_bar_enabled(), hub.level
-    hub.setLevel("ERROR")
+    level, has_bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
-        yield
+        with quiet_hub():
+            yield
     finally:
         logging.set_verbosity(level)
-        hub.setLevel(hub_level)
         if has_bar:
             logging.enable_progress_bar()

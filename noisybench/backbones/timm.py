@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from noisybench.backbones import ImageBackbone
+from noisybench.backbones._hub import check_reachable, is_cached, quiet_hub
 from noisybench.errors import UserError, nearest
 from noisybench.utils.files import first_line
 
@@ -20,7 +21,8 @@ def load(name: str, size: int | None = None) -> ImageBackbone:
         UserError: timm is not installed, has no network of that name, or its weights cannot be had.
     """
     try:
-        return _create(name, size, pretrained=True)
+        with quiet_hub():
+            return _create(name, size, pretrained=True)
     except UserError:
         raise
     except Exception as error:  # libraries raise many types for failed downloads
@@ -52,6 +54,11 @@ def _create(name: str, size: int | None, pretrained: bool) -> ImageBackbone:
     known = timm.list_pretrained()
     if name not in known and name not in timm.list_models():
         raise UserError(f"--backbone: timm has no network `{name}`; {nearest(name, known)}")
+    if pretrained:
+        source = timm.get_pretrained_cfg(name).hf_hub_id
+        # Some networks have their weights elsewhere.
+        if source is not None and not is_cached(source):
+            check_reachable(source)
     network = timm.create_model(name, pretrained=pretrained, num_classes=0)
     settings = resolve_data_config({}, model=network)  # type: ignore[no-untyped-call]
     return ImageBackbone(

@@ -51,7 +51,7 @@ class Interrupts:
 
         Args:
             message: line that is printed when a signal ends the process.
-            is_resumable: True if the command trains runs and resumes when it is run again.
+            is_resumable: True if the command trains or computes for long, and resumes when it is run again.
         """
         self._message, self._is_resumable, self._started_at = message, is_resumable, time.monotonic()
         # `nohup`, and a shell that starts a command in the background, ignore signals on purpose.

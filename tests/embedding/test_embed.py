@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -161,12 +162,31 @@ def test_masks_have_no_features() -> None:
         ("timm", "is a family of backbones; name one, such as `timm:resnet18`"),
         ("efficientnet_lite0:x", "takes no argument after a colon"),
         ("timm:resnett18", "timm has no network `resnett18`"),
+        ("huggingface:./gone", "there is no folder gone; name one with the files of a model"),
         ("torchvision:resnett18", "torchvision has no classifier `resnett18`"),
     ],
 )
 def test_backbones_that_do_not_exist_are_refused(name: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_backbone(name)
+
+
+def test_weights_that_cannot_be_downloaded_are_one_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    timm = pytest.importorskip("timm")
+    from noisybench.backbones import timm as family
+
+    def unreachable(name: str) -> None:
+        logging.getLogger("huggingface_hub.utils._http").warning("Retrying in 1s")
+        raise OSError(f"no network for {name}")
+
+    monkeypatch.setattr(family, "is_cached", lambda name: False)
+    monkeypatch.setattr(family, "check_reachable", unreachable)
+    monkeypatch.setattr(timm, "create_model", lambda *arguments, **options: pytest.fail("downloads without a network"))
+    with pytest.raises(UserError, match=r"cannot be downloaded \(no network for timm/resnet18"):
+        load_backbone("timm:resnet18")
+    assert "Retrying" not in caplog.text + capsys.readouterr().err
 
 
 def test_every_backbone_says_what_it_is() -> None:
