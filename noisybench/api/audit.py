@@ -27,7 +27,7 @@ from noisybench.errors import UserError, show
 from noisybench.utils.console import make_console
 from noisybench.utils.durations import format_duration
 from noisybench.utils.numbers import as_integer
-from noisybench.utils.places import check_output_folder, expand_user
+from noisybench.utils.places import check_output_folder, expand_user, path_text
 from noisybench.utils.processes import usable_cores
 
 Say = Callable[[str], None]
@@ -118,7 +118,7 @@ def audit(
         raise UserError("--pictures: only masks have suspicious pixels; leave it out")
     audit_input = source.labels(pred_probs, backbone is not None)
     # Before hours of training: the folder may not be writable.
-    target = None if folder is None else check_output_folder(Path(folder))
+    target = None if folder is None else check_output_folder(Path(path_text(folder, "folder")))
     if backbone is not None:
         device = "cpu" if audit_input.spec.execution.device == "cpu" else "auto"
         audit_input = audit_input.with_backbone(backbone, size, device)
@@ -133,7 +133,7 @@ def _audit_masks(
     source: _Source, folds: int, seed: int, folder: str | os.PathLike[str] | None, pictures: int, say: Say
 ) -> MaskAudit:
     data = source.masks()
-    target = None if folder is None else check_output_folder(Path(folder))
+    target = None if folder is None else check_output_folder(Path(path_text(folder, "folder")))
     _announce(data, f"{len(data.masks)} masks; {describe_mask_networks(data, folds)}", say)
     networks = train_fold_networks(data, folds, seed, _fold_reporter(folds, data.spec.budget.epochs, say))
     report = audit_masks(networks, data)

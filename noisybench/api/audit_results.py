@@ -21,6 +21,7 @@ from noisybench.audit.reliability import Reliability
 from noisybench.audit.report import AuditReport, summary
 from noisybench.audit.scores import score_columns
 from noisybench.utils.files import wrap_write_errors
+from noisybench.utils.places import path_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -197,8 +198,9 @@ class LabelAudit(_Audit):
             UserError: the file cannot be written.
         """
         report = self.report
-        with wrap_write_errors(Path(path)):
-            Path(path).write_text(
+        file = Path(path_text(path, "path"))
+        with wrap_write_errors(file):
+            file.write_text(
                 to_html(report.audit_input, report.result, list(self.summary), report.similar), encoding="utf-8"
             )
 
@@ -208,7 +210,7 @@ class LabelAudit(_Audit):
         Raises:
             UserError: the folder cannot be written.
         """
-        self.report.save(Path(folder))
+        self.report.save(Path(path_text(folder, "folder")))
 
     @property
     def _classes(self) -> NDArray[Any]:
@@ -307,7 +309,7 @@ class MaskAudit(_Audit):
         Raises:
             UserError: the folder cannot be written.
         """
-        return self.report.save(Path(folder), pictures)
+        return self.report.save(Path(path_text(folder, "folder")), pictures)
 
     def _ranked(self) -> pd.DataFrame:
         import pandas as pd

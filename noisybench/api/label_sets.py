@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from noisybench.errors import UserError, show
 from noisybench.sharing import transfer
+from noisybench.utils.places import path_text
 
 
 def push_label_set(
@@ -49,7 +51,10 @@ def push_label_set(
         >>> sorted(path.name for path in (base / "shared").iterdir())
         ['README.md', 'files.json', 'labels.parquet', 'manifest.json']
     """
-    return transfer.push(Path(folder), os.fspath(destination), license, source, citation, replace).label_set
+    if not isinstance(license, str):
+        raise UserError(f"license: must be the name of a license, such as cc-by-4.0, but got {show(license)}")
+    place = path_text(destination, "destination")
+    return transfer.push(Path(path_text(folder, "folder")), place, license, source, citation, replace).label_set
 
 
 def pull_label_set(
@@ -83,4 +88,7 @@ def pull_label_set(
         Traceback (most recent call last):
         noisybench.errors.UserError: labels-of-others: no label set is published there (files.json is missing); ...
     """
-    return transfer.pull(os.fspath(source), None if folder is None else Path(folder), sha256, replace, max_gb)
+    if not isinstance(sha256, str | None):
+        raise UserError(f"sha256: must be hexadecimal digits as text, but got {show(sha256)}")
+    target = None if folder is None else Path(path_text(folder, "folder"))
+    return transfer.pull(path_text(source, "source"), target, sha256, replace, max_gb)

@@ -33,6 +33,7 @@ from noisybench.tracking.equivalences import recorded_equivalences
 from noisybench.tracking.store import Store
 from noisybench.utils.console import PLAIN_WIDTH, SafeConsole
 from noisybench.utils.files import write_text
+from noisybench.utils.places import path_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -196,7 +197,7 @@ def _html_row(tag: str, cells: Sequence[str]) -> str:
 
 def _written(text: str, path: str | os.PathLike[str] | None) -> str:
     if path is not None:
-        write_text(Path(path), text)
+        write_text(Path(path_text(path, "path")), text)
     return text
 
 

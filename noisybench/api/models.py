@@ -27,6 +27,7 @@ from noisybench.runs.saved_model import (
 from noisybench.tracking.models import FOLDER, MLFLOW_SCHEMES, downloaded, find_finished_run
 from noisybench.tracking.store import Store, upload_files
 from noisybench.utils.console import make_console
+from noisybench.utils.places import path_text
 
 if TYPE_CHECKING:
     from noisybench.records.schema import RunRecord
@@ -60,7 +61,7 @@ class Model:
         """
         from noisybench.embedding.embed import choose_device
 
-        folder = Path(folder)
+        folder = Path(path_text(folder, "folder"))
         description = read_description(folder)
         task = load_task(folder, description, choose_device(device))
         return cls(task, description, read_example(folder, description))
@@ -71,7 +72,7 @@ class Model:
         Raises:
             UserError: the folder exists, or cannot be written.
         """
-        target = Path(folder)
+        target = Path(path_text(folder, "folder"))
         weights = {name: tensor.cpu() for name, tensor in self._task.networks.state_dict().items()}
         content = self.description.model_copy(update={"weights_sha256": weights_digest(weights)})
         try:
@@ -148,7 +149,7 @@ class Model:
         """
         from noisybench.api.model_export import export_model
 
-        return export_model(self._task, self.description, Path(path))
+        return export_model(self._task, self.description, Path(path_text(path, "path")))
 
     def save_pretrained(self, folder: str | Path) -> Path:
         """Write a language model of Hugging Face as a folder that transformers loads, and return the folder.
@@ -160,7 +161,7 @@ class Model:
         """
         from noisybench.api.model_export import save_pretrained
 
-        return save_pretrained(self._task, self.description, Path(folder))
+        return save_pretrained(self._task, self.description, Path(path_text(folder, "folder")))
 
     def batches(self, inputs: Any) -> Iterator[ModelInputs]:
         """Yield inputs as the networks take them: arrays at once, and files some at a time."""

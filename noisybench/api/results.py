@@ -14,6 +14,7 @@ from noisybench.records.codes import as_code, code_digest
 from noisybench.records.schema import RunRecord
 from noisybench.records.selection import BALANCED_ACCURACY, SELECTION_RULES, select
 from noisybench.tracking.store import Store
+from noisybench.utils.places import path_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,7 +74,7 @@ def results(
         get_entry("tasks", task, "task")
     if metric not in (None, *METRICS):
         raise UserError(f"metric: unknown metric {show(metric, quotes=False)}; {nearest(str(metric), METRICS)}")
-    name = None if suite is None else os.fspath(suite)
+    name = None if suite is None else path_text(suite, "suite")
     records, _ = stored_records(Store(), name)
     selected = [record for record in records if task in (None, record.spec["task"]["name"])]
     return table_of(selected, metric or suite_metric(name))

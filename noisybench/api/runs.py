@@ -20,6 +20,7 @@ from noisybench.execution.time_limit import TimeLimit, read_time_limit
 from noisybench.utils.console import make_console
 from noisybench.utils.interrupts import keyboard_interrupts
 from noisybench.utils.numbers import as_integer
+from noisybench.utils.places import path_text
 
 if TYPE_CHECKING:
     from noisybench.api.leaderboard import Leaderboard
@@ -136,7 +137,7 @@ def bench(
     """
     from noisybench.api.leaderboard import rank_session
 
-    name = os.fspath(suite)
+    name = path_text(suite, "suite")
     specs = suites.read_suite(name, [*overrides, *override_texts(fields)])
     metric, limit = suites.read_metric(name), _time_limit(time_limit)
     session, result = train_specs(suites.shard(specs, shard), jobs, again, progress, limit, ray)

@@ -7,7 +7,7 @@ import stat
 from collections.abc import Collection
 from pathlib import Path
 
-from noisybench.errors import UserError
+from noisybench.errors import UserError, show
 from noisybench.utils.text import printable
 
 SHOWN = 120
@@ -23,6 +23,30 @@ def shown(path: Path | str) -> str:
     """
     text = printable(str(path))
     return text if len(text) <= SHOWN else f"{text[: SHOWN // 2 - 1]}…{text[-SHOWN // 2 :]}"
+
+
+def path_text(value: object, location: str) -> str:
+    """Return a path, or the address of a store, as text.
+
+    Args:
+        value: what a function of the library was given.
+        location: name of the argument for messages.
+
+    Raises:
+        UserError: it is neither text nor a path, or empty.
+
+    Example:
+        >>> path_text(Path("photos"), "folder")
+        'photos'
+        >>> path_text(None, "folder")
+        Traceback (most recent call last):
+        noisybench.errors.UserError: folder: must be text or a path, but got None
+    """
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or not text:
+        hint = f"; {location} is what its method save returns" if hasattr(value, "save") else ""
+        raise UserError(f"{location}: must be text or a path, but got {show(value)}{hint}")
+    return text
 
 
 def expand_user(path: Path) -> Path:

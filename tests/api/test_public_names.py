@@ -4,6 +4,7 @@ import ast
 import inspect
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,25 @@ def test_the_import_is_light():
     path = str(Path(nb.__file__).parents[1])
     output = subprocess.run([sys.executable, "-S", "-c", code], cwd=path, capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "[]"
+
+
+NOISY = nb.noise("pair_flip", rate=0.3).apply(y=[0, 1, 2] * 4)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: nb.push_label_set(NOISY, "shared", license="cc-by-4.0"), "folder: must be text .* its method save returns"),
+        (lambda: nb.push_label_set("labels", None, license="cc-by-4.0"), "destination: must be text or a path, but got None"),
+        (lambda: nb.push_label_set("labels", "shared", license=None), "license: must be the name of a license"),
+        (lambda: nb.pull_label_set(3), "source: must be text or a path, but got 3"),
+        (lambda: nb.pull_label_set("shared", sha256=3), "sha256: must be hexadecimal digits as text, but got 3"),
+        (lambda: NOISY.save(None), "folder: must be text or a path, but got None"),
+        (lambda: nb.bench(3), "suite: must be text or a path, but got 3"),
+        (lambda: nb.results(3), "suite: must be text or a path, but got 3"),
+        (lambda: nb.load_model(NOISY), "run: must be the id of a run, a folder or an address of MLflow"),
+    ],
+)  # fmt: skip
+def test_what_is_no_path_is_refused_by_its_argument(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(nb.UserError, match=message):
+        call()
