@@ -25,6 +25,7 @@ from noisybench.data.containers import as_array, is_picture
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.in_memory import check_lengths
 from noisybench.data.in_memory_inputs import read_inputs
+from noisybench.data.labels.types import is_missing
 from noisybench.data.targets import UNKNOWN_TARGET
 from noisybench.errors import InvalidValue, UserError, show
 from noisybench.integrations._memory_training import (
@@ -88,6 +89,9 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         >>> classifier.predict_proba(X).shape, classifier.classes_
         ((120, 3), array([0, 1, 2]))
     """
+
+    _shape: tuple[int, ...]
+    _reads_images: bool
 
     def __init__(
         self,
@@ -181,7 +185,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         check_lengths(X, y)
         inputs, y = self._read(X, reset=True), _on_host(y)
         observed = column_or_1d(y, warn=True)
-        if observed.dtype == object and (missing := np.flatnonzero([_is_missing(label) for label in observed])).size:
+        if observed.dtype == object and (missing := np.flatnonzero([is_missing(label) for label in observed])).size:
             raise InvalidValue(
                 f"y: entry {missing[0]} has no label, but {show(observed[missing[0]])}; remove the example, or give it one"
             )
@@ -194,22 +198,19 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             )
         return inputs, targets.astype(np.int64)
 
-    _shape: tuple[int, ...]
-    _holds_images: bool
-
     def _read(self, X: Any, reset: bool) -> NDArray[Any]:
         """Return (N, D, 1, 1) float32 features, or (N, C, H, W) uint8 images."""
         X = _on_host(X)
         if _holds_images(X):
             return self._read_images(X, reset)
-        if not reset and self._holds_images:
+        if not reset and self._reads_images:
             raise InvalidValue(
                 f"X has the shape {np.shape(X)}, but RobustClassifier is expecting images of {self._shape} as in training; "
                 "pass (N, H, W), (N, H, W, C) or (N, C, H, W) images"
             )
         values = validate_data(self, X, dtype=np.float64, reset=reset)
         if reset:
-            self._shape, self._holds_images = (values.shape[1], 1, 1), False
+            self._shape, self._reads_images = (values.shape[1], 1, 1), False
             self._offset, self._scale = np.zeros(values.shape[1]), np.ones(values.shape[1])
             if self.standardize:
                 deviation = values.std(0)
@@ -221,7 +222,7 @@ class RobustClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         images = np.ascontiguousarray(read_inputs(X).inputs)
         if reset:
             self._shape, self.n_features_in_ = images.shape[1:], int(np.prod(images.shape[1:]))
-            self._holds_images = True
+            self._reads_images = True
         if images.shape[1:] != self._shape:
             raise InvalidValue(
                 f"X has images of the shape {images.shape[1:]}, but RobustClassifier is expecting {self._shape} as in training; "
@@ -281,17 +282,6 @@ def _holds_images(X: Any) -> bool:
     if isinstance(X, list | tuple) and len(X):
         return getattr(X[0], "ndim", 0) >= 2 or is_picture(X[0])
     return getattr(X, "ndim", 2) in (3, 4)
-
-
-def _is_missing(label: Any) -> bool:
-    """Return True for None, NaN, and the missing values of pandas, which differ from themselves or cannot be compared.
-
-    >>> [_is_missing(label) for label in ("a", 0, None, float("nan"))]
-    [False, False, True, True]
-    """
-    return (
-        label is None or type(label).__name__ in ("NAType", "NaTType") or (isinstance(label, float) and label != label)
-    )
 
 
 def _on_host(values: Any) -> Any:

@@ -58,7 +58,7 @@ def plain_labels(values: Any, location: str) -> tuple[NDArray[Any], NDArray[np.b
         if array.shape[1] != 1:
             raise UserError(f"{location} must be one label for each example, but has the shape {array.shape}")
         array = array[:, 0]
-    return _from_objects(array, np.array([_is_missing(value) for value in array], dtype=bool), location)
+    return _from_objects(array, np.array([is_missing(value) for value in array], dtype=bool), location)
 
 
 def _to_array(values: Any) -> NDArray[Any]:
@@ -67,7 +67,13 @@ def _to_array(values: Any) -> NDArray[Any]:
     return objects
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Return True for None, NaN, and the missing values of pandas.
+
+    Example:
+        >>> [is_missing(value) for value in ("a", 0, None, float("nan"))]
+        [False, False, True, True]
+    """
     # NaN and the missing values of pandas differ from themselves, or have no truth value.
     if value is None or isinstance(value, float | np.floating):
         return value is None or bool(np.isnan(value))
