@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from noisybench.errors import UserError
-from noisybench.integrations._lightning_learner import LightningLearner, PlannedBatches, split_batch
+from noisybench.integrations._lightning_items import split_batch
+from noisybench.integrations._lightning_learner import LightningLearner, PlannedBatches
 from noisybench.integrations._loss_helpers import Indexed
 from noisybench.integrations._stacks import IN_LIGHTNING, NOT_LOSSES, build_stack, check_transition
 

@@ -108,9 +108,9 @@ def simulate(
     orders = {RANDOM: shuffled, ORACLE: shuffled[np.argsort(~incorrect[shuffled], kind="stable")]}
     # From the last one, which is `combined`: a detector that it equals, as it does on features, is not simulated again.
     for name, score in reversed(first.error_score.items()):
-        order = shuffled[np.argsort(-score[shuffled], kind="stable")]
-        if not any(np.array_equal(order, other) for other in orders.values()):
-            orders[name] = order
+        ranked = shuffled[np.argsort(-score[shuffled], kind="stable")]
+        if not any(np.array_equal(ranked, other) for other in orders.values()):
+            orders[name] = ranked
     start = _accuracy(data, data.observed)
     points = []
     for strategy in (*orders, *ACTIVE):
