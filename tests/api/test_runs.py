@@ -171,6 +171,8 @@ def test_an_unguarded_script_trains_the_same_once(result: RunResult, tmp_path: P
 
 
 def test_ctrl_c_raises_and_the_same_call_resumes() -> None:
+    # Shells let programs in the background ignore the signal.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     fields = {**SMALL, "dataset": {"train_size": 100}, "budget": {"epochs": 60}}
     folder = Path(".noisybench/runs")
 
