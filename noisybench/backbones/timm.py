@@ -55,7 +55,7 @@ def _create(name: str, size: int | None, pretrained: bool) -> ImageBackbone:
     if name not in known and name not in timm.list_models():
         raise UserError(f"--backbone: timm has no network `{name}`; {nearest(name, known)}")
     if pretrained:
-        source = timm.get_pretrained_cfg(name).hf_hub_id
+        source = getattr(timm.get_pretrained_cfg(name), "hf_hub_id", None)
         # Some networks have their weights elsewhere.
         if source is not None and not is_cached(source):
             check_reachable(source)

@@ -270,4 +270,5 @@ class _Gram(torch.autograd.Function):
         """Return the (B, D) gradient."""
         (points,) = context.saved_tensors
         (gradient,) = gradients
-        return (gradient + gradient.T).to(points.dtype) @ points
+        product: Tensor = (gradient + gradient.T).to(points.dtype) @ points
+        return product
