@@ -40,7 +40,7 @@ def audit_labels(
         signals = probe_features(features, audit_input.observed, num_classes, folds, seed)
     else:
         signals = collect_signals(audit_input, folds, seed, on_epoch)
-    result = analyze(audit_input.observed, signals, audit_input.verified)
+    result = analyze(audit_input.observed, signals, audit_input.verified, audit_input.given)
     num_examples = len(audit_input.observed)
     # Advice for another noise rate would be advice for other labels.
     similar = (

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.audit.forward import SMALLEST, ForwardFit, fit_forward, posterior_transition
-from noisybench.audit.reliability import Reliability, contradiction, measure_reliability
+from noisybench.audit.reliability import Reliability, contradiction, measure_reliability, subtract_found
 from noisybench.audit.signals import AuditSignals
 
 TOP_FRACTIONS = (0.01, 0.05)
@@ -25,8 +25,8 @@ class AuditResult:
 
     Attributes:
         reliability: accuracy of the predictions, and interval or absence of the estimate.
-        transition_matrix: (C, C) estimated probability of the observed class (column) given the true class (row); None
-            without an estimate.
+        transition_matrix: (C, C) estimated probability of the observed class (column) given the true class (row), before
+            labels were verified; None without an estimate.
         error_score: (N,) ranks in [0, 1] by detector, higher where the label is more likely incorrect; `combined` is
             `posterior` for given features or predictions, and the mean of all others for trained networks.
         ranking: (N,) positions from the most to the least suspicious label, by `combined`.
@@ -50,7 +50,7 @@ class AuditResult:
 
     @property
     def noise_rate(self) -> float | None:
-        """Estimated fraction of incorrect labels; None if there is no estimate."""
+        """Estimated fraction of incorrect labels, of which verified ones are none; None if there is no estimate."""
         return self.reliability.noise_rate
 
     @property
@@ -79,7 +79,10 @@ def unit_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def analyze(
-    observed: NDArray[np.int64], signals: AuditSignals, verified: NDArray[np.bool_] | None = None
+    observed: NDArray[np.int64],
+    signals: AuditSignals,
+    verified: NDArray[np.bool_] | None = None,
+    given: NDArray[np.int64] | None = None,
 ) -> AuditResult:
     """Estimate the noise of observed labels and rank them by how likely they are incorrect.
 
@@ -92,6 +95,7 @@ def analyze(
     observed: (N,) observed labels.
     signals: signals of the same examples.
     verified: (N,) True where people have verified the label, which is then no suspect; None if they have verified none.
+    given: (N,) labels before they were verified, from which rate and transition matrix are estimated; None if no label differs.
 
     Examples:
     >>> import numpy as np
@@ -116,12 +120,18 @@ def analyze(
     averaged = ["posterior"] if signals.margins is None else [name for name in error_score if name != "posterior"]
     error_score["combined"] = np.mean([error_score[name] for name in averaged], axis=0)
     reliability = measure_reliability(observed, predicted, signals.fold_of, signals.problem, fit)
+    if given is not None and (given != observed).any():
+        # People verify what contradicts the predictions. The labels that remain then hardly contradict them, so that a fit to
+        # these would find no errors; the errors that were found are subtracted instead.
+        fit = fit_forward(given, predicted)
+        before = measure_reliability(given, predicted, signals.fold_of, signals.problem, fit)
+        reliability = subtract_found(reliability, before, float((given != observed).mean()))
     reliability = replace(reliability, caution=signals.caution)
     suggested = predicted.argmax(1)
     is_verified = np.zeros(len(observed), dtype=bool) if verified is None else verified
     return AuditResult(
         reliability,
-        None if reliability.problem else posterior_transition(observed, fit.posterior),
+        None if reliability.problem else posterior_transition(observed if given is None else given, fit.posterior),
         error_score,
         # Ties are broken by the margin of the networks that were not trained on the example.
         np.lexsort((-scores["confident"], -error_score["combined"], is_verified)),

@@ -63,6 +63,7 @@ class AuditInput:
         notes: facts about the data that a user should know.
         in_test: (N,) True for examples of the test split; None if all are training examples.
         verified: (N,) True where people have verified the label; None if they have verified none.
+        given: (N,) labels before people verified some; None if they have verified none.
         features: (N, D) float32 features of a model that was not trained on the labels; None without such a model.
         feature_origin: where the features come from, for messages.
         predictions: (N, C) given out-of-sample probabilities; None without them.
@@ -79,6 +80,7 @@ class AuditInput:
     notes: tuple[ReadingNote, ...] = ()
     in_test: NDArray[np.bool_] | None = None
     verified: NDArray[np.bool_] | None = None
+    given: NDArray[np.int64] | None = None
     features: NDArray[np.float32] | None = None
     feature_origin: str = "the given features"
     predictions: NDArray[np.float64] | None = None
@@ -158,14 +160,15 @@ def load_audit_input(
         else f"{spec.dataset_label} · {spec.noise.display_name(hide=('path',))}"
     )
     names = dataset.class_names
-    given = find_predictions(predictions, dataset, index)
+    probabilities = find_predictions(predictions, dataset, index)
     # Features are stored as images of one pixel with D channels.
     features = np.asarray(images[:]).reshape(len(observed), -1) if spec.dataset.name == "features" else None
-    if is_text(images) and given is None and not with_backbone:
+    if is_text(images) and probabilities is None and not with_backbone:
         raise UserError(f"{labels}: texts are audited by the features of a backbone; add --backbone minilm")
     return AuditInput(
-        title, spec, images, observed, index, files, clean, names, notes, in_test, verified, features, predictions=given
-    )
+        title, spec, images, observed, index, files, clean, names, notes, in_test, verified,
+        _given_labels(prepared, train_labels, in_test is not None), features, predictions=probabilities,
+    )  # fmt: skip
 
 
 def find_predictions(
@@ -215,6 +218,24 @@ def _known_labels(
     return None if (
         targets[targets > UNKNOWN_TARGET] == observed[targets > UNKNOWN_TARGET]
     ).all() else targets, verified
+
+
+def _given_labels(prepared: PreparedRun, train_labels: NDArray[np.int64], with_test: bool) -> NDArray[np.int64] | None:
+    """Return the labels of the audited examples before people verified some; None if they have verified none.
+
+    Args:
+        prepared: dataset and label set.
+        train_labels: observed labels of the training split.
+        with_test: the test split is audited as well, in the order of `_join_splits`.
+    """
+    dataset, verification = prepared.dataset, prepared.labels.verification
+    if verification is None:
+        return None
+    given = verification.given("train", dataset.train, train_labels)
+    if not with_test:
+        return given
+    given = np.concatenate([given, verification.given("test", dataset.test, dataset.test.targets)])
+    return np.asarray(given[np.argsort(np.concatenate([dataset.train.index, dataset.test.index]))])
 
 
 def audit_spec(labels: str, overrides: Iterable[str] = ()) -> tuple[RunSpec, bool]:

@@ -151,6 +151,27 @@ def measure_reliability(
     return replace(measured, problem=problem or _problem(measured, size, NORMAL_QUANTILE * float(np.std(counts))))
 
 
+def subtract_found(after: Reliability, before: Reliability, found: float) -> Reliability:
+    """Return the reliability of an audit of labels of which people have corrected some.
+
+    Args:
+        after: measurements of the labels after people have verified some; their accuracies are returned.
+        before: measurements of the labels as they were given, by the same predictions; their estimate is returned.
+        found: fraction of the labels that people have corrected, by which the estimate is lower.
+    """
+    rate, low, high = (max(0.0, value - found) for value in (before.forward_rate, *before.rate_interval))
+    return replace(
+        after,
+        joint_rate=max(0.0, before.joint_rate - found),
+        forward_rate=rate,
+        rate_interval=(low, high),
+        response=before.response,
+        ambiguous_response=before.ambiguous_response,
+        ceiling=1 - rate,
+        problem=before.problem,
+    )
+
+
 def _problem(measured: Reliability, size: int, counting: float) -> str | None:
     """Return the reason for which there is no estimate; None if there is one.
 

@@ -83,7 +83,9 @@ def summary(report: AuditReport) -> list[str]:
     if result.reliability.caution:
         lines.append(f"caution: {result.reliability.caution}")
     if result.num_verified:
-        lines.append(f"verified by people: {result.num_verified} labels, which are no suspects")
+        lines.append(
+            f"verified by people: {result.num_verified} labels, which are no suspects and count as correct in the rate"
+        )
     confusions = largest_confusions(names, result.transition_matrix, MAX_CONFUSIONS)
     lines += [f"  {share:.1%} of {true} labeled {observed}" for true, observed, share in confusions if share > 0]
     lines += [

@@ -88,6 +88,27 @@ def test_good_predictions_yield_the_noise_rate_with_an_interval(rate: float) -> 
     assert reliability.class_accuracy.mean() == pytest.approx(reliability.accuracy, abs=0.02)
 
 
+def test_the_rate_of_a_second_audit_is_that_of_the_errors_that_remain() -> None:
+    rng = np.random.default_rng(0)
+    clean = rng.integers(0, 4, 2000)
+    points = rng.normal(size=(2000, 4)) + 2 * np.eye(4)[clean]
+    given = np.where(rng.random(2000) < 0.15, (clean + 1 + rng.integers(0, 3, 2000)) % 4, clean)
+    predicted = np.exp(1.6 * points)
+    signals = AuditSignals(predicted / predicted.sum(1, keepdims=True), None, None)
+    # A person looks at the first 150 labels and corrects the errors among them.
+    looked_at = analyze(given, signals).ranking[:150]
+    observed, verified = given.copy(), np.zeros(2000, dtype=bool)
+    observed[looked_at], verified[looked_at] = clean[looked_at], True
+    second = analyze(observed, signals, verified, given)
+    assert second.noise_rate == pytest.approx((observed != clean).mean(), abs=0.02)
+    low, high = second.reliability.rate_interval
+    assert low < (observed != clean).mean() < high
+    assert second.reliability.ceiling == pytest.approx(1 - second.noise_rate)
+    assert not set(second.suspects) & set(looked_at)
+    untouched = analyze(given, signals, np.zeros(2000, dtype=bool), given)
+    assert untouched.noise_rate == analyze(given, signals).noise_rate
+
+
 def test_without_an_estimate_nothing_depends_on_a_rate() -> None:
     _, observed = noisy_labels(100, 4, 0.2)
     result = analyze(observed, AuditSignals(np.full((100, 4), 0.25), None, None))
