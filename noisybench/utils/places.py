@@ -29,7 +29,7 @@ def path_text(value: object, location: str) -> str:
     """Return a path, or the address of a store, as text.
 
     Args:
-        value: what a function of the library was given.
+        value: an argument of a function of the library.
         location: name of the argument for messages.
 
     Raises:
