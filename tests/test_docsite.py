@@ -38,7 +38,9 @@ def test_the_page_of_a_method_has_formula_card_parameters_settings_and_measureme
     assert "| `beta` | `0.7` | `float` | [0, 1) | 0.5 to 0.99 |" in page
     assert "`preset=cifar100`" in page
     assert "`noisybench run paper:elr-cifar10-sym40` | 91.43" in page
-    assert "`symmetric_exclusive(rate=0.4)` | `small_cnn, 30 epochs` | `elr` | 97.2 ± 0.5 | 3 |" in page
+    assert (
+        "`symmetric_exclusive(rate=0.4)` | `elr` | 97.2 ± 0.5 | 3 | none | `digits` | `small_cnn, 30 epochs` |" in page
+    )
     assert "noisybench run digits mitigations=elr" in page
 
 

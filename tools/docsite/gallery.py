@@ -228,10 +228,10 @@ def _measured(entry: Entry) -> list[str]:
     )
     if entry.kind == "noise_models":
         text += " Cross-entropy, and the best stack without privileged information in each setting."
-    columns = ["Suite", "Dataset", "Noise", "Network", "Stack", "Score", "Seeds", "Privileged information"]
+    columns = ["Suite", "Noise", "Stack", "Score", "Seeds", "Privileged information", "Dataset", "Network"]
     shown = [
-        (f"[`{row.suite}`](../suites.md#{row.suite})", code(row.dataset), code(row.noise), code(row.network),
-         code(row.stack), row.score, row.seeds, ", ".join(map(code, row.privileged)) or "none")
+        (f"[`{row.suite}`](../suites.md#{row.suite})", code(row.noise), code(row.stack), row.score, row.seeds,
+         ", ".join(map(code, row.privileged)) or "none", code(row.dataset), code(row.network))
         for row in rows
     ]  # fmt: skip
     return ["## Measured", text, table(columns, shown)]
