@@ -222,7 +222,13 @@ def dominance(transformed: Tensor, top: int = 1, center: bool = False, gram: Ten
     elif center:
         gram = centered_gram(gram)
     # Without singular vectors, whose gradient need not be finite if two singular values are equal.
-    squares = torch.linalg.eigvalsh(gram).flip(0)
+    try:
+        squares = torch.linalg.eigvalsh(gram).flip(0)
+    except torch.linalg.LinAlgError:
+        if gram.isfinite().all():
+            raise
+        # Training has diverged, which is reported at the end of the epoch, as for any other loss.
+        return (gram.sum() * torch.nan).to(transformed)
     # What rounding leaves of zero has no direction, and gets no gradient.
     is_positive = squares > squares[0].detach() * len(squares) * torch.finfo(squares.dtype).eps
     singular = torch.where(is_positive, squares, 1).sqrt() * is_positive

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from noisybench.errors import TrainingError
 from noisybench.mitigations._probe_heads import ResidualMLP
 from noisybench.mitigations.nmtune import consistency, covariance, dominance, gram_matrix
 from noisybench.nn.frozen import with_frozen_backbone
@@ -135,3 +136,15 @@ def test_without_weights_nmtune_is_the_perceptron(tmp_path: Path) -> None:
     assert probe.record({}).weights_sha256 != other.record({}).weights_sha256
     assert {"nmtune.consistency", "nmtune.covariance", "nmtune.dominance"} <= set(other.rows[-1].diagnostics)
     assert -1 <= other.rows[-1].diagnostics["nmtune.dominance"] < 0
+
+
+# Divergence
+
+
+def test_features_that_are_not_finite_make_the_loss_so(tmp_path: Path) -> None:
+    features = points()
+    features[0, 0] = torch.inf
+    assert dominance(features).isnan()
+    assert dominance(features.float()).isnan()
+    with pytest.raises(TrainingError, match=r"training loss became nan in epoch 0; decrease budget.learning_rate"):
+        train_toy(prepared_toy("nmtune", budget={"learning_rate": 1e18}), tmp_path)
