@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from noisybench.config.registry import get_entry
 from noisybench.tracking.store import Store
 
 Command = Callable[..., tuple[int, str]]
@@ -124,11 +125,16 @@ def test_a_decision_belongs_to_its_example_whatever_the_split(noisybench: Comman
         (workspace / "own" / "test" / label).mkdir(parents=True)
         pixels = rng.integers(0, 255, (12, 12, 3)).astype(np.uint8)
         Image.fromarray(pixels).save(workspace / "own" / "test" / label / "0.png")
-    (workspace / "decisions.csv").write_text("split,file,decision\ntest,bright/031.png,exclude\n")
+    dataset = get_entry("datasets", "image_folder").load_class()(root=workspace / "images", size=12).load()
     # Splits that are drawn may be others than those of the audit.
-    status, output = noisybench("audit", "apply", "decisions.csv", "images", "dataset.size=12", "-o", "verified")
-    assert status == 0, output
-    assert "note: Decisions name another split than that of their example here" in output
+    for number, (split, is_noted) in enumerate(((dataset.train, True), (dataset.test, False))):
+        file = dataset.source_names[split.index[0]]
+        (workspace / "decisions.csv").write_text(f"split,file,decision\ntest,{file},exclude\n")
+        status, output = noisybench(
+            "audit", "apply", "decisions.csv", "images", "dataset.size=12", "-o", f"verified{number}"
+        )
+        assert status == 0, output
+        assert ("note: Decisions name another split than that of their example here" in output) is is_noted
     # A test split of the source's own has its own rows.
     (workspace / "decisions.csv").write_text("split,file,decision\ntest,train/bright/031.png,exclude\n")
     status, output = noisybench("audit", "apply", "decisions.csv", "own", "dataset.size=12", "-o", "other")

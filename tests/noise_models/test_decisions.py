@@ -34,7 +34,15 @@ def row(number: int, decision: str = "", new_label: str = "", suggested: str = "
     """Return a row about an example; the suggestion is the next class by default."""
     label = CLASSES[number % 3]
     suggested = suggested or CLASSES[(number + 1) % 3]
-    values = (number, NAMES[number], "train", label, suggested, decision, new_label)
+    values = (
+        number,
+        NAMES[number],
+        "test" if number in DATA.test.index else "train",
+        label,
+        suggested,
+        decision,
+        new_label,
+    )
     return dict(zip(COLUMNS, values, strict=True)) | cells
 
 

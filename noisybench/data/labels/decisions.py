@@ -236,7 +236,7 @@ def _split_notes(
     differing = [
         row
         for row in np.flatnonzero(decided & (place.split != NOWHERE)).tolist()
-        if cells[row] and (split_role(cells[row]) == "test") is not (place.split[row] == test)
+        if cells[row] and (split_role(cells[row]) == "test") != (place.split[row] == test)
     ]
     text = (
         "Decisions name another split than that of their example here, as after an audit with other splits; they are applied "
