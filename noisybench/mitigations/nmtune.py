@@ -224,7 +224,7 @@ def dominance(transformed: Tensor, top: int = 1, center: bool = False, gram: Ten
     # Without singular vectors, whose gradient need not be finite if two singular values are equal.
     try:
         squares = torch.linalg.eigvalsh(gram).flip(0)
-    except torch.linalg.LinAlgError:
+    except RuntimeError:  # torch.linalg.LinAlgError, which is not typed
         if gram.isfinite().all():
             raise
         # Training has diverged, which is reported at the end of the epoch, as for any other loss.
