@@ -66,6 +66,15 @@ class LoRA(HeadBuilder):
             problems.append(f"`{budget.network}` has no layer before its classifier that could be adapted")
         return problems
 
+    def explain_divergence(self) -> str:
+        """Return how far the updates are multiplied, if they are."""
+        if self.alpha <= self.rank:
+            return ""
+        return (
+            f"lora multiplies its updates by alpha / rank = {self.alpha / self.rank:.3g}: decrease mitigations.lora.alpha, or "
+            "increase mitigations.lora.rank"
+        )
+
     def build_model(self, network: nn.Module) -> nn.Module:
         """Return the backbone with low-rank updates and a new classifier."""
         from peft import LoraConfig, inject_adapter_in_model

@@ -46,7 +46,7 @@ def test_commands_start_the_server_before_the_store_unless_all_runs_are_finished
     def check(self: Connection) -> None:
         raise UserError("the store is opened")
 
-    monkeypatch.setattr("noisybench.utils.processes.start_server", start_server)
+    monkeypatch.setattr("noisybench.execution.session.start_server", start_server)
     monkeypatch.setattr(Connection, "check", check)
     assert "the server is started" in noisybench("run", "digits")[1]
     assert "is started" not in noisybench("run", "digits", "--dry-run")[1]

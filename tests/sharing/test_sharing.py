@@ -415,7 +415,8 @@ def test_another_label_set_than_the_expected_one_is_refused(
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        ("", "the address of the label set is empty"),
+        ("", "source: must be text or a path, but got ''"),
+        (" ", "the address of the label set is empty"),
         ("nothing", "no label set is published there"),
         ("memory://nothing", "no label set is published there"),
         ("http://127.0.0.1:9/labels", r"http://127.0.0.1:9/labels: cannot be reached \(ClientConnectorError.*copy the folder"),
