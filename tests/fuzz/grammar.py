@@ -305,6 +305,24 @@ class ArgumentGenerator:
             mutate_file(self._folder / "published", self._rng)
         return "published"
 
+    def make_run(self, words: tuple[str, ...]) -> str:
+        """Return the folder of a saved model."""
+        if self._damaged(0.5):
+            return self._text()
+        copied = self._template.copy("model/saved", self._folder)
+        if self._damaged(2):
+            mutate_file(copied, self._rng)
+        return str(copied)
+
+    def make_path(self, words: tuple[str, ...]) -> str:
+        """Return the file with the images of a prediction."""
+        if words != ("predict",) or self._damaged(0.5):
+            return self.make_output(words)
+        copied = self._template.copy("model/images.npy", self._folder)
+        if self._damaged(2):
+            mutate_file(copied, self._rng)
+        return str(copied)
+
     def make_folders(self, words: tuple[str, ...]) -> list[str]:
         return [self.make_folder(words) for _ in range(self._rng.choice([1, 1, 2]))]
 

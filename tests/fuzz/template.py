@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from noisybench.config.parameters import schema_of
 from noisybench.config.registry import list_entries
 from noisybench.config.resolve import resolve
@@ -118,6 +120,9 @@ def build_template(folder: Path, database: Path) -> Template:
                 lambda *_: None,
                 lambda: False,
             )
+        # The model that was saved with one of the runs, and images for it.
+        shutil.copytree(next(folder.rglob("model.json")).parent, folder / "model" / "saved")
+        np.save(folder / "model" / "images.npy", np.zeros((3, 1, 8, 8), dtype=np.uint8))
         export = Exporter(store, folder, lambda run: True)
         write_parts(export.finished(), folder / "records.zip")
         evidence = verification.collect_evidence(store, store.runs.list_runs("FINISHED"))
