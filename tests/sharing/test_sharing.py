@@ -348,7 +348,7 @@ HOSTILE = {
     "nested index": (_change("files.json", lambda data: b"[" * 10**5), "is no index of a label set"),
     "another format": (_index(lambda content: content.update(format=2)), "format: input should be 1"),
     "a path upwards": (_index(lambda content: content["files"].update({"../evil": ENTRY})), "is no index of a label set"),
-    "an absolute path": (_index(lambda content: content["files"].update({"/tmp/evil": ENTRY})), "is no index of a label"),
+    "an absolute path": (_index(lambda content: content["files"].update({"/evil": ENTRY})), "is no index of a label"),
     "a program": (_index(lambda content: content["files"].update({"load.py": ENTRY})), "is no index of a label set"),
     "a pickle": (_index(lambda content: content["files"].update({"labels.pkl": ENTRY})), "is no index of a label set"),
     "no card": (_index(lambda content: content["files"].pop("README.md")), "README.md must be listed"),
