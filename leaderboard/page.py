@@ -4,38 +4,66 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from markupsafe import Markup
 
 from noisybench.leaderboard.board import Board
+from noisybench.leaderboard.display_names import distinct_names
 from noisybench.utils.pages.rendering import json_in_script, render_page
 
 PACKAGE = "noisybench.leaderboard"
-SCRIPTS = ("base.js", "charts.js", "setting.js", "stress.js", "views.js")
-"""Scripts of the page in the order in which they are joined."""
+SCRIPTS = (
+    "base.js", "charts.js", "answer.js", "setting.js", "across.js", "stress.js", "published.js", "excluded.js", "fidelity.js",
+    "guide.js", "views.js",
+)  # fmt: skip
+"""Scripts of the page in the order in which they are joined; views stand in the navigation in this order."""
 STYLES = ("page.css",)
 
 
 def to_html(board: Board) -> str:
     """Return the page of a board.
 
-    The page runs no script but its own, whatever the names and texts of runs contain.
+        The page runs no script but its own, whatever the names and texts of runs contain.
 
-    Example:
-        >>> from noisybench.leaderboard.board import build_board
-        >>> page = to_html(build_board([]))
-        >>> page.startswith("<!doctype html>")
-        True
+        Example:
+            >>> from markupsafe import Markup
+
+    from noisybench.leaderboard.board import build_board
+            >>> page = to_html(build_board([]))
+            >>> page.startswith("<!doctype html>")
+            True
     """
-    data = {name: value for name, value in vars(board).items() if name != "details"}
-    # Each setting has an element of its own, so that the browser parses only the ones that are opened.
-    details = [(key, json_in_script(detail)) for key, detail in board.details.items()]
+    data = {
+        "settings": board.settings,
+        "excluded": board.excluded,
+        "runs_url": board.runs_url,
+        "names": _short_names(board.settings),
+    }
+    # Each section and setting has an element of its own, so that the browser parses only the ones that are opened.
+    sections = {f"section-{name}": _json(section) for name, section in board.sections.items()}
+    details = {f"setting-{key}": json_in_script(detail) for key, detail in board.details.items()}
     return render_page(
         PACKAGE,
         "page.html",
         styles=STYLES,
         scripts=SCRIPTS,
-        board=json_in_script(json.dumps(data, allow_nan=False)),
-        details=details,
+        board=_json(data),
+        details=sections | details,
     )
+
+
+def _short_names(settings: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the short names of everything that a view may name, without those that are the whole name."""
+    stacks = {stack for summary in settings for stack in summary["codes"]}
+    components = {summary[kind] for summary in settings for kind in ("dataset", "noise", "task", "network")}
+    names = distinct_names([*sorted(stacks), *sorted(components - stacks)])
+    return {whole: short for whole, short in names.items() if short != whole}
+
+
+def _json(data: Any) -> Markup:
+    return json_in_script(json.dumps(data, allow_nan=False))
 
 
 @functools.cache

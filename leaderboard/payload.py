@@ -76,6 +76,7 @@ def setting_payload(setting: Setting) -> SettingPayload:
         "title": setting.title,
         "dataset": description.dataset,
         "noise": description.noise,
+        "task": description.task,
         "metric": description.metric,
         "network": description.network,
         "epochs": description.epochs,

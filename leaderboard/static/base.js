@@ -3,29 +3,59 @@ const rules = ["last", "last10", "noisy_val", "label_wave"];
 const palette = ["#4477aa", "#ee6677", "#228833", "#b8a020", "#33a0c8", "#aa3377", "#bb7733", "#777777", "#44aa99", "#882255"];
 const dashes = ["", "6 3", "2 3"];
 
-// ---- state, stored in the address so that a view can be linked to
+// ---- state: what a reader has chosen, stored in the address so that it can be linked to
 
-const state = { view: "setting", setting: board.settings.length ? board.settings[0].key : "", rule: "last" };
+const defaults = { view: "answer", setting: "", rule: "last" };
+const state = { ...defaults };
 function readAddress() {
   const parameters = new URLSearchParams(location.hash.slice(1));
-  for (const key of Object.keys(state)) if (parameters.has(key)) state[key] = parameters.get(key);
-  if (!rules.includes(state.rule)) state.rule = "last";
-  if (!board.settings.some(summary => summary.key === state.setting) && board.settings.length) state.setting = board.settings[0].key;
-  if (!byId(`view-${state.view}`)) state.view = "setting";
+  for (const key of Object.keys(defaults)) state[key] = parameters.get(key) ?? defaults[key];
+  if (!rules.includes(state.rule)) state.rule = defaults.rule;
+  if (!board.settings.some(summary => summary.key === state.setting)) state.setting = board.settings[0]?.key ?? "";
+  if (!views.has(state.view)) state.view = defaults.view;
 }
-const addressOf = changes => "#" + new URLSearchParams({ ...state, ...changes });
+// The address of the present state with some changes; what has its default is not in it.
+function addressOf(changes) {
+  const chosen = Object.entries({ ...state, ...changes }).filter(([key, value]) => value !== defaults[key]);
+  return "#" + new URLSearchParams(chosen);
+}
+// Go to another state: everything is drawn again, and the browser can go back.
 function navigate(changes) {
   location.hash = addressOf(changes).slice(1);
 }
-
-// ---- data of settings, parsed when they are first shown
-
-const summaryOf = key => board.settings.find(summary => summary.key === key);
-const details = new Map();
-function detailOf(key) {
-  if (!details.has(key)) details.set(key, JSON.parse(byId(`setting-${key}`).textContent));
-  return details.get(key);
+// Note a choice in the address without drawing, for controls that draw their part themselves.
+function note(changes) {
+  Object.assign(state, changes);
+  history.replaceState(null, "", addressOf({}));
 }
+
+// ---- views: each registers itself in a file of its own
+
+const views = new Map(), afterDrawing = [];
+// `draw(section)` fills the section of the view; `parameters` are further keys of the state with their defaults.
+function registerView(name, title, draw, parameters = {}) {
+  views.set(name, { title, draw });
+  Object.assign(defaults, parameters);
+  if (!byId(`view-${name}`)) element("section", byId("views"), "", { id: `view-${name}`, hidden: "" });
+}
+// Call a function with the section of the view each time that it has been drawn, for additions to tables and figures of all views.
+function afterEachDrawing(callback) {
+  afterDrawing.push(callback);
+}
+
+// ---- sections and settings, parsed when they are first shown
+
+const parsed = new Map();
+function parseOnce(id) {
+  if (!parsed.has(id)) parsed.set(id, JSON.parse(byId(id).textContent));
+  return parsed.get(id);
+}
+const sectionOf = name => parseOnce(`section-${name}`);
+const detailOf = key => parseOnce(`setting-${key}`);
+const summaryOf = key => board.settings.find(summary => summary.key === key);
+// Names in words, for people; the whole name belongs into the title of the element.
+const shortName = name => board.names[name] ?? name;
+const shortTitle = summary => [summary.dataset, summary.noise, summary.task].filter(Boolean).map(shortName).join(" · ");
 const settingName = summary => `${summary.title}  (${summary.network}, ${summary.epochs} epochs)`;
 
 // ---- numbers: a summary is [mean, standard deviation, low, high] or null
@@ -35,4 +65,7 @@ const points = summary => summary === null ? "–" : (100 * summary[0]).toFixed(
 const interval = summary => summary === null || summary[2] === null ? "" : `95 % interval ${(100 * summary[2]).toFixed(1)} to ${(100 * summary[3]).toFixed(1)}`;
 const fixed = digits => summary => summary === null ? "–" : summary[0].toFixed(digits);
 const percent = value => (100 * value).toFixed(Math.abs(100 * value) < 10 ? 1 : 0) + " %";
+const signed = value => value === null ? "" : (value > 0 ? "+" : "") + (100 * value).toFixed(1);
 const pText = p => p < 0.001 ? "p < 0.001" : `p = ${p.toFixed(3)}`;
+// The rule that is chosen, or the first one that a comparison of settings has.
+const ruleOf = group => group.rules[state.rule] ? state.rule : Object.keys(group.rules)[0];

@@ -141,7 +141,7 @@ function describeSetting(summary) {
   }
 }
 function showVerdict() {
-  const text = byId("verdict"), group = board.verdicts.find(each => each.settings.includes(state.setting) && each.rules[state.rule]);
+  const text = byId("verdict"), group = sectionOf("verdicts").find(each => each.settings.includes(state.setting) && each.rules[state.rule]);
   text.replaceChildren();
   if (!group) return;
   element("b", text, "Verdict: ");
@@ -173,3 +173,11 @@ function drawSetting() {
   showVerdict();
   drawTable(); drawPair(); drawPlots();
 }
+registerView("boards", "Boards", drawSetting);
+
+fill(byId("rule"), rules.map(rule => [rule, rule]), state.rule);
+byId("settings").onchange = () => { order = ["rank", 1]; navigate({ setting: byId("settings").value }); };
+byId("rule").onchange = () => navigate({ rule: byId("rule").value });
+byId("find").oninput = listSettings;
+for (const id of ["stack", "privileged", "seeds", "cost"]) byId(id).oninput = () => { drawTable(); drawPlots(); };
+byId("first").onchange = byId("second").onchange = drawPair;

@@ -1,14 +1,14 @@
 
 // ---- stress cards: a table for each noise model, and one small plot for each stack beside cross-entropy
 
-function drawStress() {
-  const view = byId("view-stress");
+function drawStress(view) {
+  const groups = sectionOf("stress");
   view.replaceChildren();
   element("p", view, "How the score of each stack falls as the noise rate rises. Area: mean score over the range of rates. Breakdown: last rate, in percent, at which " +
     "the stack is not below cross-entropy at half that rate, interpolated linearly between measured rates; a sign > means beyond the largest of them. Cost on clean: points that " +
     "cross-entropy is above the stack on clean labels. Worst class: lowest recall of a class at the highest rate. 95 % intervals over seeds, for these label sets. Dashed in the figures: cross-entropy.", { class: "note" });
-  if (!board.stress.length) element("p", view, "No two settings here differ in the noise rate alone.");
-  for (const group of board.stress) {
+  if (!groups.length) element("p", view, "No two settings here differ in the noise rate alone.");
+  for (const group of groups) {
     const rule = ruleOf(group), table = group.rules[rule], { columns, rows } = table.text;
     element("h2", view, group.title);
     element("p", view, `By ${rule}; rates are measured fractions of mislabeled training examples.`, { class: "note" });
@@ -38,3 +38,4 @@ function drawStressCurve({ svg, px, py }, rates, card, kind) {
     element("title", element("circle", svg, "", { cx: px(u), cy: py(v), r: 3, class: kind }), `${card.stack}: ${(100 * v).toFixed(1)} at ${(100 * u).toFixed(0)} %`);
   }
 }
+registerView("stress", "Stress cards", drawStress);

@@ -57,14 +57,14 @@ def test_a_store_has_the_board_of_its_records(store: Store) -> None:
 
 
 def test_the_board_shows_the_cards_of_its_own_components() -> None:
-    cards = {(kind, name): rest for kind, name, *rest in board_of(example_records()).cards}
+    cards = {(kind, name): rest for kind, name, *rest in board_of(example_records()).sections["cards"]}
     assert [name for kind, name in cards if kind == "Noise models"] == ["pair_flip"]
     assert {name for kind, name in cards if kind == "Mitigations"} == {"gce", "elr", "cross_entropy"}
     assert cards["Mitigations", "elr"][0] == "github.com/shengliu66/ELR @ 934af53434a3, license MIT"
     names = {name for kind, name in cards if kind == "Metrics"}
     assert {"accuracy", "balanced_accuracy", "auroc"} <= names
     assert not names & {"iou", "exact_match"}, "metrics of other tasks"
-    assert board_of([]).cards == []
+    assert board_of([]).sections["cards"] == []
 
 
 def test_only_what_has_changed_is_read_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,20 +131,20 @@ def test_draws_of_one_noise_are_blocks() -> None:
         return [dataclasses.replace(each, spec={**each.spec, "noise": noise}) for each in made]
 
     runs = [run for seed in range(4) for stack, level in (("a", 0.9), ("bb", 0.7)) for run in draw(seed, stack, level)]
-    (group,) = board_of(runs).noise_draws
+    (group,) = board_of(runs).sections["draws"]
     assert len(group["settings"]) == 4
     assert [row[:2] for row in group["rules"]["last"]["rows"]] == [[1, "a"], [2, "bb"]]
     mean, deviation, *_ = group["rules"]["last"]["rows"][0][2]
     assert mean == pytest.approx(0.93, abs=0.01)
     assert deviation == pytest.approx(0.0258, abs=0.003), "over draws, not over seeds"
-    assert board_of(example_records()).noise_draws == []
+    assert board_of(example_records()).sections["draws"] == []
 
 
 def test_settings_are_compared_where_budget_and_stacks_are_the_same() -> None:
     other = [dataclasses.replace(each, label_set="c" * 64) for each in example_records()]
     longer = [dataclasses.replace(each, label_set="d" * 64, budget="e" * 12) for each in example_records()]
     made = board_of([*example_records(), *other, *longer])
-    (group,) = made.across_settings
+    (group,) = made.sections["across"]
     assert len(group["settings"]) == 2
     assert list(group["rules"]["last"]["ranks"])[-1] == "cross_entropy"
 

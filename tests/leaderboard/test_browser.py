@@ -31,6 +31,7 @@ from tests.leaderboard.test_leaderboard import board_of, record
 from tests.postgres import free_port
 from tests.tracking_server import wait_for
 
+BOARDS = "#view=boards"
 EVIL = "</script><img src=x onerror=alert(1)><script>alert(2)</script>"
 
 
@@ -65,7 +66,7 @@ def runs() -> list[RunRecord]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("site") / "index.html"
     file.write_text(to_html(board_of(runs())), encoding="utf-8")
-    return file.as_uri()
+    return file.as_uri() + BOARDS
 
 
 def stacks(page: Page) -> list[str]:
@@ -148,7 +149,7 @@ def test_marks_and_long_names_can_be_distinguished(browser: Browser, tmp_path: P
     file = tmp_path / "index.html"
     file.write_text(to_html(board_of(found)), encoding="utf-8")
     with watched(browser) as page:
-        page.goto(file.as_uri())
+        page.goto(file.as_uri() + BOARDS)
         names_there = page.locator("#plots svg").first.locator("text.name")
         shown = names_there.evaluate_all(
             "found => found.map(each => each.firstChild.textContent)"
@@ -181,7 +182,7 @@ def test_the_page_names_the_code_and_shows_warnings(browser: Browser, tmp_path: 
     file = tmp_path / "index.html"
     file.write_text(to_html(board), encoding="utf-8")
     with watched(browser) as page:
-        page.goto(file.as_uri())
+        page.goto(file.as_uri() + BOARDS)
         notes = page.locator("#warnings p.note").all_inner_texts()
         assert notes[0] == "joined by equivalence engine aaaaaaaa = bbbbbbbb (1 run compared, bit-identical)"
         assert notes[1].startswith("same settings, other code: 3 runs of elr, version 0 (engine aaaaaaaa -> bbbbbbbb)")
@@ -218,7 +219,7 @@ def test_a_script_that_got_into_the_page_would_not_run(browser: Browser, tmp_pat
     page_text = to_html(board_of(runs()))
     file.write_text(page_text.replace("</body>", "<script>document.title = 'taken'</script></body>"), encoding="utf-8")
     page = browser.new_page()
-    page.goto(file.as_uri())
+    page.goto(file.as_uri() + BOARDS)
     assert page.title() == "noisybench leaderboard"
     page.close()
 
@@ -237,7 +238,7 @@ def test_a_visitor_sees_that_the_board_is_being_computed(browser: Browser, store
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         with watched(browser) as page:
-            page.goto(f"http://127.0.0.1:{server.port}/leaderboard#rule=last10")
+            page.goto(f"http://127.0.0.1:{server.port}/leaderboard#view=boards&rule=last10")
             assert page.get_by_role("status").is_visible()
             assert page.locator("tr.row").count() == 0
             computed.set()
@@ -265,17 +266,17 @@ def test_the_page_beside_mlflow(browser: Browser, store: Store) -> None:
         address = f"http://127.0.0.1:{port}"
         wait_for(f"{address}/health", server)
         with watched(browser) as page:
-            page.goto(f"{address}/leaderboard")
+            page.goto(f"{address}/leaderboard{BOARDS}")
             page.locator("tr.row").first.wait_for()
             assert set(stacks(page)) == {"cross_entropy", "gce"}
             page.get_by_role("link", name="Excluded runs").click()
             assert page.get_by_text("failed: <b>it broke</b>").is_visible()
-            page.get_by_role("link", name="Settings", exact=True).click()
+            page.get_by_role("link", name="Boards", exact=True).click()
             page.locator("td.stack button").first.click()
             link = page.locator("tr.runs a").first
             run_id = (link.get_attribute("href") or "").rsplit("/", 1)[-1]
         mlflow = browser.new_page()
-        mlflow.goto(f"{address}/leaderboard")
+        mlflow.goto(f"{address}/leaderboard{BOARDS}")
         mlflow.locator("td.stack button").first.click()
         mlflow.locator("tr.runs a").first.click()
         mlflow.get_by_text(run_id).first.wait_for(timeout=60_000)
@@ -292,7 +293,7 @@ def test_no_axis_of_a_fraction_goes_beyond_one(browser: Browser, tmp_path: Path)
     wide = [record(stack, seed, level) for stack, level in (("gce", 0.97), ("elr", 0.18)) for seed in range(3)]
     (tmp_path / "index.html").write_text(to_html(board_of(wide)), encoding="utf-8")
     with watched(browser) as page:
-        page.goto((tmp_path / "index.html").as_uri())
+        page.goto((tmp_path / "index.html").as_uri() + BOARDS)
         labels = page.locator("#plots svg text").all_text_contents()
     percents = [float(label.removesuffix(" %")) for label in labels if label.endswith(" %")]
     assert len(percents) > 10

@@ -206,8 +206,8 @@ def test_every_format_has_the_same_values() -> None:
     markdown = stress_text.to_markdown(tables)
     assert all(f"| {card.stack} |" in markdown for card in tables[0].cards)
     board = board_of(suite())
-    assert [group["rules"]["last"]["noise"] for group in board.stress] == ["pair_flip"]
-    assert "view-stress" in to_html(board)
+    assert [group["rules"]["last"]["noise"] for group in board.sections["stress"]] == ["pair_flip"]
+    assert 'id="section-stress"' in to_html(board)
 
 
 def test_the_command_shows_a_tiny_suite(store: Store) -> None:

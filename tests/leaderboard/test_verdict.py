@@ -356,10 +356,10 @@ def test_the_oracle_has_no_verdict() -> None:
 def test_the_page_has_the_sentences_of_the_terminal() -> None:
     runs = [record(stack, seed, label_set=name * 64) for stack in ("a", "bb") for seed in range(3) for name in "xy"]
     board = board_of(runs)
-    (group,) = board.verdicts
+    (group,) = board.sections["verdicts"]
     assert set(group["settings"]) == {summary["key"] for summary in board.settings}
     assert group["rules"]["last"]["sentences"] == verdict_paragraphs(settings_of(runs))[0][1]
-    assert json.loads(json.dumps(board.verdicts, allow_nan=False)) == board.verdicts
+    assert json.loads(json.dumps(board.sections["verdicts"], allow_nan=False)) == board.sections["verdicts"]
 
 
 def drawn(name: str, seed: int) -> str:
@@ -391,7 +391,7 @@ def test_the_page_shows_the_score_of_each_draw() -> None:
         for seed in range(3)
         for draw in range(3)
     ]
-    (group,) = board_of(runs).noise_draws
+    (group,) = board_of(runs).sections["draws"]
     assert "seed" not in group["title"]
     for *_, summary, scores in group["rules"]["last"]["rows"]:
         assert scores == sorted(scores), "in the order of the seeds of the noise"

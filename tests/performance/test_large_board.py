@@ -117,6 +117,7 @@ def test_a_large_store(store: Store, tmp_path: Path) -> None:
         with watched(browser) as shown:
             shown.goto(file.as_uri())
             paint = first_paint(shown)
+            shown.get_by_role("link", name="Boards").click()
             sort = shown.evaluate(
                 "() => { const begun = performance.now(); document.querySelector('[data-sort=\\'time (s)\\']').click();"
                 " document.body.offsetHeight; return performance.now() - begun; }"
@@ -133,7 +134,7 @@ def test_a_large_store(store: Store, tmp_path: Path) -> None:
             for name in ("first", "second"):
                 with watched(browser) as shown:
                     start = time.perf_counter()
-                    shown.goto(f"http://127.0.0.1:{port}/leaderboard")
+                    shown.goto(f"http://127.0.0.1:{port}/leaderboard#view=boards")
                     paint = first_paint(shown)
                     shown.locator("tr.row").first.wait_for(timeout=120_000)  # the waiting page reloads by itself
                     print(

@@ -1,0 +1,93 @@
+"""Sections of the page: what its views show beyond the tables of single settings, each made by its own module.
+
+The page holds each section as JSON in an element of its own, which a view reads by ``sectionOf("name")`` when it is first shown.
+A new section is one function of `SectionInput` and one line in `SECTIONS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from noisybench.leaderboard.across import across_settings, noise_draws
+from noisybench.leaderboard.fidelity_rows import card_rows, license_rows
+from noisybench.leaderboard.payload import SettingPayload
+from noisybench.leaderboard.reproduction import COLUMNS as REPRODUCTION_COLUMNS
+from noisybench.leaderboard.reproduction import reproduce, text_rows
+from noisybench.leaderboard.stress import stress_tables
+from noisybench.leaderboard.stress_text import payload as stress_payload
+from noisybench.leaderboard.verdict import RANKING_RULES, reach_verdicts
+from noisybench.leaderboard.verdict_text import verdict_payload
+from noisybench.records.equivalence import Equivalence
+
+
+@dataclass(frozen=True)
+class SectionInput:
+    """What sections are computed from.
+
+    Attributes:
+        payloads: settings in the order of the page.
+        equivalences: recorded equivalences of code.
+    """
+
+    payloads: Sequence[SettingPayload]
+    equivalences: Sequence[Equivalence]
+
+    @property
+    def summaries(self) -> list[dict[str, Any]]:
+        """Summary of each setting, see `SettingPayload`."""
+        return [payload.summary for payload in self.payloads]
+
+
+def build_sections(given: SectionInput) -> dict[str, Any]:
+    """Return the data of each section as JSON-like values.
+
+    Example:
+        >>> build_sections(SectionInput([], []))["verdicts"]
+        []
+    """
+    return {name: build(given) for name, build in SECTIONS.items()}
+
+
+def _verdicts(given: SectionInput) -> list[dict[str, Any]]:
+    """Return the verdict of each group of settings, by each ranking rule that has one."""
+    label_sets = [payload.seed_scores for payload in given.payloads]
+    groups: dict[tuple[str, frozenset[str]], dict[str, Any]] = {}
+    for rule in RANKING_RULES:
+        for verdict in reach_verdicts(label_sets, rule):
+            group = groups.setdefault(
+                (verdict.title, frozenset(verdict.settings)),
+                {"title": verdict.title, "settings": list(verdict.settings), "rules": {}},
+            )
+            group["rules"][rule] = verdict_payload(verdict)
+    return list(groups.values())
+
+
+def _stress(given: SectionInput) -> list[dict[str, Any]]:
+    """Return the stress cards under each noise model, by each ranking rule that has some."""
+    points = [payload.stress for payload in given.payloads if payload.stress is not None]
+    groups: dict[str, dict[str, Any]] = {}
+    for rule in RANKING_RULES:
+        for table in stress_tables(points, rule):
+            group = groups.setdefault(f"{table.title} {table.budget}", {"title": table.title, "rules": {}})
+            group["rules"][rule] = stress_payload(table)
+    return list(groups.values())
+
+
+def _reproduction(given: SectionInput) -> list[list[str]]:
+    """Return published results beside those of the board, as rows of text below their header."""
+    published = [measurement for payload in given.payloads for measurement in payload.published]
+    return [list(REPRODUCTION_COLUMNS), *text_rows(reproduce(published, given.equivalences))]
+
+
+SECTIONS: Mapping[str, Callable[[SectionInput], Any]] = {
+    "verdicts": _verdicts,
+    "across": lambda given: across_settings(given.payloads),
+    "draws": lambda given: noise_draws(given.payloads),
+    "stress": _stress,
+    "reproduction": _reproduction,
+    "cards": lambda given: card_rows(given.summaries),
+    "licenses": lambda given: license_rows(given.summaries),
+}
+"""Function of each section by its name on the page."""

@@ -1,0 +1,4 @@
+
+// ---- guide: its text is in the page
+
+registerView("guide", "Guide", () => {});
