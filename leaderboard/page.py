@@ -25,15 +25,13 @@ STYLES = ("page.css",)
 def to_html(board: Board) -> str:
     """Return the page of a board.
 
-        The page runs no script but its own, whatever the names and texts of runs contain.
+    The page runs no script but its own, whatever the names and texts of runs contain.
 
-        Example:
-            >>> from markupsafe import Markup
-
-    from noisybench.leaderboard.board import build_board
-            >>> page = to_html(build_board([]))
-            >>> page.startswith("<!doctype html>")
-            True
+    Example:
+        >>> from noisybench.leaderboard.board import build_board
+        >>> page = to_html(build_board([]))
+        >>> page.startswith("<!doctype html>")
+        True
     """
     data = {
         "settings": board.settings,
