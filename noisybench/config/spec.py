@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,8 @@ def _format_value(value: Any) -> str:
 class RunSpec:
     """Complete and valid specification of one run. `resolve` creates it.
 
+    Its hashes and labels are computed once: a suite of a thousand runs asks for them after every epoch.
+
     Attributes:
         task: task.
         dataset: dataset.
@@ -167,7 +170,7 @@ class RunSpec:
         members = {f"mitigations.{member.name}": member for member in self.mitigations}
         return {"task": self.task, "dataset": self.dataset, "noise": self.noise, **members}
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Hash of everything that decides the result: settings, bytes of the data, and source code.
 
@@ -175,7 +178,7 @@ class RunSpec:
         """
         return run_identity(self.settings_hash, self.code)
 
-    @property
+    @cached_property
     def settings_hash(self) -> str:
         """Hash of the settings and of the bytes of the data: the identity without the code."""
         content = {
@@ -193,7 +196,7 @@ class RunSpec:
             content["provenance"] = selection
         return _digest(content)[:20]
 
-    @property
+    @cached_property
     def budget_hash(self) -> str:
         """Hash of task and budget with their files: only runs with equal budgets are compared."""
         data = {
@@ -223,7 +226,7 @@ class RunSpec:
         """Number of GPUs that the run needs if it uses any: a fraction of one, or several."""
         return self.execution.gpu_fraction if self.budget.devices == 1 else self.budget.devices
 
-    @property
+    @cached_property
     def stack(self) -> str:
         """Stack of mitigations, e.g. ``mixup+gce(q=0.5)``, with the search that selected its parameters, if any."""
         stack = "+".join(member.display_name() for member in self.mitigations)
@@ -235,7 +238,7 @@ class RunSpec:
         """True for a trial of a search, which is never ranked."""
         return self.provenance is not None and self.provenance.trial_of is not None
 
-    @property
+    @cached_property
     def title(self) -> str:
         """One-line description for progress and messages."""
         noise = self.noise.display_name(hide=PATHS_AND_SEED)
@@ -247,7 +250,7 @@ class RunSpec:
         """Task with its parameters; empty for a task without parameters."""
         return self.task.display_name() if self.task.parameters else ""
 
-    @property
+    @cached_property
     def dataset_label(self) -> str:
         """Dataset with the parameters that change the training data."""
         return self.dataset.display_name(hide=UNLABELED_DATASET_PARAMETERS)

@@ -58,42 +58,48 @@ class DurationEstimator:
     def __init__(self, records: Iterable[RunRecord], device: Device) -> None:
         self.device = device
         start_seconds = GPU_START_SECONDS if device.is_gpu else PROCESS_START_SECONDS
-        self._seconds: dict[Key, list[float]] = {}
-        self._epochs: dict[Key, list[list[float]]] = {}
+        self._seconds: dict[Key, float] = {}  # the sum, and its number of runs in `_counts`
+        self._counts: dict[Key, int] = {}
+        epochs: dict[Key, list[list[float]]] = {}
         for record in records:
             environment = record.environment
             if device.name and environment.get("device") == device.name:
                 key = (device.key(environment.get("threads", "")), record.dataset, record.budget, record.stack)
                 self._add(key, _training_seconds(record) + start_seconds)
-                self._epochs.setdefault(key, []).append(epoch_seconds(record))
+                epochs.setdefault(key, []).append(epoch_seconds(record))
+        self._epochs = {
+            key: tuple(statistics.median(seconds) for seconds in zip(*runs, strict=False))
+            for key, runs in epochs.items()
+        }
+
+    def key(self, spec: RunSpec) -> Key:
+        """Return what decides the duration of a run."""
+        return self.device.key(spec.num_threads), spec.dataset_label, spec.budget_hash, spec.stack
 
     def add(self, spec: RunSpec, seconds: float) -> None:
         """Add the duration of a run that has finished."""
-        self._add(self._key(spec), seconds)
+        self._add(self.key(spec), seconds)
 
     def _add(self, key: Key, seconds: float) -> None:
         for known in (key, key[:-1]):
-            self._seconds.setdefault(known, []).append(seconds)
+            self._seconds[known] = self._seconds.get(known, 0.0) + seconds
+            self._counts[known] = self._counts.get(known, 0) + 1
 
     def estimate(self, spec: RunSpec) -> float | None:
         """Return the mean seconds of runs of the same stack with this dataset and budget; None if none is known."""
-        seconds = self._seconds.get(self._key(spec))
-        return statistics.fmean(seconds) if seconds else None
+        return self._mean(self.key(spec))
 
-    def estimate_roughly(self, spec: RunSpec) -> float | None:
-        """Return `estimate`, or the mean seconds of all stacks with this dataset and budget if this one is not known."""
-        key = self._key(spec)
-        seconds = self._seconds.get(key) or self._seconds.get(key[:-1])
-        return statistics.fmean(seconds) if seconds else None
+    def estimate_roughly(self, key: Key) -> float | None:
+        """Return the mean seconds of runs with this key, or of all stacks with its dataset and budget; None if unknown."""
+        seconds = self._mean(key)
+        return self._mean(key[:-1]) if seconds is None else seconds
 
     def epochs(self, spec: RunSpec) -> tuple[float, ...]:
         """Return the median seconds of each epoch of runs of the same stack; empty if none is known."""
-        return tuple(
-            statistics.median(seconds) for seconds in zip(*self._epochs.get(self._key(spec), ()), strict=False)
-        )
+        return self._epochs.get(self.key(spec), ())
 
-    def _key(self, spec: RunSpec) -> Key:
-        return self.device.key(spec.num_threads), spec.dataset_label, spec.budget_hash, spec.stack
+    def _mean(self, key: Key) -> float | None:
+        return self._seconds[key] / self._counts[key] if key in self._seconds else None
 
 
 def _training_seconds(record: RunRecord) -> float:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +13,7 @@ from noisybench.execution.engine import Event, Executor, run_all
 from noisybench.execution.equivalence import equivalent_runs
 from noisybench.execution.local import LocalExecutor
 from noisybench.execution.preflight import ignore_note, preflight
+from noisybench.execution.progress import Progress
 from noisybench.execution.scheduler import Scheduler, checkpoint_time
 from noisybench.execution.time_limit import TimeLimit
 from noisybench.records.equivalence import Equivalence
@@ -117,11 +116,10 @@ def make_plan(
     """
     specs = unique_specs(specs) if cores is None else divide_cores(unique_specs(specs), cores)
     finished = {record.identity: record for record in reversed(records)}
-    missing = [spec for spec in specs if spec.identity not in finished]
+    missing = {spec.identity: spec for spec in specs if spec.identity not in finished}
     plan = RunPlan(specs, [])
-    for identity, record in equivalent_runs(missing, records, equivalences).items():
-        spec = next(spec for spec in missing if spec.identity == identity)
-        if not _reasons(spec, record, again):
+    for identity, record in equivalent_runs(missing.values(), records, equivalences).items():
+        if not _reasons(missing[identity], record, again):
             plan.equivalent[identity] = record
     reasons = dict[str, None]()
     for spec in specs:
@@ -287,64 +285,3 @@ def _mark_killed(store: Store, event: Event) -> None:
     file = event.spec.run_dir() / "run_id"
     if file.is_file():
         store.mark_failed(file.read_text(), event.data["reason"])
-
-
-class Progress:
-    """Progress of runs and estimate of the remaining time.
-
-    Args:
-        pending: runs to execute.
-        estimator: durations of recorded runs; finished runs are added.
-        jobs: number of parallel runs.
-    """
-
-    def __init__(self, pending: Sequence[RunSpec], estimator: DurationEstimator, jobs: int) -> None:
-        self._unfinished = {spec.identity: spec for spec in pending}
-        self._start_times: dict[str, float] = {}
-        self._fractions: dict[str, float] = {}  # of the epochs, for each run that has been active
-        self._active: set[str] = set()
-        self._resumed: set[str] = set()
-        self._estimator, self._jobs = estimator, jobs
-
-    def update(self, event: Event) -> None:
-        """Update the progress with an event."""
-        identity = event.spec.identity
-        if event.kind == "start":
-            self._start_times[identity], self._fractions[identity] = time.monotonic(), 0.0
-            self._active.add(identity)
-            if checkpoint_time(event.spec):
-                self._resumed.add(identity)
-        elif event.kind == "epoch":
-            self._fractions[identity] = (event.data["epoch"] + 1) / event.data["epochs"]
-        elif event.kind != "auxiliary":
-            # Runs that stop, fail or resume train a part of their epochs, and would shorten the estimate.
-            if event.kind == "finished" and identity not in self._resumed:
-                self._estimator.add(event.spec, time.monotonic() - self._start_times[identity])
-            self._unfinished.pop(identity, None)
-            self._active.discard(identity)
-
-    def fraction(self, spec: RunSpec) -> float:
-        """Return the fraction of a run's epochs that is known to be trained."""
-        return self._fractions.get(spec.identity, 0.0)
-
-    def seconds_left(self) -> float | None:
-        """Return the estimated seconds until all runs are finished; None while they cannot be estimated."""
-        total = 0.0
-        active_estimate = self._seconds_of_active_runs()
-        for spec in self._unfinished.values():
-            seconds = self._estimator.estimate_roughly(spec) or active_estimate
-            if seconds is None:
-                return None
-            total += seconds * (1 - self.fraction(spec))
-        # At the end, fewer runs than jobs are left to share the time.
-        return total / min(self._jobs, max(1, len(self._unfinished)))
-
-    def _seconds_of_active_runs(self) -> float | None:
-        """Return the mean duration of a run, extrapolated from the active runs that have begun with their first epoch."""
-        now = time.monotonic()
-        seconds = [
-            (now - self._start_times[identity]) / self._fractions[identity]
-            for identity in self._active - self._resumed
-            if self._fractions[identity] > 0
-        ]
-        return statistics.fmean(seconds) if seconds else None

@@ -315,7 +315,7 @@ def test_durations_of_other_devices_and_threads_say_nothing() -> None:
     other = spec_of("gce")
     estimator = DurationEstimator(records, GPU)
     assert estimator.estimate(other) is None
-    assert estimator.estimate_roughly(other) == pytest.approx(25)
+    assert estimator.estimate_roughly(estimator.key(other)) == pytest.approx(25)
 
 
 def test_cached_auxiliary_runs_and_interruptions_are_no_time_of_a_run() -> None:
