@@ -109,9 +109,8 @@ def _check_row(row: EpochRow, spec: RunSpec, members: list[str]) -> Iterator[str
         "memorized_chance", "prediction_changes",
     )  # fmt: skip
     yield from _outside("", vars(row), fractions, 0, 1)
-    yield from _negative(
-        "", vars(row), ("train_loss", "noisy_val_loss", "test_loss", "seconds", "time", "learning_rate")
-    )
+    # Training losses may be negative: the regularizer of ELR is.
+    yield from _negative("", vars(row), ("noisy_val_loss", "test_loss", "seconds", "time", "learning_rate"))
     trained = (row.train_loss, row.learning_rate, row.prediction_changes)
     if row.stage == "refine" and (any(value is not None for value in trained) or row.seconds):
         yield "a refined network has no training loss, learning rate, prediction changes or seconds"

@@ -80,7 +80,9 @@ def test_every_shipped_row_is_a_run_of_a_shipped_suite() -> None:
         find_run(row)
 
 
-def test_every_shipped_row_says_that_it_was_trained_again() -> None:
-    assert {row.status for row in builtin_measurements()} == {"re-run"}
+def test_every_shipped_row_says_how_it_was_verified() -> None:
+    # Runs on a GPU are only scored again, because the repository's CI has none.
+    statuses = {(row.device.endswith("CPU"), row.status) for row in builtin_measurements()}
+    assert statuses == {(True, "re-run"), (False, "re-scored")}
     page = (Path(__file__).parents[2] / "leaderboard" / "templates" / "page.html").read_text()
     assert "the repository's CI retrains a sample of them" in " ".join(page.split())

@@ -250,6 +250,12 @@ def test_a_loss_of_certain_mistakes_follows_as_well(entry: Path) -> None:
     assert verdict(entry).problems == []
 
 
+def test_training_losses_may_be_negative(entry: Path) -> None:
+    # The regularizer of ELR is, and outweighs the cross-entropy of images that are fitted slowly.
+    changed_record(lambda record: [row.update(train_loss=-7.4) for row in record["rows"]])(entry)
+    assert verdict(entry).status == "re-scored"
+
+
 def test_a_changed_byte_is_refused(entry: Path) -> None:
     place = one(entry).with_suffix(".npz")
     data = bytearray(place.read_bytes())
