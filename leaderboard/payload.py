@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from noisybench.leaderboard.columns import verification
 from noisybench.leaderboard.measurements import Measurement, without_record
 from noisybench.leaderboard.pairwise import compare
 from noisybench.leaderboard.setting_description import BUDGET_FIELDS, SettingDescription, without_parameters
@@ -26,8 +27,6 @@ CURVES = ("test_score", "noisy_val_score", "memorized_fraction", "recovered_frac
 """Fields of the epochs that the page plots."""
 MAX_POINTS = 60
 """Most points of a plotted curve."""
-VERIFICATION = ("claimed", "re-scored", "re-run", "local")
-"""Verification of runs, from the weakest to runs of the user's own store."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,6 @@ def _ranking(setting: Setting, rule: str) -> dict[str, Any]:
 
 
 def _row(row: StackRow) -> dict[str, Any]:
-    statuses = {measurement.status for measurement in row.measurements}
     return {
         "stack": row.stack,
         "privileged": list(row.privileged),
@@ -193,8 +191,7 @@ def _row(row: StackRow) -> dict[str, Any]:
             ]
             for measurement in row.measurements
         ],
-        # A row is only as trustworthy as the weakest of its runs.
-        "verified": next(status for status in VERIFICATION if status in statuses),
+        "verified": verification(row),
     }
 
 

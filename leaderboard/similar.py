@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from noisybench.leaderboard.columns import format_percent
 from noisybench.leaderboard.measurements import Measurement
 from noisybench.leaderboard.setting_description import SettingDescription
 from noisybench.leaderboard.table import Setting, build_settings
-from noisybench.leaderboard.text_tables import format_percent
 from noisybench.records.equivalence import Equivalence
 
 MAX_SETTINGS = 3

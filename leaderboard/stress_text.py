@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from noisybench.leaderboard.breakdown import Breakdown
+from noisybench.leaderboard.columns import format_percent
 from noisybench.leaderboard.statistics import Summary
 from noisybench.leaderboard.stress import Cost, StressTable
-from noisybench.leaderboard.text_tables import format_percent, markdown_table
+from noisybench.leaderboard.text_tables import markdown_table
 from noisybench.utils.files import plain_cell
 
 NOTE = (

@@ -22,12 +22,12 @@ MAX_TEXT_WIDTH = 24
 """Most characters of a column that wraps, when columns are chosen by width."""
 
 LEAST_IMPORTANT = (
-    "worst class", "by chance", "oracle gap", "balanced acc.", "ECE", "label_wave", "time (s)", "last10", "shift acc.",
-    "OOD AUROC", "memorized", "published", "oracle", "noise AUROC", "noisy_val", "last", "seeds",
+    "verified", "worst class", "by chance", "oracle gap", "balanced acc.", "ECE", "label_wave", "time (s)", "last10",
+    "shift acc.", "OOD AUROC", "memorized", "published", "oracle", "noise AUROC", "noisy_val", "last", "seeds",
 )  # fmt: skip
 """Columns that a narrow terminal hides, the first one first."""
 
-WRAPPED = ("published", "privileged info", "stack")
+WRAPPED = ("published", "privileged info", "verified", "stack")
 """Columns of text, whose lines may be broken."""
 
 
@@ -74,6 +74,7 @@ def render_settings(settings: Sequence[Setting], width: int, intervals: bool = F
         width: characters of a line.
         intervals: show 95 % intervals in place of standard deviations.
     """
+    from noisybench.leaderboard.columns import measured_columns
     from noisybench.leaderboard.setting_description import distinct_titles
     from noisybench.leaderboard.text_tables import COLUMNS, detector_rows, footnote, text_rows
     from noisybench.leaderboard.verdict_text import verdict_paragraphs
@@ -82,7 +83,7 @@ def render_settings(settings: Sequence[Setting], width: int, intervals: bool = F
     for title, setting in zip(titles, settings, strict=True):
         rows = text_rows(setting, intervals)
         # Columns without a value in this setting are left out.
-        measured = [index for index in range(len(COLUMNS)) if any(row[index] not in ("", "–") for row in rows)]
+        measured = measured_columns(rows)
         widths = {COLUMNS[index]: column_width(COLUMNS[index], [row[index] for row in rows]) for index in measured}
         shown = fitting_columns(widths, width, setting.rule)
         hidden = [COLUMNS[index] for index in measured if COLUMNS[index] not in shown]

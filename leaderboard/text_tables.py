@@ -5,22 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from noisybench.leaderboard.published import PublishedResult
+from noisybench.leaderboard.columns import TABLE, Column, best_columns, measured_columns
 from noisybench.leaderboard.setting_description import distinct_titles
 from noisybench.leaderboard.statistics import Ranking, Summary
-from noisybench.leaderboard.table import DETECTOR_METRICS, Setting, detector_values
+from noisybench.leaderboard.table import DETECTOR_METRICS, Setting, StackRow, detector_values
 from noisybench.leaderboard.verdict_text import verdict_paragraphs
 from noisybench.records.codes import code_digest
 from noisybench.records.selection import RULE_NEEDS, SELECTION_RULES
 from noisybench.utils.files import plain_cell
 
-COLUMNS = (
-    "rank", "stack", "last", "last10", "noisy_val", "label_wave", "oracle", "oracle gap", "balanced acc.", "worst class",
-    "shift acc.", "noise AUROC", "OOD AUROC", "memorized", "by chance", "ECE", "time (s)", "seeds", "privileged info",
-    "published",
-)  # fmt: skip
+COLUMNS = tuple(column.title for column in TABLE)
 """Titles of the columns of a table."""
 
 DETECTOR_COLUMNS = (
@@ -36,14 +32,31 @@ DETECTOR_NOTE = (
     "many labels are flagged as are incorrect."
 )
 
-CSV_MEASURES = (
-    "oracle_gap", "balanced_accuracy", "worst_class_recall", "mean_shift_accuracy", "noise_auroc", "ood_auroc",
-    "memorized_fraction", "memorized_chance", "calibration_error", "wall_seconds",
-)  # fmt: skip
+
+def csv_names(column: Column) -> list[str]:
+    """Return the names of the values of a column in a CSV file: four for a score, else one.
+
+    Example:
+        >>> csv_names(TABLE[2])
+        ['last_mean', 'last_std', 'last_low', 'last_high']
+    """
+    if column.name in SELECTION_RULES:
+        return [f"{column.name}_{part}" for part in ("mean", "std", "low", "high")]
+    return [column.name]
+
+
+def _csv_values(column: Column, setting: Setting, row: StackRow) -> list[float | str | None]:
+    """Return the values of a stack with full precision, see `csv_names`."""
+    value = column.read(setting, row)
+    if column.name in SELECTION_RULES:
+        return [value.mean, value.deviation, value.low, value.high] if isinstance(value, Summary) else [None] * 4
+    # Names come from configurations, and a spreadsheet must not run one as a formula.
+    return [value.mean if isinstance(value, Summary) else plain_cell(value) if isinstance(value, str) else value]
+
+
 CSV_COLUMNS = (
-    "dataset", "noise", "label_set", "budget", "version", "rank", "stack", "seeds",
-    *(f"{rule}_{part}" for rule in SELECTION_RULES for part in ("mean", "std", "low", "high")),
-    *CSV_MEASURES, "privileged_info", "published", "code", "joined", "other_code", "warnings",
+    "dataset", "noise", "label_set", "budget", "version", *(name for column in TABLE for name in csv_names(column)),
+    "code", "joined", "other_code", "warnings",
 )  # fmt: skip
 """Columns of the CSV file."""
 
@@ -54,44 +67,6 @@ TEST_NAMES = {
 }
 
 
-def format_percent(summary: Summary | None, interval: bool = False) -> str:
-    """Return mean and standard deviation in percent, or the mean with its 95 % interval; a dash without a value.
-
-    Example:
-        >>> from noisybench.leaderboard.statistics import summarize
-        >>> format_percent(summarize([0.8, 0.82]))
-        '81.0 ± 1.4'
-    """
-    if summary is None:
-        return "–"
-    text = f"{100 * summary.mean:.1f}"
-    if summary.deviation is None:
-        return text
-    if interval and summary.low is not None and summary.high is not None:
-        return f"{text} [{100 * summary.low:.1f}, {100 * summary.high:.1f}]"
-    return f"{text} ± {100 * summary.deviation:.1f}"
-
-
-def format_mean(summary: Summary | None, digits: int, scale: float = 1.0) -> str:
-    """Return the scaled mean; a dash without a value.
-
-    Example:
-        >>> from noisybench.leaderboard.statistics import summarize
-        >>> format_mean(summarize([0.5, 0.6]), 0, 100)
-        '55'
-    """
-    return f"{scale * summary.mean:.{digits}f}" if summary else "–"
-
-
-def describe_published(results: Sequence[PublishedResult]) -> str:
-    """Return published results in one line, for example ``82.5 ± 0.4 best, resnet34``."""
-    parts = []
-    for result in results:
-        spread = f" ± {result.deviation:g}" if result.deviation is not None else ""
-        parts.append(f"{result.value:g}{spread} {result.protocol}, {result.architecture}")
-    return "; ".join(parts)
-
-
 def text_rows(setting: Setting, intervals: bool = False) -> list[list[str]]:
     """Return the rows of a setting as text in the order of `COLUMNS`.
 
@@ -99,27 +74,7 @@ def text_rows(setting: Setting, intervals: bool = False) -> list[list[str]]:
         setting: setting with its stacks.
         intervals: show 95 % intervals in place of standard deviations.
     """
-    return [
-        [
-            str(setting.ranking.ranks.get(row.stack, "–")),
-            row.stack,
-            *(format_percent(row.scores[rule], intervals) for rule in SELECTION_RULES),
-            format_mean(row.oracle_gap, 1, 100),
-            format_percent(row.balanced_accuracy, intervals),
-            format_mean(row.worst_class_recall, 1, 100),
-            format_percent(row.mean_shift_accuracy, intervals),
-            format_mean(row.noise_auroc, 3),
-            format_mean(row.ood_auroc, 3),
-            format_mean(row.memorized_fraction, 0, 100),
-            format_mean(row.memorized_chance, 0, 100),
-            format_mean(row.calibration_error, 3),
-            format_mean(row.wall_seconds, 1),
-            str(len(row.measurements)),
-            ", ".join(row.privileged) or "none",
-            describe_published(row.published),
-        ]
-        for row in setting.rows
-    ]
+    return [[column.cell(setting, row, intervals) for column in TABLE] for row in setting.rows]
 
 
 def detector_rows(setting: Setting) -> list[list[str]]:
@@ -205,19 +160,12 @@ def to_csv(settings: Sequence[Setting]) -> str:
     for setting in settings:
         description = setting.description
         for row in setting.rows:
-            scores: list[float | None] = []
-            for rule in SELECTION_RULES:
-                summary = row.scores[rule]
-                scores += [summary.mean, summary.deviation, summary.low, summary.high] if summary else [None] * 4
-            measures: list[Summary | None] = [getattr(row, name) for name in CSV_MEASURES]
             versions = sorted({measurement.version for measurement in row.measurements})
             writer.writerow([
-                # Names come from configurations, and a spreadsheet must not run one as a formula.
                 plain_cell(description.dataset), plain_cell(description.noise), description.label_set, description.budget,
-                ", ".join(versions), setting.ranking.ranks.get(row.stack, ""), plain_cell(row.stack), len(row.measurements),
-                *scores, *(summary.mean if summary else None for summary in measures),
-                plain_cell(", ".join(row.privileged)), describe_published(row.published), code_digest(row.code),
-                "; ".join(setting.joined), "; ".join(setting.other_code), plain_cell("; ".join(row.warnings)),
+                ", ".join(versions), *(value for column in TABLE for value in _csv_values(column, setting, row)),
+                code_digest(row.code), "; ".join(setting.joined), "; ".join(setting.other_code),
+                plain_cell("; ".join(row.warnings)),
             ])  # fmt: skip
     return text.getvalue()
 
@@ -234,20 +182,26 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> lis
     return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
+def _markdown_cell(text: str, is_best: bool) -> str:
+    return f"**{text}**" if is_best else text
+
+
 def _titles(settings: Sequence[Setting]) -> list[str]:
     return distinct_titles([setting.description for setting in settings])
 
 
-def to_markdown(settings: Sequence[Setting], intervals: bool = False) -> str:
-    """Return all settings as Markdown tables, followed by the verdicts over them.
+def to_markdown(settings: Sequence[Setting], intervals: bool = False, columns: Sequence[Column] = ()) -> str:
+    """Return all settings as Markdown tables with the best values in bold, followed by the verdicts over them.
 
     Args:
         settings: settings with their stacks.
         intervals: show 95 % intervals in place of standard deviations.
+        columns: columns to show; by default all in which some stack has a value.
     """
     parts = []
     for title, setting in zip(_titles(settings), settings, strict=True):
-        lines = [f"### {title}", "", *markdown_table(COLUMNS, text_rows(setting, intervals))]
+        shown, rows = _shown_cells(setting, intervals, columns or TABLE, _markdown_cell)
+        lines = [f"### {title}", "", *markdown_table([column.title for column in shown], rows)]
         lines += ["", footnote(setting), *(f"Note: {note}." for note in (*setting.notes, *setting.warnings)), ""]
         detectors = detector_rows(setting)
         if detectors:
@@ -258,6 +212,19 @@ def to_markdown(settings: Sequence[Setting], intervals: bool = False) -> str:
     for heading, sentences in verdict_paragraphs(settings):
         parts.append("\n".join([f"### {heading}", "", *(f"- {sentence}" for sentence in sentences)]))
     return "\n\n".join(parts) + "\n"
+
+
+def _shown_cells(
+    setting: Setting, intervals: bool, columns: Sequence[Column], render: Callable[[str, bool], str]
+) -> tuple[list[Column], list[list[str]]]:
+    """Return the columns in which some stack has a value, and their cells; `render` also gets whether a cell is a best one."""
+    rows, best = text_rows(setting, intervals), best_columns(setting)
+    indices = [index for index in map(TABLE.index, columns) if index in measured_columns(rows)]
+    cells = [
+        [render(cells[index], TABLE[index].name in best[row.stack]) for index in indices]
+        for row, cells in zip(setting.rows, rows, strict=True)
+    ]
+    return [TABLE[index] for index in indices], cells
 
 
 LATEX_SPECIAL = {
@@ -278,25 +245,35 @@ def latex_text(text: str) -> str:
     return re.sub("`([^`]+)`", r"\\texttt{\1}", escaped)
 
 
-def to_latex(settings: Sequence[Setting], intervals: bool = False) -> str:
-    r"""Return all settings as LaTeX tables for `\usepackage{booktabs}`.
+LATEX_COLUMNS = ("rank", "stack", "last", "last10", "noisy_val", "oracle", "time (s)", "seeds", "privileged info")
+"""Titles of the columns of a LaTeX table that fit on a page."""
+
+
+def to_latex(settings: Sequence[Setting], intervals: bool = False, columns: Sequence[Column] = ()) -> str:
+    r"""Return all settings as LaTeX tables for `\usepackage{booktabs}`, with the best values in bold.
 
     Args:
         settings: settings with their stacks.
         intervals: show 95 % intervals in place of standard deviations.
+        columns: columns to show; by default those of `LATEX_COLUMNS`.
     """
-    columns = [index for index, name in enumerate(COLUMNS) if name != "published"]
+    chosen = columns or [column for column in TABLE if column.title in LATEX_COLUMNS]
     parts = []
     for title, setting in zip(_titles(settings), settings, strict=True):
-        rows = [COLUMNS, *text_rows(setting, intervals)]
-        header, *body = [" & ".join(latex_text(row[index]) for index in columns) + r" \\" for row in rows]
+        shown, rows = _shown_cells(setting, intervals, chosen, _latex_cell)
         notes = "".join(f" Note: {note}." for note in setting.notes)
-        caption = f"{latex_text(title)}. {latex_text(footnote(setting) + notes)}"
+        titles = [_latex_cell(column.title, False) for column in shown]
+        lines = [" & ".join(cells) + r" \\" for cells in (titles, *rows)]
         parts.append(
             "\n".join([
-                r"\begin{table}", r"\centering", rf"\caption{{{caption}}}",
-                r"\begin{tabular}{rl" + "r" * (len(columns) - 3) + "l}", r"\toprule", header, r"\midrule",
-                *body, r"\bottomrule", r"\end{tabular}", r"\end{table}",
+                r"\begin{table}", r"\centering", rf"\caption{{{latex_text(title)}. {latex_text(footnote(setting) + notes)}}}",
+                rf"\begin{{tabular}}{{{''.join('l' if column.is_text else 'r' for column in shown)}}}", r"\toprule",
+                lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}", r"\end{table}",
             ])
         )  # fmt: skip
     return "\n\n".join(parts) + "\n"
+
+
+def _latex_cell(text: str, is_best: bool) -> str:
+    escaped = latex_text(text)
+    return rf"\textbf{{{escaped}}}" if is_best else escaped

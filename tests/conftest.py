@@ -29,7 +29,7 @@ LONGEST = (
 # about a minute on two cores; `pytest --durations=20 -m fast` lists the slowest.
 FAST = (
     "api/test_detect.py", "config", "data", "evaluation", "golden", "nn", "noise_models", "training", "utils",
-    "leaderboard/test_statistics.py", "leaderboard/test_codes.py",
+    "leaderboard/test_statistics.py", "leaderboard/test_codes.py", "leaderboard/test_columns.py",
     "leaderboard/test_leaderboard.py", "leaderboard/test_figures.py", "leaderboard/test_reproduction.py",
     "leaderboard/test_verdict.py", "integrations/test_losses.py",
     "cli/test_hints.py", "search/test_ranges.py", "mitigations/test_transition.py", "test_architecture.py",

@@ -17,6 +17,7 @@ from noisybench.api.run_result import RunResult
 from noisybench.errors import UserError, nearest, show
 from noisybench.leaderboard import terminal_tables
 from noisybench.leaderboard.board import build_board
+from noisybench.leaderboard.columns import measured_columns, parse_columns
 from noisybench.leaderboard.measurements import Measurement, measure_valid
 from noisybench.leaderboard.page import to_html as page_of
 from noisybench.leaderboard.pair_model import Test
@@ -65,6 +66,7 @@ class Leaderboard:
         equivalences: recorded equivalences of code.
         excluded: runs that no table shows, as ``what`` and ``why``.
         intervals: show 95 % intervals in place of standard deviations.
+        columns: titles of the columns of Markdown and LaTeX between commas; by default those that have values.
 
     Example:
         >>> from noisybench.leaderboard.measurements import builtin_measurements
@@ -79,6 +81,7 @@ class Leaderboard:
     equivalences: Sequence[Equivalence] = ()
     excluded: Sequence[dict[str, str]] = ()
     intervals: bool = False
+    columns: str = ""
 
     @functools.cached_property
     def settings(self) -> list[Setting]:
@@ -143,11 +146,11 @@ class Leaderboard:
 
     def to_markdown(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the tables as Markdown, and write them to a file if a path is given."""
-        return _written(to_markdown(self.settings, self.intervals), path)
+        return _written(to_markdown(self.settings, self.intervals, parse_columns(self.columns)), path)
 
     def to_latex(self, path: str | os.PathLike[str] | None = None) -> str:
         r"""Return the tables as LaTeX for `\usepackage{booktabs}`, and write them to a file if a path is given."""
-        return _written(to_latex(self.settings, self.intervals), path)
+        return _written(to_latex(self.settings, self.intervals, parse_columns(self.columns)), path)
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
         """Return the page of the leaderboard with training curves, and write it to a file if a path is given."""
@@ -179,7 +182,7 @@ class Leaderboard:
             distinct_titles([each.description for each in self.settings]), self.settings, strict=True
         ):
             rows = text_rows(setting, self.intervals)
-            shown = [index for index in range(len(COLUMNS)) if any(row[index] not in ("", "–") for row in rows)]
+            shown = measured_columns(rows)
             parts += [f"<h4>{html.escape(title)}</h4>", "<table>", _html_row("th", [COLUMNS[index] for index in shown])]
             parts += [_html_row("td", [row[index] for index in shown]) for row in rows]
             notes = [footnote(setting), *(f"Note: {note}." for note in (*setting.notes, *setting.warnings))]

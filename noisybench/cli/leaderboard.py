@@ -43,6 +43,9 @@ def leaderboard(
     ci: Annotated[bool, typer.Option("--ci", help="Show 95 % confidence intervals, not standard deviations")] = False,
     suite: Annotated[str | None, typer.Option(help="Filter by suite")] = None,
     label_set: Annotated[str | None, typer.Option(help="Filter by label-set hash prefix")] = None,
+    columns: Annotated[
+        str | None, typer.Option(help="Columns of --format markdown and latex, such as rank,stack,last,seeds")
+    ] = None,
 ) -> None:
     """Rank the finished runs of the store, one table per setting; serve, export, package and verify results."""
     if context.invoked_subcommand is not None:
@@ -50,6 +53,7 @@ def leaderboard(
     from noisybench.api.leaderboard import TESTS
     from noisybench.api.leaderboard import leaderboard as rank_runs
     from noisybench.api.results import METRICS
+    from noisybench.leaderboard.columns import parse_columns
     from noisybench.leaderboard.terminal_tables import render_excluded
     from noisybench.records.selection import SELECTION_RULES
     from noisybench.utils.console import make_console
@@ -58,11 +62,17 @@ def leaderboard(
     check_choice("metric", metric or "default", METRICS)
     check_choice("format", format, FORMATS)
     check_choice("test", test, TESTS)
+    if columns is not None:
+        if format not in ("markdown", "latex"):
+            raise UserError(
+                f"--columns: only --format markdown and latex have chosen columns, but got --format {format}"
+            )
+        parse_columns(columns)
     if format == "html" and output is None:
         output = Path("leaderboard.html")
     if output is not None:
         check_output_file(output)
-    board = dataclasses.replace(rank_runs(suite, rule, metric, test, label_set), intervals=ci)
+    board = dataclasses.replace(rank_runs(suite, rule, metric, test, label_set), intervals=ci, columns=columns or "")
     # Standard output may be a table for another program.
     console = make_console(stderr=format != "terminal")
     if format == "terminal":

@@ -20,6 +20,7 @@ from noisybench.config.spec import run_identity
 from noisybench.errors import UserError
 from noisybench.leaderboard import measurements as measurement_tables
 from noisybench.leaderboard.board import Board, build_board
+from noisybench.leaderboard.columns import describe_published
 from noisybench.leaderboard.measurements import builtin_measurements, from_csv, measure
 from noisybench.leaderboard.measurements import to_csv as measurements_to_csv
 from noisybench.leaderboard.page import to_html
@@ -33,7 +34,7 @@ from noisybench.leaderboard.published import (
 )
 from noisybench.leaderboard.ranking_metric import with_metric
 from noisybench.leaderboard.table import Setting, build_settings
-from noisybench.leaderboard.text_tables import describe_published, text_rows, to_csv, to_latex, to_markdown
+from noisybench.leaderboard.text_tables import text_rows, to_csv, to_latex, to_markdown
 from noisybench.records.schema import Cost, Detection, EpochRow, RunRecord
 
 

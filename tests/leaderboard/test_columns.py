@@ -1,0 +1,90 @@
+"""Columns of tables: one definition for all formats, the best values, and those that a user chooses."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import re
+from collections.abc import Callable
+
+import pytest
+
+from noisybench.errors import UserError
+from noisybench.leaderboard.columns import TABLE, best_columns, measured_columns, parse_columns
+from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.table import Setting, build_settings
+from noisybench.leaderboard.text_tables import csv_names, text_rows, to_csv, to_latex, to_markdown
+from noisybench.records.schema import RunRecord
+from tests.leaderboard.test_leaderboard import example_records, record, settings_of
+
+Command = Callable[..., tuple[int, str]]
+
+
+def pair_flip() -> Setting:
+    return next(each for each in build_settings(builtin_measurements()) if "pair_flip" in each.title)
+
+
+def test_every_format_has_the_columns_of_one_definition() -> None:
+    setting = pair_flip()
+    rows = text_rows(setting)
+    titles = [TABLE[index].title for index in measured_columns(rows)]
+    header, _, *lines = re.findall(r"^\|.*\|$", to_markdown([setting]), re.MULTILINE)[: 2 + len(rows)]
+    assert header == f"| {' | '.join(titles)} |"
+    assert "label_wave" not in titles, "these runs have no score by this rule"
+    for line, cells in zip(lines, rows, strict=True):
+        shown = [cell.strip().replace("**", "").replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        assert shown == [cells[index] for index in measured_columns(rows)]
+    names = next(csv.reader(io.StringIO(to_csv([setting]))))
+    assert [name for name in names if name in {each for column in TABLE for each in csv_names(column)}] == [
+        name for column in TABLE for name in csv_names(column)
+    ]
+    assert [column.title for column in TABLE if len(column.meaning) < 10] == []
+
+
+def test_the_best_value_of_a_column_is_bold() -> None:
+    setting = pair_flip()
+    first = setting.rows[0]
+    assert first.stack == "elr"
+    assert "last" in best_columns(setting)["elr"]
+    assert [stack for stack, names in best_columns(setting).items() if "wall_seconds" in names] == [
+        min(setting.rows, key=lambda row: row.wall_seconds.mean if row.wall_seconds else 9e9).stack
+    ]
+    (line,) = [line for line in to_latex([setting]).splitlines() if " & elr & " in line]
+    assert r"\textbf{86.7 $\pm$ 0.3}" in line
+    assert "**86.7 ± 0.3**" in to_markdown([setting])
+
+
+def test_neither_privileged_stacks_nor_the_oracle_nor_a_single_value_is_best() -> None:
+    def informed(made: RunRecord) -> RunRecord:
+        return dataclasses.replace(made, stack="co_teaching", privileged=["noise_rate"])
+
+    runs = [*example_records(), *(informed(record("co_teaching", seed, 0.99)) for seed in range(3))]
+    (setting,) = settings_of(runs)
+    best = best_columns(setting)
+    assert setting.rows[0].stack == "co_teaching"
+    assert best["co_teaching"] == []
+    assert not any("oracle" in names or "rank" in names for names in best.values())
+    assert sum("last" in names for names in best.values()) >= 1
+    (alone,) = settings_of([record()])
+    assert best_columns(alone) == {"gce": []}
+
+
+def test_columns_are_chosen() -> None:
+    setting = pair_flip()
+    chosen = parse_columns("stack, noisy_val,wall_seconds")
+    assert r"stack & noisy\_val & time (s) \\" in to_latex([setting], columns=chosen)
+    assert r"\begin{tabular}{lrr}" in to_latex([setting], columns=chosen)
+    assert "| stack | noisy_val | time (s) |" in to_markdown([setting], columns=chosen)
+    assert parse_columns("") == []
+    with pytest.raises(UserError, match="columns: expected each column once, but got `last` twice"):
+        parse_columns("last,last")
+
+
+def test_columns_are_checked_before_the_store_is_read(noisybench: Command) -> None:
+    status, output = noisybench("leaderboard", "--format", "latex", "--columns", "stack,lats")
+    assert status == 2
+    assert "columns: unknown column `lats`; did you mean `last`" in output
+    status, output = noisybench("leaderboard", "--format", "csv", "--columns", "stack")
+    assert status == 2
+    assert "--columns: only --format markdown and latex have chosen columns, but got --format csv" in output
