@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from noisybench.config.spec import RunSpec
+from noisybench.config.spec import Component, RunSpec
 from noisybench.errors import UserError
 from noisybench.execution.durations import Device
 from noisybench.execution.local import exit_reason
@@ -88,24 +88,21 @@ def _validate(
     # A dictionary keeps the order and drops repetitions, since runs of one setting share their problems.
     problems: dict[str, None] = {}
     notes: dict[str, None] = {}
-    setting = ""
-    data: tuple[Dataset | None, LabelSet | None] = (None, None)
-    for spec in specs:
-        # Runs of one setting usually follow each other; only the data of the latest setting stay in memory.
-        if repr((spec.dataset, spec.noise)) != setting:
-            setting, data = repr((spec.dataset, spec.noise)), (None, None)
+    for runs_of_dataset in _group(specs, lambda spec: spec.dataset):
+        # Only the data of one dataset and the labels of one noise model are in memory, and each is made once.
         try:
-            if data[0] is None:
-                dataset = spec.dataset.build().load()
-                data = (dataset, None)
-                notes |= dict.fromkeys(f"{spec.dataset.name}: {note}" for note in _notes(dataset, wanted))
-            prepared = prepare_run(spec, *data, trains_here=needs_local_gpu)
-            data = (prepared.dataset, prepared.labels)
-        except UserError as error:
-            problems |= dict.fromkeys(error.problems)
-        except Exception:
-            # A defect of one component must not hide the problems of other runs.
-            problems[f"{spec.title}: validation failed\n{traceback.format_exc()}"] = None
+            dataset = runs_of_dataset[0].dataset.build().load()
+            notes |= dict.fromkeys(f"{runs_of_dataset[0].dataset.name}: {note}" for note in _notes(dataset, wanted))
+        except Exception as error:
+            problems |= _problems(error, runs_of_dataset[0])
+            continue
+        for runs in _group(runs_of_dataset, lambda spec: spec.noise):
+            labels: LabelSet | None = None
+            for spec in runs:
+                try:
+                    labels = prepare_run(spec, dataset, labels, trains_here=needs_local_gpu).labels
+                except Exception as error:
+                    problems |= _problems(error, spec)
     device = specs[0].execution.device if specs else "cpu"
     if needs_local_gpu and (problem := device_problem(device)):
         problems[problem] = None
@@ -115,6 +112,21 @@ def _validate(
         sender.send((list(problems), (device_name(device), is_gpu), list(notes)))
     except (BrokenPipeError, ConnectionResetError):
         os._exit(1)  # the command has ended
+
+
+def _group(specs: Sequence[RunSpec], component: Callable[[RunSpec], Component]) -> list[list[RunSpec]]:
+    """Return runs in groups that share a component, in the order of the first run of each group."""
+    groups: dict[str, list[RunSpec]] = {}
+    for spec in specs:
+        groups.setdefault(repr(component(spec)), []).append(spec)
+    return list(groups.values())
+
+
+def _problems(error: Exception, spec: RunSpec) -> dict[str, None]:
+    """Return what an error says about a run; a defect of one component must not hide the problems of other runs."""
+    if isinstance(error, UserError):
+        return dict.fromkeys(error.problems)
+    return {f"{spec.title}: validation failed\n{''.join(traceback.format_exception(error))}": None}
 
 
 def _notes(dataset: Dataset, wanted: WantedNotes) -> tuple[ReadingNote, ...]:

@@ -12,6 +12,11 @@ import pytest
 
 from noisybench.config.resolve import resolve
 from noisybench.config.spec import RunSpec
+from noisybench.data.dataset import Dataset
+from noisybench.data.label_sets.label_set import LabelSet
+from noisybench.data.noise_model import NoiseModel
+from noisybench.data.source import DatasetSource
+from noisybench.execution import preflight
 from noisybench.execution.durations import Device, DurationEstimator
 from noisybench.execution.engine import Event
 from noisybench.execution.progress import Progress
@@ -77,3 +82,54 @@ def test_the_time_left_counts_each_run_and_the_trained_part_of_active_ones() -> 
     assert progress.seconds_left() == pytest.approx((2 * 10 + 1.75 * 40 + 2 * 25) / 2)
     progress.update(Event(specs[1], "stopped"))
     assert progress.seconds_left() == pytest.approx((2 * 10 + 40 + 2 * 25) / 2)
+
+
+class Receiver:
+    """Keep what the validation sends."""
+
+    def send(self, message: Any) -> None:
+        self.problems = message[0]
+
+
+@pytest.mark.fast
+def test_a_validation_loads_each_dataset_and_makes_each_label_set_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded, made = [], []
+
+    def load(source: DatasetSource) -> Dataset:
+        loaded.append(source.train_size)
+        return original_load(source)
+
+    def apply(noise: NoiseModel, dataset: Dataset) -> LabelSet:
+        made.append((len(dataset.train), noise.name))
+        return original_apply(noise, dataset)
+
+    original_load, original_apply = DatasetSource.load, NoiseModel.apply
+    monkeypatch.setattr(DatasetSource, "load", load)
+    monkeypatch.setattr(NoiseModel, "apply", apply)
+    # Seeds outermost, as in a suite.
+    specs = [
+        resolve({"dataset": {"name": "digits", "train_size": size}, "noise": noise, "mitigations": stack, "seed": seed})
+        for seed in range(2)
+        for size in (100, 200)
+        for noise in ("clean", "pair_flip")
+        for stack in ("gce", "elr")
+    ]
+    receiver = Receiver()
+    preflight._validate(receiver, specs, False, "none")  # type: ignore[arg-type]
+    assert receiver.problems == []
+    assert loaded == [100, 200]
+    assert made == [(size, noise) for size in (100, 200) for noise in ("clean", "pair_flip")]
+
+
+@pytest.mark.fast
+def test_a_validation_reports_the_problems_of_all_datasets() -> None:
+    sizes = (100, 10**6)
+    specs = [
+        resolve({"dataset": {"name": "digits", "train_size": size}, "noise": noise, "seed": seed})
+        for seed in range(2)
+        for size in sizes
+        for noise in ("clean", "real_world")
+    ]
+    receiver = Receiver()
+    preflight._validate(receiver, specs, False, "none")  # type: ignore[arg-type]
+    assert [problem.split(":")[0] for problem in receiver.problems] == ["noise", "dataset.train_size"]
