@@ -10,7 +10,9 @@ from typing import Any
 from markupsafe import Markup
 
 from noisybench.leaderboard.board import Board
+from noisybench.leaderboard.columns import TABLE, Column
 from noisybench.leaderboard.display_names import distinct_names
+from noisybench.leaderboard.text_tables import csv_names
 from noisybench.utils.pages.rendering import json_in_script, render_page
 
 PACKAGE = "noisybench.leaderboard"
@@ -38,6 +40,7 @@ def to_html(board: Board) -> str:
         "excluded": board.excluded,
         "runs_url": board.runs_url,
         "names": _short_names(board.settings),
+        "columns": [_column(column) for column in TABLE],
     }
     # Each section and setting has an element of its own, so that the browser parses only the ones that are opened.
     sections = {f"section-{name}": _json(section) for name, section in board.sections.items()}
@@ -50,6 +53,18 @@ def to_html(board: Board) -> str:
         board=_json(data),
         details=sections | details,
     )
+
+
+def _column(column: Column) -> dict[str, Any]:
+    """Return what the page knows of a column; the texts of its cells are in the data of each setting."""
+    return {
+        "title": column.title,
+        "name": column.name,
+        "description": column.description,
+        "better": column.better,
+        "text": column.is_text,
+        "csv": csv_names(column),
+    }
 
 
 def _short_names(settings: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from noisybench.leaderboard.columns import verification
+from noisybench.leaderboard.columns import TABLE, best_columns, verification
 from noisybench.leaderboard.measurements import Measurement, without_record
 from noisybench.leaderboard.pairwise import compare
 from noisybench.leaderboard.setting_description import BUDGET_FIELDS, SettingDescription, without_parameters
@@ -93,6 +93,7 @@ def setting_payload(setting: Setting) -> SettingPayload:
         "published": any(row.published for row in rows),
         "scores": {row.stack: [short_summary(row.scores[rule]) for rule in RANKING_RULES] for row in rows},
     }
+    best = best_columns(setting)
     detail = {
         "metric": description.metric,
         "budget": {name: getattr(description, name) for name in BUDGET_FIELDS},
@@ -102,7 +103,7 @@ def setting_payload(setting: Setting) -> SettingPayload:
         "versions": sorted({measurement.version for row in rows for measurement in row.measurements}),
         "test": setting.test,
         "rules": {rule: _ranking(setting, rule) for rule in RANKING_RULES},
-        "rows": [_row(row) for row in rows],
+        "rows": [_row(setting, row, best[row.stack]) for row in rows],
     }
     excluded = [
         {"what": f"{setting.title} · {stack}", "why": "not ranked: fewer than two seeds in common with the others"}
@@ -156,8 +157,11 @@ def _ranking(setting: Setting, rule: str) -> dict[str, Any]:
     return {"ranks": ranks, "footnote": footnote(ranked), "pairs": pairs}
 
 
-def _row(row: StackRow) -> dict[str, Any]:
+def _row(setting: Setting, row: StackRow, best: list[str]) -> dict[str, Any]:
+    """Return the data of a stack: the text of its cells as in all other tables, and what the page sorts, plots and exports."""
     return {
+        "cells": [column.cell(setting, row) for column in TABLE],
+        "best": best,
         "stack": row.stack,
         "privileged": list(row.privileged),
         "seeds": len(row.measurements),

@@ -3,30 +3,26 @@
 
 let setting = null, order = ["rank", 1], shownSetting = "";
 
-const publishedText = row => row.published.map(result => `${result[0]}${result[1] === null ? "" : " ± " + result[1]} ${result[2]}, ${result[3]}`).join("; ");
 const rankOf = row => setting.rules[state.rule].ranks[setting.rows.indexOf(row)];
-const scaled = (key, show) => ({ show: row => show(row[key]), value: row => mean(row[key]) });
-const columns = [
-  { title: "rank", first: 1, show: row => rankOf(row) ?? "–", value: row => rankOf(row) ?? Infinity },
-  { title: "stack", text: true, first: 1, value: row => row.stack },
-  ...["last", "last10", "noisy_val", "label_wave", "oracle"].map(rule => ({ title: rule, ...scaled(rule, points), hint: row => interval(row[rule]) })),
-  { title: "oracle gap", ...scaled("oracle_gap", summary => summary === null ? "–" : (100 * summary[0]).toFixed(1)) },
-  { title: "balanced acc.", ...scaled("balanced_accuracy", points), hint: row => interval(row.balanced_accuracy) },
-  { title: "worst class", ...scaled("worst_class_recall", points) },
-  { title: "shift acc.", ...scaled("mean_shift_accuracy", points), hint: row => interval(row.mean_shift_accuracy) },
-  { title: "noise AUROC", ...scaled("noise_auroc", fixed(3)) },
-  { title: "OOD AUROC", ...scaled("ood_auroc", fixed(3)) },
-  { title: "memorized", ...scaled("memorized_fraction", summary => summary === null ? "–" : (100 * summary[0]).toFixed(0) + " %") },
-  { title: "by chance", ...scaled("memorized_chance", summary => summary === null ? "–" : (100 * summary[0]).toFixed(0) + " %") },
-  { title: "ECE", ...scaled("calibration_error", fixed(3)) },
-  { title: "time (s)", first: 1, ...scaled("wall_seconds", fixed(1)) },
-  { title: "seeds", show: row => row.seeds, value: row => row.seeds },
-  { title: "privileged info", text: true, first: 1, show: row => row.privileged.join(", ") || "none", value: row => row.privileged.join() },
-  { title: "verified", text: true, first: 1, show: row => row.verified, value: row => row.verified },
-  { title: "published", text: true, first: 1, show: publishedText, value: publishedText, hint: row => [...new Set(row.published.map(result => result[5]))].join("\n") },
-];
-// Columns that are hidden if they are empty for all stacks.
-const optional = new Set(["shift acc.", "OOD AUROC", "last10", "published", "noise AUROC", "memorized", "by chance", "balanced acc.", "worst class", "ECE", "noisy_val", "label_wave", "verified"]);
+// The texts of the cells are those of all other formats; summaries are sorted by their mean.
+const columns = board.columns.map((column, index) => ({
+  ...column,
+  first: column.text || column.better === "lower" ? 1 : -1,
+  show: row => column.name === "rank" ? String(rankOf(row) ?? "–") : row.cells[index],
+  value: row => sortValue(row, column, index),
+  hint: row => hintOf(row, column),
+}));
+function sortValue(row, column, index) {
+  if (column.name === "rank") return rankOf(row) ?? Infinity;
+  if (column.text) return row.cells[index];
+  const value = row[column.name];
+  return (Array.isArray(value) ? value[0] : value) ?? -Infinity;
+}
+function hintOf(row, column) {
+  if (column.name === "published") return [...new Set(row.published.map(result => result[5]))].join("\n");
+  return !column.text && Array.isArray(row[column.name]) ? interval(row[column.name]) : "";
+}
+const isEmpty = cell => ["", "–", "local"].includes(cell);
 
 function passesFilters(row) {
   const privileged = byId("privileged").value, cost = byId("cost").value;
@@ -40,12 +36,12 @@ const filteredRows = () => setting.rows.filter(passesFilters);
 function drawTable() {
   const head = byId("head"), body = byId("body"), focused = document.activeElement?.dataset?.sort;
   head.replaceChildren(); body.replaceChildren();
-  const shown = columns.filter(c => !optional.has(c.title) || setting.rows.some(row => !["–", "", "local"].includes(c.show(row))));
+  const shown = columns.filter(column => setting.rows.some(row => !isEmpty(column.show(row))));
   for (const column of shown) {
     const grayed = column.title === "oracle" ? " oracle" : "";
     const th = element("th", head, "", { scope: "col", class: (column.text ? "text" : "") + grayed });
     if (order[0] === column.title) th.setAttribute("aria-sort", order[1] > 0 ? "ascending" : "descending");
-    const button = element("button", th, column.title, { type: "button", "data-sort": column.title });
+    const button = element("button", th, column.title, { type: "button", "data-sort": column.title, title: column.description });
     button.onclick = () => { order = [column.title, order[0] === column.title ? -order[1] : column.first ?? -1]; drawTable(); };
     if (focused === column.title) button.focus();
   }
@@ -60,9 +56,9 @@ function drawTable() {
     const tr = element("tr", body, "", { class: startsGroup ? "row group" : "row" });
     for (const column of shown) {
       if (column.title === "stack") { drawStack(tr, row, shown.length); continue; }
-      const kind = (column.text ? "text " : "") + (column.title === "published" ? "wrap " : "") + (column.title === "oracle" ? "oracle" : "");
+      const kind = (column.text ? "text " : "") + (column.title === "published" ? "wrap " : "") + (column.title === "oracle" ? "oracle" : "") + (row.best.includes(column.name) ? "best" : "");
       const td = element("td", tr, column.show(row), { class: kind });
-      const hint = column.hint?.(row);
+      const hint = column.hint(row);
       if (hint) td.title = hint;
     }
   }
