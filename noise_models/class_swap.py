@@ -20,6 +20,7 @@ class ClassSwap(MaskNoise):
 
     stream_name = "class_swap"
     fidelity = Fidelity(
+        formula="P(k | y) = rate / K for k ≠ y,  P(y | y) = 1 - rate + rate / K",
         reference="https://github.com/eden500/Noisy-Labels-Instance-Segmentation",
         commit="66ec5f59076344051c3ccb08a035d15c879d6a6f",
         license="Apache-2.0",

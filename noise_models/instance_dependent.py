@@ -54,6 +54,7 @@ class InstanceDependent(NoiseModel):
         "observed class"
     )
     fidelity = Fidelity(
+        formula="P(k | x, y) = q · softmax(x W_y without y)_k for k ≠ y,  q ~ N(location, spread²) within [0, 1]",
         reference="https://github.com/xiaoboxia/Part-dependent-label-noise",
         commit="b682527702bd8abf3c099e16516e23b03f163f04",
         license="not stated",

@@ -17,6 +17,7 @@ class PairFlip(ClassConditional):
     stream_name = "PairFlip"
     convention = "class c becomes class (c + 1) mod C, so the rate is the expected fraction of incorrect labels"
     fidelity = Fidelity(
+        formula="P((y + 1) mod C | y) = rate,  P(y | y) = 1 - rate",
         reference="https://github.com/bhanML/Co-teaching",
         commit="7c7fbe23e15e517db76a0882b6d108e4508e09d6",
         license="not stated",

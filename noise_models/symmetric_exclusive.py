@@ -22,6 +22,7 @@ class SymmetricExclusive(ClassConditional):
         "the new label is drawn from the other classes, so the rate is the expected fraction of incorrect labels"
     )
     fidelity = Fidelity(
+        formula="P(k | y) = rate / (C - 1) for k ≠ y,  P(y | y) = 1 - rate",
         reference="https://github.com/bhanML/Co-teaching",
         commit="7c7fbe23e15e517db76a0882b6d108e4508e09d6",
         license="not stated",

@@ -22,6 +22,7 @@ class SymmetricInclusive(ClassConditional):
         "the new label is drawn from all classes, so only a fraction rate * (1 - 1/C) of the labels is incorrect"
     )
     fidelity = Fidelity(
+        formula="P(k | y) = rate / C for k ≠ y,  P(y | y) = 1 - rate + rate / C",
         reference="https://github.com/shengliu66/ELR",
         commit="934af53434a336b6db80d05d7649d23216e8ca6d",
         license="MIT",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from noisybench.cli.fidelity_text import describe_fidelity, describe_license, describe_metric
+from noisybench.cli.fidelity_text import describe_metric
 from noisybench.cli.labels import Overrides, Recipe, one_spec
 from noisybench.errors import UserError, nearest
 
@@ -122,30 +122,10 @@ def inspect(
 
 
 def _describe_entry(entry: Entry) -> None:
-    from noisybench.cli.preset_text import describe_presets
-    from noisybench.config.presets import load_presets
+    from noisybench.cli.card_text import describe_card, describe_parameters
+    from noisybench.config.component_card import CARD_KINDS, component_card, parameter_texts
 
     typer.echo(f"{entry.name} ({entry.kind.replace('_', ' ').removesuffix('s')})\n\n{entry.documentation}\n")
-    for name, (annotation, parameter) in entry.schema.fields.items():
-        allowed = f", allowed {parameter.describe_range()}" if parameter.bounds else ""
-        search = ""
-        if parameter.low is not None and parameter.high is not None:
-            search = f", search {parameter.low:g} to {parameter.high:g}{' (log)' if parameter.log else ''}"
-        typer.echo(f"  {name} = {parameter.default}    ({_type_name(annotation)}{allowed}{search})")
-        typer.echo(f"      {parameter.help}")
-    if entry.license:
-        typer.echo("\n" + textwrap.indent(describe_license(entry.license), "  "))
-    if entry.fidelity:
-        typer.echo("\n" + textwrap.indent(describe_fidelity(entry.fidelity), "  "))
-    if entry.kind == "mitigations" and (presets := load_presets(entry.name)):
-        typer.echo("\n" + textwrap.indent(describe_presets(presets), "  "))
-    typer.echo(f"\n  file: {entry.source}\n")
-
-
-def _type_name(annotation: object) -> str:
-    """Return an annotation as in source code, e.g. ``float`` or ``list[int] | None``."""
-    text = str(annotation)
-    # `__name__` of a generic type lacks its arguments.
-    if text.startswith(("typing", "list", "dict")):
-        return text.replace("typing.", "")
-    return str(getattr(annotation, "__name__", text))
+    is_card = entry.kind in CARD_KINDS
+    text = describe_card(component_card(entry)) if is_card else describe_parameters(parameter_texts(entry.schema))
+    typer.echo(textwrap.indent(text, "  ") + f"\n\n  file: {entry.source}\n")

@@ -44,6 +44,8 @@ def _section(name: str, card: Fidelity) -> str:
     lines = [f"### `{name}`", ""]
     if name in METRICS and METRICS[name].fidelity is card:
         lines += [f"{METRICS[name].summary}.", ""]
+    if card.formula:
+        lines.append(f"- Formula: `{card.formula}`")
     if card.reference:
         address = card.reference.removeprefix("https://github.com/")
         lines.append(f"- Reference: [{address}]({card.reference}), {_version(card.commit)}, license {card.license}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.text import Text
 
+from noisybench.config.papers import with_titles
 from noisybench.config.preset_conditions import describe_condition
 from noisybench.config.presets import Presets, format_settings
 
@@ -31,7 +32,7 @@ def describe_presets(presets: Presets) -> str:
             budget: network=resnet34_cifar_stem, ...
     """
     origin = f"those of {presets.defaults}" if presets.defaults else "those of no row"
-    lines = [f"published settings: {presets.paper}", f"defaults: {origin}"]
+    lines = [f"published settings: {with_titles(presets.paper)}", f"defaults: {origin}"]
     for name, row in presets.rows.items():
         lines += [
             f"  preset={name}    {describe_condition(row)}",

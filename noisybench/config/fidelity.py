@@ -51,6 +51,8 @@ class Fidelity:
         golden: names of the frozen vectors in `tests/golden`.
         deviations: every known deviation.
         license: license of the reference code by its name in SPDX, or `not stated`; empty without a reference.
+        formula: computed quantity in plain text, with the names of parameters: L loss, CE cross-entropy, p predicted
+            probabilities, y observed target, z scores, f features, C number of classes; empty where words say it.
 
     Example:
         >>> card = Fidelity("https://github.com/shengliu66/ELR", "934af53", "loss and gradient", "7.6e-6 in the loss")
@@ -65,6 +67,7 @@ class Fidelity:
     golden: tuple[str, ...] = ()
     deviations: tuple[Deviation, ...] = ()
     license: str = ""
+    formula: str = ""
 
     @property
     def is_exact(self) -> bool:

@@ -106,7 +106,7 @@ class Presets(pydantic.BaseModel):
     model_config = strict_config()
 
     paper: Text
-    """Authors, year, title."""
+    """Authors and year, as `papers.csv` has them; several are separated by semicolons."""
     defaults: str | None = None
     """Row whose settings are the declared defaults; None if the defaults are those of no row."""
     rows: dict[Annotated[str, pydantic.Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$")], Row] = pydantic.Field(min_length=1)

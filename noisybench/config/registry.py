@@ -69,11 +69,16 @@ class Entry:
         return ast.get_docstring(_public_class(tree, self.module)) or ast.get_docstring(tree) or ""
 
     @property
+    def class_name(self) -> str:
+        """Name of the public class, for kinds that have one."""
+        return _public_class(_parse(self.module), self.module).name
+
+    @property
     def schema(self) -> Schema:
         """Parameters with their declarations, read without importing the module."""
         if self.kind in FUNCTIONS:
             return Schema({})
-        return _static_schema(self.module, _public_class(_parse(self.module), self.module).name)
+        return _static_schema(self.module, self.class_name)
 
     @property
     def fidelity(self) -> Fidelity | None:
@@ -109,7 +114,7 @@ class Entry:
         module = importlib.import_module(self.module)
         if self.kind in FUNCTIONS:
             return getattr(module, FUNCTIONS[self.kind])
-        return getattr(module, _public_class(_parse(self.module), self.module).name)
+        return getattr(module, self.class_name)
 
 
 @functools.cache
@@ -188,23 +193,12 @@ def _public_class(tree: ast.Module, module: str) -> ast.ClassDef:
 
 @functools.cache
 def _static_schema(module: str, class_name: str) -> Schema:
-    """Return the parameters of a class and of its bases, which are in the same file or imported by name."""
-    tree = _parse(module)
-    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    imported = {
-        alias.asname or alias.name: (node.module, alias.name)
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and node.module
-        for alias in node.names
-    }
+    """Return the parameters of a class and of its bases."""
     fields: dict[str, tuple[Any, Parameter]] = {}
     # In reverse, so that the first base has precedence, as in Python's method resolution order.
-    for base in reversed(classes[class_name].bases):
-        if isinstance(base, ast.Name) and base.id in classes:
-            fields.update(_static_schema(module, base.id).fields)
-        elif isinstance(base, ast.Name) and base.id in imported and _holds_parameters(imported[base.id][0]):
-            fields.update(_static_schema(*imported[base.id]).fields)
-    for node in classes[class_name].body:
+    for base in reversed(base_classes(module, class_name)):
+        fields.update(_static_schema(*base).fields)
+    for node in class_node(module, class_name).body:
         if not (
             isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and isinstance(node.value, ast.Call)
         ):
@@ -215,6 +209,28 @@ def _static_schema(module: str, class_name: str) -> Schema:
                 _evaluate(node.value, module, STATIC_NAMESPACE),
             )
     return Schema(fields)
+
+
+def class_node(module: str, class_name: str) -> ast.ClassDef:
+    """Return the syntax tree of a class; the module is not imported."""
+    nodes = (node for node in _parse(module).body if isinstance(node, ast.ClassDef))
+    return next(node for node in nodes if node.name == class_name)
+
+
+@functools.cache
+def base_classes(module: str, class_name: str) -> tuple[tuple[str, str], ...]:
+    """Return module and name of the bases of a class, which are in the same file or imported by name."""
+    tree = _parse(module)
+    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    imported = {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+    names = [base.id for base in class_node(module, class_name).bases if isinstance(base, ast.Name)]
+    found = [(module, name) if name in classes else imported.get(name, ("torch", name)) for name in names]
+    return tuple(base for base in found if _holds_parameters(base[0]))
 
 
 @functools.cache

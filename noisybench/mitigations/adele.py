@@ -55,6 +55,7 @@ class ADELE(LossWrapper):
 
     tasks = ("segmentation",)
     fidelity = Fidelity(
+        formula="IoU(t) ≈ a · (1 - exp(-b · t^c))",
         reference="https://github.com/Kangningthu/ADELE",
         commit="7195bd0af39be79c533d67dd7eab7f9bfd6a4285",
         license="MIT",

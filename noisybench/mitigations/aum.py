@@ -36,6 +36,7 @@ class AUM(ScorePruning):
     """
 
     fidelity = Fidelity(
+        formula="score = threshold - mean over steps of (z_y - max_k≠y z_k)",
         reference="https://github.com/asappresearch/aum",
         commit="892e76eda4b6b85e21bda441d86134e0430ded7a",
         license="MIT",

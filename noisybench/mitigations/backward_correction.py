@@ -10,15 +10,17 @@ from noisybench.mitigations._transition import TransitionCorrection
 
 
 class BackwardCorrection(TransitionCorrection):
-    """Backward loss correction by the inverse transition matrix.
+    """Correct the loss by the inverse of the transition matrix (backward correction).
 
-    Cross-entropies of all classes, weighted by the inverse matrix, (T^-1 l)_y (Patrini et al. 2017). The expectation
-    over the noise is the clean loss, but single values have no lower bound, so a large network can drive the loss to
-    minus infinity. The matrix is estimated or privileged as in `forward_correction`. If it has no inverse, because two
-    classes look alike or one is never observed, the pseudo-inverse is used; the paper does not cover this case.
+    The cross-entropies of all classes are weighted by the inverse matrix T, so that their expectation over the noise is
+    the loss on clean labels (Patrini et al. 2017). Single values have no lower bound, so a large network can drive the
+    loss to minus infinity. The matrix is estimated or privileged as in `forward_correction`. If it has no inverse,
+    because two classes look alike or one is never observed, the pseudo-inverse is used; the paper does not cover this
+    case.
     """
 
     fidelity = Fidelity(
+        formula="L = (T⁻¹ l)_y,  l_k = -log p_k",
         reference="https://github.com/giorgiop/loss-correction",
         commit="15a79de3c67c31907733392085c333547c2f2b16",
         license="not stated",

@@ -24,12 +24,14 @@ DEFAULT_LABEL_WEIGHT = {"soft": 0.95, "hard": 0.8}
 class Bootstrapping(LossFunction):
     """Mix targets with the network's own predictions (bootstrapping).
 
-    Cross-entropy against w * target + (1 - w) * prediction with label weight w (Reed et al. 2015). Mode `soft` mixes in
-    the predicted probabilities, through which the gradient flows; `hard` mixes in the predicted class.
+    The target is a weighted mean of the observed label and the prediction, so a confident prediction outweighs an
+    incorrect label (Reed et al. 2015). Mode `soft` mixes in the predicted probabilities, through which the gradient
+    flows; `hard` mixes in the predicted class.
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
     fidelity = Fidelity(
+        formula="L = CE(p, label_weight · y + (1 - label_weight) · p),  hard: the one-hot argmax of p in place of the second p",
         reference="https://github.com/YisenWang/symmetric_cross_entropy_for_noisy_labels",
         commit="ec778df4a15192f8ccee2efb0fce8b94b8e00262",
         license="not stated",

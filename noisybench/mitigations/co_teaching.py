@@ -27,15 +27,16 @@ if TYPE_CHECKING:
 class CoTeaching(LossFunction):
     """Train two networks, each on the small-loss examples that the other one selects.
 
-    In epoch e (from 0), the fraction R(e) = 1 - forget_rate * min(e / ramp_epochs, 1) of each batch is kept (Han et
-    al. 2018). The default `forget_rate` is the true noise rate, which is privileged information. The deployed
-    prediction is that of the first network, as in the paper; `ensemble` averages both, which is no longer the
-    prediction of a single network. If an example has many labels, such as the tokens of a trace, `unit` decides
-    whether labels or whole examples are selected.
+    Networks fit correct labels first, so examples with a small loss are likely correct, and the two networks filter
+    different errors (Han et al. 2018). Epochs of the ramp count from 0. The default `forget_rate` is the true noise
+    rate, which is privileged information. The deployed prediction is that of the first network, as in the paper;
+    `ensemble` averages both, which is no longer the prediction of a single network. If an example has many labels, such
+    as the tokens of a trace, `unit` decides whether labels or whole examples are selected.
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
     fidelity = Fidelity(
+        formula="kept fraction in epoch e: R(e) = 1 - forget_rate · min(e / ramp_epochs, 1)",
         reference="https://github.com/bhanML/Co-teaching",
         commit="7c7fbe23e15e517db76a0882b6d108e4508e09d6",
         license="not stated",

@@ -23,6 +23,7 @@ class CrossEntropy(LossFunction):
 
     tasks = ("classification", "segmentation", "chain_of_thought")
     fidelity = Fidelity(
+        formula="L = CE(p, y) = -log p_y",
         reference="https://github.com/pytorch/pytorch",
         commit="2.15.0",
         license="BSD-3-Clause",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class DiceLoss(LossFunction):
-    """Cross-entropy plus soft Dice loss.
+    """Add the soft Dice loss to cross-entropy.
 
     The Dice loss is one minus the soft Dice coefficient (Milletari et al. 2016), and the sum with cross-entropy is the
     usual loss for medical image segmentation. The coefficient is computed over all labeled pixels of a batch, and
@@ -26,6 +26,7 @@ class DiceLoss(LossFunction):
 
     tasks = ("segmentation",)
     fidelity = Fidelity(
+        formula="L = CE(p, y) + dice_weight · mean over classes of (1 - 2 · Σ p y / (Σ p + Σ y))",
         reference="https://github.com/qubvel-org/segmentation_models.pytorch",
         commit="0.6.0",
         license="MIT",

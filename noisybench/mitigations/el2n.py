@@ -33,6 +33,7 @@ class EL2N(ScorePruning):
     """
 
     fidelity = Fidelity(
+        formula="score = mean over networks of ‖p - y‖₂",
         reference="https://github.com/mansheej/data_diet",
         commit="aee462eab93aa0fb14c1ddfeba45d645b85a5fbb",
         license="Apache-2.0",

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class ELR(LossFunction):
-    """Early-learning regularization toward a running average of each sample's predictions.
+    """Pull predictions toward a running average of each sample's past predictions (early-learning regularization).
 
-    Cross-entropy + reg_weight * log(1 - <p, t>), where p is the prediction and t a running average of the sample's
-    past predictions with momentum `beta`, starting at zero (Liu et al. 2020). Defaults are those of the paper for
-    CIFAR-10; for CIFAR-100 it uses beta 0.9 and reg_weight 7.
+    The average remembers the classes that the network predicted before it memorizes incorrect labels, and outweighs
+    those labels in the gradient (Liu et al. 2020). It starts at zero and has the momentum `beta`. Defaults are those of
+    the paper for CIFAR-10; for CIFAR-100 it uses beta 0.9 and reg_weight 7.
 
     After `mixup`, the averages are updated with predictions of the examples before they are mixed, in a second forward
     pass without gradients, and the regularizer uses averages that are mixed as the examples are. ELR+ of the same paper
@@ -32,6 +32,7 @@ class ELR(LossFunction):
 
     tasks = ("classification", "segmentation")
     fidelity = Fidelity(
+        formula="L = CE(p, y) + reg_weight · log(1 - ⟨p, t⟩),  t ← beta · t + (1 - beta) · p",
         reference="https://github.com/shengliu66/ELR",
         commit="934af53434a336b6db80d05d7649d23216e8ca6d",
         license="MIT",

@@ -10,16 +10,18 @@ from noisybench.training.batch import probabilities_in_float32
 
 
 class ForwardCorrection(TransitionCorrection):
-    """Forward loss correction by the transition matrix.
+    """Correct predictions by the transition matrix before the loss (forward correction).
 
-    Cross-entropy of the prediction multiplied by the transition matrix, -log (T^t p)_y (Patrini et al. 2017).
-    `matrix=oracle` uses the matrix of the noise model, which is privileged information. `matrix=estimated` estimates it
-    from the network itself after `warmup_epochs` of cross-entropy, and continues training that network. The paper
-    trains a separate network for the estimate; a single network keeps the budget equal to that of other methods. By
-    default, an estimate that cannot be right stops the run; `implausible=warn` uses it all the same.
+    The matrix T turns the prediction of clean classes into one of observed classes, which is what noisy labels are
+    compared with (Patrini et al. 2017). `matrix=oracle` uses the matrix of the noise model, which is privileged
+    information. `matrix=estimated` estimates it from the network itself after `warmup_epochs` of cross-entropy, and
+    continues training that network. The paper trains a separate network for the estimate; a single network keeps the
+    budget equal to that of other methods. By default, an estimate that cannot be right stops the run;
+    `implausible=warn` uses it all the same.
     """
 
     fidelity = Fidelity(
+        formula="L = -log (Tᵀ p)_y",
         reference="https://github.com/giorgiop/loss-correction",
         commit="15a79de3c67c31907733392085c333547c2f2b16",
         license="not stated",

@@ -10,7 +10,10 @@ from noisybench.nn.frozen import BackboneWithHead, new_classifier, split_network
 
 
 class FullFinetuning(HeadBuilder):
-    """Fine-tune all weights of a pre-trained network with a new classifier."""
+    """Fine-tune all weights of a pre-trained network with a new classifier.
+
+    This is the usual transfer learning: the backbone is trained as well, and can memorize incorrect labels.
+    """
 
     fidelity = Fidelity(
         reference="",

@@ -17,15 +17,16 @@ if TYPE_CHECKING:
 
 
 class GCE(LossFunction):
-    """Generalized cross-entropy loss.
+    """Interpolate between cross-entropy and mean absolute error (generalized cross-entropy).
 
-    (1 - p_y^q) / q for the probability p_y of the target: cross-entropy in the limit q = 0, mean absolute error for
-    q = 1 (Zhang and Sabuncu 2018). This is the loss L_q; the truncated variant of the paper, which alternates with
-    pruning, is not included.
+    Examples whose label contradicts the network have a smaller gradient than with cross-entropy, so incorrect labels
+    are memorized later (Zhang and Sabuncu 2018). In the limit q = 0 it is cross-entropy, for q = 1 mean absolute error.
+    This is the loss L_q; the truncated variant of the paper, which alternates with pruning, is not included.
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
     fidelity = Fidelity(
+        formula="L = (1 - p_y^q) / q",
         reference="https://github.com/AlanChou/Truncated-Loss",
         commit="fef5908729a8e8446eb2d4ec327664cc6b11d6c6",
         license="not stated",

@@ -32,6 +32,7 @@ class GraNd(ScorePruning):
     """
 
     fidelity = Fidelity(
+        formula="score = ‖∇ CE(p, y)‖₂ over all weights,  last_layer: ‖p - y‖₂ · √(‖f‖² + 1)",
         reference="https://github.com/mansheej/data_diet",
         commit="aee462eab93aa0fb14c1ddfeba45d645b85a5fbb",
         license="Apache-2.0",

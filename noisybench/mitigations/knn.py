@@ -44,6 +44,7 @@ class KNN(PostProcessor, DetectorProvider):
     """
 
     fidelity = Fidelity(
+        formula="weight of a vote = exp(similarity / temperature)",
         reference="https://github.com/zhirongw/lemniscate.pytorch",
         commit="f7cfe298357cb2b169cd59eb540aca24bed1f9b8",
         license="not stated",

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 class LabelSmoothing(LossWrapper):
     """Mix targets with the uniform distribution (label smoothing).
 
-    (1 - smoothing) t + smoothing / C for targets t of C classes (Szegedy et al. 2016; against label noise Lukasik et
-    al. 2020).
+    Every class receives an equal share of the target, which limits the confidence in any single label (Szegedy et al.
+    2016; against label noise Lukasik et al. 2020).
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
     fidelity = Fidelity(
+        formula="L = CE(p, (1 - smoothing) · y + smoothing / C)",
         reference="https://github.com/pytorch/pytorch",
         commit="2.15.0",
         license="BSD-3-Clause",

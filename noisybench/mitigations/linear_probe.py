@@ -13,8 +13,8 @@ from noisybench.nn.frozen import with_frozen_backbone
 class LinearProbe(HeadBuilder):
     """Train a linear classifier on frozen features of a pre-trained backbone (linear probing).
 
-    Its default learning rate is ten times that of the budget, which is chosen for heads with hidden layers (Chen et
-    al. 2024).
+    The backbone is not trained, so it cannot memorize incorrect labels. The default learning rate is ten times that of
+    the budget, which is chosen for heads with hidden layers (Chen et al. 2024).
     """
 
     fidelity = Fidelity(

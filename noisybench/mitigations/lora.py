@@ -26,6 +26,7 @@ class LoRA(HeadBuilder):
     tasks = ("transfer", "chain_of_thought")
 
     fidelity = Fidelity(
+        formula="W' = W + (alpha / rank) · B A,  with rank columns in B and rank rows in A",
         reference="https://github.com/microsoft/LoRA",
         commit="c4593f060e6a368d7bb5af5273b8e42810cdef90",
         license="MIT",

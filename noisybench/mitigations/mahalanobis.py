@@ -44,6 +44,7 @@ class Mahalanobis(PostProcessor):
     """
 
     fidelity = Fidelity(
+        formula="class = argmin_k (f - μ_k)ᵀ Σ⁻¹ (f - μ_k)",
         reference="https://github.com/pokaxpoka/RoGNoisyLabel",
         commit="0cf223f25be6f2c7afe075aa120e01f56e73e470",
         license="not stated",

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 
 class Mixup(LossWrapper):
-    """Convex combinations of pairs of examples and of their targets (mixup).
+    """Train on convex combinations of pairs of examples and of their targets (mixup).
 
-    One weight from Beta(alpha, alpha) per batch, and a random partner for each example (Zhang et al. 2018).
+    One weight is drawn per batch, and a random partner for each example (Zhang et al. 2018).
     """
 
     fidelity = Fidelity(
+        formula="x' = w · x_i + (1 - w) · x_j,  y' = w · y_i + (1 - w) · y_j,  w ~ Beta(alpha, alpha)",
         reference="https://github.com/facebookresearch/mixup-cifar10",
         commit="eaff31ab397a90fbc0a4aac71fb5311144b3608b",
         license="CC-BY-NC-4.0",

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 
 class OraclePruning(Pruning):
-    """Leave out exactly the mislabeled examples (privileged upper bound of pruning)."""
+    """Leave out exactly the mislabeled examples.
+
+    This is the upper bound of pruning: it knows the true status of every label, which is privileged information.
+    """
 
     fidelity = Fidelity(
         reference="",

@@ -17,16 +17,17 @@ if TYPE_CHECKING:
 
 
 class SCE(LossFunction):
-    """Symmetric cross-entropy loss.
+    """Add reverse cross-entropy, with prediction and label exchanged, to cross-entropy (symmetric cross-entropy).
 
-    alpha * cross-entropy + beta * reverse cross-entropy, where the reverse term uses `log_zero` for log 0 (Wang et al.
-    2019). `alpha` and `beta` are by default those of the paper for CIFAR-10, 0.1 and 1; for CIFAR-100 it uses 6 and
-    0.1. `log_zero` is by default ln 1e-4, the value of the authors' code, with which published results of others were
-    measured as well; the paper's text names -4.
+    The reverse term is bounded, because `log_zero` takes the place of log 0, so single incorrect labels have a limited
+    influence (Wang et al. 2019). `alpha` and `beta` are by default those of the paper for CIFAR-10, 0.1 and 1; for
+    CIFAR-100 it uses 6 and 0.1. `log_zero` is by default ln 1e-4, the value of the authors' code, with which published
+    results of others were measured as well; the paper's text names -4.
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
     fidelity = Fidelity(
+        formula="L = alpha · CE(p, y) + beta · Σ_k≠y p_k · (-log_zero)",
         reference="https://github.com/YisenWang/symmetric_cross_entropy_for_noisy_labels",
         commit="ec778df4a15192f8ccee2efb0fce8b94b8e00262",
         license="not stated",

@@ -41,7 +41,7 @@ class SpectralTruncation(PostProcessor, ProbeProvider):
     """EXPERIMENTAL: classify by the leading principal components of the trained features.
 
     Inspired by the abstract of a preprint that its author withdrew without a stated reason (arXiv 2603.02293, March
-    2026): networks are said to encode classes in a few leading directions of their features and incorrect labels in the
+    2026). There, networks are said to encode classes in a few leading directions of their features and incorrect labels in the
     others, which can then be removed. None of its claims is taken as established; the run records controls beside it.
 
     Features are the inputs of the last linear layer for the training set in evaluation mode; components are centered,

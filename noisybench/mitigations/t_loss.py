@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class TLoss(LossFunction):
-    """Negative log-likelihood of each image's error under a Student t-distribution (T-loss).
+    """Minimize the negative log-likelihood of each image's error under a Student t-distribution (T-loss).
 
     The error of an image with D pixels is the vector of its probabilities minus its one-hot labels; images with a large
     error have less influence (Gonzalez-Jimenez et al. 2023). The degrees of freedom are learned together with the
@@ -30,6 +30,7 @@ class TLoss(LossFunction):
 
     tasks = ("segmentation",)
     fidelity = Fidelity(
+        formula="L = [log Γ(nu / 2) - log Γ((nu + D) / 2) + D / 2 · log(π · nu) + (nu + D) / 2 · log(1 + ‖p - y‖² / nu)] / D",
         reference="https://github.com/Digital-Dermatology/t-loss",
         commit="f132e8767c2191463bbcc2c15310cd8df1b7ab30",
         license="Apache-2.0",

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 class TraceFilter(SampleSelector, DetectorProvider):
     """Train only on traces that pass a filter, such as the execution of their steps.
 
-    `execution` drops traces with a step that does not follow from the prompt and the previous steps; `answer` drops
-    those with an incorrect answer, if a program computes the correct one or a field of the data has it; `oracle` drops
-    all that differ from the clean traces, which is privileged information; `random` keeps as many traces as
-    `execution`, but a random subset: the effect of data loss alone. Truncated traces are never kept. An epoch keeps its
-    number of steps.
+    An epoch keeps its number of steps, however many traces are dropped. `execution` drops traces with a step that does
+    not follow from the prompt and the previous steps; `answer` drops those with an incorrect answer, if a program
+    computes the correct one or a field of the data has it; `oracle` drops all that differ from the clean traces, which
+    is privileged information; `random` keeps as many traces as `execution`, but a random subset: the effect of data
+    loss alone. Truncated traces are never kept.
     """
 
     tasks = ("chain_of_thought",)

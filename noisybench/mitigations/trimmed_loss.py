@@ -28,15 +28,16 @@ if TYPE_CHECKING:
 class TrimmedLoss(LossWrapper, DetectorProvider):
     """Train only on small-loss examples or labels (iterative trimmed loss minimization).
 
-    In epoch e (from 0), the fraction R(e) = 1 - drop_fraction * min(e / ramp_epochs, 1) is kept (Shen and Sanghavi
-    2019). `unit` selects whole examples by their mean loss, or labels: the tokens of a trace, the pixels of a mask.
-    `among` compares the losses within each batch, or those of the previous epoch over the whole training set, which
-    is possible for whole examples only. The default `drop_fraction` is the true noise rate, which is privileged
-    information; for traces it is the fraction of incorrect tokens.
+    Networks fit correct labels first, so what has a large loss is likely incorrect, and is left out (Shen and Sanghavi
+    2019). Epochs of the ramp count from 0. `unit` selects whole examples by their mean loss, or labels: the tokens of a
+    trace, the pixels of a mask. `among` compares the losses within each batch, or those of the previous epoch over the
+    whole training set, which is possible for whole examples only. The default `drop_fraction` is the true noise rate,
+    which is privileged information; for traces it is the fraction of incorrect tokens.
     """
 
     tasks = ("classification", "segmentation", "chain_of_thought")
     fidelity = Fidelity(
+        formula="kept fraction in epoch e: R(e) = 1 - drop_fraction · min(e / ramp_epochs, 1)",
         reference="https://github.com/yanyao-shen/ITLM-simplecode",
         commit="9dbbf2dbd27f9c44c603e822292c5e54c94e4999",
         license="not stated",

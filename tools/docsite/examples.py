@@ -5,24 +5,18 @@ from __future__ import annotations
 import functools
 import inspect
 
+from noisybench.config import component_card
+from noisybench.config.component_card import CARD_KINDS, RECIPES
 from noisybench.config.registry import Entry, list_entries
 from noisybench.training import roles
 from noisybench.training.mitigation import Mitigation
-
-RECIPES = {
-    "classification": "digits",
-    "segmentation": "scenes",
-    "chain_of_thought": "traced_addition",
-    "transfer": "noisy-pretraining-digits",
-}
-"""Recipe that shows components of each task without a download."""
 
 ROLES = {name: role for name, role in inspect.getmembers(roles, inspect.isclass) if issubclass(role, Mitigation)}
 
 
 def tasks_of(entry: Entry) -> tuple[str, ...]:
     """Return the tasks that a mitigation, noise model or dataset supports; empty for other kinds."""
-    if entry.kind not in ("mitigations", "noise_models", "datasets"):
+    if entry.kind not in CARD_KINDS:
         return ()
     return tuple(entry.load_class().tasks)
 
@@ -52,17 +46,9 @@ def example_command(entry: Entry) -> str:
     if entry.kind == "backbones":
         return f"noisybench embed my-images/ --backbone {entry.name} -o features.npz"
     if entry.kind == "tasks":
-        return f"noisybench run {RECIPES.get(entry.name, 'digits')}"
-    tasks = tasks_of(entry)
-    recipe = RECIPES[next((task for task in tasks if task in RECIPES), "classification")]
-    if entry.kind == "mitigations":
-        return f"noisybench run {recipe} mitigations={entry.name}"
-    if entry.kind == "noise_models":
-        return f"noisybench inspect {recipe} noise={entry.name}"
-    # Readers of own files have a required path.
-    paths = [name for name in entry.schema.paths() if entry.schema.fields[name][1].default is None]
-    given = f" dataset.{paths[0]}=my-data" if paths and entry.load_class().own_files else ""
-    return f"noisybench run {recipe} dataset={entry.name}{given}"
+        recipe = RECIPES.get(entry.name)
+        return f"noisybench run {recipe}" if recipe else "noisybench bench noisy-pretraining-digits"
+    return component_card.example_command(entry)
 
 
 def network_name(entry: Entry) -> str:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from types import UnionType
 from typing import Literal, Union, get_args, get_origin
 
-from noisybench.cli.catalog import _type_name
 from noisybench.cli.fidelity_text import DIRECTIONS
+from noisybench.config.component_card import CARD_KINDS, component_card, type_name
 from noisybench.config.fidelity import Fidelity
+from noisybench.config.papers import with_titles
 from noisybench.config.preset_conditions import describe_condition
 from noisybench.config.presets import format_settings, load_presets
 from noisybench.config.published_recipes import published_recipes
@@ -119,6 +120,10 @@ def component_pages(entry: Entry) -> Iterator[Page]:
 
 def _facts(entry: Entry) -> Iterator[str]:
     facts = []
+    if entry.kind in CARD_KINDS:
+        card = component_card(entry)
+        facts += [("Formula", code(card.formula))] if card.formula else []
+        facts += [("Paper", f"[{paper.citation}]({paper.url}), {prose(paper.title)}") for paper in card.papers]
     if tasks := tasks_of(entry):
         facts.append(("Tasks", ", ".join(f"[`{task}`](../tasks/{task}.md)" for task in tasks)))
     if entry.kind == "mitigations":
@@ -169,7 +174,7 @@ def _type_and_choices(annotation: object) -> tuple[str, str]:
             choices += [code(value) for value in get_args(member)]
             names += [type(value).__name__ for value in get_args(member)]
         else:
-            names.append("None" if member is type(None) else _type_name(member).removeprefix("pathlib."))
+            names.append("None" if member is type(None) else type_name(member).removeprefix("pathlib."))
     return " | ".join(dict.fromkeys(names)), ", ".join(choices)
 
 
@@ -210,7 +215,7 @@ def _published(name: str) -> list[str]:
     ]
     return [
         "## Published settings",
-        f"Paper: {prose(presets.paper)}. The defaults are those of "
+        f"Paper: {prose(with_titles(presets.paper))}. The defaults are those of "
         f"{code(presets.defaults) if presets.defaults else 'no row'}.",
         table(["Preset", "For", "Settings", "Source", "Deviations"], rows),
         table(["Recipe", "Published result"], recipes),
