@@ -15,6 +15,7 @@ from noisybench.leaderboard.columns import TABLE, best_columns, verification
 from noisybench.leaderboard.measurements import Measurement, without_record
 from noisybench.leaderboard.pairwise import compare
 from noisybench.leaderboard.setting_description import BUDGET_FIELDS, SettingDescription, without_parameters
+from noisybench.leaderboard.standings import SettingStandings, setting_standings
 from noisybench.leaderboard.statistics import Summary
 from noisybench.leaderboard.stress import StressPoint, stress_point
 from noisybench.leaderboard.table import Setting, StackRow, seed_scores
@@ -39,6 +40,7 @@ class SettingPayload:
         scores: mean score by stack and ranking rule, for comparisons across settings.
         seed_scores: scores by stack and seed, for verdicts over settings.
         stress: point of stress cards; None if it is in none.
+        standings: standing of each stack, for the cards of methods.
         sort_key: order of the settings, see `SettingDescription.sort_key`.
         excluded: stacks that are not ranked and runs that are in no row, with the reason.
         published: measurements for which there are published results.
@@ -50,6 +52,7 @@ class SettingPayload:
     scores: dict[str, dict[str, float]]
     seed_scores: SettingScores
     stress: StressPoint | None
+    standings: SettingStandings
     sort_key: tuple[str, str, int, str]
     excluded: list[dict[str, str]]
     published: list[Measurement]
@@ -126,6 +129,7 @@ def setting_payload(setting: Setting) -> SettingPayload:
         scores,
         setting_scores(setting, key),
         stress_point(setting),
+        setting_standings(detail),
         description.sort_key,
         excluded,
         published,

@@ -33,7 +33,8 @@ def test_docstring_examples_of_the_generators_run(name: str) -> None:
 def test_the_page_of_a_method_has_formula_card_parameters_settings_and_measurements() -> None:
     page = next(gallery.component_pages(get_entry("mitigations", "elr"))).content
     assert isinstance(page, str)
-    assert "reg_weight \\* log(1 - &lt;p, t>)" in page
+    assert "reg_weight · log(1 - ⟨p, t⟩)" in page
+    assert "[Liu et al. 2020](https://arxiv.org/abs/2007.00151)" in page
     assert "https://github.com/shengliu66/ELR" in page
     assert "| `beta` | `0.7` | `float` | [0, 1) | 0.5 to 0.99 |" in page
     assert "`preset=cifar100`" in page

@@ -1,0 +1,162 @@
+"""Section of the page with a card for each mitigation, noise model, dataset and metric.
+
+Facts about a component come from its source text, see `config.component_card`; what was measured comes from the board.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from noisybench.config.component_card import CARD_KINDS, ComponentCard, component_card
+from noisybench.config.fidelity import Fidelity
+from noisybench.config.preset_conditions import describe_condition
+from noisybench.config.presets import Presets, format_settings
+from noisybench.config.registry import list_entries
+from noisybench.evaluation.catalog import METRICS
+from noisybench.leaderboard.payload import SettingPayload
+
+SUMMARY_FIELDS = {"noise_models": "noise", "datasets": "dataset"}
+"""Field of a setting's summary that names a component of each kind."""
+
+
+def card_section(payloads: Sequence[SettingPayload]) -> dict[str, Any]:
+    """Return the cards of all components by kind.
+
+    Args:
+        payloads: settings in the order of the page.
+
+    Returns:
+        Cards of mitigations, noise models, datasets and metrics, and ``parameters``, the rows that ``parameters`` of cards count
+        from 0: many cards share some. ``measured`` of a mitigation is what `measured_facts` returns, ``settings`` of the others
+        has the positions of the settings that use them.
+
+    Example:
+        >>> section = card_section([])
+        >>> section["mitigations"][0]["name"], list(section)
+        ('adele', ['mitigations', 'noise_models', 'datasets', 'metrics', 'parameters'])
+    """
+    kinds = {kind: [dict(card) for card in cards] for kind, cards in _static().items()}
+    for card in kinds["mitigations"]:
+        card["measured"] = measured_facts(card["name"], payloads)
+    for kind, field in SUMMARY_FIELDS.items():
+        for card in kinds[kind]:
+            names = [payload.summary[field].partition("(")[0] for payload in payloads]
+            card["settings"] = [position for position, name in enumerate(names) if name == card["name"]]
+    rows: dict[tuple[str, ...], int] = {}
+    for card in (card for kind in CARD_KINDS for card in kinds[kind]):
+        card["parameters"] = [rows.setdefault(row, len(rows)) for row in card["parameters"]]
+    return {**kinds, "parameters": list(rows)}
+
+
+def measured_facts(name: str, payloads: Sequence[SettingPayload]) -> dict[str, Any] | None:
+    """Return what the settings of a board say about a mitigation; None if no stack has it.
+
+    Args:
+        name: registered name.
+        payloads: settings of the board.
+
+    Returns:
+        ``settings``, their number; ``cost``, seconds of a run divided by those of cross-entropy as lowest, median and highest
+        value over settings and whether only stacks of this mitigation alone count, or None; ``tuned``, stacks whose parameters a
+        search selected, with the position of the setting; and ``rules``: by selection rule the settings in which one of its
+        stacks is in the best rank group (position and stack), and those in which one has a lower mean score than cross-entropy
+        (position, stack, difference and whether it is significant).
+    """
+    settings, tuned = 0, list[list[Any]]()
+    alone, stacked = list[float](), list[float]()
+    rules: dict[str, dict[str, list[list[Any]]]] = {}
+    for position, payload in enumerate(payloads):
+        stacks = [stack for stack in payload.summary["codes"] if name in stack_members(stack)]
+        settings += bool(stacks)
+        tuned += [[stack, position] for stack in stacks if re.search(r"\(tuned.*, \d+ trials\)$", stack)]
+        for stack, cost in payload.standings.cost.items():
+            if stack in stacks:
+                (alone if stack_members(stack) == [name] else stacked).append(cost)
+        for rule, standings in payload.standings.by_rule.items():
+            kept = [standing for standing in standings if standing.stack in stacks]
+            lists = rules.setdefault(rule, {"best": [], "worse": []})
+            lists["best"] += [[position, each.stack] for each in kept if each.is_best]
+            lists["worse"] += [
+                [position, each.stack, round(each.gain, 4), each.is_significant]
+                for each in kept
+                if each.gain is not None and each.gain < 0
+            ]
+    if not settings:
+        return None
+    costs = alone or stacked
+    cost = [min(costs), statistics.median(costs), max(costs)] if costs else None
+    return {
+        "settings": settings,
+        "cost": None if cost is None else [round(each, 2) for each in cost],
+        "is_alone": bool(alone),
+        "tuned": tuned,
+        "rules": rules,
+    }
+
+
+def stack_members(stack: str) -> list[str]:
+    """Return the names of the mitigations of a stack.
+
+    Example:
+        >>> stack_members("simclr(epochs=60)+lsa(detector_cycle=['linear'])")
+        ['simclr', 'lsa']
+    """
+    return re.findall(r"(?:^|\+)([a-z]\w*)", stack)
+
+
+@functools.cache
+def _static() -> dict[str, list[dict[str, Any]]]:
+    """Return the cards without measurements; they cannot change while a process runs."""
+    kinds = {kind: [_card(component_card(entry)) for entry in list_entries(kind).values()] for kind in CARD_KINDS}
+    kinds["metrics"] = [
+        {
+            "name": name,
+            "lead": f"{metric.summary}.",
+            "direction": metric.direction,
+            "fields": list(metric.fields),
+            "fidelity": _fidelity(metric.fidelity),
+        }
+        for name, metric in METRICS.items()
+    ]
+    return kinds
+
+
+def _card(card: ComponentCard) -> dict[str, Any]:
+    license_ = card.license
+    return {
+        "name": card.name,
+        "lead": card.lead,
+        "details": card.details,
+        "formula": card.formula,
+        "papers": [[paper.citation, paper.title, paper.url] for paper in card.papers],
+        "tasks": list(card.tasks),
+        "privileged": [use.text for use in card.privileged],
+        "parameters": [(*vars(each).values(),) for each in card.parameters],
+        "convention": card.convention,
+        "license": license_ and [license_.name, license_.url, license_.access, license_.note],
+        "fidelity": card.fidelity and _fidelity(card.fidelity),
+        "presets": list(_presets(card.presets)) if card.presets else [],
+        "command": card.command,
+    }
+
+
+def _fidelity(card: Fidelity) -> dict[str, Any]:
+    return {
+        "reference": card.reference,
+        "commit": card.commit,
+        "license": card.license,
+        "compared": card.compared,
+        "difference": card.difference,
+        "deviations": [[each.what, each.why, each.size] for each in card.deviations],
+    }
+
+
+def _presets(presets: Presets) -> Iterator[list[str]]:
+    """Yield name, condition, settings and source of each row of published settings."""
+    for name, row in presets.rows.items():
+        is_default = " (the defaults)" if name == presets.defaults else ""
+        yield [name, describe_condition(row) + is_default, format_settings(row.settings) or "none", row.source]

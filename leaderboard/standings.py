@@ -1,0 +1,87 @@
+"""Standing of each stack within its setting: in the best rank group, and against cross-entropy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from noisybench.leaderboard.verdict import BASELINE
+
+ALPHA = 0.05
+"""Level below which a p-value, adjusted for all pairs of a setting, counts as significant."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A stack in one setting, by one selection rule.
+
+    Attributes:
+        stack: stack with its parameters.
+        rank: rank; None if the stack is not ranked.
+        score: mean score over seeds, in [0, 1].
+        gain: mean difference from cross-entropy on common seeds; None if one of the two is not ranked.
+        is_significant: whether the ranking test separates the stack from cross-entropy.
+    """
+
+    stack: str
+    rank: int | None
+    score: float
+    gain: float | None
+    is_significant: bool
+
+    @property
+    def is_best(self) -> bool:
+        """True if no stack of the setting is significantly better."""
+        return self.rank == 1
+
+
+@dataclass(frozen=True)
+class SettingStandings:
+    """Standings of all stacks of a setting.
+
+    Attributes:
+        by_rule: standings by selection rule.
+        cost: wall-clock seconds of each stack divided by those of cross-entropy, by stack; empty without cross-entropy.
+    """
+
+    by_rule: Mapping[str, Sequence[Standing]]
+    cost: Mapping[str, float]
+
+
+def setting_standings(detail: Mapping[str, object]) -> SettingStandings:
+    """Return the standings of a setting.
+
+    Args:
+        detail: rows, ranks and pairs as `payload.setting_payload` collects them for the page.
+
+    Example:
+        >>> rows = [{"stack": "elr", "last": [0.9, None, None, None], "wall_seconds": [3.0, None, None, None]},
+        ...         {"stack": "cross_entropy", "last": [0.7, None, None, None], "wall_seconds": [2.0, None, None, None]}]
+        >>> pairs = [[0, 1, 0.2, None, None, 0.01, 0.1, 0.1, 0]]
+        >>> standings = setting_standings({"rows": rows, "rules": {"last": {"ranks": [1, 2], "pairs": pairs}}})
+        >>> elr, _ = standings.by_rule["last"]
+        >>> elr.is_best, elr.gain, elr.is_significant, standings.cost["elr"]
+        (True, 0.2, True, 1.5)
+    """
+    rows, rules = detail["rows"], detail["rules"]
+    assert isinstance(rows, list)
+    assert isinstance(rules, dict)
+    stacks = [row["stack"] for row in rows]
+    baseline = stacks.index(BASELINE) if BASELINE in stacks else None
+    by_rule = {}
+    for rule, ranking in rules.items():
+        gains: dict[int, tuple[float, float]] = {}
+        for first, second, difference, _, _, p, *_ in ranking["pairs"]:
+            if baseline in (first, second):
+                gains[second if first == baseline else first] = (-difference if first == baseline else difference, p)
+        by_rule[rule] = [
+            Standing(
+                row["stack"], ranking["ranks"][index], row[rule][0],
+                gains[index][0] if index in gains else None, index in gains and gains[index][1] < ALPHA,
+            )
+            for index, row in enumerate(rows)
+            if row[rule] is not None
+        ]  # fmt: skip
+    seconds = {row["stack"]: row["wall_seconds"][0] for row in rows if row["wall_seconds"] is not None}
+    unit = seconds.get(BASELINE, 0)
+    return SettingStandings(by_rule, {stack: each / unit for stack, each in seconds.items()} if unit else {})
