@@ -14,6 +14,7 @@ import numpy as np
 from noisybench.config.validation import refuse
 from noisybench.errors import nearest, show
 from noisybench.leaderboard.statistics import summarize
+from noisybench.plots.method_styles import DASHES, MethodStyle, method_styles
 from noisybench.records.codes import SHORT_DIGEST, Code, as_code, code_digest
 from noisybench.records.equivalence import CodeClasses, Equivalence
 from noisybench.records.schema import EpochRow, ProbeMetrics, RunRecord
@@ -295,19 +296,40 @@ def _error_bar(values: Sequence[float], bounded: bool) -> tuple[float, float]:
 
 
 def _plot_panel(axes: Axes, lines: Lines, levels: Levels, bounded: bool) -> None:
+    styles = _line_styles([*lines, *levels])
     for label, points in sorted(lines.items()):
         positions = sorted(points)
         means = [float(np.mean(points[position])) for position in positions]
         spread = np.transpose([_error_bar(points[position], bounded) for position in positions])
-        axes.errorbar(positions, means, yerr=spread, marker=".", capsize=2, label=textwrap.fill(label, 46))
+        form: dict[str, Any] = styles[label].matplotlib
+        axes.errorbar(positions, means, yerr=spread, **form, markersize=4, capsize=2, label=textwrap.fill(label, 46))
         # On a linear axis, the lower positions of such a range would lie on top of each other.
         if min(positions) > 0 and max(positions) > 20 * min(positions):
             axes.set_xscale("log")
-    for number, (label, values) in enumerate(sorted(levels.items(), key=lambda item: -float(np.mean(item[1])))):
+    for label, values in sorted(levels.items(), key=lambda item: -float(np.mean(item[1]))):
         mean = float(np.mean(values))
-        # Colors are shifted so that the first levels differ from the first lines.
-        style, color = (":", "--", "-.")[number % 3], f"C{(number + 3) % 10}"
         legend = textwrap.fill(f"{label}: {mean:.3f}", 46)
-        axes.axhline(mean, linestyle=style, linewidth=1, color=color, label=legend)
+        # Without a marker, and dotted where the stack has a solid line, which a level is not.
+        axes.axhline(
+            mean, linestyle=(0, styles[label].dash or (1, 2)), linewidth=1, color=styles[label].color, label=legend
+        )
+    if bounded:
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, 0.0), min(high, 1.0))
     if lines or levels:
         axes.legend(fontsize=6, loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def _line_styles(labels: Sequence[str]) -> dict[str, MethodStyle]:
+    """Return the style of each label: that of its stack, with another dash for each further noise model of the same stack."""
+    styles = method_styles(label.rpartition(" · ")[2] for label in labels)
+    counts: dict[str, int] = {}
+    found = {}
+    for label in sorted(set(labels)):
+        stack = label.rpartition(" · ")[2]
+        number = counts.get(stack, 0)
+        counts[stack] = number + 1
+        style = styles[stack]
+        dash = DASHES[(DASHES.index(style.dash) + number) % len(DASHES)]
+        found[label] = dataclasses.replace(style, dash=dash)
+    return found

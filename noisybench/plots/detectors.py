@@ -5,13 +5,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from noisybench.data.targets import LABEL_STATUS
 from noisybench.plots.label_sets import new_figure
+from noisybench.plots.method_styles import method_styles
 from noisybench.records.evidence import DetectorScores
 from noisybench.records.schema import RunRecord
 
@@ -93,11 +94,13 @@ def _curve_panel(axes: Axes, name: str, curves: Sequence[NDArray[np.float32]]) -
 
 def _epoch_panel(axes: Axes, record: RunRecord, key: str, title: str) -> None:
     rows = [row for row in record.rows if row.detectors]
-    # A set would have an order, and thus colors, that change from process to process.
-    for name in dict.fromkeys(name for row in rows for name in row.detectors if "_with_" not in name):
+    names = dict.fromkeys(name for row in rows for name in row.detectors if "_with_" not in name)
+    styles = method_styles(names)
+    for name in names:
         values = [row.detectors.get(name, {}).get(key) for row in rows]
         points = [np.nan if value is None else value for value in values]
-        axes.plot([row.epoch for row in rows], points, label=name, marker=".")
+        form: dict[str, Any] = styles[name].matplotlib
+        axes.plot([row.epoch for row in rows], points, label=name, **form, markersize=4)
     axes.set(title=title, xlabel="epoch", ylim=(0, 1.02))
     axes.grid(alpha=0.3)
     if axes.lines:
@@ -106,14 +109,17 @@ def _epoch_panel(axes: Axes, record: RunRecord, key: str, title: str) -> None:
 
 def _agreement_panel(axes: Axes, record: RunRecord) -> None:
     rows = [row for row in record.rows if row.detectors]
-    for name in dict.fromkeys(name for row in rows for name in row.detectors):
+    names = dict.fromkeys(name for row in rows for name in row.detectors)
+    styles = method_styles(names)
+    for name in names:
         is_pair = "_with_" in name
         key = "correlation" if is_pair else "flagged_fraction"
         values = [row.detectors.get(name, {}).get(key) for row in rows]
         pair = name.replace("_with_", " and ")
         label = f"correlation of flags, {pair}" if is_pair else f"flagged fraction, {name}"
         points = [np.nan if value is None else value for value in values]
-        axes.plot([row.epoch for row in rows], points, "-" if is_pair else ":", label=label, marker=".")
+        color = styles[name].color
+        axes.plot([row.epoch for row in rows], points, "-" if is_pair else ":", color=color, label=label, marker=".")
     axes.set(title="flagged fraction and agreement of detectors", xlabel="epoch")
     axes.grid(alpha=0.3)
     if axes.lines:

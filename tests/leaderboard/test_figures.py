@@ -18,11 +18,13 @@ from noisybench.leaderboard.figures import (
     _along_field,
     _along_probes,
     _error_bar,
+    _line_styles,
     field_of,
     file_name,
     plot_suite,
     quantity_of,
 )
+from noisybench.plots.method_styles import method_styles
 from noisybench.records.schema import ProbeMetrics, ProbeRow, RunRecord
 from tests.leaderboard.test_leaderboard import record
 
@@ -193,3 +195,24 @@ def test_shipped_suites_draw_what_their_runs_have() -> None:
         for figure in read_figures(name):
             if not figure.x.startswith("probe."):
                 assert len({field_of(spec, figure.x) for spec in specs} - {None}) > 1, name
+
+
+def test_lines_have_the_color_of_their_stack_and_scores_end_at_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, path: drawn.append(figure))
+    runs = [window(each, seed) for each in (0.0, 0.01) for seed in (0, 1, 2)]
+    runs += [record("elr", seed, 0.99) for seed in range(3)]
+    assert plot_suite(runs, "Windows", X, ["last"], tmp_path / "x.png")
+    (axes,) = drawn[0].axes
+    colors = {line.get_label(): line.get_color() for line in axes.lines if not line.get_label().startswith("_")}
+    (level,) = [color for label, color in colors.items() if label.startswith("elr: ")]
+    assert level == method_styles(["elr"])["elr"].color
+    assert axes.get_ylim()[1] <= 1
+
+
+def test_a_stack_under_two_noise_models_has_one_color_and_two_dashes() -> None:
+    styles = _line_styles(["pair_flip · elr", "web · elr", "web · gce"])
+    assert styles["pair_flip · elr"].color == styles["web · elr"].color != styles["web · gce"].color
+    assert styles["pair_flip · elr"].dash != styles["web · elr"].dash
