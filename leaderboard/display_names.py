@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 
 SELF_EXPLANATORY = frozenset({"mode", "strategy", "variant", "source", "preset", "match"})
 """Parameters whose values are words that need no name beside them."""
@@ -53,6 +53,43 @@ def distinct_names(names: Iterable[str]) -> dict[str, str]:
     for value in short.values():
         counts[value] = counts.get(value, 0) + 1
     return {name: value if counts[value] == 1 else name for name, value in short.items()}
+
+
+def distinguishing_titles(titles: Sequence[Sequence[str]]) -> list[str]:
+    """Return short titles that leave out what all titles share, for columns that stand beside each other.
+
+    Args:
+        titles: dataset, noise and task of each column; the task may be empty.
+
+    Example:
+        >>> distinguishing_titles([["digits", "pair_flip(rate=0.2)", ""], ["digits", "pair_flip(rate=0.4)", ""]])
+        ['pair_flip 20 %', 'pair_flip 40 %']
+        >>> distinguishing_titles([["d", "web(ood=0.4, source=noise)", ""], ["d", "web(ood=0.6, source=noise)", ""]])
+        ['web (ood 0.4)', 'web (ood 0.6)']
+    """
+    columns = list(zip(*titles, strict=True))
+    kept = [_without_shared(column) for column in columns if len(titles) == 1 or len(set(column)) > 1]
+    return [" · ".join(short_name(part) for part in parts if part) for parts in zip(*kept, strict=True)]
+
+
+def _without_shared(names: Sequence[str]) -> list[str]:
+    """Return names without the parameters that all those of the same component share."""
+    split = [re.fullmatch(r"([\w:.-]+)\((.*)\)", name, re.DOTALL) for name in names]
+    parameters: dict[str, list[list[str]]] = {}
+    for match in split:
+        if match:
+            parameters.setdefault(match[1], []).append(_split(match[2], ","))
+    shared = {name: set.intersection(*map(set, lists)) for name, lists in parameters.items() if len(lists) > 1}
+    shortened = []
+    for name, match in zip(names, split, strict=True):
+        left = [each for each in _split(match[2], ",") if _stays(each, shared.get(match[1], set()))] if match else []
+        shortened.append(f"{match[1]}({', '.join(left)})" if match and left else match[1] if match else name)
+    return shortened
+
+
+def _stays(parameter: str, shared: Container[str]) -> bool:
+    # Rates identify a noise model even where all columns have the same one.
+    return parameter.startswith("rate=") or parameter not in shared
 
 
 def _component(text: str) -> str:

@@ -17,8 +17,8 @@ from noisybench.utils.pages.rendering import json_in_script, render_page
 
 PACKAGE = "noisybench.leaderboard"
 SCRIPTS = (
-    "base.js", "charts.js", "answer.js", "setting.js", "across.js", "stress.js", "published.js", "excluded.js", "fidelity.js",
-    "guide.js", "views.js",
+    "base.js", "facets.js", "charts.js", "matrix.js", "answer.js", "setting.js", "across.js", "stress.js", "published.js",
+    "excluded.js", "fidelity.js", "guide.js", "views.js",
 )  # fmt: skip
 """Scripts of the page in the order in which they are joined; views stand in the navigation in this order."""
 STYLES = ("page.css",)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from noisybench.leaderboard.columns import TABLE, best_columns, verification
+from noisybench.leaderboard.facets import facets
 from noisybench.leaderboard.measurements import Measurement, without_record
 from noisybench.leaderboard.pairwise import compare
 from noisybench.leaderboard.setting_description import BUDGET_FIELDS, SettingDescription, without_parameters
@@ -73,6 +74,8 @@ def setting_payload(setting: Setting) -> SettingPayload:
     # A store may hold any text; the name of a setting on the page and in its address must not.
     key = hashlib.sha256(f"{description.label_set} {description.budget}".encode()).hexdigest()[:20]
     code = code_digest(setting.code)
+    by_rule = {rule: setting.ranked_by(rule) for rule in RANKING_RULES}
+    is_submitted = all(measurement.entry for row in rows for measurement in row.measurements)
     summary = {
         "key": key,
         "title": setting.title,
@@ -95,6 +98,10 @@ def setting_payload(setting: Setting) -> SettingPayload:
         "runs": sum(len(row.measurements) for row in rows),
         "published": any(row.published for row in rows),
         "scores": {row.stack: [short_summary(row.scores[rule]) for rule in RANKING_RULES] for row in rows},
+        "ranks": {row.stack: [ranked.ranking.ranks.get(row.stack) for ranked in by_rule.values()] for row in rows},
+        "seconds": {row.stack: short(row.wall_seconds.mean) for row in rows if row.wall_seconds},
+        "privileged": {row.stack: list(row.privileged) for row in rows if row.privileged},
+        "facets": facets(description, is_submitted),
     }
     best = best_columns(setting)
     detail = {
@@ -105,7 +112,7 @@ def setting_payload(setting: Setting) -> SettingPayload:
         "notes": list(setting.notes),
         "versions": sorted({measurement.version for row in rows for measurement in row.measurements}),
         "test": setting.test,
-        "rules": {rule: _ranking(setting, rule) for rule in RANKING_RULES},
+        "rules": {rule: _ranking(ranked, rule) for rule, ranked in by_rule.items()},
         "rows": [_row(setting, row, best[row.stack]) for row in rows],
     }
     excluded = [
@@ -120,7 +127,6 @@ def setting_payload(setting: Setting) -> SettingPayload:
     }
     # Kept as long as the board, so without the curves and detectors of the records.
     published = [without_record(measurement) for row in rows if row.published for measurement in row.measurements]
-    is_submitted = all(measurement.entry for row in rows for measurement in row.measurements)
     # As text: a page joins the unchanged settings without writing their JSON again. Browsers refuse NaN in JSON.
     text = json.dumps(detail, allow_nan=False)
     return SettingPayload(
@@ -143,10 +149,9 @@ def _family(description: SettingDescription, parameters: list[str], code: str) -
     return json.dumps([description.dataset, noise, description.budget, code])
 
 
-def _ranking(setting: Setting, rule: str) -> dict[str, Any]:
+def _ranking(ranked: Setting, rule: str) -> dict[str, Any]:
     """Return ranks by one selection rule, their footnote, and the comparison of every pair."""
-    ranked = setting.ranked_by(rule)
-    index = {row.stack: number for number, row in enumerate(setting.rows)}
+    index = {row.stack: number for number, row in enumerate(ranked.rows)}
     pairs = [
         [
             index[pair.first], index[pair.second],
@@ -155,9 +160,9 @@ def _ranking(setting: Setting, rule: str) -> dict[str, Any]:
             )),
             pair.additional_seeds,
         ]
-        for pair in compare(seed_scores(setting.rows, rule), ranked.ranking)
+        for pair in compare(seed_scores(ranked.rows, rule), ranked.ranking)
     ]  # fmt: skip
-    ranks = [ranked.ranking.ranks.get(row.stack) for row in setting.rows]
+    ranks = [ranked.ranking.ranks.get(row.stack) for row in ranked.rows]
     return {"ranks": ranks, "footnote": footnote(ranked), "pairs": pairs}
 
 

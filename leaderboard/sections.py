@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from noisybench.leaderboard.across import across_settings, noise_draws
+from noisybench.leaderboard.answer import answer_groups
 from noisybench.leaderboard.fidelity_rows import card_rows, license_rows
 from noisybench.leaderboard.payload import SettingPayload
 from noisybench.leaderboard.reproduction import COLUMNS as REPRODUCTION_COLUMNS
 from noisybench.leaderboard.reproduction import reproduce, text_rows
 from noisybench.leaderboard.stress import stress_tables
 from noisybench.leaderboard.stress_text import payload as stress_payload
-from noisybench.leaderboard.verdict import RANKING_RULES, reach_verdicts
-from noisybench.leaderboard.verdict_text import verdict_payload
+from noisybench.leaderboard.verdict import RANKING_RULES
 from noisybench.records.equivalence import Equivalence
 
 
@@ -44,24 +44,10 @@ def build_sections(given: SectionInput) -> dict[str, Any]:
     """Return the data of each section as JSON-like values.
 
     Example:
-        >>> build_sections(SectionInput([], []))["verdicts"]
+        >>> build_sections(SectionInput([], []))["answer"]
         []
     """
     return {name: build(given) for name, build in SECTIONS.items()}
-
-
-def _verdicts(given: SectionInput) -> list[dict[str, Any]]:
-    """Return the verdict of each group of settings, by each ranking rule that has one."""
-    label_sets = [payload.seed_scores for payload in given.payloads]
-    groups: dict[tuple[str, frozenset[str]], dict[str, Any]] = {}
-    for rule in RANKING_RULES:
-        for verdict in reach_verdicts(label_sets, rule):
-            group = groups.setdefault(
-                (verdict.title, frozenset(verdict.settings)),
-                {"title": verdict.title, "settings": list(verdict.settings), "rules": {}},
-            )
-            group["rules"][rule] = verdict_payload(verdict)
-    return list(groups.values())
 
 
 def _stress(given: SectionInput) -> list[dict[str, Any]]:
@@ -82,7 +68,7 @@ def _reproduction(given: SectionInput) -> list[list[str]]:
 
 
 SECTIONS: Mapping[str, Callable[[SectionInput], Any]] = {
-    "verdicts": _verdicts,
+    "answer": lambda given: answer_groups(given.payloads),
     "across": lambda given: across_settings(given.payloads),
     "draws": lambda given: noise_draws(given.payloads),
     "stress": _stress,

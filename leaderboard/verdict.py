@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -43,6 +43,8 @@ class SettingScores:
         scores: score of each run by ranking rule, stack and seed.
         codes: digest of the code by stack, without dataset and noise model.
         privileged: stacks that use privileged information.
+        engine: metric and digest of the training engine, which settings of an overall verdict share.
+        method_codes: digest of the code of the mitigations by stack.
     """
 
     key: str
@@ -56,6 +58,8 @@ class SettingScores:
     scores: Mapping[str, Mapping[str, Mapping[int, float]]]
     codes: Mapping[str, str]
     privileged: frozenset[str]
+    engine: str = ""
+    method_codes: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -168,6 +172,11 @@ def setting_scores(setting: Setting, key: str = "") -> SettingScores:
         },
         codes=comparable_codes(setting),
         privileged=frozenset(row.stack for row in setting.rows if row.privileged),
+        engine=json.dumps([description.metric, [item for item in setting.code if item[0] == "engine"]]),
+        method_codes={
+            row.stack: code_digest(tuple(item for item in row.code if item[0].startswith("mitigations.")))
+            for row in setting.rows
+        },
     )
 
 
@@ -195,6 +204,27 @@ def reach_verdicts(label_sets: Iterable[SettingScores], rule: str) -> list[Verdi
     parts = [part for group in groups.values() for part in _related(group, rule)]
     verdicts = [verdict for part in parts if len(part) > 1 and (verdict := _verdict(part, rule)) is not None]
     return sorted(verdicts, key=lambda verdict: (verdict.title, verdict.settings))
+
+
+def reach_overall_verdicts(label_sets: Iterable[SettingScores], rule: str) -> list[Verdict]:
+    """Return the verdicts over settings of several tasks and budgets that share metric, engine and most of their stacks."""
+    given = list(label_sets)
+    group_of = {each.key: each.group for each in given}
+    joined = [replace(each, group=each.engine, group_title="all budgets", codes=each.method_codes) for each in given]
+    # Without a second group, the verdict would be that of the group.
+    groups: dict[str, set[str]] = {}
+    for each in given:
+        groups.setdefault(each.engine, set()).add(each.group)
+    verdicts = reach_verdicts([each for each in joined if len(groups[each.engine]) > 1], rule)
+    return [verdict for verdict in verdicts if len({group_of[key] for key in verdict.settings}) > 1]
+
+
+def find_in_setting(label_set: SettingScores, rule: str) -> Finding | None:
+    """Return the finding of a single setting; None without two stacks that share two seeds."""
+    if len(label_set.scores[rule]) < 2:
+        return None
+    data = [LabelSetScores(label_set.setting, label_set.scores[rule], label_set.resolution, label_set.is_drawn)]
+    return _finding(data, sorted(label_set.scores[rule]), label_set.privileged, "label_sets")[0]
 
 
 def _related(group: Sequence[SettingScores], rule: str) -> list[list[SettingScores]]:

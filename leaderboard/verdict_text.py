@@ -80,8 +80,13 @@ def verdict_paragraphs(settings: Sequence[Setting]) -> list[tuple[str, list[str]
     return [(verdict_heading(verdict), verdict_sentences(verdict)) for verdict in verdicts]
 
 
-def verdict_payload(verdict: Verdict) -> dict[str, Any]:
-    """Return the data of a verdict that the page shows: its sentences, and a row for each stack with the leader first."""
+def verdict_rows(verdict: Verdict) -> list[list[Any]]:
+    """Return a row for each stack of a verdict, the leader first.
+
+    Returns:
+        Stack, probability of being best (None with privileged information), and its score minus that of the leader with the ends
+        of the 95 % interval (None for the leader).
+    """
     finding = verdict.finding
     rows: list[list[Any]] = [[finding.leader, round(finding.probability, 3), None, None, None]]
     rows += [
@@ -92,7 +97,7 @@ def verdict_payload(verdict: Verdict) -> dict[str, Any]:
         ]
         for margin in finding.margins
     ]
-    return {"sentences": verdict_sentences(verdict), "rows": rows}
+    return rows
 
 
 def verdict_heading(verdict: Verdict) -> str:

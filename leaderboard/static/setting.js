@@ -137,7 +137,7 @@ function describeSetting(summary) {
   }
 }
 function showVerdict() {
-  const text = byId("verdict"), group = sectionOf("verdicts").find(each => each.settings.includes(state.setting) && each.rules[state.rule]);
+  const text = byId("verdict"), group = sectionOf("answer").find(each => each.settings.includes(state.setting) && each.rules[state.rule]);
   text.replaceChildren();
   if (!group) return;
   element("b", text, "Verdict: ");

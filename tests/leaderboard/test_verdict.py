@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 
 import numpy as np
@@ -356,10 +355,10 @@ def test_the_oracle_has_no_verdict() -> None:
 def test_the_page_has_the_sentences_of_the_terminal() -> None:
     runs = [record(stack, seed, label_set=name * 64) for stack in ("a", "bb") for seed in range(3) for name in "xy"]
     board = board_of(runs)
-    (group,) = board.sections["verdicts"]
+    (group,) = board.sections["answer"]
     assert set(group["settings"]) == {summary["key"] for summary in board.settings}
     assert group["rules"]["last"]["sentences"] == verdict_paragraphs(settings_of(runs))[0][1]
-    assert json.loads(json.dumps(board.sections["verdicts"], allow_nan=False)) == board.sections["verdicts"]
+    assert group["rules"]["last"]["answer"]["leader"] in group["rules"]["last"]["sentences"][0]
 
 
 def drawn(name: str, seed: int) -> str:

@@ -1,0 +1,261 @@
+"""The answer to "which method should I use?" for each group of settings, and over all of them: computed from the verdicts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from noisybench.leaderboard.display_names import distinguishing_titles, short_name
+from noisybench.leaderboard.payload import SettingPayload
+from noisybench.leaderboard.verdict import (
+    BASELINE,
+    RANKING_RULES,
+    Finding,
+    Margin,
+    find_in_setting,
+    reach_overall_verdicts,
+    reach_verdicts,
+)
+from noisybench.leaderboard.verdict_text import verdict_rows, verdict_sentences
+
+MAX_TIES = 2
+"""Most ties that a headline names."""
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Another stack against the one that is recommended.
+
+    Attributes:
+        stack: the other stack.
+        difference: score of the recommended stack minus that of the other one.
+        low: lower end of the 95 % interval, which holds for this pair alone; None without two seeds.
+        high: upper end of the interval.
+        needs: privileged information that the other stack uses.
+    """
+
+    stack: str
+    difference: float
+    low: float | None
+    high: float | None
+    needs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The method to use in some settings, by one selection rule.
+
+    Attributes:
+        leader: stack without privileged information that has the highest mean score.
+        is_best: whether it is separated from all others without privileged information.
+        ties: those that it is not separated from, by mean score.
+        probability: probability of the leader of being the best of them; None without two seeds.
+        num_stacks: number of stacks without privileged information.
+        num_first: number of settings in which the leader is in the best rank group.
+        num_settings: number of label sets.
+        gain: the leader against cross-entropy; None if it was not measured, or leads itself.
+        time: time of a run of the leader relative to cross-entropy, geometric mean over settings; None if unknown.
+        runner_up: the next stack without privileged information.
+        privileged: the best stack with privileged information.
+    """
+
+    leader: str
+    is_best: bool
+    ties: tuple[str, ...]
+    probability: float | None
+    num_stacks: int
+    num_first: int
+    num_settings: int
+    gain: Contrast | None
+    time: float | None
+    runner_up: Contrast | None
+    privileged: Contrast | None
+
+
+def answer_groups(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
+    """Return the answers of a board as JSON-like values, those over several budgets first.
+
+    Args:
+        payloads: settings in the order of the page.
+
+    Returns:
+        For each group of settings: its title, the keys of its settings, whether it is an overall one, and by selection rule the
+        `Answer`, the sentences of its verdict, and a row for each of its stacks.
+
+    Example:
+        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> from noisybench.leaderboard.payload import setting_payload
+        >>> from noisybench.leaderboard.table import build_settings
+        >>> settings = [each for each in build_settings(builtin_measurements()) if each.description.dataset == "digits"]
+        >>> group, = answer_groups([setting_payload(setting) for setting in settings])
+        >>> answer = group["rules"]["last"]["answer"]
+        >>> answer["leader"], answer["num_first"], answer["num_settings"]
+        ('elr', 3, 3)
+    """
+    label_sets = [payload.seed_scores for payload in payloads]
+    by_key = {payload.summary["key"]: payload for payload in payloads}
+    groups: dict[tuple[str, ...], dict[str, Any]] = {}
+    for rule in RANKING_RULES:
+        covered = set[str]()
+        for is_overall, reach in ((True, reach_overall_verdicts), (False, reach_verdicts)):
+            for verdict in reach(label_sets, rule):
+                members = [by_key[key] for key in verdict.settings]
+                group = _group(groups, verdict.title, members, is_overall)
+                group["rules"][rule] = {
+                    **_answer_payload(answer_of(verdict.finding, members, rule)),
+                    "sentences": verdict_sentences(verdict),
+                    "rows": verdict_rows(verdict),
+                }
+                covered |= set() if is_overall else set(verdict.settings)
+        for payload in payloads:
+            if payload.summary["key"] not in covered and (answer := _answer_alone(payload, rule)) is not None:
+                group = _group(groups, payload.summary["title"], [payload], False)
+                group["rules"][rule] = {**_answer_payload(answer), "sentences": [], "rows": []}
+    order = {payload.summary["key"]: place for place, payload in enumerate(payloads)}
+    return sorted(
+        groups.values(), key=lambda group: (not group["overall"], min(map(order.__getitem__, group["settings"])))
+    )
+
+
+def _answer_payload(answer: Answer) -> dict[str, Any]:
+    return {"headline": headline(answer), "answer": asdict(answer)}
+
+
+def _group(
+    groups: dict[tuple[str, ...], dict[str, Any]], title: str, members: Sequence[SettingPayload], is_overall: bool
+) -> dict[str, Any]:
+    keys = [payload.summary["key"] for payload in members]
+    summaries = [payload.summary for payload in members]
+    empty = {
+        "title": title,
+        "short": _short_title(summaries),
+        "settings": keys,
+        "labels": distinguishing_titles([[each[name] for name in ("dataset", "noise", "task")] for each in summaries]),
+        "overall": is_overall,
+        "rules": {},
+    }
+    return groups.setdefault((str(is_overall), *sorted(keys)), empty)
+
+
+def _short_title(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """Return datasets, tasks and budgets of a group without their parameters."""
+    names = [
+        ", ".join(dict.fromkeys(summary[kind].partition("(")[0] for summary in summaries if summary[kind]))
+        for kind in ("dataset", "task")
+    ]
+    budgets = list(dict.fromkeys(summary["facets"]["network"] for summary in summaries))
+    shown = budgets[0] if len(budgets) == 1 else f"{len(budgets)} budgets"
+    return " · ".join(part for part in [*names, shown] if part)
+
+
+def headline(answer: Answer) -> str:
+    """Return an answer in one sentence.
+
+    Example:
+        >>> answer = Answer("elr(reg_weight=2)", False, ("gce", "sce", "mixup"), 0.6, 5, 3, 3, None, None, None, None)
+        >>> headline(answer)
+        'elr (reg weight 2) leads, not separated from gce, sce and 1 more'
+    """
+    leader = short_name(answer.leader)
+    if answer.num_stacks == 1:
+        return f"{leader} is the only method without privileged information"
+    if answer.probability is None:
+        return f"{leader} has the highest score, which one seed cannot establish"
+    if not answer.ties:
+        return f"{leader} is best"
+    names = [short_name(stack) for stack in answer.ties[:MAX_TIES]]
+    more = len(answer.ties) - len(names)
+    *first, last = [*names, *([f"{more} more"] if more else [])]
+    return f"{leader} leads, not separated from {' and '.join(part for part in (', '.join(first), last) if part)}"
+
+
+def answer_of(finding: Finding, members: Sequence[SettingPayload], rule: str) -> Answer:
+    """Return the answer that a finding gives to its settings.
+
+    Args:
+        finding: finding of a verdict by a selection rule.
+        members: settings of the verdict.
+        rule: the selection rule.
+    """
+    needs: dict[str, set[str]] = {}
+    for payload in members:
+        for stack, names in payload.summary["privileged"].items():
+            needs.setdefault(stack, set()).update(names)
+
+    def contrast(margins: Sequence[Margin]) -> Contrast | None:
+        if not margins:
+            return None
+        first = margins[0]
+        ends = round(first.low, 5), round(first.high, 5)
+        return Contrast(first.stack, round(first.difference, 5), *ends, tuple(sorted(needs.get(first.stack, ()))))
+
+    leader, index = finding.leader, RANKING_RULES.index(rule)
+    others = [margin for margin in finding.margins if not margin.privileged]
+    ties = [margin.stack for margin in others if margin.low <= 0]
+    if len(members) == 1:
+        # The ranks of one table account for all pairs of its stacks.
+        ranks = members[0].summary["ranks"]
+        ties = [margin.stack for margin in others if ranks[margin.stack][index] == ranks[leader][index]]
+    return Answer(
+        leader=leader,
+        is_best=not ties,
+        ties=tuple(ties),
+        probability=round(finding.probability, 3),
+        num_stacks=finding.num_stacks,
+        num_first=sum(_is_first(payload.summary, leader, index) for payload in members),
+        num_settings=len(members),
+        gain=contrast([margin for margin in finding.margins if margin.stack == BASELINE]),
+        time=_relative_time([payload.summary["seconds"] for payload in members], leader),
+        runner_up=contrast(others),
+        privileged=contrast([margin for margin in finding.margins if margin.privileged]),
+    )
+
+
+def _answer_alone(payload: SettingPayload, rule: str) -> Answer | None:
+    """Return the answer of a setting that is in no verdict; None without two stacks that have a score."""
+    finding = find_in_setting(payload.seed_scores, rule)
+    if finding is not None:
+        return answer_of(finding, [payload], rule)
+    summary, means = payload.summary, {stack: each[rule] for stack, each in payload.scores.items() if rule in each}
+    ordered = sorted(means, key=lambda stack: (-means[stack], stack))
+    stacks = [stack for stack in ordered if stack not in summary["privileged"]]
+    if len(means) < 2 or not stacks:
+        return None
+    leader, *others = stacks
+
+    def contrast(names: Sequence[str]) -> Contrast | None:
+        if not names:
+            return None
+        difference = round(means[leader] - means[names[0]], 5)
+        return Contrast(names[0], difference, None, None, tuple(summary["privileged"].get(names[0], ())))
+
+    return Answer(
+        leader=leader,
+        is_best=False,
+        ties=(),
+        probability=None,
+        num_stacks=len(stacks),
+        num_first=1,
+        num_settings=1,
+        gain=contrast([stack for stack in others if stack == BASELINE]),
+        time=_relative_time([summary["seconds"]], leader),
+        runner_up=contrast(others),
+        privileged=contrast([stack for stack in ordered if stack in summary["privileged"]]),
+    )
+
+
+def _is_first(summary: Mapping[str, Any], stack: str, index: int) -> bool:
+    """Return whether no stack without privileged information has a better rank than a stack in a setting."""
+    ranks = {
+        name: rank for name, by_rule in summary["ranks"].items() if (rank := by_rule[index]) is not None
+        and name not in summary["privileged"]
+    }  # fmt: skip
+    return stack in ranks and ranks[stack] == min(ranks.values())
+
+
+def _relative_time(seconds: Sequence[Mapping[str, float]], stack: str) -> float | None:
+    """Return the time of a run relative to cross-entropy, as geometric mean over the settings that have both."""
+    ratios = [each[stack] / each[BASELINE] for each in seconds if each.get(stack) and each.get(BASELINE)]
+    return round(math.exp(math.fsum(map(math.log, ratios)) / len(ratios)), 3) if ratios else None

@@ -1,0 +1,86 @@
+
+// ---- matrix of methods and settings, colored by the distance to the best method without privileged information
+
+const heatSteps = [0.0005, 0.01, 0.02, 0.05, 0.1, 0.2];
+const heatOf = gap => heatSteps.filter(step => gap > step).length;
+const needsOf = (members, stack) => [...new Set(members.flatMap(summary => summary.privileged[stack] ?? []))].map(name => name.replaceAll("_", " "));
+
+// Scores by one rule: of each setting its best method, and of each method its cells, average and number of first places.
+function matrixOf(members, rule) {
+  const index = rules.indexOf(rule), stacks = [...new Set(members.flatMap(summary => Object.keys(summary.scores)))];
+  const best = members.map(summary => {
+    const open = Object.keys(summary.scores).filter(stack => summary.scores[stack][index] && !summary.privileged[stack]);
+    const ranks = open.map(stack => summary.ranks[stack][index]).filter(rank => rank !== null);
+    return { score: Math.max(...open.map(stack => summary.scores[stack][index][0])), rank: ranks.length ? Math.min(...ranks) : null };
+  });
+  const rows = stacks.map(stack => {
+    const cells = members.map((summary, i) => {
+      const score = summary.scores[stack]?.[index] ?? null, rank = summary.ranks[stack]?.[index] ?? null;
+      if (!score) return null;
+      const baseline = summary.scores.cross_entropy?.[index];
+      return {
+        score, gap: best[i].score - score[0], tied: rank !== null && best[i].rank !== null && rank <= best[i].rank,
+        below: Boolean(baseline) && score[0] < baseline[0],
+      };
+    });
+    const found = cells.filter(Boolean), times = members.flatMap(({ seconds }) => seconds[stack] && seconds.cross_entropy ? [Math.log(seconds[stack] / seconds.cross_entropy)] : []);
+    const sum = values => values.reduce((total, value) => total + value, 0);
+    return {
+      stack, cells, needs: needsOf(members, stack), first: found.filter(cell => cell.tied).length, count: found.length,
+      average: found.length === members.length ? sum(found.map(cell => cell.score[0])) / found.length : null,
+      time: times.length ? Math.exp(sum(times) / times.length) : null,
+    };
+  }).filter(row => row.count);
+  const worth = row => row.average ?? row.count / members.length - 2;
+  return rows.sort((a, b) => worth(b) - worth(a) || a.stack.localeCompare(b.stack));
+}
+const times = value => value === null ? "–" : `${value.toFixed(value < 10 ? 1 : 0)} ×`;
+
+function drawMatrix(parent, members, labels, rule, stress) {
+  const rows = matrixOf(members, rule), several = members.length > 1, top = Math.max(...rows.filter(row => !row.needs.length).map(row => row.average ?? -1));
+  const region = element("div", parent, "", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Methods and settings" });
+  const table = element("table", region, "", { class: "matrix" }), head = element("tr", element("thead", table)), body = element("tbody", table);
+  const heading = (text, hint, kind = "") => element("th", head, text, { scope: "col", class: kind, title: hint });
+  heading("method", "Stack of mitigations", "text");
+  if (several) heading("average", "Mean score over these settings; only for methods with runs in all of them. Higher is better.");
+  if (several) heading("first", "Settings in which no method without privileged information is significantly better. Higher is better.");
+  members.forEach((summary, i) => {
+    const th = element("th", head, "", { scope: "col", class: "setting" });
+    element("a", th, labels[i], { href: addressOf({ view: "boards", setting: summary.key }), title: `${summary.title}\n${summary.network}, ${summary.epochs} epochs` });
+  });
+  heading("time", "Time of a run relative to cross-entropy. Lower is better.");
+  for (const { name, table: cards } of stress) {
+    heading(`area, ${name}`, `Stress card by ${cards.rule}: mean score over noise rates up to ${(100 * cards.rates.at(-1)).toFixed(0)} %. Higher is better.`, "setting");
+    heading(`breakdown, ${name}`, "Stress card: last noise rate in percent at which the method is not below cross-entropy at half that rate. Higher is better.", "setting");
+  }
+  for (const row of rows) {
+    const tr = element("tr", body), name = element("th", tr, "", { scope: "row", class: "text" });
+    element("span", name, shortName(row.stack), { title: row.stack });
+    if (row.needs.length) element("small", name, `needs ${row.needs.join(", ")}`);
+    if (several) element("td", tr, row.average === null ? `${row.count} of ${members.length}` : (100 * row.average).toFixed(1), { class: row.average === null ? "note" : row.average === top ? "best" : "" });
+    if (several) element("td", tr, `${row.first}/${row.count}`);
+    row.cells.forEach((cell, i) => drawCell(tr, cell, row, members[i], labels[i]));
+    element("td", tr, times(row.time));
+    for (const { table: cards } of stress) {
+      const at = cards.cards.findIndex(card => card.stack === row.stack), area = cards.text.columns.indexOf("area");
+      element("td", tr, at < 0 ? "–" : cards.cards[at].area === null ? "–" : (100 * cards.cards[at].area[0]).toFixed(1));
+      element("td", tr, at < 0 ? "–" : cards.text.rows[at][area + 1].split(" ")[0]);
+    }
+  }
+}
+function drawCell(tr, cell, row, summary, label) {
+  if (!cell) { element("td", tr, "–", { class: "note" }); return; }
+  const isBest = cell.gap === 0 && !row.needs.length;
+  const td = element("td", tr, "", { class: `heat-${heatOf(cell.gap)}${cell.tied ? " tied" : ""}${isBest ? " best" : ""}` });
+  const distance = cell.gap > 0 ? `${(100 * cell.gap).toFixed(1)} points below the best` : cell.gap < 0 ? `${(-100 * cell.gap).toFixed(1)} points above the best without privileged information` : "the best";
+  const hint = `${row.stack} on ${label}: ${points(cell.score)}, ${distance}${cell.tied && !isBest ? ", in its rank group" : ""}${cell.below ? ", below cross-entropy" : ""}`;
+  element("a", td, (100 * cell.score[0]).toFixed(1) + (cell.below ? " ▾" : ""), { href: addressOf({ view: "boards", setting: summary.key }), title: hint, "aria-label": hint });
+}
+function drawLegend(parent) {
+  const legend = element("p", parent, "", { class: "legend note" });
+  element("span", legend, "Points below the best without privileged information: ");
+  ["0", "≤ 1", "≤ 2", "≤ 5", "≤ 10", "≤ 20", "more"].forEach((text, i) => element("span", legend, text, { class: `key heat-${i}` }));
+  element("span", legend, " outlined: ", { class: "gap" });
+  element("span", legend, "same rank group as the best", { class: "key tied" });
+  element("span", legend, " ▾ below cross-entropy", { class: "gap" });
+}
