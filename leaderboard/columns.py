@@ -241,7 +241,7 @@ def best_columns(setting: Setting) -> dict[str, list[str]]:
     """Return the names of the columns in which each stack is best, as tables emphasize it.
 
     Best is the mean as it is shown, so that equal texts are equally emphasized, among stacks without privileged information.
-    A column with a single value has no best one, and neither has a column that needs no comparison.
+    A column of a single value has no best one, and neither has a column that needs no comparison.
     """
     best: dict[str, list[str]] = {row.stack: [] for row in setting.rows}
     for column in TABLE:
@@ -252,7 +252,7 @@ def best_columns(setting: Setting) -> dict[str, list[str]]:
             for row in setting.rows
             if not row.privileged and isinstance(value := column.read(setting, row), Summary)
         }
-        if len(values) > 1:
+        if len(set(values.values())) > 1:
             winner = (max if column.better == "higher" else min)(values.values())
             for stack, value in values.items():
                 if value == winner:

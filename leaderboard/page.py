@@ -13,15 +13,16 @@ from noisybench.leaderboard.board import Board
 from noisybench.leaderboard.columns import TABLE, Column
 from noisybench.leaderboard.display_names import distinct_names
 from noisybench.leaderboard.text_tables import csv_names
+from noisybench.plots.method_styles import method_styles
 from noisybench.utils.pages.rendering import json_in_script, render_page
 
 PACKAGE = "noisybench.leaderboard"
 SCRIPTS = (
-    "base.js", "facets.js", "charts.js", "matrix.js", "answer.js", "setting.js", "across.js", "stress.js", "published.js",
-    "excluded.js", "fidelity.js", "guide.js", "views.js",
+    "base.js", "marks.js", "facets.js", "charts.js", "plots.js", "matrix.js", "answer.js", "setting.js", "across.js",
+    "stress.js", "published.js", "excluded.js", "fidelity.js", "guide.js", "views.js",
 )  # fmt: skip
 """Scripts of the page in the order in which they are joined; views stand in the navigation in this order."""
-STYLES = ("page.css",)
+STYLES = ("page.css", "charts.css")
 
 
 def to_html(board: Board) -> str:
@@ -40,6 +41,7 @@ def to_html(board: Board) -> str:
         "excluded": board.excluded,
         "runs_url": board.runs_url,
         "names": _short_names(board.settings),
+        "styles": _styles(board.settings),
         "columns": [_column(column) for column in TABLE],
     }
     # Each section and setting has an element of its own, so that the browser parses only the ones that are opened.
@@ -65,6 +67,12 @@ def _column(column: Column) -> dict[str, Any]:
         "text": column.is_text,
         "csv": csv_names(column),
     }
+
+
+def _styles(settings: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, str, str]]:
+    """Return color, marker and dash of each stack, as attributes of SVG."""
+    styles = method_styles(stack for summary in settings for stack in summary["codes"])
+    return {stack: (style.color, style.marker, " ".join(map(str, style.dash))) for stack, style in styles.items()}
 
 
 def _short_names(settings: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from noisybench.leaderboard.verdict import RANKING_RULES, SettingScores, setting
 from noisybench.records.codes import code_digest
 from noisybench.records.selection import SELECTION_RULES
 
-CURVES = ("test_score", "noisy_val_score", "memorized_fraction", "recovered_fraction", "noise_auroc")
+CURVES = ("test_score", "memorized_fraction", "noise_auroc")
 """Fields of the epochs that the page plots."""
 MAX_POINTS = 60
 """Most points of a plotted curve."""
@@ -227,7 +227,10 @@ def short_summary(summary: Summary | None) -> list[float | None] | None:
 
 
 def _curve(row: StackRow, name: str) -> list[list[float]]:
-    """Return pairs of epoch and mean over seeds, thinned to `MAX_POINTS`; empty without complete records."""
+    """Return epoch, mean, smallest and largest value over seeds, thinned to `MAX_POINTS`; empty without complete records.
+
+    A single seed has no range.
+    """
     records = [measurement.record for measurement in row.measurements]
     curves = [[getattr(epoch, name) for epoch in record.rows if epoch.stage == "train"] for record in records if record]
     # A mean over only some seeds would differ from the score in the table.
@@ -235,7 +238,12 @@ def _curve(row: StackRow, name: str) -> list[list[float]]:
         return []
     points = [(epoch, [curve[epoch] for curve in curves]) for epoch in _plotted_epochs(min(map(len, curves)))]
     # Epochs at which a seed has no value are left out.
-    return [[epoch, round(math.fsum(values) / len(values), 4)] for epoch, values in points if None not in values]
+    known = [(epoch, values) for epoch, values in points if None not in values]
+    ranges = [
+        (math.fsum(values) / len(values), *((min(values), max(values)) if len(values) > 1 else ()))
+        for _, values in known
+    ]
+    return [[epoch, *(round(value, 4) for value in each)] for (epoch, _), each in zip(known, ranges, strict=True)]
 
 
 @functools.cache

@@ -1,7 +1,5 @@
 const board = JSON.parse(document.getElementById("board").textContent);
 const rules = ["last", "last10", "noisy_val", "label_wave"];
-const palette = ["#4477aa", "#ee6677", "#228833", "#b8a020", "#33a0c8", "#aa3377", "#bb7733", "#777777", "#44aa99", "#882255"];
-const dashes = ["", "6 3", "2 3"];
 
 // ---- state: what a reader has chosen, stored in the address so that it can be linked to
 

@@ -6,16 +6,20 @@ const extent = values => {
   if (!(high - low > 1e-9)) { low -= 0.05; high += 0.05; }
   return [low, high];
 };
+// Fractions end at 0 and 1.
+const fractions = values => {
+  const [low, high] = extent(values), room = 0.04 * (high - low);
+  return [Math.max(0, low - room), Math.min(1, high + room)];
+};
 // The step between the ticks of an axis is 1, 2 or 5 times a power of ten.
 const stepOf = ([low, high], count = 5) => {
   const rough = (high - low) / count, power = 10 ** Math.floor(Math.log10(rough));
-  return power * ([1, 2, 5].find(factor => factor * power >= rough) ?? 10);
+  return power * ([1, 2, 5].find(factor => factor * power >= rough * 0.999) ?? 10);
 };
 const ticks = ([low, high], step) => {
   const first = Math.ceil(low / step - 1e-6), last = Math.floor(high / step + 1e-6);
   return Array.from({ length: last - first + 1 }, (_, i) => (first + i) * step);
 };
-const widened = (range, step) => [Math.floor(range[0] / step + 1e-6) * step, Math.ceil(range[1] / step - 1e-6) * step];
 const digits = step => Math.max(0, Math.ceil(-Math.log10(step) - 1e-6));
 const asNumber = (value, step) => value.toFixed(digits(step));
 const asPercent = (value, step) => (100 * value).toFixed(digits(100 * step)) + " %";
@@ -29,136 +33,148 @@ function shortened(names, length) {
   }));
 }
 
-// ---- marks: one color and dash per stack of the setting that is shown
+// ---- figures: drawn at the width that they have, again when it changes, and read by pointer and keyboard
 
-const color = row => palette[setting.rows.indexOf(row) % palette.length];
-const dash = row => dashes[Math.floor(setting.rows.indexOf(row) / palette.length) % dashes.length];
+const fullRange = new Set();  // titles of the figures that are not zoomed
+const resized = new ResizeObserver(entries => entries.forEach(({ target, contentRect }) => {
+  if (contentRect.width && Math.abs(contentRect.width - target.drawnWidth) > 20) target.redraw();
+}));
 
-function chart(parent, title, xName, x, y, xFormat, yFormat) {
-  const figure = element("figure", parent);
-  element("figcaption", figure, title);
-  const svg = element("svg", figure, "", { viewBox: "0 0 400 260", role: "img", "aria-label": title });
-  const xStep = stepOf(x), yStep = stepOf(y), [low, high] = widened(y, yStep);
-  const px = v => 56 + (v - x[0]) / (x[1] - x[0]) * 322, py = v => 222 - (v - low) / (high - low) * 208;
-  for (const v of ticks([low, high], yStep)) {
-    element("line", svg, "", { class: "grid", x1: 56, x2: 378, y1: py(v), y2: py(v) });
-    element("text", svg, yFormat(v, yStep), { x: 51, y: py(v) + 4, "text-anchor": "end" });
+// `draw(svg, width, zoomed)` draws into the svg and returns its height and what can be read: for each series its node and points {x, y, text}.
+function figureOf(parent, title, draw, { zooms = false, summary = "" } = {}) {
+  const figure = element("figure", parent), caption = element("figcaption", figure, title), readout = element("output", figure, "", { class: "readout" });
+  const label = [title, summary, "Arrow keys read the values."].filter(Boolean).join(". ");
+  if (zooms) {
+    const button = element("button", caption, "", { type: "button", class: "tool zoom" });
+    const say = () => { button.textContent = fullRange.has(title) ? "Zoom in" : "Full range"; };
+    button.onclick = () => { if (!fullRange.delete(title)) fullRange.add(title); say(); figure.redraw(); };
+    say();
   }
-  for (const u of ticks(x, xStep)) element("text", svg, xFormat(u, xStep), { x: px(u), y: 238, "text-anchor": "middle" });
-  element("text", svg, xName, { x: 217, y: 254, "text-anchor": "middle" });
-  return { svg, px, py };
-}
-function line({ svg, px, py }, row, pairs) {
-  const d = pairs.map(([u, v], i) => `${i ? "L" : "M"}${px(u).toFixed(1)} ${py(v).toFixed(1)}`).join("");
-  const path = element("path", svg, "", { d, fill: "none", stroke: color(row), "stroke-width": 1.8, "stroke-dasharray": dash(row) });
-  element("title", path, row.stack);
-}
-function dot({ svg, px, py }, row, u, v, hint, half = null) {
-  if (half !== null) element("line", svg, "", { x1: px(u), x2: px(u), y1: py(Math.max(0, v - half)), y2: py(Math.min(1, v + half)), stroke: color(row) });
-  element("title", element("circle", svg, "", { cx: px(u), cy: py(v), r: 4.5, fill: color(row) }), hint);
+  figure.redraw = () => {
+    const old = figure.querySelector("svg.chart"), isFocused = old !== null && old === document.activeElement;
+    figure.drawnWidth = figure.clientWidth || 420;
+    const svg = element("svg", figure, "", { class: "chart", role: "application", "aria-roledescription": "chart", "aria-label": label, tabindex: 0 });
+    const width = Math.max(300, figure.drawnWidth), { height, series } = draw(svg, width, zooms && !fullRange.has(title));
+    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    old?.remove();
+    readable(svg, readout, series);
+    if (isFocused) svg.focus();
+  };
+  figure.redraw();
+  resized.observe(figure);
+  return figure;
 }
 
-// ---- plots of the setting that is shown
+const STEPS = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -1, ArrowDown: 1, Home: -Infinity, End: Infinity };
+const closest = (points, x) => points.reduce((best, point, k) => Math.abs(point.x - x) < Math.abs(points[best].x - x) ? k : best, 0);
+// Show the value of the point that is nearest to the pointer, or that the arrow keys have come to, and fade the other series.
+function readable(svg, readout, series) {
+  const filled = series.filter(({ points }) => points.length), hint = "\u00a0";
+  if (!filled.length) return;
+  let chosen = null;
+  const ring = element("circle", svg, "", { class: "ring", r: 7, fill: "none", stroke: "var(--text)", "stroke-width": 1.5, visibility: "hidden" });
+  const choose = (i, k) => {
+    chosen = i === null ? null : [i, k];
+    filled.forEach(({ node }, number) => node.classList.toggle("faded", i !== null && number !== i));
+    readout.textContent = i === null ? hint : filled[i].points[k].text;
+    ring.setAttribute("visibility", i === null ? "hidden" : "visible");
+    if (i !== null) { ring.setAttribute("cx", filled[i].points[k].x); ring.setAttribute("cy", filled[i].points[k].y); }
+  };
+  svg.onpointermove = event => {
+    const box = svg.getBoundingClientRect(), scale = svg.viewBox.baseVal.width / box.width;
+    const [x, y] = [(event.clientX - box.left) * scale, (event.clientY - box.top) * scale];
+    const all = filled.flatMap(({ points }, i) => points.map((point, k) => [Math.hypot(point.x - x, point.y - y), i, k]));
+    const [distance, i, k] = all.reduce((best, each) => each[0] < best[0] ? each : best);
+    choose(...distance < 60 ? [i, k] : [null]);
+  };
+  svg.onpointerleave = () => choose(null);
+  svg.onblur = () => choose(null);
+  svg.onkeydown = event => {
+    const key = event.key;
+    if (key === "Escape") choose(null);
+    if (!(key in STEPS)) return;
+    event.preventDefault();
+    choose(...moved(key));
+  };
+  // Left and right go along a series, or over the series if each has one point; up and down go to the next series there.
+  function moved(key) {
+    if (!chosen) return [0, 0];
+    const [i, k] = chosen, { points } = filled[i], isVertical = key === "ArrowUp" || key === "ArrowDown";
+    const within = (value, length) => Math.min(length - 1, Math.max(0, value));
+    if (!isVertical && points.length > 1) return [i, within(k + STEPS[key], points.length)];
+    const beside = filled.map((each, number) => number === i ? k : closest(each.points, points[k].x));
+    const place = number => filled[number].points[beside[number]][isVertical ? "y" : "x"];
+    const order = [...filled.keys()].sort((a, b) => place(a) - place(b) || a - b);
+    const next = order[within(order.indexOf(i) + STEPS[key], order.length)];
+    return [next, beside[next]];
+  }
+  choose(null);
+}
 
-function drawCurves(parent, title, name) {
-  const rows = filteredRows().filter(row => row.curves[name].length > 1);
-  if (!rows.length) return;
-  const values = rows.flatMap(row => row.curves[name].map(point => point[1])), last = Math.max(...rows.map(row => row.epochs - 1));
-  const plot = chart(parent, title, "epoch", [0, Math.max(1, last)], extent(values), asNumber, name === "noise_auroc" ? asNumber : asPercent);
-  for (const row of rows) line(plot, row, row.curves[name]);
-}
-function drawRoc(parent) {
-  const rows = filteredRows().filter(row => row.roc);
-  if (!rows.length) return;
-  const plot = chart(parent, "detection of incorrect labels (ROC curve)", "false positive rate", [0, 1], [0, 1], asPercent, asPercent);
-  for (const row of rows) line(plot, row, row.roc.map((v, i) => [i / (row.roc.length - 1), v]));
-}
-function drawCost(parent) {
-  const rows = filteredRows().filter(row => row[state.rule] !== null && row.wall_seconds !== null);
-  if (!rows.length) return;
-  const ends = rows.flatMap(row => [-1, 1].map(side => Math.min(1, Math.max(0, row[state.rule][0] + side * (row[state.rule][1] ?? 0)))));
-  const top = Math.max(...rows.map(row => row.wall_seconds[0])) * 1.1;
-  const plot = chart(parent, `${setting.metric} (${state.rule}) against cost`, "time of one run (s)", [0, top], extent(ends), asNumber, asPercent);
-  for (const row of rows) {
-    const hint = `${row.stack}: ${points(row[state.rule])}, ${fixed(1)(row.wall_seconds)} s`;
-    dot(plot, row, row.wall_seconds[0], row[state.rule][0], hint, row[state.rule][1]);
+// ---- charts of lines and points, with the names beside the ends of the lines
+
+let clips = 0;
+function axes(svg, width, height, right, { xName, x, xFormat, yFormat }, y) {
+  const left = 50, bottom = height - 38, xStep = stepOf(x, (width - right - left) / 70), yStep = stepOf(y);
+  const px = u => left + (u - x[0]) / (x[1] - x[0]) * (width - right - left), py = v => bottom - (v - y[0]) / (y[1] - y[0]) * (bottom - 10);
+  for (const v of ticks(y, yStep)) {
+    element("line", svg, "", { x1: left, x2: width - right, y1: py(v), y2: py(v), stroke: "var(--line)" });
+    element("text", svg, yFormat(v, yStep), { x: left - 6, y: py(v) + 4, "text-anchor": "end" });
   }
+  for (const u of ticks(x, xStep)) element("text", svg, xFormat(u, xStep), { x: px(u), y: bottom + 16, "text-anchor": "middle" });
+  element("text", svg, xName, { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" });
+  const clip = element("clipPath", svg, "", { id: `clip-${++clips}` });
+  element("rect", clip, "", { x: left - 6, y: 4, width: width - right - left + 12, height: bottom + 2 });
+  return { px, py: v => Math.min(bottom, Math.max(10, py(v))), exactly: py, clip: `url(#clip-${clips})`, end: width - right };
 }
-function drawRates(parent) {
-  const family = summaryOf(state.setting).family, index = rules.indexOf(state.rule);
-  const members = board.settings.filter(summary => summary.family === family && summary.rate !== null).sort((a, b) => a.rate - b.rate);
-  if (new Set(members.map(summary => summary.rate)).size < 2) return;
-  const lines = filteredRows().map(row =>
-    // Settings in which the stack has other code are no points of its line.
-    [row, members.filter(summary => summary.codes[row.stack] === row.code)
-      .map(summary => [summary.rate, summary.scores[row.stack]?.[index]?.[0] ?? null]).filter(pair => pair[1] !== null)]);
-  const values = lines.flatMap(([, pairs]) => pairs.map(pair => pair[1]));
-  if (!values.length) return;
-  const x = extent(members.map(summary => summary.rate));
-  const plot = chart(parent, `${setting.metric} (${state.rule}) against noise rate`, "actual noise rate", x, extent(values), asPercent, asPercent);
-  for (const [row, pairs] of lines) {
-    line(plot, row, pairs);
-    for (const [u, v] of pairs) dot(plot, row, u, v, `${row.stack}: ${percent(v)} at ${percent(u)}`);
-  }
+// Places for labels of a given height that are as near as possible to the wanted ones, in their order.
+function spread(wanted, height, top, bottom) {
+  const order = [...wanted.keys()].sort((a, b) => wanted[a] - wanted[b]), places = [];
+  order.forEach((number, i) => { places[number] = Math.max(wanted[number], i ? places[order[i - 1]] + height : top); });
+  order.reverse().forEach((number, i) => { places[number] = Math.min(places[number], i ? places[order[i - 1]] - height : bottom); });
+  return places;
 }
-function drawIntervals(parent) {
-  const rows = filteredRows().filter(row => row[state.rule] !== null).sort((a, b) => mean(b[state.rule]) - mean(a[state.rule]));
-  if (!rows.length) return;
-  const ends = rows.flatMap(row => {
-    const s = row[state.rule];
-    return [s[0], s[2] ?? s[0], s[3] ?? s[0], ...row.published.map(result => result[0] / 100)];
-  });
-  const range = extent(ends.map(v => Math.min(1, Math.max(0, v)))), step = stepOf(range, 2.5), [low, high] = widened(range, step);
-  const names = shortened(rows.map(row => row.stack), 22);
-  const figure = element("figure", parent), height = 22 * rows.length + 40;
-  const title = `${setting.metric} (${state.rule}): means with 95 % intervals; published results as diamonds`;
-  element("figcaption", figure, title);
-  const svg = element("svg", figure, "", { viewBox: `0 0 400 ${height}`, role: "img", "aria-label": title });
-  const px = v => 150 + (Math.min(high, Math.max(low, v)) - low) / (high - low) * 230;
-  rows.forEach((row, i) => {
-    const y = 14 + 22 * i, s = row[state.rule];
-    element("line", svg, "", { class: "grid", x1: 150, x2: 380, y1: y, y2: y });
-    element("title", element("text", svg, names.get(row.stack), { class: "name", x: 143, y: y + 4, "text-anchor": "end" }), row.stack);
-    if (s[2] !== null) element("line", svg, "", { x1: px(s[2]), x2: px(s[3]), y1: y, y2: y, stroke: color(row), "stroke-width": 2 });
-    element("title", element("circle", svg, "", { cx: px(s[0]), cy: y, r: 4.5, fill: color(row) }), `${row.stack}: ${points(s)}`);
-    row.published.forEach(result => {
-      const u = px(result[0] / 100), diamond = element("path", svg, "", { d: `M${u} ${y - 5}l5 5l-5 5l-5 -5z`, fill: "none", stroke: color(row) });
-      element("title", diamond, `published: ${result[0]} ${result[2]}, ${result[3]}, ${result[4]}\n${result[5]}`);
+// `series` are {stack, isOpen, points: [x, y, low, high, text]}; low and high are null without a band. `zoom` is the range of y that matters.
+function lineChart(parent, title, { series, y, zoom = null, lines = true, named = true, summary = "", ...scales }) {
+  const names = shortened(series.map(({ stack }) => shortName(stack)), 22), label = ({ stack }) => names.get(shortName(stack));
+  return figureOf(parent, title, (svg, width, isZoomed) => {
+    const longest = Math.max(...series.map(each => label(each).length)), right = named ? Math.min(0.4 * width, 6.3 * longest + 26) : 14;
+    const height = Math.max(named ? 270 : 190, named ? 14 * series.length + 60 : 0), plot = axes(svg, width, height, right, scales, isZoomed ? zoom : y);
+    const drawn = series.map(each => {
+      const node = element("g", svg);
+      (lines ? drawLine : drawPoints)(element("g", node, "", { "clip-path": plot.clip }), plot, each);
+      return { node, points: each.points.map(([u, v, , , text]) => ({ x: plot.px(u), y: plot.py(v), text })) };
     });
-  });
-  for (const v of ticks([low, high], step)) element("text", svg, asPercent(v, step), { x: px(v), y: height - 8, "text-anchor": "middle" });
+    if (named) drawNames(svg, plot, drawn, series.map(label), series, height);
+    return { height, series: drawn };
+  }, { zooms: zoom !== null, summary });
 }
-function drawPlots() {
-  const parent = byId("plots");
-  parent.replaceChildren();
-  drawIntervals(parent);
-  drawCurves(parent, `test ${setting.metric}`, "test_score");
-  drawCurves(parent, "memorized incorrect labels", "memorized_fraction");
-  drawRates(parent);
-  drawCost(parent);
-  drawCurves(parent, "noise AUROC", "noise_auroc");
-  drawRoc(parent);
-}
-// Critical-difference diagram (Demšar, 2006): stacks joined by a bar are not separated.
-function drawDiagram(parent, ranks, difference, title) {
-  const count = ranks.length, left = Math.ceil(count / 2), x = r => 250 + (r - 1) / Math.max(1, count - 1) * 340;
-  const groups = [], names = shortened(ranks.map(([stack]) => stack), 30);
-  for (let i = 0; i < count; i++) {
-    let j = i;
-    while (j + 1 < count && ranks[j + 1][1] - ranks[i][1] <= difference) j++;
-    if (j > i && !groups.some(group => group[1] >= j)) groups.push([i, j]);
+function drawLine(group, { px, exactly }, { stack, isOpen, points }) {
+  const { color, dash } = styleOf(stack), path = pairs => pairs.map(([u, v]) => `${px(u).toFixed(1)} ${exactly(v).toFixed(1)}`).join("L");
+  const band = points.filter(([, , low]) => low !== null);
+  if (band.length > 1) {
+    const edges = [...band.map(([u, , low]) => [u, low]), ...band.map(([u, , , high]) => [u, high]).reverse()];
+    element("path", group, "", { d: `M${path(edges)}z`, fill: color, "fill-opacity": 0.12 });
   }
-  const top = 40 + 9 * groups.length, height = top + 20 * left + 16;
-  const svg = element("svg", element("figure", parent, "", { class: "scroll" }), "", { viewBox: `0 0 840 ${height}`, role: "img", "aria-label": `Critical-difference diagram: ${title}` });
-  svg.style.maxWidth = "67rem";
-  svg.style.minWidth = "44rem";
-  element("line", svg, "", { class: "grid", x1: x(1), x2: x(count), y1: 26, y2: 26 });
-  for (let r = 1; r <= count; r++) element("text", svg, r, { x: x(r), y: 16, "text-anchor": "middle" });
-  groups.forEach(([i, j], number) => element("line", svg, "", { class: "thick", x1: x(ranks[i][1]) - 4, x2: x(ranks[j][1]) + 4, y1: 36 + 9 * number, y2: 36 + 9 * number }));
-  ranks.forEach(([stack, rank], i) => {
-    const onLeft = i < left, y = top + 20 * (onLeft ? i : count - 1 - i) + 10, end = onLeft ? 242 : 598;
-    element("path", svg, "", { class: "grid", fill: "none", d: `M${x(rank)} 26V${y}H${end}` });
-    const label = element("text", svg, `${names.get(stack)} ${rank.toFixed(2)}`, { class: "name", x: onLeft ? end - 4 : end + 4, y: y + 4, "text-anchor": onLeft ? "end" : "start" });
-    element("title", label, stack);
+  element("path", group, "", { d: `M${path(points)}`, fill: "none", stroke: color, "stroke-width": 1.8, "stroke-dasharray": dash, "stroke-linejoin": "round" });
+  const every = Math.max(1, Math.ceil(points.length / 5));
+  points.forEach(([u, v], k) => { if ((points.length - 1 - k) % every === 0) drawMark(group, stack, px(u), exactly(v), 3.2, isOpen); });
+}
+function drawPoints(group, { px, exactly }, { stack, isOpen, points }) {
+  const { color } = styleOf(stack);
+  for (const [u, v, low, high] of points) {
+    if (low !== null) element("line", group, "", { x1: px(u), x2: px(u), y1: exactly(low), y2: exactly(high), stroke: color, "stroke-width": 1.5 });
+    drawMark(group, stack, px(u), exactly(v), 4.5, isOpen);
+  }
+}
+function drawNames(svg, { end }, drawn, labels, series, height) {
+  const places = spread(drawn.map(({ points }) => points.at(-1)?.y ?? 0), 14, 14, height - 40);
+  drawn.forEach(({ node, points }, i) => {
+    if (!points.length) return;
+    const text = element("g", svg), { color } = styleOf(series[i].stack), last = points.at(-1);
+    element("path", text, "", { d: `M${last.x + 5} ${last.y}L${end + 8} ${places[i]}h3`, fill: "none", stroke: color, "stroke-width": 0.7, "stroke-opacity": 0.4 });
+    drawMark(text, series[i].stack, end + 16, places[i], 3.2, series[i].isOpen);
+    element("title", element("text", text, labels[i], { class: "name", x: end + 23, y: places[i] + 4 }), series[i].stack);
+    node.append(text);
   });
 }

@@ -67,7 +67,7 @@ function drawTable() {
 function drawStack(tr, row, width) {
   const td = element("td", tr, "", { class: "text stack" });
   const button = element("button", td, "", { type: "button", "aria-expanded": "false", title: "Show its runs" });
-  element("span", button, "", { class: "swatch" }).style.background = color(row);
+  swatch(button, row.stack, isOpen(row));
   element("span", button, row.stack);
   if (row.warnings.length) element("span", td, " ⚠", { class: "flag", role: "img", title: row.warnings.join("\n"), "aria-label": "Its runs reported warnings" });
   button.onclick = () => {

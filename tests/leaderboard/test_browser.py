@@ -155,7 +155,7 @@ def test_marks_and_long_names_can_be_distinguished(browser: Browser, tmp_path: P
             "found => found.map(each => each.firstChild.textContent)"
         )  # then comes the whole name
         assert len({*shown}) == 3
-        assert all(len(each) <= 22 for each in shown)
+        assert all(len(each) <= 28 for each in shown)
         for figure in page.locator("#plots svg").all():
             for side in ("end", "middle"):
                 marks = figure.locator(f"text[text-anchor={side}]:not(.name)").all_text_contents()
