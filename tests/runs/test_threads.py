@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from noisybench.execution.suite_runner import MAX_AUTO_THREADS, divide_cores, ma
 from noisybench.records.schema import RunRecord
 from noisybench.runs import runner
 from noisybench.tracking.store import Store
+from noisybench.utils.processes import process_context
 from tests.helpers import toy_spec
 
 SMALL = {"name": "digits", "train_size": 60, "test_size": 30}
@@ -53,6 +55,17 @@ def test_a_given_number_of_threads_is_kept() -> None:
 
 def test_the_identity_does_not_depend_on_threads() -> None:
     assert spec_with(3).identity == spec_with().with_threads(2).identity == spec_with().identity
+
+
+def test_threads_of_a_run_sleep_while_they_wait_unless_the_environment_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    process_context()
+    assert os.environ["OMP_WAIT_POLICY"] == "active"
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    process_context()
+    assert os.environ["OMP_WAIT_POLICY"] == "passive"
 
 
 def test_a_continued_command_keeps_the_number_of_threads(store: Store) -> None:
