@@ -142,8 +142,12 @@ class TaskContract(Deployable, pytorch_lightning.LightningModule, abc.ABC):
         return outputs
 
     def training_probabilities(self) -> Tensor:
-        """Return the (N, C) probabilities of the deployed prediction for the training set."""
-        return self.stack.combine([self.training_outputs(network).logits for network in self.stack.deployed_networks])
+        """Return the (N, C) probabilities of the deployed prediction for the training set, computed at most once per epoch."""
+        if "training_probabilities" not in self.cache:
+            logits = [self.training_outputs(network).logits for network in self.stack.deployed_networks]
+            self.cache["training_probabilities"] = self.stack.combine(logits)
+        probabilities: Tensor = self.cache["training_probabilities"]
+        return probabilities
 
     def training_predictions(self) -> Tensor:
         """Return the classes that the deployed prediction gives the training set, in the shape of the targets."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
 import pandas
 import pytest
+from torch import Tensor
 
 from noisybench.errors import StoreUnavailable, TrainingError, UserError
 from noisybench.evaluation.detectors import score_detection
@@ -19,6 +21,7 @@ from noisybench.runs import runner
 from noisybench.tasks._class_evaluator import ClassificationEvaluator
 from noisybench.tasks._images import ImageTask
 from noisybench.tracking.store import ActiveRun, Store
+from noisybench.training.stack import Stack
 from noisybench.utils.locks import exclusive
 from tests.helpers import comparable_rows, prepared_toy, toy_spec, train_toy
 from tests.tracking_server import Server
@@ -262,3 +265,20 @@ def test_a_real_server_and_its_absence(server: Server, tmp_path: Path, monkeypat
     stored = Store().runs.read()
     assert [record.identity for record in stored.records] == [second.identity]
     assert "it is no JSON" in stored.excluded[0].reason, "a damaged record excludes its run alone"
+
+
+def test_an_epoch_turns_scores_into_probabilities_once_per_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def combine(stack: Stack, logits: Sequence[Tensor]) -> Tensor:
+        sizes.append(len(logits[0]))
+        return original(stack, logits)
+
+    original = Stack.combine
+    monkeypatch.setattr(Stack, "combine", combine)
+    run = prepared_toy("cross_entropy", budget={"epochs": 2, "network": "mlp:8"})
+    train_toy(run, tmp_path)
+    splits = (run.dataset.train, run.dataset.test, run.dataset.validation)
+    assert sizes == [len(split) for split in splits if len(split)] * 2
