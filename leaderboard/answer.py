@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -109,10 +109,11 @@ def answer_groups(payloads: Sequence[SettingPayload]) -> list[dict[str, Any]]:
                     "rows": verdict_rows(verdict),
                 }
                 covered |= set() if is_overall else set(verdict.settings)
-        for payload in payloads:
-            if payload.summary["key"] not in covered and (answer := _answer_alone(payload, rule)) is not None:
-                group = _group(groups, payload.summary["title"], [payload], False)
-                group["rules"][rule] = {**_answer_payload(answer), "sentences": [], "rows": []}
+        left = [payload for payload in payloads if payload.summary["key"] not in covered]
+        for members, answer in _answers_without_verdict(left, rule):
+            names = dict.fromkeys(payload.summary["title"] for payload in members)
+            group = _group(groups, "; ".join(names), members, False)
+            group["rules"][rule] = {**_answer_payload(answer), "sentences": [], "rows": []}
     order = {payload.summary["key"]: place for place, payload in enumerate(payloads)}
     return sorted(
         groups.values(), key=lambda group: (not group["overall"], min(map(order.__getitem__, group["settings"])))
@@ -162,7 +163,7 @@ def headline(answer: Answer) -> str:
     if answer.num_stacks == 1:
         return f"{leader} is the only method without privileged information"
     if answer.probability is None:
-        return f"{leader} has the highest score, which one seed cannot establish"
+        return f"{leader} has the highest score, which too few seeds test"
     if not answer.ties:
         return f"{leader} is best"
     names = [short_name(stack) for stack in answer.ties[:MAX_TIES]]
@@ -213,14 +214,33 @@ def answer_of(finding: Finding, members: Sequence[SettingPayload], rule: str) ->
     )
 
 
-def _answer_alone(payload: SettingPayload, rule: str) -> Answer | None:
-    """Return the answer of a setting that is in no verdict; None without two stacks that have a score."""
-    finding = find_in_setting(payload.seed_scores, rule)
-    if finding is not None:
-        return answer_of(finding, [payload], rule)
-    summary, means = payload.summary, {stack: each[rule] for stack, each in payload.scores.items() if rule in each}
+def _answers_without_verdict(
+    payloads: Sequence[SettingPayload], rule: str
+) -> Iterator[tuple[list[SettingPayload], Answer]]:
+    """Yield the answers of settings that are in no verdict: one for each that has a test, and one for the rest of a budget."""
+    untested: dict[str, list[SettingPayload]] = {}
+    for payload in payloads:
+        finding = find_in_setting(payload.seed_scores, rule)
+        if finding is not None:
+            yield [payload], answer_of(finding, [payload], rule)
+        elif sum(rule in means for means in payload.scores.values()) > 1:
+            untested.setdefault(payload.seed_scores.group, []).append(payload)
+    for members in untested.values():
+        answer = _untested_answer(members, rule)
+        parts = [(members, answer)] if answer else [([one], _untested_answer([one], rule)) for one in members]
+        yield from ((part, found) for part, found in parts if found)
+
+
+def _untested_answer(members: Sequence[SettingPayload], rule: str) -> Answer | None:
+    """Return the answer without a test: by the mean over settings; None without two stacks that all settings share."""
+    found = [{stack: each[rule] for stack, each in payload.scores.items() if rule in each} for payload in members]
+    shared = set.intersection(*map(set, found))
+    means = {stack: math.fsum(each[stack] for each in found) / len(found) for stack in shared}
+    needs: dict[str, list[str]] = {}
+    for payload in members:
+        needs |= payload.summary["privileged"]
     ordered = sorted(means, key=lambda stack: (-means[stack], stack))
-    stacks = [stack for stack in ordered if stack not in summary["privileged"]]
+    stacks = [stack for stack in ordered if stack not in needs]
     if len(means) < 2 or not stacks:
         return None
     leader, *others = stacks
@@ -229,7 +249,7 @@ def _answer_alone(payload: SettingPayload, rule: str) -> Answer | None:
         if not names:
             return None
         difference = round(means[leader] - means[names[0]], 5)
-        return Contrast(names[0], difference, None, None, tuple(summary["privileged"].get(names[0], ())))
+        return Contrast(names[0], difference, None, None, tuple(needs.get(names[0], ())))
 
     return Answer(
         leader=leader,
@@ -237,12 +257,12 @@ def _answer_alone(payload: SettingPayload, rule: str) -> Answer | None:
         ties=(),
         probability=None,
         num_stacks=len(stacks),
-        num_first=1,
-        num_settings=1,
+        num_first=sum(each[leader] == max(each[stack] for stack in stacks) for each in found),
+        num_settings=len(members),
         gain=contrast([stack for stack in others if stack == BASELINE]),
-        time=_relative_time([summary["seconds"]], leader),
+        time=_relative_time([payload.summary["seconds"] for payload in members], leader),
         runner_up=contrast(others),
-        privileged=contrast([stack for stack in ordered if stack in summary["privileged"]]),
+        privileged=contrast([stack for stack in ordered if stack in needs]),
     )
 
 

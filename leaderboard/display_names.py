@@ -6,7 +6,7 @@ import functools
 import re
 from collections.abc import Container, Iterable, Sequence
 
-SELF_EXPLANATORY = frozenset({"mode", "strategy", "variant", "source", "preset", "match"})
+SELF_EXPLANATORY = frozenset({"labels", "match", "mode", "preset", "source", "strategy", "variant"})
 """Parameters whose values are words that need no name beside them."""
 MAX_LISTED = 3
 """Most values of a list that a short name shows."""

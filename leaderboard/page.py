@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
+import importlib.metadata
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -52,6 +54,11 @@ def to_html(board: Board) -> str:
         "page.html",
         styles=STYLES,
         scripts=SCRIPTS,
+        images=True,  # the icon of the page, which is part of it
+        version=importlib.metadata.version("noisybench"),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        counts=_counts(board.settings),
+        links=_project_links(),
         board=_json(data),
         details=sections | details,
     )
@@ -73,6 +80,20 @@ def _styles(settings: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, str, 
     """Return color, marker and dash of each stack, as attributes of SVG."""
     styles = method_styles(stack for summary in settings for stack in summary["codes"])
     return {stack: (style.color, style.marker, " ".join(map(str, style.dash))) for stack, style in styles.items()}
+
+
+def _counts(settings: Sequence[Mapping[str, Any]]) -> str:
+    """Return the numbers of runs, settings and methods of a board in words."""
+    stacks = {stack for summary in settings for stack in summary["codes"]}
+    numbers = {"run": sum(summary["runs"] for summary in settings), "setting": len(settings), "method": len(stacks)}
+    return ", ".join(f"{number} {noun}{'' if number == 1 else 's'}" for noun, number in numbers.items())
+
+
+def _project_links() -> list[tuple[str, str]]:
+    """Return name and address of each link that the installed package declares, such as its documentation."""
+    declared = importlib.metadata.metadata("noisybench").get_all("Project-URL") or []
+    links = [tuple(link.split(", ", 1)) for link in declared]
+    return [(name, address) for name, address in links if address.startswith("https://")]
 
 
 def _short_names(settings: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,3 +35,11 @@ def watched(browser: Browser, width: int = 1300, height: int = 900) -> Iterator[
     yield page
     page.close()
     assert not wrong, wrong
+
+
+def assert_accessible(page: Page) -> None:
+    """What is shown has no violation that axe finds."""
+    axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
+    page.evaluate((importlib.resources.files(axe) / "axe.min.js").read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run()")["violations"]
+    assert not found, [(each["id"], [node["html"] for node in each["nodes"][:3]]) for each in found]

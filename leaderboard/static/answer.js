@@ -1,7 +1,11 @@
 
 // ---- the answer: which method to use
 
-const signed1 = value => (value > 0 ? "+" : value < 0 ? "−" : "±") + Math.abs(100 * value).toFixed(1);
+const MAX_STRESS = 2;  // noise models whose stress cards stand beside a matrix
+const signed1 = value => {
+  const text = Math.abs(100 * value).toFixed(1);
+  return (text === "0.0" ? "±" : value > 0 ? "+" : "−") + text;
+};
 const ends = ({ low, high }, sign = 1) => low === null ? "" : ` [${[sign * low, sign * high].sort((a, b) => a - b).map(value => (100 * value).toFixed(1).replace("-", "−")).join(", ")}]`;
 // Groups by the chosen rule; settings that have none by it are shown by another one.
 function answerGroups() {
@@ -10,6 +14,8 @@ function answerGroups() {
   const shown = all.filter(group => group.rules[state.rule] || !group.settings.some(key => covered.has(key)));
   return shown.filter(group => group.settings.some(key => chosen.has(key)));
 }
+// The group whose answer a setting belongs to.
+const answerOf = key => sectionOf("answer").find(group => !group.overall && group.rules[state.rule] && group.settings.includes(key));
 function drawAnswer(view) {
   view.replaceChildren();
   if (!board.settings.length) {
@@ -20,7 +26,7 @@ function drawAnswer(view) {
   element("h2", view, "Which method should I use?", { class: "question" });
   if (groups.length > 1) drawGlance(view, groups);
   const controls = element("div", view, "", { class: "controls" });
-  groups.forEach((group, i) => drawGroup(view, group, i));
+  groups.forEach((group, i) => drawGroup(view, group, i, groups.length <= 3 || i < 2));
   drawControls(controls);
   if (!groups.length) element("p", view, "No settings pass the filters, or none of them has two methods.");
   const alone = chosenSettings().filter(summary => !sectionOf("answer").some(group => group.settings.includes(summary.key)));
@@ -35,19 +41,19 @@ function drawGlance(view, groups) {
   groups.forEach((group, i) => {
     const item = element("li", list), { headline, answer } = group.rules[ruleOf(group)];
     const link = element("a", item, group.short, { href: `#group-${i}`, title: group.title });
-    link.onclick = event => { event.preventDefault(); const target = byId(`group-${i}`); target.scrollIntoView(); target.focus(); };
+    link.onclick = event => { event.preventDefault(); const target = byId(`group-${i}`); target.querySelector("details").open = true; target.scrollIntoView(); target.focus(); };
     element("span", item, ": ");
     element("b", item, headline);
     if (answer.gain) element("span", item, `, ${signed1(answer.gain.difference)} points over cross-entropy`);
   });
 }
-function drawGroup(view, group, number) {
+function drawGroup(view, group, number, isOpen) {
   const rule = ruleOf(group), { answer, sentences, rows } = group.rules[rule];
   const article = element("article", view, "", { class: "answer", id: `group-${number}`, tabindex: -1, "aria-label": group.short });
   element("p", article, group.short, { class: "scope", title: group.title });
   const claim = element("p", article, "", { class: "claim" });
   element("b", claim, shortName(answer.leader), { title: answer.leader });
-  element("span", claim, answer.num_stacks === 1 ? " is the only method without privileged information" : answer.probability === null ? " has the highest score; one seed cannot establish an order" :
+  element("span", claim, answer.num_stacks === 1 ? " is the only method without privileged information" : answer.probability === null ? " has the highest score, but too few seeds test it" :
     answer.is_best ? " is best without privileged information" : " leads without privileged information");
   drawTiles(article, answer, group, rule);
   const place = group.settings.map((key, i) => [key, i]).filter(([key]) => chosenSettings().some(summary => summary.key === key));
@@ -55,9 +61,11 @@ function drawGroup(view, group, number) {
   drawRanking(article, matrixOf(members, rule), members.length);
   const folded = element("details", article, "", { class: "table" });
   element("summary", folded, `${members.length === 1 ? "Scores" : `All ${members.length} settings`} by ${rule}`);
-  folded.open = matchMedia("(min-width: 641px)").matches;
-  drawMatrix(folded, members, labels, rule, stressOf(members, rule));
+  folded.open = isOpen && matchMedia("(min-width: 641px)").matches;
+  const stress = stressOf(members, rule), beside = stress.length <= MAX_STRESS ? stress : [];
+  drawMatrix(folded, `Methods and settings of answer ${number + 1}`, members, labels, rule, beside);
   drawLegend(folded);
+  if (stress.length) element("a", element("p", folded, "Scores over the noise rate: "), "stress cards", { href: addressOf({ view: "stress" }) });
   if (sentences.length) drawEvidence(article, sentences, rows);
 }
 function drawTiles(article, answer, group, rule) {
@@ -69,15 +77,15 @@ function drawTiles(article, answer, group, rule) {
     if (detail) element("dd", box, detail, { class: "note" });
   };
   const needs = contrast => contrast.needs.length ? `needs ${contrast.needs.join(", ").replaceAll("_", " ")}` : "";
-  if (answer.gain) tile("Over cross-entropy", `${signed1(answer.gain.difference)} points`, answer.gain.low === null ? "one seed, no interval" : `95 % interval${ends(answer.gain)}`);
+  if (answer.gain) tile("Over cross-entropy", `${signed1(answer.gain.difference)} points`, answer.gain.low === null ? "no interval: too few seeds" : `95 % interval${ends(answer.gain)}`);
   else if (answer.leader === "cross_entropy") tile("Over cross-entropy", "no method", "cross-entropy itself has the highest score");
   if (answer.probability !== null) {
     const value = answer.probability > 0.99 ? "above .99" : answer.probability.toFixed(2).replace(/^0/, "");
     tile("Probability of being best", value, answer.is_best ? `separated from all ${answer.num_stacks - 1} others, error at most 5 %` : `of ${answer.num_stacks}; not separated from ${answer.ties.length}`);
   }
   if (answer.ties.length) tile("Not separated from", answer.ties.slice(0, 3).map(shortName).join("; "), answer.ties.length > 3 ? `and ${answer.ties.length - 3} more` : "");
-  if (answer.num_settings > 1) tile("First or tied", `${answer.num_first} of ${answer.num_settings}`, "settings");
-  if (answer.time !== null) tile("Cost", times(answer.time), answer.time < 1.05 ? "the time of cross-entropy" : "the time of cross-entropy");
+  if (answer.num_settings > 1) tile(answer.probability === null ? "Highest score in" : "First or tied in", `${answer.num_first} of ${answer.num_settings}`, "settings");
+  if (answer.time !== null) tile("Cost", times(answer.time), "the time of cross-entropy");
   if (answer.runner_up && answer.runner_up.stack !== "cross_entropy") tile("Runner-up", shortName(answer.runner_up.stack), `${signed1(-answer.runner_up.difference)} points${ends(answer.runner_up, -1)}`);
   if (answer.privileged) tile("With privileged information", shortName(answer.privileged.stack), `${signed1(-answer.privileged.difference)} points${ends(answer.privileged, -1)}, ${needs(answer.privileged)}`);
 }
@@ -91,14 +99,14 @@ function drawRanking(article, rows, count) {
     element("b", item, (100 * known[i]).toFixed(1));
     element("span", item, "", { class: "meter" }).style.width = `${10 + 90 * (known[i] - low) / (high - low || 1)}%`;
     if (row.needs.length) element("small", item, `needs ${row.needs.join(", ")}`);
-    else if (count > 1) element("small", item, `first or tied in ${row.first} of ${row.count} settings`);
+    else if (count > 1 && row.first !== null) element("small", item, `first or tied in ${row.first} of ${row.count} settings`);
   });
 }
 // Stress cards that some of the settings belong to.
 function stressOf(members, rule) {
   const tables = sectionOf("stress").flatMap(group => group.rules[rule] ? [group.rules[rule]] : []);
-  return tables.filter(table => members.some(summary => summary.dataset === table.dataset && summary.budget === table.budget && summary.noise.startsWith(table.noise)))
-    .map(table => ({ name: shortName(table.noise), table }));
+  return tables.filter(table => members.some(summary => summary.dataset === table.dataset && summary.budget === table.budget && summary.facets.noise === shortName(table.noise)))
+    .map(table => ({ noise: shortName(table.noise), table }));
 }
 function drawEvidence(article, sentences, rows) {
   const list = element("details", article);

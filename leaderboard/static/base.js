@@ -3,14 +3,15 @@ const rules = ["last", "last10", "noisy_val", "label_wave"];
 
 // ---- state: what a reader has chosen, stored in the address so that it can be linked to
 
-const defaults = { view: "answer", setting: "", rule: "last" };
+const defaults = { view: "answer", setting: "", rule: "last", theme: "" };
 const state = { ...defaults };
 function readAddress() {
   const parameters = new URLSearchParams(location.hash.slice(1));
   for (const key of Object.keys(defaults)) state[key] = parameters.get(key) ?? defaults[key];
   if (!rules.includes(state.rule)) state.rule = defaults.rule;
-  if (!board.settings.some(summary => summary.key === state.setting)) state.setting = board.settings[0]?.key ?? "";
+  if (!board.settings.some(summary => summary.key === state.setting)) state.setting = "";
   if (!views.has(state.view)) state.view = defaults.view;
+  if (["light", "dark"].includes(state.theme)) document.documentElement.dataset.theme = state.theme;
 }
 // The address of the present state with some changes; what has its default is not in it.
 function addressOf(changes) {
@@ -54,7 +55,6 @@ const summaryOf = key => board.settings.find(summary => summary.key === key);
 // Names in words, for people; the whole name belongs into the title of the element.
 const shortName = name => board.names[name] ?? name;
 const shortTitle = summary => [summary.dataset, summary.noise, summary.task].filter(Boolean).map(shortName).join(" · ");
-const settingName = summary => `${summary.title}  (${summary.network}, ${summary.epochs} epochs)`;
 
 // ---- numbers: a summary is [mean, standard deviation, low, high] or null
 

@@ -2,7 +2,7 @@
 // ---- matrix of methods and settings, colored by the distance to the best method without privileged information
 
 const heatSteps = [0.0005, 0.01, 0.02, 0.05, 0.1, 0.2];
-const heatOf = gap => heatSteps.filter(step => gap > step).length;
+const heatOf = gap => heatSteps.filter(step => Math.round(1e6 * gap) > 1e6 * step).length;
 const needsOf = (members, stack) => [...new Set(members.flatMap(summary => summary.privileged[stack] ?? []))].map(name => name.replaceAll("_", " "));
 
 // Scores by one rule: of each setting its best method, and of each method its cells, average and number of first places.
@@ -19,14 +19,14 @@ function matrixOf(members, rule) {
       if (!score) return null;
       const baseline = summary.scores.cross_entropy?.[index];
       return {
-        score, gap: best[i].score - score[0], tied: rank !== null && best[i].rank !== null && rank <= best[i].rank,
+        score, ranked: rank !== null, gap: best[i].score - score[0], tied: rank !== null && best[i].rank !== null && rank <= best[i].rank,
         below: Boolean(baseline) && score[0] < baseline[0],
       };
     });
     const found = cells.filter(Boolean), times = members.flatMap(({ seconds }) => seconds[stack] && seconds.cross_entropy ? [Math.log(seconds[stack] / seconds.cross_entropy)] : []);
     const sum = values => values.reduce((total, value) => total + value, 0);
     return {
-      stack, cells, needs: needsOf(members, stack), first: found.filter(cell => cell.tied).length, count: found.length,
+      stack, cells, needs: needsOf(members, stack), first: found.some(cell => cell.ranked) ? found.filter(cell => cell.tied).length : null, count: found.length,
       average: found.length === members.length ? sum(found.map(cell => cell.score[0])) / found.length : null,
       time: times.length ? Math.exp(sum(times) / times.length) : null,
     };
@@ -36,9 +36,9 @@ function matrixOf(members, rule) {
 }
 const times = value => value === null ? "–" : `${value.toFixed(value < 10 ? 1 : 0)} ×`;
 
-function drawMatrix(parent, members, labels, rule, stress) {
+function drawMatrix(parent, name, members, labels, rule, stress) {
   const rows = matrixOf(members, rule), several = members.length > 1, top = Math.max(...rows.filter(row => !row.needs.length).map(row => row.average ?? -1));
-  const region = element("div", parent, "", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Methods and settings" });
+  const region = element("div", parent, "", { class: "scroll", tabindex: 0, role: "region", "aria-label": name });
   const table = element("table", region, "", { class: "matrix" }), head = element("tr", element("thead", table)), body = element("tbody", table);
   const heading = (text, hint, kind = "") => element("th", head, text, { scope: "col", class: kind, title: hint });
   heading("method", "Stack of mitigations", "text");
@@ -49,16 +49,16 @@ function drawMatrix(parent, members, labels, rule, stress) {
     element("a", th, labels[i], { href: addressOf({ view: "boards", setting: summary.key }), title: `${summary.title}\n${summary.network}, ${summary.epochs} epochs` });
   });
   heading("time", "Time of a run relative to cross-entropy. Lower is better.");
-  for (const { name, table: cards } of stress) {
-    heading(`area, ${name}`, `Stress card by ${cards.rule}: mean score over noise rates up to ${(100 * cards.rates.at(-1)).toFixed(0)} %. Higher is better.`, "setting");
-    heading(`breakdown, ${name}`, "Stress card: last noise rate in percent at which the method is not below cross-entropy at half that rate. Higher is better.", "setting");
+  for (const { noise, table: cards } of stress) {
+    heading(`area, ${noise}`, `Stress card by ${cards.rule}: mean score over noise rates up to ${(100 * cards.rates.at(-1)).toFixed(0)} %. Higher is better.`, "setting");
+    heading(`breakdown, ${noise}`, "Stress card: last noise rate in percent at which the method is not below cross-entropy at half that rate. Higher is better.", "setting");
   }
   for (const row of rows) {
-    const tr = element("tr", body), name = element("th", tr, "", { scope: "row", class: "text" });
-    element("span", name, shortName(row.stack), { title: row.stack });
-    if (row.needs.length) element("small", name, `needs ${row.needs.join(", ")}`);
+    const tr = element("tr", body), first = element("th", tr, "", { scope: "row", class: "text" });
+    element("span", first, shortName(row.stack), { title: row.stack });
+    if (row.needs.length) element("small", first, `needs ${row.needs.join(", ")}`);
     if (several) element("td", tr, row.average === null ? `${row.count} of ${members.length}` : (100 * row.average).toFixed(1), { class: row.average === null ? "note" : row.average === top ? "best" : "" });
-    if (several) element("td", tr, `${row.first}/${row.count}`);
+    if (several) element("td", tr, row.first === null ? "–" : `${row.first}/${row.count}`);
     row.cells.forEach((cell, i) => drawCell(tr, cell, row, members[i], labels[i]));
     element("td", tr, times(row.time));
     for (const { table: cards } of stress) {

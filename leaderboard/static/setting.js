@@ -1,7 +1,9 @@
 
 // ---- table of the setting that is shown
 
-let setting = null, order = ["rank", 1], shownSetting = "";
+let setting = null;
+// The address holds the title of the sorted column, with a minus sign in front if the order is descending.
+const orderOf = () => state.sort ? [state.sort.replace(/^-/, ""), state.sort.startsWith("-") ? -1 : 1] : ["rank", 1];
 
 const rankOf = row => setting.rules[state.rule].ranks[setting.rows.indexOf(row)];
 // The texts of the cells are those of all other formats; summaries are sorted by their mean.
@@ -25,24 +27,50 @@ function hintOf(row, column) {
 const isEmpty = cell => ["", "–", "local"].includes(cell);
 
 function passesFilters(row) {
-  const privileged = byId("privileged").value, cost = byId("cost").value;
-  return row.stack.toLowerCase().includes(byId("stack").value.toLowerCase().trim())
-    && (privileged === "any" || (privileged === "none" ? !row.privileged.length : row.privileged.includes(privileged.slice(1))))
-    && row.seeds >= (Number(byId("seeds").value) || 0)
-    && (cost === "" || (row.wall_seconds !== null && row.wall_seconds[0] <= Number(cost)));
+  return (row.stack + " " + shortName(row.stack)).toLowerCase().includes(state.stack.toLowerCase().trim())
+    && (state.privileged === "any" || (state.privileged === "none" ? !row.privileged.length : row.privileged.includes(state.privileged.slice(1))))
+    && row.seeds >= (Number(state.seeds) || 0)
+    && (state.cost === "" || (row.wall_seconds !== null && row.wall_seconds[0] <= Number(state.cost)));
 }
 const filteredRows = () => setting.rows.filter(passesFilters);
 
+const filledColumns = () => columns.filter(column => setting.rows.some(row => !isEmpty(column.show(row))));
+function drawColumnChooser() {
+  const box = byId("columns"), hidden = new Set(state.hide.split(",").filter(Boolean));
+  while (box.children.length > 1) box.lastChild.remove();
+  for (const column of filledColumns().filter(({ name, title }) => name !== "rank" && title !== "stack")) {
+    const label = element("label", box, "", { title: column.description }), check = element("input", label, "", { type: "checkbox" });
+    label.append(column.title);
+    check.checked = !hidden.has(column.name);
+    check.onchange = () => {
+      if (check.checked) hidden.delete(column.name); else hidden.add(column.name);
+      note({ hide: [...hidden].join(",") });
+      drawTable();
+    };
+  }
+}
+// A bar behind the score that ranks, from the lowest to the highest one that is shown.
+function drawBar(td, row, rows) {
+  const values = rows.map(each => each[state.rule]).filter(Boolean).map(summary => summary[0]), low = Math.min(...values), high = Math.max(...values);
+  if (!row[state.rule] || high === low) return;
+  td.classList.add("bar-cell");
+  td.style.setProperty("--fill", `${(10 + 90 * (row[state.rule][0] - low) / (high - low)).toFixed(1)}%`);
+}
 function drawTable() {
   const head = byId("head"), body = byId("body"), focused = document.activeElement?.dataset?.sort;
   head.replaceChildren(); body.replaceChildren();
-  const shown = columns.filter(column => setting.rows.some(row => !isEmpty(column.show(row))));
+  const hidden = new Set(state.hide.split(",")), order = orderOf();
+  const shown = filledColumns().filter(column => !hidden.has(column.name));
   for (const column of shown) {
     const grayed = column.title === "oracle" ? " oracle" : "";
     const th = element("th", head, "", { scope: "col", class: (column.text ? "text" : "") + grayed });
     if (order[0] === column.title) th.setAttribute("aria-sort", order[1] > 0 ? "ascending" : "descending");
     const button = element("button", th, column.title, { type: "button", "data-sort": column.title, title: column.description });
-    button.onclick = () => { order = [column.title, order[0] === column.title ? -order[1] : column.first ?? -1]; drawTable(); };
+    button.onclick = () => {
+      const direction = order[0] === column.title ? -order[1] : column.first;
+      note({ sort: (direction < 0 ? "-" : "") + column.title });
+      drawTable();
+    };
     if (focused === column.title) button.focus();
   }
   const by = columns.find(c => c.title === order[0]) ?? columns[0], position = new Map(setting.rows.map((row, i) => [row, i]));
@@ -60,6 +88,7 @@ function drawTable() {
       const td = element("td", tr, column.show(row), { class: kind });
       const hint = column.hint(row);
       if (hint) td.title = hint;
+      if (column.name === state.rule) drawBar(td, row, rows);
     }
   }
   byId("shown").textContent = rows.length === setting.rows.length ? `${rows.length} stack${rows.length === 1 ? "" : "s"}` : `${rows.length} of ${setting.rows.length} stacks`;
@@ -68,7 +97,7 @@ function drawStack(tr, row, width) {
   const td = element("td", tr, "", { class: "text stack" });
   const button = element("button", td, "", { type: "button", "aria-expanded": "false", title: "Show its runs" });
   swatch(button, row.stack, isOpen(row));
-  element("span", button, row.stack);
+  element("span", button, shortName(row.stack), { title: row.stack });
   if (row.warnings.length) element("span", td, " ⚠", { class: "flag", role: "img", title: row.warnings.join("\n"), "aria-label": "Its runs reported warnings" });
   button.onclick = () => {
     const open = button.getAttribute("aria-expanded") === "true";
@@ -99,7 +128,7 @@ function runsOf(row, width) {
 // ---- comparison of two stacks
 
 function drawPair() {
-  const a = Number(byId("first").value), b = Number(byId("second").value), text = byId("pair");
+  const [a, b] = ["first", "second"].map(id => setting.rows.findIndex(row => row.stack === byId(id).value)), text = byId("pair");
   const pair = setting.rules[state.rule].pairs.find(p => (p[0] === a && p[1] === b) || (p[0] === b && p[1] === a));
   if (a === b || !pair) {
     text.textContent = a === b ? "Select two stacks." : "These stacks share fewer than two seeds.";
@@ -119,9 +148,10 @@ function drawPair() {
 // ---- the view
 
 function listSettings() {
-  const wanted = words(byId("find"));
-  const matching = board.settings.filter(summary => summary.key === state.setting || wanted.every(word => settingName(summary).toLowerCase().includes(word)));
-  fill(byId("settings"), matching.map(summary => [summary.key, settingName(summary)]), state.setting);
+  const shown = chosenSettings(), titles = shown.map(shortTitle);
+  // Settings of equal titles differ in their budget, or only in their label set.
+  const name = (summary, i) => titles.indexOf(titles[i]) === titles.lastIndexOf(titles[i]) ? titles[i] : `${titles[i]} (${summary.network}, ${summary.epochs} epochs, labels ${summary.labels.slice(0, 6)})`;
+  fill(byId("settings"), shown.map((summary, i) => [summary.key, name(summary, i)]), state.setting);
 }
 function describeSetting(summary) {
   const budget = setting.budget, rate = summary.rate === null ? "The noise rate is unknown" : `Actual noise rate ${percent(summary.rate)}`;
@@ -137,43 +167,55 @@ function describeSetting(summary) {
   }
 }
 function showVerdict() {
-  const text = byId("verdict"), group = sectionOf("answer").find(each => each.settings.includes(state.setting) && each.rules[state.rule]);
+  const text = byId("verdict"), group = answerOf(state.setting);
   text.replaceChildren();
   if (!group) return;
-  element("b", text, "Verdict: ");
-  element("span", text, group.rules[state.rule].sentences[0] + " ");
-  element("a", text, "More", { href: addressOf({ view: "across" }) });
+  element("b", text, `${group.rules[state.rule].headline} `);
+  element("span", text, group.settings.length > 1 ? `over ${group.settings.length} settings, by ${state.rule}. ` : `here, by ${state.rule}. `);
+  element("a", text, "Answer", { href: addressOf({ view: "answer" }) });
 }
-function drawSetting() {
-  if (!board.settings.length) {
-    byId("about").textContent = "No finished runs yet. Create some with: noisybench bench quickstart";
+function showWarnings() {
+  const box = byId("warnings"), { notes, warnings } = setting;
+  box.replaceChildren();
+  box.hidden = !notes.length && !warnings.length;
+  box.open = notes.length + warnings.length <= 2;
+  element("summary", box, [[notes.length, "note"], [warnings.length, "warning"]].filter(([count]) => count).map(([count, noun]) => `${count} ${noun}${count === 1 ? "" : "s"}`).join(", "));
+  for (const text of notes) element("p", box, text, { class: "note" });
+  for (const text of warnings) element("p", box, text, { class: "warning" });
+}
+// The controls show what the address says.
+function showControls() {
+  const names = [...new Set(setting.rows.flatMap(row => row.privileged))].sort(), stacks = setting.rows.map(row => [row.stack, shortName(row.stack)]);
+  fill(byId("privileged"), [["any", "any"], ["none", "none"], ...names.map(name => ["=" + name, name])], state.privileged);
+  const known = name => stacks.some(([stack]) => stack === name);
+  fill(byId("first"), stacks, known(state.first) ? state.first : stacks[0][0]);
+  fill(byId("second"), stacks, known(state.second) ? state.second : stacks[Math.min(1, stacks.length - 1)][0]);
+  if (["stack", "privileged", "seeds", "cost", "hide"].some(key => state[key] !== defaults[key])) byId("filters").open = true;
+  // A field that is being edited keeps its text and cursor.
+  for (const id of ["stack", "seeds", "cost"]) if (byId(id).value !== state[id]) byId(id).value = state[id];
+}
+function drawSetting(view) {
+  const shown = chosenSettings();
+  byId("controls").replaceChildren();
+  if (board.settings.length) drawControls(byId("controls"));
+  for (const part of view.children) part.hidden = !shown.length && part.id !== "controls";
+  if (!shown.length) {
+    element("p", byId("controls"), board.settings.length ? "No setting passes the filters." : "No finished runs yet. Create some with: noisybench bench quickstart");
     return;
   }
+  if (!shown.some(summary => summary.key === state.setting)) note({ setting: shown[0].key });
   setting = detailOf(state.setting);
   listSettings();
-  byId("rule").value = state.rule;
-  if (shownSetting !== state.setting) {
-    const names = [...new Set(setting.rows.flatMap(row => row.privileged))].sort();
-    fill(byId("privileged"), [["any", "any"], ["none", "none"], ...names.map(name => ["=" + name, name])], "any");
-    const stacks = setting.rows.map((row, i) => [i, row.stack]);
-    fill(byId("first"), stacks, 0);
-    fill(byId("second"), stacks, Math.min(1, stacks.length - 1));
-  }
-  shownSetting = state.setting;
+  showControls();
   describeSetting(summaryOf(state.setting));
-  const warnings = byId("warnings");
-  warnings.replaceChildren();
-  for (const note of setting.notes) element("p", warnings, note, { class: "note" });
-  for (const warning of setting.warnings) element("p", warnings, warning, { class: "warning" });
+  showWarnings();
   byId("footnote").textContent = setting.rules[state.rule].footnote;
   showVerdict();
+  drawColumnChooser();
   drawTable(); drawPair(); drawPlots();
 }
-registerView("boards", "Boards", drawSetting);
+registerView("boards", "Boards", drawSetting, { stack: "", privileged: "any", seeds: "1", cost: "", sort: "", first: "", second: "", hide: "" });
 
-fill(byId("rule"), rules.map(rule => [rule, rule]), state.rule);
-byId("settings").onchange = () => { order = ["rank", 1]; navigate({ setting: byId("settings").value }); };
-byId("rule").onchange = () => navigate({ rule: byId("rule").value });
-byId("find").oninput = listSettings;
-for (const id of ["stack", "privileged", "seeds", "cost"]) byId(id).oninput = () => { drawTable(); drawPlots(); };
-byId("first").onchange = byId("second").onchange = drawPair;
+byId("settings").onchange = () => navigate({ setting: byId("settings").value, sort: "", first: "", second: "" });
+for (const id of ["stack", "privileged", "seeds", "cost"]) byId(id).oninput = () => { note({ [id]: byId(id).value }); drawTable(); drawPlots(); };
+for (const id of ["first", "second"]) byId(id).onchange = () => { note({ [id]: byId(id).value }); drawPair(); };

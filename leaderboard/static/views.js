@@ -14,7 +14,12 @@ function draw() {
   views.get(state.view).draw(section);
   for (const callback of afterDrawing) callback(section);
 }
-byId("theme").onclick = switchTheme;
+byId("theme").onclick = () => { switchTheme(); note({ theme: document.documentElement.dataset.theme }); };
+// On a phone, controls and explanations are folded; on paper, everything is unfolded.
+for (const details of document.querySelectorAll("details.wide-open")) details.open = matchMedia("(min-width: 641px)").matches;
+let folded = [];
+addEventListener("beforeprint", () => { folded = [...document.querySelectorAll("details:not([open])")]; for (const details of folded) details.open = true; });
+addEventListener("afterprint", () => { for (const details of folded) details.open = false; });
 document.querySelector(".skip").onclick = event => { event.preventDefault(); byId("views").focus(); };
 addEventListener("hashchange", draw);
 // The data of sections and settings follow this script, so the first drawing waits for them.

@@ -84,6 +84,7 @@ def test_the_page_sorts_and_filters(browser: Browser, site: str) -> None:
         assert stacks(page)[0] == "elr", "the keyboard sorts as well, and the button keeps the focus"
         page.get_by_role("button", name="stack", exact=True).click()
         assert stacks(page)[1:3] == ["co_teaching", "cross_entropy"]
+        page.get_by_text("Filter methods").click()
         page.locator("#stack").fill("co_")
         assert stacks(page) == ["co_teaching"]
         assert page.locator("#shown").inner_text() == "1 of 5 stacks"
@@ -101,16 +102,19 @@ def test_settings_and_rules_are_chosen_and_linked_to(browser: Browser, site: str
     with watched(browser) as page:
         page.goto(site)
         first = page.locator("#about").inner_text()
-        page.locator("#find").fill("rate=0.6")
-        assert page.locator("#settings option").count() == 2, "the one that is found, and the one that is shown"
-        page.locator("#settings").select_option(index=1)
-        page.locator("#rule").select_option("noisy_val")
+        boards = page.locator("#view-boards")
+        boards.locator("[data-facet=rate]").select_option("60 %")
+        assert page.locator("#settings option").all_inner_texts() == ["digits · pair_flip 60 %"]
+        boards.locator("select.rule").select_option("noisy_val")
         assert page.locator("#about").inner_text() != first
         assert "`noisy_val`" in page.locator("#footnote").inner_text()
         with watched(browser) as second:
             second.goto(page.url)
             assert second.locator("#about").inner_text() == page.locator("#about").inner_text()
-            assert second.locator("#rule").input_value() == "noisy_val"
+            assert second.locator("#view-boards select.rule").input_value() == "noisy_val"
+            assert second.locator("#view-boards [data-facet=rate]").input_value() == "60 %"
+        boards.get_by_role("button", name="Show all").click()
+        assert page.locator("#settings option").count() == 3
 
 
 def test_everything_is_drawn(browser: Browser, site: str) -> None:
@@ -183,6 +187,7 @@ def test_the_page_names_the_code_and_shows_warnings(browser: Browser, tmp_path: 
     file.write_text(to_html(board), encoding="utf-8")
     with watched(browser) as page:
         page.goto(file.as_uri() + BOARDS)
+        page.locator("#warnings summary").click()
         notes = page.locator("#warnings p.note").all_inner_texts()
         assert notes[0] == "joined by equivalence engine aaaaaaaa = bbbbbbbb (1 run compared, bit-identical)"
         assert notes[1].startswith("same settings, other code: 3 runs of elr, version 0 (engine aaaaaaaa -> bbbbbbbb)")
@@ -243,7 +248,7 @@ def test_a_visitor_sees_that_the_board_is_being_computed(browser: Browser, store
             assert page.locator("tr.row").count() == 0
             computed.set()
             page.locator("tr.row").first.wait_for(timeout=10_000)
-            assert page.locator("#rule").input_value() == "last10", "what the address says is kept"
+            assert page.locator("#view-boards select.rule").input_value() == "last10", "what the address says is kept"
     finally:
         computed.set()
         server.shutdown()

@@ -1,0 +1,231 @@
+"""The views that answer and compare, in a real browser: what they say, every width and theme, keyboard and paper."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page
+
+from noisybench.leaderboard.board import build_board
+from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.page import to_html
+from tests.browser import assert_accessible, chromium, watched
+from tests.leaderboard.test_browser import EVIL, runs
+from tests.leaderboard.test_leaderboard import board_of
+
+VIEWS = ("answer", "boards")
+PAPER = 1047
+"""Width of A4 in landscape without margins, in CSS pixels."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> str:
+    file = tmp_path_factory.mktemp("site") / "index.html"
+    file.write_text(to_html(board_of(runs())), encoding="utf-8")
+    return file.as_uri()
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of the measurements that ship with noisybench: many settings, long names, several budgets."""
+    file = tmp_path_factory.mktemp("shipped") / "index.html"
+    file.write_text(to_html(build_board(builtin_measurements())), encoding="utf-8")
+    return file.as_uri()
+
+
+def mean_of(stack: str, seeds: int = 3) -> list[float]:
+    """Mean last score of a stack in percent, in each setting."""
+    rates = sorted({run.noise for run in runs()})
+    found = [[r.rows[-1].test_score for r in runs() if (r.stack, r.noise) == (stack, rate)][:seeds] for rate in rates]
+    return [100 * sum(scores) / len(scores) for scores in found]
+
+
+def gain(first: str, second: str, seeds: int = 3) -> str:
+    pairs = zip(mean_of(first, seeds), mean_of(second, seeds), strict=True)
+    return f"{sum(a - b for a, b in pairs) / 3:+.1f} points".replace("-", "−")
+
+
+def tiles(page: Page) -> dict[str, str]:
+    boxes = page.locator(".answer").first.locator(".tiles > div")
+    return {box.locator("dt").inner_text(): " ".join(box.locator("dd").all_inner_texts()) for box in boxes.all()}
+
+
+def test_the_page_opens_with_the_answer(browser: Browser, site: str) -> None:
+    with watched(browser) as page:
+        page.goto(site)
+        assert page.locator("nav [aria-current]").inner_text() == "Answer"
+        assert page.locator(".claim").inner_text() == "gce is best without privileged information"
+        facts = tiles(page)
+        assert facts["Over cross-entropy"].startswith(f"{gain('gce', 'cross_entropy')} 95 % interval [")
+        assert facts["Probability of being best"].startswith("above .99 separated from all 3 others")
+        assert facts["First or tied in"] == "3 of 3 settings"
+        assert facts["Cost"] == "1.0 × the time of cross-entropy"
+        assert facts["Runner-up"].startswith(f"elr {gain('elr', 'gce')} [")
+        assert facts["With privileged information"].startswith(f"co_teaching {gain('co_teaching', 'gce')} [")
+        assert facts["With privileged information"].endswith("needs noise rate")
+
+
+def test_the_matrix_shows_scores_distances_ties_and_links(browser: Browser, site: str) -> None:
+    with watched(browser) as page:
+        page.goto(site)
+        heads = page.locator(".matrix thead th").all_inner_texts()
+        assert heads[:6] == ["method", "average", "first", "pair_flip 20 %", "pair_flip 40 %", "pair_flip 60 %"]
+        assert heads[6:] == ["time", "area, pair_flip", "breakdown, pair_flip"]
+        rows = [each.inner_text().split("\t") for each in page.locator(".matrix tbody tr").all()]
+        assert [row[0].split("\n")[0] for row in rows] == ["gce", "elr", "co_teaching", "cross_entropy", EVIL]
+        scores = mean_of("gce")
+        assert rows[0][1:7] == [f"{sum(scores) / 3:.1f}", "3/3", *(f"{score:.1f}" for score in scores), "1.0 ×"]
+        assert rows[1][6] == "3.0 ×"
+        assert rows[4][3] == f"{mean_of(EVIL)[0]:.1f} ▾", "below cross-entropy"
+        best = page.locator(".matrix tbody tr").first.locator("td.best.tied.heat-0")
+        assert best.count() == 3
+        for place, stack in ((1, "elr"), (3, "cross_entropy")):
+            gaps = [best - score for best, score in zip(mean_of("gce"), mean_of(stack), strict=True)]
+            wanted = [sum(round(gap, 4) > limit for limit in (0.05, 1, 2, 5, 10, 20)) for gap in gaps]
+            classes = (
+                page.locator(".matrix tbody tr")
+                .nth(place)
+                .locator("[class*=heat]")
+                .evaluate_all("all => all.map(e => e.className)")
+            )
+            assert [int(each.split()[0].removeprefix("heat-")) for each in classes] == wanted
+        link = page.locator(".matrix tbody tr").nth(2).locator("td a").nth(1)
+        assert (
+            link.get_attribute("aria-label") == "co_teaching on pair_flip 40 %: 70.0 ± 0.0, 10.0 points below the best"
+        )
+        link.click()
+        assert page.locator("#settings option:checked").inner_text() == "digits · pair_flip 40 %"
+        assert page.locator("#verdict").inner_text() == "gce is best over 3 settings, by last. Answer"
+        page.go_back()
+        assert page.locator(".claim").is_visible()
+
+
+def test_one_seed_names_no_best_method(browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text(to_html(board_of([run for run in runs() if run.seed == 0])), encoding="utf-8")
+    with watched(browser) as page:
+        page.goto((tmp_path / "index.html").as_uri())
+        assert page.locator(".claim").inner_text() == "gce has the highest score, but too few seeds test it"
+        assert tiles(page)["Over cross-entropy"] == f"{gain('gce', 'cross_entropy', 1)} no interval: too few seeds"
+        assert "Probability of being best" not in tiles(page)
+
+
+def test_facets_leave_the_settings_that_have_their_values(browser: Browser, shipped: str) -> None:
+    with watched(browser) as page:
+        page.goto(shipped)
+        before = page.locator(".answer").count()
+        options = page.locator("#view-answer [data-facet=noise] option").all_inner_texts()
+        assert "pair_flip (2)" in options
+        page.locator("#view-answer [data-facet=noise]").select_option("pair_flip")
+        assert 0 < page.locator(".answer").count() < before
+        assert page.locator(".matrix").first.locator("th.setting").count() <= 3
+        page.get_by_role("link", name="Boards").click()
+        assert page.locator("#settings option").count() == 2, "the filter holds in all views"
+
+
+def test_no_name_is_shown_in_the_syntax_of_its_parameters(browser: Browser, shipped: str) -> None:
+    with watched(browser) as page:
+        page.goto(shipped)
+        for view in VIEWS:
+            page.locator(f"nav [data-view={view}]").click()
+            texts = page.locator(f"#view-{view} :is(h2, th, td, option, li, .claim, dd)").all_inner_texts()
+            assert not [text for text in texts if "=" in text and "(" in text]
+
+
+def test_every_choice_is_in_the_address(browser: Browser, site: str) -> None:
+    with watched(browser) as page:
+        page.goto(site + "#view=boards")
+        page.get_by_text("Filter methods").click()
+        page.locator("#stack").fill("e")
+        page.locator("#privileged").select_option("none")
+        page.locator("#cost").fill("5")
+        page.get_by_role("checkbox", name="oracle gap").uncheck()
+        page.get_by_role("button", name="time (s)").click()
+        page.locator("#second").select_option(label="cross_entropy")
+        page.locator("#theme").click()
+        shown = page.locator("#table").inner_text()
+        assert "oracle gap" not in shown
+        with watched(browser) as other:
+            other.goto(page.url)
+            assert other.locator("#table").inner_text() == shown
+            assert other.locator("#pair").inner_text() == page.locator("#pair").inner_text()
+            assert other.locator("html").get_attribute("data-theme") == "dark"
+            assert other.locator("th[aria-sort]").inner_text() == "time (s)"
+
+
+def test_the_keyboard_reaches_everything(browser: Browser, site: str) -> None:
+    with watched(browser) as page:
+        page.goto(site)
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "views"
+        reached, last = set(), f"{mean_of('gce')[2]:.1f}"
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            focused = page.evaluate(
+                "(e => [e.tagName, e.textContent, getComputedStyle(e).outlineStyle])(document.activeElement)"
+            )
+            assert focused[2] != "none" or focused[0] == "BODY", focused
+            reached.add(focused[0])
+            if focused[:2] == ["A", last]:
+                break
+        assert reached >= {"SELECT", "SUMMARY", "A"}
+        page.keyboard.press("Enter")
+        assert page.locator("#settings option:checked").inner_text() == "digits · pair_flip 60 %"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 1024, 390])
+def test_every_width_and_theme(browser: Browser, site: str, shipped: str, width: int, scheme: Any) -> None:
+    for address in (site, shipped):
+        for view in VIEWS:
+            with watched(browser, width) as page:
+                page.emulate_media(color_scheme=scheme)
+                page.goto(f"{address}#view={view}")
+                assert page.evaluate("document.documentElement.scrollWidth") <= width
+                assert_accessible(page)
+
+
+def test_a_phone_shows_the_answer_and_a_list_first(browser: Browser, site: str) -> None:
+    with watched(browser, 390, 800) as page:
+        page.goto(site)
+        assert page.locator(".claim").bounding_box()["y"] < 400
+        items = page.locator(".ranking li").all_inner_texts()
+        assert items[0].split("\n")[0].startswith("gce")
+        assert items[0].endswith("first or tied in 3 of 3 settings")
+        assert not page.locator("[data-facet]").first.is_visible(), "controls are folded"
+        assert not page.locator(".matrix").is_visible()
+        page.goto(site + "#view=boards")
+        assert page.locator("#table").bounding_box()["y"] < 400
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_paper_has_every_column(browser: Browser, shipped: str, view: str) -> None:
+    with watched(browser, PAPER) as page:
+        page.goto(f"{shipped}#view={view}")
+        assert page.pdf(prefer_css_page_size=True).startswith(b"%PDF")
+        page.emulate_media(media="print")
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        lost = page.evaluate(
+            "[...document.querySelectorAll('main > section:not([hidden]) th')].filter(th => th.getBoundingClientRect().right > "
+            f"{PAPER} || !th.getBoundingClientRect().width).map(th => th.textContent)"
+        )
+        assert lost == []
+        assert page.locator("nav").is_hidden()
+
+
+def test_the_page_says_what_it_is(browser: Browser, site: str) -> None:
+    with watched(browser) as page:
+        page.goto(site)
+        text = page.locator("footer").inner_text()
+        assert "42 runs, 3 settings, 5 methods" in text
+        assert page.locator("link[rel=icon]").get_attribute("href").startswith("data:image/svg+xml")
