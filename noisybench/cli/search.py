@@ -14,6 +14,8 @@ from noisybench.cli.run import Jobs, execute_specs
 from noisybench.errors import UserError
 from noisybench.utils.files import require_writable
 from noisybench.utils.interrupts import INTERRUPTS, OUT_OF_TIME_STATUS
+from noisybench.utils.status import show_status
+from noisybench.utils.text import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,6 +63,7 @@ def _search(searches: Sequence[Search], storage: str | None, jobs: int | None, l
     from noisybench.utils.console import make_console
     from noisybench.utils.processes import process_context
 
+    show_status("Reading the search and its study")
     console, store = make_console(), Store()
     # Before the studies are opened: the bytes of the data are a part of their definition.
     download_missing([definition.spec({}, 0) for definition in searches])
@@ -78,9 +81,10 @@ def _search(searches: Sequence[Search], storage: str | None, jobs: int | None, l
             console.print(f"{definition.stack} has no parameters to search; its defaults are ranked")
             continue
         parameters = ", ".join(definition.space)
-        console.print(f"Study `{definition.name}`: {parameters}; {definition.trials} trials")
-        total = definition.trials * len(definition.seeds)
-        with INTERRUPTS.graceful(console.print), ProgressDisplay(console, total) as display:
+        trials = counted(definition.trials, "trial")
+        console.print(f"Study `{definition.name}`: {parameters}; {trials}", markup=False)
+        display = ProgressDisplay(console, definition.trials, noun="trial")
+        with INTERRUPTS.graceful(console.print), display:
             result = run_search(definition, storage, store, jobs, display.update, INTERRUPTS.level, limit)
         if isinstance(result, UnfinishedSearch):
             _exit_unfinished(result, console)

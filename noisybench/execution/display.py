@@ -17,21 +17,28 @@ if TYPE_CHECKING:
     from noisybench.execution.engine import Event
 
 
+OUTCOMES = {"finished": "completed", "seed": "one of its seeds completed"}
+"""Words for outcomes that differ from their names."""
+
+
 class ProgressDisplay:
     """Live progress: a bar for all runs and one for each active run. In files and logs, one line per finished run.
 
     Args:
         console: console of a terminal, a file or a notebook.
-        total: number of runs.
+        total: number of runs, or of trials of a search.
         is_quiet: show nothing.
+        noun: what is counted, in the singular. Events of trials say themselves how many are done.
     """
 
-    def __init__(self, console: Console, total: int, is_quiet: bool = False) -> None:
+    def __init__(self, console: Console, total: int, is_quiet: bool = False, noun: str = "run") -> None:
         self._console, self._total, self._is_quiet = console, total, is_quiet
+        self._nouns = noun if total == 1 else f"{noun}s"
         # Rich updates the output of a notebook through widgets.
         has_widgets = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
         self._is_live = not is_quiet and (console.is_terminal or has_widgets)
         self._completed = self._failed = 0
+        self._trials_done: int | None = None
         self._seconds_left: float | None = None
         self._updated_at = time.monotonic()
         self._progress = Progress(
@@ -45,7 +52,7 @@ class ProgressDisplay:
             disable=not self._is_live,
             refresh_per_second=4,
         )
-        self._overall = self._progress.add_task(f"0/{total} runs", total=max(1, total), status="")
+        self._overall = self._progress.add_task(f"0/{total} {self._nouns}", total=max(1, total), status="")
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> Self:
@@ -70,20 +77,26 @@ class ProgressDisplay:
         else:
             if identity in self._tasks:
                 self._progress.remove_task(self._tasks.pop(identity))
-            self._completed += event.kind == "finished"
-            self._failed += event.kind == "failed"
+            outcome = event.data.get("outcome", event.kind)
+            self._failed += outcome == "failed"
+            self._completed += outcome == "finished"
+            # Of trials, those that are pruned, or that another process trains, are done as well.
+            self._trials_done = event.data.get("done")
             if self._is_quiet:
                 return
-            if event.kind == "failed":
+            if outcome == "failed":
                 self._console.print(Text(f"failed: {title}: {event.data['reason']}", style="red"))
             elif not self._is_live:
-                outcome = "completed" if event.kind == "finished" else event.kind
-                self._console.print(f"[{self._completed}/{self._total}] {title} · {outcome} · {self._time_left()}")
+                outcome = OUTCOMES.get(outcome, outcome)
+                self._console.print(
+                    Text(f"[{self._num_done()}/{self._total}] {title} · {outcome} · {self._time_left()}"),
+                    soft_wrap=True,
+                )
         failed = f", {self._failed} failed" if self._failed else ""
         self._progress.update(
             self._overall,
-            completed=self._completed + self._failed,
-            description=f"{self._completed}/{self._total} runs{failed}",
+            completed=self._completed + self._failed if self._trials_done is None else self._trials_done,
+            description=f"{self._num_done()}/{self._total} {self._nouns}{failed}",
             status=self._time_left(),
         )
 
@@ -96,6 +109,9 @@ class ProgressDisplay:
         noisy_val = event.data.get("noisy_val")
         score = "" if noisy_val is None else f", noisy validation {100 * noisy_val:.1f} %"
         self._progress.update(task, completed=epoch, total=epochs, status=f"epoch {epoch}/{epochs}{score}")
+
+    def _num_done(self) -> int:
+        return self._completed if self._trials_done is None else self._trials_done
 
     def _time_left(self) -> str:
         if self._seconds_left is None:

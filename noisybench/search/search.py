@@ -67,7 +67,7 @@ def run_search(
         storage: URL of the database of studies; by default a file in the working directory.
         store: tracking store of the runs.
         workers: number of parallel runs; None to use the available cores.
-        on_event: function that receives each event, and None for the estimated time.
+        on_event: function that receives each event, and the estimated seconds until all trials are done, if known.
         stop_level: function that returns 0 to continue, 1 to stop after the current epochs, 2 to stop immediately.
         limit: time limit of the command.
 

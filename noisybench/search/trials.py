@@ -22,6 +22,7 @@ from noisybench.execution.preflight import preflight
 from noisybench.execution.scheduler import Scheduler
 from noisybench.execution.time_limit import TimeLimit
 from noisybench.search.definition import COST, Search
+from noisybench.search.progress import TrialProgress
 from noisybench.search.study import INTERRUPTED, MAX_RETRIES, finished_trials, trial_states
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class TrialRunner:
 
         Args:
             workers: number of parallel runs; None to use the available cores.
-            on_event: function that receives each event, and None for the estimated time.
+            on_event: function that receives each event, and the estimated seconds until all trials are done, if known.
             stop_level: function that returns 0 to continue, 1 to stop after the current epochs, 2 to stop immediately.
             limit: time limit of the command.
 
@@ -101,6 +102,7 @@ class TrialRunner:
         pool = executor.pool(self._tracking_uri)
         # Trials are no records: the first ones show how long an epoch takes.
         scheduler = Scheduler(limit, DurationEstimator([], device))
+        progress = TrialProgress(self._search.trials, len(finished_trials(self._study)))
         try:
             while self._trials or len(finished_trials(self._study)) < self._search.trials:
                 # An unavailable store or changed code acts like a first request to stop: active runs finish their epochs.
@@ -114,7 +116,7 @@ class TrialRunner:
                 while not level and has_time and len(pool) < capacity and (spec := self._next_spec()):
                     event = pool.start(spec, scheduler.deadline(spec))
                     scheduler.update(event)
-                    on_event(event, None)
+                    on_event(event, progress.seconds_left())
                 if (level or not has_time) and not len(pool):
                     break
                 if not len(pool):
@@ -122,8 +124,12 @@ class TrialRunner:
                     time.sleep(1)
                 for event in pool.events():
                     scheduler.update(event)
-                    self._handle(event, pool)
-                    on_event(event, None)
+                    outcome = self._handle(event, pool)
+                    is_end = event.kind not in ("epoch", "auxiliary")
+                    # Also trials of other processes count, which only the study knows.
+                    done = len(finished_trials(self._study)) if is_end else progress.done
+                    event = progress.update(event, outcome, done, len(self._search.seeds))
+                    on_event(event, progress.seconds_left())
                 self._heartbeat_all()
         finally:
             pool.kill()
@@ -191,26 +197,28 @@ class TrialRunner:
         trial.last_score, trial.seconds = None, 0.0
         return spec
 
-    def _handle(self, event: Event, pool: RunPool) -> None:
-        """Update the trial of an event."""
+    def _handle(self, event: Event, pool: RunPool) -> str:
+        """Update the trial of an event, and return the outcome for the trial, see `TrialProgress.update`."""
         trial = self._trials.get(event.spec.identity)
         if trial is None or event.kind in ("start", "auxiliary"):
-            return
+            return event.kind
         if event.kind == "epoch":
             self._handle_epoch(trial, event, pool)
-            return
+            return event.kind
         # Before the trial is handled, which may start its next seed and add an entry again.
         del self._trials[event.spec.identity]
         if event.kind == "failed":
             self._handle_failure(trial, event)
-        elif event.kind == "stopped" and not trial.pruned:
+            return "failed"
+        if event.kind == "stopped" and not trial.pruned:
             self._requeue(trial)
-        elif event.kind == "stopped":
+            return "stopped"
+        if event.kind == "stopped":
             # A pruned run is never resumed, so its checkpoint would only take space.
             shutil.rmtree(event.spec.run_dir(), ignore_errors=True)
             self._finish(trial, "PRUNED")
-        else:
-            self._handle_seed(trial)
+            return "pruned"
+        return self._handle_seed(trial)
 
     def _handle_epoch(self, trial: _Trial, event: Event, pool: RunPool) -> None:
         """Record the score of an epoch, and stop the run if the pruner says so."""
@@ -231,8 +239,8 @@ class TrialRunner:
             trial.pruned = True
             pool.stop(event.spec.identity)
 
-    def _handle_seed(self, trial: _Trial) -> None:
-        """Record the score of a finished seed, then finish or prune the trial, or schedule its next seed."""
+    def _handle_seed(self, trial: _Trial) -> str:
+        """Record the score of a finished seed, then finish or prune the trial, or schedule its next seed; return which."""
         assert trial.last_score is not None
         trial.scores.append(trial.last_score)
         trial.costs.append(trial.seconds)
@@ -241,11 +249,13 @@ class TrialRunner:
             trial.trial.report(trial.last_score, len(trial.scores) - 1)
         if len(trial.scores) == len(self._search.seeds):
             self._finish(trial, "COMPLETE")
-        elif prunes_seeds and trial.trial.should_prune():
+            return "finished"
+        if prunes_seeds and trial.trial.should_prune():
             self._finish(trial, "PRUNED")
-        else:
-            # The trial stays in progress while its next seed waits for a free process, so its heartbeats continue.
-            self._pending.append(self._start_seed(trial, len(trial.scores)))
+            return "pruned"
+        # The trial stays in progress while its next seed waits for a free process, so its heartbeats continue.
+        self._pending.append(self._start_seed(trial, len(trial.scores)))
+        return "seed"
 
     def _handle_failure(self, trial: _Trial, event: Event) -> None:
         """Re-queue a trial that did not fail by itself, such as one whose process died; fail it for any other reason."""
