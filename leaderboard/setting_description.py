@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from noisybench.leaderboard.display_names import short_title
 from noisybench.leaderboard.published import LiteratureSetting, literature_settings
 from noisybench.records.schema import RunRecord
+from noisybench.utils.text import counted
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class SettingDescription:
     @property
     def budget_text(self) -> str:
         """Network and epochs in a few words."""
-        return f"{self.network}, {self.epochs} epochs"
+        return f"{self.network}, {counted(self.epochs, 'epoch')}"
 
 
 BUDGET_FIELDS = ("network", "epochs", "batch_size", "optimizer", "learning_rate", "lr_schedule", "augmentation")
@@ -103,6 +106,23 @@ def distinct_titles(settings: Sequence[SettingDescription]) -> list[str]:
                 parts.append(f"{name} {getattr(setting, attribute)[:8]}")
         titles.append(" · ".join([setting.title, *([", ".join(parts)] if parts else [])]))
     return titles
+
+
+def short_titles(settings: Sequence[SettingDescription]) -> list[str]:
+    """Return the short titles of settings, which are as distinct as `distinct_titles`.
+
+    Example:
+        >>> from noisybench.leaderboard.measurements import builtin_measurements
+        >>> short_titles([builtin_measurements()[0].setting])
+        ['digits · instance_dependent 40 %']
+    """
+    titles = distinct_titles(settings)
+    short = [
+        short_title([setting.dataset, setting.noise, setting.task]) + title.removeprefix(setting.title)
+        for setting, title in zip(settings, titles, strict=True)
+    ]
+    counts = Counter(short)
+    return [name if counts[name] == 1 else title for name, title in zip(short, titles, strict=True)]
 
 
 def without_parameters(component: str, names: Iterable[str]) -> str:

@@ -10,6 +10,7 @@ from noisybench.leaderboard.measurements import Measurement
 from noisybench.leaderboard.setting_description import SettingDescription
 from noisybench.leaderboard.table import Setting, build_settings
 from noisybench.records.equivalence import Equivalence
+from noisybench.utils.text import counted
 
 MAX_SETTINGS = 3
 """Number of settings that are reported."""
@@ -103,5 +104,5 @@ def _stack_lines(setting: Setting) -> list[str]:
         rank = setting.ranking.ranks.get(row.stack)
         rank_text = f", rank {rank} of {len(setting.rows)}" if rank is not None else ""
         final = format_percent(row.scores["last"])
-        lines.append(f"{row.stack}: {final} at the last epoch{rank_text}, {len(row.measurements)} seeds")
+        lines.append(f"{row.stack}: {final} at the last epoch{rank_text}, {counted(len(row.measurements), 'seed')}")
     return lines

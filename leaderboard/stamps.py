@@ -21,6 +21,7 @@ import pydantic
 from noisybench.errors import UserError
 from noisybench.leaderboard.strict_files import read_plain_file
 from noisybench.utils.places import expand_user
+from noisybench.utils.text import count_runs
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -101,7 +102,7 @@ def check_stamp(stamp: VerificationStamp | None, digest: str, keys: Sequence[Ed2
         return StampStatus("claimed", "the stamp is not signed")
     if not any(_is_signed_by(stamp, key) for key in keys):
         return StampStatus("claimed", "the stamp is not signed by a trusted key" if keys else "no key is trusted")
-    return StampStatus(stamp.status, f"signed {stamp.date[:10]}, {stamp.retrained} runs retrained")
+    return StampStatus(stamp.status, f"signed {stamp.date[:10]}, {count_runs(stamp.retrained)} retrained")
 
 
 def _is_signed_by(stamp: VerificationStamp, key: Ed25519PublicKey) -> bool:

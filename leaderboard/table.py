@@ -82,6 +82,7 @@ class Setting:
         code: code of everything except the mitigations; empty if it was not recorded.
         joined: codes that a recorded equivalence joins in the rows.
         other_code: runs of the same settings that have other code and are in no row.
+        selected: stacks that tables show, all of them if it is empty; ranks are always those among all stacks.
     """
 
     description: SettingDescription
@@ -93,6 +94,12 @@ class Setting:
     code: Code = ()
     joined: tuple[str, ...] = ()
     other_code: tuple[str, ...] = ()
+    selected: frozenset[str] = frozenset()
+
+    @property
+    def shown_rows(self) -> list[StackRow]:
+        """Rows that tables show."""
+        return [row for row in self.rows if not self.selected or row.stack in self.selected]
 
     @property
     def title(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from noisybench.leaderboard.columns import TABLE, Column, best_columns, measured_columns
 from noisybench.leaderboard.setting_description import distinct_titles
@@ -67,6 +67,24 @@ TEST_NAMES = {
 }
 
 
+def published_line(setting: Setting, names: Mapping[str, str]) -> str:
+    """Return the published results of the stacks that a table shows, in one line; empty if there are none.
+
+    Args:
+        setting: setting with its stacks.
+        names: names of the stacks to show.
+    """
+    texts = []
+    for row in setting.shown_rows:
+        values = [result.value for result in row.published]
+        if values:
+            spread = f"{min(values):g}" if min(values) == max(values) else f"{min(values):g} to {max(values):g}"
+            texts.append(f"{names[row.stack]} {spread}")
+    if not texts:
+        return ""
+    return f"Published, in any protocol and network: {', '.join(texts)} (`noisybench leaderboard reproduction` lists them)."
+
+
 def text_rows(setting: Setting, intervals: bool = False) -> list[list[str]]:
     """Return the rows of a setting as text in the order of `COLUMNS`.
 
@@ -74,13 +92,13 @@ def text_rows(setting: Setting, intervals: bool = False) -> list[list[str]]:
         setting: setting with its stacks.
         intervals: show 95 % intervals in place of standard deviations.
     """
-    return [[column.cell(setting, row, intervals) for column in TABLE] for row in setting.rows]
+    return [[column.cell(setting, row, intervals) for column in TABLE] for row in setting.shown_rows]
 
 
 def detector_rows(setting: Setting) -> list[list[str]]:
     """Return the detectors of a setting's stacks as text in the order of `DETECTOR_COLUMNS`."""
     rows = []
-    for row in setting.rows:
+    for row in setting.shown_rows:
         for detector, values in detector_values(row).items():
             cells = ["–" if value is None else f"{value:.3f}" for value in (values[name] for name in DETECTOR_METRICS)]
             rows.append([row.stack, detector, *cells])
@@ -159,7 +177,7 @@ def to_csv(settings: Sequence[Setting]) -> str:
     writer.writerow(CSV_COLUMNS)
     for setting in settings:
         description = setting.description
-        for row in setting.rows:
+        for row in setting.shown_rows:
             versions = sorted({measurement.version for measurement in row.measurements})
             writer.writerow([
                 plain_cell(description.dataset), plain_cell(description.noise), description.label_set, description.budget,
@@ -222,7 +240,7 @@ def _shown_cells(
     indices = [index for index in map(TABLE.index, columns) if index in measured_columns(rows)]
     cells = [
         [render(cells[index], TABLE[index].name in best[row.stack]) for index in indices]
-        for row, cells in zip(setting.rows, rows, strict=True)
+        for row, cells in zip(setting.shown_rows, rows, strict=True)
     ]
     return [TABLE[index] for index in indices], cells
 

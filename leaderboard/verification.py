@@ -35,6 +35,7 @@ from noisybench.records.schema import RunRecord
 from noisybench.records.selection import SELECTION_RULES, select
 from noisybench.tracking.reader import TrackedRun
 from noisybench.tracking.store import Store
+from noisybench.utils.progress import report_progress
 
 TOLERANCE = 2.0
 """Allowed difference of the selected scores, in percentage points, when a run is trained again on another machine."""
@@ -252,7 +253,14 @@ def retrain(spec: RunSpec, folder: Path) -> RunRecord:
     from noisybench.runs.training import train
 
     recorder = train(
-        prepare_run(spec), folder, lambda rows: None, lambda kind, data: None, lambda: False, folder / "auxiliary"
+        prepare_run(spec),
+        folder,
+        lambda rows: None,
+        lambda kind, data: report_progress(
+            "train a run again", data["epoch"] + 1, data["epochs"] or spec.budget.epochs
+        ),
+        lambda: False,
+        folder / "auxiliary",
     )
     return recorder.record(describe_environment(spec))
 

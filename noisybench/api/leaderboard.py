@@ -18,6 +18,7 @@ from noisybench.errors import UserError, nearest, show
 from noisybench.leaderboard import terminal_tables
 from noisybench.leaderboard.board import build_board
 from noisybench.leaderboard.columns import measured_columns, parse_columns
+from noisybench.leaderboard.filters import select_settings
 from noisybench.leaderboard.measurements import Measurement, measure_valid
 from noisybench.leaderboard.page import to_html as page_of
 from noisybench.leaderboard.pair_model import Test
@@ -26,7 +27,15 @@ from noisybench.leaderboard.reproduction import reproduce
 from noisybench.leaderboard.setting_description import distinct_titles
 from noisybench.leaderboard.stored import check_any, stored_records, suite_metric
 from noisybench.leaderboard.table import Setting, build_settings
-from noisybench.leaderboard.text_tables import COLUMNS, footnote, text_rows, to_csv, to_latex, to_markdown
+from noisybench.leaderboard.text_tables import (
+    COLUMNS,
+    footnote,
+    published_line,
+    text_rows,
+    to_csv,
+    to_latex,
+    to_markdown,
+)
 from noisybench.leaderboard.verdict_text import verdict_paragraphs
 from noisybench.records.equivalence import Equivalence
 from noisybench.records.selection import SELECTION_RULES
@@ -67,6 +76,9 @@ class Leaderboard:
         excluded: runs that no table shows, as ``what`` and ``why``.
         intervals: show 95 % intervals in place of standard deviations.
         columns: titles of the columns of Markdown and LaTeX between commas; by default those that have values.
+        setting: words in the titles of the settings to show; empty for all.
+        stacks: stacks to show, or mitigations in them; empty for all. Ranks stay those among all stacks.
+        wide: show all columns in the terminal, in longer lines than it has.
 
     Example:
         >>> from noisybench.leaderboard.measurements import builtin_measurements
@@ -82,11 +94,19 @@ class Leaderboard:
     excluded: Sequence[dict[str, str]] = ()
     intervals: bool = False
     columns: str = ""
+    setting: str = ""
+    stacks: Sequence[str] = ()
+    wide: bool = False
 
     @functools.cached_property
     def settings(self) -> list[Setting]:
-        """Ranked stacks of each setting."""
-        return build_settings(self.measurements, self.rule, self.test, self.equivalences)
+        """Ranked stacks of each setting that is shown.
+
+        Raises:
+            UserError: no setting or stack matches; the nearest names are given.
+        """
+        settings = build_settings(self.measurements, self.rule, self.test, self.equivalences)
+        return select_settings(settings, self.setting, self.stacks) if self.setting or self.stacks else settings
 
     @property
     def rows(self) -> pd.DataFrame:
@@ -100,7 +120,7 @@ class Leaderboard:
 
         rows = []
         for setting in self.settings:
-            for row in setting.rows:
+            for row in setting.shown_rows:
                 summary, record = row.scores[self.rule], row.measurements[0].record
                 description = setting.description
                 shared = setting_columns(record) if record else {"setting": description.title}
@@ -159,8 +179,11 @@ class Leaderboard:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         """Yield the tables, notes and verdicts for a terminal, which `rich.print` shows."""
-        yield from terminal_tables.render_settings(self.settings, options.max_width, self.intervals)
-        yield from terminal_tables.render_reproductions(reproduce(self.measurements, self.equivalences))
+        width = options.max_width
+        yield from terminal_tables.render_settings(self.settings, width, self.intervals, self.wide)
+        if not self.setting and not self.stacks:
+            reproductions = reproduce(self.measurements, self.equivalences)
+            yield from terminal_tables.render_reproductions(reproductions, width, self.wide)
         yield from terminal_tables.render_excluded(self.excluded)
 
     def __str__(self) -> str:
@@ -170,7 +193,7 @@ class Leaderboard:
         console = SafeConsole(
             file=text, highlight=False, width=PLAIN_WIDTH, force_jupyter=False, force_terminal=False, no_color=True
         )
-        console.print(self)
+        console.print(self, crop=False)  # wide tables have longer lines
         return text.getvalue()
 
     __repr__ = __str__
@@ -182,11 +205,13 @@ class Leaderboard:
             distinct_titles([each.description for each in self.settings]), self.settings, strict=True
         ):
             rows = text_rows(setting, self.intervals)
-            shown = measured_columns(rows)
+            # Published values stand below the table: a column of them takes several lines in each row.
+            shown = [index for index in measured_columns(rows) if COLUMNS[index] != "published"]
             parts += [f"<h4>{html.escape(title)}</h4>", "<table>", _html_row("th", [COLUMNS[index] for index in shown])]
             parts += [_html_row("td", [row[index] for index in shown]) for row in rows]
-            notes = [footnote(setting), *(f"Note: {note}." for note in (*setting.notes, *setting.warnings))]
-            parts += ["</table>", *(f"<p>{html.escape(note)}</p>" for note in notes)]
+            notes = [footnote(setting), published_line(setting, {row.stack: row.stack for row in setting.rows})]
+            notes += [f"Note: {note}." for note in (*setting.notes, *setting.warnings)]
+            parts += ["</table>", *(f"<p>{html.escape(note)}</p>" for note in notes if note)]
         for heading, sentences in verdict_paragraphs(self.settings):
             items = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences)
             parts.append(f"<h4>{html.escape(heading)}</h4><ul>{items}</ul>")

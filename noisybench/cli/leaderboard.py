@@ -11,10 +11,13 @@ from typing import Annotated
 
 import typer
 
+from noisybench.cli.pager import print_paged
 from noisybench.errors import UserError, nearest
 from noisybench.utils.files import write_text
 from noisybench.utils.interrupts import INTERRUPTS, kill_children
 from noisybench.utils.places import check_output_file, check_output_folder
+from noisybench.utils.status import show_status
+from noisybench.utils.text import counted
 
 FORMATS = ("terminal", "csv", "markdown", "latex", "html")
 
@@ -42,14 +45,28 @@ def leaderboard(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write")] = None,
     ci: Annotated[bool, typer.Option("--ci", help="Show 95 % confidence intervals, not standard deviations")] = False,
     suite: Annotated[str | None, typer.Option(help="Filter by suite")] = None,
+    setting: Annotated[
+        str, typer.Option(help="Filter by words in the title of a setting, such as 'digits pair_flip'")
+    ] = "",
+    stack: Annotated[
+        list[str] | None,
+        typer.Option(help="Show only this stack, or stacks with this mitigation; ranks stay those among all stacks"),
+    ] = None,
     label_set: Annotated[str | None, typer.Option(help="Filter by label-set hash prefix")] = None,
     columns: Annotated[
         str | None, typer.Option(help="Columns of --format markdown and latex, such as rank,stack,last,seeds")
     ] = None,
+    wide: Annotated[
+        bool, typer.Option("--wide", help="Show all columns, in longer lines than the terminal has")
+    ] = False,
+    no_pager: Annotated[
+        bool, typer.Option("--no-pager", help="Print long output at once instead of through $PAGER")
+    ] = False,
 ) -> None:
     """Rank the finished runs of the store, one table per setting; serve, export, package and verify results."""
     if context.invoked_subcommand is not None:
         return
+    show_status("Reading and ranking the finished runs of this folder")
     from noisybench.api.leaderboard import TESTS
     from noisybench.api.leaderboard import leaderboard as rank_runs
     from noisybench.api.results import METRICS
@@ -72,13 +89,24 @@ def leaderboard(
         output = Path("leaderboard.html")
     if output is not None:
         check_output_file(output)
-    board = dataclasses.replace(rank_runs(suite, rule, metric, test, label_set), intervals=ci, columns=columns or "")
+    if format == "html" and stack:
+        raise UserError("--stack: the page shows all stacks, and has filters of its own; leave this option out")
+    board = dataclasses.replace(
+        rank_runs(suite, rule, metric, test, label_set),
+        intervals=ci,
+        columns=columns or "",
+        setting=setting,
+        stacks=tuple(stack or ()),
+        wide=wide,
+    )
     # Standard output may be a table for another program.
     console = make_console(stderr=format != "terminal")
     if format == "terminal":
         if output is not None:
             raise UserError("--output: select the format of the file with --format csv, markdown, latex or html")
-        console.print(board)
+        # Before the pager starts: a filter without a match is an error.
+        assert board.settings
+        print_paged(console, board, enabled=not no_pager)
         return
     writers: dict[str, Callable[[], str]] = {
         "csv": board.to_csv, "markdown": board.to_markdown, "latex": board.to_latex, "html": board.to_html
@@ -88,7 +116,7 @@ def leaderboard(
         typer.echo(text, nl=False)
     else:
         write_text(output, text)
-        typer.echo(f"{len(board.settings)} tables written to {output}")
+        typer.echo(f"{counted(len(board.settings), 'table')} written to {output}")
     for line in render_excluded(board.excluded):
         console.print(line)
 
@@ -139,8 +167,8 @@ def export(
     check_output_folder(folder)
     board = write_site(Store(), folder, mlflow)
     typer.echo(
-        f"{len(board.settings)} settings written to {folder / 'index.html'}, their tables to leaderboard.csv, stress cards to "
-        "stress.csv"
+        f"{counted(len(board.settings), 'setting')} written to {folder / 'index.html'}, their tables to leaderboard.csv, stress "
+        "cards to stress.csv"
     )
 
 

@@ -2,28 +2,143 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from noisybench.api.leaderboard import Leaderboard
 from noisybench.cli.preset_text import describe_published_recipe
 from noisybench.config.published_recipes import published_recipes
+from noisybench.errors import UserError
+from noisybench.leaderboard.filters import select_settings
 from noisybench.leaderboard.measurements import builtin_measurements
+from noisybench.leaderboard.published import all_published
 from noisybench.leaderboard.table import Setting, build_settings
-from noisybench.leaderboard.terminal_tables import render_settings
+from noisybench.leaderboard.terminal_tables import LEAST_IMPORTANT, render_settings
+from noisybench.leaderboard.text_tables import COLUMNS, published_line
+
+SNAPSHOTS = Path(__file__).parent / "terminal"
+WIDTHS = (60, 80, 100, 120)
+PUBLISHED = tuple(result for result in all_published() if result.method == "ELR")
 
 
 def quickstart() -> list[Setting]:
     return [setting for setting in build_settings(builtin_measurements()) if setting.description.dataset == "digits"]
 
 
-def printed(settings: list[Setting], width: int) -> list[str]:
+def board() -> Leaderboard:
+    """Return the shipped results of two suites: one of short names, and one of long ones."""
+    chosen = [
+        each for each in builtin_measurements() if each.setting.dataset == "digits" or "web" in each.setting.noise
+    ]
+    return Leaderboard(chosen)
+
+
+def printed(settings: list[Setting], width: int, wide: bool = False) -> list[str]:
     output = io.StringIO()
     console = Console(file=output, width=width)
-    for each in render_settings(settings, width):
-        console.print(each)
+    for each in render_settings(settings, width, wide=wide):
+        console.print(each, crop=False)
     return output.getvalue().splitlines()
+
+
+def snapshot(width: int) -> str:
+    output = io.StringIO()
+    Console(file=output, width=width).print(board())
+    return "".join(f"{line.rstrip()}\n" for line in output.getvalue().splitlines())
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_board_of_shipped_results_looks_as_before(width: int) -> None:
+    """After an intended change: `python -m tests.leaderboard.test_terminal_tables`, and look at the difference."""
+    text = snapshot(width)
+    assert max(map(len, text.splitlines())) <= width
+    assert text == (SNAPSHOTS / f"board-{width}.txt").read_text(encoding="utf-8")
+
+
+def test_every_column_is_kept_or_has_a_place_in_the_order_of_hiding() -> None:
+    assert {*COLUMNS} == {*LEAST_IMPORTANT, "stack", "published"}
+    assert len({*LEAST_IMPORTANT}) == len(LEAST_IMPORTANT)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_no_word_of_a_name_is_broken(width: int) -> None:
+    words = {word for line in snapshot(width).splitlines() for word in line.split()}
+    for name in ("forward_correction", "cross_entropy", "bootstrapping", "three_block_cnn,", "privileged", "info"):
+        assert name in words, width
+
+
+def test_hidden_columns_are_named_and_wide_shows_them() -> None:
+    settings = quickstart()[:1]
+    (hidden,) = [line for line in printed(settings, 80) if line.startswith("Hidden")]
+    assert hidden.startswith("Hidden for lack of width: last10, oracle, ")
+    wide = printed(settings, 80, wide=True)
+    assert not any(line.startswith("Hidden") for line in wide)
+    header = next(line for line in wide if line.startswith("rank"))
+    assert re.split("  +", header.rstrip()) == [
+        "rank", "stack", "last", "last10", "noisy_val", "oracle", "oracle gap", "noise AUROC", "memorized", "ECE", "time (s)",
+        "seeds", "privileged info", "verified",
+    ]  # fmt: skip
+
+
+def test_the_overview_shows_the_verdict_and_the_scores_of_each_setting_first() -> None:
+    lines = printed(quickstart(), 80)
+    first_table = lines.index("[1] digits · instance_dependent 40 %")
+    overview = lines[:first_table]
+    assert overview[0].rstrip() == "Verdict by `last`: digits · small_cnn, 30 epochs"
+    assert any(line.split() == ["elr", "93.5", "96.6*", "86.7*", "97.2*"] for line in overview)
+    assert any(line.split() == ["co_teaching", "†", "91.4", "92.4*", "86.3*", "95.4*"] for line in overview)
+    # Over a single setting there is nothing to look over.
+    assert printed(quickstart()[:1], 80)[0].rstrip() == "digits · instance_dependent 40 %"
+
+
+def test_filters_keep_the_ranks_among_all_stacks() -> None:
+    settings = quickstart()
+    ranks = {row.stack: settings[1].ranking.ranks[row.stack] for row in settings[1].rows}
+    (setting,) = select_settings(settings, "PAIR_flip digits", ["gce", "sce"])
+    assert [row.stack for row in setting.shown_rows] == ["gce", "sce"]
+    assert {stack: setting.ranking.ranks[stack] for stack in ranks} == ranks
+    text = "\n".join(printed([setting], 100))
+    assert "2 of 8 stacks, ranked among all." in text
+    assert "co_teaching" not in text
+
+
+def test_filters_find_mitigations_in_stacks_and_short_names() -> None:
+    settings = build_settings(builtin_measurements())
+    found = {row.stack for each in select_settings(settings, stacks=["lsa"]) for row in each.shown_rows}
+    assert found
+    assert all("+lsa(" in stack for stack in found)
+    name = "spectral_truncation (ridge, rank 512, penalty 1)"
+    (setting,) = select_settings(settings, "pair_flip 40 % 18.6", [name, "elr"])
+    whole = "spectral_truncation(mode=ridge, rank=512, penalty=1)"
+    assert {row.stack for row in setting.shown_rows} == {whole, "elr"}
+
+
+@pytest.mark.parametrize(
+    ("setting", "stacks", "message"),
+    [
+        ("pair_flop", [], "setting: no setting matches `pair_flop`; did you mean `pair_flip`?"),
+        ("", ["erl"], "stack: no stack or mitigation is named `erl`; did you mean `elr`?"),
+    ],
+)
+def test_a_filter_without_a_match_names_the_nearest(setting: str, stacks: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message.replace("?", r"\?")):
+        select_settings(quickstart(), setting, stacks)
+
+
+def test_published_values_stand_below_the_table() -> None:
+    setting = quickstart()[0]
+    rows = [dataclasses.replace(row, published=PUBLISHED if row.stack == "elr" else ()) for row in setting.rows]
+    lines = printed([dataclasses.replace(setting, rows=tuple(rows))], 80)
+    assert len([line for line in lines if line.split()[1:2] == ["elr"]]) == 1
+    values = [result.value for result in PUBLISHED]
+    assert len(values) > 5
+    assert f"Published, in any protocol and network: elr {min(values):g} to {max(values):g}" in " ".join(lines)
+    assert published_line(setting, {}) == ""
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 200])
@@ -59,3 +174,8 @@ def test_a_recipe_of_a_published_result_says_what_was_changed() -> None:
     text = describe_published_recipe(recipe, ["budget.epochs=1"])
     assert "differs: budget.epochs=1, set on the command line" in text
     assert "nothing" not in text
+
+
+if __name__ == "__main__":
+    for each in WIDTHS:
+        (SNAPSHOTS / f"board-{each}.txt").write_text(snapshot(each), encoding="utf-8")
