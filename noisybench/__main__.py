@@ -16,8 +16,11 @@ def main() -> None:
     try:
         # Before all other imports, which take a second or more, so that Ctrl-C during them gives no traceback.
         from noisybench.utils.interrupts import INTERRUPTS
+        from noisybench.utils.status import show_status
 
         INTERRUPTS.install(message, is_resumable)
+        # The imports of the command line and of its libraries take many seconds on a busy machine.
+        show_status(f"{' '.join(['noisybench', *_names(sys.argv[1:])])}: starting")
     except KeyboardInterrupt:
         os.write(2, f"{message}\n".encode())
         os._exit(130)
@@ -32,10 +35,18 @@ def main() -> None:
         raise
 
 
+def _names(arguments: list[str]) -> list[str]:
+    """Return the name of the command, as far as it is known without the command line's own parser."""
+    name = next((argument for argument in arguments if not argument.startswith("-")), "")
+    return [name] if name.replace("-", "").isalpha() else []
+
+
 def _end(status: list[int]) -> None:
     """End the process without the finalization of the interpreter, which takes a second after torch is imported."""
     from noisybench.utils.interrupts import kill_children
+    from noisybench.utils.status import clear_status
 
+    clear_status()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):  # None if it was closed before the start
             stream.flush()

@@ -29,6 +29,7 @@ from noisybench.utils.durations import format_duration
 from noisybench.utils.numbers import as_integer
 from noisybench.utils.places import check_output_folder, expand_user, path_text
 from noisybench.utils.processes import usable_cores
+from noisybench.utils.progress import report_progress
 
 Say = Callable[[str], None]
 """Function that receives lines of text."""
@@ -218,6 +219,7 @@ def _fold_reporter(folds: int, epochs: int, say: Say) -> EpochCallback:
     start = time.monotonic()
 
     def report(fold: int, epoch: int, loss: float) -> None:
+        report_progress(f"train network {fold + 1} of {folds}", epoch + 1, epochs)
         if epoch + 1 == epochs:
             say(f"[{fold + 1}/{folds}] trained, loss {loss:.3f}, {format_duration(time.monotonic() - start)}")
 

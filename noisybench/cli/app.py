@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import Annotated
 
@@ -22,6 +23,7 @@ from noisybench.cli.runs import runs_app
 from noisybench.cli.stress import stress
 from noisybench.cli.subcommands import with_subcommands
 from noisybench.errors import UserError
+from noisybench.utils.status import clear_status, show_status
 from noisybench.utils.text import printable_lines
 
 SUMMARY = "Benchmark methods for learning with noisy labels, with results you can trust."
@@ -60,11 +62,14 @@ def doctor(
     """Check this machine: versions, devices, operators, disk space, tracking store and interrupted runs."""
     from noisybench.cli import doctor as checkup
 
-    checks = list(checkup.repair()) if repair else []
-    checks += checkup.run_checks()
-    for check in checks:
-        typer.echo(f"{'ok ' if check.passed else 'BAD'}  {check.name:<18} {check.details}")
-    if not all(check.passed for check in checks):
+    has_passed = True
+    for check in itertools.chain(checkup.repair() if repair else (), checkup.run_checks()):
+        mark = output.colored("ok ", "green") if check.passed else output.colored("BAD", "red")
+        typer.echo(f"{mark}  {check.name:<18} {check.details}")
+        show_status("Checking")
+        has_passed &= check.passed
+    clear_status()
+    if not has_passed:
         raise typer.Exit(1)
 
 
@@ -133,7 +138,7 @@ def main() -> None:
         if debug:
             raise
         for problem in error.problems:
-            typer.echo(f"error: {printable_lines(problem)}", err=True)
+            typer.echo(f"{output.colored('error:', 'red')} {printable_lines(problem)}", err=True)
         raise SystemExit(2) from None
     except BrokenPipeError:  # the reader of a pipe, such as `head`, has ended
         output.discard_output()
@@ -143,11 +148,11 @@ def main() -> None:
             raise
         reason = output.environment_problem(error)
         if reason is not None:
-            typer.echo(f"error: {printable_lines(reason)}", err=True)
+            typer.echo(f"{output.colored('error:', 'red')} {printable_lines(reason)}", err=True)
             output.discard_output()
             raise SystemExit(2) from None
         typer.echo(
-            f"internal error: {printable_lines(f'{type(error).__name__}: {error}')}\n"
+            f"{output.colored('internal error:', 'red')} {printable_lines(f'{type(error).__name__}: {error}')}\n"
             "run the same command with --debug and report the output",
             err=True,
         )

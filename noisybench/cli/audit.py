@@ -9,6 +9,7 @@ import typer
 
 from noisybench.cli.hints import HintingCommand
 from noisybench.utils.places import check_file
+from noisybench.utils.text import counted
 
 audit_app = typer.Typer(rich_markup_mode=None)
 
@@ -76,7 +77,7 @@ def audit(
         say(f"Table of images:   {(output / 'scores.csv').resolve()}")
         say(f"Table of classes:  {(output / 'classes.csv').resolve()}")
         if result.num_pictures:
-            say(f"Suspect pixels of {result.num_pictures} images: {(output / 'suspects').resolve()}")
+            say(f"Suspect pixels of {counted(result.num_pictures, 'image')}: {(output / 'suspects').resolve()}")
     else:
         say(f"Report with images:   {(output / 'report.html').resolve()}")
         say(f"Table for relabeling: {(output / 'scores.csv').resolve()}")

@@ -7,12 +7,20 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
 from noisybench.utils.durations import format_duration
-from noisybench.utils.text import count_runs
+from noisybench.utils.text import count_runs, counted
 
 if TYPE_CHECKING:
     from noisybench.execution.suite_runner import RunPlan, SuiteResult
@@ -29,6 +37,8 @@ def step_progress(console: Console) -> Iterator[None]:
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
         console=console,
         transient=True,
         disable=not console.is_terminal,
@@ -63,7 +73,7 @@ def print_search_result(console: Console, result: SearchResult) -> None:
         table.add_row(title, *("–" if score is None else f"{score[index] * scale:.1f}" for score in scores))
     console.print(table)
     counts = ", ".join(f"{count} {state}" for state, count in study.trials.items() if count)
-    console.print(f"{counts}; {result.epochs} epochs trained")
+    console.print(f"{counts}; {counted(result.epochs, 'epoch')} trained")
     if result.changed_code:
         console.print(
             f"Note: the code changed ({', '.join(result.changed_code)}) since these trials; the runs below are trained with the "

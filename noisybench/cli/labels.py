@@ -12,7 +12,7 @@ from noisybench.cli.hints import HintingCommand
 from noisybench.errors import UserError
 from noisybench.utils.files import wrap_write_errors
 from noisybench.utils.places import check_file, check_output_file, check_output_folder, read_text, shown
-from noisybench.utils.text import printable_lines
+from noisybench.utils.text import counted, printable_lines
 
 if TYPE_CHECKING:
     from noisybench.config.spec import RunSpec
@@ -147,7 +147,9 @@ def labels_export(
                 f"noisybench labels export {shown(folder)} {shown(file)} {labels.manifest['dataset']['name']} …"
             )
         count = export_masks(labels, one_spec(recipe, overrides).dataset.build().load(), file)
-        typer.echo(f"{count} masks written to {shown(file)}. Read them with noise=from_folder noise.path={shown(file)}")
+        typer.echo(
+            f"{counted(count, 'mask')} written to {shown(file)}. Read them with noise=from_folder noise.path={shown(file)}"
+        )
         return
     check_output_file(file, (".csv", ".parquet"))
     table = label_files.read_stored_table(

@@ -8,6 +8,8 @@ import io
 import os
 import sys
 
+import typer
+
 ASCII = {
     "–": "-", "—": "-", "−": "-", "…": "...", "·": "|", "±": "+-", "×": "x", "→": "->", "≤": "<=", "≥": ">=",
     "’": "'", "“": '"', "”": '"',
@@ -34,6 +36,20 @@ def prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="noisybench")
+
+
+def colored(text: str, color: str) -> str:
+    """Return text in a color for a terminal; unchanged if the environment variable `NO_COLOR` is set or terminals are dumb.
+
+    `typer.echo` removes the color where the output is no terminal.
+
+    Args:
+        text: the text.
+        color: name of the color, such as ``red``.
+    """
+    if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return typer.style(text, fg=color, bold=True)
 
 
 def discard_output() -> None:

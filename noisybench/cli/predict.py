@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from noisybench.utils.text import counted
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -67,14 +69,18 @@ def predict(
         assert output is not None
         predictions.write_masks(output)
         console.print(
-            f"{len(predictions.masks)} masks of class indices: {output.resolve()}", markup=False, soft_wrap=True
+            f"{counted(len(predictions.masks), 'mask')} of class indices: {output.resolve()}",
+            markup=False,
+            soft_wrap=True,
         )
         names = ", ".join(f"{number} {name}" for number, name in enumerate(model.class_names))
         console.print(f"Classes: {names}", markup=False, soft_wrap=True)
         return
     if output is not None:
         predictions.write_table(model.class_names, output)
-        console.print(f"{len(predictions.names)} predictions: {output.resolve()}", markup=False, soft_wrap=True)
+        console.print(
+            f"{counted(len(predictions.names), 'prediction')}: {output.resolve()}", markup=False, soft_wrap=True
+        )
         return
     _print_rows(console, predictions)
 

@@ -15,6 +15,8 @@ from noisybench.cli.limits import TimeLimitOption
 from noisybench.utils.files import wrap_write_errors, write_text
 from noisybench.utils.interrupts import INTERRUPTS
 from noisybench.utils.places import check_output_file
+from noisybench.utils.status import show_status
+from noisybench.utils.text import count_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,6 +146,7 @@ def execute_specs(
     from noisybench.utils.console import make_console
 
     console = make_console()
+    show_status("Reading the store of this folder")
     session = open_session(specs, again, dry_run, ray)
     _print_repeated(console, session.plan)
     print_notes(console, session.plan.specs)
@@ -164,8 +167,6 @@ def execute_specs(
 
 def _print_repeated(console: Console, plan: RunPlan) -> None:
     """Print how many finished runs are trained again, and why."""
-    from noisybench.utils.text import count_runs
-
     if plan.repeated:
         verb = "is" if len(plan.repeated) == 1 else "are"
         reasons = ", ".join(plan.reasons)
@@ -199,7 +200,9 @@ def train_session(session: Session, jobs: int | None, console: Console, limit: T
 
     start, plan = time.monotonic(), session.plan
     if plan.pending:
-        console.print(f"Validating {len(plan.pending)} of {len(plan.specs)} runs ...")
+        total = len(plan.specs)
+        which = count_runs(total) if len(plan.pending) == total else f"{len(plan.pending)} of {count_runs(total)}"
+        console.print(f"Validating {which} ...")
     with (
         INTERRUPTS.graceful(console.print),
         ProgressDisplay(console, len(plan.pending)) as display,

@@ -12,6 +12,7 @@ from noisybench.cli.leaderboard import check_choice
 from noisybench.errors import UserError
 from noisybench.utils.files import write_text
 from noisybench.utils.places import check_output_file
+from noisybench.utils.text import counted
 
 FORMATS = ("terminal", "csv", "json", "markdown")
 
@@ -81,6 +82,6 @@ def stress(
             typer.echo(text, nl=False)
         else:
             write_text(output, text)
-            typer.echo(f"{len(tables)} tables written to {output}")
+            typer.echo(f"{counted(len(tables), 'table')} written to {output}")
     for line in render_excluded(excluded + unscored):
         console.print(line)

@@ -10,6 +10,7 @@ import typer
 from noisybench.errors import UserError
 from noisybench.utils.files import write_text
 from noisybench.utils.places import check_output_folder
+from noisybench.utils.text import count_runs, counted
 
 KEYS_HELP = (
     "File of public keys in PEM form whose stamps count (default: $NOISYBENCH_TRUSTED_KEYS, or trusted_keys.pem in the "
@@ -28,10 +29,13 @@ def package(
 ) -> None:
     """Package finished runs as a submission: records, and predictions from which every score follows."""
     from noisybench import __version__
+    from noisybench.cli.console import step_progress
     from noisybench.leaderboard import submission
     from noisybench.leaderboard.stored import NO_RUNS
     from noisybench.leaderboard.verification import collect_evidence
     from noisybench.tracking.store import Store
+    from noisybench.utils.console import make_console
+    from noisybench.utils.progress import with_progress
 
     check_output_folder(folder)
     if not 0 < len(description.strip()) <= submission.MAX_DESCRIPTION:
@@ -52,11 +56,14 @@ def package(
         raise UserError(NO_RUNS)
     if identities is not None and len(selected) < len(identities):
         typer.echo(
-            f"{len(identities) - len(selected)} of {len(identities)} runs of {suite} are unfinished and left out"
+            f"{len(identities) - len(selected)} of {count_runs(len(identities))} of {suite} unfinished and left out"
         )
-    packaged = submission.write(folder, description, __version__, collect_evidence(store, selected))
+    with step_progress(make_console()):
+        evidence = with_progress(collect_evidence(store, selected), "write runs", len(selected))
+        packaged = submission.write(folder, description, __version__, evidence)
     typer.echo(
-        f"{len(packaged.manifest.runs)} runs written to {folder}. Check them with `noisybench leaderboard verify {folder}`."
+        f"{count_runs(len(packaged.manifest.runs))} written to {folder}. "
+        f"Check them with `noisybench leaderboard verify {folder}`."
     )
 
 
@@ -103,9 +110,12 @@ def verify(
 ) -> None:
     """Score a submission again from its predictions, label sets and data; with --rerun, train some of its runs again."""
     from noisybench import __version__
+    from noisybench.cli.console import step_progress
     from noisybench.leaderboard import stamps, submission, verification
     from noisybench.leaderboard.claims import CLAIMS
     from noisybench.leaderboard.trust import TrustPolicy
+    from noisybench.utils.console import make_console
+    from noisybench.utils.progress import report_progress
 
     if mark_verified and key is None:
         raise UserError(
@@ -116,19 +126,22 @@ def verify(
     policy = TrustPolicy(places or [], allow_plugin or [], allow_network or [], allow_download)
     claimed = submission.read(folder, stamps.read_trusted_keys(trusted_keys))
     result = verification.VerificationResult()
-    for result in verification.verify(claimed, policy, rerun, tolerance, max_memory):
-        if result.rerun and not result.problems:
-            typer.echo(f"Trained again: {result.rerun[-1]}")
+    console, total = make_console(), len(claimed.manifest.runs)
+    with step_progress(console):
+        for result in verification.verify(claimed, policy, rerun, tolerance, max_memory):
+            report_progress("check runs", result.runs, total)
+            if result.rerun and not result.problems:
+                console.print(f"Trained again: {result.rerun[-1]}", markup=False, soft_wrap=True)
     if result.problems:
         shown = result.problems[:30]
         num_more = len(result.problems) - len(shown)
         raise UserError(*(f"refused: {problem}" for problem in shown), *([f"and {num_more} more"] if num_more else []))
     if mark_verified and private_key is not None:
         submission.mark_verified(claimed, result.status, __version__, len(result.rerun), private_key)
-    typer.echo(f"{result.status}: {result.runs} runs; every score that follows from predictions is as claimed")
+    typer.echo(f"{result.status}: {count_runs(result.runs)}; every score that follows from predictions is as claimed")
     if result.other_code:
         typer.echo(
-            f"Code:   {result.other_code} of {result.runs} runs were trained by other code than that installed here"
+            f"Code:   {result.other_code} of {count_runs(result.runs)} trained by other code than that installed here"
         )
     else:
         typer.echo("Code:   that installed here")
@@ -159,6 +172,6 @@ def summarize(
     # A fixed order keeps the differences between two versions of the table small.
     measurements.sort(key=lambda each: (each.entry, each.setting.title, each.setting.budget, each.stack, each.seed))
     write_text(output, to_csv(measurements))
-    typer.echo(f"{len(measurements)} runs of {len(folders)} submissions written to {output}")
+    typer.echo(f"{count_runs(len(measurements))} of {counted(len(folders), 'submission')} written to {output}")
     for entry in entries:
         typer.echo(f"  {printable(entry.folder.name)}: {entry.status} ({entry.stamp.reason})")

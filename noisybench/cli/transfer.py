@@ -41,17 +41,19 @@ def export(
     ] = None,
 ) -> None:
     """Export finished runs to a file, with their metrics, files, child runs and times, for `runs import`."""
+    from noisybench.cli.console import step_progress
     from noisybench.config.spec import WORKSPACE
     from noisybench.records.codes import matches_code
     from noisybench.tracking.bundle import write_parts
     from noisybench.tracking.known_items import without_known
     from noisybench.tracking.run_export import Exporter
     from noisybench.tracking.store import Store
+    from noisybench.utils.console import make_console
 
     limit = _parse_size(max_size)
     check_output_file(output, (".zip",))
     store = Store()
-    with tempfile.TemporaryDirectory(prefix="noisybench-") as downloads:
+    with step_progress(make_console()), tempfile.TemporaryDirectory(prefix="noisybench-") as downloads:
         exporter = Exporter(store, Path(downloads), lambda run: matches_code(run.tags, code))
         drafts = exporter.finished()
         if checkpoints:
@@ -78,12 +80,14 @@ def import_runs(
     files: Annotated[list[Path], typer.Argument(help="Files of `runs export`; parts of an export together")],
 ) -> None:
     """Import runs from files of `runs export`; runs that are here already are skipped."""
+    from noisybench.cli.console import step_progress
     from noisybench.config.spec import WORKSPACE
     from noisybench.tracking.bundle_reader import Bundle
     from noisybench.tracking.run_import import Importer
     from noisybench.tracking.store import Store
+    from noisybench.utils.console import make_console
 
-    with Bundle(files) as bundle:
+    with step_progress(make_console()), Bundle(files) as bundle:
         result = Importer(Store(), bundle, WORKSPACE).add()
     if result.added:
         verb = "item was" if result.present == 1 else "items were"

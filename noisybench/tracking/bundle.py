@@ -25,6 +25,7 @@ from noisybench import __version__
 from noisybench.errors import UserError
 from noisybench.utils.files import remove_partial_files, replacing
 from noisybench.utils.places import shown
+from noisybench.utils.progress import with_progress
 
 FORMAT: Literal[1] = 1
 """Number of the layout of an export. Files of another number are refused."""
@@ -173,7 +174,7 @@ def write_parts(drafts: Sequence[Draft], output: Path, max_size: int | None = No
     """
     planner = _Planner(max_size)
     try:
-        for draft in drafts:
+        for draft in with_progress(drafts, "read files", len(drafts)):
             planner.add(draft)
     except OSError as error:
         raise UserError(f"{shown(error.filename or '')} cannot be read: {error.strerror}") from None
@@ -210,7 +211,7 @@ def write_parts(drafts: Sequence[Draft], output: Path, max_size: int | None = No
 def _write_part(path: Path, manifest: Manifest, part: _Part) -> None:
     with zipfile.ZipFile(path, "w", compresslevel=6) as archive:
         archive.writestr(_zip_info(MANIFEST, compressed=True), manifest.model_dump_json(indent=1))
-        for member, source in part.members:
+        for member, source in with_progress(part.members, f"write {path.name}", len(part.members)):
             digest, is_whole = hashlib.sha256(), member.size == manifest.sizes[member.sha256]
             info = _zip_info(member.name, compressed=is_whole and _is_compressible(member.name))
             with archive.open(info, "w", force_zip64=member.size >= 2**31) as target:

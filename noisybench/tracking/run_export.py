@@ -14,6 +14,7 @@ from noisybench.tracking.reader import TrackedRun
 from noisybench.tracking.run_content import CONTENT_FILE, read_content
 from noisybench.tracking.run_folders import auxiliary_drafts, folder_draft, held_folders
 from noisybench.tracking.store import Store
+from noisybench.utils.progress import with_progress
 
 ARTIFACTS = "artifacts"
 """Folder of an item that holds the files of a run."""
@@ -56,7 +57,8 @@ class Exporter:
         trials = [run for run in finished if "trial_of" in run.tags and self._matches(run) and self._is_readable(run)]
         studies = self._studies({run.tags["trial_of"] for run in trials})
         equivalences = [run for run in finished if "equivalence" in run.tags]
-        drafts = [self._draft(run) for run in (*studies, *trials, *selected, *equivalences)]
+        runs = (*studies, *trials, *selected, *equivalences)
+        drafts = [self._draft(run) for run in with_progress(runs, "read runs", len(runs))]
         return [*drafts, *self._auxiliary({draft.id for draft in drafts})]
 
     @contextlib.contextmanager

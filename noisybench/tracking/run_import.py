@@ -27,6 +27,7 @@ from noisybench.tracking.run_content import CONTENT_FILE, RunContent, end_conten
 from noisybench.tracking.run_export import ARTIFACTS
 from noisybench.tracking.run_folders import add_auxiliary, add_folder, check_auxiliary, check_folder, is_training
 from noisybench.tracking.store import Store, upload_files
+from noisybench.utils.progress import with_progress
 
 MAX_CHECKPOINT_BYTES = 2**36
 """Largest checkpoint that is read."""
@@ -94,7 +95,7 @@ class Importer:
         self._ids: dict[str, str] = {}
         self._finished_ids: dict[str, str] = {}
         self._checked: list[_Checked] = []
-        for item in bundle.items:
+        for item in with_progress(bundle.items, "check items", len(bundle.items)):
             missing = bundle.missing_parts(item)
             if missing is None:
                 self._checked.append(self._check(item))
@@ -117,7 +118,8 @@ class Importer:
         self._check_space()
         # Digest of the record of every finished run by identity. Runs whose record cannot be read do not count.
         self._finished = self._finished_records()
-        for checked in sorted(self._checked, key=self._order):
+        ordered = sorted(self._checked, key=self._order)
+        for checked in with_progress(ordered, "import items", len(ordered)):
             try:
                 added = self._add(checked)
             except OSError as error:

@@ -31,6 +31,22 @@ def printable_lines(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    Args:
+        count: the number.
+        noun: noun in the singular, whose plural ends in s, or in es after s, x, rch and tch.
+
+    Example:
+        >>> counted(1, "epoch"), counted(2, "table"), counted(3, "search")
+        ('1 epoch', '2 tables', '3 searches')
+    """
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count} {noun}{'es' if noun.endswith(('s', 'x', 'rch', 'tch')) else 's'}"
+
+
 def count_runs(count: int) -> str:
     """Return a number of runs with its noun.
 
@@ -38,4 +54,4 @@ def count_runs(count: int) -> str:
         >>> count_runs(1), count_runs(2)
         ('1 run', '2 runs')
     """
-    return f"{count} run{'s' if count != 1 else ''}"
+    return counted(count, "run")
