@@ -17,7 +17,7 @@ from noisybench.data.in_memory import NAME_OF_LABELS
 from noisybench.data.label_sets import label_files
 from noisybench.data.label_sets.label_set import SPLITS, LabelSet, ReplacedImages
 from noisybench.data.labels.decisions import ABSENT
-from noisybench.data.labels.label_import import ImportedLabels, ImportOptions, import_labels, own_labels
+from noisybench.data.labels.label_import import ImportedLabels, ImportOptions, import_labels, own_labels, own_targets
 from noisybench.data.labels.rows import names_of
 from noisybench.data.labels.verification import Verification, merge
 from noisybench.data.labels.votes import Votes
@@ -38,10 +38,10 @@ class FromFile(NoiseModel):
     A table (`.csv`, `.tsv` or `.parquet`) has a column `observed`, `label`, `class` or the like with a class name or index
     in each row. A column `index` has rows of the dataset's source, or a column `file` its file names in any order;
     without either there is one row for each training example of the source in its order. Examples whose cell is empty
-    have no label and are not trained on. Decisions in the columns `decision` and `new_label`, which `noisybench audit`
-    writes, change the dataset's labels: verified classes replace them and count as clean, and excluded examples are not
-    trained on. Labels of several people in a column `annotator` or in columns such as `annotator_1`, and numbers of
-    votes in one column for each class, give one label by `annotators`. A `.npy` file has one label, or one number for
+    have no label and are not trained on. Decisions in the columns `decision` and `new_label`, or `new_mask` for masks, which
+    `noisybench audit` writes, change the dataset's labels: verified ones replace them and count as clean, and excluded
+    examples are not trained on. Labels of several people in a column `annotator` or in columns such as `annotator_1`, and
+    numbers of votes in one column for each class, give one label by `annotators`. A `.npy` file has one label, or one number for
     each class, for each training example in the order of the source.
 
     A folder written by `noisybench labels create` is checked against its manifest and must belong to the same dataset.
@@ -127,10 +127,10 @@ class FromFile(NoiseModel):
         if path.is_dir():
             labels = self._read_label_set(path, dataset, split)
             return self._as_given(labels, self._label_set.verification, dataset, split)
-        if dataset.target_kind.dense:
+        if dataset.trace_format is not None:
             raise UserError(
-                "noise.path: masks and traces are read from a folder that `noisybench labels create` has written; provide "
-                "other masks with noise=from_folder, and other traces with dataset=trace_file"
+                "noise.path: traces are read from a folder that `noisybench labels create` has written; provide other traces "
+                "with dataset=trace_file"
             )
         imported = self._imported(dataset)
         labels = self._select(imported, dataset, split, stream)
@@ -189,9 +189,8 @@ class FromFile(NoiseModel):
             notes += self._vote_notes(imported.votes.of_examples(used), dataset)
         splits = (dataset.train, dataset.validation)
         labels = [self.corrupt_labels(dataset, split, self.stream(dataset, split)) for split in splits]
-        unlabeled = np.concatenate(
-            [split.index[observed == UNKNOWN_TARGET] for split, observed in zip(splits, labels, strict=True)]
-        )
+        annotated = [dataset.target_kind.is_annotated(observed) for observed in labels]
+        unlabeled = np.concatenate([split.index[~mask] for split, mask in zip(splits, annotated, strict=True)])
         if len(unlabeled):
             excluded = imported.verification is not None
             text = f"Examples {'that were excluded' if excluded else 'without a label'} are not trained on"
@@ -253,8 +252,12 @@ class FromFile(NoiseModel):
             decisions_argument=self.decisions_argument,
         )
 
-    def _select(self, imported: ImportedLabels, dataset: Dataset, split: Split, stream: Stream) -> NDArray[np.int64]:
+    def _select(self, imported: ImportedLabels, dataset: Dataset, split: Split, stream: Stream) -> Targets:
         """Return the labels of a split; every example needs a row, or keeps its own label."""
+        if imported.verification is not None:
+            name = "train" if split is dataset.train else "validation"
+            given = own_targets(split) if self.base is None else self.base.observed(name)
+            return imported.verification.observed(name, split, given)
         if imported.votes is not None:
             labels = self._choose(imported.votes, dataset, split, stream)
             labels[~imported.listed[split.index]] = ABSENT

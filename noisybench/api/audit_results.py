@@ -15,6 +15,7 @@ from rich.text import Text
 
 from noisybench.audit.data_quality import class_quality
 from noisybench.audit.masks.report import CLASS_COLUMNS, IMAGE_COLUMNS, MaskAuditReport, class_rows, image_rows
+from noisybench.audit.masks.report import page as mask_page
 from noisybench.audit.masks.report import summary as mask_summary
 from noisybench.audit.page import to_html
 from noisybench.audit.reliability import Reliability
@@ -296,8 +297,18 @@ class MaskAudit(_Audit):
         frame = pd.DataFrame(class_rows(self.report), columns=list(CLASS_COLUMNS))
         return frame.replace("", None).set_index("class")
 
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write the page on which people review the masks.
+
+        Raises:
+            UserError: the file cannot be written.
+        """
+        file = Path(path_text(path, "path"))
+        with wrap_write_errors(file):
+            file.write_text(mask_page(self.report), encoding="utf-8")
+
     def save(self, folder: str | os.PathLike[str], pictures: int = 20) -> int:
-        """Write `scores.csv`, `classes.csv`, `findings.json` and pictures into a folder, as `noisybench audit` does.
+        """Write `report.html`, `scores.csv`, `classes.csv`, `findings.json` and pictures into a folder.
 
         Args:
             folder: folder to write.

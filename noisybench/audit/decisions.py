@@ -1,11 +1,11 @@
-"""Label sets of the decisions that people made about the suspicious labels of an audit."""
+"""Label sets of the decisions that people made about the suspicious labels or masks of an audit."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from noisybench.audit.inputs import audit_spec
+from noisybench.audit.inputs import audit_spec, resolve_labels
 from noisybench.config.registry import get_entry
 from noisybench.data.dataset import Dataset
 from noisybench.data.label_sets.label_set import LabelSet
@@ -13,17 +13,19 @@ from noisybench.data.labels.label_import import own_targets
 
 
 def apply_decisions(decisions: Path, labels: str, overrides: Iterable[str] = ()) -> tuple[LabelSet, Dataset]:
-    """Return the audited labels after the decisions, and their dataset.
+    """Return the audited labels or masks after the decisions, and their dataset.
 
     Args:
-        decisions: table of decisions, or the `scores.csv` of an audit.
-        labels: what was audited, see `load_audit_input`.
+        decisions: table of decisions, or the `scores.csv` of an audit of classes.
+        labels: what was audited, see `load_audit_input` and `load_mask_audit_input`.
         overrides: overrides of the specification, as for the audit.
 
     Raises:
         UserError: the table or the labels cannot be read, or do not belong together.
     """
-    spec, _ = audit_spec(labels, overrides)
+    spec, _ = resolve_labels(labels, overrides)
+    if spec.task.name != "segmentation":
+        spec, _ = audit_spec(labels, overrides)
     dataset = spec.dataset.build().load()
     base = spec.noise.build().apply(dataset)
     noise = get_entry("noise_models", "from_file").load_class()(path=decisions)

@@ -19,8 +19,8 @@ from noisybench.audit.inputs import AuditInput
 from noisybench.audit.scores import DECISION_COLUMNS
 from noisybench.utils.pages.rendering import json_in_script, render_page
 
-SCRIPTS = ("data.js", "decisions.js", "tables.js", "grid.js", "detail.js", "events.js")
-"""Scripts of the page in the order in which they are joined."""
+SHARED_SCRIPTS = ("decisions.js", "tables.js", "grid.js", "detail.js", "events.js")
+"""Scripts of the pages of all audits, in the order in which they are joined after the script of their subject."""
 
 MAX_ROW_BYTES = 2_000_000
 """Largest size of the texts and scores of suspects on the page."""
@@ -59,7 +59,7 @@ def to_html(
     rows = _rows(audit_input, result)
     pictures = _pictures(audit_input, result.suspects[: len(rows)])
     data = {
-        "digest": _digest([names, [row[:5] for row in rows]]),
+        "digest": digest([names, [row[:5] for row in rows]]),
         "columns": list(DECISION_COLUMNS),
         "classes": list(names),
         "detectors": _detectors(result),
@@ -70,7 +70,8 @@ def to_html(
         "histogram": _histogram(result),
     }
     return render_page(
-        "noisybench.audit", "report.html", styles=("report.css",), scripts=SCRIPTS, images=True,
+        "noisybench.audit", "report.html", styles=("report.css",), scripts=("data.js", "classes.js", *SHARED_SCRIPTS),
+        images=True,
         title=audit_input.title,
         tiles=_tiles(audit_input, result),
         audit=json_in_script(json.dumps(data, allow_nan=False)),
@@ -118,22 +119,23 @@ def _tiles(data: AuditInput, result: AuditResult) -> list[tuple[str, str, str]]:
     (low, high), (least, most) = reliability.accuracy_interval, reliability.rate_interval
     if rate is None:
         estimate = ("Noise rate", "no estimate", "the reason is given below")
-        origin = f"the first {_percent(result.num_suspects / max(len(result.ranking), 1), 0)} of the ranking"
+        origin = f"the first {percent(result.num_suspects / max(len(result.ranking), 1), 0)} of the ranking"
     else:
-        estimate = ("Noise rate", _percent(rate), f"95\u00a0% interval {_percent(least)} to {_percent(most)}")
+        estimate = ("Noise rate", percent(rate), f"95\u00a0% interval {percent(least)} to {percent(most)}")
         origin = "estimated noise rate times examples"
     if result.num_verified:
         origin += f", without {result.num_verified:,} verified ones"
     return [
         ("Examples", f"{len(data.observed):,}", f"{len(data.class_names):,} classes"),
-        ("Out-of-fold accuracy", _percent(reliability.accuracy),
-         f"{_percent(low)} to {_percent(high)}; chance {_percent(reliability.chance)}"),
+        ("Out-of-fold accuracy", percent(reliability.accuracy),
+         f"{percent(low)} to {percent(high)}; chance {percent(reliability.chance)}"),
         estimate,
         ("Labels to review", f"{result.num_suspects:,}", origin),
     ]  # fmt: skip
 
 
-def _percent(share: float, digits: int = 1) -> str:
+def percent(share: float, digits: int = 1) -> str:
+    """Return a fraction as text in percent, with a space that breaks no line."""
     return f"{100 * share:.{digits}f}\u00a0%"
 
 
@@ -159,7 +161,8 @@ def _rows(data: AuditInput, result: AuditResult) -> list[list[Any]]:
     return [row for row, size in zip(rows, sizes, strict=True) if size <= MAX_ROW_BYTES]
 
 
-def _digest(content: object) -> str:
+def digest(content: object) -> str:
+    """Return a short digest, by which browsers keep the decisions of each audit apart."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
 
 
@@ -171,7 +174,7 @@ def _pictures(data: AuditInput, positions: NDArray[np.int64]) -> list[str]:
     left = MAX_PICTURE_BYTES
     for row in positions.tolist():
         # Images on disk are indexed by arrays or slices only.
-        picture = _encode(np.asarray(data.images[np.array([row])])[0])
+        picture = encode_picture(np.asarray(data.images[np.array([row])])[0])
         left -= len(picture)
         if left < 0:
             break
@@ -179,14 +182,14 @@ def _pictures(data: AuditInput, positions: NDArray[np.int64]) -> list[str]:
     return pictures
 
 
-def _encode(image: Any) -> str:
+def encode_picture(image: Any, max_side: int = MAX_SIDE) -> str:
     """Encode a (C, H, W) uint8 image as WebP in base64; of other numbers of channels than 1 and 3, the first ones."""
     from PIL import Image
 
     pixels, buffer = image[: 3 if image.shape[0] >= 3 else 1].transpose(1, 2, 0), io.BytesIO()
     # Pillow takes grayscale images as (H, W) and refuses (H, W, 1).
     picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    picture.thumbnail((MAX_SIDE, MAX_SIDE))
+    picture.thumbnail((max_side, max_side))
     picture.save(buffer, "WEBP", quality=90)
     return base64.b64encode(buffer.getvalue()).decode()
 
@@ -218,7 +221,7 @@ def _classes(data: AuditInput, result: AuditResult) -> list[dict[str, Any]]:
         rows.append({
             "name": name,
             "examples": f"{counts[number]:,}",
-            "accuracy": "–" if math.isnan(accuracy) else _percent(accuracy),
+            "accuracy": "–" if math.isnan(accuracy) else percent(accuracy),
             "suspects": f"{suggested[number].sum():,}",
             "suggested": often,
         })  # fmt: skip
@@ -227,4 +230,4 @@ def _classes(data: AuditInput, result: AuditResult) -> list[dict[str, Any]]:
 
 def _shaded(matrix: NDArray[np.float64]) -> list[list[tuple[str, int]]]:
     """Return the entries of a matrix as text, and as steps of a tenth for their shade."""
-    return [[(_percent(share), round(10 * share)) for share in row] for row in matrix.tolist()]
+    return [[(percent(share), round(10 * share)) for share in row] for row in matrix.tolist()]

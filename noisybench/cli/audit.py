@@ -74,6 +74,7 @@ def audit(
     for line in result.summary:
         say(line)
     if isinstance(result, MaskAudit):
+        say(f"Page for review:   {(output / 'report.html').resolve()}")
         say(f"Table of images:   {(output / 'scores.csv').resolve()}")
         say(f"Table of classes:  {(output / 'classes.csv').resolve()}")
         if result.num_pictures:
@@ -90,13 +91,16 @@ def audit(
 )
 def apply(
     decisions: Annotated[
-        Path, typer.Argument(help="Table of decisions (.csv, .tsv or .parquet) of an audit's page, or its scores.csv")
+        Path,
+        typer.Argument(
+            help="Table of decisions (.csv, .tsv or .parquet) of an audit's page, or, for classes, its scores.csv"
+        ),
     ],
     labels: Annotated[str, typer.Argument(help=f"{LABELS_HELP}, as for the audit")],
     overrides: Annotated[list[str] | None, typer.Argument(help=OVERRIDES_HELP)] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write")] = Path("labels"),
 ) -> None:
-    """Create a label set from the decisions of people who looked at the suspicious labels of an audit."""
+    """Create a label set from the decisions of people who looked at the suspicious labels or masks of an audit."""
     from noisybench.audit.decisions import apply_decisions
     from noisybench.cli.labels import write_label_set
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from noisybench.data.labels.verification import ACCEPT, EXCLUDE, KEEP, RELABEL
-from noisybench.data.targets import UNKNOWN_TARGET
+from noisybench.data.targets import target_kind
 from noisybench.utils.text import printable
 
 if TYPE_CHECKING:
@@ -116,22 +116,22 @@ def _describe_rate(manifest: dict[str, Any]) -> str:
 def _describe_verification(verification: Verification, class_names: list[str]) -> list[tuple[str, str]]:
     """Return the number of each decision, the noise rate of what was verified, and the changed labels by pair of classes."""
     rows = list(verification.rows.values())
-    given, verified, decision = (
+    given, verified, decision, has_label, is_corrected = (
         np.concatenate([getattr(part, name) for part in rows]) if rows else np.empty(0, np.int64)
-        for name in ("given", "verified", "decision")
+        for name in ("given", "verified", "decision", "has_label", "is_corrected")
     )
     words = {ACCEPT: "accepted", RELABEL: "relabeled", KEEP: "kept", EXCLUDE: "excluded"}
     counts = {word: int((decision == number).sum()) for number, word in enumerate(words.values())}
     lines = [("decisions", ", ".join(f"{count} {word}" for word, count in counts.items()))]
-    known = verified >= 0
-    if known.any():
-        wrong = int((given != verified)[known].sum())
-        text = f"{int(known.sum())} labels, of which {wrong} were incorrect ({wrong / known.sum():.1%})"
-        lines.append(("verified", text))
-    changed = Counter(zip(given[known].tolist(), verified[known].tolist(), strict=True))
-    pairs = [(pair, count) for pair, count in changed.most_common() if pair[0] != pair[1]]
-    names = dict(enumerate(class_names)) | {UNKNOWN_TARGET: "no label"}
-    listed = [f"{names[old]} -> {names[new]} {count}" for (old, new), count in pairs[:MAX_CONFUSIONS]]
+    number, wrong = int(has_label.sum()), int(is_corrected.sum())
+    if number:
+        noun = "masks" if given.ndim > 1 else "labels"
+        lines.append(("verified", f"{number} {noun}, of which {wrong} were incorrect ({wrong / number:.1%})"))
+    names = dict(enumerate(class_names)) | {target_kind(given).no_label: "no label"}
+    changed = has_label.reshape(-1, *[1] * (given.ndim - 1)) & (given != verified)
+    pairs = Counter(zip(given[changed].tolist(), verified[changed].tolist(), strict=True)).most_common()
+    unit = " pixels" if given.ndim > 1 else ""
+    listed = [f"{names[old]} -> {names[new]} {count}{unit}" for (old, new), count in pairs[:MAX_CONFUSIONS]]
     more = [f"{len(pairs) - MAX_CONFUSIONS} more pairs"] if len(pairs) > MAX_CONFUSIONS else []
     return [*lines, ("changed", ", ".join(listed + more))] if pairs else lines
 

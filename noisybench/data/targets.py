@@ -44,6 +44,8 @@ CHUNK_SIZE = 1024
 Targets = NDArray[Any]
 """(N,) int64 classes of examples, (N, H, W) uint8 classes of pixels, or (N, T) tokens of sequences."""
 
+Shape = tuple[int, ...]
+
 Tokens = NDArray[Any]
 """(N, T) tokens, uint8 if their vocabulary is small, and `IGNORED` after the end of a sequence in any type."""
 
@@ -63,12 +65,19 @@ class TargetKind(abc.ABC):
     """Type in label sets and training; None if each dataset has its own."""
     dense: ClassVar[bool]
     """True if one example has many labels, as masks and token sequences have."""
+    no_label: ClassVar[int]
+    """Value in place of a label that is missing or unknown."""
     counts_transitions: ClassVar[bool] = True
     """False if the classes are so many, and so alike, that counts of their confusions say nothing."""
 
     @abc.abstractmethod
     def is_labeled(self, targets: Targets) -> NDArray[np.bool_]:
         """Return a mask in the shape of ``targets``: True where the class is known."""
+
+    def is_annotated(self, targets: Targets) -> NDArray[np.bool_]:
+        """Return an (N,) mask: True for examples with at least one label, which out-of-distribution ones have."""
+        # Without further axes, as of classes, nothing is reduced.
+        return np.asarray((targets != self.no_label).any(axis=tuple(range(1, targets.ndim))))
 
     @abc.abstractmethod
     def to_canonical_bytes(self, targets: Targets) -> bytes:
@@ -88,12 +97,7 @@ class TargetKind(abc.ABC):
 
     @abc.abstractmethod
     def check(
-        self,
-        targets: Targets,
-        noisy_targets: Targets | None,
-        input_shape: tuple[int, ...],
-        num_classes: int,
-        split: str,
+        self, targets: Targets, noisy_targets: Targets | None, input_shape: Shape, num_classes: int, split: str
     ) -> None:
         """Check the targets of one split of a dataset.
 
@@ -167,6 +171,7 @@ class ClassTargets(TargetKind):
     name = "classes"
     dtype = np.int64
     dense = False
+    no_label = UNKNOWN_TARGET
 
     def is_labeled(self, targets: Targets) -> NDArray[np.bool_]:
         """Return an (N,) mask: True where the class is known."""
@@ -193,12 +198,7 @@ class ClassTargets(TargetKind):
         return np.where(targets < 0, targets, numbers[np.maximum(targets, 0)])
 
     def check(
-        self,
-        targets: Targets,
-        noisy_targets: Targets | None,
-        input_shape: tuple[int, ...],
-        num_classes: int,
-        split: str,
+        self, targets: Targets, noisy_targets: Targets | None, input_shape: Shape, num_classes: int, split: str
     ) -> None:
         """Check that every label is in [0, C); the target beside a noisy label may be `OOD_TARGET` or `UNKNOWN_TARGET`."""
         labels = targets if noisy_targets is None else noisy_targets
@@ -234,6 +234,7 @@ class _DenseTargets(TargetKind):
 
     dtype: ClassVar[type[np.generic] | None] = np.uint8
     dense = True
+    no_label = IGNORED
 
     def is_labeled(self, targets: Targets) -> NDArray[np.bool_]:
         """Return a mask in the shape of the targets: False where they are `IGNORED`."""
@@ -256,19 +257,14 @@ class _DenseTargets(TargetKind):
         return targets
 
     def check(
-        self,
-        targets: Targets,
-        noisy_targets: Targets | None,
-        input_shape: tuple[int, ...],
-        num_classes: int,
-        split: str,
+        self, targets: Targets, noisy_targets: Targets | None, input_shape: Shape, num_classes: int, split: str
     ) -> None:
         """Check that labels are in [0, C) or `IGNORED`, and that each example has at least one."""
         for labels in (targets, noisy_targets):
             if labels is not None:
                 self._check_labels(labels, input_shape, num_classes, split)
 
-    def _check_labels(self, labels: Targets, input_shape: tuple[int, ...], num_classes: int, split: str) -> None:
+    def _check_labels(self, labels: Targets, input_shape: Shape, num_classes: int, split: str) -> None:
         labeled = self.is_labeled(labels)
         # `where` avoids a copy of the labeled entries, which can be nearly as large as the masks.
         highest = int(labels.max(initial=0, where=labeled))
@@ -277,7 +273,7 @@ class _DenseTargets(TargetKind):
                 f"dataset: {split} {self.name} have values up to {highest}, but {num_classes} classes allow 0 to "
                 f"{num_classes - 1}, and {IGNORED} for no label"
             )
-        empty = np.flatnonzero(~labeled.reshape(len(labeled), -1).any(axis=1))
+        empty = np.flatnonzero(~self.is_annotated(labels))
         if len(empty):
             raise UserError(
                 f"dataset: {len(empty)} {split} examples have no label at all, the first in row {empty[0]}; remove them"
@@ -304,7 +300,7 @@ class MaskTargets(_DenseTargets):
 
     name = "masks"
 
-    def _check_labels(self, labels: Targets, input_shape: tuple[int, ...], num_classes: int, split: str) -> None:
+    def _check_labels(self, labels: Targets, input_shape: Shape, num_classes: int, split: str) -> None:
         if labels.shape != (input_shape[0], *input_shape[2:]):
             raise UserError(
                 f"dataset: {split} images have the shape {tuple(input_shape)}, but their masks {labels.shape}; "

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import importlib.resources
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,20 +22,15 @@ from noisybench.audit.scores import DECISION_COLUMNS
 from noisybench.audit.signals import AuditSignals
 from noisybench.config.resolve import resolve
 from noisybench.utils.files import plain_cell
-from tests.browser import chromium, watched
+from tests.audit import pages
+from tests.audit.pages import EVIL, embedded, load, load_axe, names, violations
+from tests.browser import watched
 
-EVIL = '</script><img src=x onerror="alert(1)"><script>alert(2)</script>'
 CLASSES = ("cat", "dog", '=SUM("A1"),b', EVIL)
 SIZE = 160
 FEATURES = resolve(
     {"dataset": {"name": "features", "path": "x.npz"}, "task": "transfer", "budget": {"network": "features"}}
 )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 def audited(classes: tuple[str, ...] = CLASSES, **changes: Any) -> tuple[AuditInput, AuditResult]:
@@ -69,25 +62,8 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> str:
     return written(tmp_path_factory.mktemp("report"), *audited())
 
 
-def names(page: Page) -> list[str]:
-    return page.locator(".card .name").all_inner_texts()
-
-
 def downloaded(page: Page) -> list[dict[str, str]]:
-    with page.expect_download() as started:
-        page.get_by_role("button", name="Download decisions.csv").click()
-    assert started.value.suggested_filename == "decisions.csv"
-    text = Path(started.value.path()).read_text(encoding="utf-8")
-    rows = list(csv.DictReader(io.StringIO(text)))
-    assert text.splitlines()[0] == ",".join(DECISION_COLUMNS)
-    return rows
-
-
-def load(page: Page, text: str) -> str:
-    page.locator("#message").evaluate("node => node.textContent = ''")
-    page.locator("#file").set_input_files({"name": "mine.csv", "mimeType": "text/csv", "buffer": text.encode()})
-    page.locator("#message", has_text="mine.csv").wait_for()
-    return page.locator("#message").inner_text()
+    return pages.downloaded(page, DECISION_COLUMNS)
 
 
 def test_tiles_and_histogram_sum_up_the_audit(browser: Browser, report: str) -> None:
@@ -415,12 +391,6 @@ def test_the_page_is_bounded_and_says_so(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "With pictures of the first 7" in text
 
 
-def embedded(text: str) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="audit">(.*?)</script>', text, re.S)
-    assert found
-    return json.loads(found[1])
-
-
 def test_verified_labels_are_counted_apart() -> None:
     data, result = audited()
     verified = dataclasses.replace(result, num_verified=140)
@@ -462,18 +432,15 @@ def test_paper_shows_the_labels_and_no_tools(browser: Browser, report: str) -> N
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1440, "light")])
 def test_the_page_has_no_accessibility_violation(browser: Browser, report: str, width: int, scheme: Any) -> None:
-    axe = pytest.importorskip("axe_playwright_python", reason="needs axe-playwright-python")
-    source = (importlib.resources.files(axe) / "axe.min.js").read_text(encoding="utf-8")
     with watched(browser, width) as page:
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
         page.goto(report)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        page.evaluate(source)
+        load_axe(page)
         for keys in ("ak", ("Enter", "r")):
             for key in keys:
                 page.keyboard.press(key)
-            found = page.evaluate("axe.run()")
-            assert not found["violations"], [(each["id"], each["nodes"][0]["html"]) for each in found["violations"]]
+            assert violations(page) == []
         assert page.locator("#chooser").is_visible()
         running = "document.getAnimations().length"
         assert page.evaluate(running) == 0, "nothing moves"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +38,7 @@ class MaskScores:
         joint: (C, C) calibrated confident joint of the pixels, by observed class (row) and predicted class (column).
         labeled: (N, H, W) True for pixels with a label.
         reliability: accuracy of the predictions on a sample of pixels, and estimate of the noise rate or its absence.
+        verified: (N,) True for masks that people have verified, which have no suspects and are last in the ranking.
     """
 
     quality: NDArray[np.float32]
@@ -47,11 +48,16 @@ class MaskScores:
     joint: NDArray[np.float64]
     labeled: NDArray[np.bool_]
     reliability: Reliability
+    verified: NDArray[np.bool_]
 
     @property
     def ranking(self) -> NDArray[np.int64]:
         """(N,) positions of the images from the most to the least suspicious."""
-        return np.argsort(self.image_score, kind="stable")
+        return np.lexsort((self.image_score, self.verified))
+
+    def with_verified(self, verified: NDArray[np.bool_]) -> MaskScores:
+        """Return the scores after people have verified some masks."""
+        return replace(self, suspect=self.suspect & ~verified[:, None, None], verified=verified)
 
     @property
     def suspect_share(self) -> NDArray[np.float64]:
@@ -123,6 +129,7 @@ def score_masks(masks: NDArray[np.uint8], predictions: Predictions, num_classes:
         calibrated_joint(counts, class_sizes),
         labeled,
         reliability,
+        np.zeros(len(masks), dtype=bool),
     )
 
 

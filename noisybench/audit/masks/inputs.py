@@ -14,6 +14,7 @@ from noisybench.config.spec import RunSpec
 from noisybench.data.check.notes import dataset_notes
 from noisybench.data.lazy import Images
 from noisybench.data.notes import ReadingNote
+from noisybench.data.targets import IGNORED
 from noisybench.runs.preparation import prepare_run
 from noisybench.utils.places import expand_user
 from noisybench.utils.text import printable
@@ -35,6 +36,7 @@ class MaskAuditInput:
         class_names: (C,) names of the classes.
         has_background: class 0 is the background.
         notes: facts about the data that a user should know.
+        verified: (N,) True where people have verified the mask; None if they have verified none.
     """
 
     title: str
@@ -48,6 +50,7 @@ class MaskAuditInput:
     class_names: tuple[str, ...]
     has_background: bool
     notes: tuple[ReadingNote, ...]
+    verified: NDArray[np.bool_] | None = None
 
 
 def load_mask_audit_input(labels: str, overrides: Iterable[str] = ()) -> MaskAuditInput:
@@ -82,6 +85,12 @@ def load_mask_audit_input(labels: str, overrides: Iterable[str] = ()) -> MaskAud
     clean = None
     if not from_user_data or spec.noise.name != "clean":
         clean = np.concatenate([split.targets for split in splits.values()])[order]
+    verified, verification = None, prepared.labels.verification
+    if verification is not None and clean is not None:
+        by_people = np.concatenate([verification.is_verified(name, split) for name, split in splits.items()])[order]
+        # Given masks that people have found incorrect are under audit as all others.
+        verified = by_people & (clean == masks).all((1, 2))
+        clean = _verified_masks(masks, clean, by_people) if from_user_data else clean
     names = np.repeat(list(splits), [len(split) for split in splits.values()])[order]
     # Images of one split may stay on disk, which `concatenate` cannot join.
     images: Images = dataset.train.inputs
@@ -105,4 +114,13 @@ def load_mask_audit_input(labels: str, overrides: Iterable[str] = ()) -> MaskAud
         dataset.class_names,
         dataset.has_background,
         notes,
+        verified,
     )
+
+
+def _verified_masks(
+    masks: NDArray[np.uint8], targets: NDArray[np.uint8], by_people: NDArray[np.bool_]
+) -> NDArray[np.uint8] | None:
+    """Return the masks that people have verified as the clean ones; None if all of them are those under audit."""
+    clean = np.where(by_people[:, None, None], targets, np.uint8(IGNORED))
+    return None if ((clean == masks) | (clean == IGNORED)).all() else clean

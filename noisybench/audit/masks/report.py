@@ -17,6 +17,7 @@ from noisybench.audit.findings import precision_at
 from noisybench.audit.masks.confident import MaskScores, score_masks
 from noisybench.audit.masks.inputs import MaskAuditInput
 from noisybench.audit.masks.networks import FoldNetworks
+from noisybench.audit.masks.page import to_html
 from noisybench.audit.masks.pictures import write_pictures
 from noisybench.audit.report import reliability_json
 from noisybench.data.targets import IGNORED
@@ -32,7 +33,9 @@ MAX_COMPARED_PIXELS = 1_000_000
 MAX_LISTED_CLASSES = 5
 """Largest number of classes in the summary."""
 
-IMAGE_COLUMNS = ("rank", "index", "file", "split", "score", "suspect_share", "most_doubtful_class", "labeled_pixels")
+IMAGE_COLUMNS = (
+    "rank", "index", "file", "split", "score", "suspect_share", "most_doubtful_class", "labeled_pixels", "is_verified",
+)  # fmt: skip
 CLASS_COLUMNS = ("class", "labeled_pixels", "accuracy", "mean_quality", "suspect_share", "suggested_instead")
 
 
@@ -51,7 +54,7 @@ class MaskAuditReport:
     networks: str
 
     def save(self, folder: Path, num_pictures: int) -> int:
-        """Write `scores.csv`, `classes.csv`, `findings.json` and the pictures of the most suspicious images into a folder.
+        """Write `report.html`, `scores.csv`, `classes.csv`, `findings.json` and pictures of suspicious images into a folder.
 
         Returns:
             Number of images with pictures.
@@ -63,12 +66,18 @@ class MaskAuditReport:
             "scores.csv": to_csv(IMAGE_COLUMNS, image_rows(self)),
             "classes.csv": to_csv(CLASS_COLUMNS, class_rows(self)),
             "findings.json": to_json(self),
+            "report.html": page(self),
         }
         with wrap_write_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             for name, text in texts.items():
                 (folder / name).write_bytes(text.encode())
             return write_pictures(self.data, self.scores, num_pictures, folder / "suspects")
+
+
+def page(report: MaskAuditReport) -> str:
+    """Return the page on which people review the masks."""
+    return to_html(report, summary(report), CLASS_COLUMNS, class_rows(report))
 
 
 def image_rows(report: MaskAuditReport) -> list[list[Any]]:
@@ -89,6 +98,7 @@ def image_rows(report: MaskAuditReport) -> list[list[Any]]:
                 float(share[row]),
                 names[int(in_doubt.argmax())] if in_doubt.any() else "",
                 int(scores.labeled[row].sum()),
+                bool(scores.verified[row]),
             ]
         )
     return rows
@@ -128,6 +138,8 @@ def to_csv(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return f"{value:.6f}" if isinstance(value, float) else plain_cell(str(value))
 
 
@@ -149,6 +161,8 @@ def summary(report: MaskAuditReport) -> list[str]:
         f"pixels under suspicion: {suspects / scores.labeled.sum():.1%} of the labeled ones, in {with_suspects} of "
         f"{len(data.masks)} images"
     )
+    if scores.verified.any():
+        lines.append(f"verified by people: {int(scores.verified.sum())} masks, which have no suspects")
     doubtful = sorted((row for row in class_rows(report) if row[4]), key=lambda row: -row[4])[:MAX_LISTED_CLASSES]
     lines += [f"  {share:.1%} of {name}, most often {instead} instead" for name, _, _, _, share, instead in doubtful]
     return lines + compare_with_clean_masks(report)
@@ -220,6 +234,8 @@ def to_json(report: MaskAuditReport) -> str:
 def audit_masks(networks: FoldNetworks, data: MaskAuditInput) -> MaskAuditReport:
     """Score the masks of an audit by the networks of its folds."""
     scores = score_masks(data.masks, networks.predictions, len(data.class_names))
+    if data.verified is not None:
+        scores = scores.with_verified(data.verified)
     return MaskAuditReport(data, scores, describe_networks(data, len(networks.tasks)))
 
 

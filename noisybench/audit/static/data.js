@@ -1,14 +1,14 @@
 
-// ---- the audit, and texts about its rows
+// ---- the audit, and texts about its rows; `subject` has what depends on their kind, which classes.js or masks.js defines
 
 const audit = JSON.parse(byId("audit").textContent);
-const rows = audit.rows.map(([index, file, split, label, suggested, confidence, flags, scores], position) =>
-  ({ position, index, file, split, label, suggested, confidence, flags, scores, picture: audit.pictures[position] }));
 const classOf = number => audit.classes[number];
 const nameOf = row => row.file || `row ${row.index}`;
 const shortName = row => nameOf(row).length > 80 ? nameOf(row).slice(0, 79) + "…" : nameOf(row);
 const percentText = share => `${(100 * share).toFixed(0)}\u00a0%`;
 const countText = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
+// A leading apostrophe makes spreadsheets read a cell as text and not as a formula.
+const plainCell = text => /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
 
 function say(text) {
   // While a dialog is open, the rest of the page is neither visible nor read out.

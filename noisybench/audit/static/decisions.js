@@ -1,17 +1,14 @@
 
 // ---- decisions: stored in the browser, and undone one change at a time
 
-const kinds = ["accept", "relabel", "keep", "exclude", "unsure"];
+const rows = audit.rows.map((fields, position) => ({ position, ...subject.row(fields), picture: audit.pictures[position] }));
 const storageKey = `noisybench-audit-${audit.digest}`;
-const decisions = new Map();  // position -> { kind, label }, where the label is null for exclude and unsure
-let others = [];  // rows of loaded tables about labels that are not on this page, which a download returns
+const decisions = new Map();  // position -> { kind, label }, where the label is null for exclude and unsure, and for masks
+let others = [];  // rows of loaded tables about rows that are not on this page, which a download returns
 let past = [];  // states before each change
 let isStored = true;
 
-const labelFor = (row, kind, label) => ({ accept: row.suggested, keep: row.label, relabel: label })[kind] ?? null;
-const kindFor = (row, label) => label === row.label ? "keep" : label === row.suggested ? "accept" : "relabel";
-const decisionText = ({ kind, label }) => label === null ? kind : `${kind}: ${classOf(label)}`;
-const isDecision = (row, { kind, label }) => row && kinds.includes(kind) && labelFor(row, kind, label) === label && (label === null || label in audit.classes);
+const isDecision = (row, { kind, label }) => row && subject.kinds.includes(kind) && subject.labelFor(row, kind, label) === label && (label === null || label in audit.classes);
 
 function reportUnstored(error) {
   isStored = false;

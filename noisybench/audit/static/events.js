@@ -3,11 +3,11 @@
 
 const isTyping = target => target.matches("input:not([type=checkbox]), select, textarea");
 function onKey(event) {
-  if (byId("chooser").open || !byId("shortcuts").checked || isTyping(event.target)) return;
+  if (document.querySelector("dialog[open]:not(#larger)") || !byId("shortcuts").checked || isTyping(event.target)) return;
   const key = event.key.length === 1 ? event.key.toUpperCase() : event.key, isCommand = event.ctrlKey || event.metaKey;
   // Assistive technology can focus any card.
   if (event.target.matches(".card")) current = Number(event.target.dataset.position);
-  let action = actions.find(([name]) => name === key)?.[2];
+  let action = actions.find(([name]) => name === key)?.[2] ?? subject.shortcuts[key];
   if ((isCommand && key !== "Z") || event.altKey) return;
   if (!action) {
     const isLarger = byId("larger").open, columns = isLarger ? 0 : numColumns();
@@ -25,7 +25,7 @@ byId("grid").onclick = event => {
   current = Number(card.dataset.position);  // some browsers give clicked buttons no focus
   openLarger();
 };
-for (const id of ["find", "pair", "detector", "split", "decision", "sort"])
+for (const id of ["find", ...subject.filters.map(([id]) => id), "split", "decision", "sort"])
   byId(id).oninput = () => { numShown = portion; list(); current = order[0] ?? -1; drawGrid(); };
 byId("more").onclick = () => { current = order[numShown]; numShown += portion; drawGrid(); focusCurrent(); };
 byId("download").onclick = download;
@@ -37,16 +37,6 @@ byId("file").onchange = async event => {
 };
 byId("close").onclick = () => byId("larger").close();
 byId("larger").onclose = () => { drawGrid(); focusCurrent(); };
-byId("chooser").onclose = focusCurrent;
-byId("typed").oninput = drawMatches;
-byId("typed").onkeydown = event => {
-  const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-  if (!matches.length || !(step || event.key === "Enter")) return;
-  event.preventDefault();
-  if (!step) return choose(matches[chosen]);
-  chosen = (chosen + step + matches.length) % matches.length;
-  drawChosen();
-};
 byId("theme").onclick = switchTheme;
 document.querySelector(".skip").onclick = event => { event.preventDefault(); cardOf(current)?.focus(); };
 addEventListener("beforeunload", event => { if (!isStored && decisions.size) event.preventDefault(); });
@@ -59,7 +49,8 @@ addEventListener("storage", event => {
   drawAll();
 });
 
-drawHistogram();
+if (audit.histogram) drawHistogram();
+subject.start();
 if (rows.length) {
   byId("tool").hidden = byId("tile-progress").hidden = false;
   byId("grid").className = [audit.pictures.length ? "" : "rows", audit.sharp ? "sharp" : ""].join(" ").trim();

@@ -1,17 +1,12 @@
 
 // ---- tables of decisions: written and read
 
-// A leading apostrophe makes spreadsheets read a cell as text and not as a formula.
-const plainCell = text => /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
 const quoted = cell => /[",\n\r]/.test(cell) ? `"${cell.replaceAll('"', '""')}"` : cell;
 const splitOf = row => audit.splits[row.split] ?? "";
 
 function decisionTable() {
-  const lines = [...decisions].sort(([first], [second]) => first - second).map(([position, { kind, label }]) => {
-    const row = rows[position], cells = {
-      index: row.index, file: row.file, split: splitOf(row), label: classOf(row.label), suggested: classOf(row.suggested),
-      decision: kind, new_label: label === null ? "" : classOf(label),
-    };
+  const lines = [...decisions].sort(([first], [second]) => first - second).map(([position, decision]) => {
+    const row = rows[position], cells = { index: row.index, file: row.file, split: splitOf(row), decision: decision.kind, ...subject.cells(row, decision) };
     return audit.columns.map(column => plainCell(String(cells[column])));
   });
   return [audit.columns, ...lines, ...others].map(line => line.map(quoted).join(",") + "\n").join("");
@@ -48,33 +43,28 @@ function parseTable(text) {
   return table;
 }
 
-const classNumbers = new Map(audit.classes.flatMap((name, number) => [[plainCell(name), number], [name, number]]));
-function readDecision(cells, row) {
-  const { decision: written, new_label: named } = cells, label = named ? classNumbers.get(named) : null;
-  if (written && !kinds.includes(written)) throw new Error(`decision “${written}” is none of ${kinds.join(", ")}`);
-  if (label === undefined) throw new Error(`new_label “${named}” is not a class of this audit`);
-  if (!row) return null;
-  const kind = written || kindFor(row, label), wanted = labelFor(row, kind, label);
-  if (kind === "relabel" && label === null) throw new Error("relabel needs a new_label");
-  if (label !== null && label !== wanted) throw new Error(`${kind} contradicts new_label “${named}”`);
-  return { kind, label: wanted };
-}
+const answerColumn = audit.columns.at(-1);  // new_label or new_mask
 function checkRow(cells, row) {
-  for (const [column, text] of [["file", row.file], ["label", classOf(row.label)]])
+  for (const [column, text] of [["file", row.file], subject.given(row)])
     if (cells[column] && cells[column] !== text && cells[column] !== plainCell(text))
       throw new Error(`${column} is “${cells[column]}”, but “${text}” in this audit, so the table belongs to other data`);
 }
+function readDecision(cells, row) {
+  const { decision: written } = cells;
+  if (written && !subject.kinds.includes(written)) throw new Error(`decision “${written}” is none of ${subject.kinds.join(", ")}`);
+  return subject.read(cells, row);
+}
 function readDecisions(text) {
   const [head, ...lines] = parseTable(text), names = head ? head.map(name => name.trim().toLowerCase()) : [];
-  if (!names.includes("index") || !(names.includes("decision") || names.includes("new_label")))
-    throw new Error("its first line must name the columns index, and decision or new_label");
+  if (!names.includes("index") || !(names.includes("decision") || names.includes(answerColumn)))
+    throw new Error(`its first line must name the columns index, and decision or ${answerColumn}`);
   const byIndex = new Map(), seen = new Map(), changes = [], foreign = [];
   for (const row of rows) byIndex.set(String(row.index), [...byIndex.get(String(row.index)) ?? [], row]);
   lines.forEach((line, number) => {
     const cells = Object.fromEntries(audit.columns.map(column => [column, line[names.indexOf(column)] ?? ""]));
     for (const column of ["index", "decision"]) cells[column] = cells[column].trim();
-    if (!cells.decision && !cells.new_label) return;
-    const { index, split } = cells, answer = `${cells.decision} ${cells.new_label}`;
+    if (!cells.decision && !cells[answerColumn]) return;
+    const { index, split } = cells, answer = `${cells.decision} ${cells[answerColumn]}`;
     // Each split can have rows of its own.
     const [row, second] = (byIndex.get(index) ?? []).filter(row => !split || split === splitOf(row));
     const key = row ? row.position : `${split} ${index}`;
@@ -105,7 +95,7 @@ async function load(file) {
     change(changes, [...others.filter(line => !keys.has(keyOf(line))), ...foreign]);
     drawAll();
     say(`${file.name}: ${countText(changes.length, "decision")} loaded${numReplaced ? `, ${numReplaced} in place of earlier ones` : ""}` +
-      (foreign.length ? `; ${foreign.length} more about labels that are not on this page are kept for the download.` : "."));
+      (foreign.length ? `; ${foreign.length} more about ${subject.noun}s that are not on this page are kept for the download.` : "."));
   } catch (error) {
     say(`${file.name} was not loaded, and nothing has changed: ${error.message}.`);
   }

@@ -27,7 +27,6 @@ from noisybench.data.targets import (
     TOKEN_CORRECT,
     TOKEN_UNKNOWN,
     UNKNOWN_STATUS,
-    UNKNOWN_TARGET,
     TargetKind,
     Targets,
     target_kind,
@@ -55,7 +54,7 @@ class ReplacedImages:
 class LabelSet:
     """Observed targets of the training and validation split, and their manifest.
 
-    Examples whose observed class is unknown are not trained on: `apply_to` leaves them out, and the arrays here hold the
+    Examples without an observed label are not trained on: `apply_to` leaves them out, and the arrays here hold the
     others only.
 
     Attributes:
@@ -66,7 +65,7 @@ class LabelSet:
             the transition matrix if there is one, and for masks their IoU (`masks`).
         replaced: replaced images by split, for noise that also changes images.
         error_spans: for traces, by split, the position in `TOKEN_STATUS` of each character of the observed response.
-        unlabeled: by split, (K,) int64 positions of its examples without an observed class, ascending.
+        unlabeled: by split, (K,) int64 positions of its examples without an observed label, ascending.
         votes: labels of several annotators, if the observed ones were chosen from them.
         notes: facts about the reading of labels that a user should know.
         verification: labels that people have verified, which then are the clean ones.
@@ -131,28 +130,26 @@ class LabelSet:
         return applied
 
     def observed(self, name: str) -> Targets:
-        """Return the observed targets of all examples of a split, `UNKNOWN_TARGET` for those without a class."""
+        """Return the observed targets of all examples of a split, without a label those that are left out of training."""
         labels: Targets = getattr(self, name)
         if name not in self.unlabeled:
             return labels
         rows = self.unlabeled[name]
-        everything = np.full(len(labels) + len(rows), UNKNOWN_TARGET, dtype=np.int64)
+        shape = (len(labels) + len(rows), *labels.shape[1:])
+        everything = np.full(shape, self.target_kind.no_label, dtype=labels.dtype)
         everything[np.delete(np.arange(len(everything)), rows)] = labels
         return everything
 
 
 def unlabeled_rows(observed: Mapping[str, Targets]) -> dict[str, NDArray[np.int64]]:
-    """Return the positions of examples without an observed class, for each split that has some.
+    """Return the positions of examples without an observed label, for each split that has some.
 
     Example:
         >>> unlabeled_rows({"train": np.array([0, -2, 1]), "validation": np.array([1])})
         {'train': array([1])}
     """
-    return {
-        name: np.flatnonzero(labels == UNKNOWN_TARGET)
-        for name, labels in observed.items()
-        if labels.ndim == 1 and (labels == UNKNOWN_TARGET).any()
-    }
+    rows = {name: np.flatnonzero(~target_kind(labels).is_annotated(labels)) for name, labels in observed.items()}
+    return {name: missing for name, missing in rows.items() if len(missing)}
 
 
 def with_replaced(dataset: Dataset, replaced: Mapping[str, ReplacedImages]) -> Dataset:
@@ -229,7 +226,7 @@ def make_label_set(
 
     Args:
         dataset: the dataset they belong to.
-        train: observed training targets; `UNKNOWN_TARGET` for examples without an observed class.
+        train: observed training targets; `TargetKind.no_label` for examples without an observed label.
         validation: observed validation targets, likewise.
         noise: description of the noise model, from `manifest.noise_entry`.
         matrix: (C, C) transition probabilities, if the noise depends on the class alone.
@@ -240,7 +237,7 @@ def make_label_set(
         verification: labels that people have verified.
 
     Raises:
-        UserError: no training example has an observed class.
+        UserError: no training example has an observed label.
 
     Examples:
         See `LabelSet`.
@@ -278,10 +275,10 @@ def label_set_of(
     notes: tuple[ReadingNote, ...] = (),
     verification: Verification | None = None,
 ) -> LabelSet:
-    """Return the label set of a manifest; examples without an observed class are set apart.
+    """Return the label set of a manifest; examples without an observed label are set apart.
 
     Args:
-        train: observed training targets; `UNKNOWN_TARGET` for examples without an observed class.
+        train: observed training targets; `TargetKind.no_label` for examples without an observed label.
         validation: observed validation targets, likewise.
         manifest: manifest of these targets.
         replaced: replaced images by split.
@@ -291,13 +288,13 @@ def label_set_of(
         verification: labels that people have verified.
 
     Raises:
-        UserError: no training example has an observed class.
+        UserError: no training example has an observed label.
     """
     unlabeled = unlabeled_rows({"train": train, "validation": validation})
     if len(unlabeled.get("train", ())) == len(train):
         raise UserError("noise: no training example has a label; provide labels for some of them")
     train, validation = (
-        np.delete(observed, unlabeled[name]) if name in unlabeled else observed
+        np.delete(observed, unlabeled[name], axis=0) if name in unlabeled else observed
         for name, observed in (("train", train), ("validation", validation))
     )
     return LabelSet(train, validation, manifest, replaced, error_spans, unlabeled, votes, notes, verification)

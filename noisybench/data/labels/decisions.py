@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +10,9 @@ from numpy.typing import NDArray
 from noisybench.data.dataset import Dataset
 from noisybench.data.labels.class_labels import IntegerLabels
 from noisybench.data.labels.class_names import INTEGER
-from noisybench.data.labels.rows import FILE_COLUMNS, NOWHERE, check_distinct, match_rows, names_of, split_path
+from noisybench.data.labels.decision_rows import SPLIT, DecisionRows, column_cells, find_decision_rows
+from noisybench.data.labels.mask_decisions import DECISION, MASK_DECISIONS, NEW_MASK, UNDECIDED, Decided, resolve_masks
+from noisybench.data.labels.rows import NOWHERE, names_of
 from noisybench.data.labels.tables import LabelTable, plain_column
 from noisybench.data.labels.values import class_indices
 from noisybench.data.labels.verification import (
@@ -26,10 +27,10 @@ from noisybench.data.labels.verification import (
 )
 from noisybench.data.notes import ReadingNote, reading_note
 from noisybench.data.splits.names import split_role
-from noisybench.data.targets import UNKNOWN_TARGET
+from noisybench.data.targets import UNKNOWN_TARGET, Targets
 from noisybench.errors import UserError, nearest, show
 
-DECISION, NEW_LABEL, LABEL, SUGGESTED, SPLIT = "decision", "new_label", "label", "suggested", "split"
+NEW_LABEL, LABEL, SUGGESTED = "new_label", "label", "suggested"
 
 DECISIONS = (*RECORDED, UNSURE)
 """Values of the column `decision`; an empty cell is no decision."""
@@ -37,40 +38,22 @@ DECISIONS = (*RECORDED, UNSURE)
 ABSENT = -3
 """Label of an example that no split or no table has."""
 
-UNDECIDED = -1
-"""Position of rows without a decision, and of those that change nothing."""
-
 
 def has_decisions(table: LabelTable) -> bool:
-    """Return True for a table with a column `decision` or `new_label`, as audits write them.
+    """Return True for a table with a column `decision`, `new_label` or `new_mask`, as audits write them.
 
     Example:
         >>> from pathlib import Path
         >>> has_decisions(LabelTable(Path("decisions.csv"), {"file": ["a.png"], "New label": ["cat"]}))
         True
     """
-    return any(plain_column(name) in (DECISION, NEW_LABEL) for name in table.columns)
-
-
-@dataclass(frozen=True)
-class _Place:
-    """Examples of the rows of a table.
-
-    Attributes:
-        split: (M,) position in `SPLITS`; `NOWHERE` for an example of no split.
-        row: (M,) row in the source of the split.
-        given: (M,) class that the label set has there; `ABSENT` for an example of no split.
-    """
-
-    split: NDArray[np.int64]
-    row: NDArray[np.int64]
-    given: NDArray[np.int64]
+    return any(plain_column(name) in (DECISION, NEW_LABEL, NEW_MASK) for name in table.columns)
 
 
 def read_decisions(
     table: LabelTable,
     dataset: Dataset,
-    given: Mapping[str, NDArray[np.int64]],
+    given: Mapping[str, Targets],
     of_dataset: bool,
     key: str | None = None,
     allow_unknown_files: bool = False,
@@ -80,8 +63,8 @@ def read_decisions(
 
     Args:
         table: columns `decision`, `new_label`, or both; `label` with the labels that people saw and `suggested`, if it has
-            them; and `index`, a column of file names, or a row for each training example of the source. The column
-            `split` distinguishes the rows of a test split of the source's own.
+            them; for masks those of `resolve_masks`; and `index`, a column of file names, or a row for each training example
+            of the source. The column `split` distinguishes the rows of a test split of the source's own.
         dataset: the dataset.
         given: observed labels of its splits.
         of_dataset: the labels are the dataset's own, see `Verification`.
@@ -103,51 +86,66 @@ def read_decisions(
         >>> verification.rows["train"].verified
         array([0])
     """
-    names = dataset.class_names
-    if integer_labels == "auto" and all(INTEGER.fullmatch(name) for name in names):
-        # Audits write names.
-        integer_labels = "names"
-    _check_splits(table, dataset)
-    place, notes = _places(table, dataset, given, key, allow_unknown_files)
-    cells = {name: _cells(table, name) for name in (DECISION, NEW_LABEL, LABEL, SUGGESTED)}
-    labels = {
-        name: _classes(table, values, column, names, integer_labels)
-        for name, (column, values) in cells.items()
-        if name != DECISION
-    }
-    _check_given(table, dataset, place, labels[LABEL], cells[LABEL][1])
-    given_labels = np.where(labels[LABEL] == UNKNOWN_TARGET, place.given, labels[LABEL])
-    decision, verified, unsure = _resolve(table, cells, labels, given_labels)
-    decided = decision != UNDECIDED
-    notes += _split_notes(table, dataset, place, decided)
+    columns = (DECISION, NEW_LABEL, NEW_MASK, LABEL, SUGGESTED)
+    rows, notes = find_decision_rows(table, dataset, columns, key, allow_unknown_files)
+    if dataset.target_kind.dense:
+        masks = rows.labels(dataset, given, dataset.target_kind.no_label)
+        resolved = resolve_masks(table, masks, rows.split != NOWHERE, dataset.num_classes)
+    else:
+        resolved = _resolve_classes(table, dataset, rows.labels(dataset, given, ABSENT), integer_labels)
+    decided, unsure = resolved.decision != UNDECIDED, resolved.unsure
+    notes += _split_notes(table, dataset, rows, decided)
     if not decided.any():
         found = f"has no decision but `{UNSURE}`, which changes nothing" if unsure.any() else "has no decision"
-        raise UserError(f"{table.name} {found}; fill in `{DECISION}` ({', '.join(DECISIONS)}) or `{NEW_LABEL}`")
-    unused = np.flatnonzero(decided & (place.split == NOWHERE) & (place.row != NOWHERE))
+        words, column = (MASK_DECISIONS, NEW_MASK) if dataset.target_kind.dense else (DECISIONS, NEW_LABEL)
+        raise UserError(f"{table.name} {found}; fill in `{DECISION}` ({', '.join(words)}) or `{column}`")
+    unused = np.flatnonzero(decided & (rows.split == NOWHERE) & (rows.row != NOWHERE))
     text = "Decisions about examples that are in no split have no effect"
     notes += tuple(
         ReadingNote(note.kind, note.text, len(unused), note.names)
-        for note in reading_note("unused_decisions", text, names_of(place.row[unused], dataset.source_names))
+        for note in reading_note("unused_decisions", text, names_of(rows.row[unused], dataset.source_names))
     )
     if unsure.any():
         notes += (
             ReadingNote("unsure", "Examples about which the decision is `unsure` keep their labels", int(unsure.sum())),
         )
-    rows = {}
+    verified = {}
     for number, name in enumerate(SPLITS):
-        here = np.flatnonzero(decided & (place.split == number))
-        here = here[np.argsort(place.row[here], kind="stable")]
+        here = np.flatnonzero(decided & (rows.split == number))
+        here = here[np.argsort(rows.row[here], kind="stable")]
         if len(here):
-            rows[name] = VerifiedRows(place.row[here], place.given[here], verified[here], decision[here])
-    if not rows:
+            columns_of = (resolved.given, resolved.verified, resolved.decision)
+            verified[name] = VerifiedRows(rows.row[here], *(column[here] for column in columns_of))
+    if not verified:
         raise UserError(f"{table.name} decides about no example of the dataset's splits")
-    return Verification(rows, of_dataset), notes
+    return Verification(verified, of_dataset), notes
 
 
-def _cells(table: LabelTable, name: str) -> tuple[str, Sequence[str]]:
-    """Return the column with a name and its cells; empty cells if there is none."""
-    column = next(iter(table.find([name])), None)
-    return (name, [""] * len(table)) if column is None else (column, table.columns[column])
+def _resolve_classes(
+    table: LabelTable, dataset: Dataset, given: NDArray[np.int64], integer_labels: IntegerLabels
+) -> Decided:
+    """Return the class after the decision of each row.
+
+    Args:
+        table: the table.
+        dataset: the dataset.
+        given: (M,) class that the label set has, `ABSENT` for an example of no split.
+        integer_labels: meaning of integers.
+    """
+    names = dataset.class_names
+    if integer_labels == "auto" and all(INTEGER.fullmatch(name) for name in names):
+        # Audits write names.
+        integer_labels = "names"
+    cells = {name: column_cells(table, name) for name in (DECISION, NEW_LABEL, LABEL, SUGGESTED)}
+    labels = {
+        name: _classes(table, values, column, names, integer_labels)
+        for name, (column, values) in cells.items()
+        if name != DECISION
+    }
+    _check_given(table, dataset, given, labels[LABEL], cells[LABEL][1])
+    seen = np.where(labels[LABEL] == UNKNOWN_TARGET, given, labels[LABEL])
+    decision, verified, unsure = _resolve(table, cells, labels, seen)
+    return Decided(given, verified, decision, unsure)
 
 
 def _classes(
@@ -159,108 +157,35 @@ def _classes(
     )[0]
 
 
-def _places(
-    table: LabelTable,
-    dataset: Dataset,
-    given: Mapping[str, NDArray[np.int64]],
-    key: str | None,
-    allow_unknown_files: bool,
-) -> tuple[_Place, tuple[ReadingNote, ...]]:
-    """Return the example of each row; rows of a test split of the source's own are counted in that split."""
-    size = len(table)
-    is_own_test = np.zeros(size, dtype=bool)
-    if dataset.test_source_size is not None:
-        splits = _cells(table, SPLIT)[1]
-        is_own_test = np.array([split_role(cell) == "test" for cell in splits], dtype=bool)
-    rows, notes = np.full(size, NOWHERE, dtype=np.int64), tuple[ReadingNote, ...]()
-    label_columns = {name for name in table.columns if plain_column(name) in (DECISION, NEW_LABEL, LABEL, SUGGESTED)}
-    parts = (
-        (~is_own_test, dataset.source_size, dataset.source_names),
-        (is_own_test, dataset.test_source_size or 0, dataset.test_names),
-    )
-    for mask, source_size, names in parts:
-        if mask.any() or (mask is parts[0][0] and not size):
-            part = table if mask.all() else _take(table, np.flatnonzero(mask))
-            match = match_rows(part, source_size, names, key, allow_unknown_files, label_columns=label_columns)
-            check_distinct(part, match.rows)
-            rows[mask] = match.rows
-            notes += match.notes
-    split, labels = np.full(size, NOWHERE, dtype=np.int64), np.full(size, ABSENT, dtype=np.int64)
-    for number, name in enumerate(SPLITS):
-        own = name == "test" and dataset.test_source_size is not None
-        source_size = dataset.test_source_size if own and dataset.test_source_size else dataset.source_size
-        of_row = np.full(source_size, ABSENT, dtype=np.int64)
-        of_row[getattr(dataset, name).index] = given.get(name, getattr(dataset, name).targets)
-        here = np.flatnonzero((is_own_test if own else ~is_own_test) & (rows != NOWHERE))
-        here = here[of_row[rows[here]] != ABSENT]
-        split[here], labels[here] = number, of_row[rows[here]]
-    return _Place(split, rows, labels), notes
-
-
-def _check_splits(table: LabelTable, dataset: Dataset) -> None:
-    """Refuse cells of the column `split` that name no split, or another one than the folder of the file.
-
-    Training and validation examples may be divided in another way than by the audit. Only a test split of the source's own
-    has examples of its own, so that a file in it cannot be one of training.
-    """
-    column, cells = _cells(table, SPLIT)
-    files = next((table.columns[name] for name in table.find(FILE_COLUMNS)), None)
-    for row, cell in enumerate(cells):
-        if not cell:
-            continue
-        role = split_role(cell)
-        if role is None:
-            raise UserError(
-                f"{table.option}: {table.describe_row(row)}: unknown {column} {show(cell, quotes=False)}; "
-                f"{nearest(cell, SPLITS)}"
-            )
-        if dataset.test_source_size is None or files is None:
-            continue
-        folders = {split_role(folder) for folder in split_path(files[row])[:-1]} - {None}
-        if folders and (role == "test") is not ("test" in folders):
-            raise UserError(
-                f"{table.option}: {table.describe_row(row)}: the {column} is {cell}, but the file "
-                f"{show(files[row], quotes=False)} is one of {' and '.join(sorted(map(str, folders)))}, which the source keeps "
-                "apart; correct one of them"
-            )
-
-
 def _split_notes(
-    table: LabelTable, dataset: Dataset, place: _Place, decided: NDArray[np.bool_]
+    table: LabelTable, dataset: Dataset, rows: DecisionRows, decided: NDArray[np.bool_]
 ) -> tuple[ReadingNote, ...]:
     """Return a note about decisions on test examples that are no test examples here, or the other way round."""
     if dataset.test_source_size is not None:
         return ()
-    cells = _cells(table, SPLIT)[1]
+    cells = column_cells(table, SPLIT)[1]
     test = SPLITS.index("test")
     differing = [
         row
-        for row in np.flatnonzero(decided & (place.split != NOWHERE)).tolist()
-        if cells[row] and (split_role(cells[row]) == "test") != (place.split[row] == test)
+        for row in np.flatnonzero(decided & (rows.split != NOWHERE)).tolist()
+        if cells[row] and (split_role(cells[row]) == "test") != (rows.split[row] == test)
     ]
     text = (
         "Decisions name another split than that of their example here, as after an audit with other splits; they are applied "
         "to the example"
     )
-    names = tuple(names_of(place.row[differing], dataset.source_names))
+    names = tuple(names_of(rows.row[differing], dataset.source_names))
     return (ReadingNote("other_splits", text, len(differing), names),) if differing else ()
 
 
-def _take(table: LabelTable, rows: NDArray[np.int64]) -> LabelTable:
-    """Return some rows of a table."""
-    columns = {name: [cells[row] for row in rows.tolist()] for name, cells in table.columns.items()}
-    lines = tuple(table.lines[row] for row in rows.tolist()) if table.lines else ()
-    return LabelTable(table.path, columns, lines, table.option)
-
-
 def _check_given(
-    table: LabelTable, dataset: Dataset, place: _Place, labels: NDArray[np.int64], cells: Sequence[str]
+    table: LabelTable, dataset: Dataset, given: NDArray[np.int64], labels: NDArray[np.int64], cells: Sequence[str]
 ) -> None:
     """Refuse decisions about other labels than those of the label set, which the column `label` shows."""
-    differing = np.flatnonzero((labels != UNKNOWN_TARGET) & (place.given >= 0) & (place.given != labels))
+    differing = np.flatnonzero((labels != UNKNOWN_TARGET) & (given >= 0) & (given != labels))
     if len(differing):
         row = int(differing[0])
-        name = show(dataset.class_names[place.given[row]], quotes=False)
+        name = show(dataset.class_names[given[row]], quotes=False)
         raise UserError(
             f"{table.option}: {table.describe_row(row)}: decides about the label {show(cells[row], quotes=False)}, but the "
             f"dataset has {name} ({len(differing)} of {len(table)} rows differ); it belongs to an audit of other labels: "

@@ -16,7 +16,8 @@ from noisybench.data.dataset import Dataset, Split
 from noisybench.data.labels.class_labels import IntegerLabels
 from noisybench.data.labels.class_names import normalize_name
 from noisybench.data.labels.columns import SoftLabels
-from noisybench.data.labels.decisions import ABSENT, DECISION, NEW_LABEL, has_decisions, read_decisions
+from noisybench.data.labels.decisions import ABSENT, NEW_LABEL, has_decisions, read_decisions
+from noisybench.data.labels.mask_decisions import DECISION, NEW_MASK
 from noisybench.data.labels.matrices import Matrix, column_matrix
 from noisybench.data.labels.rows import NOWHERE, RowMatch, check_distinct, match_rows
 from noisybench.data.labels.tables import LabelTable, header_hint, plain_column, plain_text, read_table
@@ -66,7 +67,7 @@ class ImportedLabels:
 
     Attributes:
         observed: (N,) int64 class of each source row, `UNKNOWN_TARGET` without a label and `ABSENT` if the table does not
-            have the example; None if votes decide.
+            have the example; None if votes or decisions give it.
         votes: votes of several annotators; an example of the table may have none.
         listed: (N,) mask of the source rows that the table has.
         verification: decisions of people about the labels; None if the table has labels.
@@ -81,7 +82,7 @@ class ImportedLabels:
 
 
 def import_labels(
-    path: Path, dataset: Dataset, options: ImportOptions, given: Mapping[str, NDArray[np.int64]] | None = None
+    path: Path, dataset: Dataset, options: ImportOptions, given: Mapping[str, Targets] | None = None
 ) -> ImportedLabels:
     """Read the labels of a dataset from a table.
 
@@ -105,35 +106,41 @@ def import_labels(
         ...     import_labels(path, dataset, ImportOptions()).observed
         array([1, 1])
     """
-    if path.suffix.lower() == ".npy" and options.decisions_argument is None:
+    is_dense = dataset.target_kind.dense
+    if path.suffix.lower() == ".npy" and options.decisions_argument is None and not is_dense:
         return _read_array(path, dataset, options)
     table = read_table(path, options.decisions_argument or LabelTable.option)
     if options.decisions_argument is not None and not has_decisions(table):
         raise UserError(
-            f"{table.name} has no column `{DECISION}` or `{NEW_LABEL}`, but {', '.join(map(str, table.columns))}; add one of "
-            "them, or read a table of labels with `noisybench labels import`"
+            f"{table.name} has no column `{DECISION}` or `{NEW_MASK if is_dense else NEW_LABEL}`, but "
+            f"{', '.join(map(str, table.columns))}; add one of them, or read a table of labels with `noisybench labels import`"
         )
     chosen = options.column is not None or options.annotator_columns or options.annotators is not None
     if has_decisions(table) and not chosen and not table.find([OBSERVED]):
         return _read_decisions(table, dataset, options, given)
+    if is_dense:
+        raise UserError(
+            f"{table.name} holds no decisions about masks (columns `{DECISION}` and `{NEW_MASK}`, from the page of an audit); "
+            "read other masks with noise=from_folder"
+        )
     return _TableReader(table, dataset, options).read()
 
 
 def _read_decisions(
-    table: LabelTable, dataset: Dataset, options: ImportOptions, given: Mapping[str, NDArray[np.int64]] | None
+    table: LabelTable, dataset: Dataset, options: ImportOptions, given: Mapping[str, Targets] | None
 ) -> ImportedLabels:
-    """Apply the decisions of a table to given labels, or to the dataset's own."""
-    splits = {"train": dataset.train, "validation": dataset.validation}
-    labels = {name: own_targets(split) for name, split in splits.items()} if given is None else given
+    """Read the decisions of a table about given labels, or about the dataset's own."""
+    splits = (dataset.train, dataset.validation)
+    labels = dict(zip(("train", "validation"), map(own_targets, splits), strict=True)) if given is None else given
     of_dataset = given is None and dataset.train.noisy_targets is None
     verification, notes = read_decisions(
         table, dataset, labels, of_dataset, options.key, options.allow_unknown_files, options.integer_labels
     )
-    observed, listed = np.full(dataset.source_size, ABSENT, np.int64), np.zeros(dataset.source_size, dtype=bool)
-    for name, split in splits.items():
-        observed[split.index] = verification.observed(name, split, labels[name])
+    # Examples without a decision keep their labels.
+    listed = np.zeros(dataset.source_size, dtype=bool)
+    for split in splits:
         listed[split.index] = True
-    return ImportedLabels(observed, None, listed, notes, verification)
+    return ImportedLabels(None, None, listed, notes, verification)
 
 
 def _read_array(path: Path, dataset: Dataset, options: ImportOptions) -> ImportedLabels:

@@ -1,4 +1,4 @@
-"""Labels that people have verified: the given and the verified class of each example that they decided on."""
+"""Labels that people have verified: the given and the verified class or mask of each example that they decided on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from noisybench.data.dataset import Dataset, Split
 from noisybench.data.lazy import MemmapImages
-from noisybench.data.targets import UNKNOWN_TARGET
+from noisybench.data.targets import Targets, target_kind
 
 SPLITS = ("train", "validation", "test")
 """Splits in which labels can be verified."""
@@ -29,15 +29,26 @@ class VerifiedRows:
 
     Attributes:
         index: (K,) int64 row of each example in the source of its split.
-        given: (K,) int64 class before it was verified; `UNKNOWN_TARGET` if it had none.
-        verified: (K,) int64 verified class; `UNKNOWN_TARGET` for an example that was excluded.
+        given: (K,) int64 classes or (K, H, W) uint8 masks before they were verified; without a label if they had none.
+        verified: verified classes or masks; without a label for an example that was excluded.
         decision: (K,) int64 position in `RECORDED`.
     """
 
     index: NDArray[np.int64]
-    given: NDArray[np.int64]
-    verified: NDArray[np.int64]
+    given: Targets
+    verified: Targets
     decision: NDArray[np.int64]
+
+    @property
+    def has_label(self) -> NDArray[np.bool_]:
+        """(K,) False for examples that were excluded."""
+        return target_kind(self.verified).is_annotated(self.verified)
+
+    @property
+    def is_corrected(self) -> NDArray[np.bool_]:
+        """(K,) True for examples whose given label or mask was incorrect."""
+        differs = (self.given != self.verified).any(axis=tuple(range(1, self.given.ndim)))
+        return np.asarray(differs & self.has_label)
 
     def positions(self, split: Split) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Return the positions of the examples in a split, and a (K,) mask of those that it has."""
@@ -53,7 +64,7 @@ class VerifiedRows:
 class Verification:
     """Labels that people have verified.
 
-    Where an example is verified, its clean target is the verified class.
+    Where an example is verified, its clean target is the verified class or mask.
 
     Attributes:
         rows: verified examples of each split that has some.
@@ -83,8 +94,11 @@ class Verification:
             if name in self.rows:
                 digest.update(name.encode())
                 rows = self.rows[name]
-                for column in (rows.index, rows.given, rows.verified, rows.decision):
-                    digest.update(column.astype("<i8").tobytes())
+                kind = target_kind(rows.given)
+                digest.update(rows.index.astype("<i8").tobytes())
+                for labels in (rows.given, rows.verified):
+                    digest.update(kind.to_canonical_bytes(labels))
+                digest.update(rows.decision.astype("<i8").tobytes())
         return digest.hexdigest()
 
     @property
@@ -92,19 +106,19 @@ class Verification:
         """Number of verified, incorrect and excluded labels of each split, and whether they are the dataset's own."""
         counts = {
             name: {
-                "verified": int((rows.verified != UNKNOWN_TARGET).sum()),
-                "incorrect": int(((rows.verified != rows.given) & (rows.verified != UNKNOWN_TARGET)).sum()),
-                "excluded": int((rows.verified == UNKNOWN_TARGET).sum()),
+                "verified": int(rows.has_label.sum()),
+                "incorrect": int(rows.is_corrected.sum()),
+                "excluded": int((~rows.has_label).sum()),
             }
             for name, rows in self.rows.items()
         }
         return {"sha256": self.hash, "of_dataset": self.of_dataset, **counts}
 
     def apply_to(self, dataset: Dataset) -> Dataset:
-        """Return the dataset with verified classes as targets.
+        """Return the dataset with verified classes or masks as targets.
 
         Excluded examples leave the test split; in the others they have no known target, and their label set has no
-        observed class for them. Test examples that are not verified keep their targets.
+        observed label for them. Test examples that are not verified keep their targets.
         """
         # Shifted copies have the examples of the test split.
         shifted = {
@@ -119,8 +133,8 @@ class Verification:
             shifted_tests=shifted,
         )
 
-    def observed(self, name: str, split: Split, given: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the given classes of a split with the verified ones in their place, `UNKNOWN_TARGET` where excluded."""
+    def observed(self, name: str, split: Split, given: Targets) -> Targets:
+        """Return the given labels of a split with the verified ones in their place, none where excluded."""
         labels = given.copy()
         if name in self.rows:
             positions, inside = self.rows[name].positions(split)
@@ -128,41 +142,41 @@ class Verification:
         return labels
 
     def is_verified(self, name: str, split: Split) -> NDArray[np.bool_]:
-        """Return an (N,) mask of the examples of a split that have a verified class."""
+        """Return an (N,) mask of the examples of a split that have a verified label."""
         mask = np.zeros(len(split), dtype=bool)
         if name in self.rows:
             positions, inside = self.rows[name].positions(split)
-            mask[positions] = (self.rows[name].verified != UNKNOWN_TARGET)[inside]
+            mask[positions] = self.rows[name].has_label[inside]
         return mask
 
-    def given(self, name: str, split: Split, observed: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return (N,) observed classes of a split with the given class wherever a label was verified.
+    def given(self, name: str, split: Split, observed: Targets) -> Targets:
+        """Return the observed labels of a split with the given one wherever a label was verified.
 
         Args:
             name: name of the split.
             split: the split.
-            observed: (N,) observed classes; those of excluded examples do not change.
+            observed: observed labels; those of excluded examples do not change.
         """
         labels = observed.copy()
         if name in self.rows:
             rows = self.rows[name]
             positions, inside = rows.positions(split)
-            verified = (rows.verified != UNKNOWN_TARGET)[inside]
+            verified = rows.has_label[inside]
             labels[positions[verified]] = rows.given[inside][verified]
         return labels
 
     def _verify(self, name: str, split: Split) -> Split:
         targets = split.targets.copy()
         if self.of_dataset and name != "test":
-            targets[:] = UNKNOWN_TARGET
+            targets[:] = target_kind(targets).no_label
         if name not in self.rows:
             return replace(split, targets=targets)
-        positions, inside = self.rows[name].positions(split)
-        verified = self.rows[name].verified[inside]
-        targets[positions] = verified
+        rows = self.rows[name]
+        positions, inside = rows.positions(split)
+        targets[positions] = rows.verified[inside]
         if name != "test":
             return replace(split, targets=targets)
-        return without(replace(split, targets=targets), positions[verified == UNKNOWN_TARGET])
+        return without(replace(split, targets=targets), positions[~rows.has_label[inside]])
 
 
 def without(split: Split, rows: NDArray[np.int64]) -> Split:
@@ -198,12 +212,13 @@ def merge(earlier: Verification | None, later: Verification) -> Verification:
 
 
 def _merge_rows(before: VerifiedRows, after: VerifiedRows) -> VerifiedRows:
-    first_given = dict(zip(before.index.tolist(), before.given.tolist(), strict=True))
-    given = [first_given.get(row, label) for row, label in zip(after.index.tolist(), after.given.tolist(), strict=True)]
+    _, first, second = np.intersect1d(before.index, after.index, assume_unique=True, return_indices=True)
+    given = after.given.copy()
+    given[second] = before.given[first]
     kept = ~np.isin(before.index, after.index)
     columns = zip(
         (before.index, before.given, before.verified, before.decision),
-        (after.index, np.array(given, dtype=np.int64), after.verified, after.decision),
+        (after.index, given, after.verified, after.decision),
         strict=True,
     )
     joined = [np.concatenate([first[kept], second]) for first, second in columns]
