@@ -131,7 +131,7 @@ def _pictures(report: MaskAuditReport, positions: Sequence[int]) -> list[list[st
     pictures, left = list[list[str]](), MAX_BYTES
     for row in positions:
         given, labeled = data.masks[row], scores.labeled[row]
-        # A pixel without a label keeps none, because nobody has decided about it.
+        # A pixel without a label keeps none, because its prediction was not compared.
         predicted = np.where(labeled, scores.suggested[row], np.uint8(IGNORED))
         difference = np.full_like(given, IGNORED)
         difference[labeled & (given != predicted)] = DIFFERS

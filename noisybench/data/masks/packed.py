@@ -13,7 +13,7 @@ from noisybench.data.targets import IGNORED
 from noisybench.errors import UserError
 
 DIGEST_LENGTH = 16
-"""Number of characters of a digest, which tells the masks of one image apart."""
+"""Number of characters of a digest, by which the masks of one image are distinguished."""
 
 
 def pack_mask(mask: NDArray[np.uint8], palette: NDArray[np.uint8]) -> str:
