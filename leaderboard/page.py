@@ -14,14 +14,14 @@ from markupsafe import Markup
 from noisybench.leaderboard.board import Board
 from noisybench.leaderboard.columns import TABLE, Column
 from noisybench.leaderboard.display_names import distinct_names
-from noisybench.leaderboard.text_tables import csv_names
+from noisybench.leaderboard.text_tables import LATEX_SPECIAL, csv_names
 from noisybench.plots.method_styles import method_styles
 from noisybench.utils.pages.rendering import json_in_script, render_page
 
 PACKAGE = "noisybench.leaderboard"
 SCRIPTS = (
     "base.js", "marks.js", "facets.js", "charts.js", "plots.js", "matrix.js", "answer.js", "setting.js", "across.js",
-    "stress.js", "published.js", "excluded.js", "fidelity.js", "guide.js", "views.js",
+    "stress.js", "published.js", "excluded.js", "fidelity.js", "guide.js", "export.js", "views.js",
 )  # fmt: skip
 """Scripts of the page in the order in which they are joined; views stand in the navigation in this order."""
 STYLES = ("page.css", "charts.css")
@@ -44,6 +44,7 @@ def to_html(board: Board) -> str:
         "runs_url": board.runs_url,
         "names": _short_names(board.settings),
         "styles": _styles(board.settings),
+        "latex": LATEX_SPECIAL,
         "columns": [_column(column) for column in TABLE],
     }
     # Each section and setting has an element of its own, so that the browser parses only the ones that are opened.
@@ -54,7 +55,7 @@ def to_html(board: Board) -> str:
         "page.html",
         styles=STYLES,
         scripts=SCRIPTS,
-        images=True,  # the icon of the page, which is part of it
+        images=True,  # the icon of the page, and figures that are saved as PNG
         version=importlib.metadata.version("noisybench"),
         date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         counts=_counts(board.settings),

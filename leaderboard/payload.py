@@ -102,6 +102,7 @@ def setting_payload(setting: Setting) -> SettingPayload:
         "seconds": {row.stack: short(row.wall_seconds.mean) for row in rows if row.wall_seconds},
         "privileged": {row.stack: list(row.privileged) for row in rows if row.privileged},
         "facets": facets(description, is_submitted),
+        "entries": sorted({measurement.entry for row in rows for measurement in row.measurements if measurement.entry}),
     }
     best = best_columns(setting)
     detail = {

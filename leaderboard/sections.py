@@ -12,6 +12,7 @@ from typing import Any
 
 from noisybench.leaderboard.across import across_settings, noise_draws
 from noisybench.leaderboard.answer import answer_groups
+from noisybench.leaderboard.citations import citations
 from noisybench.leaderboard.fidelity_rows import card_rows, license_rows
 from noisybench.leaderboard.payload import SettingPayload
 from noisybench.leaderboard.reproduction import COLUMNS as REPRODUCTION_COLUMNS
@@ -74,6 +75,7 @@ SECTIONS: Mapping[str, Callable[[SectionInput], Any]] = {
     "stress": _stress,
     "reproduction": _reproduction,
     "cards": lambda given: card_rows(given.summaries),
+    "citations": lambda given: citations(given.summaries),
     "licenses": lambda given: license_rows(given.summaries),
 }
 """Function of each section by its name on the page."""

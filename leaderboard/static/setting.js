@@ -81,7 +81,7 @@ function drawTable() {
   for (const row of rows) {
     const startsGroup = by.title === "rank" && previous !== null && rankOf(row) !== previous;
     previous = rankOf(row);
-    const tr = element("tr", body, "", { class: startsGroup ? "row group" : "row" });
+    const tr = element("tr", body, "", { class: startsGroup ? "row group" : "row", "data-stack": row.stack });
     for (const column of shown) {
       if (column.title === "stack") { drawStack(tr, row, shown.length); continue; }
       const kind = (column.text ? "text " : "") + (column.title === "published" ? "wrap " : "") + (column.title === "oracle" ? "oracle" : "") + (row.best.includes(column.name) ? "best" : "");
