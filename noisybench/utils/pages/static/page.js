@@ -17,7 +17,9 @@ function fill(select, options, value) {
   select.value = value;
 }
 function tableOf(view, head, rows) {
-  const table = element("table", element("div", view, "", { class: "scroll" })), top = element("tr", element("thead", table));
+  // A table that is wider than the screen is scrolled with the keyboard, too.
+  const scroll = { class: "scroll", tabindex: "0", role: "group", "aria-label": `Table of ${head.join(", ")}` };
+  const table = element("table", element("div", view, "", scroll)), top = element("tr", element("thead", table));
   for (const title of head) element("th", top, title, { class: "text", scope: "col" });
   const body = element("tbody", table);
   for (const row of rows) {
