@@ -13,27 +13,24 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from urllib.parse import urlencode
 
 from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[1]
-SETTING = "digits · instance_dependent(rate=0.4)"
-"""Beginning of the title of the setting that is shown."""
-
+NETWORK = "small_cnn, 30 epochs"
+"""Network of the settings that are shown."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WIDTH = 1440
 
 
 def screenshot(page: Path, output: Path) -> None:
-    """Open an exported leaderboard page, choose the setting, and write a picture of it."""
+    """Open an exported leaderboard page, filter its settings, and write a picture of it."""
     executable = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
         view = browser.new_page(viewport={"width": WIDTH, "height": 900})
-        view.goto(page.as_uri())
-        titles = view.locator("#settings option").all_inner_texts()
-        (index,) = [number for number, title in enumerate(titles) if title.startswith(SETTING)]
-        view.locator("#settings").select_option(index=index)
+        view.goto(f"{page.as_uri()}#{urlencode({'network': NETWORK})}")
         view.wait_for_load_state("networkidle")
         view.screenshot(path=output, full_page=True)
         browser.close()

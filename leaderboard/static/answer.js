@@ -56,14 +56,14 @@ function drawGroup(view, group, number, isOpen) {
   element("span", claim, answer.num_stacks === 1 ? " is the only method without privileged information" : answer.probability === null ? " has the highest score, but too few seeds test it" :
     answer.is_best ? " is best without privileged information" : " leads without privileged information");
   drawTiles(article, answer, group, rule);
-  const place = group.settings.map((key, i) => [key, i]).filter(([key]) => chosenSettings().some(summary => summary.key === key));
-  const members = place.map(([key]) => summaryOf(key)), labels = place.map(([, i]) => group.labels[i]);
-  drawRanking(article, matrixOf(members, rule), members.length);
+  const chosen = new Set(chosenSettings().map(summary => summary.key)), place = group.settings.map((_, i) => i).filter(i => chosen.has(group.settings[i]));
+  const members = place.map(i => summaryOf(group.settings[i])), labels = place.map(i => group.labels[i]), table = matrixOf(members, rule);
+  drawRanking(article, table, members.length);
   const folded = element("details", article, "", { class: "table" });
   element("summary", folded, `${members.length === 1 ? "Scores" : `All ${members.length} settings`} by ${rule}`);
   folded.open = isOpen && matchMedia("(min-width: 641px)").matches;
   const stress = stressOf(members, rule), beside = stress.length <= MAX_STRESS ? stress : [];
-  drawMatrix(folded, `Methods and settings of answer ${number + 1}`, members, labels, rule, beside);
+  drawMatrix(folded, `Methods and settings of answer ${number + 1}`, members, labels, table, beside);
   drawLegend(folded);
   if (stress.length) element("a", element("p", folded, "Scores over the noise rate: "), "stress cards", { href: addressOf({ view: "stress" }) });
   if (sentences.length) drawEvidence(article, sentences, rows);

@@ -1,6 +1,7 @@
 
 // ---- matrix of methods and settings, colored by the distance to the best method without privileged information
 
+const MAX_COLUMNS = 30;  // settings that a matrix shows at first
 const heatSteps = [0.0005, 0.01, 0.02, 0.05, 0.1, 0.2];
 const heatOf = gap => heatSteps.filter(step => Math.round(1e6 * gap) > 1e6 * step).length;
 const needsOf = (members, stack) => [...new Set(members.flatMap(summary => summary.privileged[stack] ?? []))].map(name => name.replaceAll("_", " "));
@@ -36,15 +37,19 @@ function matrixOf(members, rule) {
 }
 const times = value => value === null ? "–" : `${value.toFixed(value < 10 ? 1 : 0)} ×`;
 
-function drawMatrix(parent, name, members, labels, rule, stress) {
-  const rows = matrixOf(members, rule), several = members.length > 1, top = Math.max(...rows.filter(row => !row.needs.length).map(row => row.average ?? -1));
+function drawMatrix(parent, name, members, labels, rows, stress, limit = MAX_COLUMNS) {
+  if (members.length > limit) {
+    const text = element("p", parent, `${limit} of ${members.length} settings; averages are over all of them. `, { class: "note" }), button = element("button", text, "Show all", { type: "button", class: "plain" });
+    button.onclick = () => { const kept = [text, text.nextSibling], all = element("div", parent); parent.insertBefore(all, text); drawMatrix(all, name, members, labels, rows, stress, Infinity); for (const old of kept) old.remove(); all.querySelector(".scroll").focus(); };
+  }
+  const several = members.length > 1, top = Math.max(...rows.filter(row => !row.needs.length).map(row => row.average ?? -1));
   const region = element("div", parent, "", { class: "scroll", tabindex: 0, role: "region", "aria-label": name });
   const table = element("table", region, "", { class: "matrix" }), head = element("tr", element("thead", table)), body = element("tbody", table);
   const heading = (text, hint, kind = "") => element("th", head, text, { scope: "col", class: kind, title: hint });
   heading("method", "Stack of mitigations", "text");
   if (several) heading("average", "Mean score over these settings; only for methods with runs in all of them. Higher is better.");
   if (several) heading("first", "Settings in which no method without privileged information is significantly better. Higher is better.");
-  members.forEach((summary, i) => {
+  members.slice(0, limit).forEach((summary, i) => {
     const th = element("th", head, "", { scope: "col", class: "setting" });
     element("a", th, labels[i], { href: addressOf({ view: "boards", setting: summary.key }), title: `${summary.title}\n${summary.network}, ${summary.epochs} epochs` });
   });
@@ -59,7 +64,7 @@ function drawMatrix(parent, name, members, labels, rule, stress) {
     if (row.needs.length) element("small", first, `needs ${row.needs.join(", ")}`);
     if (several) element("td", tr, row.average === null ? `${row.count} of ${members.length}` : (100 * row.average).toFixed(1), { class: row.average === null ? "note" : row.average === top ? "best" : "" });
     if (several) element("td", tr, row.first === null ? "–" : `${row.first}/${row.count}`);
-    row.cells.forEach((cell, i) => drawCell(tr, cell, row, members[i], labels[i]));
+    row.cells.slice(0, limit).forEach((cell, i) => drawCell(tr, cell, row, members[i], labels[i]));
     element("td", tr, times(row.time));
     for (const { table: cards } of stress) {
       const at = cards.cards.findIndex(card => card.stack === row.stack), area = cards.text.columns.indexOf("area");

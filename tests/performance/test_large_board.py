@@ -116,6 +116,7 @@ def test_a_large_store(store: Store, tmp_path: Path) -> None:
     with chromium() as browser:
         with watched(browser) as shown:
             shown.goto(file.as_uri())
+            assert shown.locator(".matrix tbody tr").count() == min(STACKS, RUNS // SEEDS)
             paint = first_paint(shown)
             shown.get_by_role("link", name="Boards").click()
             sort = shown.evaluate(
