@@ -1,9 +1,9 @@
 """Differences between pairs of stacks on the seeds that they share, with their errors: one model for all pairs of a setting.
 
 Stacks may lack seeds. A pair is compared on the seeds that both of its stacks have, and all pairs share one model of the error:
-the residuals of value = stack + seed + error, fitted by least squares to all runs, give its *pooled* variance. How far the
-variance of a single pair may lie from it is learned from all pairs (`moderated_t`), taken as nothing (`anova`) or as anything
-(`paired_t`).
+the residuals of value = stack + seed + error, fitted by least squares to all runs, give its *pooled* variance. The variance of a
+single pair is the pooled one (`anova`), its own (`paired_t`), or the pooled one as far as the residuals allow (`moderated_t`, see
+`moderation`).
 
 All arrays may have leading axes of independent tables with the same missing runs, which is how error rates are simulated.
 """
@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from noisybench.leaderboard.moderation import moderate
+
 Test = Literal["moderated_t", "anova", "paired_t"]
 POWER = 0.8
 """Power at which detectable differences and additional seeds are computed."""
@@ -28,19 +30,13 @@ MAX_SEEDS = 1000
 """Most seeds for which the number of additional seeds is computed."""
 MIN_SHARED_SEEDS = 2
 """Fewest seeds on which two stacks are compared."""
-PRIOR_DF = (1.0, 2.0, np.inf)
-"""Prior degrees of freedom over which `moderated_t` averages: very unlike, unlike and equal variances."""
-PRIOR_WEIGHTS = (0.25, 0.25, 0.5)
-"""Prior probability of each of `PRIOR_DF`: equal variances are as likely as unlike ones."""
-SMALLEST_SHARE = 1e-3
-"""Smallest variance of a pair, as a share of the pooled one; without it, equal differences would make it zero."""
 
 
 @dataclass(frozen=True)
 class PairModel:
     """Differences of stacks, first minus second, with the errors of their means.
 
-    A test is a mixture of Student's t-tests: one for `anova` and `paired_t`, one per prior for `moderated_t`.
+    A test is a mixture of Student's t-tests: one for `anova` and `paired_t`, one per hypothesis for `moderated_t`.
 
     Attributes:
         pairs: (pairs, 2) indices of stacks.
@@ -49,7 +45,7 @@ class PairModel:
         variances: (..., pairs) sample variances of the difference of one seed.
         pooled_variance: (...) variance of the difference of one seed if all stacks have equal errors.
         pooled_df: residual degrees of freedom of the pooled variance.
-        weights: (components, ..., 1) weights of the t-tests; they sum to 1.
+        weights: (components, ..., pairs) weights of the t-tests; they sum to 1.
         standard_errors: (components, ..., pairs) standard errors of the mean differences.
         df: (components, pairs) degrees of freedom.
         stacks: names of the compared stacks; empty for unnamed tables.
@@ -234,31 +230,41 @@ def fit_table(table: NDArray[np.float64], test: Test = "moderated_t", resolution
     variances = (deviations**2).sum(-1) / df
     # Rounding to a step h has the variance h^2 / 12, and a difference contains two roundings; 1e-24 avoids a division by zero.
     floor = max(resolution**2 / 6, 1e-24)
-    residual_variance, pooled_df = _residual_variance(table)
+    residuals, pooled_df = _residuals(table)
     # A difference of two stacks has the error of both, hence the factor 2.
-    pooled = np.maximum(2 * residual_variance, floor)
-    shape = (1, *variances.shape)
-    if test == "anova":
-        weights, used = np.ones((1, *pooled.shape)), np.broadcast_to(pooled[..., None], shape)
-        total_df = np.full((1, len(pairs)), float(pooled_df))
-    elif test == "paired_t":
-        weights, used = np.ones((1, *pooled.shape)), np.maximum(variances, floor)[None]
-        total_df = df[None].astype(float)
+    pooled = np.maximum(2 * (residuals**2).sum((-2, -1)) / pooled_df, floor)
+    total_df = df if test == "paired_t" else np.full(len(pairs), pooled_df)
+    weights = np.ones((1, *variances.shape))
+    if test == "paired_t":
+        used = variances[None]
+    elif test == "anova" or stacks == 2:
+        # Two stacks have one difference, and nothing to compare its variance with.
+        used = np.broadcast_to(pooled[..., None], weights.shape)
     else:
-        smallest = np.maximum(floor, SMALLEST_SHARE * pooled[..., None])
-        weights, used, total_df = moderate(np.maximum(variances, smallest), df, pooled, pooled_df, stacks)
+        weights, used = moderate(residuals, ~np.isnan(table.reshape(-1, *table.shape[-2:])[0]), pairs, pooled_df)
+    errors = np.sqrt(np.maximum(used, floor) / seeds)
     return PairModel(
-        pairs, seeds, differences, variances, pooled, pooled_df, weights[..., None], np.sqrt(used / seeds), total_df
+        pairs,
+        seeds,
+        differences,
+        variances,
+        pooled,
+        pooled_df,
+        weights,
+        errors,
+        np.tile(total_df, (len(used), 1)).astype(float),
     )
 
 
-def _residual_variance(table: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
-    """Return the (...) residual variances of value = stack + seed + error, and their degrees of freedom."""
+def _residuals(table: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
+    """Return the (..., stacks, seeds) residuals of value = stack + seed + error, 0 without a run, and degrees of freedom."""
     stacks, seeds = table.shape[-2:]
     values = table.reshape(*table.shape[:-2], stacks * seeds)
     present = np.flatnonzero(~np.isnan(values.reshape(-1, stacks * seeds)[0]))
     remainder, df = _residual_matrix(stacks, seeds, tuple(present.tolist()))
-    return np.asarray(((values[..., present] @ remainder) ** 2).sum(-1) / df), df
+    residuals = np.zeros(values.shape)
+    residuals[..., present] = values[..., present] @ remainder
+    return residuals.reshape(table.shape), df
 
 
 @functools.lru_cache(maxsize=64)
@@ -275,63 +281,3 @@ def _residual_matrix(stacks: int, seeds: int, present: tuple[int, ...]) -> tuple
     # The columns of stacks and of seeds both add up to one: the pseudoinverse handles the redundancy.
     hat = design @ np.linalg.pinv(design)
     return np.eye(len(present)) - hat, len(present) - round(float(np.trace(hat)))
-
-
-def moderate(
-    variances: NDArray[np.float64], df: NDArray[np.int64], pooled: NDArray[np.float64], pooled_df: int, stacks: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Return the moderated t-tests: weights, variances and degrees of freedom of their components.
-
-    The variances of pairs follow a scaled inverse chi-squared distribution with d0 degrees of freedom around s0^2 (Smyth, 2004).
-    Given d0, a pair's variance is shrunk to (d0 * s0^2 + d * s^2) / (d0 + d), with d0 + d degrees of freedom. With few stacks, an
-    estimate of d0 is unreliable, and mostly infinite: the tests are averaged over its posterior on `PRIOR_DF` instead.
-
-    Args:
-        variances: (..., pairs) variances of the difference of one seed, above 0.
-        df: (pairs,) their degrees of freedom.
-        pooled: (...) pooled variances.
-        pooled_df: their degrees of freedom.
-        stacks: number of stacks.
-
-    Returns:
-        (components, ...) weights, (components, ..., pairs) variances and (components, pairs) degrees of freedom.
-
-    Example:
-        >>> weights, shrunk, df = moderate(np.array([1.0, 1.1, 0.9]), np.array([9, 9, 9]), np.array(1.0), 18, 3)
-        >>> weights.round(2), df[:, 0]
-        (array([0.02, 0.06, 0.91]), array([10., 11., 18.]))
-    """
-    # E log s^2 = log s0^2 + digamma(d / 2) - log(d / 2) - digamma(d0 / 2) + log(d0 / 2), hence s0^2 for each d0.
-    center = (np.log(variances) - special.digamma(df / 2) + np.log(df / 2)).mean(-1)
-    log_likelihoods, shrunk, total_df = [], [], []
-    for prior_df in PRIOR_DF:
-        if np.isinf(prior_df):
-            location = pooled
-            used, total = np.broadcast_to(pooled[..., None], variances.shape), np.full(len(df), float(pooled_df))
-        else:
-            location = np.exp(center + special.digamma(prior_df / 2) - np.log(prior_df / 2))
-            used = (prior_df * location[..., None] + df * variances) / (prior_df + df)
-            # No pair has more degrees of freedom than all of them together.
-            total = np.minimum(prior_df + df, pooled_df)
-        density = _log_density(variances / location[..., None], df, prior_df)
-        log_likelihoods.append(density.sum(-1) - len(df) * np.log(location))
-        shrunk.append(used)
-        total_df.append(total)
-    # Variances of pairs with a stack in common are dependent: together they count as much as stacks - 1 independent ones.
-    evidence = np.array(log_likelihoods) * ((stacks - 1) / len(df))
-    prior = np.array(PRIOR_WEIGHTS).reshape(-1, *[1] * pooled.ndim)
-    weights = prior * np.exp(evidence - evidence.max(0))
-    return weights / weights.sum(0), np.array(shrunk), np.array(total_df)
-
-
-def _log_density(ratio: NDArray[np.float64], df: NDArray[np.int64], prior_df: float) -> NDArray[np.float64]:
-    """Return the log density of the F distribution with df and prior_df degrees of freedom."""
-    half = df / 2
-    if np.isinf(prior_df):
-        return np.asarray(half * np.log(half) + (half - 1) * np.log(ratio) - special.gammaln(half) - half * ratio)
-    return np.asarray(
-        half * np.log(df / prior_df)
-        + (half - 1) * np.log(ratio)
-        - (half + prior_df / 2) * np.log1p(df * ratio / prior_df)
-        - special.betaln(half, prior_df / 2)
-    )

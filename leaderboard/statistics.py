@@ -3,9 +3,9 @@
 All stacks of a setting are trained with the same seeds, so pairs of stacks are compared on the seeds that they share. There are
 three paired tests, which differ in the variance of a pair's difference (see `pair_model`):
 
-`moderated_t`: the variance of each pair, shrunk toward that of all pairs by as much as the variances of the setting are alike.
-It is the default: with three seeds a variance of one pair alone is almost meaningless, and one variance for all pairs separates
-an unstable stack from the others far too often.
+`moderated_t`: one variance for all pairs, unless the spreads of the two stacks contradict it (see `moderation`). It is the
+default: with three seeds a variance of one pair alone is almost meaningless, and one variance for all pairs separates an
+unstable stack from the others far too often.
 
 `anova`: one variance for all pairs, from a two-way analysis of variance without interaction, value = stack + seed + error.
 

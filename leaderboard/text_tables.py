@@ -61,7 +61,7 @@ CSV_COLUMNS = (
 """Columns of the CSV file."""
 
 TEST_NAMES = {
-    "moderated_t": "moderated t-tests (variance of each pair shrunk toward the pool)",
+    "moderated_t": "moderated t-tests (pooled variance, unless the spreads of a pair contradict it)",
     "anova": "two-way ANOVA (stack + seed)",
     "paired_t": "paired t-tests",
 }

@@ -49,6 +49,16 @@ def ragged(unstable: int, rng: np.random.Generator, shape: tuple[int, int, int])
     return values
 
 
+def separated_but_two(rng: np.random.Generator, shape: tuple[int, int, int]) -> Array:
+    """Normal scores of two equal stacks, the first of which is unstable, and of others that are far from all."""
+    return normal(1, rng, shape) + 1000 * pair_and_others(shape[1])[:, None]
+
+
+def pair_and_others(stacks: int) -> Array:
+    """Return the group of each stack; the first two are one group, and every other stack is one."""
+    return np.maximum(np.arange(stacks) - 1, 0)
+
+
 def skewed(rng: np.random.Generator, shape: tuple[int, int, int]) -> Array:
     """Scores with a long tail downward, as of runs of which some fail."""
     return -rng.exponential(size=shape)
@@ -79,6 +89,7 @@ CASES = (
         1 / NUM_TEST,
         functools.partial(divide, 2),
     ),
+    Case("one equal pair, 1 unstable", separated_but_two, groups=pair_and_others),
 )
 
 

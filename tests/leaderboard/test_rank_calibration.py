@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import os
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from noisybench.leaderboard.pair_model import Test
-from tests.leaderboard.simulated_ranks import CASES, family_wise_error, relative_power
+from tests.leaderboard.power_bound import ALPHA, LEVEL, POOLED_POWER, Design, power_bound
+from tests.leaderboard.simulated_ranks import CASES, family_wise_error, relative_power, separated
 
 SLOW = bool(os.environ.get("NOISYBENCH_SLOW"))
 STACKS = (3, 5, 8, 10)
@@ -20,27 +23,39 @@ SEEDS = (3, 4, 5, 10)
 TABLES = 5000
 NAMED = {case.name: case for case in CASES}
 
-CEILING = 0.08
-"""Largest family-wise error in any case but the last: .07 was measured, where anova has .15."""
-HARDEST = "accuracies of .97 and .999"
-HARDEST_CEILING = 0.11
-"""Largest family-wise error where half of the stacks have 30 times the variance of the others: .095 was measured."""
+CEILING = 0.06
+"""Largest family-wise error, where anova has .15."""
+CEILINGS = {"accuracies of .97 and .999": 0.1, "one equal pair, 1 unstable": 0.14}
+"""Largest family-wise error where half of the stacks have 30 times the variance of the others, and where only the unstable stack
+is equal to another one, for which anova has .32."""
+SMALLEST_POWER = {3: 0.78, 4: 0.88, 5: 0.9, 10: 0.95}
+"""Smallest power over that of anova by the number of seeds, at the difference that anova finds with a power of .8."""
 
 
 @pytest.mark.parametrize(
     ("name", "stacks", "seeds"),
     [
         ("normal, 0 unstable", 8, 5),
-        ("normal, 1 unstable", 8, 3),
-        ("normal, 2 unstable", 10, 4),
+        ("normal, 1 unstable", 3, 3),
+        ("normal, 1 unstable", 10, 3),
+        ("normal, 2 unstable", 8, 3),
+        ("normal, 2 unstable", 10, 5),
+        ("ragged, 1 unstable", 3, 5),
         ("ragged, 1 unstable", 5, 5),
-        ("skewed", 5, 3),
+        ("skewed", 3, 10),
         ("accuracies of 0.999", 8, 3),
         ("accuracies of 0.97", 3, 10),
+        ("accuracies of .97 and .999", 8, 4),
+        ("one equal pair, 1 unstable", 5, 3),
     ],
 )
 def test_family_wise_error_is_held(name: str, stacks: int, seeds: int) -> None:
-    assert family_wise_error(NAMED[name], "moderated_t", stacks, seeds, 2000) < CEILING
+    assert family_wise_error(NAMED[name], "moderated_t", stacks, seeds, 2000) <= CEILINGS.get(name, CEILING)
+
+
+@pytest.mark.parametrize("stacks", [3, 8])
+def test_equal_spreads_use_most_of_the_level(stacks: int) -> None:
+    assert family_wise_error(NAMED["normal, 0 unstable"], "moderated_t", stacks, 10, 2000) >= 0.03
 
 
 @pytest.mark.parametrize(("name", "stacks"), [("normal, 1 unstable", 8), ("normal, 2 unstable", 10)])
@@ -50,10 +65,36 @@ def test_one_variance_for_all_stacks_separates_an_unstable_one_twice_as_often(na
     assert moderated < pooled / 2
 
 
+@pytest.mark.parametrize(("ratio", "stacks"), [(8, 3), (30, 5), (500, 10)])
+def test_no_spread_of_one_stack_is_too_large(ratio: float, stacks: int) -> None:
+    values = np.random.default_rng(0).normal(size=(2000, stacks, 3))
+    values[:, 0] *= ratio
+    decisions, _ = separated(values, "moderated_t")
+    assert decisions.any(1).mean() <= CEILING
+
+
 def test_moderation_costs_little_power_where_spreads_are_equal() -> None:
-    assert relative_power("moderated_t", 3, 3, 1500) > 0.95
-    assert relative_power("moderated_t", 8, 5, 1500) > 0.9
+    assert relative_power("moderated_t", 3, 3, 1500) > 0.89
+    assert relative_power("moderated_t", 8, 3, 1500) > 0.82
+    assert relative_power("moderated_t", 5, 4, 1500) > 0.9
+    assert relative_power("moderated_t", 8, 5, 1500) > 0.92
     assert relative_power("paired_t", 8, 5, 1500) < 0.5, "which the paired t-test pays"
+
+
+@pytest.mark.parametrize(("stacks", "seeds", "largest"), [(3, 3, 0.8), (5, 3, 0.77), (3, 4, 0.89)])
+def test_no_test_has_both_the_error_and_the_power(stacks: int, seeds: int, largest: float) -> None:
+    """With an error of at most `LEVEL` for all means and spreads, no test has nine tenths of the power of anova."""
+    bound, error = power_bound(Design(stacks, seeds, 1), 10_000)
+    assert bound + 3 * error < largest * POOLED_POWER
+    assert bound > 0.7 * POOLED_POWER, "it is a bound that a test could reach"
+
+
+def test_the_bound_is_the_level_and_the_power_of_the_pooled_test() -> None:
+    """Without unstable stacks and with a known variance it is the power of the two-sided test at the level of the bound."""
+    design = Design(3, 2000, 1)
+    difference = np.sqrt(2) * (stats.norm.isf(ALPHA / 2) - stats.norm.isf(POOLED_POWER))
+    expected = stats.norm.sf(stats.norm.isf(LEVEL / 2) - difference / np.sqrt(2))
+    assert power_bound(design, 300)[0] == pytest.approx(expected, abs=0.04)
 
 
 @pytest.mark.skipif(not SLOW, reason="NOISYBENCH_SLOW is not set")
@@ -69,8 +110,7 @@ def test_the_whole_table() -> None:
             ]
             print(f"{case.name:28s} {test:12s}", " | ".join(" ".join(f"{cell:.3f}" for cell in row) for row in cells))
             if test == "moderated_t":
-                limit = HARDEST_CEILING if case.name == HARDEST else CEILING
-                assert max(max(row) for row in cells) < limit, case.name
+                assert max(max(row) for row in cells) <= CEILINGS.get(case.name, CEILING), case.name
     for reference in (0.8, 0.5):
         for test in ("moderated_t", "paired_t"):
             powers = [[relative_power(test, k, n, TABLES // 2, reference) for n in SEEDS] for k in STACKS]
@@ -79,6 +119,5 @@ def test_the_whole_table() -> None:
                 " | ".join(" ".join(f"{cell:.3f}" for cell in row) for row in powers),
             )
             if test == "moderated_t" and reference == 0.8:
-                # Three seeds of many stacks cannot show that spreads are equal; from four on the cost is small.
-                assert min(min(row[1:]) for row in powers) > 0.87
-                assert min(row[0] for row in powers) > 0.75
+                for position, seeds in enumerate(SEEDS):
+                    assert min(row[position] for row in powers) > SMALLEST_POWER[seeds]

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from noisybench.leaderboard import pair_model
-from noisybench.leaderboard.pair_model import Test, detectable_difference, fit_pairs, moderate
+from noisybench.leaderboard.pair_model import Test, detectable_difference, fit_pairs
 from noisybench.leaderboard.pairwise import (
     MIN_BOOTSTRAP_SEEDS,
     Pair,
@@ -408,24 +407,3 @@ def test_the_bootstrap_of_few_seeds_is_too_narrow_and_left_out() -> None:
         values = as_values(rng.normal(size=(2, seeds)))
         (pair,) = compare(values, rank(values))
         assert (pair.low is None) == (seeds < MIN_BOOTSTRAP_SEEDS)
-
-
-def test_shrunk_variances_are_limmas(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Golden numbers of `squeezeVar` of limma in Python (inmoose 0.9.1), given the prior degrees of freedom that it fitted."""
-    monkeypatch.setattr(pair_model, "PRIOR_DF", (1.794609378724583,))
-    monkeypatch.setattr(pair_model, "PRIOR_WEIGHTS", (1.0,))
-    variances = np.array([0.415474, 0.683077, 3.60556, 3.550709, 0.991192, 32.698715])
-    df = np.array([4, 4, 4, 3, 3, 2])
-    _, (shrunk,), (total,) = moderate(variances, df, np.array(5.0), 20, 4)
-    golden = [0.79608209, 0.98080757, 2.99818808, 2.83718958, 1.2356929, 18.01200386]
-    np.testing.assert_allclose(shrunk, golden, rtol=1e-7)
-    np.testing.assert_allclose(total, df + 1.794609378724583)
-
-
-@pytest.mark.parametrize("prior_df", [1.0, 2.0, 7.0, np.inf])
-def test_variances_have_the_likelihood_of_the_f_distribution(prior_df: float) -> None:
-    ratio, df = np.array([0.1, 0.9, 6.0]), np.array([2, 4, 9])
-    expected = (
-        stats.chi2.logpdf(ratio * df, df) + np.log(df) if np.isinf(prior_df) else stats.f.logpdf(ratio, df, prior_df)
-    )
-    np.testing.assert_allclose(pair_model._log_density(ratio, df, prior_df), expected)
